@@ -1,0 +1,81 @@
+"""What can go wrong, in one vocabulary.
+
+    SampanError
+    ├── InvalidArgumentError      the request itself is wrong
+    ├── NotFoundError             what it names is not there
+    ├── AlreadyExistsError        what it would make is there
+    ├── ConflictError             the state of things forbids it
+    │   └── NotModifiedError      things are that way already
+    ├── PermissionDeniedError     whoever asks may not
+    │   └── UnauthenticatedError  credentials are missing or wrong
+    ├── ResourceExhaustedError    a disk, a range, a limit is used up
+    ├── UnavailableError          somebody else does not answer; worth another try
+    ├── UnimplementedError        this engine or this host cannot do it
+    ├── DataLossError             bytes are not what their digest says
+    └── StartError                a process could not be started
+        ├── CommandNotFoundError
+        └── CommandNotExecutableError
+
+The core raises these for what it expects and lets bugs escape; ``sampan.wire.status`` says how each travels.
+A message is one sentence that names the thing and, where there is one, the way out.
+"""
+
+
+class SampanError(Exception):
+    """Something expected went wrong."""
+
+
+class InvalidArgumentError(SampanError):
+    """The request itself is wrong, whatever the state of things."""
+
+
+class NotFoundError(SampanError):
+    """What the request names does not exist."""
+
+
+class AlreadyExistsError(SampanError):
+    """What the request would make exists, and is not the same."""
+
+
+class ConflictError(SampanError):
+    """The state of things forbids it; it may be possible later."""
+
+
+class NotModifiedError(ConflictError):
+    """Things are already the way the request wants them."""
+
+
+class PermissionDeniedError(SampanError):
+    """Whoever asks may not do this."""
+
+
+class UnauthenticatedError(PermissionDeniedError):
+    """Credentials are missing or wrong."""
+
+
+class ResourceExhaustedError(SampanError):
+    """A disk, an address range or a limit is used up."""
+
+
+class UnavailableError(SampanError):
+    """Another party does not answer; the same request may succeed later."""
+
+
+class UnimplementedError(SampanError):
+    """This engine, or this host, cannot do it."""
+
+
+class DataLossError(SampanError):
+    """Bytes are not what their digest or size says."""
+
+
+class StartError(SampanError):
+    """The runtime could not start a process; Docker's exit code 125."""
+
+
+class CommandNotFoundError(StartError):
+    """The command is not in the root file system; Docker's exit code 127."""
+
+
+class CommandNotExecutableError(StartError):
+    """The command is there and cannot be executed; Docker's exit code 126."""

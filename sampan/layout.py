@@ -1,0 +1,83 @@
+"""Where an engine keeps its things. Everything follows from two directories, so engines live side by side.
+
+<data-root>/<service>/     what must survive a reboot
+<run-root>/<service>/      what must not
+<run-root>/<service>.sock  gRPC
+<run-root>/<service>.json  who runs there: pid, socket, metrics address
+<run-root>/docker.sock     the Docker Engine API
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sampan.errors import InvalidArgumentError
+
+DEFAULT_DATA_ROOT: Final = Path("/var/lib/sampan")
+DEFAULT_RUN_ROOT: Final = Path("/run/sampan")
+
+SERVICES: Final = ("imaged", "snapshotter", "runtimed", "dockerapi")
+
+# Fixed for the default roots, so that Prometheus can be configured once; other engines take free ports.
+METRICS_PORTS: Final = {"imaged": 9661, "snapshotter": 9662, "runtimed": 9663, "dockerapi": 9664}
+
+# sun_path is 108 bytes with its NUL. Under the run root the longest socket is an attach socket of conmon's,
+# "runtimed/attach/<16 hex>/attach".
+_MAX_SOCKET_PATH: Final = 107
+_LONGEST_BELOW_RUN_ROOT: Final = len("/runtimed/attach/0123456789abcdef/attach")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths and names of one engine. Both roots are absolute."""
+
+    data_root: Path = DEFAULT_DATA_ROOT
+    run_root: Path = DEFAULT_RUN_ROOT
+
+    def check(self) -> None:
+        """Raise InvalidArgumentError if a socket below the run root could not be bound."""
+        most = _MAX_SOCKET_PATH - _LONGEST_BELOW_RUN_ROOT
+        size = len(bytes(self.run_root))
+        if size > most:
+            raise InvalidArgumentError(
+                f"run root {self.run_root} is {size} bytes long, the most is {most}: choose a shorter path"
+            )
+
+    def data(self, service: str) -> Path:
+        """The service's durable directory."""
+        return self.data_root / service
+
+    def run(self, service: str) -> Path:
+        """The service's volatile directory."""
+        return self.run_root / service
+
+    def socket(self, service: str) -> Path:
+        """The service's gRPC socket."""
+        return self.run_root / f"{service}.sock"
+
+    def state_file(self, service: str) -> Path:
+        """Where the running service says who it is."""
+        return self.run_root / f"{service}.json"
+
+    @property
+    def docker_socket(self) -> Path:
+        """The Docker Engine API's socket."""
+        return self.run_root / "docker.sock"
+
+    @property
+    def is_default(self) -> bool:
+        """Whether this is the machine's main engine."""
+        return self.run_root == DEFAULT_RUN_ROOT and self.data_root == DEFAULT_DATA_ROOT
+
+    @property
+    def tag(self) -> str:
+        """What tells this engine's kernel objects from another's: empty for the default roots, else 8 hex digits."""
+        if self.is_default:
+            return ""
+        return hashlib.sha256(f"{self.data_root}\0{self.run_root}".encode()).hexdigest()[:8]
+
+    @property
+    def kernel_name(self) -> str:
+        """Prefix for names in the kernel (nftables table, cgroup parent): ``sampan`` or ``sampan-<tag>``."""
+        return f"sampan-{self.tag}" if self.tag else "sampan"

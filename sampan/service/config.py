@@ -1,0 +1,166 @@
+"""Configuration of a service: defaults, then a TOML file, then the environment, then flags; the last one wins.
+
+One frozen dataclass per service says what there is. Scalars and lists of strings can be set in all four places;
+tables (a dataclass, a tuple of dataclasses) only in the file.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sampan.errors import InvalidArgumentError
+from sampan.layout import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT, Layout
+
+C = TypeVar("C", bound="ServiceConfig")
+
+CONFIG_DIRECTORY = Path("/etc/sampan")
+
+
+def option(default: Any, help: str) -> Any:
+    """Return a dataclass field with a help text for ``--help``."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """What every service can be told."""
+
+    data_root: Path = option(DEFAULT_DATA_ROOT, "directory for what must survive a reboot")
+    run_root: Path = option(DEFAULT_RUN_ROOT, "directory for sockets and other volatile things")
+    metrics: str = option("auto", 'host:port for /metrics, "auto", or "off"')
+    log_level: str = option("info", "debug, info, warning or error")
+    log_format: str = option("json", "json or text")
+    grace_s: float = option(5.0, "seconds that calls in flight get to end when the service stops")
+    socket_group: str = option("sampan", "group that may use the sockets, if it exists")
+
+    @property
+    def layout(self) -> Layout:
+        """The engine's paths."""
+        return Layout(self.data_root, self.run_root)
+
+
+def load(kind: type[C], service: str, argv: Sequence[str], environ: Mapping[str, str]) -> C:
+    """Read the configuration of ``service``.
+
+    The file is ``--config``, or ``<SAMPAN_CONFIG_DIR or /etc/sampan>/<service>.toml`` if it exists. A variable is
+    named SAMPAN_<SERVICE>_<KEY>; SAMPAN_<KEY> sets it for all services.
+
+    Raises:
+        InvalidArgumentError: an unknown key, named together with the nearest known one, or a value of the wrong type.
+    """
+    flags = _parse_flags(kind, service, argv)
+    config_directory = Path(environ.get("SAMPAN_CONFIG_DIR", CONFIG_DIRECTORY))
+    explicit = flags.pop("config", None)
+    path = Path(explicit) if explicit else config_directory / f"{service}.toml"
+    values: dict[str, Any] = _read_file(kind, path, must_exist=explicit is not None)
+    hints = typing.get_type_hints(kind)
+    for name in (f.name for f in dataclasses.fields(kind)):
+        for variable in (f"SAMPAN_{name}", f"SAMPAN_{service}_{name}"):
+            text = environ.get(variable.upper())
+            if text is not None:
+                values[name] = _from_text(text, hints[name], variable.upper())
+    values |= {name: _from_text(text, hints[name], f"--{name.replace('_', '-')}") for name, text in flags.items()}
+    config = kind(**values)
+    absolute = {name: Path(getattr(config, name)).absolute() for name in ("data_root", "run_root")}
+    return dataclasses.replace(config, **absolute)
+
+
+def _parse_flags(kind: type[C], service: str, argv: Sequence[str]) -> dict[str, str]:
+    parser = argparse.ArgumentParser(prog=service, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument("--config", metavar="FILE", help="TOML file to read instead of the default one")
+    for f in dataclasses.fields(kind):
+        if "help" in f.metadata:
+            parser.add_argument(f"--{f.name.replace('_', '-')}", metavar="VALUE", help=f.metadata["help"])
+    return vars(parser.parse_args(list(argv)))
+
+
+def _read_file(kind: type[C], path: Path, *, must_exist: bool) -> dict[str, Any]:
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        if must_exist:
+            raise InvalidArgumentError(f"config file {path} does not exist") from None
+        return {}
+    except OSError as error:
+        raise InvalidArgumentError(f"config file {path} cannot be read: {error.strerror}") from error
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidArgumentError(f"config file {path} is not TOML: {error}") from error
+    return _from_table(kind, table, str(path), "")
+
+
+def _from_table(kind: type[Any], table: Mapping[str, Any], where: str, prefix: str) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    known = [f.name for f in dataclasses.fields(kind)]
+    values = {}
+    for key, value in table.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+            raise InvalidArgumentError(f"{where}: unknown key {prefix + key!r}: {hint}")
+        values[key] = _from_toml(value, hints[key], where, prefix + key)
+    return values
+
+
+def _from_toml(value: Any, hint: Any, where: str, key: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, dict):
+            return _build(hint, value, where, key)
+    elif typing.get_origin(hint) is tuple:
+        if isinstance(value, list):
+            (item, *_) = typing.get_args(hint)
+            return tuple(_from_toml(one, item, where, f"{key}[{i}]") for i, one in enumerate(value))
+    elif typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return _from_toml(value, typing.get_args(hint)[0], where, key)
+    elif hint is Path and isinstance(value, str):
+        return Path(value)
+    elif hint is float and type(value) in (int, float):
+        return float(value)
+    elif type(value) is hint:
+        return value
+    raise InvalidArgumentError(f"{where}: {key!r} is {value!r}, expected {_describe(hint)}")
+
+
+def _build(kind: type[Any], table: Mapping[str, Any], where: str, key: str) -> Any:
+    values = _from_table(kind, table, where, f"{key}.")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise InvalidArgumentError(f"{where}: table {key!r}: {error}") from error
+
+
+def _from_text(text: str, hint: Any, where: str) -> Any:
+    """Convert a variable's or a flag's text."""
+    if typing.get_origin(hint) is tuple and typing.get_args(hint)[0] is str:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        hint = typing.get_args(hint)[0]
+    if hint is bool:
+        if text.lower() in ("true", "1", "yes", "on"):
+            return True
+        if text.lower() in ("false", "0", "no", "off"):
+            return False
+    elif hint in (str, int, float, Path):
+        try:
+            return hint(text)
+        except ValueError:
+            pass
+    raise InvalidArgumentError(f"{where} is {text!r}, expected {_describe(hint)}")
+
+
+def _describe(hint: Any) -> str:
+    if typing.get_origin(hint) is tuple:
+        return "a list"
+    if dataclasses.is_dataclass(hint):
+        return "a table"
+    return {str: "text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}.get(
+        hint, str(hint)
+    )

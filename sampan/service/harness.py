@@ -1,0 +1,175 @@
+"""The life of a daemon: read the configuration, build, recover, serve, tell, stop. Every service runs in this.
+
+A service hands over its name, its configuration class and one function that builds it; see ``run``.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import gc
+import grp
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+import grpc
+import structlog
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry
+
+from sampan.errors import ConflictError, SampanError
+from sampan.layout import Layout
+from sampan.service import config as configuration
+from sampan.service import exposition, logs
+from sampan.service.interceptor import Interceptor, RpcMetrics
+from sampan.service.notify import notify
+
+C = TypeVar("C", bound=configuration.ServiceConfig)
+
+# Largest message either way. Bulk data travels in pieces of 1 MiB; a manifest is at most 4 MiB.
+MAX_MESSAGE_BYTES: Final = 16 << 20
+
+SERVER_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),
+)
+
+
+@dataclass(slots=True)
+class Service(Generic[C]):
+    """What a service is built with. Things entered into ``stack`` are closed in reverse after the server has stopped."""
+
+    config: C
+    layout: Layout
+    log: structlog.stdlib.BoundLogger
+    metrics: CollectorRegistry
+    server: grpc.aio.Server
+    stack: AsyncExitStack
+    stopping: asyncio.Event  # set at SIGTERM: streams without an end of their own end now
+    _names: list[str]
+
+    def serve(self, add: Callable[[Any, grpc.aio.Server], None], servicer: object, service: ServiceDescriptor) -> None:
+        """Serve ``servicer``; ``add`` is the generated ``add_…Servicer_to_server``."""
+        add(servicer, self.server)
+        self._names.append(service.full_name)
+
+
+Build = Callable[[Service[C]], Awaitable[None]]
+
+
+def run(name: str, kind: type[C], build: Build[C], argv: Sequence[str] | None = None) -> int:
+    """Run the service until SIGTERM or SIGINT and return its exit code.
+
+    ``build`` gets a ``Service`` and returns once everything is recovered and registered; the socket opens after it.
+    """
+    try:
+        config = configuration.load(kind, name, sys.argv[1:] if argv is None else argv, os.environ)
+        config.layout.check()
+        log = logs.configure(name, config.log_level, config.log_format)
+    except SampanError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    try:
+        asyncio.run(_life(name, config, build, log))
+    except SampanError as error:
+        log.error("cannot start", error=str(error))
+        return 1
+    return 0
+
+
+async def _life(name: str, config: C, build: Build[C], log: structlog.stdlib.BoundLogger) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):  # first, so that none is missed during a slow start
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    layout = config.layout
+    async with AsyncExitStack() as stack:
+        for directory in (layout.data_root, layout.data(name), layout.run_root, layout.run(name)):
+            # Others may pass through to sockets they have a right to, and see nothing on the way.
+            directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        stack.enter_context(locked(layout.data(name) / "lock", f"data root {layout.data_root}"))
+        registry = exposition.new_registry()
+        server = grpc.aio.server(interceptors=[Interceptor(RpcMetrics(registry))], options=SERVER_OPTIONS)
+        service = Service(config, layout, log, registry, server, stack, stopping, [])
+        checker = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(checker, server)
+        await build(service)
+        names = service._names
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        scrape = exposition.Exposition(registry, config.metrics, name, layout)
+        stack.callback(scrape.close)
+        await _listen(server, layout.socket(name), config.socket_group)
+        for served in ("", *names):
+            await checker.set(served, health_pb2.HealthCheckResponse.SERVING)
+        stack.enter_context(_state_file(layout.state_file(name), name, layout, scrape.address))
+        gc.collect()
+        gc.freeze()  # what is alive now lives as long as the process: later collections need not look at it
+        notify("READY=1")
+        log.info("serving", socket=str(layout.socket(name)), metrics=scrape.address, pid=os.getpid())
+        await stopping.wait()
+        notify("STOPPING=1")
+        log.info("stopping", grace_s=config.grace_s)
+        await checker.enter_graceful_shutdown()
+        await server.stop(config.grace_s)
+    log.info("stopped")
+
+
+async def _listen(server: grpc.aio.Server, path: Path, group: str) -> None:
+    path.unlink(missing_ok=True)  # of a process that was killed; the lock says that it is gone
+    previous = os.umask(0o117)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+        await server.start()
+    finally:
+        os.umask(previous)
+    share(path, group)
+
+
+def share(socket: Path, group: str) -> None:
+    """Let ``group``, if it exists, use ``socket``, and nobody else but its owner."""
+    socket.chmod(0o660)
+    with contextlib.suppress(KeyError, PermissionError):
+        os.chown(socket, -1, grp.getgrnam(group).gr_gid)
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str) -> Any:
+    """Hold an exclusive lock on ``path``, which lasts as long as the process at most.
+
+    Raises:
+        ConflictError: another process holds it; the message names ``what`` and that process.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(fd, 32, 0).decode().strip() or "unknown"
+            raise ConflictError(
+                f"{what} is in use by another engine (pid {owner}): stop it, or choose other roots"
+            ) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _state_file(path: Path, name: str, layout: Layout, metrics: str) -> Any:
+    facts = {"service": name, "pid": os.getpid(), "socket": str(layout.socket(name)), "metrics": metrics}
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(facts))
+    temporary.rename(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,149 @@
+"""What happens around every gRPC method: metrics, a request id for the logs, and errors on their way out."""
+
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from sampan.errors import SampanError
+from sampan.wire.status import REASON_KEY, wire_for
+
+log = structlog.get_logger()
+
+_KINDS = {
+    (False, False): "unary",
+    (False, True): "server_stream",
+    (True, False): "client_stream",
+    (True, True): "bidi_stream",
+}
+
+
+class RpcMetrics:
+    """The ``grpc_server_*`` series, under the names that go-grpc-prometheus made common."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ["grpc_type", "grpc_service", "grpc_method"]
+        self._started = Counter("grpc_server_started", "RPCs started.", labels, registry=registry)
+        self._handled = Counter(
+            "grpc_server_handled", "RPCs ended, by status code.", [*labels, "grpc_code"], registry=registry
+        )
+        self._seconds = Histogram(
+            "grpc_server_handling_seconds", "Time from start to end of an RPC.", labels, registry=registry
+        )
+
+    def start(self, labels: tuple[str, str, str]) -> Callable[[str], None]:
+        """Count a start; the function returned counts the end, with the code's name as gRPC documents it."""
+        self._started.labels(*labels).inc()
+        begin = time.monotonic()
+
+        def end(code: str) -> None:
+            self._handled.labels(*labels, code).inc()
+            self._seconds.labels(*labels).observe(time.monotonic() - begin)
+
+        return end
+
+
+class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc.aio is typed loosely
+    """Wrap every handler once; servicers know nothing of it."""
+
+    def __init__(self, metrics: RpcMetrics) -> None:
+        self._metrics = metrics
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        """Return the method's handler with everything around it."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        service, _, method = handler_call_details.method.lstrip("/").partition("/")
+        streams = (handler.request_streaming, handler.response_streaming)
+        labels = (_KINDS[streams], service, method)
+        inner: Any = _inner(handler)
+        outer: Any = self._stream(inner, labels) if handler.response_streaming else self._unary(inner, labels)
+        wrap: Any = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[streams]
+        wrapped: grpc.RpcMethodHandler = wrap(outer, handler.request_deserializer, handler.response_serializer)
+        return wrapped
+
+    def _unary(self, inner: Any, labels: tuple[str, str, str]) -> Any:
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            async with self._around(labels, context):
+                return await inner(request, context)
+
+        return call
+
+    def _stream(self, inner: Any, labels: tuple[str, str, str]) -> Any:
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            async with self._around(labels, context):
+                answer = inner(request, context)
+                if not hasattr(answer, "__aiter__"):
+                    await answer  # a handler that calls context.write itself
+                    return
+                try:
+                    async for message in answer:
+                        yield message
+                finally:
+                    # A client that goes away ends this generator at the yield; the handler's own clean-up must
+                    # not wait for the garbage collector.
+                    await answer.aclose()
+
+        return call
+
+    @asynccontextmanager
+    async def _around(
+        self, labels: tuple[str, str, str], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[None]:
+        end = self._metrics.start(labels)
+        code = "Unknown"
+        request_id = _request_id(context)
+        with structlog.contextvars.bound_contextvars(request_id=request_id, method=labels[2]):
+            try:
+                yield
+                code = _code_name(context.code() or grpc.StatusCode.OK)
+            except SampanError as error:
+                wire = wire_for(error)
+                code = _code_name(wire.code)
+                log.debug("request refused", reason=wire.reason, error=str(error))
+                await context.abort(wire.code, str(error), ((REASON_KEY, wire.reason),))
+            except grpc.aio.AbortError:
+                code = _code_name(context.code() or grpc.StatusCode.UNKNOWN)
+                raise
+            except Exception:
+                code = _code_name(grpc.StatusCode.INTERNAL)
+                log.exception("request failed")
+                await context.abort(grpc.StatusCode.INTERNAL, f"internal error (request {request_id})")
+            except BaseException:  # cancelled, or the client left in the middle of a stream
+                code = _code_name(grpc.StatusCode.CANCELLED)
+                raise
+            finally:
+                end(code)
+
+
+def _inner(handler: grpc.RpcMethodHandler) -> Any:
+    return handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+
+
+def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == "sampan-request-id":
+            return str(value)
+    return uuid.uuid4().hex[:12]
+
+
+def _code_name(code: Any) -> str:
+    """``FAILED_PRECONDITION`` -> ``FailedPrecondition``, the spelling that dashboards expect."""
+    if isinstance(code, int):
+        code = next(c for c in grpc.StatusCode if c.value[0] == code)
+    return "OK" if code is grpc.StatusCode.OK else code.name.title().replace("_", "")

@@ -1,0 +1,45 @@
+"""The client's side of gRPC: a channel to a socket, and errors back in our own words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from sampan.wire.status import from_rpc_error
+
+_MAX_MESSAGE_BYTES: Final = 16 << 20
+
+# A service that was killed is back within a second or two; trying again after a minute, gRPC's habit, would keep
+# everyone waiting for nothing.
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    # An engine's socket is never behind a proxy, whatever http_proxy says.
+    ("grpc.enable_http_proxy", 0),
+    # Channels to one socket share nothing, so that a bulk stream does not hold up a small call.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+def open_channel(socket: Path) -> grpc.aio.Channel:
+    """Return a channel to a service; connects when first used."""
+    return grpc.aio.insecure_channel(f"unix:{socket}", options=_OPTIONS)
+
+
+@contextmanager
+def rpc_errors() -> Iterator[None]:
+    """Raise what the other side raised: wrap calls, and loops over streams, in this.
+
+    Raises:
+        SampanError: of the kind that the other side raised.
+        grpc.aio.AioRpcError: a bug on the other side.
+    """
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc_error(error) from error

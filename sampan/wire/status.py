@@ -1,0 +1,73 @@
+"""How an error travels: core exception, gRPC status, HTTP status, exit code. The only place that knows."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+
+from sampan import errors as e
+
+REASON_KEY: Final = "sampan-reason"
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """One row of the table."""
+
+    reason: str  # sent as trailing metadata; renaming one breaks old clients
+    code: grpc.StatusCode
+    http: int
+    exit_code: int = 1  # of the CLI, where the command is not `run`, `exec` or `start`
+
+
+INTERNAL: Final = Wire("internal", grpc.StatusCode.INTERNAL, 500)
+
+TABLE: Final[dict[type[e.SampanError], Wire]] = {
+    e.InvalidArgumentError: Wire("invalid_argument", grpc.StatusCode.INVALID_ARGUMENT, 400),
+    e.NotFoundError: Wire("not_found", grpc.StatusCode.NOT_FOUND, 404),
+    e.AlreadyExistsError: Wire("already_exists", grpc.StatusCode.ALREADY_EXISTS, 409),
+    e.ConflictError: Wire("conflict", grpc.StatusCode.FAILED_PRECONDITION, 409),
+    e.NotModifiedError: Wire("not_modified", grpc.StatusCode.FAILED_PRECONDITION, 304),
+    e.PermissionDeniedError: Wire("permission_denied", grpc.StatusCode.PERMISSION_DENIED, 403),
+    e.UnauthenticatedError: Wire("unauthenticated", grpc.StatusCode.UNAUTHENTICATED, 401),
+    e.ResourceExhaustedError: Wire("exhausted", grpc.StatusCode.RESOURCE_EXHAUSTED, 500),
+    e.UnavailableError: Wire("unavailable", grpc.StatusCode.UNAVAILABLE, 503),
+    e.UnimplementedError: Wire("unimplemented", grpc.StatusCode.UNIMPLEMENTED, 501),
+    e.DataLossError: Wire("data_loss", grpc.StatusCode.DATA_LOSS, 500),
+    # Docker answers 400 when the command cannot be run and 500 for every other failed start; its client
+    # turns these into the exit codes 127, 126 and 125.
+    e.StartError: Wire("start", grpc.StatusCode.ABORTED, 500, 125),
+    e.CommandNotFoundError: Wire("command_not_found", grpc.StatusCode.ABORTED, 400, 127),
+    e.CommandNotExecutableError: Wire("not_executable", grpc.StatusCode.ABORTED, 400, 126),
+}
+
+_BY_REASON: Final = {wire.reason: kind for kind, wire in TABLE.items()}
+
+# For answers from a party that is not ours (a foreign containerd) or from gRPC itself.
+_BY_CODE: Final[dict[grpc.StatusCode, type[e.SampanError]]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: e.InvalidArgumentError,
+    grpc.StatusCode.OUT_OF_RANGE: e.InvalidArgumentError,
+    grpc.StatusCode.NOT_FOUND: e.NotFoundError,
+    grpc.StatusCode.ALREADY_EXISTS: e.AlreadyExistsError,
+    grpc.StatusCode.FAILED_PRECONDITION: e.ConflictError,
+    grpc.StatusCode.PERMISSION_DENIED: e.PermissionDeniedError,
+    grpc.StatusCode.UNAUTHENTICATED: e.UnauthenticatedError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: e.ResourceExhaustedError,
+    grpc.StatusCode.UNAVAILABLE: e.UnavailableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: e.UnavailableError,
+    grpc.StatusCode.UNIMPLEMENTED: e.UnimplementedError,
+    grpc.StatusCode.DATA_LOSS: e.DataLossError,
+}
+
+
+def wire_for(error: BaseException) -> Wire:
+    """Return the entry of the nearest class in ``error``'s MRO; a stranger is a bug: INTERNAL."""
+    return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), INTERNAL)
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError) -> Exception:
+    """Return the error that the other side raised, or ``error`` itself if it was a bug there."""
+    metadata = error.trailing_metadata() or ()
+    reason = next((value for key, value in metadata if key == REASON_KEY), None)
+    kind = _BY_REASON.get(str(reason)) or _BY_CODE.get(error.code())
+    return kind(error.details() or error.code().name.lower()) if kind else error

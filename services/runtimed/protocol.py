@@ -1,0 +1,111 @@
+"""The contracts between runtimed's parts: the lifecycle declares what it needs, the parts satisfy it.
+
+``main.py`` puts them together; tests put fakes in their place.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from runtimed.model import Container, MountPoint, NetworkSettings
+from runtimed.spec import ContainerSpec, Process
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotMount:
+    """Arguments of one mount(2), as the snapshotter gives them."""
+
+    fstype: str
+    source: str
+    options: tuple[str, ...]
+
+
+class Snapshots(Protocol):
+    """The snapshotter, as far as runtimed needs it. Every call is safe to repeat."""
+
+    async def prepare(self, key: str, parent: str) -> tuple[SnapshotMount, ...]:
+        """Make an active snapshot; NotFoundError without the parent."""
+
+    async def mounts(self, key: str) -> tuple[SnapshotMount, ...]:
+        """Return its mounts; NotFoundError if there is none."""
+
+    async def remove(self, key: str) -> None:
+        """Remove it; no error if there is none."""
+
+    async def usage_bytes(self, key: str) -> int:
+        """What was written to it, without its parents."""
+
+    async def keys(self) -> Collection[str]:
+        """All active snapshots."""
+
+
+class Networking(Protocol):
+    """Network namespaces, endpoints and published ports. Every call is safe to repeat."""
+
+    async def check(self, spec: ContainerSpec) -> tuple[NetworkSettings, tuple[str, ...]]:
+        """Validate what is asked for at create; return the settings as requested, and warnings.
+
+        Raises:
+            NotFoundError: an unknown network.
+            InvalidArgumentError: addresses outside the subnet, aliases where none are possible, bad ports.
+        """
+
+    async def attach(self, container: Container) -> NetworkSettings:
+        """Make the namespace and everything in it, before the process starts; all or nothing.
+
+        Raises:
+            ConflictError: a host port is taken; Docker's words, with the address.
+            ResourceExhaustedError: no address is left.
+        """
+
+    async def detach(self, container_id: str) -> None:
+        """Take it all down; no error if there is nothing."""
+
+    async def files(self, container: Container, settings: NetworkSettings) -> Mapping[str, bytes]:
+        """Return the contents of ``hosts``, ``hostname`` and ``resolv.conf`` for the container."""
+
+    async def recover(self, running: Collection[Container]) -> None:
+        """At start-up: keep what belongs to running containers, and remove everything else of ours."""
+
+
+class Volumes(Protocol):
+    """Volumes and bind sources. Every call is safe to repeat."""
+
+    async def resolve(self, container_id: str, spec: ContainerSpec) -> tuple[MountPoint, ...]:
+        """At create: check bind sources, make missing volumes, hold them for the container.
+
+        Raises:
+            InvalidArgumentError: in Docker's words; a relative target, a duplicate one, a missing bind source.
+        """
+
+    async def fill(self, container: Container, root: Path) -> None:
+        """Before the first start: copy into new volumes what the image has at their targets, in ``root``."""
+
+    async def release(self, container_id: str, *, anonymous: bool) -> None:
+        """At remove: let go of the container's volumes, and delete its anonymous ones if asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecProcess:
+    """A further process for a running container, ready for ``Bundles.exec_process``."""
+
+    process: Process
+    privileged: bool = False
+
+
+class Bundles(Protocol):
+    """OCI runtime bundles: pure translation plus reading users and groups inside the root."""
+
+    def check(self, spec: ContainerSpec) -> tuple[str, ...]:
+        """Validate all that can be at create; return warnings. InvalidArgumentError in Docker's words."""
+
+    def config(self, container: Container, root: Path, *, files: Path, init_path: str | None) -> dict[str, object]:
+        """Return the OCI ``config.json`` for ``root``; ``files`` holds hosts, hostname and resolv.conf.
+
+        Raises:
+            InvalidArgumentError, StartError: unknown user, bad working directory, …
+        """
+
+    def exec_process(self, container: Container, root: Path, request: ExecProcess) -> dict[str, object]:
+        """Return the OCI ``process`` object for an exec."""
