@@ -94,18 +94,51 @@ class ExecProcess:
     privileged: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Joins:
+    """What of others a container joins, looked up by the caller when it starts; empty: nothing.
+
+    ``network``, ``pid`` and ``ipc`` are namespace files (``/proc/<pid>/ns/…``) of the container that
+    ``container:<id>`` names. ``shm`` is a host directory to show as ``/dev/shm``: for ``ipc`` ``shareable`` a tmpfs
+    that the caller mounted (mode 1777, the spec's shm size), for ``container:<id>`` that container's.
+    """
+
+    network: str = ""
+    pid: str = ""
+    ipc: str = ""
+    shm: str = ""
+
+
+NO_JOINS = Joins()
+
+
 class Bundles(Protocol):
-    """OCI runtime bundles: pure translation plus reading users and groups inside the root."""
+    """OCI runtime bundles: translation, plus reading users and groups, and making the working directory, in the root.
+
+    Everything but ``check`` and ``cgroup_path`` touches the disk: call it in a thread.
+    """
+
+    def cgroup_path(self, container_id: str, spec: ContainerSpec) -> str:
+        """Return the cgroup that a container gets, such as ``/sampan/<id>``; absolute, at the root of each tree."""
 
     def check(self, spec: ContainerSpec) -> tuple[str, ...]:
         """Validate all that can be at create; return warnings. InvalidArgumentError in Docker's words."""
 
-    def config(self, container: Container, root: Path, *, files: Path, init_path: str | None) -> dict[str, object]:
+    def config(
+        self, container: Container, root: Path, *, files: Path, init_path: str | None, joins: Joins = NO_JOINS
+    ) -> dict[str, object]:
         """Return the OCI ``config.json`` for ``root``; ``files`` holds hosts, hostname and resolv.conf.
+
+        ``root`` is the mounted root file system; the volumes of ``container.mounts`` need not be mounted in it.
+        ``init_path`` is the host's init program, used if the spec asks for one.
 
         Raises:
             InvalidArgumentError, StartError: unknown user, bad working directory, …
         """
 
     def exec_process(self, container: Container, root: Path, request: ExecProcess) -> dict[str, object]:
-        """Return the OCI ``process`` object for an exec."""
+        """Return the OCI ``process`` object for an exec.
+
+        ``root`` is the container's root as the host sees it, mounts inside included where possible:
+        ``/proc/<pid>/root``. An empty user, working directory or environment entry is the container's.
+        """
