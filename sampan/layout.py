@@ -7,7 +7,6 @@
 <run-root>/docker.sock     the Docker Engine API
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -75,6 +74,8 @@ class Layout:
         """What tells this engine's kernel objects from another's: empty for the default roots, else 8 hex digits."""
         if self.is_default:
             return ""
+        import hashlib  # brings OpenSSL: 3 MB in every process that wants no more than a path
+
         return hashlib.sha256(f"{self.data_root}\0{self.run_root}".encode()).hexdigest()[:8]
 
     @property

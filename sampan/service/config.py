@@ -68,8 +68,7 @@ def load(kind: type[C], service: str, argv: Sequence[str], environ: Mapping[str,
                 values[name] = _from_text(text, hints[name], variable.upper())
     values |= {name: _from_text(text, hints[name], f"--{name.replace('_', '-')}") for name, text in flags.items()}
     config = kind(**values)
-    absolute = {name: Path(getattr(config, name)).absolute() for name in ("data_root", "run_root")}
-    return dataclasses.replace(config, **absolute)
+    return dataclasses.replace(config, data_root=config.data_root.absolute(), run_root=config.run_root.absolute())
 
 
 def _parse_flags(kind: type[C], service: str, argv: Sequence[str]) -> dict[str, str]:

@@ -46,7 +46,7 @@ SERVER_OPTIONS: Final = (
 
 @dataclass(slots=True)
 class Service(Generic[C]):
-    """What a service is built with. Things entered into ``stack`` are closed in reverse after the server has stopped."""
+    """What a service is built with. What enters ``stack`` is closed in reverse after the server has stopped."""
 
     config: C
     layout: Layout
@@ -106,7 +106,8 @@ async def _life(name: str, config: C, build: Build[C], log: structlog.stdlib.Bou
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         scrape = exposition.Exposition(registry, config.metrics, name, layout)
         stack.callback(scrape.close)
-        await _listen(server, layout.socket(name), config.socket_group)
+        _bind(server, layout.socket(name), config.socket_group)
+        await server.start()
         for served in ("", *names):
             await checker.set(served, health_pb2.HealthCheckResponse.SERVING)
         stack.enter_context(_state_file(layout.state_file(name), name, layout, scrape.address))
@@ -122,12 +123,11 @@ async def _life(name: str, config: C, build: Build[C], log: structlog.stdlib.Bou
     log.info("stopped")
 
 
-async def _listen(server: grpc.aio.Server, path: Path, group: str) -> None:
+def _bind(server: grpc.aio.Server, path: Path, group: str) -> None:
     path.unlink(missing_ok=True)  # of a process that was killed; the lock says that it is gone
     previous = os.umask(0o117)
     try:
-        server.add_insecure_port(f"unix:{path}")
-        await server.start()
+        server.add_insecure_port(f"unix:{path}")  # the socket exists, and is ours alone to share, from here on
     finally:
         os.umask(previous)
     share(path, group)

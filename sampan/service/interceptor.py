@@ -4,7 +4,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import structlog
@@ -14,6 +14,8 @@ from sampan.errors import SampanError
 from sampan.wire.status import REASON_KEY, wire_for
 
 log = structlog.get_logger()
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _KINDS = {
     (False, False): "unary",
@@ -48,7 +50,7 @@ class RpcMetrics:
         return end
 
 
-class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc.aio is typed loosely
+class Interceptor(grpc.aio.ServerInterceptor):
     """Wrap every handler once; servicers know nothing of it."""
 
     def __init__(self, metrics: RpcMetrics) -> None:
@@ -56,9 +58,9 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc.aio
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]",
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> "Handler | None":
         """Return the method's handler with everything around it."""
         handler = await continuation(handler_call_details)
         if handler is None:
@@ -74,7 +76,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc.aio
             (True, False): grpc.stream_unary_rpc_method_handler,
             (True, True): grpc.stream_stream_rpc_method_handler,
         }[streams]
-        wrapped: grpc.RpcMethodHandler = wrap(outer, handler.request_deserializer, handler.response_serializer)
+        wrapped: Handler = wrap(outer, handler.request_deserializer, handler.response_serializer)
         return wrapped
 
     def _unary(self, inner: Any, labels: tuple[str, str, str]) -> Any:
@@ -131,7 +133,7 @@ class Interceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc.aio
                 end(code)
 
 
-def _inner(handler: grpc.RpcMethodHandler) -> Any:
+def _inner(handler: "Handler") -> Any:
     return handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
 
 

@@ -1,0 +1,228 @@
+"""Bring images in: fetch or import, unpack layer by layer as they arrive, name last."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from sampan.api.containerd.types import types_pb2
+from sampan.api.image.v1 import images_pb2
+from sampan.api.snapshot.v1 import layers_pb2
+from sampan.engine import publish
+from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
+from sampan.errors import DataLossError, SampanError
+from sampan.oci.platform import host_platform, parse_platform
+from sampan.wire.channel import rpc_errors
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+# Events that a slow watcher may leave unread before the work waits for it.
+_BACKLOG: Final = 256
+
+_RELEASE_S: Final = 10.0
+
+_PHASES: Final = {
+    images_pb2.FetchProgress.WAITING: Phase.WAITING,
+    images_pb2.FetchProgress.DOWNLOADING: Phase.DOWNLOADING,
+    images_pb2.FetchProgress.VERIFYING: Phase.VERIFYING,
+    images_pb2.FetchProgress.COMMITTED: Phase.DOWNLOADED,
+    images_pb2.FetchProgress.RETRYING: Phase.RETRYING,
+}
+_READY: Final = {images_pb2.FetchProgress.COMMITTED, images_pb2.FetchProgress.EXISTED}
+
+Report = Callable[[Progress], Awaitable[None]]
+
+
+async def pull(
+    engine: "Engine", reference: str, platform: str, credentials: images_pb2.Credentials | None
+) -> AsyncIterator[Progress]:
+    """See ``Engine.pull``."""
+
+    async def work(report: Report) -> None:
+        await _Pull(engine, report, _platform(platform)).run(reference, credentials)
+
+    async for event in _watched(work):
+        yield event
+
+
+async def import_image(
+    engine: "Engine",
+    chunks: AsyncIterator[bytes],
+    reference: str,
+    message: str,
+    changes: tuple[str, ...],
+    platform: str,
+) -> AsyncIterator[Progress]:
+    """See ``Engine.import_image``."""
+    options = images_pb2.ImportRequest.Options(
+        reference=reference, message=message, changes=changes, platform=_platform(platform)
+    )
+
+    async def requests() -> AsyncIterator[images_pb2.ImportRequest]:
+        yield images_pb2.ImportRequest(options=options)
+        async for chunk in chunks:
+            yield images_pb2.ImportRequest(chunk=chunk)
+
+    async def work(report: Report) -> None:
+        with rpc_errors():
+            imported = await engine.images.Import(requests())
+        try:
+            unpacking = _Unpacking(engine, report)
+            async with asyncio.TaskGroup() as tasks:
+                for layer in imported.layers:
+                    tasks.create_task(unpacking.apply(layer), name=f"apply {layer.diff_id}")
+            await unpacking.stack(imported.layers)
+            await _name(engine, report, "import", reference, imported.target, imported.lease, options.platform)
+        except BaseException:
+            await _release(engine, imported.lease)
+            raise
+
+    async for event in _watched(work):
+        yield event
+
+
+class _Pull:
+    """One pull: what is known of it so far, and its layers being unpacked while others still download."""
+
+    def __init__(self, engine: "Engine", report: Report, platform: images_pb2.Platform) -> None:
+        self._engine = engine
+        self._report = report
+        self._platform = platform
+        self._unpacking = _Unpacking(engine, report)
+        self._resolved = images_pb2.FetchProgress.Resolved()
+        self._started: set[str] = set()
+
+    async def run(self, reference: str, credentials: images_pb2.Credentials | None) -> None:
+        request = images_pb2.FetchRequest(reference=reference, platform=self._platform, credentials=credentials)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                with rpc_errors():
+                    async for message in self._engine.images.Fetch(request):
+                        await self._step(message, tasks)
+            await self._unpacking.stack(self._resolved.layers)
+            name, lease, target = self._resolved.reference, self._resolved.lease, self._resolved.target
+            await _name(self._engine, self._report, "pull", name, target, lease, self._platform)
+        except BaseException:
+            if self._resolved.lease:
+                await _release(self._engine, self._resolved.lease)
+            raise
+
+    async def _step(self, message: images_pb2.FetchProgress, tasks: asyncio.TaskGroup) -> None:
+        if message.HasField("resolved"):
+            self._resolved = message.resolved
+            digests = tuple(layer.descriptor.digest for layer in message.resolved.layers)
+            await self._report(Resolved(message.resolved.reference, message.resolved.target.digest, digests))
+        elif message.HasField("layer"):
+            step = message.layer
+            if step.phase in _PHASES:
+                await self._report(LayerProgress(step.digest, _PHASES[step.phase], step.offset, step.total))
+            if step.phase in _READY:
+                for layer in self._resolved.layers:
+                    if layer.descriptor.digest == step.digest and layer.diff_id not in self._started:
+                        self._started.add(layer.diff_id)
+                        tasks.create_task(self._unpacking.apply(layer), name=f"apply {layer.diff_id}")
+
+
+class _Unpacking:
+    """Layers on their way into the snapshotter."""
+
+    def __init__(self, engine: "Engine", report: Report) -> None:
+        self._engine = engine
+        self._report = report
+
+    async def apply(self, layer: images_pb2.LayerContent) -> None:
+        """Have one layer unpacked, and report how it goes."""
+        digest, total = layer.descriptor.digest, layer.descriptor.size
+        request = layers_pb2.ApplyLayerRequest(descriptor=layer.descriptor, diff_id=layer.diff_id)
+        existed = False
+        with rpc_errors():
+            async for step in self._engine.layers.Apply(request):
+                existed = step.existed
+                if not step.existed:
+                    await self._report(LayerProgress(digest, Phase.EXTRACTING, step.read_bytes, total))
+        await self._report(LayerProgress(digest, Phase.EXISTS if existed else Phase.COMPLETE, total, total))
+
+    async def stack(self, layers: Iterable[images_pb2.LayerContent]) -> None:
+        """Make the committed snapshots; all layers have been applied."""
+        diff_ids = [layer.diff_id for layer in layers]
+        with rpc_errors():
+            await self._engine.layers.Stack(layers_pb2.StackRequest(diff_ids=diff_ids))
+
+
+async def _name(
+    engine: "Engine",
+    report: Report,
+    action: str,
+    reference: str,
+    target: types_pb2.Descriptor,
+    lease: str,
+    platform: images_pb2.Platform,
+) -> None:
+    request = images_pb2.CreateRequest(reference=reference, target=target, lease=lease, platform=platform)
+    with rpc_errors():
+        created = await engine.images.Create(request)
+    names = list(created.image.repo_tags) or list(created.image.repo_digests)
+    await publish.image(engine, action, created.image.id, names[0] if names and reference else created.image.id)
+    await report(Done(created.image, target.digest, created.existed))
+
+
+async def _release(engine: "Engine", lease: str) -> None:
+    """Give back what a failed pull held, even while being cancelled; imaged does it itself when the lease expires."""
+    try:
+        async with asyncio.timeout(_RELEASE_S):
+            with rpc_errors():
+                await engine.images.Release(images_pb2.ReleaseRequest(lease=lease))
+    except (SampanError, TimeoutError):
+        return
+
+
+async def _watched(work: Callable[[Report], Awaitable[None]]) -> AsyncIterator[Progress]:
+    """Run ``work`` and yield what it reports; closing the iterator cancels it and waits until it has cleaned up."""
+    events: asyncio.Queue[Progress | None] = asyncio.Queue(_BACKLOG)
+
+    async def run() -> None:
+        try:
+            await work(events.put)
+        finally:
+            # A full queue means that somebody is still reading; a closed iterator reads nothing any more.
+            if not events.full():
+                events.put_nowait(None)
+
+    task = asyncio.create_task(run(), name="bring image")
+    try:
+        while True:
+            get = asyncio.create_task(events.get(), name="next event")
+            await asyncio.wait({get, task}, return_when=asyncio.FIRST_COMPLETED)
+            if not get.done():
+                get.cancel()
+                break
+            event = get.result()
+            if event is None:
+                break
+            yield event
+        await _outcome(task)
+        while not events.empty():
+            if (event := events.get_nowait()) is not None:
+                yield event
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def _outcome(task: "asyncio.Task[None]") -> None:
+    """Raise what the work raised: of several failures at once, the first that is not just a consequence."""
+    try:
+        await task
+    except BaseExceptionGroup as group:
+        expected = group.subgroup(SampanError)
+        raise _first(expected if expected is not None else group) from group
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    leaves = [_first(error) if isinstance(error, BaseExceptionGroup) else error for error in group.exceptions]
+    return next((leaf for leaf in leaves if isinstance(leaf, DataLossError)), leaves[0])
+
+
+def _platform(text: str) -> images_pb2.Platform:
+    platform = parse_platform(text) if text else host_platform()
+    return images_pb2.Platform(os=platform.os, architecture=platform.architecture, variant=platform.variant)

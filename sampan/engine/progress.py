@@ -1,0 +1,50 @@
+"""What happens while an image is brought in, as events for whoever watches."""
+
+import enum
+from dataclasses import dataclass
+
+from sampan.api.image.v1 import images_pb2
+
+
+class Phase(enum.Enum):
+    """Where a layer is on its way; each layer ends in COMPLETE or EXISTS."""
+
+    WAITING = "waiting"
+    DOWNLOADING = "downloading"
+    RETRYING = "retrying"  # ``current`` is the seconds until the next try
+    VERIFYING = "verifying"
+    DOWNLOADED = "downloaded"
+    EXTRACTING = "extracting"
+    COMPLETE = "complete"
+    EXISTS = "exists"  # it was here, unpacked, before
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The registry has answered: this is what will be brought."""
+
+    reference: str  # normalised, with the registry
+    digest: str  # of the manifest or index
+    layers: tuple[str, ...]  # digests, base first
+
+
+@dataclass(frozen=True, slots=True)
+class LayerProgress:
+    """One layer, a step further."""
+
+    digest: str
+    phase: Phase
+    current: int = 0  # bytes of the compressed layer
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The image is there and has its name."""
+
+    image: images_pb2.Image
+    digest: str  # of the manifest or index
+    existed: bool  # the name pointed to the same before
+
+
+Progress = Resolved | LayerProgress | Done

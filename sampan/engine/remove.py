@@ -1,0 +1,113 @@
+"""Names and what happens to an image with its last one."""
+
+from typing import TYPE_CHECKING
+
+from sampan.api.image.v1 import images_pb2
+from sampan.api.runtime.v1 import containers_pb2
+from sampan.api.snapshot.v1 import layers_pb2
+from sampan.engine import publish
+from sampan.errors import ConflictError, NotFoundError
+from sampan.oci.digest import Digest
+from sampan.oci.reference import parse_reference
+from sampan.wire.channel import rpc_errors
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+_RUNNING = frozenset(
+    {
+        containers_pb2.ContainerState.RUNNING,
+        containers_pb2.ContainerState.PAUSED,
+        containers_pb2.ContainerState.RESTARTING,
+    }
+)
+
+
+async def tag_image(engine: "Engine", image: str, reference: str) -> None:
+    """See ``Engine.tag_image``."""
+    with rpc_errors():
+        await engine.images.Tag(images_pb2.TagRequest(image=image, reference=reference))
+        tagged = await engine.images.Get(images_pb2.GetRequest(image=image))
+    await publish.image(engine, "tag", tagged.id, parse_reference(reference).with_default_tag().familiar)
+
+
+async def remove_image(
+    engine: "Engine", image: str, *, force: bool, no_prune: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """See ``Engine.remove_image``."""
+    with rpc_errors():
+        found = await engine.images.Get(images_pb2.GetRequest(image=image))
+        listed = await engine.containers.List(containers_pb2.ListContainersRequest(all=True))
+    users = [container for container in listed.containers if container.spec.image_id == found.id]
+    _check_users(image, found, users, force=force)
+    in_use = sorted({container.spec.image_id for container in listed.containers if container.spec.image_id})
+    request = images_pb2.RemoveRequest(image=image, force=force, no_prune=no_prune, in_use=in_use)
+    with rpc_errors():
+        removed = await engine.images.Remove(request)
+    await _unstack(engine, removed)
+    for name in removed.untagged:
+        await publish.image(engine, "untag", found.id, name)
+    for deleted in removed.deleted:
+        await publish.image(engine, "delete", deleted, deleted)
+    return tuple(removed.untagged), tuple(removed.deleted)
+
+
+async def prune_images(engine: "Engine", *, dangling: bool) -> tuple[tuple[str, ...], tuple[str, ...], int]:
+    """See ``Engine.prune_images``."""
+    with rpc_errors():
+        images = (await engine.images.List(images_pb2.ListRequest())).images
+        listed = await engine.containers.List(containers_pb2.ListContainersRequest(all=True))
+    used = {container.spec.image_id for container in listed.containers}
+    untagged: list[str] = []
+    deleted: list[str] = []
+    reclaimed = 0
+    for image in images:
+        if image.id in used or (dangling and image.repo_tags):
+            continue
+        try:
+            names, gone = await remove_image(engine, image.id, force=True, no_prune=False)
+        except (ConflictError, NotFoundError):
+            continue  # somebody began to use it, or removed it, since the list was made
+        untagged.extend(names)
+        deleted.extend(gone)
+        reclaimed += image.content_bytes if gone else 0
+    return tuple(untagged), tuple(deleted), reclaimed
+
+
+def _check_users(asked: str, image: images_pb2.Image, users: list[containers_pb2.Container], *, force: bool) -> None:
+    """Refuse, in Docker's words, to take an image away from a container."""
+    if not users:
+        return
+    short = Digest.parse(image.id).short
+    if _is_id(asked, image.id):
+        running = next((user for user in users if user.state.status in _RUNNING), None)
+        if running is not None:
+            raise ConflictError(
+                f"conflict: unable to delete {short} (cannot be forced) - "
+                f"image is being used by running container {running.id[:12]}"
+            )
+        if not force:
+            raise ConflictError(
+                f"conflict: unable to delete {short} (must be forced) - "
+                f"image is being used by stopped container {users[0].id[:12]}"
+            )
+    elif len(image.repo_tags) <= 1 and not force:
+        name = parse_reference(asked).with_default_tag().familiar
+        raise ConflictError(
+            f'conflict: unable to remove repository reference "{name}" (must force) - '
+            f"container {users[0].id[:12]} is using its referenced image {short}"
+        )
+
+
+def _is_id(asked: str, image_id: str) -> bool:
+    return bool(asked) and image_id.startswith((asked, f"sha256:{asked}"))
+
+
+async def _unstack(engine: "Engine", removed: images_pb2.RemoveResponse) -> None:
+    for chain_id in removed.chain_ids:
+        request = layers_pb2.UnstackRequest(chain_id=chain_id, keep=removed.kept_chain_ids)
+        try:
+            with rpc_errors():
+                await engine.layers.Unstack(request)
+        except NotFoundError:
+            continue  # it was never unpacked, or is gone already
