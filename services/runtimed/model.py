@@ -83,7 +83,7 @@ class NetworkSettings:
     """How a container is connected."""
 
     sandbox_id: str = ""
-    sandbox_path: str = ""  # network namespace file; empty: the host's namespace or another container's
+    sandbox_path: str = ""  # network namespace file, perhaps another container's; empty: the host's namespace
     endpoints: tuple[EndpointState, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from runtimed.model import Container, MountPoint, NetworkSettings
-from runtimed.spec import ContainerSpec, Process
+from runtimed.spec import ContainerSpec, Endpoint, Process
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,13 @@ class Networking(Protocol):
     async def attach(self, container: Container) -> NetworkSettings:
         """Make the namespace and everything in it, before the process starts; all or nothing.
 
+        With the network mode ``container:<id>`` the settings hold nothing but that container's ``sandbox_path``. Nothing
+        here needs to be recorded before the process starts: what was made is known in the run root, see ``recover``.
+
         Raises:
-            ConflictError: a host port is taken; Docker's words, with the address.
+            NotFoundError: a network that was there at create is gone.
+            ConflictError: the container whose namespace it is to share does not run.
+            StartError: a host port is taken; Docker's words, with the address.
             ResourceExhaustedError: no address is left.
         """
 
@@ -67,6 +72,30 @@ class Networking(Protocol):
 
     async def recover(self, running: Collection[Container]) -> None:
         """At start-up: keep what belongs to running containers, and remove everything else of ours."""
+
+
+class ContainerRecords(Protocol):
+    """The lifecycle, as far as operations on networks need it."""
+
+    async def find(self, reference: str) -> Container:
+        """Return the container with this ID, prefix of one, or name; NotFoundError in Docker's words."""
+
+    async def all(self) -> Collection[Container]:
+        """Return every container."""
+
+    async def set_network(self, container_id: str, endpoints: tuple[Endpoint, ...], settings: NetworkSettings) -> None:
+        """Record that the container now asks for ``endpoints`` and is connected as ``settings`` says.
+
+        Called after a network was connected or disconnected. If the container runs, its ``hosts`` and ``resolv.conf``
+        are written anew, in place (they are bind-mounted), from ``Networking.files``.
+        """
+
+
+class Publish(Protocol):
+    """Tells the world what happened, in Docker's event vocabulary. Never blocks, never fails."""
+
+    def __call__(self, type: str, action: str, actor_id: str, attributes: Mapping[str, str]) -> None:
+        """Record the event with the present time and pass it on."""
 
 
 class Volumes(Protocol):
