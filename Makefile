@@ -1,0 +1,64 @@
+# One command each: install, run, test, check, bench. Everything is made below .venv; Debian packages only if missing.
+
+SHELL := /bin/bash
+VENV := .venv/bin
+# What an engine needs to run, what its tests need beyond that, and what it is measured against.
+PACKAGES := conmon crun runc nftables iproute2 busybox-static ca-certificates python3-venv
+TEST_PACKAGES := docker-registry debootstrap apache2-utils openssl prometheus curl procps kmod util-linux
+BENCH_PACKAGES := docker.io iptables podman docker-registry debootstrap
+
+.PHONY: install run down test test-needs check dev-needs bench protos lock clean help
+.DEFAULT_GOAL := install
+
+install: .venv/.installed ## Install the engine into .venv
+	@tools/apt-install $(PACKAGES)
+
+.venv/.installed: pyproject.toml requirements/lock.txt
+	@tools/apt-install $(PACKAGES)
+	@test -x $(VENV)/python || { python=$${PYTHON:-$$(tools/find-python)} && "$$python" -m venv .venv; }
+	$(VENV)/pip install -q --disable-pip-version-check -r requirements/lock.txt
+	$(VENV)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.test: requirements/test-lock.txt .venv/.installed
+	$(VENV)/pip install -q --disable-pip-version-check -r requirements/test-lock.txt
+	@touch $@
+
+.venv/.dev: requirements/dev-lock.txt .venv/.test
+	$(VENV)/pip install -q --disable-pip-version-check -r requirements/dev-lock.txt
+	@touch $@
+
+run: install ## Start the engine and run a first container
+	@tools/first-run
+
+down: ## Stop the engine; containers go on running
+	@$(VENV)/sampan down
+
+test-needs: install .venv/.test .venv/.dev
+	@tools/apt-install $(TEST_PACKAGES)
+	@command -v docker >/dev/null || tools/apt-install 'docker-cli|docker.io'
+
+test: test-needs ## Run every test
+	@tools/run-tests
+
+dev-needs: install .venv/.dev
+
+check: dev-needs ## Format, lint, types, import contracts, stubs; unit and contract tests with warnings as errors
+	@tools/check
+
+bench: test-needs ## Measure beside dockerd and podman: make bench ARGS='--only exec,pull --runs 5'
+	@tools/apt-install $(BENCH_PACKAGES)
+	@$(VENV)/python -m bench $(ARGS)
+
+protos: dev-needs ## Generate sampan/api from protos
+	@tools/gen-protos
+
+lock: dev-needs ## Pin what .venv has installed
+	@$(VENV)/python tools/lock.py
+
+clean: ## Remove what was made here; the engine's data stays
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
