@@ -19,16 +19,17 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 import grpc
-import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
+from sampan import log as logs
 from sampan.errors import ConflictError, SampanError
 from sampan.layout import Layout
+from sampan.log import log
 from sampan.service import config as configuration
-from sampan.service import exposition, logs
+from sampan.service import exposition
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.service.notify import notify
 
@@ -50,7 +51,6 @@ class Service(Generic[C]):
 
     config: C
     layout: Layout
-    log: structlog.stdlib.BoundLogger
     metrics: CollectorRegistry
     server: grpc.aio.Server
     stack: AsyncExitStack
@@ -74,19 +74,19 @@ def run(name: str, kind: type[C], build: Build[C], argv: Sequence[str] | None = 
     try:
         config = configuration.load(kind, name, sys.argv[1:] if argv is None else argv, os.environ)
         config.layout.check()
-        log = logs.configure(name, config.log_level, config.log_format)
+        logs.configure(name, config.log_level, config.log_format)
     except SampanError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     try:
-        asyncio.run(_life(name, config, build, log))
+        asyncio.run(_life(name, config, build))
     except SampanError as error:
         log.error("cannot start", error=str(error))
         return 1
     return 0
 
 
-async def _life(name: str, config: C, build: Build[C], log: structlog.stdlib.BoundLogger) -> None:
+async def _life(name: str, config: C, build: Build[C]) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # first, so that none is missed during a slow start
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -98,7 +98,7 @@ async def _life(name: str, config: C, build: Build[C], log: structlog.stdlib.Bou
         stack.enter_context(locked(layout.data(name) / "lock", f"data root {layout.data_root}"))
         registry = exposition.new_registry()
         server = grpc.aio.server(interceptors=[Interceptor(RpcMetrics(registry))], options=SERVER_OPTIONS)
-        service = Service(config, layout, log, registry, server, stack, stopping, [])
+        service = Service(config, layout, registry, server, stack, stopping, [])
         checker = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(checker, server)
         await build(service)

@@ -11,9 +11,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from sampan.errors import SampanError
+from sampan.log import log
 from sampan.wire.status import REASON_KEY, wire_for
-
-log = structlog.get_logger()
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 

@@ -1,0 +1,87 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sampan.errors import InvalidArgumentError
+from sampan.service.config import ServiceConfig, load, option
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    url: str
+    insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Config(ServiceConfig):
+    limit: int = option(3, "how many")
+    names: tuple[str, ...] = option((), "which")
+    mirrors: tuple[Mirror, ...] = ()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "testd.toml"
+
+
+def read(file: Path, *argv: str, **environ: str) -> Config:
+    return load(Config, "testd", argv, {"SAMPAN_CONFIG_DIR": str(file.parent), **environ})
+
+
+def test_without_any_source_the_defaults_hold(file: Path) -> None:
+    assert read(file) == Config()
+
+
+def test_flags_win_over_environment_over_file(file: Path) -> None:
+    file.write_text('limit = 4\nmetrics = "file:1"\nlog_level = "debug"')
+    config = read(file, "--limit", "6", SAMPAN_TESTD_LIMIT="5", SAMPAN_METRICS="env:1")
+    assert (config.limit, config.metrics, config.log_level) == (6, "env:1", "debug")
+
+
+def test_the_service_s_own_variable_wins_over_the_common_one(file: Path) -> None:
+    assert read(file, SAMPAN_LIMIT="1", SAMPAN_TESTD_LIMIT="2").limit == 2
+
+
+def test_tables_become_dataclasses(file: Path) -> None:
+    file.write_text('[[mirrors]]\nurl = "http://one"\n[[mirrors]]\nurl = "http://two"\ninsecure = true')
+    assert read(file).mirrors == (Mirror("http://one"), Mirror("http://two", insecure=True))
+
+
+def test_lists_come_from_the_environment_with_commas(file: Path) -> None:
+    assert read(file, SAMPAN_NAMES="a, b").names == ("a", "b")
+
+
+def test_paths_are_absolute(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read(file, "--run-root", "r").run_root == tmp_path / "r"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("limti = 4", "unknown key 'limti': did you mean 'limit'"),
+        ("zzz = 4", "unknown key 'zzz': known keys: "),
+        ('[[mirrors]]\nulr = "x"', r"unknown key 'mirrors\[0\].ulr': did you mean 'url'"),
+        ("[[mirrors]]\ninsecure = true", r"table 'mirrors\[0\]'.*url"),
+        ('limit = "four"', "'limit' is 'four', expected a whole number"),
+        ("limit = true", "'limit' is True, expected a whole number"),
+        ("mirrors = 3", "'mirrors' is 3, expected a list"),
+        ("limit = ", "is not TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_key_named(file: Path, text: str, message: str) -> None:
+    file.write_text(text)
+    with pytest.raises(InvalidArgumentError, match=message) as caught:
+        read(file)
+    assert str(file) in str(caught.value)
+
+
+def test_a_wrong_variable_is_refused_by_name(file: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="SAMPAN_TESTD_LIMIT is 'x', expected a whole number"):
+        read(file, SAMPAN_TESTD_LIMIT="x")
+
+
+def test_a_file_asked_for_must_exist(file: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="does not exist"):
+        read(file, "--config", "/nowhere.toml")
