@@ -1,7 +1,8 @@
 """Bring images in: fetch or import, unpack layer by layer as they arrive, name last."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from sampan.api.containerd.types import types_pb2
@@ -35,14 +36,15 @@ Report = Callable[[Progress], Awaitable[None]]
 
 async def pull(
     engine: "Engine", reference: str, platform: str, credentials: images_pb2.Credentials | None
-) -> AsyncIterator[Progress]:
+) -> AsyncGenerator[Progress, None]:
     """See ``Engine.pull``."""
 
     async def work(report: Report) -> None:
         await _Pull(engine, report, _platform(platform)).run(reference, credentials)
 
-    async for event in _watched(work):
-        yield event
+    async with aclosing(_watched(work)) as events:
+        async for event in events:
+            yield event
 
 
 async def import_image(
@@ -52,7 +54,7 @@ async def import_image(
     message: str,
     changes: tuple[str, ...],
     platform: str,
-) -> AsyncIterator[Progress]:
+) -> AsyncGenerator[Progress, None]:
     """See ``Engine.import_image``."""
     options = images_pb2.ImportRequest.Options(
         reference=reference, message=message, changes=changes, platform=_platform(platform)
@@ -77,8 +79,9 @@ async def import_image(
             await _release(engine, imported.lease)
             raise
 
-    async for event in _watched(work):
-        yield event
+    async with aclosing(_watched(work)) as events:
+        async for event in events:
+            yield event
 
 
 class _Pull:
@@ -176,7 +179,7 @@ async def _release(engine: "Engine", lease: str) -> None:
         return
 
 
-async def _watched(work: Callable[[Report], Awaitable[None]]) -> AsyncIterator[Progress]:
+async def _watched(work: Callable[[Report], Awaitable[None]]) -> AsyncGenerator[Progress, None]:
     """Run ``work`` and yield what it reports; closing the iterator cancels it and waits until it has cleaned up."""
     events: asyncio.Queue[Progress | None] = asyncio.Queue(_BACKLOG)
 

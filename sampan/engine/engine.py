@@ -3,7 +3,7 @@
 It holds no state: everything it knows is in the services, and any number of engines may be connected at once.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -79,11 +79,11 @@ class Engine:
 
     def pull(
         self, reference: str, *, platform: str = "", credentials: images_pb2.Credentials | None = None
-    ) -> AsyncIterator[Progress]:
+    ) -> AsyncGenerator[Progress, None]:
         """Bring an image and unpack it; the last event is ``Done``.
 
-        The name appears, or moves, only when everything is there and verified. Leaving the loop early cancels the
-        pull; a pull that fails or is cancelled leaves nothing.
+        The name appears, or moves, only when everything is there and verified. Closing the iterator (use
+        ``contextlib.aclosing``) cancels the pull; a pull that fails or is cancelled leaves nothing.
 
         Raises:
             InvalidArgumentError: a bad reference or platform.
@@ -103,7 +103,7 @@ class Engine:
         message: str = "",
         changes: tuple[str, ...] = (),
         platform: str = "",
-    ) -> AsyncIterator[Progress]:
+    ) -> AsyncGenerator[Progress, None]:
         """Make an image from the tar of a root file system; the last event is ``Done``.
 
         Raises:

@@ -1,0 +1,57 @@
+"""What a tar archive says about one file, after all its header forms have been reduced to one."""
+
+import enum
+from dataclasses import dataclass, field
+from typing import Final
+
+# (uid_t)-1 means "leave as it is" to chown(2), so it is nobody's number.
+MAX_ID: Final = 2**32 - 2
+
+
+class EntryType(enum.Enum):
+    """Kind of file; the value is the header's type byte."""
+
+    FILE = b"0"
+    HARD_LINK = b"1"
+    SYMLINK = b"2"
+    CHAR_DEVICE = b"3"
+    BLOCK_DEVICE = b"4"
+    DIRECTORY = b"5"
+    FIFO = b"6"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an archive may ask of its reader. Each default is far above any real layer."""
+
+    name_bytes: int = 4096  # PATH_MAX
+    component_bytes: int = 255  # NAME_MAX
+    header_bytes: int = 1 << 20  # one pax header, or one GNU long name
+    sparse_parts: int = 1 << 20
+    entries: int = 10_000_000
+    total_bytes: int = 1 << 40  # of file data, holes included
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of an archive. Names are bytes, as the kernel has them, without a trailing slash."""
+
+    name: bytes
+    type: EntryType
+    mode: int  # permission, set-id and sticky bits alone
+    uid: int
+    gid: int
+    size: int  # of the file, holes included; 0 for all but FILE
+    mtime_ns: int
+    link: bytes = b""  # target of HARD_LINK and SYMLINK
+    device: tuple[int, int] = (0, 0)  # major and minor, of the two DEVICE types
+    xattrs: dict[str, bytes] = field(default_factory=dict)
+    # For a sparse file: the parts that hold data, as (offset, length), in order and apart. None: all of it.
+    parts: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def shown(self) -> str:
+        """The name for a message: printable and not longer than a line."""
+        text = self.name.decode(errors="backslashreplace")
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        return repr(text if len(text) <= 120 else f"{text[:120]}…")

@@ -1,0 +1,89 @@
+"""Maps of sparse files, in the four forms that GNU tar has written.
+
+Reference: GNU tar manual, "Storing Sparse Files".
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sampan.errors import InvalidArgumentError
+from sampan.tar.numbers import number
+
+
+@dataclass(frozen=True, slots=True)
+class SparseMap:
+    """A file's size, and the parts of it that hold data, as (offset, length)."""
+
+    size: int
+    parts: tuple[tuple[int, int], ...]
+
+
+def check(found: SparseMap, stored: int) -> None:
+    """Raise InvalidArgumentError unless the parts are in order, within the file, and ``stored`` bytes in all."""
+    end = 0
+    for offset, length in found.parts:
+        if offset < end or length < 0:
+            raise InvalidArgumentError("tar archive has a sparse file whose parts overlap or are out of order")
+        end = offset + length
+    if end > found.size or sum(length for _, length in found.parts) != stored:
+        raise InvalidArgumentError("tar archive has a sparse file whose parts do not fit its size")
+
+
+def from_gnu_header(header: bytes, block: Callable[[], bytes], most: int) -> SparseMap:
+    """Read type ``S``: four parts in the header, 21 in each block after it while the last says so."""
+    parts = _pairs(header[386:482])
+    more = header[482]
+    while more:
+        extension = block()
+        parts += _pairs(extension[:504])
+        more = extension[504]
+        if len(parts) > most:
+            raise InvalidArgumentError(f"tar archive has a sparse file of more than {most} parts")
+    return SparseMap(number(header[483:495], "size"), tuple(parts))
+
+
+def from_pax_0(records: dict[str, bytes], most: int) -> SparseMap:
+    """Read formats 0.0 and 0.1: the map is in the pax header."""
+    numbers = _numbers(records.get("GNU.sparse.map", b"").split(b",") if records.get("GNU.sparse.map") else [], most)
+    return SparseMap(_size(records, "GNU.sparse.size"), _paired(numbers))
+
+
+def from_pax_1_0(records: dict[str, bytes], block: Callable[[], bytes], most: int) -> SparseMap:
+    """Read format 1.0: the map stands before the data, a number per line, padded to a block."""
+    lines = block().split(b"\n")
+    (count,) = _numbers(lines[:1], most)
+    if count > most:
+        raise InvalidArgumentError(f"tar archive has a sparse file of {count} parts, the most is {most}")
+    # The last piece of a block is the beginning of a number, or padding.
+    while len(lines) - 2 < 2 * count:
+        rest = lines.pop()
+        lines += (rest + block()).split(b"\n")
+    return SparseMap(_size(records, "GNU.sparse.realsize"), _paired(_numbers(lines[1 : 1 + 2 * count], most)))
+
+
+def _size(records: dict[str, bytes], key: str) -> int:
+    (size,) = _numbers([records.get(key, b"")], 1)
+    return size
+
+
+def _pairs(field: bytes) -> list[tuple[int, int]]:
+    pairs = []
+    for start in range(0, len(field), 24):
+        if not field[start + 12]:
+            break
+        pairs.append((number(field[start : start + 12], "offset"), number(field[start + 12 : start + 24], "length")))
+    return pairs
+
+
+def _numbers(fields: list[bytes], most: int) -> list[int]:
+    if len(fields) > 2 * most:
+        raise InvalidArgumentError(f"tar archive has a sparse file of more than {most} parts")
+    if not all(field.isdigit() and len(field) <= 20 for field in fields):
+        raise InvalidArgumentError("tar archive has a sparse file with a malformed map")
+    return [int(field) for field in fields]
+
+
+def _paired(numbers: list[int]) -> tuple[tuple[int, int], ...]:
+    if len(numbers) % 2:
+        raise InvalidArgumentError("tar archive has a sparse file with half a part")
+    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
