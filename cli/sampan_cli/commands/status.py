@@ -1,0 +1,89 @@
+"""``sampan status``: the engine's services."""
+
+import asyncio
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import click
+
+from sampan.layout import SERVICES, Layout
+from sampan_cli.lazy import sampan_command
+from sampan_cli.session import Session
+from sampan_cli.supervisor import roots
+
+# A healthy service answers in a few milliseconds, also when it is busy; the machine may be.
+_DEADLINE_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """One line of the list."""
+
+    service: str
+    pid: int | None  # None: it does not run
+    healthy: bool
+    socket: str
+    metrics: str  # host:port, or empty
+
+
+@sampan_command(
+    "status", examples="sampan status\nsampan status --format json\nsampan status --format '{{.Service}} {{.Pid}}'"
+)
+@click.option("--format", "template", default="table", help="table, json, or a template.")
+@click.pass_obj
+def command(session: Session, template: str) -> None:
+    """Show the engine's services: process, health, gRPC socket and the address of /metrics.
+
+    Exits with 0 if all are healthy and with 1 if not.
+    """
+    statuses = asyncio.run(read_status(session.layout))
+    if template == "json":
+        click.echo(json.dumps([asdict(status) for status in statuses], indent=2))
+    else:
+        _print_table(statuses)
+    if not all(status.healthy for status in statuses):
+        raise click.exceptions.Exit(1)
+
+
+async def read_status(layout: Layout) -> list[ServiceStatus]:
+    """Ask every service how it is, all at once."""
+    running = {process.name: process.pid for process in roots.services(layout)}
+    return list(await asyncio.gather(*(_status(layout, name, running.get(name)) for name in SERVICES)))
+
+
+async def _status(layout: Layout, service: str, pid: int | None) -> ServiceStatus:
+    facts: dict[str, Any] = {}
+    if pid is not None:
+        try:
+            facts = json.loads(await asyncio.to_thread(layout.state_file(service).read_text))
+        except FileNotFoundError:
+            facts = {}  # it is starting
+    healthy = facts.get("pid") == pid and pid is not None and await _is_healthy(layout, service)
+    return ServiceStatus(service, pid, healthy, str(layout.socket(service)), str(facts.get("metrics") or ""))
+
+
+async def _is_healthy(layout: Layout, service: str) -> bool:
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    from sampan.wire.channel import open_channel
+
+    async with open_channel(layout.socket(service)) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=_DEADLINE_S)
+        except grpc.aio.AioRpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _print_table(statuses: list[ServiceStatus]) -> None:
+    rows = [("SERVICE", "PID", "HEALTHY", "SOCKET", "METRICS")]
+    rows += [
+        (each.service, str(each.pid or "-"), "yes" if each.healthy else "no", each.socket, each.metrics)
+        for each in statuses
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for row in rows:
+        click.echo("   ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,56 @@
+"""The supervisor's process: ``python -m sampan_cli.supervisor DATA_ROOT RUN_ROOT START_TIMEOUT_S [REPORT_FD]``.
+
+``sampan up`` becomes this by exec, so that what parses its flags is not kept in memory for the life of the engine.
+With REPORT_FD it is in the background: ``ok``, or why the engine could not be started, is written there.
+"""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from sampan.errors import SampanError
+from sampan.layout import Layout
+from sampan.service.notify import notify
+from sampan_cli.supervisor.supervisor import Supervisor
+
+
+def main(argv: list[str]) -> int:
+    """Run the engine and return the exit code."""
+    data_root, run_root, start_timeout_s, *rest = argv
+    layout = Layout(Path(data_root), Path(run_root))
+    background = bool(rest)
+    report_fd = int(rest[0]) if background else sys.stderr.fileno()
+    if background:
+        os.set_inheritable(report_fd, False)  # the services must not keep it open
+
+    def report(text: str) -> None:
+        # Whoever started the engine may be gone; the engine goes on without it.
+        with contextlib.suppress(OSError):
+            os.write(report_fd, text.encode() if background else f"sampan: {text}\n".encode())
+            if background:
+                os.close(report_fd)
+
+    def on_ready() -> None:
+        notify("READY=1")
+        report("ok" if background else f"the engine is ready: export DOCKER_HOST=unix://{layout.docker_socket}")
+
+    engine = Supervisor(
+        layout,
+        start_timeout_s=float(start_timeout_s),
+        terminal=None if background else report_fd,
+        on_ready=on_ready,
+    )
+    try:
+        engine.run()
+    except (SampanError, OSError) as error:
+        report(str(error))
+        return 1
+    finally:
+        notify("STOPPING=1")
+    return 0
+
+
+if __name__ == "__main__":
+    os.chdir("/")  # keep nobody's directory busy
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,112 @@
+"""Who holds an engine's two roots: the lock that makes it the only one, and what a killed one left running.
+
+A supervisor holds ``engine.lock`` in both roots for as long as it lives; each service holds
+``<data-root>/<service>/lock``. The kernel drops a lock with its process, so a lock that is held
+names a live process and nothing else does.
+"""
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sampan.errors import ConflictError
+from sampan.layout import SERVICES, Layout
+
+_LOCK: Final = "engine.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that cannot be mistaken for another one with the same number: closed by ``close``."""
+
+    name: str
+    pid: int
+    pidfd: int
+
+    def signal(self, number: int) -> None:
+        """Send a signal; nothing happens if the process is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Say whether the process ended within ``timeout_s``."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(timeout_s * 1000))
+
+    def close(self) -> None:
+        """Forget the process, which goes on."""
+        os.close(self.pidfd)
+
+
+@contextlib.contextmanager
+def claim(layout: Layout) -> Iterator[None]:
+    """Hold both roots, which are made if missing.
+
+    Raises:
+        ConflictError: another supervisor holds one; the message names it.
+    """
+    with contextlib.ExitStack() as stack:
+        for root, what in (
+            (layout.run_root, f"engine already running on {layout.run_root}"),
+            (layout.data_root, f"data root {layout.data_root} is in use by another engine"),
+        ):
+            # Others may pass through to sockets they have a right to, and see nothing on the way.
+            root.mkdir(mode=0o711, parents=True, exist_ok=True)
+            fd = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            stack.callback(os.close, fd)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConflictError(f"{what} (pid {_owner(fd) or 'unknown'})") from None
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+
+
+def supervisor(layout: Layout) -> Process | None:
+    """Return the supervisor that holds the run root, or None."""
+    return _holder("sampan", layout.run_root / _LOCK)
+
+
+def services(layout: Layout) -> list[Process]:
+    """Return the services that run on the data root, in the order in which they are started."""
+    found = (_holder(name, layout.data(name) / "lock") for name in SERVICES)
+    return [process for process in found if process is not None]
+
+
+def _holder(name: str, path: Path) -> Process | None:
+    """Return the process that holds the lock at ``path``."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        pid = _owner(fd)
+        if pid is None:
+            return None
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return None
+        # Only now: had the owner died before pidfd_open, its number might be someone else's and the lock would be free.
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if _owner(fd) == pid:
+                return Process(name, pid, pidfd)
+        os.close(pidfd)
+        return None
+    finally:
+        os.close(fd)
+
+
+def _owner(fd: int) -> int | None:
+    text = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+    return int(text) if text.isdigit() and int(text) > 0 else None

@@ -1,0 +1,224 @@
+"""Keep an engine's services running: start all, tell when they are ready, restart what dies, stop in reverse order.
+
+A plain select loop rather than asyncio, which alone would take 8 MB for the life of the engine.
+"""
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from sampan.errors import SampanError
+from sampan.layout import SERVICES, Layout
+from sampan_cli.supervisor import roots
+from sampan_cli.supervisor.backoff import Backoff
+from sampan_cli.supervisor.child import Child, spawn
+from sampan_cli.supervisor.logs import LogWatcher
+from sampan_cli.supervisor.notify import NotifySocket
+
+# A service gets its own grace for calls in flight (5 s unless configured) and then as much again to close things.
+STOP_TIMEOUT_S: Final = 10.0
+
+# Two deaths before the engine was ever ready are a reason to give up; the first may be a peer that was not up yet.
+_DEATHS_AT_START: Final = 2
+
+# The harness's exit code for a configuration that cannot be read: another try reads the same.
+_BAD_CONFIGURATION: Final = 2
+
+_LOG_LINES: Final = 15
+
+
+class ServiceFailedError(SampanError):
+    """The engine could not be started because one of its services could not."""
+
+
+@dataclass(slots=True)
+class _Keeper:
+    """One service and what is known about it."""
+
+    name: str
+    notify: NotifySocket
+    backoff: Backoff = field(default_factory=Backoff)
+    child: Child | None = None  # None: between a death and the restart
+    ready_at: float | None = None
+    restart_at: float | None = None
+    log_start: int = 0  # where in its log the present process began
+
+
+class Supervisor:
+    """The services of one engine. ``run`` is called once, in the main thread: it takes over the signal handlers."""
+
+    def __init__(
+        self, layout: Layout, *, start_timeout_s: float, terminal: int | None, on_ready: Callable[[], None]
+    ) -> None:
+        """``on_ready`` is called once, when every service has been ready; ``terminal`` gets the logs."""
+        self._layout = layout
+        self._start_timeout_s = start_timeout_s
+        self._terminal = terminal
+        self._on_ready = on_ready
+        self._selector = selectors.DefaultSelector()
+        self._keepers: list[_Keeper] = []
+        self._engine_ready = False
+        self._stopping = False
+        self._hurry = False  # Ctrl-C while stopping: do not wait any longer
+        self._wakeup: socket.socket
+
+    def run(self) -> None:
+        """Run the engine until SIGTERM, SIGINT or SIGHUP; all services are gone when this returns or raises.
+
+        Raises:
+            ConflictError: another engine holds a root.
+            ServiceFailedError: a service could not be started; the message ends with the last lines of its log.
+        """
+        with contextlib.ExitStack() as stack:
+            self._catch_signals(stack)
+            stack.enter_context(roots.claim(self._layout))
+            self._take_over()
+            directory = self._layout.run_root / "logs"
+            directory.mkdir(mode=0o750, exist_ok=True)
+            self._logs = LogWatcher(directory, SERVICES, terminal=self._terminal)
+            stack.callback(self._logs.close)
+            self._selector.register(self._logs, selectors.EVENT_READ, self._logs.catch_up)
+            self._open_notify_sockets(stack)
+            try:
+                self._serve()
+            finally:
+                self._stop_all()
+
+    def _catch_signals(self, stack: contextlib.ExitStack) -> None:
+        receiver, sender = socket.socketpair()
+        for end in (receiver, sender):
+            end.setblocking(False)
+            stack.callback(end.close)
+        self._wakeup = receiver
+        self._selector.register(receiver, selectors.EVENT_READ, self._on_signal)
+        stack.callback(self._selector.close)
+        signal.set_wakeup_fd(sender.fileno())
+        stack.callback(signal.set_wakeup_fd, -1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)  # a handler must exist for the wakeup descriptor to be written
+
+    def _on_signal(self) -> None:
+        for number in self._wakeup.recv(64):
+            self._hurry = self._stopping and number == signal.SIGINT
+            self._stopping = True
+
+    def _take_over(self) -> None:
+        """Stop the services that a killed supervisor left behind, in reverse order."""
+        for process in reversed(roots.services(self._layout)):
+            _say(f"stopping {process.name} (pid {process.pid}), left by an engine that was killed")
+            process.signal(signal.SIGTERM)
+            if not process.wait(STOP_TIMEOUT_S):
+                process.signal(signal.SIGKILL)
+                process.wait(STOP_TIMEOUT_S)
+            process.close()
+
+    def _open_notify_sockets(self, stack: contextlib.ExitStack) -> None:
+        directory = self._layout.run_root / "notify"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        for name in SERVICES:
+            keeper = _Keeper(name, NotifySocket(directory / name))
+            stack.callback(keeper.notify.close)
+            self._keepers.append(keeper)
+            self._selector.register(keeper.notify, selectors.EVENT_READ, lambda keeper=keeper: self._on_notify(keeper))
+
+    def _serve(self) -> None:
+        start_deadline = time.monotonic() + self._start_timeout_s
+        for keeper in self._keepers:
+            self._start(keeper)
+        while not self._stopping:
+            deadlines = [keeper.restart_at for keeper in self._keepers if keeper.restart_at is not None]
+            if not self._engine_ready:
+                deadlines.append(start_deadline)
+            self._handle_events(min(deadlines, default=None))
+            now = time.monotonic()
+            for keeper in self._keepers:
+                if keeper.restart_at is not None and keeper.restart_at <= now:
+                    self._start(keeper)
+            if not self._engine_ready and now >= start_deadline:
+                late = next(keeper for keeper in self._keepers if keeper.ready_at is None)
+                raise self._failure(late, f"is not ready after {self._start_timeout_s:g} s")
+
+    def _handle_events(self, deadline: float | None) -> None:
+        """Wait for something to happen, until ``deadline`` at most, and act on it."""
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+        for key, _ in self._selector.select(timeout):
+            key.data()
+
+    def _start(self, keeper: _Keeper) -> None:
+        keeper.notify.receive()  # what a former process said is not about this one
+        keeper.log_start = self._logs.size(keeper.name)
+        keeper.restart_at = keeper.ready_at = None
+        log = self._logs.path(keeper.name)
+        keeper.child = spawn(keeper.name, self._layout, keeper.notify.path, log, os.environ)
+        self._selector.register(keeper.child.pidfd, selectors.EVENT_READ, lambda: self._on_exit(keeper))
+
+    def _on_notify(self, keeper: _Keeper) -> None:
+        ready = "READY=1" in keeper.notify.receive()
+        if not ready or keeper.child is None or keeper.ready_at is not None or self._stopping:
+            return
+        keeper.ready_at = time.monotonic()
+        if not self._engine_ready and all(each.ready_at is not None for each in self._keepers):
+            self._engine_ready = True
+            self._on_ready()
+
+    def _on_exit(self, keeper: _Keeper) -> None:
+        assert keeper.child is not None
+        pid = keeper.child.pid
+        self._selector.unregister(keeper.child.pidfd)
+        code = keeper.child.reap()
+        ready_for_s = 0.0 if keeper.ready_at is None else time.monotonic() - keeper.ready_at
+        keeper.child = keeper.ready_at = None
+        if self._stopping:
+            return
+        delay = keeper.backoff.delay_after_death(ready_for_s)
+        how = _describe_exit(code)
+        if not self._engine_ready and (code == _BAD_CONFIGURATION or keeper.backoff.deaths >= _DEATHS_AT_START):
+            raise self._failure(keeper, how)
+        keeper.restart_at = time.monotonic() + delay
+        _say(f"{keeper.name} (pid {pid}) {how}; starting it again {f'in {delay:g} s' if delay else 'now'}")
+
+    def _failure(self, keeper: _Keeper, how: str) -> ServiceFailedError:
+        lines = self._logs.tail(keeper.name, keeper.log_start, _LOG_LINES)
+        log = "".join(f"\n    {line}" for line in lines) or " (it wrote nothing)"
+        return ServiceFailedError(
+            f"{keeper.name} did not start: it {how}\nlast lines of {self._logs.path(keeper.name)}:{log}"
+        )
+
+    def _stop_all(self) -> None:
+        """Stop the services in reverse order, so that none outlives what it depends on."""
+        self._stopping = True  # nothing is restarted from here on
+        for keeper in reversed(self._keepers):
+            if keeper.child is None:
+                continue
+            keeper.child.signal(signal.SIGTERM)
+            deadline = time.monotonic() + STOP_TIMEOUT_S
+            while keeper.child is not None and not self._hurry and time.monotonic() < deadline:
+                self._handle_events(deadline)
+            if keeper.child is not None:
+                _say(f"{keeper.name} (pid {keeper.child.pid}) does not stop: killing it")
+                keeper.child.signal(signal.SIGKILL)
+            while keeper.child is not None:
+                self._handle_events(None)
+
+
+def _describe_exit(code: int) -> str:
+    if code >= 0:
+        return f"exited with status {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+def _say(text: str) -> None:
+    # The terminal may be gone; the engine goes on without it.
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"sampan: {text}\n")
+        sys.stderr.flush()
