@@ -1,0 +1,173 @@
+"""Look things up, and make directories, in a root file system that somebody else filled.
+
+Every name in it may be a link to anywhere: all resolution stays inside, as if after chroot(2).
+"""
+
+import ctypes
+import errno
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from sampan.sys.libc import LIBC, check
+
+_SYS_OPENAT2: Final = 437  # on every architecture
+_RESOLVE_NO_MAGICLINKS: Final = 0x02
+_RESOLVE_IN_ROOT: Final = 0x10
+
+# The kernel answers EAGAIN when a rename or a mount happened during the walk and it cannot be sure of "..".
+_TRIES: Final = 32
+
+_MAX_LINKS: Final = 40  # the kernel's own limit, MAXSYMLINKS
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
+    """openat2(2), close-on-exec. Raises OSError: ENOSYS before Linux 5.6 and under some seccomp filters (or EPERM)."""
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
+    result = LIBC.syscall(
+        ctypes.c_long(_SYS_OPENAT2),
+        ctypes.c_int(directory),
+        os.fsencode(path),
+        ctypes.byref(how),
+        ctypes.c_size_t(ctypes.sizeof(how)),
+    )
+    return check(result, path)
+
+
+class RootFs:
+    """A root file system, held open. Close it, or use it as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the root; safe to repeat."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def find(self, path: str, flags: int = 0) -> int:
+        """Return an O_PATH descriptor, the caller's to close, of what ``path`` names inside the root.
+
+        Links are followed, the last one too unless ``flags`` has O_NOFOLLOW.
+
+        Raises:
+            OSError: ENOENT, ENOTDIR, ELOOP; the operand is ``path``.
+        """
+        for _ in range(_TRIES):
+            try:
+                return openat2(self._fd, path, os.O_PATH | flags, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+            except OSError as error:
+                if error.errno in (errno.ENOSYS, errno.EPERM):
+                    break
+                if error.errno != errno.EAGAIN:
+                    raise
+        return self._walk(path, flags, make=False)
+
+    def read(self, path: str, limit: int) -> bytes:
+        """Return the content of the regular file ``path``, at most ``limit`` bytes.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+            OSError: it is not a regular file (EINVAL), or larger than ``limit`` (EFBIG).
+        """
+        found = self.find(path)
+        try:
+            if not stat.S_ISREG(os.fstat(found).st_mode):  # opening a device or a fifo could do things
+                raise OSError(errno.EINVAL, "not a regular file", path)
+            content = self._reopen(found, limit + 1)
+        finally:
+            os.close(found)
+        if len(content) > limit:
+            raise OSError(errno.EFBIG, f"larger than {limit} bytes", path)
+        return content
+
+    def make_directory(self, path: str, mode: int = 0o755) -> str:
+        """Make directory ``path`` and its parents where they are missing; return its name with all links resolved.
+
+        Raises:
+            NotADirectoryError: something else is there, or on the way.
+        """
+        found = self._walk(path, os.O_DIRECTORY, make=True, mode=mode)
+        try:
+            if not stat.S_ISDIR(os.fstat(found).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+            return self.name_of(found)
+        finally:
+            os.close(found)
+
+    def name_of(self, descriptor: int) -> str:
+        """Return the name, absolute inside the root, of what ``descriptor`` has open."""
+        root = str(Path(f"/proc/self/fd/{self._fd}").readlink())
+        name = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        return "/" + name.removeprefix(root).lstrip("/")
+
+    def _reopen(self, found: int, size: int) -> bytes:
+        descriptor = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read(size)
+
+    def _walk(self, path: str, flags: int, *, make: bool, mode: int = 0o755) -> int:
+        """Resolve one component at a time: where openat2 is missing, and where directories are made on the way."""
+        trail = [os.dup(self._fd)]  # the directories from the root to here, so that ".." cannot be fooled
+        rest = [part for part in reversed(path.split("/")) if part]
+        links = 0
+        try:
+            while rest:
+                part = rest.pop()
+                if part == "..":
+                    if len(trail) > 1:
+                        os.close(trail.pop())
+                    continue
+                if part == ".":
+                    continue
+                step = self._step(trail[-1], part, make=make, mode=mode)
+                kind = os.fstat(step).st_mode
+                if not stat.S_ISLNK(kind) or (not rest and flags & os.O_NOFOLLOW):
+                    trail.append(step)
+                    continue
+                links += 1
+                try:
+                    target = os.readlink("", dir_fd=step)
+                finally:
+                    os.close(step)
+                if links > _MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                if target.startswith("/"):
+                    while len(trail) > 1:
+                        os.close(trail.pop())
+                rest += [part for part in reversed(target.split("/")) if part]
+            return trail.pop()
+        finally:
+            for descriptor in trail:
+                os.close(descriptor)
+
+    def _step(self, directory: int, part: str, *, make: bool, mode: int) -> int:
+        flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return os.open(part, flags, dir_fd=directory)
+        except FileNotFoundError:
+            if not make:
+                raise
+        try:
+            os.mkdir(part, mode, dir_fd=directory)
+            made = os.open(part, flags, dir_fd=directory)
+            if stat.S_ISDIR(os.fstat(made).st_mode):  # the umask may have had its say
+                Path(f"/proc/self/fd/{made}").chmod(mode)
+            return made
+        except FileExistsError:
+            return os.open(part, flags, dir_fd=directory)
