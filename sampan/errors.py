@@ -10,6 +10,7 @@
     │   └── UnauthenticatedError  credentials are missing or wrong
     ├── ResourceExhaustedError    a disk, a range, a limit is used up
     ├── UnavailableError          somebody else does not answer; worth another try
+    ├── RemoteError               a party outside the engine, such as a registry, fails or answers nonsense
     ├── UnimplementedError        this engine or this host cannot do it
     ├── DataLossError             bytes are not what their digest says
     └── StartError                a process could not be started
@@ -59,6 +60,10 @@ class ResourceExhaustedError(SampanError):
 
 class UnavailableError(SampanError):
     """Another party does not answer; the same request may succeed later."""
+
+
+class RemoteError(SampanError):
+    """A party outside the engine, such as a registry, cannot be reached, fails, or answers with nonsense."""
 
 
 class UnimplementedError(SampanError):

@@ -32,6 +32,8 @@ TABLE: Final[dict[type[e.SampanError], Wire]] = {
     e.UnauthenticatedError: Wire("unauthenticated", grpc.StatusCode.UNAUTHENTICATED, 401),
     e.ResourceExhaustedError: Wire("exhausted", grpc.StatusCode.RESOURCE_EXHAUSTED, 500),
     e.UnavailableError: Wire("unavailable", grpc.StatusCode.UNAVAILABLE, 503),
+    # Not UNAVAILABLE, which means this engine to whoever retries; Docker's daemon answers 500 too.
+    e.RemoteError: Wire("remote", grpc.StatusCode.UNKNOWN, 500),
     e.UnimplementedError: Wire("unimplemented", grpc.StatusCode.UNIMPLEMENTED, 501),
     e.DataLossError: Wire("data_loss", grpc.StatusCode.DATA_LOSS, 500),
     # Docker answers 400 when the command cannot be run and 500 for every other failed start; its client
