@@ -152,8 +152,8 @@ class TarReader:
         kind = _TYPES.get(header[156:157])
         parts: tuple[tuple[int, int], ...] | None = None
         stored = pax.integer(records, "size", number(header[124:136], "size"))
-        if kind in (EntryType.FILE, None) and name.endswith(b"/") and header[257:263] != b"ustar\0":
-            kind = EntryType.DIRECTORY  # the only way V7 had to say so
+        if kind in (EntryType.FILE, None) and name.endswith(b"/"):
+            kind = EntryType.DIRECTORY  # the only way that V7 had to say so
         if header[156:157] == b"S":
             kind = EntryType.FILE
         if kind is None:

@@ -1,0 +1,31 @@
+"""What Python's ``os`` does not offer for files: syncfs(2), renameat2(2), and FICLONE."""
+
+import fcntl
+import os
+from typing import Final
+
+from sampan.sys.libc import LIBC, check
+
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
+_FICLONE: Final = 0x40049409
+
+
+def syncfs(path: str | os.PathLike[str]) -> None:
+    """Write all that is unwritten in the file system of ``path`` to its disk; releases the GIL meanwhile."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        check(LIBC.syncfs(fd), os.fspath(path))
+    finally:
+        os.close(fd)
+
+
+def exchange(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> None:
+    """Swap two names of one file system in one step."""
+    names = os.fsencode(first), os.fsencode(second)
+    check(LIBC.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE), os.fspath(first))
+
+
+def clone(source: int, target: int) -> None:
+    """Let the file ``target`` share the blocks of ``source``. Raises OSError where the file system cannot."""
+    fcntl.ioctl(target, _FICLONE, source)

@@ -1,0 +1,161 @@
+"""Decompress a layer, by what its first bytes say it is: registries and media types are often wrong about it."""
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+from sampan.errors import InvalidArgumentError
+
+# What is given to a decompressor at once, and what it may return at once: a few kilobytes can hold a gigabyte of
+# zeros, and a layer is never whole in memory.
+_INPUT_BYTES: Final = 128 << 10
+_OUTPUT_BYTES: Final = 1 << 20
+
+_GZIP: Final = b"\x1f\x8b"
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_ZSTD_SKIPPABLE: Final = tuple(bytes((n, 0x2A, 0x4D, 0x18)) for n in range(0x50, 0x60))
+_BZIP2: Final = b"BZh"
+_XZ: Final = b"\xfd7zXZ\0"
+
+
+class Input(Protocol):
+    """A stream of compressed bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes, none at the end alone."""
+
+
+def inflate(source: Input) -> Iterator[bytes]:
+    """Yield the uncompressed bytes: of gzip, zstd, bzip2, xz (members one after the other), or as they are.
+
+    Raises:
+        InvalidArgumentError: the stream is damaged, cut short, or followed by something else.
+    """
+    first = source.read(_INPUT_BYTES)
+    if first.startswith(_GZIP):
+        yield from _members(first, source, "gzip", _new_gzip)
+    elif first.startswith((_ZSTD, *_ZSTD_SKIPPABLE)):
+        yield from _zstd(first, source)
+    elif first.startswith(_BZIP2):
+        yield from _members(first, source, "bzip2", lambda: _Bounded(bz2.BZ2Decompressor()))
+    elif first.startswith(_XZ):
+        yield from _members(first, source, "xz", lambda: _Bounded(lzma.LZMADecompressor(memlimit=256 << 20)))
+    else:
+        while first:
+            yield first
+            first = source.read(_OUTPUT_BYTES)
+
+
+class _Member(Protocol):
+    """One member's decompressor."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def pieces(self, data: bytes) -> Iterator[bytes]: ...
+
+
+class _Gzip:
+    """zlib keeps what it could not return in ``unconsumed_tail``."""
+
+    def __init__(self) -> None:
+        from zlib_ng import zlib_ng  # half a megabyte that only a worker needs
+
+        self._decompress: Any = zlib_ng.decompressobj(wbits=31)
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._decompress.eof)
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._decompress.unused_data)
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            if piece := self._decompress.decompress(data, _OUTPUT_BYTES):
+                yield piece
+            data = b"" if self._decompress.eof else self._decompress.unconsumed_tail
+
+
+def _new_gzip() -> _Member:
+    return _Gzip()
+
+
+class _Bounded:
+    """bz2 and lzma keep it to themselves, and say so in ``needs_input``."""
+
+    def __init__(self, decompress: bz2.BZ2Decompressor | lzma.LZMADecompressor) -> None:
+        self._decompress = decompress
+
+    @property
+    def eof(self) -> bool:
+        return self._decompress.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._decompress.unused_data
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        while piece := self._decompress.decompress(data, _OUTPUT_BYTES):
+            yield piece
+            if self._decompress.eof:
+                return
+            data = b""
+
+
+def _members(data: bytes, source: Input, what: str, new: Callable[[], _Member]) -> Iterator[bytes]:
+    member = new()
+    try:
+        while data:
+            yield from member.pieces(data)
+            if not member.eof:
+                data = source.read(_INPUT_BYTES)
+                continue
+            # Padding with zeros is as old as gzip; anything else must be another member.
+            data = member.unused_data.lstrip(b"\0")
+            while not data and (data := source.read(_INPUT_BYTES)):
+                data = data.lstrip(b"\0")
+            if data:
+                member = new()
+    except (zlib.error, lzma.LZMAError, OSError, EOFError) as error:
+        raise InvalidArgumentError(f"damaged {what} stream, or something after its end: {error}") from error
+    except Exception as error:
+        if type(error).__name__ != "error":  # zlib_ng has a class of its own for it
+            raise
+        raise InvalidArgumentError(f"damaged {what} stream, or something after its end: {error}") from error
+    if not member.eof:
+        raise InvalidArgumentError(f"{what} stream is cut short")
+
+
+class _Pushed:
+    """A stream with its first bytes put back."""
+
+    def __init__(self, first: bytes, source: Input) -> None:
+        self._first = first
+        self._source = source
+
+    def read(self, size: int = -1, /) -> bytes:
+        first, self._first = self._first[:size], self._first[size:]
+        return first or self._source.read(size)
+
+
+def _zstd(first: bytes, source: Input) -> Iterator[bytes]:
+    import zstandard  # as above
+
+    # A frame cut short ends the reader quietly; the tar reader and the diff ID tell.
+    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
+        _Pushed(first, source),  # type: ignore[arg-type]  # of a file it needs but read()
+        read_size=_INPUT_BYTES,
+        read_across_frames=True,
+    )
+    try:
+        while piece := reader.read(_OUTPUT_BYTES):
+            yield piece
+    except zstandard.ZstdError as error:
+        raise InvalidArgumentError(f"damaged zstd stream, or something after its end: {error}") from error

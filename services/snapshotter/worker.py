@@ -1,0 +1,82 @@
+"""The process that unpacks one layer: ``python -m snapshotter.worker <job as JSON>``, the blob on stdin.
+
+It is a process of its own so that layers unpack on all cores, and so that one that crashes, or needs all memory, takes
+nobody with it. Its answer is one line of JSON on stdout; without one, it died. Kill it at any time: what it leaves is
+in the job's directory alone.
+"""
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from typing import Any, Final
+
+from sampan.errors import DataLossError, InvalidArgumentError, ResourceExhaustedError, SampanError
+from sampan.sys.beneath import OPEN_DIRECTORY
+from sampan.tar.reader import TarReader
+from snapshotter import trees
+from snapshotter.extract import Extractor
+from snapshotter.job import Answer, ApplyJob, Failure
+from snapshotter.pipeline import Blob, Pipeline
+
+# Threads that wake up wait this long for the interpreter's lock; the default of 5 ms leaves a core idle.
+_SWITCH_S: Final = 0.0005
+
+
+def main(argv: list[str]) -> int:
+    """Do the job; return 0 if an answer was written."""
+    # Modes come from the layer alone.
+    os.umask(0)
+    sys.setswitchinterval(_SWITCH_S)
+    answer = run(ApplyJob.from_json(argv[1]), sys.stdin.fileno())
+    sys.stdout.write(json.dumps(asdict(answer)) + "\n")
+    return 0
+
+
+def run(job: ApplyJob, blob: int) -> Answer | Failure:
+    """Unpack the layer; expected errors are returned."""
+    begin = time.monotonic()
+    pipeline = Pipeline(Blob(blob, job.digest, job.size_bytes))
+    pipeline.start()
+    try:
+        answer = _extract(job, pipeline)
+        found = pipeline.finish()
+        if job.diff_id and found != job.diff_id:
+            raise DataLossError(f"its uncompressed bytes have the digest {found}, its image says {job.diff_id}")
+    except SampanError as error:
+        return _failure(pipeline.explain(error))
+    except OSError as error:
+        return _failure(pipeline.explain(ResourceExhaustedError(f"{error.strerror}: {error.filename or job.target}")))
+    except MemoryError:
+        return _failure(ResourceExhaustedError("out of memory"))
+    return Answer(diff_id=found, tar_bytes=pipeline.size_bytes, seconds=time.monotonic() - begin, **answer)
+
+
+def _extract(job: ApplyJob, pipeline: Pipeline) -> dict[str, Any]:
+    target = os.open(job.target, OPEN_DIRECTORY)
+    trash = os.open(job.trash, OPEN_DIRECTORY)
+    try:
+        reader = TarReader(pipeline, job.limits)
+        extracted = Extractor(target, trash).extract(reader)
+        reader.drain()
+    finally:
+        os.close(target)
+        os.close(trash)
+    if extracted.replaced:
+        usage = trees.measure(job.target)
+        extracted.size_bytes, extracted.inodes = usage.size_bytes, usage.inodes
+    return {
+        "size_bytes": extracted.size_bytes,
+        "inodes": extracted.inodes,
+        "skipped_xattrs": extracted.skipped_xattrs,
+    }
+
+
+def _failure(error: Exception) -> Failure:
+    kind = type(error) if isinstance(error, SampanError) else InvalidArgumentError
+    return Failure(kind.__name__, str(error))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
