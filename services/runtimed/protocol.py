@@ -54,8 +54,8 @@ class Networking(Protocol):
     async def attach(self, container: Container) -> NetworkSettings:
         """Make the namespace and everything in it, before the process starts; all or nothing.
 
-        With the network mode ``container:<id>`` the settings hold nothing but that container's ``sandbox_path``. Nothing
-        here needs to be recorded before the process starts: what was made is known in the run root, see ``recover``.
+        With the network mode ``container:<id>`` the settings hold nothing but that container's ``sandbox_path``.
+        Nothing of it needs to be recorded before the process starts: ``recover`` finds what was made in the run root.
 
         Raises:
             NotFoundError: a network that was there at create is gone.
@@ -69,6 +69,9 @@ class Networking(Protocol):
 
     async def files(self, container: Container, settings: NetworkSettings) -> Mapping[str, bytes]:
         """Return the contents of ``hosts``, ``hostname`` and ``resolv.conf`` for the container."""
+
+    async def renamed(self, container_id: str, name: str) -> None:
+        """A container got another name: let others find it by that. No error if it is not attached."""
 
     async def recover(self, running: Collection[Container]) -> None:
         """At start-up: keep what belongs to running containers, and remove everything else of ours."""

@@ -1,0 +1,1 @@
+"""runtimed's tables; see ``0001_containers.sql``."""
