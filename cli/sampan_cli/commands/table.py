@@ -4,12 +4,18 @@ from typing import Final
 
 from sampan_cli.lazy import Entry
 
-ENGINE: Final = {
+_ENGINE: Final = {
     "up": Entry("up", "Start the engine"),
     "down": Entry("down", "Stop the engine; containers keep running"),
     "status": Entry("status", "Show the engine's services and whether they are healthy"),
 }
 
+CONTAINER: Final = {
+    "run": Entry("run", "Create and run a new container from an image"),
+    "create": Entry("create", "Create a new container"),
+}
+
 ROOT: Final = {
-    **ENGINE,
+    **CONTAINER,
+    **_ENGINE,
 }

@@ -1,0 +1,26 @@
+"""Values of flags that click does not know."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from sampan.errors import InvalidArgumentError
+
+
+class Parsed(click.ParamType[Any]):
+    """A value parsed by a function that raises InvalidArgumentError."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse text; a default is a value already."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except InvalidArgumentError as error:
+            flags = ", ".join(reversed(param.opts)) if param else self.name
+            raise click.BadParameter(f'invalid argument "{value}" for "{flags}" flag: {error}', ctx) from error
