@@ -1,0 +1,123 @@
+"""Typed looks into JSON that a client sent. Null is the same as absent, as it is for Go."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sampan.errors import InvalidArgumentError
+
+
+class Fields:
+    """A JSON object. Every method raises InvalidArgumentError, naming the field, for a value of the wrong type.
+
+    A key is found in any case, like in Go, with the exact one first: PHP and Ruby clients depend on it.
+    """
+
+    def __init__(self, value: Mapping[str, Any], where: str) -> None:
+        self._value = value
+        self._where = where
+        self._folded: dict[str, Any] | None = None
+
+    def get(self, name: str) -> Any:
+        """Return the value as it is, None if absent."""
+        if name in self._value:
+            return self._value[name]
+        if self._folded is None:
+            self._folded = {key.lower(): value for key, value in self._value.items()}
+        return self._folded.get(name.lower())
+
+    def text(self, name: str) -> str:
+        """Return a string, empty if absent."""
+        value = self.get(name)
+        return "" if value is None else self._check(name, value, str, "a string")
+
+    def flag(self, name: str) -> bool:
+        """Return a boolean, false if absent."""
+        value = self.get(name)
+        return False if value is None else self._check(name, value, bool, "true or false")
+
+    def number(self, name: str) -> int:
+        """Return a whole number, 0 if absent."""
+        value = self.get(name)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool):
+            raise self._wrong(name, "a number")
+        return 0 if value is None else self._check(name, value, int, "a number")
+
+    def optional_number(self, name: str) -> int | None:
+        """Return a whole number, None if absent."""
+        return None if self.get(name) is None else self.number(name)
+
+    def texts(self, name: str) -> list[str]:
+        """Return a list of strings; a single string counts as a list of one, which Docker's shell form is."""
+        value = self.get(name)
+        if isinstance(value, str):
+            return [value]
+        items = self._list(name)
+        if not all(isinstance(item, str) for item in items):
+            raise self._wrong(name, "a list of strings")
+        return items
+
+    def numbers(self, name: str) -> list[int]:
+        """Return a list of whole numbers."""
+        items = self._list(name)
+        if not all(isinstance(item, int) and item >= 0 for item in items):
+            raise self._wrong(name, "a list of numbers")
+        return items
+
+    def mapping(self, name: str) -> dict[str, str]:
+        """Return an object of strings."""
+        value = self._object(name)
+        if not all(isinstance(item, str) for item in value.values()):
+            raise self._wrong(name, "an object of strings")
+        return value
+
+    def keys(self, name: str) -> list[str]:
+        """Return the keys of an object whose values say nothing: Go's set."""
+        return list(self._object(name))
+
+    def fields(self, name: str) -> "Fields":
+        """Return an object; an empty one if absent."""
+        return Fields(self._object(name), f"{self._where}{name}.")
+
+    def has(self, name: str) -> bool:
+        """Whether the value is there and not null."""
+        return self.get(name) is not None
+
+    def items(self, name: str) -> Iterator["Fields"]:
+        """Yield the members of a list of objects."""
+        for index, item in enumerate(self._list(name)):
+            if not isinstance(item, dict):
+                raise self._wrong(name, "a list of objects")
+            yield Fields(item, f"{self._where}{name}[{index}].")
+
+    def members(self, name: str) -> Iterator[tuple[str, "Fields"]]:
+        """Yield the members of an object of objects; a null member is an empty object."""
+        for key, item in self._object(name).items():
+            if item is not None and not isinstance(item, dict):
+                raise self._wrong(name, "an object of objects")
+            yield key, Fields(item or {}, f"{self._where}{name}.{key}.")
+
+    def lists(self, name: str) -> Iterator[tuple[str, list["Fields"]]]:
+        """Yield the members of an object of lists of objects; null is an empty list."""
+        for key, item in self._object(name).items():
+            rows = item or []
+            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+                raise self._wrong(name, "an object of lists of objects")
+            yield key, [Fields(row, f"{self._where}{name}.{key}.") for row in rows]
+
+    def _list(self, name: str) -> list[Any]:
+        value = self.get(name)
+        return [] if value is None else list(self._check(name, value, list, "a list"))
+
+    def _object(self, name: str) -> dict[str, Any]:
+        value = self.get(name)
+        return {} if value is None else dict(self._check(name, value, dict, "an object"))
+
+    def _check(self, name: str, value: Any, kind: type, expected: str) -> Any:
+        if not isinstance(value, kind):
+            raise self._wrong(name, expected)
+        return value
+
+    def _wrong(self, name: str, expected: str) -> InvalidArgumentError:
+        return InvalidArgumentError(f"invalid JSON: {self._where}{name} is {self.get(name)!r}, expected {expected}")

@@ -1,0 +1,166 @@
+"""Images in the shapes that Docker's clients know."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from dockerapi.disk import Sizes, chain_of
+from dockerapi.times import duration_ns, rfc3339
+from dockerapi.versions import Version
+from sampan.api.image.v1 import images_pb2
+
+# What Docker shows as repository and tag of an image that has none; clients up to 1.43 expect it spelled out.
+_NO_TAG: Final = "<none>:<none>"
+_NO_DIGEST: Final = "<none>@<none>"
+
+
+def inspect_json(image: images_pb2.Image, sizes: Sizes, driver: str, version: Version) -> dict[str, Any]:
+    """Return everything, as GET /images/{name}/json does."""
+    size = image_bytes(image, sizes)
+    result: dict[str, Any] = {
+        "Id": image.id,
+        "RepoTags": list(image.repo_tags),
+        "RepoDigests": list(image.repo_digests),
+        "Parent": image.parent,
+        "Comment": image.comment,
+        "Created": rfc3339(image.created) if image.HasField("created") else "",
+        "DockerVersion": image.docker_version,
+        "Author": image.author,
+        "Config": config_json(image.config),
+        "Architecture": image.platform.architecture,
+    }
+    if image.platform.variant:
+        result["Variant"] = image.platform.variant
+    result["Os"] = image.platform.os
+    if image.os_version:
+        result["OsVersion"] = image.os_version
+    result |= {
+        "Size": size,
+        "GraphDriver": {"Data": None, "Name": driver},
+        "RootFS": {"Type": "layers", "Layers": [layer.diff_id for layer in image.layers]},
+        "Metadata": {"LastTagTime": rfc3339(image.last_tagged)},
+    }
+    if version < (1, 44):
+        result["VirtualSize"] = size
+    if version < (1, 45):
+        result |= {"Container": "", "ContainerConfig": config_json(images_pb2.ImageConfig())}
+    if version >= (1, 48) and image.target.digest:
+        result["Descriptor"] = {
+            "mediaType": image.target.media_type,
+            "digest": image.target.digest,
+            "size": image.target.size,
+        }
+    return result
+
+
+def config_json(config: images_pb2.ImageConfig) -> dict[str, Any]:
+    """Return an image's config the way Docker shows it, with the fields of a container that images never set."""
+    result: dict[str, Any] = {
+        "Hostname": "",
+        "Domainname": "",
+        "User": config.user,
+        "AttachStdin": False,
+        "AttachStdout": False,
+        "AttachStderr": False,
+    }
+    if config.exposed_ports:
+        result["ExposedPorts"] = {port: {} for port in config.exposed_ports}
+    result |= {
+        "Tty": False,
+        "OpenStdin": False,
+        "StdinOnce": False,
+        "Env": list(config.env) or None,
+        "Cmd": list(config.cmd) or None,
+    }
+    if config.HasField("health_check"):
+        result["Healthcheck"] = _health_check(config.health_check)
+    if config.args_escaped:
+        result["ArgsEscaped"] = True
+    result |= {
+        "Image": "",
+        "Volumes": {target: {} for target in config.volumes} or None,
+        "WorkingDir": config.working_dir,
+        "Entrypoint": list(config.entrypoint) or None,
+        "OnBuild": list(config.on_build) or None,
+        "Labels": dict(config.labels) or None,
+    }
+    if config.stop_signal:
+        result["StopSignal"] = config.stop_signal
+    if config.shell:
+        result["Shell"] = list(config.shell)
+    return result
+
+
+def _health_check(check: images_pb2.HealthCheck) -> dict[str, Any]:
+    values = {
+        "Interval": duration_ns(check.interval),
+        "Timeout": duration_ns(check.timeout),
+        "StartPeriod": duration_ns(check.start_period),
+        "StartInterval": duration_ns(check.start_interval),
+        "Retries": check.retries,
+    }
+    return {"Test": list(check.test)} | {key: value for key, value in values.items() if value}
+
+
+def image_bytes(image: images_pb2.Image, sizes: Sizes) -> int:
+    """Return what an image's layers take on disk, or its compressed size as long as they are not unpacked."""
+    chain = chain_of(image)
+    return (sizes.chain_bytes(chain[-1]) if chain else 0) or image.content_bytes
+
+
+def summary_json(image: images_pb2.Image, sizes: Sizes, version: Version, *, shared_bytes: int = -1) -> dict[str, Any]:
+    """Return one row of GET /images/json."""
+    tags, digests = list(image.repo_tags), list(image.repo_digests)
+    if version < (1, 44) and not tags:
+        tags, digests = [_NO_TAG], digests or [_NO_DIGEST]
+    size = image_bytes(image, sizes)
+    result: dict[str, Any] = {
+        "Id": image.id,
+        "ParentId": image.parent,
+        "RepoTags": tags,
+        "RepoDigests": digests,
+        "Created": image.created.seconds,
+        "Size": size,
+        "SharedSize": shared_bytes,
+        "Labels": dict(image.config.labels) or None,
+        "Containers": -1,
+    }
+    if version < (1, 44):
+        result["VirtualSize"] = size
+    return result
+
+
+def history_json(image: images_pb2.Image, sizes: Sizes) -> list[dict[str, Any]]:
+    """Return the steps, newest first; the newest one is the image itself, and the others have no ID of their own."""
+    chain = iter(chain_of(image))
+    rows: list[dict[str, Any]] = []
+    for step in image.history:
+        size = 0 if step.empty_layer else sizes.own_bytes(next(chain, ""))
+        rows.append(
+            {
+                "Id": "<missing>",
+                "Created": step.created.seconds,
+                "CreatedBy": step.created_by,
+                "Tags": None,
+                "Size": size,
+                "Comment": step.comment,
+            }
+        )
+    if not rows:
+        rows.append(
+            {
+                "Id": "<missing>",
+                "Created": image.created.seconds,
+                "CreatedBy": "",
+                "Tags": None,
+                "Size": image_bytes(image, sizes),
+                "Comment": image.comment,
+            }
+        )
+    rows.reverse()
+    rows[0] |= {"Id": image.id, "Tags": list(image.repo_tags) or None}
+    return rows
+
+
+def deletions_json(untagged: Iterable[str], deleted: Iterable[str]) -> list[dict[str, str]]:
+    """Return what a removal did, in Docker's order."""
+    return [{"Untagged": name} for name in untagged] + [{"Deleted": name} for name in deleted]

@@ -1,0 +1,198 @@
+"""Images: /images/… and /auth."""
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final
+
+from aiohttp import web
+
+from dockerapi import disk, image_filters, registry_auth
+from dockerapi.call import Call, JsonStream, only, reply
+from dockerapi.fields import Fields
+from dockerapi.image_json import deletions_json, history_json, inspect_json, summary_json
+from dockerapi.progress import PullMessages
+from dockerapi.routing import Route
+from sampan.api.image.v1 import images_pb2
+from sampan.api.snapshot.v1 import layers_pb2
+from sampan.engine.progress import Done, Progress
+from sampan.errors import InvalidArgumentError, SampanError, UnimplementedError
+from sampan.oci.reference import parse_reference
+from sampan.wire.channel import rpc_errors
+
+# dockerd's body of a stream is read in pieces like this one; smaller pieces cost gRPC calls.
+_CHUNK_BYTES: Final = 1 << 20
+
+
+async def create(call: Call) -> web.StreamResponse:
+    """POST /images/create: pull with ``fromImage``, import with ``fromSrc``."""
+    if call.text("fromImage"):
+        return await _pull(call)
+    if call.text("fromSrc"):
+        return await _import(call)
+    raise InvalidArgumentError("either fromImage or fromSrc is required")
+
+
+async def _pull(call: Call) -> web.StreamResponse:
+    name, tag = call.text("fromImage"), call.text("tag")
+    if tag:
+        # Old clients put a digest into the tag.
+        name = f"{name}@{tag}" if tag.startswith("sha256:") else f"{name}:{tag}"
+    # Without a tag the API means all tags; its clients always send one, and nobody wants a whole repository.
+    reference = parse_reference(name).with_default_tag()
+    credentials = registry_auth.from_header(call.request.headers.get("X-Registry-Auth", ""))
+    events = call.engine.pull(str(reference), platform=call.text("platform"), credentials=credentials)
+    return await _stream(call, events, PullMessages(reference).render)
+
+
+async def _import(call: Call) -> web.StreamResponse:
+    if call.text("fromSrc") != "-":
+        raise InvalidArgumentError("importing from a URL is not supported by this engine: send the archive as the body")
+    reference, tag = call.text("repo"), call.text("tag")
+    if reference and tag:
+        reference = f"{reference}:{tag}"
+    events = call.engine.import_image(
+        _chunks(call.request),
+        reference=reference,
+        message=call.text("message"),
+        changes=tuple(call.request.query.getall("changes", [])),
+        platform=call.text("platform"),
+    )
+    return await _stream(call, events, _import_messages)
+
+
+async def _chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    """Yield the body in pieces of ``_CHUNK_BYTES``."""
+    pending: list[bytes] = []
+    size = 0
+    async for chunk in request.content.iter_any():
+        pending.append(chunk)
+        size += len(chunk)
+        if size >= _CHUNK_BYTES:
+            yield b"".join(pending)
+            pending.clear()
+            size = 0
+    if pending:
+        yield b"".join(pending)
+
+
+def _import_messages(event: Progress) -> Iterable[dict[str, Any]]:
+    """Docker says nothing but the image's ID, at the end."""
+    return [{"status": event.image.id}] if isinstance(event, Done) else []
+
+
+async def _stream(call: Call, events: AsyncIterator[Progress], render: Any) -> web.StreamResponse:
+    """Send messages as they come. What goes wrong before the first is an HTTP error, and after it the last message."""
+    stream = JsonStream(call.request, end=b"\r\n")
+    try:
+        async for event in events:
+            if messages := list(render(event)):
+                await stream.write(*messages)
+    except SampanError as error:
+        if not stream.begun:
+            raise
+        await stream.write({"errorDetail": {"message": str(error)}, "error": str(error)})
+    return await stream.end()
+
+
+async def listing(call: Call) -> web.StreamResponse:
+    """GET /images/json."""
+    filters = call.filters()
+    if name := call.text("filter"):  # the form of clients up to 1.40
+        filters.setdefault("reference", []).append(name)
+    with rpc_errors():
+        everything = (await call.engine.images.List(images_pb2.ListRequest())).images
+    chosen = image_filters.choose(everything, filters, time_of=_time_of)
+    if not filters and not call.flag("all"):
+        parents = {image.parent for image in everything if image.parent}
+        chosen = [image for image in chosen if image.repo_tags or image.repo_digests or image.id not in parents]
+    sizes = await disk.sizes(call.engine)
+    shared = call.flag("shared-size")
+    rows = []
+    for image in chosen:
+        bytes_shared = sizes.shared_bytes(image, everything) if shared else -1
+        rows.append(summary_json(image, sizes, call.version, shared_bytes=bytes_shared))
+    return reply(rows)
+
+
+def _time_of(image: images_pb2.Image) -> tuple[int, int]:
+    return image.created.seconds, image.created.nanos
+
+
+async def _get(call: Call) -> images_pb2.Image:
+    with rpc_errors():
+        return await call.engine.images.Get(images_pb2.GetRequest(image=call.args["name"]))
+
+
+async def inspect(call: Call) -> web.StreamResponse:
+    """GET /images/{name}/json."""
+    image = await _get(call)
+    sizes = await disk.sizes(call.engine)
+    with rpc_errors():
+        drivers = await call.engine.layers.Drivers(layers_pb2.DriversRequest())
+    return reply(inspect_json(image, sizes, drivers.driver, call.version))
+
+
+async def history(call: Call) -> web.StreamResponse:
+    """GET /images/{name}/history."""
+    image = await _get(call)
+    return reply(history_json(image, await disk.sizes(call.engine)))
+
+
+async def tag(call: Call) -> web.StreamResponse:
+    """POST /images/{name}/tag."""
+    repository, tag_ = call.text("repo"), call.text("tag")
+    if not repository:
+        raise InvalidArgumentError("invalid reference format: repo is empty")
+    await call.engine.tag_image(call.args["name"], f"{repository}:{tag_}" if tag_ else repository)
+    return web.Response(status=201)
+
+
+async def remove(call: Call) -> web.StreamResponse:
+    """DELETE /images/{name}."""
+    untagged, deleted = await call.engine.remove_image(
+        call.args["name"], force=call.flag("force"), no_prune=call.flag("noprune")
+    )
+    return reply(deletions_json(untagged, deleted))
+
+
+async def prune(call: Call) -> web.StreamResponse:
+    """POST /images/prune: images without a name, or with ``dangling=false`` all that no container uses."""
+    filters = call.filters()
+    only(filters, "dangling")
+    dangling = filters.get("dangling", ["true"])[0].lower() not in ("false", "0")
+    untagged, deleted, reclaimed = await call.engine.prune_images(dangling=dangling)
+    return reply({"ImagesDeleted": deletions_json(untagged, deleted) or None, "SpaceReclaimed": reclaimed})
+
+
+async def auth(call: Call) -> web.StreamResponse:
+    """POST /auth: ``docker login``."""
+    sent = Fields(await call.body(required=True), "")
+    registry = sent.text("serveraddress")
+    # Docker's own registry goes by a URL of another age.
+    registry = registry.removeprefix("https://").removeprefix("http://").partition("/")[0] or "docker.io"
+    request = images_pb2.LoginRequest(registry=registry, credentials=registry_auth.from_json(sent))
+    with rpc_errors():
+        answer = await call.engine.images.Login(request)
+    return reply({"Status": answer.status, "IdentityToken": answer.identity_token})
+
+
+async def unsupported(call: Call) -> web.StreamResponse:
+    """Say what this version of the engine cannot do yet."""
+    action = call.request.path.rpartition("/")[2]
+    raise UnimplementedError(f"{call.request.method} images/{action} is not supported by this version of the engine")
+
+
+ROUTES: Final = (
+    Route("POST", "/images/create", create, follows=True),
+    Route("GET", "/images/json", listing),
+    Route("POST", "/images/prune", prune),
+    Route("GET", "/images/search", unsupported),
+    Route("GET", "/images/get", unsupported),
+    Route("POST", "/images/load", unsupported),
+    Route("GET", "/images/{name+}/json", inspect),
+    Route("GET", "/images/{name+}/history", history),
+    Route("GET", "/images/{name+}/get", unsupported),
+    Route("POST", "/images/{name+}/tag", tag),
+    Route("POST", "/images/{name+}/push", unsupported),
+    Route("DELETE", "/images/{name+}", remove),
+    Route("POST", "/auth", auth),
+)

@@ -1,0 +1,73 @@
+"""GET /containers/{id}/logs."""
+
+from typing import Final
+
+from aiohttp import web
+
+from dockerapi import frames
+from dockerapi.call import Call, streamed
+from dockerapi.routing import Route
+from dockerapi.times import parse_point, rfc3339_fixed
+from sampan.api.runtime.v1 import containers_pb2
+from sampan.errors import InvalidArgumentError, SampanError
+from sampan.wire.channel import rpc_errors
+
+
+def _request(call: Call) -> containers_pb2.LogsRequest:
+    request = containers_pb2.LogsRequest(
+        container=call.args["id"],
+        stdout=call.flag("stdout"),
+        stderr=call.flag("stderr"),
+        follow=call.flag("follow"),
+        since=parse_point(call.text("since"), "since"),
+        until=parse_point(call.text("until"), "until"),
+    )
+    if not (request.stdout or request.stderr):
+        raise InvalidArgumentError("Bad parameters: you must choose at least one stream")
+    tail = call.text("tail")
+    # Docker takes anything that is no number, "all" above others, and negative ones too, for all lines.
+    if tail.isdecimal():
+        request.tail = int(tail)
+    return request
+
+
+async def logs(call: Call) -> web.StreamResponse:
+    """Send what the container wrote: framed, or raw if it has a terminal; with follow, until it stops."""
+    timestamps = call.flag("timestamps")
+    response: web.StreamResponse | None = None
+    tty = False
+    try:
+        with rpc_errors():
+            async for message in call.engine.containers.Logs(_request(call)):
+                if response is None:
+                    tty = message.tty
+                    response = await _begin(call, tty=tty)
+                if message.entries:
+                    await response.write(_encode(message, tty=tty, timestamps=timestamps))
+    except SampanError:
+        if response is None:
+            raise
+        # The headers are out: an end is all that is left to send.
+    if response is None:
+        response = await _begin(call, tty=False)
+    await response.write_eof()
+    return response
+
+
+async def _begin(call: Call, *, tty: bool) -> web.StreamResponse:
+    response = streamed(frames.content_type(call.version, tty=tty))
+    await response.prepare(call.request)
+    return response
+
+
+def _encode(message: containers_pb2.LogsResponse, *, tty: bool, timestamps: bool) -> bytes:
+    parts: list[bytes] = []
+    for entry in message.entries:
+        line = entry.line
+        if timestamps:
+            line = f"{rfc3339_fixed(entry.time)} ".encode() + line
+        parts.append(line if tty else frames.framed(entry.stream, line))
+    return b"".join(parts)
+
+
+ROUTES: Final = (Route("GET", "/containers/{id}/logs", logs, follows=True),)

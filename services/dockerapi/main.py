@@ -1,0 +1,115 @@
+"""Wiring and life of dockerapi: the only file that knows every other."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+from dockerapi import (
+    containers,
+    distribution,
+    events,
+    execs,
+    images,
+    logs,
+    networks,
+    stats,
+    streams,
+    swarm,
+    system,
+    volumes,
+)
+from dockerapi.backend import Backend
+from dockerapi.call import ENGINE_VERSION
+from dockerapi.hangup import HangupWatch
+from dockerapi.host_facts import engine_id, host_facts
+from dockerapi.metrics import ApiMetrics, DaemonCollector, DaemonFacts
+from dockerapi.routing import Route
+from dockerapi.server import DockerApi
+from sampan.api.runtime.v1 import events_pb2, host_pb2
+from sampan.api.snapshot.v1 import layers_pb2
+from sampan.engine.engine import Engine
+from sampan.service.config import ServiceConfig
+from sampan.service.harness import Service, run
+from sampan.wire.channel import rpc_errors
+
+NAME: Final = "dockerapi"
+
+ROUTES: Final[tuple[Route, ...]] = (
+    *system.ROUTES,
+    *containers.ROUTES,
+    *streams.ROUTES,
+    *logs.ROUTES,
+    *stats.ROUTES,
+    *execs.ROUTES,
+    *images.ROUTES,
+    *networks.ROUTES,
+    *volumes.ROUTES,
+    *events.ROUTES,
+    *distribution.ROUTES,
+    *swarm.ROUTES,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConfig(ServiceConfig):
+    """What dockerapi can be told: nothing beyond what every service can."""
+
+
+async def build(service: Service[ApiConfig]) -> None:
+    """Connect to the services, and listen on the Docker socket."""
+    loop = asyncio.get_running_loop()
+    engine = await service.stack.enter_async_context(Engine.connect(service.layout))
+    hangups = HangupWatch(loop)
+    service.stack.callback(hangups.close)
+    metrics = ApiMetrics(service.metrics)
+    service.metrics.register(DaemonCollector(loop, lambda: _ask_facts(engine), _info_labels(service)))
+    api = DockerApi(Backend(engine, metrics, hangups), ROUTES)
+    service.stack.push_async_callback(api.close, service.config.grace_s)
+    await api.listen(service.layout.docker_socket, service.config.socket_group)
+    service.stack.callback(service.layout.docker_socket.unlink, missing_ok=True)
+    counting = asyncio.create_task(metrics.count_events(lambda: _subscribe(engine)), name="count events")
+    service.stack.push_async_callback(_cancel, counting)
+
+
+async def _ask_facts(engine: Engine) -> DaemonFacts:
+    with rpc_errors():
+        host = await engine.host.Info(host_pb2.HostInfoRequest())
+        drivers = await engine.layers.Drivers(layers_pb2.DriversRequest())
+    # dockerd knows these three states, and counts every other one as stopped.
+    states = {
+        "running": host.containers_running,
+        "paused": host.containers_paused,
+        "stopped": host.containers_stopped,
+    }
+    return DaemonFacts(states, drivers.driver)
+
+
+async def _subscribe(engine: Engine) -> AsyncIterator[events_pb2.Event]:
+    with rpc_errors():
+        async for event in engine.events.Subscribe(events_pb2.SubscribeRequest(), wait_for_ready=True):
+            yield event
+
+
+def _info_labels(service: Service[ApiConfig]) -> dict[str, str]:
+    facts = host_facts()
+    return {
+        "architecture": facts.machine,
+        "commit": "",
+        "daemon_id": engine_id(service.layout.data_root),
+        "kernel": facts.kernel,
+        "os": facts.operating_system,
+        "os_type": "linux",
+        "os_version": facts.os_version,
+        "version": ENGINE_VERSION,
+    }
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+def main() -> int:
+    """Run the service."""
+    return run(NAME, ApiConfig, build)

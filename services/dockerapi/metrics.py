@@ -1,0 +1,142 @@
+"""What dockerd's users find under ``engine_daemon_*``, and the HTTP side of this service."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from sampan.errors import SampanError, UnavailableError
+
+# A scrape must not hang on a service that does not answer.
+_FACTS_DEADLINE_S: Final = 2.0
+
+# Between two tries to hear of events; the service that tells them is restarted within a second or two.
+_PAUSE_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonFacts:
+    """What the services say when they are asked."""
+
+    containers_by_state: dict[str, int]
+    storage_driver: str
+
+
+AskFacts = Callable[[], Awaitable[DaemonFacts]]
+
+
+class ApiMetrics:
+    """The series of one process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            "sampan_http_requests", "Docker API requests, by route.", ["method", "route", "code"], registry=registry
+        )
+        self._seconds = Histogram(
+            "sampan_http_request_seconds",
+            "Time to answer a Docker API request that has an end of its own.",
+            ["method", "route"],
+            registry=registry,
+        )
+        self._hijacked = Gauge(
+            "sampan_http_hijacked_connections", "Connections that carry a terminal or raw streams.", registry=registry
+        )
+        self._actions = Histogram(
+            "engine_daemon_container_actions_seconds",
+            "The number of seconds it takes to process each container action.",
+            ["action"],
+            registry=registry,
+        )
+        self._events = Counter("engine_daemon_events", "The number of events logged.", registry=registry)
+        for action in ("changes", "commit", "create", "delete", "start"):
+            self._actions.labels(action)
+
+    def answered(self, method: str, route: str, code: int, seconds: float, *, timed: bool) -> None:
+        """Count one answer."""
+        self._requests.labels(method, route, str(code)).inc()
+        if timed:
+            self._seconds.labels(method, route).observe(seconds)
+
+    @contextmanager
+    def action(self, name: str) -> Iterator[None]:
+        """Time a container action that succeeds."""
+        begin = time.monotonic()
+        yield
+        self._actions.labels(name).observe(time.monotonic() - begin)
+
+    @contextmanager
+    def hijacked(self) -> Iterator[None]:
+        """Count a connection for as long as it is taken over."""
+        with self._hijacked.track_inprogress():
+            yield
+
+    async def count_events(self, subscribe: Callable[[], AsyncIterator[object]]) -> None:
+        """Count what happens until cancelled; events that nobody could tell of are not counted."""
+        while True:
+            with contextlib.suppress(UnavailableError):
+                async for _ in subscribe():
+                    self._events.inc()
+            await asyncio.sleep(_PAUSE_S)
+
+
+class DaemonCollector(Collector):
+    """Facts about the host and the engine, asked for at every scrape."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, ask: AskFacts, labels: dict[str, str]) -> None:
+        self._loop = loop
+        self._ask = ask
+        self._labels = labels
+
+    def describe(self) -> list[Metric]:
+        """Name the series without asking anybody, which the registry does when this is registered."""
+        return [*self._machine(), *self._engine(DaemonFacts({}, ""))]
+
+    def collect(self) -> Iterator[Metric]:
+        """Run in the thread of the scrape. What the services do not answer for in time is left out."""
+        yield from self._machine()
+        future = asyncio.run_coroutine_threadsafe(self._in_time(), self._loop)
+        try:
+            facts = future.result(_FACTS_DEADLINE_S * 2)
+        except (SampanError, TimeoutError):
+            return
+        yield from self._engine(facts)
+
+    async def _in_time(self) -> DaemonFacts:
+        async with asyncio.timeout(_FACTS_DEADLINE_S):
+            return await self._ask()
+
+    def _machine(self) -> list[Metric]:
+        memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return [
+            GaugeMetricFamily(
+                "engine_daemon_engine_cpus_cpus", "The number of cpus that the host has.", value=os.cpu_count() or 1
+            ),
+            GaugeMetricFamily(
+                "engine_daemon_engine_memory_bytes", "The number of bytes of memory of the host.", value=memory_bytes
+            ),
+        ]
+
+    def _engine(self, facts: DaemonFacts) -> list[Metric]:
+        labels = {**self._labels, "graphdriver": facts.storage_driver}
+        info = GaugeMetricFamily(
+            "engine_daemon_engine_info",
+            "The information related to the engine and the OS it is running on.",
+            labels=sorted(labels),
+        )
+        info.add_metric([labels[name] for name in sorted(labels)], 1)
+        states = GaugeMetricFamily(
+            "engine_daemon_container_states_containers",
+            "The count of containers in various states.",
+            labels=["state"],
+        )
+        for state, count in facts.containers_by_state.items():
+            states.add_metric([state], count)
+        return [info, states]

@@ -1,0 +1,113 @@
+"""A pull as the messages that Docker's clients draw."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
+from sampan.oci.reference import Reference
+
+# A client redraws a line at every message; ten a second for each layer look smooth.
+_INTERVAL_S: Final = 0.1
+
+_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
+
+_MOVING: Final = {Phase.DOWNLOADING: "Downloading", Phase.EXTRACTING: "Extracting"}
+_STILL: Final = {
+    Phase.VERIFYING: "Verifying Checksum",
+    Phase.DOWNLOADED: "Download complete",
+    Phase.COMPLETE: "Pull complete",
+    Phase.EXISTS: "Already exists",
+}
+
+
+class PullMessages:
+    """Turns events into messages. Progress in between is thinned out; what changes a layer's state never is.
+
+    Layers that were here before are not mentioned until one comes that was not, or a name that is new: a client that
+    pulls what it has sees two lines and no more.
+    """
+
+    def __init__(self, asked: Reference) -> None:
+        self._asked = asked
+        self._sent_at: dict[tuple[str, Phase], float] = {}
+        self._pending: dict[str, None] = {}  # layers nothing was said of, base first
+        self._present: dict[str, None] = {}  # those of them that were here
+
+    def render(self, event: Progress) -> Iterator[dict[str, Any]]:
+        """Yield the messages for one event, in order."""
+        if isinstance(event, Resolved):
+            tag = self._asked.tag or self._asked.digest or ""
+            # The repository's path without the registry, but with ``library/``.
+            yield {"status": f"Pulling from {self._asked.repository}", "id": str(tag)}
+            self._pending = dict.fromkeys(event.layers)
+        elif isinstance(event, Done):
+            if not event.existed:
+                yield from self._announce()
+            yield from self._done(event)
+        elif event.phase is Phase.EXISTS and event.digest in self._pending:
+            self._present[event.digest] = None
+        else:
+            yield from self._announce()
+            if (message := self._layer(event)) is not None:
+                yield message
+
+    def _announce(self) -> Iterator[dict[str, Any]]:
+        for digest in self._pending:
+            status = _STILL[Phase.EXISTS] if digest in self._present else "Pulling fs layer"
+            yield {"status": status, "progressDetail": {}, "id": _short(digest)}
+        self._pending = {}
+
+    def _layer(self, event: LayerProgress) -> dict[str, Any] | None:
+        layer = _short(event.digest)
+        if event.phase is Phase.WAITING:
+            return {"status": "Waiting", "progressDetail": {}, "id": layer}
+        if event.phase is Phase.RETRYING:
+            unit = "second" if event.current == 1 else "seconds"
+            return {"status": f"Retrying in {event.current} {unit}", "progressDetail": {}, "id": layer}
+        if event.phase in _STILL:
+            return {"status": _STILL[event.phase], "progressDetail": {}, "id": layer}
+        if not self._due(event):
+            return None
+        return {
+            "status": _MOVING[event.phase],
+            "progressDetail": {"current": event.current, "total": event.total},
+            "progress": bar(event.current, event.total),
+            "id": layer,
+        }
+
+    def _due(self, event: LayerProgress) -> bool:
+        now = time.monotonic()
+        key = (event.digest, event.phase)
+        last = self._sent_at.get(key)
+        if last is not None and now - last < _INTERVAL_S and event.current != event.total:
+            return False
+        self._sent_at[key] = now
+        return True
+
+    def _done(self, event: Done) -> Iterator[dict[str, Any]]:
+        yield {"status": f"Digest: {event.digest}"}
+        verdict = "Image is up to date for" if event.existed else "Downloaded newer image for"
+        yield {"status": f"Status: {verdict} {self._asked.familiar}"}
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:12]
+
+
+def bar(current: int, total: int) -> str:
+    """Return the bar that clients without a terminal print as it is: 50 cells with an arrow head, then the sizes."""
+    if total <= 0:
+        return f"{size_text(current):>8}"
+    filled = min(current * 50 // total, 50)
+    return f"[{'=' * filled}>{' ' * (50 - filled)}] {size_text(current):>8}/{size_text(total)}"
+
+
+def size_text(size_bytes: float) -> str:
+    """Return a size with four significant digits in decimal units, as in ``4.096kB``."""
+    size = float(size_bytes)
+    unit = 0
+    while size >= 1000 and unit < len(_UNITS) - 1:
+        size /= 1000
+        unit += 1
+    return f"{size:.4g}{_UNITS[unit]}"

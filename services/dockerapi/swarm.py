@@ -1,0 +1,51 @@
+"""Swarm: this node is in none, and says so the way a Docker node does."""
+
+from typing import Final
+
+from aiohttp import web
+
+from dockerapi.call import Call
+from dockerapi.routing import Route
+from sampan.errors import UnavailableError, UnimplementedError
+
+_NOT_MANAGER: Final = (
+    'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
+    "and try again."
+)
+_NOT_PART: Final = "This node is not part of a swarm"
+
+_PATHS: Final = (
+    ("GET", "/swarm"),
+    ("POST", "/swarm/update"),
+    ("GET", "/swarm/unlockkey"),
+    ("POST", "/swarm/unlock"),
+    *(("GET", f"/{kind}") for kind in ("services", "tasks", "nodes", "secrets", "configs")),
+    *(("POST", f"/{kind}/create") for kind in ("services", "secrets", "configs")),
+    *(
+        (method, f"/{kind}/{{id}}{tail}")
+        for kind in ("services", "tasks", "nodes", "secrets", "configs")
+        for method, tail in (("GET", ""), ("DELETE", ""), ("POST", "/update"), ("GET", "/logs"))
+    ),
+)
+
+
+async def not_manager(_: Call) -> web.StreamResponse:
+    """Refuse whatever only a manager can do."""
+    raise UnavailableError(_NOT_MANAGER)
+
+
+async def not_part(_: Call) -> web.StreamResponse:
+    """POST /swarm/leave."""
+    raise UnavailableError(_NOT_PART)
+
+
+async def unsupported(_: Call) -> web.StreamResponse:
+    """Refuse to found or join one."""
+    raise UnimplementedError("swarm mode is not supported by this engine")
+
+
+ROUTES: Final = (
+    *(Route(method, path, not_manager) for method, path in _PATHS),
+    Route("POST", "/swarm/leave", not_part),
+    *(Route("POST", path, unsupported) for path in ("/swarm/init", "/swarm/join")),
+)

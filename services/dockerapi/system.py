@@ -1,0 +1,249 @@
+"""The engine itself: /_ping, /version, /info, /system/df."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from aiohttp import web
+
+from dockerapi import disk, image_json, versions
+from dockerapi.call import ENGINE_VERSION, Call, reply
+from dockerapi.container_json import summary_json
+from dockerapi.host_facts import engine_id, host_facts, open_files
+from dockerapi.routing import Route
+from dockerapi.volumes import volume_json
+from sampan.api.image.v1 import images_pb2
+from sampan.api.runtime.v1 import containers_pb2, host_pb2, volumes_pb2
+from sampan.api.snapshot.v1 import layers_pb2
+from sampan.oci.reference import DEFAULT_REGISTRY
+from sampan.wire.channel import rpc_errors
+
+_PING_HEADERS: Final = {
+    # Version 1 says that builds go to the classic endpoint; 2 would promise BuildKit's gRPC.
+    "Builder-Version": "1",
+    "Swarm": "inactive",
+    "Cache-Control": "no-cache, no-store, must-revalidate",
+    "Pragma": "no-cache",
+}
+
+
+async def ping(call: Call) -> web.StreamResponse:
+    """GET and HEAD /_ping."""
+    body = b"" if call.request.method == "HEAD" else b"OK"
+    headers = {**_PING_HEADERS, "Content-Type": "text/plain; charset=utf-8"}
+    return web.Response(body=body, headers=headers)
+
+
+async def version(call: Call) -> web.StreamResponse:
+    """GET /version."""
+    facts = host_facts()
+    with rpc_errors():
+        host = await call.engine.host.Info(host_pb2.HostInfoRequest())
+    runtime = _default_runtime(host)
+    details = {
+        "ApiVersion": versions.text(versions.NEWEST),
+        "Arch": facts.architecture,
+        "BuildTime": "",
+        "Experimental": "false",
+        "GitCommit": "",
+        "GoVersion": "",
+        "KernelVersion": facts.kernel,
+        "MinAPIVersion": versions.text(versions.OLDEST),
+        "Os": "linux",
+        "PythonVersion": sys.version.partition(" ")[0],
+    }
+    return reply(
+        {
+            "Platform": {"Name": "Sampan"},
+            "Components": [
+                {"Name": "Engine", "Version": ENGINE_VERSION, "Details": details},
+                {"Name": "conmon", "Version": host.conmon_version, "Details": {}},
+                {"Name": runtime.name, "Version": runtime.version, "Details": {}},
+            ],
+            "Version": ENGINE_VERSION,
+            "ApiVersion": details["ApiVersion"],
+            "MinAPIVersion": details["MinAPIVersion"],
+            "GitCommit": "",
+            "GoVersion": "",
+            "Os": "linux",
+            "Arch": facts.architecture,
+            "KernelVersion": facts.kernel,
+            "BuildTime": "",
+        }
+    )
+
+
+def _default_runtime(host: host_pb2.HostInfoResponse) -> host_pb2.HostInfoResponse.Runtime:
+    fallback = host_pb2.HostInfoResponse.Runtime(name=host.default_runtime)
+    return next((one for one in host.runtimes if one.name == host.default_runtime), fallback)
+
+
+async def info(call: Call) -> web.StreamResponse:
+    """GET /info."""
+    with rpc_errors():
+        host, drivers, images = await asyncio.gather(
+            call.engine.host.Info(host_pb2.HostInfoRequest()),
+            call.engine.layers.Drivers(layers_pb2.DriversRequest()),
+            call.engine.images.List(images_pb2.ListRequest()),
+        )
+    counts = {
+        "Containers": host.containers_running + host.containers_paused + host.containers_stopped,
+        "ContainersRunning": host.containers_running,
+        "ContainersPaused": host.containers_paused,
+        "ContainersStopped": host.containers_stopped,
+        "Images": len(images.images),
+    }
+    layout = call.engine.layout
+    head = {"ID": engine_id(layout.data_root)}
+    return reply(head | counts | _storage(drivers) | _plugins(host) | _machine(host) | _engine(call, host))
+
+
+def _storage(drivers: layers_pb2.DriversResponse) -> dict[str, Any]:
+    rows = [["Backing Filesystem", drivers.backing_filesystem]] if drivers.backing_filesystem else []
+    for driver in drivers.drivers:
+        verdict = "usable" if driver.usable else "not usable"
+        rows.append([f"Driver {driver.name}", f"{verdict}: {driver.reason}" if driver.reason else verdict])
+    return {"Driver": drivers.driver, "DriverStatus": rows}
+
+
+def _plugins(host: host_pb2.HostInfoResponse) -> dict[str, Any]:
+    return {
+        "Plugins": {
+            "Volume": list(host.volume_drivers),
+            "Network": list(host.network_drivers),
+            "Authorization": None,
+            "Log": list(host.log_drivers),
+        }
+    }
+
+
+def _machine(host: host_pb2.HostInfoResponse) -> dict[str, Any]:
+    facts = host_facts()
+    return {
+        "MemoryLimit": True,
+        "SwapLimit": True,
+        "CpuCfsPeriod": True,
+        "CpuCfsQuota": True,
+        "CPUShares": True,
+        "CPUSet": True,
+        "PidsLimit": True,
+        "IPv4Forwarding": True,
+        "OomKillDisable": host.cgroup_version == 1,
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": str(host.cgroup_version or 1),
+        "KernelVersion": facts.kernel,
+        "OperatingSystem": facts.operating_system,
+        "OSVersion": facts.os_version,
+        "OSType": "linux",
+        "Architecture": facts.machine,
+        "NCPU": facts.cpus,
+        "MemTotal": facts.memory_bytes,
+        "Name": facts.name,
+    }
+
+
+def _engine(call: Call, host: host_pb2.HostInfoResponse) -> dict[str, Any]:
+    runtimes: dict[str, Any] = {one.name: {"path": one.path or one.name} for one in host.runtimes if one.usable}
+    refused = [f"runtime {one.name} is not usable: {one.reason}" for one in host.runtimes if not one.usable]
+    security = list(host.security_options)
+    if call.version < (1, 25):
+        security = [option.removeprefix("name=").partition(",")[0] for option in security]
+    return {
+        "Debug": False,
+        "NFd": open_files(),
+        "NGoroutines": len(asyncio.all_tasks()),
+        "NEventsListener": 0,
+        "SystemTime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "LoggingDriver": "json-file",
+        "IndexServerAddress": f"{DEFAULT_REGISTRY}/v1/",
+        "RegistryConfig": {
+            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+            "IndexConfigs": {
+                DEFAULT_REGISTRY: {"Name": DEFAULT_REGISTRY, "Mirrors": [], "Secure": True, "Official": True}
+            },
+            "Mirrors": None,
+        },
+        "GenericResources": None,
+        "DockerRootDir": str(call.engine.layout.data_root),
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Labels": [],
+        "ExperimentalBuild": False,
+        "ServerVersion": ENGINE_VERSION,
+        "Runtimes": runtimes,
+        "DefaultRuntime": host.default_runtime,
+        "Swarm": {
+            "NodeID": "",
+            "NodeAddr": "",
+            "LocalNodeState": "inactive",
+            "ControlAvailable": False,
+            "Error": "",
+            "RemoteManagers": None,
+        },
+        "LiveRestoreEnabled": True,
+        "Isolation": "",
+        "InitBinary": "",
+        "ContainerdCommit": {"ID": ""},
+        "RuncCommit": {"ID": _default_runtime(host).version},
+        "InitCommit": {"ID": ""},
+        "SecurityOptions": security,
+        "CDISpecDirs": [],
+        "Warnings": [*host.warnings, *refused] or None,
+    }
+
+
+async def usage(call: Call) -> web.StreamResponse:
+    """GET /system/df."""
+    with rpc_errors():
+        listed, containers, volumes = await asyncio.gather(
+            call.engine.images.List(images_pb2.ListRequest()),
+            call.engine.containers.List(containers_pb2.ListContainersRequest(all=True, size=True)),
+            call.engine.volumes.List(volumes_pb2.ListVolumesRequest()),
+        )
+    sizes = await disk.sizes(call.engine)
+    wanted = call.request.query.getall("type", ["image", "container", "volume", "build-cache"])
+    result: dict[str, Any] = {}
+    if "image" in wanted:
+        result["LayersSize"] = sizes.layers_bytes()
+        result["Images"] = _images(call, listed.images, containers.containers, sizes)
+    if "container" in wanted:
+        now = datetime.now(UTC).timestamp()
+        rows = [summary_json(container, call.version, now) for container in containers.containers]
+        for row, container in zip(rows, containers.containers, strict=True):
+            row["SizeRootFs"] = container.size_rw_bytes + sizes.chain_bytes(container.spec.chain_id)
+        result["Containers"] = rows
+    if "volume" in wanted:
+        # Sizes of volumes are not measured: -1, as Docker says of drivers that cannot tell.
+        result["Volumes"] = [
+            volume_json(volume) | {"UsageData": {"RefCount": len(volume.used_by), "Size": -1}}
+            for volume in volumes.volumes
+        ]
+    if "build-cache" in wanted:
+        result["BuildCache"] = []
+        if call.version < (1, 52):
+            result["BuilderSize"] = 0
+    return reply(result)
+
+
+def _images(
+    call: Call, images: Sequence[images_pb2.Image], containers: Sequence[containers_pb2.Container], sizes: disk.Sizes
+) -> list[dict[str, Any]]:
+    rows = []
+    for image in images:
+        shared = sizes.shared_bytes(image, images)
+        row = image_json.summary_json(image, sizes, call.version, shared_bytes=shared)
+        row["Containers"] = sum(container.spec.image_id == image.id for container in containers)
+        rows.append(row)
+    return rows
+
+
+ROUTES: Final = (
+    Route("GET", "/_ping", ping),
+    Route("HEAD", "/_ping", ping),
+    Route("GET", "/version", version),
+    Route("GET", "/info", info),
+    Route("GET", "/system/df", usage),
+)

@@ -1,0 +1,41 @@
+"""Which versions of the Docker Engine API are spoken, and what a request asks for."""
+
+import re
+from typing import Final
+
+from sampan.errors import InvalidArgumentError
+
+Version = tuple[int, int]
+
+NEWEST: Final[Version] = (1, 50)
+# Docker 29 raised its own floor to 1.44 and left many clients behind.
+OLDEST: Final[Version] = (1, 24)
+
+_PREFIX: Final = re.compile(r"/v([0-9]+)\.([0-9]+)(?=/)")
+
+
+def text(version: Version) -> str:
+    """Return the version as Docker writes it."""
+    return f"{version[0]}.{version[1]}"
+
+
+def split(path: str) -> tuple[Version, str]:
+    """Take the ``/vX.Y`` off a path; without one, the newest version is meant.
+
+    Raises:
+        InvalidArgumentError: in Docker's words, a version that is not spoken.
+    """
+    match = _PREFIX.match(path)
+    if match is None:
+        return NEWEST, path
+    version = (int(match[1]), int(match[2]))
+    if version > NEWEST:
+        raise InvalidArgumentError(
+            f"client version {text(version)} is too new. Maximum supported API version is {text(NEWEST)}"
+        )
+    if version < OLDEST:
+        raise InvalidArgumentError(
+            f"client version {text(version)} is too old. Minimum supported API version is {text(OLDEST)}, "
+            "please upgrade your client to a newer version"
+        )
+    return version, path[match.end() :]
