@@ -183,6 +183,9 @@ def _plug(host: Rtnetlink, inside: Rtnetlink, path: Path, master: int, wire: Wir
         os.close(fd)
     port = _found(host, attached.veth).index
     host.forgo_ipv6(port)  # a bridge port needs no address
+    # Where br_netfilter is loaded, what a container sends to a port that it publishes itself is translated inside the
+    # bridge and has to go back the way it came.
+    host.set_hairpin(port)
     host.set_up(port)
     # The address may have been another container's a moment ago, whose port the bridge still remembers.
     host.pin(port, mac)

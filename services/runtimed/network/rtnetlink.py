@@ -49,6 +49,9 @@ IFLA_AF_SPEC: Final = 26
 IFLA_NET_NS_FD: Final = 28
 IFLA_INFO_KIND: Final = 1
 IFLA_INFO_DATA: Final = 2
+IFLA_INFO_SLAVE_KIND: Final = 4
+IFLA_INFO_SLAVE_DATA: Final = 5
+IFLA_BRPORT_MODE: Final = 4  # "hairpin"
 IFLA_INET6_ADDR_GEN_MODE: Final = 8
 IN6_ADDR_GEN_MODE_NONE: Final = 1
 VETH_INFO_PEER: Final = 1
@@ -186,6 +189,13 @@ class Rtnetlink:
         except OSError as error:
             if error.errno != errno.EAFNOSUPPORT:  # a kernel without IPv6, or a link without
                 raise
+
+    def set_hairpin(self, index: int) -> None:
+        """Let a bridge send a frame back through the port that it came from."""
+        info = attribute(IFLA_INFO_SLAVE_KIND, b"bridge")
+        info += attribute(IFLA_INFO_SLAVE_DATA | NESTED, attribute(IFLA_BRPORT_MODE, b"\1"))
+        body = IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_LINKINFO | NESTED, info)
+        self._request(RTM_NEWLINK, NLM_F_ACK, body, f"link {index}")
 
     def set_alias(self, index: int, alias: str) -> None:
         """Give a link a description, which ``ip link`` shows."""

@@ -115,8 +115,9 @@ def _masquerade(bridge: Bridge) -> list[str]:
     lines = []
     for subnet in bridge.subnets:
         # To a port published by a neighbour, or by itself: without this the answer would go to the asker directly,
-        # who does not know the address that it comes from.
-        lines.append(f'  iifname "{bridge.name}" oifname "{bridge.name}" ip saddr {subnet} ct status dnat masquerade')
+        # who does not know the address that it comes from. Told by addresses, not by the interface that it came in
+        # on: a packet that br_netfilter shows us has none here.
+        lines.append(f'  oifname "{bridge.name}" ip saddr {subnet} ip daddr {subnet} ct status dnat masquerade')
         if bridge.masquerade and not bridge.internal:
             lines.append(f'  oifname != "{bridge.name}" ip saddr {subnet} masquerade')
     return lines
