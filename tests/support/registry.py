@@ -2,7 +2,7 @@
 
 import contextlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,15 +47,19 @@ def run_registry(
     credentials: tuple[str, str] | None = None,
     tls: bool = False,
     proxy_of: Registry | None = None,
-    storage: Path | None = None,
+    same_as: Registry | None = None,
+    prefix: Sequence[str] = (),
 ) -> Iterator[Registry]:
-    """Run a registry until the block ends; with ``proxy_of``, a read-only cache in front of another one."""
+    """Run a registry until the block ends; with ``proxy_of``, a read-only cache in front of another one.
+
+    ``same_as`` gives it the address and the storage of another one: for a network namespace that the command
+    ``prefix`` enters. Such a registry is not waited for, since its loopback is not ours.
+    """
     need("docker-registry")
     directory.mkdir(parents=True, exist_ok=True)
-    port = free_port()
     registry = Registry(
-        f"127.0.0.1:{port}",
-        storage or directory / "storage",
+        same_as.address if same_as else f"127.0.0.1:{free_port()}",
+        same_as.storage if same_as else directory / "storage",
         directory / "log",
         credentials,
         _make_certificate(directory) if tls else None,
@@ -63,9 +67,10 @@ def run_registry(
     config = directory / "config.yml"
     config.write_text(_config(registry, directory, proxy_of))
     with registry.log.open("wb") as log:
-        process = subprocess.Popen(["docker-registry", "serve", config], stdout=log, stderr=log)
+        process = subprocess.Popen([*prefix, "docker-registry", "serve", config], stdout=log, stderr=log)
     try:
-        eventually(lambda: _answers(registry, process), "the registry answers")
+        if same_as is None:
+            eventually(lambda: _answers(registry, process), "the registry answers")
         yield registry
     finally:
         process.terminate()

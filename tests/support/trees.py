@@ -47,6 +47,12 @@ def debian_image() -> Image:
     return Image([Layer(blob, sha256(tree))], {"Cmd": ["bash"], "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]})
 
 
+def debian_tar() -> Path:
+    """Return the uncompressed tar of that image's layer."""
+    tree, _ = _debian_files()
+    return tree
+
+
 def cache_directory() -> Path:
     """Where big things are kept between runs."""
     if os.geteuid() == 0:

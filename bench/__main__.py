@@ -1,0 +1,98 @@
+"""Measure engines side by side: ``make bench``, or ``make bench ARGS='--only exec,pull --runs 5'``.
+
+Every round runs each measure once on each engine, in an order that rotates, so that what slows the machine for a while
+slows all of them. Engines use the same registry, the same images and, where there is one, the same docker client.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.engines import ENGINES, Engine
+from bench.measures import MEASURES, Bench
+from bench.netns import Namespace, network_namespace
+from bench.pulls import FreshLayers
+from bench.table import table
+from tests.support.images import push
+from tests.support.registry import Registry, run_registry
+from tests.support.trees import busybox_image, debian_tar
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print the table; the exit code says whether every measure succeeded everywhere."""
+    options = _options(argv)
+    directory = Path(tempfile.mkdtemp(prefix="sb", dir="/tmp"))  # short: unix socket paths are at most 107 bytes
+    try:
+        with ExitStack() as stack:
+            registry = stack.enter_context(run_registry(directory / "registry"))
+            layers = FreshLayers(debian_tar(), directory)
+            push(registry, "busybox", "bench", busybox_image())
+            bench = Bench(registry, f"{registry.address}/busybox:bench", layers)
+            engines = [_start(stack, name, directory, registry) for name in options.engines]
+            for engine in engines:
+                _say(f"{engine.name}: {engine.note}")
+                insecure = ["--tls-verify=false"] if engine.name == "podman" else []
+                engine("pull", "--quiet", *insecure, bench.image)
+            results, whole = _measure(engines, bench, options.only, options.runs)
+        print(table(MEASURES, results, options.engines))
+        return 0 if whole else 1
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    def names(text: str) -> list[str]:
+        return text.split(",")
+
+    parser = argparse.ArgumentParser(prog="bench", description="Measure engines side by side.")
+    parser.add_argument("--only", type=names, default=list(MEASURES), help=f"of {', '.join(MEASURES)}")
+    parser.add_argument("--engines", type=names, default=list(ENGINES), help=f"of {', '.join(ENGINES)}")
+    parser.add_argument("--runs", type=int, help="how often each measure runs, instead of its own number")
+    options = parser.parse_args(argv)
+    for given, known in ((options.only, MEASURES), (options.engines, ENGINES)):
+        if unknown := set(given) - set(known):
+            parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    return options
+
+
+def _start(stack: ExitStack, name: str, directory: Path, registry: Registry) -> Engine:
+    root = directory / name
+    root.mkdir()
+    namespace: Namespace = stack.enter_context(network_namespace())
+    # Loopback is the namespace's own, so the registry listens in each, at one address and on one storage.
+    stack.enter_context(run_registry(directory / f"registry-{name}", same_as=registry, prefix=namespace.enter()))
+    return stack.enter_context(ENGINES[name](root, namespace))
+
+
+def _measure(
+    engines: Sequence[Engine], bench: Bench, only: Sequence[str], runs: int | None
+) -> tuple[dict[str, dict[str, list[float]]], bool]:
+    results: dict[str, dict[str, list[float]]] = {key: {engine.name: [] for engine in engines} for key in only}
+    whole = True
+    for key in sorted(only, key=lambda key: key != "memory-daemons"):  # at rest: before anything else happened
+        measure = MEASURES[key]
+        begin = time.monotonic()
+        for number in range(runs or measure.runs):
+            bench.next_round(pulls=key == "pull")
+            turn = number % len(engines)
+            for engine in [*engines[turn:], *engines[:turn]]:
+                try:
+                    results[key][engine.name].append(measure.run(engine, bench))
+                except Exception as error:  # noqa: BLE001  # one engine's failure must not cost the others' figures
+                    whole = False
+                    _say(f"{key} on {engine.name} failed: {error}")
+        _say(f"{key}: {time.monotonic() - begin:.0f} s")
+    return results, whole
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

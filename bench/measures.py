@@ -1,0 +1,160 @@
+"""What is measured, and how. Every time is the client's: from starting its process to its end."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from bench import processes
+from bench.engines import Engine
+from bench.pulls import FreshLayers
+from tests.support.images import push
+from tests.support.registry import Registry
+
+OUTPUT_BYTES = 100_000_000
+LINE_BYTES = 72
+CONTAINERS = 20
+AT_A_TIME = 8
+IDLE = ("sleep", "3600")
+
+
+@dataclass(slots=True)
+class Bench:
+    """What measurements share."""
+
+    registry: Registry
+    image: str  # the small image, present in every engine
+    layers: FreshLayers
+    round: int = 0
+    debian: str = ""  # what this round pulls
+
+    def next_round(self, *, pulls: bool) -> None:
+        """Begin another round; everything in it is the same for all engines."""
+        self.round += 1
+        if pulls:
+            mark = f"round-{self.round}-{time.time_ns()}"
+            push(self.registry, "debian", mark, self.layers.image(mark))
+            self.debian = f"{self.registry.address}/debian:{mark}"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One row of the result. ``run`` returns seconds or bytes."""
+
+    title: str
+    unit: str  # "ms", "s" or "MB"
+    run: Callable[[Engine, Bench], float]
+    runs: int  # how often by default
+
+
+def _seconds(engine: Engine, *arguments: str) -> float:
+    begin = time.monotonic()
+    engine(*arguments)
+    return time.monotonic() - begin
+
+
+def run_without_network(engine: Engine, bench: Bench) -> float:
+    """A container's whole life, without a network."""
+    return _seconds(engine, "run", "--rm", "--network=none", bench.image, "true")
+
+
+def run_on_bridge(engine: Engine, bench: Bench) -> float:
+    """A container's whole life on the default bridge."""
+    return _seconds(engine, "run", "--rm", bench.image, "true")
+
+
+def execute(engine: Engine, bench: Bench) -> float:
+    """A command in a container that runs."""
+    container = f"exec-{bench.round}"
+    engine("run", "--detach", "--name", container, "--network=none", bench.image, *IDLE)
+    try:
+        _seconds(engine, "exec", container, "true")
+        return _seconds(engine, "exec", container, "true")
+    finally:
+        engine.remove(container)
+
+
+def pull(engine: Engine, bench: Bench) -> float:
+    """Pull an image of one layer, of which the engine has nothing."""
+    insecure = ["--tls-verify=false"] if engine.name == "podman" else []
+    seconds = _seconds(engine, "pull", "--quiet", *insecure, bench.debian)
+    engine("rmi", "--force", bench.debian)
+    return seconds
+
+
+def _names(bench: Bench) -> list[str]:
+    return [f"idle-{bench.round}-{number}" for number in range(CONTAINERS)]
+
+
+def _remove(engine: Engine, names: list[str]) -> None:
+    engine.remove(*names, check=False)
+
+
+def start_in_turn(engine: Engine, bench: Bench) -> float:
+    """Containers in the background, one after another."""
+    names = _names(bench)
+    begin = time.monotonic()
+    try:
+        for name in names:
+            engine("run", "--detach", "--name", name, bench.image, *IDLE)
+        return time.monotonic() - begin
+    finally:
+        _remove(engine, names)
+
+
+def start_at_once(engine: Engine, bench: Bench) -> float:
+    """The same, several at a time."""
+    names = _names(bench)
+    begin = time.monotonic()
+    try:
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            list(pool.map(lambda name: engine("run", "--detach", "--name", name, bench.image, *IDLE), names))
+        return time.monotonic() - begin
+    finally:
+        _remove(engine, names)
+
+
+def foreground_output(engine: Engine, bench: Bench) -> float:
+    """Output of a container, read through the client; every byte is counted."""
+    script = f"yes {'x' * (LINE_BYTES - 1)} | head -c {OUTPUT_BYTES}"
+    command = engine.command("run", "--rm", "--network=none", bench.image, "sh", "-c", script)
+    begin = time.monotonic()
+    with subprocess.Popen(command, env=engine.env(), stdout=subprocess.PIPE) as client:
+        assert client.stdout is not None
+        received = 0
+        while piece := os.read(client.stdout.fileno(), 1 << 20):
+            received += len(piece)
+    if client.returncode != 0 or received != OUTPUT_BYTES:
+        raise RuntimeError(f"{engine.name}: exit code {client.returncode}, {received} of {OUTPUT_BYTES} bytes")
+    return time.monotonic() - begin
+
+
+def memory_per_container(engine: Engine, bench: Bench) -> float:
+    """What stays with each idle container besides its own process."""
+    names = _names(bench)
+    try:
+        for name in names:
+            engine("run", "--detach", "--name", name, "--network=none", bench.image, *IDLE)
+        return sum(processes.pss_bytes(pid) for pid in engine.shim_pids()) / CONTAINERS
+    finally:
+        _remove(engine, names)
+
+
+def memory_of_daemons(engine: Engine, bench: Bench) -> float:  # noqa: ARG001  # a measure takes both
+    """What the engine's own processes hold while nothing runs."""
+    return float(sum(processes.rss_bytes(pid) for pid in engine.daemons()))
+
+
+MEASURES: Mapping[str, Measure] = {
+    "run-none": Measure("`run --rm --network none`", "ms", run_without_network, 20),
+    "run-bridge": Measure("`run --rm` on the bridge", "ms", run_on_bridge, 20),
+    "exec": Measure("`exec` in a running container", "ms", execute, 20),
+    "pull": Measure("pull, one layer of 93 MB (211 MB, 6,769 entries)", "s", pull, 5),
+    "start": Measure(f"{CONTAINERS} × `run -d`, in turn", "s", start_in_turn, 3),
+    "start-parallel": Measure(f"{CONTAINERS} × `run -d`, {AT_A_TIME} at a time", "s", start_at_once, 3),
+    "output": Measure(f"100 MB of {LINE_BYTES}-byte lines to the foreground", "s", foreground_output, 3),
+    "memory-container": Measure("memory per idle container (PSS)", "MB", memory_per_container, 1),
+    "memory-daemons": Measure("daemons at rest (RSS)", "MB", memory_of_daemons, 1),
+}
