@@ -112,6 +112,7 @@ def podman(root: Path, namespace: Namespace) -> Iterator[Engine]:
         "--cgroup-manager=cgroupfs",
         "--events-backend=file",
     ]
+    before = _control_groups("libpod_parent")
     run_options: list[str] = []
     tree = subprocess.run([ROOT / "tools/busybox-root"], check=True, capture_output=True).stdout
     imported = namespace.enter(*options, "import", "--change", 'CMD ["true"]', "-", "probe")
@@ -132,6 +133,7 @@ def podman(root: Path, namespace: Namespace) -> Iterator[Engine]:
         _remove_containers(engine)
     finally:
         engine("rmi", "--all", "--force", check=False)
+        _remove_empty(_control_groups("libpod_parent") - before)
 
 
 ENGINES: Mapping[str, Start] = {"sampan": sampan, "dockerd": dockerd, "podman": podman}
@@ -180,5 +182,8 @@ def _control_groups(name: str) -> set[Path]:
 
 def _remove_empty(groups: set[Path]) -> None:
     for group in groups:
+        for below in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
+            with contextlib.suppress(OSError):
+                below.rmdir()
         with contextlib.suppress(OSError):
             group.rmdir()
