@@ -1,0 +1,254 @@
+"""Protobuf messages to and from imaged's values."""
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from imaged.images import chain_id
+from imaged.model import (
+    Blob,
+    Created,
+    Credentials,
+    Fetched,
+    HealthCheck,
+    History,
+    Image,
+    Imported,
+    IngestStatus,
+    Layer,
+    LayerProgress,
+    Phase,
+    Removed,
+    Resolved,
+    RunConfig,
+)
+from imaged.writes import Action, WriteReply, WriteStep
+from sampan.api.containerd.content.v1 import content_pb2 as content_pb
+from sampan.api.containerd.types import types_pb2 as types_pb
+from sampan.api.image.v1 import images_pb2 as pb
+from sampan.errors import InvalidArgumentError
+from sampan.oci.descriptor import Descriptor
+from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
+
+_PHASES = {
+    Phase.WAITING: pb.FetchProgress.WAITING,
+    Phase.DOWNLOADING: pb.FetchProgress.DOWNLOADING,
+    Phase.VERIFYING: pb.FetchProgress.VERIFYING,
+    Phase.COMMITTED: pb.FetchProgress.COMMITTED,
+    Phase.EXISTED: pb.FetchProgress.EXISTED,
+    Phase.RETRYING: pb.FetchProgress.RETRYING,
+}
+_ACTIONS = {
+    content_pb.STAT: Action.STAT,
+    content_pb.WRITE: Action.WRITE,
+    content_pb.COMMIT: Action.COMMIT,
+}
+_ACTION_NUMBERS = {action: number for number, action in _ACTIONS.items()}
+
+
+def timestamp(moment_ns: int) -> Timestamp:
+    """Return nanoseconds since the epoch as a message."""
+    seconds, nanos = divmod(moment_ns, 10**9)
+    return Timestamp(seconds=seconds, nanos=nanos)
+
+
+def _duration(span_ns: int) -> Duration:
+    seconds, nanos = divmod(span_ns, 10**9)
+    return Duration(seconds=seconds, nanos=nanos)
+
+
+def descriptor_to_proto(descriptor: Descriptor) -> types_pb.Descriptor:
+    """Encode a descriptor."""
+    return types_pb.Descriptor(media_type=descriptor.media_type, digest=descriptor.digest, size=descriptor.size)
+
+
+def descriptor_from_proto(message: types_pb.Descriptor) -> Descriptor:
+    """Decode a descriptor. Raises InvalidArgumentError for a bad digest or size."""
+    if message.size < 0:
+        raise InvalidArgumentError(f"descriptor of {message.digest}: size is {message.size}")
+    return Descriptor(message.media_type, Digest.parse(message.digest), message.size)
+
+
+def platform_from_proto(message: pb.Platform) -> Platform | None:
+    """Decode a platform; None for an empty one."""
+    if not (message.os or message.architecture):
+        return None
+    return Platform(message.os or "linux", message.architecture, message.variant)
+
+
+def credentials_from_proto(message: pb.Credentials) -> Credentials:
+    """Decode credentials."""
+    return Credentials(message.username, message.password, message.identity_token, message.registry_token)
+
+
+def _layer_to_proto(layer: Layer) -> pb.LayerContent:
+    return pb.LayerContent(descriptor=descriptor_to_proto(layer.descriptor), diff_id=layer.diff_id)
+
+
+def step_to_proto(step: Resolved | LayerProgress | Fetched) -> pb.FetchProgress:
+    """Encode a step of a fetch."""
+    match step:
+        case Resolved():
+            resolved = pb.FetchProgress.Resolved(
+                lease=step.lease,
+                reference=str(step.reference),
+                target=descriptor_to_proto(step.target),
+                layers=[_layer_to_proto(layer) for layer in step.layers],
+            )
+            return pb.FetchProgress(resolved=resolved)
+        case LayerProgress():
+            layer = pb.FetchProgress.Layer(
+                digest=step.digest, phase=_PHASES[step.phase], offset=step.offset, total=step.total
+            )
+            return pb.FetchProgress(layer=layer)
+        case Fetched():
+            fetched = pb.FetchProgress.Fetched(
+                image_id=step.image_id,
+                target=descriptor_to_proto(step.target),
+                manifest=descriptor_to_proto(step.manifest),
+            )
+            return pb.FetchProgress(fetched=fetched)
+
+
+def image_to_proto(image: Image) -> pb.Image:
+    """Encode an image."""
+    record, config = image.record, image.config
+    platform = config.platform
+    message = pb.Image(
+        id=record.id,
+        repo_tags=image.repo_tags,
+        repo_digests=image.repo_digests,
+        platform=pb.Platform(os=platform.os, architecture=platform.architecture, variant=platform.variant),
+        os_version=config.os_version,
+        author=config.author,
+        comment=config.comment,
+        config=_run_config_to_proto(config.run),
+        layers=[_layer_to_proto(layer) for layer in record.layers],
+        history=[_history_to_proto(step) for step in config.history],
+        target=descriptor_to_proto(record.target),
+        manifest=descriptor_to_proto(record.manifest),
+        content_bytes=record.content_bytes,
+        docker_version=config.docker_version,
+    )
+    if config.created_ns is not None:
+        message.created.CopyFrom(timestamp(config.created_ns))
+    if record.tagged_ns:
+        message.last_tagged.CopyFrom(timestamp(record.tagged_ns))
+    return message
+
+
+def _run_config_to_proto(run: RunConfig) -> pb.ImageConfig:
+    return pb.ImageConfig(
+        user=run.user,
+        env=run.env,
+        entrypoint=run.entrypoint,
+        cmd=run.cmd,
+        working_dir=run.working_dir,
+        labels=run.labels,
+        exposed_ports=run.exposed_ports,
+        volumes=run.volumes,
+        stop_signal=run.stop_signal,
+        health_check=_health_check_to_proto(run.health_check) if run.health_check else None,
+        shell=run.shell,
+        on_build=run.on_build,
+        args_escaped=run.args_escaped,
+    )
+
+
+def _health_check_to_proto(check: HealthCheck) -> pb.HealthCheck:
+    return pb.HealthCheck(
+        test=check.test,
+        interval=_duration(check.interval_ns),
+        timeout=_duration(check.timeout_ns),
+        start_period=_duration(check.start_period_ns),
+        start_interval=_duration(check.start_interval_ns),
+        retries=check.retries,
+    )
+
+
+def _history_to_proto(step: History) -> pb.History:
+    message = pb.History(
+        created_by=step.created_by, author=step.author, comment=step.comment, empty_layer=step.empty_layer
+    )
+    if step.created_ns is not None:
+        message.created.CopyFrom(timestamp(step.created_ns))
+    return message
+
+
+def created_to_proto(created: Created) -> pb.CreateResponse:
+    """Encode what naming an image came to."""
+    return pb.CreateResponse(image=image_to_proto(created.image), moved=created.moved, existed=created.existed)
+
+
+def imported_to_proto(imported: Imported) -> pb.ImportResponse:
+    """Encode an imported image."""
+    return pb.ImportResponse(
+        lease=imported.lease,
+        image_id=imported.image_id,
+        target=descriptor_to_proto(imported.target),
+        layers=[_layer_to_proto(layer) for layer in imported.layers],
+    )
+
+
+def removed_to_proto(removed: Removed) -> pb.RemoveResponse:
+    """Encode what a removal took away."""
+    return pb.RemoveResponse(
+        untagged=removed.untagged,
+        deleted=[record.id for record in removed.deleted],
+        layers=[_layer_to_proto(layer) for record in removed.deleted for layer in record.layers],
+        chain_ids=[chain_id(record) for record in removed.deleted if record.layers],
+        kept_chain_ids=removed.kept_chain_ids,
+    )
+
+
+def blob_to_proto(blob: Blob) -> content_pb.Info:
+    """Encode what is known of a blob."""
+    return content_pb.Info(
+        digest=blob.digest,
+        size=blob.size,
+        created_at=timestamp(blob.created_ns),
+        updated_at=timestamp(blob.updated_ns),
+        labels=blob.labels,
+    )
+
+
+def status_to_proto(status: IngestStatus) -> content_pb.Status:
+    """Encode how far a write is."""
+    return content_pb.Status(
+        started_at=timestamp(status.started_ns),
+        updated_at=timestamp(status.updated_ns),
+        ref=status.ref,
+        offset=status.offset,
+        total=status.total,
+        expected=status.expected or "",
+    )
+
+
+def write_from_proto(message: content_pb.WriteContentRequest) -> WriteStep:
+    """Decode a writer's message."""
+    action = _ACTIONS.get(message.action)
+    if action is None:
+        raise InvalidArgumentError(f"unhandled action {message.action}")
+    if message.total < 0 or message.offset < 0:
+        raise InvalidArgumentError(f"ref {message.ref}: offset {message.offset}, total {message.total}")
+    return WriteStep(
+        action=action,
+        ref=message.ref,
+        total=message.total,
+        expected=Digest.parse(message.expected) if message.expected else None,
+        offset=message.offset,
+        data=message.data,
+        labels=dict(message.labels),
+    )
+
+
+def reply_to_proto(reply: WriteReply) -> content_pb.WriteContentResponse:
+    """Encode the answer to a writer's message."""
+    return content_pb.WriteContentResponse(
+        action=_ACTION_NUMBERS[reply.action],
+        started_at=timestamp(reply.started_ns),
+        updated_at=timestamp(reply.updated_ns),
+        offset=reply.offset,
+        total=reply.total,
+        digest=reply.digest,
+    )

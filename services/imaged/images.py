@@ -1,0 +1,239 @@
+"""Image names: give them, find them, take them away."""
+
+import asyncio
+import re
+import sqlite3
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from imaged import image_store
+from imaged import store as rows
+from imaged.config import parse_config
+from imaged.content import ContentStore, storing
+from imaged.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
+from imaged.model import ConfigFile, Created, Image, ImageRecord, Removed, RunConfig
+from imaged.pull import pair_layers
+from imaged.registry.client import MAX_MANIFEST_BYTES
+from imaged.removal import plan_removal
+from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, SampanError
+from sampan.oci.chain import chain_ids
+from sampan.oci.descriptor import Descriptor
+from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform, host_platform
+from sampan.oci.reference import Reference, parse_reference
+from sampan.store import Store
+
+log = structlog.get_logger()
+
+_ID: Final = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
+
+# Parsed configs kept in memory: as many as a busy machine has images, each a few kilobytes.
+_CACHED_CONFIGS: Final = 512
+_LARGEST_CACHED_BYTES: Final = 64 << 10
+
+# Shown for an image whose config is damaged, so that it can be seen and removed.
+_DAMAGED: Final = ConfigFile(Platform("", ""), (), None, RunConfig(), comment="config is damaged: pull it again")
+
+
+class Images:
+    """The images of one engine."""
+
+    def __init__(self, store: Store, content: ContentStore, now_ns: Callable[[], int] = time.time_ns) -> None:
+        self._store = store
+        self._content = content
+        self._now_ns = now_ns
+        self._configs: OrderedDict[Digest, ConfigFile] = OrderedDict()
+
+    async def create(
+        self, reference: Reference | None, target: Descriptor, lease: str, platform: Platform | None
+    ) -> Created:
+        """Make an image of content that is here, name it, and end the lease.
+
+        A name that points elsewhere is moved; without one the image is dangling. If the lease's content was fetched
+        from the name's repository, ``name@digest`` is a name of it too. Safe to repeat after a lost reply.
+
+        Raises:
+            NotFoundError: part of the content is not here.
+            RemoteError: the target is no image.
+            DataLossError: content on disk is damaged.
+        """
+        manifest_descriptor, manifest = await self._manifest(target, platform or host_platform())
+        config = await self._config(manifest.config.digest, manifest.config.size)
+        layers = pair_layers(manifest, config)
+        own = (target, manifest_descriptor, manifest.config)
+        record = ImageRecord(
+            id=manifest.config.digest,
+            target=target,
+            manifest=manifest_descriptor,
+            layers=layers,
+            content_bytes=manifest_descriptor.size
+            + manifest.config.size
+            + sum({layer.descriptor.digest: layer.descriptor.size for layer in layers}.values()),
+            tagged_ns=0,
+            names=(),
+        )
+        blobs = [descriptor.digest for descriptor in (*own, *manifest.layers)]
+
+        def name(db: sqlite3.Connection) -> tuple[ImageRecord, str | None]:
+            image_store.upsert_image(db, record, blobs)
+            before = None
+            if reference is not None:
+                before = self._name(db, reference, target.digest, record.id, rows.lease_source(db, lease))
+            rows.delete_leases(db, [lease])
+            created = image_store.get_image(db, record.id)
+            assert created is not None
+            return created, before
+
+        with storing("image"):
+            created, before = await self._store.write(name)
+        return Created(
+            Image(created, config), moved=before not in (None, target.digest), existed=before == target.digest
+        )
+
+    def _name(
+        self, db: sqlite3.Connection, reference: Reference, target: Digest, image: Digest, source: str | None
+    ) -> str | None:
+        now_ns = self._now_ns()
+        canonical = Reference(reference.registry, reference.repository, digest=target)
+        if reference.digest is not None:
+            if reference.digest != target:
+                raise InvalidArgumentError(f"{reference.familiar} cannot name {target}")
+            return image_store.set_name(db, canonical, target, image, now_ns)
+        before = image_store.set_name(db, reference.with_default_tag(), target, image, now_ns)
+        if source == reference.name:
+            image_store.set_name(db, canonical, target, image, now_ns)
+        return before
+
+    async def _manifest(self, target: Descriptor, platform: Platform) -> tuple[Descriptor, Manifest]:
+        descriptor = target
+        while True:
+            data = await self._content.load(descriptor.digest, MAX_MANIFEST_BYTES)
+            parsed = parse_document(data, descriptor.media_type, f"content {descriptor.digest}")
+            if isinstance(parsed, Manifest):
+                return replace(descriptor, size=len(data)), parsed
+            # An index that leads to itself would need to hold its own digest.
+            descriptor = choose(parsed, platform)
+
+    async def get(self, image: str) -> Image:
+        """Find an image by ID, unambiguous prefix of one, name, or name@digest.
+
+        Raises:
+            NotFoundError: in Docker's words.
+            InvalidArgumentError: neither an ID nor a name.
+        """
+        record, _ = await self._store.read(lambda db: _find(db, image))
+        return Image(record, await self._config(record.id, 0))
+
+    async def list(self) -> list[Image]:
+        """Return all images, newest first."""
+        records = await self._store.read(image_store.list_images)
+        images = [Image(record, await self._config_or_notice(record.id)) for record in records]
+        images.sort(key=lambda image: (image.config.created_ns or 0, image.record.id), reverse=True)
+        return images
+
+    async def tag(self, image: str, reference: Reference) -> None:
+        """Add a name to an image, taking it from another one if need be.
+
+        Raises:
+            NotFoundError: no such image.
+            InvalidArgumentError: the name holds a digest.
+        """
+        if reference.digest is not None:
+            raise InvalidArgumentError("refusing to create a tag with a digest reference")
+
+        def name(db: sqlite3.Connection) -> None:
+            record, _ = _find(db, image)
+            target = record.target.digest
+            image_store.set_name(db, reference.with_default_tag(), target, record.id, self._now_ns())
+
+        with storing("name"):
+            await self._store.write(name)
+
+    async def remove(self, image: str, *, force: bool, in_use: Collection[str]) -> Removed:
+        """Take away a name, or an image with all of them; see ``plan_removal``.
+
+        Raises:
+            NotFoundError: no such image.
+            ConflictError: it is in use, or has names in several repositories.
+        """
+        removed = Removed()
+
+        def change(db: sqlite3.Connection) -> list[str]:
+            nonlocal removed
+            record, name = _find(db, image)
+            plan = plan_removal(record, image, name, in_use, force=force)
+            image_store.delete_names(db, plan.untag)
+            digests = image_store.delete_image(db, record.id) if plan.delete else []
+            removed = Removed(
+                untagged=tuple(reference.familiar for reference in plan.untag),
+                deleted=(record,) if plan.delete else (),
+                kept_chain_ids=tuple(chain_id(other) for other in image_store.list_images(db) if other.layers),
+            )
+            return digests
+
+        await self._content.drop_unused(change)
+        for record in removed.deleted:
+            self._configs.pop(record.id, None)
+        return removed
+
+    async def _config(self, digest: Digest, size: int) -> ConfigFile:
+        """Return a config; one of ``size`` bytes, if that is not 0."""
+        cached = self._configs.get(digest)
+        if cached is not None:
+            self._configs.move_to_end(digest)
+            return cached
+        data = await self._content.load(digest, MAX_CONFIG_BYTES)
+        if size and len(data) != size:
+            raise RemoteError(f"config {digest} has {len(data)} bytes, its manifest says {size}")
+        config = await asyncio.to_thread(parse_config, data, f"config {digest}")
+        if len(data) <= _LARGEST_CACHED_BYTES:
+            self._configs[digest] = config
+            while len(self._configs) > _CACHED_CONFIGS:
+                self._configs.popitem(last=False)
+        return config
+
+    async def _config_or_notice(self, digest: Digest) -> ConfigFile:
+        try:
+            return await self._config(digest, 0)
+        except SampanError as error:
+            log.error("image is damaged", image=digest, error=str(error))
+            return _DAMAGED
+
+
+def chain_id(record: ImageRecord) -> Digest:
+    """Return the chain ID of an image's whole stack, which has at least one layer."""
+    return chain_ids(layer.diff_id for layer in record.layers)[-1]
+
+
+def _find(db: sqlite3.Connection, text: str) -> tuple[ImageRecord, Reference | None]:
+    """Return an image, and the name that it was found by, None if that was an ID."""
+    match = _ID.fullmatch(text)
+    whole = match is not None and len(match[1]) == 64
+    if not whole:
+        try:
+            reference = parse_reference(text).with_default_tag()
+        except InvalidArgumentError:
+            if match is None:
+                raise
+        else:
+            image = image_store.find_name(db, reference)
+            if image is not None:
+                if reference.digest is not None:
+                    reference = replace(reference, tag=None)
+                return _existing(db, image), reference
+    image = image_store.find_prefix(db, match[1]) if match else None
+    if image is None:
+        shown = f"sha256:{match[1]}" if whole and match else parse_reference(text).with_default_tag().familiar
+        raise NotFoundError(f"No such image: {shown}")
+    return _existing(db, image), None
+
+
+def _existing(db: sqlite3.Connection, image: Digest) -> ImageRecord:
+    record = image_store.get_image(db, image)
+    assert record is not None  # names refer to images
+    return record

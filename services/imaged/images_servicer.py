@@ -1,0 +1,98 @@
+"""``sampan.image.v1.Images`` over the puller, the importer and the names."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+
+from imaged import convert
+from imaged.images import Images
+from imaged.importer import Importer
+from imaged.leases import Leases
+from imaged.login import Login
+from imaged.pull import Puller
+from sampan.api.image.v1 import images_pb2 as pb
+from sampan.api.image.v1 import images_pb2_grpc as pb_grpc
+from sampan.errors import InvalidArgumentError
+from sampan.oci.reference import parse_reference
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ImagesServicer(pb_grpc.ImagesServicer):
+    """Decodes, calls, encodes."""
+
+    def __init__(self, images: Images, puller: Puller, importer: Importer, leases: Leases, login: Login) -> None:
+        self._images = images
+        self._puller = puller
+        self._importer = importer
+        self._leases = leases
+        self._login = login
+
+    async def Fetch(self, request: pb.FetchRequest, context: Context) -> AsyncIterator[pb.FetchProgress]:
+        """Bring an image's content."""
+        steps = self._puller.fetch(
+            parse_reference(request.reference).with_default_tag(),
+            convert.platform_from_proto(request.platform),
+            convert.credentials_from_proto(request.credentials),
+        )
+        async with aclosing(steps):
+            async for step in steps:
+                yield convert.step_to_proto(step)
+
+    async def Create(self, request: pb.CreateRequest, context: Context) -> pb.CreateResponse:
+        """Name what is here."""
+        created = await self._images.create(
+            parse_reference(request.reference) if request.reference else None,
+            convert.descriptor_from_proto(request.target),
+            request.lease,
+            convert.platform_from_proto(request.platform),
+        )
+        return convert.created_to_proto(created)
+
+    async def Release(self, request: pb.ReleaseRequest, context: Context) -> pb.ReleaseResponse:
+        """End a lease."""
+        await self._leases.release(request.lease)
+        return pb.ReleaseResponse()
+
+    async def Get(self, request: pb.GetRequest, context: Context) -> pb.Image:
+        """Find an image."""
+        return convert.image_to_proto(await self._images.get(request.image))
+
+    async def List(self, request: pb.ListRequest, context: Context) -> pb.ListResponse:
+        """Show all images."""
+        return pb.ListResponse(images=[convert.image_to_proto(image) for image in await self._images.list()])
+
+    async def Tag(self, request: pb.TagRequest, context: Context) -> pb.TagResponse:
+        """Add a name."""
+        await self._images.tag(request.image, parse_reference(request.reference))
+        return pb.TagResponse()
+
+    async def Remove(self, request: pb.RemoveRequest, context: Context) -> pb.RemoveResponse:
+        """Take away names, and the image with its last one."""
+        removed = await self._images.remove(request.image, force=request.force, in_use=frozenset(request.in_use))
+        return convert.removed_to_proto(removed)
+
+    async def Import(self, request_iterator: AsyncIterator[pb.ImportRequest], context: Context) -> pb.ImportResponse:
+        """Make an image of a tar."""
+        first = await anext(request_iterator, pb.ImportRequest())
+        if not first.HasField("options"):
+            raise InvalidArgumentError("the first message of an import holds its options")
+        options = first.options
+        if options.reference:
+            parse_reference(options.reference)
+        imported = await self._importer.run(
+            _chunks(request_iterator), options.changes, options.message, convert.platform_from_proto(options.platform)
+        )
+        return convert.imported_to_proto(imported)
+
+    async def Login(self, request: pb.LoginRequest, context: Context) -> pb.LoginResponse:
+        """Check credentials."""
+        identity_token = await self._login.check(request.registry, convert.credentials_from_proto(request.credentials))
+        return pb.LoginResponse(status="Login Succeeded", identity_token=identity_token)
+
+
+async def _chunks(requests: AsyncIterator[pb.ImportRequest]) -> AsyncIterator[bytes]:
+    async for request in requests:
+        yield request.chunk

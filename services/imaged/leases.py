@@ -1,0 +1,112 @@
+"""Leases: what a fetch brings is kept until somebody names it, lets it go, or forgets about it."""
+
+import asyncio
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, Self
+
+import structlog
+
+from imaged import store as rows
+from imaged.content import ContentStore, storing
+from sampan.errors import NotFoundError, ResourceExhaustedError
+from sampan.oci.digest import Digest
+from sampan.store import Store
+
+log = structlog.get_logger()
+
+_RETRY_S: Final = 60.0
+
+
+class Leases:
+    """All leases. As a context manager it ends those that expire while the process runs."""
+
+    def __init__(
+        self, store: Store, content: ContentStore, lifetime_s: float, now_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._store = store
+        self._content = content
+        self._lifetime_ns = int(lifetime_s * 1e9)
+        self._now_ns = now_ns
+        self._changed = asyncio.Event()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._sweeper = asyncio.create_task(self._expire(), name="lease expiry")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.wait([self._sweeper])
+
+    async def recover(self) -> None:
+        """End leases that expired, or whose fetch was killed; call before ``ContentStore.recover``."""
+        await self._store.write(lambda db: rows.delete_leases(db, rows.stale_leases(db, self._now_ns())))
+
+    async def begin(self, source: str = "") -> str:
+        """Return a new lease; ``source`` is where its content comes from, a registry and repository.
+
+        It does not expire before ``complete``, and a new process does not honour it before that either.
+        """
+        lease = secrets.token_hex(16)
+        with storing("lease"):
+            await self._store.write(lambda db: rows.insert_lease(db, lease, source, self._now_ns() + self._lifetime_ns))
+        return lease
+
+    async def hold(self, lease: str, digests: Iterable[Digest]) -> dict[Digest, int]:
+        """Keep content that is here or will be; return the size of each blob that is here now."""
+        wanted = tuple(digests)
+        with storing("lease"):
+            return await self._store.write(lambda db: rows.hold(db, lease, wanted))
+
+    async def complete(self, lease: str) -> None:
+        """Say that everything is here: from now on the lease's time runs."""
+        with storing("lease"):
+            await self._store.write(lambda db: rows.complete_lease(db, lease, self._now_ns() + self._lifetime_ns))
+        self._changed.set()
+
+    async def release(self, lease: str) -> None:
+        """End a lease and remove what nothing else keeps.
+
+        Raises:
+            NotFoundError: there is no such lease; it may have expired.
+        """
+
+        def end(db: sqlite3.Connection) -> list[str]:
+            if rows.lease_source(db, lease) is None:
+                raise NotFoundError(f"lease {lease!r} does not exist")
+            return rows.delete_leases(db, [lease])
+
+        await self._content.drop_unused(end)
+
+    async def _expire(self) -> None:
+        while True:
+            self._changed.clear()
+            due_ns = await self._store.read(rows.next_expiry_ns)
+            delay_s = None if due_ns is None else max(0.0, (due_ns - self._now_ns()) / 1e9)
+            try:
+                async with asyncio.timeout(delay_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                await self._end_expired_or_wait()
+
+    async def _end_expired_or_wait(self) -> None:
+        try:
+            await self._end_expired()
+        except ResourceExhaustedError as error:
+            log.warning("expired leases stay for now", error=str(error))
+            await asyncio.sleep(_RETRY_S)
+
+    async def _end_expired(self) -> None:
+        expired: list[str] = []
+
+        def end(db: sqlite3.Connection) -> list[str]:
+            expired.extend(rows.expired_leases(db, self._now_ns()))
+            return rows.delete_leases(db, expired)
+
+        await self._content.drop_unused(end)
+        for lease in expired:
+            log.info("lease expired", lease=lease)

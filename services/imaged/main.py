@@ -1,0 +1,93 @@
+"""Put imaged together and run it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from imaged.content import ContentStore
+from imaged.content_servicer import ContentServicer
+from imaged.download import Downloads
+from imaged.images import Images
+from imaged.images_servicer import ImagesServicer
+from imaged.importer import Importer
+from imaged.ingest import Ingests
+from imaged.leases import Leases
+from imaged.login import Login
+from imaged.metrics import PullMetrics
+from imaged.pull import Puller
+from imaged.registry.auth import Tokens
+from imaged.registry.endpoints import DOCKER_IO_HOST, Endpoints, RegistryConfig
+from imaged.registry.retry import RetryPolicy
+from imaged.registry.source import Sources
+from imaged.registry.transport import Transport
+from sampan.api.containerd.content.v1 import content_pb2, content_pb2_grpc
+from sampan.api.image.v1 import images_pb2, images_pb2_grpc
+from sampan.errors import InvalidArgumentError
+from sampan.service import harness
+from sampan.service.config import ServiceConfig, option
+from sampan.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ImagedConfig(ServiceConfig):
+    """What imaged can be told."""
+
+    parallel_downloads: int = option(3, "layers that one pull downloads at a time")
+    download_attempts: int = option(5, "how often a broken download is tried")
+    retry_base_s: float = option(1.0, "seconds before the second try; doubled for each further one")
+    connect_timeout_s: float = option(10.0, "seconds to wait for a connection to a registry")
+    stall_timeout_s: float = option(30.0, "seconds to wait for a registry that sends nothing")
+    lease_s: float = option(3600.0, "seconds that fetched content without a name is kept")
+    certs_dirs: tuple[str, ...] = option(
+        ("/etc/sampan/certs.d", "/etc/docker/certs.d"), "directories that hold <host>/*.crt, *.cert and *.key"
+    )
+    docker_io_host: str = option(DOCKER_IO_HOST, "the host behind the name docker.io")
+    registries: tuple[RegistryConfig, ...] = ()
+
+
+async def build(service: harness.Service[ImagedConfig]) -> None:
+    """Recover, and register what is served."""
+    config, root = service.config, service.layout.data("imaged")
+    _check(config)
+    endpoints = Endpoints(config.registries, [Path(path) for path in config.certs_dirs], config.docker_io_host)
+    store = await service.stack.enter_async_context(Store(root / "metadata.db", "imaged.schema"))
+    content = ContentStore(root, store)
+    ingests = Ingests(root, content)
+    leases = Leases(store, content, config.lease_s)
+    await ingests.recover()
+    await leases.recover()
+    await content.recover()
+    await service.stack.enter_async_context(leases)
+
+    transport = Transport(connect_timeout_s=config.connect_timeout_s, stall_timeout_s=config.stall_timeout_s)
+    service.stack.push_async_callback(transport.close)
+    retry = RetryPolicy(config.download_attempts, config.retry_base_s)
+    sources = Sources(endpoints, transport, Tokens(transport), retry)
+    metrics = PullMetrics(service.metrics)
+    downloads = Downloads(content, ingests, retry, metrics)
+    puller = Puller(sources, content, leases, downloads, metrics, parallel=config.parallel_downloads)
+    importer = Importer(content, ingests, leases)
+    images = ImagesServicer(Images(store, content), puller, importer, leases, Login(sources))
+
+    service.serve(
+        content_pb2_grpc.add_ContentServicer_to_server,
+        ContentServicer(content, ingests),
+        content_pb2.DESCRIPTOR.services_by_name["Content"],
+    )
+    service.serve(
+        images_pb2_grpc.add_ImagesServicer_to_server, images, images_pb2.DESCRIPTOR.services_by_name["Images"]
+    )
+
+
+def _check(config: ImagedConfig) -> None:
+    """Raise InvalidArgumentError for numbers that make no sense."""
+    for name in ("parallel_downloads", "download_attempts"):
+        if getattr(config, name) < 1:
+            raise InvalidArgumentError(f"{name} is {getattr(config, name)}, the least is 1")
+    for name in ("retry_base_s", "connect_timeout_s", "stall_timeout_s", "lease_s"):
+        if getattr(config, name) <= 0:
+            raise InvalidArgumentError(f"{name} is {getattr(config, name)}: it must be more than 0")
+
+
+def main() -> int:
+    """Run the service."""
+    return harness.run("imaged", ImagedConfig, build)

@@ -1,0 +1,150 @@
+"""One repository at one endpoint: connect, authenticate, ask.
+
+Reference: OCI distribution spec 1.1, "Pull".
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from imaged.registry.auth import Authorizer, Tokens, read_limited
+from imaged.registry.challenge import Challenge
+from imaged.registry.endpoints import Endpoint
+from imaged.registry.errors import Refusal, TransportError, refusal
+from imaged.registry.transport import Transport
+from sampan.errors import RemoteError
+from sampan.oci.descriptor import INDEXES, MANIFESTS
+from sampan.oci.digest import Digest
+
+if TYPE_CHECKING:
+    import aiohttp
+
+log = structlog.get_logger()
+
+# The distribution spec asks registries to take manifests of at least this size; nobody takes larger ones.
+MAX_MANIFEST_BYTES: Final = 4 << 20
+
+_MAX_ERROR_BYTES: Final = 64 << 10
+_ACCEPT: Final = ", ".join(sorted(MANIFESTS | INDEXES))
+
+# What servers send that do not know the type of what they serve.
+_VAGUE_TYPES: Final = frozenset({"", "application/json", "text/plain", "application/octet-stream"})
+
+
+class RegistryClient:
+    """Connects when first used; ``url`` is the endpoint's that answers."""
+
+    def __init__(self, transport: Transport, tokens: Tokens, endpoint: Endpoint, repository: str) -> None:
+        self.endpoint = endpoint
+        self.url = endpoint.urls[0]
+        self._repository = repository
+        self._transport = transport
+        self._connected = False
+        scope = f"repository:{repository}:pull" if repository else ""
+        self._authorizer = Authorizer(tokens, endpoint.tls, endpoint.credentials, scope)
+
+    async def connect(self) -> None:
+        """Find out which of the endpoint's URLs answers, and how it wants to be asked; once.
+
+        Raises:
+            TransportError: none does; the last one's failure.
+        """
+        if self._connected:
+            return
+        for url in self.endpoint.urls:
+            try:
+                self._authorizer.learn(url, await self._ping(url))
+            except TransportError as error:
+                if url == self.endpoint.urls[-1]:
+                    raise
+                log.debug("registry does not answer", url=url, error=str(error))
+            else:
+                self.url = url
+                self._connected = True
+                return
+
+    async def _ping(self, url: str) -> tuple[Challenge, ...]:
+        async with self._transport.request("GET", f"{url}/v2/", self.endpoint.tls) as response:
+            await read_limited(response, _MAX_ERROR_BYTES)
+            # Whatever the status: some registries have nothing at this path, and only what they ask for matters.
+            return Challenge.parse_all(", ".join(response.headers.getall("WWW-Authenticate", [])))
+
+    async def login(self) -> str:
+        """Check the credentials; return an identity token if the registry hands one out.
+
+        Raises:
+            Refusal: not good enough, or another error status.
+            UnauthenticatedError: the token server says no.
+        """
+        async with self._ask("/v2/", {}) as response:
+            await read_limited(response, _MAX_ERROR_BYTES)
+        return await self._authorizer.identity_token()
+
+    @asynccontextmanager
+    async def blob(self, digest: Digest, offset: int = 0) -> AsyncIterator["aiohttp.ClientResponse"]:
+        """Yield the answer to a request for a blob from ``offset``: 200 for all of it, or 206 for the rest.
+
+        Raises:
+            Refusal: an error status.
+            TransportError: as in ``Transport.request``.
+        """
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        async with self._ask(f"/v2/{self._repository}/blobs/{digest}", headers) as response:
+            yield response
+
+    async def manifest(self, tag_or_digest: str) -> tuple[bytes, str]:
+        """Return a manifest's or an index's bytes, not yet verified, and its media type.
+
+        Raises:
+            Refusal: an error status.
+            RemoteError: more than 4 MiB, or no media type.
+        """
+        path = f"/v2/{self._repository}/manifests/{tag_or_digest}"
+        async with self._ask(path, {"Accept": _ACCEPT}) as response:
+            url = self.url + path
+            announced = response.content_length or 0
+            data = b"" if announced > MAX_MANIFEST_BYTES else await read_limited(response, MAX_MANIFEST_BYTES)
+            if announced > MAX_MANIFEST_BYTES or len(data) > MAX_MANIFEST_BYTES:
+                size = f"{announced} bytes" if announced else f"more than {MAX_MANIFEST_BYTES} bytes"
+                raise RemoteError(f'Get "{url}": manifest is {size}, the most is {MAX_MANIFEST_BYTES}')
+            if announced and len(data) < announced:
+                raise TransportError(f'Get "{url}": manifest ends after {len(data)} of {announced} bytes')
+            media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+            return data, _stated_type(data) if media_type in _VAGUE_TYPES else media_type
+
+    @asynccontextmanager
+    async def _ask(self, path: str, headers: Mapping[str, str]) -> AsyncIterator["aiohttp.ClientResponse"]:
+        """Request ``path``; a 401 is answered once with a fresh token."""
+        await self.connect()
+        url = self.url + path
+        for fresh in (False, True):
+            authorization = await self._authorizer.header(f'Get "{url}"', fresh=fresh)
+            sent = {**headers, "Authorization": authorization} if authorization else dict(headers)
+            async with self._transport.request("GET", url, self.endpoint.tls, headers=sent) as response:
+                if response.status < 300:
+                    yield response
+                    return
+                refused = await _read_refusal(url, response)
+            if refused.status != 401 or fresh or not refused.challenges:
+                raise refused
+            self._authorizer.learn(self.url, refused.challenges)
+
+
+async def _read_refusal(url: str, response: "aiohttp.ClientResponse") -> Refusal:
+    body = await read_limited(response, _MAX_ERROR_BYTES)
+    headers = {key.lower(): value for key, value in response.headers.items()}
+    headers["www-authenticate"] = ", ".join(response.headers.getall("WWW-Authenticate", []))
+    return refusal("Get", url, response.status, headers, body)
+
+
+def _stated_type(data: bytes) -> str:
+    """Return the ``mediaType`` inside a manifest whose server did not say."""
+    try:
+        document = json.loads(data)
+        stated = document.get("mediaType")
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+    return stated if isinstance(stated, str) else ""

@@ -1,0 +1,152 @@
+"""Where to ask for an image: a registry's mirrors in order, then the registry itself."""
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from imaged.model import ANONYMOUS, Credentials
+from sampan.errors import InvalidArgumentError
+from sampan.oci.reference import DEFAULT_REGISTRY
+
+# The host behind the name docker.io, as Docker documents it.
+DOCKER_IO_HOST: Final = "registry-1.docker.io"
+
+# What `docker login` calls docker.io.
+_DOCKER_IO_ALIASES: Final = frozenset({"", "index.docker.io", "registry-1.docker.io", "https://index.docker.io/v1/"})
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorConfig:
+    """A mirror, as configured."""
+
+    url: str  # "https://mirror.example/prefix"; plain http is taken at its word
+    username: str = ""
+    password: str = field(default="", repr=False)
+    ca_file: str = ""
+    insecure: bool = False  # https without verification
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryConfig:
+    """A registry, as configured."""
+
+    host: str  # as in references: "docker.io", "registry.example:5000"
+    insecure: bool = False  # https without verification, or plain http
+    ca_file: str = ""
+    mirrors: tuple[MirrorConfig, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How to check, and convince, the other side."""
+
+    verify: bool = True
+    ca_files: tuple[Path, ...] = ()  # besides the system's
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One place that serves a registry's content."""
+
+    urls: tuple[str, ...]  # to try in order, without "/v2/": more than one where it may or may not speak TLS
+    tls: Tls
+    credentials: Credentials
+    mirror: bool = False
+
+
+class Endpoints:
+    """Knows the configuration."""
+
+    def __init__(
+        self,
+        registries: Iterable[RegistryConfig] = (),
+        certs_dirs: Iterable[Path] = (),
+        docker_io_host: str = DOCKER_IO_HOST,
+    ) -> None:
+        """Check the configuration.
+
+        Raises:
+            InvalidArgumentError: a registry listed twice, or a mirror's URL that is none.
+        """
+        self._certs_dirs = tuple(certs_dirs)
+        self._docker_io_host = docker_io_host
+        self._configured: dict[str, RegistryConfig] = {}
+        for registry in registries:
+            if registry.host in self._configured:
+                raise InvalidArgumentError(f"registry {registry.host!r} is configured twice")
+            for mirror in registry.mirrors:
+                _check_mirror(mirror)
+            self._configured[registry.host] = registry
+
+    def of(self, registry: str, credentials: Credentials = ANONYMOUS) -> tuple[Endpoint, ...]:
+        """Return where to ask for ``registry``'s content, best first.
+
+        The caller's credentials are for the registry alone: no mirror sees them.
+        """
+        config = self._configured.get(registry, RegistryConfig(registry))
+        mirrors = tuple(self._mirror(mirror) for mirror in config.mirrors)
+        return (*mirrors, self._registry(config, credentials))
+
+    def login(self, registry: str, credentials: Credentials) -> Endpoint:
+        """Return where to check credentials for a registry, named as `docker login` names it."""
+        name = DEFAULT_REGISTRY if registry in _DOCKER_IO_ALIASES else registry
+        name = name.removeprefix("https://").removeprefix("http://").partition("/")[0]
+        return self.of(name, credentials)[-1]
+
+    def _mirror(self, mirror: MirrorConfig) -> Endpoint:
+        host = urlsplit(mirror.url).netloc
+        tls = self._tls(host, mirror.ca_file, insecure=mirror.insecure)
+        return Endpoint((mirror.url.rstrip("/"),), tls, Credentials(mirror.username, mirror.password), mirror=True)
+
+    def _registry(self, config: RegistryConfig, credentials: Credentials) -> Endpoint:
+        host = self._docker_io_host if config.host == DEFAULT_REGISTRY else config.host
+        tls = self._tls(host, config.ca_file, insecure=config.insecure)
+        # Whoever gave a CA for a host on loopback means https.
+        trusted = tls.ca_files or tls.client_certificate
+        if config.insecure or (is_loopback(host) and not trusted):
+            urls = (f"https://{host}", f"http://{host}")
+            return Endpoint(urls, Tls(False, (), tls.client_certificate, tls.client_key), credentials)
+        return Endpoint((f"https://{host}",), tls, credentials)
+
+    def _tls(self, host: str, ca_file: str, *, insecure: bool) -> Tls:
+        """Gather the host's certificates: ``<certs dir>/<host>/*.crt``, and pairs of ``.cert`` and ``.key``."""
+        ca_files = [Path(ca_file)] if ca_file else []
+        certificate = key = None
+        for directory in (parent / host for parent in self._certs_dirs):
+            ca_files += sorted(directory.glob("*.crt"))
+            for candidate in sorted(directory.glob("*.cert")):
+                if certificate is None and candidate.with_suffix(".key").exists():
+                    certificate, key = candidate, candidate.with_suffix(".key")
+        return Tls(not insecure, tuple(ca_files), certificate, key)
+
+
+def _check_mirror(mirror: MirrorConfig) -> None:
+    parts = urlsplit(mirror.url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise InvalidArgumentError(f"mirror {mirror.url!r}: expected http(s)://host[:port][/prefix]")
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether ``host[:port]`` is this machine, by its name alone."""
+    name = urlsplit(f"//{host}").hostname or ""
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def is_link_local(name: str) -> bool:
+    """Say whether a host name or address is a link-local address, where clouds keep their metadata services."""
+    try:
+        address = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_link_local

@@ -1,0 +1,78 @@
+"""Sources: the places that may serve an image, asked one after the other, each as often as is reasonable."""
+
+import asyncio
+from collections.abc import Iterator
+
+import structlog
+
+from imaged.model import Credentials
+from imaged.registry.auth import Tokens
+from imaged.registry.client import RegistryClient
+from imaged.registry.endpoints import Endpoint, Endpoints
+from imaged.registry.errors import Refusal, TransportError
+from imaged.registry.retry import RetryPolicy
+from imaged.registry.transport import Transport
+from sampan.oci.reference import Reference
+
+log = structlog.get_logger()
+
+
+class Source:
+    """One place, and those behind it that its blobs may come from instead."""
+
+    def __init__(self, client: RegistryClient, fallbacks: tuple[RegistryClient, ...], retry: RetryPolicy) -> None:
+        self.client = client
+        self.clients = (client, *fallbacks)
+        self.last = not fallbacks
+        self._retry = retry
+
+    async def connect(self) -> None:
+        """See ``RegistryClient.connect``; tried once, since whoever waits wants to know at once."""
+        await self.client.connect()
+
+    async def manifest(self, tag_or_digest: str) -> tuple[bytes, str]:
+        """See ``RegistryClient.manifest``; tried again while that may help."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self.client.manifest(tag_or_digest)
+            except (TransportError, Refusal) as error:
+                delay_s = self._retry.delay_s(error, attempt)
+                if delay_s is None:
+                    raise
+                log.info("manifest tried again", error=str(error), delay_s=round(delay_s, 1))
+                await asyncio.sleep(delay_s)
+
+
+class Sources:
+    """Makes clients for what is configured."""
+
+    def __init__(self, endpoints: Endpoints, transport: Transport, tokens: Tokens, retry: RetryPolicy) -> None:
+        self._endpoints = endpoints
+        self._transport = transport
+        self._tokens = tokens
+        self._retry = retry
+
+    def of(self, reference: Reference, credentials: Credentials) -> Iterator[Source]:
+        """Yield where to ask for an image, best first; the last one has ``last`` set."""
+        clients = tuple(
+            self._client(endpoint, reference.repository)
+            for endpoint in self._endpoints.of(reference.registry, credentials)
+        )
+        for position, client in enumerate(clients):
+            yield Source(client, clients[position + 1 :], self._retry)
+
+    async def login(self, registry: str, credentials: Credentials) -> str:
+        """Check credentials; return an identity token if the registry hands one out.
+
+        Raises:
+            Refusal, UnauthenticatedError: they are not accepted.
+            RemoteError: the registry does not answer.
+        """
+        client = self._client(self._endpoints.login(registry, credentials), "")
+        await client.connect()
+        return await client.login()
+
+    def _client(self, endpoint: Endpoint, repository: str) -> RegistryClient:
+        return RegistryClient(self._transport, self._tokens, endpoint, repository)

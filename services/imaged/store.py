@@ -1,0 +1,139 @@
+"""Queries on blobs and leases. Each runs inside a transaction of ``sampan.store.Store``."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from imaged.model import Blob
+from sampan.oci.digest import Digest
+
+# containerd's way to say "keep this although nothing refers to it".
+GC_ROOT_LABEL: Final = "containerd.io/gc.root"
+
+_UNUSED: Final = """
+    held_until_ns <= :now
+    AND NOT EXISTS (SELECT 1 FROM image_blobs WHERE image_blobs.digest = blobs.digest)
+    AND NOT EXISTS (SELECT 1 FROM lease_blobs WHERE lease_blobs.digest = blobs.digest)
+    AND NOT EXISTS (SELECT 1 FROM blob_labels WHERE blob_labels.digest = blobs.digest AND key = :root)
+"""
+
+
+def insert_blob(db: sqlite3.Connection, blob: Blob, held_until_ns: int) -> None:
+    """Record a blob whose file is in place; an older record of the same content stays."""
+    db.execute(
+        "INSERT INTO blobs VALUES (?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE"
+        " SET held_until_ns = max(held_until_ns, excluded.held_until_ns)",
+        (blob.digest, blob.size, blob.created_ns, blob.updated_ns, held_until_ns),
+    )
+    if blob.labels:
+        set_labels(db, blob.digest, blob.labels)
+
+
+def get_blob(db: sqlite3.Connection, digest: Digest) -> Blob | None:
+    """Return one blob."""
+    row = db.execute("SELECT * FROM blobs WHERE digest = ?", (digest,)).fetchone()
+    if row is None:
+        return None
+    labels = db.execute("SELECT key, value FROM blob_labels WHERE digest = ? ORDER BY key", (digest,))
+    return _blob(row, dict(labels.fetchall()))
+
+
+def list_blobs(db: sqlite3.Connection) -> list[Blob]:
+    """Return all blobs, ordered by digest."""
+    labels: dict[str, dict[str, str]] = {}
+    for digest, key, value in db.execute("SELECT digest, key, value FROM blob_labels ORDER BY digest, key"):
+        labels.setdefault(digest, {})[key] = value
+    rows = db.execute("SELECT * FROM blobs ORDER BY digest")
+    return [_blob(row, labels.get(row["digest"], {})) for row in rows]
+
+
+def _blob(row: sqlite3.Row, labels: Mapping[str, str]) -> Blob:
+    return Blob(Digest(row["digest"]), row["size_bytes"], row["created_ns"], row["updated_ns"], labels)
+
+
+def set_labels(db: sqlite3.Connection, digest: Digest, labels: Mapping[str, str]) -> None:
+    """Set some labels; an empty value removes one."""
+    for key, value in labels.items():
+        if value:
+            db.execute("INSERT OR REPLACE INTO blob_labels VALUES (?, ?, ?)", (digest, key, value))
+        else:
+            db.execute("DELETE FROM blob_labels WHERE digest = ? AND key = ?", (digest, key))
+
+
+def replace_labels(db: sqlite3.Connection, digest: Digest, labels: Mapping[str, str]) -> None:
+    """Make ``labels`` all that the blob has."""
+    db.execute("DELETE FROM blob_labels WHERE digest = ?", (digest,))
+    set_labels(db, digest, labels)
+
+
+def touch_blob(db: sqlite3.Connection, digest: Digest, now_ns: int) -> None:
+    """Record that the blob's labels changed."""
+    db.execute("UPDATE blobs SET updated_ns = ? WHERE digest = ?", (now_ns, digest))
+
+
+def delete_blob(db: sqlite3.Connection, digest: Digest) -> bool:
+    """Forget a blob; return whether it was known. sqlite3.IntegrityError if an image needs it."""
+    return db.execute("DELETE FROM blobs WHERE digest = ?", (digest,)).rowcount > 0
+
+
+def delete_unused(db: sqlite3.Connection, candidates: Iterable[str], now_ns: int) -> list[Digest]:
+    """Forget those of ``candidates`` that no image, lease, hold or label keeps; return them."""
+    gone = []
+    for digest in candidates:
+        parameters = {"digest": digest, "now": now_ns, "root": GC_ROOT_LABEL}
+        if db.execute(f"DELETE FROM blobs WHERE digest = :digest AND {_UNUSED}", parameters).rowcount:  # noqa: S608
+            gone.append(Digest(digest))
+    return gone
+
+
+def insert_lease(db: sqlite3.Connection, lease: str, source: str, expires_ns: int) -> None:
+    """Begin a lease, not yet complete."""
+    db.execute("INSERT INTO leases VALUES (?, ?, 0, ?)", (lease, expires_ns, source))
+
+
+def complete_lease(db: sqlite3.Connection, lease: str, expires_ns: int) -> None:
+    """Say that all of it is here; from now on it outlives the process until it expires."""
+    db.execute("UPDATE leases SET complete = 1, expires_ns = ? WHERE id = ?", (expires_ns, lease))
+
+
+def hold(db: sqlite3.Connection, lease: str, digests: Iterable[Digest]) -> dict[Digest, int]:
+    """Put ``digests`` under the lease; return the size of each that is here."""
+    sizes = {}
+    for digest in digests:
+        db.execute("INSERT OR IGNORE INTO lease_blobs VALUES (?, ?)", (lease, digest))
+        row = db.execute("SELECT size_bytes FROM blobs WHERE digest = ?", (digest,)).fetchone()
+        if row is not None:
+            sizes[digest] = row[0]
+    return sizes
+
+
+def lease_source(db: sqlite3.Connection, lease: str) -> str | None:
+    """Return what a lease's content was fetched from, or None if there is no such lease."""
+    row = db.execute("SELECT source FROM leases WHERE id = ?", (lease,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def delete_leases(db: sqlite3.Connection, leases: Iterable[str]) -> list[str]:
+    """End leases; return the digests that they held."""
+    digests: dict[str, None] = {}
+    for lease in leases:
+        rows = db.execute("SELECT digest FROM lease_blobs WHERE lease = ?", (lease,))
+        digests |= {digest: None for (digest,) in rows}
+        db.execute("DELETE FROM leases WHERE id = ?", (lease,))
+    return list(digests)
+
+
+def expired_leases(db: sqlite3.Connection, now_ns: int) -> list[str]:
+    """Return complete leases whose time is up."""
+    return [row[0] for row in db.execute("SELECT id FROM leases WHERE complete AND expires_ns <= ?", (now_ns,))]
+
+
+def stale_leases(db: sqlite3.Connection, now_ns: int) -> list[str]:
+    """Return leases that a new process need not honour: expired, or never completed."""
+    return [row[0] for row in db.execute("SELECT id FROM leases WHERE NOT complete OR expires_ns <= ?", (now_ns,))]
+
+
+def next_expiry_ns(db: sqlite3.Connection) -> int | None:
+    """Return when the next complete lease expires."""
+    (expires_ns,) = db.execute("SELECT min(expires_ns) FROM leases WHERE complete").fetchone()
+    return expires_ns if expires_ns is None else int(expires_ns)

@@ -1,0 +1,131 @@
+"""Words of a Dockerfile's line: quotes, escapes and variables.
+
+Reference: the Dockerfile reference, "Environment replacement" and "ENV".
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from sampan.errors import InvalidArgumentError
+
+_NAME: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_BRACED: Final = re.compile(r"\{([A-Za-z_]\w*)(?:(:[-+])([^{}]*))?\}", re.ASCII)
+
+
+def json_words(text: str) -> tuple[str, ...] | None:
+    """Return the items of a JSON list of text; None if it is not one, and so means the shell form."""
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        items = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        return None
+    return tuple(items)
+
+
+def split_words(text: str) -> Iterator[str]:
+    """Yield words between blanks; quotes and backslashes protect blanks and stay in the words."""
+    word, quote, escaped = "", "", False
+    for char in text:
+        if escaped:
+            escaped = False
+        elif char == "\\" and quote != "'":
+            escaped = True
+        elif quote:
+            if char == quote:
+                quote = ""
+        elif char in "\"'":
+            quote = char
+        elif char.isspace():
+            if word:
+                yield word
+            word = ""
+            continue
+        word += char
+    if word:
+        yield word
+
+
+def expand(word: str, env: Mapping[str, str]) -> str:
+    """Take away quotes and escapes and put variables in; there are none between single quotes.
+
+    Raises:
+        InvalidArgumentError: a quote or a brace that is not closed.
+    """
+    out: list[str] = []
+    position, quote = 0, ""
+    while position < len(word):
+        char = word[position]
+        position += 1
+        if quote == "'":
+            if char == "'":
+                quote = ""
+            else:
+                out.append(char)
+        elif char == "\\" and position < len(word):
+            following = word[position]
+            position += 1
+            # Between double quotes a backslash is itself unless it takes away a meaning.
+            out.append(following if not quote or following in '"$\\' else f"\\{following}")
+        elif char == quote:
+            quote = ""
+        elif char in "\"'" and not quote:
+            quote = char
+        elif char == "$":
+            value, position = _variable(word, position, env)
+            out.append(value)
+        else:
+            out.append(char)
+    if quote:
+        raise InvalidArgumentError(f"unexpected end of statement while looking for matching {_QUOTES[quote]}-quote")
+    return "".join(out)
+
+
+_QUOTES: Final = {'"': "double", "'": "single"}
+
+
+def _variable(word: str, position: int, env: Mapping[str, str]) -> tuple[str, int]:
+    """Return the value of the variable after ``$``, and where it ends."""
+    if word.startswith("{", position):
+        match = _BRACED.match(word, position)
+        if not match:
+            raise InvalidArgumentError(f"failed to process {json.dumps(word)}: missing or bad substitution in braces")
+        value = env.get(match[1], "")
+        if match[2] == ":-":
+            value = value or match[3]
+        elif match[2] == ":+":
+            value = match[3] if value else ""
+        return value, match.end()
+    match = _NAME.match(word, position)
+    return (env.get(match[0], ""), match.end()) if match else ("$", position)
+
+
+def assignments(instruction: str, text: str, env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of ``ENV`` or ``LABEL``: ``a=b c="d e"``, or the old form ``a b c``.
+
+    Raises:
+        InvalidArgumentError: in Docker's words.
+    """
+    words = list(split_words(text))
+    if not words:
+        raise InvalidArgumentError(f"{instruction} requires at least one argument")
+    if "=" not in words[0]:
+        name, _, value = text.strip().partition(words[0])[2].partition(" ")
+        value = value.strip()
+        if name or not value:
+            raise InvalidArgumentError(f"{instruction} must have two arguments")
+        yield expand(words[0], env), expand(value, env)
+        return
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise InvalidArgumentError(
+                f"Syntax error - can't find = in {json.dumps(word)}. Must be of the form: name=value"
+            )
+        if not name:
+            raise InvalidArgumentError(f"{instruction} names can not be blank")
+        yield expand(name, env), expand(value, env)
