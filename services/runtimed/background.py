@@ -1,0 +1,91 @@
+"""Work that goes on when whoever asked for it has left."""
+
+import asyncio
+from collections.abc import Awaitable, Coroutine
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from sampan.errors import SampanError
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+log = structlog.get_logger()
+
+_CLOSE_S: Final = 3.0
+
+
+async def both(first: Awaitable[T], second: Awaitable[U]) -> tuple[T, U]:
+    """Do two things side by side and return both results.
+
+    When one fails the other is still waited for, so that whoever undoes them finds both at rest; then the first error
+    is raised as it is.
+    """
+    a, b = await asyncio.gather(first, second, return_exceptions=True)
+    if isinstance(a, BaseException):
+        raise a
+    if isinstance(b, BaseException):
+        raise b
+    return a, b
+
+
+async def done_before(future: "asyncio.Future[T]", event: asyncio.Event) -> bool:
+    """Wait until ``future`` is done or ``event`` is set; return whether ``future`` is done."""
+    woken = asyncio.Event()
+
+    def wake(_: "asyncio.Future[T]") -> None:
+        woken.set()
+
+    async def watch() -> None:
+        await event.wait()
+        woken.set()
+
+    watcher = asyncio.create_task(watch(), name="end of a wait")
+    future.add_done_callback(wake)
+    try:
+        await woken.wait()
+    finally:
+        future.remove_done_callback(wake)
+        watcher.cancel()
+    return future.done()
+
+
+class Background:
+    """Owns tasks. Closing it lets those finish that are in the middle of a change, and cancels those that only wait."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Task[Any]] = set()
+        self._changing: set[asyncio.Task[Any]] = set()
+
+    def watch(self, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
+        """Start ``work`` that may be cancelled at any time; what it raises is logged."""
+        task = asyncio.create_task(work, name=name)
+        self._waiting.add(task)
+        task.add_done_callback(self._watched)
+        return task
+
+    async def finish(self, work: Coroutine[Any, Any, T], name: str) -> T:
+        """Run ``work`` to its end, even if the caller is cancelled meanwhile, and return what it returns."""
+        task = asyncio.create_task(work, name=name)
+        self._changing.add(task)
+        task.add_done_callback(self._changing.discard)
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Wait a moment for what must finish, then cancel everything."""
+        if self._changing:
+            await asyncio.wait(self._changing, timeout=_CLOSE_S)
+        tasks = self._waiting | self._changing
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _watched(self, task: "asyncio.Task[None]") -> None:
+        self._waiting.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, SampanError):
+            log.warning("background work failed", task=task.get_name(), error=str(error))
+        else:
+            log.error("background work failed", task=task.get_name(), exc_info=error)

@@ -1,0 +1,152 @@
+"""What happened, told to those who listen and kept for those who ask later."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from runtimed.model import Container
+
+_SECOND_NS: Final = 1_000_000_000
+KEPT: Final = 4096  # events in memory and in the journal
+
+Filters = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened, in Docker's vocabulary."""
+
+    type: str  # "container", "image", "network", "volume", "daemon"
+    action: str  # "create", "exec_start: sh", …
+    actor_id: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    time_ns: int = 0  # since 1970; 0 is now
+
+
+class Journal(Protocol):
+    """Where events outlive the process."""
+
+    async def append_events(self, events: Iterable[Event]) -> None:
+        """Record ``events``, and drop the oldest ones beyond ``KEPT``."""
+
+
+class Events:
+    """The engine's events. ``publish`` never waits: the journal is written behind."""
+
+    def __init__(self, journal: Journal, past: Iterable[Event], now_ns: Callable[[], int] = time.time_ns) -> None:
+        self._journal = journal
+        self._past: deque[Event] = deque(past, KEPT)
+        self._now_ns = now_ns
+        self._last_ns = self._past[-1].time_ns if self._past else 0
+        self._subscribers: set[asyncio.Queue[Event]] = set()
+        self._unwritten: list[Event] = []
+        self._written = asyncio.Event()
+
+    def publish(self, event: Event) -> None:
+        """Stamp, keep and tell ``event``."""
+        # Strictly increasing, so that "since the last one I saw" repeats nothing and loses nothing.
+        stamp = event.time_ns or max(self._now_ns(), self._last_ns + 1)
+        self._last_ns = max(stamp, self._last_ns)
+        stamped = Event(event.type, event.action, event.actor_id, event.attributes, stamp)
+        self._past.append(stamped)
+        self._unwritten.append(stamped)
+        self._written.set()
+        for queue in self._subscribers:
+            queue.put_nowait(stamped)
+
+    def container(self, container: Container, action: str, **attributes: str) -> None:
+        """Publish that ``action`` happened to ``container``, with its name, image and labels as Docker does."""
+        described = {**container.spec.labels, "image": container.spec.image, "name": container.name, **attributes}
+        self.publish(Event("container", action, container.id, described))
+
+    async def subscribe(
+        self, since_ns: int, until_ns: int, filters: Filters, stopping: asyncio.Event
+    ) -> AsyncIterator[Event]:
+        """Yield past events from ``since_ns`` on (0: none), then live ones, until ``until_ns`` (0: for ever).
+
+        Ends when ``stopping`` is set.
+        """
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        past = [event for event in self._past if since_ns and event.time_ns >= since_ns]
+        self._subscribers.add(queue)  # in the same step as looking back, so that nothing falls in between
+        stopper = asyncio.create_task(stopping.wait(), name="end of events")
+        try:
+            for event in past:
+                if (not until_ns or event.time_ns <= until_ns) and matches(event, filters):
+                    yield event
+            while (event_or_none := await self._next(queue, until_ns, stopper)) is not None:
+                if matches(event_or_none, filters):
+                    yield event_or_none
+        finally:
+            stopper.cancel()
+            self._subscribers.discard(queue)
+
+    async def _next(self, queue: asyncio.Queue[Event], until_ns: int, stopper: "asyncio.Task[bool]") -> Event | None:
+        left_s = (until_ns - self._now_ns()) / _SECOND_NS if until_ns else None
+        if left_s is not None and left_s <= 0:
+            return None
+        getter = asyncio.create_task(queue.get(), name="next event")
+        try:
+            done, _ = await asyncio.wait({getter, stopper}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            return getter.result() if getter in done else None
+        finally:
+            getter.cancel()
+
+    async def write_behind(self) -> None:
+        """Write what is published to the journal, for as long as the service lives, and what is left at the end."""
+        try:
+            while True:
+                await self._written.wait()
+                await self._flush()
+        finally:
+            with suppress(asyncio.CancelledError):
+                await self._flush()
+
+    async def _flush(self) -> None:
+        self._written.clear()
+        events, self._unwritten = self._unwritten, []
+        if events:
+            await self._journal.append_events(events)
+
+
+def matches(event: Event, filters: Filters) -> bool:
+    """Whether ``event`` passes all of ``filters``: Docker's, any value of each. Unknown ones pass nothing."""
+    return all(_matches_one(event, key, values) for key, values in filters.items() if values)
+
+
+def _matches_one(event: Event, key: str, values: tuple[str, ...]) -> bool:
+    attributes = event.attributes
+    if key == "type":
+        return event.type in values
+    if key in ("event", "action"):
+        # "exec_start" matches "exec_start: sh", "health_status" matches "health_status: healthy".
+        return any(event.action == value or event.action.startswith(f"{value}:") for value in values)
+    if key == "label":
+        return all(_has_label(attributes, value) for value in values)
+    if key in ("container", "image", "network", "volume", "daemon"):
+        names = _names(event, key)
+        prefixed = event.actor_id if event.type == key else ""
+        return any(value in names or (len(value) >= 4 and prefixed.startswith(value)) for value in values)
+    if key == "scope":
+        return "local" in values
+    return False
+
+
+def _names(event: Event, key: str) -> set[str]:
+    """Return what ``event`` calls its actor of kind ``key``, or what it concerns."""
+    if event.type != key:
+        # `--filter image=x` also shows what happened to containers of the image.
+        image = event.attributes.get("image", "") if key == "image" and event.type == "container" else ""
+        other = event.attributes.get("container", "") if key == "container" else ""
+        return {image, image.partition(":")[0], other} - {""}
+    name = event.attributes.get("name", "")
+    return {event.actor_id, name, name.partition(":")[0]} - {""}
+
+
+def _has_label(attributes: Mapping[str, str], wanted: str) -> bool:
+    key, equals, value = wanted.partition("=")
+    return key in attributes and (not equals or attributes[key] == value)

@@ -1,0 +1,38 @@
+"""``sampan.runtime.v1.Events`` over the core."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from runtimed import convert
+from runtimed.events import Events
+from sampan.api.runtime.v1 import events_pb2 as pb
+from sampan.api.runtime.v1 import events_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class EventsServicer(events_pb2_grpc.EventsServicer):
+    """Decodes, makes one call, encodes."""
+
+    def __init__(self, events: Events, stopping: asyncio.Event) -> None:
+        self._events = events
+        self._stopping = stopping
+
+    async def Subscribe(self, request: pb.SubscribeRequest, context: Context) -> AsyncIterator[pb.Event]:
+        """Yield past events, then live ones."""
+        events = self._events.subscribe(
+            convert.time_ns(request.since),
+            convert.time_ns(request.until),
+            convert.filters_from_proto(request.filters),
+            self._stopping,
+        )
+        async for event in events:
+            yield convert.event_to_proto(event)
+
+    async def Publish(self, request: pb.PublishRequest, context: Context) -> pb.PublishResponse:
+        """Tell what another service did."""
+        self._events.publish(convert.event_from_proto(request.event))
+        return pb.PublishResponse()

@@ -1,0 +1,323 @@
+"""Further processes in running containers. Each has a conmon of its own, so it goes on when runtimed does not."""
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from runtimed import conmon as conmon_module
+from runtimed.background import Background
+from runtimed.conmon import Conmon, PendingExec, Stdio, find_conmon, read_exit_code
+from runtimed.detach import DetachScanner, parse_detach_keys
+from runtimed.events import Events
+from runtimed.execmodel import Exec, ExecSpec
+from runtimed.model import Frame, Status, Stream
+from runtimed.oci_errors import exec_error, exit_code
+from runtimed.paths import ExecPaths, Paths
+from runtimed.process import ended
+from runtimed.protocol import Bundles, ExecProcess
+from runtimed.registry import Entry, Registry
+from runtimed.runner import Runner
+from runtimed.sessions import Input, Session
+from runtimed.spec import ConsoleSize
+from runtimed.stdio import StdioConnection
+from runtimed.store import ContainerStore
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, StartError, UnavailableError
+
+log = structlog.get_logger()
+
+# Finished execs that are kept for whoever asks for their exit code; Docker drops them after some minutes.
+_KEPT_PER_CONTAINER: Final = 64
+_UNKNOWN_EXIT: Final = 137  # its conmon was killed, and the kernel kills what conmon held
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """An exec in this process."""
+
+    exec: Exec
+    entry: Entry
+    console_size: ConsoleSize | None = None
+    detached: bool = False
+    connection: StdioConnection | None = None
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Execs:
+    """Makes, starts and remembers execs."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        store: ContainerStore,
+        runner: Runner,
+        bundles: Bundles,
+        conmon: Conmon,
+        events: Events,
+        background: Background,
+        paths: Paths,
+        stopping: asyncio.Event,
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._runner = runner
+        self._bundles = bundles
+        self._conmon = conmon
+        self._events = events
+        self._background = background
+        self._paths = paths
+        self._stopping = stopping
+        self._execs: dict[str, Running] = {}
+
+    async def recover(self) -> None:
+        """Find out what became of the execs of an earlier process, and watch those that run."""
+        for record in await self._store.execs():
+            entry = self._registry.by_id(record.container_id)
+            if entry is None:
+                continue
+            running = Running(record, entry)
+            self._execs[record.id] = running
+            if record.running:
+                pidfd = find_conmon(self._paths.exec(record.id).conmon_pid, record.container_id)
+                self._background.watch(self._watch(running, pidfd), f"exec {record.id}")
+
+    async def create(self, entry: Entry, spec: ExecSpec) -> Exec:
+        """Record a process to run in the container.
+
+        Raises:
+            ConflictError: the container does not run, or is paused; Docker's words.
+            InvalidArgumentError: no command, or detach keys that are none.
+        """
+        _check_runs(entry)
+        if not spec.args or not spec.args[0]:
+            raise InvalidArgumentError("No exec command specified")
+        parse_detach_keys(spec.detach_keys)
+        await self._forget_old(entry.id)
+        record = Exec(secrets.token_hex(32), entry.id, spec)
+        await self._store.add_exec(record, time.time_ns())
+        self._execs[record.id] = Running(record, entry)
+        self._publish(record, "exec_create: " + record.command)
+        return record
+
+    def get(self, id: str) -> Exec:
+        """Return an exec by its ID or an unambiguous prefix of it. Raises NotFoundError."""
+        return self._find(id).exec
+
+    def ids_of(self, container_id: str) -> tuple[str, ...]:
+        """Return the IDs of the container's execs that have not ended, oldest first."""
+        return tuple(
+            key for key, one in self._execs.items() if one.entry.id == container_id and one.exec.exit_code is None
+        )
+
+    def _find(self, id: str) -> Running:
+        if (found := self._execs.get(id)) is None or self._registry.by_id(found.entry.id) is None:
+            matches = [one for key, one in self._execs.items() if id and key.startswith(id)]
+            if len(matches) != 1:
+                raise NotFoundError(f"No such exec instance: {id}")
+            found = matches[0]
+        return found
+
+    def forget_container(self, container_id: str) -> None:
+        """Drop the execs of a container that is gone; the store has dropped them with it."""
+        for key in [key for key, one in self._execs.items() if one.entry.id == container_id]:
+            del self._execs[key]
+            shutil.rmtree(self._paths.exec(key).bundle, ignore_errors=True)
+
+    async def _forget_old(self, container_id: str) -> None:
+        finished = [key for key, one in self._execs.items() if one.entry.id == container_id and one.done.is_set()]
+        for key in finished[: max(0, len(finished) - _KEPT_PER_CONTAINER)]:
+            await self._store.remove_exec(key)
+            del self._execs[key]
+
+    def resize(self, id: str, size: ConsoleSize) -> None:
+        """Set the size of its terminal; before it starts, the size that it starts with. Raises NotFoundError."""
+        self._resize(self._find(id), size)
+
+    def _resize(self, running: Running, size: ConsoleSize) -> None:
+        running.console_size = size
+        if running.exec.running:
+            with contextlib.suppress(OSError):  # it has just ended
+                conmon_module.resize(self._paths.exec(running.exec.id).control, size.height, size.width)
+
+    def _begin(self, id: str, tty: bool | None, size: ConsoleSize | None) -> Running:
+        running = self._find(id)
+        if running.exec.started:
+            raise ConflictError(f"Exec {running.exec.id} has already run")
+        _check_runs(running.entry)
+        spec = running.exec.spec
+        if tty is not None and tty != spec.tty:
+            spec = replace(spec, tty=tty)
+        running.console_size = size or running.console_size or spec.console_size
+        # In this step already, so that a second start finds it.
+        running.exec = replace(running.exec, spec=replace(spec, console_size=running.console_size), started=True)
+        return running
+
+    async def start_detached(self, id: str, tty: bool | None, size: ConsoleSize | None) -> None:
+        """Start it and return when it runs.
+
+        Raises:
+            ConflictError: it was started before, or its container does not run.
+            StartError: Docker's words.
+        """
+        running = self._begin(id, tty, size)
+        await self._background.finish(self._start_detached(running), f"exec {id}")
+
+    async def _start_detached(self, running: Running) -> None:
+        paths, spec = await self._prepare(running)
+        try:
+            pid = await self._conmon.exec_detached(
+                running.entry.id, paths, self._runner.runtime(running.entry.container).command, _stdio(running), spec
+            )
+        except StartError as error:
+            raise await self._failed(running, error) from error
+        await self._started(running, pid)
+        self._background.watch(
+            self._watch(running, find_conmon(paths.conmon_pid, running.entry.id)), f"exec {running.exec.id}"
+        )
+
+    async def _prepare(self, running: Running) -> tuple[ExecPaths, Path]:
+        """Write what conmon needs."""
+        paths = self._paths.exec(running.exec.id)
+        await self._store.set_exec(running.exec)
+        try:
+            document = await asyncio.to_thread(self._write_spec, running, paths)
+        except StartError as error:
+            raise await self._failed(running, error) from error
+        return paths, document
+
+    def _write_spec(self, running: Running, paths: ExecPaths) -> Path:
+        paths.exits.mkdir(mode=0o711, parents=True, exist_ok=True)
+        container, record = running.entry.container, running.exec
+        root = Path(f"/proc/{container.state.pid}/root")
+        request = ExecProcess(record.spec.process(), record.spec.privileged)
+        document = paths.bundle / "process.json"
+        document.write_text(json.dumps(self._bundles.exec_process(container, root, request)))
+        return document
+
+    async def start(self, id: str, tty: bool | None, size: ConsoleSize | None) -> Running:
+        """Start it with a client attached and return when it runs; give the result to ``converse``.
+
+        Raises:
+            ConflictError: it was started before, or its container does not run.
+            StartError: Docker's words.
+        """
+        running = self._begin(id, tty, size)
+        return await self._background.finish(self._start(running), f"exec {id}")
+
+    async def _start(self, running: Running) -> Running:
+        paths, spec = await self._prepare(running)
+        runtime = self._runner.runtime(running.entry.container).command
+        try:
+            pending = await self._conmon.exec_attached(running.entry.id, paths, runtime, _stdio(running), spec)
+            try:
+                running.connection = StdioConnection.connect(paths.attach_socket)
+                pid = await pending.start()
+            except BaseException:
+                pending.close()
+                raise
+        except StartError as error:
+            raise await self._failed(running, error) from error
+        await self._started(running, pid)
+        if running.console_size is not None and running.exec.spec.tty:
+            self._resize(running, running.console_size)
+        self._background.watch(self._finish(running, pending), f"exec {running.exec.id}")
+        return running
+
+    async def converse(self, running: Running, input: Input) -> AsyncIterator[list[Frame]]:
+        """Yield output until the exec has ended, its exit code recorded, or the client detached (see ``detached``).
+
+        Raises:
+            UnavailableError: the service stops; the exec does not.
+        """
+        connection, spec = running.connection, running.exec.spec
+        assert connection is not None
+        keys = parse_detach_keys(spec.detach_keys)
+        session = Session(
+            connection,
+            stdin=spec.attach_stdin,
+            streams=frozenset((Stream.STDOUT, Stream.STDERR)),
+            scanner=DetachScanner(keys) if spec.tty and spec.attach_stdin else None,
+            resize=lambda size: self._resize(running, size),
+        )
+        output = session.run(input, self._stopping)
+        try:
+            async for frames in output:
+                yield frames
+        finally:
+            await output.aclose()  # type: ignore[attr-defined]  # it is a generator
+            connection.close()
+        running.detached = session.detached
+        if session.detached:
+            self._publish(running.exec, "exec_detach")
+        elif self._stopping.is_set():
+            raise UnavailableError("runtimed is stopping; the process goes on")
+        else:
+            await running.done.wait()
+
+    async def _started(self, running: Running, pid: int) -> None:
+        running.exec = replace(running.exec, pid=pid)
+        await self._store.set_exec(running.exec)
+        self._publish(running.exec, "exec_start: " + running.exec.command)
+
+    async def _failed(self, running: Running, error: StartError) -> StartError:
+        """Record that it could not be started; return the error in Docker's words."""
+        if running.connection is not None:
+            running.connection.close()
+        if type(error) is StartError and not str(error).startswith("OCI runtime"):
+            error = exec_error(str(error), running.exec.spec.args[0])
+        await self._record_exit(running, exit_code(error))
+        return error
+
+    async def _finish(self, running: Running, pending: PendingExec) -> None:
+        try:
+            code = await pending.exit_code()
+        finally:
+            pending.close()
+        await self._background.finish(
+            self._record_exit(running, _UNKNOWN_EXIT if code is None else code), f"exit of exec {running.exec.id}"
+        )
+
+    async def _watch(self, running: Running, pidfd: int) -> None:
+        if pidfd >= 0:
+            try:
+                await ended(pidfd)
+            finally:
+                os.close(pidfd)
+        code = read_exit_code(self._paths.exec(running.exec.id).exits, running.exec.container_id)
+        await self._record_exit(running, _UNKNOWN_EXIT if code is None else code)
+
+    async def _record_exit(self, running: Running, code: int) -> None:
+        running.exec = replace(running.exec, pid=0, exit_code=code)
+        await self._store.set_exec(running.exec)
+        paths = self._paths.exec(running.exec.id)
+        await asyncio.to_thread(shutil.rmtree, paths.bundle, True)
+        (self._paths.sockets / paths.token).unlink(missing_ok=True)
+        self._publish(running.exec, "exec_die", exitCode=str(code))
+        running.done.set()
+
+    def _publish(self, record: Exec, action: str, **attributes: str) -> None:
+        if (entry := self._registry.by_id(record.container_id)) is not None:
+            self._events.container(entry.container, action, execID=record.id, **attributes)
+
+
+def _check_runs(entry: Entry) -> None:
+    if entry.status is Status.PAUSED:
+        raise ConflictError(f"Container {entry.container.name} is paused, unpause the container before exec")
+    if entry.status is Status.RESTARTING:
+        raise ConflictError(f"Container {entry.id} is restarting, wait until the container is running")
+    if entry.status is not Status.RUNNING:
+        raise ConflictError(f"container {entry.id} is not running")
+
+
+def _stdio(running: Running) -> Stdio:
+    spec = running.exec.spec
+    return Stdio(spec.tty, spec.attach_stdin, spec.tty)

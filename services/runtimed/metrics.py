@@ -1,0 +1,78 @@
+"""What runtimed tells Prometheus about its own work; container series are elsewhere."""
+
+import time
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+
+from runtimed.model import Status
+
+_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+
+
+class Metrics:
+    """Start latency by phase, exits, restarts, and how many containers are in which state."""
+
+    def __init__(self, registry: CollectorRegistry, statuses: Callable[[], Iterable[Status]]) -> None:
+        self._start = Histogram(
+            "sampan_container_start_seconds",
+            "Time that a part of starting a container took; phase=total is the whole.",
+            ["phase"],
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self._exits = Counter(
+            "sampan_container_exits",
+            "Containers that ended, by cause: success, error (1-124), start (125-127), signal, oom.",
+            ["cause"],
+            registry=registry,
+        )
+        self._restarts = Counter(
+            "sampan_container_restarts", "Containers started again by their restart policy.", registry=registry
+        )
+        self._failures = Counter("sampan_container_start_failures", "Starts that failed.", registry=registry)
+        self._statuses = statuses
+        registry.register(self)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure one phase of a start, if it succeeds."""
+        begin = time.perf_counter()
+        yield
+        self._start.labels(name).observe(time.perf_counter() - begin)
+
+    def exited(self, code: int, *, oom_killed: bool) -> None:
+        """Count an exit."""
+        self._exits.labels("oom" if oom_killed else _cause(code)).inc()
+
+    def restarted(self) -> None:
+        """Count a restart by policy."""
+        self._restarts.inc()
+
+    def start_failed(self) -> None:
+        """Count a start that failed."""
+        self._failures.inc()
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Name the series that ``collect`` makes, as the registry asks when they are registered."""
+        return [GaugeMetricFamily("sampan_containers", "Containers by state.", labels=["state"])]
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Count the containers in each state, when Prometheus asks."""
+        tally = Tally(tuple(self._statuses()))
+        (family,) = self.describe()
+        for status in Status:
+            family.add_metric([status.value], tally[status])
+        yield family
+
+
+def _cause(code: int) -> str:
+    if code == 0:
+        return "success"
+    if code > 128:
+        return "signal"
+    return "start" if code in (125, 126, 127) else "error"

@@ -1,0 +1,64 @@
+"""What an OCI runtime says when a process cannot be started, in the words that Docker's clients match."""
+
+import re
+from typing import Final
+
+from sampan.errors import CommandNotExecutableError, CommandNotFoundError, StartError
+
+_CREATE: Final = "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+_EXEC: Final = "OCI runtime exec failed: "
+
+# crun: executable file `nope` not found in $PATH: No such file or directory
+_CRUN_NOT_FOUND: Final = re.compile(r"executable file [`'](?P<name>.+)['`] not found(?: in \$PATH)?(?:: .*)?")
+# crun: open executable: Permission denied  /  exec /x: Permission denied
+_CRUN_DENIED: Final = re.compile(r"(?:open executable|exec(?:utable)?[ :].*): Permission denied", re.IGNORECASE)
+
+_NOT_FOUND: Final = ("executable file not found", "no such file or directory", "not found in $path")
+_NOT_EXECUTABLE: Final = ("permission denied", "is a directory", "exec format error")
+
+
+def create_error(message: str, command: str) -> StartError:
+    """Return the error for a container whose ``command`` the runtime did not start, saying ``message``."""
+    text = _plain(message, command)
+    if not text.startswith(("runc create failed:", "crun:")):
+        text = f"runc create failed: {text}"
+    return _classify(text)(f"{_CREATE}{text}: unknown")
+
+
+def exec_error(message: str, command: str) -> StartError:
+    """Return the error for an exec whose ``command`` the runtime did not start, saying ``message``."""
+    text = _plain(message, command)
+    if not text.startswith("exec failed:"):
+        text = f"exec failed: {text}"
+    return _classify(text)(f"{_EXEC}{text}: unknown")
+
+
+def exit_code(error: StartError) -> int:
+    """Return what the exit code of a process counts as that did not start for ``error``."""
+    if isinstance(error, CommandNotFoundError):
+        return 127
+    if isinstance(error, CommandNotExecutableError):
+        return 126
+    return 128
+
+
+def _plain(message: str, command: str) -> str:
+    """One line, and crun's phrases for the two common cases replaced by runc's, which are Docker's."""
+    text = " ".join(message.split())
+    if match := _CRUN_NOT_FOUND.search(text):
+        name = match["name"] or command
+        return f'unable to start container process: exec: "{name}": executable file not found in $PATH'
+    if _CRUN_DENIED.search(text):
+        return f'unable to start container process: exec: "{command}": permission denied'
+    return text
+
+
+def _classify(text: str) -> type[StartError]:
+    lower = text.lower()
+    # Only what is said of the command itself: "no such file or directory" of a mount's source is neither.
+    subject = lower.rpartition("exec: ")[2] if "exec: " in lower else ""
+    if any(phrase in subject for phrase in _NOT_FOUND):
+        return CommandNotFoundError
+    if any(phrase in subject for phrase in _NOT_EXECUTABLE):
+        return CommandNotExecutableError
+    return StartError

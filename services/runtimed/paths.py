@@ -1,0 +1,155 @@
+"""Where runtimed keeps what belongs to a container."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """runtimed's directories: ``data`` survives a reboot, ``run`` does not."""
+
+    data: Path
+    run: Path
+
+    @property
+    def exits(self) -> Path:
+        """Where conmon writes exit codes, one file per container. conmon unlinks ``<exits>/<id>`` when it starts."""
+        return self.run / "exits"
+
+    @property
+    def sockets(self) -> Path:
+        """Where conmon links ``<token>`` to a bundle, for a short path to its attach socket."""
+        return self.run / "attach"
+
+    @property
+    def bundles(self) -> Path:
+        """One bundle per running container."""
+        return self.run / "bundles"
+
+    @property
+    def execs(self) -> Path:
+        """One directory per exec that was started."""
+        return self.run / "execs"
+
+    @property
+    def containers(self) -> Path:
+        """One durable directory per container."""
+        return self.data / "containers"
+
+    def make(self) -> None:
+        """Make the directories that everything else is below."""
+        for path in (self.exits, self.sockets, self.bundles, self.execs, self.containers, self.run / "oci"):
+            path.mkdir(mode=0o711, parents=True, exist_ok=True)
+
+    def oci_root(self, runtime: str) -> Path:
+        """Where an OCI runtime keeps its own state."""
+        return self.run / "oci" / runtime
+
+    def container(self, id: str) -> "ContainerPaths":
+        """The places of one container."""
+        return ContainerPaths(id, self)
+
+    def exec(self, id: str) -> "ExecPaths":
+        """The places of one exec."""
+        return ExecPaths(id, self)
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerPaths:
+    """The places of one container."""
+
+    id: str
+    paths: Paths
+
+    @property
+    def bundle(self) -> Path:
+        """Its OCI bundle, while it runs."""
+        return self.paths.bundles / self.id
+
+    @property
+    def root(self) -> Path:
+        """Where its root file system is mounted while it runs."""
+        return self.bundle / "rootfs"
+
+    @property
+    def shm(self) -> Path:
+        """Where the /dev/shm is mounted that it shares with others, if it does."""
+        return self.bundle / "shm"
+
+    @property
+    def home(self) -> Path:
+        """Its durable directory."""
+        return self.paths.containers / self.id
+
+    @property
+    def log(self) -> Path:
+        """Its output, as conmon wrote it."""
+        return self.home / "container.log"
+
+    @property
+    def files(self) -> Path:
+        """Where hosts, hostname and resolv.conf are, which are mounted into it."""
+        return self.home / "files"
+
+    @property
+    def exit_file(self) -> Path:
+        """Where conmon leaves the exit code."""
+        return self.paths.exits / self.id
+
+    @property
+    def token(self) -> str:
+        """The name of its link in ``sockets``."""
+        return self.id[:16]
+
+    @property
+    def attach_socket(self) -> Path:
+        """conmon's attach socket, by its short name."""
+        return self.paths.sockets / self.token / "attach"
+
+    @property
+    def control(self) -> Path:
+        """conmon's control fifo."""
+        return self.bundle / "ctl"
+
+    @property
+    def conmon_pid(self) -> Path:
+        """Where conmon leaves its pid."""
+        return self.bundle / "conmon.pid"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecPaths:
+    """The places of one exec."""
+
+    id: str
+    paths: Paths
+
+    @property
+    def bundle(self) -> Path:
+        """conmon's working directory for it."""
+        return self.paths.execs / self.id
+
+    @property
+    def exits(self) -> Path:
+        """Where conmon leaves the exit code, in a file named for the container."""
+        return self.bundle / "exits"
+
+    @property
+    def token(self) -> str:
+        """The name of its link in ``sockets``."""
+        return self.id[:16]
+
+    @property
+    def attach_socket(self) -> Path:
+        """conmon's attach socket, by its short name."""
+        return self.paths.sockets / self.token / "attach"
+
+    @property
+    def control(self) -> Path:
+        """conmon's control fifo."""
+        return self.bundle / "ctl"
+
+    @property
+    def conmon_pid(self) -> Path:
+        """Where conmon leaves its pid."""
+        return self.bundle / "conmon.pid"

@@ -1,0 +1,50 @@
+"""Containers as operations on networks see them: ``protocol.ContainerRecords``."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from runtimed.model import Container, NetworkSettings
+from runtimed.paths import Paths
+from runtimed.protocol import Networking
+from runtimed.registry import UP, Registry
+from runtimed.spec import Endpoint
+from runtimed.store import Intent
+
+
+class Records:
+    """Finds containers, and records how they are connected.
+
+    ``networking`` is set once it exists, as each needs the other.
+    """
+
+    def __init__(self, registry: Registry, paths: Paths) -> None:
+        self._registry = registry
+        self._paths = paths
+        self.networking: Networking | None = None
+
+    async def find(self, reference: str) -> Container:
+        """Return the container with this ID, prefix of one, or name; NotFoundError in Docker's words."""
+        return self._registry.find(reference).container
+
+    async def all(self) -> Collection[Container]:
+        """Return every container."""
+        return [entry.container for entry in self._registry if entry.intent is not Intent.CREATING]
+
+    async def set_network(self, container_id: str, endpoints: tuple[Endpoint, ...], settings: NetworkSettings) -> None:
+        """Record that the container now asks for ``endpoints`` and is connected as ``settings`` says."""
+        entry = self._registry.find(container_id)
+        spec = replace(entry.container.spec, endpoints=endpoints)
+        await self._registry.set_container(entry, replace(entry.container, spec=spec, network=settings))
+        if entry.status in UP and self.networking is not None:
+            files = await self.networking.files(entry.container, settings)
+            await asyncio.to_thread(_rewrite, self._paths.container(entry.id).files, files)
+
+
+def _rewrite(directory: Path, files: Mapping[str, bytes]) -> None:
+    # In place: the container sees these very inodes.
+    for name, content in files.items():
+        with (directory / name).open("r+b") as file:
+            file.write(content)
+            file.truncate()
