@@ -5,7 +5,7 @@ import re
 import sqlite3
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -79,20 +79,19 @@ class Images:
         )
         blobs = [descriptor.digest for descriptor in (*own, *manifest.layers)]
 
-        def name(db: sqlite3.Connection) -> tuple[ImageRecord, str | None]:
+        before: str | None = None
+
+        def name(db: sqlite3.Connection) -> list[str]:
+            nonlocal record, before
             image_store.upsert_image(db, record, blobs)
-            before = None
             if reference is not None:
                 before = self._name(db, reference, target.digest, record.id, rows.lease_source(db, lease))
-            rows.delete_leases(db, [lease])
-            created = image_store.get_image(db, record.id)
-            assert created is not None
-            return created, before
+            record = _existing(db, record.id)
+            return rows.delete_leases(db, [lease])
 
-        with storing("image"):
-            created, before = await self._store.write(name)
+        await self._content.drop_unused(name)
         return Created(
-            Image(created, config), moved=before not in (None, target.digest), existed=before == target.digest
+            Image(record, config), moved=before not in (None, target.digest), existed=before == target.digest
         )
 
     def _name(
@@ -132,7 +131,12 @@ class Images:
     async def list(self) -> list[Image]:
         """Return all images, newest first."""
         records = await self._store.read(image_store.list_images)
-        images = [Image(record, await self._config_or_notice(record.id)) for record in records]
+        missing = [record.id for record in records if record.id not in self._configs]
+        fresh = await asyncio.to_thread(self._load_all, missing) if missing else {}
+        known = {**self._configs, **{digest: config for digest, (config, _) in fresh.items()}}
+        for digest, (config, size) in fresh.items():
+            self._remember(digest, config, size)
+        images = [Image(record, known[record.id]) for record in records]
         images.sort(key=lambda image: (image.config.created_ns or 0, image.record.id), reverse=True)
         return images
 
@@ -145,6 +149,8 @@ class Images:
         """
         if reference.digest is not None:
             raise InvalidArgumentError("refusing to create a tag with a digest reference")
+        if reference.familiar_name == "sha256":
+            raise InvalidArgumentError("refusing to create an ambiguous tag using digest algorithm as name")
 
         def name(db: sqlite3.Connection) -> None:
             record, _ = _find(db, image)
@@ -191,18 +197,26 @@ class Images:
         if size and len(data) != size:
             raise RemoteError(f"config {digest} has {len(data)} bytes, its manifest says {size}")
         config = await asyncio.to_thread(parse_config, data, f"config {digest}")
-        if len(data) <= _LARGEST_CACHED_BYTES:
+        self._remember(digest, config, len(data))
+        return config
+
+    def _remember(self, digest: Digest, config: ConfigFile, size: int) -> None:
+        if 0 < size <= _LARGEST_CACHED_BYTES:
             self._configs[digest] = config
             while len(self._configs) > _CACHED_CONFIGS:
                 self._configs.popitem(last=False)
-        return config
 
-    async def _config_or_notice(self, digest: Digest) -> ConfigFile:
-        try:
-            return await self._config(digest, 0)
-        except SampanError as error:
-            log.error("image is damaged", image=digest, error=str(error))
-            return _DAMAGED
+    def _load_all(self, digests: Iterable[Digest]) -> dict[Digest, tuple[ConfigFile, int]]:
+        """Read configs in one go, with their sizes, 0 for a damaged one; blocks."""
+        configs = {}
+        for digest in digests:
+            try:
+                data = self._content.load_now(digest)
+                configs[digest] = parse_config(data, f"config {digest}"), len(data)
+            except SampanError as error:
+                log.error("image is damaged", image=digest, error=str(error))
+                configs[digest] = _DAMAGED, 0
+        return configs
 
 
 def chain_id(record: ImageRecord) -> Digest:

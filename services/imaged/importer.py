@@ -61,7 +61,7 @@ class Importer:
             target = await self._content.put(manifest, OCI_MANIFEST, lease)
             await self._leases.complete(lease)
         except BaseException:
-            await self._leases.release(lease)
+            await self._leases.let_go(lease)
             raise
         return Imported(lease, config_descriptor.digest, target, (layer,))
 

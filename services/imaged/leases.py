@@ -11,7 +11,7 @@ import structlog
 
 from imaged import store as rows
 from imaged.content import ContentStore, storing
-from sampan.errors import NotFoundError, ResourceExhaustedError
+from sampan.errors import NotFoundError, ResourceExhaustedError, SampanError
 from sampan.oci.digest import Digest
 from sampan.store import Store
 
@@ -81,6 +81,13 @@ class Leases:
             return rows.delete_leases(db, [lease])
 
         await self._content.drop_unused(end)
+
+    async def let_go(self, lease: str) -> None:
+        """Release what a failed operation brought; a failure of that is logged, so that it does not hide the first."""
+        try:
+            await self.release(lease)
+        except SampanError as error:  # the disk is full: the next start removes what is left
+            log.warning("lease not released", lease=lease, error=str(error))
 
     async def _expire(self) -> None:
         while True:

@@ -87,7 +87,7 @@ class Puller:
                 task.cancel()
                 await asyncio.wait([task])
                 if not task.cancelled() and task.exception() is None:
-                    await self._let_go(task.result()[0])
+                    await self._leases.let_go(task.result()[0])
 
     async def _run(
         self, reference: Reference, platform: Platform | None, credentials: Credentials, progress: Progress
@@ -98,15 +98,9 @@ class Puller:
                 fetched = await self._bring(lease, reference, platform, credentials, progress)
                 await self._leases.complete(lease)
             except BaseException:
-                await self._let_go(lease)
+                await self._leases.let_go(lease)
                 raise
             return lease, fetched
-
-    async def _let_go(self, lease: str) -> None:
-        try:
-            await self._leases.release(lease)
-        except SampanError as error:  # a full disk: the next start removes what is left
-            log.warning("lease not released", lease=lease, error=str(error))
 
     async def _bring(
         self,

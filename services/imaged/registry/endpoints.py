@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from imaged.model import ANONYMOUS, Credentials
 from sampan.errors import InvalidArgumentError
-from sampan.oci.reference import DEFAULT_REGISTRY
+from sampan.oci.reference import DEFAULT_REGISTRY, parse_reference
 
 # The host behind the name docker.io, as Docker documents it.
 DOCKER_IO_HOST: Final = "registry-1.docker.io"
@@ -93,9 +93,16 @@ class Endpoints:
         return (*mirrors, self._registry(config, credentials))
 
     def login(self, registry: str, credentials: Credentials) -> Endpoint:
-        """Return where to check credentials for a registry, named as `docker login` names it."""
-        name = DEFAULT_REGISTRY if registry in _DOCKER_IO_ALIASES else registry
-        name = name.removeprefix("https://").removeprefix("http://").partition("/")[0]
+        """Return where to check credentials for a registry, named as `docker login` names it.
+
+        Raises:
+            InvalidArgumentError: not a registry's name.
+        """
+        name = registry.removeprefix("https://").removeprefix("http://").partition("/")[0]
+        if registry in _DOCKER_IO_ALIASES:
+            name = DEFAULT_REGISTRY
+        elif parse_reference(f"{name}/x").registry != name:
+            raise InvalidArgumentError(f"invalid registry {registry!r}: expected host[:port]")
         return self.of(name, credentials)[-1]
 
     def _mirror(self, mirror: MirrorConfig) -> Endpoint:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 import structlog
 
@@ -24,7 +25,8 @@ class Source:
         self.client = client
         self.clients = (client, *fallbacks)
         self.last = not fallbacks
-        self._retry = retry
+        # Where there is another place to ask, going there is better than waiting.
+        self._retry = retry if self.last else replace(retry, attempts=1)
 
     async def connect(self) -> None:
         """See ``RegistryClient.connect``; tried once, since whoever waits wants to know at once."""
