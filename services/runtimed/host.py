@@ -176,7 +176,7 @@ def _limits(trees: tuple[CgroupTree, ...]) -> Limits:
         cpu_quota=has("cpu", "cpu.cfs_quota_us") or has("cpu", "cpu.stat"),
         cpuset=has("cpuset", "cpuset.cpus"),
         pids=has("pids", "cgroup.procs"),
-        blkio_weight=has("blkio", "blkio.bfq.weight") or has("blkio", "blkio.weight") or has("io", ""),
+        blkio_weight=has("blkio", "blkio.bfq.io_serviced") or has("blkio", "blkio.weight") or has("io", ""),
     )
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from runtimed.bundle.builder import OciBundles
 from runtimed.bundle.init import find_init
 from runtimed.host import CgroupLayout, cgroup_trees, read_host
@@ -27,7 +28,6 @@ from runtimed.spec import (
     Security,
     Ulimit,
 )
-
 from sampan.errors import StartError
 
 pytestmark = pytest.mark.root
@@ -315,8 +315,7 @@ def test_crun_accepts_the_same_document(host: Host) -> None:
     config = host.config(host.container(ContainerSpec(process=Process(cmd=("true",)))))
     (host.directory / "config.json").write_text(json.dumps(config))
     done = subprocess.run(
-        ["crun", "--root", str(host.directory / "crun"), "--cgroup-manager", "disabled", "run"]
-        + ["--bundle", str(host.directory), uuid.uuid4().hex],
+        ["crun", "--root", str(host.directory / "crun"), "run", "--bundle", str(host.directory), uuid.uuid4().hex],
         capture_output=True,
         text=True,
         check=False,
