@@ -3,11 +3,16 @@
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from sampan_cli.session import root_options
+
+
+# Docker's exit code for a flag that it does not know.
+USAGE_ERROR: Final = 125
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,16 @@ class SampanCommand(click.Command):
         super().__init__(*args, **kwargs)
         self.examples = examples
         self.params += root_options(hidden=True)
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the command line; a mistake in it has Docker's exit code."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            error.exit_code = USAGE_ERROR  # type: ignore[misc]  # click reads it from the instance
+            raise
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples below the options."""
@@ -61,6 +76,15 @@ class LazyGroup(click.Group):
         """Write the commands' helps without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.help) for name, entry in self.entries.items() if not entry.hidden])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the names of subcommands without importing them."""
+        items = [
+            CompletionItem(name, help=entry.help)
+            for name, entry in self.entries.items()
+            if name.startswith(incomplete) and not entry.hidden
+        ]
+        return items + click.Command.shell_complete(self, ctx, incomplete)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

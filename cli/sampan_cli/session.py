@@ -1,6 +1,7 @@
 """What every command is given: which engine it is about, and the way to talk to it."""
 
 import os
+import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,31 +30,55 @@ class Session:
         return cls(Layout(Path(data_root).absolute(), Path(run_root).absolute()))
 
     def run(self, work: "Callable[[Engine], Awaitable[int | None]]", *, engine_exit_code: int = 1) -> None:
-        """Run ``work`` with a connected engine and exit with its result.
+        """Run ``work`` with a connected engine and leave the program with the exit code that it returns.
 
-        ``engine_exit_code`` is for what goes wrong at the engine, 125 for ``run``.
+        ``engine_exit_code`` is for what goes wrong at the engine, 125 for ``run``. SIGTERM and SIGHUP cancel ``work``,
+        so that it can clean up; a terminal must not stay in raw mode.
         """
         import asyncio
 
         from sampan.engine.engine import Engine
-        from sampan.errors import UnavailableError
-        from sampan.wire.status import wire_for
+
+        stopped_by: list[int] = []
 
         async def connected() -> int:
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+            assert task is not None
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(number, lambda number=number: (stopped_by.append(number), task.cancel()))
             async with Engine.connect(self.layout) as engine:
                 return await work(engine) or 0
 
         try:
             code = asyncio.run(connected())
-        except SampanError as error:
-            if isinstance(error, UnavailableError) and not self._is_up():
-                raise EngineDownError(self.layout, engine_exit_code) from error
-            own = wire_for(error).exit_code
-            raise CommandError(str(error), own if own != 1 else engine_exit_code) from error
+        except asyncio.CancelledError:
+            code = 128 + (stopped_by or [signal.SIGTERM])[0]
         except KeyboardInterrupt:
-            code = 130
+            code = 128 + signal.SIGINT
+        except BrokenPipeError:
+            code = 128 + signal.SIGPIPE  # nobody reads our output; what a C program would die of
+        except Exception as error:
+            raise self._error(error, engine_exit_code) from error
         if code:
             raise click.exceptions.Exit(code)
+
+    def _error(self, error: BaseException, engine_exit_code: int) -> Exception:
+        """Return what to tell the user, or the error itself if it is a bug of ours."""
+        from sampan.errors import UnavailableError
+        from sampan.wire.status import INTERNAL, wire_for
+
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if isinstance(error, UnavailableError) and not self._is_up():
+            return EngineDownError(self.layout, engine_exit_code)
+        if isinstance(error, SampanError):
+            own = wire_for(error).exit_code
+            return CommandError(str(error), engine_exit_code if own == INTERNAL.exit_code else own)
+        if _is_rpc_error(error):
+            log = self.layout.run_root / "logs"
+            return CommandError(f"the engine failed, its logs in {log} say why: {_details(error)}", engine_exit_code)
+        assert isinstance(error, Exception)
+        return error
 
     def _is_up(self) -> bool:
         from sampan_cli.supervisor import roots
@@ -62,6 +87,18 @@ class Session:
         if process is not None:
             process.close()
         return process is not None
+
+
+def _is_rpc_error(error: BaseException) -> bool:
+    import grpc
+
+    return isinstance(error, grpc.aio.AioRpcError)
+
+
+def _details(error: BaseException) -> str:
+    import grpc
+
+    return (error.details() or error.code().name) if isinstance(error, grpc.aio.AioRpcError) else str(error)
 
 
 class CommandError(click.ClickException):

@@ -33,7 +33,8 @@ def print_list(
     """Print ``rows`` by ``template``: empty or ``table``, ``json``, ``table <template>``, or a template.
 
     Args:
-        rows: one mapping per line; every field that a template may name is a key.
+        rows: one mapping per line; every field that a template may name is a key. A function is a field that takes
+            arguments.
         template: what the user asked for.
         headers: the titles of the fields that a table may have.
         default: the template of the plain table, without ``table``.
@@ -44,7 +45,7 @@ def print_list(
     """
     if template == "json":
         for row in rows:
-            echo(to_json(row))
+            echo(to_json({field: value for field, value in row.items() if not callable(value)}))
         return
     template = re.sub(r"\\[tn]", lambda match: _ESCAPES[match.group()], template)
     if template in ("", "table") or template.startswith("table "):

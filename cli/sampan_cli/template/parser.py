@@ -11,7 +11,7 @@ from typing import Final
 
 from sampan_cli.template.functions import FUNCTIONS
 from sampan_cli.template.tokens import Action, TemplateError, Text, tokenize
-from sampan_cli.template.tree import Branch, Call, Literal, Node, Operand, Path, Pipeline
+from sampan_cli.template.tree import Branch, Call, Literal, Method, Node, Operand, Path, Pipeline
 
 _BRANCHES: Final = ("if", "with", "range")
 _REFUSED: Final = ("define", "template", "block", "break", "continue")
@@ -107,9 +107,12 @@ def _command(words: tuple[str, ...], at: int) -> tuple[Operand, int]:
         return Call(function, tuple(operands)), at
     if not operands:
         raise TemplateError("template parsing error: missing value for command")
-    if len(operands) > 1:
+    first, *arguments = operands
+    if arguments and isinstance(first, Path):
+        return Method(first, tuple(arguments)), at
+    if arguments:
         raise TemplateError(f"template parsing error: {words[0]!r} takes no arguments")
-    return operands[0], at
+    return first, at
 
 
 def _is_function(word: str) -> bool:

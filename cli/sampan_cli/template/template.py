@@ -7,7 +7,7 @@ from typing import Any
 from sampan_cli.template.functions import FUNCTIONS, GoMap, show
 from sampan_cli.template.parser import parse
 from sampan_cli.template.tokens import TemplateError
-from sampan_cli.template.tree import Branch, Call, Literal, Node, Operand, Path, Pipeline
+from sampan_cli.template.tree import Branch, Call, Literal, Method, Node, Operand, Path, Pipeline
 
 
 class Template:
@@ -85,6 +85,11 @@ def _operand(operand: Operand, scope: _Scope) -> Any:
             return _pipeline(operand, scope)
         case Call():
             return _call(operand, scope)
+        case Method(path, arguments):
+            method = _operand(path, scope)
+            if not callable(method):
+                raise TemplateError(f"template: {'.'.join(('', *path.fields))} takes no arguments")
+            return method(*(_operand(argument, scope) for argument in arguments))
         case Path(start, fields):
             value = _pipeline(start, scope) if isinstance(start, Pipeline) else _start(start, scope)
             for name in fields:

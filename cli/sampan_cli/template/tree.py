@@ -34,7 +34,15 @@ class Pipeline:
     names: tuple[str, ...] = ()
 
 
-Operand = Literal | Path | Call | Pipeline
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A field that takes arguments: ``.Label "name"``."""
+
+    path: Path
+    arguments: "tuple[Operand, ...]"
+
+
+Operand = Literal | Path | Call | Method | Pipeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,33 @@
+"""``sampan diff``: what a container has changed in its file system."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sampan_cli.lazy import sampan_command
+from sampan_cli.session import Session
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+
+@sampan_command("diff", examples="sampan diff web")
+@click.argument("container")
+@click.pass_obj
+def command(session: Session, /, container: str) -> None:
+    """Inspect changes to files or directories on a container's filesystem: A added, C changed, D deleted."""
+    session.run(lambda engine: show_changes(engine, container))
+
+
+async def show_changes(engine: "Engine", container: str) -> None:
+    """Print one line per changed path."""
+    from sampan.api.runtime.v1 import containers_pb2
+    from sampan.api.snapshot.v1 import layers_pb2 as pb
+    from sampan.wire.channel import rpc_errors
+
+    letters = {pb.ChangesResponse.ADDED: "A", pb.ChangesResponse.MODIFIED: "C", pb.ChangesResponse.DELETED: "D"}
+    with rpc_errors():
+        found = await engine.containers.Get(containers_pb2.GetContainerRequest(container=container))
+        answer = await engine.layers.Changes(pb.ChangesRequest(key=found.id))
+    for change in answer.changes:
+        click.echo(f"{letters[change.kind]} {change.path}")

@@ -1,0 +1,148 @@
+"""``sampan images``: list images."""
+
+import fnmatch
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from sampan.errors import InvalidArgumentError
+from sampan_cli.flags import filter_option, format_option, no_trunc_option
+from sampan_cli.lazy import sampan_command
+from sampan_cli.session import Session
+
+if TYPE_CHECKING:
+    from sampan.api.image.v1 import images_pb2
+    from sampan.engine.engine import Engine
+    from sampan_cli.image_sizes import ImageSizes
+
+_HEADERS: Final = {
+    "Repository": "REPOSITORY",
+    "Tag": "TAG",
+    "Digest": "DIGEST",
+    "ID": "IMAGE ID",
+    "CreatedSince": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "Size": "SIZE",
+}
+_TABLE: Final = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+_DIGEST_TABLE: Final = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+_FILTERS: Final = ("dangling", "label", "before", "since", "reference")
+_NONE: Final = "<none>"
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesOptions:
+    """The command line of ``sampan images``."""
+
+    repository: str
+    all: bool
+    digests: bool
+    filters: tuple[str, ...]
+    template: str
+    no_trunc: bool
+    quiet: bool
+
+
+@sampan_command("images", examples="sampan images\nsampan images debian\nsampan images -q --filter dangling=true")
+@click.argument("repository", default="")
+@click.option("--all", "-a", is_flag=True, help="Show all images.")
+@click.option("--digests", is_flag=True, help="Show digests.")
+@filter_option
+@format_option
+@no_trunc_option
+@click.option("--quiet", "-q", is_flag=True, help="Only show image IDs.")
+@click.pass_obj
+def command(session: Session, /, **flags: Any) -> None:
+    """List images, or those of one REPOSITORY[:TAG]."""
+    options = ImagesOptions(**flags)
+    session.run(lambda engine: list_images(engine, options, time.time()))
+
+
+async def list_images(engine: "Engine", options: ImagesOptions, now_s: float) -> None:
+    """Print one line per name, newest image first."""
+    from sampan.api.image.v1 import images_pb2 as pb
+    from sampan.wire.channel import rpc_errors
+    from sampan_cli.image_sizes import image_sizes
+    from sampan_cli.output.table import print_list
+
+    with rpc_errors():
+        images = list((await engine.images.List(pb.ListRequest())).images)
+    sizes = await image_sizes(engine)
+    images = _filtered(images, options.filters)
+    rows = [row for image in images for row in _rows(image, sizes, options, now_s)]
+    if options.quiet and not options.template:
+        for identity in dict.fromkeys(row["ID"] for row in rows):
+            click.echo(identity)
+        return
+    print_list(rows, options.template, _HEADERS, _DIGEST_TABLE if options.digests else _TABLE, click.echo)
+
+
+def _filtered(images: "list[images_pb2.Image]", given: Iterable[str]) -> "list[images_pb2.Image]":
+    from sampan_cli.parse.filters import parse_filters
+
+    kept = images
+    for key, values in parse_filters(given, _FILTERS).items():
+        if key in ("before", "since"):
+            kept = [image for image in kept if image.id in _ids_around(images, key, values.values)]
+        else:
+            kept = [image for image in kept if any(_matches(image, key, value) for value in values.values)]
+    return kept
+
+
+def _matches(image: "images_pb2.Image", key: str, value: str) -> bool:
+    if key == "dangling":
+        return (not image.repo_tags) == (value.lower() in ("true", "1"))
+    if key == "label":
+        name, equals, wanted = value.partition("=")
+        labels = image.config.labels
+        return name in labels and (not equals or labels[name] == wanted)
+    names = [*image.repo_tags, *(tag.rpartition(":")[0] for tag in image.repo_tags)]
+    return any(fnmatch.fnmatchcase(name, value) for name in names)
+
+
+def _ids_around(images: "Sequence[images_pb2.Image]", key: str, names: Iterable[str]) -> set[str]:
+    """Return the images created before, or since, those named; ``images`` is newest first."""
+    found: set[str] = set()
+    for name in names:
+        tag = name if ":" in name else f"{name}:latest"
+        at = next(
+            (i for i, image in enumerate(images) if tag in image.repo_tags or name in image.id), None
+        )  # fmt: skip
+        if at is None:
+            raise InvalidArgumentError(f"invalid filter '{key}={name}': No such image: {name}")
+        found.update(image.id for image in (images[at + 1 :] if key == "before" else images[:at]))
+    return found
+
+
+def _rows(
+    image: "images_pb2.Image", sizes: "ImageSizes", options: ImagesOptions, now_s: float
+) -> Iterator[dict[str, Any]]:
+    from sampan_cli.output.units import ago, human_size, local_time
+
+    digests = dict(each.rpartition("@")[::2] for each in image.repo_digests)
+    names: list[tuple[str, str]] = [(repository, tag) for repository, _, tag in
+                                    (name.rpartition(":") for name in image.repo_tags)]  # fmt: skip
+    tagged = {repository for repository, _ in names}
+    names += [(repository, _NONE) for repository in digests if repository not in tagged]
+    wanted, _, wanted_tag = _split_tag(options.repository)
+    for repository, tag in names or [(_NONE, _NONE)]:
+        if wanted and (repository != wanted or (wanted_tag and tag != wanted_tag)):
+            continue
+        yield {
+            "Repository": repository,
+            "Tag": tag,
+            "Digest": digests.get(repository, _NONE),
+            "ID": image.id if options.no_trunc else image.id.partition(":")[2][:12],
+            "CreatedSince": ago(image.created.seconds, now_s),
+            "CreatedAt": local_time(image.created.seconds),
+            "Size": human_size(sizes.of(image), 3),
+        }
+
+
+def _split_tag(name: str) -> tuple[str, str, str]:
+    """Split at the colon of the tag, which is not the one of a registry's port."""
+    head, colon, tag = name.rpartition(":")
+    return (head, colon, tag) if colon and "/" not in tag else (name, "", "")

@@ -1,0 +1,29 @@
+"""``sampan logout``: forget the password for a registry."""
+
+import asyncio
+import os
+
+import click
+
+from sampan.errors import SampanError
+from sampan_cli.commands.login import registry_name
+from sampan_cli.lazy import sampan_command
+from sampan_cli.session import CommandError
+
+
+@sampan_command("logout", examples="sampan logout registry.example.com:5000")
+@click.argument("server", default="")
+def command(server: str) -> None:
+    """Log out from a registry, Docker's own if none is named."""
+    registry = registry_name(server)
+    try:
+        known = asyncio.run(_erase(registry))
+    except SampanError as error:
+        raise CommandError(str(error)) from error
+    click.echo(f"Removing login credentials for {registry}" if known else f"Not logged in to {registry}")
+
+
+async def _erase(registry: str) -> bool:
+    from sampan_cli.credentials import CredentialStore, config_path
+
+    return await CredentialStore(config_path(os.environ)).erase(registry)

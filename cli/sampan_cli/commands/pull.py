@@ -1,0 +1,41 @@
+"""``sampan pull``: bring an image."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from sampan_cli.lazy import sampan_command
+from sampan_cli.session import Session
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+
+@sampan_command(
+    "pull",
+    examples="""
+    sampan pull debian:12
+    sampan pull localhost:5000/team/app@sha256:…
+    sampan pull --platform linux/arm64 busybox
+    """,
+)
+@click.argument("name")
+@click.option("--platform", default="", help="Platform of the image, such as linux/arm64.")
+@click.option("--quiet", "-q", is_flag=True, help="Suppress the progress.")
+@click.pass_obj
+def command(session: Session, /, name: str, platform: str, quiet: bool) -> None:
+    """Download an image from a registry."""
+    session.run(lambda engine: pull_image(engine, name, platform, quiet))
+
+
+async def pull_image(engine: "Engine", name: str, platform: str, quiet: bool) -> None:
+    """Bring the image and print its whole name last."""
+    from sampan.oci.reference import parse_reference
+    from sampan_cli.pulling import pull
+
+    parsed = parse_reference(name)
+    if parsed.tag is None and parsed.digest is None and not quiet:
+        click.echo("Using default tag: latest")
+    reference = await pull(engine, name, platform=platform, quiet=quiet, stream=sys.stdout)
+    click.echo(str(reference))

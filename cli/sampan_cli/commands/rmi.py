@@ -1,0 +1,41 @@
+"""``sampan rmi``: remove images."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sampan_cli.lazy import sampan_command
+from sampan_cli.session import Session
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+
+@sampan_command("rmi", examples="sampan rmi debian:12\nsampan rmi $(sampan images -q --filter dangling=true)")
+@click.argument("images", nargs=-1, required=True)
+@click.option("--force", "-f", is_flag=True, help="Force removal of the image.")
+@click.option("--no-prune", is_flag=True, help="Do not delete untagged parents.")
+@click.pass_obj
+def command(session: Session, /, images: tuple[str, ...], force: bool, no_prune: bool) -> None:
+    """Remove one or more images."""
+    session.run(lambda engine: remove_images(engine, images, force=force, no_prune=no_prune))
+
+
+async def remove_images(engine: "Engine", images: tuple[str, ...], *, force: bool, no_prune: bool) -> int:
+    """Remove each and say what went; return 1 if one could not be removed."""
+    from sampan.errors import NotFoundError, SampanError
+
+    code = 0
+    for image in images:
+        try:
+            untagged, deleted = await engine.remove_image(image, force=force, no_prune=no_prune)
+        except SampanError as error:
+            click.echo(f"sampan: {error}", err=True)
+            # With --force what is not there is no failure: that is what was wanted.
+            code = code if force and isinstance(error, NotFoundError) else 1
+            continue
+        for name in untagged:
+            click.echo(f"Untagged: {name}")
+        for identity in deleted:
+            click.echo(f"Deleted: {identity}")
+    return code

@@ -1,0 +1,39 @@
+"""Flags that many commands have."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+format_option: Decorator = click.option(
+    "--format",
+    "template",
+    default="",
+    metavar="FORMAT",
+    help="table, 'table TEMPLATE', json, or a Go template such as '{{.ID}}'.",
+)
+
+inspect_format_option: Decorator = click.option(
+    "--format", "-f", "template", default="", metavar="FORMAT", help="json, or a Go template such as '{{.Id}}'."
+)
+
+force_prune_option: Decorator = click.option("--force", "-f", is_flag=True, help="Do not ask.")
+
+no_trunc_option: Decorator = click.option("--no-trunc", is_flag=True, help="Don't truncate output.")
+
+filter_option: Decorator = click.option(
+    "--filter", "-f", "filters", multiple=True, metavar="KEY=VALUE", help="Show only what matches."
+)
+
+# `prune` has -f for --force.
+prune_filter_option: Decorator = click.option(
+    "--filter", "filters", multiple=True, metavar="KEY=VALUE", help="Remove only what matches."
+)
+
+
+def confirm(warning: str, *, force: bool) -> None:
+    """Ask before removing things, unless told not to; leaves the program if the answer is no."""
+    if not force and not click.confirm(f"WARNING! {warning}\nAre you sure you want to continue?"):
+        raise click.exceptions.Exit(1)

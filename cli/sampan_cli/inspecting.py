@@ -1,0 +1,38 @@
+"""Print objects in full: as a JSON list, or each by a template."""
+
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import click
+
+from sampan.errors import NotFoundError
+from sampan_cli.template.functions import to_json
+from sampan_cli.template.template import Template
+
+Find = Callable[[str], Awaitable[dict[str, Any]]]
+
+
+async def inspect(names: Iterable[str], find: Find, template: str) -> int:
+    """Print what ``find`` returns for each name; return 1 if one was not found, which is said on stderr.
+
+    Raises:
+        TemplateError: the template does not parse or does not fit.
+    """
+    shown = Template(template) if template not in ("", "json") else None
+    found, missing = [], []
+    for name in names:
+        try:
+            found.append(await find(name))
+        except NotFoundError as error:
+            missing.append(str(error))
+    if shown is not None:
+        for each in found:
+            click.echo(shown.render(each))
+    elif template == "json":
+        click.echo(to_json(found))
+    else:
+        click.echo(json.dumps(found, indent=4, ensure_ascii=False))
+    for text in missing:
+        click.echo(f"sampan: {text}", err=True)
+    return 1 if missing else 0

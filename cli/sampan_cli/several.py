@@ -1,0 +1,49 @@
+"""Do one thing to several objects: all are tried, whatever happens to one."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+import click
+
+from sampan.errors import NotModifiedError, SampanError
+from sampan.wire.channel import rpc_errors
+
+# Enough to overlap the waiting, few enough not to start a hundred processes at once.
+_AT_ONCE: Final = 16
+
+
+async def for_each(
+    names: Iterable[str],
+    action: Callable[[str], Awaitable[object]],
+    *,
+    ignore: tuple[type[SampanError], ...] = (),
+) -> int:
+    """Run ``action`` on every name, several at a time, and print the names it succeeded for, in order.
+
+    What is that way already counts as success. Errors go to stderr. Returns the exit code: 1 if one failed with an
+    error that is not in ``ignore``.
+    """
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def attempt(name: str) -> SampanError | None:
+        try:
+            async with slots:
+                with rpc_errors():
+                    await action(name)
+        except NotModifiedError:
+            return None
+        except SampanError as error:
+            return error
+        return None
+
+    code = 0
+    for name, task in [(name, asyncio.create_task(attempt(name))) for name in names]:
+        error = await task
+        if error is None:
+            click.echo(name)
+            continue
+        click.echo(f"sampan: {error}", err=True)
+        if not isinstance(error, ignore):
+            code = 1
+    return code
