@@ -1,8 +1,9 @@
 """What the service tells a worker process, and what it is told. Both travel as JSON."""
 
+import enum
 import json
 from dataclasses import asdict, dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from sampan import errors
 from sampan.errors import SampanError, UnavailableError
@@ -13,6 +14,18 @@ _KINDS: Final = {
 }
 
 
+class WorkerDiedError(UnavailableError):
+    """A worker ended without an answer."""
+
+
+class Compression(enum.Enum):
+    """How a new layer is compressed."""
+
+    NONE = "none"
+    GZIP = "gzip"
+    ZSTD = "zstd"
+
+
 @dataclass(frozen=True, slots=True)
 class ApplyJob:
     """Unpack a layer."""
@@ -20,7 +33,8 @@ class ApplyJob:
     digest: str  # of the blob on stdin
     size_bytes: int  # likewise
     diff_id: str  # to verify; empty if it is not known
-    target: str  # directory to unpack into
+    format: str  # a model.LayerFormat
+    target: str  # what to make: for a tree, an existing directory to unpack into
     trash: str  # directory of the same file system, for what the layer itself replaces
     limits: Limits
 
@@ -36,6 +50,25 @@ class ApplyJob:
 
 
 @dataclass(frozen=True, slots=True)
+class DiffJob:
+    """Make a layer."""
+
+    left: tuple[str, ...]  # directories, nearest first
+    right: tuple[str, ...]
+    compression: str  # a Compression
+    target: str  # file to write
+
+    def to_json(self) -> str:
+        """Return the job as text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Undo ``to_json``."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The layer is unpacked, and is what it should be."""
 
@@ -44,29 +77,39 @@ class Answer:
     size_bytes: int
     inodes: int
     skipped_xattrs: int
+    complete: bool  # the layer hides all that is below it
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
+class Packed:
+    """The layer is written."""
+
+    digest: str
+    size_bytes: int
+    diff_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
-    """It is not; what has been written is to be thrown away."""
+    """It is not done; what has been written is to be thrown away."""
 
     error: str  # name of a class in sampan.errors
     message: str
 
 
-def parse_answer(line: bytes, died: str) -> Answer:
-    """Return a worker's answer.
+def parse_answer(line: bytes, died: str) -> dict[str, Any]:
+    """Return the fields of a worker's answer.
 
     Raises:
         SampanError: the failure that the worker answered.
-        UnavailableError: it gave no answer; ``died`` says how it ended.
+        WorkerDiedError: it gave no answer; ``died`` says how it ended.
     """
     try:
-        fields = json.loads(line)
+        fields: dict[str, Any] = json.loads(line)
     except ValueError:
-        raise UnavailableError(f"the process unpacking it {died}") from None
+        raise WorkerDiedError(f"the process working on it {died}") from None
     if "error" in fields:
         kind: type[SampanError] = _KINDS.get(fields["error"], SampanError)
         raise kind(fields["message"])
-    return Answer(**fields)
+    return fields

@@ -20,6 +20,9 @@ class Usage:
     inodes: int = 0
 
 
+NO_USAGE: Final = Usage()
+
+
 def measure(root: str | os.PathLike[str]) -> Usage:
     """Return what lies below ``root``, hard links once. What vanishes meanwhile is not counted."""
     seen: set[int] = set()

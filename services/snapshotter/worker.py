@@ -10,14 +10,17 @@ import os
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 from sampan.errors import DataLossError, InvalidArgumentError, ResourceExhaustedError, SampanError
 from sampan.sys.beneath import OPEN_DIRECTORY
+from sampan.sys.processes import die_with_parent
 from sampan.tar.reader import TarReader
 from snapshotter import trees
-from snapshotter.extract import Extractor
+from snapshotter.extract import OPAQUE_XATTR, Extractor
 from snapshotter.job import Answer, ApplyJob, Failure
+from snapshotter.model import LayerFormat
 from snapshotter.pipeline import Blob, Pipeline
 
 # Threads that wake up wait this long for the interpreter's lock; the default of 5 ms leaves a core idle.
@@ -28,6 +31,10 @@ def main(argv: list[str]) -> int:
     """Do the job; return 0 if an answer was written."""
     # Modes come from the layer alone.
     os.umask(0)
+    # A worker whose service was killed would write where the next service cleans up.
+    die_with_parent()
+    # Rather one layer than the engine.
+    Path("/proc/self/oom_score_adj").write_text("500")
     sys.setswitchinterval(_SWITCH_S)
     answer = run(ApplyJob.from_json(argv[1]), sys.stdin.fileno())
     sys.stdout.write(json.dumps(asdict(answer)) + "\n")
@@ -40,7 +47,7 @@ def run(job: ApplyJob, blob: int) -> Answer | Failure:
     pipeline = Pipeline(Blob(blob, job.digest, job.size_bytes))
     pipeline.start()
     try:
-        answer = _extract(job, pipeline)
+        answer = _convert(job, pipeline)
         found = pipeline.finish()
         if job.diff_id and found != job.diff_id:
             raise DataLossError(f"its uncompressed bytes have the digest {found}, its image says {job.diff_id}")
@@ -53,12 +60,17 @@ def run(job: ApplyJob, blob: int) -> Answer | Failure:
     return Answer(diff_id=found, tar_bytes=pipeline.size_bytes, seconds=time.monotonic() - begin, **answer)
 
 
+def _convert(job: ApplyJob, pipeline: Pipeline) -> dict[str, Any]:
+    return {LayerFormat.TREE: _extract}[LayerFormat(job.format)](job, pipeline)
+
+
 def _extract(job: ApplyJob, pipeline: Pipeline) -> dict[str, Any]:
     target = os.open(job.target, OPEN_DIRECTORY)
     trash = os.open(job.trash, OPEN_DIRECTORY)
     try:
         reader = TarReader(pipeline, job.limits)
         extracted = Extractor(target, trash).extract(reader)
+        complete = OPAQUE_XATTR in os.listxattr(target)
         reader.drain()
     finally:
         os.close(target)
@@ -69,6 +81,7 @@ def _extract(job: ApplyJob, pipeline: Pipeline) -> dict[str, Any]:
     return {
         "size_bytes": extracted.size_bytes,
         "inodes": extracted.inodes,
+        "complete": complete,
         "skipped_xattrs": extracted.skipped_xattrs,
     }
 

@@ -1,0 +1,223 @@
+"""Apply: a layer on its way from the content store to the disk, and all who wait for it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from sampan.errors import ResourceExhaustedError, SampanError
+from sampan.oci.descriptor import Descriptor
+from sampan.oci.digest import Digest
+from sampan.tar.entry import Limits
+from snapshotter import store as rows
+from snapshotter import workers
+from snapshotter.catalog import Catalog
+from snapshotter.content import ContentStore
+from snapshotter.disk import Syncer, sync_directory
+from snapshotter.job import Answer, ApplyJob, WorkerDiedError
+from snapshotter.metrics import Metrics
+from snapshotter.model import Layer, LayerFormat, Progress
+from snapshotter.trees import Usage
+
+log = structlog.get_logger()
+
+# From Apply to Stack. A pull that takes longer than this for its slowest layer applies the fast ones again.
+HOLD_NS: Final = 3600 * 10**9
+
+
+class Applier:
+    """Stores layers: each once, several at a time, in worker processes."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        content: ContentStore,
+        syncer: Syncer,
+        metrics: Metrics,
+        *,
+        layer_format: LayerFormat,
+        limits: Limits,
+    ) -> None:
+        self._catalog = catalog
+        self._content = content
+        self._syncer = syncer
+        self._metrics = metrics
+        self._format = layer_format
+        self._limits = limits
+        self._slots = asyncio.Semaphore(workers.count())
+        self._running: dict[Digest, _Run] = {}
+
+    async def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncIterator[Progress]:
+        """See ``protocol.Layers.apply``."""
+        while True:
+            existing = await self._hold(diff_id)
+            if existing is not None:
+                self._metrics.ended("existed")
+                yield Progress(descriptor.size, existed=True, done=True, size_bytes=existing.usage.size_bytes)
+                return
+            run = self._running.get(diff_id)
+            if run is None or run.abandoned:
+                run = _Run(descriptor)
+                run.task = asyncio.create_task(self._run(run, diff_id), name=f"apply {diff_id}")
+                self._running[diff_id] = run
+            try:
+                async for read_bytes in run.follow():
+                    yield Progress(read_bytes)
+            except SampanError:
+                # What was wrong with somebody else's blob need not be wrong with this one of the same content.
+                if run.descriptor.digest == descriptor.digest:
+                    raise
+                continue
+            yield Progress(descriptor.size, done=True, size_bytes=run.size_bytes)
+            return
+
+    async def unpack(
+        self,
+        descriptor: Descriptor,
+        diff_id: str,
+        target: str,
+        trash: str,
+        read: Callable[[int], None] = lambda _: None,
+    ) -> Answer:
+        """Have a worker unpack a blob into ``target``, as soon as one is free. Raises as ``apply`` does."""
+        job = ApplyJob(
+            digest=descriptor.digest,
+            size_bytes=descriptor.size,
+            diff_id=diff_id,
+            format=self._format.value,
+            target=target,
+            trash=trash,
+            limits=self._limits,
+        )
+        begin = time.monotonic()
+        async with self._slots:
+            started = time.monotonic()
+            self._metrics.took("wait", started - begin)
+            try:
+                answer = await workers.apply(job, self._content.read(descriptor.digest), read)
+            except WorkerDiedError:
+                self._metrics.worker_died()
+                raise
+        self._metrics.took("unpack", time.monotonic() - started)
+        self._metrics.moved("read", descriptor.size)
+        self._metrics.moved("unpacked", answer.tar_bytes)
+        self._metrics.moved("stored", answer.size_bytes)
+        return answer
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        tasks = [run.task for run in self._running.values() if run.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _hold(self, diff_id: Digest) -> Layer | None:
+        """Hold the layer for a caller, if it is stored and its directory is really there."""
+        layer = await self._catalog.read(lambda db: rows.layer(db, diff_id))
+        if layer is None or layer.format is not self._format or not self._catalog.disk.layer(layer.dir_id).exists():
+            return None
+        until_ns = self._catalog.now_ns() + HOLD_NS
+        return await self._catalog.write(lambda db: rows.hold(db, diff_id, until_ns))
+
+    async def _run(self, run: "_Run", diff_id: Digest) -> None:
+        outcome = "cancelled"
+        try:
+            await self._store(run, diff_id)
+            outcome = "applied"
+        except SampanError as error:
+            outcome = type(error).__name__.removesuffix("Error")
+            raise type(error)(f"layer {diff_id}: {error}") from error
+        except OSError as error:
+            outcome = "ResourceExhausted"
+            raise ResourceExhaustedError(f"layer {diff_id}: cannot be stored: {error.strerror}") from error
+        finally:
+            self._metrics.ended(outcome)
+            if self._running.get(diff_id) is run:
+                del self._running[diff_id]
+
+    async def _store(self, run: "_Run", diff_id: Digest) -> None:
+        with self._catalog.disk.temporary() as place:
+            target, trash = place / "layer", place / "trash"
+            target.mkdir(mode=0o755)
+            target.chmod(0o755)
+            trash.mkdir()
+            answer = await self.unpack(run.descriptor, diff_id, str(target), str(trash), run.advance)
+            begin = time.monotonic()
+            await self._syncer.sync()
+            dir_id = await self._catalog.number()
+            home = self._catalog.disk.layer(dir_id)
+            target.rename(home)
+            await asyncio.to_thread(sync_directory, home.parent)
+            self._metrics.took("sync", time.monotonic() - begin)
+        usage = Usage(answer.size_bytes, answer.inodes)
+        layer = Layer(diff_id, dir_id, self._format, usage, complete=answer.complete)
+        now_ns = self._catalog.now_ns()
+        try:
+            held = run.followers
+            await self._catalog.write(lambda db: rows.put_layer(db, layer, now_ns, held, now_ns + HOLD_NS))
+            while held < run.followers:  # who came during the write
+                await self._hold(diff_id)
+                held += 1
+        except BaseException:
+            # A cancelled write may have been done: the row decides.
+            if not await asyncio.shield(self._catalog.read(lambda db: rows.owns_layer(db, dir_id))):
+                self._catalog.disk.discard(home)
+            raise
+        run.size_bytes = answer.size_bytes
+        log.info(
+            "layer applied",
+            diff_id=diff_id,
+            blob_bytes=run.descriptor.size,
+            size_bytes=answer.size_bytes,
+            inodes=answer.inodes,
+            skipped_xattrs=answer.skipped_xattrs,
+            seconds=round(answer.seconds, 3),
+        )
+
+
+class _Run:
+    """One layer being applied. It goes on while at least one caller follows it."""
+
+    def __init__(self, descriptor: Descriptor) -> None:
+        self.descriptor = descriptor
+        self.task: asyncio.Task[None] | None = None
+        self.followers = 0
+        self.abandoned = False
+        self.size_bytes = 0  # on disk, once stored
+        self._read = 0
+        self._moved = asyncio.Event()  # replaced at each step, so that each follower sees each step or a later one
+
+    def advance(self, read_bytes: int) -> None:
+        """Count bytes taken from the blob."""
+        self._read += read_bytes
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def follow(self) -> AsyncIterator[int]:
+        """Yield the bytes read, as they grow, until the layer is stored. Raises what stopped it."""
+        task = self.task
+        assert task is not None
+        self.followers += 1
+        try:
+            shown = 0
+            while not task.done():
+                if self._read != shown:
+                    shown = self._read
+                    yield shown
+                    continue
+                step = asyncio.ensure_future(self._moved.wait())
+                try:
+                    await asyncio.wait((task, step), return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    step.cancel()
+            await task
+        finally:
+            self.followers -= 1
+            if not self.followers and not task.done():
+                self.abandoned = True
+                task.cancel()
+                with suppress(asyncio.CancelledError, SampanError):
+                    await task

@@ -1,0 +1,117 @@
+"""Rows and directories together: what is where, and in which order both change.
+
+Disk and rows cannot change in one step, so: make the directory, then commit the row; delete the row, then discard the
+directory. Whatever a crash leaves is then a directory that no row knows, and the next start discards it.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+import structlog
+
+from sampan.errors import DataLossError
+from sampan.store import Store
+from snapshotter import store as rows
+from snapshotter.disk import Disk
+from snapshotter.model import Kind, Layer, Piece, SnapshotFormat
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+# Numbers reserved by one transaction, and lost by a restart.
+_RESERVED: Final = 1000
+
+
+class Catalog:
+    """One service's database and disk."""
+
+    def __init__(
+        self,
+        store: Store,
+        disk: Disk,
+        *,
+        now_ns: Callable[[], int] = time.time_ns,
+        counted: Callable[[dict[str, int]], None] = lambda _: None,
+    ) -> None:
+        """``counted`` is told how many snapshots there are of each kind, after each change."""
+        self.disk = disk
+        self.now_ns = now_ns
+        self._store = store
+        self._counted = counted
+        self._numbers = range(0)
+        self._reserving = asyncio.Lock()
+
+    async def recover(self) -> None:
+        """Make disk and rows agree after whatever ended the last process. Nothing may be served before."""
+        await asyncio.to_thread(self.disk.prepare)
+        snapshots = await self.read(rows.everything)
+        layers = await self.read(rows.layers)
+        own = {snapshot.dir_id for snapshot in snapshots if snapshot.dir_id is not None}
+        strays = await asyncio.to_thread(self.disk.adopt, {layer.dir_id for layer in layers}, own)
+        if strays:
+            log.info("discarded what was left unfinished", directories=strays)
+        for layer in layers:
+            if not self.disk.layer(layer.dir_id).exists():
+                log.error("layer has vanished from disk: pull its image again", diff_id=layer.diff_id)
+        for snapshot in snapshots:
+            if snapshot.dir_id is not None and not (self.disk.snapshot(snapshot.dir_id) / "fs").exists():
+                log.error("snapshot has vanished from disk", key=snapshot.key)
+        await self.collect()
+
+    async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a query."""
+        return await self._store.read(fn)
+
+    async def write(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a transaction."""
+
+        def counting(db: sqlite3.Connection) -> tuple[T, dict[str, int]]:
+            return fn(db), rows.kinds(db)
+
+        result, kinds = await self._store.write(counting)
+        self._counted({kind.value: kinds.get(kind.value, 0) for kind in Kind})
+        return result
+
+    async def number(self) -> int:
+        """Return a directory name that was never used."""
+        async with self._reserving:
+            if not self._numbers:
+                first = await self._store.write(lambda db: rows.reserve_numbers(db, _RESERVED))
+                self._numbers = range(first, first + _RESERVED)
+            number, self._numbers = self._numbers[0], self._numbers[1:]
+            return number
+
+    async def collect(self) -> list[Layer]:
+        """Remove the layers that no snapshot uses and nobody holds; return them."""
+        now_ns = self.now_ns()
+        removed = await self.write(lambda db: rows.collect_layers(db, now_ns))
+        for layer in removed:
+            self.disk.discard(self.disk.layer(layer.dir_id))
+            log.info("layer removed", diff_id=layer.diff_id, size_bytes=layer.usage.size_bytes)
+        return removed
+
+    def pieces(self, chain: Sequence[sqlite3.Row]) -> tuple[Piece, ...]:
+        """Return where the snapshots of a chain are, nearest first, as far as they can be seen.
+
+        Raises:
+            DataLossError: one is missing on disk.
+        """
+        pieces: list[Piece] = []
+        for row in chain:
+            if row["layer_dir_id"] is not None:
+                piece = Piece(self.disk.layer(row["layer_dir_id"]), complete=bool(row["complete"]))
+            else:
+                path = self.disk.snapshot(row["dir_id"]) / "fs"
+                piece = Piece(path, complete=row["format"] == SnapshotFormat.FULL.value)
+            if not piece.path.exists():
+                raise DataLossError(
+                    f"{piece.path} has vanished from disk: pull the image again, or remove the snapshot"
+                )
+            pieces.append(piece)
+            if piece.complete:
+                break
+        return tuple(pieces)

@@ -1,0 +1,180 @@
+"""Between protobuf messages and the model."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sampan.api.containerd.snapshots.v1 import snapshots_pb2 as snapshots_pb
+from sampan.api.containerd.types import types_pb2 as types_pb
+from sampan.api.snapshot.v1 import layers_pb2 as layers_pb
+from sampan.errors import InvalidArgumentError
+from sampan.oci.descriptor import Descriptor
+from sampan.oci.digest import Digest
+from snapshotter.model import (
+    Change,
+    ChangeKind,
+    DriverReport,
+    DriversReport,
+    Kind,
+    Mount,
+    Progress,
+    Snapshot,
+    SnapshotUsage,
+)
+from snapshotter.trees import Usage
+
+_KINDS: Final = {
+    Kind.VIEW: snapshots_pb.Kind.VIEW,
+    Kind.ACTIVE: snapshots_pb.Kind.ACTIVE,
+    Kind.COMMITTED: snapshots_pb.Kind.COMMITTED,
+}
+_KINDS_BACK: Final = {value: kind for kind, value in _KINDS.items()}
+
+_CHANGES: Final = {
+    ChangeKind.MODIFIED: layers_pb.ChangesResponse.Kind.MODIFIED,
+    ChangeKind.ADDED: layers_pb.ChangesResponse.Kind.ADDED,
+    ChangeKind.DELETED: layers_pb.ChangesResponse.Kind.DELETED,
+}
+_CHANGES_BACK: Final = {value: kind for kind, value in _CHANGES.items()}
+
+
+def mount_to_proto(mount: Mount) -> types_pb.Mount:
+    """Encode a mount."""
+    return types_pb.Mount(type=mount.fstype, source=mount.source, options=mount.options)
+
+
+def mount_from_proto(mount: types_pb.Mount) -> Mount:
+    """Decode a mount."""
+    return Mount(mount.type, mount.source, tuple(mount.options))
+
+
+def mounts_from_proto(mounts: Iterable[types_pb.Mount]) -> tuple[Mount, ...]:
+    """Decode mounts."""
+    return tuple(map(mount_from_proto, mounts))
+
+
+def descriptor_to_proto(descriptor: Descriptor) -> types_pb.Descriptor:
+    """Encode a descriptor."""
+    return types_pb.Descriptor(media_type=descriptor.media_type, digest=descriptor.digest, size=descriptor.size)
+
+
+def descriptor_from_proto(descriptor: types_pb.Descriptor) -> Descriptor:
+    """Decode a descriptor. Raises InvalidArgumentError for a bad digest or size."""
+    if descriptor.size < 0:
+        raise InvalidArgumentError(f"descriptor of {descriptor.digest!r} has the size {descriptor.size}")
+    return Descriptor(descriptor.media_type, Digest.parse(descriptor.digest), descriptor.size)
+
+
+def info_to_proto(snapshot: Snapshot) -> snapshots_pb.Info:
+    """Encode what is known of a snapshot."""
+    return snapshots_pb.Info(
+        name=snapshot.key,
+        parent=snapshot.parent or "",
+        kind=_KINDS[snapshot.kind],
+        created_at=_time(snapshot.created_at_ns),
+        updated_at=_time(snapshot.updated_at_ns),
+        labels=snapshot.labels,
+    )
+
+
+def info_from_proto(info: snapshots_pb.Info) -> Snapshot:
+    """Decode what travels of a snapshot; where it is on disk does not."""
+    return Snapshot(
+        key=info.name,
+        kind=_KINDS_BACK[info.kind],
+        parent=info.parent or None,
+        created_at_ns=info.created_at.ToNanoseconds(),
+        updated_at_ns=info.updated_at.ToNanoseconds(),
+        labels=dict(info.labels),
+    )
+
+
+def label_updates(labels: Mapping[str, str], paths: Iterable[str]) -> tuple[dict[str, str | None], bool]:
+    """Return what an update mask asks for: labels to set or remove, and whether they replace all others.
+
+    Raises:
+        InvalidArgumentError: the mask names what cannot be changed.
+    """
+    wanted = list(paths)
+    if not wanted or "labels" in wanted:
+        return dict(labels), True
+    updates: dict[str, str | None] = {}
+    for path in wanted:
+        field, dot, name = path.partition(".")
+        if field != "labels" or not dot or not name:
+            raise InvalidArgumentError(f"field {path!r} of a snapshot cannot be updated: only labels can")
+        updates[name] = labels.get(name) or None
+    return updates, False
+
+
+def progress_to_proto(progress: Progress) -> layers_pb.ApplyLayerProgress:
+    """Encode progress."""
+    return layers_pb.ApplyLayerProgress(
+        read_bytes=progress.read_bytes,
+        existed=progress.existed,
+        done=progress.done,
+        size_bytes=progress.size_bytes,
+    )
+
+
+def progress_from_proto(progress: layers_pb.ApplyLayerProgress) -> Progress:
+    """Decode progress."""
+    return Progress(progress.read_bytes, progress.existed, progress.done, progress.size_bytes)
+
+
+def drivers_to_proto(report: DriversReport) -> layers_pb.DriversResponse:
+    """Encode the drivers' state."""
+    return layers_pb.DriversResponse(
+        driver=report.driver,
+        backing_filesystem=report.backing_filesystem,
+        drivers=[
+            layers_pb.DriversResponse.Driver(name=driver.name, usable=driver.usable, reason=driver.reason)
+            for driver in report.drivers
+        ],
+    )
+
+
+def drivers_from_proto(response: layers_pb.DriversResponse) -> DriversReport:
+    """Decode the drivers' state."""
+    drivers = tuple(DriverReport(driver.name, driver.usable, driver.reason) for driver in response.drivers)
+    return DriversReport(response.driver, response.backing_filesystem, drivers)
+
+
+def usage_to_proto(usage: SnapshotUsage) -> layers_pb.LayersUsageResponse.Snapshot:
+    """Encode one snapshot's disk use."""
+    return layers_pb.LayersUsageResponse.Snapshot(
+        key=usage.key,
+        parent=usage.parent or "",
+        size_bytes=usage.usage.size_bytes,
+        inodes=usage.usage.inodes,
+        diff_id=usage.diff_id or "",
+        layer_users=usage.layer_users,
+    )
+
+
+def usage_from_proto(usage: layers_pb.LayersUsageResponse.Snapshot) -> SnapshotUsage:
+    """Decode one snapshot's disk use."""
+    return SnapshotUsage(
+        key=usage.key,
+        parent=usage.parent or None,
+        usage=Usage(usage.size_bytes, usage.inodes),
+        diff_id=Digest.parse(usage.diff_id) if usage.diff_id else None,
+        layer_users=usage.layer_users,
+    )
+
+
+def change_to_proto(change: Change) -> layers_pb.ChangesResponse.Change:
+    """Encode a change; bytes that are not UTF-8, which protobuf cannot carry, become U+FFFD."""
+    return layers_pb.ChangesResponse.Change(path="/" + change.path.decode(errors="replace"), kind=_CHANGES[change.kind])
+
+
+def change_from_proto(change: layers_pb.ChangesResponse.Change) -> Change:
+    """Decode a change."""
+    return Change(change.path.encode().removeprefix(b"/"), _CHANGES_BACK[change.kind])
+
+
+def _time(time_ns: int) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromNanoseconds(time_ns)
+    return stamp

@@ -1,0 +1,155 @@
+"""Layers from and onto snapshots that are named by their mounts, as containerd names them."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from sampan.errors import InvalidArgumentError, NotFoundError
+from sampan.oci import descriptor as media
+from sampan.oci.descriptor import Descriptor
+from sampan.oci.digest import Digest
+from sampan.sys.files import exchange
+from snapshotter import store as rows
+from snapshotter import workers
+from snapshotter.applying import Applier
+from snapshotter.catalog import Catalog
+from snapshotter.content import ContentStore
+from snapshotter.copying import copy_merged
+from snapshotter.job import Answer, Compression, DiffJob
+from snapshotter.model import Kind, Mount, Piece, SnapshotFormat
+
+# Where containerd and BuildKit look for a layer's diff ID.
+_UNCOMPRESSED: Final = "containerd.io/uncompressed"
+
+_COMPRESSIONS: Final = {
+    "": Compression.GZIP,
+    media.OCI_LAYER_GZIP: Compression.GZIP,
+    media.DOCKER_LAYER_GZIP: Compression.GZIP,
+    media.OCI_LAYER_ZSTD: Compression.ZSTD,
+    media.OCI_LAYER: Compression.NONE,
+    media.DOCKER_LAYER: Compression.NONE,
+}
+
+
+class LocalDiffer:
+    """Satisfies ``protocol.Differ``."""
+
+    def __init__(self, catalog: Catalog, applier: Applier, content: ContentStore) -> None:
+        self._catalog = catalog
+        self._applier = applier
+        self._content = content
+
+    async def apply_onto(self, descriptor: Descriptor, mounts: Sequence[Mount]) -> Descriptor:
+        """See ``protocol.Differ``."""
+        own, format_ = await self._active(mounts)
+        with self._catalog.disk.temporary() as place:
+            (place / "trash").mkdir()
+            if format_ is SnapshotFormat.UPPER:
+                answer = await self._applier.unpack(descriptor, "", str(own), str(place / "trash"))
+            else:
+                answer = await self._merge(descriptor, own, place)
+        return Descriptor(media.OCI_LAYER, Digest(answer.diff_id), answer.tar_bytes)
+
+    async def diff(
+        self,
+        left: Sequence[Mount],
+        right: Sequence[Mount],
+        media_type: str,
+        ref: str,
+        labels: Mapping[str, str],
+    ) -> Descriptor:
+        """See ``protocol.Differ``."""
+        compression = _COMPRESSIONS.get(media_type)
+        if compression is None:
+            raise InvalidArgumentError(f"media type {media_type!r} is not one of a layer")
+        sides = [tuple(str(piece) for piece in self._pieces(mounts)) for mounts in (left, right)]
+        if not sides[1]:
+            raise InvalidArgumentError("a layer needs the mounts of a snapshot to make it from")
+        with self._catalog.disk.temporary() as place:
+            target = place / "layer"
+            packed = await workers.diff(DiffJob(sides[0], sides[1], compression.value, str(target)))
+            digest = Digest(packed.digest)
+            written = {**labels, _UNCOMPRESSED: packed.diff_id}
+            await self._content.write(target, digest, ref or f"diff-{digest}", written)
+        return Descriptor(media_type or media.OCI_LAYER_GZIP, digest, packed.size_bytes)
+
+    async def _merge(self, descriptor: Descriptor, own: Path, place: Path) -> Answer:
+        """Unpack beside a full copy, merge both into a third tree, and put that in the copy's place."""
+        layer, merged = place / "layer", place / "merged"
+        for directory in (layer, merged):
+            directory.mkdir(mode=0o755)
+            directory.chmod(0o755)
+        answer = await self._applier.unpack(descriptor, "", str(layer), str(place / "trash"))
+        pieces = (Piece(layer, complete=answer.complete), Piece(own))
+        await asyncio.to_thread(copy_merged, pieces, merged)
+        exchange(merged, own)
+        return answer
+
+    async def _active(self, mounts: Sequence[Mount]) -> tuple[Path, SnapshotFormat]:
+        """Return the directory that the mounts write to."""
+        pieces = self._pieces(mounts)
+        writable = bool(mounts) and (
+            "rw" in mounts[0].options if mounts[0].fstype == "bind" else _value(mounts[0], "upperdir") is not None
+        )
+        own = pieces[0] if pieces and writable else None
+        if own is not None and own.name == "fs":
+            dir_id = int(own.parent.name)
+            for snapshot in await self._catalog.read(rows.everything):
+                if snapshot.dir_id == dir_id and snapshot.kind is Kind.ACTIVE and snapshot.format is not None:
+                    return own, snapshot.format
+        raise NotFoundError("the mounts are not those of an active snapshot: prepare one")
+
+    def _pieces(self, mounts: Sequence[Mount]) -> tuple[Path, ...]:
+        """Return the directories behind a snapshot's mounts, nearest first; none for no mounts.
+
+        Raises:
+            NotFoundError: a mount is not one that the snapshotter gives out.
+        """
+        if not mounts:
+            return ()
+        if len(mounts) > 1 or mounts[0].fstype not in ("bind", "overlay"):
+            raise NotFoundError("the mounts are not those of a snapshot")
+        (mount,) = mounts
+        if mount.fstype == "bind":
+            return (self._ours(mount.source),)
+        upper, lower = _value(mount, "upperdir"), _value(mount, "lowerdir")
+        names = [upper] if upper is not None else []
+        names += _split(lower or "")
+        return tuple(self._ours(_unescaped(name)) for name in names)
+
+    def _ours(self, name: str) -> Path:
+        path = self._catalog.disk.resolve(name)
+        if path is None:
+            raise NotFoundError(f"mount source {name!r} is not a snapshot of this engine")
+        return path
+
+
+def _value(mount: Mount, option: str) -> str | None:
+    prefix = f"{option}="
+    return next((text.removeprefix(prefix) for text in mount.options if text.startswith(prefix)), None)
+
+
+def _split(lower: str) -> list[str]:
+    """Split at the colons that no backslash protects; the parts keep their backslashes."""
+    parts: list[str] = []
+    part = ""
+    protected = False
+    for character in lower:
+        if character == ":" and not protected:
+            parts.append(part)
+            part = ""
+        else:
+            part += character
+        protected = character == "\\" and not protected
+    return [*parts, part] if part else parts
+
+
+def _unescaped(name: str) -> str:
+    text = ""
+    protected = False
+    for character in name:
+        protected = character == "\\" and not protected
+        if not protected:
+            text += character
+    return text

@@ -1,0 +1,160 @@
+"""Layers by diff ID, and the stacks that images are made of."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from sampan.errors import ConflictError, NotFoundError
+from sampan.oci.chain import chain_ids
+from sampan.oci.descriptor import Descriptor
+from sampan.oci.digest import Digest
+from snapshotter import store as rows
+from snapshotter.applying import Applier
+from snapshotter.catalog import Catalog
+from snapshotter.comparison import changes_between
+from snapshotter.model import (
+    Change,
+    DriversReport,
+    Kind,
+    Progress,
+    Snapshot,
+    SnapshotUsage,
+    Unstacked,
+)
+from snapshotter.trees import NO_USAGE, Usage, measure
+
+log = structlog.get_logger()
+
+# How often to look for holds that have run out, at least; a hold made in between is seen in time.
+_LOOK_S: Final = 600.0
+
+
+class LocalLayers:
+    """Satisfies ``protocol.Layers``."""
+
+    def __init__(self, catalog: Catalog, applier: Applier, report: DriversReport) -> None:
+        self._catalog = catalog
+        self._applier = applier
+        self._report = report
+        self._collector: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Remove layers whose hold runs out, from now on."""
+        self._collector = asyncio.create_task(self._collect(), name="collect layers")
+
+    async def close(self) -> None:
+        """Stop doing so, and give up what is being applied."""
+        if self._collector is not None:
+            self._collector.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._collector
+        await self._applier.close()
+
+    def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncIterator[Progress]:
+        """See ``protocol.Layers``."""
+        return self._applier.apply(descriptor, diff_id)
+
+    async def stack(self, diff_ids: Sequence[Digest]) -> str:
+        """See ``protocol.Layers``."""
+        if not diff_ids:
+            return ""
+        names = chain_ids(diff_ids)
+        now_ns = self._catalog.now_ns()
+
+        def make(db: sqlite3.Connection) -> None:
+            parent: str | None = None
+            for name, diff_id in zip(names, diff_ids, strict=True):
+                if rows.layer(db, diff_id) is None:
+                    raise NotFoundError(f"layer {diff_id} is not stored: apply it first")
+                existing = rows.find(db, name)
+                if existing is None:
+                    rows.insert(db, Snapshot(name, Kind.COMMITTED, parent, now_ns, now_ns, {}, diff_id))
+                elif existing.kind is not Kind.COMMITTED or existing.parent != parent:
+                    raise ConflictError(f"snapshot {name!r} exists and is not the stack of that name: remove it")
+                parent = name
+            rows.release(db, set(diff_ids))
+
+        await self._catalog.write(make)
+        return names[-1]
+
+    async def unstack(self, chain_id: str, keep: Sequence[str]) -> Unstacked:
+        """See ``protocol.Layers``."""
+
+        def take_down(db: sqlite3.Connection) -> tuple[list[Snapshot], int]:
+            kept = set(keep)
+            removed: list[Snapshot] = []
+            key: str | None = chain_id
+            while key is not None and key not in kept:
+                snapshot = rows.find(db, key)
+                if snapshot is None or snapshot.kind is not Kind.COMMITTED or rows.has_children(db, key):
+                    break
+                removed.append(rows.delete(db, key))
+                key = snapshot.parent
+            return removed, sum(snapshot.own.size_bytes for snapshot in removed)
+
+        removed, own_bytes = await self._catalog.write(take_down)
+        for snapshot in removed:
+            if snapshot.dir_id is not None:
+                self._catalog.disk.discard(self._catalog.disk.snapshot(snapshot.dir_id))
+        layers = await self._catalog.collect()
+        reclaimed = own_bytes + sum(layer.usage.size_bytes for layer in layers)
+        return Unstacked(tuple(snapshot.key for snapshot in removed), reclaimed)
+
+    async def drivers(self) -> DriversReport:
+        """See ``protocol.Layers``."""
+        return self._report
+
+    async def usages(self) -> list[SnapshotUsage]:
+        """See ``protocol.Layers``."""
+
+        def look(
+            db: sqlite3.Connection,
+        ) -> tuple[list[Snapshot], dict[Digest, Usage], dict[str, int]]:
+            sizes = {layer.diff_id: layer.usage for layer in rows.layers(db)}
+            return rows.everything(db), sizes, rows.layer_users(db)
+
+        snapshots, sizes, users = await self._catalog.read(look)
+        found = []
+        for snapshot in snapshots:
+            if snapshot.diff_id is not None:
+                usage = sizes[snapshot.diff_id]
+            elif snapshot.kind is Kind.COMMITTED:
+                usage = snapshot.own
+            else:
+                usage = await self._measure(snapshot)
+            found.append(
+                SnapshotUsage(
+                    snapshot.key, snapshot.parent, usage, snapshot.diff_id, users.get(snapshot.diff_id or "", 0)
+                )
+            )
+        return found
+
+    async def changes(self, key: str) -> list[Change]:
+        """See ``protocol.Layers``."""
+
+        def look(db: sqlite3.Connection) -> Sequence[sqlite3.Row]:
+            rows.get(db, key)
+            return rows.chain(db, key)
+
+        chain = await self._catalog.read(look)
+        below, own = self._catalog.pieces(chain[1:]), self._catalog.pieces(chain)
+        return await asyncio.to_thread(changes_between, below, own)
+
+    async def _measure(self, snapshot: Snapshot) -> Usage:
+        if snapshot.dir_id is None:
+            return NO_USAGE
+        try:
+            return await asyncio.to_thread(measure, self._catalog.disk.snapshot(snapshot.dir_id) / "fs")
+        except FileNotFoundError:  # removed meanwhile
+            return NO_USAGE
+
+    async def _collect(self) -> None:
+        while True:
+            end_ns = await self._catalog.read(rows.next_hold_end_ns)
+            wait_s = _LOOK_S if end_ns is None else min(_LOOK_S, (end_ns - self._catalog.now_ns()) / 1e9)
+            await asyncio.sleep(max(1.0, wait_s))
+            await self._catalog.collect()

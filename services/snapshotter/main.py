@@ -1,0 +1,138 @@
+"""The snapshotter's wiring and life."""
+
+import asyncio
+import os
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from sampan.api.containerd.diff.v1 import diff_pb2 as diff_pb
+from sampan.api.containerd.diff.v1 import diff_pb2_grpc as diff_grpc
+from sampan.api.containerd.snapshots.v1 import snapshots_pb2 as snapshots_pb
+from sampan.api.containerd.snapshots.v1 import snapshots_pb2_grpc as snapshots_grpc
+from sampan.api.snapshot.v1 import layers_pb2 as layers_pb
+from sampan.api.snapshot.v1 import layers_pb2_grpc as layers_grpc
+from sampan.errors import InvalidArgumentError, UnimplementedError
+from sampan.service.config import ServiceConfig, option
+from sampan.service.harness import Service, run
+from sampan.store import Store
+from sampan.tar.entry import Limits
+from sampan.wire.channel import open_channel
+from snapshotter.applying import Applier
+from snapshotter.catalog import Catalog
+from snapshotter.contentclient import ContentClient
+from snapshotter.differ import LocalDiffer
+from snapshotter.disk import Disk, Syncer
+from snapshotter.driver import Driver
+from snapshotter.layers import LocalLayers
+from snapshotter.metrics import Metrics
+from snapshotter.model import DriverReport, DriversReport
+from snapshotter.native import NativeDriver
+from snapshotter.overlay import OverlayDriver
+from snapshotter.servicer import DiffServicer, LayersServicer, SnapshotsServicer
+from snapshotter.snapshots import LocalSnapshots
+
+log = structlog.get_logger()
+
+# From the best to what works everywhere: the order in which "auto" tries.
+_PREFERENCE: Final = ("overlayfs", "native")
+
+
+@dataclass(frozen=True, slots=True)
+class Config(ServiceConfig):
+    """What the snapshotter can be told."""
+
+    driver: str = option("auto", 'storage driver: "auto", "overlayfs" or "native"')
+    max_layer_entries: int = option(10_000_000, "most entries that a layer may have")
+    max_layer_bytes: int = option(1 << 40, "most bytes that a layer's files may have, uncompressed")
+
+
+async def build(service: Service[Config]) -> None:
+    """Build, recover and register everything."""
+    config, layout, stack = service.config, service.layout, service.stack
+    _allow_many_files()
+    root = layout.data("snapshotter")
+    # A stack of 128 layers has to fit 4095 bytes, and /run/sampan/l is as short as it gets.
+    disk = Disk(root, short_root=layout.run_root / "l")
+    drivers: dict[str, Driver] = {"overlayfs": OverlayDriver(disk.shorter), "native": NativeDriver()}
+    report = await choose(drivers, config.driver, root)
+    driver = drivers[report.driver]
+    metrics = Metrics(service.metrics, driver.name)
+    store = await stack.enter_async_context(Store(root / "metadata.db", "snapshotter.schema"))
+    catalog = Catalog(store, disk, counted=metrics.snapshots)
+    await catalog.recover()
+    channel = await stack.enter_async_context(open_channel(layout.socket("imaged")))
+    content = ContentClient(channel)
+    syncer = Syncer(root)
+    limits = Limits(entries=config.max_layer_entries, total_bytes=config.max_layer_bytes)
+    applier = Applier(catalog, content, syncer, metrics, layer_format=driver.layer_format, limits=limits)
+    layers = LocalLayers(catalog, applier, report)
+    snapshots = LocalSnapshots(catalog, driver, {d.snapshot_format: d for d in drivers.values()}, syncer)
+    disk.start()
+    stack.push_async_callback(disk.close)
+    layers.start()
+    stack.push_async_callback(layers.close)
+    service.serve(
+        snapshots_grpc.add_SnapshotsServicer_to_server,
+        SnapshotsServicer(snapshots),
+        snapshots_pb.DESCRIPTOR.services_by_name["Snapshots"],
+    )
+    service.serve(
+        layers_grpc.add_LayersServicer_to_server,
+        LayersServicer(layers),
+        layers_pb.DESCRIPTOR.services_by_name["Layers"],
+    )
+    service.serve(
+        diff_grpc.add_DiffServicer_to_server,
+        DiffServicer(LocalDiffer(catalog, applier, content)),
+        diff_pb.DESCRIPTOR.services_by_name["Diff"],
+    )
+
+
+async def choose(drivers: Mapping[str, Driver], wanted: str, root: Path) -> DriversReport:
+    """Probe all drivers and choose the one that is wanted, or the best.
+
+    Raises:
+        InvalidArgumentError: ``wanted`` is not a driver.
+        UnimplementedError: it cannot be used on this host.
+    """
+    if wanted != "auto" and wanted not in drivers:
+        raise InvalidArgumentError(f"driver {wanted!r} is unknown: known are auto, {', '.join(drivers)}")
+    reports: dict[str, DriverReport] = {}
+    for name, driver in drivers.items():
+        try:
+            reports[name] = DriverReport(name, usable=True, reason=await driver.probe(root))
+        except UnimplementedError as error:
+            reports[name] = DriverReport(name, usable=False, reason=str(error))
+    chosen = wanted if wanted != "auto" else next(name for name in _PREFERENCE if reports[name].usable)
+    if not reports[chosen].usable:
+        raise UnimplementedError(f"driver {chosen!r} cannot be used here: {reports[chosen].reason}")
+    backing = await asyncio.to_thread(_filesystem_of, root)
+    log.info("storage driver chosen", driver=chosen, reason=reports[chosen].reason, backing=backing)
+    return DriversReport(chosen, backing, tuple(reports.values()))
+
+
+def _filesystem_of(path: Path) -> str:
+    """Return the type of the file system that ``path`` is on, by the mount that it is below."""
+    device = path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split(" ")
+        if fields[2] == number:
+            return fields[fields.index("-") + 1]
+    return "unknown"
+
+
+def _allow_many_files() -> None:
+    """Comparing stacks keeps a descriptor per layer and level: use all that the host allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def main() -> int:
+    """Run the service."""
+    return run("snapshotter", Config, build)

@@ -1,0 +1,59 @@
+"""What the snapshotter counts. Labels are bounded: no name, ID or digest is one."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    """The ``sampan_layer_*`` and ``sampan_snapshots`` series."""
+
+    def __init__(self, registry: CollectorRegistry, driver: str) -> None:
+        """All series of layers are labelled with the driver in use."""
+        self._driver = driver
+        self._seconds = Histogram(
+            "sampan_layer_apply_seconds",
+            "Time to store a layer, by phase: wait for a worker, unpack, sync to disk.",
+            ["driver", "phase"],
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self._bytes = Counter(
+            "sampan_layer_apply_bytes",
+            "Bytes of layers, by phase: read from the content store, unpacked from their tar, stored on disk.",
+            ["driver", "phase"],
+            registry=registry,
+        )
+        self._layers = Counter(
+            "sampan_layer_applies",
+            "Layers asked for, by outcome: applied, existed, or the kind of failure.",
+            ["driver", "outcome"],
+            registry=registry,
+        )
+        self._failures = Counter(
+            "sampan_layer_worker_failures",
+            "Worker processes that ended without an answer: killed, out of memory, crashed.",
+            registry=registry,
+        )
+        self._snapshots = Gauge("sampan_snapshots", "Snapshots, by kind.", ["kind"], registry=registry)
+
+    def took(self, phase: str, seconds: float) -> None:
+        """Count one layer's time in a phase."""
+        self._seconds.labels(self._driver, phase).observe(seconds)
+
+    def moved(self, phase: str, count: int) -> None:
+        """Count bytes that passed a phase."""
+        self._bytes.labels(self._driver, phase).inc(count)
+
+    def ended(self, outcome: str) -> None:
+        """Count a layer asked for."""
+        self._layers.labels(self._driver, outcome).inc()
+
+    def worker_died(self) -> None:
+        """Count a worker that gave no answer."""
+        self._failures.inc()
+
+    def snapshots(self, kinds: dict[str, int]) -> None:
+        """Set how many snapshots there are of each kind."""
+        for kind, count in kinds.items():
+            self._snapshots.labels(kind).set(count)

@@ -1,0 +1,136 @@
+"""The snapshotter's nouns."""
+
+import enum
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sampan.oci.digest import Digest
+from snapshotter.trees import NO_USAGE, Usage
+
+
+class Kind(enum.Enum):
+    """What may be done with a snapshot."""
+
+    ACTIVE = "active"  # writable, not yet usable as a parent
+    VIEW = "view"  # read-only look at a committed snapshot
+    COMMITTED = "committed"  # frozen, may be a parent
+
+
+class LayerFormat(enum.Enum):
+    """How a layer is stored."""
+
+    TREE = "tree"  # a directory with overlayfs's marks for what the layer removes
+
+
+class SnapshotFormat(enum.Enum):
+    """What a snapshot's own directory holds."""
+
+    UPPER = "upper"  # what differs from its parents, with overlayfs's marks
+    FULL = "full"  # everything, with no mark: its parents are not needed to read it
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """Arguments of one mount(2)."""
+
+    fstype: str
+    source: str
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One directory of those that, laid over each other, make up a file system."""
+
+    path: Path
+    complete: bool = False  # whatever lies below it is hidden
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot and where it is on disk."""
+
+    key: str  # the caller's name for it, unique across all kinds
+    kind: Kind
+    parent: str | None
+    created_at_ns: int
+    updated_at_ns: int
+    labels: dict[str, str] = field(default_factory=dict)
+    diff_id: Digest | None = None  # of a stacked one, which has no directory of its own
+    dir_id: int | None = None
+    format: SnapshotFormat | None = None  # of its own directory
+    own: Usage = NO_USAGE  # of a committed one, without its parents
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A stored layer."""
+
+    diff_id: Digest
+    dir_id: int
+    format: LayerFormat
+    usage: Usage
+    complete: bool = False  # whatever lies below it is hidden
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a layer has come."""
+
+    read_bytes: int = 0  # of its blob
+    existed: bool = False
+    done: bool = False
+    size_bytes: int = 0  # on disk, once done
+
+
+@dataclass(frozen=True, slots=True)
+class Unstacked:
+    """What was removed with a stack."""
+
+    chain_ids: tuple[str, ...] = ()
+    reclaimed_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotUsage:
+    """Disk use of one snapshot, without its parents."""
+
+    key: str
+    parent: str | None
+    usage: Usage
+    diff_id: Digest | None
+    layer_users: int  # committed snapshots that share the layer
+
+
+@dataclass(frozen=True, slots=True)
+class DriverReport:
+    """Whether a driver can be used here."""
+
+    name: str
+    usable: bool
+    reason: str  # why not, or what was found
+
+
+@dataclass(frozen=True, slots=True)
+class DriversReport:
+    """The driver in use and how the others fared."""
+
+    driver: str
+    backing_filesystem: str
+    drivers: tuple[DriverReport, ...]
+
+
+class ChangeKind(enum.Enum):
+    """How a path differs."""
+
+    MODIFIED = "modified"
+    ADDED = "added"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One path that differs."""
+
+    path: bytes  # relative, clean; empty for the root
+    kind: ChangeKind

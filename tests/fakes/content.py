@@ -1,0 +1,77 @@
+"""A content store in memory: as an object, and as the gRPC service that imaged offers."""
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from sampan.api.containerd.content.v1 import content_pb2 as pb
+from sampan.api.containerd.content.v1 import content_pb2_grpc as pb_grpc
+from sampan.errors import AlreadyExistsError, NotFoundError
+from sampan.oci.digest import Digest
+
+
+class FakeContent:
+    """Satisfies snapshotter.content.ContentStore. ``before_piece`` can fail, or wait, in the middle of a read."""
+
+    def __init__(self, piece_bytes: int = 1 << 20) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.labels: dict[str, dict[str, str]] = {}
+        self.reads = 0
+        self.piece_bytes = piece_bytes
+
+    def add(self, data: bytes) -> Digest:
+        digest = Digest.of(data)
+        self.blobs[digest] = data
+        return digest
+
+    async def before_piece(self, offset: int) -> None:
+        """Replace to meddle."""
+
+    async def read(self, digest: Digest) -> AsyncIterator[bytes]:
+        self.reads += 1
+        if digest not in self.blobs:
+            raise NotFoundError(f"content {digest} does not exist")
+        data = self.blobs[digest]
+        for offset in range(0, len(data), self.piece_bytes):
+            await self.before_piece(offset)
+            yield data[offset : offset + self.piece_bytes]
+
+    async def write(self, path: Path, digest: Digest, ref: str, labels: Mapping[str, str]) -> None:
+        data = path.read_bytes()
+        assert Digest.of(data) == digest
+        self.blobs[digest] = data
+        self.labels[digest] = dict(labels)
+
+
+class FakeContentServicer(pb_grpc.ContentServicer):
+    """containerd.services.content.v1.Content, as far as the snapshotter uses it."""
+
+    def __init__(self, content: FakeContent) -> None:
+        self._content = content
+
+    async def Read(
+        self, request: pb.ReadContentRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.ReadContentResponse]:
+        offset = 0
+        async for data in self._content.read(Digest.parse(request.digest)):
+            yield pb.ReadContentResponse(offset=offset, data=data)
+            offset += len(data)
+
+    async def Write(
+        self, request_iterator: AsyncIterator[pb.WriteContentRequest], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.WriteContentResponse]:
+        data = b""
+        async for request in request_iterator:
+            assert request.offset == len(data)
+            data += request.data
+            digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+            if request.action == pb.WriteAction.COMMIT:
+                assert digest == request.expected
+                if digest in self._content.blobs:
+                    raise AlreadyExistsError(f"content {digest} exists already")
+                self._content.blobs[digest] = data
+                self._content.labels[digest] = dict(request.labels)
+            yield pb.WriteContentResponse(action=request.action, offset=len(data), digest=digest)
