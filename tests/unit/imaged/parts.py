@@ -1,0 +1,127 @@
+"""imaged's parts put together in a temporary directory, as ``main.py`` does it, without gRPC."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from imaged.content import ContentStore
+from imaged.download import Downloads
+from imaged.images import Images
+from imaged.importer import Importer
+from imaged.ingest import Ingests
+from imaged.leases import Leases
+from imaged.login import Login
+from imaged.metrics import PullMetrics
+from imaged.model import ANONYMOUS, Credentials, Fetched, LayerProgress, Resolved
+from imaged.pull import Puller
+from imaged.registry.auth import Tokens
+from imaged.registry.endpoints import Endpoints, RegistryConfig
+from imaged.registry.retry import RetryPolicy
+from imaged.registry.source import Sources
+from imaged.registry.transport import Transport
+from sampan.oci.platform import Platform
+from sampan.oci.reference import parse_reference
+from sampan.store import Store
+
+
+@dataclass
+class Clock:
+    """Time that passes when a test says so."""
+
+    ns: int = 1_700_000_000 * 10**9
+
+    def __call__(self) -> int:
+        return self.ns
+
+    def advance(self, seconds: float) -> None:
+        self.ns += int(seconds * 1e9)
+
+
+@dataclass
+class Parts:
+    """Everything, ready to use."""
+
+    root: Path
+    clock: Clock
+    store: Store
+    content: ContentStore
+    ingests: Ingests
+    leases: Leases
+    puller: Puller
+    images: Images
+    importer: Importer
+    login: Login
+    metrics: CollectorRegistry
+
+    async def fetch(
+        self, reference: str, platform: Platform | None = None, credentials: Credentials = ANONYMOUS
+    ) -> tuple[Resolved, list[LayerProgress], Fetched]:
+        """Fetch and return all steps."""
+        name = parse_reference(reference).with_default_tag()
+        async with aclosing(self.puller.fetch(name, platform, credentials)) as running:
+            steps = [step async for step in running]
+        resolved, *layers, fetched = steps
+        assert isinstance(resolved, Resolved)
+        assert isinstance(fetched, Fetched)
+        return resolved, [step for step in layers if isinstance(step, LayerProgress)], fetched
+
+    async def pull(self, reference: str) -> Fetched:
+        """Fetch and name."""
+        resolved, _, fetched = await self.fetch(reference)
+        await self.images.create(resolved.reference, fetched.target, resolved.lease, None)
+        return fetched
+
+    def blobs(self) -> set[str]:
+        """Digests of the files that are there."""
+        return {f"sha256:{path.name}" for path in (self.root / "blobs/sha256").iterdir()}
+
+    def leftovers(self) -> list[str]:
+        """Files of writes that are not over."""
+        return [path.name for path in (self.root / "ingests").iterdir()]
+
+
+@asynccontextmanager
+async def imaged_parts(
+    root: Path,
+    registries: Iterable[RegistryConfig] = (),
+    *,
+    stall_timeout_s: float = 5.0,
+    certs_dirs: Iterable[Path] = (),
+    lease_s: float = 3600.0,
+) -> AsyncIterator[Parts]:
+    """Start like the service: recover first."""
+    root.mkdir(exist_ok=True)
+    clock = Clock()
+    async with Store(root / "metadata.db", "imaged.schema", durable=False) as store:
+        content = ContentStore(root, store, clock)
+        ingests = Ingests(root, content, clock)
+        leases = Leases(store, content, lease_s, clock)
+        await ingests.recover()
+        await leases.recover()
+        await content.recover()
+        transport = Transport(stall_timeout_s=stall_timeout_s)
+        retry = RetryPolicy(attempts=3, base_s=0.001)
+        sources = Sources(Endpoints(registries, certs_dirs), transport, Tokens(transport), retry)
+        registry = CollectorRegistry()
+        metrics = PullMetrics(registry)
+        downloads = Downloads(content, ingests, retry, metrics)
+        try:
+            async with leases:
+                yield Parts(
+                    root,
+                    clock,
+                    store,
+                    content,
+                    ingests,
+                    leases,
+                    Puller(sources, content, leases, downloads, metrics),
+                    Images(store, content, clock),
+                    Importer(content, ingests, leases, clock),
+                    Login(sources),
+                    registry,
+                )
+        finally:
+            await transport.close()
