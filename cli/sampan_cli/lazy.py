@@ -10,7 +10,6 @@ from click.shell_completion import CompletionItem
 
 from sampan_cli.session import root_options
 
-
 # Docker's exit code for a flag that it does not know.
 USAGE_ERROR: Final = 125
 
@@ -95,7 +94,9 @@ class LazyGroup(click.Group):
 
             near = difflib.get_close_matches(args[0], self.entries, 1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
-            ctx.fail(f"'{args[0]}' is not a {ctx.command_path} command.{hint}")
+            error = click.UsageError(f"'{args[0]}' is not a {ctx.command_path} command.{hint}", ctx)
+            error.exit_code = 1  # type: ignore[misc]  # Docker's, unlike that of a wrong flag
+            raise error
         return super().resolve_command(ctx, args)
 
 

@@ -44,8 +44,13 @@ class Session:
         async def connected() -> int:
             loop, task = asyncio.get_running_loop(), asyncio.current_task()
             assert task is not None
+
+            def stop(number: int) -> None:
+                stopped_by.append(number)
+                task.cancel()
+
             for number in (signal.SIGTERM, signal.SIGHUP):
-                loop.add_signal_handler(number, lambda number=number: (stopped_by.append(number), task.cancel()))
+                loop.add_signal_handler(number, stop, number)
             async with Engine.connect(self.layout) as engine:
                 return await work(engine) or 0
 
