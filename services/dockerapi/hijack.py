@@ -137,8 +137,8 @@ class RawStream(asyncio.Protocol):
             self._transport.resume_reading()
 
 
-class Hijacked(web.StreamResponse):
-    """What a handler returns that has taken its connection over: everything has been sent."""
+class Finished(web.StreamResponse):
+    """What is returned for a connection on which everything has been sent, or nobody is left; aiohttp closes it."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status=status)

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 import grpc
 import structlog
@@ -14,12 +15,17 @@ from dockerapi import versions
 from dockerapi.backend import Backend
 from dockerapi.call import HEADERS, Call, reply
 from dockerapi.connection import ApiServer, Connection
+from dockerapi.hijack import Finished
 from dockerapi.routing import Route, Router
 from sampan.errors import NotFoundError, SampanError
 from sampan.service.harness import share
 from sampan.wire.status import wire_for
 
 log = structlog.get_logger()
+
+
+# Counted, never sent: the name that nginx has for it.
+_CLIENT_CLOSED_REQUEST: Final = 499
 
 
 class DockerApi:
@@ -62,8 +68,11 @@ class DockerApi:
                 raise NotFoundError("page not found")
             route, args = found
             response = await self._run(route, Call(request, self._backend, version, args))
+        except ConnectionError:
+            response = Finished(_CLIENT_CLOSED_REQUEST)
         except Exception as error:  # noqa: BLE001 - the last place where an error can become an answer
             response = self._refuse(error, request)
+        Connection.of(request).speak_http()
         code = response.status
         name, method = (route.path, route.method) if route else ("unknown", "unknown")
         timed = route is not None and not route.follows
@@ -93,8 +102,6 @@ class DockerApi:
             self._following.discard(task)
 
     def _refuse(self, error: Exception, request: web.BaseRequest) -> web.StreamResponse:
-        if isinstance(error, ConnectionError):
-            raise error  # aiohttp drops the connection
         status = wire_for(error).http
         if isinstance(error, SampanError):
             message = str(error)
@@ -106,6 +113,8 @@ class DockerApi:
         else:
             log.exception("request failed", method=request.method, path=request.path)
             message = "internal error: the log of dockerapi has the details"
+        if Connection.of(request).taken_over:
+            return Finished(status)  # what is on the wire is not HTTP any more
         if status == 304:
             return web.Response(status=304)
         return reply({"message": message}, status)

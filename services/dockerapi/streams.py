@@ -11,7 +11,7 @@ from aiohttp import WSMsgType, web
 from dockerapi import frames
 from dockerapi.call import Call
 from dockerapi.connection import Connection
-from dockerapi.hijack import Hijacked, RawStream, head, wants_upgrade
+from dockerapi.hijack import Finished, RawStream, head, wants_upgrade
 from dockerapi.routing import Route
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.errors import InvalidArgumentError, SampanError, StartError
@@ -47,14 +47,12 @@ class Streams:
                     yield to_request(chunk)
 
         self._call = open_call(requests())
+        self._messages = aiter(self._call)
 
     async def attached(self) -> containers_pb2.StreamOutput:
         """Return the first message: the other side is ready. Raises what it refuses with."""
         with rpc_errors():
-            first = await self._call.read()
-        if first is grpc.aio.EOF or not isinstance(first, containers_pb2.StreamOutput):
-            return containers_pb2.StreamOutput(attached=True)
-        return first
+            return await anext(self._messages, containers_pb2.StreamOutput(attached=True))
 
     def feed(self, source: AsyncIterator[bytes]) -> None:
         """Let the input flow."""
@@ -65,7 +63,7 @@ class Streams:
         """Yield what comes after the first message. A service that dies ends it; that is logged, not raised."""
         try:
             with rpc_errors():
-                async for message in self._call:
+                async for message in self._messages:
                     yield message
         except SampanError as error:
             log.warning("stream broke off", error=str(error))
@@ -93,7 +91,7 @@ async def hijack(call: Call, streams: Streams, *, tty: bool | None = None) -> we
             await raw.write(head(upgrade=upgrade, content_type=content_type) + frames.encode(first, tty=raw_tty))
             await _copy(raw, streams, tty=raw_tty)
             await raw.finish()
-        return Hijacked(101 if upgrade else 200)
+        return Finished(101 if upgrade else 200)
     finally:
         streams.close()
 
@@ -130,7 +128,7 @@ async def refuse_late(call: Call, error: StartError, *, tty: bool) -> web.Stream
         text = frames.framed(containers_pb2.Frame.STDOUT, text)
     await raw.write(head(upgrade=upgrade, content_type=frames.content_type(call.version, tty=tty)) + text)
     await raw.finish()
-    return Hijacked(101 if upgrade else 200)
+    return Finished(101 if upgrade else 200)
 
 
 def _start(call: Call) -> containers_pb2.AttachRequest:

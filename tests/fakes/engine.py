@@ -1,0 +1,230 @@
+"""A small engine: imaged, snapshotter and runtimed in one process, over real gRPC sockets, with everything in memory.
+
+It behaves as far as clients can tell: containers run a few commands, streams flow, states change, errors are those of
+the real services. Nothing is executed.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from prometheus_client import CollectorRegistry
+
+from sampan.api.containerd.types import types_pb2
+from sampan.api.image.v1 import images_pb2, images_pb2_grpc
+from sampan.api.runtime.v1 import (
+    containers_pb2_grpc,
+    events_pb2_grpc,
+    execs_pb2_grpc,
+    host_pb2_grpc,
+    networks_pb2_grpc,
+    volumes_pb2_grpc,
+)
+from sampan.api.snapshot.v1 import layers_pb2, layers_pb2_grpc
+from sampan.errors import NotFoundError, UnauthenticatedError
+from sampan.layout import Layout
+from sampan.oci.chain import chain_ids
+from sampan.oci.digest import Digest
+from sampan.oci.reference import parse_reference
+from sampan.service.interceptor import Interceptor, RpcMetrics
+from tests.fakes.engine_runtime import FakeRuntime
+
+LAYERS = (Digest.of(b"layer one"), Digest.of(b"layer two"))
+DIFF_IDS = (Digest.of(b"diff one"), Digest.of(b"diff two"))
+MANIFEST = Digest.of(b"manifest")
+LAYER_BYTES = 1000
+
+Phase = images_pb2.FetchProgress
+
+
+def image(name: str, *, created_s: int = 1_700_000_000, **config: Any) -> images_pb2.Image:
+    """An image of two layers; ``name`` in familiar form, empty for a dangling one."""
+    made = images_pb2.Image(
+        id=Digest.of(f"image {name}{created_s}".encode()),
+        repo_tags=[name] if name else [],
+        repo_digests=[f"{name.rpartition(':')[0]}@{MANIFEST}"] if name else [],
+        platform=images_pb2.Platform(os="linux", architecture="amd64"),
+        config=images_pb2.ImageConfig(**({"env": ["PATH=/bin"], "cmd": ["sh"]} | config)),
+        layers=[
+            images_pb2.LayerContent(descriptor=types_pb2.Descriptor(digest=layer, size=LAYER_BYTES), diff_id=diff_id)
+            for layer, diff_id in zip(LAYERS, DIFF_IDS, strict=True)
+        ],
+        history=[
+            images_pb2.History(created_by="ADD rootfs"),
+            images_pb2.History(created_by="CMD sh", empty_layer=True),
+            images_pb2.History(created_by="RUN something"),
+        ],
+        target=types_pb2.Descriptor(digest=MANIFEST, media_type="application/vnd.oci.image.index.v1+json", size=500),
+        content_bytes=2 * LAYER_BYTES,
+    )
+    made.created.seconds = created_s
+    return made
+
+
+@dataclass
+class FakeImages(images_pb2_grpc.ImagesServicer):
+    """Image names, and a registry that has what is in ``remote``."""
+
+    images: dict[str, images_pb2.Image] = field(default_factory=dict)
+    remote: dict[str, images_pb2.Image] = field(default_factory=dict)
+    credentials: list[images_pb2.Credentials] = field(default_factory=list)
+    imported: bytes = b""
+    fail_after_resolve: Exception | None = None
+
+    def add(self, one: images_pb2.Image) -> images_pb2.Image:
+        self.images[one.id] = one
+        return one
+
+    def find(self, name: str) -> images_pb2.Image:
+        for one in self.images.values():
+            if one.id.startswith((name, f"sha256:{name}")):
+                return one
+        wanted = parse_reference(name).with_default_tag().familiar
+        for one in self.images.values():
+            if wanted in one.repo_tags or wanted in one.repo_digests:
+                return one
+        raise NotFoundError(f"No such image: {wanted}")
+
+    async def Get(self, request: images_pb2.GetRequest, context: Any) -> images_pb2.Image:
+        return self.find(request.image)
+
+    async def List(self, request: images_pb2.ListRequest, context: Any) -> images_pb2.ListResponse:
+        newest_first = sorted(self.images.values(), key=lambda one: -one.created.seconds)
+        return images_pb2.ListResponse(images=newest_first)
+
+    async def Fetch(self, request: images_pb2.FetchRequest, context: Any) -> AsyncIterator[images_pb2.FetchProgress]:
+        self.credentials.append(request.credentials)
+        reference = parse_reference(request.reference).with_default_tag()
+        found = self.remote.get(reference.familiar)
+        if found is None:
+            raise NotFoundError(
+                f"pull access denied for {reference.familiar_name}, repository does not exist or may require "
+                "'docker login'"
+            )
+        yield images_pb2.FetchProgress(
+            resolved=images_pb2.FetchProgress.Resolved(
+                lease="lease", reference=str(reference), target=found.target, layers=found.layers
+            )
+        )
+        if self.fail_after_resolve is not None:
+            raise self.fail_after_resolve
+        for layer in found.layers:
+            for phase in (Phase.DOWNLOADING, Phase.VERIFYING, Phase.COMMITTED):
+                digest = layer.descriptor.digest
+                yield Phase(layer=Phase.Layer(digest=digest, phase=phase, offset=LAYER_BYTES, total=LAYER_BYTES))
+        yield images_pb2.FetchProgress(fetched=images_pb2.FetchProgress.Fetched(image_id=found.id, target=found.target))
+
+    async def Create(self, request: images_pb2.CreateRequest, context: Any) -> images_pb2.CreateResponse:
+        reference = parse_reference(request.reference).with_default_tag().familiar if request.reference else ""
+        found = self.remote.get(reference) or image(reference)
+        existed = found.id in self.images
+        return images_pb2.CreateResponse(image=self.add(found), existed=existed)
+
+    async def Release(self, request: images_pb2.ReleaseRequest, context: Any) -> images_pb2.ReleaseResponse:
+        return images_pb2.ReleaseResponse()
+
+    async def Tag(self, request: images_pb2.TagRequest, context: Any) -> images_pb2.TagResponse:
+        self.find(request.image).repo_tags.append(parse_reference(request.reference).with_default_tag().familiar)
+        return images_pb2.TagResponse()
+
+    async def Remove(self, request: images_pb2.RemoveRequest, context: Any) -> images_pb2.RemoveResponse:
+        found = self.images.pop(self.find(request.image).id)
+        return images_pb2.RemoveResponse(untagged=[*found.repo_tags, *found.repo_digests], deleted=[found.id])
+
+    async def Import(
+        self, requests: AsyncIterator[images_pb2.ImportRequest], context: Any
+    ) -> images_pb2.ImportResponse:
+        chunks = [request.chunk async for request in requests if request.HasField("chunk")]
+        self.imported = b"".join(chunks)
+        return images_pb2.ImportResponse(lease="lease", image_id=image("").id, layers=image("").layers)
+
+    async def Login(self, request: images_pb2.LoginRequest, context: Any) -> images_pb2.LoginResponse:
+        if request.credentials.password != "right":
+            raise UnauthenticatedError("unauthorized: incorrect username or password")
+        return images_pb2.LoginResponse(status="Login Succeeded")
+
+
+@dataclass
+class FakeLayers(layers_pb2_grpc.LayersServicer):
+    """Layers that are there as soon as somebody applies them."""
+
+    applied: set[str] = field(default_factory=set)
+
+    async def Apply(
+        self, request: layers_pb2.ApplyLayerRequest, context: Any
+    ) -> AsyncIterator[layers_pb2.ApplyLayerProgress]:
+        existed = request.diff_id in self.applied
+        self.applied.add(request.diff_id)
+        if not existed:
+            yield layers_pb2.ApplyLayerProgress(read_bytes=request.descriptor.size)
+        yield layers_pb2.ApplyLayerProgress(existed=existed, done=True, size_bytes=LAYER_BYTES * 3)
+
+    async def Stack(self, request: layers_pb2.StackRequest, context: Any) -> layers_pb2.StackResponse:
+        chain = chain_ids(Digest(diff_id) for diff_id in request.diff_ids)
+        return layers_pb2.StackResponse(chain_id=chain[-1] if chain else "")
+
+    async def Unstack(self, request: layers_pb2.UnstackRequest, context: Any) -> layers_pb2.UnstackResponse:
+        return layers_pb2.UnstackResponse()
+
+    async def Drivers(self, request: layers_pb2.DriversRequest, context: Any) -> layers_pb2.DriversResponse:
+        driver = layers_pb2.DriversResponse.Driver(name="overlayfs", usable=True)
+        return layers_pb2.DriversResponse(driver="overlayfs", backing_filesystem="extfs", drivers=[driver])
+
+    async def Usage(self, request: layers_pb2.LayersUsageRequest, context: Any) -> layers_pb2.LayersUsageResponse:
+        base, top = chain_ids(DIFF_IDS)
+        snapshot = layers_pb2.LayersUsageResponse.Snapshot
+        return layers_pb2.LayersUsageResponse(
+            snapshots=[
+                snapshot(key=base, size_bytes=3000, diff_id=DIFF_IDS[0]),
+                snapshot(key=top, parent=base, size_bytes=500, diff_id=DIFF_IDS[1]),
+            ]
+        )
+
+    async def Changes(self, request: layers_pb2.ChangesRequest, context: Any) -> layers_pb2.ChangesResponse:
+        change = layers_pb2.ChangesResponse.Change
+        return layers_pb2.ChangesResponse(
+            changes=[
+                change(path="/etc", kind=layers_pb2.ChangesResponse.MODIFIED),
+                change(path="/etc/new", kind=layers_pb2.ChangesResponse.ADDED),
+            ]
+        )
+
+
+@dataclass
+class FakeEngine:
+    """What tests look at and prepare."""
+
+    layout: Layout
+    images: FakeImages = field(default_factory=FakeImages)
+    layers: FakeLayers = field(default_factory=FakeLayers)
+    runtime: FakeRuntime = field(default_factory=FakeRuntime)
+
+
+@asynccontextmanager
+async def fake_engine(layout: Layout) -> AsyncIterator[FakeEngine]:
+    """Serve the three services on ``layout``'s sockets."""
+    fake = FakeEngine(layout)
+    layout.run_root.mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        servers = {name: await _server(stack) for name in ("imaged", "snapshotter", "runtimed")}
+        images_pb2_grpc.add_ImagesServicer_to_server(fake.images, servers["imaged"])
+        layers_pb2_grpc.add_LayersServicer_to_server(fake.layers, servers["snapshotter"])
+        runtimed = servers["runtimed"]
+        containers_pb2_grpc.add_ContainersServicer_to_server(fake.runtime.containers, runtimed)
+        execs_pb2_grpc.add_ExecsServicer_to_server(fake.runtime.execs, runtimed)
+        events_pb2_grpc.add_EventsServicer_to_server(fake.runtime.events, runtimed)
+        networks_pb2_grpc.add_NetworksServicer_to_server(fake.runtime.networks, runtimed)
+        volumes_pb2_grpc.add_VolumesServicer_to_server(fake.runtime.volumes, runtimed)
+        host_pb2_grpc.add_HostServicer_to_server(fake.runtime.host, runtimed)
+        for name, server in servers.items():
+            server.add_insecure_port(f"unix:{layout.socket(name)}")
+            await server.start()
+        yield fake
+
+
+async def _server(stack: AsyncExitStack) -> grpc.aio.Server:
+    server = grpc.aio.server(interceptors=[Interceptor(RpcMetrics(CollectorRegistry()))])
+    stack.push_async_callback(server.stop, None)
+    return server

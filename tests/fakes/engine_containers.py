@@ -1,0 +1,242 @@
+"""Containers of the fake engine."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sampan.api.runtime.v1 import containers_pb2, containers_pb2_grpc
+from sampan.errors import (
+    AlreadyExistsError,
+    CommandNotFoundError,
+    ConflictError,
+    NotFoundError,
+    NotModifiedError,
+)
+from tests.fakes.engine_process import Frame, Process
+
+State = containers_pb2.ContainerState
+
+
+def now() -> Timestamp:
+    stamp = Timestamp()
+    stamp.GetCurrentTime()
+    return stamp
+
+
+@dataclass
+class Held:
+    """A container, and the process it runs."""
+
+    record: containers_pb2.Container
+    process: Process | None = None
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    removed: asyncio.Event = field(default_factory=asyncio.Event)
+    attached: int = 0
+
+
+class FakeContainers(containers_pb2_grpc.ContainersServicer):
+    """Containers by ID."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Held] = {}
+        self.resized: list[tuple[int, int]] = []
+        self.attach_cancelled = asyncio.Event()
+        self.listed: list[containers_pb2.ListContainersRequest] = []
+        self.updated: list[containers_pb2.UpdateContainerRequest] = []
+
+    def find(self, name: str) -> Held:
+        for container_id, held in self.held.items():
+            if held.record.spec.name == name or (name and container_id.startswith(name)):
+                return held
+        raise NotFoundError(f"No such container: {name}")
+
+    async def Create(self, request: containers_pb2.CreateContainerRequest, context: Any) -> Any:
+        spec = request.spec
+        name = spec.name or f"fake_{len(self.held)}"
+        for held in self.held.values():
+            if held.record.spec.name == name:
+                raise AlreadyExistsError(
+                    f'Conflict. The container name "/{name}" is already in use by container "{held.record.id}". '
+                    "You have to remove (or rename) that container to be able to reuse that name."
+                )
+        container_id = secrets.token_hex(32)
+        record = containers_pb2.Container(id=container_id, spec=spec, created=now(), driver="overlayfs", runtime="runc")
+        record.spec.name = name
+        self.held[container_id] = Held(record)
+        return containers_pb2.CreateContainerResponse(id=container_id)
+
+    async def Get(self, request: containers_pb2.GetContainerRequest, context: Any) -> containers_pb2.Container:
+        record = self.find(request.container).record
+        if request.size:
+            record.size_rw_bytes = 7
+        return record
+
+    async def List(self, request: containers_pb2.ListContainersRequest, context: Any) -> Any:
+        self.listed.append(request)
+        records = [held.record for held in reversed(self.held.values())]
+        if not request.all:
+            records = [record for record in records if record.state.status == State.RUNNING]
+        return containers_pb2.ListContainersResponse(containers=records[: request.limit or None])
+
+    async def Start(self, request: containers_pb2.StartContainerRequest, context: Any) -> Any:
+        held = self.find(request.container)
+        if held.record.state.status == State.RUNNING:
+            raise NotModifiedError(f"container {held.record.spec.name} is already running")
+        args = [*held.record.spec.process.entrypoint, *held.record.spec.process.cmd]
+        if args == ["missing"]:
+            held.record.state.exit_code = 127
+            raise CommandNotFoundError('exec: "missing": executable file not found in $PATH')
+        held.process = Process(args)
+        held.record.state.status = State.RUNNING
+        held.record.state.pid = 4242
+        held.record.state.started_at.GetCurrentTime()
+        held.stopped.clear()
+        held.started.set()
+        asyncio.create_task(self._reap(held, held.process))  # noqa: RUF006 - ends with its process
+        return containers_pb2.StartContainerResponse()
+
+    async def _reap(self, held: Held, process: Process) -> None:
+        await process.ended.wait()
+        held.record.state.status = State.EXITED
+        held.record.state.pid = 0
+        held.record.state.exit_code = process.exit_code or 0
+        held.record.state.finished_at.GetCurrentTime()
+        held.stopped.set()
+
+    async def Stop(self, request: containers_pb2.StopContainerRequest, context: Any) -> Any:
+        held = self.find(request.container)
+        if held.process is None or held.record.state.status != State.RUNNING:
+            raise NotModifiedError(f"container {held.record.spec.name} is not running")
+        held.process.kill()
+        await held.stopped.wait()
+        return containers_pb2.StopContainerResponse()
+
+    async def Restart(self, request: containers_pb2.RestartContainerRequest, context: Any) -> Any:
+        held = self.find(request.container)
+        if held.process is not None and held.record.state.status == State.RUNNING:
+            held.process.kill()
+            await held.stopped.wait()
+        await self.Start(containers_pb2.StartContainerRequest(container=request.container), context)
+        return containers_pb2.RestartContainerResponse()
+
+    async def Pause(self, request: containers_pb2.PauseContainerRequest, context: Any) -> Any:
+        held = self.find(request.container)
+        if held.record.state.status != State.RUNNING:
+            raise ConflictError(f"container {held.record.id} is not running")
+        held.record.state.status = State.PAUSED
+        return containers_pb2.PauseContainerResponse()
+
+    async def Unpause(self, request: containers_pb2.UnpauseContainerRequest, context: Any) -> Any:
+        held = self.find(request.container)
+        if held.record.state.status != State.PAUSED:
+            raise ConflictError(f"Container {held.record.id} is not paused")
+        held.record.state.status = State.RUNNING
+        return containers_pb2.UnpauseContainerResponse()
+
+    async def Kill(self, request: containers_pb2.KillContainerRequest, context: Any) -> Any:
+        held = self.find(request.container)
+        if held.process is None or held.record.state.status != State.RUNNING:
+            raise ConflictError(f"container {held.record.id} is not running")
+        held.process.kill()
+        return containers_pb2.KillContainerResponse()
+
+    async def Remove(self, request: containers_pb2.RemoveContainerRequest, context: Any) -> Any:
+        held = self.find(request.container)
+        if held.record.state.status == State.RUNNING:
+            if not request.force or held.process is None:
+                raise ConflictError(
+                    f'cannot remove container "/{held.record.spec.name}": container is running: stop the container '
+                    "before removing or force remove"
+                )
+            held.process.kill()
+            await held.stopped.wait()
+        del self.held[held.record.id]
+        held.removed.set()
+        return containers_pb2.RemoveContainerResponse()
+
+    async def Rename(self, request: containers_pb2.RenameContainerRequest, context: Any) -> Any:
+        self.find(request.container).record.spec.name = request.name
+        return containers_pb2.RenameContainerResponse()
+
+    async def Update(self, request: containers_pb2.UpdateContainerRequest, context: Any) -> Any:
+        self.find(request.container)
+        self.updated.append(request)
+        return containers_pb2.UpdateContainerResponse(warnings=[])
+
+    async def Wait(self, request: containers_pb2.WaitContainerRequest, context: Any) -> AsyncIterator[Any]:
+        held = self.find(request.container)
+        yield containers_pb2.WaitContainerResponse(waiting=True)
+        if request.condition == containers_pb2.WaitContainerRequest.NEXT_EXIT:
+            await held.started.wait()
+        if request.condition == containers_pb2.WaitContainerRequest.REMOVED:
+            await held.removed.wait()
+        elif held.started.is_set():
+            await held.stopped.wait()
+        yield containers_pb2.WaitContainerResponse(exit_code=held.record.state.exit_code)
+
+    async def Attach(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[containers_pb2.StreamOutput]:
+        start = (await anext(requests)).start
+        held = self.find(start.container)
+        yield containers_pb2.StreamOutput(attached=True, tty=held.record.spec.process.tty)
+        held.attached += 1
+        feeding = asyncio.create_task(self._feed(held, requests, wanted=start.stdin))
+        try:
+            await held.started.wait()
+            assert held.process is not None
+            async for output in held.process.frames():
+                yield output
+        except (asyncio.CancelledError, GeneratorExit):
+            self.attach_cancelled.set()
+            raise
+        finally:
+            feeding.cancel()
+
+    async def _feed(self, held: Held, requests: AsyncIterator[Any], *, wanted: bool) -> None:
+        await held.started.wait()
+        assert held.process is not None
+        async for request in requests:
+            if wanted:
+                await held.process.input.put(request.stdin)
+        if wanted:
+            await held.process.input.put(None)
+
+    async def Resize(self, request: containers_pb2.ResizeContainerRequest, context: Any) -> Any:
+        self.find(request.container)
+        self.resized.append((request.size.height, request.size.width))
+        return containers_pb2.ResizeContainerResponse()
+
+    async def Logs(self, request: containers_pb2.LogsRequest, context: Any) -> AsyncIterator[Any]:
+        held = self.find(request.container)
+        stamp = Timestamp(seconds=1_700_000_000, nanos=1000)
+        lines = [(Frame.STDOUT, b"one\n"), (Frame.STDERR, b"two\n"), (Frame.STDOUT, b"three\n")][
+            -request.tail if request.HasField("tail") else 0 :
+        ]
+        entries = [containers_pb2.LogEntry(stream=stream, time=stamp, line=line) for stream, line in lines]
+        yield containers_pb2.LogsResponse(tty=held.record.spec.process.tty)
+        yield containers_pb2.LogsResponse(entries=entries)
+        if request.follow:
+            await held.stopped.wait()
+
+    async def Top(self, request: containers_pb2.TopRequest, context: Any) -> containers_pb2.TopResponse:
+        row = containers_pb2.TopResponse.Row(values=["1", "sh"])
+        return containers_pb2.TopResponse(titles=["PID", "CMD"], processes=[row])
+
+    async def Stats(self, request: containers_pb2.StatsRequest, context: Any) -> AsyncIterator[Any]:
+        held = self.find(request.container)
+        cpu = containers_pb2.StatsResponse.Cpu(usage_ns=100, system_ns=1000, online_cpus=2)
+        memory = containers_pb2.StatsResponse.Memory(usage_bytes=4096, limit_bytes=8192)
+        for _ in range(2 if request.stream else 1):
+            yield containers_pb2.StatsResponse(
+                id=held.record.id, name=held.record.spec.name, read=now(), cpu=cpu, memory=memory, pids=1
+            )
+
+    async def Prune(self, request: containers_pb2.PruneContainersRequest, context: Any) -> Any:
+        gone = [key for key, held in self.held.items() if held.record.state.status != State.RUNNING]
+        for key in gone:
+            del self.held[key]
+        return containers_pb2.PruneContainersResponse(removed=gone, reclaimed_bytes=len(gone))

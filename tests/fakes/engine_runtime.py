@@ -1,0 +1,230 @@
+"""runtimed's part of the fake engine. A command called ``missing`` is not in the image."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any
+
+from sampan.api.runtime.v1 import (
+    containers_pb2,
+    events_pb2,
+    events_pb2_grpc,
+    execs_pb2,
+    execs_pb2_grpc,
+    host_pb2,
+    host_pb2_grpc,
+    networks_pb2,
+    networks_pb2_grpc,
+    spec_pb2,
+    volumes_pb2,
+    volumes_pb2_grpc,
+)
+from sampan.errors import AlreadyExistsError, CommandNotFoundError, ConflictError, NotFoundError
+from tests.fakes.engine_containers import FakeContainers, Held, State, now
+from tests.fakes.engine_process import Process
+
+
+class FakeExecs(execs_pb2_grpc.ExecsServicer):
+    """Execs by ID."""
+
+    def __init__(self, containers: FakeContainers) -> None:
+        self._containers = containers
+        self.records: dict[str, execs_pb2.Exec] = {}
+        self.processes: dict[str, Process] = {}
+
+    async def Create(self, request: execs_pb2.CreateExecRequest, context: Any) -> execs_pb2.CreateExecResponse:
+        held = self._containers.find(request.spec.container)
+        if held.record.state.status != State.RUNNING:
+            raise ConflictError(f"container {held.record.id} is not running")
+        exec_id = secrets.token_hex(32)
+        self.records[exec_id] = execs_pb2.Exec(id=exec_id, container_id=held.record.id, spec=request.spec)
+        return execs_pb2.CreateExecResponse(id=exec_id)
+
+    async def Get(self, request: execs_pb2.GetExecRequest, context: Any) -> execs_pb2.Exec:
+        if request.id not in self.records:
+            raise NotFoundError(f"No such exec instance: {request.id}")
+        return self.records[request.id]
+
+    async def Start(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[containers_pb2.StreamOutput]:
+        start = (await anext(requests)).start
+        record = self.records[start.id]
+        args = list(record.spec.args)
+        if args == ["missing"]:
+            record.exit_code = 127
+            raise CommandNotFoundError('exec failed: "missing": executable file not found in $PATH')
+        process = self.processes[start.id] = Process(args)
+        record.running = True
+        yield containers_pb2.StreamOutput(attached=True, tty=start.tty)
+        if start.detach:
+            return
+
+        async def feed() -> None:
+            async for request in requests:
+                await process.input.put(request.stdin)
+            await process.input.put(None)
+
+        feeding = asyncio.create_task(feed())
+        try:
+            async for output in process.frames():
+                yield output
+            await process.ended.wait()
+            record.running = False
+            record.exit_code = process.exit_code or 0
+        finally:
+            feeding.cancel()
+
+    async def Resize(self, request: execs_pb2.ResizeExecRequest, context: Any) -> execs_pb2.ResizeExecResponse:
+        return execs_pb2.ResizeExecResponse()
+
+
+class FakeEvents(events_pb2_grpc.EventsServicer):
+    """Events for whoever listens, without a past."""
+
+    def __init__(self) -> None:
+        self._listeners: set[asyncio.Queue[events_pb2.Event]] = set()
+        self.published: list[events_pb2.Event] = []
+        self.subscriptions: list[events_pb2.SubscribeRequest] = []
+
+    async def Subscribe(self, request: events_pb2.SubscribeRequest, context: Any) -> AsyncIterator[events_pb2.Event]:
+        queue: asyncio.Queue[events_pb2.Event] = asyncio.Queue()
+        self._listeners.add(queue)
+        self.subscriptions.append(request)
+        await context.send_initial_metadata(())
+        try:
+            if request.HasField("until"):
+                for event in self.published:
+                    yield event
+                return
+            while True:
+                yield await queue.get()
+        finally:
+            self._listeners.discard(queue)
+
+    async def Publish(self, request: events_pb2.PublishRequest, context: Any) -> events_pb2.PublishResponse:
+        event = request.event
+        event.time.GetCurrentTime()
+        self.published.append(event)
+        for queue in self._listeners:
+            queue.put_nowait(event)
+        return events_pb2.PublishResponse()
+
+
+class FakeNetworks(networks_pb2_grpc.NetworksServicer):
+    """The default bridge, and what is created."""
+
+    def __init__(self) -> None:
+        pool = networks_pb2.Network.Pool(subnet="172.17.0.0/16", gateway="172.17.0.1")
+        bridge = networks_pb2.Network(id="b" * 64, name="bridge", driver="bridge", pools=[pool])
+        self.networks = {bridge.id: bridge}
+        self.connected: list[networks_pb2.ConnectRequest] = []
+
+    def find(self, name: str) -> networks_pb2.Network:
+        for network in self.networks.values():
+            if name in (network.id, network.name):
+                return network
+        raise NotFoundError(f"network {name} not found")
+
+    async def Create(self, request: networks_pb2.CreateNetworkRequest, context: Any) -> Any:
+        network = request.network
+        if any(network.name == other.name for other in self.networks.values()):
+            raise AlreadyExistsError(f"network with name {network.name} already exists")
+        network.id = secrets.token_hex(32)
+        network.driver = network.driver or "bridge"
+        self.networks[network.id] = network
+        return networks_pb2.CreateNetworkResponse(id=network.id)
+
+    async def Get(self, request: networks_pb2.GetNetworkRequest, context: Any) -> networks_pb2.Network:
+        return self.find(request.network)
+
+    async def List(self, request: networks_pb2.ListNetworksRequest, context: Any) -> Any:
+        return networks_pb2.ListNetworksResponse(networks=self.networks.values())
+
+    async def Remove(self, request: networks_pb2.RemoveNetworkRequest, context: Any) -> Any:
+        del self.networks[self.find(request.network).id]
+        return networks_pb2.RemoveNetworkResponse()
+
+    async def Connect(self, request: networks_pb2.ConnectRequest, context: Any) -> networks_pb2.ConnectResponse:
+        self.find(request.network)
+        self.connected.append(request)
+        return networks_pb2.ConnectResponse()
+
+    async def Disconnect(self, request: networks_pb2.DisconnectRequest, context: Any) -> Any:
+        self.find(request.network)
+        return networks_pb2.DisconnectResponse()
+
+    async def Prune(self, request: networks_pb2.PruneNetworksRequest, context: Any) -> Any:
+        return networks_pb2.PruneNetworksResponse()
+
+
+class FakeVolumes(volumes_pb2_grpc.VolumesServicer):
+    """Volumes by name."""
+
+    def __init__(self) -> None:
+        self.volumes: dict[str, volumes_pb2.Volume] = {}
+
+    async def Create(self, request: volumes_pb2.CreateVolumeRequest, context: Any) -> volumes_pb2.Volume:
+        name = request.name or secrets.token_hex(32)
+        volume = volumes_pb2.Volume(
+            name=name,
+            driver=request.driver or "local",
+            mountpoint=f"/volumes/{name}/_data",
+            created=now(),
+            labels=request.labels,
+            options=request.options,
+        )
+        return self.volumes.setdefault(name, volume)
+
+    async def Get(self, request: volumes_pb2.GetVolumeRequest, context: Any) -> volumes_pb2.Volume:
+        if request.name not in self.volumes:
+            raise NotFoundError(f"get {request.name}: no such volume")
+        return self.volumes[request.name]
+
+    async def List(self, request: volumes_pb2.ListVolumesRequest, context: Any) -> volumes_pb2.ListVolumesResponse:
+        return volumes_pb2.ListVolumesResponse(volumes=self.volumes.values())
+
+    async def Remove(self, request: volumes_pb2.RemoveVolumeRequest, context: Any) -> Any:
+        if self.volumes.pop(request.name, None) is None and not request.force:
+            raise NotFoundError(f"get {request.name}: no such volume")
+        return volumes_pb2.RemoveVolumeResponse()
+
+    async def Prune(self, request: volumes_pb2.PruneVolumesRequest, context: Any) -> Any:
+        return volumes_pb2.PruneVolumesResponse(removed=list(self.volumes), reclaimed_bytes=5)
+
+
+class FakeHost(host_pb2_grpc.HostServicer):
+    """A host with one runtime."""
+
+    async def Info(self, request: host_pb2.HostInfoRequest, context: Any) -> host_pb2.HostInfoResponse:
+        runtime = host_pb2.HostInfoResponse.Runtime(name="runc", path="/usr/bin/runc", version="1.1", usable=True)
+        return host_pb2.HostInfoResponse(
+            default_runtime="runc",
+            runtimes=[runtime],
+            cgroup_version=2,
+            security_options=["name=seccomp,profile=builtin"],
+            containers_running=1,
+            containers_stopped=2,
+            conmon_version="2.1.6",
+            log_drivers=["json-file"],
+            network_drivers=["bridge", "host", "null"],
+            volume_drivers=["local"],
+        )
+
+
+class FakeRuntime:
+    """All of runtimed."""
+
+    def __init__(self) -> None:
+        self.containers = FakeContainers()
+        self.execs = FakeExecs(self.containers)
+        self.events = FakeEvents()
+        self.networks = FakeNetworks()
+        self.volumes = FakeVolumes()
+        self.host = FakeHost()
+
+    def create(self, *args: str, name: str = "", **process: Any) -> str:
+        """Put a container there without asking anybody, and return its ID."""
+        container_id = secrets.token_hex(32)
+        spec = spec_pb2.ContainerSpec(name=name or container_id[:8], process=spec_pb2.Process(cmd=args, **process))
+        record = containers_pb2.Container(id=container_id, spec=spec, created=now(), driver="overlayfs", runtime="runc")
+        self.containers.held[container_id] = Held(record)
+        return container_id
