@@ -133,8 +133,10 @@ class Puller:
                 await source.connect()
                 documents, manifest = await _documents(source, reference, platform)
             except (SampanError, Refusal) as error:
+                if source.last and isinstance(error, Refusal):
+                    raise error.as_error(reference) from error
                 if source.last:
-                    raise (error.as_error(reference) if isinstance(error, Refusal) else error) from error
+                    raise
                 log.warning("mirror cannot serve", mirror=source.client.url, image=str(reference), error=str(error))
             else:
                 return source, documents, manifest

@@ -102,7 +102,7 @@ class Tokens:
             lifetime_s, refresh = answer.get("expires_in"), answer.get("refresh_token")
         except (ValueError, AttributeError, RecursionError) as error:
             raise RemoteError(f'{method.title()} "{realm}": token server answers with something else') from error
-        if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        if not isinstance(value, str) or not value or not value.isascii() or not value.isprintable():
             raise RemoteError(f'{method.title()} "{realm}": authorization server did not include a token')
         if not isinstance(lifetime_s, int) or lifetime_s < _DEFAULT_LIFETIME_S:
             lifetime_s = _DEFAULT_LIFETIME_S
