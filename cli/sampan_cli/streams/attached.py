@@ -77,9 +77,9 @@ async def _pump(engine: Engine, foreground: Foreground, pump: Pump) -> bool:
 
 async def _exit_code(wait: "grpc.aio.UnaryStreamCall[pb.WaitContainerRequest, pb.WaitContainerResponse]") -> int:
     code = 0
-    async for answer in wait:
-        if not answer.waiting:
-            code = answer.exit_code
+    while (answer := await wait.read()) is not grpc.aio.EOF:
+        assert isinstance(answer, pb.WaitContainerResponse)
+        code = code if answer.waiting else answer.exit_code
     return code
 
 
