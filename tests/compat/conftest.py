@@ -1,0 +1,116 @@
+"""The engine that the compatibility tests drive, and short ways to use it.
+
+SAMPAN_TEST_TARGET=unix:///path/to/docker.sock points them at another engine, dockerd for instance, to see whether a
+test asks for what Docker does. It has to share this network namespace.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import docker as sdk_package
+import pytest
+
+from tests.support.docker_client import DockerClient, Result
+from tests.support.engine import Engine
+from tests.support.footprint import NOTHING, Footprint, footprint
+from tests.support.images import push
+from tests.support.registry import Registry
+from tests.support.tools import eventually
+from tests.support.trees import busybox_image
+
+TARGET = os.environ.get("SAMPAN_TEST_TARGET")
+
+
+class Spawn(Protocol):
+    """Start a container in the background and return its name; it is removed after the test."""
+
+    def __call__(self, *arguments: str) -> str: ...
+
+
+@pytest.fixture(scope="session")
+def docker(request: pytest.FixtureRequest, docker_config: Path) -> DockerClient:
+    """The docker client, talking to the target."""
+    if TARGET:
+        return DockerClient(TARGET, docker_config)
+    engine: Engine = request.getfixturevalue("engine")
+    return DockerClient(engine.host, docker_config)
+
+
+@pytest.fixture(scope="session")
+def image(docker: DockerClient, registry: Registry) -> str:
+    """A small image, pulled."""
+    push(registry, "busybox", "1", busybox_image())
+    reference = f"{registry.address}/busybox:1"
+    docker("pull", "--quiet", reference)
+    return reference
+
+
+@pytest.fixture
+def run(docker: DockerClient, image: str) -> Callable[..., Result]:
+    """Run a shell script in a new container with these flags; its exit code does not matter."""
+
+    def run_script(script: str, *flags: str, input: str | None = None) -> Result:
+        return docker.fails("run", "--rm", *flags, image, "sh", "-c", script, input=input)
+
+    return run_script
+
+
+@pytest.fixture
+def container_name(docker: DockerClient, unique: Callable[[str], str]) -> Iterator[Callable[[], str]]:
+    """Make names for containers, which are removed after the test."""
+    names: list[str] = []
+
+    def make() -> str:
+        names.append(unique("c"))
+        return names[-1]
+
+    yield make
+    for name in names:
+        docker.fails("rm", "--force", "--volumes", name)
+
+
+@pytest.fixture
+def spawn(docker: DockerClient, container_name: Callable[[], str]) -> Spawn:
+    """Start containers in the background."""
+
+    def start(*arguments: str) -> str:
+        name = container_name()
+        docker("run", "--detach", "--name", name, *arguments)
+        return name
+
+    return start
+
+
+@pytest.fixture
+def sleeper(spawn: Spawn, image: str) -> str:
+    """A container that runs until it is told to stop, and ends with 143 then."""
+    return spawn(image, "sh", "-c", "trap 'exit 143' TERM; while :; do sleep 3600 & wait $!; done")
+
+
+@pytest.fixture
+def sdk(docker: DockerClient) -> Iterator[sdk_package.DockerClient]:
+    """The Docker SDK for Python."""
+    client = sdk_package.DockerClient(base_url=docker.host, timeout=60)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever the test did, afterwards the engine has in the kernel and on disk what it had before."""
+    if TARGET:
+        yield
+        return
+    engine: Engine = request.getfixturevalue("engine")
+    before = footprint(engine.layout)
+    yield
+
+    def left() -> Footprint:
+        return footprint(engine.layout).without(before)
+
+    try:
+        eventually(lambda: left() == NOTHING, "nothing is left", 5)
+    except AssertionError:
+        pytest.fail(f"left behind: {left()}", pytrace=False)

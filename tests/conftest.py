@@ -1,0 +1,53 @@
+"""What every test may ask for. Engines and registries are started once per run, and only if something asks."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.docker_client import DockerClient
+from tests.support.engine import Engine, run_engine
+from tests.support.registry import Registry, run_registry
+from tests.support.tools import need_root
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _root_where_marked(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("root"):
+        need_root()
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry without a login, on plain HTTP; empty at first."""
+    with run_registry(tmp_path_factory.mktemp("registry")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """An engine with its defaults but for patience with registries, shared by all tests of a run."""
+    with run_engine({"imaged": "retry_base_s = 0.05\n"}) as running:
+        yield running
+
+
+@pytest.fixture
+def unique() -> Callable[[str], str]:
+    """Make names that no other test has used, so that tests may share an engine."""
+    return lambda name: f"{name}-{os.getpid():x}-{next(_NUMBERS)}"
+
+
+@pytest.fixture(scope="session")
+def docker_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration directory for the docker client, not the user's own."""
+    return tmp_path_factory.mktemp("docker-config")
+
+
+@pytest.fixture(scope="session")
+def docker(engine: Engine, docker_config: Path) -> DockerClient:
+    """The docker client, talking to the shared engine."""
+    return DockerClient(engine.host, docker_config)

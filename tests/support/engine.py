@@ -1,0 +1,169 @@
+"""A whole engine on roots of its own: started as users start it, and gone afterwards without a trace."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sampan.layout import SERVICES, Layout
+from tests.support.docker_client import DockerClient, Result, answers
+from tests.support.footprint import NOTHING, footprint, monitors, mounts, remove_kernel_objects
+from tests.support.tools import eventually, need, need_root, search_path
+
+SAMPAN: Final = Path(__file__).parent.parent.parent / ".venv/bin/sampan"
+
+
+@dataclass(slots=True)
+class Engine:
+    """An engine under a supervisor in the foreground."""
+
+    layout: Layout
+    config: Path  # <service>.toml, see SAMPAN_CONFIG_DIR
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def host(self) -> str:
+        """What DOCKER_HOST is set to."""
+        return f"unix://{self.layout.docker_socket}"
+
+    def env(self) -> dict[str, str]:
+        """Environment for ``sampan`` itself."""
+        own = {
+            "SAMPAN_DATA_ROOT": str(self.layout.data_root),
+            "SAMPAN_RUN_ROOT": str(self.layout.run_root),
+            "SAMPAN_CONFIG_DIR": str(self.config),
+            "PATH": search_path(),
+        }
+        return dict(os.environ) | own
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        assert self.process is None
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [SAMPAN, "up"], env=self.env(), stdout=log, stderr=log, start_new_session=True
+            )
+        eventually(self._ready, f"the engine on {self.layout.run_root} is ready", 60)
+
+    def stop(self) -> None:
+        """Stop its processes as a user does; containers go on."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        code = self.process.wait(60)
+        self.process = None
+        assert code == 0, f"the supervisor ended with {code}\n{self.tail()}"
+
+    def sampan(self, *arguments: str, input: str | None = None, timeout: float = 60) -> Result:
+        """Run ``sampan`` against this engine; it must succeed."""
+        result = self.sampan_fails(*arguments, input=input, timeout=timeout)
+        assert result.code == 0, f"sampan {' '.join(arguments)}: {result.code}\n{result.stdout}{result.stderr}"
+        return result
+
+    def sampan_fails(self, *arguments: str, input: str | None = None, timeout: float = 60) -> Result:
+        """Run ``sampan`` against this engine, whatever its exit code."""
+        done = subprocess.run(
+            [SAMPAN, *arguments],
+            input=input if input is not None else "",
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            env=self.env(),
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def pid(self, service: str) -> int:
+        """Return the pid that ``service`` has now."""
+        pid: int = json.loads(self.layout.state_file(service).read_text())["pid"]
+        return pid
+
+    def metrics_url(self, service: str) -> str:
+        """Return where ``service`` is scraped."""
+        return f"http://{json.loads(self.layout.state_file(service).read_text())['metrics']}/metrics"
+
+    def kill(self, service: str) -> None:
+        """Kill ``service`` without a warning and return once its successor serves."""
+        before = self.pid(service)
+        os.kill(before, signal.SIGKILL)
+        eventually(lambda: self._has_successor(service, before), f"{service} is back after SIGKILL", 30)
+
+    def tail(self) -> str:
+        """Return the end of what the services logged."""
+        return self.log.read_text(errors="replace")[-4000:]
+
+    def _ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"the engine did not start\n{self.tail()}"
+        return all(self.layout.state_file(name).exists() for name in SERVICES) and answers(self.layout.docker_socket)
+
+    def _has_successor(self, service: str, before: int) -> bool:
+        try:
+            return self.pid(service) != before and answers(self.layout.docker_socket)
+        except (FileNotFoundError, json.JSONDecodeError):
+            return False
+
+
+@contextlib.contextmanager
+def run_engine(configs: Mapping[str, str] | None = None) -> Iterator[Engine]:
+    """Run an engine; ``configs`` are the texts of its services' configuration files, by service.
+
+    When the block ends, all containers are removed and the engine is stopped. Then nothing of it may be left: no mount,
+    no monitor, no interface, no control group, no half-written file.
+    """
+    need_root()
+    need("conmon", "nft", "ip")
+    # Short, since a unix socket's path is at most 107 bytes: pytest's tmp_path is too long.
+    root = Path(tempfile.mkdtemp(prefix="sp", dir="/tmp"))
+    root.chmod(0o755)
+    engine = Engine(Layout(root / "d", root / "r"), root / "c", root / "log")
+    engine.config.mkdir()
+    for service, text in (configs or {}).items():
+        (engine.config / f"{service}.toml").write_text(text)
+    try:
+        engine.start()
+        yield engine
+        if engine.process is None:
+            engine.start()
+        _remove_containers(engine)
+        engine.stop()
+        left = footprint(engine.layout)
+        assert left == NOTHING, f"the engine left something behind: {left}\n{engine.tail()}"
+    finally:
+        _sweep(engine)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _remove_containers(engine: Engine) -> None:
+    docker = DockerClient(engine.host, engine.config)
+    if ids := docker("ps", "--all", "--quiet").lines:
+        docker("rm", "--force", "--volumes", *ids)
+
+
+def _sweep(engine: Engine) -> None:
+    """Take away everything, whatever state a failure has left it in."""
+    if engine.process is not None:
+        engine.process.terminate()
+        try:
+            engine.process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(engine.process.pid, signal.SIGKILL)
+            engine.process.wait()
+    for pid, _ in monitors(engine.layout):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for point in sorted(mounts(engine.layout), reverse=True):
+        subprocess.run(["umount", "--lazy", point], capture_output=True)
+    with contextlib.suppress(OSError):
+        remove_kernel_objects(engine.layout)

@@ -1,0 +1,105 @@
+"""What an engine has in the kernel and on disk for its containers: the same before and after, or something leaked."""
+
+import json
+import subprocess
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from runtimed.network.names import KernelNames
+from sampan.layout import Layout
+
+# Directories whose entries come and go with containers, pulls and leases; relative to the data root and the run root.
+_DATA = ("imaged/ingest", "snapshotter/staging", "runtimed/containers")
+_RUN = ("runtimed/netns", "runtimed/bundles", "runtimed/attach", "runtimed/exits")
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Sorted, so that a difference reads well when an assertion shows it."""
+
+    mounts: tuple[str, ...]
+    monitors: tuple[str, ...]  # conmon's command lines, shortened
+    interfaces: tuple[str, ...]
+    control_groups: tuple[str, ...]
+    files: tuple[str, ...]
+
+    def without(self, other: "Footprint") -> "Footprint":
+        """Return what is here and not in ``other``."""
+        return Footprint(
+            *(tuple(sorted(set(getattr(self, f.name)) - set(getattr(other, f.name)))) for f in fields(self))
+        )
+
+
+NOTHING = Footprint((), (), (), (), ())
+
+
+def footprint(layout: Layout) -> Footprint:
+    """Look at everything there is now."""
+    return Footprint(
+        mounts=tuple(sorted(mounts(layout))),
+        monitors=tuple(sorted(command for _, command in monitors(layout))),
+        interfaces=tuple(sorted(_interfaces(KernelNames.of(layout)))),
+        control_groups=tuple(sorted(str(group) for group in control_groups(layout) if len(group.name) >= 64)),
+        files=tuple(sorted(_files(layout))),
+    )
+
+
+def mounts(layout: Layout) -> list[str]:
+    """Mount points below the engine's roots, as this process sees them."""
+    roots = (f"{layout.data_root}/", f"{layout.run_root}/")
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [point for point in (line.split()[4] for line in lines) if point.startswith(roots)]
+
+
+def monitors(layout: Layout) -> list[tuple[int, str]]:
+    """Pid and command line of each conmon that works for the engine."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue  # it ended in the meantime
+        if Path(words[0]).name == "conmon" and any(word.startswith(f"{layout.run_root}/") for word in words):
+            found.append((int(entry.name), " ".join(words)[:200]))
+    return found
+
+
+def control_groups(layout: Layout) -> list[Path]:
+    """Control groups of the engine and below, in every hierarchy."""
+    root = Path("/sys/fs/cgroup")
+    parents = [*root.glob(f"*/{layout.kernel_name}"), *root.glob(layout.kernel_name)]
+    return [group for parent in parents for group in (parent, *parent.rglob("*")) if group.is_dir()]
+
+
+def remove_kernel_objects(layout: Layout) -> None:
+    """Take away what an engine that stopped leaves for its next start: bridges, the table, empty control groups."""
+    names = KernelNames.of(layout)
+    for link in _links():
+        if link["ifname"] == names.default_bridge or str(link.get("ifalias", "")).startswith(names.owner):
+            subprocess.run(["ip", "link", "delete", link["ifname"]], capture_output=True)
+    subprocess.run(["nft", "delete", "table", "ip", names.table], capture_output=True)
+    for group in sorted(control_groups(layout), reverse=True):
+        group.rmdir()
+
+
+def _interfaces(names: KernelNames) -> list[str]:
+    links = _links()
+    bridges = {
+        link["ifname"]
+        for link in links
+        if link["ifname"] == names.default_bridge or str(link.get("ifalias", "")).startswith(names.owner)
+    }
+    return [f"{link['ifname']} on {link['master']}" for link in links if link.get("master") in bridges]
+
+
+def _links() -> list[dict[str, str]]:
+    shown = subprocess.run(["ip", "-json", "link", "show"], capture_output=True, check=True).stdout
+    links: list[dict[str, str]] = json.loads(shown or "[]")
+    return links
+
+
+def _files(layout: Layout) -> list[str]:
+    directories = [layout.data_root / name for name in _DATA] + [layout.run_root / name for name in _RUN]
+    return [str(entry) for directory in directories if directory.is_dir() for entry in directory.iterdir()]

@@ -1,0 +1,88 @@
+"""A program at a terminal, as a person has it: for what only happens with a tty."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+
+class Terminal:
+    """The person's side of the terminal that a program runs at."""
+
+    def __init__(self, process: subprocess.Popen[bytes], fd: int) -> None:
+        self.process = process
+        self.seen = ""
+        self._fd = fd
+
+    def type(self, text: str) -> None:
+        """Press keys."""
+        os.write(self._fd, text.encode())
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Change the window's size; the program gets SIGWINCH."""
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+
+    def expect(self, text: str, deadline_s: float = 15) -> str:
+        """Read until ``text`` was shown, and return everything shown since the last call."""
+        end = time.monotonic() + deadline_s
+        begin = len(self.seen)
+        while text not in self.seen[begin:]:
+            if not self._read(end - time.monotonic()):
+                raise AssertionError(f"the terminal never showed {text!r}, but {self.seen[begin:]!r}")
+        return self.seen[begin:]
+
+    def wait(self, deadline_s: float = 15) -> int:
+        """Read until the program ends and return its exit code."""
+        end = time.monotonic() + deadline_s
+        while self._read(end - time.monotonic()):
+            pass
+        return self.process.wait(max(0.1, end - time.monotonic()))
+
+    def _read(self, timeout_s: float) -> bool:
+        if timeout_s <= 0 or not select.select([self._fd], [], [], timeout_s)[0]:
+            return False
+        try:
+            piece = os.read(self._fd, 65536)
+        except OSError:  # EIO: nobody has the other side open any more
+            return False
+        self.seen += piece.decode(errors="replace")
+        return bool(piece)
+
+
+@contextlib.contextmanager
+def at_terminal(
+    command: Sequence[str], env: Mapping[str, str], rows: int = 24, columns: int = 80
+) -> Iterator[Terminal]:
+    """Run ``command`` at a terminal of this size; it is killed if it still runs when the block ends."""
+    ours, theirs = pty.openpty()
+    try:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+        process = subprocess.Popen(
+            command,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**env, "TERM": "xterm"},
+            start_new_session=True,
+            preexec_fn=_take_terminal,
+        )
+    finally:
+        os.close(theirs)
+    try:
+        yield Terminal(process, ours)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        os.close(ours)
+
+
+def _take_terminal() -> None:
+    """In the child: make its standard input the terminal that signals such as SIGWINCH come from."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
