@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from runtimed.model import Container
 from runtimed.network import netns
+from runtimed.network.container_files import HostFiles
 from runtimed.network.names import KernelNames, new_id
 from runtimed.network.nftables import Nftables
 from runtimed.network.registry import NetworkRegistry
@@ -40,6 +41,7 @@ class Lab:
     directory: Path
     world: Path  # namespace
     events: list[tuple[str, str, str, Mapping[str, str]]] = field(default_factory=list)
+    host: HostFiles = field(default_factory=HostFiles)
 
     def publish(self, type: str, action: str, actor_id: str, attributes: Mapping[str, str]) -> None:
         self.events.append((type, action, actor_id, attributes))
@@ -56,6 +58,7 @@ class Lab:
             registry=NetworkRegistry(store),
             table=Nftables(),
             publish=self.publish,
+            host=self.host,
         )
 
 

@@ -8,6 +8,7 @@ from runtimed.model import Container, PublishedPort
 from runtimed.network import plan
 from runtimed.network.model import Attached, Network, Sandbox
 from runtimed.network.netns import in_own_thread, to_the_end
+from runtimed.network.resolvers import needs_resolver
 from runtimed.network.stack import NetworkStack
 from runtimed.spec import Endpoint
 
@@ -36,11 +37,7 @@ class LiveEndpoints:
             after = replace(after, gateway_endpoint=attached.state.endpoint_id)
         stack.sandboxes[container.id] = after  # the address is taken from here on
         try:
-            if gateway is not None:
-                after = replace(after, ports=stack.reserve_ports(container, after))
-            stack.keep(after)
-            await self._plug(container, attached, gateway)
-            await stack.apply_rules()
+            await to_the_end(self._join(container, after, attached, gateway))
         except BaseException:
             await to_the_end(self._undo(before, attached))
             raise
@@ -64,27 +61,39 @@ class LiveEndpoints:
         await to_the_end(self._unplug(after, attached, moves=moves))
         stack.announce("disconnect", network, container_id)
 
-    async def _plug(self, container: Container, attached: Attached, gateway: IPv4Address | None) -> None:
+    async def _join(
+        self, container: Container, after: Sandbox, attached: Attached, gateway: IPv4Address | None
+    ) -> None:
         stack = self._stack
+        if gateway is not None:
+            after = replace(after, ports=stack.reserve_ports(container, after))
+        stack.keep(after)
         await stack.left(attached.state.network_id, attached.state.ipv4_address)
         path = stack.files_of.namespace(container.id)
         (wire,) = stack.wires((attached,))
         await in_own_thread(lambda: stack.dataplane.plug(path, wire, gateway), f"netns-{container.short_id}")
+        await stack.apply_rules()
+        if needs_resolver(after):
+            await stack.resolvers.start(container.id, path, container.spec.dns)
 
     async def _undo(self, before: Sandbox, attached: Attached) -> None:
         stack = self._stack
         stack.keep(before)
         if not before.ports:
-            stack.release_ports(before.container_id)
+            stack.ports.release(before.container_id)
         await stack.apply_rules()
+        if not needs_resolver(before):
+            await stack.resolvers.stop(before.container_id)
         stack.let_go((attached,))
 
     async def _unplug(self, after: Sandbox, attached: Attached, *, moves: bool) -> None:
         stack = self._stack
         stack.keep(after)
         await stack.apply_rules()
+        if not needs_resolver(after):
+            await stack.resolvers.stop(after.container_id)
         if not after.ports:
-            stack.release_ports(after.container_id)
+            stack.ports.release(after.container_id)
         path = stack.files_of.namespace(after.container_id)
         target = after.target if moves else None
         gateway = IPv4Address(target.state.gateway) if target else None

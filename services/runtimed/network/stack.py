@@ -19,7 +19,7 @@ from typing import Final, Protocol, Self
 import structlog
 
 from runtimed.model import Container, NetworkSettings, PublishedPort
-from runtimed.network import desired, ipam, plan, ports, rules
+from runtimed.network import desired, ipam, plan, ports, recovery, rules
 from runtimed.network.container_files import HostFiles, compose
 from runtimed.network.dataplane import Dataplane, Wire, pools_locked
 from runtimed.network.model import (
@@ -36,6 +36,7 @@ from runtimed.network.names import KernelNames, new_id
 from runtimed.network.netns import in_own_thread, to_the_end
 from runtimed.network.predefined import predefined
 from runtimed.network.registry import NetworkRegistry
+from runtimed.network.resolvers import Resolvers, needs_resolver
 from runtimed.network.sandboxes import SandboxFiles
 from runtimed.protocol import Publish
 from runtimed.spec import ContainerSpec
@@ -79,9 +80,10 @@ class NetworkStack:
         self.publish: Final = publish
         self.names: Final = names
         self.files_of: Final = SandboxFiles(run)
-        self._ports = ports.PortTable()
+        self.ports: Final = ports.PortTable()
         self._table = table
         self._host = host
+        self.resolvers: Final = Resolvers(self.sandboxes, host)
         self._applied = ""  # the rules that the kernel has
         self._applying = asyncio.Lock()
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -103,7 +105,8 @@ class NetworkStack:
     async def __aexit__(self, *exc: object) -> None:
         """Stop. Running containers stay connected; if there are none, nothing of ours stays in the kernel."""
         await asyncio.gather(*self._leaving.values(), return_exceptions=True)
-        self._ports.close()
+        await self.resolvers.close()
+        self.ports.close()
         if not any(sandbox.owns_namespace for sandbox in self.sandboxes.values()):
             await self._purge()
         self._table.close()
@@ -122,7 +125,7 @@ class NetworkStack:
         async with self.turn(container.id):
             await self._drop(container.id)  # of an attach whose caller never heard the end of it
             try:
-                sandbox = await self._build(container)
+                sandbox = await to_the_end(self._build(container))
             except BaseException:
                 await to_the_end(self._drop(container.id))
                 raise
@@ -147,9 +150,8 @@ class NetworkStack:
         if sandbox is None:
             raise ConflictError(f"container {owner} is not connected: {len(settings.endpoints)} networks are recorded")
         others = tuple(self.sandboxes.values())
-        return await asyncio.to_thread(
-            compose, container, sandbox, self._host, host_gateway=self._host_gateway(), others=others
-        )
+        gateway = str(self.default.pools[0].gateway)
+        return await asyncio.to_thread(compose, container, sandbox, self._host, host_gateway=gateway, others=others)
 
     async def renamed(self, container_id: str, name: str) -> None:
         """See ``Networking.renamed``."""
@@ -160,25 +162,7 @@ class NetworkStack:
 
     async def recover(self, running: Collection[Container]) -> None:
         """See ``Networking.recover``."""
-        alive = {container.id: container for container in running}
-        for container_id in {*self.files_of.namespaces(), *self.files_of.all(), *self.sandboxes} - set(alive):
-            sandbox = self.sandboxes.pop(container_id, None)
-            log.info("removing leftover network", container=container_id)
-            await asyncio.to_thread(self.dataplane.tear_down, self.files_of.namespace(container_id))
-            if sandbox is not None:
-                await self._delete_links(sandbox)
-            self.files_of.remove(container_id)
-        for container in alive.values():
-            self._reclaim(container)
-        await self._settle_default_bridge()
-        for network in self.networks.values():
-            if network.driver == BRIDGE:
-                await asyncio.to_thread(self.dataplane.make_bridge, network)
-        veths = [attached.veth for sandbox in self.sandboxes.values() for attached in sandbox.endpoints]
-        swept = await asyncio.to_thread(self.dataplane.sweep, tuple(self.networks.values()), veths)
-        if swept:
-            log.info("removed leftover interfaces", interfaces=swept)
-        await self.apply_rules()
+        await recovery.recover(self, running)
 
     # -- shared with operations on networks ----------------------------------------------------------------------------
 
@@ -202,6 +186,11 @@ class NetworkStack:
         if len(found) > 1:
             raise ConflictError(f"network {reference} is ambiguous ({len(found)} matches found on ID prefix)")
         return found[0]
+
+    @property
+    def default(self) -> Network:
+        """The network of containers that name none."""
+        return next(network for network in self.networks.values() if network.name == BRIDGE)
 
     def in_use(self, network_id: str) -> set[IPv4Address]:
         """Return the addresses that containers have on a network."""
@@ -235,11 +224,7 @@ class NetworkStack:
             return ()
         default = self.networks[target.state.network_id].options.get(OPTION_HOST_BINDING, "")
         endpoint = f"{container.name} ({target.state.endpoint_id})"
-        return self._ports.reserve(container.id, ports.requests(container.spec, default), endpoint)
-
-    def release_ports(self, container_id: str) -> None:
-        """Give a container's host ports back."""
-        self._ports.release(container_id)
+        return self.ports.reserve(container.id, ports.requests(container.spec, default), endpoint)
 
     async def left(self, network_id: str, address: str) -> None:
         """Wait until an interface that was just taken down with this address is really gone."""
@@ -288,6 +273,8 @@ class NetworkStack:
         await in_own_thread(lambda: self.dataplane.build(path, wires, gateway), f"netns-{container.short_id}")
         if sandbox.ports:
             await self.apply_rules()
+        if needs_resolver(sandbox):
+            await self.resolvers.start(container.id, path, container.spec.dns)
         return sandbox
 
     def _plan(self, container: Container) -> Sandbox:
@@ -317,9 +304,10 @@ class NetworkStack:
         sandbox = self.sandboxes.pop(container_id, None)
         if sandbox is None:
             return None
+        await self.resolvers.stop(container_id)
         if sandbox.ports:
             await self.apply_rules()
-        self._ports.release(container_id)
+        self.ports.release(container_id)
         await asyncio.to_thread(self.dataplane.tear_down, self.files_of.namespace(container_id))
         self.let_go(sandbox.endpoints)
         self.files_of.remove(container_id)
@@ -343,20 +331,6 @@ class NetworkStack:
         if not task.cancelled() and task.exception() is not None:
             log.warning("interface could not be deleted", address=key[1], error=str(task.exception()))
 
-    async def _delete_links(self, sandbox: Sandbox) -> None:
-        veths = tuple(attached.veth for attached in sandbox.endpoints if attached.veth)
-        await asyncio.to_thread(self.dataplane.delete_links, veths)
-
-    def _reclaim(self, container: Container) -> None:
-        sandbox = self.sandboxes.get(container.id)
-        if sandbox is None:
-            if not plan.network_mode(container.spec).startswith(CONTAINER_PREFIX):
-                log.warning("running container has no network record", container=container.id)
-            return
-        lost = self._ports.reacquire(container.id, sandbox.ports)
-        if lost:
-            log.warning("published ports are also bound by another program", container=container.id, ports=lost)
-
     async def _predefine(self) -> None:
         pool = await asyncio.to_thread(self.free_pool)
         networks = predefined(pool, self.names.default_bridge, datetime.now(UTC))
@@ -372,25 +346,6 @@ class NetworkStack:
         with pools_locked():
             ours = [pool.subnet for network in self.networks.values() for pool in network.pools]
             return ipam.choose_pool([*self.dataplane.taken(), *ours])
-
-    def _default(self) -> Network:
-        return next(network for network in self.networks.values() if network.name == BRIDGE)
-
-    def _host_gateway(self) -> str:
-        return str(self._default().pools[0].gateway)
-
-    async def _settle_default_bridge(self) -> None:
-        """Move the default network if, while we were away, somebody else took its addresses."""
-        network = self._default()
-        if self.in_use(network.id):
-            return
-        taken = await asyncio.to_thread(self.dataplane.taken, network.bridge)
-        if not any(pool.subnet.overlaps(other) for pool in network.pools for other in taken):
-            return
-        await asyncio.to_thread(self.dataplane.remove_bridge, network)
-        pool = await asyncio.to_thread(self.free_pool)
-        log.warning("default network moved: its addresses are in use", subnet=str(pool.subnet))
-        self.networks[network.id] = await self.registry.replace_pools(network, (pool,))
 
     async def _purge(self) -> None:
         for network in self.networks.values():
