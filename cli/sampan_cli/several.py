@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from sampan.errors import NotModifiedError, SampanError
+from sampan.errors import NotModifiedError, SampanError, UnavailableError
 from sampan.wire.channel import rpc_errors
 
 # Enough to overlap the waiting, few enough not to start a hundred processes at once.
@@ -23,6 +23,9 @@ async def for_each(
 
     What is that way already counts as success. Errors go to stderr. Returns the exit code: 1 if one failed with an
     error that is not in ``ignore``.
+
+    Raises:
+        UnavailableError: the engine does not answer.
     """
     slots = asyncio.Semaphore(_AT_ONCE)
 
@@ -33,13 +36,18 @@ async def for_each(
                     await action(name)
         except NotModifiedError:
             return None
+        except UnavailableError:
+            raise  # nothing will work for the others either
         except SampanError as error:
             return error
         return None
 
     code = 0
-    for name, task in [(name, asyncio.create_task(attempt(name))) for name in names]:
-        error = await task
+    given = tuple(names)
+    async with asyncio.TaskGroup() as attempts:
+        tasks = [attempts.create_task(attempt(name), name=name) for name in given]
+    for name, task in zip(given, tasks, strict=True):
+        error = task.result()
         if error is None:
             click.echo(name)
             continue

@@ -23,12 +23,14 @@ def command(session: Session, /, images: tuple[str, ...], force: bool, no_prune:
 
 async def remove_images(engine: "Engine", images: tuple[str, ...], *, force: bool, no_prune: bool) -> int:
     """Remove each and say what went; return 1 if one could not be removed."""
-    from sampan.errors import NotFoundError, SampanError
+    from sampan.errors import NotFoundError, SampanError, UnavailableError
 
     code = 0
     for image in images:
         try:
             untagged, deleted = await engine.remove_image(image, force=force, no_prune=no_prune)
+        except UnavailableError:
+            raise  # nothing will work for the others either
         except SampanError as error:
             click.echo(f"sampan: {error}", err=True)
             # With --force what is not there is no failure: that is what was wanted.

@@ -22,7 +22,7 @@ def command(session: Session, /, containers: tuple[str, ...]) -> None:
 async def wait_for(engine: "Engine", containers: tuple[str, ...]) -> int:
     """Print each container's exit code, in order; return 1 if one was not found."""
     from sampan.api.runtime.v1 import containers_pb2 as pb
-    from sampan.errors import SampanError
+    from sampan.errors import SampanError, UnavailableError
     from sampan.wire.channel import rpc_errors
 
     failed = 0
@@ -32,6 +32,8 @@ async def wait_for(engine: "Engine", containers: tuple[str, ...]) -> int:
                 async for answer in engine.containers.Wait(pb.WaitContainerRequest(container=name)):
                     if not answer.waiting:
                         click.echo(str(answer.exit_code))
+        except UnavailableError:
+            raise  # nothing will work for the others either
         except SampanError as error:
             click.echo(f"sampan: {error}", err=True)
             failed = 1
