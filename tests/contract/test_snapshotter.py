@@ -1,0 +1,26 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.snapshotter import Parts, SnapshotterContract, local, over_grpc
+from tests.fakes.content import FakeContent
+
+
+@pytest.fixture(params=["overlayfs", "native"])
+def driver(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+class TestLocal(SnapshotterContract):
+    @pytest.fixture
+    async def parts(self, tmp_path: Path, driver: str) -> AsyncIterator[Parts]:
+        async with local(tmp_path / "a,b:c", driver, FakeContent()) as parts:
+            yield parts
+
+
+class TestOverGrpc(SnapshotterContract):
+    @pytest.fixture
+    async def parts(self, tmp_path: Path, driver: str) -> AsyncIterator[Parts]:
+        async with local(tmp_path / "root", driver, FakeContent()) as served, over_grpc(served) as parts:
+            yield parts
