@@ -112,7 +112,13 @@ class Volumes(Protocol):
         """
 
     async def fill(self, container: Container, root: Path) -> None:
-        """Before the first start: copy into new volumes what the image has at their targets, in ``root``."""
+        """Before every start: mount volumes whose options say so, make missing bind sources that may be made.
+
+        Before the first one also copy into new volumes what the image has at their targets, in ``root``.
+
+        Raises:
+            StartError: a mount failed, a source cannot be made, or the copy does not fit; in Docker's words.
+        """
 
     async def release(self, container_id: str, *, anonymous: bool) -> None:
         """At remove: let go of the container's volumes, and delete its anonymous ones if asked."""

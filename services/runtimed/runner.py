@@ -132,8 +132,7 @@ class Runner:
         if not entry.root_mounts:
             entry.root_mounts = await self._parts.snapshots.mounts(entry.id)
         await asyncio.to_thread(self._mount_now, entry.root_mounts, paths)
-        if entry.container.state.started_at is None:
-            await self._parts.volumes.fill(entry.container, paths.root)
+        await self._parts.volumes.fill(entry.container, paths.root)
 
     def _mount_now(self, mounts: tuple[SnapshotMount, ...], paths: ContainerPaths) -> None:
         paths.root.mkdir(mode=0o711, parents=True, exist_ok=True)
