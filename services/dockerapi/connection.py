@@ -55,7 +55,6 @@ class Connection(RequestHandler):
             max_line_size=_MAX_HEADER_BYTES,
             max_headers=256,
             max_field_size=_MAX_HEADER_BYTES,
-            lingering_time=0,
             tcp_keepalive=False,
         )
         self._hangups = hangups

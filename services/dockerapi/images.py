@@ -14,7 +14,7 @@ from dockerapi.routing import Route
 from sampan.api.image.v1 import images_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine.progress import Done, Progress
-from sampan.errors import InvalidArgumentError, SampanError, UnimplementedError
+from sampan.errors import InvalidArgumentError, SampanError
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
 
@@ -175,24 +175,13 @@ async def auth(call: Call) -> web.StreamResponse:
     return reply({"Status": answer.status, "IdentityToken": answer.identity_token})
 
 
-async def unsupported(call: Call) -> web.StreamResponse:
-    """Say what this version of the engine cannot do yet."""
-    action = call.request.path.rpartition("/")[2]
-    raise UnimplementedError(f"{call.request.method} images/{action} is not supported by this version of the engine")
-
-
 ROUTES: Final = (
     Route("POST", "/images/create", create, follows=True),
     Route("GET", "/images/json", listing),
     Route("POST", "/images/prune", prune),
-    Route("GET", "/images/search", unsupported),
-    Route("GET", "/images/get", unsupported),
-    Route("POST", "/images/load", unsupported),
     Route("GET", "/images/{name+}/json", inspect),
     Route("GET", "/images/{name+}/history", history),
-    Route("GET", "/images/{name+}/get", unsupported),
     Route("POST", "/images/{name+}/tag", tag),
-    Route("POST", "/images/{name+}/push", unsupported),
     Route("DELETE", "/images/{name+}", remove),
     Route("POST", "/auth", auth),
 )

@@ -7,7 +7,6 @@ from typing import Final
 
 from dockerapi import (
     containers,
-    distribution,
     events,
     execs,
     images,
@@ -17,6 +16,7 @@ from dockerapi import (
     streams,
     swarm,
     system,
+    unsupported,
     volumes,
 )
 from dockerapi.backend import Backend
@@ -46,8 +46,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     *networks.ROUTES,
     *volumes.ROUTES,
     *events.ROUTES,
-    *distribution.ROUTES,
     *swarm.ROUTES,
+    *unsupported.ROUTES,
 )
 
 

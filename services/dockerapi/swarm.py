@@ -6,7 +6,7 @@ from aiohttp import web
 
 from dockerapi.call import Call
 from dockerapi.routing import Route
-from sampan.errors import UnavailableError, UnimplementedError
+from sampan.errors import UnavailableError
 
 _NOT_MANAGER: Final = (
     'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm '
@@ -39,13 +39,7 @@ async def not_part(_: Call) -> web.StreamResponse:
     raise UnavailableError(_NOT_PART)
 
 
-async def unsupported(_: Call) -> web.StreamResponse:
-    """Refuse to found or join one."""
-    raise UnimplementedError("swarm mode is not supported by this engine")
-
-
 ROUTES: Final = (
     *(Route(method, path, not_manager) for method, path in _PATHS),
     Route("POST", "/swarm/leave", not_part),
-    *(Route("POST", path, unsupported) for path in ("/swarm/init", "/swarm/join")),
 )

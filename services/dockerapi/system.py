@@ -223,8 +223,7 @@ async def usage(call: Call) -> web.StreamResponse:
         ]
     if "build-cache" in wanted:
         result["BuildCache"] = []
-        if call.version < (1, 52):
-            result["BuilderSize"] = 0
+        result["BuilderSize"] = 0
     return reply(result)
 
 
@@ -240,10 +239,22 @@ def _images(
     return rows
 
 
+async def prune_build_cache(_: Call) -> web.StreamResponse:
+    """POST /build/prune, which ``docker system prune`` calls: there is no cache, so nothing is there to remove."""
+    return reply({"CachesDeleted": None, "SpaceReclaimed": 0})
+
+
+async def plugins(_: Call) -> web.StreamResponse:
+    """GET /plugins: drivers are built in."""
+    return reply([])
+
+
 ROUTES: Final = (
     Route("GET", "/_ping", ping),
     Route("HEAD", "/_ping", ping),
     Route("GET", "/version", version),
     Route("GET", "/info", info),
     Route("GET", "/system/df", usage),
+    Route("POST", "/build/prune", prune_build_cache),
+    Route("GET", "/plugins", plugins),
 )

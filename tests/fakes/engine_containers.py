@@ -107,6 +107,9 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
         held.record.state.exit_code = process.exit_code or 0
         held.record.state.finished_at.GetCurrentTime()
         held.stopped.set()
+        if held.record.spec.auto_remove:
+            self.held.pop(held.record.id, None)
+            held.removed.set()
 
     async def Stop(self, request: containers_pb2.StopContainerRequest, context: Any) -> Any:
         held = self.find(request.container)
@@ -155,7 +158,7 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
                 )
             held.process.kill()
             await held.stopped.wait()
-        del self.held[held.record.id]
+        self.held.pop(held.record.id, None)
         held.removed.set()
         return containers_pb2.RemoveContainerResponse()
 

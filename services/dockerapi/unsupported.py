@@ -1,0 +1,39 @@
+"""What Docker's clients may ask for and this version of the engine cannot do. They are told so, by name."""
+
+from typing import Final
+
+from aiohttp import web
+
+from dockerapi.call import Call
+from dockerapi.routing import Handler, Route
+from sampan.errors import UnimplementedError
+
+_OPERATIONS: Final = (
+    ("POST", "/build", "building images"),
+    ("POST", "/session", "building images with BuildKit"),
+    ("POST", "/grpc", "building images with BuildKit"),
+    ("POST", "/commit", "committing containers"),
+    ("GET", "/containers/{id}/archive", "copying files from a container"),
+    ("PUT", "/containers/{id}/archive", "copying files into a container"),
+    ("GET", "/containers/{id}/export", "exporting containers"),
+    ("GET", "/images/search", "searching for images"),
+    ("GET", "/images/get", "saving images"),
+    ("GET", "/images/{name+}/get", "saving images"),
+    ("POST", "/images/load", "loading images"),
+    ("POST", "/images/{name+}/push", "pushing images"),
+    ("GET", "/distribution/{name+}/json", "looking at images in a registry"),
+    ("POST", "/swarm/init", "swarm mode"),
+    ("POST", "/swarm/join", "swarm mode"),
+    ("POST", "/plugins/pull", "installing plugins"),
+    ("POST", "/plugins/create", "installing plugins"),
+)
+
+
+def _refuse(what: str) -> Handler:
+    async def handler(_: Call) -> web.StreamResponse:
+        raise UnimplementedError(f"{what} is not supported by this version of the engine")
+
+    return handler
+
+
+ROUTES: Final = tuple(Route(method, path, _refuse(what)) for method, path, what in _OPERATIONS)
