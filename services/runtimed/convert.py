@@ -261,10 +261,16 @@ def output_to_proto(frames: list[model.Frame]) -> containers_pb2.StreamOutput:
 def log_to_proto(entries: list[LogEntry]) -> containers_pb2.LogsResponse:
     """Return a batch of log entries."""
     response = containers_pb2.LogsResponse()
-    add = response.entries.add
-    for entry in entries:
-        message = add(stream=_STREAMS[entry.stream], line=entry.line)
-        message.time.seconds, message.time.nanos = divmod(entry.time_ns, _SECOND_NS)
+    add, stdout, out, err = (
+        response.entries.add,
+        model.Stream.STDOUT,
+        containers_pb2.Frame.STDOUT,
+        containers_pb2.Frame.STDERR,
+    )
+    for stream, moment_ns, line in entries:
+        message = add(stream=out if stream is stdout else err, line=line)
+        moment = message.time
+        moment.seconds, moment.nanos = divmod(moment_ns, _SECOND_NS)
     return response
 
 

@@ -28,6 +28,11 @@ class LogQuery:
     since_ns: int = 0
     until_ns: int = 0  # 0: no end
 
+    @property
+    def all(self) -> bool:
+        """Whether every entry is wanted, so that nobody needs to look at each."""
+        return self.stdout and self.stderr and not self.since_ns and not self.until_ns
+
     def wants(self, entry: LogEntry) -> bool:
         """Whether ``entry`` is among them."""
         return (
@@ -110,7 +115,8 @@ async def _wake(changed: asyncio.Event, ended: asyncio.Event) -> None:
 
 async def _to_end(log: _LogFile, query: LogQuery) -> AsyncIterator[list[LogEntry]]:
     while (entries := await asyncio.to_thread(log.read)) is not None:
-        if wanted := [entry for entry in entries if query.wants(entry)]:
+        wanted = entries if query.all else [entry for entry in entries if query.wants(entry)]
+        if wanted:
             yield wanted
 
 

@@ -41,10 +41,13 @@ from runtimed.recovery import Recovery
 from runtimed.registry import Registry
 from runtimed.removal import Removal
 from runtimed.runner import LinuxMounter, Parts, Runner
+from runtimed.runtimes import find_runtimes
 from runtimed.snapshots_client import SnapshotsClient
-from runtimed.standin import NoVolumes
 from runtimed.store import ContainerStore
 from runtimed.streams import Streams
+from runtimed.volume_servicer import VolumesServicer
+from runtimed.volume_store import VolumeStore
+from runtimed.volumes import LocalVolumes
 from runtimed.waits import Waits
 from sampan.api.runtime.v1 import (
     containers_pb2,
@@ -55,6 +58,8 @@ from sampan.api.runtime.v1 import (
     execs_pb2_grpc,
     networks_pb2,
     networks_pb2_grpc,
+    volumes_pb2,
+    volumes_pb2_grpc,
 )
 from sampan.service import harness
 from sampan.service.config import ServiceConfig, option
@@ -89,18 +94,26 @@ class Core:
         self.background = Background()
         self.metrics = Metrics(service.metrics, lambda: [entry.status for entry in self.registry])
         self.host = read_host()
+        self.available = find_runtimes(
+            self.host,
+            scratch=self.paths.run,
+            cache=self.paths.data / "runtimes.json",
+            cgroup_parent=layout.kernel_name,
+            preferred=config.runtime,
+        )
         self.runtimes = {
-            "runc": OciRuntime(
-                "runc", RuntimeCommand(Path(shutil.which("runc") or "runc"), self.paths.oci_root("runc")), os.environ
+            runtime.name: OciRuntime(
+                runtime.name, RuntimeCommand(Path(runtime.path), self.paths.oci_root(runtime.name)), os.environ
             )
+            for runtime in self.available.found
         }
         self.bundles = OciBundles(
-            self.host, cgroup_parent=layout.kernel_name, runtimes=tuple(self.runtimes), log_drivers=DRIVERS
+            self.host, cgroup_parent=layout.kernel_name, runtimes=self.available.names, log_drivers=DRIVERS
         )
         self.conmon = Conmon(Path(config.conmon_path or shutil.which("conmon") or "conmon"), os.environ)
         self.records = Records(self.registry, self.paths)
         self.mounter = LinuxMounter()
-        self.volumes = NoVolumes()
+        self.volumes = LocalVolumes(self.paths.data / "volumes", VolumeStore(store), self.publish)
         self.snapshots = SnapshotsClient(self._snapshotter())
         self.network = NetworkStack(
             names=KernelNames.of(layout),
@@ -120,15 +133,12 @@ class Core:
         """Publish what happened to networks and volumes."""
         self.events.publish(Event(type, action, actor_id, attributes))
 
-    def choose_runtime(self, name: str) -> str:
-        """Return the runtime for a container that asks for ``name``."""
-        return name or "runc"
-
     async def run(self) -> None:
         """Recover, then register everything that is served."""
         service, stack = self.service, self.service.stack
         stack.push_async_callback(self.background.close)
         self.records.networking = await stack.enter_async_context(self.network)
+        await self.volumes.recover()
         await self.registry.load()
         writer = asyncio.create_task(self.events.write_behind(), name="event journal")
         stack.push_async_callback(_end, writer)
@@ -161,7 +171,7 @@ class Core:
         containers = Containers(
             self.registry, lifecycle, removal, runner, self.snapshots, self.network, self.volumes, self.bundles,
             self.events, self.background, self.paths,
-            choose_runtime=self.choose_runtime,
+            choose_runtime=lambda name: self.available.choose(name).name,
             limits=lambda resources: _limits_alone(oci_resources(resources, self.host, [])),
         )  # fmt: skip
         streams = Streams(self.paths, self.events, self.background, service.stopping)
@@ -186,6 +196,11 @@ class Core:
             networks_pb2_grpc.add_NetworksServicer_to_server,
             NetworksServicer(Networks(self.network, self.records)),
             networks_pb2.DESCRIPTOR.services_by_name["Networks"],
+        )
+        service.serve(
+            volumes_pb2_grpc.add_VolumesServicer_to_server,
+            VolumesServicer(self.volumes),
+            volumes_pb2.DESCRIPTOR.services_by_name["Volumes"],
         )
 
 

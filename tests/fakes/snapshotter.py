@@ -16,7 +16,7 @@ from google.protobuf.empty_pb2 import Empty
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2 as pb
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2_grpc
 from sampan.api.containerd.types.types_pb2 import Mount
-from sampan.errors import AlreadyExistsError, NotFoundError, SampanError
+from sampan.errors import AlreadyExistsError, NotFoundError, SampanError, UnimplementedError
 from sampan.wire.status import REASON_KEY, wire_for
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -60,6 +60,24 @@ class FakeSnapshotter(snapshots_pb2_grpc.SnapshotsServicer):
 
     async def List(self, request: pb.ListSnapshotsRequest, context: Context) -> AsyncIterator[pb.ListSnapshotsResponse]:
         yield pb.ListSnapshotsResponse(info=list(self.active.values()))
+
+    async def View(self, request: pb.ViewSnapshotRequest, context: Context) -> pb.ViewSnapshotResponse:
+        await _abort(context, UnimplementedError("runtimed makes no views"))
+        return pb.ViewSnapshotResponse()
+
+    async def Commit(self, request: pb.CommitSnapshotRequest, context: Context) -> Empty:
+        await _abort(context, UnimplementedError("runtimed commits nothing"))
+        return Empty()
+
+    async def Stat(self, request: pb.StatSnapshotRequest, context: Context) -> pb.StatSnapshotResponse:
+        return pb.StatSnapshotResponse(info=self.active.get(request.key))
+
+    async def Update(self, request: pb.UpdateSnapshotRequest, context: Context) -> pb.UpdateSnapshotResponse:
+        await _abort(context, UnimplementedError("runtimed updates nothing"))
+        return pb.UpdateSnapshotResponse()
+
+    async def Cleanup(self, request: pb.CleanupRequest, context: Context) -> Empty:
+        return Empty()
 
     def _mount(self, key: str) -> Mount:
         place = self.root / key

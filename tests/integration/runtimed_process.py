@@ -20,7 +20,10 @@ from sampan.wire.channel import open_channel, rpc_errors
 from tests.fakes.snapshotter import FakeSnapshotter
 
 BUSYBOX = Path("/bin/busybox")
-APPLETS = "sh cat echo true false sleep head yes seq ls id kill printf stty tr wc dd touch ps trap env hostname".split()
+_APPLET_NAMES = """
+sh cat echo true false sleep head yes seq ls id kill printf stty tr wc dd touch ps trap env hostname
+"""
+APPLETS = tuple(_APPLET_NAMES.split())
 
 
 def make_busybox_root(root: Path) -> Path:
@@ -80,9 +83,9 @@ class Runtimed:
         )
         log.close()
         self.channel = open_channel(self.run_root / "runtimed.sock")
-        self.containers = containers_pb2_grpc.ContainersStub(self.channel)  # type: ignore[assignment]
-        self.execs = execs_pb2_grpc.ExecsStub(self.channel)  # type: ignore[assignment]
-        self.events = events_pb2_grpc.EventsStub(self.channel)  # type: ignore[assignment]
+        self.containers = containers_pb2_grpc.ContainersStub(self.channel)
+        self.execs = execs_pb2_grpc.ExecsStub(self.channel)
+        self.events = events_pb2_grpc.EventsStub(self.channel)
         await self.containers.List(pb.ListContainersRequest(), wait_for_ready=True, timeout=20)
 
     async def stop(self, number: int = signal.SIGTERM) -> None:
@@ -114,33 +117,33 @@ class Runtimed:
 
     async def begin(self, *args: str, **fields: object) -> str:
         """Create and start a container."""
-        id = await self.create(*args, **fields)
-        await self.start_container(id)
-        return id
+        container_id = await self.create(*args, **fields)
+        await self.start_container(container_id)
+        return container_id
 
-    async def start_container(self, id: str) -> None:
+    async def start_container(self, container_id: str) -> None:
         with rpc_errors():
-            await self.containers.Start(pb.StartContainerRequest(container=id))
+            await self.containers.Start(pb.StartContainerRequest(container=container_id))
 
-    async def get(self, id: str) -> pb.Container:
+    async def get(self, container_id: str) -> pb.Container:
         with rpc_errors():
-            return await self.containers.Get(pb.GetContainerRequest(container=id))
+            return await self.containers.Get(pb.GetContainerRequest(container=container_id))
 
-    async def wait(self, id: str, condition: int = pb.WaitContainerRequest.NOT_RUNNING) -> int:
+    async def wait(self, container_id: str, condition: int = pb.WaitContainerRequest.NOT_RUNNING) -> int:
         """Return its exit code."""
         code = -1
-        request = pb.WaitContainerRequest(container=id, condition=condition)  # type: ignore[arg-type]
+        request = pb.WaitContainerRequest(container=container_id, condition=condition)  # type: ignore[arg-type]
         with rpc_errors():
             async for answer in self.containers.Wait(request):
                 code = answer.exit_code
         return code
 
-    async def remove(self, id: str, *, force: bool = True) -> None:
+    async def remove(self, container_id: str, *, force: bool = True) -> None:
         with rpc_errors():
-            await self.containers.Remove(pb.RemoveContainerRequest(container=id, force=force))
+            await self.containers.Remove(pb.RemoveContainerRequest(container=container_id, force=force))
 
     async def attach(
-        self, id: str, input: Iterable[bytes] | None = None, *, then: "asyncio.Future[None] | None" = None
+        self, container_id: str, input: Iterable[bytes] | None = None, *, then: "asyncio.Future[None] | None" = None
     ) -> AsyncIterator[pb.StreamOutput]:
         """Attach, send ``input`` and half-close; without input stay open until the stream ends."""
         done = asyncio.Event()
@@ -148,7 +151,7 @@ class Runtimed:
         async def requests() -> AsyncIterator[pb.AttachRequest]:
             yield pb.AttachRequest(
                 start=pb.AttachRequest.Start(
-                    container=id, stdin=input is not None, stdout=True, stderr=True, stream=True
+                    container=container_id, stdin=input is not None, stdout=True, stderr=True, stream=True
                 )
             )
             for piece in input or ():
@@ -165,21 +168,21 @@ class Runtimed:
 
     async def run(self, *args: str, input: Iterable[bytes] | None = None, **fields: object) -> tuple[int, Output]:
         """What ``docker run`` does: create, attach, start, read everything, wait."""
-        id = await self.create(*args, **fields)
+        container_id = await self.create(*args, **fields)
         output = Output()
-        stream = self.attach(id, input)
+        stream = self.attach(container_id, input)
         await anext(stream)
-        await self.start_container(id)
+        await self.start_container(container_id)
         async for message in stream:
             output.add(message)
-        return await self.wait(id), output
+        return await self.wait(container_id), output
 
     async def exec(
-        self, id: str, *args: str, input: Iterable[bytes] | None = None, **fields: object
+        self, container_id: str, *args: str, input: Iterable[bytes] | None = None, **fields: object
     ) -> tuple[int, Output]:
         """What ``docker exec`` does."""
         spec = execs_pb2.ExecSpec(
-            container=id,
+            container=container_id,
             args=args,
             attach_stdin=input is not None,
             attach_stdout=True,
@@ -199,9 +202,9 @@ class Runtimed:
                 output.add(message)
             return (await self.execs.Get(execs_pb2.GetExecRequest(id=made.id))).exit_code, output
 
-    async def logs(self, id: str, **fields: object) -> list[tuple[int, bytes]]:
+    async def logs(self, container_id: str, **fields: object) -> list[tuple[int, bytes]]:
         """Return stream and text of what was logged."""
-        request = pb.LogsRequest(container=id, stdout=True, stderr=True, **fields)  # type: ignore[arg-type]
+        request = pb.LogsRequest(container=container_id, stdout=True, stderr=True, **fields)  # type: ignore[arg-type]
         entries: list[tuple[int, bytes]] = []
         with rpc_errors():
             async for message in self.containers.Logs(request):
@@ -241,12 +244,12 @@ def mounts_below(directory: Path) -> list[str]:
     return [line.split()[1] for line in lines if line.split()[1].startswith(f"{directory}/")]
 
 
-def processes_of(id: str) -> list[str]:
-    """Return the command lines of processes that name ``id``, such as its conmon."""
+def processes_of(container_id: str) -> list[str]:
+    """Return the command lines of processes that name ``container_id``, such as its conmon."""
     found = []
     for process in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             command = (process / "cmdline").read_bytes() if process.name.isdigit() else b""
-            if id.encode() in command and int(process.name) != os.getpid():
+            if container_id.encode() in command and int(process.name) != os.getpid():
                 found.append(command.replace(b"\0", b" ").decode())
     return found
