@@ -4,6 +4,7 @@ It behaves as far as clients can tell: containers run a few commands, streams fl
 the real services. Nothing is executed.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -72,6 +73,8 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
     credentials: list[images_pb2.Credentials] = field(default_factory=list)
     imported: bytes = b""
     fail_after_resolve: Exception | None = None
+    hang: bool = False  # in the middle of a pull
+    fetch_cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, one: images_pb2.Image) -> images_pb2.Image:
         self.images[one.id] = one
@@ -108,6 +111,11 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
                 lease="lease", reference=str(reference), target=found.target, layers=found.layers
             )
         )
+        if self.hang:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.fetch_cancelled.set()
         if self.fail_after_resolve is not None:
             raise self.fail_after_resolve
         for layer in found.layers:

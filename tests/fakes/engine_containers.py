@@ -46,6 +46,7 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
         self.held: dict[str, Held] = {}
         self.resized: list[tuple[int, int]] = []
         self.attach_cancelled = asyncio.Event()
+        self.wait_cancelled = asyncio.Event()
         self.listed: list[containers_pb2.ListContainersRequest] = []
         self.updated: list[containers_pb2.UpdateContainerRequest] = []
 
@@ -174,13 +175,20 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
     async def Wait(self, request: containers_pb2.WaitContainerRequest, context: Any) -> AsyncIterator[Any]:
         held = self.find(request.container)
         yield containers_pb2.WaitContainerResponse(waiting=True)
-        if request.condition == containers_pb2.WaitContainerRequest.NEXT_EXIT:
+        try:
+            await self._wait(held, request.condition)
+        except asyncio.CancelledError:
+            self.wait_cancelled.set()
+            raise
+        yield containers_pb2.WaitContainerResponse(exit_code=held.record.state.exit_code)
+
+    async def _wait(self, held: Held, condition: containers_pb2.WaitContainerRequest.Condition.ValueType) -> None:
+        if condition == containers_pb2.WaitContainerRequest.NEXT_EXIT:
             await held.started.wait()
-        if request.condition == containers_pb2.WaitContainerRequest.REMOVED:
+        if condition == containers_pb2.WaitContainerRequest.REMOVED:
             await held.removed.wait()
         elif held.started.is_set():
             await held.stopped.wait()
-        yield containers_pb2.WaitContainerResponse(exit_code=held.record.state.exit_code)
 
     async def Attach(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[containers_pb2.StreamOutput]:
         start = (await anext(requests)).start

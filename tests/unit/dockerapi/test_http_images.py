@@ -1,0 +1,162 @@
+"""Images over HTTP."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sampan.errors import DataLossError
+from tests.fakes.engine import image
+from tests.unit.dockerapi.support import Api, head_of, read_head
+
+
+def auth(username: str) -> dict[str, str]:
+    text = base64.urlsafe_b64encode(json.dumps({"username": username, "password": "p"}).encode()).decode()
+    return {"X-Registry-Auth": text}
+
+
+async def test_a_pull_streams_messages_and_leaves_the_image(api: Api) -> None:
+    api.fake.images.remote["localhost:5000/a:1"] = image("localhost:5000/a:1")
+    answer = await api.post("/images/create?fromImage=localhost:5000/a&tag=1", headers=auth("me"))
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "application/json"
+    statuses = [line["status"] for line in answer.lines]
+    assert statuses[0] == "Pulling from a"
+    assert statuses[-1] == "Status: Downloaded newer image for localhost:5000/a:1"
+    assert {"Pulling fs layer", "Download complete", "Pull complete"} <= set(statuses)
+    assert api.fake.images.credentials[0].username == "me"
+    assert (await api.get("/images/localhost:5000/a:1/json")).status == 200
+    again = await api.post("/images/create?fromImage=localhost:5000/a&tag=1")
+    assert again.lines[-1]["status"] == "Status: Image is up to date for localhost:5000/a:1"
+
+
+async def test_a_pull_of_nothing_is_an_error_with_a_status(api: Api) -> None:
+    answer = await api.post("/images/create?fromImage=nope&tag=latest")
+    assert answer.status == 404
+    assert answer.message.startswith("pull access denied for nope, repository does not exist or may require")
+
+
+async def test_a_pull_that_fails_later_says_so_in_the_stream(api: Api) -> None:
+    api.fake.images.remote["a:latest"] = image("a:latest")
+    api.fake.images.fail_after_resolve = DataLossError("layer is not what its digest says")
+    answer = await api.post("/images/create?fromImage=a&tag=latest")
+    assert answer.status == 200
+    assert answer.lines[-1] == {
+        "errorDetail": {"message": "layer is not what its digest says"},
+        "error": "layer is not what its digest says",
+    }
+
+
+@pytest.mark.parametrize("query", ["", "?fromImage=UPPER", "?fromImage=a&platform=x/y/z/w", "?fromSrc=somewhere"])
+async def test_bad_pulls_are_bad_requests(api: Api, query: str) -> None:
+    assert (await api.post(f"/images/create{query}")).status == 400
+
+
+async def test_a_bad_credentials_header_is_a_bad_request(api: Api) -> None:
+    assert (await api.post("/images/create?fromImage=a", headers={"X-Registry-Auth": "%"})).status == 400
+
+
+async def test_import_takes_the_body_and_names_the_image(api: Api) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield b"x" * 100_000
+
+    answer = await api.post("/images/create?fromSrc=-&repo=mine&tag=1&changes=CMD%20sh", data=body())
+    assert answer.status == 200
+    assert answer.lines[-1]["status"].startswith("sha256:")
+    assert len(api.fake.images.imported) == 4_000_000
+
+
+async def test_the_list_has_docker_s_shape(api: Api) -> None:
+    api.fake.images.add(image("a:1"))
+    (row,) = (await api.get("/images/json")).json
+    assert (row["RepoTags"], row["Size"], row["SharedSize"], row["Containers"]) == (["a:1"], 3500, -1, -1)
+    assert "VirtualSize" not in row
+    (old,) = (await api.get("/v1.43/images/json")).json
+    assert old["VirtualSize"] == 3500
+
+
+async def test_a_dangling_image_is_spelled_out_for_old_clients_only(api: Api) -> None:
+    api.fake.images.add(image(""))
+    (new,) = (await api.get("/images/json")).json
+    (old,) = (await api.get("/v1.43/images/json")).json
+    assert (new["RepoTags"], new["RepoDigests"]) == ([], [])
+    assert (old["RepoTags"], old["RepoDigests"]) == (["<none>:<none>"], ["<none>@<none>"])
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({"reference": ["a"]}, ["a:1"]),
+        ({"reference": ["*:1"]}, ["a:1"]),
+        ({"reference": ["localhost:5000/*"]}, ["localhost:5000/b:2"]),
+        ({"reference": ["localhost:5000/*:2"]}, ["localhost:5000/b:2"]),
+        ({"reference": ["*"]}, ["a:1"]),
+        ({"label": ["x=1"]}, ["localhost:5000/b:2"]),
+        ({"label": ["x"]}, ["localhost:5000/b:2"]),
+        ({"label": ["x=2"]}, []),
+        ({"before": ["localhost:5000/b:2"]}, ["a:1"]),
+        ({"since": ["a:1"]}, ["localhost:5000/b:2"]),
+        ({"dangling": ["false"]}, ["localhost:5000/b:2", "a:1"]),
+        ({"dangling": ["true"]}, []),
+        ({"until": ["1700000001"]}, ["a:1"]),
+    ],
+)
+async def test_filters(api: Api, filters: dict[str, list[str]], expected: list[str]) -> None:
+    api.fake.images.add(image("a:1", created_s=1_700_000_000))
+    api.fake.images.add(image("localhost:5000/b:2", created_s=1_700_000_100, labels={"x": "1"}))
+    rows = (await api.get("/images/json", params={"filters": json.dumps(filters)})).json
+    assert [name for row in rows for name in row["RepoTags"]] == expected
+
+
+@pytest.mark.parametrize(
+    ("filters", "status"), [({"color": ["red"]}, 400), ({"dangling": ["perhaps"]}, 400), ({"before": ["nope"]}, 404)]
+)
+async def test_bad_filters(api: Api, filters: dict[str, list[str]], status: int) -> None:
+    assert (await api.get("/images/json", params={"filters": json.dumps(filters)})).status == status
+
+
+async def test_inspect_and_history(api: Api) -> None:
+    known = api.fake.images.add(image("localhost:5000/team/a:1", exposed_ports=["80/tcp"]))
+    inspected = (await api.get("/images/localhost:5000/team/a:1/json")).json
+    assert inspected["Id"] == known.id
+    assert inspected["Config"]["ExposedPorts"] == {"80/tcp": {}}
+    assert inspected["RootFS"]["Layers"] == [layer.diff_id for layer in known.layers]
+    assert inspected["GraphDriver"]["Name"] == "overlayfs"
+    history = (await api.get("/images/localhost:5000/team/a:1/history")).json
+    assert [(row["CreatedBy"], row["Size"]) for row in history] == [
+        ("RUN something", 500),
+        ("CMD sh", 0),
+        ("ADD rootfs", 3000),
+    ]
+    assert (history[0]["Id"], history[1]["Id"]) == (known.id, "<missing>")
+
+
+async def test_unknown_images_are_not_found_in_docker_s_words(api: Api) -> None:
+    for answer in (await api.get("/images/nope/json"), await api.delete("/images/nope")):
+        assert (answer.status, answer.message) == (404, "No such image: nope:latest")
+
+
+async def test_tag_and_remove(api: Api) -> None:
+    api.fake.images.add(image("a:1"))
+    assert (await api.post("/images/a:1/tag?repo=localhost:5000/b&tag=2")).status == 201
+    assert (await api.get("/images/localhost:5000/b:2/json")).status == 200
+    assert (await api.post("/images/a:1/tag")).status == 400
+    removed = (await api.delete("/images/a:1")).json
+    assert {"Untagged": "a:1"} in removed
+    assert "Deleted" in removed[-1]
+
+
+async def test_prune_of_nothing_says_null(api: Api) -> None:
+    assert (await api.post("/images/prune")).json == {"ImagesDeleted": None, "SpaceReclaimed": 0}
+
+
+async def test_a_client_that_leaves_cancels_its_pull(api: Api) -> None:
+    api.fake.images.remote["a:latest"] = image("a:latest")
+    api.fake.images.hang = True
+    async with api.raw() as (reader, writer):
+        writer.write(head_of("POST", "/images/create?fromImage=a", upgrade=False))
+        await read_head(reader)
+    await asyncio.wait_for(api.fake.images.fetch_cancelled.wait(), 5)

@@ -1,0 +1,71 @@
+"""Networks, volumes and events over HTTP."""
+
+import asyncio
+import json
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sampan.api.runtime.v1 import events_pb2
+from tests.unit.dockerapi.support import Api
+
+
+async def test_networks(api: Api) -> None:
+    body = {"Name": "net", "IPAM": {"Config": [{"Subnet": "10.1.0.0/24", "Gateway": "10.1.0.1"}]}, "Labels": {"a": "b"}}
+    made = await api.post("/networks/create", json=body)
+    assert made.status == 201
+    network_id = made.json["Id"]
+    assert (await api.post("/networks/create", json=body)).status == 409
+    inspected = (await api.get(f"/networks/{network_id}")).json
+    assert inspected["IPAM"]["Config"] == [{"Subnet": "10.1.0.0/24", "Gateway": "10.1.0.1"}]
+    assert (inspected["Driver"], inspected["Labels"], inspected["Scope"]) == ("bridge", {"a": "b"}, "local")
+    assert [network["Name"] for network in (await api.get("/networks")).json] == ["bridge", "net"]
+    connect = {"Container": "web", "EndpointConfig": {"Aliases": ["db"]}}
+    assert (await api.post("/networks/net/connect", json=connect)).status == 200
+    assert list(api.fake.runtime.networks.connected[0].endpoint.aliases) == ["db"]
+    assert (await api.post("/networks/net/disconnect", json={"Container": "web", "Force": True})).status == 200
+    assert (await api.delete("/networks/net")).status == 204
+    assert (await api.get("/networks/net")).message == "network net not found"
+    assert (await api.post("/networks/prune")).json == {"NetworksDeleted": None}
+
+
+async def test_volumes(api: Api) -> None:
+    made = await api.post("/volumes/create", json={"Name": "v", "DriverOpts": {"type": "tmpfs"}})
+    assert (made.status, made.json["Name"], made.json["Options"]) == (201, "v", {"type": "tmpfs"})
+    assert (await api.get("/volumes/v")).json["Mountpoint"] == "/volumes/v/_data"
+    listed = (await api.get("/volumes")).json
+    assert ([volume["Name"] for volume in listed["Volumes"]], listed["Warnings"]) == (["v"], None)
+    assert (await api.post("/volumes/prune")).json == {"VolumesDeleted": ["v"], "SpaceReclaimed": 5}
+    assert (await api.delete("/volumes/v")).status == 204
+    assert (await api.delete("/volumes/v")).status == 404
+    assert (await api.delete("/volumes/v?force=1")).status == 204
+
+
+async def test_events_flow_as_they_happen(api: Api) -> None:
+    async with api.session.get(
+        "http://docker/events", params={"filters": json.dumps({"type": ["container"]})}
+    ) as answer:
+        assert answer.status == 200
+        event = events_pb2.Event(
+            type="container", action="die", actor_id="c", attributes={"exitCode": "3", "image": "x"}
+        )
+        await api.fake.runtime.events.Publish(events_pb2.PublishRequest(event=event), None)
+        line = json.loads(await asyncio.wait_for(answer.content.readline(), 5))
+    assert (line["Type"], line["Action"], line["status"], line["id"], line["from"]) == (
+        "container",
+        "die",
+        "die",
+        "c",
+        "x",
+    )
+    assert line["Actor"] == {"ID": "c", "Attributes": {"exitCode": "3", "image": "x"}}
+    assert line["timeNano"] // 1_000_000_000 == line["time"]
+    assert list(api.fake.runtime.events.subscriptions[0].filters["type"].values) == ["container"]
+
+
+async def test_events_of_the_past_end(api: Api) -> None:
+    event = events_pb2.Event(type="image", action="pull", actor_id="i", time=Timestamp(seconds=5))
+    await api.fake.runtime.events.Publish(events_pb2.PublishRequest(event=event), None)
+    answer = await api.get("/events?since=1&until=2000000000")
+    assert [line["Action"] for line in answer.lines] == ["pull"]
+    assert "from" not in answer.lines[0]
+    assert (await api.get("/events?since=whenever")).status == 400
