@@ -15,7 +15,7 @@ from imaged.ingest import Ingests
 from imaged.leases import Leases
 from imaged.login import Login
 from imaged.metrics import PullMetrics
-from imaged.model import ANONYMOUS, Credentials, Fetched, LayerProgress, Resolved
+from imaged.model import ANONYMOUS, Credentials, Fetched, Imported, LayerProgress, Resolved
 from imaged.pull import Puller
 from imaged.registry.auth import Tokens
 from imaged.registry.endpoints import Endpoints, RegistryConfig
@@ -25,6 +25,8 @@ from imaged.registry.transport import Transport
 from sampan.oci.platform import Platform
 from sampan.oci.reference import parse_reference
 from sampan.store import Store
+from tests.fakes.registry import FakeRegistry
+from tests.support.images import Entry, tar
 
 
 @dataclass
@@ -73,6 +75,22 @@ class Parts:
         resolved, _, fetched = await self.fetch(reference)
         await self.images.create(resolved.reference, fetched.target, resolved.lease, None)
         return fetched
+
+    async def pull_image(self, registry: FakeRegistry, repository: str, tag: str, content: bytes = b"layer") -> Fetched:
+        """Put an image of one layer into a registry and pull it."""
+        registry.add_image(repository, tag, content)
+        return await self.pull(f"{registry.address}/{repository}:{tag}")
+
+    async def import_image(self, reference: str, content: bytes = b"hello") -> Imported:
+        """Make an image of a tar with one file, and name it if ``reference`` is not empty."""
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield tar(Entry("file", content))
+
+        imported = await self.importer.run(chunks(), (), "", None)
+        name = parse_reference(reference) if reference else None
+        await self.images.create(name, imported.target, imported.lease, None)
+        return imported
 
     def blobs(self) -> set[str]:
         """Digests of the files that are there."""

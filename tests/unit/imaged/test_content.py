@@ -1,0 +1,135 @@
+"""What a crash leaves, and what the next start makes of it."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from imaged.content import UNLEASED_HOLD_NS, storing
+from imaged.filters import parse_filters
+from sampan.errors import ConflictError, DataLossError, NotFoundError, ResourceExhaustedError
+from sampan.oci.digest import Digest
+from tests.fakes.registry import FakeRegistry
+from tests.unit.imaged.parts import Parts, imaged_parts
+
+HELLO = Digest.of(b"hello")
+
+
+async def test_small_blob_is_leased_and_durable_when_put_returns(parts: Parts) -> None:
+    lease = await parts.leases.begin()
+    descriptor = await parts.content.put(b"hello", "text/plain", lease)
+    assert (descriptor.digest, descriptor.size) == (HELLO, 5)
+    assert await parts.content.load(HELLO, 5) == b"hello"
+    await parts.leases.release(lease)
+    with pytest.raises(NotFoundError):
+        await parts.content.info(HELLO)
+    assert parts.blobs() == set()
+
+
+async def test_damaged_blob_is_found_when_it_is_loaded(parts: Parts) -> None:
+    await parts.content.put(b"hello", "text/plain", await parts.leases.begin())
+    parts.content.path(HELLO).write_bytes(b"jello")
+    with pytest.raises(DataLossError, match=f"{HELLO} is damaged"):
+        await parts.content.load(HELLO, 5)
+
+
+async def test_blob_whose_file_is_gone_is_data_loss(parts: Parts) -> None:
+    await parts.content.put(b"hello", "text/plain", await parts.leases.begin())
+    parts.content.path(HELLO).unlink()
+    with pytest.raises(DataLossError, match="pull it again"):
+        await parts.content.load(HELLO, 5)
+
+
+async def test_start_removes_files_without_a_record_and_half_written_ones(tmp_path: Path) -> None:
+    async with imaged_parts(tmp_path / "imaged") as parts:
+        stray = parts.content.path(HELLO)
+    stray.write_bytes(b"hello")
+    (tmp_path / "imaged/ingests/0123").write_bytes(b"half")
+    async with imaged_parts(tmp_path / "imaged") as parts:
+        assert parts.blobs() == set()
+        assert parts.leftovers() == []
+
+
+async def test_start_drops_what_a_killed_fetch_had_brought(tmp_path: Path) -> None:
+    async with imaged_parts(tmp_path / "imaged") as parts:
+        await parts.content.put(b"hello", "text/plain", await parts.leases.begin())
+    async with imaged_parts(tmp_path / "imaged") as parts:
+        assert parts.blobs() == set()
+
+
+async def test_start_keeps_what_a_complete_lease_holds(tmp_path: Path) -> None:
+    async with imaged_parts(tmp_path / "imaged") as parts:
+        lease = await parts.leases.begin()
+        await parts.content.put(b"hello", "text/plain", lease)
+        await parts.leases.complete(lease)
+    async with imaged_parts(tmp_path / "imaged") as parts:
+        assert parts.blobs() == {HELLO}
+        await parts.leases.release(lease)
+        assert parts.blobs() == set()
+
+
+async def test_lease_that_expires_lets_its_content_go(tmp_path: Path) -> None:
+    async with imaged_parts(tmp_path / "imaged", lease_s=0.05) as parts:
+        lease = await parts.leases.begin()
+        await parts.content.put(b"hello", "text/plain", lease)
+        parts.clock.advance(-0.05)  # the next look at the clock finds it over
+        await parts.leases.complete(lease)
+        parts.clock.advance(10)
+        gone = parts.content.path(HELLO)
+        for _ in range(200):
+            if not gone.exists():
+                break
+            await asyncio.sleep(0.01)
+        assert not gone.exists()
+        with pytest.raises(NotFoundError, match="does not exist"):
+            await parts.leases.release(lease)
+
+
+async def test_content_written_without_a_lease_is_kept_for_a_day(tmp_path: Path) -> None:
+    async with imaged_parts(tmp_path / "imaged") as parts, parts.ingests.open("r") as ingest:
+        await ingest.write(b"hello")
+        await parts.ingests.commit(ingest, 5, HELLO)
+    async with imaged_parts(tmp_path / "imaged") as parts:
+        assert parts.blobs() == {HELLO}
+        parts.clock.advance(UNLEASED_HOLD_NS / 1e9 + 1)
+        await parts.content.recover()
+        assert parts.blobs() == set()
+
+
+async def test_label_of_a_root_keeps_content_for_good(parts: Parts) -> None:
+    async with parts.ingests.open("r") as ingest:
+        await ingest.write(b"hello")
+        await parts.ingests.commit(ingest, 5, HELLO, {"containerd.io/gc.root": "x"})
+    parts.clock.advance(UNLEASED_HOLD_NS / 1e9 + 1)
+    await parts.content.recover()
+    assert parts.blobs() == {HELLO}
+
+
+async def test_content_of_an_image_cannot_be_deleted(parts: Parts, registry: FakeRegistry) -> None:
+    registry.add_image("x", "1", b"layer")
+    fetched = await parts.pull(f"{registry.address}/x:1")
+    for blob in await parts.content.list(parse_filters(())):
+        with pytest.raises(ConflictError, match="part of an image"):
+            await parts.content.delete(blob.digest)
+    assert fetched.target.digest in parts.blobs()
+
+
+async def test_pulling_again_mends_an_image_that_lost_a_layer(tmp_path: Path, registry: FakeRegistry) -> None:
+    registry.add_image("x", "1", b"layer" * 1000)
+    async with imaged_parts(tmp_path / "imaged") as parts:
+        await parts.pull(f"{registry.address}/x:1")
+        image = await parts.images.get(f"{registry.address}/x:1")
+        layer = parts.content.path(image.record.layers[0].descriptor.digest)
+    os.truncate(layer, 3)
+    async with imaged_parts(tmp_path / "imaged") as parts:
+        await parts.pull(f"{registry.address}/x:1")
+        assert Digest.of(layer.read_bytes()) == image.record.layers[0].descriptor.digest
+
+
+def test_full_disk_and_used_up_quota_are_named() -> None:
+    for number in (28, 122):
+        with pytest.raises(ResourceExhaustedError, match="write thing: no space left on device"), storing("thing"):
+            raise OSError(number, "full")
+    with pytest.raises(PermissionError), storing("thing"):
+        raise PermissionError(13, "no")
