@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final, TypeVar
 
 import structlog
@@ -97,10 +98,14 @@ class Catalog:
     def pieces(self, chain: Sequence[sqlite3.Row]) -> tuple[Piece, ...]:
         """Return where the snapshots of a chain are, nearest first, as far as they can be seen.
 
+        Of a layer that is in the chain twice only the nearest is returned: the other one's files and marks are all
+        there as well, and overlayfs does not take a directory twice.
+
         Raises:
             DataLossError: one is missing on disk.
         """
         pieces: list[Piece] = []
+        seen: set[Path] = set()
         for row in chain:
             if row["layer_dir_id"] is not None:
                 piece = Piece(self.disk.layer(row["layer_dir_id"]), complete=bool(row["complete"]))
@@ -111,7 +116,9 @@ class Catalog:
                 raise DataLossError(
                     f"{piece.path} has vanished from disk: pull the image again, or remove the snapshot"
                 )
-            pieces.append(piece)
+            if piece.path not in seen:
+                seen.add(piece.path)
+                pieces.append(piece)
             if piece.complete:
                 break
         return tuple(pieces)

@@ -40,6 +40,7 @@ class Disk:
         self._trash = root / "trash"
         self._short_root = short_root
         self._discarded = asyncio.Event()
+        self._emptying = asyncio.Lock()
         self._reaper: asyncio.Task[None] | None = None
         self._next_name = 0
 
@@ -108,13 +109,10 @@ class Disk:
             path.rename(self._trash / f"{os.getpid()}-{self._next_name}-{path.name}")
         self._discarded.set()
 
-    def empty_trash(self) -> None:
-        """Remove all that has been discarded; blocks."""
-        fd = os.open(self._trash, OPEN_DIRECTORY)
-        try:
-            trees.empty(fd)
-        finally:
-            os.close(fd)
+    async def empty_trash(self) -> None:
+        """Remove all that has been discarded. Raises OSError; what is left is tried again next time."""
+        async with self._emptying:
+            await asyncio.to_thread(self._empty_trash)
 
     def start(self) -> None:
         """Empty the trash in the background from now on."""
@@ -128,12 +126,19 @@ class Disk:
                 await self._reaper
             self._reaper = None
 
+    def _empty_trash(self) -> None:
+        fd = os.open(self._trash, OPEN_DIRECTORY)
+        try:
+            trees.empty(fd)
+        finally:
+            os.close(fd)
+
     async def _reap(self) -> None:
         while True:
             await self._discarded.wait()
             self._discarded.clear()
             try:
-                await asyncio.to_thread(self.empty_trash)
+                await self.empty_trash()
             except OSError as error:
                 # A mount point somebody left, a file made immutable: the rest of the trash waits for the next time.
                 log.warning("cannot empty the trash", path=error.filename, error=error.strerror)

@@ -110,7 +110,7 @@ class LocalSnapshots:
     async def cleanup(self) -> None:
         """See ``protocol.Snapshots``."""
         await self._catalog.collect()
-        await asyncio.to_thread(self._catalog.disk.empty_trash)
+        await self._catalog.disk.empty_trash()
 
     async def _make(self, key: str, kind: Kind, parent: str | None, labels: Mapping[str, str]) -> tuple[Mount, ...]:
         def look(db: sqlite3.Connection) -> Sequence[sqlite3.Row]:

@@ -129,7 +129,7 @@ def shown(mounts: Sequence[Mount]) -> Iterator[Path]:
             umount2(directory)
 
 
-def tar(**files: str | bytes | None | tarfile.TarInfo) -> bytes:
+def tar(**files: str | bytes | tarfile.TarInfo | None) -> bytes:
     """Return a layer: text for a file, None for a directory; ``__`` in a name is a slash, ``_WH_`` a whiteout."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -156,11 +156,7 @@ def names(root: Path) -> list[str]:
 
 async def finished(progress: AsyncIterator[Progress]) -> Progress:
     """Return the last progress."""
-    last: Progress | None = None
-    async for last in progress:
-        pass
-    assert last is not None
-    return last
+    return [step async for step in progress][-1]
 
 
 class Kit:
@@ -612,5 +608,5 @@ def _workers() -> list[int]:
 
 async def _until_empty(directory: Path) -> None:
     async with asyncio.timeout(10):
-        while any(directory.iterdir()):
+        while any(directory.iterdir()):  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0.01)
