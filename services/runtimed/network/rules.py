@@ -4,7 +4,8 @@ The whole table is replaced in one transaction each time, so the kernel never sh
 somebody damaged is whole again after the next change. Connections that are being translated go on: conntrack has them.
 
 Other tables have a say too. ``accept`` here ends only our own chain: a forward chain elsewhere with policy ``drop``
-(dockerd sets one on iptables' FORWARD) still drops, and has to let our bridges pass.
+still drops, and has to let our bridges pass. ``firewall.py`` sees to that for iptables' FORWARD; for chains that an
+administrator wrote in nftables' own language it is theirs to do.
 """
 
 from collections.abc import Iterable

@@ -22,6 +22,8 @@ from runtimed.model import Container, NetworkSettings, PublishedPort
 from runtimed.network import desired, ipam, plan, ports, recovery, rules
 from runtimed.network.container_files import HostFiles, compose
 from runtimed.network.dataplane import Dataplane, Wire, pools_locked
+from runtimed.network.firewall import Firewall
+from runtimed.network.guard import Guard
 from runtimed.network.model import (
     BRIDGE,
     CONTAINER_PREFIX,
@@ -84,7 +86,10 @@ class NetworkStack:
         self._table = table
         self._host = host
         self.resolvers: Final = Resolvers(self.sandboxes, host)
+        self._firewall = Firewall(names.table)
+        self._guard = Guard(names.table, self._restore_rules)
         self._applied = ""  # the rules that the kernel has
+        self._admitted: tuple[str, ...] | None = None  # the bridges that the machine's firewall lets through
         self._applying = asyncio.Lock()
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._leaving: dict[
@@ -105,6 +110,7 @@ class NetworkStack:
     async def __aexit__(self, *exc: object) -> None:
         """Stop. Running containers stay connected; if there are none, nothing of ours stays in the kernel."""
         await asyncio.gather(*self._leaving.values(), return_exceptions=True)
+        await self._guard.close()
         await self.resolvers.close()
         self.ports.close()
         if not any(sandbox.owns_namespace for sandbox in self.sandboxes.values()):
@@ -163,6 +169,7 @@ class NetworkStack:
     async def recover(self, running: Collection[Container]) -> None:
         """See ``Networking.recover``."""
         await recovery.recover(self, running)
+        self._guard.start()
 
     # -- shared with operations on networks ----------------------------------------------------------------------------
 
@@ -246,14 +253,19 @@ class NetworkStack:
             StartError: the kernel refused them.
         """
         async with self._applying:
-            text = rules.table(
-                self.names.table,
-                desired.bridges(self.networks.values()),
-                desired.forwardings(self.sandboxes.values()),
-            )
+            bridges = desired.bridges(self.networks.values())
+            text = rules.table(self.names.table, bridges, desired.forwardings(self.sandboxes.values()))
             if text != self._applied:
                 await to_the_end(asyncio.to_thread(self._table.apply, text))
                 self._applied = text
+            admitted = tuple(bridge.name for bridge in bridges)
+            if admitted != self._admitted:
+                await asyncio.to_thread(self._firewall.admit, admitted)
+                self._admitted = admitted
+
+    async def _restore_rules(self) -> None:
+        self._applied, self._admitted = "", None
+        await self.apply_rules()
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -352,3 +364,4 @@ class NetworkStack:
             if network.driver == BRIDGE:
                 await asyncio.to_thread(self.dataplane.remove_bridge, network)
         await asyncio.to_thread(self._table.apply, rules.drop(self.names.table))
+        await asyncio.to_thread(self._firewall.admit, ())
