@@ -7,13 +7,17 @@ from typing import Any, Final
 
 import click
 
+from sampan.errors import SampanError
 from sampan.layout import SERVICES, Layout
+from sampan_cli.flags import format_option
 from sampan_cli.lazy import sampan_command
-from sampan_cli.session import Session
+from sampan_cli.session import CommandError, Session
 from sampan_cli.supervisor import roots
 
 # A healthy service answers in a few milliseconds, also when it is busy; the machine may be.
 _DEADLINE_S: Final = 1.0
+
+_TABLE: Final = "{{.Service}}\t{{.Pid}}\t{{.Healthy}}\t{{.Socket}}\t{{.Metrics}}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class ServiceStatus:
 @sampan_command(
     "status", examples="sampan status\nsampan status --format json\nsampan status --format '{{.Service}} {{.Pid}}'"
 )
-@click.option("--format", "template", default="table", help="table, json, or a template.")
+@format_option
 @click.pass_obj
 def command(session: Session, template: str) -> None:
     """Show the engine's services: process, health, gRPC socket and the address of /metrics.
@@ -38,10 +42,10 @@ def command(session: Session, template: str) -> None:
     Exits with 0 if all are healthy and with 1 if not.
     """
     statuses = asyncio.run(read_status(session.layout))
-    if template == "json":
+    if template == "json":  # one list, unlike other lists: it is always short and always read as a whole
         click.echo(json.dumps([asdict(status) for status in statuses], indent=2))
     else:
-        _print_table(statuses)
+        _print(statuses, template)
     if not all(status.healthy for status in statuses):
         raise click.exceptions.Exit(1)
 
@@ -78,12 +82,20 @@ async def _is_healthy(layout: Layout, service: str) -> bool:
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def _print_table(statuses: list[ServiceStatus]) -> None:
-    rows = [("SERVICE", "PID", "HEALTHY", "SOCKET", "METRICS")]
-    rows += [
-        (each.service, str(each.pid or "-"), "yes" if each.healthy else "no", each.socket, each.metrics)
+def _print(statuses: list[ServiceStatus], template: str) -> None:
+    from sampan_cli.output.table import print_list
+
+    rows = [
+        {
+            "Service": each.service,
+            "Pid": str(each.pid or "-"),
+            "Healthy": "yes" if each.healthy else "no",
+            "Socket": each.socket,
+            "Metrics": each.metrics,
+        }
         for each in statuses
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    for row in rows:
-        click.echo("   ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    try:
+        print_list(rows, template, {field: field.upper() for field in rows[0]}, _TABLE, click.echo)
+    except SampanError as error:
+        raise CommandError(str(error)) from error

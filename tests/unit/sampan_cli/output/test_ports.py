@@ -1,0 +1,24 @@
+from sampan.api.runtime.v1 import containers_pb2 as pb
+from sampan_cli.output.ports import host_address, shown_ports
+
+
+def port(container: int, host: int = 0, ip: str = "", protocol: str = "tcp") -> pb.PublishedPort:
+    return pb.PublishedPort(container_port=container, protocol=protocol, host_ip=ip, host_port=host)
+
+
+def test_published_port_shows_both_sides() -> None:
+    assert shown_ports([port(80, 8080, "127.0.0.1")]) == "127.0.0.1:8080->80/tcp"
+
+
+def test_neighbours_are_one_range() -> None:
+    ports = [port(81, 8081, "0.0.0.0"), port(80, 8080, "0.0.0.0"), port(83, 8083, "0.0.0.0")]
+    assert shown_ports(ports) == "0.0.0.0:8080-8081->80-81/tcp, 0.0.0.0:8083->83/tcp"
+
+
+def test_exposed_ports_come_last_and_have_no_host() -> None:
+    assert shown_ports([port(53, protocol="udp"), port(80, 8080)]) == "0.0.0.0:8080->80/tcp, 53/udp"
+
+
+def test_ipv6_addresses_are_in_brackets() -> None:
+    assert host_address("::") == "[::]"
+    assert host_address("") == "0.0.0.0"
