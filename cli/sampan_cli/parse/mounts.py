@@ -71,6 +71,10 @@ def _apply_modes(mount: pb.Mount, mode: str, text: str) -> None:
 
 
 def _check_volume_name(name: str) -> None:
+    if len(name) == 1:
+        raise InvalidArgumentError(
+            f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        )
     if not _VOLUME_NAME.fullmatch(name):
         raise InvalidArgumentError(
             f'create {name}: "{name}" includes invalid characters for a local volume name, only '

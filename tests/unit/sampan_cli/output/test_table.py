@@ -1,11 +1,15 @@
 import json
+from typing import Any
 
 import pytest
 
 from sampan_cli.output.table import print_list, table
 from sampan_cli.template.tokens import TemplateError
 
-ROWS = [{"ID": "0123456789ab", "Name": "web", "Label": lambda key: key.upper()}, {"ID": "b", "Name": "a-longer-name"}]
+ROWS: list[dict[str, Any]] = [
+    {"ID": "0123456789ab", "Name": "web", "Label": lambda key: key.upper()},
+    {"ID": "b", "Name": "a-longer-name"},
+]
 HEADERS = {"ID": "CONTAINER ID", "Name": "NAMES"}
 DEFAULT = "{{.ID}}\t{{.Name}}"
 
