@@ -1,0 +1,64 @@
+"""What a cgroup uses, whichever version of cgroups says so."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+# Version 1 writes "no limit" as the largest multiple of a page that fits into 63 bits.
+UNLIMITED: Final = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class CpuUsage:
+    """Time used since the cgroup was made."""
+
+    usage_ns: int = 0
+    user_ns: int = 0
+    kernel_ns: int = 0
+    periods: int = 0
+    throttled_periods: int = 0
+    throttled_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUsage:
+    """Memory in use, and at most."""
+
+    usage_bytes: int = 0
+    max_usage_bytes: int = 0
+    limit_bytes: int = 0  # 0: none
+    failures: int = 0  # how often the limit was hit
+    oom_kills: int = 0
+    rss_bytes: int = 0
+    cache_bytes: int = 0
+    swap_bytes: int = 0
+    mapped_bytes: int = 0
+    inactive_file_bytes: int = 0
+    stats: Mapping[str, int] = field(default_factory=dict)  # memory.stat
+
+    @property
+    def working_set_bytes(self) -> int:
+        """What cannot be had back at once: all but the page cache that nobody looked at lately."""
+        return max(0, self.usage_bytes - self.inactive_file_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockIo:
+    """Traffic with one block device in one direction."""
+
+    major: int
+    minor: int
+    operation: str  # "read" or "write"
+    bytes: int = 0
+    operations: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """All of it."""
+
+    cpu: CpuUsage = field(default_factory=CpuUsage)
+    memory: MemoryUsage = field(default_factory=MemoryUsage)
+    pids: int = 0  # threads count, as the kernel has it
+    pids_limit: int = 0  # 0: none
+    block_io: tuple[BlockIo, ...] = ()
