@@ -4,14 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Coroutine
 from typing import Any, Final, TypeVar
 
-import structlog
-
 from sampan.errors import SampanError
+from sampan.log import log
 
 T = TypeVar("T")
 U = TypeVar("U")
-
-log = structlog.get_logger()
 
 _CLOSE_S: Final = 3.0
 

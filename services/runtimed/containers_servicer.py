@@ -17,6 +17,7 @@ from runtimed.observation import Observation
 from runtimed.paths import Paths
 from runtimed.registry import Registry
 from runtimed.spec import ConsoleSize
+from runtimed.stats_convert import sample_to_proto
 from runtimed.streams import AttachOptions, Streams
 from runtimed.waits import Condition, Waits
 from sampan.api.runtime.v1 import containers_pb2 as pb
@@ -181,14 +182,14 @@ class ContainersServicer(containers_pb2_grpc.ContainersServicer):
 
     async def Top(self, request: pb.TopRequest, context: Context) -> pb.TopResponse:
         """Return its processes."""
-        entry = self._registry.find(request.container)
-        return await self._observation.top(entry, request.ps_args)
+        table = await self._observation.top(self._registry.find(request.container), request.ps_args)
+        return pb.TopResponse(titles=table.titles, processes=[pb.TopResponse.Row(values=row) for row in table.rows])
 
     async def Stats(self, request: pb.StatsRequest, context: Context) -> AsyncIterator[pb.StatsResponse]:
         """Return what it uses."""
         entry = self._registry.find(request.container)
-        async for response in self._observation.stats(entry, stream=request.stream, one_shot=request.one_shot):
-            yield response
+        async for sample in self._observation.stats(entry, stream=request.stream, one_shot=request.one_shot):
+            yield sample_to_proto(entry.container, sample)
 
     async def Prune(self, request: pb.PruneContainersRequest, context: Context) -> pb.PruneContainersResponse:
         """Remove all that do not run."""

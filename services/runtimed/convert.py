@@ -229,6 +229,19 @@ def _state(state: model.ContainerState) -> containers_pb2.ContainerState:
         status=containers_pb2.ContainerState.Status.Value(state.status.name),
         started_at=timestamp(state.started_at),
         finished_at=timestamp(state.finished_at),
+        health=state.health and _health(state.health),
+    )
+
+
+def _health(health: model.Health) -> containers_pb2.Health:
+    return _to(
+        containers_pb2.Health,
+        health,
+        status=health.status.value,
+        log=[
+            _to(containers_pb2.Health.Probe, probe, start=timestamp(probe.start), end=timestamp(probe.end))
+            for probe in health.log
+        ],
     )
 
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from runtimed import conmon as conmon_module
 from runtimed.background import Background
 from runtimed.conmon import Conmon, PendingExec, Stdio, find_conmon, read_exit_code
@@ -32,8 +30,6 @@ from runtimed.spec import ConsoleSize
 from runtimed.stdio import StdioConnection
 from runtimed.store import ContainerStore
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, StartError, UnavailableError
-
-log = structlog.get_logger()
 
 # Finished execs that are kept for whoever asks for their exit code; Docker drops them after some minutes.
 _KEPT_PER_CONTAINER: Final = 64

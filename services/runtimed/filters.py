@@ -165,7 +165,7 @@ def _health(values: tuple[str, ...]) -> Predicate:
     for value in values:
         if value not in ("none", "starting", "healthy", "unhealthy"):
             raise InvalidArgumentError(f"invalid filter 'health={value}'")
-    return lambda c: "none" in values and (c.spec.health_check is None or not c.spec.health_check.test)
+    return lambda c: (c.state.health.status.value if c.state.health else "none") in values
 
 
 def _is_task(values: tuple[str, ...]) -> Predicate:

@@ -8,19 +8,19 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from runtimed.background import Background
 from runtimed.bundle.signals import parse_signal
 from runtimed.conmon import find_conmon, read_exit_code
 from runtimed.events import Events
+from runtimed.health import is_checked
 from runtimed.metrics import Metrics
-from runtimed.model import Container, ContainerState, Status
+from runtimed.model import Container, ContainerState, Health, Status
 from runtimed.oci_errors import exit_code as exit_code_for
 from runtimed.paths import Paths
 from runtimed.process import ended
@@ -30,8 +30,7 @@ from runtimed.restart import next_backoff_s, restarts_after_exit
 from runtimed.runner import Runner, Started
 from runtimed.store import Intent
 from sampan.errors import ConflictError, NotModifiedError, SampanError, StartError
-
-log = structlog.get_logger()
+from sampan.log import log
 
 _STOP_TIMEOUT_S: Final = 10.0
 # After SIGKILL the kernel needs a moment; a process in uninterruptible sleep may take for ever, its client need not.
@@ -52,6 +51,7 @@ class Lifecycle:
         metrics: Metrics,
         background: Background,
         paths: Paths,
+        watch_health: Callable[[Entry], None],
     ) -> None:
         self._registry = registry
         self._runner = runner
@@ -60,6 +60,7 @@ class Lifecycle:
         self._metrics = metrics
         self._background = background
         self._paths = paths
+        self._watch_health = watch_health
 
     async def start(self, entry: Entry) -> None:
         """Start it. A caller who leaves meanwhile changes nothing.
@@ -94,7 +95,8 @@ class Lifecycle:
             raise
 
     async def _started(self, entry: Entry, started: Started) -> None:
-        state = ContainerState(Status.RUNNING, pid=started.pid, started_at=utcnow())
+        health = Health() if is_checked(entry.container.spec.health_check) else None
+        state = ContainerState(Status.RUNNING, pid=started.pid, started_at=utcnow(), health=health)
         await self._registry.set_state(entry, state, network=started.network)
         self._up(entry)
         self._events.container(entry.container, "start")
@@ -107,6 +109,7 @@ class Lifecycle:
             entry.init_pidfd = os.pidfd_open(entry.container.state.pid)
             self._background.watch(self._watch_init(entry, entry.init_pidfd), f"first process of {entry.id}")
         self._background.watch(self._watch(entry, pidfd), f"conmon of {entry.id}")
+        self._watch_health(entry)
 
     def adopt(self, entry: Entry) -> None:
         """Watch a container that was started by an earlier process of ours."""
@@ -161,6 +164,7 @@ class Lifecycle:
             oom_killed=oom_killed,
             started_at=started_at,
             finished_at=ended_at,
+            health=container.state.health,
         )
         if again:
             entry.backoff_s = next_backoff_s(entry.backoff_s, (ended_at - started_at).total_seconds())

@@ -16,13 +16,16 @@ from runtimed.background import Background
 from runtimed.bundle.builder import OciBundles
 from runtimed.bundle.init import find_init
 from runtimed.bundle.resources import oci_resources
+from runtimed.cgroups.reader import CgroupReader
 from runtimed.conmon import Conmon, RuntimeCommand
+from runtimed.container_metrics import ContainerCollector
 from runtimed.containers import Containers
 from runtimed.containers_servicer import ContainersServicer
 from runtimed.events import Event, Events
 from runtimed.events_servicer import EventsServicer
 from runtimed.execs import Execs
 from runtimed.execs_servicer import ExecsServicer
+from runtimed.health import HealthChecks
 from runtimed.host import read_host
 from runtimed.lifecycle import Lifecycle
 from runtimed.logoptions import DRIVERS
@@ -43,6 +46,7 @@ from runtimed.removal import Removal
 from runtimed.runner import LinuxMounter, Parts, Runner
 from runtimed.runtimes import find_runtimes
 from runtimed.snapshots_client import SnapshotsClient
+from runtimed.stats import Stats
 from runtimed.store import ContainerStore
 from runtimed.streams import Streams
 from runtimed.volume_servicer import VolumesServicer
@@ -133,6 +137,13 @@ class Core:
         """Publish what happened to networks and volumes."""
         self.events.publish(Event(type, action, actor_id, attributes))
 
+    def _observation(self) -> Observation:
+        reader = CgroupReader(self.host.trees)
+        self.service.metrics.register(
+            ContainerCollector(lambda: [entry.container for entry in self.registry], reader, self.host)
+        )
+        return Observation(self.registry, reader, Stats(reader, self.host), os.environ, self.service.stopping)
+
     async def run(self) -> None:
         """Recover, then register everything that is served."""
         service, stack = self.service, self.service.stack
@@ -157,7 +168,12 @@ class Core:
             service.stopping,
         )  # fmt: skip
         removal = Removal(self.registry, runner, self.volumes, self.events, self.paths, execs.forget_container)
-        lifecycle = Lifecycle(self.registry, runner, removal, self.events, self.metrics, self.background, self.paths)
+        health = HealthChecks(
+            self.registry, runner, self.bundles, self.conmon, self.events, self.background, self.paths
+        )
+        lifecycle = Lifecycle(
+            self.registry, runner, removal, self.events, self.metrics, self.background, self.paths, health.watch
+        )
         recovery = Recovery(
             self.registry, lifecycle, removal, runner, self.network, self.snapshots, self.mounter, self.background,
             self.paths,
@@ -178,7 +194,14 @@ class Core:
         service.serve(
             containers_pb2_grpc.add_ContainersServicer_to_server,
             ContainersServicer(
-                self.registry, containers, lifecycle, Waits(service.stopping), streams, execs, Observation(), self.paths
+                self.registry,
+                containers,
+                lifecycle,
+                Waits(service.stopping),
+                streams,
+                execs,
+                self._observation(),
+                self.paths,
             ),
             containers_pb2.DESCRIPTOR.services_by_name["Containers"],
         )

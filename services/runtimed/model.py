@@ -36,6 +36,33 @@ class Frame:
     data: bytes
 
 
+class HealthStatus(enum.Enum):
+    """What a container's health check has found."""
+
+    STARTING = "starting"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One run of a health check."""
+
+    start: datetime
+    end: datetime
+    exit_code: int  # -1: it took too long, or could not be run
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the last probes found."""
+
+    status: HealthStatus = HealthStatus.STARTING
+    failing_streak: int = 0
+    log: tuple[Probe, ...] = ()  # newest last
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerState:
     """Where in its life a container is."""
@@ -47,6 +74,7 @@ class ContainerState:
     oom_killed: bool = False
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    health: Health | None = None  # None: it has no health check
 
 
 @dataclass(frozen=True, slots=True)

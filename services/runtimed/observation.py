@@ -1,17 +1,49 @@
-"""Looking at running containers: processes and use of resources."""
+"""Looking at running containers: their processes, and what they use."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 
-from runtimed.registry import Entry
-from sampan.api.runtime.v1 import containers_pb2 as pb
+from runtimed.cgroups.reader import CgroupReader
+from runtimed.model import Container
+from runtimed.registry import UP, Entry, Registry
+from runtimed.stats import Sample, Stats
+from runtimed.top import Top, top
 from sampan.errors import ConflictError
 
 
 class Observation:
-    """Placeholder until stats land."""
+    """Reads what the kernel knows of containers."""
 
-    async def top(self, entry: Entry, ps_args: str) -> pb.TopResponse:
-        raise ConflictError("x")
+    def __init__(
+        self,
+        registry: Registry,
+        reader: CgroupReader,
+        stats: Stats,
+        environ: Mapping[str, str],
+        stopping: asyncio.Event,
+    ) -> None:
+        self._registry = registry
+        self._reader = reader
+        self._stats = stats
+        self._environ = environ
+        self._stopping = stopping
 
-    async def stats(self, entry: Entry, *, stream: bool, one_shot: bool) -> AsyncIterator[pb.StatsResponse]:
-        yield pb.StatsResponse()
+    async def top(self, entry: Entry, ps_args: str) -> Top:
+        """Return the container's processes as ``ps`` shows them.
+
+        Raises:
+            ConflictError: it does not run.
+            InvalidArgumentError: arguments that ps refuses, or that hide the pids.
+        """
+        if entry.status not in UP:
+            raise ConflictError(f"container {entry.id} is not running")
+        pids = await asyncio.to_thread(self._reader.processes, entry.container.cgroup_path)
+        return await top(pids, ps_args, self._environ)
+
+    def stats(self, entry: Entry, *, stream: bool, one_shot: bool) -> AsyncIterator[Sample]:
+        """Yield samples: see ``Stats.follow``. A stream ends when the container is removed."""
+
+        def find() -> Container | None:
+            return entry.container if self._registry.by_id(entry.id) is entry else None
+
+        return self._stats.follow(find, self._stopping, stream=stream, one_shot=one_shot)

@@ -20,8 +20,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import structlog
-
 from runtimed.background import Background
 from runtimed.conmon import find_conmon
 from runtimed.lifecycle import Lifecycle
@@ -34,8 +32,7 @@ from runtimed.restart import starts_with_engine
 from runtimed.runner import Mounter, Runner
 from runtimed.store import Intent
 from sampan.errors import SampanError
-
-log = structlog.get_logger()
+from sampan.log import log
 
 
 class Recovery:

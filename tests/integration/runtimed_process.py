@@ -21,7 +21,7 @@ from tests.fakes.snapshotter import FakeSnapshotter
 
 BUSYBOX = Path("/bin/busybox")
 _APPLET_NAMES = """
-sh cat echo true false sleep head yes seq ls id kill printf stty tr wc dd touch ps trap env hostname
+sh cat echo true false sleep head yes seq ls id kill printf stty tr wc dd touch ps trap env hostname mv test
 """
 APPLETS = tuple(_APPLET_NAMES.split())
 

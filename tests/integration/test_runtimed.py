@@ -405,6 +405,56 @@ async def test_what_was_written_is_counted_and_kept_over_a_restart(runtimed: Run
     await runtimed.remove(container_id)
 
 
+async def test_a_health_check_finds_first_that_it_is_well_and_then_that_it_is_not(runtimed: Runtimed) -> None:
+    begin = time.time_ns()
+    check = spec_pb2.HealthCheck(test=["CMD-SHELL", "echo probed; test -e /tmp/well"], retries=2)
+    check.interval.FromMilliseconds(200)
+    container_id = await runtimed.begin("sh", "-c", "touch /tmp/well; sleep 100", health_check=check)
+    assert (await runtimed.get(container_id)).state.health.status == "starting"
+    await asyncio.sleep(1)
+    health = (await runtimed.get(container_id)).state.health
+    assert (health.status, health.log[0].exit_code, health.log[0].output) == ("healthy", 0, "probed\n")
+    await runtimed.exec(container_id, "mv", "/tmp/well", "/tmp/ill")
+    await asyncio.sleep(1.5)
+    health = (await runtimed.get(container_id)).state.health
+    assert health.status == "unhealthy"
+    assert health.failing_streak >= 2
+    assert len(health.log) <= 5
+    request = events_pb2.SubscribeRequest(filters={"event": pb.FilterValues(values=["health_status"])})
+    request.since.FromNanoseconds(begin)
+    request.until.FromNanoseconds(time.time_ns())
+    actions = [event.action async for event in runtimed.events.Subscribe(request)]
+    assert actions == ["health_status: healthy", "health_status: unhealthy"]
+    await runtimed.remove(container_id)
+
+
+async def test_top_and_stats_show_the_processes_and_what_they_use(runtimed: Runtimed) -> None:
+    container_id = await runtimed.begin("sleep", "1234")
+    with rpc_errors():
+        table = await runtimed.containers.Top(pb.TopRequest(container=container_id))
+        request = pb.StatsRequest(container=container_id, one_shot=True)
+        (stats,) = [answer async for answer in runtimed.containers.Stats(request)]
+    assert [row.values[-1] for row in table.processes] == ["sleep 1234"]
+    assert stats.pids == 1
+    assert stats.memory.usage_bytes > 0
+    await runtimed.remove(container_id)
+
+
+async def test_limits_are_changed_while_it_runs(runtimed: Runtimed) -> None:
+    container_id = await runtimed.begin("sleep", "100")
+    with rpc_errors():
+        await runtimed.containers.Update(
+            pb.UpdateContainerRequest(
+                container=container_id, resources=spec_pb2.Resources(memory_bytes=64 << 20, memory_swap_bytes=-1)
+            )
+        )
+    request = pb.StatsRequest(container=container_id, one_shot=True)
+    (stats,) = [answer async for answer in runtimed.containers.Stats(request)]
+    assert stats.memory.limit_bytes == 64 << 20
+    assert (await runtimed.get(container_id)).spec.resources.memory_bytes == 64 << 20
+    await runtimed.remove(container_id)
+
+
 async def test_prune_removes_what_does_not_run(runtimed: Runtimed) -> None:
     stopped = await runtimed.create("true", labels={"prune": "me"})
     runs = await runtimed.begin("sleep", "100", labels={"prune": "me"})
