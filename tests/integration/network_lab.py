@@ -197,6 +197,24 @@ def udp_ask(namespace: Path | None, address: str, port: int) -> bytes | None:
     return inside(namespace, ask)
 
 
+@contextlib.contextmanager
+def steady_udp_client(namespace: Path | None, address: str, port: int) -> Iterator[Callable[[], bytes | None]]:
+    """Give a function that asks again and again from one and the same port."""
+    sock = inside(namespace, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    sock.settimeout(BLOCKED_S)
+
+    def ask() -> bytes | None:
+        # Not connected: a "port unreachable" from before must not be the answer to a later question.
+        sock.sendto(b"ping", (address, port))
+        try:
+            return sock.recv(100)
+        except TimeoutError:
+            return None
+
+    with sock:
+        yield ask
+
+
 def container(name: str = "web", network: str = "bridge", *ports: PortBinding, **spec: object) -> Container:
     whole = ContainerSpec(name=name, namespaces=Namespaces(network=network), ports=ports, **spec)  # type: ignore[arg-type]
     return Container(new_id(), whole, datetime.now(UTC))

@@ -21,6 +21,7 @@ from tests.integration.network_lab import (
     out_of_reach,
     seen_as,
     server,
+    steady_udp_client,
     udp_ask,
     udp_echo,
 )
@@ -124,6 +125,20 @@ async def test_udp_port_is_reached_from_everywhere(place: Lab, stack: NetworkSta
         assert udp_ask(place.world, HOST, 5353) == b"ping"
         assert udp_ask(None, "127.0.0.1", 5353) == b"ping"
         assert udp_ask(at(other), gateway(other), 5353) == b"ping"
+
+
+async def test_udp_client_that_never_pauses_finds_the_next_container(place: Lab, stack: NetworkStack) -> None:
+    first = container("first", "bridge", PortBinding(53, "udp", host_port=5353))
+    keeper = container("keeper")  # takes the first address, so that the next container has another
+    with steady_udp_client(place.world, HOST, 5353) as ask:
+        assert ask() is None  # nothing is published yet, and this flow is known from now on
+        with udp_echo(at(await stack.attach(first)), 53):
+            assert ask() == b"ping"
+        await stack.detach(first.id)
+        await stack.attach(keeper)
+        second = container("second", "bridge", PortBinding(53, "udp", host_port=5353))
+        with udp_echo(at(await stack.attach(second)), 53):
+            assert ask() == b"ping"
 
 
 async def test_neighbours_reach_each_other_and_strangers_do_not(place: Lab, stack: NetworkStack) -> None:

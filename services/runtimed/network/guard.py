@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from runtimed.network.rtnetlink import HEADER, attributes
+from runtimed.network.netlink import HEADER, attributes
 from sampan.errors import SampanError
 
 log = structlog.get_logger()

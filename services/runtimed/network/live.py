@@ -58,7 +58,7 @@ class LiveEndpoints:
         gateway_id = plan.gateway_endpoint(remaining) if moves else before.gateway_endpoint
         ports: tuple[PublishedPort, ...] = before.ports if gateway_id else ()
         after = replace(before, endpoints=remaining, gateway_endpoint=gateway_id, ports=ports)
-        await to_the_end(self._unplug(after, attached, moves=moves))
+        await to_the_end(self._unplug(after, attached, moved=before.ports if moves else None))
         stack.announce("disconnect", network, container_id)
 
     async def _join(
@@ -72,7 +72,7 @@ class LiveEndpoints:
         path = stack.files_of.namespace(container.id)
         (wire,) = stack.wires((attached,))
         await in_own_thread(lambda: stack.dataplane.plug(path, wire, gateway), f"netns-{container.short_id}")
-        await stack.apply_rules()
+        await stack.ports_changed(after.ports if gateway is not None else ())
         if needs_resolver(after):
             await stack.resolvers.start(container.id, path, container.spec.dns)
 
@@ -86,16 +86,17 @@ class LiveEndpoints:
             await stack.resolvers.stop(before.container_id)
         stack.let_go((attached,))
 
-    async def _unplug(self, after: Sandbox, attached: Attached, *, moves: bool) -> None:
+    async def _unplug(self, after: Sandbox, attached: Attached, *, moved: tuple[PublishedPort, ...] | None) -> None:
+        """``moved``: the ports that lead elsewhere now, or nowhere; None: this network did not lead out."""
         stack = self._stack
         stack.keep(after)
-        await stack.apply_rules()
+        await stack.ports_changed(moved or ())
         if not needs_resolver(after):
             await stack.resolvers.stop(after.container_id)
         if not after.ports:
             stack.ports.release(after.container_id)
         path = stack.files_of.namespace(after.container_id)
-        target = after.target if moves else None
+        target = after.target if moved is not None else None
         gateway = IPv4Address(target.state.gateway) if target else None
         others = stack.wires(after.endpoints)
         (wire,) = stack.wires((attached,))

@@ -7,28 +7,24 @@ Reference: rtnetlink(7), linux/if_link.h, linux/rtnetlink.h.
 """
 
 import errno
-import os
 import socket
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from typing import Final, Self
+from typing import Final
 
-NETLINK_EXT_ACK: Final = 11
-SOL_NETLINK: Final = 270
+from runtimed.network.netlink import (
+    NESTED,
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    Netlink,
+    attribute,
+    attributes,
+)
 
-NLM_F_REQUEST: Final = 0x1
-NLM_F_ACK: Final = 0x4
-NLM_F_REPLACE: Final = 0x100
-NLM_F_DUMP: Final = 0x300
-NLM_F_EXCL: Final = 0x200
-NLM_F_CREATE: Final = 0x400
-NLM_F_CAPPED: Final = 0x100
-NLM_F_ACK_TLVS: Final = 0x200
-
-NLMSG_ERROR: Final = 2
-NLMSG_DONE: Final = 3
 RTM_NEWLINK: Final = 16
 RTM_DELLINK: Final = 17
 RTM_GETLINK: Final = 18
@@ -69,12 +65,7 @@ RT_TABLE_MAIN: Final = 254
 RTPROT_BOOT: Final = 3
 RTN_UNICAST: Final = 1
 
-NESTED: Final = 1 << 15
-TYPE_MASK: Final = 0x3FFF
-HEADER: Final = struct.Struct("=IHHII")  # length, type, flags, sequence, port
-ATTRIBUTE: Final = struct.Struct("=HH")  # length, type
 IFINFO: Final = struct.Struct("=BxHiII")  # family, device type, index, flags, mask of flags to change
-RECEIVE_BYTES: Final = 1 << 18
 LOOPBACK_INDEX: Final = 1  # lo is the first link of every namespace
 
 
@@ -87,23 +78,6 @@ class Link:
     alias: str = ""
     kind: str = ""  # "bridge", "veth", …
     master: int = 0
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """Encode one attribute, padded to 4 bytes."""
-    size = ATTRIBUTE.size + len(value)
-    return ATTRIBUTE.pack(size, kind) + value + b"\0" * (-size % 4)
-
-
-def attributes(blob: bytes) -> Iterator[tuple[int, bytes]]:
-    """Decode a run of attributes; a nested one's value is again such a run."""
-    offset = 0
-    while offset + ATTRIBUTE.size <= len(blob):
-        size, kind = ATTRIBUTE.unpack_from(blob, offset)
-        if size < ATTRIBUTE.size:
-            return
-        yield kind & TYPE_MASK, blob[offset + ATTRIBUTE.size : offset + size]
-        offset += size + (-size % 4)
 
 
 def _text(value: str) -> bytes:
@@ -119,38 +93,22 @@ def mac_bytes(mac: str) -> bytes:
     return bytes.fromhex(mac.replace(":", ""))
 
 
-class Rtnetlink:
-    """One rtnetlink socket; it stays in the namespace in which it was made. Use it from one thread at a time.
-
-    Every method raises OSError with the kernel's errno and the operand.
-    """
+class Rtnetlink(Netlink):
+    """An rtnetlink socket. Every method raises OSError with the kernel's errno and the operand."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-        self._socket.bind((0, 0))
-        self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
-        self._sequence = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
+        super().__init__(socket.NETLINK_ROUTE)
 
     def links(self) -> list[Link]:
         """Return every link."""
-        answers = self._request(RTM_GETLINK, NLM_F_DUMP, IFINFO.pack(0, 0, 0, 0, 0), "links")
+        answers = self.request(RTM_GETLINK, NLM_F_DUMP, IFINFO.pack(0, 0, 0, 0, 0), "links")
         return [_link(answer) for answer in answers]
 
     def find(self, name: str) -> Link | None:
         """Return the link of this name."""
         body = IFINFO.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, _text(name))
         try:
-            answers = self._request(RTM_GETLINK, 0, body, name)
+            answers = self.request(RTM_GETLINK, 0, body, name)
         except OSError as error:
             if error.errno == errno.ENODEV:
                 return None
@@ -178,14 +136,14 @@ class Rtnetlink:
 
     def set_up(self, index: int) -> None:
         """Turn a link on."""
-        self._request(RTM_NEWLINK, NLM_F_ACK, IFINFO.pack(0, 0, index, IFF_UP, IFF_UP), f"link {index}")
+        self.request(RTM_NEWLINK, NLM_F_ACK, IFINFO.pack(0, 0, index, IFF_UP, IFF_UP), f"link {index}")
 
     def forgo_ipv6(self, index: int) -> None:
         """Keep a link that is still down from giving itself an IPv6 address, and sending packets to defend it."""
         mode = attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([IN6_ADDR_GEN_MODE_NONE]))
         body = attribute(IFLA_AF_SPEC | NESTED, attribute(socket.AF_INET6 | NESTED, mode))
         try:
-            self._request(RTM_NEWLINK, NLM_F_ACK, IFINFO.pack(0, 0, index, 0, 0) + body, f"link {index}")
+            self.request(RTM_NEWLINK, NLM_F_ACK, IFINFO.pack(0, 0, index, 0, 0) + body, f"link {index}")
         except OSError as error:
             if error.errno != errno.EAFNOSUPPORT:  # a kernel without IPv6, or a link without
                 raise
@@ -195,23 +153,23 @@ class Rtnetlink:
         info = attribute(IFLA_INFO_SLAVE_KIND, b"bridge")
         info += attribute(IFLA_INFO_SLAVE_DATA | NESTED, attribute(IFLA_BRPORT_MODE, b"\1"))
         body = IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_LINKINFO | NESTED, info)
-        self._request(RTM_NEWLINK, NLM_F_ACK, body, f"link {index}")
+        self.request(RTM_NEWLINK, NLM_F_ACK, body, f"link {index}")
 
     def set_alias(self, index: int, alias: str) -> None:
         """Give a link a description, which ``ip link`` shows."""
         body = IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_IFALIAS, alias.encode())
-        self._request(RTM_NEWLINK, NLM_F_ACK, body, alias)
+        self.request(RTM_NEWLINK, NLM_F_ACK, body, alias)
 
     def rename(self, index: int, name: str) -> None:
         """Rename a link, which must be down."""
         body = IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_IFNAME, _text(name))
-        self._request(RTM_NEWLINK, NLM_F_ACK, body, name)
+        self.request(RTM_NEWLINK, NLM_F_ACK, body, name)
 
     def delete(self, name: str) -> bool:
         """Delete a link, with its peer if it is one of a pair; return whether there was one."""
         body = IFINFO.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, _text(name))
         try:
-            self._request(RTM_DELLINK, NLM_F_ACK, body, name)
+            self.request(RTM_DELLINK, NLM_F_ACK, body, name)
         except OSError as error:
             if error.errno == errno.ENODEV:
                 return False
@@ -223,13 +181,13 @@ class Rtnetlink:
         body = struct.pack("=BBBBI", socket.AF_INET, address.network.prefixlen, 0, 0, index)
         body += attribute(IFA_LOCAL, address.packed) + attribute(IFA_ADDRESS, address.packed)
         body += attribute(IFA_BROADCAST, address.network.broadcast_address.packed)
-        self._request(RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, body, str(address))
+        self.request(RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, body, str(address))
 
     def addresses(self) -> list[tuple[int, IPv4Interface]]:
         """Return every IPv4 address with its link's index."""
         body = struct.pack("=BBBBI", socket.AF_INET, 0, 0, 0, 0)
         found = []
-        for answer in self._request(RTM_GETADDR, NLM_F_DUMP, body, "addresses"):
+        for answer in self.request(RTM_GETADDR, NLM_F_DUMP, body, "addresses"):
             _, prefix, _, _, index = struct.unpack_from("=BBBBI", answer)
             values = dict(attributes(answer[8:]))
             packed = values.get(IFA_LOCAL) or values.get(IFA_ADDRESS)
@@ -251,7 +209,7 @@ class Rtnetlink:
     def routes(self) -> list[tuple[int, IPv4Network]]:
         """Return the destination of every IPv4 unicast route in the main table, with its link's index; no default."""
         found = []
-        for answer in self._request(RTM_GETROUTE, NLM_F_DUMP, _rtmsg(0), "routes"):
+        for answer in self.request(RTM_GETROUTE, NLM_F_DUMP, _rtmsg(0), "routes"):
             _, prefix, _, _, table, _, _, kind, _ = struct.unpack_from("=BBBBBBBBI", answer)
             values = dict(attributes(answer[12:]))
             if table != RT_TABLE_MAIN or kind != RTN_UNICAST or RTA_DST not in values:
@@ -264,56 +222,19 @@ class Rtnetlink:
         """Tell a bridge that ``mac`` is behind its port ``index``, whatever it learned before."""
         body = struct.pack("=BxxxiHBB", socket.AF_BRIDGE, index, NUD_NOARP, NTF_MASTER, 0)
         body += attribute(NDA_LLADDR, mac_bytes(mac))
-        self._request(RTM_NEWNEIGH, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, body, mac)
+        self.request(RTM_NEWNEIGH, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, body, mac)
 
     def _new_link(self, body: bytes, operand: str) -> None:
-        self._request(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, body, operand)
+        self.request(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, body, operand)
 
     def _route(self, kind: int, flags: int, gateway: IPv4Address, index: int) -> None:
         body = _rtmsg(RT_TABLE_MAIN) + attribute(RTA_GATEWAY, gateway.packed) + attribute(RTA_OIF, _u32(index))
-        self._request(kind, flags, body, f"default via {gateway}")
-
-    def _request(self, kind: int, flags: int, body: bytes, operand: str) -> list[bytes]:
-        self._sequence += 1
-        header = HEADER.pack(HEADER.size + len(body), kind, flags | NLM_F_REQUEST, self._sequence, 0)
-        self._socket.send(header + body)
-        answers: list[bytes] = []
-        while True:
-            blob = self._socket.recv(RECEIVE_BYTES)
-            offset = 0
-            while offset + HEADER.size <= len(blob):
-                size, answer, answer_flags, sequence, _ = HEADER.unpack_from(blob, offset)
-                payload = blob[offset + HEADER.size : offset + size]
-                offset += size + (-size % 4)
-                if sequence != self._sequence:
-                    continue  # of a request whose answer nobody waited for
-                if answer == NLMSG_ERROR:
-                    _raise(payload, answer_flags, operand)
-                    return answers
-                if answer == NLMSG_DONE:
-                    return answers
-                answers.append(payload)
-                if not flags & (NLM_F_ACK | NLM_F_DUMP):
-                    return answers
+        self.request(kind, flags, body, f"default via {gateway}")
 
 
 def _rtmsg(table: int) -> bytes:
     # family, destination bits, source bits, type of service, table, protocol, scope (0: universe), type, flags
     return struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, table, RTPROT_BOOT, 0, RTN_UNICAST, 0)
-
-
-def _raise(payload: bytes, flags: int, operand: str) -> None:
-    (code,) = struct.unpack_from("=i", payload)
-    if code == 0:
-        return
-    detail = ""
-    if flags & NLM_F_ACK_TLVS:
-        # After the code follows our request: only its header if the kernel capped it, else all of it.
-        (echoed,) = struct.unpack_from("=I", payload, 4)
-        start = 4 + (HEADER.size if flags & NLM_F_CAPPED else echoed)
-        text = dict(attributes(payload[start + (-start % 4) :])).get(1, b"").rstrip(b"\0").decode(errors="replace")
-        detail = f" ({text})" if text else ""
-    raise OSError(-code, os.strerror(-code) + detail, operand)
 
 
 def _link(answer: bytes) -> Link:

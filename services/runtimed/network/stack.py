@@ -19,7 +19,7 @@ from typing import Final, Protocol, Self
 import structlog
 
 from runtimed.model import Container, NetworkSettings, PublishedPort
-from runtimed.network import desired, ipam, plan, ports, recovery, rules
+from runtimed.network import conntrack, desired, ipam, plan, ports, recovery, rules
 from runtimed.network.container_files import HostFiles, compose
 from runtimed.network.dataplane import Dataplane, Wire, pools_locked
 from runtimed.network.firewall import Firewall
@@ -263,6 +263,21 @@ class NetworkStack:
                 await asyncio.to_thread(self._firewall.admit, admitted)
                 self._admitted = admitted
 
+    async def ports_changed(self, changed: Collection[PublishedPort]) -> None:
+        """Make the rules follow: these ports were published, lead elsewhere, or are published no more.
+
+        Raises:
+            StartError: the kernel refused.
+        """
+        if changed:
+            await self.apply_rules()
+        udp = {(IPv4Address(port.host_ip), port.host_port) for port in changed if port.protocol == "udp"}
+        if udp:
+            try:
+                await to_the_end(asyncio.to_thread(conntrack.forget_udp, udp))
+            except OSError as error:
+                log.warning("flows through published ports could not be ended", error=str(error))
+
     async def _restore_rules(self) -> None:
         self._applied, self._admitted = "", None
         await self.apply_rules()
@@ -283,8 +298,7 @@ class NetworkStack:
         path, wires = self.files_of.namespace(container.id), self.wires(sandbox.endpoints)
         gateway = IPv4Address(target.state.gateway) if target else None
         await in_own_thread(lambda: self.dataplane.build(path, wires, gateway), f"netns-{container.short_id}")
-        if sandbox.ports:
-            await self.apply_rules()
+        await self.ports_changed(sandbox.ports)
         if needs_resolver(sandbox):
             await self.resolvers.start(container.id, path, container.spec.dns)
         return sandbox
@@ -317,8 +331,7 @@ class NetworkStack:
         if sandbox is None:
             return None
         await self.resolvers.stop(container_id)
-        if sandbox.ports:
-            await self.apply_rules()
+        await self.ports_changed(sandbox.ports)
         self.ports.release(container_id)
         await asyncio.to_thread(self.dataplane.tear_down, self.files_of.namespace(container_id))
         self.let_go(sandbox.endpoints)

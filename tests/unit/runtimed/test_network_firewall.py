@@ -5,7 +5,7 @@ import pytest
 
 from runtimed.network.firewall import plan
 from runtimed.network.guard import Guard
-from runtimed.network.rtnetlink import HEADER, attribute
+from runtimed.network.netlink import HEADER, attribute
 
 OURS = ("-i", "sampan0", "-m", "comment", "--comment", "sampan", "-j", "ACCEPT")
 BACK = ("-o", *OURS[1:])
