@@ -1,0 +1,51 @@
+"""A service that does nothing but what a supervisor sees: locks its data, says that it is ready, stops on SIGTERM.
+
+Files in the data root change how it behaves: ``fail-<name>`` holds the status it exits with at once, ``mute-<name>``
+makes it never ready, ``deaf-<name>`` makes it ignore SIGTERM. What it does is appended to ``history``.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from sampan.layout import Layout
+from sampan.service.notify import notify
+
+
+def main(name: str) -> None:
+    """Run until SIGTERM."""
+    arguments = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
+    layout = Layout(Path(arguments["--data-root"]), Path(arguments["--run-root"]))
+    directory = layout.data(name)
+    directory.mkdir(exist_ok=True)
+    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+
+    def say(what: str) -> None:
+        print(f"{name} {what}", flush=True)
+        with (layout.data_root / "history").open("a") as history:
+            history.write(f"{name} {what}\n")
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        if not (layout.data_root / f"deaf-{name}").exists():
+            say("stopped")
+            sys.exit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+    say("started")
+    failure = layout.data_root / f"fail-{name}"
+    if failure.exists():
+        print("the reason why", flush=True)
+        sys.exit(int(failure.read_text()))
+    facts = {"service": name, "pid": os.getpid(), "socket": str(layout.socket(name)), "metrics": ""}
+    layout.state_file(name).write_text(json.dumps(facts))
+    if not (layout.data_root / f"mute-{name}").exists():
+        notify("READY=1")
+    while True:
+        signal.pause()
