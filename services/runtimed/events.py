@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -65,7 +65,7 @@ class Events:
 
     async def subscribe(
         self, since_ns: int, until_ns: int, filters: Filters, stopping: asyncio.Event
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Yield past events from ``since_ns`` on (0: none), then live ones, until ``until_ns`` (0: for ever).
 
         Ends when ``stopping`` is set.

@@ -1,13 +1,13 @@
 """``sampan.runtime.v1.Events`` over the core."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import grpc
 
 from runtimed import convert
-from runtimed.events import Events
+from runtimed.events import Event, Events
 from sampan.api.runtime.v1 import events_pb2 as pb
 from sampan.api.runtime.v1 import events_pb2_grpc
 
@@ -29,10 +29,25 @@ class EventsServicer(events_pb2_grpc.EventsServicer):
             convert.filters_from_proto(request.filters),
             self._stopping,
         )
-        async for event in events:
-            yield convert.event_to_proto(event)
+        first = asyncio.create_task(_next(events), name="first event")
+        try:
+            await asyncio.sleep(0)  # that task's first step puts the subscription in place
+            # Clients begin what they want to hear of when they know that; the first event may be long in coming.
+            await context.send_initial_metadata(())
+            event = await first
+            while event is not None:
+                yield convert.event_to_proto(event)
+                event = await _next(events)
+        finally:
+            first.cancel()
+            await asyncio.wait({first})
+            await events.aclose()
 
     async def Publish(self, request: pb.PublishRequest, context: Context) -> pb.PublishResponse:
         """Tell what another service did."""
         self._events.publish(convert.event_from_proto(request.event))
         return pb.PublishResponse()
+
+
+async def _next(events: AsyncGenerator[Event, None]) -> Event | None:
+    return await anext(events, None)
