@@ -223,7 +223,8 @@ async def wait(call: Call) -> web.StreamResponse:
                     await stream.begin()
                     continue
                 result["StatusCode"] = message.exit_code
-                if message.error:
+                # An error of the start is forgotten once the container is gone; only a failed removal would be one.
+                if message.error and condition != containers_pb2.WaitContainerRequest.REMOVED:
                     result["Error"] = {"Message": message.error}
     except SampanError as error:
         if not stream.begun:
