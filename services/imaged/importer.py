@@ -44,8 +44,7 @@ class Importer:
             ResourceExhaustedError: the disk is full.
         """
         run = apply_changes(RunConfig(), changes)
-        lease = await self._leases.begin()
-        try:
+        async with self._leases.held() as lease:
             layer = await self._layer(lease, chunks)
             now_ns = self._now_ns()
             config = ConfigFile(
@@ -59,10 +58,6 @@ class Importer:
             config_descriptor = await self._content.put(render_config(config), OCI_CONFIG, lease)
             manifest = render_manifest(config_descriptor, (layer,))
             target = await self._content.put(manifest, OCI_MANIFEST, lease)
-            await self._leases.complete(lease)
-        except BaseException:
-            await self._leases.let_go(lease)
-            raise
         return Imported(lease, config_descriptor.digest, target, (layer,))
 
     async def _layer(self, lease: str, chunks: AsyncIterator[bytes]) -> Layer:

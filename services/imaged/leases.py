@@ -4,7 +4,8 @@ import asyncio
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from typing import Final, Self
 
 import structlog
@@ -18,6 +19,7 @@ from sampan.store import Store
 log = structlog.get_logger()
 
 _RETRY_S: Final = 60.0
+_SETTLE_S: Final = 5.0
 
 
 class Leases:
@@ -32,19 +34,49 @@ class Leases:
         self._now_ns = now_ns
         self._changed = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
+        self._open = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def __aenter__(self) -> Self:
         self._sweeper = asyncio.create_task(self._expire(), name="lease expiry")
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        """Wait for operations that are being cancelled to let go of what they brought."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.wait([self._sweeper])
+        try:
+            async with asyncio.timeout(_SETTLE_S):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("leases still open; the next start ends them", count=self._open)
 
     async def recover(self) -> None:
         """End leases that expired, or whose fetch was killed; call before ``ContentStore.recover``."""
         await self._store.write(lambda db: rows.delete_leases(db, rows.stale_leases(db, self._now_ns())))
+
+    @asynccontextmanager
+    async def held(self, source: str = "") -> AsyncIterator[str]:
+        """Yield a new lease for an operation that brings content.
+
+        At the end of the block the lease is complete; if the block fails or is cancelled it is released.
+        """
+        self._open += 1
+        self._idle.clear()
+        try:
+            lease = await self.begin(source)
+            try:
+                yield lease
+                await self.complete(lease)
+            except BaseException:
+                await self.let_go(lease)
+                raise
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._idle.set()
 
     async def begin(self, source: str = "") -> str:
         """Return a new lease; ``source`` is where its content comes from, a registry and repository.

@@ -65,6 +65,7 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     metrics = PullMetrics(service.metrics)
     downloads = Downloads(content, ingests, retry, metrics)
     puller = Puller(sources, content, leases, downloads, metrics, parallel=config.parallel_downloads)
+    service.stack.push_async_callback(puller.close)
     importer = Importer(content, ingests, leases)
     images = ImagesServicer(Images(store, content), puller, importer, leases, Login(sources))
 

@@ -57,6 +57,14 @@ class Puller:
         self._downloads = downloads
         self._metrics = metrics
         self._parallel = parallel
+        self._running: set[asyncio.Task[tuple[str, Fetched]]] = set()
+
+    async def close(self) -> None:
+        """Cancel the pulls that still run, and wait until they have cleaned up."""
+        for task in tuple(self._running):
+            task.cancel()
+        if self._running:
+            await asyncio.wait(tuple(self._running))
 
     async def fetch(
         self, reference: Reference, platform: Platform | None, credentials: Credentials
@@ -74,6 +82,8 @@ class Puller:
         """
         progress = Progress()
         task = asyncio.create_task(self._run(reference, platform, credentials, progress), name=f"pull {reference}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
         task.add_done_callback(lambda _: progress.end())
         delivered = False
         try:
@@ -93,13 +103,8 @@ class Puller:
         self, reference: Reference, platform: Platform | None, credentials: Credentials, progress: Progress
     ) -> tuple[str, Fetched]:
         with self._metrics.pull():
-            lease = await self._leases.begin(reference.name)
-            try:
+            async with self._leases.held(reference.name) as lease:
                 fetched = await self._bring(lease, reference, platform, credentials, progress)
-                await self._leases.complete(lease)
-            except BaseException:
-                await self._leases.let_go(lease)
-                raise
             return lease, fetched
 
     async def _bring(

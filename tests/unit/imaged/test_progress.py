@@ -44,16 +44,27 @@ async def test_slow_client_gets_the_newest_step_of_each_layer() -> None:
     assert await taken(progress) == [step(A, Phase.VERIFYING, 10), step(B, Phase.EXISTED, 10)]
 
 
-async def test_steps_of_one_phase_are_a_tenth_of_a_second_apart() -> None:
+async def test_steps_of_one_phase_are_a_tenth_of_a_second_apart_and_the_newest_is_not_lost() -> None:
     clock = Clock()
     progress = Progress(clock)
     progress.post(step(A, Phase.DOWNLOADING, 1))
     progress.post(step(A, Phase.DOWNLOADING, 2))
+    progress.post(step(A, Phase.DOWNLOADING, 3))
     steps = progress.steps()
     assert await anext(steps) == step(A, Phase.DOWNLOADING, 1)
+    waiting = asyncio.ensure_future(anext(steps))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
     clock.seconds += 0.2
-    progress.post(step(A, Phase.DOWNLOADING, 3))
-    assert await anext(steps) == step(A, Phase.DOWNLOADING, 3)
+    assert await waiting == step(A, Phase.DOWNLOADING, 3)
+
+
+async def test_step_that_was_held_back_is_dropped_when_the_phase_changes() -> None:
+    progress = Progress(Clock())
+    progress.post(step(A, Phase.DOWNLOADING, 1))
+    progress.post(step(A, Phase.DOWNLOADING, 9))
+    progress.post(step(A, Phase.COMMITTED, 10))
+    assert await taken(progress) == [step(A, Phase.COMMITTED, 10)]
 
 
 async def test_steps_are_waited_for() -> None:
