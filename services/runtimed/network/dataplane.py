@@ -21,7 +21,7 @@ from runtimed.network.rtnetlink import LOOPBACK_INDEX, Link, Rtnetlink
 from sampan.errors import ConflictError, NotFoundError
 
 _SYSCTL: Final = Path("/proc/sys/net")  # shows the namespace of the thread that opens it
-_POOLS_LOCK: Final = Path("/run/lock/sampan-pools")
+_POOLS_LOCK: Final = Path("/run/sampan-pools.lock")  # for all engines of the machine, whatever their roots
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,7 @@ class Networks:
                 self._stack.networks[network.id] = network
                 await self._stack.apply_rules()
             except BaseException:
+                self._stack.networks.pop(network.id, None)
                 await to_the_end(self._forget(network))
                 raise
         self._stack.announce("create", network)
@@ -137,6 +138,8 @@ class Networks:
                 raise PermissionDeniedError(
                     f"error while removing network: network {network.name} has active endpoints ({who})"
                 )
+            # In the same step as looking who is on it, so that nobody joins in between.
+            del self._stack.networks[network.id]
             await to_the_end(self._forget(network))
         self._stack.announce("destroy", network)
 
@@ -144,6 +147,8 @@ class Networks:
         """Remove every network that no container is on; return their names. Errors are those of ``selection``."""
         async with self._changing:
             chosen = selection.prunable(self._stack.networks.values(), filters, self._used(), datetime.now(UTC))
+            for network in chosen:
+                del self._stack.networks[network.id]
             for network in chosen:
                 await to_the_end(self._forget(network))
         for network in chosen:
@@ -237,7 +242,6 @@ class Networks:
 
     async def _forget(self, network: Network) -> None:
         # The row goes first: after a crash a bridge without one is a leftover, and recover removes it.
-        self._stack.networks.pop(network.id, None)
         await self._stack.registry.remove(network.id)
         await self._stack.apply_rules()
         await asyncio.to_thread(self._stack.dataplane.remove_bridge, network)
