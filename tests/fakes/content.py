@@ -46,7 +46,7 @@ class FakeContent:
         self.labels[digest] = dict(labels)
 
 
-class FakeContentServicer(pb_grpc.ContentServicer):
+class FakeContentServicer(pb_grpc.ContentServicer):  # its other methods answer UNIMPLEMENTED
     """containerd.services.content.v1.Content, as far as the snapshotter uses it."""
 
     def __init__(self, content: FakeContent) -> None:

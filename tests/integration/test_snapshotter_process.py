@@ -1,0 +1,208 @@
+"""The snapshotter as a process: what a kill in the middle leaves, and what a start makes of it."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from prometheus_client import CollectorRegistry
+
+from sampan.api.containerd.content.v1 import content_pb2_grpc as content_grpc
+from sampan.errors import NotFoundError, UnavailableError
+from sampan.oci.descriptor import OCI_LAYER, Descriptor
+from sampan.oci.digest import Digest
+from sampan.service.interceptor import Interceptor, RpcMetrics
+from sampan.wire.channel import open_channel
+from snapshotter.client import DifferClient, LayersClient, SnapshotsClient
+from snapshotter.disk import Disk
+from tests.contract.snapshotter import Clock, Kit, Parts, finished, local, names, shown, tar
+from tests.fakes.content import FakeContent, FakeContentServicer
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def base() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="sn", dir="/tmp") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+async def content(base: Path) -> AsyncIterator[FakeContent]:
+    (base / "r").mkdir()
+    content = FakeContent()
+    server = grpc.aio.server(interceptors=[Interceptor(RpcMetrics(CollectorRegistry()))])
+    content_grpc.add_ContentServicer_to_server(FakeContentServicer(content), server)  # type: ignore[abstract]  # methods that nobody calls
+    server.add_insecure_port(f"unix:{base}/r/imaged.sock")
+    await server.start()
+    yield content
+    await server.stop(0)
+
+
+@asynccontextmanager
+async def running(base: Path, content: FakeContent, *flags: str) -> AsyncIterator[tuple[Parts, subprocess.Popen[str]]]:
+    arguments = ["--data-root", f"{base}/d", "--run-root", f"{base}/r", *flags]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "snapshotter", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        async with open_channel(base / "r" / "snapshotter.sock") as channel:
+            async with asyncio.timeout(20):
+                await channel.channel_ready()
+            disk = Disk(base / "d" / "snapshotter", base / "r" / "l")
+            yield (
+                Parts(SnapshotsClient(channel), LayersClient(channel), DifferClient(channel), content, disk),
+                process,
+            )
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+async def test_a_kill_in_the_middle_of_apply_leaves_a_consistent_store(base: Path, content: FakeContent) -> None:
+    (base / "d").mkdir()
+    layer = tar(**{f"d{number}": None for number in range(500)}, big=os.urandom(4 << 20))
+    descriptor = Descriptor(OCI_LAYER, content.add(layer), len(layer))
+    diff_id = Digest.of(layer)
+    async with running(base, content) as (parts, process):
+        kit = Kit(parts)
+        chain = await kit.image(tar(a="1"))
+        with shown(await parts.snapshots.prepare("web", chain, {"l": "1"})) as root:
+            (root / "mine").write_text("kept")
+
+        async def kill(offset: int) -> None:
+            if offset == 3 << 20:
+                process.send_signal(signal.SIGKILL)
+
+        content.before_piece = kill  # type: ignore[method-assign]
+        with pytest.raises(UnavailableError):
+            await finished(parts.layers.apply(descriptor, diff_id))
+        process.wait()
+    assert list((base / "d/snapshotter/tmp").iterdir())
+    content.before_piece = FakeContent().before_piece  # type: ignore[method-assign]
+    async with running(base, content) as (parts, _):
+        await parts.snapshots.cleanup()
+        for directory, count in (("tmp", 0), ("trash", 0), ("l", 1), ("s", 1)):
+            assert len(list((base / "d/snapshotter" / directory).iterdir())) == count
+        with shown(await parts.snapshots.mounts("web")) as root:
+            assert names(root) == ["a", "mine"]
+        with pytest.raises(NotFoundError):
+            await parts.layers.stack([diff_id])
+        assert (await finished(parts.layers.apply(descriptor, diff_id))).done
+        both = await parts.layers.stack([Digest.of(tar(a="1")), diff_id])
+        with shown(await parts.snapshots.prepare("new", both, {})) as root:
+            assert len(names(root)) == 502
+
+
+async def test_128_layers_mount_by_the_short_name(base: Path, content: FakeContent) -> None:
+    data = base / ("d" * 40)
+    data.mkdir()
+    async with running(base, content, "--data-root", str(data)) as (parts, _):
+        kit = Kit(parts)
+        layers = [tar(**{f"f{number}": "1", "last": str(number)}) for number in range(128)]
+        diff_ids = await asyncio.gather(*map(kit.apply, layers))
+        chain = await parts.layers.stack(diff_ids)
+        mounts = await parts.snapshots.prepare("web", chain, {})
+        assert f"{base}/r/l/l/" in mounts[0].options[3]
+        with shown(mounts) as root:
+            assert len(names(root)) == 129
+            assert (root / "last").read_text() == "127"
+            (root / "new").touch()
+        assert [change.path for change in await parts.layers.changes("web")] == [b"new"]
+        packed = await parts.differ.diff(await parts.snapshots.view("v", chain, {}), mounts, OCI_LAYER, "r", {})
+        assert packed.size > 0
+
+
+def _get(url: str) -> str:
+    with urllib.request.urlopen(url) as response:
+        return str(response.read(), "utf-8")
+
+
+async def test_metrics_tell_of_layers_and_snapshots(base: Path, content: FakeContent) -> None:
+    (base / "d").mkdir()
+    async with running(base, content) as (parts, _):
+        chain = await Kit(parts).image(tar(a="1"))
+        await parts.snapshots.prepare("web", chain, {})
+        address = json.loads((base / "r/snapshotter.json").read_text())["metrics"]
+        text = await asyncio.to_thread(_get, f"http://{address}/metrics")
+    for line in (
+        'sampan_layer_apply_seconds_count{driver="overlayfs",phase="unpack"} 1.0',
+        'sampan_layer_apply_bytes_total{driver="overlayfs",phase="unpacked"} 10240.0',
+        'sampan_layer_applies_total{driver="overlayfs",outcome="applied"} 1.0',
+        'sampan_snapshots{kind="active"} 1.0',
+        'sampan_snapshots{kind="committed"} 1.0',
+        "sampan_layer_worker_failures_total 0.0",
+    ):
+        assert line in text
+
+
+async def test_an_unknown_driver_is_named(base: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "snapshotter", "--data-root", f"{base}/d", "--run-root", f"{base}/r", "--driver", "zfs",
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    assert process.returncode == 1
+    assert b"driver 'zfs' is unknown: known are auto, overlayfs, native" in output
+
+
+@pytest.mark.parametrize("driver", ["overlayfs", "native"])
+async def test_a_layer_is_held_until_its_time_even_over_a_restart(tmp_path: Path, driver: str) -> None:
+    clock, content = Clock(), FakeContent()
+    async with local(tmp_path / "root", driver, content, clock) as parts:
+        diff_id = await Kit(parts).apply(tar(a="1"))
+        await parts.snapshots.cleanup()
+    clock.now_ns += 3500 * 10**9
+    async with local(tmp_path / "root", driver, content, clock) as parts:
+        assert len(list(parts.disk.layers.iterdir())) == 1
+        clock.now_ns += 200 * 10**9
+        await parts.snapshots.cleanup()
+        assert list(parts.disk.layers.iterdir()) == []
+        with pytest.raises(NotFoundError):
+            await parts.layers.stack([diff_id])
+
+
+async def test_two_pulls_of_one_layer_each_hold_it(tmp_path: Path) -> None:
+    async with local(tmp_path / "root", "overlayfs", FakeContent()) as parts:
+        kit = Kit(parts)
+        first = await kit.apply(tar(a="1"))
+        assert await kit.apply(tar(a="1")) == first
+        chain = await parts.layers.stack([first])
+        await parts.layers.unstack(chain, [])
+        await parts.snapshots.cleanup()
+        await parts.layers.stack([first])
+        await parts.layers.unstack(chain, [])
+        await parts.snapshots.cleanup()
+        assert list(parts.disk.layers.iterdir()) == []
+
+
+async def test_a_start_discards_what_no_row_knows(tmp_path: Path) -> None:
+    async with local(tmp_path / "root", "overlayfs", FakeContent()) as parts:
+        chain = await Kit(parts).image(tar(a="1"))
+        await parts.snapshots.prepare("web", chain, {})
+    for stray in ("l/77", "s/78/fs", "tmp/x/y", "trash/z/deep"):
+        (tmp_path / "root" / stray).mkdir(parents=True)
+    async with local(tmp_path / "root", "overlayfs", FakeContent()) as parts:
+        await parts.snapshots.cleanup()
+        counts = {name: len(list((tmp_path / "root" / name).iterdir())) for name in ("l", "s", "tmp", "trash")}
+        assert counts == {"l": 1, "s": 1, "tmp": 0, "trash": 0}
+
+
+async def test_a_layer_that_vanished_from_disk_is_applied_again(tmp_path: Path) -> None:
+    async with local(tmp_path / "root", "overlayfs", FakeContent()) as parts:
+        kit = Kit(parts)
+        chain = await kit.image(tar(a="1"))
+        (directory,) = parts.disk.layers.iterdir()
+        directory.rename(tmp_path / "gone")
+        await kit.image(tar(a="1"))
+        with shown(await parts.snapshots.prepare("web", chain, {})) as root:
+            assert names(root) == ["a"]
