@@ -40,7 +40,9 @@ async def remove_image(
         listed = await engine.containers.List(containers_pb2.ListContainersRequest(all=True))
     users = [container for container in listed.containers if container.spec.image_id == found.id]
     _check_users(image, found, users, force=force)
-    in_use = sorted({container.spec.image_id for container in listed.containers if container.spec.image_id})
+    # By force an image goes away under containers that are stopped, and never under one that runs.
+    holders = [user for user in listed.containers if not force or user.state.status in _RUNNING]
+    in_use = sorted({user.spec.image_id for user in holders if user.spec.image_id})
     request = images_pb2.RemoveRequest(image=image, force=force, no_prune=no_prune, in_use=in_use)
     with rpc_errors():
         removed = await engine.images.Remove(request)
