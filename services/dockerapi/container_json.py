@@ -19,6 +19,7 @@ STATUS_NAMES: Final = {
     Status.EXITED: "exited",
     Status.DEAD: "dead",
 }
+_CONNECTED: Final = frozenset({Status.RUNNING, Status.PAUSED})
 _ALIVE: Final = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
 
 
@@ -155,7 +156,7 @@ def _graph_driver(container: containers_pb2.Container) -> dict[str, Any]:
 
 
 def _network_settings(container: containers_pb2.Container, version: Version) -> dict[str, Any]:
-    network = container.network
+    network = live_network(container)
     bridge = next((one for one in network.endpoints if one.network == "bridge"), containers_pb2.EndpointState())
     return {
         "Bridge": "",
@@ -178,6 +179,24 @@ def _network_settings(container: containers_pb2.Container, version: Version) -> 
         "MacAddress": bridge.mac_address,
         "Networks": {one.network: endpoint_json(one, container.id, version) for one in network.endpoints},
     }
+
+
+def live_network(container: containers_pb2.Container) -> containers_pb2.NetworkSettings:
+    """Return how the container is connected: with addresses and ports only while it runs, as Docker shows it."""
+    if container.state.status in _CONNECTED:
+        return container.network
+    endpoints = [
+        containers_pb2.EndpointState(
+            network=one.network,
+            network_id=one.network_id,
+            mac_address=one.requested.mac_address,
+            aliases=one.aliases,
+            dns_names=one.dns_names,
+            requested=one.requested,
+        )
+        for one in container.network.endpoints
+    ]
+    return containers_pb2.NetworkSettings(endpoints=endpoints)
 
 
 def endpoint_json(endpoint: containers_pb2.EndpointState, container_id: str, version: Version) -> dict[str, Any]:
@@ -213,6 +232,7 @@ def summary_json(container: containers_pb2.Container, version: Version, now: flo
     """Return one row of GET /containers/json; ``now`` is the time that "Up 3 seconds" counts from."""
     spec = container.spec
     args = [*spec.process.entrypoint, *spec.process.cmd]
+    network = live_network(container)
     result: dict[str, Any] = {
         "Id": container.id,
         "Names": [f"/{spec.name}"],
@@ -220,13 +240,13 @@ def summary_json(container: containers_pb2.Container, version: Version, now: flo
         "ImageID": spec.image_id,
         "Command": " ".join(_quoted(word) for word in args),
         "Created": container.created.seconds,
-        "Ports": port_specs.summary_json(container.network.ports),
+        "Ports": port_specs.summary_json(network.ports),
         "Labels": dict(spec.labels),
         "State": STATUS_NAMES[container.state.status],
         "Status": status_text(container.state, now),
         "HostConfig": {"NetworkMode": spec.namespaces.network or "bridge"},
         "NetworkSettings": {
-            "Networks": {one.network: endpoint_json(one, container.id, version) for one in container.network.endpoints}
+            "Networks": {one.network: endpoint_json(one, container.id, version) for one in network.endpoints}
         },
         "Mounts": mount_specs.points_json(container.mounts),
     }

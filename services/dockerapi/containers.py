@@ -1,6 +1,7 @@
 """Containers: /containers/…, except for their streams, logs and statistics."""
 
 import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 from aiohttp import web
@@ -23,6 +24,22 @@ _CONDITIONS: Final = {
     "next-exit": containers_pb2.WaitContainerRequest.NEXT_EXIT,
     "removed": containers_pb2.WaitContainerRequest.REMOVED,
 }
+
+_MOUNT_POINTS: Final = frozenset(
+    {
+        "/.dockerenv",
+        "/dev/console",
+        "/dev/pts",
+        "/dev/shm",  # noqa: S108 - a name to compare with
+        "/etc/hostname",
+        "/etc/hosts",
+        "/etc/mtab",
+        "/etc/resolv.conf",
+        "/proc",
+        "/sys",
+    }
+)
+_PARENTS: Final = frozenset({"/dev", "/etc"})  # of these: changed by them alone
 
 _CHANGE_KINDS: Final = {
     layers_pb2.ChangesResponse.MODIFIED: 0,
@@ -110,8 +127,15 @@ async def changes(call: Call) -> web.StreamResponse:
     with call.backend.metrics.action("changes"), rpc_errors():
         container = await call.engine.containers.Get(containers_pb2.GetContainerRequest(container=call.args["id"]))
         found = await call.engine.layers.Changes(layers_pb2.ChangesRequest(key=container.id))
-    rows = [{"Path": change.path, "Kind": _CHANGE_KINDS[change.kind]} for change in found.changes]
+    rows = [{"Path": one.path, "Kind": _CHANGE_KINDS[one.kind]} for one in of_the_user(found.changes)]
     return reply(rows or None)
+
+
+def of_the_user(found: Iterable[layers_pb2.ChangesResponse.Change]) -> list[layers_pb2.ChangesResponse.Change]:
+    """Leave out the places that the engine makes for what it mounts; Docker has them in a layer of their own."""
+    left = [one for one in found if one.path not in _MOUNT_POINTS]
+    paths = [one.path for one in left]
+    return [one for one in left if one.path not in _PARENTS or any(path.startswith(f"{one.path}/") for path in paths)]
 
 
 async def resize(call: Call) -> web.StreamResponse:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dockerapi.container_json import inspect_json
+from dockerapi.container_json import inspect_json, summary_json
 from dockerapi.create_body import parse
 from sampan.api.runtime.v1 import containers_pb2, spec_pb2
 from sampan.errors import InvalidArgumentError
@@ -230,6 +230,7 @@ def test_the_short_id_is_an_alias_for_older_clients(version: tuple[int, int], ex
 
 def test_published_ports_have_addresses_and_exposed_ones_null() -> None:
     container = containers_pb2.Container(id="c" * 64)
+    container.state.status = containers_pb2.ContainerState.RUNNING
     for address in ("0.0.0.0", "::"):
         container.network.ports.add(container_port=80, protocol="tcp", host_ip=address, host_port=8080)
     container.network.ports.add(container_port=443, protocol="tcp")
@@ -237,3 +238,16 @@ def test_published_ports_have_addresses_and_exposed_ones_null() -> None:
         "80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", "HostPort": "8080"}],
         "443/tcp": None,
     }
+
+
+def test_a_stopped_container_has_neither_addresses_nor_ports() -> None:
+    container = containers_pb2.Container(id="c" * 64)
+    container.state.status = containers_pb2.ContainerState.EXITED
+    container.network.endpoints.add(network="bridge", ipv4_address="172.17.0.2", endpoint_id="e", aliases=["db"])
+    container.network.ports.add(container_port=80, protocol="tcp", host_port=8080)
+    container.network.sandbox_id = "s"
+    settings = inspect_json(container, (1, 50))["NetworkSettings"]
+    assert (settings["Ports"], settings["SandboxID"], settings["IPAddress"]) == ({}, "", "")
+    assert settings["Networks"]["bridge"]["EndpointID"] == ""
+    assert settings["Networks"]["bridge"]["Aliases"] == ["db"]
+    assert summary_json(container, (1, 50), 0.0)["Ports"] == []

@@ -5,9 +5,27 @@ import json
 
 import pytest
 
+from dockerapi.containers import of_the_user
 from sampan.api.runtime.v1 import containers_pb2
+from sampan.api.snapshot.v1 import layers_pb2
 from tests.fakes.engine import image
 from tests.unit.dockerapi.support import Api, head_of, read_head, unframe
+
+
+def changed(path: str, kind: str) -> layers_pb2.ChangesResponse.Change:
+    return layers_pb2.ChangesResponse.Change(path=path, kind=layers_pb2.ChangesResponse.Kind.Value(kind))
+
+
+def test_changes_leave_out_what_the_engine_made_to_mount_on() -> None:
+    found = [
+        changed("/dev", "ADDED"),
+        changed("/etc", "MODIFIED"),
+        changed("/etc/hosts", "ADDED"),
+        changed("/etc/passwd", "MODIFIED"),
+        changed("/proc", "ADDED"),
+        changed("/root", "DELETED"),
+    ]
+    assert [one.path for one in of_the_user(found)] == ["/etc", "/etc/passwd", "/root"]
 
 
 async def created(api: Api, *cmd: str, query: str = "", **more: object) -> str:
