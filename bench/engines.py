@@ -82,6 +82,7 @@ def dockerd(root: Path, namespace: Namespace) -> Iterator[Engine]:
         )
         yield engine
         _remove_containers(engine)
+    _unmount(root)  # containerd's record of its network namespace stays mounted
     _remove_empty(_control_groups("docker") - before)
 
 
@@ -174,6 +175,12 @@ def _daemon(command: Sequence[str], socket: Path, log: Path) -> Iterator[subproc
 def _remove_containers(engine: Engine) -> None:
     if ids := engine("ps", "--all", "--quiet").split():
         engine.remove(*ids)
+
+
+def _unmount(root: Path) -> None:
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for point in sorted((point for point in points if point.startswith(f"{root}/")), reverse=True):
+        subprocess.run(["umount", "--lazy", point], check=True)
 
 
 def _control_groups(name: str) -> set[Path]:

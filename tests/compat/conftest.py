@@ -18,7 +18,7 @@ from tests.support.footprint import NOTHING, Footprint, footprint
 from tests.support.images import push
 from tests.support.registry import Registry
 from tests.support.tools import eventually
-from tests.support.trees import busybox_image
+from tests.support.trees import busybox_image, debian_image
 
 TARGET = os.environ.get("SAMPAN_TEST_TARGET")
 
@@ -44,6 +44,15 @@ def image(docker: DockerClient, registry: Registry) -> str:
     push(registry, "busybox", "1", busybox_image())
     reference = f"{registry.address}/busybox:1"
     docker("pull", "--quiet", reference)
+    return reference
+
+
+@pytest.fixture(scope="session")
+def debian(docker: DockerClient, registry: Registry) -> str:
+    """A real distribution's image, pulled."""
+    push(registry, "debian", "12", debian_image())
+    reference = f"{registry.address}/debian:12"
+    docker("pull", "--quiet", reference, timeout=120)
     return reference
 
 

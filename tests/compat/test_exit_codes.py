@@ -39,8 +39,9 @@ def test_command_that_cannot_be_executed_exits_126(
 
 
 def test_killed_by_signal_exits_128_and_its_number(run: Run) -> None:
-    assert run("sh -c 'kill -KILL $$'").code == 137
-    assert run("sh -c 'kill -TERM $$'").code == 143
+    # The outer shell is process 1, which signals of its own namespace cannot kill.
+    assert run("sh -c 'kill -KILL $$'; exit $?").code == 137
+    assert run("sh -c 'kill -TERM $$'; exit $?").code == 143
 
 
 def test_kill_ends_the_run_with_137(docker: DockerClient, sleeper: str) -> None:
@@ -74,7 +75,7 @@ def test_foreground_client_ends_with_the_container_s_code_when_it_is_stopped(
         (["--cap-add", "NO_SUCH_CAPABILITY"], "NO_SUCH_CAPABILITY"),
         (["--user", "nobody-of-that-name"], "nobody-of-that-name"),
         (["--runtime", "no-such-runtime"], "no-such-runtime"),
-        (["--log-driver", "no-such-driver"], "no log driver named 'no-such-driver' is registered"),
+        (["--log-driver", "no-such-driver"], "no-such-driver"),
         (["--security-opt", "no-such-option"], "no-such-option"),
         (["--workdir", "relative"], "needs to be an absolute path"),
         (["--name", "-bad-"], "Invalid container name"),

@@ -9,7 +9,7 @@ from tests.support.docker_client import DockerClient
 from tests.support.images import Entry, Image, directory, hardlink, layer, push, push_index, sha256, symlink, tar
 from tests.support.registry import Registry, run_registry
 from tests.support.tools import free_port
-from tests.support.trees import BUSYBOX_CONFIG, busybox_tar, debian_image
+from tests.support.trees import BUSYBOX_CONFIG, busybox_tar
 from tests.support.web_registry import WebRegistry, run_web_registry
 
 Unique = Callable[[str], str]
@@ -125,10 +125,7 @@ def test_later_layers_hide_replace_and_remove_what_is_below(
 
 
 @pytest.mark.slow
-def test_debian_keeps_what_makes_its_files_special(docker: DockerClient, registry: Registry) -> None:
-    push(registry, "debian", "12", debian_image())
-    reference = f"{registry.address}/debian:12"
-    docker("pull", "--quiet", reference, timeout=120)
+def test_debian_keeps_what_makes_its_files_special(docker: DockerClient, debian: str) -> None:
     script = """
         stat -c '%a %u:%g %n' /usr/bin/passwd /tmp /etc/shadow
         [ /usr/bin/perl -ef /usr/bin/perl5* ] && echo linked
@@ -136,19 +133,19 @@ def test_debian_keeps_what_makes_its_files_special(docker: DockerClient, registr
         find / -xdev | wc -l
         bash --version | head -n 1 | cut -d ' ' -f 1-2
     """
-    lines = docker("run", "--rm", "--network=none", reference, "bash", "-c", script).lines
+    lines = docker("run", "--rm", "--network=none", debian, "bash", "-c", script).lines
     assert lines[:3] == ["4755 0:0 /usr/bin/passwd", "1777 0:0 /tmp", "640 0:42 /etc/shadow"]
     assert lines[3:5] == ["linked", "usr/bin"]
     assert 5_000 < int(lines[5]) < 9_000
     assert lines[6] == "GNU bash,"
 
 
-def test_file_capability_survives(docker: DockerClient, registry: Registry) -> None:
-    push(registry, "debian", "12", debian_image())
-    reference = f"{registry.address}/debian:12"
+def test_file_capability_survives(docker: DockerClient, debian: str) -> None:
     # perl can call getxattr(2) by number: the image has no program that shows capabilities.
-    call = 'my $v = "\\0" x 64; my $n = syscall(191, "/usr/local/bin/raw", "security.capability", $v, 64); print $n'
-    assert docker("run", "--rm", "--network=none", reference, "perl", "-e", call).line == "20"
+    call = (
+        'my ($p, $n, $v) = ("/usr/local/bin/raw", "security.capability", " " x 64); print syscall(191, $p, $n, $v, 64)'
+    )
+    assert docker("run", "--rm", "--network=none", debian, "perl", "-e", call).line == "20"
 
 
 def test_login_is_needed_and_taken(docker: DockerClient, tmp_path: Path, unique: Unique, nothing_left: None) -> None:
@@ -161,7 +158,7 @@ def test_login_is_needed_and_taken(docker: DockerClient, tmp_path: Path, unique:
         assert "no basic auth credentials" in anonymous.stderr or "pull access denied" in anonymous.stderr
         wrong = docker.fails("login", "--username", "alice", "--password-stdin", private.address, input="wrong")
         assert wrong.code == 1
-        assert "unauthorized" in wrong.stderr
+        assert "unauthorized" in wrong.stderr.lower()
         docker("login", "--username", "alice", "--password-stdin", private.address, input="s3cret")
         docker("pull", reference)
         docker("logout", private.address)

@@ -64,7 +64,7 @@ def test_attach_shows_what_comes_and_ends_with_the_exit_code(docker: DockerClien
 
 
 def test_two_clients_attached_see_the_same(docker: DockerClient, image: str, spawn: Spawn) -> None:
-    name = spawn("-i", image, "sh", "-c", "cat; echo end")
+    name = spawn("-i", image, "sh", "-c", "read line; sleep 0.3; echo $line; echo end")
     watcher = docker.start("attach", "--no-stdin", name)
     eventually(lambda: _attached(docker, name) >= 1, "the watcher is attached")
     assert docker("attach", name, input="both\n").stdout == "both\nend\n"
@@ -91,10 +91,11 @@ def test_detached_client_leaves_the_container_running(
 
 def test_terminal_has_the_window_s_size_and_follows_it(docker: DockerClient, image: str) -> None:
     with at_terminal(["docker", "run", "--rm", "-it", image, "sh"], docker.env(), rows=41, columns=101) as terminal:
-        terminal.type("stty size\n")
+        terminal.expect("# ")
+        terminal.type("sleep 0.3; stty size\n")  # the client sends the size after the start
         terminal.expect("41 101")
         terminal.resize(50, 120)
-        terminal.type("sleep 0.5; stty size\n")
+        terminal.type("sleep 0.3; stty size\n")
         terminal.expect("50 120")
         terminal.type("exit 7\n")
         assert terminal.wait() == 7

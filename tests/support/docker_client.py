@@ -30,6 +30,11 @@ class Result:
         return self.stdout.splitlines()
 
 
+def result_of(done: subprocess.CompletedProcess[bytes]) -> Result:
+    """Return it as text, with the ends of lines as they came."""
+    return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+
 @dataclass(frozen=True, slots=True)
 class DockerClient:
     """Calls of ``docker`` against the engine at ``host``."""
@@ -49,14 +54,12 @@ class DockerClient:
         need("docker")
         done = subprocess.run(
             ["docker", *arguments],
-            input=input if input is not None else "",
+            input=(input or "").encode(),
             capture_output=True,
-            text=True,
-            errors="replace",
             timeout=timeout,
             env=self.env(),
         )
-        return Result(done.returncode, done.stdout, done.stderr)
+        return result_of(done)
 
     def start(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
         """Start ``docker`` and return at once; the caller ends it."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from sampan.layout import SERVICES, Layout
-from tests.support.docker_client import DockerClient, Result, answers
+from tests.support.docker_client import DockerClient, Result, answers, result_of
 from tests.support.footprint import NOTHING, footprint, monitors, mounts, remove_kernel_objects
 from tests.support.tools import eventually, need, need_root, search_path
 
@@ -72,14 +72,12 @@ class Engine:
         """Run ``sampan`` against this engine, whatever its exit code."""
         done = subprocess.run(
             [SAMPAN, *arguments],
-            input=input if input is not None else "",
+            input=(input or "").encode(),
             capture_output=True,
-            text=True,
-            errors="replace",
             timeout=timeout,
             env=self.env(),
         )
-        return Result(done.returncode, done.stdout, done.stderr)
+        return result_of(done)
 
     def pid(self, service: str) -> int:
         """Return the pid that ``service`` has now."""

@@ -1,0 +1,99 @@
+"""``docker events``: which, in which order, with what."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.support.docker_client import DockerClient
+
+
+def events(docker: DockerClient, since: float, *filters: str) -> list[dict[str, Any]]:
+    """Return what happened since then."""
+    flags = [flag for text in filters for flag in ("--filter", text)]
+    until = f"{time.time() + 0.5:.3f}"
+    shown = docker("events", "--since", f"{since:.3f}", "--until", until, "--format", "{{json .}}", *flags)
+    return [json.loads(line) for line in shown.lines]
+
+
+def in_order(expected: list[str], actions: list[str]) -> bool:
+    """Whether ``expected`` is what remains of ``actions`` when others are left out."""
+    rest = iter(actions)
+    return all(action in rest for action in expected)
+
+
+def test_life_of_a_container_is_told_in_docker_s_order(
+    docker: DockerClient, image: str, unique: Callable[[str], str]
+) -> None:
+    name, since = unique("told"), time.time()
+    docker.fails("run", "--rm", "--name", name, image, "sh", "-c", "exit 3")
+    time.sleep(0.2)
+    told = events(docker, since, f"container={name}")
+    actions = [event["Action"] for event in told if event["Type"] == "container"]
+    assert actions == ["create", "attach", "start", "die", "destroy"]
+    die = next(event for event in told if event["Action"] == "die")
+    assert die["Actor"]["Attributes"]["exitCode"] == "3"
+    assert die["Actor"]["Attributes"]["name"] == name
+    assert die["Actor"]["Attributes"]["image"] == image
+    assert die["timeNano"] // 1_000_000_000 == die["time"]
+    assert all(event["scope"] == "local" for event in told)
+
+
+def test_network_is_joined_before_the_start_and_left_after_the_death(
+    docker: DockerClient, image: str, unique: Callable[[str], str]
+) -> None:
+    name, since = unique("net"), time.time()
+    docker("run", "--rm", "--name", name, image, "true")
+    time.sleep(0.2)
+    identity = next(e["Actor"]["ID"] for e in events(docker, since, f"container={name}"))
+    told = [
+        f"{event['Type']} {event['Action']}"
+        for event in events(docker, since)
+        if identity in (event["Actor"]["ID"], event["Actor"]["Attributes"].get("container"))
+    ]
+    expected = ["container create", "network connect", "container start", "container die", "network disconnect"]
+    assert in_order(expected, told), told
+
+
+def test_stop_and_kill_are_told(docker: DockerClient, sleeper: str) -> None:
+    since = time.time()
+    docker("stop", sleeper)
+    time.sleep(0.2)
+    assert in_order(["kill", "die", "stop"], [e["Action"] for e in events(docker, since, f"container={sleeper}")])
+
+
+def test_filters_select(docker: DockerClient, image: str, unique: Callable[[str], str]) -> None:
+    name, since = unique("picked"), time.time()
+    docker("run", "--rm", "--label", f"mark={name}", "--name", name, image, "true")
+    time.sleep(0.2)
+    assert [e["Action"] for e in events(docker, since, "event=start", f"container={name}")] == ["start"]
+    assert {e["Type"] for e in events(docker, since, "type=network")} <= {"network"}
+    assert "create" in [e["Action"] for e in events(docker, since, f"label=mark={name}")]
+    assert name in [e["Actor"]["Attributes"]["name"] for e in events(docker, since, f"image={image}", "type=container")]
+
+
+def test_images_are_told_too(docker: DockerClient, image: str, unique: Callable[[str], str]) -> None:
+    since, tag = time.time(), f"{unique('tagged')}:1"
+    docker("tag", image, tag)
+    docker("rmi", tag)
+    time.sleep(0.2)
+    assert in_order(["tag", "untag"], [event["Action"] for event in events(docker, since, "type=image")])
+
+
+def test_events_come_as_they_happen(docker: DockerClient, image: str, unique: Callable[[str], str]) -> None:
+    name = unique("live")
+    flags = ("--filter", f"container={name}", "--filter", "event=start", "--format", "{{.Action}}")
+    client = docker.start("events", "--since", f"{time.time():.3f}", *flags)
+    docker("run", "--rm", "--name", name, image, "true")
+    assert client.stdout is not None
+    assert client.stdout.readline() == b"start\n"
+    client.terminate()
+    client.wait(10)
+
+
+def test_exec_is_told_with_its_command(docker: DockerClient, sleeper: str) -> None:
+    since = time.time()
+    docker("exec", sleeper, "true")
+    time.sleep(0.2)
+    actions = [event["Action"].strip() for event in events(docker, since, f"container={sleeper}")]
+    assert in_order(["exec_create: true", "exec_start: true", "exec_die"], actions), actions
