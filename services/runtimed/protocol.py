@@ -46,8 +46,10 @@ class Networking(Protocol):
     async def check(self, spec: ContainerSpec) -> tuple[NetworkSettings, tuple[str, ...]]:
         """Validate what is asked for at create; return the settings as requested, and warnings.
 
+        An unknown network is found out by ``attach``, as in Docker.
+
         Raises:
-            NotFoundError: an unknown network.
+            ConflictError: the prefix of an ID that names a network is that of several.
             InvalidArgumentError: addresses outside the subnet, aliases where none are possible, bad ports.
         """
 

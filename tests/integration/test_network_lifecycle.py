@@ -14,7 +14,14 @@ from runtimed.network import netns
 from runtimed.network.networks import NetworkRequest, Networks, PoolRequest
 from runtimed.network.rtnetlink import Rtnetlink
 from runtimed.spec import Endpoint, PortBinding
-from sampan.errors import ConflictError, InvalidArgumentError, PermissionDeniedError, ResourceExhaustedError, StartError
+from sampan.errors import (
+    ConflictError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    StartError,
+)
 from sampan.store import Store
 from tests.fakes.container_records import InMemoryRecords
 from tests.integration.network_lab import HOST, Lab, container, inside, lab, output, seen_as, server
@@ -222,6 +229,16 @@ async def test_modes_without_a_network_of_their_own(place: Lab) -> None:
             await stack.attach(stranger)
         for one in (host, none, guest):
             await stack.detach(one.id)
+
+
+async def test_unknown_network_fails_the_start_and_leaves_nothing(place: Lab) -> None:
+    async with place.stack() as stack:
+        await stack.recover(())
+        web = container("web", "nowhere")
+        await stack.check(web.spec)
+        with pytest.raises(NotFoundError, match="network nowhere not found"):
+            await stack.attach(web)
+        assert leftovers(place) == []
 
 
 async def test_two_engines_choose_different_addresses(place: Lab, tmp_path: Path) -> None:

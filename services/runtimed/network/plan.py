@@ -8,7 +8,7 @@ from runtimed.model import Container, EndpointState, NetworkSettings, PublishedP
 from runtimed.network import files, ipam, names, ports
 from runtimed.network.model import BRIDGE, CONTAINER_PREFIX, HOST, NONE, Attached, Network, Sandbox
 from runtimed.spec import ContainerSpec, Endpoint
-from sampan.errors import InvalidArgumentError
+from sampan.errors import InvalidArgumentError, NotFoundError
 
 Resolve = Callable[[str], Network]
 
@@ -45,7 +45,12 @@ def check(spec: ContainerSpec, resolve: Resolve) -> tuple[NetworkSettings, tuple
     states = []
     seen: set[str] = set()
     for endpoint in requested:
-        network = resolve(endpoint.network)
+        try:
+            network = resolve(endpoint.network)
+        except NotFoundError:
+            # Left to the start, as in Docker: its client takes a 404 from create for a missing image, and pulls.
+            states.append(EndpointState(endpoint.network, "", endpoint, aliases=endpoint.aliases))
+            continue
         if network.id in seen:
             raise InvalidArgumentError(f"network {network.name} is asked for twice")
         seen.add(network.id)

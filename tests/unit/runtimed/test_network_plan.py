@@ -75,9 +75,9 @@ def test_what_does_not_go_together_is_refused(bad: ContainerSpec, words: str) ->
         plan.check(bad, resolve)
 
 
-def test_unknown_network_is_not_found() -> None:
-    with pytest.raises(NotFoundError, match="network nowhere not found"):
-        plan.check(spec("nowhere"), resolve)
+def test_unknown_network_is_left_to_the_start() -> None:
+    settings, _ = plan.check(spec("nowhere"), resolve)
+    assert [state.network for state in settings.endpoints] == ["nowhere"]
 
 
 def test_hardware_address_follows_from_the_address() -> None:
