@@ -137,6 +137,8 @@ class Containers:
         if force:
             await self._lifecycle.kill_and_wait(entry)
         await self._removal.remove_entry(entry, volumes=volumes)
+        if self._registry.by_id(entry.id) is entry:
+            _check_removable(entry)  # it was started meanwhile
 
     async def rename(self, entry: Entry, name: str) -> None:
         """Give it another name. Raises InvalidArgumentError, ConflictError; Docker's words."""
@@ -166,6 +168,7 @@ class Containers:
         self, entry: Entry, resources: Resources | None, restart_policy: RestartPolicy | None
     ) -> tuple[str, ...]:
         async with entry.lock:
+            self._registry.check_known(entry)
             if entry.status in (Status.REMOVING, Status.DEAD):
                 raise ConflictError('Container is marked for removal and cannot be "update".')
             spec = entry.container.spec
@@ -191,10 +194,12 @@ class Containers:
             if entry is None or entry.status not in (Status.CREATED, Status.EXITED, Status.DEAD):
                 continue
             size = await self.size_bytes(container)
-            await self._remove(entry, force=False, volumes=False)
-            if self._registry.by_id(container.id) is None:
-                removed.append(container.id)
-                reclaimed += size
+            try:
+                await self._remove(entry, force=False, volumes=False)
+            except ConflictError:
+                continue
+            removed.append(container.id)
+            reclaimed += size
         return Pruned(tuple(removed), reclaimed)
 
 

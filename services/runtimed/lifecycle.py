@@ -74,6 +74,7 @@ class Lifecycle:
 
     async def _start(self, entry: Entry) -> None:
         async with entry.lock:
+            self._registry.check_known(entry)
             if entry.status is Status.PAUSED:
                 raise ConflictError("cannot start a paused container, try unpause instead")
             if entry.status is Status.RUNNING:
@@ -228,9 +229,8 @@ class Lifecycle:
     async def start_by_policy(self, entry: Entry) -> None:
         """Start a container because the engine was started."""
         async with entry.lock:
-            if entry.status in UP or entry.status is Status.RESTARTING:
-                return
-            await self._start_locked(entry)
+            if entry.status is Status.EXITED and self._registry.by_id(entry.id) is entry:
+                await self._start_locked(entry)
 
     async def stop(self, entry: Entry, timeout_s: float | None, signal_name: str) -> None:
         """Signal, wait, SIGKILL; returns when its exit is recorded. A caller who leaves changes nothing.

@@ -92,6 +92,11 @@ class Registry:
         """Return the container of that full ID."""
         return self._by_id.get(id)
 
+    def check_known(self, entry: Entry) -> None:
+        """Raise NotFoundError if ``entry`` was removed while its finder waited for the lock."""
+        if self._by_id.get(entry.id) is not entry:
+            raise NotFoundError(f"No such container: {entry.id}")
+
     def find(self, container: str) -> Entry:
         """Return the container of that ID, name or unambiguous prefix of an ID.
 

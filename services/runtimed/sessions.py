@@ -1,8 +1,7 @@
 """A client's conversation with a process: its input in, output out, until the process ends or the client detaches."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable
 
 from runtimed.detach import DetachScanner
 from runtimed.model import Frame, Stream
@@ -13,11 +12,8 @@ from runtimed.stdio import StdioConnection
 Input = AsyncIterator[bytes | ConsoleSize]
 
 
-class Resize(Protocol):
-    """Tells a process its terminal's size; nothing happens if it has ended."""
-
-    def __call__(self, size: ConsoleSize) -> None:
-        """Pass ``size`` on."""
+# Tells a process its terminal's size; nothing happens if it has ended.
+Resize = Callable[[ConsoleSize], None]
 
 
 class Session:

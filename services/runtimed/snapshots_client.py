@@ -15,8 +15,10 @@ from sampan.wire.channel import rpc_errors
 # Marks the snapshots that are ours to remove when no container has them.
 _LABEL: Final = "sampan.runtime.container"
 
-# The snapshotter may just be starting, as at boot, or removing a large tree.
-_TIMEOUT_S: Final = 60.0
+# The snapshotter may just be starting, as at boot or after a crash.
+_TIMEOUT_S: Final = 15.0
+# Large trees take their time to go.
+_REMOVE_TIMEOUT_S: Final = 120.0
 
 
 class SnapshotsClient:
@@ -45,7 +47,9 @@ class SnapshotsClient:
         """Remove it; no error if there is none."""
         try:
             with rpc_errors():
-                await self._stub.Remove(pb.RemoveSnapshotRequest(key=key), timeout=_TIMEOUT_S, wait_for_ready=True)
+                await self._stub.Remove(
+                    pb.RemoveSnapshotRequest(key=key), timeout=_REMOVE_TIMEOUT_S, wait_for_ready=True
+                )
         except NotFoundError:
             return
 

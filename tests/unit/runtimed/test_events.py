@@ -1,0 +1,122 @@
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+
+from runtimed.events import KEPT, Event, Events, Filters, matches
+
+
+class Memory:
+    """A journal in memory."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    async def append_events(self, events: Iterable[Event]) -> None:
+        self.events += events
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_ns = 1_000
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+def event(action: str, id: str = "c1", **attributes: str) -> Event:
+    return Event("container", action, id, attributes)
+
+
+@pytest.fixture
+def journal() -> Memory:
+    return Memory()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def events(journal: Memory, clock: Clock) -> Events:
+    return Events(journal, [], clock)
+
+
+async def collect(events: Events, since_ns: int = 0, until_ns: int = 0, **filters: tuple[str, ...]) -> list[str]:
+    stopping = asyncio.Event()
+    return [one.action async for one in events.subscribe(since_ns, until_ns, filters, stopping)]
+
+
+async def test_past_events_come_first_and_then_live_ones_without_a_gap(events: Events) -> None:
+    stopping = asyncio.Event()
+    events.publish(event("create"))
+    stream = events.subscribe(1, 0, {}, stopping)
+    assert (await anext(stream)).action == "create"
+    events.publish(event("start"))
+    events.publish(event("die"))
+    assert [(await anext(stream)).action, (await anext(stream)).action] == ["start", "die"]
+    stopping.set()
+    assert [one async for one in stream] == []
+
+
+async def test_without_since_the_past_is_left_out(events: Events, clock: Clock) -> None:
+    events.publish(event("create"))
+    clock.now_ns = 5_000
+    assert await collect(events, until_ns=4_000) == []
+    assert await collect(events, since_ns=1, until_ns=4_000) == ["create"]
+
+
+async def test_times_strictly_increase_though_the_clock_stands_or_goes_back(events: Events, clock: Clock) -> None:
+    for now_ns in (1_000, 1_000, 500):
+        clock.now_ns = now_ns
+        events.publish(event("x"))
+    stopping = asyncio.Event()
+    stopping.set()
+    times = [one.time_ns async for one in events.subscribe(1, 2_000, {}, stopping)]
+    assert times == [1_000, 1_001, 1_002]
+
+
+async def test_memory_is_bounded(events: Events, clock: Clock) -> None:
+    for _ in range(KEPT + 10):
+        events.publish(event("x"))
+    clock.now_ns = 10**9
+    assert len(await collect(events, since_ns=1, until_ns=10**8)) == KEPT
+
+
+async def test_the_journal_gets_everything_even_what_is_published_last(events: Events, journal: Memory) -> None:
+    writer = asyncio.create_task(events.write_behind())
+    events.publish(event("one"))
+    await asyncio.sleep(0)
+    events.publish(event("two"))
+    writer.cancel()
+    await asyncio.gather(writer, return_exceptions=True)
+    assert [one.action for one in journal.events] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "passes"),
+    [
+        ({}, True),
+        ({"type": ("container",)}, True),
+        ({"type": ("image",)}, False),
+        ({"event": ("exec_start",)}, True),
+        ({"event": ("start", "exec_start: sh")}, True),
+        ({"event": ("start",)}, False),
+        ({"container": ("web",)}, True),
+        ({"container": ("c123",)}, True),
+        ({"container": ("c999",)}, False),
+        ({"image": ("busybox",)}, True),
+        ({"image": ("busybox:1",)}, True),
+        ({"image": ("alpine",)}, False),
+        ({"label": ("team",)}, True),
+        ({"label": ("team=a",)}, True),
+        ({"label": ("team=b",)}, False),
+        ({"network": ("c123",)}, False),
+        ({"nonsense": ("x",)}, False),
+        ({"type": ("container", "image"), "container": ("web",)}, True),
+    ],
+)
+def test_filters(filters: Filters, passes: bool) -> None:
+    one = Event("container", "exec_start: sh", "c12345", {"name": "web", "image": "busybox:1", "team": "a"})
+    assert matches(one, filters) is passes

@@ -1,0 +1,40 @@
+import pytest
+
+from runtimed.oci_errors import create_error, exec_error, exit_code
+from sampan.errors import CommandNotExecutableError, CommandNotFoundError, StartError
+
+RUNC = "runc create failed: unable to start container process: "
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "code"),
+    [
+        (RUNC + 'exec: "nope": executable file not found in $PATH', CommandNotFoundError, 127),
+        (RUNC + 'exec: "/nope": stat /nope: no such file or directory', CommandNotFoundError, 127),
+        (RUNC + 'exec: "/etc/passwd": permission denied', CommandNotExecutableError, 126),
+        (RUNC + 'exec: "/bin": is a directory', CommandNotExecutableError, 126),
+        (RUNC + "error mounting /a: no such file or directory", StartError, 128),
+        ("executable file `nope` not found in $PATH: No such file or directory", CommandNotFoundError, 127),
+        ("open executable: Permission denied", CommandNotExecutableError, 126),
+    ],
+)
+def test_the_kind_of_failure_decides_the_exit_code(message: str, kind: type[StartError], code: int) -> None:
+    error = create_error(message, "nope")
+    assert type(error) is kind
+    assert exit_code(error) == code
+    assert str(error).startswith("failed to create task for container: failed to create shim task: OCI runtime create")
+    assert str(error).endswith(": unknown")
+
+
+def test_crun_and_runc_say_the_same_in_the_end() -> None:
+    crun = create_error("executable file `nope` not found in $PATH: No such file or directory", "nope")
+    runc = create_error(RUNC + 'exec: "nope": executable file not found in $PATH\n', "nope")
+    assert str(crun) == str(runc)
+
+
+def test_an_exec_says_what_docker_says() -> None:
+    text = 'exec failed: unable to start container process: exec: "nope": executable file not found in $PATH\n'
+    assert str(exec_error(text, "nope")) == (
+        "OCI runtime exec failed: exec failed: unable to start container process: "
+        'exec: "nope": executable file not found in $PATH: unknown'
+    )
