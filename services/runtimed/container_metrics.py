@@ -215,7 +215,7 @@ class ContainerCollector(Collector):
     def _host_row(self, names: Mapping[str, str]) -> _Row:
         usage = self._reader.read("/") or Usage()
         if usage.memory.usage_bytes == 0:  # the root of version 2 does not say
-            usage = Usage(usage.cpu, _host_memory(self._host.memory_bytes), usage.pids, 0, usage.block_io)
+            usage = Usage(usage.cpu, _host_memory(), usage.pids, 0, usage.block_io)
         labels = {"id": "/", "name": "", "image": "", **dict.fromkeys(names.values(), "")}
         pids = sum(1 for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208  # names are enough
         return _Row(labels, usage, read_interfaces(1), pids)
@@ -317,15 +317,14 @@ def _started(row: _Row) -> float:
     return started.timestamp() if started else 0.0
 
 
-def _host_memory(total_bytes: int) -> MemoryUsage:
+def _host_memory() -> MemoryUsage:
     rows = {
         name.strip(): int(value.split()[0]) * 1024
         for name, _, value in (line.partition(":") for line in text("/proc/meminfo").splitlines())
         if value.split()
     }
-    used = total_bytes - rows.get("MemFree", 0)
     return MemoryUsage(
-        usage_bytes=used,
+        usage_bytes=rows.get("MemTotal", 0) - rows.get("MemFree", 0),
         rss_bytes=rows.get("AnonPages", 0),
         cache_bytes=rows.get("Cached", 0),
         swap_bytes=rows.get("SwapTotal", 0) - rows.get("SwapFree", 0),
