@@ -5,13 +5,14 @@ import os
 import random
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
 
-from runtimed import joins
 from runtimed.background import Background
 from runtimed.bundle.builder import OciBundles
 from runtimed.bundle.init import find_init
@@ -27,9 +28,14 @@ from runtimed.execs import Execs
 from runtimed.execs_servicer import ExecsServicer
 from runtimed.health import HealthChecks
 from runtimed.host import read_host
+from runtimed.host_info import Installed, conmon_version
+from runtimed.host_servicer import HostServicer
+from runtimed.joins import joins_of
 from runtimed.lifecycle import Lifecycle
 from runtimed.logoptions import DRIVERS
 from runtimed.metrics import Metrics
+from runtimed.model import Status
+from runtimed.network.model import DRIVERS as NETWORK_DRIVERS
 from runtimed.network.names import KernelNames
 from runtimed.network.networks import Networks
 from runtimed.network.nftables import Nftables
@@ -60,6 +66,8 @@ from sampan.api.runtime.v1 import (
     events_pb2_grpc,
     execs_pb2,
     execs_pb2_grpc,
+    host_pb2,
+    host_pb2_grpc,
     networks_pb2,
     networks_pb2_grpc,
     volumes_pb2,
@@ -86,46 +94,64 @@ class RuntimedConfig(ServiceConfig):
 class Core:
     """runtimed's objects, made in the order in which they need each other."""
 
-    def __init__(self, service: harness.Service[RuntimedConfig], store: Store, past: list[Event]) -> None:
+    def __init__(self, service: harness.Service[RuntimedConfig], store: Store, past: Sequence[Event]) -> None:
         config, layout = service.config, service.layout
         self.service = service
-        self.store = store
         self.paths = Paths(layout.data("runtimed"), layout.run("runtimed"))
         self.paths.make()
         self.rows = ContainerStore(store)
         self.registry = Registry(self.rows, random.SystemRandom())
         self.events = Events(self.rows, past)
         self.background = Background()
-        self.metrics = Metrics(service.metrics, lambda: [entry.status for entry in self.registry])
+        self.metrics = Metrics(service.metrics, self.statuses)
         self.host = read_host()
-        self.available = find_runtimes(
+        self.installed = find_runtimes(
             self.host,
             scratch=self.paths.run,
             cache=self.paths.data / "runtimes.json",
             cgroup_parent=layout.kernel_name,
             preferred=config.runtime,
         )
-        self.runtimes = {
-            runtime.name: OciRuntime(
-                runtime.name, RuntimeCommand(Path(runtime.path), self.paths.oci_root(runtime.name)), os.environ
-            )
-            for runtime in self.available.found
-        }
         self.bundles = OciBundles(
-            self.host, cgroup_parent=layout.kernel_name, runtimes=self.available.names, log_drivers=DRIVERS
+            self.host, cgroup_parent=layout.kernel_name, runtimes=self.installed.names, log_drivers=DRIVERS
         )
-        self.conmon = Conmon(Path(config.conmon_path or shutil.which("conmon") or "conmon"), os.environ)
-        self.records = Records(self.registry, self.paths)
+        self.conmon_path = config.conmon_path or shutil.which("conmon") or "conmon"
+        self.conmon = Conmon(Path(self.conmon_path), os.environ)
+        self.init_path = config.init_path or find_init()
         self.mounter = LinuxMounter()
         self.volumes = LocalVolumes(self.paths.data / "volumes", VolumeStore(store), self.publish)
         self.snapshots = SnapshotsClient(self._snapshotter())
         self.network = NetworkStack(
             names=KernelNames.of(layout),
-            run=layout.run("runtimed") / "network",
+            run=self.paths.run / "network",
             registry=NetworkRegistry(store),
             table=Nftables(),
             publish=self.publish,
         )
+        self.records = Records(self.registry, self.paths, self.network)
+        self.runner = self._runner()
+        self.execs = Execs(
+            self.registry, self.rows, self.runner, self.bundles, self.conmon, self.events, self.background, self.paths,
+            service.stopping,
+        )  # fmt: skip
+        self.removal = Removal(
+            self.registry, self.runner, self.volumes, self.events, self.paths, self.execs.forget_container
+        )
+        health = HealthChecks(
+            self.registry, self.runner, self.bundles, self.conmon, self.events, self.background, self.paths
+        )
+        self.lifecycle = Lifecycle(
+            self.registry, self.runner, self.removal, self.events, self.metrics, self.background, self.paths,
+            health.watch,
+        )  # fmt: skip
+
+    def statuses(self) -> list[Status]:
+        """Return the state of every container."""
+        return [entry.status for entry in self.registry]
+
+    def publish(self, type: str, action: str, actor_id: str, attributes: Mapping[str, str]) -> None:
+        """Publish what happened to networks and volumes."""
+        self.events.publish(Event(type, action, actor_id, attributes))
 
     def _snapshotter(self) -> grpc.aio.Channel:
         own = self.service.config.snapshotter_socket
@@ -133,9 +159,46 @@ class Core:
         self.service.stack.push_async_callback(channel.close)
         return channel
 
-    def publish(self, type: str, action: str, actor_id: str, attributes: Mapping[str, str]) -> None:
-        """Publish what happened to networks and volumes."""
-        self.events.publish(Event(type, action, actor_id, attributes))
+    def _runner(self) -> Runner:
+        runtimes = {
+            found.name: OciRuntime(
+                found.name, RuntimeCommand(Path(found.path), self.paths.oci_root(found.name)), os.environ
+            )
+            for found in self.installed.found
+        }
+        parts = Parts(
+            self.snapshots,
+            self.network,
+            self.volumes,
+            self.bundles,
+            self.mounter,
+            lambda container: joins_of(container, self.registry, self.paths),
+        )
+        return Runner(self.paths, self.conmon, runtimes, parts, self.metrics, self.init_path)
+
+    async def recover(self) -> None:
+        """Open everything, and settle what an earlier process left behind."""
+        stack = self.service.stack
+        stack.push_async_callback(self.background.close)
+        await stack.enter_async_context(self.network)
+        await self.volumes.recover()
+        await self.registry.load()
+        writer = asyncio.create_task(self.events.write_behind(), name="event journal")
+        stack.push_async_callback(_end, writer)
+        recovery = Recovery(
+            self.registry, self.lifecycle, self.removal, self.runner, self.network, self.snapshots, self.mounter,
+            self.background, self.paths,
+        )  # fmt: skip
+        await recovery.run()
+        await self.execs.recover()
+
+    def _containers(self) -> Containers:
+        return Containers(
+            self.registry, self.lifecycle, self.removal, self.runner, self.snapshots, self.network, self.volumes,
+            self.bundles, self.events, self.background, self.paths,
+            choose_runtime=lambda name: self.installed.choose(name).name,
+            limits=lambda resources: _without_devices(oci_resources(resources, self.host, [])),
+        )  # fmt: skip
 
     def _observation(self) -> Observation:
         reader = CgroupReader(self.host.trees)
@@ -144,90 +207,41 @@ class Core:
         )
         return Observation(self.registry, reader, Stats(reader, self.host), os.environ, self.service.stopping)
 
-    async def run(self) -> None:
-        """Recover, then register everything that is served."""
-        service, stack = self.service, self.service.stack
-        stack.push_async_callback(self.background.close)
-        self.records.networking = await stack.enter_async_context(self.network)
-        await self.volumes.recover()
-        await self.registry.load()
-        writer = asyncio.create_task(self.events.write_behind(), name="event journal")
-        stack.push_async_callback(_end, writer)
-        parts = Parts(
-            self.snapshots,
-            self.network,
-            self.volumes,
-            self.bundles,
-            self.mounter,
-            lambda container: joins.joins_of(container, self.registry, self.paths),
-        )
-        init_path = service.config.init_path or find_init()
-        runner = Runner(self.paths, self.conmon, self.runtimes, parts, self.metrics, init_path)
-        execs = Execs(
-            self.registry, self.rows, runner, self.bundles, self.conmon, self.events, self.background, self.paths,
-            service.stopping,
+    async def serve(self) -> None:
+        """Register everything that is served."""
+        serve, stopping = self.service.serve, self.service.stopping
+        streams = Streams(self.paths, self.events, self.background, stopping)
+        containers = ContainersServicer(
+            self.registry, self._containers(), self.lifecycle, Waits(stopping), streams, self.execs,
+            self._observation(), self.paths,
         )  # fmt: skip
-        removal = Removal(self.registry, runner, self.volumes, self.events, self.paths, execs.forget_container)
-        health = HealthChecks(
-            self.registry, runner, self.bundles, self.conmon, self.events, self.background, self.paths
+        host = HostServicer(
+            self.host,
+            Installed(self.installed, await conmon_version(self.conmon_path, os.environ), self.init_path),
+            self.statuses,
+            log_drivers=DRIVERS,
+            network_drivers=NETWORK_DRIVERS,
+            volume_drivers=("local",),
         )
-        lifecycle = Lifecycle(
-            self.registry, runner, removal, self.events, self.metrics, self.background, self.paths, health.watch
+        execs, events = ExecsServicer(self.registry, self.execs), EventsServicer(self.events, stopping)
+        networks, volumes = NetworksServicer(Networks(self.network, self.records)), VolumesServicer(self.volumes)
+        serve(
+            containers_pb2_grpc.add_ContainersServicer_to_server, containers, _descriptor(containers_pb2, "Containers")
         )
-        recovery = Recovery(
-            self.registry, lifecycle, removal, runner, self.network, self.snapshots, self.mounter, self.background,
-            self.paths,
-        )  # fmt: skip
-        await recovery.run()
-        await execs.recover()
-        self._serve(runner, execs, removal, lifecycle)
-
-    def _serve(self, runner: Runner, execs: Execs, removal: Removal, lifecycle: Lifecycle) -> None:
-        service = self.service
-        containers = Containers(
-            self.registry, lifecycle, removal, runner, self.snapshots, self.network, self.volumes, self.bundles,
-            self.events, self.background, self.paths,
-            choose_runtime=lambda name: self.available.choose(name).name,
-            limits=lambda resources: _limits_alone(oci_resources(resources, self.host, [])),
-        )  # fmt: skip
-        streams = Streams(self.paths, self.events, self.background, service.stopping)
-        service.serve(
-            containers_pb2_grpc.add_ContainersServicer_to_server,
-            ContainersServicer(
-                self.registry,
-                containers,
-                lifecycle,
-                Waits(service.stopping),
-                streams,
-                execs,
-                self._observation(),
-                self.paths,
-            ),
-            containers_pb2.DESCRIPTOR.services_by_name["Containers"],
-        )
-        service.serve(
-            execs_pb2_grpc.add_ExecsServicer_to_server,
-            ExecsServicer(self.registry, execs),
-            execs_pb2.DESCRIPTOR.services_by_name["Execs"],
-        )
-        service.serve(
-            events_pb2_grpc.add_EventsServicer_to_server,
-            EventsServicer(self.events, service.stopping),
-            events_pb2.DESCRIPTOR.services_by_name["Events"],
-        )
-        service.serve(
-            networks_pb2_grpc.add_NetworksServicer_to_server,
-            NetworksServicer(Networks(self.network, self.records)),
-            networks_pb2.DESCRIPTOR.services_by_name["Networks"],
-        )
-        service.serve(
-            volumes_pb2_grpc.add_VolumesServicer_to_server,
-            VolumesServicer(self.volumes),
-            volumes_pb2.DESCRIPTOR.services_by_name["Volumes"],
-        )
+        serve(execs_pb2_grpc.add_ExecsServicer_to_server, execs, _descriptor(execs_pb2, "Execs"))
+        serve(events_pb2_grpc.add_EventsServicer_to_server, events, _descriptor(events_pb2, "Events"))
+        serve(networks_pb2_grpc.add_NetworksServicer_to_server, networks, _descriptor(networks_pb2, "Networks"))
+        serve(volumes_pb2_grpc.add_VolumesServicer_to_server, volumes, _descriptor(volumes_pb2, "Volumes"))
+        serve(host_pb2_grpc.add_HostServicer_to_server, host, _descriptor(host_pb2, "Host"))
 
 
-def _limits_alone(resources: dict[str, object]) -> dict[str, object]:
+def _descriptor(module: ModuleType, name: str) -> ServiceDescriptor:
+    descriptor: ServiceDescriptor = module.DESCRIPTOR.services_by_name[name]
+    return descriptor
+
+
+def _without_devices(resources: Mapping[str, object]) -> dict[str, object]:
+    """Return limits alone: an update must not touch which devices a container may use."""
     return {name: value for name, value in resources.items() if name != "devices"}
 
 
@@ -241,7 +255,9 @@ async def build(service: harness.Service[RuntimedConfig]) -> None:
     store = await service.stack.enter_async_context(
         Store(service.layout.data("runtimed") / "metadata.db", "runtimed.schema")
     )
-    await Core(service, store, await ContainerStore(store).events()).run()
+    core = Core(service, store, await ContainerStore(store).events())
+    await core.recover()
+    await core.serve()
 
 
 def main() -> int:

@@ -14,15 +14,12 @@ from runtimed.store import Intent
 
 
 class Records:
-    """Finds containers, and records how they are connected.
+    """Finds containers, and records how they are connected."""
 
-    ``networking`` is set once it exists, as each needs the other.
-    """
-
-    def __init__(self, registry: Registry, paths: Paths) -> None:
+    def __init__(self, registry: Registry, paths: Paths, networking: Networking) -> None:
         self._registry = registry
         self._paths = paths
-        self.networking: Networking | None = None
+        self._networking = networking
 
     async def find(self, reference: str) -> Container:
         """Return the container with this ID, prefix of one, or name; NotFoundError in Docker's words."""
@@ -37,8 +34,8 @@ class Records:
         entry = self._registry.find(container_id)
         spec = replace(entry.container.spec, endpoints=endpoints)
         await self._registry.set_container(entry, replace(entry.container, spec=spec, network=settings))
-        if entry.status in UP and self.networking is not None:
-            files = await self.networking.files(entry.container, settings)
+        if entry.status in UP:
+            files = await self._networking.files(entry.container, settings)
             await asyncio.to_thread(_rewrite, self._paths.container(entry.id).files, files)
 
 
