@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import click
 
+from sampan_cli import completing
 from sampan_cli.parse.quantity import duration_ns, nano_cpus, size_bytes
 from sampan_cli.types import Parsed
 
@@ -209,4 +210,4 @@ def container_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for add in reversed(_OPTIONS):
         function = add(function)
     function = click.argument("command", nargs=-1, type=click.UNPROCESSED)(function)
-    return click.argument("image")(function)
+    return click.argument("image", shell_complete=completing.images)(function)

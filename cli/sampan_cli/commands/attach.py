@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sampan_cli import completing
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @sampan_command("attach", examples="sampan attach shell\nsampan attach --no-stdin --no-sig-proxy web")
-@click.argument("container")
+@click.argument("container", shell_complete=completing.containers)
 @click.option("--no-stdin", is_flag=True, help="Do not attach STDIN.")
 @click.option("--detach-keys", default="", help="Override the key sequence for detaching the container.")
 @click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on to the process.")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sampan_cli import completing
 from sampan_cli.commands.inspect import finder
 from sampan_cli.flags import inspect_format_option
 from sampan_cli.lazy import sampan_command
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @sampan_command("inspect", examples="sampan container inspect NAME")
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", shell_complete=completing.containers, nargs=-1, required=True)
 @inspect_format_option
 @click.pass_obj
 def command(session: Session, /, names: tuple[str, ...], template: str) -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sampan_cli import completing
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @sampan_command("diff", examples="sampan diff web")
-@click.argument("container")
+@click.argument("container", shell_complete=completing.containers)
 @click.pass_obj
 def command(session: Session, /, container: str) -> None:
     """Inspect changes to files or directories on a container's filesystem: A added, C changed, D deleted."""

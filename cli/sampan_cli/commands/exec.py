@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sampan_cli import completing
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
 
@@ -41,7 +42,7 @@ class ExecOptions:
     tar c . | sampan exec -i web tar x -C /srv
     """,
 )
-@click.argument("container")
+@click.argument("container", shell_complete=completing.containers)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--detach", "-d", is_flag=True, help="Run the command in the background.")
 @click.option("--detach-keys", default="", help="Override the key sequence for detaching.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from sampan_cli import completing
 from sampan_cli.flags import format_option, no_trunc_option
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
@@ -40,7 +41,7 @@ class HistoryOptions:
 
 
 @sampan_command("history", examples="sampan history debian:12\nsampan history --no-trunc --format json debian:12")
-@click.argument("image")
+@click.argument("image", shell_complete=completing.images)
 @format_option
 @click.option("--human/--no-human", "-H", default=True, help="Print sizes and dates in human readable format.")
 @no_trunc_option

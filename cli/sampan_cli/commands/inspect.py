@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from sampan_cli import completing
 from sampan_cli.flags import inspect_format_option
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
@@ -24,7 +25,7 @@ KINDS: Final = ("container", "image", "network", "volume")
     sampan inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' web
     """,
 )
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", shell_complete=completing.containers, nargs=-1, required=True)
 @inspect_format_option
 @click.option("--size", "-s", is_flag=True, help="Display total file sizes if it is a container.")
 @click.option("--type", "kind", type=click.Choice(["", *KINDS]), default="", help="Only look for this kind of object.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sampan.errors import InvalidArgumentError
+from sampan_cli import completing
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
 
@@ -30,7 +31,7 @@ class LogsOptions:
 
 
 @sampan_command("logs", examples="sampan logs -f web\nsampan logs --since 10m --tail 100 -t web")
-@click.argument("container")
+@click.argument("container", shell_complete=completing.containers)
 @click.option("--details", is_flag=True, help="Show extra details provided to logs.")
 @click.option("--follow", "-f", is_flag=True, help="Follow log output.")
 @click.option("--since", default="", help="Show logs since a time (2026-01-02T13:23:37Z) or a duration ago (42m).")

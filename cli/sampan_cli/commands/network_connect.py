@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sampan_cli import completing
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 @sampan_command("connect", examples="sampan network connect --alias db backend postgres")
 @click.argument("network")
-@click.argument("container")
+@click.argument("container", shell_complete=completing.containers)
 @click.option("--alias", multiple=True, help="Add network-scoped alias for the container.")
 @click.option("--driver-opt", multiple=True, help="Driver options for the network.")
 @click.option("--ip", default="", help="IPv4 address (e.g., 172.30.100.104).")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sampan_cli import completing
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 @sampan_command("disconnect", examples="sampan network disconnect backend postgres")
 @click.argument("network")
-@click.argument("container")
+@click.argument("container", shell_complete=completing.containers)
 @click.option("--force", "-f", is_flag=True, help="Force the container to disconnect from the network.")
 @click.pass_obj
 def command(session: Session, /, network: str, container: str, force: bool) -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sampan_cli import completing
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @sampan_command("pause", examples="sampan pause web")
-@click.argument("containers", nargs=-1, required=True)
+@click.argument("containers", shell_complete=completing.containers, nargs=-1, required=True)
 @click.pass_obj
 def command(session: Session, /, containers: tuple[str, ...]) -> None:
     """Pause all processes within one or more containers."""

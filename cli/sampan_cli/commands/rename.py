@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sampan_cli import completing
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @sampan_command("rename", examples="sampan rename web web-old")
-@click.argument("container")
+@click.argument("container", shell_complete=completing.containers)
 @click.argument("new_name")
 @click.pass_obj
 def command(session: Session, /, container: str, new_name: str) -> None:

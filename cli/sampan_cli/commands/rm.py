@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sampan_cli import completing
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @sampan_command("rm", examples="sampan rm web\nsampan rm -f $(sampan ps -aq)")
-@click.argument("containers", nargs=-1, required=True)
+@click.argument("containers", shell_complete=completing.containers, nargs=-1, required=True)
 @click.option("--force", "-f", is_flag=True, help="Remove running containers too, with SIGKILL.")
 @click.option("--volumes", "-v", is_flag=True, help="Remove anonymous volumes of the container.")
 @click.option("--link", "-l", is_flag=True, help="Remove the named link instead of a container.")

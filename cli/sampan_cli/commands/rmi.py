@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sampan_cli import completing
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @sampan_command("rmi", examples="sampan rmi debian:12\nsampan rmi $(sampan images -q --filter dangling=true)")
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", shell_complete=completing.images, nargs=-1, required=True)
 @click.option("--force", "-f", is_flag=True, help="Force removal of the image.")
 @click.option("--no-prune", is_flag=True, help="Do not delete untagged parents.")
 @click.pass_obj

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sampan.errors import InvalidArgumentError
+from sampan_cli import completing
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
 
@@ -25,7 +26,7 @@ class StartOptions:
 
 
 @sampan_command("start", examples="sampan start web\nsampan start -ai shell")
-@click.argument("containers", nargs=-1, required=True)
+@click.argument("containers", shell_complete=completing.containers, nargs=-1, required=True)
 @click.option("--attach", "-a", is_flag=True, help="Attach STDOUT and STDERR and pass signals on.")
 @click.option("--interactive", "-i", is_flag=True, help="Attach the container's STDIN.")
 @click.option("--detach-keys", default="", help="Override the key sequence for detaching the container.")

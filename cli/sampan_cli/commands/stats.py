@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from sampan_cli import completing
 from sampan_cli.flags import format_option, no_trunc_option
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
@@ -45,7 +46,7 @@ class StatsOptions:
 
 
 @sampan_command("stats", examples="sampan stats\nsampan stats --no-stream --format '{{.Name}} {{.CPUPerc}}' web")
-@click.argument("containers", nargs=-1)
+@click.argument("containers", shell_complete=completing.containers, nargs=-1)
 @click.option("--all", "-a", is_flag=True, help="Show all containers, not only running ones.")
 @format_option
 @click.option("--no-stream", is_flag=True, help="Print the first result and leave.")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sampan_cli import completing
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @sampan_command("stop", examples="sampan stop web\nsampan stop -t 30 web db")
-@click.argument("containers", nargs=-1, required=True)
+@click.argument("containers", shell_complete=completing.containers, nargs=-1, required=True)
 @click.option(
     "--timeout", "--time", "-t", "timeout_s", type=int, default=None, help="Seconds before SIGKILL; -1 waits for ever."
 )

@@ -2,12 +2,13 @@
 
 import click
 
+from sampan_cli import completing
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
 
 
 @sampan_command("tag", examples="sampan tag debian:12 localhost:5000/debian:12")
-@click.argument("source")
+@click.argument("source", shell_complete=completing.images)
 @click.argument("target")
 @click.pass_obj
 def command(session: Session, /, source: str, target: str) -> None:

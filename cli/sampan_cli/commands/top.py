@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sampan_cli import completing
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
     examples="sampan top web\nsampan top web -o pid,comm,rss",
 )
-@click.argument("container")
+@click.argument("container", shell_complete=completing.containers)
 @click.argument("ps_options", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def command(session: Session, /, container: str, ps_options: tuple[str, ...]) -> None:

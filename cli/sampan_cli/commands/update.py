@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sampan_cli import completing
 from sampan_cli.lazy import sampan_command
 from sampan_cli.parse.quantity import nano_cpus, size_bytes
 from sampan_cli.session import Session
@@ -36,7 +37,7 @@ class UpdateOptions:
 
 
 @sampan_command("update", examples="sampan update --memory 1g --cpus 2 web\nsampan update --restart always web db")
-@click.argument("containers", nargs=-1, required=True)
+@click.argument("containers", shell_complete=completing.containers, nargs=-1, required=True)
 @click.option("--blkio-weight", type=int, default=0, help="Block IO weight, 10 to 1000.")
 @click.option("--cpu-period", "cpu_period_us", type=int, default=0, help="Limit the CPU CFS period (microseconds).")
 @click.option("--cpu-quota", "cpu_quota_us", type=int, default=0, help="Limit the CPU CFS quota (microseconds).")

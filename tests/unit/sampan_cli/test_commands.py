@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 
+from sampan.layout import Layout
 from sampan.oci.digest import Digest
+from sampan_cli.app import app
+from sampan_cli.session import Session
 from tests.fakes.engine import image
 from tests.unit.sampan_cli.conftest import Sampan
 
@@ -226,3 +230,21 @@ def test_bug_in_the_engine_points_to_its_logs(sampan: Sampan, monkeypatch: pytes
     result = sampan("inspect", "--type", "container", "web")
     assert result.exit_code == 1
     assert f"the engine failed, its logs in {sampan.fake.layout.run_root}/logs say why" in result.stderr
+
+
+def test_tab_completes_names_of_what_is_there(sampan: Sampan) -> None:
+    sampan.container("sleep", name="web")
+    sampan.container("sleep", name="db")
+    sampan.fake.images.add(image("debian:12"))
+    session = Session(sampan.fake.layout)
+    for words, names in ((["stop"], ["web", "db"]), (["rmi"], ["debian:12"]), (["run"], ["debian:12"])):
+        completion = ShellComplete(app, {"obj": session}, "sampan", "_SAMPAN_COMPLETE")
+        items = completion.get_completions(words, "")
+        assert sorted(item.value for item in items) == sorted(names)
+
+
+def test_tab_without_an_engine_completes_nothing_and_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    session = Session(Layout(Path("/nowhere/data"), Path("/nowhere/run")))
+    completion = ShellComplete(app, {"obj": session}, "sampan", "_SAMPAN_COMPLETE")
+    assert completion.get_completions(["stop"], "") == []
+    assert capsys.readouterr() == ("", "")
