@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Final
 
-import structlog
-
 from sampan.errors import ResourceExhaustedError, SampanError
+from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.sys.memory import trim
 from sampan.tar.entry import Limits
 from snapshotter import store as rows
 from snapshotter import workers
@@ -21,8 +21,6 @@ from snapshotter.job import Answer, ApplyJob, WorkerDiedError
 from snapshotter.metrics import Metrics
 from snapshotter.model import Layer, LayerFormat, Progress
 from snapshotter.trees import Usage
-
-log = structlog.get_logger()
 
 # From Apply to Stack. A pull that takes longer than this for its slowest layer applies the fast ones again.
 HOLD_NS: Final = 3600 * 10**9
@@ -137,6 +135,8 @@ class Applier:
             self._metrics.ended(outcome)
             if self._running.get(diff_id) is run:
                 del self._running[diff_id]
+            if not self._running:
+                trim()  # blobs pass through this process a megabyte at a time, and at rest it is to be small
 
     async def _store(self, run: "_Run", diff_id: Digest) -> None:
         with self._catalog.disk.temporary() as place:

@@ -11,17 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-import structlog
-
 from sampan.errors import DataLossError
+from sampan.log import log
 from sampan.store import Store
 from snapshotter import store as rows
 from snapshotter.disk import Disk
 from snapshotter.model import Kind, Layer, Piece, SnapshotFormat
 
 T = TypeVar("T")
-
-log = structlog.get_logger()
 
 # Numbers reserved by one transaction, and lost by a restart.
 _RESERVED: Final = 1000

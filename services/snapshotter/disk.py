@@ -15,13 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-import structlog
-
+from sampan.log import log
 from sampan.sys.beneath import OPEN_DIRECTORY
 from sampan.sys.files import syncfs
 from snapshotter import trees
-
-log = structlog.get_logger()
 
 _FS_IOC_GETFLAGS: Final = 0x80086601
 _FS_IOC_SETFLAGS: Final = 0x40086602

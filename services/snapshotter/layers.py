@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Final
 
-import structlog
-
 from sampan.errors import ConflictError, NotFoundError
 from sampan.oci.chain import chain_ids
 from sampan.oci.descriptor import Descriptor
@@ -26,8 +24,6 @@ from snapshotter.model import (
     Unstacked,
 )
 from snapshotter.trees import NO_USAGE, Usage, measure
-
-log = structlog.get_logger()
 
 # How often to look for holds that have run out, at least; a hold made in between is seen in time.
 _LOOK_S: Final = 600.0

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from sampan.api.containerd.diff.v1 import diff_pb2 as diff_pb
 from sampan.api.containerd.diff.v1 import diff_pb2_grpc as diff_grpc
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2 as snapshots_pb
@@ -17,6 +15,7 @@ from sampan.api.containerd.snapshots.v1 import snapshots_pb2_grpc as snapshots_g
 from sampan.api.snapshot.v1 import layers_pb2 as layers_pb
 from sampan.api.snapshot.v1 import layers_pb2_grpc as layers_grpc
 from sampan.errors import InvalidArgumentError, UnimplementedError
+from sampan.log import log
 from sampan.service.config import ServiceConfig, option
 from sampan.service.harness import Service, run
 from sampan.store import Store
@@ -35,8 +34,6 @@ from snapshotter.native import NativeDriver
 from snapshotter.overlay import OverlayDriver
 from snapshotter.servicer import DiffServicer, LayersServicer, SnapshotsServicer
 from snapshotter.snapshots import LocalSnapshots
-
-log = structlog.get_logger()
 
 # From the best to what works everywhere: the order in which "auto" tries.
 _PREFERENCE: Final = ("overlayfs", "native")

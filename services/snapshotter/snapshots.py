@@ -5,9 +5,8 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-import structlog
-
 from sampan.errors import ConflictError, DataLossError, NotFoundError
+from sampan.log import log
 from snapshotter import filters as selection
 from snapshotter import store as rows
 from snapshotter.catalog import Catalog
@@ -15,8 +14,6 @@ from snapshotter.disk import Syncer
 from snapshotter.driver import Driver
 from snapshotter.model import Kind, Mount, Snapshot, SnapshotFormat
 from snapshotter.trees import Usage, measure
-
-log = structlog.get_logger()
 
 
 class LocalSnapshots:

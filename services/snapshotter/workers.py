@@ -9,11 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any, Final
 
-import structlog
-
+from sampan.log import log
 from snapshotter.job import Answer, ApplyJob, DiffJob, Packed, parse_answer
-
-log = structlog.get_logger()
 
 _F_SETPIPE_SZ: Final = 1031
 _PIPE_BYTES: Final = 1 << 20  # /proc/sys/fs/pipe-max-size of an unchanged system
