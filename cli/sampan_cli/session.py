@@ -5,7 +5,7 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -14,6 +14,10 @@ from sampan.layout import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT, Layout
 
 if TYPE_CHECKING:  # gRPC takes 140 ms to import, and half of the commands' lives are `--help`
     from sampan.engine.engine import Engine
+
+
+# The third Ctrl-C leaves without cleaning up.
+_PATIENCE: Final = 3
 
 
 @dataclass(slots=True)
@@ -32,8 +36,8 @@ class Session:
     def run(self, work: "Callable[[Engine], Awaitable[int | None]]", *, engine_exit_code: int = 1) -> None:
         """Run ``work`` with a connected engine and leave the program with the exit code that it returns.
 
-        ``engine_exit_code`` is for what goes wrong at the engine, 125 for ``run``. SIGTERM and SIGHUP cancel ``work``,
-        so that it can clean up; a terminal must not stay in raw mode.
+        ``engine_exit_code`` is for what goes wrong at the engine, 125 for ``run``. Signals that end a program cancel
+        ``work``, so that it can clean up; a terminal must not stay in raw mode.
         """
         import asyncio
 
@@ -47,9 +51,12 @@ class Session:
 
             def stop(number: int) -> None:
                 stopped_by.append(number)
-                task.cancel()
+                if len(stopped_by) == 1:
+                    task.cancel()  # once: a second one would cut short what the first set in motion
+                elif len(stopped_by) == _PATIENCE:
+                    os._exit(128 + number)
 
-            for number in (signal.SIGTERM, signal.SIGHUP):
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
                 loop.add_signal_handler(number, stop, number)
             async with Engine.connect(self.layout) as engine:
                 return await work(engine) or 0
