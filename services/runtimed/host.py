@@ -3,6 +3,7 @@
 import enum
 import os
 import platform
+import re
 import resource
 import socket
 from dataclasses import dataclass, field
@@ -73,6 +74,11 @@ class HostFacts:
     apparmor: bool = False
     selinux: bool = False
     seccomp: bool = True
+
+    def is_at_least(self, major: int, minor: int) -> bool:
+        """Whether the kernel is that new."""
+        numbers = [int(digits) for digits in re.findall(r"\d+", self.kernel)[:2]]
+        return numbers >= [major, minor]
 
 
 ULIMITS: Final[dict[str, int]] = {

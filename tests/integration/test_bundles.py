@@ -205,6 +205,20 @@ def test_nested_mounts_are_made_from_the_outside_in(host: Host, tmp_path: Path) 
     assert not (inner / "x").exists()
 
 
+def test_a_read_only_bind_is_read_only_all_the_way_down(host: Host, tmp_path: Path) -> None:
+    outer = tmp_path / "outer"
+    (outer / "deep").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "deep", outer / "deep"], check=True)
+    try:
+        point = MountPoint(MountType.BIND, str(outer), "/data", read_write=False)
+        spec = ContainerSpec(mounts=(Mount(MountType.BIND, "/data", str(outer), read_only=True),))
+        result = host.sh("touch /data/x; touch /data/deep/x; ls -d /data/deep", spec, (point,))
+        assert result.lines == ["/data/deep"]
+        assert result.err.count("Read-only file system") == 2
+    finally:
+        subprocess.run(["umount", outer / "deep"], check=True)
+
+
 def test_mount_targets_that_are_links_resolve_inside_the_root(host: Host, tmp_path: Path) -> None:
     (host.root / "link").symlink_to("/../../../../../../../etc")
     source = tmp_path / "source"

@@ -59,6 +59,7 @@ class OciBundles:
             init_path=init_path if init else None,
             joins=joins,
             writable_cgroups=options.writable_cgroups,
+            recursive_read_only=self._host.is_at_least(5, 12),  # mount_setattr(2)
         )
         with RootFs(root) as inside:
             process = build_process(container, inside, self._host, options, mounted=targets(mounts.mounts), init=init)

@@ -1,7 +1,6 @@
 """The mounts of a bundle, in the order in which they are made."""
 
 import dataclasses
-import posixpath
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Final
 from runtimed.bundle.mountinfo import MountInfo, mount_of
 from runtimed.bundle.tmpfs import tmpfs_options
 from runtimed.model import Container, MountPoint
+from runtimed.mountpoints import normal
 from runtimed.protocol import Joins
-from runtimed.spec import Mount, MountType
+from runtimed.spec import MountType
 from sampan.errors import StartError
 
 DEFAULT_SHM_BYTES: Final = 64 << 20
@@ -62,19 +62,21 @@ def build_mounts(
     init_path: str | None,
     joins: Joins,
     writable_cgroups: bool = False,
+    recursive_read_only: bool = False,
     mount_table: Sequence[MountInfo] | None = None,
 ) -> Mounts:
     """Return Docker's default mounts and the container's own, parents before what is mounted in them.
 
     A mount of the container's takes the place of a default one at the same target; one at ``/dev`` that of all
-    below it, too.
+    below it, too. With ``recursive_read_only`` what is mounted below the source of a read-only bind cannot be
+    written to either.
 
     Raises:
         StartError: a target in /proc, or a shared mount whose source is not shared.
         InvalidArgumentError: an unknown tmpfs option.
     """
     spec = container.spec
-    own, propagation = _own_mounts(container, mount_table)
+    own, propagation = _own_mounts(container, mount_table, recursive_read_only=recursive_read_only)
     taken = {mount.destination for mount in own}
     given = [mount for mount in _given_files(files, init_path) if mount.destination not in taken]
     defaults = [
@@ -141,33 +143,37 @@ def _given_files(files: Path, init_path: str | None) -> list[OciMount]:
     return given
 
 
-def _own_mounts(container: Container, mount_table: Sequence[MountInfo] | None) -> tuple[list[OciMount], str]:
-    asked = {posixpath.normpath(mount.target): mount for mount in container.spec.mounts}
+def _own_mounts(
+    container: Container, mount_table: Sequence[MountInfo] | None, *, recursive_read_only: bool
+) -> tuple[list[OciMount], str]:
+    asked = {normal(mount.target): mount for mount in container.spec.mounts}
     own: list[OciMount] = []
     propagation = ""
     for point in container.mounts:
         if point.type is MountType.TMPFS:
             continue
-        mount, needed = _bind(point, asked.get(posixpath.normpath(point.target)), mount_table)
+        wanted = asked.get(normal(point.target))
+        needed = _needed_of_root(point.source, point.propagation, mount_table)
+        mount = _bind(point, recursive=not (wanted and wanted.non_recursive), all_read_only=recursive_read_only)
         own.append(mount)
         propagation = max(propagation, needed, key=("", "rslave", "shared").index)
     own += [
-        OciMount(target, "tmpfs", "tmpfs", tmpfs_options(wanted))
-        for target, wanted in asked.items()
-        if wanted.type is MountType.TMPFS
+        OciMount(target, "tmpfs", "tmpfs", tmpfs_options(tmpfs))
+        for target, tmpfs in asked.items()
+        if tmpfs.type is MountType.TMPFS
     ]
     for one in own:
         _check_target(one.destination)
     return own, propagation
 
 
-def _bind(point: MountPoint, asked: Mount | None, mount_table: Sequence[MountInfo] | None) -> tuple[OciMount, str]:
-    recursive = not (asked and asked.non_recursive)
-    propagation = point.propagation or "rprivate"
-    options = ("rbind" if recursive else "bind", propagation, *(() if point.read_write else ("ro",)))
-    target = posixpath.normpath(point.target)
-    needed = _needed_of_root(point.source, propagation, mount_table)
-    return OciMount(target, "bind", point.source, options), needed
+def _bind(point: MountPoint, *, recursive: bool, all_read_only: bool) -> OciMount:
+    options = ["rbind" if recursive else "bind", point.propagation or "rprivate"]
+    if not point.read_write:
+        options.append("ro")
+        if recursive and all_read_only:
+            options.append("rro")  # a runtime that does not know it passes it on as data, which a bind ignores
+    return OciMount(normal(point.target), "bind", point.source, tuple(options))
 
 
 def _needed_of_root(source: str, propagation: str, mount_table: Sequence[MountInfo] | None) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from runtimed.host import CgroupLayout
@@ -61,10 +62,14 @@ def oci_sysctls(spec: ContainerSpec) -> dict[str, str]:
     """Return the sysctls to set, the defaults for an own network among them."""
     network = spec.namespaces.network
     own_network = network != "host" and not network.startswith(_CONTAINER)
-    sysctls = dict(_NETWORK_SYSCTLS) if own_network else {}
+    sysctls = {name: value for name, value in _NETWORK_SYSCTLS.items() if own_network and _exists(name)}
     if spec.domainname and spec.namespaces.uts != "host":
         sysctls["kernel.domainname"] = spec.domainname
     return sysctls | dict(spec.sysctls)
+
+
+def _exists(name: str) -> bool:
+    return Path("/proc/sys", *name.split(".")).exists()
 
 
 def check_sysctls(sysctls: Mapping[str, str], spec: ContainerSpec) -> None:

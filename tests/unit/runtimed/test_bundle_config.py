@@ -201,6 +201,13 @@ def test_mounts_are_ordered_by_depth_whatever_order_they_were_given_in() -> None
     assert list(mounts_of(spec, *points))[-3:] == ["/a", "/a/b", "/a/b/c"]
 
 
+def test_a_target_in_proc_is_refused_however_it_is_written() -> None:
+    for target in ("/proc/sys", "//proc/sys", "/x/../proc/1"):
+        with pytest.raises(StartError, match="inside /proc"):
+            mounts_of(ContainerSpec(process=RUN), MountPoint(MountType.BIND, "/s", target))
+    assert "/proc/cpuinfo" in mounts_of(ContainerSpec(process=RUN), MountPoint(MountType.BIND, "/s", "/proc/cpuinfo"))
+
+
 def test_shared_propagation_needs_a_shared_source_and_a_shared_root() -> None:
     spec = ContainerSpec(process=RUN)
     with pytest.raises(StartError, match="path /etc is mounted on / but it is not a shared mount"):
