@@ -4,11 +4,12 @@ Everything here blocks. What enters a namespace belongs in a thread of its own, 
 but ``build`` and ``plug`` can be repeated: what is there already is kept or put right.
 """
 
+import asyncio
 import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Final
 from runtimed.network import netns
 from runtimed.network.model import OPTION_BRIDGE_NAME, Attached, Network
 from runtimed.network.names import KernelNames, random_mac
+from runtimed.network.netns import to_the_end
 from runtimed.network.rtnetlink import LOOPBACK_INDEX, Link, Rtnetlink
 from sampan.errors import ConflictError, NotFoundError
 
@@ -162,12 +164,15 @@ class Dataplane:
         )
 
 
-@contextlib.contextmanager
-def pools_locked() -> Iterator[None]:
-    """Keep other engines on this machine from choosing addresses at the same time."""
+@contextlib.asynccontextmanager
+async def pools_locked() -> AsyncIterator[None]:
+    """Keep other engines on this machine from choosing addresses.
+
+    To be held from looking what is taken until a bridge has the addresses, where others see them.
+    """
     fd = os.open(_POOLS_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        await to_the_end(asyncio.to_thread(fcntl.flock, fd, fcntl.LOCK_EX))
         yield
     finally:
         os.close(fd)

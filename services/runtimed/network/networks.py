@@ -9,6 +9,7 @@ from typing import Final
 
 from runtimed.model import Container, EndpointState, NetworkSettings
 from runtimed.network import ipam, plan, selection
+from runtimed.network.dataplane import pools_locked
 from runtimed.network.live import LiveEndpoints
 from runtimed.network.model import (
     BRIDGE,
@@ -97,16 +98,9 @@ class Networks:
         async with self._changing:
             if any(network.name == request.name for network in self._stack.networks.values()):
                 raise AlreadyExistsError(f"network with name {request.name} already exists")
-            network = await self._plan(request)
-            await self._stack.registry.add(network)
-            try:
-                await asyncio.to_thread(self._stack.dataplane.make_bridge, network)
-                self._stack.networks[network.id] = network
-                await self._stack.apply_rules()
-            except BaseException:
-                self._stack.networks.pop(network.id, None)
-                await to_the_end(self._forget(network))
-                raise
+            async with pools_locked():
+                network = await self._plan(request)
+                await self._make(network)
         self._stack.announce("create", network)
         return network
 
@@ -208,13 +202,24 @@ class Networks:
                 await self._live.leave(container.id, network)
             await self._record(container, remaining)
 
+    async def _make(self, network: Network) -> None:
+        await self._stack.registry.add(network)
+        try:
+            await asyncio.to_thread(self._stack.dataplane.make_bridge, network)
+            self._stack.networks[network.id] = network
+            await self._stack.apply_rules()
+        except BaseException:
+            self._stack.networks.pop(network.id, None)
+            await to_the_end(self._forget(network))
+            raise
+
     async def _plan(self, request: NetworkRequest) -> Network:
         identity = new_id()
         if request.pools and any(pool.subnet for pool in request.pools):
             pools = tuple(ipam.parse_pool(p.subnet, p.gateway, p.ip_range, dict(p.auxiliary)) for p in request.pools)
             self._check_overlap(pools)
         else:
-            pools = (await asyncio.to_thread(self._stack.free_pool),)
+            pools = (await self._stack.free_pool(),)
         bridge = request.options.get(OPTION_BRIDGE_NAME) or self._stack.names.bridge(identity)
         if any(network.bridge == bridge for network in self._stack.networks.values()):
             raise AlreadyExistsError(f"bridge {bridge} belongs to another network: choose another name")

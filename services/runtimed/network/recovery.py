@@ -8,6 +8,7 @@ import structlog
 
 from runtimed.model import Container
 from runtimed.network import plan
+from runtimed.network.dataplane import pools_locked
 from runtimed.network.model import BRIDGE, CONTAINER_PREFIX
 from runtimed.network.resolvers import needs_resolver
 
@@ -23,10 +24,11 @@ async def recover(stack: "NetworkStack", running: Collection[Container]) -> None
     for container_id in {*stack.files_of.namespaces(), *stack.files_of.all(), *stack.sandboxes} - set(alive):
         log.info("removing leftover network", container=container_id)
         await _remove(stack, container_id)
-    await _settle_default_bridge(stack)
-    for network in stack.networks.values():
-        if network.driver == BRIDGE:
-            await asyncio.to_thread(stack.dataplane.make_bridge, network)
+    async with pools_locked():
+        await _settle_default_bridge(stack)
+        for network in stack.networks.values():
+            if network.driver == BRIDGE:
+                await asyncio.to_thread(stack.dataplane.make_bridge, network)
     veths = [attached.veth for sandbox in stack.sandboxes.values() for attached in sandbox.endpoints]
     swept = await asyncio.to_thread(stack.dataplane.sweep, tuple(stack.networks.values()), veths)
     if swept:
@@ -67,6 +69,6 @@ async def _settle_default_bridge(stack: "NetworkStack") -> None:
     if not any(pool.subnet.overlaps(other) for pool in network.pools for other in taken):
         return
     await asyncio.to_thread(stack.dataplane.remove_bridge, network)
-    pool = await asyncio.to_thread(stack.free_pool)
+    pool = await stack.free_pool()
     log.warning("default network moved: its addresses are in use", subnet=str(pool.subnet))
     stack.networks[network.id] = await stack.registry.replace_pools(network, (pool,))

@@ -357,20 +357,20 @@ class NetworkStack:
             log.warning("interface could not be deleted", address=key[1], error=str(task.exception()))
 
     async def _predefine(self) -> None:
-        pool = await asyncio.to_thread(self.free_pool)
-        networks = predefined(pool, self.names.default_bridge, datetime.now(UTC))
-        await self.registry.add(*networks)
-        self.networks.update((network.id, network) for network in networks)
+        async with pools_locked():
+            networks = predefined(await self.free_pool(), self.names.default_bridge, datetime.now(UTC))
+            await self.registry.add(*networks)
+            self.networks.update((network.id, network) for network in networks)
+            await asyncio.to_thread(self.dataplane.make_bridge, self.default)
 
-    def free_pool(self) -> Pool:
-        """Choose addresses that nobody uses; blocks.
+    async def free_pool(self) -> Pool:
+        """Choose addresses that nobody uses; hold ``pools_locked``.
 
         Raises:
             ResourceExhaustedError: every default pool is in use.
         """
-        with pools_locked():
-            ours = [pool.subnet for network in self.networks.values() for pool in network.pools]
-            return ipam.choose_pool([*self.dataplane.taken(), *ours])
+        ours = [pool.subnet for network in self.networks.values() for pool in network.pools]
+        return ipam.choose_pool([*await asyncio.to_thread(self.dataplane.taken), *ours])
 
     async def _purge(self) -> None:
         for network in self.networks.values():
