@@ -81,8 +81,11 @@ class Session:
 
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        if isinstance(error, UnavailableError) and not self._is_up():
-            return EngineDownError(self.layout, engine_exit_code)
+        if isinstance(error, UnavailableError) and _is_of_the_connection(error):
+            if not self._is_up():
+                return EngineDownError(self.layout, engine_exit_code)
+            text = f"A service of the engine at {self.layout.run_root} does not answer; see: sampan status"
+            return CommandError(text, engine_exit_code)
         if isinstance(error, SampanError):
             own = wire_for(error).exit_code
             return CommandError(str(error), engine_exit_code if own == INTERNAL.exit_code else own)
@@ -99,6 +102,18 @@ class Session:
         if process is not None:
             process.close()
         return process is not None
+
+
+def _is_of_the_connection(error: BaseException) -> bool:
+    """Say whether it was gRPC that failed, and not something that a service reported over it."""
+    import grpc
+
+    from sampan.wire.status import REASON_KEY
+
+    cause = error.__cause__
+    if not isinstance(cause, grpc.aio.AioRpcError):
+        return False
+    return all(key != REASON_KEY for key, _ in cause.trailing_metadata() or ())
 
 
 def _is_rpc_error(error: BaseException) -> bool:

@@ -3,16 +3,23 @@
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 import grpc
 
 from sampan.api.runtime.v1 import containers_pb2 as pb
 from sampan.engine.engine import Engine
-from sampan.errors import InvalidArgumentError, UnavailableError
+from sampan.errors import InvalidArgumentError, SampanError, UnavailableError
 from sampan.wire.channel import rpc_errors
 from sampan_cli.streams.console import Console
 from sampan_cli.streams.pump import Pump
 from sampan_cli.streams.signals import passing_signals
+
+_SHORT_ID: Final = 12
+
+
+class ConnectionLostError(SampanError):
+    """The engine went away while a container was in the foreground; the container did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +51,19 @@ async def in_foreground(
     """Attach, then ``start`` the container unless it runs, and return its exit code; 0 if the user detached.
 
     The attachment and the wait are in place before the start: no output and no exit code can be missed.
+
+    Raises:
+        ConnectionLostError: the engine went away while the container ran.
+        SampanError: it could not be attached to or started.
     """
     condition = pb.WaitContainerRequest.NEXT_EXIT if start else pb.WaitContainerRequest.NOT_RUNNING
     if foreground.removed:
         condition = pb.WaitContainerRequest.REMOVED
     request = pb.WaitContainerRequest(container=foreground.container, condition=condition)
-    with rpc_errors():
-        call = engine.containers.Attach()
-        wait = engine.containers.Wait(request)
-        # Both end here with whatever happens: an attachment that is left open holds a container's input open.
-        with contextlib.ExitStack() as stack:
+    # Both calls end here whatever happens: an attachment that is left open holds a container's input open.
+    with contextlib.ExitStack() as stack:
+        with rpc_errors():
+            call, wait = engine.containers.Attach(), engine.containers.Wait(request)
             stack.callback(call.cancel)
             stack.callback(wait.cancel)
             pump = Pump(call, pb.AttachRequest, console, foreground.stdin, foreground.tty)
@@ -62,9 +72,15 @@ async def in_foreground(
                 if await wait.read() is grpc.aio.EOF:
                     raise UnavailableError("the engine closed the connection")
                 await start()
-            if await _pump(engine, foreground, pump):
-                return 0
-            return await _exit_code(wait)
+        try:
+            with rpc_errors():
+                return 0 if await _pump(engine, foreground, pump) else await _exit_code(wait)
+        except UnavailableError as error:
+            short = foreground.container[:_SHORT_ID]
+            raise ConnectionLostError(
+                f"the connection to the engine is lost; container {short} goes on without it: "
+                f"use 'sampan attach {short}' or 'sampan logs {short}' once the engine is back"
+            ) from error
 
 
 async def _pump(engine: Engine, foreground: Foreground, pump: Pump) -> bool:
@@ -76,11 +92,11 @@ async def _pump(engine: Engine, foreground: Foreground, pump: Pump) -> bool:
 
 
 async def _exit_code(wait: "grpc.aio.UnaryStreamCall[pb.WaitContainerRequest, pb.WaitContainerResponse]") -> int:
-    code = 0
     while (answer := await wait.read()) is not grpc.aio.EOF:
         assert isinstance(answer, pb.WaitContainerResponse)
-        code = code if answer.waiting else answer.exit_code
-    return code
+        if not answer.waiting:
+            return answer.exit_code
+    raise UnavailableError("the engine stopped before the container did")
 
 
 def _attach_request(foreground: Foreground) -> pb.AttachRequest:

@@ -9,7 +9,7 @@ FIRST_DELAY_S: Final = 1.0
 LONGEST_DELAY_S: Final = 30.0
 
 # A service that was ready for this long has earned an immediate restart again.
-HEALTHY_AFTER_S: Final = 30.0
+HEALTHY_AFTER_S: Final = 5.0
 
 
 @dataclass(slots=True)
