@@ -1,7 +1,8 @@
 """The content store over gRPC."""
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +10,7 @@ import grpc
 
 from sampan.api.containerd.content.v1 import content_pb2 as content_pb
 from sampan.api.containerd.content.v1 import content_pb2_grpc as content_grpc
-from sampan.errors import AlreadyExistsError
+from sampan.errors import AlreadyExistsError, UnavailableError
 from sampan.oci.digest import Digest
 from sampan.wire.channel import rpc_errors
 
@@ -24,7 +25,7 @@ class ContentClient:
 
     async def read(self, digest: Digest) -> AsyncIterator[bytes]:
         """See ``content.ContentStore``."""
-        with rpc_errors():
+        with _answering(), rpc_errors():
             call = self._stub.Read(content_pb.ReadContentRequest(digest=digest))
             try:
                 async for piece in call:
@@ -35,12 +36,30 @@ class ContentClient:
     async def write(self, path: Path, digest: Digest, ref: str, labels: Mapping[str, str]) -> None:
         """See ``content.ContentStore``."""
         try:
-            with rpc_errors():
-                # Each piece is answered, which keeps the store from being flooded; only an error matters.
-                async for _ in self._stub.Write(_requests(path, digest, ref, labels)):
-                    pass
+            with _answering(), rpc_errors():
+                call = self._stub.Write()
+                try:
+                    # One piece, one answer: a store that has it already ends the call at the first, and to send on
+                    # into a call that has ended fails without saying why it ended.
+                    async for request in _requests(path, digest, ref, labels):
+                        await call.write(request)
+                        if await call.read() is grpc.aio.EOF:
+                            break
+                    await call.done_writing()
+                    await call.read()  # raises how it ended
+                finally:
+                    call.cancel()
         except AlreadyExistsError:
             return
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Say who does not answer: gRPC's own words name a socket at best."""
+    try:
+        yield
+    except UnavailableError as error:
+        raise UnavailableError(f"the content store, imaged, does not answer: {error}") from error
 
 
 async def _requests(

@@ -16,9 +16,10 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
+from sampan.api.containerd.content.v1 import content_pb2 as content_pb
 from sampan.api.containerd.content.v1 import content_pb2_grpc as content_grpc
 from sampan.errors import NotFoundError, UnavailableError
-from sampan.oci.descriptor import OCI_LAYER, Descriptor
+from sampan.oci.descriptor import OCI_LAYER, OCI_LAYER_ZSTD, Descriptor
 from sampan.oci.digest import Digest
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.wire.channel import open_channel
@@ -206,3 +207,34 @@ async def test_a_layer_that_vanished_from_disk_is_applied_again(tmp_path: Path) 
         await kit.image(tar(a="1"))
         with shown(await parts.snapshots.prepare("web", chain, {})) as root:
             assert names(root) == ["a"]
+
+
+async def test_layers_go_to_the_real_content_store_and_come_from_it(base: Path) -> None:
+    roots = ["--data-root", f"{base}/d", "--run-root", f"{base}/r", "--log-level", "error"]
+    imaged = subprocess.Popen([sys.executable, "-m", "imaged", *roots])
+    try:
+        async with running(base, FakeContent()) as (parts, _), open_channel(base / "r" / "imaged.sock") as channel:
+            async with asyncio.timeout(20):
+                await channel.channel_ready()
+            stub: content_grpc.ContentAsyncStub = content_grpc.ContentStub(channel)
+            with shown(await parts.snapshots.prepare("web", None, {})) as root:
+                (root / "big").write_bytes(os.urandom(3 << 20))
+                facts = (root / "big").read_bytes()
+            mounts = await parts.snapshots.mounts("web")
+            for _ in range(2):  # the second time the store has it already
+                descriptor = await parts.differ.diff((), mounts, OCI_LAYER_ZSTD, "ref", {"containerd.io/gc.root": "x"})
+            info = (await stub.Info(content_pb.InfoRequest(digest=descriptor.digest))).info
+            diff_id = Digest.parse(info.labels["containerd.io/uncompressed"])
+            assert (await finished(parts.layers.apply(descriptor, diff_id))).done
+            with shown(await parts.snapshots.view("copy", await parts.layers.stack([diff_id]), {})) as root:
+                assert (root / "big").read_bytes() == facts
+            missing = Descriptor(OCI_LAYER, Digest.of(b"missing"), 7)
+            with pytest.raises(NotFoundError, match=missing.digest):
+                await finished(parts.layers.apply(missing, Digest.of(b"x")))
+            imaged.terminate()
+            imaged.wait()
+            with pytest.raises(UnavailableError, match="imaged, does not answer"):
+                await finished(parts.layers.apply(missing, Digest.of(b"x")))
+    finally:
+        imaged.terminate()
+        imaged.wait()
