@@ -13,9 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
-log = structlog.get_logger()
+from sampan.log import log
 
 _TIMEOUT_S: Final = 10
 _WAIT_S: Final = "5"  # for iptables' own lock

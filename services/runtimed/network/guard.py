@@ -11,12 +11,9 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import structlog
-
 from runtimed.network.netlink import HEADER, attributes
 from sampan.errors import SampanError
-
-log = structlog.get_logger()
+from sampan.log import log
 
 NETLINK_NETFILTER: Final = 12
 NFNLGRP_NFTABLES: Final = 7

@@ -4,18 +4,15 @@ import asyncio
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-import structlog
-
 from runtimed.model import Container
 from runtimed.network import plan
 from runtimed.network.dataplane import pools_locked
 from runtimed.network.model import BRIDGE, CONTAINER_PREFIX
 from runtimed.network.resolvers import needs_resolver
+from sampan.log import log
 
 if TYPE_CHECKING:  # it calls us
     from runtimed.network.stack import NetworkStack
-
-log = structlog.get_logger()
 
 
 async def recover(stack: "NetworkStack", running: Collection[Container]) -> None:

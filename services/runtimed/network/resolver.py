@@ -13,15 +13,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from runtimed.network import dns_message as dns
 from runtimed.network.directory import Directory
 from runtimed.network.files import EMBEDDED_RESOLVER
 from runtimed.network.nftables import Nftables
 from runtimed.network.upstream import frame, read_message
-
-log = structlog.get_logger()
+from sampan.log import log
 
 Forward = Callable[[bytes, bool], Awaitable[bytes | None]]  # message, over a stream; None: no server answered
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from runtimed.network import netns
 from runtimed.network.container_files import HostFiles
 from runtimed.network.directory import Directory
@@ -18,8 +16,7 @@ from runtimed.network.resolver import Forward, Resolver, Sockets, open_sockets
 from runtimed.network.upstream import exchange
 from runtimed.spec import Dns
 from sampan.errors import SampanError
-
-log = structlog.get_logger()
+from sampan.log import log
 
 _FRESH_S: Final = 5.0  # how long the host's resolv.conf is taken for unchanged
 

@@ -16,8 +16,6 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final, Protocol, Self
 
-import structlog
-
 from runtimed.model import Container, NetworkSettings, PublishedPort
 from runtimed.network import conntrack, desired, ipam, plan, ports, recovery, rules
 from runtimed.network.container_files import HostFiles, compose
@@ -43,8 +41,7 @@ from runtimed.network.sandboxes import SandboxFiles
 from runtimed.protocol import Publish
 from runtimed.spec import ContainerSpec
 from sampan.errors import ConflictError, NotFoundError
-
-log = structlog.get_logger()
+from sampan.log import log
 
 
 class RuleTable(Protocol):
