@@ -14,7 +14,7 @@ from dockerapi.routing import Route
 from sampan.api.image.v1 import images_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine.progress import Done, Progress
-from sampan.errors import InvalidArgumentError, SampanError
+from sampan.errors import InvalidArgumentError, SampanError, UnauthenticatedError
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
 
@@ -86,6 +86,9 @@ async def _stream(call: Call, events: AsyncIterator[Progress], render: Any) -> w
         async for event in events:
             if messages := list(render(event)):
                 await stream.write(*messages)
+    except UnauthenticatedError as error:
+        # A 401 would say that this engine wants credentials, and clients ask for them and try again, for ever.
+        raise SampanError(str(error)) from error
     except SampanError as error:
         if not stream.begun:
             raise

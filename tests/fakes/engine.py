@@ -73,6 +73,7 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
     credentials: list[images_pb2.Credentials] = field(default_factory=list)
     imported: bytes = b""
     fail_after_resolve: Exception | None = None
+    refuse: Exception | None = None
     hang: bool = False  # in the middle of a pull
     fetch_cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -99,6 +100,8 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
 
     async def Fetch(self, request: images_pb2.FetchRequest, context: Any) -> AsyncIterator[images_pb2.FetchProgress]:
         self.credentials.append(request.credentials)
+        if self.refuse is not None:
+            raise self.refuse
         reference = parse_reference(request.reference).with_default_tag()
         found = self.remote.get(reference.familiar)
         if found is None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sampan.errors import DataLossError
+from sampan.errors import DataLossError, UnauthenticatedError
 from tests.fakes.engine import image
 from tests.unit.dockerapi.support import Api, head_of, read_head
 
@@ -36,6 +36,12 @@ async def test_a_pull_of_nothing_is_an_error_with_a_status(api: Api) -> None:
     answer = await api.post("/images/create?fromImage=nope&tag=latest")
     assert answer.status == 404
     assert answer.message.startswith("pull access denied for nope, repository does not exist or may require")
+
+
+async def test_a_registry_that_wants_credentials_is_not_mistaken_for_the_engine(api: Api) -> None:
+    api.fake.images.refuse = UnauthenticatedError("no basic auth credentials")
+    answer = await api.post("/images/create?fromImage=nope&tag=latest")
+    assert (answer.status, answer.message) == (500, "no basic auth credentials")
 
 
 async def test_a_pull_that_fails_later_says_so_in_the_stream(api: Api) -> None:
