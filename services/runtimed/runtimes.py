@@ -18,12 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from runtimed.host import HostFacts
 from sampan.errors import InvalidArgumentError
-
-log = structlog.get_logger()
+from sampan.log import log
 
 PREFERRED: Final = ("crun", "runc")
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
-import structlog
-
 from runtimed.copyup import copy_up
 from runtimed.model import Container, MountPoint
 from runtimed.mountpoints import check_mounts, normal, point_of
@@ -20,8 +18,7 @@ from runtimed.volume_driver import LocalDriver, check_name, check_options
 from runtimed.volume_filters import Filters, select, split_prune_filters
 from runtimed.volume_store import LOCAL, Filled, Hold, Volume, VolumeStore
 from sampan.errors import ConflictError, NotFoundError, StartError
-
-log = structlog.get_logger()
+from sampan.log import log
 
 # type, action, ID, attributes
 Publish = Callable[[str, str, str, Mapping[str, str]], None]

@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from typing import Final
 
-import structlog
-
 from runtimed.host import HostFacts
 from runtimed.spec import Resources, Ulimit
 from sampan.errors import InvalidArgumentError
-
-log = structlog.get_logger()
+from sampan.log import log
 
 _PERIOD_US: Final = 100_000
 _INFINITY: Final = (1 << 64) - 1  # RLIM_INFINITY
