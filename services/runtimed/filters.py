@@ -139,9 +139,11 @@ def _ports(values: tuple[str, ...], *, published: bool) -> Predicate:
     wanted = {(port, protocol) for value in values for port, protocol in _port_range(value)}
 
     def matches(c: Container) -> bool:
-        ports = {(p.container_port, p.protocol) for p in c.network.ports if p.host_port or not published}
-        ports |= {(b.container_port, b.protocol) for b in c.spec.ports}
-        if not published:
+        if published:  # the host's side
+            ports = {(p.host_port, p.protocol) for p in c.network.ports if p.host_port}
+        else:
+            ports = {(p.container_port, p.protocol) for p in c.network.ports}
+            ports |= {(b.container_port, b.protocol) for b in c.spec.ports}
             ports |= {pair for exposed in c.spec.exposed_ports for pair in _port_range(exposed)}
         return bool(ports & wanted)
 
