@@ -45,7 +45,7 @@ def test_tag_of_an_unknown_image_says_so(docker: DockerClient) -> None:
 
 def test_rmi_of_the_last_name_deletes_the_layers(docker: DockerClient, unique: Unique, nothing_left: None) -> None:
     name = unique("gone")
-    docker("import", "-", name, input="")
+    docker("import", "-", name, input="\0" * 1024)  # an archive of nothing
     lines = docker("rmi", name).lines
     assert lines[0] == f"Untagged: {name}:latest"
     assert any(line.startswith("Deleted: sha256:") for line in lines)
@@ -127,7 +127,7 @@ def test_import_refuses_a_change_that_is_none(docker: DockerClient, unique: Uniq
     assert change.split()[0].lower() in failed.stderr.lower()
 
 
-@pytest.mark.parametrize("name", ["UPPER/case", "a//b", "a:b:c", "x" * 300])
+@pytest.mark.parametrize("name", ["UPPER", "a//b", "a:b:c", "x" * 300])
 def test_name_that_is_none_is_refused(docker: DockerClient, image: str, name: str) -> None:
     failed = docker.fails("tag", image, name)
     assert failed.code == 1

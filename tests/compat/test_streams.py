@@ -63,11 +63,13 @@ def test_attach_shows_what_comes_and_ends_with_the_exit_code(docker: DockerClien
     assert (attached.code, attached.stdout) == (5, "got hello\n")
 
 
-def test_two_clients_attached_see_the_same(docker: DockerClient, image: str, spawn: Spawn) -> None:
-    name = spawn("-i", image, "sh", "-c", "read line; sleep 0.3; echo $line; echo end")
+def test_two_clients_attached_see_the_same(docker: DockerClient, image: str, container_name: Callable[[], str]) -> None:
+    name = container_name()
+    first = docker.start("run", "-i", "--name", name, image, "sh", "-c", "cat; echo end", stdin=subprocess.PIPE)
+    eventually(lambda: _attached(docker, name) >= 1, "the first client is attached")
     watcher = docker.start("attach", "--no-stdin", name)
-    eventually(lambda: _attached(docker, name) >= 1, "the watcher is attached")
-    assert docker("attach", name, input="both\n").stdout == "both\nend\n"
+    eventually(lambda: _attached(docker, name) >= 2, "the watcher is attached")
+    assert first.communicate(b"both\n", timeout=10)[0] == b"both\nend\n"
     assert watcher.communicate(timeout=10)[0] == b"both\nend\n"
 
 
