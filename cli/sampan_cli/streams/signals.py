@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -17,6 +19,9 @@ _OURS: Final = {
     signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT,
     signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS,
 }  # fmt: skip
+
+# The first process of a container ignores what it has no handler for; whoever presses Ctrl-C again wants out.
+_PATIENCE: Final = 3
 
 
 @contextlib.asynccontextmanager
@@ -38,8 +43,13 @@ async def passing_signals(engine: Engine, container: str) -> AsyncIterator[None]
 
 
 async def _pass_on(engine: Engine, container: str, arrived: "asyncio.Queue[signal.Signals]") -> None:
+    endings = 0
     while True:
         number = await arrived.get()
+        endings += number in (signal.SIGINT, signal.SIGTERM)
+        if endings == _PATIENCE:
+            sys.stderr.write(f"sampan: got {_PATIENCE} SIGTERM/SIGINTs, leaving the container as it is\n")
+            os._exit(1)
         # It may have ended a moment before; its exit is on the way to us.
         with contextlib.suppress(SampanError), rpc_errors():
             await engine.containers.Kill(pb.KillContainerRequest(container=container, signal=number.name))
