@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Final
 
-from sampan.errors import ResourceExhaustedError, SampanError
+from sampan.errors import SampanError
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
@@ -16,10 +16,11 @@ from snapshotter import store as rows
 from snapshotter import workers
 from snapshotter.catalog import Catalog
 from snapshotter.content import ContentStore
-from snapshotter.disk import Syncer, sync_directory
+from snapshotter.disk import Syncer, disk_errors, sync_directory
+from snapshotter.formats import LayerFormat
 from snapshotter.job import Answer, ApplyJob, WorkerDiedError
 from snapshotter.metrics import Metrics
-from snapshotter.model import Layer, LayerFormat, Progress
+from snapshotter.model import Layer, Progress
 from snapshotter.trees import Usage
 
 # From Apply to Stack. A pull that takes longer than this for its slowest layer applies the fast ones again.
@@ -123,14 +124,15 @@ class Applier:
     async def _run(self, run: "_Run", diff_id: Digest) -> None:
         outcome = "cancelled"
         try:
-            await self._store(run, diff_id)
+            with disk_errors("it"):
+                await self._store(run, diff_id)
             outcome = "applied"
         except SampanError as error:
             outcome = type(error).__name__.removesuffix("Error")
             raise type(error)(f"layer {diff_id}: {error}") from error
         except OSError as error:
-            outcome = "ResourceExhausted"
-            raise ResourceExhaustedError(f"layer {diff_id}: cannot be stored: {error.strerror}") from error
+            outcome = "Disk"
+            raise SampanError(f"layer {diff_id}: cannot be stored: {error.strerror}") from error
         finally:
             self._metrics.ended(outcome)
             if self._running.get(diff_id) is run:

@@ -22,6 +22,7 @@ class Difference:
     path: bytes
     kind: ChangeKind
     found: Found | None  # None for DELETED, and for the root itself
+    inside: bool = False  # DELETED is not ``path``, a directory, but all that the left side has in it
 
 
 class _Frame:
@@ -45,11 +46,12 @@ class _Frame:
             self.left.close()
 
 
-def compare(left: Sequence[Piece], right: Sequence[Piece]) -> Iterator[Difference]:
+def compare(left: Sequence[Piece], right: Sequence[Piece], *, opaque: bool = False) -> Iterator[Difference]:
     """Yield what makes ``left`` into ``right``, both nearest piece first; no ``left`` means nothing at all.
 
     A directory comes before what is in it, and is MODIFIED if anything in it differs. A directory that is gone is one
     difference, and one that is new comes with all that is in it. Times of files count, those of directories do not.
+    With ``opaque`` a directory that was removed and made again is told as that: DELETED ``inside``, then all of it.
     """
     before = MergedDirectory.of(left) if left else None
     stack = [_Frame(b"", None, before, MergedDirectory.of(right), told=False)]
@@ -57,7 +59,7 @@ def compare(left: Sequence[Piece], right: Sequence[Piece]) -> Iterator[Differenc
         while stack:
             frame = stack[-1]
             if frame.names:
-                yield from _compare_entry(stack, frame, frame.names.pop())
+                yield from _compare_entry(stack, frame, frame.names.pop(), opaque=opaque)
             else:
                 stack.pop().close()
     finally:
@@ -65,7 +67,7 @@ def compare(left: Sequence[Piece], right: Sequence[Piece]) -> Iterator[Differenc
             frame.close()
 
 
-def _compare_entry(stack: list[_Frame], frame: _Frame, name: bytes) -> Iterator[Difference]:
+def _compare_entry(stack: list[_Frame], frame: _Frame, name: bytes, *, opaque: bool) -> Iterator[Difference]:
     path = frame.path + b"/" + name if frame.path else name
     before, after = frame.before.get(name), frame.after.get(name)
     if after is None:
@@ -88,6 +90,14 @@ def _compare_entry(stack: list[_Frame], frame: _Frame, name: bytes) -> Iterator[
         left.close()
         right.close()
         return
+    if left is not None and opaque and right.opaque:
+        left.close()
+        left = None
+        if not changed:
+            yield from _tell(stack)
+            yield Difference(path, ChangeKind.MODIFIED, after)
+            changed = True
+        yield Difference(path, ChangeKind.DELETED, None, inside=True)
     stack.append(_Frame(path, after, left, right, told=changed))
 
 

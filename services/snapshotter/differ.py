@@ -16,6 +16,7 @@ from snapshotter.applying import Applier
 from snapshotter.catalog import Catalog
 from snapshotter.content import ContentStore
 from snapshotter.copying import copy_merged
+from snapshotter.disk import disk_errors
 from snapshotter.job import Answer, Compression, DiffJob
 from snapshotter.model import Kind, Mount, Piece, SnapshotFormat
 
@@ -43,7 +44,7 @@ class LocalDiffer:
     async def apply_onto(self, descriptor: Descriptor, mounts: Sequence[Mount]) -> Descriptor:
         """See ``protocol.Differ``."""
         own, format_ = await self._active(mounts)
-        with self._catalog.disk.temporary() as place:
+        with disk_errors("the layer"), self._catalog.disk.temporary() as place:
             (place / "trash").mkdir()
             if format_ is SnapshotFormat.UPPER:
                 answer = await self._applier.unpack(descriptor, "", str(own), str(place / "trash"))
@@ -66,7 +67,7 @@ class LocalDiffer:
         sides = [tuple(str(piece) for piece in self._pieces(mounts)) for mounts in (left, right)]
         if not sides[1]:
             raise InvalidArgumentError("a layer needs the mounts of a snapshot to make it from")
-        with self._catalog.disk.temporary() as place:
+        with disk_errors("the layer"), self._catalog.disk.temporary() as place:
             target = place / "layer"
             packed = await workers.diff(DiffJob(sides[0], sides[1], compression.value, str(target)))
             digest = Digest(packed.digest)

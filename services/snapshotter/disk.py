@@ -7,14 +7,17 @@
 """
 
 import asyncio
+import errno
 import fcntl
 import os
+import sqlite3
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from sampan.errors import ResourceExhaustedError
 from sampan.log import log
 from sampan.sys.beneath import OPEN_DIRECTORY
 from sampan.sys.files import syncfs
@@ -23,6 +26,24 @@ from snapshotter import trees
 _FS_IOC_GETFLAGS: Final = 0x80086601
 _FS_IOC_SETFLAGS: Final = 0x40086602
 _FS_TOPDIR_FL: Final = 0x00020000
+
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Raise ResourceExhaustedError, naming ``what`` was to be stored, where the disk or a quota is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise ResourceExhaustedError(f"{what} cannot be stored: {error.strerror}") from error
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+            raise
+        raise ResourceExhaustedError(f"{what} cannot be recorded: no space left on device") from error
 
 
 class Disk:

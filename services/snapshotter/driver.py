@@ -6,7 +6,8 @@ Everything else (names, parents, rows, crashes) is the same for all drivers and 
 from pathlib import Path
 from typing import Protocol
 
-from snapshotter.model import Kind, LayerFormat, Mount, Piece, SnapshotFormat
+from snapshotter.formats import LayerFormat
+from snapshotter.model import Kind, Mount, Piece, SnapshotFormat
 
 
 class Driver(Protocol):

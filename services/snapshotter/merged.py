@@ -51,9 +51,13 @@ class Found:
 class MergedDirectory:
     """One directory of the merged tree; close it, or use it as a context manager."""
 
-    def __init__(self, fds: Sequence[int]) -> None:
-        """Take the descriptors of the pieces' directories, nearest first, which are this object's from now on."""
+    def __init__(self, fds: Sequence[int], *, opaque: bool = False) -> None:
+        """Take the descriptors of the pieces' directories, nearest first, which are this object's from now on.
+
+        ``opaque`` says that the nearest is marked as hiding all others.
+        """
         self._fds = tuple(fds)
+        self.opaque = opaque
 
     @classmethod
     def of(cls, pieces: Sequence[Piece]) -> Self:
@@ -115,6 +119,7 @@ class MergedDirectory:
     def child(self, found: Found) -> "MergedDirectory":
         """Open a directory found in here. Raises OSError if it is none any more."""
         fds: list[int] = []
+        opaque = False
         try:
             for fd in self._fds[self._fds.index(found.fd) :]:
                 try:
@@ -124,7 +129,7 @@ class MergedDirectory:
                 if not stat.S_ISDIR(status.st_mode):
                     break
                 fds.append(os.open(found.name, OPEN_DIRECTORY, dir_fd=fd))
-                if _is_opaque(fds[-1]):
+                if opaque := _is_opaque(fds[-1]):
                     break
         except BaseException:
             for fd in fds:
@@ -132,7 +137,7 @@ class MergedDirectory:
             raise
         if not fds:
             raise FileNotFoundError(2, os.strerror(2), os.fsdecode(found.name))
-        return MergedDirectory(fds)
+        return MergedDirectory(fds, opaque=opaque and len(fds) == 1)
 
 
 def is_whiteout(status: os.stat_result) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sampan.oci.digest import Digest
+from snapshotter.formats import LayerFormat
 from snapshotter.trees import NO_USAGE, Usage
 
 
@@ -14,12 +15,6 @@ class Kind(enum.Enum):
     ACTIVE = "active"  # writable, not yet usable as a parent
     VIEW = "view"  # read-only look at a committed snapshot
     COMMITTED = "committed"  # frozen, may be a parent
-
-
-class LayerFormat(enum.Enum):
-    """How a layer is stored."""
-
-    TREE = "tree"  # a directory with overlayfs's marks for what the layer removes
 
 
 class SnapshotFormat(enum.Enum):

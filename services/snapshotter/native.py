@@ -7,7 +7,8 @@ import asyncio
 from pathlib import Path
 
 from snapshotter.copying import copy_merged
-from snapshotter.model import Kind, LayerFormat, Mount, Piece, SnapshotFormat
+from snapshotter.formats import LayerFormat
+from snapshotter.model import Kind, Mount, Piece, SnapshotFormat
 
 
 class NativeDriver:

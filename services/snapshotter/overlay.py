@@ -15,7 +15,8 @@ from typing import Final
 
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.sys.mounts import MAX_DATA_BYTES, MNT_DETACH, MS_NODEV, MS_NOSUID, mount, umount2
-from snapshotter.model import Kind, LayerFormat, Mount, Piece, SnapshotFormat
+from snapshotter.formats import LayerFormat
+from snapshotter.model import Kind, Mount, Piece, SnapshotFormat
 
 # OVL_MAX_STACK in the kernel's fs/overlayfs; one layer more fails with a bare EINVAL.
 MAX_LOWER_LAYERS: Final = 500

@@ -20,7 +20,7 @@ from snapshotter.comparison import Difference, compare
 from snapshotter.job import Compression, DiffJob, Failure, Packed
 from snapshotter.merged import Found, read_xattrs
 from snapshotter.model import ChangeKind, Piece
-from snapshotter.names import WHITEOUT
+from snapshotter.names import OPAQUE, WHITEOUT
 
 _READ_BYTES: Final = 1 << 20
 _GZIP_LEVEL: Final = 6
@@ -83,7 +83,7 @@ def run(job: DiffJob) -> Packed | Failure:
             sink = _Sink(file, _compressor(Compression(job.compression)))
             writer = TarWriter(sink.write)
             linked: dict[tuple[int, int], bytes] = {}
-            for difference in compare(left, right):
+            for difference in compare(left, right, opaque=True):
                 _add(writer, difference, linked)
             writer.close()
             return sink.close()
@@ -111,7 +111,8 @@ def _add(writer: TarWriter, difference: Difference, linked: dict[tuple[int, int]
     path, found = difference.path, difference.found
     if difference.kind is ChangeKind.DELETED or found is None:
         parent, slash, name = path.rpartition(b"/")
-        writer.add(Entry(parent + slash + WHITEOUT + name, EntryType.FILE, 0, 0, 0, 0, 0))
+        mark = path + b"/" + OPAQUE if difference.inside else parent + slash + WHITEOUT + name
+        writer.add(Entry(mark, EntryType.FILE, 0, 0, 0, 0, 0))
         return
     kind = _TYPES.get(stat.S_IFMT(found.stat.st_mode))
     if kind is None:

@@ -10,9 +10,9 @@ from sampan.log import log
 from snapshotter import filters as selection
 from snapshotter import store as rows
 from snapshotter.catalog import Catalog
-from snapshotter.disk import Syncer
+from snapshotter.disk import Syncer, disk_errors
 from snapshotter.driver import Driver
-from snapshotter.model import Kind, Mount, Snapshot, SnapshotFormat
+from snapshotter.model import Kind, Mount, Piece, Snapshot, SnapshotFormat
 from snapshotter.trees import Usage, measure
 
 
@@ -118,6 +118,12 @@ class LocalSnapshots:
             return rows.chain(db, parent)
 
         pieces = self._catalog.pieces(await self._catalog.read(look))
+        with disk_errors(f"snapshot {key!r}"):
+            return await self._begin(key, kind, parent, labels, pieces)
+
+    async def _begin(
+        self, key: str, kind: Kind, parent: str | None, labels: Mapping[str, str], pieces: tuple[Piece, ...]
+    ) -> tuple[Mount, ...]:
         dir_id = await self._catalog.number()
         directory = self._catalog.disk.snapshot(dir_id)
         directory.mkdir(mode=0o711)

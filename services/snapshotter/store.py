@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sampan.errors import AlreadyExistsError, ConflictError, InvalidArgumentError, NotFoundError
 from sampan.oci.digest import Digest
-from snapshotter.model import Kind, Layer, LayerFormat, Snapshot, SnapshotFormat
+from snapshotter.formats import LayerFormat
+from snapshotter.model import Kind, Layer, Snapshot, SnapshotFormat
 from snapshotter.trees import Usage
 
 _SELECT = """

@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
 from sampan.errors import DataLossError, InvalidArgumentError, ResourceExhaustedError, SampanError
@@ -19,8 +18,8 @@ from sampan.sys.processes import die_with_parent
 from sampan.tar.reader import TarReader
 from snapshotter import trees
 from snapshotter.extract import OPAQUE_XATTR, Extractor
+from snapshotter.formats import LayerFormat
 from snapshotter.job import Answer, ApplyJob, Failure
-from snapshotter.model import LayerFormat
 from snapshotter.pipeline import Blob, Pipeline
 
 # Threads that wake up wait this long for the interpreter's lock; the default of 5 ms leaves a core idle.
@@ -34,7 +33,8 @@ def main(argv: list[str]) -> int:
     # A worker whose service was killed would write where the next service cleans up.
     die_with_parent()
     # Rather one layer than the engine.
-    Path("/proc/self/oom_score_adj").write_text("500")
+    with open("/proc/self/oom_score_adj", "w") as score:
+        score.write("500")
     sys.setswitchinterval(_SWITCH_S)
     answer = run(ApplyJob.from_json(argv[1]), sys.stdin.fileno())
     sys.stdout.write(json.dumps(asdict(answer)) + "\n")

@@ -517,6 +517,23 @@ class SnapshotterContract:
         with shown(await parts.snapshots.prepare("copy", copy, {})) as root:
             assert _facts(root) == wanted
 
+    async def test_a_directory_made_again_is_opaque_in_the_layer(self, kit: Kit, parts: Parts) -> None:
+        chain = await kit.image(tar(d=None, d__x="1", d__y="1", e=None, e__x="1"))
+        with shown(await parts.snapshots.prepare("web", chain, {})) as root:
+            for name in "xy":
+                (root / "d" / name).unlink()
+            (root / "d").rmdir()
+            (root / "d").mkdir()
+            (root / "d" / "x").write_text("2")
+        view, mounts = await parts.snapshots.view("look", chain, {}), await parts.snapshots.mounts("web")
+        descriptor = await parts.differ.diff(view, mounts, OCI_LAYER, "ref", {})
+        with tarfile.open(fileobj=io.BytesIO(parts.content.blobs[descriptor.digest])) as archive:
+            marks = [name for name in archive.getnames() if ".wh." in name]
+            assert "d/x" in archive.getnames()
+        # A full copy cannot tell "made again" from "emptied".
+        full = (await parts.layers.drivers()).driver == "native"
+        assert marks == (["d/.wh.y"] if full else ["d/.wh..wh..opq"])
+
     async def test_a_difference_from_nothing_is_everything(self, kit: Kit, parts: Parts) -> None:
         chain = await kit.image(tar(a="1", d=None), tar(_WH_a="", b="2"))
         view = await parts.snapshots.view("look", chain, {})

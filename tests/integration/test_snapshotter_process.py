@@ -18,10 +18,11 @@ from prometheus_client import CollectorRegistry
 
 from sampan.api.containerd.content.v1 import content_pb2 as content_pb
 from sampan.api.containerd.content.v1 import content_pb2_grpc as content_grpc
-from sampan.errors import NotFoundError, UnavailableError
+from sampan.errors import NotFoundError, ResourceExhaustedError, UnavailableError
 from sampan.oci.descriptor import OCI_LAYER, OCI_LAYER_ZSTD, Descriptor
 from sampan.oci.digest import Digest
 from sampan.service.interceptor import Interceptor, RpcMetrics
+from sampan.sys.mounts import mount, umount2
 from sampan.wire.channel import open_channel
 from snapshotter.client import DifferClient, LayersClient, SnapshotsClient
 from snapshotter.disk import Disk
@@ -238,3 +239,28 @@ async def test_layers_go_to_the_real_content_store_and_come_from_it(base: Path) 
     finally:
         imaged.terminate()
         imaged.wait()
+
+
+@pytest.mark.parametrize("driver", ["overlayfs", "native"])
+async def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, driver: str) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    mount("tmpfs", str(root), "tmpfs", data="size=8m,mode=755")
+    try:
+        async with local(root, driver, FakeContent()) as parts:
+            kit = Kit(parts)
+            chain = await kit.image(tar(a="1", half=os.urandom(3 << 20)))
+            with pytest.raises(ResourceExhaustedError, match="entry 'big': No space left"):
+                await kit.apply(tar(small="1", big=os.urandom(6 << 20)))
+            await parts.snapshots.cleanup()
+            assert list((root / "tmp").iterdir()) == list((root / "trash").iterdir()) == []
+            assert len(list(parts.disk.layers.iterdir())) == 1
+            if driver == "native":
+                await parts.snapshots.prepare("one", chain, {})
+                with pytest.raises(ResourceExhaustedError, match="snapshot 'two' cannot be stored: No space left"):
+                    await parts.snapshots.prepare("two", chain, {})
+                await parts.snapshots.cleanup()
+                assert [one.key for one in await parts.snapshots.list(["kind==active"])] == ["one"]
+                assert len(list(parts.disk.snapshots.iterdir())) == 1
+    finally:
+        umount2(str(root))

@@ -1,0 +1,9 @@
+"""How layers are stored; apart from the other nouns because a worker, which must start fast, needs no more."""
+
+import enum
+
+
+class LayerFormat(enum.Enum):
+    """How a layer is stored."""
+
+    TREE = "tree"  # a directory with overlayfs's marks for what the layer removes
