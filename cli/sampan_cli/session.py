@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from sampan.errors import SampanError
-from sampan.layout import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT, Layout
+from sampan.layout import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT, SERVICES, Layout
 
 if TYPE_CHECKING:  # gRPC takes 140 ms to import, and half of the commands' lives are `--help`
     from sampan.engine.engine import Engine
@@ -82,10 +82,7 @@ class Session:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         if isinstance(error, UnavailableError) and _is_of_the_connection(error):
-            if not self._is_up():
-                return EngineDownError(self.layout, engine_exit_code)
-            text = f"A service of the engine at {self.layout.run_root} does not answer; see: sampan status"
-            return CommandError(text, engine_exit_code)
+            return self._connection_error(engine_exit_code)
         if isinstance(error, SampanError):
             own = wire_for(error).exit_code
             return CommandError(str(error), engine_exit_code if own == INTERNAL.exit_code else own)
@@ -94,6 +91,20 @@ class Session:
             return CommandError(f"the engine failed, its logs in {log} say why: {_details(error)}", engine_exit_code)
         assert isinstance(error, Exception)
         return error
+
+    def _connection_error(self, exit_code: int) -> "CommandError":
+        sockets = [self.layout.socket(service) for service in SERVICES]
+        if any(socket.exists() and not os.access(socket, os.W_OK) for socket in sockets):
+            return CommandError(
+                f"permission denied while trying to connect to the Sampan engine at {self.layout.run_root}: "
+                "members of the group 'sampan' and root may",
+                exit_code,
+            )
+        if not self._is_up():
+            return EngineDownError(self.layout, exit_code)
+        return CommandError(
+            f"A service of the engine at {self.layout.run_root} does not answer; see: sampan status", exit_code
+        )
 
     def _is_up(self) -> bool:
         from sampan_cli.supervisor import roots

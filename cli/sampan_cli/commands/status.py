@@ -1,8 +1,11 @@
 """``sampan status``: the engine's services."""
 
 import asyncio
+import contextlib
 import json
+import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -58,13 +61,19 @@ async def read_status(layout: Layout) -> list[ServiceStatus]:
 
 async def _status(layout: Layout, service: str, pid: int | None) -> ServiceStatus:
     facts: dict[str, Any] = {}
-    if pid is not None:
-        try:
-            facts = json.loads(await asyncio.to_thread(layout.state_file(service).read_text))
-        except FileNotFoundError:
-            facts = {}  # it is starting
-    healthy = facts.get("pid") == pid and pid is not None and await _is_healthy(layout, service)
+    with contextlib.suppress(FileNotFoundError):  # it does not run, or is starting
+        facts = json.loads(await asyncio.to_thread(layout.state_file(service).read_text))
+    if facts and facts["pid"] != pid:
+        if not os.access(layout.data(service) / "lock", os.R_OK) and _exists(facts["pid"]):
+            pid = facts["pid"]  # who is not the engine's own user cannot see who holds its locks
+        else:
+            facts = {}  # of a process that was killed
+    healthy = bool(facts) and await _is_healthy(layout, service)
     return ServiceStatus(service, pid, healthy, str(layout.socket(service)), str(facts.get("metrics") or ""))
+
+
+def _exists(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 async def _is_healthy(layout: Layout, service: str) -> bool:

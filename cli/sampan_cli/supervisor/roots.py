@@ -82,11 +82,13 @@ def services(layout: Layout) -> list[Process]:
 
 
 def _holder(name: str, path: Path) -> Process | None:
-    """Return the process that holds the lock at ``path``."""
+    """Return the process that holds the lock at ``path``, if there is one and we may know."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    except PermissionError:
+        return None  # only the engine's own user can tell
     try:
         pid = _owner(fd)
         if pid is None:

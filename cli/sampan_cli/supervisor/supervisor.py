@@ -82,7 +82,8 @@ class Supervisor:
             self._take_over()
             directory = self._layout.run_root / "logs"
             directory.mkdir(mode=0o750, exist_ok=True)
-            self._logs = LogWatcher(directory, SERVICES, terminal=self._terminal)
+            # Our own messages are among the files when we are in the background, and must not grow for ever either.
+            self._logs = LogWatcher(directory, (*SERVICES, "sampan"), terminal=self._terminal)
             stack.callback(self._logs.close)
             self._selector.register(self._logs, selectors.EVENT_READ, self._logs.catch_up)
             self._open_notify_sockets(stack)
