@@ -19,8 +19,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from imaged import store as rows
 from imaged.filters import Filter
 from imaged.model import PIECE_BYTES, Blob
@@ -31,11 +29,10 @@ from sampan.errors import (
     NotFoundError,
     ResourceExhaustedError,
 )
+from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.store import Store
-
-log = structlog.get_logger()
 
 # How long content stays that a client wrote through the Content service without a lease: long enough to make an
 # image of it, short enough that an abandoned upload does not stay for ever.

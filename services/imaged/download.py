@@ -5,23 +5,21 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from imaged.content import ContentStore
 from imaged.ingest import Ingest, Ingests
+from imaged.memory import give_back
 from imaged.metrics import PullMetrics
 from imaged.model import PIECE_BYTES, LayerProgress, Phase
 from imaged.registry.client import RegistryClient
 from imaged.registry.errors import Refusal, TransportError
 from imaged.registry.retry import RetryPolicy
 from sampan.errors import DataLossError, NotFoundError, RemoteError, SampanError
+from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 
 if TYPE_CHECKING:
     import aiohttp
-
-log = structlog.get_logger()
 
 Report = Callable[[LayerProgress], None]
 
@@ -91,6 +89,8 @@ class Downloads:
             await self._from_any(descriptor, sources, shared.report)
         finally:
             del self._shared[descriptor.digest]
+            if not self._shared:
+                give_back()
 
     async def _from_any(self, descriptor: Descriptor, sources: Sequence[RegistryClient], report: Report) -> None:
         failure: Exception | None = None

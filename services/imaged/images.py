@@ -9,8 +9,6 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Final
 
-import structlog
-
 from imaged import image_store
 from imaged import store as rows
 from imaged.config import parse_config
@@ -21,14 +19,13 @@ from imaged.pull import pair_layers
 from imaged.registry.client import MAX_MANIFEST_BYTES
 from imaged.removal import plan_removal
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, SampanError
+from sampan.log import log
 from sampan.oci.chain import chain_ids
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform, host_platform
 from sampan.oci.reference import Reference, parse_reference
 from sampan.store import Store
-
-log = structlog.get_logger()
 
 _ID: Final = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 

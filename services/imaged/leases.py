@@ -8,15 +8,12 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final, Self
 
-import structlog
-
 from imaged import store as rows
 from imaged.content import ContentStore, storing
 from sampan.errors import NotFoundError, ResourceExhaustedError, SampanError
+from sampan.log import log
 from sampan.oci.digest import Digest
 from sampan.store import Store
-
-log = structlog.get_logger()
 
 _RETRY_S: Final = 60.0
 _SETTLE_S: Final = 5.0

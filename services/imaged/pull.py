@@ -5,8 +5,6 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from imaged.config import parse_config
 from imaged.content import ContentStore
 from imaged.download import Downloads, Report
@@ -19,12 +17,11 @@ from imaged.registry.client import RegistryClient
 from imaged.registry.errors import Refusal
 from imaged.registry.source import Source, Sources
 from sampan.errors import DataLossError, InvalidArgumentError, RemoteError, SampanError, UnimplementedError
+from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform, host_platform
 from sampan.oci.reference import Reference
-
-log = structlog.get_logger()
 
 # An index may hold indexes; nobody nests them deeper than this.
 _MAX_INDEX_DEPTH: Final = 2

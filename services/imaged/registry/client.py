@@ -8,21 +8,18 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from imaged.registry.auth import Authorizer, Tokens, read_limited
 from imaged.registry.challenge import Challenge
 from imaged.registry.endpoints import Endpoint
 from imaged.registry.errors import Refusal, TransportError, refusal
 from imaged.registry.transport import Transport
 from sampan.errors import RemoteError
+from sampan.log import log
 from sampan.oci.descriptor import INDEXES, MANIFESTS
 from sampan.oci.digest import Digest
 
 if TYPE_CHECKING:
     import aiohttp
-
-log = structlog.get_logger()
 
 # The distribution spec asks registries to take manifests of at least this size; nobody takes larger ones.
 MAX_MANIFEST_BYTES: Final = 4 << 20

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 
-import structlog
-
 from imaged.model import Credentials
 from imaged.registry.auth import Tokens
 from imaged.registry.client import RegistryClient
@@ -13,9 +11,8 @@ from imaged.registry.endpoints import Endpoint, Endpoints
 from imaged.registry.errors import Refusal, TransportError
 from imaged.registry.retry import RetryPolicy
 from imaged.registry.transport import Transport
+from sampan.log import log
 from sampan.oci.reference import Reference
-
-log = structlog.get_logger()
 
 
 class Source:
