@@ -43,12 +43,10 @@ class Roots:
 
     def up(self, *arguments: str) -> "subprocess.Popen[bytes]":
         """Start the engine in the foreground and wait until it is ready."""
-        process = subprocess.Popen(
-            [*SAMPAN, "up", *arguments],
-            env=self.environment(),
-            stderr=(self.layout.data_root / "terminal").open("w"),
-            stdin=subprocess.DEVNULL,
-        )
+        with (self.layout.data_root / "terminal").open("w") as terminal:
+            process = subprocess.Popen(
+                [*SAMPAN, "up", *arguments], env=self.environment(), stderr=terminal, stdin=subprocess.DEVNULL
+            )
         eventually(lambda: "the engine is ready" in self.terminal(), "the engine is ready")
         return process
 
