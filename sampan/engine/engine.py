@@ -56,11 +56,11 @@ class Engine:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, layout: Layout) -> "AsyncIterator[Engine]":
-        """Open channels to the services of ``layout``. Nothing is sent before the first call."""
+    async def connect(cls, layout: Layout, *, patient: bool = False) -> "AsyncIterator[Engine]":
+        """Open channels to the services of ``layout``; see ``open_channel``. Nothing is sent before the first call."""
         async with AsyncExitStack() as stack:
             imaged, snapshotter, runtimed = [
-                await stack.enter_async_context(open_channel(layout.socket(name)))
+                await stack.enter_async_context(open_channel(layout.socket(name), patient=patient))
                 for name in ("imaged", "snapshotter", "runtimed")
             ]
             yield cls(
