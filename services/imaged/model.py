@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from sampan.errors import InvalidArgumentError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
@@ -45,6 +46,11 @@ class Credentials:
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)  # an OAuth2 refresh token
     registry_token: str = field(default="", repr=False)  # a bearer token, sent as it is
+
+    def __post_init__(self) -> None:
+        """Refuse a token that cannot stand in a header."""
+        if not (self.registry_token.isascii() and (self.registry_token + "x").isprintable()):
+            raise InvalidArgumentError("registry token holds characters that no token has")
 
     def __bool__(self) -> bool:
         return bool(self.username or self.password or self.identity_token or self.registry_token)

@@ -14,9 +14,10 @@ from urllib.parse import urlencode, urlsplit
 
 from imaged.model import Credentials
 from imaged.registry.challenge import Challenge
-from imaged.registry.endpoints import Tls, is_link_local
+from imaged.registry.endpoints import Tls
 from imaged.registry.errors import refusal
 from imaged.registry.transport import Transport
+from imaged.registry.urls import split_url
 from sampan.errors import RemoteError, UnauthenticatedError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _MAX_TOKENS: Final = 128
 
 # What the specification says a token lives when its server does not, which is also the least it may say.
 _DEFAULT_LIFETIME_S: Final = 60
+_LONGEST_LIFETIME_S: Final = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +109,15 @@ class Tokens:
         if not isinstance(lifetime_s, int) or lifetime_s < _DEFAULT_LIFETIME_S:
             lifetime_s = _DEFAULT_LIFETIME_S
         # A tenth early, so that it does not run out on the way.
-        return Token(value, self._monotonic() + 0.9 * lifetime_s, refresh if isinstance(refresh, str) else "")
+        expires_s = self._monotonic() + 0.9 * min(lifetime_s, _LONGEST_LIFETIME_S)
+        return Token(value, expires_s, refresh if isinstance(refresh, str) else "")
 
 
 def _check_realm(realm: str, registry_url: str) -> None:
     """Raise RemoteError for a token server that must not get credentials, or be talked to at all."""
-    parts = urlsplit(realm)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise RemoteError(f"registry {registry_url} names the token server {realm[:200]!r}, which is not http or https")
+    parts = split_url(realm, f"registry {registry_url} names the token server")
     if parts.scheme == "http" and registry_url.startswith("https:"):
         raise RemoteError(f"registry {registry_url} names a token server without TLS: {realm[:200]!r}")
-    if is_link_local(parts.hostname):
-        raise RemoteError(f"registry {registry_url} names a link-local token server: {realm[:200]!r}")
 
 
 def basic(credentials: Credentials) -> str:

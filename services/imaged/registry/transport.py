@@ -16,8 +16,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from imaged.registry.endpoints import Tls, is_link_local, is_loopback
+from imaged.registry.endpoints import Tls, is_loopback
 from imaged.registry.errors import TransportError
+from imaged.registry.urls import split_url
 from sampan.errors import InvalidArgumentError, RemoteError
 
 if TYPE_CHECKING:
@@ -74,8 +75,7 @@ class Transport:
                 if response.status not in _REDIRECTS or not location:
                     yield response
                     return
-                target = urljoin(url, location)
-                _check_redirect(url, target)
+                target = _redirected(url, location)
                 if response.status == 303:
                     method, form = "GET", None
             if _origin(urlsplit(url)) != _origin(urlsplit(target)):
@@ -152,14 +152,16 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
-def _check_redirect(source: str, target: str) -> None:
-    parts = urlsplit(target)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise RemoteError(f'Get "{source}": redirected to {target[:200]!r}, which is not http or https')
+def _redirected(source: str, location: str) -> str:
+    """Return the URL that an answer leads to. Raises RemoteError for one that is not followed."""
+    try:
+        target = urljoin(source, location)
+    except ValueError:
+        target = location
+    parts = split_url(target, f'Get "{source}": redirected to')
     if source.startswith("https:") and parts.scheme == "http":
         raise RemoteError(f'Get "{source}": redirected from https to plain http at {parts.hostname}')
-    if is_link_local(parts.hostname):
-        raise RemoteError(f'Get "{source}": redirected to the link-local address {parts.hostname}')
+    return target
 
 
 def _proxy(url: str) -> str | None:

@@ -6,8 +6,8 @@ import pytest
 
 from imaged.model import Credentials
 from imaged.registry.challenge import Challenge
-from imaged.registry.endpoints import is_link_local
-from sampan.errors import NotFoundError, RemoteError, UnauthenticatedError
+from imaged.registry.urls import is_link_local
+from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, UnauthenticatedError
 from tests.fakes.registry import REFRESH_TOKEN, TOKEN, FakeRegistry, Fault
 from tests.unit.imaged.parts import Parts
 
@@ -136,11 +136,16 @@ async def test_registry_token_is_sent_as_it_is(parts: Parts) -> None:
         ("ftp://127.0.0.1/token", "not http or https"),
         ("http://169.254.169.254/token", "link-local"),
         ("http://[fe80::1]/token", "link-local"),
+        ("http://[not-an-address/token", "not a URL"),
+        ("http://127.0.0.1:99999/token", "not a URL"),
+        ("http://127.0.0.1/to ken", "not a URL"),
+        ("http:///token", "not http or https"),
+        ("", "not http or https"),
     ],
 )
 async def test_realm_that_must_not_be_asked_is_refused(parts: Parts, realm: str, complaint: str) -> None:
     async with FakeRegistry(auth="token").running() as registry:
-        registry.realm = realm
+        registry.realm = realm or " "
         with pytest.raises(RemoteError, match=complaint):
             await parts.fetch(f"{registry.address}/x:1", credentials=ALICE)
 
@@ -182,6 +187,10 @@ async def test_credentials_follow_a_redirect_on_the_same_host(parts: Parts) -> N
     [
         ("file:///etc/passwd", "not http or https"),
         ("http://169.254.169.254/latest", "link-local"),
+        ("//[fe80::1]/x", "link-local"),
+        ("http://[not-an-address", "not a URL"),
+        ("http://127.0.0.1:port/", "not a URL"),
+        ("http://127.0.0.1/a b", "not a URL"),
         ("/v2/x/manifests/1", "stopped after 10 redirects"),
     ],
 )
@@ -220,6 +229,18 @@ async def test_login_returns_the_identity_token_of_a_token_server(parts: Parts) 
 )
 def test_link_local_addresses_are_known(address: str, expected: bool) -> None:
     assert is_link_local(address) is expected
+
+
+def test_token_that_would_break_the_header_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError):
+        Credentials(registry_token="good\r\nEvil: yes")
+
+
+async def test_token_that_lives_for_ever_is_no_trouble(parts: Parts) -> None:
+    async with FakeRegistry(auth="token").running() as registry:
+        registry.add_image("x", "1", b"layer")
+        registry.token_answer = {"token": TOKEN, "expires_in": 10**400}
+        await parts.fetch(f"{registry.address}/x:1")
 
 
 def test_secrets_are_not_shown() -> None:
