@@ -36,7 +36,6 @@ class Held:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     removed: asyncio.Event = field(default_factory=asyncio.Event)
-    attached: int = 0
 
 
 class FakeContainers(containers_pb2_grpc.ContainersServicer):
@@ -45,6 +44,7 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
     def __init__(self) -> None:
         self.held: dict[str, Held] = {}
         self.resized: list[tuple[int, int]] = []
+        self.somebody_attached = asyncio.Event()
         self.attach_cancelled = asyncio.Event()
         self.wait_cancelled = asyncio.Event()
         self.listed: list[containers_pb2.ListContainersRequest] = []
@@ -194,7 +194,7 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
         start = (await anext(requests)).start
         held = self.find(start.container)
         yield containers_pb2.StreamOutput(attached=True, tty=held.record.spec.process.tty)
-        held.attached += 1
+        self.somebody_attached.set()
         feeding = asyncio.create_task(self._feed(held, requests, wanted=start.stdin))
         try:
             await held.started.wait()
@@ -224,10 +224,13 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
     async def Logs(self, request: containers_pb2.LogsRequest, context: Any) -> AsyncIterator[Any]:
         held = self.find(request.container)
         stamp = Timestamp(seconds=1_700_000_000, nanos=1000)
-        lines = [(Frame.STDOUT, b"one\n"), (Frame.STDERR, b"two\n"), (Frame.STDOUT, b"three\n")][
-            -request.tail if request.HasField("tail") else 0 :
+        wanted = {Frame.STDOUT: request.stdout, Frame.STDERR: request.stderr}
+        lines = [(Frame.STDOUT, b"one\n"), (Frame.STDERR, b"two\n"), (Frame.STDOUT, b"three\n")]
+        entries = [
+            containers_pb2.LogEntry(stream=stream, time=stamp, line=line)
+            for stream, line in lines[-request.tail if request.HasField("tail") else 0 :]
+            if wanted[stream]
         ]
-        entries = [containers_pb2.LogEntry(stream=stream, time=stamp, line=line) for stream, line in lines]
         yield containers_pb2.LogsResponse(tty=held.record.spec.process.tty)
         yield containers_pb2.LogsResponse(entries=entries)
         if request.follow:
