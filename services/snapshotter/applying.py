@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
 from typing import Final
 
 from sampan.errors import SampanError
@@ -49,7 +49,7 @@ class Applier:
         self._slots = asyncio.Semaphore(workers.count())
         self._running: dict[Digest, _Run] = {}
 
-    async def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncIterator[Progress]:
+    async def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[Progress, None]:
         """See ``protocol.Layers.apply``."""
         while True:
             existing = await self._hold(diff_id)
@@ -63,8 +63,9 @@ class Applier:
                 run.task = asyncio.create_task(self._run(run, diff_id), name=f"apply {diff_id}")
                 self._running[diff_id] = run
             try:
-                async for read_bytes in run.follow():
-                    yield Progress(read_bytes)
+                async with aclosing(run.follow()) as steps:
+                    async for read_bytes in steps:
+                        yield Progress(read_bytes)
             except SampanError:
                 # What was wrong with somebody else's blob need not be wrong with this one of the same content.
                 if run.descriptor.digest == descriptor.digest:
@@ -198,7 +199,7 @@ class _Run:
         self._moved.set()
         self._moved = asyncio.Event()
 
-    async def follow(self) -> AsyncIterator[int]:
+    async def follow(self) -> AsyncGenerator[int, None]:
         """Yield the bytes read, as they grow, until the layer is stored. Raises what stopped it."""
         task = self.task
         assert task is not None

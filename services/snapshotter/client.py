@@ -1,6 +1,6 @@
 """The snapshotter from afar: the protocols of ``protocol``, over gRPC."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -93,7 +93,7 @@ class LayersClient:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: layers_grpc.LayersAsyncStub = layers_grpc.LayersStub(channel)
 
-    async def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncIterator[Progress]:
+    async def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[Progress, None]:
         """See ``protocol.Layers``."""
         request = layers_pb.ApplyLayerRequest(descriptor=convert.descriptor_to_proto(descriptor), diff_id=diff_id)
         with rpc_errors():

@@ -1,6 +1,6 @@
 """What the snapshotter needs of a content store."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from sampan.oci.digest import Digest
 class ContentStore(Protocol):
     """Blobs by digest."""
 
-    def read(self, digest: Digest) -> AsyncIterator[bytes]:
+    def read(self, digest: Digest) -> AsyncGenerator[bytes, None]:
         """Yield a blob's bytes, unverified.
 
         Raises:

@@ -1,7 +1,7 @@
 """The content store over gRPC."""
 
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,7 @@ class ContentClient:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: content_grpc.ContentAsyncStub = content_grpc.ContentStub(channel)
 
-    async def read(self, digest: Digest) -> AsyncIterator[bytes]:
+    async def read(self, digest: Digest) -> AsyncGenerator[bytes, None]:
         """See ``content.ContentStore``."""
         with _answering(), rpc_errors():
             call = self._stub.Read(content_pb.ReadContentRequest(digest=digest))

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -50,7 +50,7 @@ class LocalLayers:
                 await self._collector
         await self._applier.close()
 
-    def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncIterator[Progress]:
+    def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[Progress, None]:
         """See ``protocol.Layers``."""
         return self._applier.apply(descriptor, diff_id)
 

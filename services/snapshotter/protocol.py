@@ -1,6 +1,6 @@
 """What the snapshotter does, for its servicers to serve and its client to offer: both satisfy these."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from sampan.oci.descriptor import Descriptor
@@ -88,11 +88,12 @@ class Snapshots(Protocol):
 class Layers(Protocol):
     """Layers by diff ID, and the stacks that images are made of."""
 
-    def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncIterator[Progress]:
+    def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[Progress, None]:
         """Store a layer whose blob is in the content store, and hold it for the caller who will stack it.
 
         The last progress has ``done``; the layer is on disk by then. Of callers who want the same layer at once, one
-        works and all wait; when the last of them leaves, the work is given up and leaves nothing behind.
+        works and all wait; when the last of them leaves (closes the generator), the work is given up and leaves
+        nothing behind.
 
         Raises:
             NotFoundError: the content store does not have the blob.

@@ -1,6 +1,7 @@
 """The gRPC services: decode, call, encode."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, Final
 
 import grpc
@@ -103,8 +104,10 @@ class LayersServicer(layers_grpc.LayersServicer):
     ) -> AsyncIterator[layers_pb.ApplyLayerProgress]:
         """Store a layer."""
         descriptor = convert.descriptor_from_proto(request.descriptor)
-        async for progress in self._layers.apply(descriptor, Digest.parse(request.diff_id)):
-            yield convert.progress_to_proto(progress)
+        # A client that leaves must not wait for the garbage collector to stop the work.
+        async with aclosing(self._layers.apply(descriptor, Digest.parse(request.diff_id))) as steps:
+            async for progress in steps:
+                yield convert.progress_to_proto(progress)
 
     async def Stack(self, request: layers_pb.StackRequest, context: Context) -> layers_pb.StackResponse:
         """Make a stack of snapshots."""

@@ -5,8 +5,8 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
 from typing import Any, Final
 
 from sampan.log import log
@@ -17,7 +17,7 @@ _PIPE_BYTES: Final = 1 << 20  # /proc/sys/fs/pipe-max-size of an unchanged syste
 _SHOWN_BYTES: Final = 2000  # of what a worker wrote to stderr
 
 
-async def apply(job: ApplyJob, blob: AsyncIterator[bytes], read: Callable[[int], None]) -> Answer:
+async def apply(job: ApplyJob, blob: AsyncGenerator[bytes, None], read: Callable[[int], None]) -> Answer:
     """Have a worker unpack ``blob``; ``read`` is told how many bytes it has taken.
 
     When this is cancelled, or ``blob`` fails, the worker is killed and gone.
@@ -31,10 +31,11 @@ async def apply(job: ApplyJob, blob: AsyncIterator[bytes], read: Callable[[int],
             fcntl.fcntl(pipe.get_extra_info("pipe").fileno(), _F_SETPIPE_SZ, _PIPE_BYTES)
         # When the worker has heard enough its answer says why.
         with suppress(BrokenPipeError, ConnectionResetError):
-            async for piece in blob:
-                pipe.write(piece)
-                await pipe.drain()
-                read(len(piece))
+            async with aclosing(blob):
+                async for piece in blob:
+                    pipe.write(piece)
+                    await pipe.drain()
+                    read(len(piece))
 
     return Answer(**await _run("snapshotter.worker", job.to_json(), feed))
 

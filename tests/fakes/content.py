@@ -1,7 +1,7 @@
 """A content store in memory: as an object, and as the gRPC service that imaged offers."""
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class FakeContent:
     async def before_piece(self, offset: int) -> None:
         """Replace to meddle."""
 
-    async def read(self, digest: Digest) -> AsyncIterator[bytes]:
+    async def read(self, digest: Digest) -> AsyncGenerator[bytes, None]:
         self.reads += 1
         if digest not in self.blobs:
             raise NotFoundError(f"content {digest} does not exist")
