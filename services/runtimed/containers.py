@@ -104,8 +104,12 @@ class Containers:
             entry.root_mounts = await self._snapshots.prepare(container.id, container.spec.chain_id)
             home = self._paths.container(container.id).home
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            entry.container = replace(container, mounts=mounts)
+            # At create and not at the first start: others may use the volumes of a container that never runs.
+            async with entry.lock:
+                await self._runner.fill_volumes(entry)
             entry.intent = Intent.SETTLED
-            await self._registry.set_container(entry, replace(container, mounts=mounts))
+            await self._registry.set_container(entry, entry.container)
         except BaseException:
             entry.intent = Intent.CREATING
             await self._removal.give_back(entry, volumes=True)

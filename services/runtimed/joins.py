@@ -16,12 +16,17 @@ def joins_of(container: Container, registry: Registry, paths: Paths) -> Joins:
 
     Raises:
         NotFoundError: the other container is gone.
-        ConflictError: it does not run.
+        ConflictError: it does not run, or does not share its IPC namespace.
     """
     namespaces = container.spec.namespaces
     other = _lookup(registry)
     shm = str(paths.container(container.id).shm) if namespaces.ipc == "shareable" else ""
     if owner := other(namespaces.ipc):
+        if owner.container.spec.namespaces.ipc not in ("shareable", "host"):
+            raise ConflictError(
+                f"cannot join IPC of a container {owner.id}: "
+                "non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+            )
         owned = paths.container(owner.id).shm
         shm = str(owned) if owned.is_dir() else ""
     return Joins(

@@ -114,9 +114,9 @@ class Volumes(Protocol):
         """
 
     async def fill(self, container: Container, root: Path) -> None:
-        """Before every start: mount volumes whose options say so, make missing bind sources that may be made.
+        """At create and before every start: mount volumes whose options say so, make missing bind sources that may be.
 
-        Before the first one also copy into new volumes what the image has at their targets, in ``root``.
+        The first time also copy into new volumes what the image has at their targets, in ``root``.
 
         Raises:
             StartError: a mount failed, a source cannot be made, or the copy does not fit; in Docker's words.

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from runtimed import conmon as conmon_module
 from runtimed.background import both
-from runtimed.conmon import Conmon, LogFile, Stdio
+from runtimed.conmon import AcceptedConnections, Conmon, LogFile, Stdio
 from runtimed.logoptions import log_file
 from runtimed.metrics import Metrics
 from runtimed.model import Container, NetworkSettings
@@ -26,7 +26,7 @@ from runtimed.oci_runtime import OciRuntime
 from runtimed.paths import ContainerPaths, Paths
 from runtimed.protocol import Bundles, Joins, Networking, SnapshotMount, Snapshots, Volumes
 from runtimed.registry import Entry
-from runtimed.spec import Process
+from runtimed.spec import MountType, Process
 from runtimed.stdio import StdioConnection
 from sampan.errors import ConflictError, InvalidArgumentError, StartError
 from sampan.sys.mounts import MNT_DETACH, UMOUNT_NOFOLLOW, mount_options, umount2
@@ -105,10 +105,13 @@ class Runner:
         """
         container = entry.container
         paths = self._paths.container(container.id)
-        with self._metrics.phase("prepare"):
-            network = await self._prepare(entry, paths)
-        with self._metrics.phase("bundle"):
-            await self._write_bundle(container, network, paths)
+        try:
+            with self._metrics.phase("prepare"):
+                network = await self._prepare(entry, paths)
+            with self._metrics.phase("bundle"):
+                await self._write_bundle(container, network, paths)
+        except OSError as error:  # a full disk, above all
+            raise StartError(f"cannot prepare the container: {error}") from error
         runtime = self.runtime(container)
         command = (container.spec.process.args or ("",))[0]
         try:
@@ -116,12 +119,21 @@ class Runner:
                 pid = await self._conmon.create(
                     paths, runtime.command, _stdio(container.spec.process), self._log(container, paths)
                 )
-            connect(entry, paths)
+            await connect(entry, paths)
             with self._metrics.phase("start"):
                 await runtime.start(container.id, paths.bundle)
         except StartError as error:
             raise create_error(str(error), command) from error
         return Started(pid, network)
+
+    async def fill_volumes(self, entry: Entry) -> None:
+        """Fill the container's new volumes from its image; nothing stays mounted. Raises StartError."""
+        if any(point.type is MountType.VOLUME for point in entry.container.mounts):
+            paths = self._paths.container(entry.id)
+            try:
+                await self._mount(entry, paths)
+            finally:
+                await asyncio.to_thread(self._clear_bundle, paths)
 
     async def _prepare(self, entry: Entry, paths: ContainerPaths) -> NetworkSettings:
         """Mount the root and set up the network, side by side."""
@@ -198,14 +210,17 @@ class Runner:
         await self._parts.snapshots.remove(id)
 
 
-def connect(entry: Entry, paths: ContainerPaths) -> None:
+async def connect(entry: Entry, paths: ContainerPaths) -> None:
     """Connect all clients that wait for the container's streams, and set the terminal's size."""
-    for waiting in tuple(entry.pending):
+    accepted = AcceptedConnections(paths.conmon_pid)
+    clients = tuple(entry.pending)
+    for waiting in clients:
         if not waiting.done():
             connection = StdioConnection.connect(paths.attach_socket)
             entry.connections.add(connection)
             waiting.set_result(connection)
     entry.pending.clear()
+    await accepted.all_of(len(clients))
     if entry.console_size is not None and entry.container.spec.process.tty:
         with contextlib.suppress(OSError):  # it has ended already
             conmon_module.resize(paths.control, entry.console_size.height, entry.console_size.width)

@@ -28,7 +28,7 @@ from runtimed.spec import (
     Security,
     Ulimit,
 )
-from sampan.errors import StartError
+from sampan.errors import ConflictError, StartError
 
 pytestmark = pytest.mark.root
 
@@ -322,6 +322,12 @@ def test_an_exec_gets_the_containers_user_and_environment_and_its_own(host: Host
 
 
 Configure = Callable[[ContainerSpec], ContainerSpec]
+
+
+def test_an_exec_in_a_container_that_has_ended_is_a_conflict(host: Host) -> None:
+    container = host.container(ContainerSpec(process=Process(cmd=("x",))))
+    with pytest.raises(ConflictError, match=f"container {container.id} is not running"):
+        host.bundles.exec_process(container, Path("/proc/999999999/root"), ExecProcess(Process(cmd=("id",))))
 
 
 @pytest.mark.skipif(shutil.which("crun") is None, reason="crun is not installed")

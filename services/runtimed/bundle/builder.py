@@ -18,7 +18,7 @@ from runtimed.model import Container
 from runtimed.protocol import NO_JOINS, ExecProcess, Joins
 from runtimed.rootfs import RootFs
 from runtimed.spec import ContainerSpec
-from sampan.errors import StartError
+from sampan.errors import ConflictError, StartError
 
 _OCI_VERSION: Final = "1.0.2"  # what the fields in use need; older runtimes refuse a newer number
 
@@ -78,7 +78,11 @@ class OciBundles:
     def exec_process(self, container: Container, root: Path, request: ExecProcess) -> dict[str, object]:
         """Return the OCI ``process`` object for an exec; see ``protocol.Bundles``."""
         options = parse_security_options(container.spec.security.options)
-        with RootFs(root) as inside:
+        try:
+            inside = RootFs(root)
+        except (FileNotFoundError, ProcessLookupError) as error:  # it ended just now
+            raise ConflictError(f"container {container.id} is not running") from error
+        with inside:
             return build_exec(container, inside, self._host, options, request.process, privileged=request.privileged)
 
     def _linux(
