@@ -57,7 +57,7 @@ async def show_info(engine: "Engine", template: str) -> None:
     for line in _lines(shaped, facts):
         click.echo(line)
     for warning in facts.host.warnings:
-        click.echo(f"WARNING: {warning}", err=True)
+        click.echo(warning, err=True)
 
 
 def _shape(engine: "Engine", facts: Facts) -> dict[str, Any]:

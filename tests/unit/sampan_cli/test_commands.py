@@ -219,6 +219,7 @@ def test_info_version_and_df_know_the_engine(sampan: Sampan) -> None:
     assert sampan.ok("system", "df", "--format", "{{.Type}} {{.TotalCount}}").splitlines() == [
         "Images 1",
         "Containers 0",
+        "Local Volumes 0",
     ]
 
 
