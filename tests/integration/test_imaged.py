@@ -322,6 +322,22 @@ async def test_import_tag_and_remove(service: Imaged) -> None:
     assert service.files("blobs/sha256") == set()
 
 
+async def test_client_that_leaves_an_import_leaves_nothing(service: Imaged) -> None:
+    begun = asyncio.Event()
+
+    async def parts() -> AsyncIterator[pb.ImportRequest]:
+        yield pb.ImportRequest(options=pb.ImportRequest.Options())
+        yield pb.ImportRequest(chunk=images.tar(images.Entry("x", os.urandom(2_000_000))))
+        begun.set()
+        await asyncio.Event().wait()
+
+    call = service.stub.Import(parts())
+    await begun.wait()
+    await until(lambda: bool(service.files("ingests")))
+    call.cancel()
+    await until(lambda: not service.files("ingests") | service.files("blobs/sha256"))
+
+
 async def test_bad_import_is_refused(service: Imaged) -> None:
     with pytest.raises(InvalidArgumentError, match="not a tar archive"):
         await service.load(b"nothing of the sort" * 1000)

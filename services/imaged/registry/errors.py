@@ -34,10 +34,6 @@ _DENIED: Final = "DENIED"
 class TransportError(RemoteError):
     """The other side could not be reached, or broke off; trying again may help."""
 
-    def __init__(self, message: str, *, not_tls: bool = False) -> None:
-        super().__init__(message)
-        self.not_tls = not_tls  # it answered, and does not speak TLS
-
 
 @dataclass(eq=False)
 class Refusal(Exception):  # noqa: N818  # what the registry says; whoever knows the reference makes an error of it

@@ -6,7 +6,6 @@ runs what is here never needs it.
 
 from __future__ import annotations
 
-import errno
 import os
 import ssl
 import urllib.request
@@ -200,7 +199,7 @@ def _translated(method: str, url: str) -> Iterator[None]:
     except aiohttp.ClientConnectionResetError as error:
         raise TransportError(f"{where}: connection reset by peer") from error
     except aiohttp.ServerDisconnectedError as error:
-        raise TransportError(f"{where}: EOF", not_tls=url.startswith("https:")) from error
+        raise TransportError(f"{where}: EOF") from error
     except aiohttp.ClientPayloadError as error:
         raise TransportError(f"{where}: unexpected EOF") from error
     except (aiohttp.ClientError, ConnectionError) as error:
@@ -210,15 +209,13 @@ def _translated(method: str, url: str) -> Iterator[None]:
 def _connect_failure(where: str, error: aiohttp.ClientConnectorError) -> TransportError:
     number = error.os_error.errno
     reason = os.strerror(number).lower() if number else "no address answers"
-    # On loopback a plain http server may hang up on a TLS greeting instead of answering it.
-    hung_up = number in (errno.ECONNRESET, errno.EPIPE)
-    return TransportError(f"{where}: dial tcp {error.host}:{error.port}: connect: {reason}", not_tls=hung_up)
+    return TransportError(f"{where}: dial tcp {error.host}:{error.port}: connect: {reason}")
 
 
 def _tls_failure(where: str, error: aiohttp.ClientConnectorSSLError) -> TransportError:
     reason = getattr(error.os_error, "reason", "") or ""
     if reason in _NOT_TLS:
-        return TransportError(f"{where}: http: server gave HTTP response to HTTPS client", not_tls=True)
+        return TransportError(f"{where}: http: server gave HTTP response to HTTPS client")
     return TransportError(f"{where}: tls: {reason.lower().replace('_', ' ') or 'handshake failure'}")
 
 

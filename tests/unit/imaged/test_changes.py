@@ -1,4 +1,8 @@
+import contextlib
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imaged.changes import apply_changes
 from imaged.model import HealthCheck, RunConfig
@@ -140,3 +144,12 @@ def test_mistakes_are_told_in_dockers_words(change: str, complaint: str) -> None
     with pytest.raises(InvalidArgumentError) as caught:
         run(change)
     assert complaint in str(caught.value)
+
+
+INSTRUCTIONS = ["CMD", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL", "ONBUILD", "USER", "VOLUME", "WORKDIR"]
+
+
+@given(st.sampled_from(INSTRUCTIONS), st.text(alphabet="aA0 \\\"'$={}:-+[],/\n\t", max_size=30))
+def test_any_arguments_are_taken_or_refused(instruction: str, arguments: str) -> None:
+    with contextlib.suppress(InvalidArgumentError):
+        run(f"{instruction} {arguments}")
