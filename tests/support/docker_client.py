@@ -88,10 +88,10 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def answers(path: Path) -> bool:
-    """Whether an engine answers at the socket ``path``."""
+    """Whether an engine answers at the socket ``path``, with all that it is made of."""
     connection = UnixConnection(path, timeout=5)
     try:
-        connection.request("GET", "/_ping")
+        connection.request("GET", "/info")
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False

@@ -111,7 +111,7 @@ class Engine:
 
 
 @contextlib.contextmanager
-def run_engine(configs: Mapping[str, str] | None = None) -> Iterator[Engine]:
+def run_engine(configs: Mapping[str, str] | None = None, data_root: Path | None = None) -> Iterator[Engine]:
     """Run an engine; ``configs`` are the texts of its services' configuration files, by service.
 
     When the block ends, all containers are removed and the engine is stopped. Then nothing of it may be left: no mount,
@@ -122,7 +122,7 @@ def run_engine(configs: Mapping[str, str] | None = None) -> Iterator[Engine]:
     # Short, since a unix socket's path is at most 107 bytes: pytest's tmp_path is too long.
     root = Path(tempfile.mkdtemp(prefix="sp", dir="/tmp"))
     root.chmod(0o755)
-    engine = Engine(Layout(root / "d", root / "r"), root / "c", root / "log")
+    engine = Engine(Layout(data_root or root / "d", root / "r"), root / "c", root / "log")
     engine.config.mkdir()
     for service, text in (configs or {}).items():
         (engine.config / f"{service}.toml").write_text(text)

@@ -1,0 +1,47 @@
+"""Linters as tests: what ``make check`` checks fails here by name, too."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+MAX_FILE_LINES = 400
+OWN = ("sampan", "services", "cli", "bench", "tools", "tests")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ruff", "format", "--check", "."],
+        ["ruff", "check", "."],
+        ["mypy"],
+        ["lint-imports"],
+        ["tools/gen-protos", "--check"],
+        [sys.executable, "tools/lock.py", "--check"],
+    ],
+    ids=["format", "lint", "types", "imports", "stubs", "locks"],
+)
+@pytest.mark.timeout(600)
+def test_gate(command: list[str]) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PATH": path})
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_no_file_holds_more_than_one_concept_s_worth_of_lines() -> None:
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for top in OWN
+        for path in (ROOT / top).rglob("*.py")
+        if "api" not in path.parts and (lines := len(path.read_text().splitlines())) > MAX_FILE_LINES
+    }
+    assert long == {}
+
+
+def test_every_service_has_a_main_that_runs_as_a_module() -> None:
+    for service in ("imaged", "snapshotter", "runtimed", "dockerapi"):
+        assert (ROOT / "services" / service / "__main__.py").exists()
+        assert (ROOT / "services" / service / "main.py").exists()
