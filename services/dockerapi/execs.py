@@ -7,9 +7,9 @@ from aiohttp import web
 from dockerapi.call import Call, empty, reply
 from dockerapi.fields import Fields
 from dockerapi.routing import Route
-from dockerapi.streams import Streams, hijack, refuse_late
+from dockerapi.streams import Streams, hijack_first
 from sampan.api.runtime.v1 import execs_pb2, spec_pb2
-from sampan.errors import InvalidArgumentError, StartError
+from sampan.errors import ConflictError, InvalidArgumentError
 from sampan.wire.channel import rpc_errors
 
 
@@ -44,6 +44,9 @@ async def start(call: Call) -> web.StreamResponse:
     detach, tty = sent.flag("Detach"), sent.flag("Tty")
     with rpc_errors():
         known = await call.engine.execs.Get(execs_pb2.GetExecRequest(id=call.args["id"]))
+    if known.running or known.HasField("exit_code"):
+        done = "has already run" if known.HasField("exit_code") else "is already running"
+        raise ConflictError(f"Error: Exec command {known.id} {done}")
     message = execs_pb2.StartExecRequest.Start(
         id=call.args["id"], detach=detach, tty=tty, console_size=console_size(sent)
     )
@@ -55,10 +58,7 @@ async def start(call: Call) -> web.StreamResponse:
         finally:
             streams.close()
         return empty(200)
-    try:
-        return await hijack(call, streams, tty=tty)
-    except StartError as error:
-        return await refuse_late(call, error, tty=tty)
+    return await hijack_first(call, streams, tty=tty)
 
 
 def _input(chunk: bytes) -> execs_pb2.StartExecRequest:

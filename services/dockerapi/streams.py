@@ -14,7 +14,7 @@ from dockerapi.connection import Connection
 from dockerapi.hijack import Finished, RawStream, head, wants_upgrade
 from dockerapi.routing import Route
 from sampan.api.runtime.v1 import containers_pb2
-from sampan.errors import InvalidArgumentError, SampanError, StartError
+from sampan.errors import InvalidArgumentError, SampanError
 from sampan.wire.channel import rpc_errors
 
 log = structlog.get_logger()
@@ -38,6 +38,7 @@ class Streams:
     ) -> None:
         """Begin the call. ``to_request`` wraps a piece of input; None: the input is not attached."""
         self.has_input = to_request is not None
+        self._accepted = False
         self._source: asyncio.Future[AsyncIterator[bytes]] = asyncio.get_running_loop().create_future()
 
         async def requests() -> AsyncIterator[R]:
@@ -52,7 +53,9 @@ class Streams:
     async def attached(self) -> containers_pb2.StreamOutput:
         """Return the first message: the other side is ready. Raises what it refuses with."""
         with rpc_errors():
-            return await anext(self._messages, containers_pb2.StreamOutput(attached=True))
+            first = await anext(self._messages, containers_pb2.StreamOutput(attached=True))
+        self._accepted = True
+        return first
 
     def feed(self, source: AsyncIterator[bytes]) -> None:
         """Let the input flow."""
@@ -60,12 +63,15 @@ class Streams:
             self._source.set_result(source)
 
     async def output(self) -> AsyncIterator[containers_pb2.StreamOutput]:
-        """Yield what comes after the first message. A service that dies ends it; that is logged, not raised."""
+        """Yield messages. A service that dies in the middle ends it, which is logged and not raised."""
         try:
             with rpc_errors():
                 async for message in self._messages:
+                    self._accepted = True
                     yield message
         except SampanError as error:
+            if not self._accepted:
+                raise
             log.warning("stream broke off", error=str(error))
 
     def close(self) -> None:
@@ -74,26 +80,57 @@ class Streams:
         self._call.cancel()
 
 
-async def hijack(call: Call, streams: Streams, *, tty: bool | None = None) -> web.StreamResponse:
+async def hijack(call: Call, streams: Streams) -> web.StreamResponse:
     """Carry ``streams`` over the request's connection until the output ends or the client leaves.
 
-    Whatever goes wrong before the other side is attached is an ordinary HTTP error. ``tty`` overrides what the other
-    side says about itself.
+    Whatever goes wrong before the other side is attached is an ordinary HTTP error.
     """
     try:
         first = await streams.attached()
-        raw_tty = first.tty if tty is None else tty
-        content_type = frames.content_type(call.version, tty=raw_tty)
-        upgrade = wants_upgrade(call.request)
-        raw = RawStream(Connection.of(call.request), call.backend)
-        streams.feed(raw.chunks())
-        with call.backend.metrics.hijacked():
-            await raw.write(head(upgrade=upgrade, content_type=content_type) + frames.encode(first, tty=raw_tty))
-            await _copy(raw, streams, tty=raw_tty)
-            await raw.finish()
-        return Finished(101 if upgrade else 200)
+        raw = await _take_over(call, tty=first.tty)
+        await raw.write(frames.encode(first, tty=first.tty))
+        return await _carry(call, raw, streams, tty=first.tty)
     finally:
         streams.close()
+
+
+async def hijack_first(call: Call, streams: Streams, *, tty: bool) -> web.StreamResponse:
+    """Like ``hijack``, but with the answer's head sent before anything is asked of the other side.
+
+    That is what dockerd does for execs, and clients have come to need it: Docker's SDK for Python loses output that
+    arrives together with the head. What goes wrong is told as output, then, and a failed start has its exit code on
+    record.
+    """
+    try:
+        raw = await _take_over(call, tty=tty)
+        try:
+            return await _carry(call, raw, streams, tty=tty)
+        except SampanError as error:
+            text = f"{error}\r\n".encode()
+            await raw.write(text if tty else frames.framed(containers_pb2.Frame.STDOUT, text))
+            await raw.finish()
+            return Finished(_status(call))
+    finally:
+        streams.close()
+
+
+async def _take_over(call: Call, *, tty: bool) -> RawStream:
+    raw = RawStream(Connection.of(call.request), call.backend)
+    content_type = frames.content_type(call.version, tty=tty)
+    await raw.write(head(upgrade=wants_upgrade(call.request), content_type=content_type))
+    return raw
+
+
+def _status(call: Call) -> int:
+    return 101 if wants_upgrade(call.request) else 200
+
+
+async def _carry(call: Call, raw: RawStream, streams: Streams, *, tty: bool) -> web.StreamResponse:
+    streams.feed(raw.chunks())
+    with call.backend.metrics.hijacked():
+        await _copy(raw, streams, tty=tty)
+        await raw.finish()
+    return Finished(_status(call))
 
 
 async def _copy(raw: RawStream, streams: Streams, *, tty: bool) -> None:
@@ -117,18 +154,6 @@ async def _copy(raw: RawStream, streams: Streams, *, tty: bool) -> None:
         for task in (copying, leaving):
             task.cancel()
         await asyncio.wait({copying, leaving})
-
-
-async def refuse_late(call: Call, error: StartError, *, tty: bool) -> web.StreamResponse:
-    """Tell of a failed exec the way dockerd does: on the stream, as output. The exit code is on record."""
-    upgrade = wants_upgrade(call.request)
-    raw = RawStream(Connection.of(call.request), call.backend)
-    text = f"{error}\r\n".encode()
-    if not tty:
-        text = frames.framed(containers_pb2.Frame.STDOUT, text)
-    await raw.write(head(upgrade=upgrade, content_type=frames.content_type(call.version, tty=tty)) + text)
-    await raw.finish()
-    return Finished(101 if upgrade else 200)
 
 
 def _start(call: Call) -> containers_pb2.AttachRequest:
