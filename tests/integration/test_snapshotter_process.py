@@ -264,3 +264,31 @@ async def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, driver: st
                 assert len(list(parts.disk.snapshots.iterdir())) == 1
     finally:
         umount2(str(root))
+
+
+async def test_what_one_driver_made_another_goes_on_with(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    async with local(root, "overlayfs", FakeContent()) as parts:
+        chain = await Kit(parts).image(tar(a="1", d=None, d__x="1"))
+        await parts.snapshots.prepare("running", chain, {})
+        with shown(await parts.snapshots.prepare("build", chain, {})) as tree:
+            (tree / "a").unlink()
+            (tree / "b").touch()
+        await parts.snapshots.commit("by overlayfs", "build", {})
+    async with local(root, "native", FakeContent()) as parts:
+        with shown(await parts.snapshots.mounts("running")) as tree:
+            (tree / "e").touch()
+            assert names(tree) == ["a", "d", "d/x", "e"]
+        with shown(await parts.snapshots.prepare("build", "by overlayfs", {})) as tree:
+            assert names(tree) == ["b", "d", "d/x"]
+            (tree / "d" / "x").unlink()
+        assert [change.path for change in await parts.layers.changes("build")] == [b"d", b"d/x"]
+        await parts.snapshots.commit("by native", "build", {})
+    async with local(root, "overlayfs", FakeContent()) as parts:
+        with shown(await parts.snapshots.prepare("last", "by native", {})) as tree:
+            assert names(tree) == ["b", "d"]
+            (tree / "c").touch()
+        assert [change.path for change in await parts.layers.changes("last")] == [b"c"]
+        await parts.snapshots.remove("last")
+        with shown(await parts.snapshots.view("look", "by native", {})) as tree:
+            assert names(tree) == ["b", "d"]
