@@ -52,8 +52,8 @@ class VolumeStore:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def add(self, volume: Volume) -> None:
-        """Record a volume; no error if there is one of that name."""
+    async def add(self, volume: Volume, hold: Hold | None = None) -> None:
+        """Record a volume, and whoever holds it from the start; no error if there is one of that name."""
         row = (
             volume.name,
             volume.driver,
@@ -62,7 +62,13 @@ class VolumeStore:
             json.dumps(dict(volume.options)),
             volume.anonymous,
         )
-        await self._store.write(lambda db: db.execute("INSERT OR IGNORE INTO volumes VALUES (?, ?, ?, ?, ?, ?)", row))
+
+        def change(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR IGNORE INTO volumes VALUES (?, ?, ?, ?, ?, ?)", row)
+            if hold is not None:
+                _insert(db, hold)
+
+        await self._store.write(change)
 
     async def get(self, name: str) -> Volume | None:
         """Return the volume, or None."""
@@ -106,10 +112,7 @@ class VolumeStore:
         def change(db: sqlite3.Connection) -> bool:
             if db.execute("SELECT 1 FROM volumes WHERE name = ?", (hold.volume,)).fetchone() is None:
                 return False
-            db.execute(
-                "INSERT OR IGNORE INTO volume_holds VALUES (?, ?, ?, ?)",
-                (hold.container_id, hold.target, hold.volume, hold.filled),
-            )
+            _insert(db, hold)
             return True
 
         return await self._store.write(change)
@@ -146,6 +149,13 @@ class VolumeStore:
             return tuple(name for name in names if name not in still)
 
         return await self._store.write(change)
+
+
+def _insert(db: sqlite3.Connection, hold: Hold) -> None:
+    db.execute(
+        "INSERT OR IGNORE INTO volume_holds VALUES (?, ?, ?, ?)",
+        (hold.container_id, hold.target, hold.volume, hold.filled),
+    )
 
 
 def _volume(row: sqlite3.Row, used_by: tuple[str, ...]) -> Volume:

@@ -64,6 +64,18 @@ class LocalVolumes:
             InvalidArgumentError: a name or an option that cannot be; in Docker's words.
             NotFoundError: an unknown driver.
         """
+        volume, _ = await self._create(name, driver, options, labels)
+        return volume
+
+    async def _create(
+        self,
+        name: str,
+        driver: str,
+        options: Mapping[str, str],
+        labels: Mapping[str, str],
+        holder: tuple[str, str] | None = None,
+    ) -> tuple[Volume, bool]:
+        """Return the volume and whether it is new; ``holder``, a container and a target, holds a new one at once."""
         if driver and driver != LOCAL:
             raise NotFoundError(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
         anonymous = not name
@@ -75,12 +87,15 @@ class LocalVolumes:
         async with self._lock(name):
             known = await self._store.get(name)
             if known is not None:
-                return known
+                return known, False
             await asyncio.to_thread(self._driver.make, name)
             volume = Volume(name, datetime.now(UTC), LOCAL, dict(labels), dict(options), anonymous)
-            await self._store.add(volume)
+            # A new directory is empty, so filling it may count as begun: one write less on the way to a start. What
+            # options will mount there need not be empty.
+            filled = Filled.NO if options else Filled.BEGUN
+            await self._store.add(volume, Hold(*holder, name, filled) if holder else None)
         self._publish("volume", "create", name, {"driver": LOCAL})
-        return volume
+        return volume, True
 
     async def get(self, name: str) -> Volume:
         """Return a volume. Raises NotFoundError in Docker's words."""
@@ -191,14 +206,18 @@ class LocalVolumes:
         """Return the volume for ``mount``, held so that nobody removes it."""
         while True:
             name = before.volume if before is not None else mount.source
-            volume = await self.create(name, mount.volume_driver, mount.volume_options, mount.volume_labels)
-            if await self._store.hold(Hold(container_id, normal(mount.target), volume.name)):
+            target = normal(mount.target)
+            volume, new = await self._create(
+                name, mount.volume_driver, mount.volume_options, mount.volume_labels, (container_id, target)
+            )
+            if new or await self._store.hold(Hold(container_id, target, volume.name)):
                 return volume
 
     async def _fill(self, hold: Hold, root: Path, *, copy: bool) -> None:
         volume = self._driver.mountpoint(hold.volume)
         if copy and (hold.filled is Filled.BEGUN or await asyncio.to_thread(_is_empty, volume)):
-            await self._store.set_filled(hold.container_id, hold.target, Filled.BEGUN)
+            if hold.filled is not Filled.BEGUN:
+                await self._store.set_filled(hold.container_id, hold.target, Filled.BEGUN)
             await asyncio.to_thread(_copy, root, hold.target, volume)
         await self._store.set_filled(hold.container_id, hold.target, Filled.DONE)
 

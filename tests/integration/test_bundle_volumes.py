@@ -72,6 +72,22 @@ async def test_a_bind_volume_shows_a_host_directory_which_outlives_it(volumes: L
     assert (host / "file").exists()
 
 
+async def test_a_host_directory_with_content_is_never_filled_from_an_image(
+    volumes: LocalVolumes, tmp_path: Path
+) -> None:
+    host = tmp_path / "host"
+    host.mkdir()
+    (host / "file").write_text("the user's")
+    (tmp_path / "root/data").mkdir(parents=True)
+    (tmp_path / "root/data/file").write_text("the image's")
+    options = {"type": "none", "device": str(host), "o": "bind"}
+    spec = ContainerSpec(mounts=(Mount(MountType.VOLUME, "/data", "b3", volume_options=options),))
+    one = Container(A, spec, datetime.now(UTC), mounts=await volumes.resolve(A, spec))
+    await volumes.fill(one, tmp_path / "root")
+    assert (host / "file").read_text() == "the user's"
+    await volumes.release(A, anonymous=True)
+
+
 async def test_a_mount_that_fails_says_what_was_to_be_mounted(volumes: LocalVolumes, tmp_path: Path) -> None:
     await volumes.create("b2", "", {"type": "none", "device": "/nosuch", "o": "bind"}, {})
     with pytest.raises(StartError, match=r"failed to mount local volume: mount /nosuch:.*no such file or directory"):
