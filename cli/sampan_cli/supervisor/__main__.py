@@ -23,6 +23,7 @@ def main(argv: list[str]) -> int:
     report_fd = int(rest[0]) if background else sys.stderr.fileno()
     if background:
         os.set_inheritable(report_fd, False)  # the services must not keep it open
+    _leave_where_it_was_typed(report_fd)
 
     def report(text: str) -> None:
         # Whoever started the engine may be gone; the engine goes on without it.
@@ -51,6 +52,14 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _leave_where_it_was_typed(report_fd: int) -> None:
+    """Take nothing of whoever typed the command into the engine: neither its files nor its habits."""
+    os.chdir("/")
+    os.umask(0o022)
+    # A pipe that a shell or a test has left open in us would never end for its reader.
+    os.closerange(3, report_fd)
+    os.closerange(max(report_fd, 2) + 1, os.sysconf("SC_OPEN_MAX"))
+
+
 if __name__ == "__main__":
-    os.chdir("/")  # keep nobody's directory busy
     sys.exit(main(sys.argv[1:]))
