@@ -23,8 +23,6 @@ from sampan.errors import StartError, UnavailableError
 # A runtime that hangs must not hold a container's lock for ever; a busy machine takes seconds at most.
 _START_TIMEOUT_S: Final = 120.0
 
-_RESIZE: Final = 1  # conmon's control messages: kind, then two numbers
-_REOPEN_LOG: Final = 2
 
 # The runtime's debug output is of no use to anybody but would be parsed for messages.
 _LOG_LEVEL: Final = "error"
@@ -337,51 +335,3 @@ def _stdio_arguments(stdio: Stdio) -> list[str]:
         *(["-i"] if stdio.stdin else []),
         *(["--leave-stdin-open"] if stdio.leave_stdin_open else []),
     ]
-
-
-def resize(control: Path, height: int, width: int) -> None:
-    """Tell a conmon the size of its terminal.
-
-    Raises:
-        OSError: nobody reads the fifo: the process has ended.
-    """
-    _tell(control, _RESIZE, height, width)
-
-
-def reopen_log(control: Path) -> None:
-    """Have a conmon open its log file anew, after the old one was moved away."""
-    _tell(control, _REOPEN_LOG, 0, 0)
-
-
-def _tell(control: Path, kind: int, first: int, second: int) -> None:
-    fd = os.open(control, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        os.write(fd, f"{kind} {first} {second}\n".encode())
-    finally:
-        os.close(fd)
-
-
-def find_conmon(pid_file: Path, id: str) -> int:
-    """Return a pidfd of the conmon that wrote ``pid_file`` for ``id``, or -1 when it does not run (any more)."""
-    try:
-        pid = int(pid_file.read_text())
-        pidfd = os.pidfd_open(pid)
-    except (OSError, ValueError):
-        return -1
-    # The pid may be another process's by now: what it was started with tells.
-    try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        arguments = []
-    if id.encode() in arguments:
-        return pidfd
-    os.close(pidfd)
-    return -1
-
-
-def read_exit_code(directory: Path, id: str) -> int | None:
-    """Return the exit code that conmon left; None if it left none."""
-    try:
-        return int((directory / id).read_text())
-    except (OSError, ValueError):
-        return None

@@ -7,14 +7,13 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from runtimed import conmon as conmon_module
 from runtimed.background import Background
-from runtimed.conmon import Conmon, PendingExec, Stdio, find_conmon, read_exit_code
+from runtimed.conmon import Conmon, PendingExec, Stdio
 from runtimed.detach import DetachScanner, parse_detach_keys
 from runtimed.events import Events
 from runtimed.execmodel import Exec, ExecSpec
@@ -25,14 +24,15 @@ from runtimed.process import ended
 from runtimed.protocol import Bundles, ExecProcess
 from runtimed.registry import Entry, Registry
 from runtimed.runner import Runner
+from runtimed.running_conmon import find_conmon, read_exit_code, resize
 from runtimed.sessions import Input, Session
 from runtimed.spec import ConsoleSize
 from runtimed.stdio import StdioConnection
 from runtimed.store import ContainerStore
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, StartError, UnavailableError
 
-# Finished execs that are kept for whoever asks for their exit code; Docker drops them after some minutes.
-_KEPT_PER_CONTAINER: Final = 64
+# Execs that do not run (any more) and are kept for whoever asks for their exit code.
+_KEPT_PER_CONTAINER: Final = 256
 _UNKNOWN_EXIT: Final = 137  # its conmon was killed, and the kernel kills what conmon held
 
 
@@ -76,15 +76,25 @@ class Execs:
 
     async def recover(self) -> None:
         """Find out what became of the execs of an earlier process, and watch those that run."""
-        for record in await self._store.execs():
+        records = await self._store.execs()
+        await asyncio.to_thread(self._remove_strays, {record.id for record in records})
+        for record in records:
             entry = self._registry.by_id(record.container_id)
             if entry is None:
                 continue
             running = Running(record, entry)
             self._execs[record.id] = running
+            if record.exit_code is not None:
+                running.done.set()
             if record.running:
                 pidfd = find_conmon(self._paths.exec(record.id).conmon_pid, record.container_id)
                 self._background.watch(self._watch(running, pidfd), f"exec {record.id}")
+
+    def _remove_strays(self, known: Collection[str]) -> None:
+        """Remove what health probes and removed containers left."""
+        for directory in self._paths.execs.iterdir():
+            if directory.name not in known:
+                shutil.rmtree(directory, ignore_errors=True)
 
     async def create(self, entry: Entry, spec: ExecSpec) -> Exec:
         """Record a process to run in the container.
@@ -129,8 +139,8 @@ class Execs:
             shutil.rmtree(self._paths.exec(key).bundle, ignore_errors=True)
 
     async def _forget_old(self, container_id: str) -> None:
-        finished = [key for key, one in self._execs.items() if one.entry.id == container_id and one.done.is_set()]
-        for key in finished[: max(0, len(finished) - _KEPT_PER_CONTAINER)]:
+        idle = [k for k, one in self._execs.items() if one.entry.id == container_id and not one.exec.running]
+        for key in idle[: max(0, len(idle) - _KEPT_PER_CONTAINER)]:
             await self._store.remove_exec(key)
             del self._execs[key]
 
@@ -142,7 +152,7 @@ class Execs:
         running.console_size = size
         if running.exec.running:
             with contextlib.suppress(OSError):  # it has just ended
-                conmon_module.resize(self._paths.exec(running.exec.id).control, size.height, size.width)
+                resize(self._paths.exec(running.exec.id).control, size.height, size.width)
 
     def _begin(self, id: str, tty: bool | None, size: ConsoleSize | None) -> Running:
         running = self._find(id)

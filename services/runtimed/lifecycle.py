@@ -16,7 +16,6 @@ from typing import Final
 
 from runtimed.background import Background
 from runtimed.bundle.signals import parse_signal
-from runtimed.conmon import find_conmon, read_exit_code
 from runtimed.events import Events
 from runtimed.health import is_checked
 from runtimed.metrics import Metrics
@@ -28,6 +27,7 @@ from runtimed.registry import UP, Entry, Exit, Registry, utcnow
 from runtimed.removal import Removal
 from runtimed.restart import next_backoff_s, restarts_after_exit
 from runtimed.runner import Runner, Started
+from runtimed.running_conmon import find_conmon, find_first_process, read_exit_code
 from runtimed.store import Intent
 from sampan.errors import ConflictError, NotModifiedError, SampanError, StartError
 from sampan.log import log
@@ -106,8 +106,8 @@ class Lifecycle:
         entry.down.clear()
         paths = self._paths.container(entry.id)
         pidfd = find_conmon(paths.conmon_pid, entry.id)
-        with contextlib.suppress(OSError):  # it has ended already
-            entry.init_pidfd = os.pidfd_open(entry.container.state.pid)
+        entry.init_pidfd = find_first_process(paths.conmon_pid, entry.container.state.pid)
+        if entry.init_pidfd >= 0:
             self._background.watch(self._watch_init(entry, entry.init_pidfd), f"first process of {entry.id}")
         self._background.watch(self._watch(entry, pidfd), f"conmon of {entry.id}")
         self._watch_health(entry)

@@ -37,9 +37,13 @@ class Paths:
         return self.data / "containers"
 
     def make(self) -> None:
-        """Make the directories that everything else is below."""
+        """Make the directories that everything else is below.
+
+        They are closed to everyone else: a user of the host has no business in a container's file system, where a
+        program that belongs to root may be anything.
+        """
         for path in (self.exits, self.sockets, self.bundles, self.execs, self.containers, self.run / "oci"):
-            path.mkdir(mode=0o711, parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def oci_root(self, runtime: str) -> Path:
         """Where an OCI runtime keeps its own state."""

@@ -21,7 +21,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtimed.background import Background
-from runtimed.conmon import find_conmon
 from runtimed.lifecycle import Lifecycle
 from runtimed.model import Status
 from runtimed.paths import Paths
@@ -30,6 +29,7 @@ from runtimed.registry import UP, Entry, Registry
 from runtimed.removal import Removal
 from runtimed.restart import starts_with_engine
 from runtimed.runner import Mounter, Runner
+from runtimed.running_conmon import find_conmon
 from runtimed.store import Intent
 from sampan.errors import SampanError
 from sampan.log import log
@@ -84,8 +84,7 @@ class Recovery:
     async def _settle(self, entry: Entry) -> None:
         try:
             if entry.intent is Intent.CREATING:
-                await self._removal.give_back(entry, volumes=True)
-                await self._registry.remove(entry)
+                self._background.watch(self._undo_create(entry), f"undo create of {entry.id}")
             elif entry.intent is Intent.REMOVING or entry.status is Status.REMOVING:
                 self._background.watch(self._removal.remove_entry(entry, volumes=True), f"remove {entry.id}")
             elif entry.intent is Intent.STARTING:
@@ -102,6 +101,10 @@ class Recovery:
                 self._background.watch(self._lifecycle.start_by_policy(entry), f"start {entry.id}")
         except (SampanError, OSError) as error:
             log.warning("container not settled", container=entry.id, intent=entry.intent.value, error=str(error))
+
+    async def _undo_create(self, entry: Entry) -> None:
+        await self._removal.give_back(entry, volumes=True)
+        await self._registry.remove(entry)
 
     async def _undo_start(self, entry: Entry) -> None:
         await self._runner.clear(entry.container)

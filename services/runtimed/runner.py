@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from runtimed import conmon as conmon_module
 from runtimed.background import both
-from runtimed.conmon import AcceptedConnections, Conmon, LogFile, Stdio
+from runtimed.conmon import Conmon, LogFile, Stdio
 from runtimed.logoptions import log_file
 from runtimed.metrics import Metrics
 from runtimed.model import Container, NetworkSettings
@@ -26,6 +25,7 @@ from runtimed.oci_runtime import OciRuntime
 from runtimed.paths import ContainerPaths, Paths
 from runtimed.protocol import Bundles, Joins, Networking, SnapshotMount, Snapshots, Volumes
 from runtimed.registry import Entry
+from runtimed.running_conmon import AcceptedConnections, resize
 from runtimed.spec import MountType, Process
 from runtimed.stdio import StdioConnection
 from sampan.errors import ConflictError, InvalidArgumentError, StartError
@@ -223,7 +223,7 @@ async def connect(entry: Entry, paths: ContainerPaths) -> None:
     await accepted.all_of(len(clients))
     if entry.console_size is not None and entry.container.spec.process.tty:
         with contextlib.suppress(OSError):  # it has ended already
-            conmon_module.resize(paths.control, entry.console_size.height, entry.console_size.width)
+            resize(paths.control, entry.console_size.height, entry.console_size.width)
 
 
 def _stdio(process: Process) -> Stdio:

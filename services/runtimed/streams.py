@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from runtimed import conmon
 from runtimed.background import Background, done_before
 from runtimed.detach import DetachScanner, parse_detach_keys
 from runtimed.events import Events
@@ -14,6 +13,7 @@ from runtimed.logs import LogQuery, read_log
 from runtimed.model import Frame, Status, Stream
 from runtimed.paths import Paths
 from runtimed.registry import UP, Entry
+from runtimed.running_conmon import resize
 from runtimed.sessions import Input, Session
 from runtimed.spec import ConsoleSize
 from runtimed.stdio import StdioConnection
@@ -169,7 +169,7 @@ class Streams:
         if entry.status not in UP:
             return
         with contextlib.suppress(OSError):  # it has just ended
-            conmon.resize(self._paths.container(entry.id).control, size.height, size.width)
+            resize(self._paths.container(entry.id).control, size.height, size.width)
         self._events.container(entry.container, "resize", height=str(size.height), width=str(size.width))
 
     async def logs(self, entry: Entry, query: LogQuery) -> AsyncIterator[list[LogEntry]]:

@@ -1,0 +1,97 @@
+"""A conmon that runs: find it, speak to it, read what it left."""
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+from typing import Final
+
+_ACCEPT_S: Final = 1.0
+_ACCEPT_INTERVAL_S: Final = 0.001
+
+_RESIZE: Final = 1  # the kind of a control message; two numbers follow
+
+
+def resize(control: Path, height: int, width: int) -> None:
+    """Tell a conmon the size of its terminal.
+
+    Raises:
+        OSError: nobody reads the fifo: the process has ended.
+    """
+    _tell(control, _RESIZE, height, width)
+
+
+def _tell(control: Path, kind: int, first: int, second: int) -> None:
+    fd = os.open(control, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.write(fd, f"{kind} {first} {second}\n".encode())
+    finally:
+        os.close(fd)
+
+
+def find_conmon(pid_file: Path, id: str) -> int:
+    """Return a pidfd of the conmon that wrote ``pid_file`` for ``id``, or -1 when it does not run (any more)."""
+    try:
+        pid = int(pid_file.read_text())
+        pidfd = os.pidfd_open(pid)
+    except (OSError, ValueError):
+        return -1
+    # The pid may be another process's by now: what it was started with tells.
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        arguments = []
+    if id.encode() in arguments:
+        return pidfd
+    os.close(pidfd)
+    return -1
+
+
+class AcceptedConnections:
+    """Tells when a conmon has accepted the clients that connect from here on.
+
+    conmon accepts one client each time around its loop, before it reads the process's output: a single one misses
+    nothing, a second one would miss what a process writes at once. Nothing announces that conmon has accepted, so its
+    open files are counted.
+    """
+
+    def __init__(self, pid_file: Path) -> None:
+        try:
+            self._files = Path(f"/proc/{int(pid_file.read_text())}/fd")
+            self._before = self._count()
+        except (OSError, ValueError):
+            self._before = -1  # it has ended
+
+    def _count(self) -> int:
+        return sum(1 for _ in self._files.iterdir())
+
+    async def all_of(self, clients: int) -> None:
+        """Return when ``clients`` have been accepted; at the latest after a second."""
+        if clients < 2 or self._before < 0:
+            return
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_ACCEPT_S):
+                while self._count() < self._before + clients:  # noqa: ASYNC110  # there is no event to wait for
+                    await asyncio.sleep(_ACCEPT_INTERVAL_S)
+
+
+def find_first_process(pid_file: Path, pid: int) -> int:
+    """Return a pidfd of ``pid`` if it is a child of the conmon that wrote ``pid_file``, or -1 when it has ended."""
+    try:
+        pidfd = os.pidfd_open(pid)
+        # After ") " come the state and the parent's pid; a process's name may hold anything.
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+        if parent == int(pid_file.read_text()):
+            return pidfd
+    except (OSError, ValueError):
+        return -1
+    os.close(pidfd)
+    return -1
+
+
+def read_exit_code(directory: Path, id: str) -> int | None:
+    """Return the exit code that conmon left; None if it left none."""
+    try:
+        return int((directory / id).read_text())
+    except (OSError, ValueError):
+        return None
