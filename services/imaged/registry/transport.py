@@ -203,13 +203,16 @@ def _translated(method: str, url: str) -> Iterator[None]:
     except aiohttp.ClientPayloadError as error:
         raise TransportError(f"{where}: unexpected EOF") from error
     except (aiohttp.ClientError, ConnectionError) as error:
-        raise TransportError(f"{where}: {error}") from error
+        # Some of aiohttp's messages quote what was received, over several lines.
+        first_line = (str(getattr(error, "message", "") or error) or type(error).__name__).splitlines()[0]
+        raise TransportError(f"{where}: {first_line}") from error
 
 
 def _connect_failure(where: str, error: aiohttp.ClientConnectorError) -> TransportError:
     number = error.os_error.errno
     reason = os.strerror(number).lower() if number else "no address answers"
-    return TransportError(f"{where}: dial tcp {error.host}:{error.port}: connect: {reason}")
+    host = f"[{error.host}]" if ":" in error.host else error.host
+    return TransportError(f"{where}: dial tcp {host}:{error.port}: connect: {reason}")
 
 
 def _tls_failure(where: str, error: aiohttp.ClientConnectorSSLError) -> TransportError:

@@ -130,6 +130,20 @@ async def test_registry_that_is_down_is_named(parts: Parts) -> None:
         await parts.fetch("localhost:1/x")
 
 
+@pytest.mark.parametrize("answer", [b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: banana\r\n\r\n", b""])
+async def test_what_is_no_registry_is_told_in_one_line(parts: Parts, answer: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(RemoteError, match=rf'^Get "http://127\.0\.0\.1:{port}/v2/": .+$') as caught:
+            await parts.fetch(f"127.0.0.1:{port}/x")
+    assert "\n" not in str(caught.value)
+
+
 async def test_large_manifest_is_refused_and_its_size_named(parts: Parts, registry: FakeRegistry) -> None:
     document = json.dumps({"schemaVersion": 2, "mediaType": DOCKER_MANIFEST, "pad": "x" * 5_000_000}).encode()
     registry.add_manifest("x", "1", document, DOCKER_MANIFEST)
