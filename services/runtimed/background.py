@@ -66,7 +66,7 @@ class Background:
         """Run ``work`` to its end, even if the caller is cancelled meanwhile, and return what it returns."""
         task = asyncio.create_task(work, name=name)
         self._changing.add(task)
-        task.add_done_callback(self._changing.discard)
+        task.add_done_callback(self._changed)
         return await asyncio.shield(task)
 
     async def close(self) -> None:
@@ -77,6 +77,11 @@ class Background:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _changed(self, task: "asyncio.Task[Any]") -> None:
+        self._changing.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waits for it raises it; when nobody does, it was told in the container's state
 
     def _watched(self, task: "asyncio.Task[None]") -> None:
         self._waiting.discard(task)

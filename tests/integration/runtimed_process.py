@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -128,6 +128,13 @@ class Runtimed:
     async def get(self, container_id: str) -> pb.Container:
         with rpc_errors():
             return await self.containers.Get(pb.GetContainerRequest(container=container_id))
+
+    async def until(self, container_id: str, holds: Callable[[pb.Container], bool]) -> pb.Container:
+        """Return the container once ``holds`` of it; TimeoutError after ten seconds."""
+        async with asyncio.timeout(10):
+            while not holds(container := await self.get(container_id)):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        return container
 
     async def wait(self, container_id: str, condition: int = pb.WaitContainerRequest.NOT_RUNNING) -> int:
         """Return its exit code."""

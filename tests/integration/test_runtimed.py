@@ -299,7 +299,9 @@ async def test_a_detached_exec_runs_by_itself(runtimed: Runtimed) -> None:
             pass
         assert (await runtimed.execs.Get(execs_pb2.GetExecRequest(id=exec_id))).running
         assert list((await runtimed.get(container_id)).exec_ids) == [exec_id]
-        await asyncio.sleep(0.8)
+        async with asyncio.timeout(10):
+            while (await runtimed.execs.Get(execs_pb2.GetExecRequest(id=exec_id))).running:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         ended = await runtimed.execs.Get(execs_pb2.GetExecRequest(id=exec_id))
     assert (ended.running, ended.exit_code) == (False, 6)
     with pytest.raises(ConflictError, match="has already run"), rpc_errors():
@@ -330,9 +332,7 @@ async def test_on_failure_restarts_as_often_as_it_may(runtimed: Runtimed) -> Non
     policy = spec_pb2.RestartPolicy(name="on-failure", maximum_retries=2)
     container_id = await runtimed.begin("sh", "-c", "echo run; exit 1", restart_policy=policy)
     assert await runtimed.wait(container_id) == 1  # each exit ends a wait, as Docker has it
-    async with asyncio.timeout(10):
-        while (container := await runtimed.get(container_id)).state.status != STATE.EXITED:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+    container = await runtimed.until(container_id, lambda c: c.state.status == STATE.EXITED)
     assert (container.restart_count, container.state.status) == (2, STATE.EXITED)
     assert len(await runtimed.logs(container_id)) == 3
     await runtimed.remove(container_id)
@@ -411,13 +411,10 @@ async def test_a_health_check_finds_first_that_it_is_well_and_then_that_it_is_no
     check.interval.FromMilliseconds(200)
     container_id = await runtimed.begin("sh", "-c", "touch /tmp/well; sleep 100", health_check=check)
     assert (await runtimed.get(container_id)).state.health.status == "starting"
-    await asyncio.sleep(1)
-    health = (await runtimed.get(container_id)).state.health
+    health = (await runtimed.until(container_id, lambda c: c.state.health.status != "starting")).state.health
     assert (health.status, health.log[0].exit_code, health.log[0].output) == ("healthy", 0, "probed\n")
     await runtimed.exec(container_id, "mv", "/tmp/well", "/tmp/ill")
-    await asyncio.sleep(1.5)
-    health = (await runtimed.get(container_id)).state.health
-    assert health.status == "unhealthy"
+    health = (await runtimed.until(container_id, lambda c: c.state.health.status == "unhealthy")).state.health
     assert health.failing_streak >= 2
     assert len(health.log) <= 5
     request = events_pb2.SubscribeRequest(filters={"event": pb.FilterValues(values=["health_status"])})
