@@ -17,6 +17,7 @@ from runtimed.background import Background
 from runtimed.bundle.builder import OciBundles
 from runtimed.bundle.init import find_init
 from runtimed.bundle.resources import oci_resources
+from runtimed.cgroups.parent import remove_parent
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.conmon import Conmon, RuntimeCommand
 from runtimed.container_metrics import ContainerCollector
@@ -179,6 +180,7 @@ class Core:
     async def recover(self) -> None:
         """Open everything, and settle what an earlier process left behind."""
         stack = self.service.stack
+        stack.callback(remove_parent, self.host.trees, service.layout.kernel_name)
         stack.push_async_callback(self.background.close)
         await stack.enter_async_context(self.network)
         await self.volumes.recover()

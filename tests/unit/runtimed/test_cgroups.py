@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from runtimed.cgroups.parent import remove_parent
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.cgroups.usage import BlockIo, CpuUsage
 from runtimed.host import CgroupLayout, CgroupTree, cgroup_trees, layout_of
@@ -114,3 +115,12 @@ def test_the_layout_follows_from_the_mounts() -> None:
     assert layout_of(trees[:2]) is CgroupLayout.LEGACY
     assert layout_of(trees[2:]) is CgroupLayout.UNIFIED
     assert layout_of(()) is CgroupLayout.NONE
+
+
+def test_the_engines_cgroup_goes_when_no_container_is_left(tmp_path: Path) -> None:
+    (tmp_path / "used/mine/container").mkdir(parents=True)
+    (tmp_path / "empty/mine").mkdir(parents=True)
+    trees = [CgroupTree(tmp_path / name, 2, frozenset()) for name in ("used", "empty", "none")]
+    remove_parent(trees, "mine")
+    assert (tmp_path / "used/mine").exists()
+    assert not (tmp_path / "empty/mine").exists()
