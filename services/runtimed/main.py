@@ -180,7 +180,7 @@ class Core:
     async def recover(self) -> None:
         """Open everything, and settle what an earlier process left behind."""
         stack = self.service.stack
-        stack.callback(remove_parent, self.host.trees, service.layout.kernel_name)
+        stack.callback(remove_parent, self.host.trees, self.service.layout.kernel_name)
         stack.push_async_callback(self.background.close)
         await stack.enter_async_context(self.network)
         await self.volumes.recover()
