@@ -412,7 +412,7 @@ async def test_a_health_check_finds_first_that_it_is_well_and_then_that_it_is_no
     container_id = await runtimed.begin("sh", "-c", "touch /tmp/well; sleep 100", health_check=check)
     assert (await runtimed.get(container_id)).state.health.status == "starting"
     health = (await runtimed.until(container_id, lambda c: c.state.health.status != "starting")).state.health
-    assert (health.status, health.log[0].exit_code, health.log[0].output) == ("healthy", 0, "probed\n")
+    assert (health.status, health.log[-1].exit_code, health.log[-1].output) == ("healthy", 0, "probed\n")
     await runtimed.exec(container_id, "mv", "/tmp/well", "/tmp/ill")
     health = (await runtimed.until(container_id, lambda c: c.state.health.status == "unhealthy")).state.health
     assert health.failing_streak >= 2
