@@ -18,6 +18,7 @@ from snapshotter.model import (
     Change,
     DriversReport,
     Kind,
+    Layer,
     Progress,
     Snapshot,
     SnapshotUsage,
@@ -59,6 +60,20 @@ class LocalLayers:
         if not diff_ids:
             return ""
         names = chain_ids(diff_ids)
+        below = names[-2] if len(names) > 1 else None
+
+        def look(db: sqlite3.Connection) -> tuple[list[Layer | None], bool]:
+            top = rows.find(db, names[-1])
+            stands = top is not None and top.kind is Kind.COMMITTED and top.parent == below
+            return [rows.layer(db, diff_id) for diff_id in diff_ids], stands and not rows.any_held(db, diff_ids)
+
+        layers, settled = await self._catalog.read(look)
+        for diff_id, layer in zip(diff_ids, layers, strict=True):
+            # One that is only a row any more can be applied again, which is what this error makes callers do.
+            if layer is None or not self._catalog.disk.layer(layer.dir_id).exists():
+                raise NotFoundError(f"layer {diff_id} is not stored: apply it first")
+        if settled:  # each container's creation asks for its stack, and a transaction is a wait for the disk
+            return names[-1]
         now_ns = self._catalog.now_ns()
 
         def make(db: sqlite3.Connection) -> None:

@@ -197,6 +197,12 @@ def hold(db: sqlite3.Connection, diff_id: Digest, until_ns: int) -> Layer | None
     return layer(db, diff_id)
 
 
+def any_held(db: sqlite3.Connection, diff_ids: Iterable[Digest]) -> bool:
+    """Say whether somebody holds one of the layers."""
+    query = "SELECT 1 FROM layers WHERE diff_id = ? AND holds > 0"
+    return any(db.execute(query, (diff_id,)).fetchone() for diff_id in set(diff_ids))
+
+
 def release(db: sqlite3.Connection, diff_ids: Iterable[Digest]) -> None:
     """End one caller's hold on each."""
     db.executemany(

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from sampan.api.containerd.content.v1 import content_pb2 as content_pb
 from sampan.api.containerd.content.v1 import content_pb2_grpc as content_grpc
-from sampan.errors import NotFoundError, ResourceExhaustedError, UnavailableError
+from sampan.errors import DataLossError, NotFoundError, ResourceExhaustedError, UnavailableError
 from sampan.oci.descriptor import OCI_LAYER, OCI_LAYER_ZSTD, Descriptor
 from sampan.oci.digest import Digest
 from sampan.service.interceptor import Interceptor, RpcMetrics
@@ -205,6 +205,10 @@ async def test_a_layer_that_vanished_from_disk_is_applied_again(tmp_path: Path) 
         chain = await kit.image(tar(a="1"))
         (directory,) = parts.disk.layers.iterdir()
         directory.rename(tmp_path / "gone")
+        with pytest.raises(DataLossError, match="has vanished"):
+            await parts.snapshots.prepare("web", chain, {})
+        with pytest.raises(NotFoundError, match="apply it first"):
+            await parts.layers.stack([Digest.of(tar(a="1"))])
         await kit.image(tar(a="1"))
         with shown(await parts.snapshots.prepare("web", chain, {})) as root:
             assert names(root) == ["a"]
