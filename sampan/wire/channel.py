@@ -33,8 +33,8 @@ _PATIENT: Final = (("grpc.service_config", '{"methodConfig": [{"name": [{}], "wa
 def open_channel(socket: Path, *, patient: bool = False) -> grpc.aio.Channel:
     """Return a channel to a service; connects when first used.
 
-    While nobody listens, calls fail with UnavailableError; with ``patient`` they wait, which is right where a supervisor
-    brings the service back and the caller has a client of its own who may give up.
+    While nobody listens, calls fail with UnavailableError. With ``patient`` they wait, which is right where a
+    supervisor brings the service back and the caller has a client of its own who may give up.
     """
     return grpc.aio.insecure_channel(f"unix:{socket}", options=(*_OPTIONS, *(_PATIENT if patient else ())))
 
