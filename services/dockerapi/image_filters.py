@@ -80,9 +80,10 @@ def _matching(image: Image, patterns: Iterable[str]) -> Image | None:
         return None
     result = Image()
     result.CopyFrom(image)
-    if tags:
-        del result.repo_tags[:]
-        result.repo_tags.extend(tags)
+    del result.repo_tags[:]
+    result.repo_tags.extend(tags)
+    del result.repo_digests[:]
+    result.repo_digests.extend(digests)
     return result
 
 

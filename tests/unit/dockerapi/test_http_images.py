@@ -117,6 +117,14 @@ async def test_filters(api: Api, filters: dict[str, list[str]], expected: list[s
     assert [name for row in rows for name in row["RepoTags"]] == expected
 
 
+async def test_of_an_image_with_several_names_only_those_that_match_are_shown(api: Api) -> None:
+    known = api.fake.images.add(image("a:1"))
+    known.repo_tags.append("localhost:5000/b:2")
+    known.repo_digests.append(known.repo_digests[0].replace("a@", "localhost:5000/b@"))
+    (row,) = (await api.get("/images/json", params={"filters": json.dumps({"reference": ["a"]})})).json
+    assert (row["RepoTags"], len(row["RepoDigests"])) == (["a:1"], 1)
+
+
 @pytest.mark.parametrize(
     ("filters", "status"), [({"color": ["red"]}, 400), ({"dangling": ["perhaps"]}, 400), ({"before": ["nope"]}, 404)]
 )

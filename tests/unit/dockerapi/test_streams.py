@@ -229,6 +229,18 @@ async def test_an_exec_that_cannot_start_says_so_as_output_and_has_127_on_record
     assert (await api.get(f"/exec/{exec_id}/json")).json["ExitCode"] == 127
 
 
+async def test_an_exec_runs_once(api: Api) -> None:
+    container = api.fake.runtime.create("sleep")
+    await start(api, container)
+    exec_id = await create_exec(api, container, "echo", "x")
+    async with api.raw() as (reader, writer):
+        writer.write(head_of("POST", f"/exec/{exec_id}/start", body=b"{}"))
+        await reader.read()
+    again = await api.post(f"/exec/{exec_id}/start", json={})
+    assert (again.status, again.message) == (409, f"Error: Exec command {exec_id} has already run")
+    assert (await api.post("/exec/nope/start", json={})).message == "No such exec instance: nope"
+
+
 async def test_a_detached_exec_answers_at_once(api: Api) -> None:
     container = api.fake.runtime.create("sleep")
     await start(api, container)
