@@ -7,6 +7,7 @@ Reference: Linux Documentation/filesystems/overlayfs.rst.
 
 import asyncio
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -109,6 +110,10 @@ def _size(options: tuple[str, ...]) -> int:
 
 
 def _probe(root: Path) -> str:
+    for left in root.glob("probe-*"):  # by a process that was killed while it tried
+        with suppress(OSError):
+            umount2(str(left / "merged"), MNT_DETACH)
+        shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix="probe-", dir=root) as name:
         base = Path(name)
         for part in ("low", "high", "fs", "work", "merged"):

@@ -193,10 +193,14 @@ async def test_a_start_discards_what_no_row_knows(tmp_path: Path) -> None:
         await parts.snapshots.prepare("web", chain, {})
     for stray in ("l/77", "s/78/fs", "tmp/x/y", "trash/z/deep"):
         (tmp_path / "root" / stray).mkdir(parents=True)
+    merged = tmp_path / "root" / "probe-killed" / "merged"
+    merged.mkdir(parents=True)
+    mount("tmpfs", str(merged), "tmpfs")
     async with local(tmp_path / "root", "overlayfs", FakeContent()) as parts:
         await parts.snapshots.cleanup()
         counts = {name: len(list((tmp_path / "root" / name).iterdir())) for name in ("l", "s", "tmp", "trash")}
         assert counts == {"l": 1, "s": 1, "tmp": 0, "trash": 0}
+        assert not merged.parent.exists()
 
 
 async def test_a_layer_that_vanished_from_disk_is_applied_again(tmp_path: Path) -> None:
