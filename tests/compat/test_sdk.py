@@ -56,9 +56,9 @@ def test_container_object_follows_the_container(sdk: Sdk, image: str, container_
     assert container.status == "running"
     assert container.labels == {"l": "v"}
     assert next(iter(container.logs(stream=True, follow=True))) == b"up\n"
-    code, output = container.exec_run(["sh", "-c", "echo $A; exit 3"])
+    code, output = container.exec_run(["sh", "-c", "sleep 0.2; echo $A; exit 3"])
     assert (code, output) == (3, b"1\n")
-    demuxed = container.exec_run(["sh", "-c", "echo o; echo e >&2"], demux=True)
+    demuxed = container.exec_run(["sh", "-c", "sleep 0.2; echo o; echo e >&2"], demux=True)
     assert demuxed.output == (b"o\n", b"e\n")
     container.pause()
     container.unpause()

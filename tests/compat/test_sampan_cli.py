@@ -1,0 +1,219 @@
+"""The same way through ``sampan``, which speaks gRPC: with the docker program's exit codes and words."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support.docker_client import Result
+from tests.support.engine import SAMPAN, Engine
+from tests.support.images import Image, layer, push
+from tests.support.registry import Registry
+from tests.support.terminal import at_terminal
+from tests.support.tools import eventually
+from tests.support.trees import BUSYBOX_CONFIG, ROOT, busybox_image, busybox_tar
+
+Sampan = Callable[..., Result]
+Unique = Callable[[str], str]
+
+
+@pytest.fixture
+def sampan(engine: Engine) -> Sampan:
+    return engine.sampan
+
+
+@pytest.fixture(scope="module")
+def image(engine: Engine, registry: Registry) -> str:
+    push(registry, "busybox", "1", busybox_image())
+    reference = f"{registry.address}/busybox:1"
+    engine.sampan("pull", "--quiet", reference)
+    return reference
+
+
+@pytest.fixture
+def spawn(engine: Engine, unique: Unique) -> Iterator[Callable[..., str]]:
+    names: list[str] = []
+
+    def start(*arguments: str) -> str:
+        names.append(unique("cli"))
+        engine.sampan("run", "--detach", "--name", names[-1], *arguments)
+        return names[-1]
+
+    yield start
+    for name in names:
+        engine.sampan_fails("rm", "--force", name)
+
+
+@pytest.fixture
+def sleeper(spawn: Callable[..., str], image: str) -> str:
+    return spawn(image, "sh", "-c", "trap 'exit 143' TERM; while :; do sleep 3600 & wait $!; done")
+
+
+def test_pull_says_what_it_got(sampan: Sampan, registry: Registry, unique: Unique) -> None:
+    name = unique("cli")
+    image = Image([layer(busybox_tar())], BUSYBOX_CONFIG | {"Labels": {"n": name}})
+    digest = push(registry, name, "1", image)
+    pulled = sampan("pull", f"{registry.address}/{name}:1")
+    assert digest in pulled.stdout + pulled.stderr
+    assert sampan("images", "--no-trunc", "--quiet", "--filter", f"label=n={name}").line == image.id
+    sampan("rmi", f"{registry.address}/{name}:1")
+
+
+def test_unknown_things_are_named(engine: Engine, registry: Registry) -> None:
+    for arguments, said in [
+        (("pull", f"{registry.address}/busybox:nonesuch"), "manifest unknown"),
+        (("logs", "nobody"), "No such container: nobody"),
+        (("rm", "nobody"), "No such container: nobody"),
+        (("rmi", "nonesuch"), "No such image: nonesuch"),
+        (("image", "inspect", "nonesuch"), "nonesuch"),
+    ]:
+        failed = engine.sampan_fails(*arguments)
+        assert failed.code == 1
+        assert said.lower() in failed.stderr.lower()
+        assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["sh", "-c", "exit 0"], 0),
+        (["sh", "-c", "exit 42"], 42),
+        (["no-such-program"], 127),
+        (["/etc/passwd"], 126),
+        (["sh", "-c", "sh -c 'kill -KILL $$'; exit $?"], 137),
+    ],
+)
+def test_exit_codes_are_docker_s(engine: Engine, image: str, command: list[str], code: int) -> None:
+    assert engine.sampan_fails("run", "--rm", image, *command).code == code
+
+
+def test_engine_s_own_failure_exits_125(engine: Engine, registry: Registry, image: str) -> None:
+    assert engine.sampan_fails("run", "--rm", f"{registry.address}/nonesuch", "true").code == 125
+    assert engine.sampan_fails("run", "--rm", "--network", "nonesuch", image, "true").code == 125
+    assert engine.sampan_fails("run", "--no-such-flag").code in (2, 125)
+
+
+def test_streams_stay_apart_and_input_ends(sampan: Sampan, image: str) -> None:
+    shown = sampan("run", "--rm", "-i", image, "sh", "-c", "cat; echo err >&2", input="in\n")
+    assert (shown.stdout, shown.stderr) == ("in\n", "err\n")
+
+
+def test_flags_have_their_effect(sampan: Sampan, image: str) -> None:
+    flags = ["-e", "A=1", "-w", "/etc", "-u", "daemon", "--hostname", "h", "--read-only", "--network", "none"]
+    script = "echo $A; pwd; id -u; hostname; touch /x 2>&1 | grep -o Read-only; ls /sys/class/net"
+    shown = sampan("run", "--rm", *flags, image, "sh", "-c", script)
+    assert shown.lines == ["1", "/etc", "1", "h", "Read-only", "lo"]
+
+
+def test_terminal_is_the_user_s(engine: Engine, image: str) -> None:
+    command = [str(SAMPAN), "run", "--rm", "-it", image, "sh"]
+    with at_terminal(command, engine.env(), rows=37, columns=91) as terminal:
+        terminal.expect("# ")
+        terminal.type("sleep 0.3; stty size\n")
+        terminal.expect("37 91")
+        terminal.type("exit 3\n")
+        assert terminal.wait() == 3
+
+
+@pytest.mark.slow
+def test_100_megabytes_arrive_exactly(engine: Engine, image: str) -> None:
+    script = "yes 0123456789012345678901234567890123456789012345678901234567890123456789 | head -c 100000000"
+    command = [str(SAMPAN), "run", "--rm", "--network=none", image, "sh", "-c", script]
+    done = subprocess.run(command, env=engine.env(), capture_output=True, timeout=100)
+    assert (done.returncode, len(done.stdout)) == (0, 100_000_000), done.stderr
+
+
+def test_life_of_a_container(sampan: Sampan, engine: Engine, image: str, sleeper: str) -> None:
+    assert sampan("ps", "--format", "{{.Names}}", "--filter", f"name={sleeper}").line == sleeper
+    assert sampan("exec", sleeper, "echo", "inside").line == "inside"
+    assert engine.sampan_fails("exec", sleeper, "sh", "-c", "exit 9").code == 9
+    assert sampan("exec", "-i", sleeper, "wc", "-c", input="1234").line == "4"
+    sampan("pause", sleeper)
+    sampan("unpause", sleeper)
+    sampan("restart", "--time", "1", sleeper)
+    assert sampan("inspect", "--format", "{{.State.Status}}", sleeper).line == "running"
+    assert engine.sampan_fails("rm", sleeper).code == 1
+    sampan("stop", sleeper)
+    assert sampan("wait", sleeper).line == "143"
+    sampan("rename", sleeper, f"{sleeper}-b")
+    sampan("rm", f"{sleeper}-b")
+
+
+def test_logs_in_all_ways(sampan: Sampan, image: str, spawn: Callable[..., str]) -> None:
+    name = spawn(image, "sh", "-c", "echo one; echo two >&2; sleep 0.2; echo three")
+    assert sampan("logs", "--follow", name).stdout == "one\nthree\n"
+    assert sampan("logs", name).stderr == "two\n"
+    assert sampan("logs", "--tail", "1", name).stdout == "three\n"
+    assert sampan("logs", "-t", "--tail", "1", name).stdout.split(" ")[0].endswith("Z")
+
+
+def test_attach_and_detach(engine: Engine, image: str, spawn: Callable[..., str]) -> None:
+    name = spawn("-i", image, "sh", "-c", "read line; echo got $line; exit 5")
+    attached = engine.sampan_fails("attach", name, input="this\n")
+    assert (attached.code, attached.stdout) == (5, "got this\n")
+
+
+def test_json_is_one_object_per_line_as_docker_prints_it(sampan: Sampan, sleeper: str, image: str) -> None:
+    for command in (["ps"], ["images"], ["network", "ls"], ["volume", "ls"]):
+        for line in sampan(*command, "--format", "json").lines:
+            assert isinstance(json.loads(line), dict), command
+    assert isinstance(json.loads(sampan("status", "--format", "json").stdout), list)
+    assert json.loads(sampan("inspect", sleeper).stdout)[0]["State"]["Running"] is True
+
+
+def test_published_port_is_shown(sampan: Sampan, image: str, spawn: Callable[..., str]) -> None:
+    name = spawn("-p", "127.0.0.1::80", image, "httpd", "-f", "-h", "/etc")
+    assert sampan("port", name, "80/tcp").line.startswith("127.0.0.1:")
+
+
+def test_import_tag_history_rmi(engine: Engine, sampan: Sampan, unique: Unique) -> None:
+    name = unique("cli-import")
+    tar = subprocess.run([ROOT / "tools/busybox-root"], check=True, capture_output=True).stdout
+    command = [str(SAMPAN), "import", "--change", 'CMD ["echo", "imported"]', "-", name]
+    made = subprocess.run(command, input=tar, env=engine.env(), capture_output=True, check=True)
+    assert made.stdout.startswith(b"sha256:")
+    assert sampan("run", "--rm", name).line == "imported"
+    sampan("tag", name, f"{name}:other")
+    assert sampan("history", "--format", "{{.ID}}", name).line
+    sampan("rmi", name, f"{name}:other")
+
+
+def test_docker_and_sampan_see_one_engine(sampan: Sampan, engine: Engine, sleeper: str) -> None:
+    docker = subprocess.run(
+        ["docker", "inspect", "--format", "{{.Id}}", sleeper],
+        env=engine.env() | {"DOCKER_HOST": engine.host},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert sampan("inspect", "--format", "{{.Id}}", sleeper).line == docker.stdout.strip()
+
+
+def test_events_are_shown(engine: Engine, sampan: Sampan, image: str, unique: Unique) -> None:
+    name = unique("cli-events")
+    sampan("run", "--rm", "--name", name, image, "true")
+
+    def shown() -> str:
+        flags = ("--since", "1m", "--until", "0s", "--filter", f"container={name}")
+        return engine.sampan_fails("events", *flags).stdout
+
+    eventually(lambda: "destroy" in shown(), "the events are shown")
+    assert "create" in shown()
+
+
+def test_engine_that_does_not_run_is_said_so(engine: Engine) -> None:
+    failed = engine.sampan_fails("--run-root", "/tmp/sp-nobody", "ps")
+    assert failed.code == 1
+    assert "sampan up" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_version_starts_fast(engine: Engine) -> None:
+    times = []
+    for _ in range(5):
+        begin = time.monotonic()
+        engine.sampan("--version")
+        times.append(time.monotonic() - begin)
+    assert min(times) < 0.3  # 0.1 s on a machine with nothing else to do
