@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -152,11 +152,8 @@ class HealthChecks:
         try:
             connection = StdioConnection.connect(paths.attach_socket)
             try:
-                pidfd = os.pidfd_open(await pending.start())
-                try:
-                    return await self._result(connection, pidfd, pending.exit_code, check)
-                finally:
-                    os.close(pidfd)
+                with _signalled(await pending.start()) as kill:
+                    return await self._result(connection, kill, pending.exit_code, check)
             finally:
                 connection.close()
         finally:
@@ -165,7 +162,7 @@ class HealthChecks:
     async def _result(
         self,
         connection: StdioConnection,
-        pidfd: int,
+        kill: Callable[[], None],
         exit_code: Callable[[], Awaitable[int | None]],
         check: HealthCheck,
     ) -> _Result:
@@ -179,8 +176,7 @@ class HealthChecks:
                 code = await exit_code()
                 return _Result(_TIMED_OUT if code is None else code, bytes(output))
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            kill()
             return _Result(_TIMED_OUT, f"Health check exceeded timeout ({timeout_s:g}s)".encode())
 
     def _write_spec(self, entry: Entry, check: HealthCheck, paths: ExecPaths) -> Path:
@@ -190,3 +186,22 @@ class HealthChecks:
         document = paths.bundle / "process.json"
         document.write_text(json.dumps(process))
         return document
+
+
+@contextlib.contextmanager
+def _signalled(pid: int) -> Iterator[Callable[[], None]]:
+    """Give a way to kill ``pid`` that never meets another process; a quick probe may have ended already."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        yield lambda: None
+        return
+
+    def kill() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+    try:
+        yield kill
+    finally:
+        os.close(pidfd)
