@@ -1,7 +1,7 @@
 """One request, as the handlers see it, and the forms that answers take."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -194,10 +194,16 @@ class JsonStream:
     async def write(self, *values: Any) -> None:
         """Send values, each on a line of its own."""
         await self.begin()
-        await self._response.write(b"".join(encode(value)[:-1] + self._end for value in values))
+        await self._response.write(self._encode(values))
 
-    async def end(self) -> web.StreamResponse:
-        """Finish and return the response for aiohttp."""
+    async def end(self, *values: Any) -> web.StreamResponse:
+        """Finish, with last values, and return the response for aiohttp.
+
+        They and the end go out in one piece: a client that has what it wants may leave before a second one.
+        """
         await self.begin()
-        await self._response.write_eof()
+        await self._response.write_eof(self._encode(values))
         return self._response
+
+    def _encode(self, values: Iterable[Any]) -> bytes:
+        return b"".join(encode(value)[:-1] + self._end for value in values)

@@ -255,8 +255,7 @@ async def wait(call: Call) -> web.StreamResponse:
             raise
         # The exit code is not known, and a client must not take it for a success.
         result = {"StatusCode": 125, "Error": {"Message": str(error)}}
-    await stream.write(result)
-    return await stream.end()
+    return await stream.end(result)
 
 
 async def prune(call: Call) -> web.StreamResponse:

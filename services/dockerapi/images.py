@@ -92,7 +92,7 @@ async def _stream(call: Call, events: AsyncIterator[Progress], render: Any) -> w
     except SampanError as error:
         if not stream.begun:
             raise
-        await stream.write({"errorDetail": {"message": str(error)}, "error": str(error)})
+        return await stream.end({"errorDetail": {"message": str(error)}, "error": str(error)})
     return await stream.end()
 
 

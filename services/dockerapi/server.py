@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +24,8 @@ from sampan.wire.status import wire_for
 
 log = structlog.get_logger()
 
+
+_SLASHES: Final = re.compile("//+")
 
 # Counted, never sent: the name that nginx has for it.
 _CLIENT_CLOSED_REQUEST: Final = 499
@@ -62,7 +65,8 @@ class DockerApi:
         begin = time.monotonic()
         route: Route | None = None
         try:
-            version, path = versions.split(request.path)
+            # Some clients name containers with the slash that an inspect shows.
+            version, path = versions.split(_SLASHES.sub("/", request.path))
             found = self._router.find(request.method, path)
             if found is None:
                 raise NotFoundError("page not found")

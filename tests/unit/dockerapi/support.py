@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 from prometheus_client import CollectorRegistry
+from yarl import URL
 
 from dockerapi.backend import Backend
 from dockerapi.hangup import HangupWatch
@@ -55,11 +56,12 @@ class Api:
     def socket(self) -> Path:
         return self.fake.layout.docker_socket
 
-    async def request(self, method: str, path: str, **more: Any) -> Answer:
-        async with self.session.request(method, f"http://docker{path}", **more) as response:
+    async def request(self, method: str, path: str | URL, **more: Any) -> Answer:
+        url = f"http://docker{path}" if isinstance(path, str) else path
+        async with self.session.request(method, url, **more) as response:
             return Answer(response.status, response.headers, await response.read())
 
-    async def get(self, path: str, **more: Any) -> Answer:
+    async def get(self, path: str | URL, **more: Any) -> Answer:
         return await self.request("GET", path, **more)
 
     async def post(self, path: str, **more: Any) -> Answer:

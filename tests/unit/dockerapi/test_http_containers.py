@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from yarl import URL
 
 from dockerapi.containers import of_the_user
 from sampan.api.runtime.v1 import containers_pb2
@@ -91,6 +92,12 @@ async def test_a_life(api: Api) -> None:
     assert (await api.get(f"{path}/json")).json["State"]["ExitCode"] == 137
     assert (await api.delete(path)).status == 204
     assert (await api.get(f"{path}/json")).message == f"No such container: {container}"
+
+
+async def test_a_name_may_have_its_slash(api: Api) -> None:
+    container = await created(api, "true", query="?name=/web")
+    for path in ("/containers//web/json", "/v1.50/containers/%2Fweb/json"):
+        assert (await api.get(URL(f"http://docker{path}", encoded=True))).json["Id"] == container
 
 
 async def test_a_command_that_is_not_there_is_a_bad_request(api: Api) -> None:
