@@ -59,7 +59,7 @@ class RawStream(asyncio.Protocol):
             await self._writable.wait()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield what the client sends, until it half-closes or leaves. For one reader."""
+        """Yield what the client sends, until it half-closes, it leaves or all is over. For one reader."""
         while True:
             while self._input:
                 data = b"".join(self._input)
@@ -67,7 +67,7 @@ class RawStream(asyncio.Protocol):
                 self._input_bytes = 0
                 self._flow()
                 yield data
-            if self._ended:
+            if self._ended or self._discard:
                 return
             self._arrived.clear()
             await self._arrived.wait()
@@ -81,6 +81,7 @@ class RawStream(asyncio.Protocol):
         if self._lost.is_set():
             return
         self._discard = True
+        self._arrived.set()
         self._input.clear()
         self._input_bytes = 0
         self._flow()

@@ -1,5 +1,6 @@
 """Images: /images/… and /auth."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
@@ -49,29 +50,57 @@ async def _import(call: Call) -> web.StreamResponse:
     reference, tag = call.text("repo"), call.text("tag")
     if reference and tag:
         reference = f"{reference}:{tag}"
+    body = _Body(call.request)
     events = call.engine.import_image(
-        _chunks(call.request),
+        body.chunks(),
         reference=reference,
         message=call.text("message"),
         changes=tuple(call.request.query.getall("changes", [])),
         platform=call.text("platform"),
     )
-    return await _stream(call, events, _import_messages)
+    try:
+        return await _stream(call, events, _import_messages)
+    finally:
+        body.close()
 
 
-async def _chunks(request: web.BaseRequest) -> AsyncIterator[bytes]:
-    """Yield the body in pieces of ``_CHUNK_BYTES``."""
-    pending: list[bytes] = []
-    size = 0
-    async for chunk in request.content.iter_any():
-        pending.append(chunk)
-        size += len(chunk)
-        if size >= _CHUNK_BYTES:
+class _Body:
+    """A request's body, until it ends or nobody wants more of it.
+
+    A call that fails leaves whoever feeds it waiting for the next piece, and nobody else can read on until it lets go.
+    """
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self._content = request.content
+        self._reading: asyncio.Task[bytes] | None = None
+        self._closed = False
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield pieces of ``_CHUNK_BYTES``; the last one may be shorter."""
+        pending: list[bytes] = []
+        size = 0
+        while piece := await self._read():
+            pending.append(piece)
+            size += len(piece)
+            if size >= _CHUNK_BYTES:
+                yield b"".join(pending)
+                pending.clear()
+                size = 0
+        if pending and not self._closed:
             yield b"".join(pending)
-            pending.clear()
-            size = 0
-    if pending:
-        yield b"".join(pending)
+
+    def close(self) -> None:
+        """End ``chunks``, also where it waits."""
+        self._closed = True
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def _read(self) -> bytes:
+        if self._closed:
+            return b""
+        self._reading = asyncio.create_task(self._content.readany(), name="read body")
+        await asyncio.wait({self._reading})
+        return b"" if self._reading.cancelled() else self._reading.result()
 
 
 def _import_messages(event: Progress) -> Iterable[dict[str, Any]]:

@@ -147,6 +147,8 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
     async def Import(
         self, requests: AsyncIterator[images_pb2.ImportRequest], context: Any
     ) -> images_pb2.ImportResponse:
+        if self.refuse is not None:
+            raise self.refuse
         chunks = [request.chunk async for request in requests if request.HasField("chunk")]
         self.imported = b"".join(chunks)
         return images_pb2.ImportResponse(lease="lease", image_id=image("").id, layers=image("").layers)

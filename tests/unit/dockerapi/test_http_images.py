@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sampan.errors import DataLossError, UnauthenticatedError
+from sampan.errors import DataLossError, InvalidArgumentError, UnauthenticatedError
 from tests.fakes.engine import image
 from tests.unit.dockerapi.support import Api, head_of, read_head
 
@@ -73,6 +73,18 @@ async def test_import_takes_the_body_and_names_the_image(api: Api) -> None:
     assert answer.status == 200
     assert answer.lines[-1]["status"].startswith("sha256:")
     assert len(api.fake.images.imported) == 4_000_000
+
+
+async def test_an_import_that_is_refused_while_its_body_still_comes_is_answered(api: Api) -> None:
+    api.fake.images.refuse = InvalidArgumentError("not a tar archive")
+    async with api.raw() as (reader, writer):
+        writer.write(b"POST /images/create?fromSrc=- HTTP/1.1\r\nHost: docker\r\nContent-Length: 5000000\r\n\r\n")
+        writer.write(b"x" * 2_000_000)
+        status, headers = await asyncio.wait_for(read_head(reader), 5)
+        assert (status, int(headers["content-length"])) == (400, len(b'{"message":"not a tar archive"}\n'))
+        await reader.readexactly(int(headers["content-length"]))
+        writer.write(b"x" * 3_000_000 + head_of("GET", "/_ping", upgrade=False))
+        assert (await asyncio.wait_for(read_head(reader), 5))[0] == 200
 
 
 async def test_the_list_has_docker_s_shape(api: Api) -> None:
