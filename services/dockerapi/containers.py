@@ -247,8 +247,8 @@ async def wait(call: Call) -> web.StreamResponse:
                     await stream.begin()
                     continue
                 result["StatusCode"] = message.exit_code
-                # An error of the start is forgotten once the container is gone; only a failed removal would be one.
-                if message.error and condition != containers_pb2.WaitContainerRequest.REMOVED:
+                # Clients print it, and whoever waits beside a start is told its error by the start already.
+                if message.error and condition == containers_pb2.WaitContainerRequest.NOT_RUNNING:
                     result["Error"] = {"Message": message.error}
     except SampanError as error:
         if not stream.begun:
