@@ -13,18 +13,18 @@ from dockerapi.versions import Version
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.engine.engine import Engine
 from sampan.errors import InvalidArgumentError
+from sampan.version import VERSION
 
 # A create body with inlined seccomp profiles is a few hundred KiB.
 MAX_BODY_BYTES: Final = 16 << 20
-
-ENGINE_VERSION: Final = "28.2.2"  # of the Docker Engine that this behaves like
 
 # On every answer, errors included: old clients negotiate by them.
 HEADERS: Final = {
     "Api-Version": versions.text(versions.NEWEST),
     "Docker-Experimental": "false",
     "Ostype": "linux",
-    "Server": f"Docker/{ENGINE_VERSION} (linux)",
+    # Clients look for the first word, and read the system between the parentheses.
+    "Server": f"Docker/{VERSION} (linux)",
 }
 
 _FALSE: Final = frozenset({"", "0", "no", "false", "none"})

@@ -20,7 +20,6 @@ from dockerapi import (
     volumes,
 )
 from dockerapi.backend import Backend
-from dockerapi.call import ENGINE_VERSION
 from dockerapi.hangup import HangupWatch
 from dockerapi.host_facts import engine_id, host_facts
 from dockerapi.metrics import ApiMetrics, DaemonCollector, DaemonFacts
@@ -31,6 +30,7 @@ from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine.engine import Engine
 from sampan.service.config import ServiceConfig
 from sampan.service.harness import Service, run
+from sampan.version import VERSION
 from sampan.wire.channel import rpc_errors
 
 NAME: Final = "dockerapi"
@@ -101,7 +101,7 @@ def _info_labels(service: Service[ApiConfig]) -> dict[str, str]:
         "os": facts.operating_system,
         "os_type": "linux",
         "os_version": facts.os_version,
-        "version": ENGINE_VERSION,
+        "version": VERSION,
     }
 
 
