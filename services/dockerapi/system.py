@@ -4,12 +4,13 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
 
 from dockerapi import disk, image_json, versions
-from dockerapi.call import ENGINE_VERSION, Call, reply
+from dockerapi.call import Call, reply
 from dockerapi.container_json import summary_json
 from dockerapi.host_facts import engine_id, host_facts, open_files
 from dockerapi.routing import Route
@@ -18,6 +19,7 @@ from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2, host_pb2, volumes_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.oci.reference import DEFAULT_REGISTRY
+from sampan.version import VERSION
 from sampan.wire.channel import rpc_errors
 
 _PING_HEADERS: Final = {
@@ -27,6 +29,8 @@ _PING_HEADERS: Final = {
     "Cache-Control": "no-cache, no-store, must-revalidate",
     "Pragma": "no-cache",
 }
+
+_NOT_APPLICABLE: Final = "n/a"  # clients print what a Go program would say; an empty line looks like a fault
 
 
 async def ping(call: Call) -> web.StreamResponse:
@@ -42,37 +46,44 @@ async def version(call: Call) -> web.StreamResponse:
     with rpc_errors():
         host = await call.engine.host.Info(host_pb2.HostInfoRequest())
     runtime = _default_runtime(host)
+    python = sys.version.partition(" ")[0]
+    installed = await asyncio.to_thread(_installed)
     details = {
         "ApiVersion": versions.text(versions.NEWEST),
         "Arch": facts.architecture,
-        "BuildTime": "",
+        "BuildTime": installed,
         "Experimental": "false",
-        "GitCommit": "",
-        "GoVersion": "",
+        "GitCommit": _NOT_APPLICABLE,
+        "GoVersion": f"{_NOT_APPLICABLE} (Python {python})",
         "KernelVersion": facts.kernel,
         "MinAPIVersion": versions.text(versions.OLDEST),
         "Os": "linux",
-        "PythonVersion": sys.version.partition(" ")[0],
+        "PythonVersion": python,
     }
     return reply(
         {
             "Platform": {"Name": "Sampan"},
             "Components": [
-                {"Name": "Engine", "Version": ENGINE_VERSION, "Details": details},
+                {"Name": "Engine", "Version": VERSION, "Details": details},
                 {"Name": "conmon", "Version": host.conmon_version, "Details": {}},
                 {"Name": runtime.name, "Version": runtime.version, "Details": {}},
             ],
-            "Version": ENGINE_VERSION,
+            "Version": VERSION,
             "ApiVersion": details["ApiVersion"],
             "MinAPIVersion": details["MinAPIVersion"],
-            "GitCommit": "",
-            "GoVersion": "",
+            "GitCommit": details["GitCommit"],
+            "GoVersion": details["GoVersion"],
             "Os": "linux",
             "Arch": facts.architecture,
             "KernelVersion": facts.kernel,
-            "BuildTime": "",
+            "BuildTime": installed,
         }
     )
+
+
+def _installed() -> str:
+    """Return when this version came to the machine: nothing is built."""
+    return datetime.fromtimestamp(Path(__file__).stat().st_mtime, UTC).isoformat()
 
 
 def _default_runtime(host: host_pb2.HostInfoResponse) -> host_pb2.HostInfoResponse.Runtime:
@@ -172,7 +183,7 @@ def _engine(call: Call, host: host_pb2.HostInfoResponse) -> dict[str, Any]:
         "NoProxy": "",
         "Labels": [],
         "ExperimentalBuild": False,
-        "ServerVersion": ENGINE_VERSION,
+        "ServerVersion": VERSION,
         "Runtimes": runtimes,
         "DefaultRuntime": host.default_runtime,
         "Swarm": {
@@ -197,14 +208,14 @@ def _engine(call: Call, host: host_pb2.HostInfoResponse) -> dict[str, Any]:
 
 async def usage(call: Call) -> web.StreamResponse:
     """GET /system/df."""
+    wanted = call.request.query.getall("type", ["image", "container", "volume", "build-cache"])
     with rpc_errors():
         listed, containers, volumes = await asyncio.gather(
             call.engine.images.List(images_pb2.ListRequest()),
             call.engine.containers.List(containers_pb2.ListContainersRequest(all=True, size=True)),
-            call.engine.volumes.List(volumes_pb2.ListVolumesRequest()),
+            call.engine.volumes.List(volumes_pb2.ListVolumesRequest(size="volume" in wanted)),
         )
     sizes = await disk.sizes(call.engine)
-    wanted = call.request.query.getall("type", ["image", "container", "volume", "build-cache"])
     result: dict[str, Any] = {}
     if "image" in wanted:
         result["LayersSize"] = sizes.layers_bytes()
@@ -216,9 +227,8 @@ async def usage(call: Call) -> web.StreamResponse:
             row["SizeRootFs"] = container.size_rw_bytes + sizes.chain_bytes(container.spec.chain_id)
         result["Containers"] = rows
     if "volume" in wanted:
-        # Sizes of volumes are not measured: -1, as Docker says of drivers that cannot tell.
         result["Volumes"] = [
-            volume_json(volume) | {"UsageData": {"RefCount": len(volume.used_by), "Size": -1}}
+            volume_json(volume) | {"UsageData": {"RefCount": len(volume.used_by), "Size": volume.size_bytes}}
             for volume in volumes.volumes
         ]
     if "build-cache" in wanted:

@@ -31,7 +31,11 @@ class VolumesServicer(volumes_pb2_grpc.VolumesServicer):
     async def List(self, request: pb.ListVolumesRequest, context: Context) -> pb.ListVolumesResponse:
         """Return the volumes that match."""
         found = await self._volumes.list(filters_from_proto(request.filters))
-        return pb.ListVolumesResponse(volumes=[self._to_proto(volume) for volume in found])
+        volumes = [self._to_proto(volume) for volume in found]
+        if request.size:
+            for volume, message in zip(found, volumes, strict=True):
+                message.size_bytes = await self._volumes.size_bytes(volume)
+        return pb.ListVolumesResponse(volumes=volumes)
 
     async def Remove(self, request: pb.RemoveVolumeRequest, context: Context) -> pb.RemoveVolumeResponse:
         """Remove a volume."""

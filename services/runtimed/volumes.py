@@ -108,6 +108,10 @@ class LocalVolumes:
         """Return where its content is."""
         return str(self._driver.mountpoint(volume.name))
 
+    async def size_bytes(self, volume: Volume) -> int:
+        """Return what its content takes on disk, by reading the whole tree; each file counts once."""
+        return await asyncio.to_thread(self._driver.size_bytes, volume.name)
+
     async def list(self, filters: Filters) -> tuple[Volume, ...]:
         """Return the volumes that match, by name. Raises InvalidArgumentError for an unknown filter."""
         return tuple(select(await self._store.all(), filters))

@@ -41,7 +41,7 @@ async def show_usage(engine: "Engine", template: str) -> None:
     with rpc_errors():
         images = (await engine.images.List(images_pb2.ListRequest())).images
         listed = await engine.containers.List(pb.ListContainersRequest(all=True, size=True))
-        volumes = (await engine.volumes.List(volumes_pb2.ListVolumesRequest())).volumes
+        volumes = (await engine.volumes.List(volumes_pb2.ListVolumesRequest(size=True))).volumes
     sizes = await image_sizes(engine)
     containers = listed.containers
     used = {container.spec.image_id for container in containers}
@@ -63,14 +63,12 @@ async def show_usage(engine: "Engine", template: str) -> None:
             written,
             written - sum(container.size_rw_bytes for container in running),
         ),
-        # Nobody counts what is in a volume: it would have to be read through for every question.
-        {
-            "Type": "Local Volumes",
-            "TotalCount": str(len(volumes)),
-            "Active": str(sum(bool(volume.used_by) for volume in volumes)),
-            "Size": "N/A",
-            "Reclaimable": "N/A",
-        },
+        _row(
+            "Local Volumes",
+            (len(volumes), sum(bool(volume.used_by) for volume in volumes)),
+            sum(volume.size_bytes for volume in volumes),
+            sum(volume.size_bytes for volume in volumes if not volume.used_by),
+        ),
     ]
     print_list(rows, template, _HEADERS, _TABLE, click.echo)
 
