@@ -1,6 +1,7 @@
 """What can be done with containers beside running them: make, find, change, remove."""
 
 import secrets
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -8,6 +9,7 @@ from runtimed.background import Background
 from runtimed.bundle.signals import parse_signal
 from runtimed.events import Events
 from runtimed.filters import Filters, Selection, select
+from runtimed.hostname import hostname_of
 from runtimed.lifecycle import Lifecycle
 from runtimed.logoptions import check_log
 from runtimed.model import Container, Status
@@ -83,6 +85,7 @@ class Containers:
         runtime = self._choose_runtime(spec.runtime)
         warnings = self._bundles.check(spec)
         network, more = await self._networking.check(spec)
+        spec = self._with_joined_name(spec)
         new_id = secrets.token_hex(32)
         cgroup = self._bundles.cgroup_path(new_id, spec)
         container = Container(new_id, spec, utcnow(), network=network, runtime=runtime, cgroup_path=cgroup)
@@ -96,6 +99,14 @@ class Containers:
             if mode.startswith("container:"):
                 changed[field] = f"container:{self._registry.find(mode.removeprefix('container:')).id}"
         return replace(spec.namespaces, **changed)
+
+    def _with_joined_name(self, spec: ContainerSpec) -> ContainerSpec:
+        """Give a container that joins another's network its host name too, which is what its peers know it by."""
+        mode = spec.namespaces.network
+        if not mode.startswith("container:") or spec.namespaces.uts == "host":
+            return spec
+        joined = self._registry.find(mode.removeprefix("container:")).container
+        return replace(spec, hostname=hostname_of(joined, socket.gethostname()), domainname=joined.spec.domainname)
 
     async def _make(self, container: Container) -> Container:
         entry = await self._registry.add(container)

@@ -9,11 +9,12 @@ from runtimed.bundle.check import check_spec
 from runtimed.bundle.devices import oci_devices
 from runtimed.bundle.mounts import build_mounts, targets
 from runtimed.bundle.namespaces import oci_namespaces, oci_sysctls
-from runtimed.bundle.process import build_exec, build_process, hostname_of
+from runtimed.bundle.process import build_exec, build_process
 from runtimed.bundle.resources import oci_resources
 from runtimed.bundle.seccomp import default_profile, own_profile
 from runtimed.bundle.security import SecurityOptions, hidden_paths, parse_security_options
 from runtimed.host import HostFacts
+from runtimed.hostname import hostname_of
 from runtimed.model import Container
 from runtimed.protocol import NO_JOINS, ExecProcess, Joins
 from runtimed.rootfs import RootFs
@@ -72,7 +73,7 @@ class OciBundles:
             "linux": self._linux(container, options, joins, mounts.root_propagation),
         }
         if spec.namespaces.uts != "host":
-            config["hostname"] = hostname_of(container, self._host)
+            config["hostname"] = hostname_of(container, self._host.hostname)
         return config
 
     def exec_process(self, container: Container, root: Path, request: ExecProcess) -> dict[str, object]:

@@ -10,6 +10,7 @@ from runtimed.bundle.mounts import INIT_TARGET
 from runtimed.bundle.resources import oci_rlimits, oom_score
 from runtimed.bundle.security import SecurityOptions
 from runtimed.host import HostFacts
+from runtimed.hostname import hostname_of
 from runtimed.model import Container
 from runtimed.rootfs import RootFs
 from runtimed.spec import ConsoleSize, ContainerSpec, Process
@@ -17,16 +18,6 @@ from runtimed.users import User, resolve_user
 from sampan.errors import StartError
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-def hostname_of(container: Container, host: HostFacts) -> str:
-    """Return the container's host name: its own, the host's where it shares the network, or its short ID."""
-    spec = container.spec
-    if spec.hostname:
-        return spec.hostname
-    if spec.namespaces.network == "host" or spec.namespaces.uts == "host":
-        return host.hostname
-    return container.short_id
 
 
 def build_process(
@@ -73,7 +64,7 @@ def environment(container: Container, host: HostFacts, asked: Process, user: Use
 
     An entry without ``=`` takes a variable away.
     """
-    variables = {"PATH": _PATH, "HOSTNAME": hostname_of(container, host)}
+    variables = {"PATH": _PATH, "HOSTNAME": hostname_of(container, host.hostname)}
     if asked.tty:
         variables["TERM"] = "xterm"
     entries = container.spec.process.env if asked is container.spec.process else (

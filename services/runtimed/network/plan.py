@@ -108,14 +108,6 @@ def parse_mac(text: str) -> str:
     return ":".join(f"{octet:02x}" for octet in raw)
 
 
-def hostname(container: Container, host: str) -> str:
-    """Return the name that the container has; ``host`` is the machine's."""
-    if container.spec.hostname:
-        return container.spec.hostname
-    mode = network_mode(container.spec)
-    return host if mode == HOST or container.spec.namespaces.uts == HOST else container.short_id
-
-
 def connect(
     network: Network, endpoint: Endpoint, container: Container, in_use: Collection[IPv4Address], interface: str
 ) -> Attached:

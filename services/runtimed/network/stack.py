@@ -16,6 +16,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final, Protocol, Self
 
+from runtimed.hostname import hostname_of
 from runtimed.model import Container, NetworkSettings, PublishedPort
 from runtimed.network import conntrack, desired, ipam, plan, ports, recovery, rules
 from runtimed.network.container_files import HostFiles, compose
@@ -309,7 +310,7 @@ class NetworkStack:
         return Sandbox(
             container_id=container.id,
             container_name=container.name,
-            hostname=plan.hostname(container, socket.gethostname()),
+            hostname=hostname_of(container, socket.gethostname()),
             sandbox_id=new_id(),
             owns_namespace=plan.network_mode(container.spec) != HOST,
             endpoints=tuple(endpoints),
