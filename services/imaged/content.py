@@ -120,6 +120,8 @@ class ContentStore:
     async def update(self, digest: Digest, labels: Mapping[str, str], paths: Iterable[str]) -> Blob:
         """Change labels: those that ``paths`` names (``labels``, ``labels.<key>``), or all if it is empty.
 
+        A blob that only a label kept goes with it; the answer is then what it was.
+
         Raises:
             NotFoundError: the blob is not here.
             InvalidArgumentError: a path that is not of labels.
@@ -135,8 +137,11 @@ class ContentStore:
             else:
                 raise InvalidArgumentError(f"cannot update {mask!r} field on content info {str(digest)!r}")
 
+        gone: list[Digest] = []
+
         def change(db: sqlite3.Connection) -> Blob:
-            if rows.get_blob(db, digest) is None:
+            before = rows.get_blob(db, digest)
+            if before is None:
                 raise NotFoundError(f"content {digest}: not found")
             if everything:
                 rows.replace_labels(db, digest, labels)
@@ -145,9 +150,14 @@ class ContentStore:
             rows.touch_blob(db, digest, self._now_ns())
             blob = rows.get_blob(db, digest)
             assert blob is not None
+            if any(map(rows.is_root, before.labels)) and not any(map(rows.is_root, blob.labels)):
+                gone.extend(rows.delete_unused(db, [digest], self._now_ns()))
             return blob
 
-        return await self._store.write(change)
+        with storing(f"labels of content {digest}"):
+            blob = await self._store.write(change)
+        await self.unlink(gone)
+        return blob
 
     async def delete(self, digest: Digest) -> None:
         """Remove a blob.

@@ -17,6 +17,7 @@ from typing import Final, ParamSpec, TypeVar
 from imaged.content import UNLEASED_HOLD_NS, ContentStore, storing
 from imaged.filters import Filter
 from imaged.model import IngestStatus
+from imaged.store import is_root
 from sampan.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -184,7 +185,7 @@ class Ingests:
     async def commit(
         self, ingest: Ingest, size: int, expected: Digest | None, labels: Mapping[str, str] | None = None
     ) -> Digest:
-        """Make the ingest a blob, kept for a day without a lease; a ``size`` of 0 is not checked.
+        """Make the ingest a blob, kept for a day, or by a label that makes it a root; a ``size`` of 0 is not checked.
 
         Whether it succeeds or not, the ingest is over, unless the size or the digest are wrong: then it stays.
 
@@ -198,7 +199,8 @@ class Ingests:
         if expected is not None and expected != digest:
             raise ConflictError(f"unexpected commit digest {digest}, expected {expected}")
         await self.refuse_existing(ingest.ref, digest)
-        await self.publish(ingest, labels, hold_ns=UNLEASED_HOLD_NS)
+        rooted = any(map(is_root, labels or ()))
+        await self.publish(ingest, labels, hold_ns=0 if rooted else UNLEASED_HOLD_NS)
         return digest
 
     async def publish(self, ingest: Ingest, labels: Mapping[str, str] | None = None, *, hold_ns: int = 0) -> None:

@@ -7,15 +7,23 @@ from typing import Final
 from imaged.model import Blob
 from sampan.oci.digest import Digest
 
-# containerd's way to say "keep this although nothing refers to it".
+# containerd's way to say "keep this although nothing refers to it". One that several may need to say at once ends in a
+# dot and whatever tells them apart, and stays theirs to take back.
 GC_ROOT_LABEL: Final = "containerd.io/gc.root"
 
 _UNUSED: Final = """
     held_until_ns <= :now
     AND NOT EXISTS (SELECT 1 FROM image_blobs WHERE image_blobs.digest = blobs.digest)
     AND NOT EXISTS (SELECT 1 FROM lease_blobs WHERE lease_blobs.digest = blobs.digest)
-    AND NOT EXISTS (SELECT 1 FROM blob_labels WHERE blob_labels.digest = blobs.digest AND key = :root)
+    AND NOT EXISTS (
+        SELECT 1 FROM blob_labels WHERE blob_labels.digest = blobs.digest AND (key = :root OR key GLOB :root || '.*')
+    )
 """
+
+
+def is_root(label: str) -> bool:
+    """Say whether content with this label is kept although nothing refers to it."""
+    return label == GC_ROOT_LABEL or label.startswith(f"{GC_ROOT_LABEL}.")
 
 
 def insert_blob(db: sqlite3.Connection, blob: Blob, held_until_ns: int) -> None:

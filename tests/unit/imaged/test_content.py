@@ -106,6 +106,18 @@ async def test_label_of_a_root_keeps_content_for_good(parts: Parts) -> None:
     assert parts.blobs() == {HELLO}
 
 
+async def test_content_stays_until_the_last_of_several_roots_is_taken_back(parts: Parts) -> None:
+    async with parts.ingests.open("ref") as ingest:
+        await ingest.write(b"hello")
+        await parts.ingests.commit(
+            ingest, 5, HELLO, {"containerd.io/gc.root.one": "x", "containerd.io/gc.root.two": "y"}
+        )
+    await parts.content.update(HELLO, {}, ["labels.containerd.io/gc.root.one"])
+    assert parts.blobs() == {HELLO}
+    await parts.content.update(HELLO, {}, ["labels.containerd.io/gc.root.two"])
+    assert parts.blobs() == set()
+
+
 async def test_content_of_an_image_cannot_be_deleted(parts: Parts, registry: FakeRegistry) -> None:
     registry.add_image("x", "1", b"layer")
     fetched = await parts.pull(f"{registry.address}/x:1")
