@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
+from pathlib import Path
 from typing import Final
 
 from sampan.errors import SampanError
@@ -78,18 +79,19 @@ class Applier:
         self,
         descriptor: Descriptor,
         diff_id: str,
-        target: str,
-        trash: str,
+        layer_format: LayerFormat,
+        target: Path,
+        trash: Path,
         read: Callable[[int], None] = lambda _: None,
     ) -> Answer:
-        """Have a worker unpack a blob into ``target``, as soon as one is free. Raises as ``apply`` does."""
+        """Have a worker make ``target`` of a blob, as soon as one is free. Raises as ``apply`` does."""
         job = ApplyJob(
             digest=descriptor.digest,
             size_bytes=descriptor.size,
             diff_id=diff_id,
-            format=self._format.value,
-            target=target,
-            trash=trash,
+            format=layer_format.value,
+            target=str(target),
+            trash=str(trash),
             limits=self._limits,
         )
         begin = time.monotonic()
@@ -117,7 +119,7 @@ class Applier:
     async def _hold(self, diff_id: Digest) -> Layer | None:
         """Hold the layer for a caller, if it is stored and its directory is really there."""
         layer = await self._catalog.read(lambda db: rows.layer(db, diff_id))
-        if layer is None or layer.format is not self._format or not self._catalog.disk.layer(layer.dir_id).exists():
+        if layer is None or not self._catalog.can_show(layer):
             return None
         until_ns = self._catalog.now_ns() + HOLD_NS
         return await self._catalog.write(lambda db: rows.hold(db, diff_id, until_ns))
@@ -147,20 +149,27 @@ class Applier:
             target.mkdir(mode=0o755)
             target.chmod(0o755)
             trash.mkdir()
-            answer = await self.unpack(run.descriptor, diff_id, str(target), str(trash), run.advance)
+            is_image = self._format is LayerFormat.EROFS
+            made = target / "image" if is_image else target
+            answer = await self.unpack(run.descriptor, diff_id, self._format, made, trash, run.advance)
             begin = time.monotonic()
-            await self._syncer.sync()
+            if is_image:  # the worker has brought its bytes to disk
+                await asyncio.to_thread(sync_directory, target)
+            else:
+                await self._syncer.sync()
             dir_id = await self._catalog.number()
             home = self._catalog.disk.layer(dir_id)
             target.rename(home)
             await asyncio.to_thread(sync_directory, home.parent)
             self._metrics.took("sync", time.monotonic() - begin)
         usage = Usage(answer.size_bytes, answer.inodes)
-        layer = Layer(diff_id, dir_id, self._format, usage, complete=answer.complete)
+        layer = Layer(diff_id, dir_id, self._format, usage, complete=answer.complete, image_digest=answer.image_digest)
         now_ns = self._catalog.now_ns()
         try:
             held = run.followers
-            await self._catalog.write(lambda db: rows.put_layer(db, layer, now_ns, held, now_ns + HOLD_NS))
+            before = await self._catalog.write(lambda db: rows.put_layer(db, layer, now_ns, held, now_ns + HOLD_NS))
+            if before is not None:
+                await self._catalog.discard_layer(before)
             while held < run.followers:  # who came during the write
                 await self._hold(diff_id)
                 held += 1

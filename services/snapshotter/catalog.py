@@ -16,6 +16,8 @@ from sampan.log import log
 from sampan.store import Store
 from snapshotter import store as rows
 from snapshotter.disk import Disk
+from snapshotter.formats import LayerFormat
+from snapshotter.imagemounts import ImageMounts
 from snapshotter.model import Kind, Layer, Piece, SnapshotFormat
 
 T = TypeVar("T")
@@ -31,12 +33,14 @@ class Catalog:
         self,
         store: Store,
         disk: Disk,
+        images: ImageMounts,
         *,
         now_ns: Callable[[], int] = time.time_ns,
         counted: Callable[[dict[str, int]], None] = lambda _: None,
     ) -> None:
         """``counted`` is told how many snapshots there are of each kind, after each change."""
         self.disk = disk
+        self._images = images
         self.now_ns = now_ns
         self._store = store
         self._counted = counted
@@ -49,7 +53,9 @@ class Catalog:
         snapshots = await self.read(rows.everything)
         layers = await self.read(rows.layers)
         own = {snapshot.dir_id for snapshot in snapshots if snapshot.dir_id is not None}
-        strays = await asyncio.to_thread(self.disk.adopt, {layer.dir_id for layer in layers}, own)
+        numbers = {layer.dir_id for layer in layers}
+        await asyncio.to_thread(self._images.prepare, self.disk.root, numbers)
+        strays = await asyncio.to_thread(self.disk.adopt, numbers, own)
         if strays:
             log.info("discarded what was left unfinished", directories=strays)
         for layer in layers:
@@ -88,24 +94,45 @@ class Catalog:
         now_ns = self.now_ns()
         removed = await self.write(lambda db: rows.collect_layers(db, now_ns))
         for layer in removed:
-            self.disk.discard(self.disk.layer(layer.dir_id))
+            await self.discard_layer(layer)
             log.info("layer removed", diff_id=layer.diff_id, size_bytes=layer.usage.size_bytes)
         return removed
 
-    def pieces(self, chain: Sequence[sqlite3.Row]) -> tuple[Piece, ...]:
-        """Return where the snapshots of a chain are, nearest first, as far as they can be seen.
+    async def discard_layer(self, layer: Layer) -> None:
+        """Discard what is on disk of a layer that no row refers to any more."""
+        self.disk.discard(self.disk.layer(layer.dir_id))
+        if layer.format is LayerFormat.EROFS:
+            await self._images.hide(layer.dir_id)
+
+    def can_show(self, layer: Layer) -> bool:
+        """Say whether the layer is still on disk, in a form that this host can show."""
+        if layer.format is LayerFormat.EROFS:
+            return self._images.usable and self.disk.image(layer.dir_id).exists()
+        return self.disk.layer(layer.dir_id).exists()
+
+    async def resolve(self, name: str) -> Path | None:
+        """Return where the layer or snapshot is that ``name``, a path from one of our mounts, stands for; show it."""
+        number = self._images.number(Path(name))
+        if number is not None:
+            return await self._images.show(number, self.disk.image(number))
+        return self.disk.resolve(name)
+
+    async def pieces(self, chain: Sequence[sqlite3.Row]) -> tuple[Piece, ...]:
+        """Return where the snapshots of a chain are, nearest first, as far as they can be seen; images are mounted.
 
         Of a layer that is in the chain twice only the nearest is returned: the other one's files and marks are all
         there as well, and overlayfs does not take a directory twice.
 
         Raises:
-            DataLossError: one is missing on disk.
+            DataLossError: one is missing on disk, or damaged.
+            UnavailableError: one is an image, and cannot be mounted.
         """
         pieces: list[Piece] = []
         seen: set[Path] = set()
         for row in chain:
             if row["layer_dir_id"] is not None:
-                piece = Piece(self.disk.layer(row["layer_dir_id"]), complete=bool(row["complete"]))
+                where = await self._layer(row["layer_dir_id"], LayerFormat(row["layer_format"]))
+                piece = Piece(where, complete=bool(row["complete"]))
             else:
                 path = self.disk.snapshot(row["dir_id"]) / "fs"
                 piece = Piece(path, complete=row["format"] == SnapshotFormat.FULL.value)
@@ -119,3 +146,8 @@ class Catalog:
             if piece.complete:
                 break
         return tuple(pieces)
+
+    async def _layer(self, number: int, layer_format: LayerFormat) -> Path:
+        if layer_format is LayerFormat.EROFS:
+            return await self._images.show(number, self.disk.image(number))
+        return self.disk.layer(number)

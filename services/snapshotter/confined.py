@@ -8,11 +8,11 @@ import errno
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from sampan.errors import InvalidArgumentError
 from sampan.sys.beneath import OPEN_DIRECTORY, open_directory
+from snapshotter.marks import is_whiteout
 from snapshotter.trees import discard
 
 _MAX_LINKS: Final = 40  # as the kernel's MAXSYMLINKS
@@ -20,10 +20,17 @@ _MAX_LINKS: Final = 40  # as the kernel's MAXSYMLINKS
 _MAX_OPEN: Final = 128
 
 
+class Made(Protocol):
+    """Who is to know of directories."""
+
+    def __call__(self, path: bytes, *, over_whiteout: bool) -> None:
+        """Take note of one just made, perhaps in the place of a whiteout."""
+
+
 class Directories:
     """Finds, makes and remembers the directories of a tree. Paths are relative, clean, ``b""`` for the root."""
 
-    def __init__(self, root: int, trash: int, made: Callable[[bytes], None]) -> None:
+    def __init__(self, root: int, trash: int, made: Made) -> None:
         """Take descriptors of the root and of a directory for what is removed; both stay the caller's.
 
         ``made`` is told of each directory made on the way.
@@ -114,11 +121,17 @@ class Directories:
                 if not make:
                     raise InvalidArgumentError(f"directory {_shown(step)} is missing") from None
                 os.mkdir(part, 0o755, dir_fd=self.fd(real))
-                self._made(step)
+                self._made(step, over_whiteout=False)
                 real = step
             except OSError as error:
                 if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                     raise
+                if make and is_whiteout(os.stat(part, dir_fd=self.fd(real), follow_symlinks=False)):
+                    os.unlink(part, dir_fd=self.fd(real))
+                    os.mkdir(part, 0o755, dir_fd=self.fd(real))
+                    self._made(step, over_whiteout=True)
+                    real = step
+                    continue
                 links += 1
                 if links > _MAX_LINKS:
                     raise InvalidArgumentError(f"links at {_shown(step)} lead in a circle") from None

@@ -129,7 +129,7 @@ class _Copy:
                 raise
             end = os.lseek(source, offset, os.SEEK_HOLE)
             while offset < end:
-                copied = os.copy_file_range(source, target, min(end - offset, _CHUNK), offset, offset)
+                copied = _copy(source, target, offset, min(end - offset, _CHUNK))
                 if not copied:  # cut short while being copied
                     return
                 offset += copied
@@ -140,6 +140,17 @@ class _Copy:
             _attributes(fd, os.fstat(merged.fd), read_xattrs(merged.fd))
         finally:
             os.close(fd)
+
+
+def _copy(source: int, target: int, offset: int, most: int) -> int:
+    """Copy bytes to where they are in the source, and return how many."""
+    try:
+        return os.copy_file_range(source, target, most, offset, offset)
+    except OSError as error:  # since Linux 5.19 it does not cross from one kind of file system to another
+        if error.errno not in (errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+    os.lseek(target, offset, os.SEEK_SET)
+    return os.sendfile(target, source, offset, most)
 
 
 def _attributes(fd: int, status: os.stat_result, xattrs: dict[str, bytes]) -> None:

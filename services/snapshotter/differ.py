@@ -17,6 +17,7 @@ from snapshotter.catalog import Catalog
 from snapshotter.content import ContentStore
 from snapshotter.copying import copy_merged
 from snapshotter.disk import disk_errors
+from snapshotter.formats import LayerFormat
 from snapshotter.job import Answer, Compression, DiffJob
 from snapshotter.model import Kind, Mount, Piece, SnapshotFormat
 
@@ -47,7 +48,7 @@ class LocalDiffer:
         with disk_errors("the layer"), self._catalog.disk.temporary() as place:
             (place / "trash").mkdir()
             if format_ is SnapshotFormat.UPPER:
-                answer = await self._applier.unpack(descriptor, "", str(own), str(place / "trash"))
+                answer = await self._applier.unpack(descriptor, "", LayerFormat.TREE, own, place / "trash")
             else:
                 answer = await self._merge(descriptor, own, place)
         return Descriptor(media.OCI_LAYER, Digest(answer.diff_id), answer.tar_bytes)
@@ -64,7 +65,7 @@ class LocalDiffer:
         compression = _COMPRESSIONS.get(media_type)
         if compression is None:
             raise InvalidArgumentError(f"media type {media_type!r} is not one of a layer")
-        sides = [tuple(str(piece) for piece in self._pieces(mounts)) for mounts in (left, right)]
+        sides = [tuple(str(piece) for piece in await self._pieces(mounts)) for mounts in (left, right)]
         if not sides[1]:
             raise InvalidArgumentError("a layer needs the mounts of a snapshot to make it from")
         with disk_errors("the layer"), self._catalog.disk.temporary() as place:
@@ -81,7 +82,7 @@ class LocalDiffer:
         for directory in (layer, merged):
             directory.mkdir(mode=0o755)
             directory.chmod(0o755)
-        answer = await self._applier.unpack(descriptor, "", str(layer), str(place / "trash"))
+        answer = await self._applier.unpack(descriptor, "", LayerFormat.TREE, layer, place / "trash")
         pieces = (Piece(layer, complete=answer.complete), Piece(own))
         await asyncio.to_thread(copy_merged, pieces, merged)
         exchange(merged, own)
@@ -89,7 +90,7 @@ class LocalDiffer:
 
     async def _active(self, mounts: Sequence[Mount]) -> tuple[Path, SnapshotFormat]:
         """Return the directory that the mounts write to."""
-        pieces = self._pieces(mounts)
+        pieces = await self._pieces(mounts)
         writable = bool(mounts) and (
             "rw" in mounts[0].options if mounts[0].fstype == "bind" else _value(mounts[0], "upperdir") is not None
         )
@@ -101,7 +102,7 @@ class LocalDiffer:
                     return own, snapshot.format
         raise NotFoundError("the mounts are not those of an active snapshot: prepare one")
 
-    def _pieces(self, mounts: Sequence[Mount]) -> tuple[Path, ...]:
+    async def _pieces(self, mounts: Sequence[Mount]) -> tuple[Path, ...]:
         """Return the directories behind a snapshot's mounts, nearest first; none for no mounts.
 
         Raises:
@@ -113,14 +114,14 @@ class LocalDiffer:
             raise NotFoundError("the mounts are not those of a snapshot")
         (mount,) = mounts
         if mount.fstype == "bind":
-            return (self._ours(mount.source),)
+            return (await self._ours(mount.source),)
         upper, lower = _value(mount, "upperdir"), _value(mount, "lowerdir")
         names = [upper] if upper is not None else []
         names += _split(lower or "")
-        return tuple(self._ours(_unescaped(name)) for name in names)
+        return tuple([await self._ours(_unescaped(name)) for name in names])
 
-    def _ours(self, name: str) -> Path:
-        path = self._catalog.disk.resolve(name)
+    async def _ours(self, name: str) -> Path:
+        path = await self._catalog.resolve(name)
         if path is None:
             raise NotFoundError(f"mount source {name!r} is not a snapshot of this engine")
         return path

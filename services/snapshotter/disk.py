@@ -1,6 +1,6 @@
 """The service's directories, and how things in them come and go.
 
-<root>/l/<number>         layers, by number
+<root>/l/<number>         layers, by number: a tree, or a directory with one file, ``image``
 <root>/s/<number>/fs      what a snapshot itself holds; ``work`` beside it is overlayfs's own
 <root>/tmp/<name>         being made; nothing refers to it, and a start removes it
 <root>/trash/<name>       being removed, likewise
@@ -87,13 +87,17 @@ class Disk:
         """Where a layer is."""
         return self.layers / str(dir_id)
 
+    def image(self, dir_id: int) -> Path:
+        """Where the image of a layer is, if that is how it is stored."""
+        return self.layers / str(dir_id) / "image"
+
     def snapshot(self, dir_id: int) -> Path:
         """Where a snapshot's own directory and overlayfs's are."""
         return self.snapshots / str(dir_id)
 
     def shorter(self, path: str) -> str:
         """Return another name for a path below the root, if there is one."""
-        if self._short_root is None:
+        if self._short_root is None or not Path(path).is_relative_to(self.root):
             return path
         return f"{self._short_root}{path.removeprefix(str(self.root))}"
 

@@ -41,7 +41,7 @@ class Driver(Protocol):
     async def mounts(self, directory: Path, kind: Kind, pieces: tuple[Piece, ...]) -> tuple[Mount, ...]:
         """Return the mounts that show a snapshot that ``fill`` has prepared, in the order to make them.
 
-        Whatever they refer to is there until the snapshot is removed or the machine restarts.
+        Whatever they refer to is there until the snapshot is removed or the service ends; ask again after that.
 
         Raises:
             InvalidArgumentError: more pieces than can be mounted.

@@ -16,14 +16,13 @@ from sampan.errors import InvalidArgumentError, ResourceExhaustedError, SampanEr
 from sampan.tar.entry import Entry, EntryType
 from sampan.tar.reader import TarReader
 from snapshotter.confined import Directories
+from snapshotter.marks import OPAQUE_XATTR, WHITEOUT_DEVICE, is_whiteout
 from snapshotter.names import Meaning, Place, clean, place
 
-OPAQUE_XATTR: Final = "trusted.overlay.opaque"
 _OVERLAY: Final = "trusted.overlay."
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SPECIAL: Final = 0o7000  # bits that open(2) and mkdir(2) may drop, and chown(2) does
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_WHITEOUT_DEVICE: Final = os.makedev(0, 0)
 _BLOCK: Final = 4096
 
 
@@ -46,7 +45,6 @@ class Extractor:
         # Owner, mode, attributes and times of a directory are set last: times because its entries change them, the
         # others because a set-gid bit or a default ACL would be inherited by what is made inside.
         self._pending: dict[bytes, Entry] = {}
-        self._whited: set[bytes] = set()
         self._result = Extracted()
 
     def extract(self, reader: TarReader) -> Extracted:
@@ -135,13 +133,13 @@ class Extractor:
     def _directory(self, entry: Entry, path: bytes, name: bytes, parent: int) -> None:
         try:
             os.mkdir(name, 0o755, dir_fd=parent)
-            self._implied(path)
+            self._implied(path, over_whiteout=False)
         except FileExistsError:
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
             if not stat.S_ISDIR(found.st_mode):
                 self._remove(path)
                 os.mkdir(name, 0o755, dir_fd=self._directories.fd(path.rpartition(b"/")[0]))
-                self._implied(path)
+                self._implied(path, over_whiteout=is_whiteout(found))
         self._pending[path] = entry
 
     def _hard_link(self, entry: Entry, path: bytes, name: bytes) -> None:
@@ -188,20 +186,20 @@ class Extractor:
         if where.meaning is Meaning.OPAQUE:
             os.setxattr(fd, OPAQUE_XATTR, b"y")
             return
-        self._whited.add(where.path)
         name = where.path.rpartition(b"/")[2]
         try:
-            os.mknod(name, stat.S_IFCHR, _WHITEOUT_DEVICE, dir_fd=fd)
+            os.mknod(name, stat.S_IFCHR, os.makedev(*WHITEOUT_DEVICE), dir_fd=fd)
             self._add(0)
         except FileExistsError:
             if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
                 os.setxattr(self._directories.fd(where.path), OPAQUE_XATTR, b"y")
 
-    def _implied(self, path: bytes) -> None:
+    def _implied(self, path: bytes, *, over_whiteout: bool) -> None:
         """Note a directory just made: it has no entry yet, and one that replaces a whiteout hides what is below."""
         self._pending.pop(path, None)
-        if path in self._whited:
+        if over_whiteout:
             os.setxattr(self._directories.fd(path), OPAQUE_XATTR, b"y")
+            self._result.replaced = True
         self._add(_BLOCK)
 
     def _remove(self, path: bytes) -> None:

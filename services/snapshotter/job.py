@@ -34,7 +34,7 @@ class ApplyJob:
     size_bytes: int  # likewise
     diff_id: str  # to verify; empty if it is not known
     format: str  # a model.LayerFormat
-    target: str  # what to make: for a tree, an existing directory to unpack into
+    target: str  # for a tree, the existing directory to unpack into; for an image, the file to make
     trash: str  # directory of the same file system, for what the layer itself replaces
     limits: Limits
 
@@ -78,6 +78,7 @@ class Answer:
     inodes: int
     skipped_xattrs: int
     complete: bool  # the layer hides all that is below it
+    image_digest: str  # of the image file, if one was made
     seconds: float
 
 

@@ -70,7 +70,7 @@ class LocalLayers:
         layers, settled = await self._catalog.read(look)
         for diff_id, layer in zip(diff_ids, layers, strict=True):
             # One that is only a row any more can be applied again, which is what this error makes callers do.
-            if layer is None or not self._catalog.disk.layer(layer.dir_id).exists():
+            if layer is None or not self._catalog.can_show(layer):
                 raise NotFoundError(f"layer {diff_id} is not stored: apply it first")
         if settled:  # each container's creation asks for its stack, and a transaction is a wait for the disk
             return names[-1]
@@ -152,7 +152,7 @@ class LocalLayers:
             return rows.chain(db, key)
 
         chain = await self._catalog.read(look)
-        below, own = self._catalog.pieces(chain[1:]), self._catalog.pieces(chain)
+        below, own = await self._catalog.pieces(chain[1:]), await self._catalog.pieces(chain)
         return await asyncio.to_thread(changes_between, below, own)
 
     async def _measure(self, snapshot: Snapshot) -> Usage:

@@ -27,6 +27,8 @@ from snapshotter.contentclient import ContentClient
 from snapshotter.differ import LocalDiffer
 from snapshotter.disk import Disk, Syncer
 from snapshotter.driver import Driver
+from snapshotter.imagedriver import ErofsDriver
+from snapshotter.imagemounts import ImageMounts, Way
 from snapshotter.layers import LocalLayers
 from snapshotter.metrics import Metrics
 from snapshotter.model import DriverReport, DriversReport
@@ -36,14 +38,16 @@ from snapshotter.servicer import DiffServicer, LayersServicer, SnapshotsServicer
 from snapshotter.snapshots import LocalSnapshots
 
 # From the best to what works everywhere: the order in which "auto" tries.
-_PREFERENCE: Final = ("overlayfs", "native")
+_PREFERENCE: Final = ("erofs", "overlayfs", "native")
 
 
 @dataclass(frozen=True, slots=True)
 class Config(ServiceConfig):
     """What the snapshotter can be told."""
 
-    driver: str = option("auto", 'storage driver: "auto", "overlayfs" or "native"')
+    driver: str = option("auto", 'storage driver: "auto", "erofs", "overlayfs" or "native"')
+    erofs_file_mount: bool = option(default=True, help="let erofs mount a layer's image directly from its file")
+    erofs_loop: bool = option(default=True, help="let erofs mount a layer's image through a loop device")
     max_layer_entries: int = option(10_000_000, "most entries that a layer may have")
     max_layer_bytes: int = option(1 << 40, "most bytes that a layer's files may have, uncompressed")
 
@@ -55,13 +59,19 @@ async def build(service: Service[Config]) -> None:
     root = layout.data("snapshotter")
     # A stack of 128 layers has to fit 4095 bytes, and /run/sampan/l is as short as it gets.
     disk = Disk(root, short_root=layout.run_root / "l")
-    drivers: dict[str, Driver] = {"overlayfs": OverlayDriver(disk.shorter), "native": NativeDriver()}
+    images = ImageMounts(layout.run_root / "m", _ways(config))
+    drivers: dict[str, Driver] = {
+        "erofs": ErofsDriver(images, disk.shorter),
+        "overlayfs": OverlayDriver(disk.shorter),
+        "native": NativeDriver(),
+    }
     report = await choose(drivers, config.driver, root)
     driver = drivers[report.driver]
     metrics = Metrics(service.metrics, driver.name)
     store = await stack.enter_async_context(Store(root / "metadata.db", "snapshotter.schema"))
-    catalog = Catalog(store, disk, counted=metrics.snapshots)
+    catalog = Catalog(store, disk, images, counted=metrics.snapshots)
     await catalog.recover()
+    stack.push_async_callback(images.close)
     channel = await stack.enter_async_context(open_channel(layout.socket("imaged")))
     content = ContentClient(channel)
     syncer = Syncer(root)
@@ -111,6 +121,11 @@ async def choose(drivers: Mapping[str, Driver], wanted: str, root: Path) -> Driv
     backing = await asyncio.to_thread(_filesystem_of, root)
     log.info("storage driver chosen", driver=chosen, reason=reports[chosen].reason, backing=backing)
     return DriversReport(chosen, backing, tuple(reports.values()))
+
+
+def _ways(config: Config) -> tuple[Way, ...]:
+    allowed = {Way.FILE: config.erofs_file_mount, Way.LOOP: config.erofs_loop}
+    return tuple(way for way, may in allowed.items() if may)
 
 
 def _filesystem_of(path: Path) -> str:

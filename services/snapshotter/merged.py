@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from sampan.sys.beneath import OPEN_DIRECTORY
-from snapshotter.extract import OPAQUE_XATTR
+from snapshotter.marks import OPAQUE_XATTR, is_whiteout
 from snapshotter.model import Piece
 
 _OVERLAY: Final = "trusted.overlay."
@@ -138,11 +138,6 @@ class MergedDirectory:
         if not fds:
             raise FileNotFoundError(2, os.strerror(2), os.fsdecode(found.name))
         return MergedDirectory(fds, opaque=opaque and len(fds) == 1)
-
-
-def is_whiteout(status: os.stat_result) -> bool:
-    """Say whether a file is overlayfs's mark for something removed."""
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 def read_xattrs(target: int | bytes) -> dict[str, bytes]:

@@ -66,6 +66,7 @@ class Layer:
     format: LayerFormat
     usage: Usage
     complete: bool = False  # whatever lies below it is hidden
+    image_digest: str = ""  # of the image file, where the format has one
 
 
 @dataclass(frozen=True, slots=True)

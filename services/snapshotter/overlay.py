@@ -9,8 +9,8 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -31,9 +31,9 @@ SETTINGS: Final = ("index=off", "metacopy=off", "redirect_dir=nofollow")
 class OverlayDriver:
     """Satisfies ``Driver``."""
 
-    name = "overlayfs"
-    layer_format = LayerFormat.TREE
-    snapshot_format = SnapshotFormat.UPPER
+    name: str = "overlayfs"
+    layer_format: LayerFormat = LayerFormat.TREE
+    snapshot_format: SnapshotFormat = SnapshotFormat.UPPER
 
     def __init__(self, shorter: Callable[[str], str] = str) -> None:
         """Take a function that gives another, shorter name for a path, for stacks whose options would be too long."""
@@ -41,7 +41,8 @@ class OverlayDriver:
 
     async def probe(self, root: Path) -> str:
         """Stack two directories on ``root``'s file system, and look whether marks hide what they should."""
-        return await asyncio.to_thread(_probe, root)
+        await asyncio.to_thread(probe_stack, root, _directory)
+        return "a trial mount works"
 
     async def fill(self, directory: Path, kind: Kind, pieces: tuple[Piece, ...]) -> None:
         """Make an empty upper directory, and beside it the one that overlayfs works in."""
@@ -109,34 +110,48 @@ def _size(options: tuple[str, ...]) -> int:
     return len(os.fsencode(",".join(options)))
 
 
-def _probe(root: Path) -> str:
+def probe_stack(root: Path, lower: Callable[[Path], AbstractContextManager[Path]]) -> None:
+    """Stack a directory over another on ``root``'s file system; ``lower`` makes that one, with a file ``hidden``.
+
+    Raises:
+        UnimplementedError: it does not work; the message says why.
+    """
     for left in root.glob("probe-*"):  # by a process that was killed while it tried
-        with suppress(OSError):
-            umount2(str(left / "merged"), MNT_DETACH)
+        for place in left.iterdir():
+            with suppress(OSError):
+                umount2(str(place), MNT_DETACH)
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix="probe-", dir=root) as name:
         base = Path(name)
-        for part in ("low", "high", "fs", "work", "merged"):
+        for part in ("high", "fs", "work", "merged"):
             (base / part).mkdir()
-        (base / "low" / "hidden").touch()
-        merged = str(base / "merged")
         try:
-            os.mknod(base / "high" / "hidden", 0o020000, 0)
-            os.setxattr(base / "high", "trusted.overlay.opaque", b"y")
-            pieces = (Piece(base / "high"), Piece(base / "low"))
-            (planned,) = plan_mounts(base, Kind.ACTIVE, pieces)
-            mount(planned.source, merged, planned.fstype, MS_NOSUID | MS_NODEV, ",".join(planned.options))
+            with lower(base) as low:
+                _try(base, low)
         except OSError as error:
             raise UnimplementedError(f"a trial mount failed: {error.strerror}") from error
-        try:
-            if any(Path(merged).iterdir()):
-                raise UnimplementedError("a trial mount shows a file that is marked as removed")
-            (base / "merged" / "new").touch()
-            if not (base / "fs" / "new").exists():
-                raise UnimplementedError("a trial mount does not write to its upper directory")
-        except OSError as error:
-            raise UnimplementedError(f"a trial mount cannot be used: {error.strerror}") from error
-        finally:
-            with suppress(OSError):
-                umount2(merged, MNT_DETACH)
-    return "a trial mount works"
+
+
+def _try(base: Path, low: Path) -> None:
+    merged = str(base / "merged")
+    os.mknod(base / "high" / "hidden", 0o020000, 0)
+    os.setxattr(base / "high", "trusted.overlay.opaque", b"y")
+    (planned,) = plan_mounts(base, Kind.ACTIVE, (Piece(base / "high"), Piece(low)))
+    mount(planned.source, merged, planned.fstype, MS_NOSUID | MS_NODEV, ",".join(planned.options))
+    try:
+        if any(Path(merged).iterdir()):
+            raise UnimplementedError("a trial mount shows a file that is marked as removed")
+        (base / "merged" / "new").touch()
+        if not (base / "fs" / "new").exists():
+            raise UnimplementedError("a trial mount does not write to its upper directory")
+    finally:
+        with suppress(OSError):
+            umount2(merged, MNT_DETACH)
+
+
+@contextmanager
+def _directory(base: Path) -> Iterator[Path]:
+    low = base / "low"
+    low.mkdir()
+    (low / "hidden").touch()
+    yield low

@@ -49,7 +49,7 @@ class LocalSnapshots:
         if not (directory / "fs").exists():
             raise DataLossError(f"snapshot {key!r} has vanished from disk: remove it")
         driver = self._shown_by[snapshot.format]
-        return await driver.mounts(directory, snapshot.kind, self._catalog.pieces(chain[1:]))
+        return await driver.mounts(directory, snapshot.kind, await self._catalog.pieces(chain[1:]))
 
     async def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
         """See ``protocol.Snapshots``."""
@@ -117,7 +117,7 @@ class LocalSnapshots:
             rows.parent_id(db, parent)
             return rows.chain(db, parent)
 
-        pieces = self._catalog.pieces(await self._catalog.read(look))
+        pieces = await self._catalog.pieces(await self._catalog.read(look))
         with disk_errors(f"snapshot {key!r}"):
             return await self._begin(key, kind, parent, labels, pieces)
 

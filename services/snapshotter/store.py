@@ -165,13 +165,15 @@ def layers(db: sqlite3.Connection) -> list[Layer]:
     return [_layer(row) for row in db.execute("SELECT * FROM layers")]
 
 
-def put_layer(db: sqlite3.Connection, new: Layer, now_ns: int, holds: int, until_ns: int) -> None:
-    """Add a layer, or give one whose directory was lost another, with so many holds."""
+def put_layer(db: sqlite3.Connection, new: Layer, now_ns: int, holds: int, until_ns: int) -> Layer | None:
+    """Add a layer, with so many holds, or give one another directory; return what it was before."""
+    before = layer(db, new.diff_id)
     db.execute(
-        "INSERT INTO layers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (diff_id) DO UPDATE SET"
+        "INSERT INTO layers (diff_id, dir_id, format, size_bytes, inodes, complete, applied_at_ns, holds,"
+        " held_until_ns, image_digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (diff_id) DO UPDATE SET"
         " dir_id = excluded.dir_id, format = excluded.format, size_bytes = excluded.size_bytes,"
         " inodes = excluded.inodes, complete = excluded.complete, applied_at_ns = excluded.applied_at_ns,"
-        " holds = excluded.holds, held_until_ns = excluded.held_until_ns",
+        " holds = excluded.holds, held_until_ns = excluded.held_until_ns, image_digest = excluded.image_digest",
         (
             new.diff_id,
             new.dir_id,
@@ -182,8 +184,10 @@ def put_layer(db: sqlite3.Connection, new: Layer, now_ns: int, holds: int, until
             now_ns,
             holds,
             until_ns,
+            new.image_digest,
         ),
     )
+    return before
 
 
 def owns_layer(db: sqlite3.Connection, dir_id: int) -> bool:
@@ -280,4 +284,5 @@ def _layer(row: sqlite3.Row) -> Layer:
         format=LayerFormat(row["format"]),
         usage=Usage(row["size_bytes"], row["inodes"]),
         complete=bool(row["complete"]),
+        image_digest=row["image_digest"],
     )

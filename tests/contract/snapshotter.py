@@ -42,6 +42,8 @@ from snapshotter.client import DifferClient, LayersClient, SnapshotsClient
 from snapshotter.differ import LocalDiffer
 from snapshotter.disk import Disk, Syncer
 from snapshotter.driver import Driver
+from snapshotter.imagedriver import ErofsDriver
+from snapshotter.imagemounts import ImageMounts
 from snapshotter.layers import LocalLayers
 from snapshotter.main import choose
 from snapshotter.metrics import Metrics
@@ -80,11 +82,16 @@ async def local(root: Path, driver_name: str, content: FakeContent, clock: Clock
     """Run a snapshotter on ``root`` in this process."""
     root.mkdir(exist_ok=True)
     disk = Disk(root)
-    drivers: dict[str, Driver] = {"overlayfs": OverlayDriver(), "native": NativeDriver()}
+    images = ImageMounts(root / "m")
+    drivers: dict[str, Driver] = {
+        "erofs": ErofsDriver(images),
+        "overlayfs": OverlayDriver(),
+        "native": NativeDriver(),
+    }
     driver = drivers[driver_name]
     report = await choose(drivers, driver_name, root)
     async with Store(root / "metadata.db", "snapshotter.schema", durable=False) as store:
-        catalog = Catalog(store, disk, now_ns=clock or Clock())
+        catalog = Catalog(store, disk, images, now_ns=clock or Clock())
         await catalog.recover()
         syncer = Syncer(root)
         metrics = Metrics(CollectorRegistry(), driver.name)
@@ -98,6 +105,7 @@ async def local(root: Path, driver_name: str, content: FakeContent, clock: Clock
         finally:
             await layers.close()
             await disk.close()
+            await images.close()
 
 
 @asynccontextmanager
@@ -566,7 +574,7 @@ class SnapshotterContract:
 
     async def test_the_driver_in_use_is_told_with_the_reasons(self, parts: Parts) -> None:
         report = await parts.layers.drivers()
-        assert report.driver in ("overlayfs", "native")
+        assert report.driver in ("erofs", "overlayfs", "native")
         assert {driver.name for driver in report.drivers} >= {"overlayfs", "native"}
         assert all(driver.reason for driver in report.drivers)
 

@@ -7,7 +7,7 @@ from tests.contract.snapshotter import Parts, SnapshotterContract, local, over_g
 from tests.fakes.content import FakeContent
 
 
-@pytest.fixture(params=["overlayfs", "native"])
+@pytest.fixture(params=["erofs", "overlayfs", "native"])
 def driver(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

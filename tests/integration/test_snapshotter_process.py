@@ -105,16 +105,17 @@ async def test_a_kill_in_the_middle_of_apply_leaves_a_consistent_store(base: Pat
             assert len(names(root)) == 502
 
 
-async def test_128_layers_mount_by_the_short_name(base: Path, content: FakeContent) -> None:
+@pytest.mark.parametrize(("driver", "short"), [("erofs", "r/m/"), ("overlayfs", "r/l/l/")])
+async def test_128_layers_mount_by_their_short_names(base: Path, content: FakeContent, driver: str, short: str) -> None:
     data = base / ("d" * 40)
     data.mkdir()
-    async with running(base, content, "--data-root", str(data)) as (parts, _):
+    async with running(base, content, "--data-root", str(data), "--driver", driver) as (parts, _):
         kit = Kit(parts)
         layers = [tar(**{f"f{number}": "1", "last": str(number)}) for number in range(128)]
         diff_ids = await asyncio.gather(*map(kit.apply, layers))
         chain = await parts.layers.stack(diff_ids)
         mounts = await parts.snapshots.prepare("web", chain, {})
-        assert f"{base}/r/l/l/" in mounts[0].options[3]
+        assert f"{base}/{short}" in mounts[0].options[3]
         with shown(mounts) as root:
             assert len(names(root)) == 129
             assert (root / "last").read_text() == "127"
@@ -137,9 +138,9 @@ async def test_metrics_tell_of_layers_and_snapshots(base: Path, content: FakeCon
         address = json.loads((base / "r/snapshotter.json").read_text())["metrics"]
         text = await asyncio.to_thread(_get, f"http://{address}/metrics")
     for line in (
-        'sampan_layer_apply_seconds_count{driver="overlayfs",phase="unpack"} 1.0',
-        'sampan_layer_apply_bytes_total{driver="overlayfs",phase="unpacked"} 10240.0',
-        'sampan_layer_applies_total{driver="overlayfs",outcome="applied"} 1.0',
+        'sampan_layer_apply_seconds_count{driver="erofs",phase="unpack"} 1.0',
+        'sampan_layer_apply_bytes_total{driver="erofs",phase="unpacked"} 10240.0',
+        'sampan_layer_applies_total{driver="erofs",outcome="applied"} 1.0',
         'sampan_snapshots{kind="active"} 1.0',
         'sampan_snapshots{kind="committed"} 1.0',
         "sampan_layer_worker_failures_total 0.0",
@@ -154,10 +155,10 @@ async def test_an_unknown_driver_is_named(base: Path) -> None:
     )  # fmt: skip
     output, _ = await process.communicate()
     assert process.returncode == 1
-    assert b"driver 'zfs' is unknown: known are auto, overlayfs, native" in output
+    assert b"driver 'zfs' is unknown: known are auto, erofs, overlayfs, native" in output
 
 
-@pytest.mark.parametrize("driver", ["overlayfs", "native"])
+@pytest.mark.parametrize("driver", ["erofs", "overlayfs", "native"])
 async def test_a_layer_is_held_until_its_time_even_over_a_restart(tmp_path: Path, driver: str) -> None:
     clock, content = Clock(), FakeContent()
     async with local(tmp_path / "root", driver, content, clock) as parts:
@@ -249,7 +250,7 @@ async def test_layers_go_to_the_real_content_store_and_come_from_it(base: Path) 
         imaged.wait()
 
 
-@pytest.mark.parametrize("driver", ["overlayfs", "native"])
+@pytest.mark.parametrize("driver", ["erofs", "overlayfs", "native"])
 async def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, driver: str) -> None:
     root = tmp_path / "root"
     root.mkdir()

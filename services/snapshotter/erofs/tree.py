@@ -17,9 +17,9 @@ from sampan.tar.entry import Entry, EntryType
 from sampan.tar.reader import TarReader
 from snapshotter.erofs import disk
 from snapshotter.erofs.image import Directory, ImageWriter, Meta
+from snapshotter.marks import OPAQUE_XATTR, WHITEOUT_DEVICE
 from snapshotter.names import Meaning, Place, clean, place
 
-OPAQUE_XATTR: Final = "trusted.overlay.opaque"
 _OVERLAY: Final = "trusted.overlay."
 _MAX_LINKS: Final = 40  # as the kernel's MAXSYMLINKS
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -64,6 +64,7 @@ class Converted:
     size_bytes: int = 0  # of the image
     inodes: int = 0
     skipped_xattrs: int = 0  # that EROFS cannot hold
+    complete: bool = False  # the layer hides all that is below it
 
 
 class Converter:
@@ -137,7 +138,8 @@ class Converter:
         else:
             device = entry.device if entry.type is not EntryType.FIFO else None
             nid = self._image.node(meta, device)
-        return Leaf(nid, meta.mode, entry.link)
+        whiteout = entry.type is EntryType.CHAR_DEVICE and entry.device == WHITEOUT_DEVICE
+        return Leaf(nid, meta.mode, entry.link, whiteout=whiteout)
 
     def _directory(self, parent: Folder, name: bytes) -> Folder:
         """Return the directory of that name, a new one if there was none; one that replaces a whiteout is opaque."""
@@ -179,7 +181,7 @@ class Converter:
             found.opaque = True
         elif found is None:
             meta = Meta(stat.S_IFCHR, 0, 0, 0, {})
-            folder.children[name] = Leaf(self._image.node(meta, (0, 0)), meta.mode, whiteout=True)
+            folder.children[name] = Leaf(self._image.node(meta, WHITEOUT_DEVICE), meta.mode, whiteout=True)
 
     def _forget(self, parent: Folder, name: bytes) -> None:
         """Take a name out of the tree. Its data stays in the image, where nothing refers to it any more."""
@@ -272,6 +274,7 @@ class Converter:
         for folder, where, parent_place in placed:
             self._write_folder(folder, where, parent_place, places)
         self._result.inodes = self._image.inodes
+        self._result.complete = self._root.opaque
         self._result.size_bytes = self._image.finish()
 
     def _write_folder(
