@@ -282,9 +282,10 @@ class ContentStore:
     async def place(
         self, file: Path, digest: Digest, size: int, labels: Mapping[str, str] | None = None, hold_ns: int = 0
     ) -> None:
-        """Make a synced, verified file a blob: rename, sync the directory, record.
+        """Make a synced, verified file a blob: link it, sync the directory, record; the caller unlinks its own name.
 
-        ``hold_ns`` keeps it that long without a lease. If the blob is here already the file is dropped.
+        A process killed in between has the file still, under the caller's name. ``hold_ns`` keeps the blob that long
+        without a lease. If it is here already this file takes the place of the one there.
 
         Raises:
             ResourceExhaustedError: the disk is full.
@@ -293,7 +294,10 @@ class ContentStore:
         blob = Blob(digest, size, now_ns, now_ns, labels or {})
 
         def publish(db: sqlite3.Connection) -> None:
-            file.rename(self.path(digest))
+            staged = file.with_name(f"{file.name}.placed")
+            staged.unlink(missing_ok=True)
+            os.link(file, staged)
+            staged.rename(self.path(digest))
             _sync_directory(self._blobs)
             rows.insert_blob(db, blob, now_ns + hold_ns if hold_ns else 0)
 

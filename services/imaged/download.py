@@ -1,29 +1,19 @@
 """Blobs from registries to the content store: resumed, verified, and each only once at a time."""
 
 import asyncio
-import re
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
 
 from imaged.content import ContentStore
-from imaged.ingest import Ingest, Ingests
 from imaged.memory import give_back
-from imaged.metrics import PullMetrics
-from imaged.model import PIECE_BYTES, LayerProgress, Phase
+from imaged.model import LayerProgress, Phase
+from imaged.partial import MakeRoom, Partials
 from imaged.registry.client import RegistryClient
 from imaged.registry.errors import Refusal, TransportError
-from imaged.registry.retry import RetryPolicy
-from sampan.errors import DataLossError, NotFoundError, RemoteError, SampanError
+from imaged.transfer import Means, Report, Transfer
+from sampan.errors import DataLossError, NotFoundError, RemoteError, ResourceExhaustedError, SampanError
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
-
-if TYPE_CHECKING:
-    import aiohttp
-
-Report = Callable[[LayerProgress], None]
-
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 
 
 class _Shared:
@@ -41,11 +31,11 @@ class _Shared:
 class Downloads:
     """All downloads of the process, by digest."""
 
-    def __init__(self, content: ContentStore, ingests: Ingests, retry: RetryPolicy, metrics: PullMetrics) -> None:
+    def __init__(self, content: ContentStore, partials: Partials, make_room: MakeRoom, means: Means) -> None:
         self._content = content
-        self._ingests = ingests
-        self._retry = retry
-        self._metrics = metrics
+        self._partials = partials
+        self._make_room = make_room
+        self._means = means
         self._shared: dict[Digest, _Shared] = {}
 
     async def fetch(self, descriptor: Descriptor, sources: Sequence[RegistryClient], report: Report) -> None:
@@ -56,6 +46,7 @@ class Downloads:
 
         Raises:
             DataLossError: no source has bytes that fit digest and size.
+            TransportError: no source delivers, and trying again may help: what came is kept.
             RemoteError: no source delivers.
             ResourceExhaustedError: the disk is full.
         """
@@ -104,100 +95,21 @@ class Downloads:
                 return
         assert failure is not None
         if isinstance(failure, Refusal):
-            raise RemoteError(f"blob {descriptor.digest}: {failure}") from failure
+            kind = TransportError if failure.retriable else RemoteError
+            raise kind(f"blob {descriptor.digest}: {failure}") from failure
         raise failure
 
     async def _from_one(self, descriptor: Descriptor, source: RegistryClient, report: Report) -> None:
-        ref = f"fetch-{descriptor.digest}"
-        async with self._ingests.open(ref, descriptor.size) as ingest:
-            ingest.expected = descriptor.digest
+        async with self._partials.open(descriptor, self._make_room) as partial:
             try:
-                with self._metrics.timed("download"):
-                    await self._receive(descriptor, source, ingest, report)
+                with self._means.metrics.timed("download", descriptor.size - partial.size):
+                    await Transfer(descriptor, source, partial, self._means, report).run()
                 report(LayerProgress(descriptor.digest, Phase.VERIFYING, descriptor.size, descriptor.size))
-                with self._metrics.timed("commit"):
-                    await self._ingests.publish(ingest)
-            finally:
-                self._ingests.discard(ingest)
-        self._metrics.add_bytes("committed", descriptor.size)
-
-    async def _receive(self, descriptor: Descriptor, source: RegistryClient, ingest: Ingest, report: Report) -> None:
-        """Fill ``ingest`` with the verified blob, going on where a broken connection left off."""
-        attempt = 0
-        resumed = False
-        while True:
-            attempt += 1
-            try:
-                await self._attempt(descriptor, source, ingest, report)
-            except (TransportError, Refusal) as error:
-                delay_s = self._retry.delay_s(error, attempt)
-                if delay_s is None:
-                    raise _gave_up(descriptor, ingest, error) from error
-                self._metrics.retry()
-                log.info("blob tried again", digest=descriptor.digest, error=str(error), delay_s=round(delay_s, 1))
-                report(LayerProgress(descriptor.digest, Phase.RETRYING, round(delay_s), descriptor.size))
-                resumed = resumed or ingest.offset > 0
-                await asyncio.sleep(delay_s)
-                continue
-            if ingest.digest == descriptor.digest:
-                return
-            if not resumed:
-                raise DataLossError(
-                    f"filesystem layer verification failed for digest {descriptor.digest}: "
-                    f"the registry sent content with digest {ingest.digest}"
-                )
-            # Glued from two answers, perhaps of two storage hosts: one try in a single piece before it is damage.
-            resumed = False
-            await ingest.truncate()
-
-    async def _attempt(self, descriptor: Descriptor, source: RegistryClient, ingest: Ingest, report: Report) -> None:
-        if ingest.offset == descriptor.size:
-            return  # empty, or all but the end of the connection had arrived
-        async with source.blob(descriptor.digest, ingest.offset) as response:
-            if ingest.offset and not _continues(response, ingest.offset):
-                await ingest.truncate()
-            announced = response.content_length
-            if announced is not None and ingest.offset + announced != descriptor.size:
-                raise DataLossError(
-                    f"blob {descriptor.digest} has {ingest.offset + announced} bytes at the registry, "
-                    f"its manifest says {descriptor.size}"
-                )
-            await self._copy(response, descriptor, ingest, report)
-        if ingest.offset < descriptor.size:
-            raise TransportError("unexpected EOF")
-
-    async def _copy(
-        self, response: "aiohttp.ClientResponse", descriptor: Descriptor, ingest: Ingest, report: Report
-    ) -> None:
-        pending = bytearray()
-        report(LayerProgress(descriptor.digest, Phase.DOWNLOADING, ingest.offset, descriptor.size))
-        try:
-            async for chunk in response.content.iter_any():
-                pending += chunk
-                if ingest.offset + len(pending) > descriptor.size:
-                    raise DataLossError(f"blob {descriptor.digest} is longer than the {descriptor.size} bytes it has")
-                if len(pending) >= PIECE_BYTES:
-                    piece, pending = bytes(pending), bytearray()
-                    await self._append(ingest, piece)
-                    report(LayerProgress(descriptor.digest, Phase.DOWNLOADING, ingest.offset, descriptor.size))
-        finally:
-            # What arrived before the connection broke need not be sent again.
-            if pending and ingest.offset + len(pending) <= descriptor.size:
-                await self._append(ingest, bytes(pending))
-
-    async def _append(self, ingest: Ingest, piece: bytes) -> None:
-        await ingest.write(piece)
-        self._metrics.add_bytes("downloaded", len(piece))
-
-
-def _continues(response: "aiohttp.ClientResponse", offset: int) -> bool:
-    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    return response.status == 206 and match is not None and int(match[1]) == offset
-
-
-def _gave_up(descriptor: Descriptor, ingest: Ingest, error: TransportError | Refusal) -> Exception:
-    if isinstance(error, Refusal) and not error.retriable:
-        return error
-    return RemoteError(
-        f"blob {descriptor.digest}: download ended after {ingest.offset} of {descriptor.size} bytes: {error}"
-    )
+                with self._means.metrics.timed("commit", descriptor.size):
+                    await self._content.place(await partial.seal(), descriptor.digest, descriptor.size)
+            except (DataLossError, ResourceExhaustedError):
+                # Wrong bytes are of no use, and bytes that fill the disk are in the way.
+                partial.discard()
+                raise
+            partial.discard()
+        self._means.metrics.add_bytes("committed", descriptor.size)

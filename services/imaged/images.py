@@ -84,7 +84,8 @@ class Images:
             if reference is not None:
                 before = self._name(db, reference, target.digest, record.id, rows.lease_source(db, lease))
             record = _existing(db, record.id)
-            return rows.delete_leases(db, [lease])
+            source = rows.lease_source(db, lease)
+            return rows.delete_leases(db, [lease, *(rows.abandoned_leases(db, source) if source else ())])
 
         await self._content.drop_unused(name)
         return Created(

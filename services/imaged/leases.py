@@ -23,11 +23,18 @@ class Leases:
     """All leases. As a context manager it ends those that expire while the process runs."""
 
     def __init__(
-        self, store: Store, content: ContentStore, lifetime_s: float, now_ns: Callable[[], int] = time.time_ns
+        self,
+        store: Store,
+        content: ContentStore,
+        lifetime_s: float,
+        now_ns: Callable[[], int] = time.time_ns,
+        *,
+        abandoned_s: float = 24 * 3600.0,
     ) -> None:
         self._store = store
         self._content = content
         self._lifetime_ns = int(lifetime_s * 1e9)
+        self._abandoned_ns = int(abandoned_s * 1e9)
         self._now_ns = now_ns
         self._changed = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
@@ -51,14 +58,20 @@ class Leases:
             log.warning("leases still open; the next start ends them", count=self._open)
 
     async def recover(self) -> None:
-        """End leases that expired, or whose fetch was killed; call before ``ContentStore.recover``."""
-        await self._store.write(lambda db: rows.delete_leases(db, rows.stale_leases(db, self._now_ns())))
+        """Abandon leases whose fetch was killed, end those that expired; call before ``ContentStore.recover``."""
+
+        def end(db: sqlite3.Connection) -> None:
+            rows.abandon_killed(db, self._now_ns() + self._abandoned_ns)
+            rows.delete_leases(db, rows.stale_leases(db, self._now_ns()))
+
+        await self._store.write(end)
 
     @asynccontextmanager
-    async def held(self, source: str = "") -> AsyncIterator[str]:
+    async def held(self, source: str = "", abandon_on: tuple[type[BaseException], ...] = ()) -> AsyncIterator[str]:
         """Yield a new lease for an operation that brings content.
 
-        At the end of the block the lease is complete; if the block fails or is cancelled it is released.
+        At the end of the block the lease is complete. If the block fails or is cancelled it is released, or with an
+        error of ``abandon_on`` abandoned.
         """
         self._open += 1
         self._idle.clear()
@@ -67,6 +80,9 @@ class Leases:
             try:
                 yield lease
                 await self.complete(lease)
+            except abandon_on:
+                await self.abandon(lease)
+                raise
             except BaseException:
                 await self.let_go(lease)
                 raise
@@ -110,6 +126,29 @@ class Leases:
             return rows.delete_leases(db, [lease])
 
         await self._content.drop_unused(end)
+
+    async def abandon(self, lease: str) -> None:
+        """Keep what a fetch brought that broke off, so that the next one need not bring it again; for a while only.
+
+        It goes earlier if the disk is full, or with the first image from the same source that gets its name.
+        """
+        try:
+            with storing("lease"):
+                await self._store.write(lambda db: rows.abandon_lease(db, lease, self._now_ns() + self._abandoned_ns))
+        except ResourceExhaustedError as error:  # the next start does it
+            log.warning("lease not abandoned", lease=lease, error=str(error))
+        self._changed.set()
+
+    async def end_abandoned(self) -> bool:
+        """Remove what fetches left that broke off; return whether there was any."""
+        abandoned: list[str] = []
+
+        def end(db: sqlite3.Connection) -> list[str]:
+            abandoned.extend(rows.abandoned_leases(db))
+            return rows.delete_leases(db, abandoned)
+
+        await self._content.drop_unused(end)
+        return bool(abandoned)
 
     async def let_go(self, lease: str) -> None:
         """Release what a failed operation brought; a failure of that is logged, so that it does not hide the first."""

@@ -13,12 +13,15 @@ from imaged.ingest import Ingests
 from imaged.leases import Leases
 from imaged.login import Login
 from imaged.metrics import PullMetrics
+from imaged.partial import Partials
 from imaged.pull import Puller
 from imaged.registry.auth import Tokens
 from imaged.registry.endpoints import DOCKER_IO_HOST, Endpoints, RegistryConfig
 from imaged.registry.retry import RetryPolicy
 from imaged.registry.source import Sources
 from imaged.registry.transport import Transport
+from imaged.slots import Slots
+from imaged.transfer import Means
 from sampan.api.containerd.content.v1 import content_pb2, content_pb2_grpc
 from sampan.api.image.v1 import images_pb2, images_pb2_grpc
 from sampan.errors import InvalidArgumentError
@@ -32,11 +35,15 @@ class ImagedConfig(ServiceConfig):
     """What imaged can be told."""
 
     parallel_downloads: int = option(3, "layers that one pull downloads at a time")
+    connections_per_blob: int = option(3, "connections that share the download of one large blob, if they are free")
+    connections_per_registry: int = option(8, "connections that download from one registry; see also [[registries]]")
+    max_connections: int = option(16, "connections that download at the same time")
     download_attempts: int = option(5, "how often a broken download is tried")
     retry_base_s: float = option(1.0, "seconds before the second try; doubled for each further one")
     connect_timeout_s: float = option(10.0, "seconds to wait for a connection to a registry")
     stall_timeout_s: float = option(30.0, "seconds to wait for a registry that sends nothing")
     lease_s: float = option(3600.0, "seconds that fetched content without a name is kept")
+    resume_s: float = option(86400.0, "seconds that what a broken pull brought is kept for the next one")
     certs_dirs: tuple[str, ...] = option(
         ("/etc/sampan/certs.d", "/etc/docker/certs.d"), "directories that hold <host>/*.crt, *.cert and *.key"
     )
@@ -52,18 +59,28 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     store = await service.stack.enter_async_context(Store(root / "metadata.db", "imaged.schema"))
     content = ContentStore(root, store)
     ingests = Ingests(root, content)
-    leases = Leases(store, content, config.lease_s)
+    partials = Partials(root, config.resume_s)
+    leases = Leases(store, content, config.lease_s, abandoned_s=config.resume_s)
     await ingests.recover()
+    await partials.recover()
     await leases.recover()
     await content.recover()
     await service.stack.enter_async_context(leases)
+    await service.stack.enter_async_context(partials)
 
     transport = Transport(connect_timeout_s=config.connect_timeout_s, stall_timeout_s=config.stall_timeout_s)
     service.stack.push_async_callback(transport.close)
     retry = RetryPolicy(config.download_attempts, config.retry_base_s)
     sources = Sources(endpoints, transport, Tokens(transport), retry)
     metrics = PullMetrics(service.metrics)
-    downloads = Downloads(content, ingests, retry, metrics)
+    slots = Slots(config.max_connections, config.connections_per_registry)
+    means = Means(slots, retry, metrics, config.connections_per_blob)
+
+    async def make_room() -> bool:
+        freed = await partials.reclaim()
+        return await leases.end_abandoned() or freed
+
+    downloads = Downloads(content, partials, make_room, means)
     puller = Puller(sources, content, leases, downloads, metrics, parallel=config.parallel_downloads)
     service.stack.push_async_callback(puller.close)
     importer = Importer(content, ingests, leases)
@@ -81,10 +98,16 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
 
 def _check(config: ImagedConfig) -> None:
     """Raise InvalidArgumentError for numbers that make no sense."""
-    for name in ("parallel_downloads", "download_attempts"):
+    for name in (
+        "parallel_downloads",
+        "connections_per_blob",
+        "connections_per_registry",
+        "max_connections",
+        "download_attempts",
+    ):
         if getattr(config, name) < 1:
             raise InvalidArgumentError(f"{name} is {getattr(config, name)}, the least is 1")
-    for name in ("retry_base_s", "connect_timeout_s", "stall_timeout_s", "lease_s"):
+    for name in ("retry_base_s", "connect_timeout_s", "stall_timeout_s", "lease_s", "resume_s"):
         if getattr(config, name) <= 0:
             raise InvalidArgumentError(f"{name} is {getattr(config, name)}: it must be more than 0")
 

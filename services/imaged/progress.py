@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Final
+from typing import Final, Protocol
 
 from imaged.model import LayerProgress, Phase, Resolved
 from sampan.oci.digest import Digest
@@ -13,6 +13,16 @@ from sampan.oci.digest import Digest
 _INTERVAL_S: Final = 0.1
 
 Step = Resolved | LayerProgress
+
+
+class Watcher(Protocol):
+    """Whoever counts a pull's steps."""
+
+    def resolved(self, resolved: Resolved) -> None:
+        """All layers are known."""
+
+    def post(self, step: LayerProgress) -> None:
+        """A layer has come further."""
 
 
 class Progress:
@@ -25,9 +35,16 @@ class Progress:
         self._sent: dict[Digest, tuple[Phase, float]] = {}
         self._wake = asyncio.Event()
         self._ended = False
+        self._watchers: list[Watcher] = []
+
+    def watch(self, watcher: "Watcher") -> None:
+        """Tell ``watcher`` everything too, at once."""
+        self._watchers.append(watcher)
 
     def resolved(self, resolved: Resolved) -> None:
         """Say what there is to bring; every layer waits."""
+        for watcher in self._watchers:
+            watcher.resolved(resolved)
         self._ready[None] = resolved
         for layer in resolved.layers:
             descriptor = layer.descriptor
@@ -37,6 +54,8 @@ class Progress:
 
     def post(self, step: LayerProgress) -> None:
         """Note a layer's step; of those of one phase only the newest is sent, every tenth of a second."""
+        for watcher in self._watchers:
+            watcher.post(step)
         phase, sent_s = self._sent.get(step.digest, (Phase.WAITING, 0.0))
         if step.phase is phase and self._monotonic() < sent_s + _INTERVAL_S:
             self._held[step.digest] = step

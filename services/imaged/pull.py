@@ -7,15 +7,16 @@ from typing import Final
 
 from imaged.config import parse_config
 from imaged.content import ContentStore
-from imaged.download import Downloads, Report
+from imaged.download import Downloads
 from imaged.leases import Leases
 from imaged.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
 from imaged.metrics import PullMetrics
 from imaged.model import ConfigFile, Credentials, Fetched, Layer, LayerProgress, Phase, Resolved
 from imaged.progress import Progress, Step
 from imaged.registry.client import RegistryClient
-from imaged.registry.errors import Refusal
+from imaged.registry.errors import Refusal, TransportError
 from imaged.registry.source import Source, Sources
+from imaged.transfer import Report
 from sampan.errors import DataLossError, InvalidArgumentError, RemoteError, SampanError, UnimplementedError
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
@@ -68,7 +69,9 @@ class Puller:
     ) -> AsyncGenerator[Step | Fetched, None]:
         """Yield ``Resolved``, then steps of the layers, each first waiting, and ``Fetched`` last.
 
-        Closing the iterator, or cancelling, before the last step ends the pull and removes what only it brought.
+        Closing the iterator, or cancelling, before the last step ends the pull. What it brought is kept for a while
+        without being visible, so that the next one goes on there; the same holds if the registry breaks off. Any
+        other failure, and bytes that were refused, leave nothing.
 
         Raises:
             NotFoundError: no such name, no such repository, access denied, or nothing for the platform.
@@ -94,13 +97,14 @@ class Puller:
                 task.cancel()
                 await asyncio.wait([task])
                 if not task.cancelled() and task.exception() is None:
-                    await self._leases.let_go(task.result()[0])
+                    await self._leases.abandon(task.result()[0])
 
     async def _run(
         self, reference: Reference, platform: Platform | None, credentials: Credentials, progress: Progress
     ) -> tuple[str, Fetched]:
-        with self._metrics.pull():
-            async with self._leases.held(reference.name) as lease:
+        with self._metrics.pull(), self._metrics.tracked(str(reference)) as tracker:
+            progress.watch(tracker)
+            async with self._leases.held(reference.name, (asyncio.CancelledError, TransportError)) as lease:
                 fetched = await self._bring(lease, reference, platform, credentials, progress)
             return lease, fetched
 
@@ -173,10 +177,11 @@ class Puller:
         here = await self._leases.hold(lease, [descriptor.digest])
         size = here.get(descriptor.digest)
         if size is None or not await asyncio.to_thread(self._content.is_whole, descriptor.digest, size):
+            self._metrics.miss()
             await self._downloads.fetch(descriptor, clients, report)
             phase = Phase.COMMITTED
         elif size == descriptor.size:
-            self._metrics.add_bytes("existed", size)
+            self._metrics.hit(size)
             phase = Phase.EXISTED
         else:
             raise DataLossError(f"blob {descriptor.digest} has {size} bytes, the manifest says {descriptor.size}")

@@ -96,12 +96,23 @@ def delete_unused(db: sqlite3.Connection, candidates: Iterable[str], now_ns: int
 
 def insert_lease(db: sqlite3.Connection, lease: str, source: str, expires_ns: int) -> None:
     """Begin a lease, not yet complete."""
-    db.execute("INSERT INTO leases VALUES (?, ?, 0, ?)", (lease, expires_ns, source))
+    db.execute("INSERT INTO leases (id, expires_ns, complete, source) VALUES (?, ?, 0, ?)", (lease, expires_ns, source))
 
 
 def complete_lease(db: sqlite3.Connection, lease: str, expires_ns: int) -> None:
     """Say that all of it is here; from now on it outlives the process until it expires."""
     db.execute("UPDATE leases SET complete = 1, expires_ns = ? WHERE id = ?", (expires_ns, lease))
+
+
+def abandon_lease(db: sqlite3.Connection, lease: str, expires_ns: int) -> None:
+    """Say that a fetch broke off: what it brought is kept for the next one, until it expires."""
+    db.execute("UPDATE leases SET complete = 1, abandoned = 1, expires_ns = ? WHERE id = ?", (expires_ns, lease))
+
+
+def abandoned_leases(db: sqlite3.Connection, source: str | None = None) -> list[str]:
+    """Return the leases of fetches that broke off, all of them or those from one source."""
+    found = db.execute("SELECT id FROM leases WHERE abandoned AND (?1 IS NULL OR source = ?1)", (source,))
+    return [row[0] for row in found]
 
 
 def hold(db: sqlite3.Connection, lease: str, digests: Iterable[Digest]) -> dict[Digest, int]:
@@ -134,6 +145,14 @@ def delete_leases(db: sqlite3.Connection, leases: Iterable[str]) -> list[str]:
 def expired_leases(db: sqlite3.Connection, now_ns: int) -> list[str]:
     """Return complete leases whose time is up."""
     return [row[0] for row in db.execute("SELECT id FROM leases WHERE complete AND expires_ns <= ?", (now_ns,))]
+
+
+def abandon_killed(db: sqlite3.Connection, expires_ns: int) -> None:
+    """Abandon the leases of fetches that did not survive the process."""
+    db.execute(
+        "UPDATE leases SET complete = 1, abandoned = 1, expires_ns = ? WHERE NOT complete AND source != ''",
+        (expires_ns,),
+    )
 
 
 def stale_leases(db: sqlite3.Connection, now_ns: int) -> list[str]:

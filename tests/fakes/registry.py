@@ -44,6 +44,7 @@ class Fault:
     replace: Callable[[bytes], bytes] | None = None  # send something else of the content
     content_type: str = ""
     ignore_range: bool = False
+    content_range: str = ""  # say this of a range
 
 
 class FakeRegistry:
@@ -61,6 +62,7 @@ class FakeRegistry:
         self.tokens_given = 0
         self.good_tokens = {TOKEN}
         self.insufficient_scope = False
+        self.ignore_ranges = False
         self.resume = asyncio.Event()
         self._asked = asyncio.Condition()
         self.address = ""
@@ -179,11 +181,13 @@ class FakeRegistry:
     async def _send(self, request: web.Request, media_type: str, data: bytes, fault: Fault) -> web.StreamResponse:
         headers = {"Content-Type": media_type}
         status, start = 200, 0
-        wanted = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
-        if wanted and not fault.ignore_range:
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range", ""))
+        end = len(data)
+        if wanted and not (fault.ignore_range or self.ignore_ranges):
             status, start = 206, int(wanted[1])
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        body = data[start:]
+            end = min(end, int(wanted[2]) + 1) if wanted[2] else end
+            headers["Content-Range"] = fault.content_range or f"bytes {start}-{end - 1}/{len(data)}"
+        body = data[start:end]
         response = web.StreamResponse(status=status, headers=headers)
         response.content_length = len(body)
         await response.prepare(request)

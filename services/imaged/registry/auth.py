@@ -3,6 +3,7 @@
 Reference: the distribution project's "Token Authentication" and "OAuth2" specifications; RFC 7617 for basic.
 """
 
+import asyncio
 import base64
 import json
 import time
@@ -16,6 +17,7 @@ from imaged.model import Credentials
 from imaged.registry.challenge import Challenge
 from imaged.registry.endpoints import Tls
 from imaged.registry.errors import refusal
+from imaged.registry.pace import read_limited
 from imaged.registry.transport import Transport
 from imaged.registry.urls import split_url
 from sampan.errors import RemoteError, UnauthenticatedError
@@ -48,11 +50,14 @@ class Tokens:
         self._transport = transport
         self._monotonic = monotonic
         self._cache: OrderedDict[tuple[str, str, str, Credentials], Token] = OrderedDict()
+        self._asking: dict[tuple[str, str, str, Credentials], asyncio.Lock] = {}
 
     async def get(
-        self, challenge: Challenge, registry_url: str, tls: Tls, scope: str, credentials: Credentials, *, fresh: bool
+        self, challenge: Challenge, registry_url: str, tls: Tls, scope: str, credentials: Credentials, *, refused: str
     ) -> Token:
-        """Return a token for ``scope`` (may be empty: log in only); with ``fresh``, not a remembered one.
+        """Return a token for ``scope`` (may be empty: log in only), another one than ``refused`` if that is set.
+
+        Requests that need the same token at the same time wait for one answer.
 
         Raises:
             UnauthenticatedError: the token server does not accept the credentials.
@@ -61,13 +66,14 @@ class Tokens:
         realm, service = challenge.get("realm"), challenge.get("service")
         _check_realm(realm, registry_url)
         key = (realm, service, scope, credentials)
-        token = self._cache.get(key)
-        if token is None or fresh or token.expires_s <= self._monotonic():
-            token = await self._ask(realm, service, tls, scope, credentials)
-            self._cache[key] = token
-        self._cache.move_to_end(key)
+        async with self._asking.setdefault(key, asyncio.Lock()):
+            token = self._cache.get(key)
+            if token is None or token.value == refused or token.expires_s <= self._monotonic():
+                token = await self._ask(realm, service, tls, scope, credentials)
+                self._cache[key] = token
+            self._cache.move_to_end(key)
         while len(self._cache) > _MAX_TOKENS:
-            self._cache.popitem(last=False)
+            self._asking.pop(self._cache.popitem(last=False)[0], None)
         return token
 
     async def _ask(self, realm: str, service: str, tls: Tls, scope: str, credentials: Credentials) -> Token:
@@ -143,8 +149,10 @@ class Authorizer:
         if challenges:
             self._challenges = challenges
 
-    async def header(self, request: str, *, fresh: bool = False) -> str:
+    async def header(self, request: str, *, refused: str = "") -> str:
         """Return the header's value, empty if none is needed; ``request`` names the request in errors.
+
+        ``refused`` is the value that was not good enough a moment ago.
 
         Raises:
             UnauthenticatedError: the credentials are missing or refused.
@@ -157,7 +165,12 @@ class Authorizer:
             return ""
         if bearer := schemes.get("bearer"):
             token = await self._tokens.get(
-                bearer, self._registry_url, self._tls, self._scope, self._credentials, fresh=fresh
+                bearer,
+                self._registry_url,
+                self._tls,
+                self._scope,
+                self._credentials,
+                refused=refused.removeprefix("Bearer "),
             )
             return f"Bearer {token.value}"
         if "basic" in schemes:
@@ -172,16 +185,6 @@ class Authorizer:
         if bearer is None or self._credentials.registry_token:
             return ""
         token = await self._tokens.get(
-            bearer, self._registry_url, self._tls, self._scope, self._credentials, fresh=False
+            bearer, self._registry_url, self._tls, self._scope, self._credentials, refused=""
         )
         return token.refresh
-
-
-async def read_limited(response: "aiohttp.ClientResponse", most: int) -> bytes:
-    """Return a body's first ``most`` bytes; one more means that it is longer."""
-    pieces = bytearray()
-    async for piece in response.content.iter_any():
-        pieces += piece
-        if len(pieces) > most:
-            break
-    return bytes(pieces[: most + 1])

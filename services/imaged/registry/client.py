@@ -4,14 +4,17 @@ Reference: OCI distribution spec 1.1, "Pull".
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
-from imaged.registry.auth import Authorizer, Tokens, read_limited
+from imaged.ranges import Range
+from imaged.registry.auth import Authorizer, Tokens
 from imaged.registry.challenge import Challenge
 from imaged.registry.endpoints import Endpoint
 from imaged.registry.errors import Refusal, TransportError, refusal
+from imaged.registry.pace import paced, read_limited
 from imaged.registry.transport import Transport
 from sampan.errors import RemoteError
 from sampan.log import log
@@ -43,6 +46,11 @@ class RegistryClient:
         scope = f"repository:{repository}:pull" if repository else ""
         self._authorizer = Authorizer(tokens, endpoint.tls, endpoint.credentials, scope)
 
+    @property
+    def host(self) -> str:
+        """Host and port of the endpoint."""
+        return urlsplit(self.url).netloc
+
     async def connect(self) -> None:
         """Find out which of the endpoint's URLs answers, and how it wants to be asked; once.
 
@@ -65,7 +73,7 @@ class RegistryClient:
 
     async def _ping(self, url: str) -> tuple[Challenge, ...]:
         async with self._transport.request("GET", f"{url}/v2/", self.endpoint.tls) as response:
-            await read_limited(response, _MAX_ERROR_BYTES)
+            await self._read(response, _MAX_ERROR_BYTES)
             # Whatever the status: some registries have nothing at this path, and only what they ask for matters.
             return Challenge.parse_all(", ".join(response.headers.getall("WWW-Authenticate", [])))
 
@@ -77,20 +85,27 @@ class RegistryClient:
             UnauthenticatedError: the token server says no.
         """
         async with self._ask("/v2/", {}) as response:
-            await read_limited(response, _MAX_ERROR_BYTES)
+            await self._read(response, _MAX_ERROR_BYTES)
         return await self._authorizer.identity_token()
 
     @asynccontextmanager
-    async def blob(self, digest: Digest, offset: int = 0) -> AsyncIterator["aiohttp.ClientResponse"]:
-        """Yield the answer to a request for a blob from ``offset``: 200 for all of it, or 206 for the rest.
+    async def blob(self, digest: Digest, wanted: Range | None = None) -> AsyncIterator["aiohttp.ClientResponse"]:
+        """Yield the answer to a request for a blob, or a range of it: 200 for all of it, or 206 for a part.
 
         Raises:
             Refusal: an error status.
             TransportError: as in ``Transport.request``.
         """
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        headers = {"Range": f"bytes={wanted.start}-{wanted.end - 1}"} if wanted else {}
         async with self._ask(f"/v2/{self._repository}/blobs/{digest}", headers) as response:
             yield response
+
+    def body(self, response: "aiohttp.ClientResponse") -> AsyncGenerator[bytes, None]:
+        """Yield an answer's bytes; see ``paced``."""
+        return paced(response, self._transport.stall_timeout_s)
+
+    async def _read(self, response: "aiohttp.ClientResponse", most: int) -> bytes:
+        return await read_limited(response, most, self._transport.stall_timeout_s)
 
     async def manifest(self, tag_or_digest: str) -> tuple[bytes, str]:
         """Return a manifest's or an index's bytes, not yet verified, and its media type.
@@ -103,7 +118,7 @@ class RegistryClient:
         async with self._ask(path, {"Accept": _ACCEPT}) as response:
             url = self.url + path
             announced = response.content_length or 0
-            data = b"" if announced > MAX_MANIFEST_BYTES else await read_limited(response, MAX_MANIFEST_BYTES)
+            data = b"" if announced > MAX_MANIFEST_BYTES else await self._read(response, MAX_MANIFEST_BYTES)
             if announced > MAX_MANIFEST_BYTES or len(data) > MAX_MANIFEST_BYTES:
                 size = f"{announced} bytes" if announced else f"more than {MAX_MANIFEST_BYTES} bytes"
                 raise RemoteError(f'Get "{url}": manifest is {size}, the most is {MAX_MANIFEST_BYTES}')
@@ -117,24 +132,24 @@ class RegistryClient:
         """Request ``path``; a 401 is answered once with a fresh token."""
         await self.connect()
         url = self.url + path
-        for fresh in (False, True):
-            authorization = await self._authorizer.header(f'Get "{url}"', fresh=fresh)
+        authorization = ""
+        for last in (False, True):
+            authorization = await self._authorizer.header(f'Get "{url}"', refused=authorization)
             sent = {**headers, "Authorization": authorization} if authorization else dict(headers)
             async with self._transport.request("GET", url, self.endpoint.tls, headers=sent) as response:
                 if response.status < 300:
                     yield response
                     return
-                refused = await _read_refusal(url, response)
-            if refused.status != 401 or fresh or not refused.challenges:
+                refused = await self._read_refusal(url, response)
+            if refused.status != 401 or last or not refused.challenges:
                 raise refused
             self._authorizer.learn(self.url, refused.challenges)
 
-
-async def _read_refusal(url: str, response: "aiohttp.ClientResponse") -> Refusal:
-    body = await read_limited(response, _MAX_ERROR_BYTES)
-    headers = {key.lower(): value for key, value in response.headers.items()}
-    headers["www-authenticate"] = ", ".join(response.headers.getall("WWW-Authenticate", []))
-    return refusal("Get", url, response.status, headers, body)
+    async def _read_refusal(self, url: str, response: "aiohttp.ClientResponse") -> Refusal:
+        body = await self._read(response, _MAX_ERROR_BYTES)
+        headers = {key.lower(): value for key, value in response.headers.items()}
+        headers["www-authenticate"] = ", ".join(response.headers.getall("WWW-Authenticate", []))
+        return refusal("Get", url, response.status, headers, body)
 
 
 def _stated_type(data: bytes) -> str:

@@ -27,6 +27,7 @@ class MirrorConfig:
     password: str = field(default="", repr=False)
     ca_file: str = ""
     insecure: bool = False  # https without verification
+    max_connections: int = 0  # as for a registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class RegistryConfig:
     insecure: bool = False  # https without verification, or plain http
     ca_file: str = ""
     mirrors: tuple[MirrorConfig, ...] = ()
+    max_connections: int = 0  # that download at the same time; 0: as many as the default says
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Endpoint:
     tls: Tls
     credentials: Credentials
     mirror: bool = False
+    max_connections: int = 0  # that download at the same time; 0: the default
 
 
 class Endpoints:
@@ -108,7 +111,9 @@ class Endpoints:
     def _mirror(self, mirror: MirrorConfig) -> Endpoint:
         host = urlsplit(mirror.url).netloc
         tls = self._tls(host, mirror.ca_file, insecure=mirror.insecure)
-        return Endpoint((mirror.url.rstrip("/"),), tls, Credentials(mirror.username, mirror.password), mirror=True)
+        credentials = Credentials(mirror.username, mirror.password)
+        urls = (mirror.url.rstrip("/"),)
+        return Endpoint(urls, tls, credentials, mirror=True, max_connections=mirror.max_connections)
 
     def _registry(self, config: RegistryConfig, credentials: Credentials) -> Endpoint:
         host = self._docker_io_host if config.host == DEFAULT_REGISTRY else config.host
@@ -116,9 +121,11 @@ class Endpoints:
         # Whoever gave a CA for a host on loopback means https.
         trusted = tls.ca_files or tls.client_certificate
         if config.insecure or (is_loopback(host) and not trusted):
-            urls = (f"https://{host}", f"http://{host}")
-            return Endpoint(urls, Tls(False, (), tls.client_certificate, tls.client_key), credentials)
-        return Endpoint((f"https://{host}",), tls, credentials)
+            urls: tuple[str, ...] = (f"https://{host}", f"http://{host}")
+            tls = Tls(False, (), tls.client_certificate, tls.client_key)
+        else:
+            urls = (f"https://{host}",)
+        return Endpoint(urls, tls, credentials, max_connections=config.max_connections)
 
     def _tls(self, host: str, ca_file: str, *, insecure: bool) -> Tls:
         """Gather the host's certificates: ``<certs dir>/<host>/*.crt``, and pairs of ``.cert`` and ``.key``."""

@@ -14,7 +14,7 @@ from sampan.errors import NotFoundError, RemoteError, SampanError, Unauthenticat
 from sampan.oci.reference import Reference
 
 # Seconds; a registry that asks for more is not waited for.
-MAX_RETRY_AFTER_S: Final = 120.0
+MAX_RETRY_AFTER_S: Final = 60.0
 
 _RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
 

@@ -6,10 +6,11 @@ runs what is here never needs it.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -23,6 +24,10 @@ from sampan.errors import InvalidArgumentError, RemoteError
 if TYPE_CHECKING:
     import aiohttp
 
+# What a request carries, anew for each time that it is sent.
+Body = Callable[[], "bytes | AsyncIterator[bytes]"]
+
+_BODILESS: Final = frozenset({"GET", "HEAD"})
 _MAX_REDIRECTS: Final = 10
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _READ_BUFFER_BYTES: Final = 512 << 10
@@ -36,7 +41,7 @@ class Transport:
 
     def __init__(self, *, connect_timeout_s: float = 10.0, stall_timeout_s: float = 30.0, agent: str = "") -> None:
         self._connect_timeout_s = connect_timeout_s
-        self._stall_timeout_s = stall_timeout_s
+        self.stall_timeout_s = stall_timeout_s
         self._agent = agent or "sampan/0.1"
         self._session: aiohttp.ClientSession | None = None
         self._contexts: dict[Tls, ssl.SSLContext] = {}
@@ -56,8 +61,11 @@ class Transport:
         *,
         headers: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
+        body: Body | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request and yield the answer, whatever its status; leaving the context lets the connection go.
+
+        ``body`` is called for each request that is sent, redirected ones too.
 
         Redirects are followed to http and https, at most ten, never from https to http and never to a link-local
         address; to another host they go without ``Authorization`` and without the client certificate. Failures
@@ -65,18 +73,18 @@ class Transport:
 
         Raises:
             TransportError: no connection, or it broke or stalled.
-            RemoteError: a redirect that is not followed.
+            RemoteError: a redirect that is not followed, or a certificate that is not accepted.
         """
         sent = dict(headers or {})
         for _ in range(_MAX_REDIRECTS + 1):
-            async with self._send(method, url, tls, sent, form) as response:
+            async with self._send(method, url, tls, sent, body() if body else form) as response:
                 location = response.headers.get("Location")
                 if response.status not in _REDIRECTS or not location:
                     yield response
                     return
                 target = _redirected(url, location)
                 if response.status == 303:
-                    method, form = "GET", None
+                    method, form, body = "GET", None, None
             if _origin(urlsplit(url)) != _origin(urlsplit(target)):
                 sent.pop("Authorization", None)
                 tls = replace(tls, client_certificate=None, client_key=None)
@@ -85,21 +93,30 @@ class Transport:
 
     @asynccontextmanager
     async def _send(
-        self, method: str, url: str, tls: Tls, headers: Mapping[str, str], form: Mapping[str, str] | None
+        self,
+        method: str,
+        url: str,
+        tls: Tls,
+        headers: Mapping[str, str],
+        data: Mapping[str, str] | bytes | AsyncIterator[bytes] | None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         from yarl import URL
 
         session = self._open()
         with _translated(method, url):
-            async with session.request(
-                method,
-                URL(url, encoded=True),  # a signed URL must arrive as it was given
-                headers=headers,
-                data=form,
-                allow_redirects=False,
-                ssl=self._context(tls) if url.startswith("https:") else True,
-                proxy=_proxy(url),
-            ) as response:
+            # Headers that trickle in never exceed the socket's time limit. (What is sent may take its time.)
+            limit_s = self._connect_timeout_s + self.stall_timeout_s if method in _BODILESS else None
+            async with asyncio.timeout(limit_s):
+                response = await session.request(
+                    method,
+                    URL(url, encoded=True),  # a signed URL must arrive as it was given
+                    headers=headers,
+                    data=data,
+                    allow_redirects=False,
+                    ssl=self._context(tls) if url.startswith("https:") else True,
+                    proxy=_proxy(url),
+                )
+            async with response:
                 yield response
 
     def _open(self) -> aiohttp.ClientSession:
@@ -109,7 +126,7 @@ class Transport:
 
         if self._session is None:
             timeout = aiohttp.ClientTimeout(
-                total=None, sock_connect=self._connect_timeout_s, sock_read=self._stall_timeout_s
+                total=None, sock_connect=self._connect_timeout_s, sock_read=self.stall_timeout_s
             )
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, resolver=Resolver()),
@@ -185,7 +202,8 @@ def _translated(method: str, url: str) -> Iterator[None]:
     try:
         yield
     except aiohttp.ClientConnectorCertificateError as error:
-        raise TransportError(f"{where}: {_certificate_text(error.certificate_error)}") from error
+        # Asking again does not mend it.
+        raise RemoteError(f"{where}: {_certificate_text(error.certificate_error)}") from error
     except aiohttp.ClientConnectorSSLError as error:
         raise _tls_failure(where, error) from error
     except aiohttp.ClientConnectorDNSError as error:

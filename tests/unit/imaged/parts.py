@@ -16,12 +16,15 @@ from imaged.leases import Leases
 from imaged.login import Login
 from imaged.metrics import PullMetrics
 from imaged.model import ANONYMOUS, Credentials, Fetched, Imported, LayerProgress, Resolved
+from imaged.partial import Partials
 from imaged.pull import Puller
 from imaged.registry.auth import Tokens
 from imaged.registry.endpoints import Endpoints, RegistryConfig
 from imaged.registry.retry import RetryPolicy
 from imaged.registry.source import Sources
 from imaged.registry.transport import Transport
+from imaged.slots import Slots
+from imaged.transfer import Means
 from sampan.oci.platform import Platform
 from sampan.oci.reference import parse_reference
 from sampan.store import Store
@@ -57,6 +60,7 @@ class Parts:
     importer: Importer
     login: Login
     metrics: CollectorRegistry
+    partials: Partials
 
     async def fetch(
         self, reference: str, platform: Platform | None = None, credentials: Credentials = ANONYMOUS
@@ -98,7 +102,7 @@ class Parts:
 
     def leftovers(self) -> list[str]:
         """Files of writes that are not over."""
-        return [path.name for path in (self.root / "ingests").iterdir()]
+        return [path.name for kind in ("ingests", "partials") for path in (self.root / kind).iterdir()]
 
 
 @asynccontextmanager
@@ -107,6 +111,8 @@ async def imaged_parts(
     registries: Iterable[RegistryConfig] = (),
     *,
     stall_timeout_s: float = 5.0,
+    slots: tuple[int, int] = (16, 8),
+    attempts: int = 3,
     certs_dirs: Iterable[Path] = (),
     lease_s: float = 3600.0,
 ) -> AsyncIterator[Parts]:
@@ -116,18 +122,26 @@ async def imaged_parts(
     async with Store(root / "metadata.db", "imaged.schema", durable=False) as store:
         content = ContentStore(root, store, clock)
         ingests = Ingests(root, content, clock)
+        partials = Partials(root, 24 * 3600.0, lambda: clock() / 1e9)
         leases = Leases(store, content, lease_s, clock)
         await ingests.recover()
+        await partials.recover()
         await leases.recover()
         await content.recover()
         transport = Transport(stall_timeout_s=stall_timeout_s)
-        retry = RetryPolicy(attempts=3, base_s=0.001)
+        retry = RetryPolicy(attempts=attempts, base_s=0.001)
         sources = Sources(Endpoints(registries, certs_dirs), transport, Tokens(transport), retry)
         registry = CollectorRegistry()
         metrics = PullMetrics(registry)
-        downloads = Downloads(content, ingests, retry, metrics)
+        means = Means(Slots(*slots), retry, metrics)
+
+        async def make_room() -> bool:
+            freed = await partials.reclaim()
+            return await leases.end_abandoned() or freed
+
+        downloads = Downloads(content, partials, make_room, means)
         try:
-            async with leases:
+            async with leases, partials:
                 yield Parts(
                     root,
                     clock,
@@ -140,6 +154,7 @@ async def imaged_parts(
                     Importer(content, ingests, leases, clock),
                     Login(sources),
                     registry,
+                    partials,
                 )
         finally:
             await transport.close()

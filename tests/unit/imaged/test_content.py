@@ -51,11 +51,44 @@ async def test_start_removes_files_without_a_record_and_half_written_ones(tmp_pa
         assert parts.leftovers() == []
 
 
-async def test_start_drops_what_a_killed_fetch_had_brought(tmp_path: Path) -> None:
+async def test_start_drops_what_a_killed_import_had_brought(tmp_path: Path) -> None:
     async with imaged_parts(tmp_path / "imaged") as parts:
         await parts.content.put(b"hello", "text/plain", await parts.leases.begin())
     async with imaged_parts(tmp_path / "imaged") as parts:
         assert parts.blobs() == set()
+
+
+async def test_start_keeps_what_a_killed_fetch_had_brought_for_a_day(tmp_path: Path) -> None:
+    async with imaged_parts(tmp_path / "imaged") as parts:
+        await parts.content.put(b"hello", "text/plain", await parts.leases.begin("registry.example/x"))
+    async with imaged_parts(tmp_path / "imaged") as parts:
+        assert parts.blobs() == {HELLO}
+        parts.clock.advance(24 * 3600 + 1)
+        await parts.leases.recover()
+        await parts.content.recover()
+        assert parts.blobs() == set()
+
+
+async def test_what_a_broken_fetch_left_goes_when_an_image_of_the_same_source_has_its_name(
+    parts: Parts, registry: FakeRegistry
+) -> None:
+    lease = await parts.leases.begin(f"{registry.address}/x")
+    await parts.content.put(b"hello", "text/plain", lease)
+    await parts.leases.abandon(lease)
+    assert parts.blobs() == {HELLO}
+    await parts.pull_image(registry, "y", "1")
+    assert HELLO in parts.blobs()
+    await parts.pull_image(registry, "x", "1")
+    assert HELLO not in parts.blobs()
+
+
+async def test_what_broken_fetches_left_makes_room(parts: Parts) -> None:
+    lease = await parts.leases.begin("registry.example/x")
+    await parts.content.put(b"hello", "text/plain", lease)
+    await parts.leases.abandon(lease)
+    assert await parts.leases.end_abandoned()
+    assert parts.blobs() == set()
+    assert not await parts.leases.end_abandoned()
 
 
 async def test_start_keeps_what_a_complete_lease_holds(tmp_path: Path) -> None:
