@@ -15,7 +15,7 @@ from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.wire.channel import rpc_errors
 from snapshotter import convert
-from snapshotter.model import Change, DriversReport, Mount, Progress, Snapshot, SnapshotUsage, Unstacked
+from snapshotter.model import Change, DriversReport, Mount, NewLayer, Progress, Snapshot, SnapshotUsage, Unstacked
 from snapshotter.trees import Usage
 
 
@@ -138,6 +138,7 @@ class DifferClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: diff_grpc.DiffAsyncStub = diff_grpc.DiffStub(channel)
+        self._layers: layers_grpc.LayersAsyncStub = layers_grpc.LayersStub(channel)
 
     async def apply_onto(self, descriptor: Descriptor, mounts: Sequence[Mount]) -> Descriptor:
         """See ``protocol.Differ``."""
@@ -165,3 +166,20 @@ class DifferClient:
         )
         with rpc_errors():
             return convert.descriptor_from_proto((await self._stub.Diff(request)).diff)
+
+    async def layer_of(self, key: str, exclude: Sequence[str]) -> NewLayer | None:
+        """See ``protocol.Differ``."""
+        with rpc_errors():
+            return convert.new_layer_from_proto(
+                await self._layers.Diff(layers_pb.DiffLayerRequest(key=key, exclude=exclude))
+            )
+
+    async def export(self, key: str) -> AsyncGenerator[bytes, None]:
+        """See ``protocol.Differ``."""
+        with rpc_errors():
+            call = self._layers.Export(layers_pb.ExportRequest(key=key))
+            try:
+                async for part in call:
+                    yield part.chunk
+            finally:
+                call.cancel()

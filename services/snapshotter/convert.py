@@ -18,6 +18,7 @@ from snapshotter.model import (
     DriversReport,
     Kind,
     Mount,
+    NewLayer,
     Progress,
     Snapshot,
     SnapshotUsage,
@@ -178,3 +179,17 @@ def _time(time_ns: int) -> Timestamp:
     stamp = Timestamp()
     stamp.FromNanoseconds(time_ns)
     return stamp
+
+
+def new_layer_to_proto(layer: NewLayer | None) -> layers_pb.DiffLayerResponse:
+    """Encode a layer that was made, or that there was nothing to make it of."""
+    if layer is None:
+        return layers_pb.DiffLayerResponse(empty=True)
+    return layers_pb.DiffLayerResponse(descriptor=descriptor_to_proto(layer.descriptor), diff_id=layer.diff_id)
+
+
+def new_layer_from_proto(message: layers_pb.DiffLayerResponse) -> NewLayer | None:
+    """Decode it."""
+    if message.empty:
+        return None
+    return NewLayer(descriptor_from_proto(message.descriptor), Digest.parse(message.diff_id))

@@ -1,7 +1,9 @@
 """Layers from and onto snapshots that are named by their mounts, as containerd names them."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +21,7 @@ from snapshotter.copying import copy_merged
 from snapshotter.disk import disk_errors
 from snapshotter.formats import LayerFormat
 from snapshotter.job import Answer, Compression, DiffJob
-from snapshotter.model import Kind, Mount, Piece, SnapshotFormat
+from snapshotter.model import Kind, Mount, NewLayer, Piece, SnapshotFormat
 
 # Where containerd and BuildKit look for a layer's diff ID.
 _UNCOMPRESSED: Final = "containerd.io/uncompressed"
@@ -75,6 +77,37 @@ class LocalDiffer:
             written = {**labels, _UNCOMPRESSED: packed.diff_id}
             await self._content.write(target, digest, ref or f"diff-{digest}", written)
         return Descriptor(media_type or media.OCI_LAYER_GZIP, digest, packed.size_bytes)
+
+    async def layer_of(self, key: str, exclude: Sequence[str]) -> NewLayer | None:
+        """See ``protocol.Differ``."""
+        left, right = await self._stack(key)
+        with disk_errors("the layer"), self._catalog.disk.temporary() as place:
+            target = place / "layer"
+            hidden = tuple(path.strip("/") for path in exclude)
+            packed = await workers.diff(DiffJob(left, right, Compression.NONE.value, str(target), hidden))
+            if not packed.entries:
+                return None
+            digest = Digest(packed.digest)
+            await self._content.write(target, digest, f"diff-{digest}", {_UNCOMPRESSED: packed.diff_id})
+        return NewLayer(Descriptor(media.OCI_LAYER, digest, packed.size_bytes), Digest(packed.diff_id))
+
+    async def export(self, key: str) -> AsyncGenerator[bytes, None]:
+        """See ``protocol.Differ``."""
+        _, right = await self._stack(key)
+        async with aclosing(workers.export(DiffJob((), right, Compression.NONE.value, ""))) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _stack(self, key: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the directories of what a snapshot stands on, and of the whole."""
+
+        def look(db: sqlite3.Connection) -> Sequence[sqlite3.Row]:
+            rows.get(db, key)
+            return rows.chain(db, key)
+
+        chain = await self._catalog.read(look)
+        below, own = await self._catalog.pieces(chain[1:]), await self._catalog.pieces(chain)
+        return tuple(str(piece.path) for piece in below), tuple(str(piece.path) for piece in own)
 
     async def _merge(self, descriptor: Descriptor, own: Path, place: Path) -> Answer:
         """Unpack beside a full copy, merge both into a third tree, and put that in the copy's place."""

@@ -56,7 +56,8 @@ class DiffJob:
     left: tuple[str, ...]  # directories, nearest first
     right: tuple[str, ...]
     compression: str  # a Compression
-    target: str  # file to write
+    target: str  # file to write; empty: stdout, and the answer goes to stderr
+    exclude: tuple[str, ...] = ()  # paths without the leading slash that are left out, with what is in them
 
     def to_json(self) -> str:
         """Return the job as text."""
@@ -65,7 +66,8 @@ class DiffJob:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Undo ``to_json``."""
-        return cls(**json.loads(text))
+        fields = json.loads(text)
+        return cls(**fields | {"exclude": tuple(fields["exclude"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Packed:
     digest: str
     size_bytes: int
     diff_id: str
+    entries: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ async def build(service: Service[Config]) -> None:
     limits = Limits(entries=config.max_layer_entries, total_bytes=config.max_layer_bytes)
     applier = Applier(catalog, content, syncer, metrics, layer_format=driver.layer_format, limits=limits)
     layers = LocalLayers(catalog, applier, report)
+    differ = LocalDiffer(catalog, applier, content)
     snapshots = LocalSnapshots(catalog, driver, {d.snapshot_format: d for d in drivers.values()}, syncer)
     disk.start()
     stack.push_async_callback(disk.close)
@@ -90,12 +91,12 @@ async def build(service: Service[Config]) -> None:
     )
     service.serve(
         layers_grpc.add_LayersServicer_to_server,
-        LayersServicer(layers),
+        LayersServicer(layers, differ),
         layers_pb.DESCRIPTOR.services_by_name["Layers"],
     )
     service.serve(
         diff_grpc.add_DiffServicer_to_server,
-        DiffServicer(LocalDiffer(catalog, applier, content)),
+        DiffServicer(differ),
         diff_pb.DESCRIPTOR.services_by_name["Diff"],
     )
 

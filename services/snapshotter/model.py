@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from snapshotter.formats import LayerFormat
 from snapshotter.trees import NO_USAGE, Usage
@@ -130,3 +131,11 @@ class Change:
 
     path: bytes  # relative, clean; empty for the root
     kind: ChangeKind
+
+
+@dataclass(frozen=True, slots=True)
+class NewLayer:
+    """A layer that was made of a snapshot's changes and is in the content store."""
+
+    descriptor: Descriptor
+    diff_id: Digest

@@ -8,7 +8,8 @@ import json
 import os
 import stat
 import sys
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
@@ -67,7 +68,8 @@ class _Sink:
 
     def close(self) -> Packed:
         self._put(self._compressor.flush())
-        return Packed(f"sha256:{self._outer.hexdigest()}", self._size, f"sha256:{self._inner.hexdigest()}")
+        self._file.flush()
+        return Packed(f"sha256:{self._outer.hexdigest()}", self._size, f"sha256:{self._inner.hexdigest()}", 0)
 
     def _put(self, piece: bytes) -> None:
         self._file.write(piece)
@@ -79,18 +81,42 @@ def run(job: DiffJob) -> Packed | Failure:
     """Write the layer; expected errors are returned."""
     left, right = (tuple(Piece(Path(path)) for path in side) for side in (job.left, job.right))
     try:
-        with open(job.target, "wb", buffering=_READ_BYTES) as file:
+        with open(job.target or os.dup(1), "wb", buffering=_READ_BYTES) as file:
             sink = _Sink(file, _compressor(Compression(job.compression)))
             writer = TarWriter(sink.write)
             linked: dict[tuple[int, int], bytes] = {}
-            for difference in compare(left, right, opaque=True):
+            entries = 0
+            for difference in without(compare(left, right, opaque=True), job.exclude):
                 _add(writer, difference, linked)
+                entries += 1
             writer.close()
-            return sink.close()
+            return replace(sink.close(), entries=entries)
     except SampanError as error:
         return Failure(type(error).__name__, str(error))
     except OSError as error:
         return Failure(ResourceExhaustedError.__name__, f"cannot make a layer: {error}")
+
+
+def without(differences: Iterable[Difference], exclude: Iterable[str]) -> Iterator[Difference]:
+    """Leave out paths with what is in them, and directories on the way to them in which nothing else differs.
+
+    Such a directory is told late, together with the first thing in it that stays: what ``found`` refers to is open
+    as long as its parent's entries are being told.
+    """
+    hidden = {os.fsencode(path) for path in exclude}
+    parents = {path[:at] for path in hidden for at, byte in enumerate(path) if byte == ord("/")}
+    held: list[Difference] = []
+    for difference in differences:
+        path = difference.path
+        if any(path == each or path.startswith(each + b"/") for each in hidden):
+            continue
+        held = [each for each in held if path.startswith(each.path + b"/")]
+        if path in parents and difference.found is not None and difference.found.is_directory:
+            held.append(difference)
+            continue
+        yield from held
+        held = []
+        yield difference
 
 
 def _compressor(kind: Compression) -> _Compressor:
@@ -168,8 +194,9 @@ def _entry(
 def main(argv: list[str]) -> int:
     """Do the job; return 0 if an answer was written."""
     die_with_parent()
-    answer = run(DiffJob.from_json(argv[1]))
-    sys.stdout.write(json.dumps(asdict(answer)) + "\n")
+    job = DiffJob.from_json(argv[1])
+    answer = run(job)
+    (sys.stdout if job.target else sys.stderr).write(json.dumps(asdict(answer)) + "\n")
     return 0
 
 

@@ -9,6 +9,7 @@ from snapshotter.model import (
     Change,
     DriversReport,
     Mount,
+    NewLayer,
     Progress,
     Snapshot,
     SnapshotUsage,
@@ -161,4 +162,21 @@ class Differ(Protocol):
         Raises:
             NotFoundError: no snapshot has these mounts.
             InvalidArgumentError: a media type that is no layer's.
+        """
+
+    async def layer_of(self, key: str, exclude: Sequence[str]) -> NewLayer | None:
+        """Write what a snapshot changes in its parent to the content store, as an uncompressed layer.
+
+        Paths in ``exclude``, and what is in them, are left out. None if nothing else differs.
+
+        Raises:
+            NotFoundError: there is no snapshot ``key``.
+            ResourceExhaustedError: the disk is full.
+        """
+
+    def export(self, key: str) -> AsyncGenerator[bytes, None]:
+        """Yield all that a snapshot shows as a tar, in pieces; closing the iterator ends the work.
+
+        Raises:
+            NotFoundError: there is no snapshot ``key``; before the first piece.
         """

@@ -96,8 +96,9 @@ class SnapshotsServicer(snapshots_grpc.SnapshotsServicer):
 class LayersServicer(layers_grpc.LayersServicer):
     """sampan.snapshot.v1.Layers."""
 
-    def __init__(self, layers: Layers) -> None:
+    def __init__(self, layers: Layers, differ: Differ) -> None:
         self._layers = layers
+        self._differ = differ
 
     async def Apply(
         self, request: layers_pb.ApplyLayerRequest, context: Context
@@ -132,6 +133,18 @@ class LayersServicer(layers_grpc.LayersServicer):
         """Say what differs from the parent."""
         changes = await self._layers.changes(request.key)
         return layers_pb.ChangesResponse(changes=map(convert.change_to_proto, changes))
+
+    async def Diff(self, request: layers_pb.DiffLayerRequest, context: Context) -> layers_pb.DiffLayerResponse:
+        """Make a layer of what differs from the parent."""
+        return convert.new_layer_to_proto(await self._differ.layer_of(request.key, tuple(request.exclude)))
+
+    async def Export(
+        self, request: layers_pb.ExportRequest, context: Context
+    ) -> AsyncIterator[layers_pb.ExportResponse]:
+        """Send everything as a tar."""
+        async with aclosing(self._differ.export(request.key)) as pieces:
+            async for piece in pieces:
+                yield layers_pb.ExportResponse(chunk=piece)
 
 
 class DiffServicer(diff_grpc.DiffServicer):

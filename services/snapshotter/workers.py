@@ -53,13 +53,40 @@ async def diff(job: DiffJob) -> Packed:
     return Packed(**await _run("snapshotter.packer", job.to_json(), feed))
 
 
+async def export(job: DiffJob) -> AsyncGenerator[bytes, None]:
+    """Yield what a worker packs, in pieces. Closing the iterator, or cancelling, kills it.
+
+    Raises:
+        SampanError: what the worker found, or WorkerDiedError if it died; the pieces are not a whole archive then.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *_command("snapshotter.packer", job.to_json()),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        limit=2 * _PIPE_BYTES,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    said = asyncio.ensure_future(process.stderr.read())
+    try:
+        while piece := await process.stdout.read(_PIPE_BYTES):
+            yield piece
+        lines = (await said).strip().splitlines()
+        parse_answer(lines[-1] if lines else b"", _ended(await process.wait()))
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await asyncio.shield(asyncio.gather(said, process.wait(), return_exceptions=True))
+
+
+def _command(module: str, job: str) -> tuple[str, ...]:
+    return (sys.executable, "-P", "-m", module, job)  # -P: nothing is imported from the working directory
+
+
 async def _run(module: str, job: str, feed: Callable[[asyncio.StreamWriter], Any]) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",  # nothing is imported from the working directory
-        "-m",
-        module,
-        job,
+        *_command(module, job),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

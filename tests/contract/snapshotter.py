@@ -43,7 +43,7 @@ from snapshotter.differ import LocalDiffer
 from snapshotter.disk import Disk, Syncer
 from snapshotter.driver import Driver
 from snapshotter.imagedriver import ErofsDriver
-from snapshotter.imagemounts import ImageMounts
+from snapshotter.imagemounts import ImageMounts, Way
 from snapshotter.layers import LocalLayers
 from snapshotter.main import choose
 from snapshotter.metrics import Metrics
@@ -78,11 +78,18 @@ class Clock:
 
 
 @asynccontextmanager
-async def local(root: Path, driver_name: str, content: FakeContent, clock: Clock | None = None) -> AsyncIterator[Parts]:
+async def local(
+    root: Path,
+    driver_name: str,
+    content: FakeContent,
+    clock: Clock | None = None,
+    *,
+    ways: Sequence[Way] = tuple(Way),
+) -> AsyncIterator[Parts]:
     """Run a snapshotter on ``root`` in this process."""
     root.mkdir(exist_ok=True)
     disk = Disk(root)
-    images = ImageMounts(root / "m")
+    images = ImageMounts(root / "m", ways)
     drivers: dict[str, Driver] = {
         "erofs": ErofsDriver(images),
         "overlayfs": OverlayDriver(),
@@ -114,7 +121,7 @@ async def over_grpc(parts: Parts) -> AsyncIterator[Parts]:
     with tempfile.TemporaryDirectory() as directory:
         server = grpc.aio.server(interceptors=[Interceptor(RpcMetrics(CollectorRegistry()))])
         snapshots_grpc.add_SnapshotsServicer_to_server(SnapshotsServicer(parts.snapshots), server)
-        layers_grpc.add_LayersServicer_to_server(LayersServicer(parts.layers), server)
+        layers_grpc.add_LayersServicer_to_server(LayersServicer(parts.layers, parts.differ), server)
         diff_grpc.add_DiffServicer_to_server(DiffServicer(parts.differ), server)
         server.add_insecure_port(f"unix:{directory}/socket")
         await server.start()
@@ -548,6 +555,39 @@ class SnapshotterContract:
         descriptor = await parts.differ.diff((), view, OCI_LAYER, "ref", {})
         with tarfile.open(fileobj=io.BytesIO(parts.content.blobs[descriptor.digest])) as archive:
             assert archive.getnames() == ["b", "d"]
+
+    async def test_a_snapshot_s_changes_are_a_layer_without_what_is_excluded(self, kit: Kit, parts: Parts) -> None:
+        chain = await kit.image(tar(a="1", etc=None, etc__old="1"))
+        with shown(await parts.snapshots.prepare("web", chain, {})) as root:
+            assert await parts.differ.layer_of("web", ()) is None
+            (root / "etc/hosts").write_text("")
+            (root / "proc").mkdir()
+            assert await parts.differ.layer_of("web", ("/etc/hosts", "/proc")) is None
+            (root / "etc/new").write_text("2")
+            (root / "proc/x").write_text("")
+        layer = await parts.differ.layer_of("web", ("/etc/hosts", "/proc"))
+        assert layer is not None
+        assert layer.descriptor.digest == layer.diff_id
+        with tarfile.open(fileobj=io.BytesIO(parts.content.blobs[layer.descriptor.digest])) as archive:
+            assert archive.getnames() == ["etc", "etc/new"]
+        with pytest.raises(NotFoundError):
+            await parts.differ.layer_of("missing", ())
+
+    async def test_an_export_is_all_that_a_snapshot_shows(self, kit: Kit, parts: Parts) -> None:
+        chain = await kit.image(tar(a="1", d=None, d__x="1"))
+        with shown(await parts.snapshots.prepare("web", chain, {})) as root:
+            (root / "a").unlink()
+            (root / "d/y").write_bytes(bytes(3 << 20))
+            os.link(root / "d/y", root / "d/z")
+            os.chown(root / "d/y", 12, 34)
+        archive = b"".join([piece async for piece in parts.differ.export("web")])
+        with tarfile.open(fileobj=io.BytesIO(archive)) as exported:
+            assert exported.getnames() == ["d", "d/x", "d/y", "d/z"]
+            info = exported.getmember("d/y")
+            assert (info.size, info.uid, info.gid) == (3 << 20, 12, 34)
+            assert exported.getmember("d/z").linkname == "d/y"
+        with pytest.raises(NotFoundError):
+            await anext(parts.differ.export("missing"))
 
     async def test_a_layer_can_be_applied_onto_an_active_snapshot(self, kit: Kit, parts: Parts) -> None:
         chain = await kit.image(tar(a="1", d=None, d__x="1"))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sampan.errors import InvalidArgumentError, ResourceExhaustedError
+from sampan.sys.files import start_writing
 from snapshotter.erofs import disk
 
 # Inodes wait in memory until a region of them is full; its place in the file is fixed when it is begun.
@@ -21,6 +22,9 @@ _REGION: Final = 16 * disk.BLOCK
 
 # A tail that leaves no room for another file's next to it is better off in a block of its own.
 _MAX_INLINE: Final = 3 * disk.BLOCK // 4
+
+# So often the disk is given work, lest all of it be left for the end.
+_AHEAD: Final = 8 << 20
 
 _ROOT: Final = disk.BLOCK
 MAX_ROOT_XATTRS: Final = disk.BLOCK - disk.INODE
@@ -46,6 +50,7 @@ class ImageWriter:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._end = 2 * disk.BLOCK  # the first byte that nothing is placed at yet; a multiple of a block
+        self._begun = 0  # the first byte that the kernel was not yet asked to bring to disk
         self._region = bytearray()
         self._region_start = 0
         self.inodes = 0
@@ -188,6 +193,9 @@ class ImageWriter:
 
     def _allocate(self, size: int) -> int:
         start = self._end
+        if start - self._begun >= _AHEAD:
+            start_writing(self._fd, self._begun, start - self._begun)
+            self._begun = start
         self._end += -(-size // disk.BLOCK) * disk.BLOCK
         if self._end // disk.BLOCK > _MAX_BLOCKS:
             raise ResourceExhaustedError(f"layer of more than {_MAX_BLOCKS * disk.BLOCK} bytes")

@@ -66,6 +66,16 @@ class LayersStub:
                 request_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.ChangesRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.ChangesResponse.FromString,
                 _registered_method=True)
+        self.Diff = channel.unary_unary(
+                '/sampan.snapshot.v1.Layers/Diff',
+                request_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.DiffLayerRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.DiffLayerResponse.FromString,
+                _registered_method=True)
+        self.Export = channel.unary_stream(
+                '/sampan.snapshot.v1.Layers/Export',
+                request_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.ExportRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.ExportResponse.FromString,
+                _registered_method=True)
 
 
 class LayersServicer:
@@ -119,6 +129,20 @@ class LayersServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Diff(self, request, context):
+        """Make a layer of them, an uncompressed tar, and write it to the content store: `docker commit`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Export(self, request, context):
+        """Everything that a snapshot shows, as a tar: `docker export`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LayersServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -151,6 +175,16 @@ def add_LayersServicer_to_server(servicer, server):
                     servicer.Changes,
                     request_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.ChangesRequest.FromString,
                     response_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.ChangesResponse.SerializeToString,
+            ),
+            'Diff': grpc.unary_unary_rpc_method_handler(
+                    servicer.Diff,
+                    request_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.DiffLayerRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.DiffLayerResponse.SerializeToString,
+            ),
+            'Export': grpc.unary_stream_rpc_method_handler(
+                    servicer.Export,
+                    request_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.ExportRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.ExportResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -317,6 +351,60 @@ class Layers:
             '/sampan.snapshot.v1.Layers/Changes',
             sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.ChangesRequest.SerializeToString,
             sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.ChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Diff(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.snapshot.v1.Layers/Diff',
+            sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.DiffLayerRequest.SerializeToString,
+            sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.DiffLayerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Export(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sampan.snapshot.v1.Layers/Export',
+            sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.ExportRequest.SerializeToString,
+            sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.ExportResponse.FromString,
             options,
             channel_credentials,
             insecure,

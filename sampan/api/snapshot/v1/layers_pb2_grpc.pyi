@@ -54,6 +54,10 @@ class LayersStub:
     """Disk use, of all snapshots in one call."""
     Changes: _grpc.UnaryUnaryMultiCallable[_layers_pb2.ChangesRequest, _layers_pb2.ChangesResponse]
     """What a snapshot's owner changed in it: `docker diff`."""
+    Diff: _grpc.UnaryUnaryMultiCallable[_layers_pb2.DiffLayerRequest, _layers_pb2.DiffLayerResponse]
+    """Make a layer of them, an uncompressed tar, and write it to the content store: `docker commit`."""
+    Export: _grpc.UnaryStreamMultiCallable[_layers_pb2.ExportRequest, _layers_pb2.ExportResponse]
+    """Everything that a snapshot shows, as a tar: `docker export`."""
 
 @_typing.type_check_only
 class LayersAsyncStub(LayersStub):
@@ -81,6 +85,10 @@ class LayersAsyncStub(LayersStub):
     """Disk use, of all snapshots in one call."""
     Changes: _aio.UnaryUnaryMultiCallable[_layers_pb2.ChangesRequest, _layers_pb2.ChangesResponse]  # type: ignore[assignment]
     """What a snapshot's owner changed in it: `docker diff`."""
+    Diff: _aio.UnaryUnaryMultiCallable[_layers_pb2.DiffLayerRequest, _layers_pb2.DiffLayerResponse]  # type: ignore[assignment]
+    """Make a layer of them, an uncompressed tar, and write it to the content store: `docker commit`."""
+    Export: _aio.UnaryStreamMultiCallable[_layers_pb2.ExportRequest, _layers_pb2.ExportResponse]  # type: ignore[assignment]
+    """Everything that a snapshot shows, as a tar: `docker export`."""
 
 class LayersServicer(metaclass=_abc_1.ABCMeta):
     """Layers are stored once by diff ID, whatever stacks they are part of, and do not depend on their parents: those of one
@@ -141,5 +149,21 @@ class LayersServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_layers_pb2.ChangesResponse, _abc.Awaitable[_layers_pb2.ChangesResponse]]:
         """What a snapshot's owner changed in it: `docker diff`."""
+
+    @_abc_1.abstractmethod
+    def Diff(
+        self,
+        request: _layers_pb2.DiffLayerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_layers_pb2.DiffLayerResponse, _abc.Awaitable[_layers_pb2.DiffLayerResponse]]:
+        """Make a layer of them, an uncompressed tar, and write it to the content store: `docker commit`."""
+
+    @_abc_1.abstractmethod
+    def Export(
+        self,
+        request: _layers_pb2.ExportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_layers_pb2.ExportResponse], _abc.AsyncIterator[_layers_pb2.ExportResponse]]:
+        """Everything that a snapshot shows, as a tar: `docker export`."""
 
 def add_LayersServicer_to_server(servicer: LayersServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
