@@ -1,5 +1,6 @@
-"""What Python's ``os`` does not offer for files: syncfs(2), renameat2(2), and FICLONE."""
+"""What Python's ``os`` does not offer for files: syncfs(2), sync_file_range(2), renameat2(2), and FICLONE."""
 
+import ctypes
 import fcntl
 import os
 from typing import Final
@@ -9,6 +10,7 @@ from sampan.sys.libc import LIBC, check
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 _FICLONE: Final = 0x40049409
+_SYNC_FILE_RANGE_WRITE: Final = 2
 
 
 def syncfs(path: str | os.PathLike[str]) -> None:
@@ -29,3 +31,11 @@ def exchange(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> N
 def clone(source: int, target: int) -> None:
     """Let the file ``target`` share the blocks of ``source``. Raises OSError where the file system cannot."""
     fcntl.ioctl(target, _FICLONE, source)
+
+
+def start_writing(fd: int, offset: int, length: int) -> None:
+    """Have the kernel begin to bring a part of a file to disk, so that a later fsync(2) waits for less.
+
+    Only time depends on it, so a file system that cannot is not an error.
+    """
+    LIBC.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(length), _SYNC_FILE_RANGE_WRITE)
