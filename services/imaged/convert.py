@@ -1,9 +1,12 @@
 """Protobuf messages to and from imaged's values."""
 
+from collections.abc import Iterable
+
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from imaged.images import chain_id
+from imaged.load import Loaded
 from imaged.model import (
     Blob,
     Created,
@@ -21,6 +24,7 @@ from imaged.model import (
     Resolved,
     RunConfig,
 )
+from imaged.push_steps import Pushed, PushPhase, PushResolved, PushStep
 from imaged.writes import Action, WriteReply, WriteStep
 from sampan.api.containerd.content.v1 import content_pb2 as content_pb
 from sampan.api.containerd.types import types_pb2 as types_pb
@@ -37,6 +41,15 @@ _PHASES = {
     Phase.COMMITTED: pb.FetchProgress.COMMITTED,
     Phase.EXISTED: pb.FetchProgress.EXISTED,
     Phase.RETRYING: pb.FetchProgress.RETRYING,
+}
+_PUSH_PHASES = {
+    PushPhase.PREPARING: pb.PushProgress.PREPARING,
+    PushPhase.WAITING: pb.PushProgress.WAITING,
+    PushPhase.PUSHING: pb.PushProgress.PUSHING,
+    PushPhase.PUSHED: pb.PushProgress.PUSHED,
+    PushPhase.EXISTED: pb.PushProgress.EXISTED,
+    PushPhase.MOUNTED: pb.PushProgress.MOUNTED,
+    PushPhase.RETRYING: pb.PushProgress.RETRYING,
 }
 _ACTIONS = {
     content_pb.STAT: Action.STAT,
@@ -129,6 +142,7 @@ def image_to_proto(image: Image) -> pb.Image:
         manifest=descriptor_to_proto(record.manifest),
         content_bytes=record.content_bytes,
         docker_version=config.docker_version,
+        parent=record.parent or "",
     )
     if config.created_ns is not None:
         message.created.CopyFrom(timestamp(config.created_ns))
@@ -178,6 +192,84 @@ def _history_to_proto(step: History) -> pb.History:
 def created_to_proto(created: Created) -> pb.CreateResponse:
     """Encode what naming an image came to."""
     return pb.CreateResponse(image=image_to_proto(created.image), moved=created.moved, existed=created.existed)
+
+
+def run_config_from_proto(message: pb.ImageConfig) -> RunConfig:
+    """Decode what a container of an image runs as."""
+    return RunConfig(
+        user=message.user,
+        env=tuple(message.env),
+        entrypoint=tuple(message.entrypoint),
+        cmd=tuple(message.cmd),
+        working_dir=message.working_dir,
+        labels=dict(message.labels),
+        exposed_ports=tuple(message.exposed_ports),
+        volumes=tuple(message.volumes),
+        stop_signal=message.stop_signal,
+        health_check=_health_check_from_proto(message.health_check) if message.HasField("health_check") else None,
+        shell=tuple(message.shell),
+        on_build=tuple(message.on_build),
+        args_escaped=message.args_escaped,
+    )
+
+
+def _health_check_from_proto(message: pb.HealthCheck) -> HealthCheck:
+    return HealthCheck(
+        test=tuple(message.test),
+        interval_ns=message.interval.ToNanoseconds(),
+        timeout_ns=message.timeout.ToNanoseconds(),
+        start_period_ns=message.start_period.ToNanoseconds(),
+        start_interval_ns=message.start_interval.ToNanoseconds(),
+        retries=message.retries,
+    )
+
+
+def layer_from_proto(message: pb.LayerContent) -> Layer:
+    """Decode a layer. Raises InvalidArgumentError for a bad digest or size."""
+    return Layer(descriptor_from_proto(message.descriptor), Digest.parse(message.diff_id))
+
+
+def push_to_proto(step: PushResolved | PushStep | Pushed) -> pb.PushProgress:
+    """Encode a step of a push."""
+    match step:
+        case PushResolved():
+            resolved = pb.PushProgress.Resolved(
+                reference=str(step.reference), layers=[_layer_to_proto(layer) for layer in step.layers]
+            )
+            return pb.PushProgress(resolved=resolved)
+        case PushStep():
+            layer = pb.PushProgress.Layer(
+                digest=step.digest,
+                phase=_PUSH_PHASES[step.phase],
+                offset=step.offset,
+                total=step.total,
+                mounted_from=step.mounted_from,
+            )
+            return pb.PushProgress(layer=layer)
+        case Pushed():
+            pushed = pb.PushProgress.Pushed(
+                image_id=step.image_id, tag=step.tag, manifest=descriptor_to_proto(step.manifest)
+            )
+            return pb.PushProgress(pushed=pushed)
+
+
+def loaded_to_proto(loaded: Iterable[Loaded]) -> pb.LoadResponse:
+    """Encode the images of an archive."""
+    return pb.LoadResponse(
+        images=[
+            pb.LoadedImage(
+                lease=one.lease,
+                image_id=one.image_id,
+                target=descriptor_to_proto(one.target),
+                layers=[_layer_to_proto(layer) for layer in one.layers],
+                references=[str(reference) for reference in one.references],
+                platform=pb.Platform(
+                    os=one.platform.os, architecture=one.platform.architecture, variant=one.platform.variant
+                ),
+            )
+            for one in loaded
+        ]
+    )
 
 
 def imported_to_proto(imported: Imported) -> pb.ImportResponse:

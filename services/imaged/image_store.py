@@ -65,6 +65,7 @@ def _images(db: sqlite3.Connection, where: str, parameters: tuple[str, ...]) -> 
     names: dict[str, list[Reference]] = {}
     for row in db.execute(f"SELECT image, reference FROM names {narrowed} ORDER BY reference", parameters):  # noqa: S608
         names.setdefault(row["image"], []).append(parse_reference(row["reference"]))
+    parents = dict(db.execute(f"SELECT image, parent FROM image_parents {narrowed}", parameters).fetchall())  # noqa: S608
     return [
         ImageRecord(
             id=Digest(row["id"]),
@@ -74,9 +75,34 @@ def _images(db: sqlite3.Connection, where: str, parameters: tuple[str, ...]) -> 
             content_bytes=row["content_bytes"],
             tagged_ns=row["tagged_ns"],
             names=tuple(names.get(row["id"], ())),
+            parent=Digest(parents[row["id"]]) if row["id"] in parents else None,
         )
         for row in images
     ]
+
+
+def set_parent(db: sqlite3.Connection, image: Digest, parent: Digest) -> None:
+    """Note what an image was committed from."""
+    db.execute("INSERT OR REPLACE INTO image_parents VALUES (?, ?)", (image, parent))
+
+
+def children(db: sqlite3.Connection, image: Digest) -> list[Digest]:
+    """Return the images that were committed from one."""
+    found = db.execute("SELECT image FROM image_parents WHERE parent = ? ORDER BY image", (image,))
+    return [Digest(row[0]) for row in found]
+
+
+def layers_of(db: sqlite3.Connection, diff_ids: Iterable[Digest]) -> dict[Digest, Layer]:
+    """Return those of the layers that an image has, in the form that they are here."""
+    found = {}
+    for diff_id in diff_ids:
+        row = db.execute(
+            "SELECT media_type, digest, size_bytes FROM image_layers WHERE diff_id = ? ORDER BY size_bytes LIMIT 1",
+            (diff_id,),
+        ).fetchone()
+        if row is not None:
+            found[diff_id] = Layer(Descriptor(row["media_type"], Digest(row["digest"]), row["size_bytes"]), diff_id)
+    return found
 
 
 def find_name(db: sqlite3.Connection, reference: Reference) -> Digest | None:

@@ -47,12 +47,18 @@ class Images:
         self._configs: OrderedDict[Digest, ConfigFile] = OrderedDict()
 
     async def create(
-        self, reference: Reference | None, target: Descriptor, lease: str, platform: Platform | None
+        self,
+        reference: Reference | None,
+        target: Descriptor,
+        lease: str,
+        platform: Platform | None,
+        parent: Digest | None = None,
     ) -> Created:
         """Make an image of content that is here, name it, and end the lease.
 
         A name that points elsewhere is moved; without one the image is dangling. If the lease's content was fetched
-        from the name's repository, ``name@digest`` is a name of it too. Safe to repeat after a lost reply.
+        from the name's repository, ``name@digest`` is a name of it too. ``parent`` is the image that it was committed
+        from. Safe to repeat after a lost reply.
 
         Raises:
             NotFoundError: part of the content is not here.
@@ -81,6 +87,8 @@ class Images:
         def name(db: sqlite3.Connection) -> list[str]:
             nonlocal record, before
             image_store.upsert_image(db, record, blobs)
+            if parent not in (None, record.id):
+                image_store.set_parent(db, record.id, parent)
             if reference is not None:
                 before = self._name(db, reference, target.digest, record.id, rows.lease_source(db, lease))
             record = _existing(db, record.id)
@@ -158,24 +166,34 @@ class Images:
         with storing("name"):
             await self._store.write(name)
 
-    async def remove(self, image: str, *, force: bool, in_use: Collection[str]) -> Removed:
+    async def remove(self, image: str, *, force: bool, in_use: Collection[str], no_prune: bool = False) -> Removed:
         """Take away a name, or an image with all of them; see ``plan_removal``.
+
+        With an image go the images that it was committed from, as far as nothing else names, uses or continues them;
+        ``no_prune`` leaves them, and so does ``force``, which says nothing of them.
 
         Raises:
             NotFoundError: no such image.
-            ConflictError: it is in use, or has names in several repositories.
+            ConflictError: it is in use, has names in several repositories, or others were committed from it.
         """
         removed = Removed()
 
         def change(db: sqlite3.Connection) -> list[str]:
             nonlocal removed
             record, name = _find(db, image)
-            plan = plan_removal(record, image, name, in_use, force=force)
+            continued = bool(image_store.children(db, record.id))
+            plan = plan_removal(record, image, name, in_use, force=force, continued=continued)
             image_store.delete_names(db, plan.untag)
-            digests = image_store.delete_image(db, record.id) if plan.delete else []
+            deleted: list[ImageRecord] = []
+            digests: list[str] = []
+            doomed = record if plan.delete else None
+            while doomed is not None:
+                digests += image_store.delete_image(db, doomed.id)
+                deleted.append(doomed)
+                doomed = None if no_prune or force else _forsaken(db, doomed.parent, in_use)
             removed = Removed(
                 untagged=tuple(reference.familiar for reference in plan.untag),
-                deleted=(record,) if plan.delete else (),
+                deleted=tuple(deleted),
                 kept_chain_ids=tuple(chain_id(other) for other in image_store.list_images(db) if other.layers),
             )
             return digests
@@ -248,4 +266,12 @@ def _find(db: sqlite3.Connection, text: str) -> tuple[ImageRecord, Reference | N
 def _existing(db: sqlite3.Connection, image: Digest) -> ImageRecord:
     record = image_store.get_image(db, image)
     assert record is not None  # names refer to images
+    return record
+
+
+def _forsaken(db: sqlite3.Connection, image: Digest | None, in_use: Collection[str]) -> ImageRecord | None:
+    """Return an image, if it is here and nothing is left that needs or names it."""
+    record = image_store.get_image(db, image) if image is not None else None
+    if record is None or record.names or record.id in in_use or image_store.children(db, record.id):
+        return None
     return record

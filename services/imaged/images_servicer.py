@@ -2,33 +2,58 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
 from imaged import convert
+from imaged.commit import CommitOptions, Committer
 from imaged.images import Images
 from imaged.importer import Importer
 from imaged.leases import Leases
+from imaged.load import Loader
 from imaged.login import Login
 from imaged.pull import Puller
+from imaged.push import Pusher
+from imaged.save import Saver
 from sampan.api.image.v1 import images_pb2 as pb
 from sampan.api.image.v1 import images_pb2_grpc as pb_grpc
 from sampan.errors import InvalidArgumentError
+from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What brings images to other places, or makes new ones of them."""
+
+    pusher: Pusher
+    saver: Saver
+    loader: Loader
+    committer: Committer
+
+
 class ImagesServicer(pb_grpc.ImagesServicer):
     """Decodes, calls, encodes."""
 
-    def __init__(self, images: Images, puller: Puller, importer: Importer, leases: Leases, login: Login) -> None:
+    def __init__(
+        self,
+        images: Images,
+        puller: Puller,
+        importer: Importer,
+        leases: Leases,
+        login: Login,
+        traffic: Traffic,
+    ) -> None:
         self._images = images
         self._puller = puller
         self._importer = importer
         self._leases = leases
         self._login = login
+        self._traffic = traffic
 
     async def Fetch(self, request: pb.FetchRequest, context: Context) -> AsyncIterator[pb.FetchProgress]:
         """Bring an image's content."""
@@ -48,6 +73,7 @@ class ImagesServicer(pb_grpc.ImagesServicer):
             convert.descriptor_from_proto(request.target),
             request.lease,
             convert.platform_from_proto(request.platform),
+            Digest.parse(request.parent) if request.parent else None,
         )
         return convert.created_to_proto(created)
 
@@ -71,7 +97,9 @@ class ImagesServicer(pb_grpc.ImagesServicer):
 
     async def Remove(self, request: pb.RemoveRequest, context: Context) -> pb.RemoveResponse:
         """Take away names, and the image with its last one."""
-        removed = await self._images.remove(request.image, force=request.force, in_use=frozenset(request.in_use))
+        removed = await self._images.remove(
+            request.image, force=request.force, in_use=frozenset(request.in_use), no_prune=request.no_prune
+        )
         return convert.removed_to_proto(removed)
 
     async def Import(self, request_iterator: AsyncIterator[pb.ImportRequest], context: Context) -> pb.ImportResponse:
@@ -87,12 +115,50 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         )
         return convert.imported_to_proto(imported)
 
+    async def Commit(self, request: pb.CommitRequest, context: Context) -> pb.ImportResponse:
+        """Make an image of a container's changes."""
+        if request.reference:
+            parse_reference(request.reference)
+        layer = convert.layer_from_proto(request.layer) if request.HasField("layer") else None
+        options = CommitOptions(
+            convert.run_config_from_proto(request.config),
+            tuple(request.changes),
+            request.author,
+            request.message,
+            request.created_by,
+        )
+        return convert.imported_to_proto(await self._traffic.committer.run(request.base, layer, options))
+
+    async def Push(self, request: pb.PushRequest, context: Context) -> AsyncIterator[pb.PushProgress]:
+        """Bring an image to its registry."""
+        steps = self._traffic.pusher.push(
+            parse_reference(request.reference).with_default_tag(), convert.credentials_from_proto(request.credentials)
+        )
+        async with aclosing(steps):
+            async for step in steps:
+                yield convert.push_to_proto(step)
+
+    async def Save(self, request: pb.SaveRequest, context: Context) -> AsyncIterator[pb.SaveResponse]:
+        """Write images as an archive."""
+        async with aclosing(self._traffic.saver.archive(tuple(request.images))) as pieces:
+            async for piece in pieces:
+                yield pb.SaveResponse(chunk=piece)
+
+    async def Load(self, request_iterator: AsyncIterator[pb.LoadRequest], context: Context) -> pb.LoadResponse:
+        """Read an archive of images."""
+        first = await anext(request_iterator, pb.LoadRequest())
+        if not first.HasField("options"):
+            raise InvalidArgumentError("the first message of a load holds its options")
+        platform = convert.platform_from_proto(first.options.platform)
+        loaded = await self._traffic.loader.run(_chunks(request_iterator), platform)
+        return convert.loaded_to_proto(loaded)
+
     async def Login(self, request: pb.LoginRequest, context: Context) -> pb.LoginResponse:
         """Check credentials."""
         identity_token = await self._login.check(request.registry, convert.credentials_from_proto(request.credentials))
         return pb.LoginResponse(status="Login Succeeded", identity_token=identity_token)
 
 
-async def _chunks(requests: AsyncIterator[pb.ImportRequest]) -> AsyncIterator[bytes]:
+async def _chunks(requests: AsyncIterator[pb.ImportRequest] | AsyncIterator[pb.LoadRequest]) -> AsyncIterator[bytes]:
     async for request in requests:
         yield request.chunk

@@ -3,23 +3,28 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from imaged.commit import Committer
 from imaged.content import ContentStore
 from imaged.content_servicer import ContentServicer
 from imaged.download import Downloads
 from imaged.images import Images
-from imaged.images_servicer import ImagesServicer
+from imaged.images_servicer import ImagesServicer, Traffic
 from imaged.importer import Importer
 from imaged.ingest import Ingests
 from imaged.leases import Leases
+from imaged.load import Loader
 from imaged.login import Login
 from imaged.metrics import PullMetrics
 from imaged.partial import Partials
 from imaged.pull import Puller
+from imaged.push import Pusher, UploadMeans
+from imaged.push_metrics import PushMetrics
 from imaged.registry.auth import Tokens
 from imaged.registry.endpoints import DOCKER_IO_HOST, Endpoints, RegistryConfig
 from imaged.registry.retry import RetryPolicy
 from imaged.registry.source import Sources
 from imaged.registry.transport import Transport
+from imaged.save import Saver
 from imaged.slots import Slots
 from imaged.transfer import Means
 from sampan.api.containerd.content.v1 import content_pb2, content_pb2_grpc
@@ -34,6 +39,7 @@ from sampan.store import Store
 class ImagedConfig(ServiceConfig):
     """What imaged can be told."""
 
+    parallel_uploads: int = option(5, "blobs that one push uploads at a time")
     parallel_downloads: int = option(3, "layers that one pull downloads at a time")
     connections_per_blob: int = option(3, "connections that share the download of one large blob, if they are free")
     connections_per_registry: int = option(8, "connections that download from one registry; see also [[registries]]")
@@ -71,7 +77,8 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     transport = Transport(connect_timeout_s=config.connect_timeout_s, stall_timeout_s=config.stall_timeout_s)
     service.stack.push_async_callback(transport.close)
     retry = RetryPolicy(config.download_attempts, config.retry_base_s)
-    sources = Sources(endpoints, transport, Tokens(transport), retry)
+    tokens = Tokens(transport)
+    sources = Sources(endpoints, transport, tokens, retry)
     metrics = PullMetrics(service.metrics)
     slots = Slots(config.max_connections, config.connections_per_registry)
     means = Means(slots, retry, metrics, config.connections_per_blob)
@@ -84,7 +91,23 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     puller = Puller(sources, content, leases, downloads, metrics, parallel=config.parallel_downloads)
     service.stack.push_async_callback(puller.close)
     importer = Importer(content, ingests, leases)
-    images = ImagesServicer(Images(store, content), puller, importer, leases, Login(sources))
+    images = Images(store, content)
+    pusher = Pusher(
+        store,
+        content,
+        leases,
+        sources,
+        UploadMeans(transport, tokens, retry, PushMetrics(service.metrics)),
+        parallel=config.parallel_uploads,
+    )
+    service.stack.push_async_callback(pusher.close)
+    traffic = Traffic(
+        pusher,
+        Saver(images, content, leases),
+        Loader(store, content, ingests, leases),
+        Committer(images, store, content, leases),
+    )
+    servicer = ImagesServicer(images, puller, importer, leases, Login(sources), traffic)
 
     service.serve(
         content_pb2_grpc.add_ContentServicer_to_server,
@@ -92,7 +115,7 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
         content_pb2.DESCRIPTOR.services_by_name["Content"],
     )
     service.serve(
-        images_pb2_grpc.add_ImagesServicer_to_server, images, images_pb2.DESCRIPTOR.services_by_name["Images"]
+        images_pb2_grpc.add_ImagesServicer_to_server, servicer, images_pb2.DESCRIPTOR.services_by_name["Images"]
     )
 
 

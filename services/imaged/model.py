@@ -185,6 +185,7 @@ class ImageRecord:
     content_bytes: int  # compressed: manifest, config and layers
     tagged_ns: int
     names: tuple[Reference, ...]  # tags and digests
+    parent: Digest | None = None  # image that it was committed from, which may be gone
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,13 @@ _USED: Final = "image is being used by a container"
 
 
 def plan_removal(
-    record: ImageRecord, asked: str, name: Reference | None, in_use: Collection[str], *, force: bool
+    record: ImageRecord,
+    asked: str,
+    name: Reference | None,
+    in_use: Collection[str],
+    *,
+    force: bool,
+    continued: bool = False,
 ) -> Plan:
     """Decide what goes when ``asked`` is removed.
 
@@ -35,13 +41,17 @@ def plan_removal(
         name: the name it is, None if it was an ID or part of one.
         in_use: IDs of images that must stay: with ``force``, those of running containers.
         force: take away the last name of a used image, or all names of several repositories.
+        continued: other images were committed from it; without a name it stays, for their sake.
 
     Raises:
         ConflictError: in Docker's words.
     """
     used = record.id in in_use
     if name is not None:
-        return _by_name(record, asked, name, used=used, force=force)
+        plan = _by_name(record, asked, name, used=used, force=force)
+        return Plan(plan.untag, delete=plan.delete and not continued)
+    if continued:
+        raise _conflict(record.id, "cannot be forced", "image has dependent child images")
     if len(record.names) > 1 and not in_one_repository(record.names) and not force:
         raise _conflict(record.id, "must be forced", "image is referenced in multiple repositories")
     if used:

@@ -37,6 +37,11 @@ def insert_blob(db: sqlite3.Connection, blob: Blob, held_until_ns: int) -> None:
         set_labels(db, blob.digest, blob.labels)
 
 
+def end_hold(db: sqlite3.Connection, digest: Digest) -> None:
+    """Keep a blob from now on only for what refers to it."""
+    db.execute("UPDATE blobs SET held_until_ns = 0 WHERE digest = ?", (digest,))
+
+
 def get_blob(db: sqlite3.Connection, digest: Digest) -> Blob | None:
     """Return one blob."""
     row = db.execute("SELECT * FROM blobs WHERE digest = ?", (digest,)).fetchone()

@@ -281,9 +281,12 @@ class CreateRequest(_message.Message):
     TARGET_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
     """empty: no name; the image stays as a dangling one"""
     lease: _builtins.str
+    parent: _builtins.str
+    """image ID that it was made from"""
     @_builtins.property
     def target(self) -> _types_pb2.Descriptor: ...
     @_builtins.property
@@ -295,10 +298,11 @@ class CreateRequest(_message.Message):
         target: _types_pb2.Descriptor | None = ...,
         lease: _builtins.str = ...,
         platform: Global___Platform | None = ...,
+        parent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["platform", b"platform", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "platform", b"platform", "reference", b"reference", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "parent", b"parent", "platform", b"platform", "reference", b"reference", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -875,6 +879,373 @@ class ImportResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ImportResponse: _TypeAlias = ImportResponse  # noqa: Y015
+
+@_typing.final
+class CommitRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_FIELD_NUMBER: _builtins.int
+    LAYER_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    base: _builtins.str
+    """an image ID"""
+    author: _builtins.str
+    message: _builtins.str
+    created_by: _builtins.str
+    """for the history"""
+    reference: _builtins.str
+    """checked now, set by Create"""
+    @_builtins.property
+    def layer(self) -> Global___LayerContent:
+        """unset: nothing has changed in the file system"""
+
+    @_builtins.property
+    def config(self) -> Global___ImageConfig:
+        """replaces the base's"""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Dockerfile instructions, applied to it"""
+
+    def __init__(
+        self,
+        *,
+        base: _builtins.str = ...,
+        layer: Global___LayerContent | None = ...,
+        config: Global___ImageConfig | None = ...,
+        changes: _abc.Iterable[_builtins.str] | None = ...,
+        author: _builtins.str = ...,
+        message: _builtins.str = ...,
+        created_by: _builtins.str = ...,
+        reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "layer", b"layer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "base", b"base", "changes", b"changes", "config", b"config", "created_by", b"created_by", "layer", b"layer", "message", b"message", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommitRequest: _TypeAlias = CommitRequest  # noqa: Y015
+
+@_typing.final
+class PushRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    CREDENTIALS_FIELD_NUMBER: _builtins.int
+    reference: _builtins.str
+    """name and tag, as a user types it"""
+    @_builtins.property
+    def credentials(self) -> Global___Credentials: ...
+    def __init__(
+        self,
+        *,
+        reference: _builtins.str = ...,
+        credentials: Global___Credentials | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushRequest: _TypeAlias = PushRequest  # noqa: Y015
+
+@_typing.final
+class PushProgress(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Phase:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _PhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[PushProgress._Phase.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        WAITING: PushProgress._Phase.ValueType  # 0
+        PREPARING: PushProgress._Phase.ValueType  # 1
+        PUSHING: PushProgress._Phase.ValueType  # 2
+        PUSHED: PushProgress._Phase.ValueType  # 3
+        EXISTED: PushProgress._Phase.ValueType  # 4
+        MOUNTED: PushProgress._Phase.ValueType  # 5
+        RETRYING: PushProgress._Phase.ValueType  # 6
+        """offset: seconds until the next try"""
+
+    class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper): ...
+    WAITING: PushProgress.Phase.ValueType  # 0
+    PREPARING: PushProgress.Phase.ValueType  # 1
+    PUSHING: PushProgress.Phase.ValueType  # 2
+    PUSHED: PushProgress.Phase.ValueType  # 3
+    EXISTED: PushProgress.Phase.ValueType  # 4
+    MOUNTED: PushProgress.Phase.ValueType  # 5
+    RETRYING: PushProgress.Phase.ValueType  # 6
+    """offset: seconds until the next try"""
+
+    @_typing.final
+    class Resolved(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REFERENCE_FIELD_NUMBER: _builtins.int
+        LAYERS_FIELD_NUMBER: _builtins.int
+        reference: _builtins.str
+        """normalised, with the registry"""
+        @_builtins.property
+        def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerContent]:
+            """base first"""
+
+        def __init__(
+            self,
+            *,
+            reference: _builtins.str = ...,
+            layers: _abc.Iterable[Global___LayerContent] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["layers", b"layers", "reference", b"reference"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Layer(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        DIGEST_FIELD_NUMBER: _builtins.int
+        PHASE_FIELD_NUMBER: _builtins.int
+        OFFSET_FIELD_NUMBER: _builtins.int
+        TOTAL_FIELD_NUMBER: _builtins.int
+        MOUNTED_FROM_FIELD_NUMBER: _builtins.int
+        digest: _builtins.str
+        phase: Global___PushProgress.Phase.ValueType
+        offset: _builtins.int
+        total: _builtins.int
+        mounted_from: _builtins.str
+        """with MOUNTED: the repository"""
+        def __init__(
+            self,
+            *,
+            digest: _builtins.str = ...,
+            phase: Global___PushProgress.Phase.ValueType = ...,
+            offset: _builtins.int = ...,
+            total: _builtins.int = ...,
+            mounted_from: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "mounted_from", b"mounted_from", "offset", b"offset", "phase", b"phase", "total", b"total"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Pushed(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        IMAGE_ID_FIELD_NUMBER: _builtins.int
+        TAG_FIELD_NUMBER: _builtins.int
+        MANIFEST_FIELD_NUMBER: _builtins.int
+        image_id: _builtins.str
+        tag: _builtins.str
+        @_builtins.property
+        def manifest(self) -> _types_pb2.Descriptor: ...
+        def __init__(
+            self,
+            *,
+            image_id: _builtins.str = ...,
+            tag: _builtins.str = ...,
+            manifest: _types_pb2.Descriptor | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["image_id", b"image_id", "manifest", b"manifest", "tag", b"tag"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RESOLVED_FIELD_NUMBER: _builtins.int
+    LAYER_FIELD_NUMBER: _builtins.int
+    PUSHED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def resolved(self) -> Global___PushProgress.Resolved:
+        """first"""
+
+    @_builtins.property
+    def layer(self) -> Global___PushProgress.Layer: ...
+    @_builtins.property
+    def pushed(self) -> Global___PushProgress.Pushed:
+        """last"""
+
+    def __init__(
+        self,
+        *,
+        resolved: Global___PushProgress.Resolved | None = ...,
+        layer: Global___PushProgress.Layer | None = ...,
+        pushed: Global___PushProgress.Pushed | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["layer", b"layer", "pushed", b"pushed", "resolved", b"resolved", "step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["layer", b"layer", "pushed", b"pushed", "resolved", b"resolved", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["resolved", "layer", "pushed"]  # noqa: Y015
+    _WhichOneofArgType_step: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_step) -> _WhichOneofReturnType_step | None: ...
+
+Global___PushProgress: _TypeAlias = PushProgress  # noqa: Y015
+
+@_typing.final
+class SaveRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """as in Get; a name of a repository without a tag: all its tags"""
+
+    def __init__(
+        self,
+        *,
+        images: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SaveRequest: _TypeAlias = SaveRequest  # noqa: Y015
+
+@_typing.final
+class SaveResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SaveResponse: _TypeAlias = SaveResponse  # noqa: Y015
+
+@_typing.final
+class LoadRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Options(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PLATFORM_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def platform(self) -> Global___Platform:
+            """of an index in the archive; empty: this host's, or the only one there is"""
+
+        def __init__(
+            self,
+            *,
+            platform: Global___Platform | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["platform", b"platform"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["platform", b"platform"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    @_builtins.property
+    def options(self) -> Global___LoadRequest.Options:
+        """first"""
+
+    def __init__(
+        self,
+        *,
+        options: Global___LoadRequest.Options | None = ...,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "options", b"options", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "options", b"options", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["options", "chunk"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___LoadRequest: _TypeAlias = LoadRequest  # noqa: Y015
+
+@_typing.final
+class LoadResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoadedImage]:
+        """in the archive's order"""
+
+    def __init__(
+        self,
+        *,
+        images: _abc.Iterable[Global___LoadedImage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadResponse: _TypeAlias = LoadResponse  # noqa: Y015
+
+@_typing.final
+class LoadedImage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: _builtins.int
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    REFERENCES_FIELD_NUMBER: _builtins.int
+    PLATFORM_FIELD_NUMBER: _builtins.int
+    lease: _builtins.str
+    image_id: _builtins.str
+    @_builtins.property
+    def target(self) -> _types_pb2.Descriptor: ...
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerContent]:
+        """base first"""
+
+    @_builtins.property
+    def references(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """normalised, to be set by Create and Tag"""
+
+    @_builtins.property
+    def platform(self) -> Global___Platform:
+        """what to choose from an index"""
+
+    def __init__(
+        self,
+        *,
+        lease: _builtins.str = ...,
+        image_id: _builtins.str = ...,
+        target: _types_pb2.Descriptor | None = ...,
+        layers: _abc.Iterable[Global___LayerContent] | None = ...,
+        references: _abc.Iterable[_builtins.str] | None = ...,
+        platform: Global___Platform | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["platform", b"platform", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_id", b"image_id", "layers", b"layers", "lease", b"lease", "platform", b"platform", "references", b"references", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadedImage: _TypeAlias = LoadedImage  # noqa: Y015
 
 @_typing.final
 class LoginRequest(_message.Message):

@@ -78,6 +78,26 @@ class ImagesStub:
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ImportRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ImportResponse.FromString,
                 _registered_method=True)
+        self.Commit = channel.unary_unary(
+                '/sampan.image.v1.Images/Commit',
+                request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.CommitRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ImportResponse.FromString,
+                _registered_method=True)
+        self.Push = channel.unary_stream(
+                '/sampan.image.v1.Images/Push',
+                request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PushRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PushProgress.FromString,
+                _registered_method=True)
+        self.Save = channel.unary_stream(
+                '/sampan.image.v1.Images/Save',
+                request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.SaveRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.SaveResponse.FromString,
+                _registered_method=True)
+        self.Load = channel.stream_unary(
+                '/sampan.image.v1.Images/Load',
+                request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoadRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoadResponse.FromString,
+                _registered_method=True)
         self.Login = channel.unary_unary(
                 '/sampan.image.v1.Images/Login',
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoginRequest.SerializeToString,
@@ -148,6 +168,35 @@ class ImagesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Commit(self, request, context):
+        """Make an image of a base image, a layer that is in the content store, and changes to the config. The result is held
+        by a lease, as in Fetch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Push(self, request, context):
+        """Bring an image to its registry: blobs that are not there, then the manifest under its tag.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Save(self, request, context):
+        """Write images as a tar archive that is a docker-archive and an OCI layout at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Load(self, request_iterator, context):
+        """Read such an archive, or one of the two, or what Docker wrote before 1.10. Each image is held by a lease of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Login(self, request, context):
         """Is there such a user at this registry?
         """
@@ -197,6 +246,26 @@ def add_ImagesServicer_to_server(servicer, server):
                     servicer.Import,
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ImportRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ImportResponse.SerializeToString,
+            ),
+            'Commit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Commit,
+                    request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.CommitRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ImportResponse.SerializeToString,
+            ),
+            'Push': grpc.unary_stream_rpc_method_handler(
+                    servicer.Push,
+                    request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PushRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PushProgress.SerializeToString,
+            ),
+            'Save': grpc.unary_stream_rpc_method_handler(
+                    servicer.Save,
+                    request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.SaveRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.SaveResponse.SerializeToString,
+            ),
+            'Load': grpc.stream_unary_rpc_method_handler(
+                    servicer.Load,
+                    request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoadRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoadResponse.SerializeToString,
             ),
             'Login': grpc.unary_unary_rpc_method_handler(
                     servicer.Login,
@@ -424,6 +493,114 @@ class Images:
             '/sampan.image.v1.Images/Import',
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ImportRequest.SerializeToString,
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ImportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Commit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.image.v1.Images/Commit',
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.CommitRequest.SerializeToString,
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ImportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Push(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sampan.image.v1.Images/Push',
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PushRequest.SerializeToString,
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PushProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Save(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sampan.image.v1.Images/Save',
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.SaveRequest.SerializeToString,
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.SaveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Load(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/sampan.image.v1.Images/Load',
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoadRequest.SerializeToString,
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoadResponse.FromString,
             options,
             channel_credentials,
             insecure,

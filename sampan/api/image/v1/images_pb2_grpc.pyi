@@ -54,6 +54,16 @@ class ImagesStub:
     """Remove names, and the image with its last one."""
     Import: _grpc.StreamUnaryMultiCallable[_images_pb2.ImportRequest, _images_pb2.ImportResponse]
     """Make an image of one layer from the tar of a root file system. The result is held by a lease, as in Fetch."""
+    Commit: _grpc.UnaryUnaryMultiCallable[_images_pb2.CommitRequest, _images_pb2.ImportResponse]
+    """Make an image of a base image, a layer that is in the content store, and changes to the config. The result is held
+    by a lease, as in Fetch.
+    """
+    Push: _grpc.UnaryStreamMultiCallable[_images_pb2.PushRequest, _images_pb2.PushProgress]
+    """Bring an image to its registry: blobs that are not there, then the manifest under its tag."""
+    Save: _grpc.UnaryStreamMultiCallable[_images_pb2.SaveRequest, _images_pb2.SaveResponse]
+    """Write images as a tar archive that is a docker-archive and an OCI layout at once."""
+    Load: _grpc.StreamUnaryMultiCallable[_images_pb2.LoadRequest, _images_pb2.LoadResponse]
+    """Read such an archive, or one of the two, or what Docker wrote before 1.10. Each image is held by a lease of its own."""
     Login: _grpc.UnaryUnaryMultiCallable[_images_pb2.LoginRequest, _images_pb2.LoginResponse]
     """Is there such a user at this registry?"""
 
@@ -83,6 +93,16 @@ class ImagesAsyncStub(ImagesStub):
     """Remove names, and the image with its last one."""
     Import: _aio.StreamUnaryMultiCallable[_images_pb2.ImportRequest, _images_pb2.ImportResponse]  # type: ignore[assignment]
     """Make an image of one layer from the tar of a root file system. The result is held by a lease, as in Fetch."""
+    Commit: _aio.UnaryUnaryMultiCallable[_images_pb2.CommitRequest, _images_pb2.ImportResponse]  # type: ignore[assignment]
+    """Make an image of a base image, a layer that is in the content store, and changes to the config. The result is held
+    by a lease, as in Fetch.
+    """
+    Push: _aio.UnaryStreamMultiCallable[_images_pb2.PushRequest, _images_pb2.PushProgress]  # type: ignore[assignment]
+    """Bring an image to its registry: blobs that are not there, then the manifest under its tag."""
+    Save: _aio.UnaryStreamMultiCallable[_images_pb2.SaveRequest, _images_pb2.SaveResponse]  # type: ignore[assignment]
+    """Write images as a tar archive that is a docker-archive and an OCI layout at once."""
+    Load: _aio.StreamUnaryMultiCallable[_images_pb2.LoadRequest, _images_pb2.LoadResponse]  # type: ignore[assignment]
+    """Read such an archive, or one of the two, or what Docker wrote before 1.10. Each image is held by a lease of its own."""
     Login: _aio.UnaryUnaryMultiCallable[_images_pb2.LoginRequest, _images_pb2.LoginResponse]  # type: ignore[assignment]
     """Is there such a user at this registry?"""
 
@@ -157,6 +177,40 @@ class ImagesServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_images_pb2.ImportResponse, _abc.Awaitable[_images_pb2.ImportResponse]]:
         """Make an image of one layer from the tar of a root file system. The result is held by a lease, as in Fetch."""
+
+    @_abc_1.abstractmethod
+    def Commit(
+        self,
+        request: _images_pb2.CommitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_images_pb2.ImportResponse, _abc.Awaitable[_images_pb2.ImportResponse]]:
+        """Make an image of a base image, a layer that is in the content store, and changes to the config. The result is held
+        by a lease, as in Fetch.
+        """
+
+    @_abc_1.abstractmethod
+    def Push(
+        self,
+        request: _images_pb2.PushRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_images_pb2.PushProgress], _abc.AsyncIterator[_images_pb2.PushProgress]]:
+        """Bring an image to its registry: blobs that are not there, then the manifest under its tag."""
+
+    @_abc_1.abstractmethod
+    def Save(
+        self,
+        request: _images_pb2.SaveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_images_pb2.SaveResponse], _abc.AsyncIterator[_images_pb2.SaveResponse]]:
+        """Write images as a tar archive that is a docker-archive and an OCI layout at once."""
+
+    @_abc_1.abstractmethod
+    def Load(
+        self,
+        request_iterator: _MaybeAsyncIterator[_images_pb2.LoadRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_images_pb2.LoadResponse, _abc.Awaitable[_images_pb2.LoadResponse]]:
+        """Read such an archive, or one of the two, or what Docker wrote before 1.10. Each image is held by a lease of its own."""
 
     @_abc_1.abstractmethod
     def Login(

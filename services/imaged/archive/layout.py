@@ -1,0 +1,168 @@
+"""The images of an OCI image layout.
+
+Reference: OCI image spec 1.1, "Image Layout"; names are where containerd, podman and skopeo put them.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from imaged.archive.files import Files
+from imaged.archive.images import (
+    ArchivedImage,
+    Document,
+    Read,
+    check_layer,
+    layer_descriptor,
+    read_config,
+    read_json,
+    small,
+)
+from imaged.manifest import IndexEntry, Manifest, choose, parse_document
+from imaged.save import NAME_ANNOTATION, REF_ANNOTATION
+from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError
+from sampan.oci.descriptor import INDEXES, MANIFESTS, OCI_INDEX, Descriptor
+from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform, host_platform
+from sampan.oci.reference import Reference, parse_reference
+
+_MAX_DEPTH: Final = 4
+_MAX_DOCUMENT_BYTES: Final = 4 << 20
+_UNKNOWN: Final = "unknown"  # the platform of attestations
+
+
+class Layout:
+    """Reads one archive's index."""
+
+    def __init__(self, files: Files, read: Read, platform: Platform | None) -> None:
+        self._files = files
+        self._read = read
+        self._platform = platform
+
+    def images(self) -> list[ArchivedImage]:
+        """Return the images that ``index.json`` lists, one of each nested index.
+
+        Raises:
+            InvalidArgumentError: malformed, or a manifest, config or layer is not in the archive.
+            NotFoundError: an index has nothing for the platform.
+        """
+        try:
+            found = list(self._listed())
+        except RemoteError as error:
+            raise InvalidArgumentError(str(error)) from error
+        merged: dict[tuple[Digest, ...], ArchivedImage] = {}
+        for image in found:
+            key = tuple(document.descriptor.digest for document in image.documents)
+            before = merged.get(key)
+            names = (*before.names, *image.names) if before else image.names
+            merged[key] = ArchivedImage(
+                image.config, image.parsed, image.layers, tuple(dict.fromkeys(names)), image.documents
+            )
+        if not merged:
+            raise InvalidArgumentError("index.json lists no images")
+        return list(merged.values())
+
+    def _listed(self) -> Iterator[ArchivedImage]:
+        what = "index.json"
+        content = small(self._files.get(what, "the archive"), self._read, what, _MAX_DOCUMENT_BYTES)
+        document = read_json(content, what)
+        if not isinstance(document, dict):
+            raise InvalidArgumentError(f"{what} is not an index")
+        # Many writers leave its own type out, and some state another one.
+        entries = parse_document(content, document.get("mediaType") or OCI_INDEX, what)
+        if isinstance(entries, Manifest):
+            raise InvalidArgumentError(f"{what} is a manifest")
+        for entry, raw in zip(entries, document["manifests"], strict=True):
+            if not _is_image(entry):
+                continue
+            annotations = raw.get("annotations")
+            names = _names(annotations if isinstance(annotations, dict) else {})
+            documents = self._down_to_manifest(entry.descriptor)
+            if documents is not None:
+                yield self._image(documents, names)
+
+    def _down_to_manifest(self, descriptor: Descriptor) -> tuple[tuple[Document, ...], Manifest] | None:
+        documents: list[Document] = []
+        while True:
+            if len(documents) > _MAX_DEPTH:
+                raise InvalidArgumentError(f"index {descriptor.digest}: indexes are nested more than {_MAX_DEPTH} deep")
+            name = _blob(descriptor.digest)
+            file = self._files.get(name, "index.json" if not documents else _blob(documents[-1].descriptor.digest))
+            content = small(file, self._read, name, _MAX_DOCUMENT_BYTES)
+            if file.digest != descriptor.digest or file.size != descriptor.size:
+                raise InvalidArgumentError(f"{name} has {file.size} bytes, its index says {descriptor.size}")
+            documents.append(Document(descriptor, file))
+            parsed = parse_document(content, descriptor.media_type, name)
+            if isinstance(parsed, Manifest):
+                return tuple(documents), parsed
+            descriptor = self._choose(parsed)
+
+    def _choose(self, entries: tuple[IndexEntry, ...]) -> Descriptor:
+        """Choose for the platform; if nobody asked for one, whatever the archive has is better than nothing."""
+        here = tuple(e for e in entries if _is_image(e) and self._files.find(_blob(e.descriptor.digest)))
+        try:
+            return choose(here, self._platform or host_platform())
+        except NotFoundError:
+            if self._platform is None and here:
+                return here[0].descriptor
+            raise
+
+    def _image(self, found: tuple[tuple[Document, ...], Manifest], names: tuple[Reference, ...]) -> ArchivedImage:
+        documents, manifest = found
+        where = _blob(documents[-1].descriptor.digest)
+        config_name = _blob(manifest.config.digest)
+        config = small(self._files.get(config_name, where), self._read, config_name)
+        parsed = read_config(config, config_name)
+        if len(parsed.diff_ids) != len(manifest.layers):
+            raise InvalidArgumentError(
+                f"{where} has {len(manifest.layers)} layers, its config {len(parsed.diff_ids)} diff IDs"
+            )
+        layers = []
+        for layer, diff_id in zip(manifest.layers, parsed.diff_ids, strict=True):
+            name = _blob(layer.digest)
+            file = self._files.get(name, where)
+            if file.size != layer.size:
+                raise InvalidArgumentError(f"{name} has {file.size} bytes, its manifest says {layer.size}")
+            layer_descriptor(file, name)
+            layers.append((check_layer(layer, diff_id, name), file))
+        if not self._leads(documents, parsed.platform):
+            documents = documents[-1:]
+        return ArchivedImage(config, parsed, tuple(layers), names, documents)
+
+    def _leads(self, documents: tuple[Document, ...], platform: Platform) -> bool:
+        """Say whether whoever looks for the image's platform finds it through the indexes around it."""
+        for outer, inner in itertools.pairwise(documents):
+            entries = parse_document(self._read(outer.file), outer.descriptor.media_type, "index")
+            if isinstance(entries, Manifest):
+                return False
+            try:
+                if choose(entries, platform).digest != inner.descriptor.digest:
+                    return False
+            except NotFoundError:
+                return False
+        return True
+
+
+def _is_image(entry: IndexEntry) -> bool:
+    if entry.descriptor.media_type not in MANIFESTS | INDEXES:
+        return False
+    return entry.platform is None or _UNKNOWN not in (entry.platform.os, entry.platform.architecture)
+
+
+def _blob(digest: Digest) -> str:
+    return f"blobs/sha256/{digest.hex}"
+
+
+def _names(annotations: Mapping[str, Any]) -> tuple[Reference, ...]:
+    """Return the name: whole, or in the second annotation if that is more than a tag."""
+    for key in (NAME_ANNOTATION, REF_ANNOTATION):
+        text = annotations.get(key)
+        if not isinstance(text, str) or (key == REF_ANNOTATION and not {"/", ":"} & set(text)):
+            continue
+        try:
+            reference = parse_reference(text)
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(f"index.json: {error}") from error
+        if reference.digest is None:
+            return (reference.with_default_tag(),)
+    return ()
