@@ -10,7 +10,7 @@ from sampan.api.image.v1 import images_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine import publish
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
-from sampan.errors import DataLossError, SampanError
+from sampan.errors import DataLossError, RemoteError, SampanError, UnavailableError
 from sampan.oci.platform import host_platform, parse_platform
 from sampan.wire.channel import rpc_errors
 
@@ -40,9 +40,9 @@ async def pull(
     """See ``Engine.pull``."""
 
     async def work(report: Report) -> None:
-        await _Pull(engine, report, _platform(platform)).run(reference, credentials)
+        await _Pull(engine, report, wanted_platform(platform)).run(reference, credentials)
 
-    async with aclosing(_watched(work)) as events:
+    async with aclosing(watched(work)) as events:
         async for event in events:
             yield event
 
@@ -57,7 +57,7 @@ async def import_image(
 ) -> AsyncGenerator[Progress, None]:
     """See ``Engine.import_image``."""
     options = images_pb2.ImportRequest.Options(
-        reference=reference, message=message, changes=changes, platform=_platform(platform)
+        reference=reference, message=message, changes=changes, platform=wanted_platform(platform)
     )
 
     async def requests() -> AsyncIterator[images_pb2.ImportRequest]:
@@ -69,17 +69,17 @@ async def import_image(
         with rpc_errors():
             imported = await engine.images.Import(requests())
         try:
-            unpacking = _Unpacking(engine, report)
+            unpacking = Unpacking(engine, report)
             async with asyncio.TaskGroup() as tasks:
                 for layer in imported.layers:
                     tasks.create_task(unpacking.apply(layer), name=f"apply {layer.diff_id}")
             await unpacking.stack(imported.layers)
             await _name(engine, report, "import", reference, imported.target, imported.lease, options.platform)
         except BaseException:
-            await _release(engine, imported.lease)
+            await release(engine, imported.lease)
             raise
 
-    async with aclosing(_watched(work)) as events:
+    async with aclosing(watched(work)) as events:
         async for event in events:
             yield event
 
@@ -91,7 +91,7 @@ class _Pull:
         self._engine = engine
         self._report = report
         self._platform = platform
-        self._unpacking = _Unpacking(engine, report)
+        self._unpacking = Unpacking(engine, report)
         self._resolved = images_pb2.FetchProgress.Resolved()
         self._started: set[str] = set()
 
@@ -105,9 +105,9 @@ class _Pull:
             await self._unpacking.stack(self._resolved.layers)
             name, lease, target = self._resolved.reference, self._resolved.lease, self._resolved.target
             await _name(self._engine, self._report, "pull", name, target, lease, self._platform)
-        except BaseException:
-            if self._resolved.lease:
-                await _release(self._engine, self._resolved.lease)
+        except BaseException as error:
+            if self._resolved.lease and not _goes_on_later(error):
+                await release(self._engine, self._resolved.lease)
             raise
 
     async def _step(self, message: images_pb2.FetchProgress, tasks: asyncio.TaskGroup) -> None:
@@ -126,7 +126,7 @@ class _Pull:
                         tasks.create_task(self._unpacking.apply(layer), name=f"apply {layer.diff_id}")
 
 
-class _Unpacking:
+class Unpacking:
     """Layers on their way into the snapshotter."""
 
     def __init__(self, engine: "Engine", report: Report) -> None:
@@ -169,7 +169,17 @@ async def _name(
     await report(Done(created.image, target.digest, created.existed))
 
 
-async def _release(engine: "Engine", lease: str) -> None:
+def _goes_on_later(error: BaseException) -> bool:
+    """Say whether the next pull may go on: the client left, the registry's line broke, or a service went away.
+
+    imaged keeps what such a fetch brought, for a while. What was refused is given back.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(_goes_on_later(one) for one in error.exceptions)
+    return isinstance(error, asyncio.CancelledError | RemoteError | UnavailableError)
+
+
+async def release(engine: "Engine", lease: str) -> None:
     """Give back what a failed pull held, even while being cancelled; imaged does it itself when the lease expires."""
     try:
         async with asyncio.timeout(_RELEASE_S):
@@ -179,7 +189,7 @@ async def _release(engine: "Engine", lease: str) -> None:
         return
 
 
-async def _watched(work: Callable[[Report], Awaitable[None]]) -> AsyncGenerator[Progress, None]:
+async def watched(work: Callable[[Report], Awaitable[None]]) -> AsyncGenerator[Progress, None]:
     """Run ``work`` and yield what it reports; closing the iterator cancels it and waits until it has cleaned up."""
     events: asyncio.Queue[Progress | None] = asyncio.Queue(_BACKLOG)
 
@@ -226,6 +236,6 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return next((leaf for leaf in leaves if isinstance(leaf, DataLossError)), leaves[0])
 
 
-def _platform(text: str) -> images_pb2.Platform:
+def wanted_platform(text: str) -> images_pb2.Platform:
     platform = parse_platform(text) if text else host_platform()
     return images_pb2.Platform(os=platform.os, architecture=platform.architecture, variant=platform.variant)
