@@ -80,6 +80,10 @@ VOLUME: Final = {
     "prune": Entry("volume_prune", "Remove unused local volumes"),
 }
 
+REGISTRY: Final = {
+    "serve": Entry("registry_serve", "Serve a registry over the engine's content"),
+}
+
 SYSTEM: Final = {
     "info": Entry("info", "Display system-wide information"),
     "df": Entry("df", "Show disk usage"),
@@ -101,6 +105,7 @@ ROOT: Final = {
     "image": Entry("image", "Manage images"),
     "network": Entry("network", "Manage networks"),
     "volume": Entry("volume", "Manage volumes"),
+    "registry": Entry("registry", "Serve the engine's images to others"),
     "system": Entry("system", "Manage the engine"),
     **_ENGINE,
 }

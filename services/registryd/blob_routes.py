@@ -1,0 +1,43 @@
+"""``/v2/<name>/blobs/<digest>``."""
+
+from contextlib import aclosing
+
+from aiohttp import web
+
+from registryd.call import Call
+from registryd.names import parse_digest
+from registryd.ranges import parse_range
+
+
+async def get_blob(call: Call) -> web.StreamResponse:
+    """Send a blob or a part of it; for HEAD, say how large it is."""
+    digest = parse_digest(call.args["digest"])
+    size = await call.parts.blobs.size(call.repository, digest)
+    headers = {
+        "Docker-Content-Digest": str(digest),
+        "Content-Type": "application/octet-stream",
+        "Accept-Ranges": "bytes",
+        "ETag": f'"{digest}"',
+    }
+    if call.request.headers.get("If-None-Match") == headers["ETag"]:
+        return web.Response(status=304, headers=headers)
+    span = None if call.is_head else parse_range(call.request.headers.get("Range"), size)
+    first, length = (span.first, span.size) if span else (0, size)
+    if span:
+        headers["Content-Range"] = span.header(size)
+    response = web.StreamResponse(status=206 if span else 200, headers=headers)
+    response.content_length = length
+    await response.prepare(call.request)
+    if not call.is_head and length:
+        async with aclosing(call.parts.blobs.read(digest, first, length)) as pieces:
+            async for piece in pieces:
+                await response.write(piece)
+                call.parts.metrics.sent.inc(len(piece))
+    await response.write_eof()
+    return response
+
+
+async def delete_blob(call: Call) -> web.StreamResponse:
+    """Remove a blob that no manifest needs."""
+    await call.parts.blobs.delete(call.repository, parse_digest(call.args["digest"]))
+    return web.Response(status=202)

@@ -1,0 +1,106 @@
+"""Put registryd together and run it."""
+
+import asyncio
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from registryd.blobs import Blobs
+from registryd.call import Parts
+from registryd.client import ContentClient, ImagesClient
+from registryd.engine_images import EngineImages
+from registryd.htpasswd import Htpasswd
+from registryd.manifests import Manifests
+from registryd.metrics import RegistryMetrics
+from registryd.server import Address, RegistryServer, parse_address
+from registryd.tls import load_certificate
+from registryd.upkeep import Upkeep
+from registryd.uploads import Uploads
+from sampan.errors import InvalidArgumentError, UnavailableError
+from sampan.log import log
+from sampan.service.config import ServiceConfig, option
+from sampan.service.harness import Service, run
+from sampan.store import Store
+from sampan.wire.channel import open_channel
+
+NAME: Final = "registryd"
+
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+_EVERYWHERE: Final = ("0.0.0.0", "::")
+
+# imaged may be starting at this very moment.
+_START_DEADLINE_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryConfig(ServiceConfig):
+    """What registryd can be told."""
+
+    listen: str = option("127.0.0.1:5000", "host:port to serve the registry at")
+    htpasswd: str = option("", "file of users and bcrypt hashes; without it everybody may come in")
+    tls_cert: str = option("", "certificate chain in PEM form; with tls_key, HTTPS is served")
+    tls_key: str = option("", "key of the certificate")
+    read_only: bool = option(False, "refuse every push and removal")
+    names: tuple[str, ...] = option((), "further names of this registry, as image names begin, such as reg.lan:5000")
+    expose: tuple[str, ...] = option((), "registries whose images, as the engine has them, are served too: docker.io")
+    max_blob_bytes: int = option(64 << 30, "largest blob that may be pushed")
+    unused_s: float = option(86400.0, "seconds that uploads and blobs without a manifest are kept")
+
+
+async def build(service: Service[RegistryConfig]) -> None:
+    """Recover, and open the port."""
+    config, layout, stack = service.config, service.layout, service.stack
+    _check(config)
+    address = parse_address(config.listen)
+    tls = load_certificate(config.tls_cert, config.tls_key)
+    users = Htpasswd(Path(config.htpasswd)) if config.htpasswd else None
+    if users is not None and tls is None and address.host not in _LOOPBACK:
+        log.warning("passwords travel in the clear: give the registry a certificate", listen=str(address))
+
+    channel = open_channel(layout.socket("imaged"), patient=True)
+    stack.push_async_callback(channel.close)
+    contents = ContentClient(channel)
+    store = await stack.enter_async_context(Store(layout.data(NAME) / "registry.db", "registryd.schema"))
+    upkeep = Upkeep(store, contents, config.unused_s)
+    try:
+        async with asyncio.timeout(_START_DEADLINE_S):
+            await upkeep.recover()
+    except (TimeoutError, UnavailableError):
+        raise UnavailableError(
+            f"cannot connect to the Sampan engine at {layout.run_root}: start it with: sampan up --detach"
+        ) from None
+    await stack.enter_async_context(upkeep)
+
+    engine = EngineImages(ImagesClient(channel), contents, own_names(address, config.names) | set(config.expose))
+    blobs = Blobs(store, contents, engine, config.unused_s, time.time_ns)
+    manifests = Manifests(store, contents, blobs, engine)
+    uploads = Uploads(contents, blobs, config.max_blob_bytes)
+    parts = Parts(blobs, manifests, uploads, RegistryMetrics(service.metrics))
+    server = RegistryServer(parts, users, read_only=config.read_only)
+    stack.push_async_callback(server.close, config.grace_s)
+    opened = await server.listen(address, tls)
+    log.info("registry is open", address=str(opened), tls=tls is not None, users=users is not None)
+
+
+def own_names(address: Address, further: tuple[str, ...]) -> set[str]:
+    """Return what image names of this registry begin with."""
+    hosts = {address.host}
+    if address.host in (*_LOOPBACK, *_EVERYWHERE):
+        hosts |= {"127.0.0.1", "localhost"}
+    if address.host in _EVERYWHERE:
+        hosts.add(socket.gethostname())
+    return {str(Address(host, address.port)) for host in hosts - set(_EVERYWHERE)} | set(further)
+
+
+def _check(config: RegistryConfig) -> None:
+    """Raise InvalidArgumentError for numbers that make no sense."""
+    for name in ("max_blob_bytes", "unused_s"):
+        if getattr(config, name) <= 0:
+            raise InvalidArgumentError(f"{name} is {getattr(config, name)}: it must be more than 0")
+
+
+def main() -> int:
+    """Run the service."""
+    return run(NAME, RegistryConfig, build)

@@ -1,0 +1,72 @@
+"""What nobody comes back for: labels without a row, blobs without a manifest, uploads without an end."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final, Self
+
+from registryd import store as rows
+from registryd.protocol import Contents
+from sampan.errors import NotFoundError, SampanError, UnavailableError
+from sampan.log import log
+from sampan.store import Store
+
+_EVERY_S: Final = 600.0
+
+
+class Upkeep:
+    """As a context manager it looks after the registry while the process runs."""
+
+    def __init__(
+        self, store: Store, contents: Contents, unused_s: float, now_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._store = store
+        self._contents = contents
+        self._unused_ns = int(unused_s * 1e9)
+        self._every_s = min(_EVERY_S, unused_s)
+        self._now_ns = now_ns
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._forever(), name="upkeep")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def recover(self) -> None:
+        """Take back labels that a killed process set and did not record, or whose rows it removed; call before serving.
+
+        Raises:
+            UnavailableError: the content store does not answer.
+        """
+        known = await self._store.read(rows.list_roots)
+        unkept = [root async for root in self._contents.roots() if root.root not in known]
+        await self._contents.let_go(unkept)
+        if unkept:
+            log.info("labels without a row taken back", count=len(unkept))
+
+    async def sweep(self) -> None:
+        """Drop uploads that have not grown, and blobs that no manifest refers to, for long enough."""
+        now_ns = self._now_ns()
+        for ref, grown_ns in await self._contents.writes():
+            if grown_ns + self._unused_ns <= now_ns:
+                try:
+                    await self._contents.abort(ref)
+                except (NotFoundError, UnavailableError):
+                    continue  # it is over, or goes on
+                log.info("abandoned upload dropped", ref=ref)
+        unkept = await self._store.write(lambda db: rows.delete_unused_blobs(db, now_ns))
+        await self._contents.let_go(unkept)
+        if unkept:
+            log.info("blobs without a manifest removed", count=len(unkept))
+
+    async def _forever(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except SampanError as error:
+                log.warning("upkeep failed, it will be tried again", error=str(error))
+            await asyncio.sleep(self._every_s)

@@ -1,0 +1,115 @@
+"""Uploads: blobs on their way in, in one piece or many.
+
+An upload is an ingest of the content store and nothing else: what it is called says which repository it belongs to, and
+how far it is the content store knows. So it outlives this process, though not the content store's.
+"""
+
+import secrets
+from collections.abc import AsyncIterator
+from typing import Final
+
+from registryd.blobs import Blobs, new_root
+from registryd.model import UploadState
+from registryd.protocol import Contents
+from registryd.refusal import Code, RefusedError
+from sampan.errors import NotFoundError
+from sampan.oci.digest import Digest
+
+# Refs of ingests that are ours begin so.
+REF_PREFIX: Final = "registryd/"
+
+
+class Uploads:
+    """The uploads of all repositories."""
+
+    def __init__(self, contents: Contents, blobs: Blobs, max_blob_bytes: int) -> None:
+        self._contents = contents
+        self._blobs = blobs
+        self._max_blob_bytes = max_blob_bytes
+
+    async def begin(self, repository: str) -> str:
+        """Begin an upload; return its ID."""
+        upload = secrets.token_hex(16)
+        await self._contents.begin(_ref(repository, upload))
+        return upload
+
+    async def state(self, repository: str, upload: str) -> UploadState:
+        """Return how far an upload is.
+
+        Raises:
+            RefusedError: BLOB_UPLOAD_UNKNOWN.
+        """
+        try:
+            return await self._contents.state(_ref(repository, upload))
+        except NotFoundError:
+            raise RefusedError(Code.BLOB_UPLOAD_UNKNOWN, f"upload {upload[:64]} is not known in {repository}") from None
+
+    async def append(
+        self, repository: str, upload: str, pieces: AsyncIterator[bytes], first: int | None = None
+    ) -> UploadState:
+        """Add ``pieces``; if they break off, what arrived stays.
+
+        Raises:
+            RefusedError: BLOB_UPLOAD_UNKNOWN; RANGE_INVALID if the upload does not go on at byte ``first``;
+                SIZE_INVALID for more than a blob may have, and then the upload is over.
+            UnavailableError: somebody else is adding to it.
+        """
+        state = await self.state(repository, upload)
+        if first is not None and first != state.offset:
+            raise RefusedError(
+                Code.RANGE_INVALID, f"the upload goes on at byte {state.offset}, not {first}", {"Range": span(state)}
+            )
+        ref = _ref(repository, upload)
+        try:
+            return await self._contents.append(ref, state.offset, self._limited(pieces, state.offset))
+        except RefusedError:
+            await self._drop(ref)
+            raise
+
+    async def _limited(self, pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            size += len(piece)
+            if size > self._max_blob_bytes:
+                raise RefusedError(
+                    Code.SIZE_INVALID, f"the blob has more than the {self._max_blob_bytes} bytes that are allowed"
+                )
+            yield piece
+
+    async def finish(self, repository: str, upload: str, digest: Digest) -> None:
+        """Make a blob of the upload.
+
+        Raises:
+            RefusedError: BLOB_UPLOAD_UNKNOWN; DIGEST_INVALID if it has another digest, and then the upload is over.
+        """
+        state = await self.state(repository, upload)
+        ref = _ref(repository, upload)
+        if state.digest != digest:
+            await self._drop(ref)
+            raise RefusedError(Code.DIGEST_INVALID, f"the blob's digest is {state.digest}, it was pushed as {digest}")
+        root = new_root()
+        size = await self._contents.commit(ref, digest, root, repository)
+        await self._blobs.record(repository, digest, size, root)
+
+    async def cancel(self, repository: str, upload: str) -> None:
+        """Drop an upload.
+
+        Raises:
+            RefusedError: BLOB_UPLOAD_UNKNOWN.
+        """
+        await self.state(repository, upload)
+        await self._drop(_ref(repository, upload))
+
+    async def _drop(self, ref: str) -> None:
+        try:
+            await self._contents.abort(ref)
+        except NotFoundError:
+            return  # somebody was faster
+
+
+def span(state: UploadState) -> str:
+    """Return what has arrived as the spec writes it: ``0-<last byte>``, which for nothing is ``0-0`` as well."""
+    return f"0-{max(0, state.offset - 1)}"
+
+
+def _ref(repository: str, upload: str) -> str:
+    return f"{REF_PREFIX}{repository}/{upload}"
