@@ -32,7 +32,7 @@ def configure(service: str, level: str, format: str) -> None:
     """
     if level not in _LEVELS:
         raise InvalidArgumentError(f"log level {level!r}: expected one of {', '.join(_LEVELS)}")
-    renderers = {"json": structlog.processors.JSONRenderer, "text": structlog.dev.ConsoleRenderer}
+    renderers = {"json": structlog.processors.JSONRenderer, "text": _text}
     if format not in renderers:
         raise InvalidArgumentError(f"log format {format!r}: expected one of {', '.join(renderers)}")
     structlog.configure(
@@ -49,6 +49,10 @@ def configure(service: str, level: str, format: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def _text() -> Processor:
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
 
 
 def _named(service: str) -> Processor:
