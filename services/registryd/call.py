@@ -13,11 +13,17 @@ from registryd.manifests import Manifests
 from registryd.metrics import RegistryMetrics
 from registryd.refusal import Code, RefusedError
 from registryd.uploads import Uploads
+from sampan.version import VERSION
 
 # Pieces that travel to the content store and from it.
 PIECE_BYTES: Final = 1 << 20
 
-API_VERSION: Final = {"Docker-Distribution-Api-Version": "registry/2.0", "X-Content-Type-Options": "nosniff"}
+# In every answer.
+HEADERS: Final = {
+    "Docker-Distribution-Api-Version": "registry/2.0",
+    "X-Content-Type-Options": "nosniff",
+    "Server": f"Sampan/{VERSION}",
+}
 
 STATUS: Final = {
     Code.BLOB_UNKNOWN: 404,

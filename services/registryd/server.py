@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp import ClientError, web
 from aiohttp.web_protocol import RequestHandler
 
-from registryd.call import API_VERSION, PIECE_BYTES, STATUS, Call, Parts, error_answer
+from registryd.call import HEADERS, PIECE_BYTES, STATUS, Call, Parts, error_answer
 from registryd.htpasswd import Htpasswd
 from registryd.refusal import Code, RefusedError
 from registryd.routing import find_handler, find_route
@@ -113,7 +113,7 @@ class RegistryServer:
             except Exception as error:  # noqa: BLE001 - the last place where an error can become an answer
                 response = _refuse(error, request)
         if request.task.cancelling() == 0 and not response.prepared:
-            response.headers.update(API_VERSION)
+            response.headers.update(HEADERS)
         method = request.method if route != "none" else "other"
         self._parts.metrics.answered(method, route, response.status, time.monotonic() - begin)
         log.debug("request", method=request.method, path=request.path, code=response.status)
