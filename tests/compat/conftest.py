@@ -40,10 +40,11 @@ def docker(request: pytest.FixtureRequest, docker_config: Path) -> DockerClient:
 
 @pytest.fixture(scope="session")
 def image(docker: DockerClient, registry: Registry) -> str:
-    """A small image, pulled."""
+    """A small image, pulled and used: its layers stay mounted from the first use on, and are nothing left behind."""
     push(registry, "busybox", "1", busybox_image())
     reference = f"{registry.address}/busybox:1"
     docker("pull", "--quiet", reference)
+    docker("run", "--rm", "--network", "none", reference, "true")
     return reference
 
 
