@@ -29,7 +29,14 @@ from runtimed.sessions import Input, Session
 from runtimed.spec import ConsoleSize
 from runtimed.stdio import StdioConnection
 from runtimed.store import ContainerStore
-from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, StartError, UnavailableError
+from sampan.errors import (
+    CommandNotExecutableError,
+    ConflictError,
+    InvalidArgumentError,
+    NotFoundError,
+    StartError,
+    UnavailableError,
+)
 
 # Execs that do not run (any more) and are kept for whoever asks for their exit code.
 _KEPT_PER_CONTAINER: Final = 256
@@ -197,7 +204,8 @@ class Execs:
         try:
             document = await asyncio.to_thread(self._write_spec, running, paths)
         except StartError as error:
-            raise await self._failed(running, error) from error
+            # Nothing has been asked of the runtime yet: Docker says this in its own words, and counts it as 126.
+            raise await self._failed(running, CommandNotExecutableError(str(error))) from error
         return paths, document
 
     def _write_spec(self, running: Running, paths: ExecPaths) -> Path:

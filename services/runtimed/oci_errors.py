@@ -13,7 +13,15 @@ _CRUN_NOT_FOUND: Final = re.compile(r"executable file [`'](?P<name>.+)['`] not f
 # crun: open executable: Permission denied  /  exec /x: Permission denied
 _CRUN_DENIED: Final = re.compile(r"(?:open executable|exec(?:utable)?[ :].*): Permission denied", re.IGNORECASE)
 
+# What Docker adds where a file is mounted on a directory, or the other way round: the kernel's words do not say it.
+_NOT_A_DIRECTORY: Final = "not a directory"
+_MOUNT_HINT: Final = (
+    ": Are you trying to mount a directory onto a file (or vice-versa)? "
+    "Check if the specified host path exists and is the expected type"
+)
+
 _NOT_FOUND: Final = ("executable file not found", "no such file or directory", "not found in $path")
+_OF_THE_COMMAND: Final = ("exec: ", "chdir to cwd ")
 _NOT_EXECUTABLE: Final = ("permission denied", "is a directory", "exec format error")
 
 
@@ -22,7 +30,8 @@ def create_error(message: str, command: str) -> StartError:
     text = _plain(message, command)
     if not text.startswith(("runc create failed:", "crun:")):
         text = f"runc create failed: {text}"
-    return _classify(text)(f"{_CREATE}{text}: unknown")
+    hint = _MOUNT_HINT if _NOT_A_DIRECTORY in text.lower() and "mount" in text else ""
+    return _classify(text)(f"{_CREATE}{text}: unknown{hint}")
 
 
 def exec_error(message: str, command: str) -> StartError:
@@ -55,8 +64,8 @@ def _plain(message: str, command: str) -> str:
 
 def _classify(text: str) -> type[StartError]:
     lower = text.lower()
-    # Only what is said of the command itself: "no such file or directory" of a mount's source is neither.
-    subject = lower.rpartition("exec: ")[2] if "exec: " in lower else ""
+    # Only what is said of the command or its directory: "no such file or directory" of a mount's source is neither.
+    subject = next((lower.rpartition(word)[2] for word in _OF_THE_COMMAND if word in lower), "")
     if any(phrase in subject for phrase in _NOT_FOUND):
         return CommandNotFoundError
     if any(phrase in subject for phrase in _NOT_EXECUTABLE):

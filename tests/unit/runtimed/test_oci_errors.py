@@ -26,6 +26,16 @@ def test_the_kind_of_failure_decides_the_exit_code(message: str, kind: type[Star
     assert str(error).endswith(": unknown")
 
 
+def test_a_missing_directory_of_an_exec_counts_as_not_found() -> None:
+    text = 'exec failed: unable to start container process: chdir to cwd ("/nope") failed: no such file or directory'
+    assert exit_code(exec_error(text, "pwd")) == 127
+
+
+def test_a_file_mounted_on_a_directory_gets_a_hint() -> None:
+    error = create_error(RUNC + 'error mounting "/a" to rootfs at "/etc": not a directory', "true")
+    assert str(error).endswith("Check if the specified host path exists and is the expected type")
+
+
 def test_crun_and_runc_say_the_same_in_the_end() -> None:
     crun = create_error("executable file `nope` not found in $PATH: No such file or directory", "nope")
     runc = create_error(RUNC + 'exec: "nope": executable file not found in $PATH\n', "nope")
