@@ -61,8 +61,11 @@ async def create(call: Call) -> web.StreamResponse:
 
 async def _inherit(call: Call, spec: spec_pb2.ContainerSpec, text: str) -> None:
     name, read_only = mount_specs.parse_volumes_from(text)
-    with rpc_errors():
-        source = await call.engine.containers.Get(containers_pb2.GetContainerRequest(container=name))
+    try:
+        with rpc_errors():
+            source = await call.engine.containers.Get(containers_pb2.GetContainerRequest(container=name))
+    except NotFoundError as error:  # clients take a 404 from create for a missing image, and pull it
+        raise InvalidArgumentError(str(error)) from error
     spec.mounts.extend(mount_specs.inherited(source.mounts, spec.mounts, read_only=read_only))
 
 

@@ -46,6 +46,8 @@ def apply(host: Fields, spec: spec_pb2.ContainerSpec) -> list[str]:
     """
     if host.get("DeviceRequests"):
         raise InvalidArgumentError("could not select device driver: DeviceRequests are not supported by this engine")
+    if (isolation := host.text("Isolation")) not in ("", "default"):
+        raise InvalidArgumentError(f"invalid isolation: {isolation!r}: linux only supports 'default'")
     spec.mounts.extend(mount_specs.mounts(host))
     spec.ports.extend(port_specs.bindings(host))
     spec.publish_all_ports = host.flag("PublishAllPorts")

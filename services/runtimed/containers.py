@@ -23,7 +23,7 @@ from runtimed.runner import Runner
 from runtimed.spec import ContainerSpec, Namespaces, Resources, RestartPolicy
 from runtimed.store import Intent
 from runtimed.update import changed_resources
-from sampan.errors import ConflictError, InvalidArgumentError
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,9 @@ class Containers:
         """Make a container and its file system; return it with warnings. All or nothing.
 
         Raises:
-            InvalidArgumentError: in Docker's words.
+            InvalidArgumentError: in Docker's words; also if another container that it names is not there.
             ConflictError: the name is taken.
-            NotFoundError: the image's snapshot, a network or another container that it names is not there.
+            NotFoundError: the image's snapshot is not there.
         """
         name = check_name(spec.name) if spec.name else self._registry.choose_name()
         check_log(spec.log)
@@ -82,6 +82,7 @@ class Containers:
         if spec.stop_signal:
             parse_signal(spec.stop_signal)
         spec = replace(spec, name=name, namespaces=self._resolved_namespaces(spec))
+        self._check_links(spec)
         runtime = self._choose_runtime(spec.runtime)
         warnings = self._bundles.check(spec)
         network, more = await self._networking.check(spec)
@@ -97,15 +98,34 @@ class Containers:
         for field in ("network", "pid", "ipc"):
             mode = getattr(spec.namespaces, field)
             if mode.startswith("container:"):
-                changed[field] = f"container:{self._registry.find(mode.removeprefix('container:')).id}"
+                changed[field] = f"container:{self._other(mode.removeprefix('container:')).id}"
         return replace(spec.namespaces, **changed)
+
+    def _check_links(self, spec: ContainerSpec) -> None:
+        """Refuse a legacy link that can never be made; whether the other container runs, the start will see."""
+        for link in (link for endpoint in spec.endpoints for link in endpoint.links):
+            name, *alias = link.split(":")
+            if len(alias) > 1 or not name:
+                raise InvalidArgumentError(f"bad format for links: {link}")
+            if spec.namespaces.network in ("", "default", "bridge"):
+                try:
+                    self._other(name)
+                except InvalidArgumentError as error:
+                    raise InvalidArgumentError(f"could not get container for {name}: {error}") from error
+
+    def _other(self, name: str) -> Entry:
+        """Return a container that another's spec names."""
+        try:
+            return self._registry.find(name)
+        except NotFoundError as error:  # clients take "not found" for a missing image, and pull it
+            raise InvalidArgumentError(str(error)) from error
 
     def _with_joined_name(self, spec: ContainerSpec) -> ContainerSpec:
         """Give a container that joins another's network its host name too, which is what its peers know it by."""
         mode = spec.namespaces.network
         if not mode.startswith("container:") or spec.namespaces.uts == "host":
             return spec
-        joined = self._registry.find(mode.removeprefix("container:")).container
+        joined = self._other(mode.removeprefix("container:")).container
         return replace(spec, hostname=hostname_of(joined, socket.gethostname()), domainname=joined.spec.domainname)
 
     async def _make(self, container: Container) -> Container:
