@@ -51,7 +51,7 @@ def print_list(
     if template in ("", "table") or template.startswith("table "):
         body = template.removeprefix("table").strip(" ") or default
         shown = Template(body)
-        titles = {**dict.fromkeys(_fields(rows := list(rows)), ""), **headers}
+        titles = {**dict.fromkeys(_fields(rows := list(rows)), ""), "Label": _label_title, **headers}
         lines = [Template(_titled(body)).render(titles), *(shown.render(row) for row in rows)]
         for line in table([line.split("\t") for line in lines]):
             echo(line.rstrip())
@@ -64,6 +64,11 @@ def print_list(
 def _titled(template: str) -> str:
     """Strip the functions: a header is the title alone, whatever is done with the values."""
     return re.sub(r"\{\{\s*(?:json|upper|lower|title)\s+(\.\w+)\s*\}\}", r"{{\1}}", template)
+
+
+def _label_title(key: str) -> str:
+    """Return what stands above a column of one label: the last part of its name, as words."""
+    return re.sub("[-_]", " ", key.rpartition(".")[2])
 
 
 def _fields(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
