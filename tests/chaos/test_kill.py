@@ -19,8 +19,8 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 each_service = pytest.mark.parametrize("service", SERVICES)
 
-# When to strike, counted from the client's start: between them every step of the work is hit on some run.
-MOMENTS_S = (0.02, 0.06, 0.1, 0.15, 0.25)
+# When to strike, counted from the client's start: while the request is on its way in, and while the work is done.
+MOMENTS_S = (0.04, 0.12)
 
 
 def strike(engine: Engine, service: str, client: subprocess.Popen[bytes], moment_s: float) -> None:
@@ -43,7 +43,7 @@ def test_in_the_middle_of_a_download(
     image = Image([layer(busybox_tar()), layer(tar(Entry("mark", name.encode() * 1000)))], BUSYBOX_CONFIG)
     with run_web_registry() as registry:
         reference = registry.add(name, "1", image)
-        digest = next(key for key in registry.blobs if registry.blobs[key] == image.layers[0].blob)
+        digest = next(key for key in registry.blobs if registry.blobs[key] == image.layers[1].blob)
         registry.held[digest] = threading.Event()
         client = docker.start("pull", reference)
         assert registry.reached.wait(20), "the download began"
@@ -60,7 +60,7 @@ def test_in_the_middle_of_applying_layers(
     engine: Engine, docker: DockerClient, service: str, unique: Callable[[str], str]
 ) -> None:
     with run_web_registry() as registry:
-        for moment_s in MOMENTS_S[1:]:
+        for moment_s in MOMENTS_S:
             name = unique("apply")
             files = [Entry(f"d/{number}", name.encode()) for number in range(2000)]
             reference = registry.add(name, "1", Image([layer(busybox_tar()), layer(tar(*files))], BUSYBOX_CONFIG))
@@ -99,7 +99,9 @@ def test_in_the_middle_of_a_run_that_removes_itself(
 ) -> None:
     for moment_s in MOMENTS_S:
         strike(engine, service, docker.start("run", "--rm", image, "sh", "-c", "echo x; sleep 0.2"), moment_s)
-    eventually(lambda: docker("ps", "--all", "--quiet").lines == docker("ps", "--quiet").lines, "all are removed")
+    # One that was never started is kept, as dockerd does: nobody can tell it from one about to be started.
+    ended = ("ps", "--all", "--quiet", "--filter", "status=exited", "--filter", "status=dead")
+    eventually(lambda: docker(*ended).stdout == "", "all that ran are removed")
 
 
 @each_service
