@@ -10,6 +10,7 @@ cut some of the bytes may be missing all the same: nothing here is trusted befor
 import asyncio
 import contextlib
 import hashlib
+import math
 import os
 import threading
 import time
@@ -196,7 +197,7 @@ class Partials:
     async def recover(self) -> None:
         """Make the directory and remove what is too old, or not of two files."""
         await asyncio.to_thread(self._root.mkdir, mode=0o700, parents=True, exist_ok=True)
-        await self._sweep(self._keep_s)
+        await self._sweep(self._now_s() - self._keep_s)
 
     async def __aenter__(self) -> Self:
         self._sweeper = asyncio.create_task(self._expire(), name="partial expiry")
@@ -231,24 +232,23 @@ class Partials:
 
     async def reclaim(self) -> bool:
         """Remove all that nobody writes, since the disk is full; return whether there were any."""
-        freed = await self._sweep(0.0)
+        freed = await self._sweep(math.inf)
         if freed:
             log.warning("partial downloads removed to make room", count=freed)
         return bool(freed)
 
-    async def _sweep(self, older_than_s: float) -> int:
-        """Remove what was last written so long ago, and return how many blobs that were."""
+    async def _sweep(self, before_s: float) -> int:
+        """Remove what was last written before that, and return how many blobs that were."""
         async with self._lock:
-            return await asyncio.to_thread(self._sweep_now, older_than_s, {digest.hex for digest in self._open})
+            return await asyncio.to_thread(self._sweep_now, before_s, {digest.hex for digest in self._open})
 
-    def _sweep_now(self, older_than_s: float, in_use: set[str]) -> int:
+    def _sweep_now(self, before_s: float, in_use: set[str]) -> int:
         files = {entry.name: entry.stat().st_mtime for entry in os.scandir(self._root)}
-        due_s = self._now_s() - older_than_s
         count = 0
         for name, written_s in files.items():
             blob = name.removesuffix(_SUFFIX)
             paired = blob in files and blob + _SUFFIX in files
-            if blob in in_use or (paired and written_s > due_s):
+            if blob in in_use or (paired and written_s > before_s):
                 continue
             with contextlib.suppress(FileNotFoundError):
                 (self._root / name).unlink()
@@ -268,4 +268,4 @@ class Partials:
                 async with asyncio.timeout(delay_s):
                     await self._idle.wait()
                     continue
-            await self._sweep(self._keep_s)
+            await self._sweep(self._now_s() - self._keep_s)

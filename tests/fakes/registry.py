@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 
 TOKEN = "a-good-token"
 REFRESH_TOKEN = "a-refresh-token"
+
+_PIECE_BYTES = 64 << 10
 
 
 def sha256(data: bytes) -> str:
@@ -45,13 +48,17 @@ class Fault:
     content_type: str = ""
     ignore_range: bool = False
     content_range: str = ""  # say this of a range
+    drip_s: float = 0.0  # send a byte, wait so long, and so on
 
 
 class FakeRegistry:
     """See ``running``."""
 
-    def __init__(self, *, auth: str = "", users: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *, auth: str = "", users: Mapping[str, str] | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.auth = auth  # "", "basic" or "token"
+        self.tls = tls
         self.users = dict(users or {})
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
@@ -63,13 +70,22 @@ class FakeRegistry:
         self.good_tokens = {TOKEN}
         self.insufficient_scope = False
         self.ignore_ranges = False
+        self.piece_delay_s = 0.0  # between pieces of a body of 64 KiB
+        self.served: dict[str, int] = {}  # bytes of bodies by the last part of their path
+        self.most_allowed = 99  # of these; others get a 429
+        self.sending = self.most_sending = 0  # bodies of blobs at the same time
         self.resume = asyncio.Event()
         self._asked = asyncio.Condition()
         self.address = ""
 
     @property
     def url(self) -> str:
-        return f"http://{self.address}"
+        return f"{'https' if self.tls else 'http'}://{self.address}"
+
+    @property
+    def largest(self) -> str:
+        """Digest of the largest blob: the layer that a test is about."""
+        return max(self.blobs, key=lambda digest: len(self.blobs[digest]))
 
     def paths(self, part: str) -> list[str]:
         """Return the paths of requests that hold ``part``, in order."""
@@ -119,6 +135,8 @@ class FakeRegistry:
             fault.times -= 1
             if fault.status:
                 return web.Response(status=fault.status, headers=dict(fault.headers), body=fault.body)
+        if "/blobs/" in request.path and self.sending >= self.most_allowed:
+            return _error(429, "TOOMANYREQUESTS", "one after the other, please")
         if request.path == "/token":
             return await self._token(request)
         if not self._authorised(request):
@@ -191,8 +209,12 @@ class FakeRegistry:
         response = web.StreamResponse(status=status, headers=headers)
         response.content_length = len(body)
         await response.prepare(request)
+        if fault.drip_s:
+            for position in range(len(body)):
+                await response.write(body[position : position + 1])
+                await asyncio.sleep(fault.drip_s)
         stop = fault.cut_after if fault.cut_after is not None else fault.stall_after
-        await response.write(body[:stop])
+        await self._write(request, response, body[:stop])
         if fault.cut_after is not None:
             await asyncio.sleep(0.01)  # let what was written leave first
             assert request.transport is not None
@@ -200,9 +222,25 @@ class FakeRegistry:
             return response
         if fault.stall_after is not None:
             await self.resume.wait()
-            await response.write(body[stop:])
+            await self._write(request, response, body[stop:])
         await response.write_eof()
         return response
+
+    async def _write(self, request: web.Request, response: web.StreamResponse, body: bytes) -> None:
+        what = request.path.rpartition("/")[2]
+        self.sending += "/blobs/" in request.path
+        self.most_sending = max(self.most_sending, self.sending)
+        try:
+            for start in range(0, len(body), _PIECE_BYTES):
+                piece = body[start : start + _PIECE_BYTES]
+                await response.write(piece)
+                self.served[what] = self.served.get(what, 0) + len(piece)
+                if self.piece_delay_s:
+                    await asyncio.sleep(self.piece_delay_s)
+        except ConnectionError:
+            return  # the other side has left
+        finally:
+            self.sending -= "/blobs/" in request.path
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["FakeRegistry"]:
@@ -212,7 +250,7 @@ class FakeRegistry:
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self.tls).start()
             host, port = runner.addresses[0][:2]
             self.address = f"{host}:{port}"
             yield self
