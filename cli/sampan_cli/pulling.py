@@ -84,7 +84,7 @@ async def watch(
                     echo(f"{reference.tag or reference.digest}: Pulling from {_shown_name(reference)}")
                 elif isinstance(event, LayerProgress):
                     view.layer(event.digest.partition(":")[2][:_SHORT], event)
-                else:
+                elif isinstance(event, Done):
                     done = event
     return done
 

@@ -237,5 +237,6 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def wanted_platform(text: str) -> images_pb2.Platform:
+    """Return the platform that a user names, this host's if none. Raises InvalidArgumentError."""
     platform = parse_platform(text) if text else host_platform()
     return images_pb2.Platform(os=platform.os, architecture=platform.architecture, variant=platform.variant)

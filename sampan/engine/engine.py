@@ -3,10 +3,13 @@
 It holds no state: everything it knows is in the services, and any number of engines may be connected at once.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import grpc
 
 from sampan.api.containerd.content.v1.content_pb2_grpc import ContentStub
 from sampan.api.containerd.snapshots.v1.snapshots_pb2_grpc import SnapshotsStub
@@ -20,10 +23,10 @@ from sampan.api.runtime.v1.host_pb2_grpc import HostStub
 from sampan.api.runtime.v1.networks_pb2_grpc import NetworksStub
 from sampan.api.runtime.v1.volumes_pb2_grpc import VolumesStub
 from sampan.api.snapshot.v1.layers_pb2_grpc import LayersStub
-from sampan.engine import bring, create, remove
+from sampan.engine import bring, commit, create, export, load, push, remove, save
 from sampan.engine.progress import Progress
 from sampan.layout import Layout
-from sampan.wire.channel import open_channel
+from sampan.wire.channel import open_channel, reach
 
 if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
     from sampan.api.containerd.content.v1.content_pb2_grpc import ContentAsyncStub
@@ -43,6 +46,7 @@ class Engine:
     """One engine's services. Calls on the stubs belong in ``with rpc_errors():``; the methods have done that."""
 
     layout: Layout
+    channels: Mapping[str, grpc.aio.Channel]
     images: "ImagesAsyncStub"
     content: "ContentAsyncStub"
     layers: "LayersAsyncStub"
@@ -56,15 +60,17 @@ class Engine:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, layout: Layout, *, patient: bool = False) -> "AsyncIterator[Engine]":
-        """Open channels to the services of ``layout``; see ``open_channel``. Nothing is sent before the first call."""
+    async def connect(cls, layout: Layout) -> "AsyncIterator[Engine]":
+        """Open channels to the services of ``layout``. Nothing is sent before the first call."""
         async with AsyncExitStack() as stack:
-            imaged, snapshotter, runtimed = [
-                await stack.enter_async_context(open_channel(layout.socket(name), patient=patient))
+            channels = {
+                name: await stack.enter_async_context(open_channel(layout.socket(name)))
                 for name in ("imaged", "snapshotter", "runtimed")
-            ]
+            }
+            imaged, snapshotter, runtimed = channels.values()
             yield cls(
                 layout=layout,
+                channels=channels,
                 images=ImagesStub(imaged),
                 content=ContentStub(imaged),
                 layers=LayersStub(snapshotter),
@@ -76,6 +82,12 @@ class Engine:
                 volumes=VolumesStub(runtimed),
                 host=HostStub(runtimed),
             )
+
+    async def reach(self, deadline_s: float) -> None:
+        """Return when all services can be called. Raises UnavailableError, naming one that cannot by the deadline."""
+        end = asyncio.get_running_loop().time() + deadline_s
+        for name, channel in self.channels.items():  # one after the other: all of them connect meanwhile
+            await reach(channel, name, end - asyncio.get_running_loop().time())
 
     def pull(
         self, reference: str, *, platform: str = "", credentials: images_pb2.Credentials | None = None
@@ -111,6 +123,55 @@ class Engine:
             ResourceExhaustedError: the disk is full.
         """
         return bring.import_image(self, chunks, reference, message, changes, platform)
+
+    def push(
+        self, reference: str, *, credentials: images_pb2.Credentials | None = None
+    ) -> AsyncGenerator[images_pb2.PushProgress, None]:
+        """Bring an image to its registry; the last message has ``pushed``. Closing the iterator cancels the push.
+
+        Raises:
+            InvalidArgumentError: a bad reference.
+            NotFoundError: ``An image does not exist locally with the tag: …``.
+            UnauthenticatedError, PermissionDeniedError: the registry says no, in its own words.
+            RemoteError: the registry does not answer, or does not take it.
+            DataLossError: content is damaged, or the registry says that it got something else.
+        """
+        return push.push(self, reference, credentials)
+
+    def save_images(self, images: Iterable[str]) -> AsyncGenerator[bytes, None]:
+        """Yield an archive, docker-archive and OCI layout at once, of images by name or ID, in pieces.
+
+        Raises:
+            NotFoundError: ``No such image: …``; before the first piece.
+            DataLossError: a blob is damaged; what has been yielded is not a whole archive then.
+        """
+        return save.save(self, images)
+
+    def load_images(self, chunks: AsyncIterator[bytes], *, platform: str = "") -> AsyncGenerator[Progress, None]:
+        """Bring in the images of an archive, plain or packed; each ends in a ``Loaded``.
+
+        Nothing gets a name before all of them are there. A load that fails or is cancelled leaves nothing.
+
+        Raises:
+            InvalidArgumentError: not an archive of images, or one that is damaged; the message names the culprit.
+            DataLossError: content is not what its name or its image says.
+            ResourceExhaustedError: the disk is full.
+        """
+        return load.load(self, chunks, platform)
+
+    async def commit_container(self, container: str, options: commit.CommitOptions) -> str:
+        """Make an image of what a container has changed; return its ID.
+
+        Raises:
+            NotFoundError: no such container, or its image is gone.
+            InvalidArgumentError: a bad reference, or a bad Dockerfile instruction.
+            ResourceExhaustedError: the disk is full.
+        """
+        return await commit.commit(self, container, options)
+
+    def export_container(self, container: str) -> AsyncGenerator[bytes, None]:
+        """Yield a container's file system, without its volumes, as a tar, in pieces. NotFoundError."""
+        return export.export(self, container)
 
     async def create_container(
         self, spec: spec_pb2.ContainerSpec, *, platform: str = ""

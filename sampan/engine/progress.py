@@ -47,4 +47,12 @@ class Done:
     existed: bool  # the name pointed to the same before
 
 
-Progress = Resolved | LayerProgress | Done
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An image of an archive is there, and has its names."""
+
+    image_id: str
+    references: tuple[str, ...]  # in familiar form; empty if the archive gives it none
+
+
+Progress = Resolved | LayerProgress | Done | Loaded

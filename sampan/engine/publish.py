@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
-from sampan.api.runtime.v1 import events_pb2
+from sampan.api.runtime.v1 import containers_pb2, events_pb2
 from sampan.errors import UnavailableError
 from sampan.wire.channel import rpc_errors
 
@@ -14,7 +14,16 @@ _DEADLINE_S: Final = 5.0
 
 async def image(engine: "Engine", action: str, actor_id: str, name: str) -> None:
     """Publish an image event. What was done stays done if nobody can be told."""
-    event = events_pb2.Event(type="image", action=action, actor_id=actor_id, attributes={"name": name})
+    await _publish(engine, events_pb2.Event(type="image", action=action, actor_id=actor_id, attributes={"name": name}))
+
+
+async def container(engine: "Engine", action: str, of: containers_pb2.Container, **attributes: str) -> None:
+    """Publish an event of a container, with its name, image and labels; likewise."""
+    described = {**of.spec.labels, "image": of.spec.image, "name": of.spec.name, **attributes}
+    await _publish(engine, events_pb2.Event(type="container", action=action, actor_id=of.id, attributes=described))
+
+
+async def _publish(engine: "Engine", event: events_pb2.Event) -> None:
     try:
         with rpc_errors():
             await engine.events.Publish(events_pb2.PublishRequest(event=event), timeout=_DEADLINE_S)

@@ -1,6 +1,6 @@
 """Images in the shapes that Docker's clients know."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from dockerapi.disk import Sizes, chain_of
@@ -129,8 +129,10 @@ def summary_json(image: images_pb2.Image, sizes: Sizes, version: Version, *, sha
     return result
 
 
-def history_json(image: images_pb2.Image, sizes: Sizes) -> list[dict[str, Any]]:
-    """Return the steps, newest first; the newest one is the image itself, and the others have no ID of their own."""
+def history_json(
+    image: images_pb2.Image, sizes: Sizes, ancestors: Sequence[images_pb2.Image] = ()
+) -> list[dict[str, Any]]:
+    """Return the steps, newest first: the image itself, those that it was committed from, and steps without an ID."""
     chain = iter(chain_of(image))
     rows: list[dict[str, Any]] = []
     for step in image.history:
@@ -157,7 +159,8 @@ def history_json(image: images_pb2.Image, sizes: Sizes) -> list[dict[str, Any]]:
             }
         )
     rows.reverse()
-    rows[0] |= {"Id": image.id, "Tags": list(image.repo_tags) or None}
+    for row, one in zip(rows, (image, *ancestors), strict=False):
+        row |= {"Id": one.id, "Tags": list(one.repo_tags) or None}
     return rows
 
 

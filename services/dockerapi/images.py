@@ -1,12 +1,12 @@
 """Images: /images/… and /auth."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 from aiohttp import web
 
 from dockerapi import disk, image_filters, registry_auth
+from dockerapi.body import Body
 from dockerapi.call import Call, JsonStream, only, reply
 from dockerapi.fields import Fields
 from dockerapi.image_json import deletions_json, history_json, inspect_json, summary_json
@@ -18,9 +18,6 @@ from sampan.engine.progress import Done, Progress
 from sampan.errors import InvalidArgumentError, SampanError, UnauthenticatedError
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
-
-# dockerd's body of a stream is read in pieces like this one; smaller pieces cost gRPC calls.
-_CHUNK_BYTES: Final = 1 << 20
 
 
 async def create(call: Call) -> web.StreamResponse:
@@ -41,7 +38,7 @@ async def _pull(call: Call) -> web.StreamResponse:
     reference = parse_reference(name).with_default_tag()
     credentials = registry_auth.from_header(call.request.headers.get("X-Registry-Auth", ""))
     events = call.engine.pull(str(reference), platform=call.text("platform"), credentials=credentials)
-    return await _stream(call, events, PullMessages(reference).render)
+    return await stream_progress(call, events, PullMessages(reference).render)
 
 
 async def _import(call: Call) -> web.StreamResponse:
@@ -50,7 +47,7 @@ async def _import(call: Call) -> web.StreamResponse:
     reference, tag = call.text("repo"), call.text("tag")
     if reference and tag:
         reference = f"{reference}:{tag}"
-    body = _Body(call.request)
+    body = Body(call.request)
     events = call.engine.import_image(
         body.chunks(),
         reference=reference,
@@ -59,48 +56,9 @@ async def _import(call: Call) -> web.StreamResponse:
         platform=call.text("platform"),
     )
     try:
-        return await _stream(call, events, _import_messages)
+        return await stream_progress(call, events, _import_messages)
     finally:
         body.close()
-
-
-class _Body:
-    """A request's body, until it ends or nobody wants more of it.
-
-    A call that fails leaves whoever feeds it waiting for the next piece, and nobody else can read on until it lets go.
-    """
-
-    def __init__(self, request: web.BaseRequest) -> None:
-        self._content = request.content
-        self._reading: asyncio.Task[bytes] | None = None
-        self._closed = False
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield pieces of ``_CHUNK_BYTES``; the last one may be shorter."""
-        pending: list[bytes] = []
-        size = 0
-        while piece := await self._read():
-            pending.append(piece)
-            size += len(piece)
-            if size >= _CHUNK_BYTES:
-                yield b"".join(pending)
-                pending.clear()
-                size = 0
-        if pending and not self._closed:
-            yield b"".join(pending)
-
-    def close(self) -> None:
-        """End ``chunks``, also where it waits."""
-        self._closed = True
-        if self._reading is not None:
-            self._reading.cancel()
-
-    async def _read(self) -> bytes:
-        if self._closed:
-            return b""
-        self._reading = asyncio.create_task(self._content.readany(), name="read body")
-        await asyncio.wait({self._reading})
-        return b"" if self._reading.cancelled() else self._reading.result()
 
 
 def _import_messages(event: Progress) -> Iterable[dict[str, Any]]:
@@ -108,20 +66,20 @@ def _import_messages(event: Progress) -> Iterable[dict[str, Any]]:
     return [{"status": event.image.id}] if isinstance(event, Done) else []
 
 
-async def _stream(call: Call, events: AsyncIterator[Progress], render: Any) -> web.StreamResponse:
+async def stream_progress(call: Call, events: AsyncIterator[Any], render: Any) -> web.StreamResponse:
     """Send messages as they come. What goes wrong before the first is an HTTP error, and after it the last message."""
     stream = JsonStream(call.request, end=b"\r\n")
     try:
         async for event in events:
             if messages := list(render(event)):
                 await stream.write(*messages)
-    except UnauthenticatedError as error:
-        # A 401 would say that this engine wants credentials, and clients ask for them and try again, for ever.
-        raise SampanError(str(error)) from error
     except SampanError as error:
-        if not stream.begun:
-            raise
-        return await stream.end({"errorDetail": {"message": str(error)}, "error": str(error)})
+        if stream.begun:
+            return await stream.end({"errorDetail": {"message": str(error)}, "error": str(error)})
+        if isinstance(error, UnauthenticatedError):
+            # A 401 would say that this engine wants credentials, and clients ask for them and try again, for ever.
+            raise SampanError(str(error)) from error
+        raise
     return await stream.end()
 
 
@@ -166,7 +124,18 @@ async def inspect(call: Call) -> web.StreamResponse:
 async def history(call: Call) -> web.StreamResponse:
     """GET /images/{name}/history."""
     image = await _get(call)
-    return reply(history_json(image, await disk.sizes(call.engine)))
+    return reply(history_json(image, await disk.sizes(call.engine), await _ancestors(call, image)))
+
+
+async def _ancestors(call: Call, image: images_pb2.Image) -> list[images_pb2.Image]:
+    """Return the images that one was committed from, nearest first, as far as they are here."""
+    with rpc_errors():
+        here = {each.id: each for each in (await call.engine.images.List(images_pb2.ListRequest())).images}
+    found: list[images_pb2.Image] = []
+    while (parent := here.pop(image.parent, None)) is not None:
+        found.append(parent)
+        image = parent
+    return found
 
 
 async def tag(call: Call) -> web.StreamResponse:

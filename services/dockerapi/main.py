@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from dockerapi import (
+    archives,
+    commit,
     containers,
     events,
     execs,
     images,
     logs,
     networks,
+    push,
     stats,
     streams,
     swarm,
@@ -43,6 +46,9 @@ ROUTES: Final[tuple[Route, ...]] = (
     *stats.ROUTES,
     *execs.ROUTES,
     *images.ROUTES,
+    *archives.ROUTES,
+    *push.ROUTES,
+    *commit.ROUTES,
     *networks.ROUTES,
     *volumes.ROUTES,
     *events.ROUTES,
@@ -59,7 +65,7 @@ class ApiConfig(ServiceConfig):
 async def build(service: Service[ApiConfig]) -> None:
     """Connect to the services, and listen on the Docker socket."""
     loop = asyncio.get_running_loop()
-    engine = await service.stack.enter_async_context(Engine.connect(service.layout, patient=True))
+    engine = await service.stack.enter_async_context(Engine.connect(service.layout))
     hangups = HangupWatch(loop)
     service.stack.callback(hangups.close)
     metrics = ApiMetrics(service.metrics)

@@ -45,6 +45,8 @@ class PullMessages:
             if not event.existed:
                 yield from self._announce()
             yield from self._done(event)
+        elif not isinstance(event, LayerProgress):
+            return  # of an archive's
         elif event.phase is Phase.EXISTS and event.digest in self._pending:
             self._present[event.digest] = None
         else:
@@ -67,14 +69,7 @@ class PullMessages:
             return {"status": f"Retrying in {event.current} {unit}", "progressDetail": {}, "id": layer}
         if event.phase in _STILL:
             return {"status": _STILL[event.phase], "progressDetail": {}, "id": layer}
-        if not self._due(event):
-            return None
-        return {
-            "status": _MOVING[event.phase],
-            "progressDetail": {"current": event.current, "total": event.total},
-            "progress": bar(event.current, event.total),
-            "id": layer,
-        }
+        return moving(_MOVING[event.phase], layer, event.current, event.total) if self._due(event) else None
 
     def _due(self, event: LayerProgress) -> bool:
         now = time.monotonic()
@@ -93,6 +88,12 @@ class PullMessages:
 
 def _short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12]
+
+
+def moving(status: str, identity: str, current: int, total: int) -> dict[str, Any]:
+    """Return a message with a bar."""
+    detail = {"current": current, "total": total}
+    return {"status": status, "progressDetail": detail, "progress": bar(current, total), "id": identity}
 
 
 def bar(current: int, total: int) -> str:

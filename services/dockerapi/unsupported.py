@@ -12,15 +12,9 @@ _OPERATIONS: Final = (
     ("POST", "/build", "building images"),
     ("POST", "/session", "building images with BuildKit"),
     ("POST", "/grpc", "building images with BuildKit"),
-    ("POST", "/commit", "committing containers"),
     ("GET", "/containers/{id}/archive", "copying files from a container"),
     ("PUT", "/containers/{id}/archive", "copying files into a container"),
-    ("GET", "/containers/{id}/export", "exporting containers"),
     ("GET", "/images/search", "searching for images"),
-    ("GET", "/images/get", "saving images"),
-    ("GET", "/images/{name+}/get", "saving images"),
-    ("POST", "/images/load", "loading images"),
-    ("POST", "/images/{name+}/push", "pushing images"),
     ("GET", "/distribution/{name+}/json", "looking at images in a registry"),
     ("POST", "/swarm/init", "swarm mode"),
     ("POST", "/swarm/join", "swarm mode"),
@@ -36,4 +30,4 @@ def _refuse(what: str) -> Handler:
     return handler
 
 
-ROUTES: Final = tuple(Route(method, path, _refuse(what)) for method, path, what in _OPERATIONS)
+ROUTES: Final = tuple(Route(method, path, _refuse(what), alone=True) for method, path, what in _OPERATIONS)

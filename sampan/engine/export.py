@@ -1,0 +1,26 @@
+"""A container's file system as an archive."""
+
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+from sampan.api.runtime.v1 import containers_pb2
+from sampan.api.snapshot.v1 import layers_pb2
+from sampan.engine import publish
+from sampan.wire.channel import rpc_errors
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+
+async def export(engine: "Engine", container: str) -> AsyncGenerator[bytes, None]:
+    """See ``Engine.export_container``."""
+    with rpc_errors():
+        found = await engine.containers.Get(containers_pb2.GetContainerRequest(container=container))
+    call = engine.layers.Export(layers_pb2.ExportRequest(key=found.id))
+    try:
+        with rpc_errors():
+            async for part in call:
+                yield part.chunk
+    finally:
+        call.cancel()
+    await publish.container(engine, "export", found)

@@ -1,0 +1,22 @@
+"""Write images as an archive."""
+
+from collections.abc import AsyncGenerator, Iterable
+from typing import TYPE_CHECKING
+
+from sampan.api.image.v1 import images_pb2
+from sampan.wire.channel import rpc_errors
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+
+async def save(engine: "Engine", images: Iterable[str]) -> AsyncGenerator[bytes, None]:
+    """See ``Engine.save_images``."""
+    wanted = tuple(images)
+    call = engine.images.Save(images_pb2.SaveRequest(images=wanted))
+    try:
+        with rpc_errors():
+            async for part in call:
+                yield part.chunk
+    finally:
+        call.cancel()

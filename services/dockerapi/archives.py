@@ -1,0 +1,110 @@
+"""Images and containers as archives: /images/get, /images/load and /containers/{id}/export."""
+
+import json
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+
+from dockerapi.body import Body
+from dockerapi.call import Call, streamed
+from dockerapi.images import stream_progress
+from dockerapi.progress import moving
+from dockerapi.routing import Route
+from sampan.engine.progress import LayerProgress, Loaded, Phase, Progress
+from sampan.errors import InvalidArgumentError, SampanError
+
+log = structlog.get_logger()
+
+_TAR: Final = "application/x-tar"
+
+
+async def save_one(call: Call) -> web.StreamResponse:
+    """GET /images/{name}/get."""
+    return await _archive(call, call.engine.save_images([call.args["name"]]))
+
+
+async def save(call: Call) -> web.StreamResponse:
+    """GET /images/get: several images in one archive."""
+    return await _archive(call, call.engine.save_images(call.request.query.getall("names", [])))
+
+
+async def export(call: Call) -> web.StreamResponse:
+    """GET /containers/{id}/export."""
+    return await _archive(call, call.engine.export_container(call.args["id"]))
+
+
+async def _archive(call: Call, pieces: AsyncGenerator[bytes, None]) -> web.StreamResponse:
+    """Send an archive. What goes wrong before its first piece is an HTTP error; later the connection breaks off."""
+    response = streamed(_TAR)
+    async with aclosing(pieces):
+        try:
+            async for piece in pieces:
+                if not response.prepared:
+                    await response.prepare(call.request)
+                await response.write(piece)
+        except SampanError as error:
+            if not response.prepared:
+                raise
+            log.error("archive broken off", path=call.request.path, error=str(error))
+            if call.request.transport is not None:
+                call.request.transport.abort()
+            raise ConnectionResetError("the archive is not whole") from error
+    if not response.prepared:
+        await response.prepare(call.request)
+    await response.write_eof()
+    return response
+
+
+async def load(call: Call) -> web.StreamResponse:
+    """POST /images/load."""
+    body = Body(call.request)
+    messages = _LoadMessages(quiet=call.flag("quiet"))
+    try:
+        return await stream_progress(
+            call, call.engine.load_images(body.chunks(), platform=_platform(call)), messages.render
+        )
+    finally:
+        body.close()
+
+
+def _platform(call: Call) -> str:
+    """Return the platform, which is sent as JSON here."""
+    text = call.text("platform")
+    if not text:
+        return ""
+    try:
+        sent = json.loads(text)
+        parts = [sent.get(name) or "" for name in ("os", "architecture", "variant")]
+    except (ValueError, AttributeError):
+        raise InvalidArgumentError(f"invalid platform: {text!r} is not a JSON object") from None
+    if not all(isinstance(part, str) for part in parts):
+        raise InvalidArgumentError(f"invalid platform: {text!r}")
+    return "/".join(part for part in parts if part)
+
+
+class _LoadMessages:
+    """Turns events into what Docker's client prints."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+
+    def render(self, event: Progress) -> Iterator[dict[str, Any]]:
+        if isinstance(event, Loaded):
+            for reference in event.references:
+                yield {"stream": f"Loaded image: {reference}\n"}
+            if not event.references:
+                yield {"stream": f"Loaded image ID: {event.image_id}\n"}
+        elif isinstance(event, LayerProgress) and event.phase in (Phase.EXTRACTING, Phase.COMPLETE) and not self._quiet:
+            layer = event.digest.removeprefix("sha256:")[:12]
+            yield moving("Loading layer", layer, event.current, event.total)
+
+
+ROUTES: Final = (
+    Route("GET", "/images/get", save, follows=True),
+    Route("GET", "/images/{name+}/get", save_one, follows=True),
+    Route("POST", "/images/load", load, follows=True),
+    Route("GET", "/containers/{id}/export", export, follows=True),
+)
