@@ -77,11 +77,14 @@ class ContentClient:
         """See ``Contents``."""
         await self._converse(pb.WriteContentRequest(action=pb.WriteAction.STAT, ref=ref))
 
-    async def state(self, ref: str) -> UploadState:
+    async def offset(self, ref: str) -> int:
         """See ``Contents``."""
         with _answering():
-            await self._stub.Status(pb.StatusRequest(ref=ref), timeout=DEADLINE_S)
-        # Only now: to write to a ref makes it.
+            return (await self._stub.Status(pb.StatusRequest(ref=ref), timeout=DEADLINE_S)).status.offset
+
+    async def state(self, ref: str) -> UploadState:
+        """See ``Contents``."""
+        await self.offset(ref)  # to write to a ref that is not there would make it
         return await self._converse(pb.WriteContentRequest(action=pb.WriteAction.STAT, ref=ref))
 
     async def append(self, ref: str, offset: int, pieces: AsyncIterator[bytes]) -> UploadState:

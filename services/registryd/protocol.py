@@ -37,8 +37,16 @@ class Contents(Protocol):
     async def begin(self, ref: str) -> None:
         """Begin a write that is empty."""
 
+    async def offset(self, ref: str) -> int:
+        """Return how many bytes a write has, while somebody is writing too. Raises NotFoundError."""
+
     async def state(self, ref: str) -> UploadState:
-        """Return how far a write is. Raises NotFoundError."""
+        """Return how far a write is.
+
+        Raises:
+            NotFoundError: there is none.
+            UnavailableError: somebody is writing it.
+        """
 
     async def append(self, ref: str, offset: int, pieces: AsyncIterator[bytes]) -> UploadState:
         """Write ``pieces`` at ``offset``, where the write is; what arrived stays written if they break off.

@@ -5,7 +5,6 @@ import contextlib
 from aiohttp import web
 
 from registryd.call import Call
-from registryd.model import UploadState
 from registryd.names import parse_digest, parse_repository
 from registryd.ranges import parse_content_range
 from registryd.refusal import Code, RefusedError
@@ -25,7 +24,7 @@ async def begin_upload(call: Call) -> web.StreamResponse:
     elif "digest" in query:
         return await _receive_whole(call, parse_digest(query["digest"]))
     upload = await call.parts.uploads.begin(call.repository)
-    return _accepted(call, upload, "0-0")
+    return _accepted(call, upload, 0)
 
 
 async def _receive_whole(call: Call, digest: Digest) -> web.StreamResponse:
@@ -43,14 +42,13 @@ async def _receive_whole(call: Call, digest: Digest) -> web.StreamResponse:
 
 async def upload_state(call: Call) -> web.StreamResponse:
     """Say how far an upload is."""
-    state = await call.parts.uploads.state(call.repository, call.args["upload"])
-    return _accepted(call, call.args["upload"], span(state), 204)
+    arrived = await call.parts.uploads.offset(call.repository, call.args["upload"])
+    return _accepted(call, call.args["upload"], arrived, 204)
 
 
 async def add_to_upload(call: Call) -> web.StreamResponse:
     """Receive a chunk."""
-    state = await _append(call)
-    return _accepted(call, call.args["upload"], span(state))
+    return _accepted(call, call.args["upload"], await _append(call))
 
 
 async def finish_upload(call: Call) -> web.StreamResponse:
@@ -71,7 +69,7 @@ async def cancel_upload(call: Call) -> web.StreamResponse:
     return web.Response(status=204)
 
 
-async def _append(call: Call) -> UploadState:
+async def _append(call: Call) -> int:
     upload = call.args["upload"]
     first = parse_content_range(call.request.headers.get("Content-Range"), call.length)
     try:
@@ -82,8 +80,8 @@ async def _append(call: Call) -> UploadState:
         raise
 
 
-def _accepted(call: Call, upload: str, arrived: str, status: int = 202) -> web.Response:
-    headers = {"Location": call.upload_path(upload), "Range": arrived, "Docker-Upload-UUID": upload}
+def _accepted(call: Call, upload: str, arrived: int, status: int = 202) -> web.Response:
+    headers = {"Location": call.upload_path(upload), "Range": span(arrived), "Docker-Upload-UUID": upload}
     return web.Response(status=status, headers=headers)
 
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from registryd.blobs import Blobs, new_root
-from registryd.model import UploadState
 from registryd.protocol import Contents
 from registryd.refusal import Code, RefusedError
 from sampan.errors import NotFoundError
@@ -33,38 +32,37 @@ class Uploads:
         await self._contents.begin(_ref(repository, upload))
         return upload
 
-    async def state(self, repository: str, upload: str) -> UploadState:
-        """Return how far an upload is.
+    async def offset(self, repository: str, upload: str) -> int:
+        """Return how many bytes have arrived.
 
         Raises:
             RefusedError: BLOB_UPLOAD_UNKNOWN.
         """
         try:
-            return await self._contents.state(_ref(repository, upload))
+            return await self._contents.offset(_ref(repository, upload))
         except NotFoundError:
-            raise RefusedError(Code.BLOB_UPLOAD_UNKNOWN, f"upload {upload[:64]} is not known in {repository}") from None
+            raise _unknown(repository, upload) from None
 
-    async def append(
-        self, repository: str, upload: str, pieces: AsyncIterator[bytes], first: int | None = None
-    ) -> UploadState:
-        """Add ``pieces``; if they break off, what arrived stays.
+    async def append(self, repository: str, upload: str, pieces: AsyncIterator[bytes], first: int | None = None) -> int:
+        """Add ``pieces``; return how many bytes have arrived. If they break off, what arrived stays.
 
         Raises:
             RefusedError: BLOB_UPLOAD_UNKNOWN; RANGE_INVALID if the upload does not go on at byte ``first``;
                 SIZE_INVALID for more than a blob may have, and then the upload is over.
             UnavailableError: somebody else is adding to it.
         """
-        state = await self.state(repository, upload)
-        if first is not None and first != state.offset:
+        offset = await self.offset(repository, upload)
+        if first is not None and first != offset:
             raise RefusedError(
-                Code.RANGE_INVALID, f"the upload goes on at byte {state.offset}, not {first}", {"Range": span(state)}
+                Code.RANGE_INVALID, f"the upload goes on at byte {offset}, not {first}", {"Range": span(offset)}
             )
         ref = _ref(repository, upload)
         try:
-            return await self._contents.append(ref, state.offset, self._limited(pieces, state.offset))
+            state = await self._contents.append(ref, offset, self._limited(pieces, offset))
         except RefusedError:
             await self._drop(ref)
             raise
+        return state.offset
 
     async def _limited(self, pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
         async for piece in pieces:
@@ -81,8 +79,11 @@ class Uploads:
         Raises:
             RefusedError: BLOB_UPLOAD_UNKNOWN; DIGEST_INVALID if it has another digest, and then the upload is over.
         """
-        state = await self.state(repository, upload)
         ref = _ref(repository, upload)
+        try:
+            state = await self._contents.state(ref)
+        except NotFoundError:
+            raise _unknown(repository, upload) from None
         if state.digest != digest:
             await self._drop(ref)
             raise RefusedError(Code.DIGEST_INVALID, f"the blob's digest is {state.digest}, it was pushed as {digest}")
@@ -96,7 +97,7 @@ class Uploads:
         Raises:
             RefusedError: BLOB_UPLOAD_UNKNOWN.
         """
-        await self.state(repository, upload)
+        await self.offset(repository, upload)
         await self._drop(_ref(repository, upload))
 
     async def _drop(self, ref: str) -> None:
@@ -106,9 +107,13 @@ class Uploads:
             return  # somebody was faster
 
 
-def span(state: UploadState) -> str:
-    """Return what has arrived as the spec writes it: ``0-<last byte>``, which for nothing is ``0-0`` as well."""
-    return f"0-{max(0, state.offset - 1)}"
+def span(arrived: int) -> str:
+    """Return so many bytes as the spec writes them: ``0-<last byte>``, which for none is ``0-0`` as well."""
+    return f"0-{max(0, arrived - 1)}"
+
+
+def _unknown(repository: str, upload: str) -> RefusedError:
+    return RefusedError(Code.BLOB_UPLOAD_UNKNOWN, f"upload {upload[:64]} is not known in {repository}")
 
 
 def _ref(repository: str, upload: str) -> str:

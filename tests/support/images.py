@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import zstandard
 
@@ -189,7 +189,7 @@ def push_blob(registry: Registry, repository: str, blob: bytes | Path) -> str:
             return digest
         begun = session.post(f"{base}/uploads/", timeout=60)
         begun.raise_for_status()
-        location = begun.headers["Location"]
+        location = urljoin(registry.url, begun.headers["Location"])
         target = f"{location}{'&' if urlsplit(location).query else '?'}{urlencode({'digest': digest})}"
         if isinstance(blob, bytes):
             session.put(target, data=blob, timeout=60).raise_for_status()
