@@ -24,9 +24,9 @@ class EntryType(enum.Enum):
 class Limits:
     """What an archive may ask of its reader. Each default is far above any real layer."""
 
-    name_bytes: int = 4096  # PATH_MAX
+    name_bytes: int = 4095  # PATH_MAX, which counts a NUL
     component_bytes: int = 255  # NAME_MAX
-    header_bytes: int = 1 << 20  # one pax header, or one GNU long name
+    header_bytes: int = 1 << 20  # the pax headers and GNU long names before one entry
     sparse_parts: int = 1 << 20
     entries: int = 10_000_000
     total_bytes: int = 1 << 40  # of file data, holes included

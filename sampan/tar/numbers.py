@@ -1,5 +1,7 @@
 """The fields of a tar header."""
 
+import functools
+
 from sampan.errors import InvalidArgumentError
 
 
@@ -9,6 +11,7 @@ def text(field: bytes) -> bytes:
     return field if end < 0 else field[:end]
 
 
+@functools.lru_cache(4096)  # an archive's modes, owners and times are few
 def number(field: bytes, what: str) -> int:
     """Return a numeric field: octal digits, or GNU's base 256, marked by the first byte's top bit."""
     if field[0] & 0x80:

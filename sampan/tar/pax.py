@@ -57,7 +57,10 @@ def integer(records: dict[str, bytes], key: str, default: int) -> int:
 
 
 def nanoseconds(records: dict[str, bytes], key: str, default_s: int) -> int:
-    """Return a time; digits past the nanosecond are dropped."""
+    """Return a time; digits past the nanosecond are dropped.
+
+    One that 64 bits of nanoseconds cannot hold, as of the years 0 and 9999, is none: it becomes 1970, as in Docker.
+    """
     value = records.get(key)
     if not value:
         seconds, fraction, negative = abs(default_s), 0, default_s < 0
@@ -68,7 +71,7 @@ def nanoseconds(records: dict[str, bytes], key: str, default_s: int) -> int:
         seconds, negative = int(match[2]), bool(match[1])
         fraction = int((match[3] or b"")[:9].ljust(9, b"0"))
     if seconds > _MAX_SECONDS:
-        raise InvalidArgumentError(f"tar archive has the time {seconds} s, the most is {_MAX_SECONDS}")
+        return 0
     total = seconds * 10**9 + fraction
     return -total if negative else total
 

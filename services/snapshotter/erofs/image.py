@@ -151,6 +151,8 @@ class ImageWriter:
     def _stream(self, size: int, pieces: Iterable[bytes | memoryview], keep: int) -> tuple[int, bytes]:
         """Write all but the last ``keep`` bytes to blocks of their own; return where, and those."""
         left = size - keep
+        if not left:
+            return 0, b"".join(pieces)
         start = offset = self._allocate(left)
         tail = bytearray()
         for piece in pieces:

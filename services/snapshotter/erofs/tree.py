@@ -8,7 +8,7 @@ Reference: OCI image spec 1.1, "Applying Changesets".
 
 import errno
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -75,6 +75,8 @@ class Converter:
         self._image = ImageWriter(fd)
         self._root = Folder()
         self._linked: list[Leaf] = []
+        # The last entry's directory: the next one is nearly always in the same. Good as long as no name is taken away.
+        self._last: tuple[bytes, Folder] = (b"", self._root)
         self._result = Converted()
 
     def convert(self, reader: TarReader) -> Converted:
@@ -114,7 +116,9 @@ class Converter:
             self._root.meta = self._meta(entry)
             return
         directory, _, name = where.path.rpartition(b"/")
-        parent = self._folder(directory, make=True)
+        if directory != self._last[0]:
+            self._last = (directory, self._folder(directory, make=True))
+        parent = self._last[1]
         if entry.type is EntryType.DIRECTORY:
             self._directory(parent, name).meta = self._meta(entry)
         elif entry.type is EntryType.HARD_LINK:
@@ -163,6 +167,9 @@ class Converter:
             raise InvalidArgumentError(f"its link target {entry.link[:120]!r} is not in the layer")
         if isinstance(target, Folder):
             raise InvalidArgumentError("it is a hard link to a directory")
+        replaced = parent.children.get(name)
+        if isinstance(replaced, Folder) and any(inner is folder for inner in _folders(replaced)):
+            raise InvalidArgumentError(f"its link target {entry.link[:120]!r} is in the directory that it replaces")
         self._forget(parent, name)
         parent.children[name] = target
         target.names += 1
@@ -186,15 +193,14 @@ class Converter:
     def _forget(self, parent: Folder, name: bytes) -> None:
         """Take a name out of the tree. Its data stays in the image, where nothing refers to it any more."""
         found = parent.children.pop(name, None)
+        if found is not None:
+            self._last = (b"", self._root)
         if isinstance(found, Leaf):
             found.names -= 1
         elif found is not None:
-            todo = [found]
-            while todo:
-                for child in todo.pop().children.values():
-                    if isinstance(child, Folder):
-                        todo.append(child)
-                    else:
+            for folder in _folders(found):
+                for child in folder.children.values():
+                    if isinstance(child, Leaf):
                         child.names -= 1
 
     def _folder(self, path: bytes, *, make: bool, through_links: bool = True) -> Folder:
@@ -289,6 +295,15 @@ class Converter:
             else:
                 targets[name] = (child.nid, child.mode)
         self._image.directory(where, targets, nlink=2 + subfolders)
+
+
+def _folders(top: Folder) -> Iterator[Folder]:
+    """Yield ``top`` and all directories below it."""
+    todo = [top]
+    while todo:
+        folder = todo.pop()
+        yield folder
+        todo += [child for child in folder.children.values() if isinstance(child, Folder)]
 
 
 def _with_opaque(folder: Folder) -> Meta:
