@@ -18,6 +18,10 @@ _WORDS: Final = {
     Phase.EXTRACTING: "Unpacking",
     Phase.COMPLETE: "Pull complete",
     Phase.EXISTS: "Already exists",
+    Phase.PREPARING: "Preparing",
+    Phase.PUSHING: "Pushing",
+    Phase.PUSHED: "Pushed",
+    Phase.MOUNTED: "Mounted",
 }
 
 
@@ -48,11 +52,11 @@ class Bars:
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, phase="", detail="", total=None)
         detail, total, completed = "", float(event.total or 1), float(event.current)
-        if event.phase in (Phase.DOWNLOADING, Phase.EXTRACTING):
+        if event.phase in (Phase.DOWNLOADING, Phase.EXTRACTING, Phase.PUSHING):
             detail = f"{human_size(event.current, 3)}/{human_size(event.total, 3)}"
         elif event.phase is Phase.RETRYING:
             detail, completed = f"in {event.current} seconds", 0.0
-        elif event.phase is not Phase.WAITING:
+        elif event.phase not in (Phase.WAITING, Phase.PREPARING):
             total = completed = 1.0
         self._progress.update(
             self._tasks[name], phase=_WORDS[event.phase], detail=detail, total=total, completed=completed

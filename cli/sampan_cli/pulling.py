@@ -2,16 +2,13 @@
 
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Callable
-from typing import IO, TYPE_CHECKING, Final, Protocol
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import IO, Final, Protocol
 
 from sampan.engine.engine import Engine
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
 from sampan.oci.reference import Reference, parse_reference
 from sampan_cli.credentials import CredentialStore, config_path
-
-if TYPE_CHECKING:
-    from sampan_cli.bars import Bars
 
 # What is said once per layer where there are no bars, in Docker's words.
 _LINES: Final = {
@@ -19,6 +16,9 @@ _LINES: Final = {
     Phase.DOWNLOADED: "Download complete",
     Phase.COMPLETE: "Pull complete",
     Phase.EXISTS: "Already exists",
+    Phase.PREPARING: "Preparing",
+    Phase.PUSHED: "Pushed",
+    Phase.MOUNTED: "Mounted from another repository",
 }
 _SHORT: Final = 12
 
@@ -77,7 +77,7 @@ async def watch(
     """Show events until the last one and return it."""
     done = None
     with contextlib.ExitStack() as stack:
-        view: View = Lines(echo) if terminal is None else stack.enter_context(_bars(terminal))
+        view = stack.enter_context(open_view(echo, terminal))
         async with contextlib.aclosing(events):
             async for event in events:
                 if isinstance(event, Resolved):
@@ -93,7 +93,13 @@ def _shown_name(reference: Reference) -> str:
     return reference.repository if reference.familiar_name != reference.name else reference.name
 
 
-def _bars(terminal: IO[str]) -> "Bars":
+@contextlib.contextmanager
+def open_view(echo: Echo, terminal: IO[str] | None) -> Iterator[View]:
+    """Yield bars if there is a terminal, lines otherwise."""
+    if terminal is None:
+        yield Lines(echo)
+        return
     from sampan_cli.bars import Bars  # rich takes as long to import as everything else here
 
-    return Bars(terminal)
+    with Bars(terminal) as bars:
+        yield bars

@@ -7,7 +7,7 @@ from sampan.api.image.v1 import images_pb2
 
 
 class Phase(enum.Enum):
-    """Where a layer is on its way; each layer ends in COMPLETE or EXISTS."""
+    """Where a layer is on its way; each ends in COMPLETE or EXISTS, or, pushed, in PUSHED, MOUNTED or EXISTS."""
 
     WAITING = "waiting"
     DOWNLOADING = "downloading"
@@ -16,7 +16,11 @@ class Phase(enum.Enum):
     DOWNLOADED = "downloaded"
     EXTRACTING = "extracting"
     COMPLETE = "complete"
-    EXISTS = "exists"  # it was here, unpacked, before
+    EXISTS = "exists"  # it was here, unpacked, before; of a push, the registry had it
+    PREPARING = "preparing"
+    PUSHING = "pushing"
+    PUSHED = "pushed"
+    MOUNTED = "mounted"  # the registry had it in another repository
 
 
 @dataclass(frozen=True, slots=True)
