@@ -225,7 +225,10 @@ class Partials:
             try:
                 yield partial
             finally:
-                partial.close()
+                if partial.size:
+                    partial.close()
+                else:
+                    partial.discard()
         finally:
             self._open.discard(digest)
             self._idle.set()
