@@ -1,5 +1,6 @@
 """The client's side of gRPC: a channel to a socket, and errors back in our own words."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Final
 
 import grpc
 
+from sampan.errors import UnavailableError
 from sampan.wire.status import from_rpc_error
 
 _MAX_MESSAGE_BYTES: Final = 16 << 20
@@ -37,6 +39,20 @@ def open_channel(socket: Path, *, patient: bool = False) -> grpc.aio.Channel:
     supervisor brings the service back and the caller has a client of its own who may give up.
     """
     return grpc.aio.insecure_channel(f"unix:{socket}", options=(*_OPTIONS, *(_PATIENT if patient else ())))
+
+
+async def reach(channel: grpc.aio.Channel, service: str, deadline_s: float) -> None:
+    """Return when there is a connection: at once, as a rule, and soon if the service is being restarted.
+
+    Raises:
+        UnavailableError: there is none by the deadline; the message names ``service``.
+    """
+    try:
+        async with asyncio.timeout(deadline_s):
+            while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+                await channel.wait_for_state_change(state)
+    except TimeoutError:
+        raise UnavailableError(f"service {service} does not answer: see `sampan status` and its log") from None
 
 
 @contextmanager

@@ -24,6 +24,8 @@ class Route:
     # Has no end of its own, or one that the client determines: cancelled when the client leaves or the service stops.
     # What every other handler began is finished, whoever still listens.
     follows: bool = False
+    # Answers by itself, whatever has become of the services.
+    alone: bool = False
 
 
 class Router:

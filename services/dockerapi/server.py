@@ -27,6 +27,9 @@ log = structlog.get_logger()
 
 _SLASHES: Final = re.compile("//+")
 
+# A service that died is back within a second or two. A client waits that long, and is told if it takes longer.
+_RESTART_S: Final = 10.0
+
 # Counted, never sent: the name that nginx has for it.
 _CLIENT_CLOSED_REQUEST: Final = 499
 
@@ -71,6 +74,8 @@ class DockerApi:
             if found is None:
                 raise NotFoundError("page not found")
             route, args = found
+            if not route.alone:
+                await self._backend.engine.reach(_RESTART_S)
             response = await self._run(route, Call(request, self._backend, version, args))
         except ConnectionError:
             response = Finished(_CLIENT_CLOSED_REQUEST)

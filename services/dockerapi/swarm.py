@@ -40,6 +40,6 @@ async def not_part(_: Call) -> web.StreamResponse:
 
 
 ROUTES: Final = (
-    *(Route(method, path, not_manager) for method, path in _PATHS),
-    Route("POST", "/swarm/leave", not_part),
+    *(Route(method, path, not_manager, alone=True) for method, path in _PATHS),
+    Route("POST", "/swarm/leave", not_part, alone=True),
 )

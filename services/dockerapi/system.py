@@ -260,8 +260,8 @@ async def plugins(_: Call) -> web.StreamResponse:
 
 
 ROUTES: Final = (
-    Route("GET", "/_ping", ping),
-    Route("HEAD", "/_ping", ping),
+    Route("GET", "/_ping", ping, alone=True),
+    Route("HEAD", "/_ping", ping, alone=True),
     Route("GET", "/version", version),
     Route("GET", "/info", info),
     Route("GET", "/system/df", usage),
