@@ -110,7 +110,8 @@ class Saver:
             if found:
                 return found
         record = (await self._images.get(text)).record
-        if reference is not None and reference.tag is not None and reference.digest is None:
+        # An ID can be read as a name, too.
+        if reference is not None and reference.digest is None and reference in record.names:
             return [(record, (reference,))]
         return [(record, ())]
 

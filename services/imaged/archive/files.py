@@ -129,7 +129,12 @@ def read_archive(read: Callable[[int], bytes | memoryview], sink: Sink) -> Files
             return read(size)
 
     files = Files()
-    files.read(TarReader(_Source(), _LIMITS), sink)
+    try:
+        files.read(TarReader(_Source(), _LIMITS), sink)
+    except InvalidArgumentError as error:
+        if files.names():
+            raise
+        raise InvalidArgumentError(f"not an archive of images: {error}") from error
     padding = 0
     while padding < _MAX_PADDING_BYTES and (piece := read(_MAX_PADDING_BYTES)):
         padding += len(piece)
