@@ -12,7 +12,7 @@ from registryd.ranges import parse_range
 async def get_blob(call: Call) -> web.StreamResponse:
     """Send a blob or a part of it; for HEAD, say how large it is."""
     digest = parse_digest(call.args["digest"])
-    size = await call.parts.blobs.size(call.repository, digest)
+    size = await call.parts.blobs.size(call.repository, digest, counted_on=call.is_head)
     headers = {
         "Docker-Content-Digest": str(digest),
         "Content-Type": "application/octet-stream",
@@ -27,12 +27,17 @@ async def get_blob(call: Call) -> web.StreamResponse:
         headers["Content-Range"] = span.header(size)
     response = web.StreamResponse(status=206 if span else 200, headers=headers)
     response.content_length = length
-    await response.prepare(call.request)
-    if not call.is_head and length:
-        async with aclosing(call.parts.blobs.read(digest, first, length)) as pieces:
-            async for piece in pieces:
-                await response.write(piece)
-                call.parts.metrics.sent.inc(len(piece))
+    if call.is_head or not length:
+        await response.prepare(call.request)
+        await response.write_eof()
+        return response
+    async with aclosing(call.parts.blobs.read(digest, first, length)) as pieces:
+        piece = await anext(pieces, b"")  # what cannot be read at all gets an answer that says so
+        await response.prepare(call.request)
+        while piece:
+            await response.write(piece)
+            call.parts.metrics.sent.inc(len(piece))
+            piece = await anext(pieces, b"")
     await response.write_eof()
     return response
 

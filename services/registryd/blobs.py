@@ -46,8 +46,8 @@ class Blobs:
         """Return until when a blob stays that somebody has just seen."""
         return self.later_ns(min(_SEEN_S, self._unused_s))
 
-    async def size(self, repository: str, digest: Digest) -> int:
-        """Return the size of a blob of the repository, which then stays for a while.
+    async def size(self, repository: str, digest: Digest, *, counted_on: bool = False) -> int:
+        """Return the size of a blob of the repository; if it is ``counted_on``, it stays for a while.
 
         Raises:
             RefusedError: BLOB_UNKNOWN; also if its bytes are gone, so that a push brings them again.
@@ -63,8 +63,9 @@ class Blobs:
                 size = await self._contents.size(digest)
             except NotFoundError:
                 raise blob_unknown(digest, repository) from None
-            # A client that hears that it is here will not bring it, and may take its time for the rest.
-            await self._store.write(lambda db: rows.keep_blob(db, repository, digest, until_ns))
+            # A client that asks what it must push will not bring this, and may take its time for the rest.
+            if counted_on:
+                await self._store.write(lambda db: rows.keep_blob(db, repository, digest, until_ns))
             return size
         size_of_engine = await self._engine.size(repository, digest)
         if size_of_engine is None:

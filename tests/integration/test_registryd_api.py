@@ -424,7 +424,7 @@ def test_tags_are_listed_page_by_page(served: PrivateRegistry, http: requests.Se
     base = served.url(f"{name}/tags/list")
     assert http.get(base).json() == {"name": name, "tags": ["a", "b", "c", "d", "e"]}
     assert http.get(base, params={"n": 0}).json()["tags"] == []
-    assert http.get(base, params={"n": 2, "last": "b"}).json()["tags"] == ["c", "d"]
+    assert http.get(base, params={"n": "2", "last": "b"}).json()["tags"] == ["c", "d"]
     assert http.get(base, params={"last": "d"}).json()["tags"] == ["e"]
     seen, answer = [], http.get(base, params={"n": 2})
     while True:
@@ -440,7 +440,7 @@ def test_tags_are_listed_page_by_page(served: PrivateRegistry, http: requests.Se
 def test_repositories_are_listed_page_by_page(served: PrivateRegistry, http: requests.Session) -> None:
     for name in ("zz/one", "zz/three", "zz/two"):
         put(http, served, name, "x", artifact(served, name, b"x"), OCI_MANIFEST)
-    answer = http.get(served.url("_catalog"), params={"n": 2, "last": "zz"})
+    answer = http.get(served.url("_catalog"), params={"n": "2", "last": "zz"})
     assert answer.json() == {"repositories": ["zz/one", "zz/three"]}
     following = http.get(served.url(answer.links["next"]["url"]))
     assert following.json() == {"repositories": ["zz/two"]}

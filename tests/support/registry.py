@@ -62,7 +62,7 @@ def run_registry(
         same_as.storage if same_as else directory / "storage",
         directory / "log",
         credentials,
-        _make_certificate(directory) if tls else None,
+        make_certificate(directory) if tls else None,
     )
     config = directory / "config.yml"
     config.write_text(_config(registry, directory, proxy_of))
@@ -93,7 +93,7 @@ def _config(registry: Registry, directory: Path, proxy_of: Registry | None) -> s
         f"http: {{addr: '{registry.address}', secret: tests" + (_tls(directory) if registry.ca else "") + "}",
     ]
     if registry.credentials:
-        lines.append(f"auth: {{htpasswd: {{realm: tests, path: {_make_htpasswd(directory, registry.credentials)}}}}}")
+        lines.append(f"auth: {{htpasswd: {{realm: tests, path: {make_htpasswd(directory, registry.credentials)}}}}}")
     if proxy_of:
         login = (
             ""
@@ -108,7 +108,8 @@ def _tls(directory: Path) -> str:
     return f", tls: {{certificate: {directory}/server.crt, key: {directory}/server.key}}"
 
 
-def _make_htpasswd(directory: Path, credentials: tuple[str, str]) -> Path:
+def make_htpasswd(directory: Path, credentials: tuple[str, str]) -> Path:
+    """Make a file with one user; return it."""
     need("htpasswd")
     path = directory / "htpasswd"
     made = subprocess.run(["htpasswd", "-Bbn", *credentials], check=True, capture_output=True)
@@ -116,7 +117,7 @@ def _make_htpasswd(directory: Path, credentials: tuple[str, str]) -> Path:
     return path
 
 
-def _make_certificate(directory: Path) -> Path:
+def make_certificate(directory: Path) -> Path:
     """Make a certificate authority and a certificate for 127.0.0.1 signed by it; return the authority's."""
     need("openssl")
 
