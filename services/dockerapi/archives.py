@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Any, Final
 
-import structlog
 from aiohttp import web
 
 from dockerapi.body import Body
@@ -15,8 +14,7 @@ from dockerapi.progress import moving
 from dockerapi.routing import Route
 from sampan.engine.progress import LayerProgress, Loaded, Phase, Progress
 from sampan.errors import InvalidArgumentError, SampanError
-
-log = structlog.get_logger()
+from sampan.log import log
 
 _TAR: Final = "application/x-tar"
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 import grpc
-import structlog
 from aiohttp import web
 
 from dockerapi import versions
@@ -19,11 +18,9 @@ from dockerapi.connection import ApiServer, Connection
 from dockerapi.hijack import Finished
 from dockerapi.routing import Route, Router
 from sampan.errors import NotFoundError, SampanError
+from sampan.log import log
 from sampan.service.harness import share
 from sampan.wire.status import wire_for
-
-log = structlog.get_logger()
-
 
 _SLASHES: Final = re.compile("//+")
 

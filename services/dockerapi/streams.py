@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeVar
 
 import grpc
-import structlog
 from aiohttp import WSMsgType, web
 
 from dockerapi import frames
@@ -15,9 +14,8 @@ from dockerapi.hijack import Finished, RawStream, head, wants_upgrade
 from dockerapi.routing import Route
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.errors import InvalidArgumentError, SampanError
+from sampan.log import log
 from sampan.wire.channel import rpc_errors
-
-log = structlog.get_logger()
 
 R = TypeVar("R")
 
