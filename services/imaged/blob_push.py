@@ -14,6 +14,7 @@ from imaged.registry.upload import Upload, UploadClient
 from sampan.errors import DataLossError, SampanError
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
+from sampan.oci.digest import Digest
 
 T = TypeVar("T")
 
@@ -22,6 +23,9 @@ PIECE_BYTES: Final = 64 << 20
 
 # A registry that has forgotten an upload, or is at another offset of it.
 _LOST: Final = frozenset({404, 416})
+
+# What it calls bytes that are not those of the digest.
+_OTHER_DIGEST: Final = "DIGEST_INVALID"
 
 
 class BlobPusher:
@@ -40,6 +44,7 @@ class BlobPusher:
         self._retry = retry
         self._metrics = metrics
         self._report = report
+        self._damage: dict[Digest, SampanError] = {}  # found while a request was being sent
 
     async def bring(self, blob: Descriptor, neighbours: Sequence[UploadClient]) -> None:
         """See to it that the repository has a blob; ``neighbours`` are clients for a mount, best first.
@@ -95,12 +100,25 @@ class BlobPusher:
                     attempt = 1  # it goes on
                 await self._client.finish(upload, blob, self._reader(blob), self._counter(blob, upload))
             except (TransportError, Refusal) as error:
-                if isinstance(error, Refusal) and error.status in _LOST and attempt < self._retry.attempts:
-                    upload = None
-                    continue
+                if blob.digest in self._damage:
+                    raise self._damage[blob.digest] from error
+                if isinstance(error, Refusal) and (error.status in _LOST or error.code == _OTHER_DIGEST):
+                    if error.code == _OTHER_DIGEST:
+                        await self._verify(blob)
+                    if attempt < self._retry.attempts:
+                        upload = None
+                        continue
                 await self._pause(error, attempt, blob)
             else:
                 return
+
+    async def _verify(self, blob: Descriptor) -> None:
+        """Raise DataLossError if it is our bytes that are wrong, and not what has become of them on the way."""
+        found = hashlib.sha256()
+        async for piece in self._content.read(blob.digest):
+            await asyncio.to_thread(found.update, piece)
+        if found.hexdigest() != blob.digest.hex:
+            raise DataLossError(f"content {blob.digest} is damaged: pull its image again")
 
     async def _piece(self, blob: Descriptor, upload: Upload) -> Upload:
         after = await self._client.send(upload, PIECE_BYTES, self._reader(blob), self._counter(blob, upload))
@@ -131,17 +149,15 @@ class BlobPusher:
         return sent
 
     def _reader(self, blob: Descriptor) -> Callable[[int, int, Callable[[int], None]], AsyncIterator[bytes]]:
-        """Return what reads a part of the blob. Damage on disk is found here, if it is read whole, or there."""
+        """Return what reads a part of the blob. Whether the bytes are right is for the registry to find out."""
 
         async def read(offset: int, length: int, sent: Callable[[int], None]) -> AsyncIterator[bytes]:
-            whole = hashlib.sha256() if length == blob.size else None
-            async for piece in self._content.read(blob.digest, offset, length):
-                if whole is not None:
-                    await asyncio.to_thread(whole.update, piece)
-                    offset += len(piece)
-                    if offset == length and whole.hexdigest() != blob.digest.hex:
-                        raise DataLossError(f"content {blob.digest} is damaged: pull its image again")
-                yield piece
-                sent(len(piece))
+            try:
+                async for piece in self._content.read(blob.digest, offset, length):
+                    yield piece
+                    sent(len(piece))
+            except SampanError as error:  # the client of the request would make a broken connection of it
+                self._damage[blob.digest] = error
+                raise
 
         return read

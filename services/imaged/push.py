@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from imaged import image_store
+from imaged import store as rows
 from imaged.blob_push import BlobPusher
 from imaged.content import ContentStore
 from imaged.leases import Leases
@@ -91,14 +92,12 @@ class Pusher:
             RemoteError: the registry does not answer, or does not take it.
             DataLossError: content is damaged here, or the registry says that it got something else.
         """
-        record = await self._store.read(lambda db: _find(db, reference))
         lease = await self._leases.begin()
         try:
+            record = await self._store.write(lambda db: _find_and_hold(db, reference, lease))
             yield PushResolved(reference, record.layers)
             steps = Steps()
-            task = asyncio.create_task(
-                self._run(record, reference, credentials, lease, steps.post), name=f"push {reference}"
-            )
+            task = asyncio.create_task(self._run(record, reference, credentials, steps.post), name=f"push {reference}")
             self._running.add(task)
             task.add_done_callback(self._running.discard)
             task.add_done_callback(lambda _: steps.end())
@@ -117,14 +116,13 @@ class Pusher:
         record: ImageRecord,
         reference: Reference,
         credentials: Credentials,
-        lease: str,
         report: Callable[[PushStep], None],
     ) -> Pushed:
         means = self._means
         with means.metrics.push():
             for layer in record.layers:
                 report(PushStep(layer.descriptor.digest, PushPhase.PREPARING, 0, layer.descriptor.size))
-            config, content = await self._hold(record, lease)
+            config, content = await self._documents(record)
             *_, source = self._sources.of(reference, credentials)
 
             def client(neighbour: str = "") -> UploadClient:
@@ -147,15 +145,11 @@ class Pusher:
             await self._store.write(lambda db: _remember(db, reference, record))
         return Pushed(record.id, str(reference.tag), record.manifest)
 
-    async def _hold(self, record: ImageRecord, lease: str) -> tuple[Descriptor, bytes]:
-        """Keep everything that is pushed; return the config's descriptor and the manifest."""
-        layers = [layer.descriptor.digest for layer in record.layers]
-        here = await self._leases.hold(lease, [record.manifest.digest, record.id, *layers])
+    async def _documents(self, record: ImageRecord) -> tuple[Descriptor, bytes]:
+        """Return the config's descriptor and the manifest."""
         content = await self._content.load(record.manifest.digest, MAX_MANIFEST_BYTES)
-        for digest in (record.id, *layers):
-            if digest not in here:
-                raise DataLossError(f"content {digest} is not here any more: pull the image again")
-        return Descriptor(OCI_CONFIG, record.id, here[record.id]), content
+        config = await self._content.info(record.id)
+        return Descriptor(OCI_CONFIG, record.id, config.size), content
 
     async def _bring_all(
         self,
@@ -194,6 +188,17 @@ def _find(db: sqlite3.Connection, reference: Reference) -> ImageRecord:
     if tags is None:
         raise NotFoundError(f"An image does not exist locally with the tag: {reference.familiar_name}")
     raise NotFoundError(f"tag does not exist: {reference.familiar}")
+
+
+def _find_and_hold(db: sqlite3.Connection, reference: Reference, lease: str) -> ImageRecord:
+    """Return the image to push, and keep all of it. Raises as ``_find``, and DataLossError if it is not whole."""
+    record = _find(db, reference)
+    digests = [record.manifest.digest, record.id, *(layer.descriptor.digest for layer in record.layers)]
+    here = rows.hold(db, lease, digests)
+    for digest in digests:
+        if digest not in here:
+            raise DataLossError(f"content {digest} is not here any more: pull the image again")
+    return record
 
 
 def _neighbours(db: sqlite3.Connection, reference: Reference, blob: Digest) -> list[str]:

@@ -175,13 +175,14 @@ class UploadClient:
         headers: Mapping[str, str] | None = None,
         body: Callable[[], bytes | AsyncIterator[bytes]] | None = None,
     ) -> AsyncIterator["aiohttp.ClientResponse"]:
-        """Request ``url``; a 401 is answered once with a fresh token, for the registry itself alone."""
+        """Request ``url``. A 401 is answered with a token, and once more with a fresh one: for the registry alone."""
         await self._client.connect()
         ours = urlsplit(url)[:2] == urlsplit(self._client.url)[:2]
         tls = self._client.endpoint.tls
         authorization = ""
-        for last in (False, True):
+        while True:
             sent = dict(headers or {})
+            before = authorization
             if ours:
                 what = f'{method.title()} "{url.partition("?")[0]}"'
                 authorization = await self._authorizer.header(what, refused=authorization)
@@ -192,7 +193,9 @@ class UploadClient:
                     yield response
                     return
                 refused = await self._read_refusal(method, url, response)
-            if refused.status != 401 or last or not ours or not refused.challenges:
+            again = ours and refused.status == 401 and refused.challenges
+            # Nothing better is to be had if this was the second one, or is good enough for less than this.
+            if not again or before or (authorization and refused.code == "DENIED"):
                 raise refused
             self._authorizer.learn(self._client.url, refused.challenges)
 
