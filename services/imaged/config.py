@@ -6,12 +6,12 @@ Real configs hold nulls where a list or a map should be, numbers as strings, and
 can be read is read; what would mislead whoever runs the image is an error.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from imaged.documents import load_json
 from imaged.model import ConfigFile, HealthCheck, History, RunConfig
 from sampan.errors import InvalidArgumentError, RemoteError
 from sampan.oci.digest import Digest
@@ -33,11 +33,7 @@ def parse_config(data: bytes, what: str) -> ConfigFile:
     Raises:
         RemoteError: not a config.
     """
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise RemoteError(f"{what}: is not JSON: {error}") from error
-    fields = _Fields(document, what)
+    fields = _Fields(load_json(data, what), what)
     rootfs = fields.table("rootfs")
     if rootfs.text("type") not in ("layers", ""):
         raise RemoteError(f"{what}: rootfs is of type {rootfs.text('type')!r}, expected layers")

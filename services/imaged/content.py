@@ -266,12 +266,12 @@ class ContentStore:
         """
         digest = Digest.of(data)
         descriptor = Descriptor(media_type, digest, len(data))
-        here = await self._store.write(lambda db: rows.hold(db, lease, [digest]))
-        if digest in here:
-            return descriptor
         # Not an ingest: it is too small to be worth resuming. The lease's name keeps two writers apart.
         temporary = self._blobs.parent.parent / "ingests" / f"{digest.hex}.{lease}"
         with storing(f"content {digest}"):
+            here = await self._store.write(lambda db: rows.hold(db, lease, [digest]))
+            if digest in here:
+                return descriptor
             try:
                 await asyncio.to_thread(_write_file, temporary, data)
                 await self.place(temporary, digest, len(data))

@@ -3,10 +3,10 @@
 Reference: OCI image spec 1.1, "Image Manifest" and "Image Index"; Docker image manifest v2, schema 2.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any, Final
 
+from imaged.documents import load_json
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, UnimplementedError
 from sampan.oci.descriptor import CONFIGS, INDEXES, LAYERS, MANIFESTS, Descriptor
 from sampan.oci.digest import Digest
@@ -60,7 +60,7 @@ def parse_document(data: bytes, media_type: str, what: str) -> Manifest | tuple[
         )
     if media_type not in MANIFESTS | INDEXES:
         raise RemoteError(f"{what}: unsupported manifest media type {media_type[:100]!r}")
-    document = _object(_load(data, what), what)
+    document = _object(load_json(data, what), what)
     if document.get("schemaVersion") != 2:
         raise RemoteError(f"{what}: schemaVersion is {_shown(document.get('schemaVersion'))}, expected 2")
     stated = document.get("mediaType", media_type)
@@ -131,13 +131,6 @@ def _descriptor(value: object, what: str, most: int) -> Descriptor:
         return Descriptor(media_type, Digest.parse(digest), size)
     except InvalidArgumentError as error:
         raise RemoteError(f"{what}: {error}") from error
-
-
-def _load(data: bytes, what: str) -> object:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise RemoteError(f"{what}: is not JSON: {error}") from error
 
 
 def _object(value: object, what: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import re
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -32,6 +33,9 @@ PART_BYTES: Final = 16 << 20
 
 # A try that brought so much was worth it: the next one counts as the second again.
 _WORTHWHILE_BYTES: Final = 1 << 20
+
+# What a slow line brings is written after so long even if it is no whole piece: a killed process loses less.
+_LONGEST_PENDING_S: Final = 0.1
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
 
@@ -242,6 +246,7 @@ class Transfer:
         pending = bytearray()
         self._progress()
         body = self._source.body(response)
+        write_s = time.monotonic() + _LONGEST_PENDING_S
         try:
             async with aclosing(body):
                 async for chunk in body:
@@ -249,10 +254,11 @@ class Transfer:
                     if position + len(pending) > sent.end:
                         pending.clear()
                         raise self._too_long(sent)
-                    if len(pending) >= PIECE_BYTES:
+                    if len(pending) >= PIECE_BYTES or time.monotonic() >= write_s:
                         piece, pending = pending, bytearray()
                         await self._write(position, piece)
                         position += len(piece)
+                        write_s = time.monotonic() + _LONGEST_PENDING_S
                         self._progress()
         finally:
             # What arrived before the connection broke need not be sent again.

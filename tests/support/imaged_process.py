@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import json
 import sys
 import tempfile
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +26,7 @@ class Imaged:
     root: Path
     process: asyncio.subprocess.Process
     channel: grpc.aio.Channel
+    metrics_url: str
     stub: "pb_grpc.ImagesAsyncStub" = field(init=False)
 
     def __post_init__(self) -> None:
@@ -51,6 +54,10 @@ class Imaged:
 
         with rpc_errors():
             return await self.stub.Import(parts())
+
+    async def metrics(self) -> str:
+        """What Prometheus reads."""
+        return await asyncio.to_thread(lambda: urllib.request.urlopen(self.metrics_url, timeout=5).read().decode())
 
     def memory_kb(self, what: str = "VmRSS") -> int:
         """Resident memory of the process: now, or with ``VmHWM`` the most ever."""
@@ -87,7 +94,8 @@ async def _running(root: Path, layout: Layout, config: str) -> AsyncIterator[Ima
     try:
         await until(layout.state_file("imaged").exists)
         async with open_channel(layout.socket("imaged")) as channel:
-            yield Imaged(root, process, channel)
+            facts = json.loads(layout.state_file("imaged").read_text())
+            yield Imaged(root, process, channel, f"http://{facts['metrics']}/metrics")
     finally:
         if process.returncode is None:
             process.terminate()

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import aiohttp
 
 _CLIENT_ID: Final = "sampan"
-_MAX_ANSWER_BYTES: Final = 1 << 20
+# The longest tokens are of some kilobytes.
+_MAX_ANSWER_BYTES: Final = 256 << 10
 _MAX_TOKENS: Final = 128
 
 # What the specification says a token lives when its server does not, which is also the least it may say.

@@ -3,12 +3,12 @@
 Reference: OCI distribution spec 1.1, "Pull".
 """
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from imaged.documents import load_json
 from imaged.ranges import Range
 from imaged.registry.auth import Authorizer, Tokens
 from imaged.registry.challenge import Challenge
@@ -155,8 +155,8 @@ class RegistryClient:
 def _stated_type(data: bytes) -> str:
     """Return the ``mediaType`` inside a manifest whose server did not say."""
     try:
-        document = json.loads(data)
-        stated = document.get("mediaType")
-    except (ValueError, AttributeError, RecursionError):
+        document = load_json(data, "manifest")
+    except RemoteError:
         return ""
+    stated = document.get("mediaType") if isinstance(document, dict) else None
     return stated if isinstance(stated, str) else ""
