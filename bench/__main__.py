@@ -74,7 +74,9 @@ def _measure(
 ) -> tuple[dict[str, dict[str, list[float]]], bool]:
     results: dict[str, dict[str, list[float]]] = {key: {engine.name: [] for engine in engines} for key in only}
     whole = True
-    for key in sorted(only, key=lambda key: key != "memory-daemons"):  # at rest: before anything else happened
+    for key in sorted(
+        only, key=lambda key: not key.startswith("memory-daemons")
+    ):  # at rest: before anything else happened
         measure = MEASURES[key]
         begin = time.monotonic()
         for number in range(runs or measure.runs):

@@ -1,6 +1,8 @@
 """Engines that cannot start, or run out of disk: each says why, and leaves everything as it was."""
 
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,9 +27,17 @@ def test_second_engine_on_the_same_roots_is_refused_and_the_first_goes_on(engine
     docker("version")
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory whose name leaves room for sockets."""
+    path = Path(tempfile.mkdtemp(prefix="sp", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
+
+
 @pytest.mark.parametrize("service", ["imaged", "snapshotter", "runtimed", "dockerapi"])
-def test_wrong_key_in_a_config_file_is_named(tmp_path: Path, service: str) -> None:
-    engine = Engine(Layout(tmp_path / "d", Path(f"/tmp/spk{service[:2]}")), tmp_path / "c", tmp_path / "log")
+def test_wrong_key_in_a_config_file_is_named(short_path: Path, service: str) -> None:
+    engine = Engine(Layout(short_path / "d", short_path / "r"), short_path / "c", short_path / "log")
     engine.config.mkdir()
     (engine.config / f"{service}.toml").write_text('log_levle = "info"\n')
     refused = engine.sampan_fails("up", "--detach", timeout=90)
