@@ -1,7 +1,7 @@
 """Blobs from registries to the content store: resumed, verified, and each only once at a time."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from imaged.content import ContentStore
 from imaged.memory import give_back
@@ -63,6 +63,10 @@ class Downloads:
             self._run(descriptor, sources, shared), name=f"download {descriptor.digest.short}"
         )
         await self._wait(shared, report)
+
+    async def forget(self, digests: Iterable[Digest]) -> None:
+        """Remove what downloads left of these that ended early and nobody goes on with."""
+        await self._partials.forget(digests)
 
     async def _wait(self, shared: _Shared, report: Report) -> None:
         assert shared.task is not None

@@ -14,7 +14,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Self
@@ -239,6 +239,13 @@ class Partials:
         if freed:
             log.warning("partial downloads removed to make room", count=freed)
         return bool(freed)
+
+    async def forget(self, digests: Iterable[Digest]) -> None:
+        """Remove those of ``digests`` that nobody writes: they are of an image that was refused."""
+        async with self._lock:
+            for path in [self._root / digest.hex for digest in digests if digest not in self._open]:
+                path.with_name(path.name + _SUFFIX).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
 
     async def _sweep(self, before_s: float) -> int:
         """Remove what was last written before that, and return how many blobs that were."""

@@ -168,7 +168,10 @@ class Puller:
                 for descriptor in different.values():
                     tasks.create_task(bring(descriptor), name=f"layer {descriptor.digest.short}")
         except ExceptionGroup as group:
-            raise group.exceptions[0] from group
+            failure = group.exceptions[0]
+            if not isinstance(failure, TransportError):
+                await self._downloads.forget(different)
+            raise failure from group
 
     async def _blob(
         self, lease: str, descriptor: Descriptor, clients: Sequence[RegistryClient], report: Report

@@ -113,6 +113,24 @@ async def test_blob_that_stays_wrong_is_data_loss_and_nothing_is_kept(
     assert parts.blobs() == set()
 
 
+async def test_image_that_is_refused_for_one_layer_leaves_nothing_of_the_others(
+    parts: Parts, registry: FakeRegistry
+) -> None:
+    registry.add_image("x", "1", os.urandom(50_000), LAYER)
+    (wrong,) = (digest for digest, data in registry.blobs.items() if 50_000 <= len(data) < 60_000)
+    registry.faults.append(Fault(f"/blobs/{registry.largest}", times=99, stall_after=PART // 2))
+    registry.faults.append(Fault(f"/blobs/{wrong}", replace=lambda data: bytes(len(data)), stall_after=1))
+    running = asyncio.create_task(parts.fetch(f"{registry.address}/x:1"))
+    await registry.asked(wrong)
+    await asyncio.sleep(0.2)
+    assert len(parts.leftovers()) == 4
+    registry.resume.set()
+    with pytest.raises(DataLossError, match=wrong):
+        await running
+    assert parts.leftovers() == []
+    assert parts.blobs() == set()
+
+
 @pytest.mark.parametrize("percent", [1, 50, 99])
 async def test_connection_that_breaks_costs_only_a_request(
     parts: Parts, registry: FakeRegistry, image: str, percent: int
