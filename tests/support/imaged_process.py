@@ -26,6 +26,7 @@ class Imaged:
     root: Path
     process: asyncio.subprocess.Process
     channel: grpc.aio.Channel
+    socket: Path
     metrics_url: str
     stub: "pb_grpc.ImagesAsyncStub" = field(init=False)
 
@@ -95,7 +96,7 @@ async def _running(root: Path, layout: Layout, config: str) -> AsyncIterator[Ima
         await until(layout.state_file("imaged").exists)
         async with open_channel(layout.socket("imaged")) as channel:
             facts = json.loads(layout.state_file("imaged").read_text())
-            yield Imaged(root, process, channel, f"http://{facts['metrics']}/metrics")
+            yield Imaged(root, process, channel, layout.socket("imaged"), f"http://{facts['metrics']}/metrics")
     finally:
         if process.returncode is None:
             process.terminate()
