@@ -1,9 +1,9 @@
 """Put registryd together and run it."""
 
-import asyncio
 import socket
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,15 +23,15 @@ from sampan.log import log
 from sampan.service.config import ServiceConfig, option
 from sampan.service.harness import Service, run
 from sampan.store import Store
-from sampan.wire.channel import open_channel
+from sampan.wire.channel import open_channel, reach
 
 NAME: Final = "registryd"
 
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _EVERYWHERE: Final = ("0.0.0.0", "::")
 
-# imaged may be starting at this very moment.
-_START_DEADLINE_S: Final = 10.0
+# imaged is back within a second or two if it is being restarted.
+_DEADLINE_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,11 @@ async def build(service: Service[RegistryConfig]) -> None:
     contents = ContentClient(channel)
     store = await stack.enter_async_context(Store(layout.data(NAME) / "registry.db", "registryd.schema"))
     upkeep = Upkeep(store, contents, config.unused_s)
+    reach_imaged = partial(reach, channel, "imaged", _DEADLINE_S)
     try:
-        async with asyncio.timeout(_START_DEADLINE_S):
-            await upkeep.recover()
-    except (TimeoutError, UnavailableError):
+        await reach_imaged()
+        await upkeep.recover()
+    except UnavailableError:
         raise UnavailableError(
             f"cannot connect to the Sampan engine at {layout.run_root}: start it with: sampan up --detach"
         ) from None
@@ -78,7 +79,7 @@ async def build(service: Service[RegistryConfig]) -> None:
     manifests = Manifests(store, contents, blobs, engine)
     uploads = Uploads(contents, blobs, config.max_blob_bytes)
     parts = Parts(blobs, manifests, uploads, RegistryMetrics(service.metrics))
-    server = RegistryServer(parts, users, read_only=config.read_only)
+    server = RegistryServer(parts, users, reach_imaged, read_only=config.read_only)
     stack.push_async_callback(server.close, config.grace_s)
     opened = await server.listen(address, tls)
     log.info("registry is open", address=str(opened), tls=tls is not None, users=users is not None)

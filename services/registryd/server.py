@@ -4,6 +4,7 @@ import asyncio
 import errno
 import ssl
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,9 +66,13 @@ class _Server(web.Server):
 class RegistryServer:
     """Serves the distribution API."""
 
-    def __init__(self, parts: Parts, users: Htpasswd | None, *, read_only: bool) -> None:
+    def __init__(
+        self, parts: Parts, users: Htpasswd | None, reach: Callable[[], Awaitable[None]], *, read_only: bool
+    ) -> None:
+        """``reach`` returns once the content store can be asked, and raises UnavailableError if that takes too long."""
         self._parts = parts
         self._users = users
+        self._reach = reach
         self._read_only = read_only
         self._server = _Server(self._handle)
         self._listener: asyncio.Server | None = None
@@ -107,6 +112,7 @@ class RegistryServer:
                 found, args = find_route(request.path)
                 route = found.name
                 handler = find_handler(found, request.method, read_only=self._read_only)
+                await self._reach()
                 response = await handler(Call(request, self._parts, args.get("repository", ""), args))
             except (ConnectionError, ClientError):
                 response = web.Response(status=_CLIENT_CLOSED_REQUEST)

@@ -268,6 +268,12 @@ def test_what_it_does_is_counted(served: PrivateRegistry, layout: Layout) -> Non
     assert float(sent) == len(IMAGE.manifest())
 
 
+def test_start_without_an_engine_says_so(tmp_path: Path) -> None:
+    code, output = start_in_vain(Layout(tmp_path / "d", tmp_path / "r"))
+    assert code == 1
+    assert f"cannot connect to the Sampan engine at {tmp_path}/r: start it with: sampan up --detach" in output
+
+
 def test_content_store_that_does_not_answer_is_waited_for(tmp_path: Path) -> None:
     with content_store(tmp_path) as layout, private_registry(layout, tmp_path) as served:
         images.push(served.registry, "app", "1", IMAGE)
