@@ -28,7 +28,7 @@ class Limits:
     component_bytes: int = 255  # NAME_MAX
     header_bytes: int = 1 << 20  # the pax headers and GNU long names before one entry
     sparse_parts: int = 1 << 20
-    entries: int = 10_000_000
+    entries: int = 2_000_000
     total_bytes: int = 1 << 40  # of file data, holes included
 
 

@@ -132,7 +132,10 @@ class TarReader:
         if header == _ZEROS:
             return None
         field = header[148:156]
-        stated = number(field, "checksum")
+        try:
+            stated = number(field, "checksum")
+        except InvalidArgumentError:
+            stated = -1
         # Adler-32 has the sum of all bytes in its lower half, and takes a twentieth of the time that adding them does.
         if zlib.adler32(header) & 0xFFFF != (stated + sum(field) - 8 * 32 + 1) % _ADLER:
             _check_signed(header, stated)

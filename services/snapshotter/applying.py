@@ -12,7 +12,6 @@ from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.sys.memory import trim
-from sampan.tar.entry import Limits
 from snapshotter import store as rows
 from snapshotter import workers
 from snapshotter.catalog import Catalog
@@ -20,6 +19,7 @@ from snapshotter.content import ContentStore
 from snapshotter.disk import Syncer, disk_errors, sync_directory
 from snapshotter.formats import LayerFormat
 from snapshotter.job import Answer, ApplyJob, WorkerDiedError
+from snapshotter.limits import LayerLimits
 from snapshotter.metrics import Metrics
 from snapshotter.model import Layer, Progress
 from snapshotter.trees import Usage
@@ -39,7 +39,7 @@ class Applier:
         metrics: Metrics,
         *,
         layer_format: LayerFormat,
-        limits: Limits,
+        limits: LayerLimits,
     ) -> None:
         self._catalog = catalog
         self._content = content
@@ -92,7 +92,7 @@ class Applier:
             format=layer_format.value,
             target=str(target),
             trash=str(trash),
-            limits=self._limits,
+            limits=self._limits.of(descriptor.size),
         )
         begin = time.monotonic()
         async with self._slots:

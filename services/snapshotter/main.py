@@ -19,7 +19,6 @@ from sampan.log import log
 from sampan.service.config import ServiceConfig, option
 from sampan.service.harness import Service, run
 from sampan.store import Store
-from sampan.tar.entry import Limits
 from sampan.wire.channel import open_channel
 from snapshotter.applying import Applier
 from snapshotter.catalog import Catalog
@@ -30,6 +29,7 @@ from snapshotter.driver import Driver
 from snapshotter.imagedriver import ErofsDriver
 from snapshotter.imagemounts import ImageMounts, Way
 from snapshotter.layers import LocalLayers
+from snapshotter.limits import LayerLimits
 from snapshotter.metrics import Metrics
 from snapshotter.model import DriverReport, DriversReport
 from snapshotter.native import NativeDriver
@@ -48,8 +48,9 @@ class Config(ServiceConfig):
     driver: str = option("auto", 'storage driver: "auto", "erofs", "overlayfs" or "native"')
     erofs_file_mount: bool = option(default=True, help="let erofs mount a layer's image directly from its file")
     erofs_loop: bool = option(default=True, help="let erofs mount a layer's image through a loop device")
-    max_layer_entries: int = option(10_000_000, "most entries that a layer may have")
-    max_layer_bytes: int = option(1 << 40, "most bytes that a layer's files may have, uncompressed")
+    max_layer_entries: int = option(2_000_000, "most entries that a layer may have")
+    max_layer_bytes: int = option(1 << 40, "most bytes that a layer may have, uncompressed")
+    max_layer_ratio: int = option(250, "most times its blob's size that a layer of more than 8 GiB may have")
 
 
 async def build(service: Service[Config]) -> None:
@@ -75,7 +76,7 @@ async def build(service: Service[Config]) -> None:
     channel = await stack.enter_async_context(open_channel(layout.socket("imaged")))
     content = ContentClient(channel)
     syncer = Syncer(root)
-    limits = Limits(entries=config.max_layer_entries, total_bytes=config.max_layer_bytes)
+    limits = LayerLimits(config.max_layer_entries, config.max_layer_bytes, config.max_layer_ratio)
     applier = Applier(catalog, content, syncer, metrics, layer_format=driver.layer_format, limits=limits)
     layers = LocalLayers(catalog, applier, report)
     differ = LocalDiffer(catalog, applier, content)

@@ -47,8 +47,10 @@ class Blob:
 class Pipeline:
     """Uncompressed bytes to read, while threads inflate ahead and hash behind."""
 
-    def __init__(self, blob: Blob) -> None:
+    def __init__(self, blob: Blob, most: int) -> None:
+        """Inflate ``blob`` to no more than ``most`` bytes."""
         self._blob = blob
+        self._most = most
         self._pieces: queue.Queue[bytes | None] = queue.Queue(_PIECES)
         self._to_hash: queue.Queue[bytes | None] = queue.Queue(_PIECES)
         self._stop = threading.Event()
@@ -115,6 +117,8 @@ class Pipeline:
                 self._to_hash.put(piece)
                 self._pieces.put(piece)
                 self.size_bytes += len(piece)
+                if self.size_bytes > self._most:
+                    raise InvalidArgumentError(f"it inflates to more than {self._most} bytes, which is the limit")
         except (DataLossError, InvalidArgumentError, OSError, MemoryError) as error:
             self._failure = error
         finally:

@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
 def run(job: ApplyJob, blob: int) -> Answer | Failure:
     """Unpack the layer; expected errors are returned."""
     begin = time.monotonic()
-    pipeline = Pipeline(Blob(blob, job.digest, job.size_bytes))
+    pipeline = Pipeline(Blob(blob, job.digest, job.size_bytes), job.limits.total_bytes)
     pipeline.start()
     try:
         answer = _convert(job, pipeline)

@@ -34,7 +34,6 @@ from sampan.oci.digest import Digest
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.store import Store
 from sampan.sys.mounts import mount_options, umount2
-from sampan.tar.entry import Limits
 from sampan.wire.channel import open_channel
 from snapshotter.applying import Applier
 from snapshotter.catalog import Catalog
@@ -45,6 +44,7 @@ from snapshotter.driver import Driver
 from snapshotter.imagedriver import ErofsDriver
 from snapshotter.imagemounts import ImageMounts, Way
 from snapshotter.layers import LocalLayers
+from snapshotter.limits import LayerLimits
 from snapshotter.main import choose
 from snapshotter.metrics import Metrics
 from snapshotter.model import ChangeKind, Kind, Mount, Progress
@@ -67,6 +67,9 @@ class Parts:
     disk: Disk
 
 
+_LIMITS = LayerLimits()
+
+
 class Clock:
     """Time that a test moves."""
 
@@ -85,6 +88,7 @@ async def local(
     clock: Clock | None = None,
     *,
     ways: Sequence[Way] = tuple(Way),
+    limits: LayerLimits = _LIMITS,
 ) -> AsyncIterator[Parts]:
     """Run a snapshotter on ``root`` in this process."""
     root.mkdir(exist_ok=True)
@@ -102,7 +106,7 @@ async def local(
         await catalog.recover()
         syncer = Syncer(root)
         metrics = Metrics(CollectorRegistry(), driver.name)
-        applier = Applier(catalog, content, syncer, metrics, layer_format=driver.layer_format, limits=Limits())
+        applier = Applier(catalog, content, syncer, metrics, layer_format=driver.layer_format, limits=limits)
         layers = LocalLayers(catalog, applier, report)
         snapshots = LocalSnapshots(catalog, driver, {d.snapshot_format: d for d in drivers.values()}, syncer)
         disk.start()
