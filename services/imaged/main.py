@@ -68,9 +68,9 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     partials = Partials(root, config.resume_s)
     leases = Leases(store, content, config.lease_s, abandoned_s=config.resume_s)
     await ingests.recover()
-    await partials.recover()
     await leases.recover()
     await content.recover()
+    await partials.recover()
     await service.stack.enter_async_context(leases)
     await service.stack.enter_async_context(partials)
 
@@ -78,8 +78,8 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     service.stack.push_async_callback(transport.close)
     retry = RetryPolicy(config.download_attempts, config.retry_base_s)
     tokens = Tokens(transport)
-    sources = Sources(endpoints, transport, tokens, retry)
     metrics = PullMetrics(service.metrics)
+    sources = Sources(endpoints, transport, tokens, retry, metrics.retry)
     slots = Slots(config.max_connections, config.connections_per_registry)
     means = Means(slots, retry, metrics, config.connections_per_blob)
 

@@ -195,7 +195,7 @@ class Partials:
         self._sweeper: asyncio.Task[None] | None = None
 
     async def recover(self) -> None:
-        """Make the directory and remove what is too old, or not of two files."""
+        """Make the directory and remove what is too old, not of two files, or a blob; call after ``ContentStore``'s."""
         await asyncio.to_thread(self._root.mkdir, mode=0o700, parents=True, exist_ok=True)
         await self._sweep(self._now_s() - self._keep_s)
 
@@ -253,12 +253,14 @@ class Partials:
             return await asyncio.to_thread(self._sweep_now, before_s, {digest.hex for digest in self._open})
 
     def _sweep_now(self, before_s: float, in_use: set[str]) -> int:
-        files = {entry.name: entry.stat().st_mtime for entry in os.scandir(self._root)}
+        files = {entry.name: entry.stat() for entry in os.scandir(self._root)}
         count = 0
-        for name, written_s in files.items():
+        for name, status in files.items():
             blob = name.removesuffix(_SUFFIX)
             paired = blob in files and blob + _SUFFIX in files
-            if blob in in_use or (paired and written_s > before_s):
+            # A second link: it became a blob, and the process was killed before it could say so.
+            is_blob = blob in files and files[blob].st_nlink > 1
+            if blob in in_use or (paired and status.st_mtime > before_s and not is_blob):
                 continue
             with contextlib.suppress(FileNotFoundError):
                 (self._root / name).unlink()

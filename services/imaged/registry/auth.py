@@ -62,6 +62,7 @@ class Tokens:
 
         Raises:
             UnauthenticatedError: the token server does not accept the credentials.
+            Refusal: it is busy; trying again may help.
             RemoteError: the challenge or the answer is unusable.
         """
         realm, service = challenge.get("realm"), challenge.get("service")
@@ -99,9 +100,11 @@ class Tokens:
 
     async def _read(self, method: str, realm: str, response: "aiohttp.ClientResponse") -> Token:
         body = await read_limited(response, _MAX_ANSWER_BYTES)
+        headers = {key.lower(): value for key, value in response.headers.items()}
+        why = refusal(method.title(), realm, response.status, headers, body)
+        if why.retriable:
+            raise why
         if response.status in (401, 403):
-            headers = {key.lower(): value for key, value in response.headers.items()}
-            why = refusal(method.title(), realm, response.status, headers, body)
             raise UnauthenticatedError(f'{method.title()} "{realm}": unauthorized: {why.message}')
         if response.status != 200:
             raise RemoteError(f'{method.title()} "{realm}": token server answers with status {response.status}')

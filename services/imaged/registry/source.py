@@ -1,7 +1,7 @@
 """Sources: the places that may serve an image, asked one after the other, each as often as is reasonable."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from imaged.model import Credentials
@@ -18,7 +18,14 @@ from sampan.oci.reference import Reference
 class Source:
     """One place, and those behind it that its blobs may come from instead."""
 
-    def __init__(self, client: RegistryClient, fallbacks: tuple[RegistryClient, ...], retry: RetryPolicy) -> None:
+    def __init__(
+        self,
+        client: RegistryClient,
+        fallbacks: tuple[RegistryClient, ...],
+        retry: RetryPolicy,
+        retried: Callable[[], None],
+    ) -> None:
+        self._retried = retried
         self.client = client
         self.clients = (client, *fallbacks)
         self.last = not fallbacks
@@ -40,6 +47,7 @@ class Source:
                 delay_s = self._retry.delay_s(error, attempt)
                 if delay_s is None:
                     raise
+                self._retried()
                 log.info("manifest tried again", error=str(error), delay_s=round(delay_s, 1))
                 await asyncio.sleep(delay_s)
 
@@ -47,7 +55,16 @@ class Source:
 class Sources:
     """Makes clients for what is configured."""
 
-    def __init__(self, endpoints: Endpoints, transport: Transport, tokens: Tokens, retry: RetryPolicy) -> None:
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        transport: Transport,
+        tokens: Tokens,
+        retry: RetryPolicy,
+        retried: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``retried`` is called before a request is sent again."""
+        self._retried = retried
         self._endpoints = endpoints
         self._transport = transport
         self._tokens = tokens
@@ -60,7 +77,7 @@ class Sources:
             for endpoint in self._endpoints.of(reference.registry, credentials)
         )
         for position, client in enumerate(clients):
-            yield Source(client, clients[position + 1 :], self._retry)
+            yield Source(client, clients[position + 1 :], self._retry, self._retried)
 
     async def login(self, registry: str, credentials: Credentials) -> str:
         """Check credentials; return an identity token if the registry hands one out.

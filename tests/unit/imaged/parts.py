@@ -125,14 +125,14 @@ async def imaged_parts(
         partials = Partials(root, 24 * 3600.0, lambda: clock() / 1e9)
         leases = Leases(store, content, lease_s, clock)
         await ingests.recover()
-        await partials.recover()
         await leases.recover()
         await content.recover()
+        await partials.recover()
         transport = Transport(stall_timeout_s=stall_timeout_s)
         retry = RetryPolicy(attempts=attempts, base_s=0.001)
-        sources = Sources(Endpoints(registries, certs_dirs), transport, Tokens(transport), retry)
         registry = CollectorRegistry()
         metrics = PullMetrics(registry)
+        sources = Sources(Endpoints(registries, certs_dirs), transport, Tokens(transport), retry, metrics.retry)
         means = Means(Slots(*slots), retry, metrics)
 
         async def make_room() -> bool:

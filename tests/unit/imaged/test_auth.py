@@ -150,6 +150,19 @@ async def test_realm_that_must_not_be_asked_is_refused(parts: Parts, realm: str,
             await parts.fetch(f"{registry.address}/x:1", credentials=ALICE)
 
 
+@pytest.mark.parametrize("status", [429, 503])
+async def test_token_server_that_is_busy_is_asked_again(parts: Parts, status: int) -> None:
+    async with FakeRegistry(auth="token").running() as registry:
+        registry.add_image("x", "1", b"layer")
+        registry.faults.append(Fault("/token", times=2, status=status, headers={"Retry-After": "0"}))
+        await parts.fetch(f"{registry.address}/x:1")
+        assert parts.metrics.get_sample_value("sampan_image_pull_retries_total") == 2
+        registry.token_answer, registry.good_tokens = None, {"none"}
+        registry.faults.append(Fault("/token", times=99, status=status))
+        with pytest.raises(RemoteError, match=f"/token.*: {'toomanyrequests' if status == 429 else 'unknown'}"):
+            await parts.fetch(f"{registry.address}/y:1")
+
+
 @pytest.mark.parametrize("answer", [{}, {"token": 7}, {"token": "line\nbreak"}, {"token": None, "access_token": ""}])
 async def test_token_answer_without_a_token_is_told(parts: Parts, answer: dict[str, object]) -> None:
     async with FakeRegistry(auth="token").running() as registry:

@@ -83,6 +83,14 @@ async def test_start_removes_what_is_too_old_and_what_is_no_pair(tmp_path: Path)
     assert {path.name for path in directory.iterdir()} == {"new", "new.ranges"}
 
 
+async def test_start_removes_what_became_a_blob(partials: Partials, tmp_path: Path) -> None:
+    async with partials.open(BLOB, no_room) as partial:
+        await partial.write(0, BYTES)
+    os.link(tmp_path / "partials" / BLOB.digest.hex, tmp_path / "blob")
+    await partials.recover()
+    assert list((tmp_path / "partials").iterdir()) == []
+
+
 async def test_what_nobody_comes_back_for_goes_while_the_process_runs(tmp_path: Path) -> None:
     partials = Partials(tmp_path, 0.01)
     await partials.recover()
