@@ -26,6 +26,7 @@ from sampan.errors import (
     UnavailableError,
 )
 from sampan.oci.digest import Digest
+from sampan.sys.files import start_writing
 
 # Dirty pages that may pile up before the kernel is asked to write them out: the sync at commit then has little left to
 # do, and the disk works while the network does.
@@ -97,7 +98,7 @@ class Ingest:
         self._offset += len(data)
         self._updated_ns = self._now_ns()
         if self._offset - self._flushed >= _FLUSH_BYTES:
-            os.fdatasync(self._fd)
+            start_writing(self._fd, self._flushed, self._offset - self._flushed)
             self._flushed = self._offset
 
     async def truncate(self) -> None:

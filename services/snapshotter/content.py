@@ -1,6 +1,6 @@
 """What the snapshotter needs of a content store."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -24,4 +24,13 @@ class ContentStore(Protocol):
         Raises:
             UnavailableError: the store does not answer.
             ResourceExhaustedError: its disk is full.
+        """
+
+    async def write_pieces(self, pieces: AsyncIterator[bytes], ref: str, digest_label: str) -> tuple[Digest, int]:
+        """Add bytes whose digest is not known before, as they come; return it, and how many they were.
+
+        The content has its own digest as the label ``digest_label``. If ``pieces`` fails, nothing is added.
+
+        Raises:
+            UnavailableError, ResourceExhaustedError: as ``write``.
         """

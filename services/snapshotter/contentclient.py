@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -10,11 +10,12 @@ import grpc
 
 from sampan.api.containerd.content.v1 import content_pb2 as content_pb
 from sampan.api.containerd.content.v1 import content_pb2_grpc as content_grpc
-from sampan.errors import AlreadyExistsError, UnavailableError
+from sampan.errors import AlreadyExistsError, SampanError, UnavailableError
 from sampan.oci.digest import Digest
 from sampan.wire.channel import rpc_errors
 
 _PIECE_BYTES: Final = 1 << 20
+_ABORT_S: Final = 5.0
 
 
 class ContentClient:
@@ -51,6 +52,53 @@ class ContentClient:
                     call.cancel()
         except AlreadyExistsError:
             return
+
+    async def write_pieces(self, pieces: AsyncIterator[bytes], ref: str, digest_label: str) -> tuple[Digest, int]:
+        """See ``content.ContentStore``."""
+        call = self._stub.Write()
+        committed = False
+        try:
+            with _answering(), rpc_errors():
+                offset, digest = 0, ""
+                async for piece in pieces:
+                    await call.write(_write(ref, offset, piece))
+                    digest = await _digest(call)
+                    offset += len(piece)
+                labels = {digest_label: digest}
+                await call.write(
+                    content_pb.WriteContentRequest(
+                        action=content_pb.WriteAction.COMMIT, ref=ref, offset=offset, labels=labels
+                    )
+                )
+                with suppress(AlreadyExistsError), rpc_errors():
+                    await _digest(call)
+                    await call.done_writing()
+                    await call.read()  # raises how it ended
+                committed = True
+            return Digest(digest), offset
+        finally:
+            call.cancel()
+            if not committed:
+                await self._abort(ref)
+
+    async def _abort(self, ref: str) -> None:
+        """Have an unfinished write forgotten, as far as the store still knows it and answers."""
+        with suppress(SampanError), rpc_errors():
+            await self._stub.Abort(content_pb.AbortRequest(ref=ref), timeout=_ABORT_S)
+
+
+def _write(ref: str, offset: int, data: bytes) -> content_pb.WriteContentRequest:
+    return content_pb.WriteContentRequest(action=content_pb.WriteAction.WRITE, ref=ref, offset=offset, data=data)
+
+
+async def _digest(
+    call: grpc.aio.StreamStreamCall[content_pb.WriteContentRequest, content_pb.WriteContentResponse],
+) -> str:
+    """Return the digest of all that was written so far."""
+    answer = await call.read()
+    if isinstance(answer, content_pb.WriteContentResponse):
+        return answer.digest
+    raise UnavailableError("the write has ended early")
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Layers from and onto snapshots that are named by their mounts, as containerd names them."""
 
 import asyncio
+import secrets
 import sqlite3
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,9 @@ from snapshotter.model import Kind, Mount, NewLayer, Piece, SnapshotFormat
 
 # Where containerd and BuildKit look for a layer's diff ID.
 _UNCOMPRESSED: Final = "containerd.io/uncompressed"
+
+# The end mark alone.
+EMPTY_TAR_BYTES: Final = 1024
 
 _COMPRESSIONS: Final = {
     "": Compression.GZIP,
@@ -81,15 +85,25 @@ class LocalDiffer:
     async def layer_of(self, key: str, exclude: Sequence[str]) -> NewLayer | None:
         """See ``protocol.Differ``."""
         left, right = await self._stack(key)
-        with disk_errors("the layer"), self._catalog.disk.temporary() as place:
-            target = place / "layer"
-            hidden = tuple(path.strip("/") for path in exclude)
-            packed = await workers.diff(DiffJob(left, right, Compression.NONE.value, str(target), hidden))
-            if not packed.entries:
+        hidden = tuple(path.strip("/") for path in exclude)
+        job = DiffJob(left, right, Compression.NONE.value, "", hidden)
+        async with aclosing(workers.export(job)) as pieces:
+            head = b""
+            async for piece in pieces:
+                head += piece
+                if len(head) > EMPTY_TAR_BYTES:
+                    break
+            if len(head) <= EMPTY_TAR_BYTES:
                 return None
-            digest = Digest(packed.digest)
-            await self._content.write(target, digest, f"diff-{digest}", {_UNCOMPRESSED: packed.diff_id})
-        return NewLayer(Descriptor(media.OCI_LAYER, digest, packed.size_bytes), Digest(packed.diff_id))
+
+            async def whole() -> AsyncIterator[bytes]:
+                yield head
+                async for piece in pieces:
+                    yield piece
+
+            ref = f"diff-{key}-{secrets.token_hex(8)}"
+            digest, size = await self._content.write_pieces(whole(), ref, _UNCOMPRESSED)
+        return NewLayer(Descriptor(media.OCI_LAYER, digest, size), digest)
 
     async def export(self, key: str) -> AsyncGenerator[bytes, None]:
         """See ``protocol.Differ``."""

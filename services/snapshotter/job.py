@@ -91,7 +91,6 @@ class Packed:
     digest: str
     size_bytes: int
     diff_id: str
-    entries: int
 
 
 @dataclass(frozen=True, slots=True)

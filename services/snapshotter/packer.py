@@ -3,13 +3,15 @@
 It answers as ``worker`` does. The same difference always gives the same layer.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
@@ -24,6 +26,7 @@ from snapshotter.model import ChangeKind, Piece
 from snapshotter.names import OPAQUE, WHITEOUT
 
 _READ_BYTES: Final = 1 << 20
+_F_SETPIPE_SZ: Final = 1031
 _GZIP_LEVEL: Final = 6
 _ZSTD_LEVEL: Final = 3
 
@@ -56,24 +59,27 @@ class _Plain:
 class _Sink:
     """Compresses into a file and hashes both sides."""
 
-    def __init__(self, file: IO[bytes], compressor: _Compressor) -> None:
+    def __init__(self, file: IO[bytes], compressor: _Compressor, *, hashed: bool) -> None:
         self._file = file
         self._compressor = compressor
+        self._hashed = hashed
         self._inner, self._outer = hashlib.sha256(), hashlib.sha256()
         self._size = 0
 
     def write(self, piece: bytes) -> None:
-        self._inner.update(piece)
+        if self._hashed:
+            self._inner.update(piece)
         self._put(self._compressor.compress(piece))
 
     def close(self) -> Packed:
         self._put(self._compressor.flush())
         self._file.flush()
-        return Packed(f"sha256:{self._outer.hexdigest()}", self._size, f"sha256:{self._inner.hexdigest()}", 0)
+        return Packed(f"sha256:{self._outer.hexdigest()}", self._size, f"sha256:{self._inner.hexdigest()}")
 
     def _put(self, piece: bytes) -> None:
         self._file.write(piece)
-        self._outer.update(piece)
+        if self._hashed:
+            self._outer.update(piece)
         self._size += len(piece)
 
 
@@ -82,15 +88,14 @@ def run(job: DiffJob) -> Packed | Failure:
     left, right = (tuple(Piece(Path(path)) for path in side) for side in (job.left, job.right))
     try:
         with open(job.target or os.dup(1), "wb", buffering=_READ_BYTES) as file:
-            sink = _Sink(file, _compressor(Compression(job.compression)))
+            # Whoever reads a stream hashes it.
+            sink = _Sink(file, _compressor(Compression(job.compression)), hashed=bool(job.target))
             writer = TarWriter(sink.write)
             linked: dict[tuple[int, int], bytes] = {}
-            entries = 0
             for difference in without(compare(left, right, opaque=True), job.exclude):
                 _add(writer, difference, linked)
-                entries += 1
             writer.close()
-            return replace(sink.close(), entries=entries)
+            return sink.close()
     except SampanError as error:
         return Failure(type(error).__name__, str(error))
     except OSError as error:
@@ -195,6 +200,9 @@ def main(argv: list[str]) -> int:
     """Do the job; return 0 if an answer was written."""
     die_with_parent()
     job = DiffJob.from_json(argv[1])
+    if not job.target:
+        with suppress(OSError):  # more than the system allows, or no pipe
+            fcntl.fcntl(1, _F_SETPIPE_SZ, _READ_BYTES)
     answer = run(job)
     (sys.stdout if job.target else sys.stderr).write(json.dumps(asdict(answer)) + "\n")
     return 0

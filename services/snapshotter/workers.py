@@ -70,7 +70,7 @@ async def export(job: DiffJob) -> AsyncGenerator[bytes, None]:
     assert process.stderr is not None
     said = asyncio.ensure_future(process.stderr.read())
     try:
-        while piece := await process.stdout.read(_PIPE_BYTES):
+        while piece := await _up_to(process.stdout, _PIPE_BYTES):
             yield piece
         lines = (await said).strip().splitlines()
         parse_answer(lines[-1] if lines else b"", _ended(await process.wait()))
@@ -78,6 +78,14 @@ async def export(job: DiffJob) -> AsyncGenerator[bytes, None]:
         with suppress(ProcessLookupError):
             process.kill()
         await asyncio.shield(asyncio.gather(said, process.wait(), return_exceptions=True))
+
+
+async def _up_to(stream: asyncio.StreamReader, size: int) -> bytes:
+    """Return ``size`` bytes, less only at the end."""
+    try:
+        return await stream.readexactly(size)
+    except asyncio.IncompleteReadError as end:
+        return end.partial
 
 
 def _command(module: str, job: str) -> tuple[str, ...]:

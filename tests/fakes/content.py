@@ -45,6 +45,13 @@ class FakeContent:
         self.blobs[digest] = data
         self.labels[digest] = dict(labels)
 
+    async def write_pieces(self, pieces: AsyncIterator[bytes], ref: str, digest_label: str) -> tuple[Digest, int]:
+        data = b"".join([piece async for piece in pieces])
+        digest = Digest.of(data)
+        self.blobs[digest] = data
+        self.labels[digest] = {digest_label: digest}
+        return digest, len(data)
+
 
 class FakeContentServicer(pb_grpc.ContentServicer):  # its other methods answer UNIMPLEMENTED
     """containerd.services.content.v1.Content, as far as the snapshotter uses it."""
