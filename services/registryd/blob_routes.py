@@ -35,8 +35,7 @@ async def get_blob(call: Call) -> web.StreamResponse:
         piece = await anext(pieces, b"")  # what cannot be read at all gets an answer that says so
         await response.prepare(call.request)
         while piece:
-            await response.write(piece)
-            call.parts.metrics.sent.inc(len(piece))
+            await call.send(response, piece)
             piece = await anext(pieces, b"")
     await response.write_eof()
     return response

@@ -1,9 +1,10 @@
 """A request, and what its handler needs: the body in pieces, numbers from the query, answers."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
 from aiohttp import HttpVersion11, web
@@ -14,6 +15,8 @@ from registryd.metrics import RegistryMetrics
 from registryd.refusal import Code, RefusedError
 from registryd.uploads import Uploads
 from sampan.version import VERSION
+
+T = TypeVar("T")
 
 # Pieces that travel to the content store and from it.
 PIECE_BYTES: Final = 1 << 20
@@ -53,6 +56,7 @@ class Parts:
     manifests: Manifests
     uploads: Uploads
     metrics: RegistryMetrics
+    stall_timeout_s: float  # for which a client may neither send nor take anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +82,11 @@ class Call:
         """Yield the body in pieces of ``PIECE_BYTES``; no more is read than whoever asks can take.
 
         Raises:
-            ConnectionResetError: the client is gone before the end.
+            ConnectionResetError: the client is gone before the end, or sends no more.
         """
         await self._go_on()
         gathered = bytearray()
-        content = self.request.content
-        async for data in content.iter_any():
+        while data := await self._in_time(self.request.content.readany()):
             gathered += data
             if len(gathered) >= PIECE_BYTES:
                 self.parts.metrics.received.inc(len(gathered))
@@ -92,6 +95,22 @@ class Call:
         if gathered:
             self.parts.metrics.received.inc(len(gathered))
             yield bytes(gathered)
+
+    async def send(self, response: web.StreamResponse, piece: bytes) -> None:
+        """Send a piece of the answer; return when the next one may follow.
+
+        Raises:
+            ConnectionResetError: the client is gone, or takes no more.
+        """
+        await self._in_time(response.write(piece))
+        self.parts.metrics.sent.inc(len(piece))
+
+    async def _in_time(self, step: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self.parts.stall_timeout_s):
+                return await step
+        except TimeoutError:
+            raise ConnectionResetError("the client neither sends nor takes anything") from None
 
     async def _go_on(self) -> None:
         """Tell a client that waits for it to send the body; one that is refused before never sends it."""

@@ -46,6 +46,7 @@ class RegistryConfig(ServiceConfig):
     names: tuple[str, ...] = option((), "further names of this registry, as image names begin, such as reg.lan:5000")
     expose: tuple[str, ...] = option((), "registries whose images, as the engine has them, are served too: docker.io")
     max_blob_bytes: int = option(64 << 30, "largest blob that may be pushed")
+    stall_timeout_s: float = option(120.0, "seconds that a client may neither send nor take anything")
     unused_s: float = option(86400.0, "seconds that uploads and blobs without a manifest are kept")
 
 
@@ -78,7 +79,7 @@ async def build(service: Service[RegistryConfig]) -> None:
     blobs = Blobs(store, contents, engine, config.unused_s, time.time_ns)
     manifests = Manifests(store, contents, blobs, engine)
     uploads = Uploads(contents, blobs, config.max_blob_bytes)
-    parts = Parts(blobs, manifests, uploads, RegistryMetrics(service.metrics))
+    parts = Parts(blobs, manifests, uploads, RegistryMetrics(service.metrics), config.stall_timeout_s)
     server = RegistryServer(parts, users, reach_imaged, read_only=config.read_only)
     stack.push_async_callback(server.close, config.grace_s)
     opened = await server.listen(address, tls)
@@ -97,7 +98,7 @@ def own_names(address: Address, further: tuple[str, ...]) -> set[str]:
 
 def _check(config: RegistryConfig) -> None:
     """Raise InvalidArgumentError for numbers that make no sense."""
-    for name in ("max_blob_bytes", "unused_s"):
+    for name in ("max_blob_bytes", "stall_timeout_s", "unused_s"):
         if getattr(config, name) <= 0:
             raise InvalidArgumentError(f"{name} is {getattr(config, name)}: it must be more than 0")
 

@@ -116,9 +116,11 @@ class RegistryServer:
                 response = await handler(Call(request, self._parts, args.get("repository", ""), args))
             except (ConnectionError, ClientError):
                 response = web.Response(status=_CLIENT_CLOSED_REQUEST)
+                if request.transport is not None:  # it is there and does nothing
+                    request.transport.abort()
             except Exception as error:  # noqa: BLE001 - the last place where an error can become an answer
                 response = _refuse(error, request)
-        if request.task.cancelling() == 0 and not response.prepared:
+        if not response.prepared:
             response.headers.update(HEADERS)
         method = request.method if route != "none" else "other"
         self._parts.metrics.answered(method, route, response.status, time.monotonic() - begin)

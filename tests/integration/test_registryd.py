@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -221,6 +222,28 @@ def test_large_blob_is_never_in_memory(served: PrivateRegistry) -> None:
     assert served.memory_kb() - before < 60 << 10
 
 
+def test_client_that_does_nothing_is_not_waited_for_for_ever(tmp_path: Path, shared: Layout) -> None:
+    with private_registry(shared, tmp_path, "--stall-timeout-s", "0.3") as served:
+        host, port = served.address.split(":")
+        data = os.urandom(40 << 20)
+        images.push_blob(served.registry, "app", data)
+        with served.registry.session() as session:
+            location = session.post(served.url("app/blobs/uploads/")).headers["Location"]
+            for request, counted in (
+                (
+                    f"PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello",
+                    'method="PATCH",route="upload"',
+                ),
+                (f"GET /v2/app/blobs/{sha256(data)} HTTP/1.1\r\nHost: x\r\n\r\n", 'method="GET",route="blob"'),
+            ):
+                with socket.create_connection((host, int(port))) as connection:
+                    connection.sendall(request.encode())
+                    line = f'requests_total{{code="499",{counted}}} 1.0'
+                    eventually(lambda line=line: line in metrics(shared), "it is given up")  # type: ignore[misc]
+            answer = session.patch(served.url(location), data=b"hello")
+            assert answer.status_code == 202
+
+
 def test_one_layer_pushed_by_many_at_once_is_stored_once(served: PrivateRegistry) -> None:
     layer = images.layer(images.tar(images.Entry("noise", os.urandom(400_000))))
     image = images.Image([layer], oci=True)
@@ -252,12 +275,16 @@ def test_skopeo_copies_in_and_out(served: PrivateRegistry, tmp_path: Path) -> No
     assert get(served, "src/manifests/all").status_code == 200
 
 
+def metrics(layout: Layout) -> str:
+    address = json.loads(layout.state_file("registryd").read_text())["metrics"]
+    return requests.get(f"http://{address}/metrics", timeout=10).text
+
+
 def test_what_it_does_is_counted(served: PrivateRegistry, layout: Layout) -> None:
     images.push(served.registry, "app", "1", IMAGE)
     get(served, "app/manifests/1")
     get(served, "app/manifests/none")
-    metrics = json.loads(layout.state_file("registryd").read_text())["metrics"]
-    text = requests.get(f"http://{metrics}/metrics", timeout=10).text
+    text = metrics(layout)
     for line in (
         'sampan_registry_requests_total{code="201",method="PUT",route="manifest"} 1.0',
         'sampan_registry_requests_total{code="200",method="GET",route="manifest"} 1.0',
