@@ -252,11 +252,15 @@ class Networks:
         await asyncio.to_thread(self._stack.dataplane.remove_bridge, network)
 
     def _asked(self, container: Container) -> tuple[Endpoint, ...]:
-        """The networks that the container is to be on; of a running one, those that it is on."""
+        """The networks that the container is to be on; of a running one, those that it is on.
+
+        What it was created with does not count: it may have been disconnected from all of that since.
+        """
         sandbox = self._stack.sandboxes.get(container.id)
         if sandbox is not None:
             return tuple(replace(a.state.requested, network=a.state.network) for a in sandbox.endpoints)
-        return tuple(e for e in plan.wanted(container.spec) if self._known(e.network))
+        recorded = (replace(state.requested, network=state.network) for state in container.network.endpoints)
+        return tuple(endpoint for endpoint in recorded if self._known(endpoint.network))
 
     def _known(self, reference: str) -> bool:
         try:
