@@ -9,8 +9,8 @@ import hashlib
 import json
 import os
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -76,10 +76,11 @@ def _image(job: ApplyJob, pipeline: Pipeline) -> dict[str, Any]:
         reader = TarReader(pipeline, job.limits)
         converted = Converter(fd).convert(reader)
         reader.drain()
-        with ThreadPoolExecutor(1) as pool:
-            synced = pool.submit(os.fsync, fd)
-            digest = _digest(fd)
-            synced.result()
+        digests: list[str] = []
+        hashing = threading.Thread(target=lambda: digests.append(_digest(fd)), name="hash the image")
+        hashing.start()
+        os.fsync(fd)
+        hashing.join()
         stored = os.fstat(fd).st_blocks * 512
     finally:
         os.close(fd)
@@ -88,7 +89,7 @@ def _image(job: ApplyJob, pipeline: Pipeline) -> dict[str, Any]:
         "inodes": converted.inodes,
         "complete": converted.complete,
         "skipped_xattrs": converted.skipped_xattrs,
-        "image_digest": digest,
+        "image_digest": digests[0],
     }
 
 
