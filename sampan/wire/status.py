@@ -71,5 +71,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> Exception:
     """Return the error that the other side raised, or ``error`` itself if it was a bug there."""
     metadata = error.trailing_metadata() or ()
     reason = next((value for key, value in metadata if key == REASON_KEY), None)
+    if reason is None and error.code() is grpc.StatusCode.UNAVAILABLE:
+        # gRPC itself says this, in words about sockets.
+        return e.UnavailableError(f"a service of the engine went away: see `sampan status` ({error.details()})")
     kind = _BY_REASON.get(str(reason)) or _BY_CODE.get(error.code())
     return kind(error.details() or error.code().name.lower()) if kind else error

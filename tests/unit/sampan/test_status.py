@@ -58,3 +58,12 @@ def test_a_bug_on_the_other_side_stays_what_it_is() -> None:
 def test_statuses_and_exit_codes_are_docker_s(kind: type[errors.SampanError], http: int, exit_code: int) -> None:
     wire = wire_for(kind())
     assert (wire.http, wire.exit_code) == (http, exit_code)
+
+
+def test_a_connection_that_is_lost_is_said_in_words_for_users() -> None:
+    lost = grpc.aio.AioRpcError(
+        grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "Stream removed (Socket closed)"
+    )
+    back = from_rpc_error(lost)
+    assert isinstance(back, errors.UnavailableError)
+    assert str(back).startswith("a service of the engine went away: see `sampan status`")
