@@ -11,7 +11,9 @@ from pathlib import Path
 
 from bench import processes
 from bench.netns import Namespace
+from sampan.layout import Layout
 from tests.support.docker_client import answers
+from tests.support.footprint import remove_kernel_objects
 from tests.support.tools import eventually, search_path
 
 ROOT = Path(__file__).parent.parent
@@ -99,6 +101,7 @@ def sampan(root: Path, namespace: Namespace) -> Iterator[Engine]:
         )
         yield engine
         _remove_containers(engine)
+    remove_kernel_objects(Layout(root / "data", run_root))
 
 
 @contextlib.contextmanager

@@ -163,5 +163,4 @@ def _sweep(engine: Engine) -> None:
             os.kill(pid, signal.SIGKILL)
     for point in sorted(mounts(engine.layout), reverse=True):
         subprocess.run(["umount", "--lazy", point], capture_output=True)
-    with contextlib.suppress(OSError):
-        remove_kernel_objects(engine.layout)
+    remove_kernel_objects(engine.layout)

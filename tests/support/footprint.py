@@ -1,5 +1,6 @@
 """What an engine has in the kernel and on disk for its containers: the same before and after, or something leaked."""
 
+import contextlib
 import json
 import subprocess
 from dataclasses import dataclass, fields
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from runtimed.network.names import KernelNames
 from sampan.layout import Layout
+from tests.support.tools import eventually
 
 # Directories whose entries come and go with containers, pulls and leases; relative to the data root and the run root.
 _DATA = ("imaged/ingest", "snapshotter/staging", "runtimed/containers")
@@ -80,8 +82,14 @@ def remove_kernel_objects(layout: Layout) -> None:
         if link["ifname"] == names.default_bridge or str(link.get("ifalias", "")).startswith(names.owner):
             subprocess.run(["ip", "link", "delete", link["ifname"]], capture_output=True)
     subprocess.run(["nft", "delete", "table", "ip", names.table], capture_output=True)
+    eventually(lambda: _without_control_groups(layout), "the engine's control groups are empty and gone")
+
+
+def _without_control_groups(layout: Layout) -> bool:
     for group in sorted(control_groups(layout), reverse=True):
-        group.rmdir()
+        with contextlib.suppress(OSError):  # the kernel lets go of one a moment after its last process
+            group.rmdir()
+    return not control_groups(layout)
 
 
 def _interfaces(names: KernelNames) -> list[str]:
