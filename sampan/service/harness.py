@@ -32,6 +32,7 @@ from sampan.service import config as configuration
 from sampan.service import exposition
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.service.notify import notify
+from sampan.sys.memory import drop_clean_pages, trim
 
 C = TypeVar("C", bound=configuration.ServiceConfig)
 
@@ -113,6 +114,8 @@ async def _life(name: str, config: C, build: Build[C]) -> None:
         stack.enter_context(_state_file(layout.state_file(name), name, layout, scrape.address))
         gc.collect()
         gc.freeze()  # what is alive now lives as long as the process: later collections need not look at it
+        trim()
+        drop_clean_pages()
         notify("READY=1")
         log.info("serving", socket=str(layout.socket(name)), metrics=scrape.address, pid=os.getpid())
         await stopping.wait()
