@@ -16,6 +16,7 @@ from sampan.api.containerd.snapshots.v1.snapshots_pb2_grpc import SnapshotsStub
 from sampan.api.image.v1 import images_pb2
 from sampan.api.image.v1.images_pb2_grpc import ImagesStub
 from sampan.api.runtime.v1 import spec_pb2
+from sampan.api.runtime.v1.archives_pb2_grpc import ArchivesStub
 from sampan.api.runtime.v1.containers_pb2_grpc import ContainersStub
 from sampan.api.runtime.v1.events_pb2_grpc import EventsStub
 from sampan.api.runtime.v1.execs_pb2_grpc import ExecsStub
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
     from sampan.api.containerd.content.v1.content_pb2_grpc import ContentAsyncStub
     from sampan.api.containerd.snapshots.v1.snapshots_pb2_grpc import SnapshotsAsyncStub
     from sampan.api.image.v1.images_pb2_grpc import ImagesAsyncStub
+    from sampan.api.runtime.v1.archives_pb2_grpc import ArchivesAsyncStub
     from sampan.api.runtime.v1.containers_pb2_grpc import ContainersAsyncStub
     from sampan.api.runtime.v1.events_pb2_grpc import EventsAsyncStub
     from sampan.api.runtime.v1.execs_pb2_grpc import ExecsAsyncStub
@@ -52,6 +54,7 @@ class Engine:
     layers: "LayersAsyncStub"
     snapshots: "SnapshotsAsyncStub"
     containers: "ContainersAsyncStub"
+    archives: "ArchivesAsyncStub"
     execs: "ExecsAsyncStub"
     events: "EventsAsyncStub"
     networks: "NetworksAsyncStub"
@@ -76,6 +79,7 @@ class Engine:
                 layers=LayersStub(snapshotter),
                 snapshots=SnapshotsStub(snapshotter),
                 containers=ContainersStub(runtimed),
+                archives=ArchivesStub(runtimed),
                 execs=ExecsStub(runtimed),
                 events=EventsStub(runtimed),
                 networks=NetworksStub(runtimed),

@@ -13,6 +13,8 @@ from types import ModuleType
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
+from runtimed.archives import Archives
+from runtimed.archives_servicer import ArchivesServicer
 from runtimed.background import Background
 from runtimed.bundle.builder import OciBundles
 from runtimed.bundle.init import find_init
@@ -61,6 +63,8 @@ from runtimed.volume_store import VolumeStore
 from runtimed.volumes import LocalVolumes
 from runtimed.waits import Waits
 from sampan.api.runtime.v1 import (
+    archives_pb2,
+    archives_pb2_grpc,
     containers_pb2,
     containers_pb2_grpc,
     events_pb2,
@@ -230,6 +234,8 @@ class Core:
         serve(
             containers_pb2_grpc.add_ContainersServicer_to_server, containers, _descriptor(containers_pb2, "Containers")
         )
+        archives = ArchivesServicer(Archives(self.registry, self.snapshots, self.paths))
+        serve(archives_pb2_grpc.add_ArchivesServicer_to_server, archives, _descriptor(archives_pb2, "Archives"))
         serve(execs_pb2_grpc.add_ExecsServicer_to_server, execs, _descriptor(execs_pb2, "Execs"))
         serve(events_pb2_grpc.add_EventsServicer_to_server, events, _descriptor(events_pb2, "Events"))
         serve(networks_pb2_grpc.add_NetworksServicer_to_server, networks, _descriptor(networks_pb2, "Networks"))
