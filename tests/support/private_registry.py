@@ -70,18 +70,43 @@ class PrivateRegistry:
         return {f"sha256:{path.name}" for path in (self.layout.data("imaged") / "blobs/sha256").iterdir()}
 
 
+@dataclass(slots=True)
+class ContentStore:
+    """imaged alone."""
+
+    layout: Layout
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it serves."""
+        self.process = subprocess.Popen(_service("imaged", self.layout))
+        eventually(self.layout.state_file("imaged").exists, "imaged serves")
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End it by a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        self.process.wait(20)
+        self.layout.state_file("imaged").unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
-def content_store(directory: Path) -> Iterator[Layout]:
+def running_content_store(directory: Path) -> Iterator[ContentStore]:
     """Run imaged alone; nothing else of an engine is needed by a registry."""
     with tempfile.TemporaryDirectory(prefix="sr", dir="/tmp") as run_root:  # sockets' paths are short
-        layout = Layout(directory / "data", Path(run_root))
-        process = subprocess.Popen(_service("imaged", layout))
+        store = ContentStore(Layout(directory / "data", Path(run_root)))
+        store.start()
         try:
-            eventually(layout.state_file("imaged").exists, "imaged serves")
-            yield layout
+            yield store
         finally:
-            process.terminate()
-            process.wait(20)
+            store.stop()
+
+
+@contextlib.contextmanager
+def content_store(directory: Path) -> Iterator[Layout]:
+    """Run imaged alone, and tell where."""
+    with running_content_store(directory) as store:
+        yield store.layout
 
 
 @contextlib.contextmanager
