@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from registryd.document import parse_manifest
+from registryd.engine_images import EngineImages
 from registryd.main import own_names
 from registryd.model import EngineImage
 from registryd.refusal import Code, RefusedError
@@ -59,6 +60,15 @@ async def test_image_of_another_name_is_not(parts: Parts, name: str) -> None:
             await parts.manifests.find("app", target)
     with pytest.raises(RefusedError):
         await parts.blobs.size("app", Digest.of(LAYER))
+
+
+async def test_image_of_another_registry_is_served_if_that_is_exposed(parts: Parts) -> None:
+    image = add_image(parts.contents, "debian:12")
+    parts.catalog.listed = (image,)
+    exposing = EngineImages(parts.catalog, parts.contents, {"docker.io"})
+    assert await exposing.find("library/debian", "12") == image.manifest
+    assert await exposing.repositories() == {"library/debian"}
+    assert await exposing.tags("debian") is None
 
 
 async def test_what_was_pushed_outweighs_what_was_tagged(parts: Parts) -> None:
