@@ -61,6 +61,7 @@ def load(kind: type[C], service: str, argv: Sequence[str], environ: Mapping[str,
     path = Path(explicit) if explicit else config_directory / f"{service}.toml"
     values: dict[str, Any] = _read_file(kind, path, must_exist=explicit is not None)
     hints = typing.get_type_hints(kind)
+    _check_variables(kind, service, environ)
     for name in (f.name for f in dataclasses.fields(kind)):
         for variable in (f"SAMPAN_{name}", f"SAMPAN_{service}_{name}"):
             text = environ.get(variable.upper())
@@ -69,6 +70,14 @@ def load(kind: type[C], service: str, argv: Sequence[str], environ: Mapping[str,
     values |= {name: _from_text(text, hints[name], f"--{name.replace('_', '-')}") for name, text in flags.items()}
     config = kind(**values)
     return dataclasses.replace(config, data_root=config.data_root.absolute(), run_root=config.run_root.absolute())
+
+
+def _check_variables(kind: type[Any], service: str, environ: Mapping[str, str]) -> None:
+    """Refuse a variable for this service that sets nothing. One for all may be meant for the others alone."""
+    prefix = f"SAMPAN_{service}_".upper()
+    for variable in environ:
+        if variable.startswith(prefix):
+            _check_known(kind, variable.removeprefix(prefix).lower(), variable)
 
 
 def _parse_flags(kind: type[C], service: str, argv: Sequence[str]) -> dict[str, str]:
@@ -98,15 +107,19 @@ def _read_file(kind: type[C], path: Path, *, must_exist: bool) -> dict[str, Any]
 
 def _from_table(kind: type[Any], table: Mapping[str, Any], where: str, prefix: str) -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
-    known = [f.name for f in dataclasses.fields(kind)]
     values = {}
     for key, value in table.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-            raise InvalidArgumentError(f"{where}: unknown key {prefix + key!r}: {hint}")
+        _check_known(kind, key, where, prefix)
         values[key] = _from_toml(value, hints[key], where, prefix + key)
     return values
+
+
+def _check_known(kind: type[Any], key: str, where: str, prefix: str = "") -> None:
+    known = [f.name for f in dataclasses.fields(kind)]
+    if key not in known:
+        near = difflib.get_close_matches(key, known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        raise InvalidArgumentError(f"{where}: unknown key {prefix + key!r}: {hint}")
 
 
 def _from_toml(value: Any, hint: Any, where: str, key: str) -> Any:

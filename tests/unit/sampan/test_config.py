@@ -85,3 +85,9 @@ def test_a_wrong_variable_is_refused_by_name(file: Path) -> None:
 def test_a_file_asked_for_must_exist(file: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="does not exist"):
         read(file, "--config", "/nowhere.toml")
+
+
+def test_a_variable_that_sets_nothing_is_refused_and_one_of_another_service_is_not(file: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="SAMPAN_TESTD_LIMTI: unknown key 'limti': did you mean 'limit'"):
+        read(file, SAMPAN_TESTD_LIMTI="4")
+    assert read(file, SAMPAN_OTHERD_LIMTI="4") == read(file)
