@@ -34,6 +34,7 @@ _CONTAINER: Final = {
     "stats": Entry("stats", "Display a live stream of resource usage statistics"),
     "port": Entry("port", "List port mappings of a container"),
     "diff": Entry("diff", "Inspect changes on a container's filesystem"),
+    "cp": Entry("cp", "Copy files between a container and the local filesystem"),
     "commit": Entry("commit", "Create a new image from a container's changes"),
     "export": Entry("export", "Export a container's filesystem as a tar archive"),
     "rename": Entry("rename", "Rename a container"),

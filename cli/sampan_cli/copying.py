@@ -1,0 +1,203 @@
+"""Files between this machine and a container: where they end up, and the archives that they travel in.
+
+The rules are those of cp(1), as Docker has them: into a directory that is there, under another name if there is none,
+and ``/.`` means what is in a directory.
+"""
+
+import asyncio
+import contextlib
+import os
+import posixpath
+import stat
+import tarfile
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from pathlib import Path
+from typing import IO, Final
+
+from sampan.api.runtime.v1 import archives_pb2 as pb
+from sampan.engine.engine import Engine
+from sampan.errors import InvalidArgumentError, NotFoundError
+from sampan.wire.channel import rpc_errors
+
+_PIECE_BYTES: Final = 1 << 20
+
+
+def goes_to(source: str, target: str, *, is_directory: bool, target_kind: str) -> tuple[str, str]:
+    """Return the directory that a copy goes into, and the name that it has there, empty for contents alone.
+
+    ``target_kind`` is ``directory``, ``file`` or empty, if nothing is there.
+
+    Raises:
+        InvalidArgumentError: a directory onto a file, or a file into a directory that is not there.
+    """
+    if target_kind == "directory":
+        contents = is_directory and source.endswith("/.")
+        return target, "" if contents else posixpath.basename(posixpath.normpath(source))
+    if is_directory and target_kind == "file":
+        raise InvalidArgumentError("cannot copy a directory to a file")
+    if not is_directory and target.endswith("/"):
+        raise InvalidArgumentError(f"{target}: no such directory")
+    plain = posixpath.normpath(target)
+    return posixpath.dirname(plain) or ".", posixpath.basename(plain)
+
+
+async def stat_in(engine: Engine, container: str, path: str, *, follow: bool) -> pb.PathStat | None:
+    """Return what a path in a container is, None if nothing is there."""
+    try:
+        with rpc_errors():
+            found = await engine.archives.Stat(pb.PathRequest(container=container, path=path))
+            if follow and found.link_target:
+                found = await engine.archives.Stat(pb.PathRequest(container=container, path=found.link_target))
+    except NotFoundError:
+        with rpc_errors():  # which of the two is not there?
+            await engine.archives.Stat(pb.PathRequest(container=container, path="/"))
+        return None
+    return found
+
+
+async def copy_out(engine: Engine, container: str, path: str, target: str, *, archive: bool, follow: bool) -> None:
+    """Copy from a container to a local path.
+
+    Raises:
+        NotFoundError: no such container, or no such path in it.
+        InvalidArgumentError: it cannot go there.
+    """
+    found = await stat_in(engine, container, path, follow=False)
+    if found is not None and follow and found.link_target:
+        path, found = found.link_target, await stat_in(engine, container, found.link_target, follow=False)
+    if found is None:
+        raise NotFoundError(f"Could not find the file {path} in container {container}")
+    directory, name = goes_to(
+        path, target, is_directory=stat.S_ISDIR(found.mode), target_kind=await asyncio.to_thread(_kind, target)
+    )
+    base = "." if path.endswith("/.") else found.name.strip("/")
+    pieces = pieces_of(engine, container, path)
+    try:
+        await _through_pipe(pieces, lambda file: unpack(file, Path(directory), base, name, archive=archive))
+    except (OSError, tarfile.TarError) as error:
+        raise InvalidArgumentError(f"cannot write to {directory}: {error}") from error
+
+
+async def pieces_of(engine: Engine, container: str, path: str) -> AsyncGenerator[bytes, None]:
+    """Yield the tar of a path in a container."""
+    with rpc_errors():
+        async for part in engine.archives.Read(pb.PathRequest(container=container, path=path)):
+            if part.HasField("chunk"):
+                yield part.chunk
+
+
+async def copy_in(engine: Engine, source: str, container: str, target: str, *, archive: bool, follow: bool) -> None:
+    """Copy a local path to a container.
+
+    Raises:
+        NotFoundError: no such container, or no directory to go into.
+        InvalidArgumentError: the path cannot be read, or cannot go there.
+    """
+    kind = await asyncio.to_thread(_kind, source)
+    if not kind:
+        raise InvalidArgumentError(f"lstat {source}: no such file or directory")
+    found = await stat_in(engine, container, target, follow=True)
+    there = "" if found is None else "directory" if stat.S_ISDIR(found.mode) else "file"
+    directory, name = goes_to(source, target, is_directory=kind == "directory", target_kind=there)
+    await write_in(
+        engine, container, directory, _packed(lambda file: _pack(file, source, name, archive=archive, follow=follow))
+    )
+
+
+async def write_in(engine: Engine, container: str, path: str, pieces: AsyncIterator[bytes]) -> None:
+    """Unpack a tar into a directory of a container."""
+    options = pb.WriteArchiveRequest.Options(container=container, path=path, keep_kinds=True)
+
+    async def requests() -> AsyncIterator[pb.WriteArchiveRequest]:
+        yield pb.WriteArchiveRequest(options=options)
+        async for piece in pieces:
+            yield pb.WriteArchiveRequest(chunk=piece)
+
+    with rpc_errors():
+        await engine.archives.Write(requests())
+
+
+def _kind(path: str) -> str:
+    """Return what a local path is, as ``goes_to`` calls it."""
+    if not os.path.lexists(path):
+        return ""
+    return "directory" if Path(path).is_dir() else "file"
+
+
+def _pack(file: IO[bytes], source: str, name: str, *, archive: bool, follow: bool) -> None:
+    def owned(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        if not archive:
+            member.uid = member.gid = 0
+            member.uname = member.gname = ""
+        return member
+
+    path = Path(source).resolve() if follow else Path(source)
+    with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as packed:
+        packed.add(path, arcname=name or ".", filter=owned)
+
+
+def unpack(file: IO[bytes], directory: Path, base: str, name: str, *, archive: bool) -> None:
+    """Unpack, with the first name ``base`` replaced by ``name``, and without owners unless they are asked for."""
+    if not directory.is_dir():
+        raise FileNotFoundError(2, os.strerror(2), str(directory))
+
+    def renamed(path: str) -> str:
+        rest = path.removeprefix("/").removeprefix(base).lstrip("/") if base != "." else path.removeprefix("./")
+        return posixpath.normpath(posixpath.join(name, rest)) if name or rest else "."
+
+    with tarfile.open(fileobj=file, mode="r|") as packed:
+        for member in packed:
+            member.name = renamed(member.name)
+            if member.islnk():
+                member.linkname = renamed(member.linkname)
+            if not archive:
+                member.uid, member.gid, member.uname, member.gname = os.getuid(), os.getgid(), "", ""
+            if member.name != ".":
+                packed.extract(member, directory, numeric_owner=True, filter=_keep_inside)
+
+
+def _keep_inside(member: tarfile.TarInfo, directory: str) -> tarfile.TarInfo:
+    """Let everything pass whose place is inside; links lead where they lead in the container."""
+    place = Path(directory, member.name)
+    if not place.parent.resolve().is_relative_to(Path(directory).resolve()):
+        raise tarfile.OutsideDestinationError(member, str(place))
+    return member
+
+
+async def _packed(pack: Callable[[IO[bytes]], None]) -> AsyncIterator[bytes]:
+    """Yield what ``pack`` writes, in a thread."""
+    reading, writing = os.pipe()
+    with open(reading, "rb", buffering=0) as source:  # noqa: ASYNC230 - a pipe
+        task = asyncio.create_task(asyncio.to_thread(_closing, writing, "wb", pack), name="pack")
+        try:
+            while piece := await asyncio.to_thread(source.read, _PIECE_BYTES):
+                yield piece
+        finally:
+            source.close()  # ends the thread, if it is still writing
+            with contextlib.suppress(BrokenPipeError):
+                await task
+
+
+async def _through_pipe(pieces: AsyncIterator[bytes], unpack: Callable[[IO[bytes]], None]) -> None:
+    """Have ``unpack`` read what ``pieces`` yields, in a thread."""
+    reading, writing = os.pipe()
+    with open(writing, "wb", buffering=0) as sink:  # noqa: ASYNC230 - a pipe
+        task = asyncio.create_task(asyncio.to_thread(_closing, reading, "rb", unpack), name="unpack")
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                async for piece in pieces:
+                    await asyncio.to_thread(_write_all, sink, piece)
+        finally:
+            sink.close()
+            await task
+
+
+def _write_all(sink: IO[bytes], piece: bytes) -> None:
+    view = memoryview(piece)
+    while view:
+        view = view[sink.write(view) :]
+
+
+def _closing(fd: int, mode: str, work: Callable[[IO[bytes]], None]) -> None:
+    with open(fd, mode, buffering=_PIECE_BYTES) as file:
+        work(file)
