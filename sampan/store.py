@@ -36,7 +36,7 @@ class Store:
     def __init__(self, path: Path, schema: str, *, durable: bool = True) -> None:
         """Name the file, and the package whose numbered ``.sql`` files are its schema.
 
-        With ``durable`` false a commit is not synced: for records that a reboot makes worthless.
+        With ``durable`` false nothing is ever synced: for tests, whose machine does not lose its power.
         """
         self._path = path
         self._schema = schema
@@ -59,12 +59,15 @@ class Store:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=True)
 
-    async def write(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, fn: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         """Run ``fn`` in one transaction; roll back if it raises.
+
+        With ``durable`` false nobody waits for the disk: the transaction survives the process, and is lost with the
+        machine's power unless a durable one has followed. That is right for what a reboot ends anyway.
 
         Cancelling a waiting caller leaves its transaction either never begun or wholly finished.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, fn)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, fn, durable)
 
     async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``fn``, which changes nothing."""
@@ -118,8 +121,11 @@ class Store:
     def _read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         return fn(self._connection())
 
-    def _write(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+    def _write(self, fn: Callable[[sqlite3.Connection], T], durable: bool) -> T:
         db = self._connection()
+        if self._durable:
+            # Not OFF: with NORMAL the log is still synced before it is merged into the file, which keeps that whole.
+            db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         db.execute("BEGIN IMMEDIATE")
         try:
             result = fn(db)

@@ -105,22 +105,24 @@ class ContainerStore:
         return await self._store.read(select)
 
     async def add_exec(self, exec: Exec, created_ns: int) -> None:
-        """Record a new exec."""
+        """Record a new exec. No exec outlives the machine, so none of their records waits for the disk."""
         values = (exec.id, exec.container_id, created_ns, to_json(exec.spec))
         await self._store.write(
-            lambda db: db.execute("INSERT INTO execs (id, container_id, created_ns, spec) VALUES (?,?,?,?)", values)
+            lambda db: db.execute("INSERT INTO execs (id, container_id, created_ns, spec) VALUES (?,?,?,?)", values),
+            durable=False,
         )
 
     async def set_exec(self, exec: Exec) -> None:
         """Record how far an exec is; no error if its container is gone."""
         values = (exec.pid, exec.started, exec.exit_code, exec.id)
         await self._store.write(
-            lambda db: db.execute("UPDATE execs SET pid=?, started=?, exit_code=? WHERE id=?", values)
+            lambda db: db.execute("UPDATE execs SET pid=?, started=?, exit_code=? WHERE id=?", values),
+            durable=False,
         )
 
     async def remove_exec(self, id: str) -> None:
         """Forget an exec."""
-        await self._store.write(lambda db: db.execute("DELETE FROM execs WHERE id=?", (id,)))
+        await self._store.write(lambda db: db.execute("DELETE FROM execs WHERE id=?", (id,)), durable=False)
 
     async def events(self) -> list[Event]:
         """Return the journal, oldest first."""
@@ -131,14 +133,14 @@ class ContainerStore:
         return await self._store.read(select)
 
     async def append_events(self, appended: Iterable[Event]) -> None:
-        """Record events; the oldest ones beyond the journal's bound go."""
+        """Record events; the oldest ones beyond the journal's bound go. Nothing waits for the disk on their account."""
         rows = [(event.time_ns, to_json(event)) for event in appended]
 
         def insert(db: sqlite3.Connection) -> None:
             db.executemany("INSERT INTO events (time_ns, event) VALUES (?,?)", rows)
             db.execute("DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (events.KEPT,))
 
-        await self._store.write(insert)
+        await self._store.write(insert, durable=False)
 
 
 def _update_state(db: sqlite3.Connection, row: Row) -> None:

@@ -112,3 +112,21 @@ async def test_a_closed_store_says_so(tmp_path: Path, schema: Path) -> None:
         pass
     with pytest.raises(RuntimeError):
         await opened.read(names)
+
+
+async def test_a_write_that_need_not_last_is_there_after_reopening_all_the_same(tmp_path: Path, schema: Path) -> None:
+    async with store(tmp_path) as first:
+        await first.write(insert("a"), durable=False)
+        await first.write(insert("b"))
+    async with store(tmp_path) as second:
+        assert await second.read(names) == ["a", "b"]
+
+
+async def test_only_a_durable_write_waits_for_the_disk(tmp_path: Path, schema: Path) -> None:
+    def synchronous(db: sqlite3.Connection) -> int:
+        (level,) = db.execute("PRAGMA synchronous").fetchone()
+        return int(level)
+
+    async with store(tmp_path) as opened:
+        normal, full = await opened.write(synchronous, durable=False), await opened.write(synchronous)
+    assert (normal, full) == (1, 2)
