@@ -11,7 +11,7 @@ import pytest
 from sampan.errors import InvalidArgumentError
 from sampan_cli import archive_file
 from sampan_cli.commands.cp import split
-from sampan_cli.copying import unpack, goes_to
+from sampan_cli.copying import goes_to, unpack
 
 
 @pytest.mark.parametrize(
