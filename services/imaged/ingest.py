@@ -90,10 +90,15 @@ class Ingest:
             await in_thread(self.write_now, data)
 
     def write_now(self, data: bytes) -> None:
-        """Append ``data``; blocks. Raises OSError."""
+        """Append ``data``, or nothing of it; blocks. Raises OSError."""
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError:  # whoever goes on later goes on where the digest is
+            os.ftruncate(self._fd, self._offset)
+            os.lseek(self._fd, self._offset, os.SEEK_SET)
+            raise
         self._hash.update(data)
         self._offset += len(data)
         self._updated_ns = self._now_ns()

@@ -1,6 +1,7 @@
 """What a crash leaves, and what the next start makes of it."""
 
 import asyncio
+import errno
 import os
 from pathlib import Path
 
@@ -178,3 +179,22 @@ def test_full_disk_and_used_up_quota_are_named() -> None:
             raise OSError(number, "full")
     with pytest.raises(PermissionError), storing("thing"):
         raise PermissionError(13, "no")
+
+
+async def test_write_that_fails_half_way_can_go_on(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+
+    def fill_the_disk(fd: int, data: bytes) -> int:
+        if len(data) == 1:
+            raise OSError(errno.ENOSPC, "full")
+        return write(fd, data[:-1])
+
+    async with parts.ingests.open("r") as ingest:
+        await ingest.write(b"hel")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", fill_the_disk)
+            with pytest.raises(ResourceExhaustedError):
+                await ingest.write(b"lo")
+        await ingest.write(b"lo")
+        await parts.ingests.commit(ingest, 5, HELLO)
+    assert parts.content.path(HELLO).read_bytes() == b"hello"
