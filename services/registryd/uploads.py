@@ -11,7 +11,7 @@ from typing import Final
 from registryd.blobs import Blobs, new_root
 from registryd.protocol import Contents
 from registryd.refusal import Code, RefusedError
-from sampan.errors import NotFoundError
+from sampan.errors import NotFoundError, ResourceExhaustedError, UnavailableError
 from sampan.oci.digest import Digest
 
 # Refs of ingests that are ours begin so.
@@ -49,6 +49,7 @@ class Uploads:
         Raises:
             RefusedError: BLOB_UPLOAD_UNKNOWN; RANGE_INVALID if the upload does not go on at byte ``first``;
                 SIZE_INVALID for more than a blob may have, and then the upload is over.
+            ResourceExhaustedError: the disk is full; the upload is over, so as not to keep it so.
             UnavailableError: somebody else is adding to it.
         """
         offset = await self.offset(repository, upload)
@@ -59,7 +60,7 @@ class Uploads:
         ref = _ref(repository, upload)
         try:
             state = await self._contents.append(ref, offset, self._limited(pieces, offset))
-        except RefusedError:
+        except (RefusedError, ResourceExhaustedError):
             await self._drop(ref)
             raise
         return state.offset
@@ -103,8 +104,8 @@ class Uploads:
     async def _drop(self, ref: str) -> None:
         try:
             await self._contents.abort(ref)
-        except NotFoundError:
-            return  # somebody was faster
+        except (NotFoundError, UnavailableError):
+            return  # somebody was faster, or its last write is only now ending: upkeep finds it
 
 
 def span(arrived: int) -> str:

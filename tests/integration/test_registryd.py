@@ -197,6 +197,24 @@ def test_blob_larger_than_allowed_is_refused(tmp_path: Path, shared: Layout) -> 
         images.push_blob(served.registry, "app", bytes(1_500_000))
 
 
+@pytest.mark.root
+def test_full_disk_is_said_and_free_again(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(data)], check=True)
+    try:
+        with content_store(tmp_path) as layout, private_registry(layout, tmp_path) as served:
+            with served.registry.session() as session:
+                location = session.post(served.url("app/blobs/uploads/")).headers["Location"]
+                answer = session.patch(served.url(location), data=bytes(20_000_000))
+                assert answer.status_code == 500
+                assert "no space left on device" in answer.json()["errors"][0]["message"]
+            eventually(lambda: list((layout.data("imaged") / "ingests").iterdir()) == [], "the disk is free")
+            images.push(served.registry, "app", "1", IMAGE)
+    finally:
+        subprocess.run(["umount", "--lazy", str(data)], check=True)
+
+
 def test_large_blob_is_never_in_memory(served: PrivateRegistry) -> None:
     size = 300 << 20
     piece = os.urandom(1 << 20)

@@ -1,5 +1,6 @@
 """``sampan registry serve``: a registry over the engine's content."""
 
+import fcntl
 import os
 import sys
 from dataclasses import dataclass, fields
@@ -85,5 +86,21 @@ def command(session: Session, /, **options: Any) -> None:
         raise CommandError(str(error)) from error
     if not layout.socket("imaged").exists():
         raise EngineDownError(layout)
+    _refuse_second(layout)
     sys.stdout.flush()
     os.execve(sys.executable, arguments, os.environ)  # noqa: S606 - no shell is meant
+
+
+def _refuse_second(layout: Layout) -> None:
+    """Say that this engine's registry is served already: the service itself speaks of engines."""
+    try:
+        fd = os.open(layout.data("registryd") / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # the first one, or nobody who may serve one
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+        raise CommandError(f"this engine's registry is served already, by process {pid}") from None
+    finally:
+        os.close(fd)
