@@ -161,6 +161,9 @@ MEASURES: Mapping[str, Measure] = {
     "start-parallel": Measure(f"{CONTAINERS} × `run -d`, {AT_A_TIME} at a time", "s", start_at_once, 3),
     "output": Measure(f"100 MB of {LINE_BYTES}-byte lines to the foreground", "s", foreground_output, 3),
     "memory-container": Measure("memory per idle container (PSS)", "MB", memory_per_container, 1),
-    "memory-daemons": Measure("daemons at rest (RSS)", "MB", memory_of_daemons, 1),
-    "memory-daemons-shared": Measure("daemons at rest (PSS)", "MB", own_memory_of_daemons, 1),
+    "memory-daemons": Measure("daemons, just started (RSS)", "MB", memory_of_daemons, 1),
+    "memory-daemons-shared": Measure("daemons, just started (PSS)", "MB", own_memory_of_daemons, 1),
+    # Last, with nothing running any more: what an engine comes to rest at once it has done some work.
+    "memory-after": Measure("daemons at rest after all of this (RSS)", "MB", memory_of_daemons, 1),
+    "memory-after-shared": Measure("daemons at rest after all of this (PSS)", "MB", own_memory_of_daemons, 1),
 }
