@@ -86,7 +86,7 @@ class Recovery:
             if entry.intent is Intent.CREATING:
                 self._background.watch(self._undo_create(entry), f"undo create of {entry.id}")
             elif entry.intent is Intent.REMOVING or entry.status is Status.REMOVING:
-                self._background.watch(self._removal.remove_entry(entry, volumes=True), f"remove {entry.id}")
+                self._remove_later(entry)
             elif entry.intent is Intent.STARTING:
                 await self._undo_start(entry)
             elif entry.status in UP:
@@ -95,12 +95,17 @@ class Recovery:
             elif entry.status is Status.RESTARTING:
                 entry.down.clear()
                 self._lifecycle.restart_by_policy(entry)
+            elif entry.status in (Status.EXITED, Status.DEAD) and entry.container.spec.auto_remove:
+                self._remove_later(entry)  # killed between its end and its removal
             elif entry.status is Status.EXITED and starts_with_engine(
                 entry.container.spec.restart_policy, stopped_by_request=entry.stopped_by_request
             ):
                 self._background.watch(self._lifecycle.start_by_policy(entry), f"start {entry.id}")
         except (SampanError, OSError) as error:
             log.warning("container not settled", container=entry.id, intent=entry.intent.value, error=str(error))
+
+    def _remove_later(self, entry: Entry) -> None:
+        self._background.watch(self._removal.remove_entry(entry, volumes=True), f"remove {entry.id}")
 
     async def _undo_create(self, entry: Entry) -> None:
         await self._removal.give_back(entry, volumes=True)
@@ -113,7 +118,9 @@ class Recovery:
         status = Status.EXITED if restarting else state.status
         error = "the engine was stopped while it was starting"
         await self._registry.set_state(entry, replace(state, status=status, pid=0, error=error))
-        if restarting or starts_with_engine(
+        if entry.container.spec.auto_remove:
+            self._remove_later(entry)  # as after every start that failed
+        elif restarting or starts_with_engine(
             entry.container.spec.restart_policy, stopped_by_request=entry.stopped_by_request
         ):
             self._background.watch(self._lifecycle.start_by_policy(entry), f"start {entry.id}")

@@ -187,6 +187,25 @@ async def test_killed_in_the_middle_of_create_and_start_nothing_is_half_done(
     assert list((runtimed.run_root / "runtimed/bundles").iterdir()) == []
 
 
+@pytest.mark.parametrize("delay_s", [0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15])
+async def test_killed_in_the_middle_of_a_short_life_a_container_that_removes_itself_goes(
+    engine: tuple[Runtimed, FakeSnapshotter], delay_s: float
+) -> None:
+    runtimed, _ = engine
+    task = asyncio.create_task(runtimed.begin("true", auto_remove=True))
+    await asyncio.sleep(delay_s)
+    assert runtimed.process is not None
+    runtimed.process.kill()
+    await asyncio.gather(task, return_exceptions=True)
+    await runtimed.restart()
+    async with asyncio.timeout(5):
+        while listed := (await runtimed.containers.List(pb.ListContainersRequest(all=True))).containers:
+            (container,) = listed
+            if container.state.status == STATE.CREATED and not container.state.error:  # nobody has started it yet
+                await runtimed.remove(container.id)
+            await asyncio.sleep(0.05)
+
+
 async def test_killed_in_the_middle_of_a_removal_it_is_finished(
     engine: tuple[Runtimed, FakeSnapshotter],
 ) -> None:
