@@ -21,7 +21,10 @@ class ImageSizes:
 
     def of(self, image: images_pb2.Image) -> int:
         """Return the size of all of an image's layers."""
-        return sum(self.layer(layer.diff_id) for layer in image.layers)
+        return sum(
+            self.by_diff_id.get(layer.diff_id, layer.descriptor.size)  # of a blob that is not unpacked yet
+            for layer in image.layers
+        )
 
 
 async def image_sizes(engine: Engine) -> ImageSizes:

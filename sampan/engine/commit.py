@@ -9,8 +9,7 @@ from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine import publish
-from sampan.engine.bring import Unpacking, release
-from sampan.engine.progress import Progress
+from sampan.engine.bring import release
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
@@ -72,34 +71,28 @@ async def commit(engine: "Engine", container: str, options: CommitOptions) -> st
     )
     with rpc_errors():
         committed = await engine.images.Commit(request)
-    await _bring(engine, committed, options.reference, found.spec.image_id)
+    await _name(engine, committed, options.reference, found.spec.image_id)
     attributes = {"comment": options.message, "imageID": committed.image_id, "imageRef": options.reference}
     await publish.container(engine, "commit", found, **attributes)
     return committed.image_id
 
 
-async def _bring(engine: "Engine", committed: images_pb2.ImportResponse, reference: str, parent: str) -> None:
-    """Unpack the new layer, the others are there, and name the image."""
-
-    async def ignore(_: Progress) -> None:
-        """Nobody watches."""
-
-    unpacking = Unpacking(engine, ignore)
+async def _name(engine: "Engine", committed: images_pb2.ImportResponse, reference: str, parent: str) -> None:
+    """Name the image, and have its new layer unpacked while nobody waits for it."""
+    request = images_pb2.CreateRequest(
+        reference=reference, target=committed.target, lease=committed.lease, parent=parent
+    )
     try:
-        try:
-            await unpacking.stack(committed.layers)
-        except NotFoundError:
-            for layer in committed.layers:
-                await unpacking.apply(layer)
-            await unpacking.stack(committed.layers)
-        request = images_pb2.CreateRequest(
-            reference=reference, target=committed.target, lease=committed.lease, parent=parent
-        )
         with rpc_errors():
             await engine.images.Create(request)
     except BaseException:
         await release(engine, committed.lease)
         raise
+    layers = [
+        layers_pb2.ApplyLayerRequest(descriptor=layer.descriptor, diff_id=layer.diff_id) for layer in committed.layers
+    ]
+    with rpc_errors():
+        await engine.layers.Unpack(layers_pb2.UnpackRequest(layers=layers))
 
 
 @asynccontextmanager

@@ -102,9 +102,13 @@ def _health_check(check: images_pb2.HealthCheck) -> dict[str, Any]:
 
 
 def image_bytes(image: images_pb2.Image, sizes: Sizes) -> int:
-    """Return what an image's layers take on disk, or its compressed size as long as they are not unpacked."""
-    chain = chain_of(image)
-    return (sizes.chain_bytes(chain[-1]) if chain else 0) or image.content_bytes
+    """Return what an image's layers take on disk; those that are not unpacked count with the size of their blob."""
+    return sum(_layer_bytes(image, sizes)) or image.content_bytes
+
+
+def _layer_bytes(image: images_pb2.Image, sizes: Sizes) -> list[int]:
+    pairs = zip(chain_of(image), image.layers, strict=True)
+    return [sizes.own_bytes(chain) if chain in sizes.snapshots else layer.descriptor.size for chain, layer in pairs]
 
 
 def summary_json(image: images_pb2.Image, sizes: Sizes, version: Version, *, shared_bytes: int = -1) -> dict[str, Any]:
@@ -133,10 +137,10 @@ def history_json(
     image: images_pb2.Image, sizes: Sizes, ancestors: Sequence[images_pb2.Image] = ()
 ) -> list[dict[str, Any]]:
     """Return the steps, newest first: the image itself, those that it was committed from, and steps without an ID."""
-    chain = iter(chain_of(image))
+    layers = iter(_layer_bytes(image, sizes))
     rows: list[dict[str, Any]] = []
     for step in image.history:
-        size = 0 if step.empty_layer else sizes.own_bytes(next(chain, ""))
+        size = 0 if step.empty_layer else next(layers, 0)
         rows.append(
             {
                 "Id": "<missing>",

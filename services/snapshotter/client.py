@@ -109,6 +109,15 @@ class LayersClient:
         with rpc_errors():
             return (await self._stub.Stack(layers_pb.StackRequest(diff_ids=diff_ids))).chain_id
 
+    async def unpack(self, layers: Sequence[tuple[Descriptor, Digest]]) -> None:
+        """See ``protocol.Layers``."""
+        requests = [
+            layers_pb.ApplyLayerRequest(descriptor=convert.descriptor_to_proto(descriptor), diff_id=diff_id)
+            for descriptor, diff_id in layers
+        ]
+        with rpc_errors():
+            await self._stub.Unpack(layers_pb.UnpackRequest(layers=requests))
+
     async def unstack(self, chain_id: str, keep: Sequence[str]) -> Unstacked:
         """See ``protocol.Layers``."""
         with rpc_errors():

@@ -3,10 +3,11 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Final
 
-from sampan.errors import ConflictError, NotFoundError
+from sampan.errors import ConflictError, NotFoundError, SampanError
+from sampan.log import log
 from sampan.oci.chain import chain_ids
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
@@ -38,6 +39,7 @@ class LocalLayers:
         self._applier = applier
         self._report = report
         self._collector: asyncio.Task[None] | None = None
+        self._unpacking: dict[str, asyncio.Task[None]] = {}  # by chain ID
 
     def start(self) -> None:
         """Remove layers whose hold runs out, from now on."""
@@ -49,6 +51,8 @@ class LocalLayers:
             self._collector.cancel()
             with suppress(asyncio.CancelledError):
                 await self._collector
+        for chain_id in tuple(self._unpacking):
+            await self._end_unpacking(chain_id)
         await self._applier.close()
 
     def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[Progress, None]:
@@ -92,8 +96,34 @@ class LocalLayers:
         await self._catalog.write(make)
         return names[-1]
 
+    async def unpack(self, layers: Sequence[tuple[Descriptor, Digest]]) -> None:
+        """See ``protocol.Layers``."""
+        if not layers:
+            return
+        chain_id = chain_ids([diff_id for _, diff_id in layers])[-1]
+        if chain_id not in self._unpacking:
+            task = asyncio.create_task(self._unpack(layers), name=f"unpack {chain_id}")
+            self._unpacking[chain_id] = task
+            task.add_done_callback(lambda _: self._unpacking.pop(chain_id, None))
+
+    async def _unpack(self, layers: Sequence[tuple[Descriptor, Digest]]) -> None:
+        try:
+            for descriptor, diff_id in layers:
+                async with aclosing(self._applier.apply(descriptor, diff_id)) as steps:
+                    async for _ in steps:
+                        pass
+            await self.stack([diff_id for _, diff_id in layers])
+        except SampanError as error:
+            log.warning("layers not unpacked in the background", error=str(error))
+
+    async def _end_unpacking(self, chain_id: str) -> None:
+        if (task := self._unpacking.get(chain_id)) is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
     async def unstack(self, chain_id: str, keep: Sequence[str]) -> Unstacked:
         """See ``protocol.Layers``."""
+        await self._end_unpacking(chain_id)
 
         def take_down(db: sqlite3.Connection) -> tuple[list[Snapshot], int]:
             kept = set(keep)

@@ -114,6 +114,12 @@ class Layers(Protocol):
             ConflictError: a snapshot of a chain's name exists and is something else.
         """
 
+    async def unpack(self, layers: Sequence[tuple[Descriptor, Digest]]) -> None:
+        """Apply layers (each with its diff ID), base first, and stack them, in the background.
+
+        It is a favour to whoever needs the stack next: a failure is logged, and ``unstack`` ends it.
+        """
+
     async def unstack(self, chain_id: str, keep: Sequence[str]) -> Unstacked:
         """Remove the stack's snapshots from the top down, as far as nothing stands on them, and unused layers.
 

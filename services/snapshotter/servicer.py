@@ -115,6 +115,13 @@ class LayersServicer(layers_grpc.LayersServicer):
         chain_id = await self._layers.stack(tuple(map(Digest.parse, request.diff_ids)))
         return layers_pb.StackResponse(chain_id=chain_id)
 
+    async def Unpack(self, request: layers_pb.UnpackRequest, context: Context) -> layers_pb.UnpackResponse:
+        """Apply and stack in the background."""
+        await self._layers.unpack(
+            [(convert.descriptor_from_proto(one.descriptor), Digest.parse(one.diff_id)) for one in request.layers]
+        )
+        return layers_pb.UnpackResponse()
+
     async def Unstack(self, request: layers_pb.UnstackRequest, context: Context) -> layers_pb.UnstackResponse:
         """Remove a stack."""
         removed = await self._layers.unstack(request.chain_id, tuple(request.keep))

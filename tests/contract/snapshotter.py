@@ -560,6 +560,23 @@ class SnapshotterContract:
         with tarfile.open(fileobj=io.BytesIO(parts.content.blobs[descriptor.digest])) as archive:
             assert archive.getnames() == ["b", "d"]
 
+    async def test_layers_are_unpacked_while_nobody_waits(self, kit: Kit, parts: Parts) -> None:
+        layers = [kit.blob(tar(a="1")), kit.blob(tar(b="2"))]
+        chain = chain_ids([diff_id for _, diff_id in layers])[-1]
+        await parts.layers.unpack(layers)
+        async with asyncio.timeout(20):
+            while not await parts.snapshots.list([f"name=={chain}"]):  # noqa: ASYNC110 - there is no event for it
+                await asyncio.sleep(0.02)
+        with shown(await parts.snapshots.prepare("web", chain, {})) as root:
+            assert names(root) == ["a", "b"]
+
+    async def test_what_is_unpacked_in_the_background_ends_with_its_stack(self, kit: Kit, parts: Parts) -> None:
+        layers = [kit.blob(tar(a="1" * (8 << 20)))]
+        chain = chain_ids([diff_id for _, diff_id in layers])[-1]
+        await parts.layers.unpack(layers)
+        await parts.layers.unstack(chain, ())
+        assert await parts.snapshots.list([f"name=={chain}"]) == []
+
     async def test_a_snapshot_s_changes_are_a_layer_without_what_is_excluded(self, kit: Kit, parts: Parts) -> None:
         chain = await kit.image(tar(a="1", etc=None, etc__old="1"))
         with shown(await parts.snapshots.prepare("web", chain, {})) as root:

@@ -117,6 +117,43 @@ class StackResponse(_message.Message):
 Global___StackResponse: _TypeAlias = StackResponse  # noqa: Y015
 
 @_typing.final
+class UnpackRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAYERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApplyLayerRequest]:
+        """base layer first"""
+
+    def __init__(
+        self,
+        *,
+        layers: _abc.Iterable[Global___ApplyLayerRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["layers", b"layers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpackRequest: _TypeAlias = UnpackRequest  # noqa: Y015
+
+@_typing.final
+class UnpackResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpackResponse: _TypeAlias = UnpackResponse  # noqa: Y015
+
+@_typing.final
 class UnstackRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

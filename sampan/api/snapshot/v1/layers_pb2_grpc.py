@@ -46,6 +46,11 @@ class LayersStub:
                 request_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.StackRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.StackResponse.FromString,
                 _registered_method=True)
+        self.Unpack = channel.unary_unary(
+                '/sampan.snapshot.v1.Layers/Unpack',
+                request_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.UnpackRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.UnpackResponse.FromString,
+                _registered_method=True)
         self.Unstack = channel.unary_unary(
                 '/sampan.snapshot.v1.Layers/Unstack',
                 request_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.UnstackRequest.SerializeToString,
@@ -95,6 +100,14 @@ class LayersServicer:
     def Stack(self, request, context):
         """Make a committed snapshot named by its chain ID for every prefix of the stack. Safe to repeat.
         NOT_FOUND names the first diff ID that is not stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unpack(self, request, context):
+        """Apply layers, and stack them, in the background; returns at once. Whoever needs the stack before applies and stacks
+        as ever; Unstack of the stack ends it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,6 +168,11 @@ def add_LayersServicer_to_server(servicer, server):
                     servicer.Stack,
                     request_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.StackRequest.FromString,
                     response_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.StackResponse.SerializeToString,
+            ),
+            'Unpack': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unpack,
+                    request_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.UnpackRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.UnpackResponse.SerializeToString,
             ),
             'Unstack': grpc.unary_unary_rpc_method_handler(
                     servicer.Unstack,
@@ -243,6 +261,33 @@ class Layers:
             '/sampan.snapshot.v1.Layers/Stack',
             sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.StackRequest.SerializeToString,
             sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.StackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unpack(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.snapshot.v1.Layers/Unpack',
+            sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.UnpackRequest.SerializeToString,
+            sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.UnpackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,10 @@ class LayersStub:
     """Make a committed snapshot named by its chain ID for every prefix of the stack. Safe to repeat.
     NOT_FOUND names the first diff ID that is not stored.
     """
+    Unpack: _grpc.UnaryUnaryMultiCallable[_layers_pb2.UnpackRequest, _layers_pb2.UnpackResponse]
+    """Apply layers, and stack them, in the background; returns at once. Whoever needs the stack before applies and stacks
+    as ever; Unstack of the stack ends it.
+    """
     Unstack: _grpc.UnaryUnaryMultiCallable[_layers_pb2.UnstackRequest, _layers_pb2.UnstackResponse]
     """Remove the stack's snapshots from the top down, as far as nothing else stands on them.
     Chains in `keep` and their parents stay. Layers that no snapshot uses any more go with them.
@@ -74,6 +78,10 @@ class LayersAsyncStub(LayersStub):
     Stack: _aio.UnaryUnaryMultiCallable[_layers_pb2.StackRequest, _layers_pb2.StackResponse]  # type: ignore[assignment]
     """Make a committed snapshot named by its chain ID for every prefix of the stack. Safe to repeat.
     NOT_FOUND names the first diff ID that is not stored.
+    """
+    Unpack: _aio.UnaryUnaryMultiCallable[_layers_pb2.UnpackRequest, _layers_pb2.UnpackResponse]  # type: ignore[assignment]
+    """Apply layers, and stack them, in the background; returns at once. Whoever needs the stack before applies and stacks
+    as ever; Unstack of the stack ends it.
     """
     Unstack: _aio.UnaryUnaryMultiCallable[_layers_pb2.UnstackRequest, _layers_pb2.UnstackResponse]  # type: ignore[assignment]
     """Remove the stack's snapshots from the top down, as far as nothing else stands on them.
@@ -114,6 +122,16 @@ class LayersServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_layers_pb2.StackResponse, _abc.Awaitable[_layers_pb2.StackResponse]]:
         """Make a committed snapshot named by its chain ID for every prefix of the stack. Safe to repeat.
         NOT_FOUND names the first diff ID that is not stored.
+        """
+
+    @_abc_1.abstractmethod
+    def Unpack(
+        self,
+        request: _layers_pb2.UnpackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_layers_pb2.UnpackResponse, _abc.Awaitable[_layers_pb2.UnpackResponse]]:
+        """Apply layers, and stack them, in the background; returns at once. Whoever needs the stack before applies and stacks
+        as ever; Unstack of the stack ends it.
         """
 
     @_abc_1.abstractmethod
