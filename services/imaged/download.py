@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from imaged.content import ContentStore
 from imaged.memory import give_back
 from imaged.model import LayerProgress, Phase
 from imaged.partial import MakeRoom, Partials
-from imaged.registry.client import RegistryClient
+from imaged.registry.client import Place, RegistryClient
 from imaged.registry.errors import Refusal, TransportError
 from imaged.transfer import Means, Report, Transfer
 from sampan.errors import DataLossError, NotFoundError, RemoteError, ResourceExhaustedError, SampanError
@@ -19,7 +20,8 @@ from sampan.oci.digest import Digest
 class _Shared:
     """A download that several pulls may wait for."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: tuple[Place, ...]) -> None:
+        self.places = places  # that it is downloaded from
         self.task: asyncio.Task[None] | None = None
         self.reports: list[Report] = []
 
@@ -41,8 +43,9 @@ class Downloads:
     async def fetch(self, descriptor: Descriptor, sources: Sequence[RegistryClient], report: Report) -> None:
         """Bring a blob here from the first source that has it; whoever calls holds it with a lease already.
 
-        Calls for one blob share one download, which ends when the last of them is cancelled. If a download that
-        somebody else began fails, it is tried again with this call's own sources and credentials.
+        Calls for one blob share one download, which ends when the last of them is cancelled. If one that somebody
+        else began fails, or ends because whoever waited for it left, this call goes on with its own sources and
+        credentials, unless they are the same that have failed just now.
 
         Raises:
             DataLossError: no source has bytes that fit digest and size.
@@ -50,19 +53,33 @@ class Downloads:
             RemoteError: no source delivers.
             ResourceExhaustedError: the disk is full.
         """
+        places = tuple(source.place for source in sources)
         while (shared := self._shared.get(descriptor.digest)) is not None:
             try:
                 await self._wait(shared, report)
             except (SampanError, Refusal) as error:
+                if shared.places == places:
+                    raise
                 log.debug("shared download failed", digest=descriptor.digest, error=str(error))
+            except asyncio.CancelledError:
+                if shared.task is None or not shared.task.cancelled() or _is_being_cancelled():
+                    raise
             else:
                 return
-        shared = _Shared()
-        self._shared[descriptor.digest] = shared
+            self._ended(descriptor.digest, shared)  # it may have ended this moment, and not been taken off yet
+        shared = self._shared[descriptor.digest] = _Shared(places)
         shared.task = asyncio.create_task(
-            self._run(descriptor, sources, shared), name=f"download {descriptor.digest.short}"
+            self._from_any(descriptor, sources, shared.report), name=f"download {descriptor.digest.short}"
         )
+        # Not in the task itself: one that is cancelled at once never runs.
+        shared.task.add_done_callback(lambda _: self._ended(descriptor.digest, shared))
         await self._wait(shared, report)
+
+    def _ended(self, digest: Digest, shared: _Shared) -> None:
+        if self._shared.get(digest) is shared:
+            del self._shared[digest]
+        if not self._shared:
+            give_back()
 
     async def forget(self, digests: Iterable[Digest]) -> None:
         """Remove what downloads left of these that ended early and nobody goes on with."""
@@ -79,19 +96,18 @@ class Downloads:
                 shared.task.cancel()
                 await asyncio.wait([shared.task])
 
-    async def _run(self, descriptor: Descriptor, sources: Sequence[RegistryClient], shared: _Shared) -> None:
-        try:
-            await self._from_any(descriptor, sources, shared.report)
-        finally:
-            del self._shared[descriptor.digest]
-            if not self._shared:
-                give_back()
-
     async def _from_any(self, descriptor: Descriptor, sources: Sequence[RegistryClient], report: Report) -> None:
         failure: Exception | None = None
         for source in sources:
+            # Where there is another place to ask, going there is better than waiting.
+            patient = source is sources[-1]
+            retry = (
+                self._means.retry
+                if patient
+                else replace(self._means.retry, attempts=min(2, self._means.retry.attempts))
+            )
             try:
-                await self._from_one(descriptor, source, report)
+                await self._from_one(descriptor, source, replace(self._means, retry=retry), report)
             except (DataLossError, NotFoundError, RemoteError, Refusal) as error:
                 log.info("blob not delivered", digest=descriptor.digest, source=source.url, error=str(error))
                 failure = error
@@ -103,17 +119,26 @@ class Downloads:
             raise kind(f"blob {descriptor.digest}: {failure}") from failure
         raise failure
 
-    async def _from_one(self, descriptor: Descriptor, source: RegistryClient, report: Report) -> None:
+    async def _from_one(self, descriptor: Descriptor, source: RegistryClient, means: Means, report: Report) -> None:
         async with self._partials.open(descriptor, self._make_room) as partial:
             try:
-                with self._means.metrics.timed("download", descriptor.size - partial.size):
-                    await Transfer(descriptor, source, partial, self._means, report).run()
+                with means.metrics.timed("download", descriptor.size - partial.size):
+                    await Transfer(descriptor, source, partial, means, report).run()
                 report(LayerProgress(descriptor.digest, Phase.VERIFYING, descriptor.size, descriptor.size))
-                with self._means.metrics.timed("commit", descriptor.size):
+                with means.metrics.timed("commit", descriptor.size):
                     await self._content.place(await partial.seal(), descriptor.digest, descriptor.size)
             except (DataLossError, ResourceExhaustedError):
                 # Wrong bytes are of no use, and bytes that fill the disk are in the way.
                 partial.discard()
                 raise
             partial.discard()
-        self._means.metrics.add_bytes("committed", descriptor.size)
+        means.metrics.add_bytes("committed", descriptor.size)
+
+
+def _impatient(means: Means) -> Means:
+    return replace(means, retry=replace(means.retry, attempts=min(2, means.retry.attempts)))
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -34,6 +34,9 @@ _ACCEPT: Final = ", ".join(sorted(MANIFESTS | INDEXES))
 _VAGUE_TYPES: Final = frozenset({"", "application/json", "text/plain", "application/octet-stream"})
 
 
+Place = tuple[Endpoint, str]
+
+
 class RegistryClient:
     """Connects when first used; ``url`` is the endpoint's that answers."""
 
@@ -45,6 +48,11 @@ class RegistryClient:
         self._connected = False
         scope = f"repository:{repository}:pull" if repository else ""
         self._authorizer = Authorizer(tokens, endpoint.tls, endpoint.credentials, scope)
+
+    @property
+    def place(self) -> Place:
+        """What its answers depend on: two clients of one place get the same."""
+        return self.endpoint, self._repository
 
     @property
     def host(self) -> str:

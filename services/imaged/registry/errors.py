@@ -87,7 +87,10 @@ def refusal(method: str, url: str, status: int, headers: dict[str, str], body: b
         # A token was shown and is good for less than this: Docker calls it denied, whatever the body says.
         code, message = _DENIED, _TEXTS[_DENIED]
     message = message or _TEXTS.get(code, f"unexpected status code {status}")
-    return Refusal(method, url, status, code, message, _retry_after(headers.get("retry-after", "")), challenges)
+    retry_after_s = _retry_after(headers.get("retry-after", ""))
+    if status in _RETRIED and (retry_after_s or 0) > MAX_RETRY_AFTER_S:
+        message += f" (try again in {retry_after_s:.0f} seconds)"
+    return Refusal(method, url, status, code, message, retry_after_s, challenges)
 
 
 def _parse_body(body: bytes) -> tuple[str, str]:

@@ -61,6 +61,8 @@ class Parts:
     login: Login
     metrics: CollectorRegistry
     partials: Partials
+    downloads: Downloads
+    sources: Sources
 
     async def fetch(
         self, reference: str, platform: Platform | None = None, credentials: Credentials = ANONYMOUS
@@ -155,6 +157,8 @@ async def imaged_parts(
                     Login(sources),
                     registry,
                     partials,
+                    downloads,
+                    sources,
                 )
         finally:
             await transport.close()

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from imaged import transfer
+from imaged.model import ANONYMOUS
 from imaged.registry.endpoints import MirrorConfig, RegistryConfig
 from sampan.errors import DataLossError, RemoteError
+from sampan.oci.descriptor import OCI_LAYER, Descriptor
+from sampan.oci.digest import Digest
+from sampan.oci.reference import parse_reference
 from tests.fakes.registry import FakeRegistry, Fault
 from tests.unit.imaged.parts import Parts, imaged_parts
 
@@ -293,6 +297,42 @@ async def test_one_of_two_clients_leaves_and_the_other_gets_every_byte_once(
     first.cancel()
     await second
     assert registry.served[registry.largest] == len(registry.blobs[registry.largest])
+
+
+@pytest.mark.parametrize("ticks", [0, 1, 2, 3, 5, 8, 13])
+async def test_client_that_comes_while_the_last_one_leaves_gets_the_blob(
+    parts: Parts, registry: FakeRegistry, image: str, ticks: int
+) -> None:
+    registry.piece_delay_s = 0.02
+    (source,) = parts.sources.of(parse_reference(image), ANONYMOUS)
+    await source.connect()
+    blob = Descriptor(OCI_LAYER, Digest(registry.largest), len(registry.blobs[registry.largest]))
+
+    def fetch() -> asyncio.Task[None]:
+        return asyncio.create_task(parts.downloads.fetch(blob, source.clients, lambda _: None))
+
+    first = fetch()
+    if ticks != 1:  # with 1 it is cancelled before it began
+        await registry.asked(registry.largest)
+    else:
+        await asyncio.sleep(0)
+    first.cancel()
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    await fetch()
+    assert first.cancelled()
+    assert registry.largest in parts.blobs()
+    assert parts.leftovers() == []
+
+
+async def test_clients_that_wait_for_a_registry_that_is_busy_for_ever_are_told_at_once(
+    parts: Parts, registry: FakeRegistry, image: str
+) -> None:
+    registry.faults.append(Fault(f"/blobs/{registry.largest}", times=99, status=503))
+    fetches = [asyncio.create_task(parts.fetch(image)) for _ in range(5)]
+    await asyncio.wait(fetches)
+    assert all(isinstance(fetch.exception(), RemoteError) for fetch in fetches)
+    assert len(ranges(registry)) <= 6
 
 
 async def test_token_that_expires_in_the_middle_is_asked_for_once_more(parts: Parts) -> None:
