@@ -291,10 +291,10 @@ class Lifecycle:
                 await self._registry.set_state(entry)
 
     async def kill(self, entry: Entry, signal_name: str) -> None:
-        """Send a signal to its first process; SIGKILL if empty.
+        """Send a signal to its first process; SIGKILL if empty, and then return when the exit is recorded.
 
         Raises:
-            ConflictError: it does not run; Docker's words.
+            ConflictError: it does not run, Docker's words; or it does not end after SIGKILL.
             InvalidArgumentError: no such signal.
         """
         number = parse_signal(signal_name or "SIGKILL")
@@ -304,6 +304,8 @@ class Lifecycle:
         if number in (signal.SIGKILL, own):
             await self._request_stop(entry)
         await self._signal(entry, number)
+        if number == signal.SIGKILL:
+            await self._killed(entry)
 
     async def kill_and_wait(self, entry: Entry) -> None:
         """SIGKILL it and return when its exit is recorded. Raises ConflictError if it does not end."""
@@ -311,6 +313,9 @@ class Lifecycle:
             return
         await self._request_stop(entry)
         await self._signal(entry, signal.SIGKILL)
+        await self._killed(entry)
+
+    async def _killed(self, entry: Entry) -> None:
         if not await self._down_within(entry, _KILL_TIMEOUT_S):
             raise ConflictError(f"Could not kill container {entry.id}: it did not end after SIGKILL")
 

@@ -35,6 +35,14 @@ def test_a_stopped_container_shows_no_ports(docker: DockerClient, image: str, sp
     assert docker(*listing).line == ""
 
 
+def test_kill_returns_when_the_container_has_ended(docker: DockerClient, image: str, spawn: Spawn) -> None:
+    for _ in range(5):
+        name = spawn("--restart", "always", image, "sleep", "1000")
+        docker("kill", name)
+        assert docker("inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", name).line == "exited 137"
+        docker("rm", name)
+
+
 def test_a_container_that_joins_a_network_has_the_others_name(docker: DockerClient, image: str, spawn: Spawn) -> None:
     named = spawn("--hostname", "keel", image, "sleep", "1000")
     unnamed = spawn(image, "sleep", "1000")
