@@ -8,13 +8,13 @@ What is mounted is the kernel's to say: nothing is remembered, so a service that
 import asyncio
 import errno
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from sampan.errors import DataLossError, UnavailableError
+from sampan.errors import DataLossError, SampanError, UnavailableError
 from sampan.log import log
 from sampan.sys.loop import read_only_loop
 from sampan.sys.mounts import MNT_DETACH, MS_RDONLY, mount, umount2
@@ -36,6 +36,7 @@ class ImageMounts:
         """Name the directory, for nobody else, and the ways that may be tried, in their order."""
         self._directory = directory
         self.ways = tuple(ways)
+        self.counted: Callable[[bool], None] = lambda _: None  # told of each image whether it could be mounted
         self._way: Way | None = None
         self._changing = asyncio.Lock()
 
@@ -80,7 +81,12 @@ class ImageMounts:
         target = self.path(number)
         if not _is_mount(target):
             async with self._changing:
-                await asyncio.to_thread(self._mount, image, target)
+                try:
+                    await asyncio.to_thread(self._mount, image, target)
+                except SampanError:
+                    self.counted(False)
+                    raise
+            self.counted(True)
         return target
 
     async def hide(self, number: int) -> None:

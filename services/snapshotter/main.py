@@ -69,6 +69,7 @@ async def build(service: Service[Config]) -> None:
     report = await choose(drivers, config.driver, root)
     driver = drivers[report.driver]
     metrics = Metrics(service.metrics, driver.name)
+    images.counted = metrics.mounted
     store = await stack.enter_async_context(Store(root / "metadata.db", "snapshotter.schema"))
     catalog = Catalog(store, disk, images, counted=metrics.snapshots)
     await catalog.recover()

@@ -35,6 +35,12 @@ class Metrics:
             "Worker processes that ended without an answer: killed, out of memory, crashed.",
             registry=registry,
         )
+        self._mounts = Counter(
+            "sampan_layer_image_mounts",
+            "Layer images to be mounted, by outcome: mounted or failed.",
+            ["outcome"],
+            registry=registry,
+        )
         self._snapshots = Gauge("sampan_snapshots", "Snapshots, by kind.", ["kind"], registry=registry)
 
     def took(self, phase: str, seconds: float) -> None:
@@ -52,6 +58,10 @@ class Metrics:
     def worker_died(self) -> None:
         """Count a worker that gave no answer."""
         self._failures.inc()
+
+    def mounted(self, success: bool) -> None:  # a callback's one argument
+        """Count a layer's image that was to be mounted."""
+        self._mounts.labels("mounted" if success else "failed").inc()
 
     def snapshots(self, kinds: dict[str, int]) -> None:
         """Set how many snapshots there are of each kind."""

@@ -144,6 +144,7 @@ async def test_metrics_tell_of_layers_and_snapshots(base: Path, content: FakeCon
         'sampan_snapshots{kind="active"} 1.0',
         'sampan_snapshots{kind="committed"} 1.0',
         "sampan_layer_worker_failures_total 0.0",
+        'sampan_layer_image_mounts_total{outcome="mounted"} 1.0',
     ):
         assert line in text
 
