@@ -14,9 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.engines import ENGINES, Engine
-from bench.measures import MEASURES, Bench
+from bench.measures import MEASURES, Bench, Unmeasured
 from bench.netns import Namespace, network_namespace
-from bench.pulls import FreshLayers
+from bench.pulls import fresh_images
 from bench.table import table
 from tests.support.images import push
 from tests.support.registry import Registry, run_registry
@@ -30,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with ExitStack() as stack:
             registry = stack.enter_context(run_registry(directory / "registry"))
-            layers = FreshLayers(debian_tar(), directory)
+            images = fresh_images(debian_tar(), directory)
             push(registry, "busybox", "bench", busybox_image())
-            bench = Bench(registry, f"{registry.address}/busybox:bench", layers)
+            bench = Bench(registry, f"{registry.address}/busybox:bench", images)
             engines = [_start(stack, name, directory, registry) for name in options.engines]
             for engine in engines:
                 _say(f"{engine.name}: {engine.note}")
@@ -80,11 +80,13 @@ def _measure(
         measure = MEASURES[key]
         begin = time.monotonic()
         for number in range(runs or measure.runs):
-            bench.next_round(pulls=key == "pull")
+            bench.next_round(measure.pulls)
             turn = number % len(engines)
             for engine in [*engines[turn:], *engines[:turn]]:
                 try:
                     results[key][engine.name].append(measure.run(engine, bench))
+                except Unmeasured:
+                    results[key].pop(engine.name, None)
                 except Exception as error:  # noqa: BLE001  # one engine's failure must not cost the others' figures
                     whole = False
                     _say(f"{key} on {engine.name} failed: {error}")

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 
 from bench import processes
 from bench.engines import Engine
-from bench.pulls import FreshLayers
+from bench.pulls import LAYERS, SMALL_FILES, FreshImages
 from tests.support.images import push
 from tests.support.registry import Registry
 
@@ -18,6 +19,11 @@ LINE_BYTES = 72
 CONTAINERS = 20
 AT_A_TIME = 8
 IDLE = ("sleep", "3600")
+_SAMPLE_S = 0.02
+
+
+class Unmeasured(Exception):  # noqa: N818  # nothing went wrong
+    """This engine has nothing to measure here."""
 
 
 @dataclass(slots=True)
@@ -26,17 +32,17 @@ class Bench:
 
     registry: Registry
     image: str  # the small image, present in every engine
-    layers: FreshLayers
+    images: FreshImages
     round: int = 0
-    debian: str = ""  # what this round pulls
+    fresh: str = ""  # what this round pulls
 
-    def next_round(self, *, pulls: bool) -> None:
-        """Begin another round; everything in it is the same for all engines."""
+    def next_round(self, pulls: str) -> None:
+        """Begin another round; everything in it is the same for all engines. ``pulls`` names what is pulled in it."""
         self.round += 1
         if pulls:
             mark = f"round-{self.round}-{time.time_ns()}"
-            push(self.registry, "debian", mark, self.layers.image(mark))
-            self.debian = f"{self.registry.address}/debian:{mark}"
+            push(self.registry, pulls, mark, self.images.image(pulls, mark))
+            self.fresh = f"{self.registry.address}/{pulls}:{mark}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ class Measure:
     unit: str  # "ms", "s" or "MB"
     run: Callable[[Engine, Bench], float]
     runs: int  # how often by default
+    pulls: str = ""  # which of the fresh images each round needs
 
 
 def _seconds(engine: Engine, *arguments: str) -> float:
@@ -77,11 +84,32 @@ def execute(engine: Engine, bench: Bench) -> float:
 
 
 def pull(engine: Engine, bench: Bench) -> float:
-    """Pull an image of one layer, of which the engine has nothing."""
+    """Pull an image of which the engine has nothing, until a container can be started from it."""
     insecure = ["--tls-verify=false"] if engine.name == "podman" else []
-    seconds = _seconds(engine, "pull", "--quiet", *insecure, bench.debian)
-    engine("rmi", "--force", bench.debian)
+    seconds = _seconds(engine, "pull", "--quiet", *insecure, bench.fresh)
+    engine("rmi", "--force", bench.fresh)
     return seconds
+
+
+def peak_memory_of_pull(engine: Engine, bench: Bench) -> float:
+    """The most that the engine's processes, those that unpack among them, hold at once during a pull."""
+    if not engine.daemons():
+        raise Unmeasured
+    peak, over = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not over.wait(_SAMPLE_S):
+            peak = max(peak, sum(map(processes.pss_bytes_if_there, engine.daemons())))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        pull(engine, bench)
+    finally:
+        over.set()
+        watcher.join()
+    return float(peak)
 
 
 def _names(bench: Bench) -> list[str]:
@@ -156,7 +184,10 @@ MEASURES: Mapping[str, Measure] = {
     "run-none": Measure("`run --rm --network none`", "ms", run_without_network, 20),
     "run-bridge": Measure("`run --rm` on the bridge", "ms", run_on_bridge, 20),
     "exec": Measure("`exec` in a running container", "ms", execute, 20),
-    "pull": Measure("pull, one layer of 93 MB (211 MB, 6,769 entries)", "s", pull, 5),
+    "pull": Measure("pull, one layer of 93 MB (211 MB, 6,769 entries)", "s", pull, 5, "one"),
+    "pull-layers": Measure(f"pull, the same in {LAYERS} layers", "s", pull, 3, "ten"),
+    "pull-small": Measure(f"pull, {SMALL_FILES:,} small files", "s", pull, 3, "small"),
+    "pull-memory": Measure(f"peak memory of the {LAYERS}-layer pull (PSS)", "MB", peak_memory_of_pull, 1, "ten"),
     "start": Measure(f"{CONTAINERS} × `run -d`, in turn", "s", start_in_turn, 3),
     "start-parallel": Measure(f"{CONTAINERS} × `run -d`, {AT_A_TIME} at a time", "s", start_at_once, 3),
     "output": Measure(f"100 MB of {LINE_BYTES}-byte lines to the foreground", "s", foreground_output, 3),

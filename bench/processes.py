@@ -1,5 +1,6 @@
 """What processes cost in memory, read from /proc."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +22,10 @@ def with_argument(fragment: str) -> Iterator[tuple[int, str]]:
 def descendants(pid: int) -> set[int]:
     """Return ``pid`` and everything started below it."""
     found = {pid}
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found |= descendants(int(child))
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found |= descendants(int(child))
     return found
 
 
@@ -35,6 +37,14 @@ def rss_bytes(pid: int) -> int:
 def pss_bytes(pid: int) -> int:
     """Proportional set of a process: pages shared with others count in part."""
     return _smaps(pid, "Pss")
+
+
+def pss_bytes_if_there(pid: int) -> int:
+    """The same of a process that may have ended, and then has none."""
+    try:
+        return pss_bytes(pid)
+    except (OSError, ValueError):
+        return 0
 
 
 def _smaps(pid: int, field: str) -> int:

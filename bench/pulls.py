@@ -1,50 +1,118 @@
-"""Layers that no engine has seen yet, made in a fraction of a second from one that took seconds to compress.
+"""Images that no engine has seen yet, made in a fraction of a second from layers that took seconds to compress.
 
-A pull can only be repeated honestly with new content: engines keep layers that they know. The layer is one plain gzip
-member: a small file first, different each time, then the tree, whose compressed form does not depend on it.
+A pull can only be repeated honestly with new content: engines keep layers that they know. A layer is one plain gzip
+member: a small file first, different each time, then its tree, whose compressed form does not depend on it.
 """
 
+import contextlib
 import hashlib
+import io
 import struct
+import tarfile
 import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.images import Entry, Image, Layer, tar
 
 _PIECE_BYTES = 1 << 20
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-_TAR_END_BYTES = 1024  # two blocks of zeros
+
+LAYERS = 10
+SMALL_FILES = 100_000
+_SMALL_BYTES = 200
+_FILES_PER_FOLDER = 500
 
 
-class FreshLayers:
-    """Makes images of one tree, each with a layer of its own."""
+class FreshLayer:
+    """Makes layers of one tree, each like no other."""
 
-    def __init__(self, tree: Path, directory: Path) -> None:
+    def __init__(self, tree: Path, directory: Path, name: str) -> None:
         self._tree = tree
         self._directory = directory
-        self._compressed = directory / "tree.deflate"
-        compressor = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
-        with tree.open("rb") as source, self._compressed.open("wb") as target:
-            while piece := source.read(_PIECE_BYTES):
+        self._name = name
+        self._compressed = directory / f"{name}.deflate"
+        compressor = _compressor()
+        with self._compressed.open("wb") as target:
+            for piece in _pieces(tree):
                 target.write(compressor.compress(piece))
             target.write(compressor.flush())
 
-    def image(self, mark: str) -> Image:
-        """Return an image whose layer differs from every other by the file /mark."""
-        first = tar(Entry("mark", mark.encode()))
+    def layer(self, mark: str) -> Layer:
+        """Return a layer that differs from every other by the file /mark-<name>."""
+        first = tar(Entry(f"mark-{self._name}", mark.encode()))
         first = first[: 512 * 2]  # header and content; what follows is the end of an archive
-        compressor = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+        compressor = _compressor()
         beginning = compressor.compress(first) + compressor.flush(zlib.Z_FULL_FLUSH)
         digest, checksum, size = hashlib.sha256(first), zlib.crc32(first), len(first)
-        blob = self._directory / f"{mark}.tar.gz"
-        with self._tree.open("rb") as source:
-            while piece := source.read(_PIECE_BYTES):
-                digest.update(piece)
-                checksum = zlib.crc32(piece, checksum)
-                size += len(piece)
-        with self._compressed.open("rb") as source, blob.open("wb") as target:
+        for piece in _pieces(self._tree):
+            digest.update(piece)
+            checksum = zlib.crc32(piece, checksum)
+            size += len(piece)
+        blob = self._directory / f"{mark}-{self._name}.tar.gz"
+        with blob.open("wb") as target:
             target.write(_GZIP_HEADER + beginning)
-            while piece := source.read(_PIECE_BYTES):
+            for piece in _pieces(self._compressed):
                 target.write(piece)
             target.write(struct.pack("<II", checksum, size & 0xFFFFFFFF))
-        return Image([Layer(blob, f"sha256:{digest.hexdigest()}")], {"Cmd": ["bash"]})
+        return Layer(blob, f"sha256:{digest.hexdigest()}")
+
+
+@dataclass(frozen=True, slots=True)
+class FreshImages:
+    """The images that are pulled, by name: each a list of layers."""
+
+    stacks: Mapping[str, tuple[FreshLayer, ...]]
+
+    def image(self, name: str, mark: str) -> Image:
+        """Return one that no engine has a layer of."""
+        return Image([layer.layer(mark) for layer in self.stacks[name]], {"Cmd": ["bash"]})
+
+
+def fresh_images(tree: Path, directory: Path) -> FreshImages:
+    """Prepare images of ``tree``: in one layer, in ``LAYERS`` of equal weight; and one of many small files."""
+    parts = _split(tree, directory)
+    small = directory / "small.tar"
+    _write_small_files(small)
+    return FreshImages(
+        {
+            "one": (FreshLayer(tree, directory, "whole"),),
+            "ten": tuple(FreshLayer(part, directory, part.stem) for part in parts),
+            "small": (FreshLayer(small, directory, "small"),),
+        }
+    )
+
+
+def _split(tree: Path, directory: Path) -> list[Path]:
+    """Write the tree's entries, in their order, to ``LAYERS`` archives of about the same size."""
+    paths = [directory / f"part-{number}.tar" for number in range(LAYERS)]
+    share = tree.stat().st_size // LAYERS + 1
+    homes: dict[str, int] = {}
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(tarfile.open(tree))
+        targets = [stack.enter_context(tarfile.open(path, "w", format=tarfile.PAX_FORMAT)) for path in paths]
+        for member in source:
+            # A hard link belongs into the layer of its target.
+            number = homes.get(member.linkname, 0) if member.islnk() else min(member.offset // share, LAYERS - 1)
+            homes[member.name] = number
+            targets[number].addfile(member, source.extractfile(member) if member.isreg() else None)
+    return paths
+
+
+def _write_small_files(path: Path) -> None:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for number in range(SMALL_FILES):
+            info = tarfile.TarInfo(f"small/{number // _FILES_PER_FOLDER:03}/file-{number:06}")
+            info.size, info.mtime = _SMALL_BYTES, 1_700_000_000
+            archive.addfile(info, io.BytesIO(f"{number:08}".encode() * (_SMALL_BYTES // 8)))
+
+
+def _compressor() -> "zlib._Compress":
+    return zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as source:
+        while piece := source.read(_PIECE_BYTES):
+            yield piece

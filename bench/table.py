@@ -19,7 +19,7 @@ def table(
     for key, by_engine in results.items():
         measure = measures[key]
         medians = {name: statistics.median(values) for name, values in by_engine.items() if values}
-        cells = [_cell(by_engine.get(name, ()), measure.unit) for name in engines]
+        cells = [_cell(by_engine[name], measure.unit) if name in by_engine else "–" for name in engines]
         ratios = [_ratio(medians, name) for name in others]
         rows.append([measure.title, *cells, *ratios])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
