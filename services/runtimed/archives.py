@@ -95,7 +95,7 @@ class Archives:
             finally:
                 with suppress(ProcessLookupError):
                     process.kill()
-                await asyncio.shield(process.wait())
+                await asyncio.shield(_ended(process))
 
     async def _job(self, entry: Entry, action: str, path: str, *, keep_kinds: bool) -> ArchiveJob:
         container = entry.container
@@ -115,6 +115,16 @@ class Archives:
             binds=binds,
             keep_kinds=keep_kinds,
         )
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """Wait for the end of a process; asyncio does not see it as long as there is output that nobody has read."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    for stream in (process.stdout, process.stderr):
+        while await stream.read(_PIECE_BYTES):
+            pass
+    await process.wait()
 
 
 async def _finish(process: asyncio.subprocess.Process, container: str, path: str) -> None:

@@ -77,7 +77,13 @@ async def export(job: DiffJob) -> AsyncGenerator[bytes, None]:
     finally:
         with suppress(ProcessLookupError):
             process.kill()
-        await asyncio.shield(asyncio.gather(said, process.wait(), return_exceptions=True))
+        # asyncio does not see the end of a process whose output is not read to its end.
+        await asyncio.shield(asyncio.gather(said, _drain(process.stdout), process.wait(), return_exceptions=True))
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    while await stream.read(_PIPE_BYTES):
+        pass
 
 
 async def _up_to(stream: asyncio.StreamReader, size: int) -> bytes:

@@ -610,6 +610,14 @@ class SnapshotterContract:
         with pytest.raises(NotFoundError):
             await anext(parts.differ.export("missing"))
 
+    async def test_an_export_that_is_left_early_ends(self, parts: Parts) -> None:
+        with shown(await parts.snapshots.prepare("web", None, {})) as root:
+            (root / "large").write_bytes(bytes(32 << 20))
+        pieces = parts.differ.export("web")
+        await anext(pieces)
+        async with asyncio.timeout(10):
+            await pieces.aclose()
+
     async def test_a_layer_can_be_applied_onto_an_active_snapshot(self, kit: Kit, parts: Parts) -> None:
         chain = await kit.image(tar(a="1", d=None, d__x="1"))
         mounts = await parts.snapshots.prepare("extract", chain, {})
