@@ -38,6 +38,9 @@ from sampan.store import Store
 # image of it, short enough that an abandoned upload does not stay for ever.
 UNLEASED_HOLD_NS: Final = 24 * 3600 * 10**9
 
+# The second: the write-ahead log's index cannot grow.
+_SQLITE_FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+
 
 @contextmanager
 def storing(what: str) -> Iterator[None]:
@@ -53,7 +56,7 @@ def storing(what: str) -> Iterator[None]:
             raise
         raise ResourceExhaustedError(f"write {what}: no space left on device") from error
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+        if error.sqlite_errorcode not in _SQLITE_FULL:
             raise
         raise ResourceExhaustedError(f"record {what}: no space left on device") from error
 

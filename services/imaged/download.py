@@ -100,14 +100,9 @@ class Downloads:
         failure: Exception | None = None
         for source in sources:
             # Where there is another place to ask, going there is better than waiting.
-            patient = source is sources[-1]
-            retry = (
-                self._means.retry
-                if patient
-                else replace(self._means.retry, attempts=min(2, self._means.retry.attempts))
-            )
+            means = self._means if source is sources[-1] else _impatient(self._means)
             try:
-                await self._from_one(descriptor, source, replace(self._means, retry=retry), report)
+                await self._from_one(descriptor, source, means, report)
             except (DataLossError, NotFoundError, RemoteError, Refusal) as error:
                 log.info("blob not delivered", digest=descriptor.digest, source=source.url, error=str(error))
                 failure = error

@@ -253,7 +253,7 @@ class Partials:
             return await asyncio.to_thread(self._sweep_now, before_s, {digest.hex for digest in self._open})
 
     def _sweep_now(self, before_s: float, in_use: set[str]) -> int:
-        files = {entry.name: entry.stat() for entry in os.scandir(self._root)}
+        files = self._files()
         count = 0
         for name, status in files.items():
             blob = name.removesuffix(_SUFFIX)
@@ -267,9 +267,17 @@ class Partials:
             count += name == blob
         return count
 
+    def _files(self) -> dict[str, os.stat_result]:
+        """What is there by name; downloads end meanwhile, and their files go."""
+        files = {}
+        for entry in os.scandir(self._root):
+            with contextlib.suppress(FileNotFoundError):
+                files[entry.name] = entry.stat()
+        return files
+
     def _next_due_s(self) -> float | None:
         """Return how long until the next one is too old."""
-        written_s = [entry.stat().st_mtime for entry in os.scandir(self._root)]
+        written_s = [status.st_mtime for status in self._files().values()]
         return max(0.0, min(written_s) + self._keep_s - self._now_s()) + 1 if written_s else None
 
     async def _expire(self) -> None:
