@@ -1,12 +1,18 @@
 """What a process can ask of the kernel about itself."""
 
+import ctypes
+import functools
 import os
+import platform
 import signal
 from typing import Final
 
 from sampan.sys.libc import LIBC, check
 
 _PR_SET_PDEATHSIG: Final = 1
+
+_X32_SYSCALL_BIT: Final = 0x40000000
+_SYS_GETPID: Final = 39
 
 
 def die_with_parent() -> None:
@@ -15,3 +21,11 @@ def die_with_parent() -> None:
     check(LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "PR_SET_PDEATHSIG")
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@functools.cache
+def has_x32_abi() -> bool:
+    """Whether this kernel has the x32 ABI: 64-bit registers, 32-bit pointers, and a bit of its own in call numbers."""
+    if platform.machine() != "x86_64":
+        return False
+    return int(LIBC.syscall(ctypes.c_long(_X32_SYSCALL_BIT | _SYS_GETPID))) == os.getpid()

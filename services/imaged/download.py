@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from imaged.content import ContentStore
-from imaged.memory import give_back
 from imaged.model import LayerProgress, Phase
 from imaged.partial import MakeRoom, Partials
 from imaged.registry.client import Place, RegistryClient
@@ -15,6 +14,7 @@ from sampan.errors import DataLossError, NotFoundError, RemoteError, ResourceExh
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.sys.memory import trim
 
 
 class _Shared:
@@ -79,7 +79,7 @@ class Downloads:
         if self._shared.get(digest) is shared:
             del self._shared[digest]
         if not self._shared:
-            give_back()
+            trim()
 
     async def forget(self, digests: Iterable[Digest]) -> None:
         """Remove what downloads left of these that ended early and nobody goes on with."""

@@ -8,6 +8,7 @@ from typing import Final
 from runtimed.bundle.capabilities import KNOWN
 from runtimed.bundle.seccomp_default import ALWAYS, ARCHITECTURES, ON_MACHINE, WITH_CAPABILITY
 from sampan.errors import InvalidArgumentError
+from sampan.sys.processes import has_x32_abi
 
 _ALLOW: Final = "SCMP_ACT_ALLOW"
 _ERRNO: Final = "SCMP_ACT_ERRNO"
@@ -31,11 +32,20 @@ _DOCKER_ARCHES: Final[dict[str, tuple[str, ...]]] = {
     "s390x": ("s390x", "s390"),
 }
 
+_X32: Final = "SCMP_ARCH_X32"
+
 Rule = dict[str, object]
 
 
-def default_profile(capabilities: Collection[str], machine: str | None = None) -> dict[str, object]:
-    """Return the OCI ``seccomp`` object for a container with ``capabilities`` on ``machine`` (``uname -m``)."""
+def default_profile(
+    capabilities: Collection[str], machine: str | None = None, *, x32: bool | None = None
+) -> dict[str, object]:
+    """Return the OCI ``seccomp`` object for a container with ``capabilities`` on ``machine`` (``uname -m``).
+
+    ``x32`` says whether the kernel has that ABI; None asks it. The runtime compiles the filter anew for each process,
+    once per ABI, and where there is no x32 that is a fifth of an exec's time for calls that nobody can make: an ABI
+    that a filter does not name is killed.
+    """
     machine = machine or platform.machine()
     rules: list[Rule] = [_allow(*ALWAYS, *ON_MACHINE.get(machine, ()))]
     rules.append(_allow("socket", args=[{"index": 0, "value": _AF_VSOCK, "op": "SCMP_CMP_NE"}]))
@@ -55,7 +65,8 @@ def default_profile(capabilities: Collection[str], machine: str | None = None) -
         rules.append({"names": ["clone3"], "action": _ERRNO, "errnoRet": _ENOSYS})
     profile: dict[str, object] = {"defaultAction": _ERRNO, "defaultErrnoRet": _EPERM, "syscalls": rules}
     if machine in ARCHITECTURES:
-        profile["architectures"] = list(ARCHITECTURES[machine])
+        has_x32 = has_x32_abi() if x32 is None else x32
+        profile["architectures"] = [name for name in ARCHITECTURES[machine] if has_x32 or name != _X32]
     return profile
 
 

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from runtimed.model import Container
 from runtimed.spec import ContainerSpec, Mount, MountType
 from runtimed.volume_store import VolumeStore
 from runtimed.volumes import LocalVolumes
-
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.store import Store
 
