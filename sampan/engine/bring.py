@@ -12,6 +12,7 @@ from sampan.engine import publish
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
 from sampan.errors import DataLossError, RemoteError, SampanError, UnavailableError
 from sampan.oci.platform import host_platform, parse_platform
+from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:
@@ -164,8 +165,8 @@ async def _name(
     request = images_pb2.CreateRequest(reference=reference, target=target, lease=lease, platform=platform)
     with rpc_errors():
         created = await engine.images.Create(request)
-    names = list(created.image.repo_tags) or list(created.image.repo_digests)
-    await publish.image(engine, action, created.image.id, names[0] if names and reference else created.image.id)
+    name = parse_reference(reference).with_default_tag().familiar if reference else created.image.id
+    await publish.image(engine, action, created.image.id, name)
     await report(Done(created.image, target.digest, created.existed))
 
 
