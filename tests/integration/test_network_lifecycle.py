@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -289,7 +290,8 @@ async def test_connect_of_a_stopped_container_counts_at_its_next_start(place: La
         networks = Networks(stack, records)
         await networks.create(NetworkRequest("side"))
         web = container("web")
-        records.add(web)
+        asked, _ = await stack.check(web.spec)
+        records.add(replace(web, network=asked))  # as a create records it
         await networks.connect("side", "web", Endpoint("", aliases=("db",)))
         stored = await records.find("web")
         assert [e.network for e in stored.network.endpoints] == ["bridge", "side"]

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,10 @@ import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
+from runtimed.model import EndpointState, NetworkSettings
 from runtimed.network.networks import Networks
 from runtimed.network_servicer import NetworksServicer
+from runtimed.spec import Endpoint
 from sampan.api.runtime.v1 import containers_pb2, networks_pb2_grpc, spec_pb2
 from sampan.api.runtime.v1 import networks_pb2 as pb
 from sampan.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, PermissionDeniedError
@@ -80,7 +83,8 @@ async def test_network_is_made_shown_and_removed(stub: "NetworksAsyncStub") -> N
 
 
 async def test_container_is_connected_and_disconnected(stub: "NetworksAsyncStub", records: InMemoryRecords) -> None:
-    records.add(container("web"))
+    asked = EndpointState("bridge", "", Endpoint("bridge"))  # as a create records it
+    records.add(replace(container("web"), network=NetworkSettings(endpoints=(asked,))))
     await stub.Create(pb.CreateNetworkRequest(network=pb.Network(name="side")))
     endpoint = spec_pb2.Endpoint(aliases=["db"])
     await stub.Connect(pb.ConnectRequest(network="side", container="web", endpoint=endpoint))
