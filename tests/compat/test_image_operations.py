@@ -101,7 +101,8 @@ def test_push_mounts_layers_from_where_they_are(
 ) -> None:
     name = f"{registry.address}/{unique('mounted')}"
     docker("tag", image, f"{name}:1")
-    assert any(line.endswith("Mounted from busybox") for line in docker("push", f"{name}:1").lines)
+    # Other tests push the same layer to other repositories, and any of these serves.
+    assert any("Mounted from " in line for line in docker("push", f"{name}:1").lines)
     docker("rmi", f"{name}:1")
 
 
