@@ -28,7 +28,6 @@ MS_NOSYMFOLLOW: Final = 1 << 8
 MS_NOATIME: Final = 1 << 10
 MS_NODIRATIME: Final = 1 << 11
 MS_BIND: Final = 1 << 12
-MS_MOVE: Final = 1 << 13
 MS_REC: Final = 1 << 14
 MS_SILENT: Final = 1 << 15
 MS_UNBINDABLE: Final = 1 << 17
@@ -39,9 +38,7 @@ MS_RELATIME: Final = 1 << 21
 MS_STRICTATIME: Final = 1 << 24
 MS_LAZYTIME: Final = 1 << 25
 
-MNT_FORCE: Final = 1
 MNT_DETACH: Final = 2
-MNT_EXPIRE: Final = 4
 UMOUNT_NOFOLLOW: Final = 8
 
 # What a bind mount keeps from its source unless a second call, MS_REMOUNT | MS_BIND, changes it.

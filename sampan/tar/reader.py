@@ -6,7 +6,6 @@ References: POSIX.1-2017 ``pax``, "ustar Interchange Format" and "pax Extended H
 Format" and "Storing Sparse Files".
 """
 
-import io
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -264,8 +263,3 @@ def _device(header: bytes) -> tuple[int, int]:
     if not 0 <= major < 1 << 12 or not 0 <= minor < 1 << 20:
         raise InvalidArgumentError(f"tar archive has the device {major}:{minor}, which Linux cannot name")
     return major, minor
-
-
-def open_bytes(archive: bytes, limits: Limits | None = None) -> TarReader:
-    """Return a reader of an archive that is in memory."""
-    return TarReader(io.BytesIO(archive), limits)

@@ -28,17 +28,9 @@ _OPTIONS: Final = (
 )
 
 
-# In gRPC's own words: a call waits for a connection instead of failing while there is none.
-_PATIENT: Final = (("grpc.service_config", '{"methodConfig": [{"name": [{}], "waitForReady": true}]}'),)
-
-
-def open_channel(socket: Path, *, patient: bool = False) -> grpc.aio.Channel:
-    """Return a channel to a service; connects when first used.
-
-    While nobody listens, calls fail with UnavailableError. With ``patient`` they wait, which is right where a
-    supervisor brings the service back and the caller has a client of its own who may give up.
-    """
-    return grpc.aio.insecure_channel(f"unix:{socket}", options=(*_OPTIONS, *(_PATIENT if patient else ())))
+def open_channel(socket: Path) -> grpc.aio.Channel:
+    """Return a channel to a service; connects when first used. With nobody there, calls fail with UnavailableError."""
+    return grpc.aio.insecure_channel(f"unix:{socket}", options=_OPTIONS)
 
 
 async def reach(channel: grpc.aio.Channel, service: str, deadline_s: float) -> None:

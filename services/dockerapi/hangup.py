@@ -7,7 +7,7 @@ epoll reports EPOLLHUP, unasked, once both directions are shut, and that is what
 import asyncio
 import contextlib
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 
 def hung_up(fd: int) -> bool:
@@ -36,15 +36,6 @@ class HangupWatch:
         if self._callbacks.pop(fd, None) is not None:
             with contextlib.suppress(OSError):
                 self._epoll.unregister(fd)
-
-    @contextlib.contextmanager
-    def watching(self, fd: int, callback: Callable[[], None]) -> Iterator[None]:
-        """Watch for the length of a block."""
-        self.add(fd, callback)
-        try:
-            yield
-        finally:
-            self.remove(fd)
 
     def close(self) -> None:
         """Stop watching everything."""

@@ -60,7 +60,7 @@ async def build(service: Service[RegistryConfig]) -> None:
     if users is not None and tls is None and address.host not in _LOOPBACK:
         log.warning("passwords travel in the clear: give the registry a certificate", listen=str(address))
 
-    channel = open_channel(layout.socket("imaged"), patient=True)
+    channel = open_channel(layout.socket("imaged"))
     stack.push_async_callback(channel.close)
     contents = ContentClient(channel)
     store = await stack.enter_async_context(Store(layout.data(NAME) / "registry.db", "registryd.schema"))

@@ -31,7 +31,6 @@ RTM_GETLINK: Final = 18
 RTM_NEWADDR: Final = 20
 RTM_GETADDR: Final = 22
 RTM_NEWROUTE: Final = 24
-RTM_DELROUTE: Final = 25
 RTM_GETROUTE: Final = 26
 RTM_NEWNEIGH: Final = 28
 
@@ -198,13 +197,6 @@ class Rtnetlink(Netlink):
     def set_default_route(self, gateway: IPv4Address, index: int) -> None:
         """Send everything that has no better route to ``gateway``."""
         self._route(RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, gateway, index)
-
-    def delete_default_route(self, gateway: IPv4Address, index: int) -> None:
-        """Take such a route back; no error if there is none."""
-        try:
-            self._route(RTM_DELROUTE, NLM_F_ACK, gateway, index)
-        except ProcessLookupError:  # ESRCH is what the kernel says for a missing route
-            return
 
     def routes(self) -> list[tuple[int, IPv4Network]]:
         """Return the destination of every IPv4 unicast route in the main table, with its link's index; no default."""

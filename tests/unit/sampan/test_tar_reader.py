@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgumentError
 from sampan.tar.entry import Entry, EntryType, Limits
-from sampan.tar.reader import TarReader, open_bytes
+from sampan.tar.reader import TarReader
 from sampan.tar.writer import TarWriter
 
 
@@ -30,7 +30,7 @@ def member(name: str, data: bytes = b"", **attributes: object) -> tuple[tarfile.
 
 
 def read(data: bytes, limits: Limits | None = None) -> list[tuple[Entry, bytes]]:
-    reader = open_bytes(data, limits)
+    reader = TarReader(io.BytesIO(data), limits)
     return [(entry, b"".join(reader.data())) for entry in reader]
 
 
@@ -97,7 +97,7 @@ def test_global_headers_are_skipped() -> None:
 
 def test_what_is_not_read_of_a_file_is_skipped() -> None:
     data = archive(member("a", b"1" * 1000), member("b", b"2" * 3000), member("c", b"3"))
-    reader = open_bytes(data)
+    reader = TarReader(io.BytesIO(data))
     assert [entry.name for entry in reader] == [b"a", b"b", b"c"]
 
 
