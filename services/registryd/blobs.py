@@ -1,6 +1,5 @@
 """Blobs of repositories: found, taken over from another repository, removed."""
 
-import secrets
 import sqlite3
 from collections.abc import AsyncGenerator, Callable
 from typing import Final
@@ -10,28 +9,28 @@ from registryd.engine_images import EngineImages
 from registryd.model import Unkept
 from registryd.protocol import Contents
 from registryd.refusal import Code, RefusedError, blob_unknown
-from sampan.errors import NotFoundError
+from registryd.roots import Roots
+from sampan.errors import NotFoundError, SampanError
 from sampan.oci.digest import Digest
 from sampan.store import Store
 
-# The label that keeps content in imaged for one row here; its value is the repository.
-ROOT_PREFIX: Final = "containerd.io/gc.root.registry-"
-
 # Seconds for which a blob stays that a push has asked for, and of which a manifest was removed.
 _SEEN_S: Final = 3600
-
-
-def new_root() -> str:
-    """Return a label that nobody has used."""
-    return ROOT_PREFIX + secrets.token_hex(8)
 
 
 class Blobs:
     """The blobs of all repositories."""
 
     def __init__(
-        self, store: Store, contents: Contents, engine: EngineImages, unused_s: float, now_ns: Callable[[], int]
+        self,
+        store: Store,
+        contents: Contents,
+        engine: EngineImages,
+        unused_s: float,
+        now_ns: Callable[[], int],
+        roots: Roots,
     ) -> None:
+        self.roots = roots
         self._store = store
         self._contents = contents
         self._engine = engine
@@ -91,12 +90,12 @@ class Blobs:
 
     async def adopt(self, repository: str, digest: Digest) -> bool:
         """Put content that is here into the repository; return whether it is here."""
-        root = new_root()
-        try:
-            size = await self._contents.keep(digest, root, repository)
-        except NotFoundError:
-            return False
-        await self.record(repository, digest, size, root)
+        with self.roots.issued() as root:
+            try:
+                size = await self._contents.keep(digest, root, repository)
+            except NotFoundError:
+                return False
+            await self.record(repository, digest, size, root)
         return True
 
     async def record(self, repository: str, digest: Digest, size: int, root: str) -> None:
@@ -104,7 +103,7 @@ class Blobs:
         until_ns = self.later_ns(self._unused_s)
         try:
             unkept = await self._store.write(lambda db: rows.put_blob(db, repository, digest, size, root, until_ns))
-        except BaseException:
+        except (SampanError, sqlite3.Error):  # not when cancelled: then the row may be there, and upkeep decides by it
             await self._contents.let_go([Unkept(digest, root)])
             raise
         await self._contents.let_go(unkept)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from registryd.blobs import ROOT_PREFIX
 from registryd.model import EngineImage, Unkept, UploadState
+from registryd.roots import ROOT_PREFIX
 from registryd.uploads import REF_PREFIX
 from sampan.api.containerd.content.v1 import content_pb2 as pb
 from sampan.api.containerd.content.v1 import content_pb2_grpc as pb_grpc

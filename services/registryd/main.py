@@ -14,6 +14,7 @@ from registryd.engine_images import EngineImages
 from registryd.htpasswd import Htpasswd
 from registryd.manifests import Manifests
 from registryd.metrics import RegistryMetrics
+from registryd.roots import Roots
 from registryd.server import Address, RegistryServer, parse_address
 from registryd.tls import load_certificate
 from registryd.upkeep import Upkeep
@@ -64,7 +65,8 @@ async def build(service: Service[RegistryConfig]) -> None:
     stack.push_async_callback(channel.close)
     contents = ContentClient(channel)
     store = await stack.enter_async_context(Store(layout.data(NAME) / "registry.db", "registryd.schema"))
-    upkeep = Upkeep(store, contents, config.unused_s)
+    roots = Roots()
+    upkeep = Upkeep(store, contents, config.unused_s, roots)
     reach_imaged = partial(reach, channel, "imaged", _DEADLINE_S)
     try:
         await reach_imaged()
@@ -76,7 +78,7 @@ async def build(service: Service[RegistryConfig]) -> None:
     await stack.enter_async_context(upkeep)
 
     engine = EngineImages(ImagesClient(channel), contents, own_names(address, config.names) | set(config.expose))
-    blobs = Blobs(store, contents, engine, config.unused_s, time.time_ns)
+    blobs = Blobs(store, contents, engine, config.unused_s, time.time_ns, roots)
     manifests = Manifests(store, contents, blobs, engine)
     uploads = Uploads(contents, blobs, config.max_blob_bytes)
     parts = Parts(blobs, manifests, uploads, RegistryMetrics(service.metrics), config.stall_timeout_s)

@@ -4,13 +4,13 @@ import sqlite3
 from typing import Final
 
 from registryd import store as rows
-from registryd.blobs import Blobs, new_root
+from registryd.blobs import Blobs
 from registryd.document import parse_manifest
 from registryd.engine_images import EngineImages, load_document
 from registryd.model import Manifest, Page, Referrer, Unkept
 from registryd.protocol import Contents
 from registryd.refusal import Code, RefusedError, manifest_unknown
-from sampan.errors import NotFoundError
+from sampan.errors import NotFoundError, SampanError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.store import Store
@@ -68,13 +68,14 @@ class Manifests:
 
     async def _put(self, repository: str, manifest: Manifest, data: bytes, tag: str | None, depth: int) -> None:
         await self._adopt(repository, manifest, depth)
-        digest, root = manifest.descriptor.digest, new_root()
-        await self._store_content(repository, digest, data, root)
-        try:
-            unkept = await self._store.write(lambda db: rows.put_manifest(db, repository, manifest, root, tag))
-        except BaseException:
-            await self._contents.let_go([Unkept(digest, root)])
-            raise
+        digest = manifest.descriptor.digest
+        with self._blobs.roots.issued() as root:
+            await self._store_content(repository, digest, data, root)
+            try:
+                unkept = await self._store.write(lambda db: rows.put_manifest(db, repository, manifest, root, tag))
+            except (SampanError, sqlite3.Error):  # not when cancelled: then the row may be there, and upkeep decides
+                await self._contents.let_go([Unkept(digest, root)])
+                raise
         await self._contents.let_go(unkept)
 
     async def _adopt(self, repository: str, manifest: Manifest, depth: int) -> None:

@@ -7,6 +7,7 @@ from typing import Final, Self
 
 from registryd import store as rows
 from registryd.protocol import Contents
+from registryd.roots import Roots
 from sampan.errors import NotFoundError, SampanError, UnavailableError
 from sampan.log import log
 from sampan.store import Store
@@ -18,8 +19,14 @@ class Upkeep:
     """As a context manager it looks after the registry while the process runs."""
 
     def __init__(
-        self, store: Store, contents: Contents, unused_s: float, now_ns: Callable[[], int] = time.time_ns
+        self,
+        store: Store,
+        contents: Contents,
+        unused_s: float,
+        roots: Roots,
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        self._roots = roots
         self._store = store
         self._contents = contents
         self._unused_ns = int(unused_s * 1e9)
@@ -37,19 +44,27 @@ class Upkeep:
             await asyncio.wait({self._task})
 
     async def recover(self) -> None:
-        """Take back labels that a killed process set and did not record, or whose rows it removed; call before serving.
+        """Take back labels that have no row: a killed process set them, or removed their rows; call before serving.
 
         Raises:
             UnavailableError: the content store does not answer.
         """
+        # In this order, the opposite of that in which they come to be: a label is pending, then set, then has a row.
+        found = [root async for root in self._contents.roots()]
+        pending = self._roots.pending()
         known = await self._store.read(rows.list_roots)
-        unkept = [root async for root in self._contents.roots() if root.root not in known]
+        unkept = [each for each in found if each.root not in pending and each.root not in known]
         await self._contents.let_go(unkept)
         if unkept:
             log.info("labels without a row taken back", count=len(unkept))
 
     async def sweep(self) -> None:
-        """Drop uploads that have not grown, and blobs that no manifest refers to, for long enough."""
+        """Drop uploads that have not grown, and blobs without a manifest, for long enough; and labels without a row.
+
+        A label may lose its row, or get none, while the registry runs: the content store was away when it was to be
+        taken back, or finished late what a killed process had asked for.
+        """
+        await self.recover()
         now_ns = self._now_ns()
         for ref, grown_ns in await self._contents.writes():
             if grown_ns + self._unused_ns <= now_ns:

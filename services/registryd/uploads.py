@@ -8,7 +8,7 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import Final
 
-from registryd.blobs import Blobs, new_root
+from registryd.blobs import Blobs
 from registryd.protocol import Contents
 from registryd.refusal import Code, RefusedError
 from sampan.errors import NotFoundError, ResourceExhaustedError, UnavailableError
@@ -88,9 +88,9 @@ class Uploads:
         if state.digest != digest:
             await self._drop(ref)
             raise RefusedError(Code.DIGEST_INVALID, f"the blob's digest is {state.digest}, it was pushed as {digest}")
-        root = new_root()
-        size = await self._contents.commit(ref, digest, root, repository)
-        await self._blobs.record(repository, digest, size, root)
+        with self._blobs.roots.issued() as root:
+            size = await self._contents.commit(ref, digest, root, repository)
+            await self._blobs.record(repository, digest, size, root)
 
     async def cancel(self, repository: str, upload: str) -> None:
         """Drop an upload.

@@ -12,20 +12,23 @@ from sampan.api.containerd.content.v1 import content_pb2 as content_pb
 from sampan.api.containerd.content.v1 import content_pb2_grpc as content_grpc
 from sampan.errors import AlreadyExistsError, SampanError, UnavailableError
 from sampan.oci.digest import Digest
-from sampan.wire.channel import rpc_errors
+from sampan.wire.channel import reach, rpc_errors
 
 _PIECE_BYTES: Final = 1 << 20
 _ABORT_S: Final = 5.0
+_RESTART_S: Final = 10.0
 
 
 class ContentClient:
     """Satisfies ``content.ContentStore``."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
         self._stub: content_grpc.ContentAsyncStub = content_grpc.ContentStub(channel)
 
     async def read(self, digest: Digest) -> AsyncGenerator[bytes, None]:
         """See ``content.ContentStore``."""
+        await self._reach()
         with _answering(), rpc_errors():
             call = self._stub.Read(content_pb.ReadContentRequest(digest=digest))
             try:
@@ -36,6 +39,7 @@ class ContentClient:
 
     async def write(self, path: Path, digest: Digest, ref: str, labels: Mapping[str, str]) -> None:
         """See ``content.ContentStore``."""
+        await self._reach()
         try:
             with _answering(), rpc_errors():
                 call = self._stub.Write()
@@ -55,6 +59,7 @@ class ContentClient:
 
     async def write_pieces(self, pieces: AsyncIterator[bytes], ref: str, digest_label: str) -> tuple[Digest, int]:
         """See ``content.ContentStore``."""
+        await self._reach()
         call = self._stub.Write()
         committed = False
         try:
@@ -80,6 +85,10 @@ class ContentClient:
             call.cancel()
             if not committed:
                 await self._abort(ref)
+
+    async def _reach(self) -> None:
+        """Wait for the store if it is being restarted. Raises UnavailableError if that takes too long."""
+        await reach(self._channel, "imaged", _RESTART_S)
 
     async def _abort(self, ref: str) -> None:
         """Have an unfinished write forgotten, as far as the store still knows it and answers."""

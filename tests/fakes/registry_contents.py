@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from dataclasses import dataclass, field
 
-from registryd.blobs import ROOT_PREFIX
 from registryd.model import EngineImage, Unkept, UploadState
+from registryd.roots import ROOT_PREFIX
 from registryd.uploads import REF_PREFIX
 from sampan.errors import NotFoundError
 from sampan.oci.digest import Digest

@@ -10,6 +10,7 @@ from typing import Any
 from registryd.blobs import Blobs
 from registryd.engine_images import EngineImages
 from registryd.manifests import Manifests
+from registryd.roots import Roots
 from registryd.upkeep import Upkeep
 from registryd.uploads import Uploads
 from sampan.oci.descriptor import OCI_MANIFEST
@@ -80,8 +81,9 @@ async def registry_parts(directory: Path) -> AsyncIterator[Parts]:
     clock, contents, catalog = Clock(), FakeContents(), FakeCatalog()
     async with Store(directory / "registry.db", "registryd.schema", durable=False) as store:
         engine = EngineImages(catalog, contents, {OWN}, clock.seconds)
-        blobs = Blobs(store, contents, engine, UNUSED_S, clock.nanoseconds)
+        roots = Roots()
+        blobs = Blobs(store, contents, engine, UNUSED_S, clock.nanoseconds, roots)
         manifests = Manifests(store, contents, blobs, engine)
         uploads = Uploads(contents, blobs, MAX_BLOB_BYTES)
-        upkeep = Upkeep(store, contents, UNUSED_S, clock.nanoseconds)
+        upkeep = Upkeep(store, contents, UNUSED_S, roots, clock.nanoseconds)
         yield Parts(store, contents, catalog, clock, engine, blobs, manifests, uploads, upkeep)

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from registryd.blobs import ROOT_PREFIX
 from registryd.refusal import Code, RefusedError
+from registryd.roots import ROOT_PREFIX
 from sampan.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 from sampan.oci.digest import Digest
 from tests.unit.registryd.parts import MAX_BLOB_BYTES, UNUSED_S, Parts, descriptor, document, pieces
@@ -108,6 +108,16 @@ async def test_start_takes_back_labels_without_a_row_and_no_others(parts: Parts)
     image = parts.contents.add(b"image")
     await parts.upkeep.recover()
     assert parts.contents.blobs.keys() == {LAYER, image}
+
+
+async def test_a_label_that_appears_without_a_row_is_taken_back_while_the_registry_runs(parts: Parts) -> None:
+    with parts.blobs.roots.issued() as pending:
+        parts.contents.add(b"pending", pending)
+        parts.contents.add(b"late", f"{ROOT_PREFIX}0123")
+        await parts.upkeep.sweep()
+        assert parts.contents.blobs.keys() == {Digest.of(b"pending")}
+    await parts.upkeep.sweep()
+    assert not parts.contents.blobs
 
 
 async def test_upload_goes_on_where_it_is_and_nowhere_else(parts: Parts) -> None:
