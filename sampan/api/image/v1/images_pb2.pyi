@@ -391,6 +391,7 @@ class Image(_message.Message):
     CONTENT_BYTES_FIELD_NUMBER: _builtins.int
     PARENT_FIELD_NUMBER: _builtins.int
     DOCKER_VERSION_FIELD_NUMBER: _builtins.int
+    MANIFESTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """sha256:… of the config"""
     os_version: _builtins.str
@@ -431,6 +432,10 @@ class Image(_message.Message):
     def target(self) -> _types_pb2.Descriptor: ...
     @_builtins.property
     def manifest(self) -> _types_pb2.Descriptor: ...
+    @_builtins.property
+    def manifests(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageManifest]:
+        """what an index leads to; only where it was asked for"""
+
     def __init__(
         self,
         *,
@@ -451,14 +456,75 @@ class Image(_message.Message):
         content_bytes: _builtins.int = ...,
         parent: _builtins.str = ...,
         docker_version: _builtins.str = ...,
+        manifests: _abc.Iterable[Global___ImageManifest] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "created", b"created", "last_tagged", b"last_tagged", "manifest", b"manifest", "platform", b"platform", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "comment", b"comment", "config", b"config", "content_bytes", b"content_bytes", "created", b"created", "docker_version", b"docker_version", "history", b"history", "id", b"id", "last_tagged", b"last_tagged", "layers", b"layers", "manifest", b"manifest", "os_version", b"os_version", "parent", b"parent", "platform", b"platform", "repo_digests", b"repo_digests", "repo_tags", b"repo_tags", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "comment", b"comment", "config", b"config", "content_bytes", b"content_bytes", "created", b"created", "docker_version", b"docker_version", "history", b"history", "id", b"id", "last_tagged", b"last_tagged", "layers", b"layers", "manifest", b"manifest", "manifests", b"manifests", "os_version", b"os_version", "parent", b"parent", "platform", b"platform", "repo_digests", b"repo_digests", "repo_tags", b"repo_tags", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Image: _TypeAlias = Image  # noqa: Y015
+
+@_typing.final
+class ImageManifest(_message.Message):
+    """One manifest of an index, here or not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ImageManifest._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        UNKNOWN: ImageManifest._Kind.ValueType  # 0
+        IMAGE: ImageManifest._Kind.ValueType  # 1
+        ATTESTATION: ImageManifest._Kind.ValueType  # 2
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
+    UNKNOWN: ImageManifest.Kind.ValueType  # 0
+    IMAGE: ImageManifest.Kind.ValueType  # 1
+    ATTESTATION: ImageManifest.Kind.ValueType  # 2
+
+    DESCRIPTOR_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    AVAILABLE_FIELD_NUMBER: _builtins.int
+    CONTENT_BYTES_FIELD_NUMBER: _builtins.int
+    PLATFORM_FIELD_NUMBER: _builtins.int
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    ATTESTED_DIGEST_FIELD_NUMBER: _builtins.int
+    kind: Global___ImageManifest.Kind.ValueType
+    available: _builtins.bool
+    """with everything it refers to"""
+    content_bytes: _builtins.int
+    """of what is here"""
+    image_id: _builtins.str
+    """of an image whose config is here"""
+    attested_digest: _builtins.str
+    """of an attestation: the manifest that it is about"""
+    @_builtins.property
+    def descriptor(self) -> _types_pb2.Descriptor: ...
+    @_builtins.property
+    def platform(self) -> Global___Platform: ...
+    def __init__(
+        self,
+        *,
+        descriptor: _types_pb2.Descriptor | None = ...,
+        kind: Global___ImageManifest.Kind.ValueType = ...,
+        available: _builtins.bool = ...,
+        content_bytes: _builtins.int = ...,
+        platform: Global___Platform | None = ...,
+        image_id: _builtins.str = ...,
+        attested_digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["descriptor", b"descriptor", "platform", b"platform"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attested_digest", b"attested_digest", "available", b"available", "content_bytes", b"content_bytes", "descriptor", b"descriptor", "image_id", b"image_id", "kind", b"kind", "platform", b"platform"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageManifest: _TypeAlias = ImageManifest  # noqa: Y015
 
 @_typing.final
 class ImageConfig(_message.Message):
@@ -624,15 +690,19 @@ class GetRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IMAGE_FIELD_NUMBER: _builtins.int
+    MANIFESTS_FIELD_NUMBER: _builtins.int
     image: _builtins.str
+    manifests: _builtins.bool
+    """say what its index leads to"""
     def __init__(
         self,
         *,
         image: _builtins.str = ...,
+        manifests: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "manifests", b"manifests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -642,12 +712,17 @@ Global___GetRequest: _TypeAlias = GetRequest  # noqa: Y015
 class ListRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    MANIFESTS_FIELD_NUMBER: _builtins.int
+    manifests: _builtins.bool
+    """as in Get"""
     def __init__(
         self,
+        *,
+        manifests: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["manifests", b"manifests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -938,19 +1013,25 @@ class PushRequest(_message.Message):
 
     REFERENCE_FIELD_NUMBER: _builtins.int
     CREDENTIALS_FIELD_NUMBER: _builtins.int
+    PLATFORM_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
     """name and tag, as a user types it"""
     @_builtins.property
     def credentials(self) -> Global___Credentials: ...
+    @_builtins.property
+    def platform(self) -> Global___Platform:
+        """push this platform's manifest alone; empty: all that the tag points to"""
+
     def __init__(
         self,
         *,
         reference: _builtins.str = ...,
         credentials: Global___Credentials | None = ...,
+        platform: Global___Platform | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "platform", b"platform"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "reference", b"reference"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "platform", b"platform", "reference", b"reference"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1046,20 +1127,28 @@ class PushProgress(_message.Message):
         IMAGE_ID_FIELD_NUMBER: _builtins.int
         TAG_FIELD_NUMBER: _builtins.int
         MANIFEST_FIELD_NUMBER: _builtins.int
+        INSTEAD_OF_FIELD_NUMBER: _builtins.int
         image_id: _builtins.str
         tag: _builtins.str
         @_builtins.property
-        def manifest(self) -> _types_pb2.Descriptor: ...
+        def manifest(self) -> _types_pb2.Descriptor:
+            """or index: what the tag points to there"""
+
+        @_builtins.property
+        def instead_of(self) -> _types_pb2.Descriptor:
+            """the index, if not all of it is here and a manifest went alone"""
+
         def __init__(
             self,
             *,
             image_id: _builtins.str = ...,
             tag: _builtins.str = ...,
             manifest: _types_pb2.Descriptor | None = ...,
+            instead_of: _types_pb2.Descriptor | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["instead_of", b"instead_of", "manifest", b"manifest"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["image_id", b"image_id", "manifest", b"manifest", "tag", b"tag"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["image_id", b"image_id", "instead_of", b"instead_of", "manifest", b"manifest", "tag", b"tag"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1098,18 +1187,24 @@ class SaveRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IMAGES_FIELD_NUMBER: _builtins.int
+    PLATFORM_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """as in Get; a name of a repository without a tag: all its tags"""
+
+    @_builtins.property
+    def platform(self) -> Global___Platform:
+        """this platform's manifests alone; empty: all that is here"""
 
     def __init__(
         self,
         *,
         images: _abc.Iterable[_builtins.str] | None = ...,
+        platform: Global___Platform | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["platform", b"platform"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "platform", b"platform"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1291,3 +1386,131 @@ class LoginResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LoginResponse: _TypeAlias = LoginResponse  # noqa: Y015
+
+@_typing.final
+class InspectRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    CREDENTIALS_FIELD_NUMBER: _builtins.int
+    reference: _builtins.str
+    """as a user types it"""
+    @_builtins.property
+    def credentials(self) -> Global___Credentials: ...
+    def __init__(
+        self,
+        *,
+        reference: _builtins.str = ...,
+        credentials: Global___Credentials | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InspectRequest: _TypeAlias = InspectRequest  # noqa: Y015
+
+@_typing.final
+class InspectResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: _builtins.int
+    PLATFORMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def target(self) -> _types_pb2.Descriptor:
+        """the manifest or index that the name points to"""
+
+    @_builtins.property
+    def platforms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Platform]: ...
+    def __init__(
+        self,
+        *,
+        target: _types_pb2.Descriptor | None = ...,
+        platforms: _abc.Iterable[Global___Platform] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["platforms", b"platforms", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InspectResponse: _TypeAlias = InspectResponse  # noqa: Y015
+
+@_typing.final
+class SearchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TERM_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    CREDENTIALS_FIELD_NUMBER: _builtins.int
+    term: _builtins.str
+    """"name" or "registry/name" """
+    limit: _builtins.int
+    @_builtins.property
+    def credentials(self) -> Global___Credentials: ...
+    def __init__(
+        self,
+        *,
+        term: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        credentials: Global___Credentials | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "limit", b"limit", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
+
+@_typing.final
+class SearchResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Result(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: _builtins.int
+        DESCRIPTION_FIELD_NUMBER: _builtins.int
+        STARS_FIELD_NUMBER: _builtins.int
+        OFFICIAL_FIELD_NUMBER: _builtins.int
+        AUTOMATED_FIELD_NUMBER: _builtins.int
+        name: _builtins.str
+        description: _builtins.str
+        stars: _builtins.int
+        official: _builtins.bool
+        automated: _builtins.bool
+        def __init__(
+            self,
+            *,
+            name: _builtins.str = ...,
+            description: _builtins.str = ...,
+            stars: _builtins.int = ...,
+            official: _builtins.bool = ...,
+            automated: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["automated", b"automated", "description", b"description", "name", b"name", "official", b"official", "stars", b"stars"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchResponse.Result]:
+        """as the registry orders them"""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___SearchResponse.Result] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchResponse: _TypeAlias = SearchResponse  # noqa: Y015

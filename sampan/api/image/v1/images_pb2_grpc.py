@@ -103,6 +103,16 @@ class ImagesStub:
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoginRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoginResponse.FromString,
                 _registered_method=True)
+        self.Inspect = channel.unary_unary(
+                '/sampan.image.v1.Images/Inspect',
+                request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectResponse.FromString,
+                _registered_method=True)
+        self.Search = channel.unary_unary(
+                '/sampan.image.v1.Images/Search',
+                request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.SearchRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.SearchResponse.FromString,
+                _registered_method=True)
 
 
 class ImagesServicer:
@@ -204,6 +214,20 @@ class ImagesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Inspect(self, request, context):
+        """Look at what a name means at its registry, and bring nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Search(self, request, context):
+        """Ask a registry which repositories it knows by a term.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ImagesServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -271,6 +295,16 @@ def add_ImagesServicer_to_server(servicer, server):
                     servicer.Login,
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoginRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoginResponse.SerializeToString,
+            ),
+            'Inspect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Inspect,
+                    request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectResponse.SerializeToString,
+            ),
+            'Search': grpc.unary_unary_rpc_method_handler(
+                    servicer.Search,
+                    request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.SearchRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.SearchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -628,6 +662,60 @@ class Images:
             '/sampan.image.v1.Images/Login',
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoginRequest.SerializeToString,
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Inspect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.image.v1.Images/Inspect',
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectRequest.SerializeToString,
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Search(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.image.v1.Images/Search',
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.SearchRequest.SerializeToString,
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.SearchResponse.FromString,
             options,
             channel_credentials,
             insecure,

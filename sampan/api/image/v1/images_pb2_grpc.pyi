@@ -66,6 +66,10 @@ class ImagesStub:
     """Read such an archive, or one of the two, or what Docker wrote before 1.10. Each image is held by a lease of its own."""
     Login: _grpc.UnaryUnaryMultiCallable[_images_pb2.LoginRequest, _images_pb2.LoginResponse]
     """Is there such a user at this registry?"""
+    Inspect: _grpc.UnaryUnaryMultiCallable[_images_pb2.InspectRequest, _images_pb2.InspectResponse]
+    """Look at what a name means at its registry, and bring nothing."""
+    Search: _grpc.UnaryUnaryMultiCallable[_images_pb2.SearchRequest, _images_pb2.SearchResponse]
+    """Ask a registry which repositories it knows by a term."""
 
 @_typing.type_check_only
 class ImagesAsyncStub(ImagesStub):
@@ -105,6 +109,10 @@ class ImagesAsyncStub(ImagesStub):
     """Read such an archive, or one of the two, or what Docker wrote before 1.10. Each image is held by a lease of its own."""
     Login: _aio.UnaryUnaryMultiCallable[_images_pb2.LoginRequest, _images_pb2.LoginResponse]  # type: ignore[assignment]
     """Is there such a user at this registry?"""
+    Inspect: _aio.UnaryUnaryMultiCallable[_images_pb2.InspectRequest, _images_pb2.InspectResponse]  # type: ignore[assignment]
+    """Look at what a name means at its registry, and bring nothing."""
+    Search: _aio.UnaryUnaryMultiCallable[_images_pb2.SearchRequest, _images_pb2.SearchResponse]  # type: ignore[assignment]
+    """Ask a registry which repositories it knows by a term."""
 
 class ImagesServicer(metaclass=_abc_1.ABCMeta):
     """An image name points to a manifest or an index; the image ID is the digest of the config.
@@ -219,5 +227,21 @@ class ImagesServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_images_pb2.LoginResponse, _abc.Awaitable[_images_pb2.LoginResponse]]:
         """Is there such a user at this registry?"""
+
+    @_abc_1.abstractmethod
+    def Inspect(
+        self,
+        request: _images_pb2.InspectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_images_pb2.InspectResponse, _abc.Awaitable[_images_pb2.InspectResponse]]:
+        """Look at what a name means at its registry, and bring nothing."""
+
+    @_abc_1.abstractmethod
+    def Search(
+        self,
+        request: _images_pb2.SearchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_images_pb2.SearchResponse, _abc.Awaitable[_images_pb2.SearchResponse]]:
+        """Ask a registry which repositories it knows by a term."""
 
 def add_ImagesServicer_to_server(servicer: ImagesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
