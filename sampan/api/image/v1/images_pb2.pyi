@@ -830,6 +830,9 @@ class RemoveResponse(_message.Message):
     LAYERS_FIELD_NUMBER: _builtins.int
     CHAIN_IDS_FIELD_NUMBER: _builtins.int
     KEPT_CHAIN_IDS_FIELD_NUMBER: _builtins.int
+    RECLAIMED_BYTES_FIELD_NUMBER: _builtins.int
+    reclaimed_bytes: _builtins.int
+    """of blobs"""
     @_builtins.property
     def untagged(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """in familiar form, tags and digests"""
@@ -848,7 +851,7 @@ class RemoveResponse(_message.Message):
 
     @_builtins.property
     def kept_chain_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """of every image that is left"""
+        """of every image that is left, and of those to come"""
 
     def __init__(
         self,
@@ -858,14 +861,79 @@ class RemoveResponse(_message.Message):
         layers: _abc.Iterable[Global___LayerContent] | None = ...,
         chain_ids: _abc.Iterable[_builtins.str] | None = ...,
         kept_chain_ids: _abc.Iterable[_builtins.str] | None = ...,
+        reclaimed_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_ids", b"chain_ids", "deleted", b"deleted", "kept_chain_ids", b"kept_chain_ids", "layers", b"layers", "untagged", b"untagged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_ids", b"chain_ids", "deleted", b"deleted", "kept_chain_ids", b"kept_chain_ids", "layers", b"layers", "reclaimed_bytes", b"reclaimed_bytes", "untagged", b"untagged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveResponse: _TypeAlias = RemoveResponse  # noqa: Y015
+
+@_typing.final
+class RootsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RootsRequest: _TypeAlias = RootsRequest  # noqa: Y015
+
+@_typing.final
+class RootsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Lease(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        LEASE_FIELD_NUMBER: _builtins.int
+        DIFF_IDS_FIELD_NUMBER: _builtins.int
+        lease: _builtins.str
+        @_builtins.property
+        def diff_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """base layer first"""
+
+        def __init__(
+            self,
+            *,
+            lease: _builtins.str = ...,
+            diff_ids: _abc.Iterable[_builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["diff_ids", b"diff_ids", "lease", b"lease"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CHAIN_IDS_FIELD_NUMBER: _builtins.int
+    LEASES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def chain_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of images"""
+
+    @_builtins.property
+    def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___RootsResponse.Lease]: ...
+    def __init__(
+        self,
+        *,
+        chain_ids: _abc.Iterable[_builtins.str] | None = ...,
+        leases: _abc.Iterable[Global___RootsResponse.Lease] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_ids", b"chain_ids", "leases", b"leases"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RootsResponse: _TypeAlias = RootsResponse  # noqa: Y015
 
 @_typing.final
 class ImportRequest(_message.Message):

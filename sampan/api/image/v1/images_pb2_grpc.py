@@ -98,6 +98,11 @@ class ImagesStub:
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoadRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoadResponse.FromString,
                 _registered_method=True)
+        self.Roots = channel.unary_unary(
+                '/sampan.image.v1.Images/Roots',
+                request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RootsRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RootsResponse.FromString,
+                _registered_method=True)
         self.Login = channel.unary_unary(
                 '/sampan.image.v1.Images/Login',
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoginRequest.SerializeToString,
@@ -207,6 +212,13 @@ class ImagesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Roots(self, request, context):
+        """What must stay unpacked: the stacks of images, and of what leases hold for images to come.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Login(self, request, context):
         """Is there such a user at this registry?
         """
@@ -290,6 +302,11 @@ def add_ImagesServicer_to_server(servicer, server):
                     servicer.Load,
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoadRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoadResponse.SerializeToString,
+            ),
+            'Roots': grpc.unary_unary_rpc_method_handler(
+                    servicer.Roots,
+                    request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RootsRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RootsResponse.SerializeToString,
             ),
             'Login': grpc.unary_unary_rpc_method_handler(
                     servicer.Login,
@@ -635,6 +652,33 @@ class Images:
             '/sampan.image.v1.Images/Load',
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoadRequest.SerializeToString,
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Roots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.image.v1.Images/Roots',
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RootsRequest.SerializeToString,
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RootsResponse.FromString,
             options,
             channel_credentials,
             insecure,

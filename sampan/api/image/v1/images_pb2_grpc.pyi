@@ -64,6 +64,8 @@ class ImagesStub:
     """Write images as a tar archive that is a docker-archive and an OCI layout at once."""
     Load: _grpc.StreamUnaryMultiCallable[_images_pb2.LoadRequest, _images_pb2.LoadResponse]
     """Read such an archive, or one of the two, or what Docker wrote before 1.10. Each image is held by a lease of its own."""
+    Roots: _grpc.UnaryUnaryMultiCallable[_images_pb2.RootsRequest, _images_pb2.RootsResponse]
+    """What must stay unpacked: the stacks of images, and of what leases hold for images to come."""
     Login: _grpc.UnaryUnaryMultiCallable[_images_pb2.LoginRequest, _images_pb2.LoginResponse]
     """Is there such a user at this registry?"""
     Inspect: _grpc.UnaryUnaryMultiCallable[_images_pb2.InspectRequest, _images_pb2.InspectResponse]
@@ -107,6 +109,8 @@ class ImagesAsyncStub(ImagesStub):
     """Write images as a tar archive that is a docker-archive and an OCI layout at once."""
     Load: _aio.StreamUnaryMultiCallable[_images_pb2.LoadRequest, _images_pb2.LoadResponse]  # type: ignore[assignment]
     """Read such an archive, or one of the two, or what Docker wrote before 1.10. Each image is held by a lease of its own."""
+    Roots: _aio.UnaryUnaryMultiCallable[_images_pb2.RootsRequest, _images_pb2.RootsResponse]  # type: ignore[assignment]
+    """What must stay unpacked: the stacks of images, and of what leases hold for images to come."""
     Login: _aio.UnaryUnaryMultiCallable[_images_pb2.LoginRequest, _images_pb2.LoginResponse]  # type: ignore[assignment]
     """Is there such a user at this registry?"""
     Inspect: _aio.UnaryUnaryMultiCallable[_images_pb2.InspectRequest, _images_pb2.InspectResponse]  # type: ignore[assignment]
@@ -219,6 +223,14 @@ class ImagesServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_images_pb2.LoadResponse, _abc.Awaitable[_images_pb2.LoadResponse]]:
         """Read such an archive, or one of the two, or what Docker wrote before 1.10. Each image is held by a lease of its own."""
+
+    @_abc_1.abstractmethod
+    def Roots(
+        self,
+        request: _images_pb2.RootsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_images_pb2.RootsResponse, _abc.Awaitable[_images_pb2.RootsResponse]]:
+        """What must stay unpacked: the stacks of images, and of what leases hold for images to come."""
 
     @_abc_1.abstractmethod
     def Login(

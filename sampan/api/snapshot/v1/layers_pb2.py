@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from sampan.api.containerd.types import types_pb2 as sampan_dot_api_dot_containerd_dot_types_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sampan/api/snapshot/v1/layers.proto\x12\x12sampan.snapshot.v1\x1a\'sampan/api/containerd/types/types.proto\"V\n\x11\x41pplyLayerRequest\x12\x30\n\ndescriptor\x18\x01 \x01(\x0b\x32\x1c.containerd.types.Descriptor\x12\x0f\n\x07\x64iff_id\x18\x02 \x01(\t\"[\n\x12\x41pplyLayerProgress\x12\x12\n\nread_bytes\x18\x01 \x01(\x03\x12\x0f\n\x07\x65xisted\x18\x02 \x01(\x08\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\" \n\x0cStackRequest\x12\x10\n\x08\x64iff_ids\x18\x01 \x03(\t\"!\n\rStackResponse\x12\x10\n\x08\x63hain_id\x18\x01 \x01(\t\"F\n\rUnpackRequest\x12\x35\n\x06layers\x18\x01 \x03(\x0b\x32%.sampan.snapshot.v1.ApplyLayerRequest\"\x10\n\x0eUnpackResponse\"0\n\x0eUnstackRequest\x12\x10\n\x08\x63hain_id\x18\x01 \x01(\t\x12\x0c\n\x04keep\x18\x02 \x03(\t\"E\n\x0fUnstackResponse\x12\x19\n\x11removed_chain_ids\x18\x01 \x03(\t\x12\x17\n\x0freclaimed_bytes\x18\x02 \x01(\x03\"\x10\n\x0e\x44riversRequest\"\xb2\x01\n\x0f\x44riversResponse\x12\x0e\n\x06\x64river\x18\x01 \x01(\t\x12\x1a\n\x12\x62\x61\x63king_filesystem\x18\x02 \x01(\t\x12;\n\x07\x64rivers\x18\x03 \x03(\x0b\x32*.sampan.snapshot.v1.DriversResponse.Driver\x1a\x36\n\x06\x44river\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06usable\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x14\n\x12LayersUsageRequest\"\xcd\x01\n\x13LayersUsageResponse\x12\x43\n\tsnapshots\x18\x01 \x03(\x0b\x32\x30.sampan.snapshot.v1.LayersUsageResponse.Snapshot\x1aq\n\x08Snapshot\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06parent\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06inodes\x18\x04 \x01(\x03\x12\x0f\n\x07\x64iff_id\x18\x05 \x01(\t\x12\x13\n\x0blayer_users\x18\x06 \x01(\x05\"\x1d\n\x0e\x43hangesRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"\xcc\x01\n\x0f\x43hangesResponse\x12;\n\x07\x63hanges\x18\x01 \x03(\x0b\x32*.sampan.snapshot.v1.ChangesResponse.Change\x1aN\n\x06\x43hange\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x36\n\x04kind\x18\x02 \x01(\x0e\x32(.sampan.snapshot.v1.ChangesResponse.Kind\",\n\x04Kind\x12\x0c\n\x08MODIFIED\x10\x00\x12\t\n\x05\x41\x44\x44\x45\x44\x10\x01\x12\x0b\n\x07\x44\x45LETED\x10\x02\"0\n\x10\x44iffLayerRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0f\n\x07\x65xclude\x18\x02 \x03(\t\"e\n\x11\x44iffLayerResponse\x12\x30\n\ndescriptor\x18\x01 \x01(\x0b\x32\x1c.containerd.types.Descriptor\x12\x0f\n\x07\x64iff_id\x18\x02 \x01(\t\x12\r\n\x05\x65mpty\x18\x03 \x01(\x08\"\x1c\n\rExportRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"\x1f\n\x0e\x45xportResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x32\xff\x05\n\x06Layers\x12X\n\x05\x41pply\x12%.sampan.snapshot.v1.ApplyLayerRequest\x1a&.sampan.snapshot.v1.ApplyLayerProgress0\x01\x12L\n\x05Stack\x12 .sampan.snapshot.v1.StackRequest\x1a!.sampan.snapshot.v1.StackResponse\x12O\n\x06Unpack\x12!.sampan.snapshot.v1.UnpackRequest\x1a\".sampan.snapshot.v1.UnpackResponse\x12R\n\x07Unstack\x12\".sampan.snapshot.v1.UnstackRequest\x1a#.sampan.snapshot.v1.UnstackResponse\x12R\n\x07\x44rivers\x12\".sampan.snapshot.v1.DriversRequest\x1a#.sampan.snapshot.v1.DriversResponse\x12X\n\x05Usage\x12&.sampan.snapshot.v1.LayersUsageRequest\x1a\'.sampan.snapshot.v1.LayersUsageResponse\x12R\n\x07\x43hanges\x12\".sampan.snapshot.v1.ChangesRequest\x1a#.sampan.snapshot.v1.ChangesResponse\x12S\n\x04\x44iff\x12$.sampan.snapshot.v1.DiffLayerRequest\x1a%.sampan.snapshot.v1.DiffLayerResponse\x12Q\n\x06\x45xport\x12!.sampan.snapshot.v1.ExportRequest\x1a\".sampan.snapshot.v1.ExportResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sampan/api/snapshot/v1/layers.proto\x12\x12sampan.snapshot.v1\x1a\'sampan/api/containerd/types/types.proto\"V\n\x11\x41pplyLayerRequest\x12\x30\n\ndescriptor\x18\x01 \x01(\x0b\x32\x1c.containerd.types.Descriptor\x12\x0f\n\x07\x64iff_id\x18\x02 \x01(\t\"[\n\x12\x41pplyLayerProgress\x12\x12\n\nread_bytes\x18\x01 \x01(\x03\x12\x0f\n\x07\x65xisted\x18\x02 \x01(\x08\x12\x0c\n\x04\x64one\x18\x03 \x01(\x08\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\" \n\x0cStackRequest\x12\x10\n\x08\x64iff_ids\x18\x01 \x03(\t\"!\n\rStackResponse\x12\x10\n\x08\x63hain_id\x18\x01 \x01(\t\"F\n\rUnpackRequest\x12\x35\n\x06layers\x18\x01 \x03(\x0b\x32%.sampan.snapshot.v1.ApplyLayerRequest\"\x10\n\x0eUnpackResponse\"0\n\x0eUnstackRequest\x12\x10\n\x08\x63hain_id\x18\x01 \x01(\t\x12\x0c\n\x04keep\x18\x02 \x03(\t\"E\n\x0fUnstackResponse\x12\x19\n\x11removed_chain_ids\x18\x01 \x03(\t\x12\x17\n\x0freclaimed_bytes\x18\x02 \x01(\x03\"\x10\n\x0e\x44riversRequest\"\xb2\x01\n\x0f\x44riversResponse\x12\x0e\n\x06\x64river\x18\x01 \x01(\t\x12\x1a\n\x12\x62\x61\x63king_filesystem\x18\x02 \x01(\t\x12;\n\x07\x64rivers\x18\x03 \x03(\x0b\x32*.sampan.snapshot.v1.DriversResponse.Driver\x1a\x36\n\x06\x44river\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06usable\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\'\n\x12LayersUsageRequest\x12\x11\n\tcommitted\x18\x01 \x01(\x08\"\xcd\x01\n\x13LayersUsageResponse\x12\x43\n\tsnapshots\x18\x01 \x03(\x0b\x32\x30.sampan.snapshot.v1.LayersUsageResponse.Snapshot\x1aq\n\x08Snapshot\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06parent\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06inodes\x18\x04 \x01(\x03\x12\x0f\n\x07\x64iff_id\x18\x05 \x01(\t\x12\x13\n\x0blayer_users\x18\x06 \x01(\x05\"\x1d\n\x0e\x43hangesRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"\xcc\x01\n\x0f\x43hangesResponse\x12;\n\x07\x63hanges\x18\x01 \x03(\x0b\x32*.sampan.snapshot.v1.ChangesResponse.Change\x1aN\n\x06\x43hange\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x36\n\x04kind\x18\x02 \x01(\x0e\x32(.sampan.snapshot.v1.ChangesResponse.Kind\",\n\x04Kind\x12\x0c\n\x08MODIFIED\x10\x00\x12\t\n\x05\x41\x44\x44\x45\x44\x10\x01\x12\x0b\n\x07\x44\x45LETED\x10\x02\"0\n\x10\x44iffLayerRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0f\n\x07\x65xclude\x18\x02 \x03(\t\"e\n\x11\x44iffLayerResponse\x12\x30\n\ndescriptor\x18\x01 \x01(\x0b\x32\x1c.containerd.types.Descriptor\x12\x0f\n\x07\x64iff_id\x18\x02 \x01(\t\x12\r\n\x05\x65mpty\x18\x03 \x01(\x08\"\x1c\n\rExportRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\"\x1f\n\x0e\x45xportResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x32\xff\x05\n\x06Layers\x12X\n\x05\x41pply\x12%.sampan.snapshot.v1.ApplyLayerRequest\x1a&.sampan.snapshot.v1.ApplyLayerProgress0\x01\x12L\n\x05Stack\x12 .sampan.snapshot.v1.StackRequest\x1a!.sampan.snapshot.v1.StackResponse\x12O\n\x06Unpack\x12!.sampan.snapshot.v1.UnpackRequest\x1a\".sampan.snapshot.v1.UnpackResponse\x12R\n\x07Unstack\x12\".sampan.snapshot.v1.UnstackRequest\x1a#.sampan.snapshot.v1.UnstackResponse\x12R\n\x07\x44rivers\x12\".sampan.snapshot.v1.DriversRequest\x1a#.sampan.snapshot.v1.DriversResponse\x12X\n\x05Usage\x12&.sampan.snapshot.v1.LayersUsageRequest\x1a\'.sampan.snapshot.v1.LayersUsageResponse\x12R\n\x07\x43hanges\x12\".sampan.snapshot.v1.ChangesRequest\x1a#.sampan.snapshot.v1.ChangesResponse\x12S\n\x04\x44iff\x12$.sampan.snapshot.v1.DiffLayerRequest\x1a%.sampan.snapshot.v1.DiffLayerResponse\x12Q\n\x06\x45xport\x12!.sampan.snapshot.v1.ExportRequest\x1a\".sampan.snapshot.v1.ExportResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,27 +55,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DRIVERSRESPONSE_DRIVER']._serialized_start=704
   _globals['_DRIVERSRESPONSE_DRIVER']._serialized_end=758
   _globals['_LAYERSUSAGEREQUEST']._serialized_start=760
-  _globals['_LAYERSUSAGEREQUEST']._serialized_end=780
-  _globals['_LAYERSUSAGERESPONSE']._serialized_start=783
-  _globals['_LAYERSUSAGERESPONSE']._serialized_end=988
-  _globals['_LAYERSUSAGERESPONSE_SNAPSHOT']._serialized_start=875
-  _globals['_LAYERSUSAGERESPONSE_SNAPSHOT']._serialized_end=988
-  _globals['_CHANGESREQUEST']._serialized_start=990
-  _globals['_CHANGESREQUEST']._serialized_end=1019
-  _globals['_CHANGESRESPONSE']._serialized_start=1022
-  _globals['_CHANGESRESPONSE']._serialized_end=1226
-  _globals['_CHANGESRESPONSE_CHANGE']._serialized_start=1102
-  _globals['_CHANGESRESPONSE_CHANGE']._serialized_end=1180
-  _globals['_CHANGESRESPONSE_KIND']._serialized_start=1182
-  _globals['_CHANGESRESPONSE_KIND']._serialized_end=1226
-  _globals['_DIFFLAYERREQUEST']._serialized_start=1228
-  _globals['_DIFFLAYERREQUEST']._serialized_end=1276
-  _globals['_DIFFLAYERRESPONSE']._serialized_start=1278
-  _globals['_DIFFLAYERRESPONSE']._serialized_end=1379
-  _globals['_EXPORTREQUEST']._serialized_start=1381
-  _globals['_EXPORTREQUEST']._serialized_end=1409
-  _globals['_EXPORTRESPONSE']._serialized_start=1411
-  _globals['_EXPORTRESPONSE']._serialized_end=1442
-  _globals['_LAYERS']._serialized_start=1445
-  _globals['_LAYERS']._serialized_end=2212
+  _globals['_LAYERSUSAGEREQUEST']._serialized_end=799
+  _globals['_LAYERSUSAGERESPONSE']._serialized_start=802
+  _globals['_LAYERSUSAGERESPONSE']._serialized_end=1007
+  _globals['_LAYERSUSAGERESPONSE_SNAPSHOT']._serialized_start=894
+  _globals['_LAYERSUSAGERESPONSE_SNAPSHOT']._serialized_end=1007
+  _globals['_CHANGESREQUEST']._serialized_start=1009
+  _globals['_CHANGESREQUEST']._serialized_end=1038
+  _globals['_CHANGESRESPONSE']._serialized_start=1041
+  _globals['_CHANGESRESPONSE']._serialized_end=1245
+  _globals['_CHANGESRESPONSE_CHANGE']._serialized_start=1121
+  _globals['_CHANGESRESPONSE_CHANGE']._serialized_end=1199
+  _globals['_CHANGESRESPONSE_KIND']._serialized_start=1201
+  _globals['_CHANGESRESPONSE_KIND']._serialized_end=1245
+  _globals['_DIFFLAYERREQUEST']._serialized_start=1247
+  _globals['_DIFFLAYERREQUEST']._serialized_end=1295
+  _globals['_DIFFLAYERRESPONSE']._serialized_start=1297
+  _globals['_DIFFLAYERRESPONSE']._serialized_end=1398
+  _globals['_EXPORTREQUEST']._serialized_start=1400
+  _globals['_EXPORTREQUEST']._serialized_end=1428
+  _globals['_EXPORTRESPONSE']._serialized_start=1430
+  _globals['_EXPORTRESPONSE']._serialized_end=1461
+  _globals['_LAYERS']._serialized_start=1464
+  _globals['_LAYERS']._serialized_end=2231
 # @@protoc_insertion_point(module_scope)

@@ -268,12 +268,17 @@ Global___DriversResponse: _TypeAlias = DriversResponse  # noqa: Y015
 class LayersUsageRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    COMMITTED_FIELD_NUMBER: _builtins.int
+    committed: _builtins.bool
+    """those alone: the size of any other takes a walk through its files"""
     def __init__(
         self,
+        *,
+        committed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed", b"committed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
