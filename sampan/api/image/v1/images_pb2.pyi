@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sampan.api.containerd.types import types_pb2 as _types_pb2
+from sampan.api.disk.v1 import disk_pb2 as _disk_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -891,12 +892,15 @@ class RootsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
-    class Lease(_message.Message):
+    class Root(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
-        LEASE_FIELD_NUMBER: _builtins.int
+        HOLDER_FIELD_NUMBER: _builtins.int
         DIFF_IDS_FIELD_NUMBER: _builtins.int
-        lease: _builtins.str
+        @_builtins.property
+        def holder(self) -> _disk_pb2.Holder:
+            """an image or a lease"""
+
         @_builtins.property
         def diff_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
             """base layer first"""
@@ -904,32 +908,26 @@ class RootsResponse(_message.Message):
         def __init__(
             self,
             *,
-            lease: _builtins.str = ...,
+            holder: _disk_pb2.Holder | None = ...,
             diff_ids: _abc.Iterable[_builtins.str] | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["diff_ids", b"diff_ids", "lease", b"lease"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["diff_ids", b"diff_ids", "holder", b"holder"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    CHAIN_IDS_FIELD_NUMBER: _builtins.int
-    LEASES_FIELD_NUMBER: _builtins.int
+    ROOTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def chain_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """of images"""
-
-    @_builtins.property
-    def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___RootsResponse.Lease]: ...
+    def roots(self) -> _containers.RepeatedCompositeFieldContainer[Global___RootsResponse.Root]: ...
     def __init__(
         self,
         *,
-        chain_ids: _abc.Iterable[_builtins.str] | None = ...,
-        leases: _abc.Iterable[Global___RootsResponse.Lease] | None = ...,
+        roots: _abc.Iterable[Global___RootsResponse.Root] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_ids", b"chain_ids", "leases", b"leases"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["roots", b"roots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
