@@ -6,6 +6,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from imaged.images import chain_id
+from imaged.index import Member, Tree
 from imaged.load import Loaded
 from imaged.model import (
     Blob,
@@ -123,15 +124,14 @@ def step_to_proto(step: Resolved | LayerProgress | Fetched) -> pb.FetchProgress:
             return pb.FetchProgress(fetched=fetched)
 
 
-def image_to_proto(image: Image) -> pb.Image:
-    """Encode an image."""
+def image_to_proto(image: Image, tree: Tree | None = None) -> pb.Image:
+    """Encode an image, with what its index leads to if that is given."""
     record, config = image.record, image.config
-    platform = config.platform
     message = pb.Image(
         id=record.id,
         repo_tags=image.repo_tags,
         repo_digests=image.repo_digests,
-        platform=pb.Platform(os=platform.os, architecture=platform.architecture, variant=platform.variant),
+        platform=_platform_to_proto(config.platform),
         os_version=config.os_version,
         author=config.author,
         comment=config.comment,
@@ -143,12 +143,38 @@ def image_to_proto(image: Image) -> pb.Image:
         content_bytes=record.content_bytes,
         docker_version=config.docker_version,
         parent=record.parent or "",
+        manifests=[member_to_proto(member) for member in tree.members] if tree else (),
     )
     if config.created_ns is not None:
         message.created.CopyFrom(timestamp(config.created_ns))
     if record.tagged_ns:
         message.last_tagged.CopyFrom(timestamp(record.tagged_ns))
     return message
+
+
+def member_to_proto(member: Member) -> pb.ImageManifest:
+    """Encode what an index lists."""
+    platform = member.platform
+    kind = pb.ImageManifest.ATTESTATION if member.is_attestation else pb.ImageManifest.IMAGE
+    descriptor = types_pb.Descriptor(
+        media_type=member.descriptor.media_type,
+        digest=member.descriptor.digest,
+        size=member.descriptor.size,
+        annotations=member.annotations,
+    )
+    return pb.ImageManifest(
+        descriptor=descriptor,
+        kind=kind if member.is_attestation or member.is_image else pb.ImageManifest.UNKNOWN,
+        available=member.available,
+        content_bytes=member.here_bytes,
+        platform=_platform_to_proto(platform) if platform else None,
+        image_id=member.references[0].digest if member.references and member.is_image else "",
+        attested_digest=member.attested,
+    )
+
+
+def _platform_to_proto(platform: Platform) -> pb.Platform:
+    return pb.Platform(os=platform.os, architecture=platform.architecture, variant=platform.variant)
 
 
 def _run_config_to_proto(run: RunConfig) -> pb.ImageConfig:
@@ -248,7 +274,10 @@ def push_to_proto(step: PushResolved | PushStep | Pushed) -> pb.PushProgress:
             return pb.PushProgress(layer=layer)
         case Pushed():
             pushed = pb.PushProgress.Pushed(
-                image_id=step.image_id, tag=step.tag, manifest=descriptor_to_proto(step.manifest)
+                image_id=step.image_id,
+                tag=step.tag,
+                manifest=descriptor_to_proto(step.manifest),
+                instead_of=descriptor_to_proto(step.instead_of) if step.instead_of else None,
             )
             return pb.PushProgress(pushed=pushed)
 
@@ -263,9 +292,7 @@ def loaded_to_proto(loaded: Iterable[Loaded]) -> pb.LoadResponse:
                 target=descriptor_to_proto(one.target),
                 layers=[_layer_to_proto(layer) for layer in one.layers],
                 references=[str(reference) for reference in one.references],
-                platform=pb.Platform(
-                    os=one.platform.os, architecture=one.platform.architecture, variant=one.platform.variant
-                ),
+                platform=_platform_to_proto(one.platform),
             )
             for one in loaded
         ]

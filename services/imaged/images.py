@@ -13,6 +13,7 @@ from imaged import image_store
 from imaged import store as rows
 from imaged.config import parse_config
 from imaged.content import ContentStore, storing
+from imaged.index import Tree, claims, describe, survey
 from imaged.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
 from imaged.model import ConfigFile, Created, Image, ImageRecord, Removed, RunConfig
 from imaged.pull import pair_layers
@@ -21,7 +22,7 @@ from imaged.removal import plan_removal
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, SampanError
 from sampan.log import log
 from sampan.oci.chain import chain_ids
-from sampan.oci.descriptor import Descriptor
+from sampan.oci.descriptor import INDEXES, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform, host_platform
 from sampan.oci.reference import Reference, parse_reference
@@ -69,6 +70,7 @@ class Images:
         config = await self._config(manifest.config.digest, manifest.config.size)
         layers = pair_layers(manifest, config)
         own = (target, manifest_descriptor, manifest.config)
+        tree = await survey(self._store, self._content, target) if target.media_type in INDEXES else None
         record = ImageRecord(
             id=manifest.config.digest,
             target=target,
@@ -86,7 +88,7 @@ class Images:
 
         def name(db: sqlite3.Connection) -> list[str]:
             nonlocal record, before
-            image_store.upsert_image(db, record, blobs)
+            image_store.upsert_image(db, record, [*blobs, *(claims(db, tree) if tree else ())])
             if parent not in (None, record.id):
                 image_store.set_parent(db, record.id, parent)
             if reference is not None:
@@ -133,6 +135,24 @@ class Images:
         """
         record, _ = await self._store.read(lambda db: _find(db, image))
         return Image(record, await self._config(record.id, 0))
+
+    async def tree(self, target: Descriptor) -> Tree:
+        """Return what a manifest or an index leads to, and how much of it is here."""
+        return await survey(self._store, self._content, target)
+
+    async def named(self, reference: Reference) -> Descriptor | None:
+        """Return what a tag points to, None if there is no such tag."""
+
+        def find(db: sqlite3.Connection) -> tuple[Digest, ImageRecord] | None:
+            row = db.execute("SELECT image, digest FROM names WHERE reference = ?", (str(reference),)).fetchone()
+            return None if row is None else (Digest(row["digest"]), _existing(db, Digest(row["image"])))
+
+        found = await self._store.read(find)
+        if found is None:
+            return None
+        digest, record = found
+        # One image may have come by several manifests; its record knows the last.
+        return record.target if record.target.digest == digest else await describe(self._content, digest)
 
     async def list(self) -> list[Image]:
         """Return all images, newest first."""

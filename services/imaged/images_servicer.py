@@ -14,6 +14,7 @@ from imaged.importer import Importer
 from imaged.leases import Leases
 from imaged.load import Loader
 from imaged.login import Login
+from imaged.model import Image
 from imaged.pull import Puller
 from imaged.push import Pusher
 from imaged.save import Saver
@@ -84,11 +85,15 @@ class ImagesServicer(pb_grpc.ImagesServicer):
 
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.Image:
         """Find an image."""
-        return convert.image_to_proto(await self._images.get(request.image))
+        return await self._shown(await self._images.get(request.image), manifests=request.manifests)
+
+    async def _shown(self, image: Image, *, manifests: bool) -> pb.Image:
+        return convert.image_to_proto(image, await self._images.tree(image.record.target) if manifests else None)
 
     async def List(self, request: pb.ListRequest, context: Context) -> pb.ListResponse:
         """Show all images."""
-        return pb.ListResponse(images=[convert.image_to_proto(image) for image in await self._images.list()])
+        images = [await self._shown(image, manifests=request.manifests) for image in await self._images.list()]
+        return pb.ListResponse(images=images)
 
     async def Tag(self, request: pb.TagRequest, context: Context) -> pb.TagResponse:
         """Add a name."""
@@ -132,7 +137,9 @@ class ImagesServicer(pb_grpc.ImagesServicer):
     async def Push(self, request: pb.PushRequest, context: Context) -> AsyncIterator[pb.PushProgress]:
         """Bring an image to its registry."""
         steps = self._traffic.pusher.push(
-            parse_reference(request.reference).with_default_tag(), convert.credentials_from_proto(request.credentials)
+            parse_reference(request.reference).with_default_tag(),
+            convert.credentials_from_proto(request.credentials),
+            convert.platform_from_proto(request.platform),
         )
         async with aclosing(steps):
             async for step in steps:
@@ -140,7 +147,8 @@ class ImagesServicer(pb_grpc.ImagesServicer):
 
     async def Save(self, request: pb.SaveRequest, context: Context) -> AsyncIterator[pb.SaveResponse]:
         """Write images as an archive."""
-        async with aclosing(self._traffic.saver.archive(tuple(request.images))) as pieces:
+        platform = convert.platform_from_proto(request.platform)
+        async with aclosing(self._traffic.saver.archive(tuple(request.images), platform)) as pieces:
             async for piece in pieces:
                 yield pb.SaveResponse(chunk=piece)
 

@@ -130,11 +130,12 @@ class Loader:
                 if (file := files.get(layer.descriptor.digest)) is not None and file.content is not None:
                     await self._content.put(file.content, layer.descriptor.media_type, lease)
             config = await self._content.put(image.config, OCI_CONFIG, lease)
-            for document in image.documents:
+            # Large content is here already, by the lease of the whole load.
+            kept = (*image.documents, *image.others)
+            await self._leases.hold(lease, [each.descriptor.digest for each in kept if each.file.content is None])
+            for document in kept:
                 if document.file.content is not None:
                     await self._content.put(document.file.content, document.descriptor.media_type, lease)
-                else:
-                    await self._leases.hold(lease, [document.descriptor.digest])
             if image.documents:
                 target = image.documents[0].descriptor
             else:

@@ -3,7 +3,8 @@
 Reference: OCI image spec 1.1, "Image Manifest" and "Image Index"; Docker image manifest v2, schema 2.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from imaged.documents import load_json
@@ -41,6 +42,7 @@ class IndexEntry:
 
     descriptor: Descriptor
     platform: Platform | None
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_document(data: bytes, media_type: str, what: str) -> Manifest | tuple[IndexEntry, ...]:
@@ -69,6 +71,23 @@ def parse_document(data: bytes, media_type: str, what: str) -> Manifest | tuple[
     if "manifests" in document and ("layers" in document or "config" in document):
         raise RemoteError(f"{what}: is both a manifest and an index")
     return _index(document, what) if media_type in INDEXES else _manifest(document, what)
+
+
+def parse_references(data: bytes, media_type: str, what: str) -> tuple[Descriptor, ...]:
+    """Return what a manifest of whatever refers to, config first: indexes hold attestations besides images.
+
+    Raises:
+        RemoteError: not a manifest.
+    """
+    document = _object(load_json(data, what), what)
+    listed = document.get("layers")
+    if media_type not in MANIFESTS or "manifests" in document or not isinstance(listed, list):
+        raise RemoteError(f"{what}: is not a manifest")
+    if len(listed) > MAX_LAYERS:
+        raise RemoteError(f"{what}: has {len(listed)} layers, the most is {MAX_LAYERS}")
+    config = _descriptor(document.get("config"), f"{what}: config", MAX_CONFIG_BYTES)
+    layers = (_descriptor(item, f"{what}: layer {number}", MAX_LAYER_BYTES) for number, item in enumerate(listed))
+    return config, *layers
 
 
 def _manifest(document: dict[str, Any], what: str) -> Manifest:
@@ -104,7 +123,10 @@ def _index(document: dict[str, Any], what: str) -> tuple[IndexEntry, ...]:
         where = f"{what}: entry {position}"
         entry = _object(item, where)
         descriptor = _descriptor(entry, where, MAX_LAYER_BYTES)
-        entries.append(IndexEntry(descriptor, _platform(entry.get("platform"), where)))
+        annotations = entry.get("annotations")
+        kept = annotations.items() if isinstance(annotations, dict) else ()
+        texts = {key: value for key, value in kept if isinstance(value, str)}
+        entries.append(IndexEntry(descriptor, _platform(entry.get("platform"), where), texts))
     return tuple(entries)
 
 

@@ -14,6 +14,7 @@ from imaged.content import ContentStore
 from imaged.leases import Leases
 from imaged.model import Credentials, ImageRecord
 from imaged.push_metrics import PushMetrics
+from imaged.push_plan import PushPlan, plan_push
 from imaged.push_steps import Pushed, PushPhase, PushResolved, PushStep, Steps
 from imaged.registry.auth import Tokens
 from imaged.registry.client import MAX_MANIFEST_BYTES
@@ -23,7 +24,6 @@ from imaged.registry.source import Sources
 from imaged.registry.transport import Transport
 from imaged.registry.upload import UploadClient
 from sampan.errors import (
-    DataLossError,
     InvalidArgumentError,
     NotFoundError,
     PermissionDeniedError,
@@ -31,8 +31,9 @@ from sampan.errors import (
     SampanError,
     UnauthenticatedError,
 )
-from sampan.oci.descriptor import OCI_CONFIG, Descriptor
+from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
 from sampan.oci.reference import Reference
 from sampan.store import Store
 
@@ -79,25 +80,29 @@ class Pusher:
             await asyncio.wait(tuple(self._running))
 
     async def push(
-        self, reference: Reference, credentials: Credentials
+        self, reference: Reference, credentials: Credentials, platform: Platform | None = None
     ) -> AsyncGenerator[PushResolved | PushStep | Pushed, None]:
         """Yield what will be pushed, steps of the layers, and ``Pushed`` last.
 
         What the tag points to when this begins is pushed, wherever it points later, and nothing of it can be removed
         meanwhile. Layers that the registry has are not sent; the tag appears there last. Closing the iterator cancels.
+        ``plan_push`` says what goes of an index.
 
         Raises:
-            NotFoundError: in Docker's words, there is no such image here.
+            NotFoundError: in Docker's words, there is no such image here, or it has nothing for ``platform``.
             UnauthenticatedError, PermissionDeniedError: the registry says no, in its own words.
             RemoteError: the registry does not answer, or does not take it.
             DataLossError: content is damaged here, or the registry says that it got something else.
         """
         lease = await self._leases.begin()
         try:
-            record = await self._store.write(lambda db: _find_and_hold(db, reference, lease))
-            yield PushResolved(reference, record.layers)
+            record, named = await self._store.write(lambda db: _find_and_hold(db, reference, lease))
+            plan = await plan_push(self._store, self._content, record, named, reference, platform)
+            yield PushResolved(reference, plan.layers)
             steps = Steps()
-            task = asyncio.create_task(self._run(record, reference, credentials, steps.post), name=f"push {reference}")
+            task = asyncio.create_task(
+                self._run(record, plan, reference, credentials, steps.post), name=f"push {reference}"
+            )
             self._running.add(task)
             task.add_done_callback(self._running.discard)
             task.add_done_callback(lambda _: steps.end())
@@ -114,15 +119,15 @@ class Pusher:
     async def _run(
         self,
         record: ImageRecord,
+        plan: PushPlan,
         reference: Reference,
         credentials: Credentials,
         report: Callable[[PushStep], None],
     ) -> Pushed:
         means = self._means
         with means.metrics.push():
-            for layer in record.layers:
+            for layer in plan.layers:
                 report(PushStep(layer.descriptor.digest, PushPhase.PREPARING, 0, layer.descriptor.size))
-            config, content = await self._documents(record)
             *_, source = self._sources.of(reference, credentials)
 
             def client(neighbour: str = "") -> UploadClient:
@@ -137,19 +142,22 @@ class Pusher:
 
             try:
                 await source.client.connect()
-                await self._bring_all((config, *(layer.descriptor for layer in record.layers)), bring, report)
+                await self._bring_all(plan.blobs, bring, report)
                 with means.metrics.timed("manifest"):
-                    await blobs.retried(lambda: own.put_manifest(str(reference.tag), record.manifest, content))
+                    for document in plan.documents:
+                        await self._put(blobs, own, document, reference if document == plan.target else None)
             except Refusal as refused:
                 raise _error(refused) from refused
-            await self._store.write(lambda db: _remember(db, reference, record))
-        return Pushed(record.id, str(reference.tag), record.manifest)
+            await self._store.write(lambda db: _remember(db, reference, record.id, plan.target.digest))
+        return Pushed(record.id, str(reference.tag), plan.target, plan.instead_of)
 
-    async def _documents(self, record: ImageRecord) -> tuple[Descriptor, bytes]:
-        """Return the config's descriptor and the manifest."""
-        content = await self._content.load(record.manifest.digest, MAX_MANIFEST_BYTES)
-        config = await self._content.info(record.id)
-        return Descriptor(OCI_CONFIG, record.id, config.size), content
+    async def _put(
+        self, blobs: BlobPusher, client: UploadClient, document: Descriptor, reference: Reference | None
+    ) -> None:
+        """Bring a manifest or an index: under its tag, or by its digest alone."""
+        content = await self._content.load(document.digest, MAX_MANIFEST_BYTES)
+        name = str(reference.tag) if reference else document.digest
+        await blobs.retried(lambda: client.put_manifest(name, document, content))
 
     async def _bring_all(
         self,
@@ -176,29 +184,26 @@ class Pusher:
             raise group.exceptions[0] from group
 
 
-def _find(db: sqlite3.Connection, reference: Reference) -> ImageRecord:
-    """Return the image to push. Raises NotFoundError in Docker's words."""
+def _find(db: sqlite3.Connection, reference: Reference) -> tuple[ImageRecord, Digest]:
+    """Return the image to push, and what its name points to. Raises NotFoundError in Docker's words."""
     if reference.tag is None or reference.digest is not None:
         raise InvalidArgumentError("cannot push a digest reference")
-    image = image_store.find_name(db, reference)
-    record = image_store.get_image(db, image) if image is not None else None
+    row = db.execute("SELECT image, digest FROM names WHERE reference = ?", (str(reference),)).fetchone()
+    record = image_store.get_image(db, Digest(row["image"])) if row is not None else None
     if record is not None:
-        return record
+        return record, Digest(row["digest"])
     tags = db.execute("SELECT 1 FROM names WHERE name = ? AND canonical = 0 LIMIT 1", (reference.name,)).fetchone()
     if tags is None:
         raise NotFoundError(f"An image does not exist locally with the tag: {reference.familiar_name}")
     raise NotFoundError(f"tag does not exist: {reference.familiar}")
 
 
-def _find_and_hold(db: sqlite3.Connection, reference: Reference, lease: str) -> ImageRecord:
-    """Return the image to push, and keep all of it. Raises as ``_find``, and DataLossError if it is not whole."""
-    record = _find(db, reference)
-    digests = [record.manifest.digest, record.id, *(layer.descriptor.digest for layer in record.layers)]
-    here = rows.hold(db, lease, digests)
-    for digest in digests:
-        if digest not in here:
-            raise DataLossError(f"content {digest} is not here any more: pull the image again")
-    return record
+def _find_and_hold(db: sqlite3.Connection, reference: Reference, lease: str) -> tuple[ImageRecord, Digest]:
+    """Return the image to push, and keep all of it. Raises as ``_find``."""
+    record, named = _find(db, reference)
+    blobs = db.execute("SELECT digest FROM image_blobs WHERE image = ?", (record.id,)).fetchall()
+    rows.hold(db, lease, [Digest(row[0]) for row in blobs])
+    return record, named
 
 
 def _neighbours(db: sqlite3.Connection, reference: Reference, blob: Digest) -> list[str]:
@@ -213,14 +218,13 @@ def _neighbours(db: sqlite3.Connection, reference: Reference, blob: Digest) -> l
     return [str(row[0]).removeprefix(prefix) for row in rows]
 
 
-def _remember(db: sqlite3.Connection, reference: Reference, record: ImageRecord) -> None:
+def _remember(db: sqlite3.Connection, reference: Reference, image: Digest, digest: Digest) -> None:
     """Add the digest's name, unless the image or all its names there have been removed meanwhile."""
-    current = image_store.get_image(db, record.id)
+    current = image_store.get_image(db, image)
     if current is None or not any(name.name == reference.name for name in current.names):
         return
-    digest = record.manifest.digest
     name = Reference(reference.registry, reference.repository, digest=digest)
-    image_store.set_name(db, name, digest, record.id, time.time_ns())
+    image_store.set_name(db, name, digest, image, time.time_ns())
 
 
 def _error(refused: Refusal) -> SampanError:

@@ -53,7 +53,8 @@ class Pushed:
 
     image_id: Digest
     tag: str
-    manifest: Descriptor
+    manifest: Descriptor  # or index: what the tag points to there
+    instead_of: Descriptor | None = None  # the index, if not all of it is here
 
 
 class Steps:

@@ -11,16 +11,19 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from imaged.content import ContentStore
 from imaged.images import Images
+from imaged.index import Member
 from imaged.leases import Leases
 from imaged.model import ImageRecord
-from sampan.errors import DataLossError, InvalidArgumentError
+from imaged.push_plan import whole
+from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
 from sampan.oci.reference import Reference, parse_reference
 from sampan.tar.entry import Entry, EntryType
 from sampan.tar.writer import TarWriter
@@ -34,9 +37,12 @@ _INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 
 @dataclass(frozen=True, slots=True)
 class _Saved:
-    """An image, and the names that go into the archive with it."""
+    """What a name or several point to, and what of it goes into the archive."""
 
-    record: ImageRecord
+    target: Descriptor
+    indexes: tuple[Descriptor, ...]
+    members: tuple[Member, ...]
+    shown: Member  # the image of it that a docker-archive has
     names: tuple[Reference, ...]
 
 
@@ -48,21 +54,22 @@ class Saver:
         self._content = content
         self._leases = leases
 
-    async def archive(self, wanted: Sequence[str]) -> AsyncGenerator[bytes, None]:
+    async def archive(self, wanted: Sequence[str], platform: Platform | None = None) -> AsyncGenerator[bytes, None]:
         """Yield the archive of the images that ``wanted`` names, in pieces.
 
         A name goes into the archive with its image, an ID goes without; a repository without a tag means all its tags.
+        An index goes with everything in it that is here, or, with ``platform``, that platform's manifest without it.
         Nothing that is being written can be removed meanwhile. Each blob is verified while it is read.
 
         Raises:
-            NotFoundError: no such image; before the first piece.
+            NotFoundError: no such image, or it has nothing for ``platform``; before the first piece.
             DataLossError: a blob is damaged.
         """
         if not wanted:
             raise InvalidArgumentError("no image is named")
-        saved = await self._choose(wanted)
         lease = await self._leases.begin()
         try:
+            saved = await self._choose(wanted, platform)
             blobs = _blobs(saved)
             here = await self._leases.hold(lease, [blob.digest for blob in blobs])
             for blob in blobs:
@@ -91,29 +98,46 @@ class Saver:
         if found.hexdigest() != digest.hex:
             raise DataLossError(f"content {digest} is damaged: its digest is sha256:{found.hexdigest()}")
 
-    async def _choose(self, wanted: Sequence[str]) -> list[_Saved]:
+    async def _choose(self, wanted: Sequence[str], platform: Platform | None) -> list[_Saved]:
         chosen: dict[Digest, _Saved] = {}
         for text in wanted:
-            for record, names in await self._find(text):
-                before = chosen[record.id].names if record.id in chosen else ()
-                chosen[record.id] = _Saved(record, tuple(dict.fromkeys((*before, *names))))
+            for record, name in await self._find(text):
+                saved = await self._saved(record, name, platform)
+                before = chosen[saved.target.digest].names if saved.target.digest in chosen else ()
+                names = tuple(dict.fromkeys((*before, *saved.names)))
+                chosen[saved.target.digest] = replace(saved, names=names)
         return list(chosen.values())
 
-    async def _find(self, text: str) -> list[tuple[ImageRecord, tuple[Reference, ...]]]:
+    async def _saved(self, record: ImageRecord, name: Reference | None, platform: Platform | None) -> _Saved:
+        target = (await self._images.named(name) if name else None) or record.target
+        tree = await self._images.tree(target)
+        names = (name,) if name else ()
+        if platform is not None:
+            config = (await self._images.get(record.id)).config
+            fits = not tree.indexes and platform.accepts(config.platform)
+            found = list(tree.members) if fits else tree.of_platform(platform)
+            if not found:
+                raise NotFoundError(f"no suitable export target found for platform {platform}")
+            (member,) = await whole(self._content, found[:1])
+            return _Saved(member.descriptor, (), (member,), member, names)
+        of_image = [member for member in tree.members if member.descriptor.digest == record.manifest.digest]
+        (shown,) = await whole(self._content, (of_image or list(tree.members))[:1])
+        return _Saved(target, tree.indexes, tuple(each for each in tree.members if each.available), shown, names)
+
+    async def _find(self, text: str) -> list[tuple[ImageRecord, Reference | None]]:
         reference = _as_reference(text)
         if reference is not None and reference.tag is None and reference.digest is None:
-            found = []
+            found: list[tuple[ImageRecord, Reference | None]] = []
             for image in await self._images.list():
                 tags = [n for n in image.record.names if n.digest is None and n.name == reference.name]
-                if tags:
-                    found.append((image.record, tuple(tags)))
+                found += [(image.record, tag) for tag in tags]
             if found:
                 return found
         record = (await self._images.get(text)).record
         # An ID can be read as a name, too.
         if reference is not None and reference.digest is None and reference in record.names:
-            return [(record, (reference,))]
-        return [(record, ())]
+            return [(record, reference)]
+        return [(record, None)]
 
 
 def _as_reference(text: str) -> Reference | None:
@@ -128,13 +152,11 @@ def _blobs(saved: Iterable[_Saved]) -> list[Descriptor]:
     small: dict[Digest, Descriptor] = {}
     large: dict[Digest, Descriptor] = {}
     for one in saved:
-        record = one.record
-        layers = [layer.descriptor for layer in record.layers]
-        different = {layer.digest: layer.size for layer in layers}
-        config_size = record.content_bytes - record.manifest.size - sum(different.values())
-        small[record.manifest.digest] = record.manifest
-        small[record.id] = Descriptor("", record.id, config_size)
-        large |= {layer.digest: layer for layer in layers}
+        small |= {index.digest: index for index in one.indexes}
+        for member in one.members:
+            manifest, config, *layers = member.blobs
+            small |= {manifest.digest: manifest, config.digest: config}
+            large |= {layer.digest: layer for layer in layers}
     return [*small.values(), *(blob for digest, blob in large.items() if digest not in small)]
 
 
@@ -144,14 +166,16 @@ def _documents(saved: Sequence[_Saved]) -> list[tuple[str, bytes]]:
         "mediaType": _INDEX_TYPE,
         "manifests": [entry for one in saved for entry in _index_entries(one)],
     }
-    manifest = [
-        {
-            "Config": f"blobs/sha256/{one.record.id.hex}",
-            "RepoTags": [name.familiar for name in one.names] or None,
-            "Layers": [f"blobs/sha256/{layer.descriptor.digest.hex}" for layer in one.record.layers],
-        }
-        for one in saved
-    ]
+    manifest = []
+    for one in saved:
+        _, config, *layers = one.shown.blobs
+        manifest.append(
+            {
+                "Config": f"blobs/sha256/{config.digest.hex}",
+                "RepoTags": [name.familiar for name in one.names] or None,
+                "Layers": [f"blobs/sha256/{layer.digest.hex}" for layer in layers],
+            }
+        )
     return [
         ("oci-layout", _dump({"imageLayoutVersion": "1.0.0"})),
         ("index.json", _dump(index)),
@@ -160,8 +184,7 @@ def _documents(saved: Sequence[_Saved]) -> list[tuple[str, bytes]]:
 
 
 def _index_entries(one: _Saved) -> list[dict[str, Any]]:
-    manifest = one.record.manifest
-    entry = {"mediaType": manifest.media_type, "digest": manifest.digest, "size": manifest.size}
+    entry = {"mediaType": one.target.media_type, "digest": one.target.digest, "size": one.target.size}
     if not one.names:
         return [entry]
     return [{**entry, "annotations": {NAME_ANNOTATION: str(name), REF_ANNOTATION: name.tag}} for name in one.names]

@@ -26,7 +26,7 @@ _UNSUPPORTED: Final = ((b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"))
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A manifest or an index that is kept as it is."""
+    """Content that is kept as it is: a manifest or an index, and what else belongs to one."""
 
     descriptor: Descriptor
     file: File
@@ -41,6 +41,7 @@ class ArchivedImage:
     layers: tuple[tuple[Descriptor, File], ...]  # base first
     names: tuple[Reference, ...] = ()
     documents: tuple[Document, ...] = ()  # outermost first
+    others: tuple[Document, ...] = ()  # what else its index leads to and is in the archive: documents and blobs
 
     @property
     def id(self) -> Digest:

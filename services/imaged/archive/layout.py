@@ -5,6 +5,7 @@ Reference: OCI image spec 1.1, "Image Layout"; names are where containerd, podma
 
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from imaged.archive.files import Files
@@ -18,7 +19,7 @@ from imaged.archive.images import (
     read_json,
     small,
 )
-from imaged.manifest import IndexEntry, Manifest, choose, parse_document
+from imaged.manifest import IndexEntry, Manifest, choose, parse_document, parse_references
 from imaged.save import NAME_ANNOTATION, REF_ANNOTATION
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError
 from sampan.oci.descriptor import INDEXES, MANIFESTS, OCI_INDEX, Descriptor
@@ -55,9 +56,7 @@ class Layout:
             key = tuple(document.descriptor.digest for document in image.documents)
             before = merged.get(key)
             names = (*before.names, *image.names) if before else image.names
-            merged[key] = ArchivedImage(
-                image.config, image.parsed, image.layers, tuple(dict.fromkeys(names)), image.documents
-            )
+            merged[key] = replace(image, names=tuple(dict.fromkeys(names)))
         if not merged:
             raise InvalidArgumentError("index.json lists no images")
         return list(merged.values())
@@ -127,7 +126,41 @@ class Layout:
             layers.append((check_layer(layer, diff_id, name), file))
         if not self._leads(documents, parsed.platform):
             documents = documents[-1:]
-        return ArchivedImage(config, parsed, tuple(layers), names, documents)
+        # Whoever asks for one platform gets that one.
+        others = tuple(self._others(documents[0])) if self._platform is None and len(documents) > 1 else ()
+        return ArchivedImage(config, parsed, tuple(layers), names, documents, others)
+
+    def _others(self, document: Document, depth: int = 0) -> Iterator[Document]:
+        """Yield all that an index leads to, as far as it is in the archive; a manifest counts with all of its blobs."""
+        name = _blob(document.descriptor.digest)
+        content = small(document.file, self._read, name, _MAX_DOCUMENT_BYTES)
+        entries = parse_document(content, document.descriptor.media_type, name)
+        if isinstance(entries, Manifest) or depth > _MAX_DEPTH:
+            return
+        for entry in entries:
+            inner = self._document(entry.descriptor)
+            if inner is None:
+                continue
+            if entry.descriptor.media_type in INDEXES:
+                yield inner
+                yield from self._others(inner, depth + 1)
+            elif entry.descriptor.media_type in MANIFESTS:
+                yield from self._member(inner)
+
+    def _member(self, manifest: Document) -> Iterator[Document]:
+        name = _blob(manifest.descriptor.digest)
+        content = small(manifest.file, self._read, name, _MAX_DOCUMENT_BYTES)
+        blobs = [self._document(each) for each in parse_references(content, manifest.descriptor.media_type, name)]
+        present = [each for each in blobs if each is not None]
+        if len(present) == len(blobs):
+            yield manifest
+            yield from present
+
+    def _document(self, descriptor: Descriptor) -> Document | None:
+        file = self._files.find(_blob(descriptor.digest))
+        if file is None or file.digest != descriptor.digest or file.size != descriptor.size:
+            return None
+        return Document(descriptor, file)
 
     def _leads(self, documents: tuple[Document, ...], platform: Platform) -> bool:
         """Say whether whoever looks for the image's platform finds it through the indexes around it."""
