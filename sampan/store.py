@@ -1,18 +1,24 @@
 """A service's own SQLite file: one writer thread, forward-only schema.
 
-Only its owner opens a database; others ask over gRPC.
+Only its owner opens a database; others ask over gRPC. A copy of it follows its changes (see ``store_repair``), so that
+a damaged one can be mended.
 """
 
 import asyncio
+import contextlib
 import re
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
+from sampan import store_repair
 from sampan.errors import ConflictError, DataLossError
+from sampan.log import log
+from sampan.store_repair import DatabaseDamagedError, Restored
 
 T = TypeVar("T")
 
@@ -29,6 +35,10 @@ _PRAGMAS: Final = (
     "PRAGMA busy_timeout = 5000",
 )
 
+# How far the copy may be behind, and how much of the time may go into copying a database that always changes.
+_COPY_AFTER_S: Final = 5.0
+_COPYING_SHARE: Final = 0.01
+
 
 class Store:
     """One database, one thread: transactions queue in memory and never meet "database is locked"."""
@@ -43,19 +53,32 @@ class Store:
         self._durable = durable
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"store-{path.stem}")
         self._db: sqlite3.Connection | None = None
+        self._copier: asyncio.Task[None] | None = None
+        self._changed = False  # since the copy was made
+        self._closing = asyncio.Event()
+        self._copying_s = 0.0
+        self.restored: Restored | None = None  # what took the place of a damaged database, until ``settle``
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
 
     async def __aenter__(self) -> Self:
         """Open the database and bring its schema up to date.
 
         Raises:
             ConflictError: the file was written by a newer version of the engine.
-            DataLossError: the file is not a database.
+            DatabaseDamagedError: the file is not a database, or not whole, or gone.
         """
         await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Finish what is queued and close; later calls fail."""
+        self._closing.set()
+        if self._copier is not None:
+            await self._copier
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=True)
 
@@ -67,13 +90,44 @@ class Store:
 
         Cancelling a waiting caller leaves its transaction either never begun or wholly finished.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, fn, durable)
+        result = await asyncio.get_running_loop().run_in_executor(self._thread, self._write, fn, durable)
+        if durable and self._durable:
+            self._changed = True
+            if self._copier is None or self._copier.done():
+                self._copier = asyncio.create_task(self._follow(), name=f"copy {self._path.name}")
+        return result
 
     async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``fn``, which changes nothing."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, fn)
 
+    async def settle(self) -> None:
+        """Say that whatever a repaired database needs to be put right beside it has been."""
+        await asyncio.to_thread(store_repair.forget, self._path)
+
+    async def _follow(self) -> None:
+        """Copy what has changed, and again what changes meanwhile; ends when nothing does, or soon after closing."""
+        while self._changed:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(_COPY_AFTER_S, self._copying_s / _COPYING_SHARE)):
+                    await self._closing.wait()
+            self._changed = False
+            await asyncio.to_thread(self._copy)
+
+    def _copy(self) -> None:
+        begin = time.monotonic()
+        try:
+            store_repair.make_copy(self._path)
+        except (sqlite3.Error, OSError) as error:  # a full disk, or damage, which `sampan system check` tells
+            log.warning("database not copied", path=str(self._path), error=str(error))
+        self._copying_s = time.monotonic() - begin
+
     def _open(self) -> None:
+        self.restored = store_repair.carry_out(self._path)
+        if self.restored is not None:
+            log.warning("database repaired", path=str(self._path), how=self.restored.how, aside=self.restored.aside)
+        elif store_repair.is_lost(self._path):
+            raise DatabaseDamagedError(self._path, "its file is gone or empty")
         # The writer thread is the only one to touch the connection, which sqlite3 checks.
         db = sqlite3.connect(self._path, isolation_level=None)
         db.row_factory = sqlite3.Row
@@ -82,16 +136,23 @@ class Store:
                 db.execute(pragma)
             if not self._durable:
                 db.execute("PRAGMA synchronous = OFF")
-            self._migrate(db)
+            (answer,) = db.execute("PRAGMA quick_check(1)").fetchone()
+            if answer != "ok":
+                raise DatabaseDamagedError(self._path, " ".join(answer.split()))
+            version = self._migrate(db)
         except sqlite3.DatabaseError as error:
             db.close()
-            raise DataLossError(f"database {self._path} is damaged: {error}") from error
+            if not store_repair.is_damage(error):
+                raise DataLossError(f"database {self._path} cannot be opened: {error}") from error
+            raise DatabaseDamagedError(self._path, str(error)) from error
         except BaseException:
             db.close()
             raise
         self._db = db
+        if self._durable and not store_repair.copy_is_of_schema(self._path, version):
+            self._copy()
 
-    def _migrate(self, db: sqlite3.Connection) -> None:
+    def _migrate(self, db: sqlite3.Connection) -> int:
         steps = sorted(
             (int(match[1]), entry)
             for entry in resources.files(self._schema).iterdir()
@@ -107,6 +168,7 @@ class Store:
             if number > version:
                 script = f"BEGIN IMMEDIATE;\n{entry.read_text()}\nPRAGMA user_version = {number};\nCOMMIT;"
                 db.executescript(script)
+        return newest
 
     def _close(self) -> None:
         if self._db is not None:
@@ -119,10 +181,22 @@ class Store:
         return self._db
 
     def _read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
-        return fn(self._connection())
+        try:
+            return fn(self._connection())
+        except sqlite3.DatabaseError as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: sqlite3.DatabaseError) -> Exception:
+        """Return what to raise: other errors than damage are whoever's who asked."""
+        return DatabaseDamagedError(self._path, str(error)) if store_repair.is_damage(error) else error
 
     def _write(self, fn: Callable[[sqlite3.Connection], T], durable: bool) -> T:
-        db = self._connection()
+        try:
+            return self._transact(self._connection(), fn, durable)
+        except sqlite3.DatabaseError as error:
+            raise self._explained(error) from error
+
+    def _transact(self, db: sqlite3.Connection, fn: Callable[[sqlite3.Connection], T], durable: bool) -> T:
         if self._durable:
             # Not OFF: with NORMAL the log is still synced before it is merged into the file, which keeps that whole.
             db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")

@@ -25,13 +25,19 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from sampan import log as logs
+from sampan.api.check.v1 import check_pb2, check_pb2_grpc
+from sampan.check import Checker
 from sampan.errors import ConflictError, SampanError
 from sampan.layout import Layout
 from sampan.log import log
 from sampan.service import config as configuration
 from sampan.service import exposition
+from sampan.service.check_servicer import CheckMetrics, CheckServicer, DamagedHandler
+from sampan.service.database_check import DatabaseCheck
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.service.notify import notify
+from sampan.store import Store
+from sampan.store_repair import DatabaseDamagedError
 from sampan.sys.memory import drop_clean_pages, trim
 
 C = TypeVar("C", bound=configuration.ServiceConfig)
@@ -56,12 +62,20 @@ class Service(Generic[C]):
     server: grpc.aio.Server
     stack: AsyncExitStack
     stopping: asyncio.Event  # set at SIGTERM: streams without an end of their own end now
+    checkers: list[Checker]  # of what `sampan system check` looks at, beyond the databases
     _names: list[str]
+    _stores: list[Store]
 
     def serve(self, add: Callable[[Any, grpc.aio.Server], None], servicer: object, service: ServiceDescriptor) -> None:
         """Serve ``servicer``; ``add`` is the generated ``add_…Servicer_to_server``."""
         add(servicer, self.server)
         self._names.append(service.full_name)
+
+    async def open_store(self, path: Path, schema: str) -> Store:
+        """Open a database that lives as long as the service does, and is checked with it. Raises as ``Store`` does."""
+        store = await self.stack.enter_async_context(Store(path, schema))
+        self._stores.append(store)
+        return store
 
 
 Build = Callable[[Service[C]], Awaitable[None]]
@@ -88,9 +102,20 @@ def run(name: str, kind: type[C], build: Build[C], argv: Sequence[str] | None = 
 
 
 async def _life(name: str, config: C, build: Build[C]) -> None:
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):  # first, so that none is missed during a slow start
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    told = asyncio.Event()
+    while not told.is_set():  # it begins anew after a database has been put right
+        stopping = asyncio.Event()
+
+        def stop(stopping: asyncio.Event = stopping) -> None:
+            told.set()
+            stopping.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):  # first, so that none is missed during a slow start
+            asyncio.get_running_loop().add_signal_handler(number, stop)
+        await _once(name, config, build, stopping)
+
+
+async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event) -> None:
     layout = config.layout
     async with AsyncExitStack() as stack:
         for directory in (layout.data_root, layout.data(name), layout.run_root, layout.run(name)):
@@ -99,10 +124,11 @@ async def _life(name: str, config: C, build: Build[C]) -> None:
         stack.enter_context(locked(layout.data(name) / "lock", f"data root {layout.data_root}"))
         registry = exposition.new_registry()
         server = grpc.aio.server(interceptors=[Interceptor(RpcMetrics(registry))], options=SERVER_OPTIONS)
-        service = Service(config, layout, registry, server, stack, stopping, [])
+        service = Service(config, layout, registry, server, stack, stopping, [], [], [])
         checker = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(checker, server)
-        await build(service)
+        damage = await _build(service, build)
+        _serve_check(service, name, damage)
         names = service._names
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         scrape = exposition.Exposition(registry, config.metrics, name, layout)
@@ -110,7 +136,7 @@ async def _life(name: str, config: C, build: Build[C]) -> None:
         _bind(server, layout.socket(name), config.socket_group)
         await server.start()
         for served in ("", *names):
-            await checker.set(served, health_pb2.HealthCheckResponse.SERVING)
+            await checker.set(served, _health(served, damage))
         stack.enter_context(_state_file(layout.state_file(name), name, layout, scrape.address))
         gc.collect()
         gc.freeze()  # what is alive now lives as long as the process: later collections need not look at it
@@ -124,6 +150,36 @@ async def _life(name: str, config: C, build: Build[C]) -> None:
         await checker.enter_graceful_shutdown()
         await server.stop(config.grace_s)
     log.info("stopped")
+
+
+async def _build(service: Service[C], build: Build[C]) -> DatabaseDamagedError | None:
+    """Build the service; return why it cannot do its work, if its database is damaged."""
+    try:
+        await build(service)
+    except DatabaseDamagedError as error:
+        log.error("cannot work", error=str(error))
+        service.server.add_generic_rpc_handlers((DamagedHandler(error),))
+        return error
+    for store in service._stores:
+        await store.settle()
+    return None
+
+
+def _serve_check(service: Service[C], name: str, damage: DatabaseDamagedError | None) -> None:
+    restart = service.stopping.set
+    paths = [damage.path] if damage is not None else [store.path for store in service._stores]
+    checkers = [*(DatabaseCheck(path, restart) for path in paths), *(() if damage else service.checkers)]
+    restored = [store.restored for store in service._stores if store.restored is not None]
+    service.serve(
+        check_pb2_grpc.add_CheckServicer_to_server,
+        CheckServicer(name, checkers, restored, CheckMetrics(service.metrics)),
+        check_pb2.DESCRIPTOR.services_by_name["Check"],
+    )
+
+
+def _health(served: str, damage: DatabaseDamagedError | None) -> health_pb2.HealthCheckResponse.ServingStatus:
+    status = health_pb2.HealthCheckResponse
+    return status.SERVING if damage is None or served.startswith("sampan.check.") else status.NOT_SERVING
 
 
 def _bind(server: grpc.aio.Server, path: Path, group: str) -> None:

@@ -23,7 +23,6 @@ from sampan.errors import InvalidArgumentError, UnavailableError
 from sampan.log import log
 from sampan.service.config import ServiceConfig, option
 from sampan.service.harness import Service, run
-from sampan.store import Store
 from sampan.wire.channel import open_channel, reach
 
 NAME: Final = "registryd"
@@ -64,7 +63,7 @@ async def build(service: Service[RegistryConfig]) -> None:
     channel = open_channel(layout.socket("imaged"))
     stack.push_async_callback(channel.close)
     contents = ContentClient(channel)
-    store = await stack.enter_async_context(Store(layout.data(NAME) / "registry.db", "registryd.schema"))
+    store = await service.open_store(layout.data(NAME) / "registry.db", "registryd.schema")
     roots = Roots()
     upkeep = Upkeep(store, contents, config.unused_s, roots)
     reach_imaged = partial(reach, channel, "imaged", _DEADLINE_S)

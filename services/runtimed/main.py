@@ -225,6 +225,7 @@ class Core:
             self.host,
             Installed(self.installed, await conmon_version(self.conmon_path, os.environ), self.init_path),
             self.statuses,
+            self.events,
             log_drivers=DRIVERS,
             network_drivers=NETWORK_DRIVERS,
             volume_drivers=("local",),
@@ -260,9 +261,7 @@ async def _end(task: "asyncio.Task[None]") -> None:
 
 async def build(service: harness.Service[RuntimedConfig]) -> None:
     """Recover, and register what is served."""
-    store = await service.stack.enter_async_context(
-        Store(service.layout.data("runtimed") / "metadata.db", "runtimed.schema")
-    )
+    store = await service.open_store(service.layout.data("runtimed") / "metadata.db", "runtimed.schema")
     core = Core(service, store, await ContainerStore(store).events())
     await core.recover()
     await core.serve()

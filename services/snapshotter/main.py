@@ -18,7 +18,6 @@ from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.log import log
 from sampan.service.config import ServiceConfig, option
 from sampan.service.harness import Service, run
-from sampan.store import Store
 from sampan.wire.channel import open_channel
 from snapshotter.applying import Applier
 from snapshotter.catalog import Catalog
@@ -70,7 +69,7 @@ async def build(service: Service[Config]) -> None:
     driver = drivers[report.driver]
     metrics = Metrics(service.metrics, driver.name)
     images.counted = metrics.mounted
-    store = await stack.enter_async_context(Store(root / "metadata.db", "snapshotter.schema"))
+    store = await service.open_store(root / "metadata.db", "snapshotter.schema")
     catalog = Catalog(store, disk, images, counted=metrics.snapshots)
     await catalog.recover()
     stack.push_async_callback(images.close)

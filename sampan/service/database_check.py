@@ -1,0 +1,43 @@
+"""The databases of a service, as what ``sampan system check`` looks at."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+from sampan import store_repair
+from sampan.check import DATABASE, Amount, Finding, Means, Outcome, Step
+
+
+class DatabaseCheck:
+    """Satisfies ``Checker`` for a service's database."""
+
+    kinds = (DATABASE,)
+
+    def __init__(self, path: Path, restart: Callable[[], None]) -> None:
+        """``restart`` has the service begin anew, which is when a repair that was asked for is done."""
+        self._path = path
+        self._restart = restart
+
+    async def check(self, *, quick: bool) -> AsyncGenerator[Step, None]:
+        """See ``Checker``; a database is small, and always read whole."""
+        del quick
+        yield Amount("databases", 0, 1)
+        problem = await asyncio.to_thread(store_repair.examine, self._path)
+        if problem:
+            yield Finding(
+                DATABASE,
+                self._path.name,
+                problem,
+                "set it aside, and put in its place what can be read of it, or the copy of it",
+                str(self._path),
+            )
+        yield Amount("databases", 1, 1)
+
+    async def repair(self, finding: Finding, means: Means) -> Outcome:
+        """See ``Checker``."""
+        del finding, means
+        if not await asyncio.to_thread(store_repair.examine, self._path):
+            return Outcome(mended=True, text="it is whole")
+        await asyncio.to_thread(store_repair.ask, self._path)
+        self._restart()
+        return Outcome(mended=False, text="the service begins anew", restarting=True)
