@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from imaged.images import chain_id
 from imaged.index import Member, Tree
 from imaged.load import Loaded
+from imaged.lookup import Remote, SearchResult
 from imaged.model import (
     Blob,
     Created,
@@ -295,6 +296,30 @@ def loaded_to_proto(loaded: Iterable[Loaded]) -> pb.LoadResponse:
                 platform=_platform_to_proto(one.platform),
             )
             for one in loaded
+        ]
+    )
+
+
+def remote_to_proto(remote: Remote) -> pb.InspectResponse:
+    """Encode what a registry says of a name."""
+    return pb.InspectResponse(
+        target=descriptor_to_proto(remote.target),
+        platforms=[_platform_to_proto(platform) for platform in remote.platforms],
+    )
+
+
+def results_to_proto(results: Iterable[SearchResult]) -> pb.SearchResponse:
+    """Encode what a search found."""
+    return pb.SearchResponse(
+        results=[
+            pb.SearchResponse.Result(
+                name=each.name,
+                description=each.description,
+                stars=each.stars,
+                official=each.official,
+                automated=each.automated,
+            )
+            for each in results
         ]
     )
 

@@ -14,6 +14,7 @@ from imaged.importer import Importer
 from imaged.leases import Leases
 from imaged.load import Loader
 from imaged.login import Login
+from imaged.lookup import Lookup
 from imaged.model import Image
 from imaged.pull import Puller
 from imaged.push import Pusher
@@ -29,12 +30,13 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What brings images to other places, or makes new ones of them."""
+    """What brings images to other places, looks at them there, or makes new ones of them."""
 
     pusher: Pusher
     saver: Saver
     loader: Loader
     committer: Committer
+    lookup: Lookup
 
 
 class ImagesServicer(pb_grpc.ImagesServicer):
@@ -165,6 +167,18 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         """Check credentials."""
         identity_token = await self._login.check(request.registry, convert.credentials_from_proto(request.credentials))
         return pb.LoginResponse(status="Login Succeeded", identity_token=identity_token)
+
+    async def Inspect(self, request: pb.InspectRequest, context: Context) -> pb.InspectResponse:
+        """Look at a name at its registry."""
+        reference = parse_reference(request.reference).with_default_tag()
+        credentials = convert.credentials_from_proto(request.credentials)
+        return convert.remote_to_proto(await self._traffic.lookup.inspect(reference, credentials))
+
+    async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
+        """Ask a registry for names."""
+        credentials = convert.credentials_from_proto(request.credentials)
+        results = await self._traffic.lookup.search(request.term, request.limit, credentials)
+        return convert.results_to_proto(results)
 
 
 async def _chunks(requests: AsyncIterator[pb.ImportRequest] | AsyncIterator[pb.LoadRequest]) -> AsyncIterator[bytes]:

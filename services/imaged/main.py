@@ -14,6 +14,7 @@ from imaged.ingest import Ingests
 from imaged.leases import Leases
 from imaged.load import Loader
 from imaged.login import Login
+from imaged.lookup import Lookup
 from imaged.metrics import PullMetrics
 from imaged.partial import Partials
 from imaged.pull import Puller
@@ -106,6 +107,7 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
         Saver(images, content, leases),
         Loader(store, content, ingests, leases),
         Committer(images, store, content, leases),
+        Lookup(sources, endpoints, transport),
     )
     servicer = ImagesServicer(images, puller, importer, leases, Login(sources), traffic)
 

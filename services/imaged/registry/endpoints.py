@@ -2,7 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,6 +13,9 @@ from sampan.oci.reference import DEFAULT_REGISTRY, parse_reference
 
 # The host behind the name docker.io, as Docker documents it.
 DOCKER_IO_HOST: Final = "registry-1.docker.io"
+
+# And the one that answers searches.
+DOCKER_IO_INDEX: Final = "index.docker.io"
 
 # What `docker login` calls docker.io.
 _DOCKER_IO_ALIASES: Final = frozenset({"", "index.docker.io", "registry-1.docker.io", "https://index.docker.io/v1/"})
@@ -94,6 +97,13 @@ class Endpoints:
         config = self._configured.get(registry, RegistryConfig(registry))
         mirrors = tuple(self._mirror(mirror) for mirror in config.mirrors)
         return (*mirrors, self._registry(config, credentials))
+
+    def search(self, registry: str, credentials: Credentials) -> Endpoint:
+        """Return where to search: Docker's own registry has a host of its own for it."""
+        endpoint = self.of(registry, credentials)[-1]
+        if registry == DEFAULT_REGISTRY and self._docker_io_host == DOCKER_IO_HOST:
+            return replace(endpoint, urls=(f"https://{DOCKER_IO_INDEX}",))
+        return endpoint
 
     def login(self, registry: str, credentials: Credentials) -> Endpoint:
         """Return where to check credentials for a registry, named as `docker login` names it.
