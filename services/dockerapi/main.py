@@ -1,7 +1,6 @@
 """Wiring and life of dockerapi: the only file that knows every other."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,7 +28,7 @@ from dockerapi.host_facts import engine_id, host_facts
 from dockerapi.metrics import ApiMetrics, DaemonCollector, DaemonFacts
 from dockerapi.routing import Route
 from dockerapi.server import DockerApi
-from sampan.api.runtime.v1 import events_pb2, host_pb2
+from sampan.api.runtime.v1 import host_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine.engine import Engine
 from sampan.service.config import ServiceConfig
@@ -76,8 +75,6 @@ async def build(service: Service[ApiConfig]) -> None:
     service.stack.push_async_callback(api.close, service.config.grace_s)
     await api.listen(service.layout.docker_socket, service.config.socket_group)
     service.stack.callback(service.layout.docker_socket.unlink, missing_ok=True)
-    counting = asyncio.create_task(metrics.count_events(lambda: _subscribe(engine)), name="count events")
-    service.stack.push_async_callback(_cancel, counting)
 
 
 async def _ask_facts(engine: Engine) -> DaemonFacts:
@@ -90,13 +87,7 @@ async def _ask_facts(engine: Engine) -> DaemonFacts:
         "paused": host.containers_paused,
         "stopped": host.containers_stopped,
     }
-    return DaemonFacts(states, drivers.driver)
-
-
-async def _subscribe(engine: Engine) -> AsyncIterator[events_pb2.Event]:
-    with rpc_errors():
-        async for event in engine.events.Subscribe(events_pb2.SubscribeRequest(), wait_for_ready=True):
-            yield event
+    return DaemonFacts(states, drivers.driver, host.events)
 
 
 def _info_labels(service: Service[ApiConfig]) -> dict[str, str]:
@@ -111,11 +102,6 @@ def _info_labels(service: Service[ApiConfig]) -> dict[str, str]:
         "os_version": facts.os_version,
         "version": VERSION,
     }
-
-
-async def _cancel(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.wait({task})
 
 
 def main() -> int:

@@ -1,25 +1,21 @@
 """What dockerd's users find under ``engine_daemon_*``, and the HTTP side of this service."""
 
 import asyncio
-import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from sampan.errors import SampanError, UnavailableError
+from sampan.errors import SampanError
 
 # A scrape must not hang on a service that does not answer.
 _FACTS_DEADLINE_S: Final = 2.0
-
-# Between two tries to hear of events; the service that tells them is restarted within a second or two.
-_PAUSE_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +24,7 @@ class DaemonFacts:
 
     containers_by_state: dict[str, int]
     storage_driver: str
+    events: int  # since runtimed started
 
 
 AskFacts = Callable[[], Awaitable[DaemonFacts]]
@@ -55,7 +52,6 @@ class ApiMetrics:
             ["action"],
             registry=registry,
         )
-        self._events = Counter("engine_daemon_events", "The number of events logged.", registry=registry)
         for action in ("changes", "commit", "create", "delete", "start"):
             self._actions.labels(action)
 
@@ -78,14 +74,6 @@ class ApiMetrics:
         with self._hijacked.track_inprogress():
             yield
 
-    async def count_events(self, subscribe: Callable[[], AsyncIterator[object]]) -> None:
-        """Count what happens until cancelled; events that nobody could tell of are not counted."""
-        while True:
-            with contextlib.suppress(UnavailableError):
-                async for _ in subscribe():
-                    self._events.inc()
-            await asyncio.sleep(_PAUSE_S)
-
 
 class DaemonCollector(Collector):
     """Facts about the host and the engine, asked for at every scrape."""
@@ -97,7 +85,7 @@ class DaemonCollector(Collector):
 
     def describe(self) -> list[Metric]:
         """Name the series without asking anybody, which the registry does when this is registered."""
-        return [*self._machine(), *self._engine(DaemonFacts({}, ""))]
+        return [*self._machine(), *self._engine(DaemonFacts({}, "", 0))]
 
     def collect(self) -> Iterator[Metric]:
         """Run in the thread of the scrape. What the services do not answer for in time is left out."""
@@ -139,4 +127,5 @@ class DaemonCollector(Collector):
         )
         for state, count in facts.containers_by_state.items():
             states.add_metric([state], count)
-        return [info, states]
+        events = CounterMetricFamily("engine_daemon_events", "The number of events logged.", value=facts.events)
+        return [info, states, events]

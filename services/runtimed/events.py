@@ -42,6 +42,7 @@ class Events:
         self._past: deque[Event] = deque(past, KEPT)
         self._now_ns = now_ns
         self._last_ns = self._past[-1].time_ns if self._past else 0
+        self.published = 0  # by this process
         self._subscribers: set[asyncio.Queue[Event]] = set()
         self._unwritten: list[Event] = []
         self._written = asyncio.Event()
@@ -52,6 +53,7 @@ class Events:
         stamp = event.time_ns or max(self._now_ns(), self._last_ns + 1)
         self._last_ns = max(stamp, self._last_ns)
         stamped = Event(event.type, event.action, event.actor_id, event.attributes, stamp)
+        self.published += 1
         self._past.append(stamped)
         self._unwritten.append(stamped)
         self._written.set()

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 
+from runtimed.events import Events
 from runtimed.host import HostFacts
 from runtimed.host_info import Installed, security_options, warnings
 from runtimed.model import Status
@@ -23,6 +24,7 @@ class HostServicer(host_pb2_grpc.HostServicer):
         host: HostFacts,
         installed: Installed,
         statuses: Callable[[], Iterable[Status]],
+        events: Events,
         *,
         log_drivers: Collection[str],
         network_drivers: Collection[str],
@@ -31,6 +33,7 @@ class HostServicer(host_pb2_grpc.HostServicer):
         self._host = host
         self._installed = installed
         self._statuses = statuses
+        self._events = events
         self._log_drivers = sorted(log_drivers)
         self._network_drivers = sorted(network_drivers)
         self._volume_drivers = sorted(volume_drivers)
@@ -58,4 +61,5 @@ class HostServicer(host_pb2_grpc.HostServicer):
             log_drivers=self._log_drivers,
             network_drivers=self._network_drivers,
             volume_drivers=self._volume_drivers,
+            events=self._events.published,
         )

@@ -194,6 +194,9 @@ class FakeVolumes(volumes_pb2_grpc.VolumesServicer):
 class FakeHost(host_pb2_grpc.HostServicer):
     """A host with one runtime."""
 
+    def __init__(self, events: FakeEvents) -> None:
+        self._events = events
+
     async def Info(self, request: host_pb2.HostInfoRequest, context: Any) -> host_pb2.HostInfoResponse:
         runtime = host_pb2.HostInfoResponse.Runtime(name="runc", path="/usr/bin/runc", version="1.1", usable=True)
         return host_pb2.HostInfoResponse(
@@ -207,6 +210,7 @@ class FakeHost(host_pb2_grpc.HostServicer):
             log_drivers=["json-file"],
             network_drivers=["bridge", "host", "null"],
             volume_drivers=["local"],
+            events=len(self._events.published),
         )
 
 
@@ -219,7 +223,7 @@ class FakeRuntime:
         self.events = FakeEvents()
         self.networks = FakeNetworks()
         self.volumes = FakeVolumes()
-        self.host = FakeHost()
+        self.host = FakeHost(self.events)
 
     def create(self, *args: str, name: str = "", **process: Any) -> str:
         """Put a container there without asking anybody, and return its ID."""

@@ -80,6 +80,7 @@ class HostInfoResponse(_message.Message):
     LOG_DRIVERS_FIELD_NUMBER: _builtins.int
     NETWORK_DRIVERS_FIELD_NUMBER: _builtins.int
     VOLUME_DRIVERS_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
     default_runtime: _builtins.str
     cgroup_version: _builtins.int
     cgroup_layout: _builtins.str
@@ -88,6 +89,8 @@ class HostInfoResponse(_message.Message):
     containers_paused: _builtins.int
     containers_stopped: _builtins.int
     conmon_version: _builtins.str
+    events: _builtins.int
+    """published since runtimed started"""
     @_builtins.property
     def runtimes(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostInfoResponse.Runtime]: ...
     @_builtins.property
@@ -118,10 +121,11 @@ class HostInfoResponse(_message.Message):
         log_drivers: _abc.Iterable[_builtins.str] | None = ...,
         network_drivers: _abc.Iterable[_builtins.str] | None = ...,
         volume_drivers: _abc.Iterable[_builtins.str] | None = ...,
+        events: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cgroup_layout", b"cgroup_layout", "cgroup_version", b"cgroup_version", "conmon_version", b"conmon_version", "containers_paused", b"containers_paused", "containers_running", b"containers_running", "containers_stopped", b"containers_stopped", "default_runtime", b"default_runtime", "log_drivers", b"log_drivers", "network_drivers", b"network_drivers", "runtimes", b"runtimes", "security_options", b"security_options", "volume_drivers", b"volume_drivers", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cgroup_layout", b"cgroup_layout", "cgroup_version", b"cgroup_version", "conmon_version", b"conmon_version", "containers_paused", b"containers_paused", "containers_running", b"containers_running", "containers_stopped", b"containers_stopped", "default_runtime", b"default_runtime", "events", b"events", "log_drivers", b"log_drivers", "network_drivers", b"network_drivers", "runtimes", b"runtimes", "security_options", b"security_options", "volume_drivers", b"volume_drivers", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
