@@ -76,6 +76,7 @@ class Committer:
             if layer is not None:
                 # It was kept for its own sake until now.
                 await self._store.write(lambda db: rows.end_hold(db, layer.descriptor.digest))
+            await self._leases.expect(lease, [each.diff_id for each in layers])
             described = await self._content.put(render_config(config), OCI_CONFIG, lease)
             target = await self._content.put(render_manifest(described, layers), OCI_MANIFEST, lease)
         return Imported(lease, described.digest, target, layers)

@@ -15,7 +15,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +37,12 @@ from sampan.store import Store
 # How long content stays that a client wrote through the Content service without a lease: long enough to make an
 # image of it, short enough that an abandoned upload does not stay for ever.
 UNLEASED_HOLD_NS: Final = 24 * 3600 * 10**9
+
+# What is read in a moment: documents, and the smallest of layers.
+SMALL_BYTES: Final = 1 << 20
+
+# Files looked at between two transactions of others.
+_BATCH: Final = 100
 
 # The second: the write-ahead log's index cannot grow.
 _SQLITE_FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
@@ -68,6 +74,7 @@ class ContentStore:
         self._blobs = root / "blobs" / "sha256"
         self._store = store
         self._now_ns = now_ns
+        self._damaged: set[Digest] = set()  # found by a check, and not put right since
 
     def path(self, digest: Digest) -> Path:
         """Where the blob is, if it is here."""
@@ -80,13 +87,14 @@ class ContentStore:
         with a warning, unless an image needs it: then the image is damaged, and pulling it again mends it.
         """
         await asyncio.to_thread(self._blobs.mkdir, mode=0o700, parents=True, exist_ok=True)
+        self._damaged = await self._store.read(rows.damaged)
         gone = await self._store.write(self._reconcile)
         for digest in gone:
             log.info("unused blob removed", digest=digest)
 
     def _reconcile(self, db: sqlite3.Connection) -> list[Digest]:
         known = {blob.digest: blob.size for blob in rows.list_blobs(db)}
-        gone = rows.delete_unused(db, known, self._now_ns())
+        gone = list(rows.delete_unused(db, known, self._now_ns()))
         for digest in gone:
             del known[digest]
         sizes = {entry.name: entry.stat().st_size for entry in os.scandir(self._blobs)}
@@ -181,11 +189,43 @@ class ContentStore:
         await self._store.write(forget)
         await self.unlink([digest])
 
-    async def drop_unused(self, change: Callable[[sqlite3.Connection], Iterable[str]]) -> None:
-        """Run ``change`` in a transaction, and remove those of the digests it returns that nothing keeps any more."""
+    async def drop_unused(self, change: Callable[[sqlite3.Connection], Iterable[str]]) -> dict[Digest, int]:
+        """Run ``change`` in a transaction, and remove those of the digests it returns that nothing keeps any more.
+
+        Returns the sizes of what is gone.
+        """
         with storing("removal of content"):
             gone = await self._store.write(lambda db: rows.delete_unused(db, change(db), self._now_ns()))
         await self.unlink(gone)
+        return gone
+
+    async def drop_strays(self) -> tuple[int, ...]:
+        """Remove files that have no record; return what each took on disk."""
+        sizes = await asyncio.to_thread(self.file_sizes)
+        names = sorted(sizes)
+        freed = []
+        for first in range(0, len(names), _BATCH):
+            batch = names[first : first + _BATCH]
+
+            # A file is placed and recorded in one transaction, and this runs between two of them.
+            def remove(db: sqlite3.Connection, batch: list[str] = batch) -> list[str]:
+                strays = [name for name in batch if rows.get_blob(db, Digest(f"sha256:{name}")) is None]
+                for name in strays:
+                    (self._blobs / name).unlink(missing_ok=True)
+                return strays
+
+            freed += [sizes[name] for name in await self._store.read(remove)]
+        return tuple(freed)
+
+    def file_sizes(self) -> dict[str, int]:
+        """Return what each blob's file takes on disk, by its name; blocks."""
+        sizes = {}
+        with os.scandir(self._blobs) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # removed meanwhile
+                    if entry.is_file(follow_symlinks=False):
+                        sizes[entry.name] = entry.stat(follow_symlinks=False).st_blocks * 512
+        return sizes
 
     async def unlink(self, digests: Iterable[Digest]) -> None:
         """Remove the files of blobs whose records are gone, unless they have come back since."""
@@ -255,11 +295,60 @@ class ContentStore:
         return data
 
     def is_whole(self, digest: Digest, size: int) -> bool:
-        """Say whether a recorded blob's file is there in full; blocks, and reads no content."""
+        """Say whether a recorded blob's file is there in full; blocks, and reads no more content than a small blob's.
+
+        One that a check found damaged is not.
+        """
+        if digest in self._damaged:
+            return False
+        if size <= SMALL_BYTES:
+            try:
+                self.load_now(digest)
+            except DataLossError:
+                return False
+            return True
         try:
             return self.path(digest).stat().st_size == size
         except FileNotFoundError:
             return False
+
+    def is_damaged(self, digest: Digest) -> bool:
+        """Say whether a check found the blob damaged, and nobody has put it right since."""
+        return digest in self._damaged
+
+    async def mark_damaged(self, digest: Digest, problem: str) -> bool:
+        """Have a blob count as missing for whoever would bring it; return False if it is gone altogether."""
+
+        def mark(db: sqlite3.Connection) -> bool:
+            if rows.get_blob(db, digest) is None:
+                return False
+            rows.set_labels(db, digest, {rows.DAMAGED_LABEL: problem})
+            self._damaged.add(digest)
+            return True
+
+        return await self._store.write(mark)
+
+    async def adopt(self, digest: Digest, hold_ns: int = 0) -> None:
+        """Record a file that is known to be whole, or that it is whole again."""
+        now_ns = self._now_ns()
+
+        def record(db: sqlite3.Connection) -> None:
+            size = self.path(digest).stat().st_size
+            rows.insert_blob(db, Blob(digest, size, now_ns, now_ns), now_ns + hold_ns if hold_ns else 0)
+            self._mended(db, digest)
+
+        await self._store.write(record)
+
+    async def forget(self, digest: Digest) -> None:
+        """Remove a blob that no image needs, whatever else would keep it. Raises ConflictError if one does."""
+        with suppress(NotFoundError):
+            await self.delete(digest)
+        self._damaged.discard(digest)
+
+    def _mended(self, db: sqlite3.Connection, digest: Digest) -> None:
+        if digest in self._damaged:
+            rows.set_labels(db, digest, {rows.DAMAGED_LABEL: ""})
+            self._damaged.discard(digest)
 
     async def put(self, data: bytes, media_type: str, lease: str) -> Descriptor:
         """Store a small blob under ``lease``, durably; content that is here already is only leased.
@@ -273,7 +362,7 @@ class ContentStore:
         temporary = self._blobs.parent.parent / "ingests" / f"{digest.hex}.{lease}"
         with storing(f"content {digest}"):
             here = await self._store.write(lambda db: rows.hold(db, lease, [digest]))
-            if digest in here:
+            if digest in here and await asyncio.to_thread(self.is_whole, digest, len(data)):
                 return descriptor
             try:
                 await asyncio.to_thread(_write_file, temporary, data)
@@ -303,6 +392,7 @@ class ContentStore:
             staged.rename(self.path(digest))
             _sync_directory(self._blobs)
             rows.insert_blob(db, blob, now_ns + hold_ns if hold_ns else 0)
+            self._mended(db, digest)
 
         with storing(f"content {digest}"):
             await self._store.write(publish)

@@ -31,10 +31,12 @@ from imaged.writes import Action, WriteReply, WriteStep
 from sampan.api.containerd.content.v1 import content_pb2 as content_pb
 from sampan.api.containerd.types import types_pb2 as types_pb
 from sampan.api.image.v1 import images_pb2 as pb
+from sampan.disk import Root
 from sampan.errors import InvalidArgumentError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
+from sampan.wire.disk import holder_to_proto
 
 _PHASES = {
     Phase.WAITING: pb.FetchProgress.WAITING,
@@ -342,7 +344,13 @@ def removed_to_proto(removed: Removed) -> pb.RemoveResponse:
         layers=[_layer_to_proto(layer) for record in removed.deleted for layer in record.layers],
         chain_ids=[chain_id(record) for record in removed.deleted if record.layers],
         kept_chain_ids=removed.kept_chain_ids,
+        reclaimed_bytes=removed.reclaimed_bytes,
     )
+
+
+def root_to_proto(root: Root) -> pb.RootsResponse.Root:
+    """Encode who needs which layers unpacked."""
+    return pb.RootsResponse.Root(holder=holder_to_proto(root.holder), diff_ids=root.diff_ids)
 
 
 def blob_to_proto(blob: Blob) -> content_pb.Info:

@@ -19,6 +19,8 @@ from imaged.model import ConfigFile, Created, Image, ImageRecord, Removed, RunCo
 from imaged.pull import pair_layers
 from imaged.registry.client import MAX_MANIFEST_BYTES
 from imaged.removal import plan_removal
+from imaged.roots import familiar, kept_chain_ids, roots
+from sampan.disk import Root
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, SampanError
 from sampan.log import log
 from sampan.oci.chain import chain_ids
@@ -214,14 +216,19 @@ class Images:
             removed = Removed(
                 untagged=tuple(reference.familiar for reference in plan.untag),
                 deleted=tuple(deleted),
-                kept_chain_ids=tuple(chain_id(other) for other in image_store.list_images(db) if other.layers),
+                kept_chain_ids=kept_chain_ids(db),
             )
             return digests
 
-        await self._content.drop_unused(change)
+        gone = await self._content.drop_unused(change)
         for record in removed.deleted:
             self._configs.pop(record.id, None)
-        return removed
+        return replace(removed, reclaimed_bytes=sum(gone.values()))
+
+    async def roots(self) -> tuple[Root, ...]:
+        """Return what must stay unpacked: the layers of images, and those that leases hold for images to come."""
+        found = await self._store.read(roots)
+        return tuple(replace(root, holder=familiar(root.holder)) for root in found)
 
     async def _config(self, digest: Digest, size: int) -> ConfigFile:
         """Return a config; one of ``size`` bytes, if that is not 0."""

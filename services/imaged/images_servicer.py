@@ -163,6 +163,10 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         loaded = await self._traffic.loader.run(_chunks(request_iterator), platform)
         return convert.loaded_to_proto(loaded)
 
+    async def Roots(self, request: pb.RootsRequest, context: Context) -> pb.RootsResponse:
+        """Say what must stay unpacked."""
+        return pb.RootsResponse(roots=map(convert.root_to_proto, await self._images.roots()))
+
     async def Login(self, request: pb.LoginRequest, context: Context) -> pb.LoginResponse:
         """Check credentials."""
         identity_token = await self._login.check(request.registry, convert.credentials_from_proto(request.credentials))

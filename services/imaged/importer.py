@@ -58,6 +58,7 @@ class Importer:
             config_descriptor = await self._content.put(render_config(config), OCI_CONFIG, lease)
             manifest = render_manifest(config_descriptor, (layer,))
             target = await self._content.put(manifest, OCI_MANIFEST, lease)
+            await self._leases.expect(lease, [layer.diff_id])
         return Imported(lease, config_descriptor.digest, target, (layer,))
 
     async def _layer(self, lease: str, chunks: AsyncIterator[bytes]) -> Layer:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
@@ -64,6 +64,11 @@ class Ingest:
         self._offset = 0
         self._flushed = 0
         self._started_ns = self._updated_ns = now_ns()
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return self._path.name
 
     @property
     def offset(self) -> int:
@@ -144,6 +149,39 @@ class Ingests:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for leftover in self._root.iterdir():
             leftover.unlink()
+
+    async def expire(self, keep_s: float) -> list[int]:
+        """Forget writes that nobody went on with for so long, and remove files of none; return what each took."""
+        before_ns = self._now_ns() - int(keep_s * 1e9)
+        sizes = []
+        for ingest in tuple(self._by_ref.values()):
+            if not ingest.busy and ingest.status.updated_ns <= before_ns:
+                sizes.append(ingest.offset)
+                self.discard(ingest)
+        # What is written at once (see ``ContentStore.put``) has a file here, too, for as long as that takes.
+        known = {ingest.name for ingest in self._by_ref.values()}
+        return sizes + await asyncio.to_thread(self._drop_strays, known, before_ns)
+
+    def _drop_strays(self, known: set[str], before_ns: int) -> list[int]:
+        sizes = []
+        for name, status in self.files().items():
+            if name not in known and status.st_mtime_ns <= before_ns:
+                (self._root / name).unlink(missing_ok=True)
+                sizes.append(status.st_blocks * 512)
+        return sizes
+
+    def files(self) -> dict[str, os.stat_result]:
+        """Return the files that are there, by name; blocks."""
+        files = {}
+        with os.scandir(self._root) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    files[entry.name] = entry.stat(follow_symlinks=False)
+        return files
+
+    def writes(self) -> dict[str, tuple[IngestStatus, bool]]:
+        """Return the writes by the names of their files, and whether somebody is at them."""
+        return {ingest.name: (ingest.status, ingest.busy) for ingest in self._by_ref.values()}
 
     @asynccontextmanager
     async def open(self, ref: str, total: int = 0, expected: Digest | None = None) -> AsyncIterator[Ingest]:

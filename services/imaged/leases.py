@@ -107,6 +107,16 @@ class Leases:
         with storing("lease"):
             return await self._store.write(lambda db: rows.hold(db, lease, wanted))
 
+    async def expect(self, lease: str, diff_ids: Iterable[Digest]) -> None:
+        """Say what the content will be unpacked to: these layers, base first, and their stack stay as the lease does.
+
+        Call it before anybody learns of the layers. The note need not outlive the machine's power: neither does
+        whoever unpacks.
+        """
+        layers = tuple(diff_ids)
+        with storing("lease"):
+            await self._store.write(lambda db: rows.set_lease_layers(db, lease, layers), durable=False)
+
     async def complete(self, lease: str) -> None:
         """Say that everything is here: from now on the lease's time runs."""
         with storing("lease"):
@@ -139,16 +149,29 @@ class Leases:
             log.warning("lease not abandoned", lease=lease, error=str(error))
         self._changed.set()
 
-    async def end_abandoned(self) -> bool:
-        """Remove what fetches left that broke off; return whether there was any."""
+    async def end_abandoned(self) -> tuple[int, dict[Digest, int]]:
+        """Remove what fetches left that broke off; return how many did, and the sizes of what is gone."""
         abandoned: list[str] = []
 
         def end(db: sqlite3.Connection) -> list[str]:
             abandoned.extend(rows.abandoned_leases(db))
             return rows.delete_leases(db, abandoned)
 
-        await self._content.drop_unused(end)
-        return bool(abandoned)
+        gone = await self._content.drop_unused(end)
+        return len(abandoned), gone
+
+    async def end_expired(self) -> tuple[int, dict[Digest, int]]:
+        """Remove what leases held whose time is up; return how many were, and the sizes of what is gone."""
+        expired: list[str] = []
+
+        def end(db: sqlite3.Connection) -> list[str]:
+            expired.extend(rows.expired_leases(db, self._now_ns()))
+            return rows.delete_leases(db, expired)
+
+        gone = await self._content.drop_unused(end)
+        for lease in expired:
+            log.info("lease expired", lease=lease)
+        return len(expired), gone
 
     async def let_go(self, lease: str) -> None:
         """Release what a failed operation brought; a failure of that is logged, so that it does not hide the first."""
@@ -170,18 +193,7 @@ class Leases:
 
     async def _end_expired_or_wait(self) -> None:
         try:
-            await self._end_expired()
+            await self.end_expired()
         except ResourceExhaustedError as error:
             log.warning("expired leases stay for now", error=str(error))
             await asyncio.sleep(_RETRY_S)
-
-    async def _end_expired(self) -> None:
-        expired: list[str] = []
-
-        def end(db: sqlite3.Connection) -> list[str]:
-            expired.extend(rows.expired_leases(db, self._now_ns()))
-            return rows.delete_leases(db, expired)
-
-        await self._content.drop_unused(end)
-        for lease in expired:
-            log.info("lease expired", lease=lease)

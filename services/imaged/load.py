@@ -117,6 +117,7 @@ class Loader:
     async def _keep(self, image: ArchivedImage) -> Loaded:
         """Hold what the image is made of, preferring what is here already."""
         async with self._leases.held() as lease:
+            await self._leases.expect(lease, image.parsed.diff_ids)
             known = await self._known(image) if not image.documents else None
             if known is not None:
                 layers, target = known.layers, known.target

@@ -1,8 +1,10 @@
 """Put imaged together and run it."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from imaged.collector import ContentCollector
 from imaged.commit import Committer
 from imaged.content import ContentStore
 from imaged.content_servicer import ContentServicer
@@ -28,12 +30,15 @@ from imaged.registry.transport import Transport
 from imaged.save import Saver
 from imaged.slots import Slots
 from imaged.transfer import Means
+from imaged.usage import ContentUsage
 from sampan.api.containerd.content.v1 import content_pb2, content_pb2_grpc
+from sampan.api.disk.v1 import disk_pb2, disk_pb2_grpc
 from sampan.api.image.v1 import images_pb2, images_pb2_grpc
 from sampan.errors import InvalidArgumentError
 from sampan.service import harness
 from sampan.service.config import ServiceConfig, option
-from sampan.store import Store
+from sampan.service.disk_servicer import DiskServicer
+from sampan.service.passes import Passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,9 @@ class ImagedConfig(ServiceConfig):
     stall_timeout_s: float = option(30.0, "seconds to wait for a registry that sends nothing")
     lease_s: float = option(3600.0, "seconds that fetched content without a name is kept")
     resume_s: float = option(86400.0, "seconds that what a broken pull brought is kept for the next one")
+    gc_interval_s: float = option(
+        600.0, "seconds between passes of garbage collection; 0: at the start, and when asked"
+    )
     certs_dirs: tuple[str, ...] = option(
         ("/etc/sampan/certs.d", "/etc/docker/certs.d"), "directories that hold <host>/*.crt, *.cert and *.key"
     )
@@ -63,7 +71,7 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     config, root = service.config, service.layout.data("imaged")
     _check(config)
     endpoints = Endpoints(config.registries, [Path(path) for path in config.certs_dirs], config.docker_io_host)
-    store = await service.stack.enter_async_context(Store(root / "metadata.db", "imaged.schema"))
+    store = await service.open_store(root / "metadata.db", "imaged.schema")
     content = ContentStore(root, store)
     ingests = Ingests(root, content)
     partials = Partials(root, config.resume_s)
@@ -86,7 +94,8 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
 
     async def make_room() -> bool:
         freed = await partials.reclaim()
-        return await leases.end_abandoned() or freed
+        ended, _ = await leases.end_abandoned()
+        return bool(ended) or freed
 
     downloads = Downloads(content, partials, make_room, means)
     puller = Puller(sources, content, leases, downloads, metrics, parallel=config.parallel_downloads)
@@ -111,6 +120,15 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     )
     servicer = ImagesServicer(images, puller, importer, leases, Login(sources), traffic)
 
+    usage = ContentUsage(root, store, content, ingests, partials, keep_s=config.resume_s, now_ns=time.time_ns)
+    collector = ContentCollector(store, content, ingests, partials, leases, usage, keep_s=config.resume_s)
+    passes = await service.stack.enter_async_context(Passes(collector, service.metrics, config.gc_interval_s))
+
+    service.serve(
+        disk_pb2_grpc.add_DiskServicer_to_server,
+        DiskServicer(collector, passes),
+        disk_pb2.DESCRIPTOR.services_by_name["Disk"],
+    )
     service.serve(
         content_pb2_grpc.add_ContentServicer_to_server,
         ContentServicer(content, ingests),
@@ -135,6 +153,8 @@ def _check(config: ImagedConfig) -> None:
     for name in ("retry_base_s", "connect_timeout_s", "stall_timeout_s", "lease_s", "resume_s"):
         if getattr(config, name) <= 0:
             raise InvalidArgumentError(f"{name} is {getattr(config, name)}: it must be more than 0")
+    if config.gc_interval_s < 0:
+        raise InvalidArgumentError(f"gc_interval_s is {config.gc_interval_s}, the least is 0")
 
 
 def main() -> int:

@@ -221,4 +221,5 @@ class Removed:
 
     untagged: tuple[str, ...] = ()  # familiar form
     deleted: tuple[ImageRecord, ...] = ()
-    kept_chain_ids: tuple[Digest, ...] = ()  # of every image that is left
+    kept_chain_ids: tuple[Digest, ...] = ()  # of every image that is left, and of those to come
+    reclaimed_bytes: int = 0  # of blobs

@@ -23,6 +23,7 @@ from imaged.content import storing
 from imaged.ingest import in_thread
 from imaged.model import PIECE_BYTES
 from imaged.ranges import Range, Ranges
+from sampan.disk import NOTHING_FREED, Freed
 from sampan.errors import ResourceExhaustedError
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
@@ -235,10 +236,25 @@ class Partials:
 
     async def reclaim(self) -> bool:
         """Remove all that nobody writes, since the disk is full; return whether there were any."""
-        freed = await self._sweep(math.inf)
-        if freed:
-            log.warning("partial downloads removed to make room", count=freed)
-        return bool(freed)
+        freed = await self.sweep(everything=True)
+        if freed.count:
+            log.warning("partial downloads removed to make room", count=freed.count)
+        return bool(freed.count)
+
+    async def sweep(self, *, everything: bool = False) -> Freed:
+        """Remove what nobody came back for in time, or all that nobody writes."""
+        return await self._sweep(math.inf if everything else self._now_s() - self._keep_s)
+
+    async def files(self) -> dict[str, tuple[int, float, bool]]:
+        """Return, by the blobs' hex digits, what each takes on disk, when it goes, and whether somebody writes it."""
+        files = await asyncio.to_thread(self._files)
+        found: dict[str, tuple[int, float, bool]] = {}
+        for name, status in files.items():
+            blob = name.removesuffix(_SUFFIX)
+            size, last, _ = found.get(blob, (0, 0.0, False))
+            here = {digest.hex for digest in self._open}
+            found[blob] = (size + status.st_blocks * 512, max(last, status.st_mtime + self._keep_s), blob in here)
+        return found
 
     async def forget(self, digests: Iterable[Digest]) -> None:
         """Remove those of ``digests`` that nobody writes: they are of an image that was refused."""
@@ -247,14 +263,14 @@ class Partials:
                 path.with_name(path.name + _SUFFIX).unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
 
-    async def _sweep(self, before_s: float) -> int:
+    async def _sweep(self, before_s: float) -> Freed:
         """Remove what was last written before that, and return how many blobs that were."""
         async with self._lock:
             return await asyncio.to_thread(self._sweep_now, before_s, {digest.hex for digest in self._open})
 
-    def _sweep_now(self, before_s: float, in_use: set[str]) -> int:
+    def _sweep_now(self, before_s: float, in_use: set[str]) -> Freed:
         files = self._files()
-        count = 0
+        freed = NOTHING_FREED
         for name, status in files.items():
             blob = name.removesuffix(_SUFFIX)
             paired = blob in files and blob + _SUFFIX in files
@@ -264,8 +280,8 @@ class Partials:
                 continue
             with contextlib.suppress(FileNotFoundError):
                 (self._root / name).unlink()
-            count += name == blob
-        return count
+            freed += Freed(int(name == blob), status.st_blocks * 512 if status.st_nlink == 1 else 0)
+        return freed
 
     def _files(self) -> dict[str, os.stat_result]:
         """What is there by name; downloads end meanwhile, and their files go."""

@@ -124,6 +124,7 @@ class Puller:
             _check_platform(reference, config, platform if len(documents) == 1 else None)
         layers = pair_layers(manifest, config)
         target, own = documents[0].descriptor, documents[-1].descriptor
+        await self._leases.expect(lease, [layer.diff_id for layer in layers])
         progress.resolved(Resolved(lease, reference, target, layers))
         await self._layers(lease, manifest, source.clients, progress)
         return Fetched(manifest.config.digest, target, own)

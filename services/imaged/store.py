@@ -11,6 +11,9 @@ from sampan.oci.digest import Digest
 # dot and whatever tells them apart, and stays theirs to take back.
 GC_ROOT_LABEL: Final = "containerd.io/gc.root"
 
+# Set by a check on content that is not what its digest says; gone with the file that is put in its place.
+DAMAGED_LABEL: Final = "sampan.damaged"
+
 _UNUSED: Final = """
     held_until_ns <= :now
     AND NOT EXISTS (SELECT 1 FROM image_blobs WHERE image_blobs.digest = blobs.digest)
@@ -79,6 +82,12 @@ def replace_labels(db: sqlite3.Connection, digest: Digest, labels: Mapping[str, 
     set_labels(db, digest, labels)
 
 
+def damaged(db: sqlite3.Connection) -> set[Digest]:
+    """Return the blobs that a check found damaged."""
+    found = db.execute("SELECT digest FROM blob_labels WHERE key = ?", (DAMAGED_LABEL,))
+    return {Digest(row[0]) for row in found}
+
+
 def touch_blob(db: sqlite3.Connection, digest: Digest, now_ns: int) -> None:
     """Record that the blob's labels changed."""
     db.execute("UPDATE blobs SET updated_ns = ? WHERE digest = ?", (now_ns, digest))
@@ -89,14 +98,27 @@ def delete_blob(db: sqlite3.Connection, digest: Digest) -> bool:
     return db.execute("DELETE FROM blobs WHERE digest = ?", (digest,)).rowcount > 0
 
 
-def delete_unused(db: sqlite3.Connection, candidates: Iterable[str], now_ns: int) -> list[Digest]:
-    """Forget those of ``candidates`` that no image, lease, hold or label keeps; return them."""
-    gone = []
+def delete_unused(db: sqlite3.Connection, candidates: Iterable[str], now_ns: int) -> dict[Digest, int]:
+    """Forget those of ``candidates`` that no image, lease, hold or label keeps; return their sizes."""
+    gone = {}
     for digest in candidates:
         parameters = {"digest": digest, "now": now_ns, "root": GC_ROOT_LABEL}
-        if db.execute(f"DELETE FROM blobs WHERE digest = :digest AND {_UNUSED}", parameters).rowcount:  # noqa: S608
-            gone.append(Digest(digest))
+        query = f"DELETE FROM blobs WHERE digest = :digest AND {_UNUSED} RETURNING size_bytes"  # noqa: S608
+        for (size,) in db.execute(query, parameters).fetchall():
+            gone[Digest(digest)] = int(size)
     return gone
+
+
+def unused(db: sqlite3.Connection, now_ns: int, after: str, most: int) -> tuple[list[str], str | None]:
+    """Look at ``most`` blobs in the order of their digests, from behind ``after`` on.
+
+    Returns those that nothing keeps, and where to go on, None at the end.
+    """
+    end = db.execute("SELECT digest FROM blobs WHERE digest > ? ORDER BY digest LIMIT 1 OFFSET ?", (after, most - 1))
+    last = end.fetchone()
+    parameters = {"after": after, "last": last[0] if last else "~", "now": now_ns, "root": GC_ROOT_LABEL}
+    query = f"SELECT digest FROM blobs WHERE digest > :after AND digest <= :last AND {_UNUSED}"  # noqa: S608
+    return [row[0] for row in db.execute(query, parameters)], last[0] if last else None
 
 
 def insert_lease(db: sqlite3.Connection, lease: str, source: str, expires_ns: int) -> None:
@@ -129,6 +151,27 @@ def hold(db: sqlite3.Connection, lease: str, digests: Iterable[Digest]) -> dict[
         if row is not None:
             sizes[digest] = row[0]
     return sizes
+
+
+def set_lease_layers(db: sqlite3.Connection, lease: str, diff_ids: Iterable[Digest]) -> None:
+    """Note what a lease's content is about to be unpacked to, if it is still there."""
+    if lease_source(db, lease) is None:
+        return
+    db.execute("DELETE FROM lease_layers WHERE lease = ?", (lease,))
+    rows = [(lease, position, diff_id) for position, diff_id in enumerate(diff_ids)]
+    db.executemany("INSERT INTO lease_layers VALUES (?, ?, ?)", rows)
+
+
+def leased_layers(db: sqlite3.Connection) -> dict[str, list[Digest]]:
+    """Return the layers, base first, of each lease for an image to come; fetches that broke off have none."""
+    layers: dict[str, list[Digest]] = {}
+    query = (
+        "SELECT lease, diff_id FROM lease_layers JOIN leases ON leases.id = lease WHERE NOT abandoned"
+        " ORDER BY lease, position"
+    )
+    for lease, diff_id in db.execute(query):
+        layers.setdefault(lease, []).append(Digest(diff_id))
+    return layers
 
 
 def lease_source(db: sqlite3.Connection, lease: str) -> str | None:

@@ -139,7 +139,7 @@ async def imaged_parts(
 
         async def make_room() -> bool:
             freed = await partials.reclaim()
-            return await leases.end_abandoned() or freed
+            return bool((await leases.end_abandoned())[0]) or freed
 
         downloads = Downloads(content, partials, make_room, means)
         try:
