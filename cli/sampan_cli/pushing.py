@@ -22,8 +22,10 @@ _PHASES: Final = {
 }
 
 
-async def push(engine: Engine, reference: Reference, *, quiet: bool, stream: IO[str]) -> None:
+async def push(engine: Engine, reference: Reference, *, platform: str, quiet: bool, stream: IO[str]) -> None:
     """Push ``reference``, which has a tag; progress goes to ``stream``. Layers are called by their diff IDs.
+
+    That a manifest went in the place of an index is said last, in Docker's words.
 
     Raises:
         SampanError: see ``Engine.push``; also a credential helper that fails.
@@ -38,7 +40,7 @@ async def push(engine: Engine, reference: Reference, *, quiet: bool, stream: IO[
     terminal = stream if not quiet and stream.isatty() else None
     names: dict[str, str] = {}
     pushed = pb.PushProgress.Pushed()
-    async with contextlib.aclosing(engine.push(str(reference), credentials=credentials)) as steps:
+    async with contextlib.aclosing(engine.push(str(reference), platform=platform, credentials=credentials)) as steps:
         with open_view(echo, terminal) as view:
             async for step in steps:
                 if step.HasField("resolved"):
@@ -50,3 +52,8 @@ async def push(engine: Engine, reference: Reference, *, quiet: bool, stream: IO[
                     event = LayerProgress(layer.digest, _PHASES[layer.phase], layer.offset, layer.total)
                     view.layer(diff_id.partition(":")[2][:12], event)
     echo(f"{pushed.tag}: digest: {pushed.manifest.digest} size: {pushed.manifest.size}")
+    if pushed.HasField("instead_of"):
+        echo(
+            "\nNot all multiplatform-content is present and only the available single-platform image was pushed\n"
+            f"{pushed.instead_of.digest} -> {pushed.manifest.digest}"
+        )

@@ -4,7 +4,7 @@ It holds no state: everything it knows is in the services, and any number of eng
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from sampan.api.runtime.v1.host_pb2_grpc import HostStub
 from sampan.api.runtime.v1.networks_pb2_grpc import NetworksStub
 from sampan.api.runtime.v1.volumes_pb2_grpc import VolumesStub
 from sampan.api.snapshot.v1.layers_pb2_grpc import LayersStub
-from sampan.engine import bring, commit, create, export, load, push, remove, save
+from sampan.engine import bring, commit, create, export, load, push, remove, save, search
 from sampan.engine.progress import Progress
 from sampan.layout import Layout
 from sampan.wire.channel import open_channel, reach
@@ -129,27 +129,45 @@ class Engine:
         return bring.import_image(self, chunks, reference, message, changes, platform)
 
     def push(
-        self, reference: str, *, credentials: images_pb2.Credentials | None = None
+        self, reference: str, *, platform: str = "", credentials: images_pb2.Credentials | None = None
     ) -> AsyncGenerator[images_pb2.PushProgress, None]:
         """Bring an image to its registry; the last message has ``pushed``. Closing the iterator cancels the push.
 
+        An index goes whole if all of it is here, or ``platform``'s manifest alone.
+
         Raises:
-            InvalidArgumentError: a bad reference.
-            NotFoundError: ``An image does not exist locally with the tag: …``.
+            InvalidArgumentError: a bad reference or platform.
+            NotFoundError: ``An image does not exist locally with the tag: …``, or it has nothing for the platform.
             UnauthenticatedError, PermissionDeniedError: the registry says no, in its own words.
             RemoteError: the registry does not answer, or does not take it.
             DataLossError: content is damaged, or the registry says that it got something else.
         """
-        return push.push(self, reference, credentials)
+        return push.push(self, reference, platform, credentials)
 
-    def save_images(self, images: Iterable[str]) -> AsyncGenerator[bytes, None]:
+    async def search_images(
+        self,
+        term: str,
+        *,
+        limit: int = 0,
+        filters: Mapping[str, Sequence[str]] | None = None,
+        credentials: images_pb2.Credentials | None = None,
+    ) -> search.Results:
+        """Return what the registry before the first slash of ``term`` finds; ``limit`` 0 means 25 of them.
+
+        Raises:
+            InvalidArgumentError: in Docker's words, a limit, a filter or a term that cannot be.
+            RemoteError: ``Unexpected status code 404``, which is to say that the registry offers no search.
+        """
+        return await search.search(self, term, limit, filters or {}, credentials)
+
+    def save_images(self, images: Iterable[str], *, platform: str = "") -> AsyncGenerator[bytes, None]:
         """Yield an archive, docker-archive and OCI layout at once, of images by name or ID, in pieces.
 
         Raises:
-            NotFoundError: ``No such image: …``; before the first piece.
+            NotFoundError: ``No such image: …``, or it has nothing for ``platform``; before the first piece.
             DataLossError: a blob is damaged; what has been yielded is not a whole archive then.
         """
-        return save.save(self, images)
+        return save.save(self, images, platform)
 
     def load_images(self, chunks: AsyncIterator[bytes], *, platform: str = "") -> AsyncGenerator[Progress, None]:
         """Bring in the images of an archive, plain or packed; each ends in a ``Loaded``.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from sampan.api.image.v1 import images_pb2
 from sampan.engine import publish
+from sampan.engine.bring import wanted_platform
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
 
@@ -13,10 +14,12 @@ if TYPE_CHECKING:
 
 
 async def push(
-    engine: "Engine", reference: str, credentials: images_pb2.Credentials | None
+    engine: "Engine", reference: str, platform: str, credentials: images_pb2.Credentials | None
 ) -> AsyncGenerator[images_pb2.PushProgress, None]:
     """See ``Engine.push``."""
-    call = engine.images.Push(images_pb2.PushRequest(reference=reference, credentials=credentials))
+    wanted = wanted_platform(platform) if platform else None
+    request = images_pb2.PushRequest(reference=reference, platform=wanted, credentials=credentials)
+    call = engine.images.Push(request)
     pushed = False
     try:
         with rpc_errors():

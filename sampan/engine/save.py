@@ -4,16 +4,18 @@ from collections.abc import AsyncGenerator, Iterable
 from typing import TYPE_CHECKING
 
 from sampan.api.image.v1 import images_pb2
+from sampan.engine.bring import wanted_platform
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
 
 
-async def save(engine: "Engine", images: Iterable[str]) -> AsyncGenerator[bytes, None]:
+async def save(engine: "Engine", images: Iterable[str], platform: str) -> AsyncGenerator[bytes, None]:
     """See ``Engine.save_images``."""
     wanted = tuple(images)
-    call = engine.images.Save(images_pb2.SaveRequest(images=wanted))
+    of_platform = wanted_platform(platform) if platform else None
+    call = engine.images.Save(images_pb2.SaveRequest(images=wanted, platform=of_platform))
     try:
         with rpc_errors():
             async for part in call:

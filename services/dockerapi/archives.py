@@ -1,19 +1,19 @@
 """Images and containers as archives: /images/get, /images/load and /containers/{id}/export."""
 
-import json
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
 from aiohttp import web
 
+from dockerapi import platforms
 from dockerapi.body import Body
 from dockerapi.call import Call, streamed
 from dockerapi.images import stream_progress
 from dockerapi.progress import moving
 from dockerapi.routing import Route
 from sampan.engine.progress import LayerProgress, Loaded, Phase, Progress
-from sampan.errors import InvalidArgumentError, SampanError
+from sampan.errors import SampanError
 from sampan.log import log
 
 _TAR: Final = "application/x-tar"
@@ -21,12 +21,16 @@ _TAR: Final = "application/x-tar"
 
 async def save_one(call: Call) -> web.StreamResponse:
     """GET /images/{name}/get."""
-    return await _archive(call, call.engine.save_images([call.args["name"]]))
+    return await _save(call, [call.args["name"]])
 
 
 async def save(call: Call) -> web.StreamResponse:
     """GET /images/get: several images in one archive."""
-    return await _archive(call, call.engine.save_images(call.request.query.getall("names", [])))
+    return await _save(call, call.request.query.getall("names", []))
+
+
+async def _save(call: Call, names: Sequence[str]) -> web.StreamResponse:
+    return await _archive(call, call.engine.save_images(names, platform=platforms.from_query(call.text("platform"))))
 
 
 async def export(call: Call) -> web.StreamResponse:
@@ -62,25 +66,12 @@ async def load(call: Call) -> web.StreamResponse:
     messages = _LoadMessages(quiet=call.flag("quiet"))
     try:
         return await stream_progress(
-            call, call.engine.load_images(body.chunks(), platform=_platform(call)), messages.render
+            call,
+            call.engine.load_images(body.chunks(), platform=platforms.from_query(call.text("platform"))),
+            messages.render,
         )
     finally:
         body.close()
-
-
-def _platform(call: Call) -> str:
-    """Return the platform, which is sent as JSON here."""
-    text = call.text("platform")
-    if not text:
-        return ""
-    try:
-        sent = json.loads(text)
-        parts = [sent.get(name) or "" for name in ("os", "architecture", "variant")]
-    except (ValueError, AttributeError):
-        raise InvalidArgumentError(f"invalid platform: {text!r} is not a JSON object") from None
-    if not all(isinstance(part, str) for part in parts):
-        raise InvalidArgumentError(f"invalid platform: {text!r}")
-    return "/".join(part for part in parts if part)
 
 
 class _LoadMessages:

@@ -6,6 +6,7 @@ from typing import Any, Final
 from dockerapi.disk import Sizes, chain_of
 from dockerapi.times import duration_ns, rfc3339
 from dockerapi.versions import Version
+from sampan.api.containerd.types import types_pb2
 from sampan.api.image.v1 import images_pb2
 
 # What Docker shows as repository and tag of an image that has none; clients up to 1.43 expect it spelled out.
@@ -44,12 +45,18 @@ def inspect_json(image: images_pb2.Image, sizes: Sizes, driver: str, version: Ve
     if version < (1, 45):
         result |= {"Container": "", "ContainerConfig": config_json(images_pb2.ImageConfig())}
     if version >= (1, 48) and image.target.digest:
-        result["Descriptor"] = {
-            "mediaType": image.target.media_type,
-            "digest": image.target.digest,
-            "size": image.target.size,
-        }
+        result["Descriptor"] = descriptor_json(image.target)
     return result
+
+
+def descriptor_json(descriptor: types_pb2.Descriptor) -> dict[str, Any]:
+    """Return a descriptor as the OCI image spec writes it."""
+    result: dict[str, Any] = {
+        "mediaType": descriptor.media_type,
+        "digest": descriptor.digest,
+        "size": descriptor.size,
+    }
+    return result | ({"annotations": dict(descriptor.annotations)} if descriptor.annotations else {})
 
 
 def config_json(config: images_pb2.ImageConfig) -> dict[str, Any]:
@@ -130,6 +137,8 @@ def summary_json(image: images_pb2.Image, sizes: Sizes, version: Version, *, sha
     }
     if version < (1, 44):
         result["VirtualSize"] = size
+    if version >= (1, 48) and image.target.digest:
+        result["Descriptor"] = descriptor_json(image.target)
     return result
 
 

@@ -10,9 +10,11 @@ from dockerapi.body import Body
 from dockerapi.call import Call, JsonStream, only, reply
 from dockerapi.fields import Fields
 from dockerapi.image_json import deletions_json, history_json, inspect_json, summary_json
+from dockerapi.manifests_json import manifests_json
 from dockerapi.progress import PullMessages
 from dockerapi.routing import Route
 from sampan.api.image.v1 import images_pb2
+from sampan.api.runtime.v1 import containers_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine.progress import Done, Progress
 from sampan.errors import InvalidArgumentError, SampanError, UnauthenticatedError
@@ -88,37 +90,58 @@ async def listing(call: Call) -> web.StreamResponse:
     filters = call.filters()
     if name := call.text("filter"):  # the form of clients up to 1.40
         filters.setdefault("reference", []).append(name)
+    manifests = call.version >= (1, 47) and call.flag("manifests")
     with rpc_errors():
-        everything = (await call.engine.images.List(images_pb2.ListRequest())).images
+        everything = (await call.engine.images.List(images_pb2.ListRequest(manifests=manifests))).images
     chosen = image_filters.choose(everything, filters, time_of=_time_of)
     if not filters and not call.flag("all"):
         parents = {image.parent for image in everything if image.parent}
         chosen = [image for image in chosen if image.repo_tags or image.repo_digests or image.id not in parents]
     sizes = await disk.sizes(call.engine)
     shared = call.flag("shared-size")
+    users = await _users(call) if manifests else {}
     rows = []
     for image in chosen:
         bytes_shared = sizes.shared_bytes(image, everything) if shared else -1
-        rows.append(summary_json(image, sizes, call.version, shared_bytes=bytes_shared))
+        row = summary_json(image, sizes, call.version, shared_bytes=bytes_shared)
+        if manifests:
+            row["Manifests"] = manifests_json(image, everything, sizes, users)
+        rows.append(row)
     return reply(rows)
+
+
+async def _users(call: Call) -> dict[str, list[str]]:
+    """Return the containers of each image, by IDs."""
+    with rpc_errors():
+        containers = (await call.engine.containers.List(containers_pb2.ListContainersRequest(all=True))).containers
+    users: dict[str, list[str]] = {}
+    for container in containers:
+        users.setdefault(container.spec.image_id, []).append(container.id)
+    return users
 
 
 def _time_of(image: images_pb2.Image) -> tuple[int, int]:
     return image.created.seconds, image.created.nanos
 
 
-async def _get(call: Call) -> images_pb2.Image:
+async def _get(call: Call, *, manifests: bool = False) -> images_pb2.Image:
     with rpc_errors():
-        return await call.engine.images.Get(images_pb2.GetRequest(image=call.args["name"]))
+        return await call.engine.images.Get(images_pb2.GetRequest(image=call.args["name"], manifests=manifests))
 
 
 async def inspect(call: Call) -> web.StreamResponse:
     """GET /images/{name}/json."""
-    image = await _get(call)
+    manifests = call.version >= (1, 48) and call.flag("manifests")
+    image = await _get(call, manifests=manifests)
     sizes = await disk.sizes(call.engine)
     with rpc_errors():
         drivers = await call.engine.layers.Drivers(layers_pb2.DriversRequest())
-    return reply(inspect_json(image, sizes, drivers.driver, call.version))
+    result = inspect_json(image, sizes, drivers.driver, call.version)
+    if manifests:
+        with rpc_errors():
+            everything = (await call.engine.images.List(images_pb2.ListRequest())).images
+        result["Manifests"] = manifests_json(image, everything, sizes, await _users(call))
+    return reply(result)
 
 
 async def history(call: Call) -> web.StreamResponse:

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from dockerapi import registry_auth
+from dockerapi import platforms, registry_auth
 from dockerapi.call import Call
+from dockerapi.image_json import descriptor_json
 from dockerapi.images import stream_progress
 from dockerapi.progress import moving
 from dockerapi.routing import Route
@@ -33,18 +34,19 @@ async def push(call: Call) -> web.StreamResponse:
     if tag:
         repository = parse_reference(f"{repository.name}:{tag}")
     credentials = registry_auth.from_header(call.request.headers.get("X-Registry-Auth", ""))
+    platform = platforms.from_query(call.text("platform"))
     messages = PushMessages()
-    return await stream_progress(call, _steps(call, repository, credentials), messages.render)
+    return await stream_progress(call, _steps(call, repository, platform, credentials), messages.render)
 
 
 async def _steps(
-    call: Call, wanted: Reference, credentials: images_pb2.Credentials | None
+    call: Call, wanted: Reference, platform: str, credentials: images_pb2.Credentials | None
 ) -> AsyncGenerator[images_pb2.PushProgress | Reference, None]:
     """Yield the repository, and then the steps of each tag's push."""
     yield wanted
     references = [wanted] if wanted.tag is not None else await _tags(call, wanted)
     for reference in references:
-        async with aclosing(call.engine.push(str(reference), credentials=credentials)) as steps:
+        async with aclosing(call.engine.push(str(reference), platform=platform, credentials=credentials)) as steps:
             async for step in steps:
                 yield step
 
@@ -79,6 +81,15 @@ class PushMessages:
             manifest, tag = step.pushed.manifest, step.pushed.tag
             yield {"status": f"{tag}: digest: {manifest.digest} size: {manifest.size}"}
             yield {"progressDetail": {}, "aux": {"Tag": tag, "Digest": manifest.digest, "Size": manifest.size}}
+            if step.pushed.HasField("instead_of"):
+                # The client tells its user so.
+                yield {
+                    "aux": {
+                        "manifestPushedInsteadOfIndex": True,
+                        "originalIndex": descriptor_json(step.pushed.instead_of),
+                        "selectedManifest": descriptor_json(manifest),
+                    }
+                }
 
 
 def _layer(layer: images_pb2.PushProgress.Layer, name: str) -> dict[str, Any]:

@@ -12,8 +12,6 @@ _OPERATIONS: Final = (
     ("POST", "/build", "building images"),
     ("POST", "/session", "building images with BuildKit"),
     ("POST", "/grpc", "building images with BuildKit"),
-    ("GET", "/images/search", "searching for images"),
-    ("GET", "/distribution/{name+}/json", "looking at images in a registry"),
     ("POST", "/swarm/init", "swarm mode"),
     ("POST", "/swarm/join", "swarm mode"),
     ("POST", "/plugins/pull", "installing plugins"),

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 )
 @click.argument("name", shell_complete=completing.images)
 @click.option("--all-tags", "-a", is_flag=True, help="Push all tags of an image to the repository.")
+@click.option("--platform", default="", help="Push this platform's image alone, such as linux/arm64.")
 @click.option("--quiet", "-q", is_flag=True, help="Suppress verbose output.")
 @click.pass_obj
-def command(session: Session, /, name: str, all_tags: bool, quiet: bool) -> None:
+def command(session: Session, /, name: str, all_tags: bool, platform: str, quiet: bool) -> None:
     """Upload an image to a registry."""
-    session.run(lambda engine: push_image(engine, name, all_tags, quiet))
+    session.run(lambda engine: push_image(engine, name, all_tags, platform, quiet))
 
 
-async def push_image(engine: "Engine", name: str, all_tags: bool, quiet: bool) -> None:
+async def push_image(engine: "Engine", name: str, all_tags: bool, platform: str, quiet: bool) -> None:
     """Push one tag or all of them, and print the image's whole name last.
 
     Raises:
@@ -46,7 +47,7 @@ async def push_image(engine: "Engine", name: str, all_tags: bool, quiet: bool) -
         click.echo(f"The push refers to repository [{wanted.name}]")
     references = await _tags(engine, wanted) if all_tags else [wanted.with_default_tag()]
     for reference in references:
-        await push(engine, reference, quiet=quiet, stream=sys.stdout)
+        await push(engine, reference, platform=platform, quiet=quiet, stream=sys.stdout)
     if quiet:
         click.echo(wanted.name if all_tags else str(references[0]))
 

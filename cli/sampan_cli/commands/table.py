@@ -13,6 +13,7 @@ _ENGINE: Final = {
     "events": Entry("events", "Get real time events from the engine"),
     "login": Entry("login", "Authenticate to a registry"),
     "logout": Entry("logout", "Log out from a registry"),
+    "search": Entry("search", "Search a registry for images"),
     "completion": Entry("completion", "Print the completion script for a shell"),
 }
 

@@ -40,9 +40,9 @@ async def test_swarm_answers_as_a_node_outside_of_one(api: Api) -> None:
 
 
 async def test_what_cannot_be_done_is_said_by_name(api: Api) -> None:
-    answer = await api.get("/images/search")
+    answer = await api.post("/swarm/init")
     assert answer.status == 501
-    assert answer.message == "searching for images is not supported by this version of the engine"
+    assert answer.message == "swarm mode is not supported by this version of the engine"
 
 
 async def test_a_service_that_is_gone_is_unavailable(api: Api) -> None:

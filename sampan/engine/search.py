@@ -1,0 +1,66 @@
+"""Search a registry for images, and sift what it finds as Docker does."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from sampan.api.image.v1 import images_pb2
+from sampan.errors import InvalidArgumentError
+from sampan.wire.channel import rpc_errors
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+FILTERS: Final = ("is-official", "is-automated", "stars")
+DEFAULT_LIMIT: Final = 25
+MAX_LIMIT: Final = 100
+
+# What Go's strconv.ParseBool takes, and Docker's filters with it.
+_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+
+Results = list[images_pb2.SearchResponse.Result]
+
+
+async def search(
+    engine: "Engine",
+    term: str,
+    limit: int,
+    filters: Mapping[str, Sequence[str]],
+    credentials: images_pb2.Credentials | None,
+) -> Results:
+    """See ``Engine.search_images``."""
+    for key in filters:
+        if key not in FILTERS:
+            raise InvalidArgumentError(f"invalid filter '{key}'")
+    automated = _flag(filters, "is-automated")
+    official = _flag(filters, "is-official")
+    stars = max((_number(text) for text in filters.get("stars", ())), default=0)
+    limit = limit or DEFAULT_LIMIT
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidArgumentError(f"limit {limit} is outside the range of [1, {MAX_LIMIT}]")
+    if automated:
+        return []  # nobody builds images that way any more, and Docker finds none
+    request = images_pb2.SearchRequest(term=term, limit=limit, credentials=credentials)
+    with rpc_errors():
+        found = (await engine.images.Search(request)).results
+    return [each for each in found if official in (None, each.official) and each.stars >= stars]
+
+
+def _flag(filters: Mapping[str, Sequence[str]], key: str) -> bool | None:
+    values = filters.get(key)
+    if not values:
+        return None
+    if len(values) == 1 and values[0] in _TRUE | _FALSE:
+        return values[0] in _TRUE
+    raise _invalid(key, values)
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise _invalid("stars", [text]) from None
+
+
+def _invalid(key: str, values: Sequence[str]) -> InvalidArgumentError:
+    return InvalidArgumentError(f"invalid filter '{key}=[{' '.join(values)}]'")
