@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
+from sampan.disk import NOTHING_FREED, Freed
 from sampan.errors import DataLossError
 from sampan.log import log
 from sampan.store import Store
@@ -19,8 +20,13 @@ from snapshotter.disk import Disk
 from snapshotter.formats import LayerFormat
 from snapshotter.imagemounts import ImageMounts
 from snapshotter.model import Kind, Layer, Piece, SnapshotFormat
+from snapshotter.trees import measure_any
+from snapshotter.wanted import Wanted
 
 T = TypeVar("T")
+
+# Layers removed by one transaction.
+_COLLECTED: Final = 100
 
 # Numbers reserved by one transaction, and lost by a restart.
 _RESERVED: Final = 1000
@@ -45,6 +51,8 @@ class Catalog:
         self._store = store
         self._counted = counted
         self._numbers = range(0)
+        self._first_number = 0  # of this process
+        self.wanted = Wanted()
         self._reserving = asyncio.Lock()
 
     async def recover(self) -> None:
@@ -56,6 +64,7 @@ class Catalog:
         numbers = {layer.dir_id for layer in layers}
         await asyncio.to_thread(self._images.prepare, self.disk.root, numbers)
         strays = await asyncio.to_thread(self.disk.adopt, numbers, own)
+        self._first_number = await self.read(rows.next_number)
         if strays:
             log.info("discarded what was left unfinished", directories=strays)
         for layer in layers:
@@ -92,11 +101,45 @@ class Catalog:
     async def collect(self) -> list[Layer]:
         """Remove the layers that no snapshot uses and nobody holds; return them."""
         now_ns = self.now_ns()
-        removed = await self.write(lambda db: rows.collect_layers(db, now_ns))
-        for layer in removed:
-            await self.discard_layer(layer)
-            log.info("layer removed", diff_id=layer.diff_id, size_bytes=layer.usage.size_bytes)
-        return removed
+        removed: list[Layer] = []
+        while True:
+            some = await self.write(lambda db: rows.collect_layers(db, now_ns, _COLLECTED))
+            for layer in some:
+                await self.discard_layer(layer)
+                log.info("layer removed", diff_id=layer.diff_id, size_bytes=layer.usage.size_bytes)
+            removed += some
+            if len(some) < _COLLECTED:
+                return removed
+
+    async def strays(self) -> list[Path]:
+        """Return what is among the layers and snapshots and has no row, nor ever will have one.
+
+        A directory is there before its row; one that this process has made will have one, or is discarded by whoever
+        makes it.
+        """
+        directories = await asyncio.to_thread(self.disk.homes)
+        layers, snapshots = await self.read(rows.numbers)
+        rest = set(directories) - {*map(self.disk.layer, layers), *map(self.disk.snapshot, snapshots)}
+        return sorted(path for path in rest if not path.name.isdecimal() or int(path.name) < self._first_number)
+
+    async def discard_strays(self) -> Freed:
+        """Discard them; return what they took."""
+        freed = NOTHING_FREED
+        for path in await self.strays():
+            usage = await asyncio.to_thread(measure_any, path)
+            self.disk.discard(path)
+            freed += Freed(1, usage)
+            log.warning("removed what had no row", path=str(path), size_bytes=usage)
+        return freed
+
+    async def hide_strays(self) -> int:
+        """Unmount images of layers that are gone; return how many there were."""
+        mounted = await self._images.mounted()
+        layers, _ = await self.read(rows.numbers)
+        gone = set(mounted) - layers
+        for number in gone:
+            await self._images.hide(number)
+        return len(gone)
 
     async def discard_layer(self, layer: Layer) -> None:
         """Discard what is on disk of a layer that no row refers to any more."""

@@ -129,10 +129,10 @@ class LayersClient:
         with rpc_errors():
             return convert.drivers_from_proto(await self._stub.Drivers(layers_pb.DriversRequest()))
 
-    async def usages(self) -> list[SnapshotUsage]:
+    async def usages(self, *, committed: bool = False) -> list[SnapshotUsage]:
         """See ``protocol.Layers``."""
         with rpc_errors():
-            response = await self._stub.Usage(layers_pb.LayersUsageRequest())
+            response = await self._stub.Usage(layers_pb.LayersUsageRequest(committed=committed))
         return list(map(convert.usage_from_proto, response.snapshots))
 
     async def changes(self, key: str) -> list[Change]:

@@ -10,13 +10,18 @@ import grpc
 
 from sampan.api.containerd.content.v1 import content_pb2 as content_pb
 from sampan.api.containerd.content.v1 import content_pb2_grpc as content_grpc
+from sampan.api.image.v1 import images_pb2 as images_pb
+from sampan.api.image.v1 import images_pb2_grpc as images_grpc
+from sampan.disk import Root
 from sampan.errors import AlreadyExistsError, SampanError, UnavailableError
 from sampan.oci.digest import Digest
 from sampan.wire.channel import reach, rpc_errors
+from sampan.wire.disk import holder_from_proto
 
 _PIECE_BYTES: Final = 1 << 20
 _ABORT_S: Final = 5.0
 _RESTART_S: Final = 10.0
+_ROOTS_S: Final = 30.0
 
 
 class ContentClient:
@@ -94,6 +99,21 @@ class ContentClient:
         """Have an unfinished write forgotten, as far as the store still knows it and answers."""
         with suppress(SampanError), rpc_errors():
             await self._stub.Abort(content_pb.AbortRequest(ref=ref), timeout=_ABORT_S)
+
+
+class RootsClient:
+    """Satisfies ``roots.RootSource``."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+        self._stub: images_grpc.ImagesAsyncStub = images_grpc.ImagesStub(channel)
+
+    async def roots(self) -> tuple[Root, ...]:
+        """See ``roots.RootSource``."""
+        await reach(self._channel, "imaged", _RESTART_S)
+        with _answering(), rpc_errors():
+            answer = await self._stub.Roots(images_pb.RootsRequest(), timeout=_ROOTS_S)
+        return tuple(Root(holder_from_proto(root.holder), tuple(root.diff_ids)) for root in answer.roots)
 
 
 def _write(ref: str, offset: int, data: bytes) -> content_pb.WriteContentRequest:

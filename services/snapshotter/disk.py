@@ -83,6 +83,14 @@ class Disk:
                     strays += 1
         return strays
 
+    def homes(self) -> list[Path]:
+        """Return all that is among the layers and the snapshots; blocks."""
+        return [path for parent in (self.layers, self.snapshots) for path in parent.iterdir()]
+
+    def temporaries(self) -> list[Path]:
+        """Return what is being made; blocks."""
+        return list(self._temporary.iterdir())
+
     def layer(self, dir_id: int) -> Path:
         """Where a layer is."""
         return self.layers / str(dir_id)

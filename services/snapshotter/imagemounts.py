@@ -94,6 +94,10 @@ class ImageMounts:
         async with self._changing:
             await asyncio.to_thread(self._detach, number)
 
+    async def mounted(self) -> list[int]:
+        """Return the numbers of what is mounted, or was to be."""
+        return await asyncio.to_thread(self._numbers)
+
     async def close(self) -> None:
         """Unmount all. Containers that use them are not disturbed: an overlay holds on to its layers by itself."""
         async with self._changing:

@@ -57,6 +57,7 @@ class LocalLayers:
 
     def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[Progress, None]:
         """See ``protocol.Layers``."""
+        self._catalog.wanted.ask([diff_id])
         return self._applier.apply(descriptor, diff_id)
 
     async def stack(self, diff_ids: Sequence[Digest]) -> str:
@@ -65,6 +66,7 @@ class LocalLayers:
             return ""
         names = chain_ids(diff_ids)
         below = names[-2] if len(names) > 1 else None
+        self._catalog.wanted.ask(names)
 
         def look(db: sqlite3.Connection) -> tuple[list[Layer | None], bool]:
             top = rows.find(db, names[-1])
@@ -149,7 +151,7 @@ class LocalLayers:
         """See ``protocol.Layers``."""
         return self._report
 
-    async def usages(self) -> list[SnapshotUsage]:
+    async def usages(self, *, committed: bool = False) -> list[SnapshotUsage]:
         """See ``protocol.Layers``."""
 
         def look(
@@ -161,6 +163,8 @@ class LocalLayers:
         snapshots, sizes, users = await self._catalog.read(look)
         found = []
         for snapshot in snapshots:
+            if committed and snapshot.kind is not Kind.COMMITTED:
+                continue
             if snapshot.diff_id is not None:
                 usage = sizes[snapshot.diff_id]
             elif snapshot.kind is Kind.COMMITTED:

@@ -12,16 +12,21 @@ from sampan.api.containerd.diff.v1 import diff_pb2 as diff_pb
 from sampan.api.containerd.diff.v1 import diff_pb2_grpc as diff_grpc
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2 as snapshots_pb
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2_grpc as snapshots_grpc
+from sampan.api.disk.v1 import disk_pb2 as disk_pb
+from sampan.api.disk.v1 import disk_pb2_grpc as disk_grpc
 from sampan.api.snapshot.v1 import layers_pb2 as layers_pb
 from sampan.api.snapshot.v1 import layers_pb2_grpc as layers_grpc
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.log import log
 from sampan.service.config import ServiceConfig, option
+from sampan.service.disk_servicer import DiskServicer
 from sampan.service.harness import Service, run
+from sampan.service.passes import Passes
 from sampan.wire.channel import open_channel
 from snapshotter.applying import Applier
 from snapshotter.catalog import Catalog
-from snapshotter.contentclient import ContentClient
+from snapshotter.collector import LayerCollector
+from snapshotter.contentclient import ContentClient, RootsClient
 from snapshotter.differ import LocalDiffer
 from snapshotter.disk import Disk, Syncer
 from snapshotter.driver import Driver
@@ -35,6 +40,7 @@ from snapshotter.native import NativeDriver
 from snapshotter.overlay import OverlayDriver
 from snapshotter.servicer import DiffServicer, LayersServicer, SnapshotsServicer
 from snapshotter.snapshots import LocalSnapshots
+from snapshotter.usage import LayerUsage
 
 # From the best to what works everywhere: the order in which "auto" tries.
 _PREFERENCE: Final = ("erofs", "overlayfs", "native")
@@ -47,6 +53,9 @@ class Config(ServiceConfig):
     driver: str = option("auto", 'storage driver: "auto", "erofs", "overlayfs" or "native"')
     erofs_file_mount: bool = option(default=True, help="let erofs mount a layer's image directly from its file")
     erofs_loop: bool = option(default=True, help="let erofs mount a layer's image through a loop device")
+    gc_interval_s: float = option(
+        600.0, "seconds between passes of garbage collection; 0: at the start, and when asked"
+    )
     max_layer_entries: int = option(2_000_000, "most entries that a layer may have")
     max_layer_bytes: int = option(1 << 40, "most bytes that a layer may have, uncompressed")
     max_layer_ratio: int = option(250, "most times its blob's size that a layer of more than 8 GiB may have")
@@ -85,6 +94,16 @@ async def build(service: Service[Config]) -> None:
     stack.push_async_callback(disk.close)
     layers.start()
     stack.push_async_callback(layers.close)
+    if config.gc_interval_s < 0:
+        raise InvalidArgumentError(f"gc_interval_s is {config.gc_interval_s}, the least is 0")
+    roots = RootsClient(channel)
+    collector = LayerCollector(catalog, roots, LayerUsage(catalog, roots))
+    passes = await stack.enter_async_context(Passes(collector, service.metrics, config.gc_interval_s))
+    service.serve(
+        disk_grpc.add_DiskServicer_to_server,
+        DiskServicer(collector, passes),
+        disk_pb.DESCRIPTOR.services_by_name["Disk"],
+    )
     service.serve(
         snapshots_grpc.add_SnapshotsServicer_to_server,
         SnapshotsServicer(snapshots),

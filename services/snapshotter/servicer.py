@@ -133,7 +133,7 @@ class LayersServicer(layers_grpc.LayersServicer):
 
     async def Usage(self, request: layers_pb.LayersUsageRequest, context: Context) -> layers_pb.LayersUsageResponse:
         """Return all disk use."""
-        usages = await self._layers.usages()
+        usages = await self._layers.usages(committed=request.committed)
         return layers_pb.LayersUsageResponse(snapshots=map(convert.usage_to_proto, usages))
 
     async def Changes(self, request: layers_pb.ChangesRequest, context: Context) -> layers_pb.ChangesResponse:

@@ -4,13 +4,18 @@ Each is one step of a transaction; rules that span rows are kept here, next to t
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Final
 
 from sampan.errors import AlreadyExistsError, ConflictError, InvalidArgumentError, NotFoundError
 from sampan.oci.digest import Digest
 from snapshotter.formats import LayerFormat
+from snapshotter.marking import Node
 from snapshotter.model import Kind, Layer, Snapshot, SnapshotFormat
 from snapshotter.trees import Usage
+
+# As of content: "keep this although nothing refers to it".
+GC_ROOT_LABEL: Final = "containerd.io/gc.root"
 
 _SELECT = """
 SELECT s.*, p.key AS parent_key FROM snapshots s LEFT JOIN snapshots p ON p.id = s.parent
@@ -214,15 +219,65 @@ def release(db: sqlite3.Connection, diff_ids: Iterable[Digest]) -> None:
     )
 
 
-def collect_layers(db: sqlite3.Connection, now_ns: int) -> list[Layer]:
-    """Remove the rows of layers that no snapshot uses and nobody holds, and return them."""
-    where = (
-        "WHERE NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.diff_id = layers.diff_id)"
-        " AND (holds = 0 OR held_until_ns <= ?)"
+def collect_layers(db: sqlite3.Connection, now_ns: int, most: int) -> list[Layer]:
+    """Remove the rows of ``most`` layers that no snapshot uses and nobody holds, and return them."""
+    query = (
+        "SELECT * FROM layers WHERE NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.diff_id = layers.diff_id)"
+        " AND (holds = 0 OR held_until_ns <= ?) LIMIT ?"
     )
-    found = [_layer(row) for row in db.execute(f"SELECT * FROM layers {where}", (now_ns,))]  # noqa: S608  # constant
-    db.execute(f"DELETE FROM layers {where}", (now_ns,))  # noqa: S608  # constant
+    found = [_layer(row) for row in db.execute(query, (now_ns, most))]
+    db.executemany("DELETE FROM layers WHERE diff_id = ?", [(layer.diff_id,) for layer in found])
     return found
+
+
+def nodes(db: sqlite3.Connection) -> list[Node]:
+    """Return all snapshots, as far as marking goes."""
+    labels = dict(
+        db.execute(
+            "SELECT snapshot, name FROM labels WHERE name = ?1 OR name GLOB ?1 || '.*'", (GC_ROOT_LABEL,)
+        ).fetchall()
+    )
+    found = db.execute("SELECT id, key, parent, diff_id FROM snapshots")
+    return [Node(row["id"], row["key"], row["parent"], row["diff_id"], labels.get(row["id"])) for row in found]
+
+
+def with_directories(db: sqlite3.Connection) -> list[Snapshot]:
+    """Return the snapshots that have a directory of their own, without their labels."""
+    return [_snapshot(row, {}) for row in db.execute(_SELECT + "WHERE s.dir_id IS NOT NULL ORDER BY s.id")]
+
+
+def numbers(db: sqlite3.Connection) -> tuple[set[int], set[int]]:
+    """Return the directory names of layers, and of snapshots."""
+    layers = {row[0] for row in db.execute("SELECT dir_id FROM layers")}
+    return layers, {row[0] for row in db.execute("SELECT dir_id FROM snapshots WHERE dir_id IS NOT NULL")}
+
+
+def delete_stacked(db: sqlite3.Connection, keys: Iterable[str], wanted: Container[str]) -> int:
+    """Remove those of ``keys`` that are stacked, have no child and are not ``wanted``; return how many there were."""
+    query = (
+        "DELETE FROM snapshots WHERE key = ? AND diff_id IS NOT NULL"
+        " AND NOT EXISTS (SELECT 1 FROM snapshots c WHERE c.parent = snapshots.id)"
+    )
+    return sum(db.execute(query, (key,)).rowcount for key in keys if key not in wanted)
+
+
+def held(db: sqlite3.Connection, now_ns: int) -> dict[str, int]:
+    """Return until when somebody may still stack a layer, by diff ID."""
+    query = "SELECT diff_id, held_until_ns FROM layers WHERE holds > 0 AND held_until_ns > ?"
+    return dict(db.execute(query, (now_ns,)).fetchall())
+
+
+def end_holds(db: sqlite3.Connection, needed: Container[str], wanted: Container[str]) -> None:
+    """End all holds on layers that are neither ``needed`` nor ``wanted``."""
+    found = [row[0] for row in db.execute("SELECT diff_id FROM layers WHERE holds > 0")]
+    ended = [(diff_id,) for diff_id in found if diff_id not in needed and diff_id not in wanted]
+    db.executemany("UPDATE layers SET holds = 0 WHERE diff_id = ?", ended)
+
+
+def next_number(db: sqlite3.Connection) -> int:
+    """Return the first directory name that nobody has got."""
+    (number,) = db.execute("SELECT next_dir_id FROM numbers").fetchone()
+    return int(number)
 
 
 def next_hold_end_ns(db: sqlite3.Connection) -> int | None:

@@ -46,6 +46,15 @@ def measure(root: str | os.PathLike[str]) -> Usage:
     return Usage(blocks * 512, inodes)
 
 
+def measure_any(path: str | os.PathLike[str]) -> int:
+    """Return what a file, or a directory and all below it, takes on disk; 0 if it is gone."""
+    try:
+        found = os.lstat(path)
+        return found.st_blocks * 512 + (measure(path).size_bytes if stat.S_ISDIR(found.st_mode) else 0)
+    except FileNotFoundError:
+        return 0
+
+
 def _entries(root_fd: int, path: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
     try:
         fd = open_directory(root_fd, path)
