@@ -2,26 +2,24 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import secrets
-import shutil
 import time
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final
 
 from runtimed.background import Background
-from runtimed.conmon import Conmon, PendingExec, Stdio
+from runtimed.conmon import Conmon, PendingExec
 from runtimed.detach import DetachScanner, parse_detach_keys
 from runtimed.events import Events
+from runtimed.exec_ahead import HELD_S, Prepared, Preparer, document, remove_files, stdio
 from runtimed.execmodel import Exec, ExecSpec
 from runtimed.model import Frame, Status, Stream
 from runtimed.oci_errors import exec_error, exit_code
-from runtimed.paths import ExecPaths, Paths
+from runtimed.paths import Paths
 from runtimed.process import ended
-from runtimed.protocol import Bundles, ExecProcess
+from runtimed.protocol import Bundles
 from runtimed.registry import Entry, Registry
 from runtimed.runner import Runner
 from runtimed.running_conmon import find_conmon, read_exit_code, resize
@@ -30,7 +28,6 @@ from runtimed.spec import ConsoleSize
 from runtimed.stdio import StdioConnection
 from runtimed.store import ContainerStore
 from sampan.errors import (
-    CommandNotExecutableError,
     ConflictError,
     InvalidArgumentError,
     NotFoundError,
@@ -52,6 +49,9 @@ class Running:
     console_size: ConsoleSize | None = None
     detached: bool = False
     connection: StdioConnection | None = None
+    ahead: "asyncio.Task[Prepared] | None" = None  # what is prepared for a start that comes soon
+    preparing: asyncio.Lock = field(default_factory=asyncio.Lock)  # whoever takes it back, or prepares it
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -73,8 +73,8 @@ class Execs:
         self._registry = registry
         self._store = store
         self._runner = runner
-        self._bundles = bundles
         self._conmon = conmon
+        self._preparer = Preparer(conmon, runner, bundles, paths)
         self._events = events
         self._background = background
         self._paths = paths
@@ -84,7 +84,7 @@ class Execs:
     async def recover(self) -> None:
         """Find out what became of the execs of an earlier process, and watch those that run."""
         records = await self._store.execs()
-        await asyncio.to_thread(self._remove_strays, {record.id for record in records})
+        await asyncio.to_thread(self._remove_strays, {record.id for record in records if record.running})
         for record in records:
             entry = self._registry.by_id(record.container_id)
             if entry is None:
@@ -98,10 +98,10 @@ class Execs:
                 self._background.watch(self._watch(running, pidfd), f"exec {record.id}")
 
     def _remove_strays(self, known: Collection[str]) -> None:
-        """Remove what health probes and removed containers left."""
+        """Remove what health probes, removed containers and execs that were prepared and never started left."""
         for directory in self._paths.execs.iterdir():
             if directory.name not in known:
-                shutil.rmtree(directory, ignore_errors=True)
+                remove_files(self._paths.exec(directory.name))
 
     async def create(self, entry: Entry, spec: ExecSpec) -> Exec:
         """Record a process to run in the container.
@@ -117,9 +117,28 @@ class Execs:
         await self._forget_old(entry.id)
         record = Exec(secrets.token_hex(32), entry.id, spec)
         await self._store.add_exec(record, time.time_ns())
-        self._execs[record.id] = Running(record, entry)
+        self._execs[record.id] = running = Running(record, entry)
         self._publish(record, "exec_create: " + record.command)
+        if not spec.tty and (spec.attach_stdin or spec.attach_stdout or spec.attach_stderr):
+            self._prepare_ahead(running)
         return record
+
+    def _prepare_ahead(self, running: Running) -> None:
+        record = running.exec
+        running.ahead = asyncio.create_task(
+            self._preparer.prepare(running.entry, record.id, record.spec), name=f"prepare exec {record.id}"
+        )
+        self._background.watch(self._hold(running), f"hold exec {record.id}")
+
+    async def _hold(self, running: Running) -> None:
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HELD_S):
+                    await running.begun.wait()
+        finally:
+            async with running.preparing:
+                if not running.begun.is_set():
+                    await self._not_ahead(running)
 
     def get(self, id: str) -> Exec:
         """Return an exec by its ID or an unambiguous prefix of it. Raises NotFoundError."""
@@ -143,7 +162,7 @@ class Execs:
         """Drop the execs of a container that is gone; the store has dropped them with it."""
         for key in [key for key, one in self._execs.items() if one.entry.id == container_id]:
             del self._execs[key]
-            shutil.rmtree(self._paths.exec(key).bundle, ignore_errors=True)
+            remove_files(self._paths.exec(key))
 
     async def _forget_old(self, container_id: str) -> None:
         idle = [k for k, one in self._execs.items() if one.entry.id == container_id and not one.exec.running]
@@ -172,6 +191,7 @@ class Execs:
         running.console_size = size or running.console_size or spec.console_size
         # In this step already, so that a second start finds it.
         running.exec = replace(running.exec, spec=replace(spec, console_size=running.console_size), started=True)
+        running.begun.set()
         return running
 
     async def start_detached(self, id: str, tty: bool | None, size: ConsoleSize | None) -> None:
@@ -185,10 +205,15 @@ class Execs:
         await self._background.finish(self._start_detached(running), f"exec {id}")
 
     async def _start_detached(self, running: Running) -> None:
-        paths, spec = await self._prepare(running)
+        record, paths, container = running.exec, self._paths.exec(running.exec.id), running.entry.container
+        await self._store.set_exec(record)
         try:
+            async with running.preparing:
+                await self._not_ahead(running)
+            paths.exits.mkdir(mode=0o711, parents=True, exist_ok=True)
+            await self._preparer.write(container, record.spec, document(paths))
             pid = await self._conmon.exec_detached(
-                running.entry.id, paths, self._runner.runtime(running.entry.container).command, _stdio(running), spec
+                container.id, paths, self._runner.runtime(container).command, stdio(record.spec), document(paths)
             )
         except StartError as error:
             raise await self._failed(running, error) from error
@@ -197,25 +222,18 @@ class Execs:
             self._watch(running, find_conmon(paths.conmon_pid, running.entry.id)), f"exec {running.exec.id}"
         )
 
-    async def _prepare(self, running: Running) -> tuple[ExecPaths, Path]:
-        """Write what conmon needs."""
-        paths = self._paths.exec(running.exec.id)
-        await self._store.set_exec(running.exec)
-        try:
-            document = await asyncio.to_thread(self._write_spec, running, paths)
-        except StartError as error:
-            # Nothing has been asked of the runtime yet: Docker says this in its own words, and counts it as 126.
-            raise await self._failed(running, CommandNotExecutableError(str(error))) from error
-        return paths, document
+    async def _not_ahead(self, running: Running) -> None:
+        preparing, running.ahead = running.ahead, None
+        if preparing is not None:
+            await self._preparer.drop(running.entry, running.exec.id, preparing)
 
-    def _write_spec(self, running: Running, paths: ExecPaths) -> Path:
-        paths.exits.mkdir(mode=0o711, parents=True, exist_ok=True)
-        container, record = running.entry.container, running.exec
-        root = Path(f"/proc/{container.state.pid}/root")
-        request = ExecProcess(record.spec.process(), record.spec.privileged)
-        document = paths.bundle / "process.json"
-        document.write_text(json.dumps(self._bundles.exec_process(container, root, request)))
-        return document
+    async def _prepared(self, running: Running, created: ExecSpec) -> Prepared:
+        """Return what was prepared when it was made, if that is still there and right, else prepare it now."""
+        if running.ahead is not None and running.exec.spec == created:
+            preparing, running.ahead = running.ahead, None
+            return await preparing
+        await self._not_ahead(running)
+        return await self._preparer.prepare(running.entry, running.exec.id, running.exec.spec)
 
     async def start(self, id: str, tty: bool | None, size: ConsoleSize | None) -> Running:
         """Start it with a client attached and return when it runs; give the result to ``converse``.
@@ -224,19 +242,21 @@ class Execs:
             ConflictError: it was started before, or its container does not run.
             StartError: Docker's words.
         """
+        created = self._find(id).exec.spec
         running = self._begin(id, tty, size)
-        return await self._background.finish(self._start(running), f"exec {id}")
+        return await self._background.finish(self._start(running, created), f"exec {id}")
 
-    async def _start(self, running: Running) -> Running:
-        paths, spec = await self._prepare(running)
-        runtime = self._runner.runtime(running.entry.container).command
+    async def _start(self, running: Running, created: ExecSpec) -> Running:
+        await self._store.set_exec(running.exec)
         try:
-            pending = await self._conmon.exec_attached(running.entry.id, paths, runtime, _stdio(running), spec)
+            async with running.preparing:
+                prepared = await self._prepared(running, created)
+            pending, running.connection = prepared.pending, prepared.connection
             try:
-                running.connection = StdioConnection.connect(paths.attach_socket)
+                prepared.allow()
                 pid = await pending.start()
             except BaseException:
-                pending.close()
+                prepared.close()
                 raise
         except StartError as error:
             raise await self._failed(running, error) from error
@@ -312,11 +332,9 @@ class Execs:
     async def _record_exit(self, running: Running, code: int) -> None:
         running.exec = replace(running.exec, pid=0, exit_code=code)
         await self._store.set_exec(running.exec)
-        paths = self._paths.exec(running.exec.id)
-        await asyncio.to_thread(shutil.rmtree, paths.bundle, True)
-        (self._paths.sockets / paths.token).unlink(missing_ok=True)
         self._publish(running.exec, "exec_die", exitCode=str(code))
         running.done.set()
+        await asyncio.to_thread(remove_files, self._paths.exec(running.exec.id))  # nobody waits for that
 
     def _publish(self, record: Exec, action: str, **attributes: str) -> None:
         if (entry := self._registry.by_id(record.container_id)) is not None:
@@ -330,8 +348,3 @@ def _check_runs(entry: Entry) -> None:
         raise ConflictError(f"Container {entry.id} is restarting, wait until the container is running")
     if entry.status is not Status.RUNNING:
         raise ConflictError(f"container {entry.id} is not running")
-
-
-def _stdio(running: Running) -> Stdio:
-    spec = running.exec.spec
-    return Stdio(spec.tty, spec.attach_stdin, spec.tty)
