@@ -74,6 +74,7 @@ class FakeRegistry:
         self.served: dict[str, int] = {}  # bytes of bodies by the last part of their path
         self.most_allowed = 99  # of these; others get a 429
         self.sending = self.most_sending = 0  # bodies of blobs at the same time
+        self.searched: Any = None  # the answer to searches; None: it offers none
         self.resume = asyncio.Event()
         self._asked = asyncio.Condition()
         self.address = ""
@@ -139,6 +140,8 @@ class FakeRegistry:
             return _error(429, "TOOMANYREQUESTS", "one after the other, please")
         if request.path == "/token":
             return await self._token(request)
+        if request.path == "/v1/search" and self.searched is not None:
+            return web.json_response(self.searched)
         if not self._authorised(request):
             return self._challenge(request)
         if request.path == "/v2/":
