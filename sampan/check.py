@@ -94,7 +94,9 @@ Step = Amount | Finding
 class Checker(Protocol):
     """A part of a service that can be checked."""
 
-    kinds: tuple[str, ...]  # of the findings that it makes and mends
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Of the findings that it makes and mends."""
 
     def check(self, *, quick: bool) -> AsyncGenerator[Step, None]:
         """Yield how far it is, and what is wrong; ``quick`` reads no content. Closing the iterator ends the work."""

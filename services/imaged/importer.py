@@ -1,5 +1,6 @@
 """An image of one layer from the tar of a root file system."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
@@ -66,7 +67,8 @@ class Importer:
             try:
                 await _unpack(chunks, ingest)
                 digest, size = ingest.digest, ingest.offset
-                if digest not in await self._leases.hold(lease, [digest]):
+                here = digest in await self._leases.hold(lease, [digest])
+                if not here or not await asyncio.to_thread(self._content.is_whole, digest, size):
                     await self._ingests.publish(ingest)
             finally:
                 self._ingests.discard(ingest)

@@ -221,6 +221,8 @@ class Ingests:
             await self._content.info(expected)
         except NotFoundError:
             return
+        if self._content.is_damaged(expected):
+            return
         ingest = self._by_ref.get(ref)
         if ingest is not None:
             self.discard(ingest)

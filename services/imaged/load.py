@@ -158,7 +158,11 @@ class Loader:
             others = await self._store.read(lambda db: image_store.layers_of(db, diff_ids))
         wanted = [layer.descriptor.digest for layer in (*stated, *others.values())]
         here = await self._leases.hold(lease, wanted)
-        usable = {diff_id: layer for diff_id, layer in others.items() if layer.descriptor.digest in here}
+        usable = {
+            diff_id: layer
+            for diff_id, layer in others.items()
+            if layer.descriptor.digest in here and not self._content.is_damaged(layer.descriptor.digest)
+        }
         return tuple(usable.get(layer.diff_id, layer) for layer in stated)
 
     async def existing_head(self, lease: str, digest: Digest, size: int) -> bytes | None:

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from imaged.check import ContentCheck
 from imaged.collector import ContentCollector
 from imaged.commit import Committer
 from imaged.content import ContentStore
@@ -17,11 +18,13 @@ from imaged.leases import Leases
 from imaged.load import Loader
 from imaged.login import Login
 from imaged.lookup import Lookup
+from imaged.mending import Mender
 from imaged.metrics import PullMetrics
 from imaged.partial import Partials
 from imaged.pull import Puller
 from imaged.push import Pusher, UploadMeans
 from imaged.push_metrics import PushMetrics
+from imaged.rebuild import Rebuilder
 from imaged.registry.auth import Tokens
 from imaged.registry.endpoints import DOCKER_IO_HOST, Endpoints, RegistryConfig
 from imaged.registry.retry import RetryPolicy
@@ -78,6 +81,8 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     leases = Leases(store, content, config.lease_s, abandoned_s=config.resume_s)
     await ingests.recover()
     await leases.recover()
+    if store.restored is not None and store.restored.lossy:
+        await Rebuilder(store, content).run()
     await content.recover()
     await partials.recover()
     await service.stack.enter_async_context(leases)
@@ -118,6 +123,8 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
         Committer(images, store, content, leases),
         Lookup(sources, endpoints, transport),
     )
+    mender = Mender(store, content, leases, sources, downloads)
+    service.checkers.append(ContentCheck(store, content, mender))
     servicer = ImagesServicer(images, puller, importer, leases, Login(sources), traffic)
 
     usage = ContentUsage(root, store, content, ingests, partials, keep_s=config.resume_s, now_ns=time.time_ns)

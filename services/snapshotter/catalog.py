@@ -51,6 +51,7 @@ class Catalog:
         self._store = store
         self._counted = counted
         self._numbers = range(0)
+        self._makers: dict[int, asyncio.Task[object] | None] = {}
         self._first_number = 0  # of this process
         self.wanted = Wanted()
         self._reserving = asyncio.Lock()
@@ -96,7 +97,14 @@ class Catalog:
                 first = await self._store.write(lambda db: rows.reserve_numbers(db, _RESERVED))
                 self._numbers = range(first, first + _RESERVED)
             number, self._numbers = self._numbers[0], self._numbers[1:]
+            self.being_made()
+            self._makers[number] = asyncio.current_task()
             return number
+
+    def being_made(self) -> set[int]:
+        """Return the names of directories that may be there without a row: whoever got them is still at work."""
+        self._makers = {number: task for number, task in self._makers.items() if task is not None and not task.done()}
+        return set(self._makers)
 
     async def collect(self) -> list[Layer]:
         """Remove the layers that no snapshot uses and nobody holds; return them."""
@@ -148,9 +156,11 @@ class Catalog:
             await self._images.hide(layer.dir_id)
 
     def can_show(self, layer: Layer) -> bool:
-        """Say whether the layer is still on disk, in a form that this host can show."""
+        """Say whether the layer is on disk, whole as far as anybody knows, and in a form that this host can show."""
+        if layer.damaged:
+            return False
         if layer.format is LayerFormat.EROFS:
-            return self._images.usable and self.disk.image(layer.dir_id).exists()
+            return self._images.usable and self._images.is_complete(self.disk.image(layer.dir_id))
         return self.disk.layer(layer.dir_id).exists()
 
     async def resolve(self, name: str) -> Path | None:

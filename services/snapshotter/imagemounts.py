@@ -7,6 +7,7 @@ What is mounted is the kernel's to say: nothing is remembered, so a service that
 
 import asyncio
 import errno
+import re
 import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -18,6 +19,7 @@ from sampan.errors import DataLossError, SampanError, UnavailableError
 from sampan.log import log
 from sampan.sys.loop import read_only_loop
 from sampan.sys.mounts import MNT_DETACH, MS_RDONLY, mount, umount2
+from snapshotter.erofs.disk import SUPER_END, size_of
 
 _DAMAGED: Final = frozenset({errno.EINVAL, errno.EUCLEAN, errno.EIO, errno.EBADMSG, errno.EOPNOTSUPP})
 
@@ -62,6 +64,32 @@ class ImageMounts:
             if not same or number not in known:
                 self._detach(number)
         owner.write_text(token)
+
+    def expected_bytes(self, image: Path) -> int:
+        """Return how large an image says it is, -1 if it does not say; blocks for a moment."""
+        try:
+            with image.open("rb", buffering=0) as file:
+                return size_of(file.read(SUPER_END))
+        except OSError:
+            return -1
+
+    def is_complete(self, image: Path) -> bool:
+        """Say whether an image is there in full; blocks for a moment."""
+        try:
+            return image.stat().st_size == self.expected_bytes(image)
+        except FileNotFoundError:
+            return False
+
+    def shown(self) -> list[tuple[int, str]]:
+        """Return the numbers that are mounted, each with the file it shows, empty where the kernel names a device."""
+        found = []
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            fields = line.split(" ")
+            number = self.number(Path(_unescape(fields[4])))
+            if number is not None:
+                source = _unescape(fields[fields.index("-") + 2])
+                found.append((number, "" if source.startswith("/dev/") else source))
+        return found
 
     def path(self, number: int) -> Path:
         """Where the layer's files are, once it is shown."""
@@ -149,6 +177,11 @@ def mount_image(way: Way, image: Path, target: Path) -> None:
         return
     with read_only_loop(image) as device:
         mount(device, str(target), "erofs", MS_RDONLY)
+
+
+def _unescape(field: str) -> str:
+    """Undo what the kernel does to blanks and backslashes in mountinfo."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
 def _is_mount(path: Path) -> bool:

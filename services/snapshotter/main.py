@@ -25,6 +25,7 @@ from sampan.service.passes import Passes
 from sampan.wire.channel import open_channel
 from snapshotter.applying import Applier
 from snapshotter.catalog import Catalog
+from snapshotter.check import LayersCheck
 from snapshotter.collector import LayerCollector
 from snapshotter.contentclient import ContentClient, RootsClient
 from snapshotter.differ import LocalDiffer
@@ -34,6 +35,7 @@ from snapshotter.imagedriver import ErofsDriver
 from snapshotter.imagemounts import ImageMounts, Way
 from snapshotter.layers import LocalLayers
 from snapshotter.limits import LayerLimits
+from snapshotter.mending import Mender
 from snapshotter.metrics import Metrics
 from snapshotter.model import DriverReport, DriversReport
 from snapshotter.native import NativeDriver
@@ -89,7 +91,9 @@ async def build(service: Service[Config]) -> None:
     applier = Applier(catalog, content, syncer, metrics, layer_format=driver.layer_format, limits=limits)
     layers = LocalLayers(catalog, applier, report)
     differ = LocalDiffer(catalog, applier, content)
-    snapshots = LocalSnapshots(catalog, driver, {d.snapshot_format: d for d in drivers.values()}, syncer)
+    shown_by = {d.snapshot_format: d for d in drivers.values()}
+    snapshots = LocalSnapshots(catalog, driver, shown_by, syncer)
+    service.checkers.append(LayersCheck(catalog, images, Mender(catalog, images, applier, shown_by)))
     disk.start()
     stack.push_async_callback(disk.close)
     layers.start()

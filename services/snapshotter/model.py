@@ -68,6 +68,7 @@ class Layer:
     usage: Usage
     complete: bool = False  # whatever lies below it is hidden
     image_digest: str = ""  # of the image file, where the format has one
+    damaged: str = ""  # what a check found wrong with it
 
 
 @dataclass(frozen=True, slots=True)

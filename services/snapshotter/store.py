@@ -178,7 +178,8 @@ def put_layer(db: sqlite3.Connection, new: Layer, now_ns: int, holds: int, until
         " held_until_ns, image_digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (diff_id) DO UPDATE SET"
         " dir_id = excluded.dir_id, format = excluded.format, size_bytes = excluded.size_bytes,"
         " inodes = excluded.inodes, complete = excluded.complete, applied_at_ns = excluded.applied_at_ns,"
-        " holds = excluded.holds, held_until_ns = excluded.held_until_ns, image_digest = excluded.image_digest",
+        " holds = excluded.holds, held_until_ns = excluded.held_until_ns, image_digest = excluded.image_digest,"
+        " damaged = ''",
         (
             new.diff_id,
             new.dir_id,
@@ -340,4 +341,5 @@ def _layer(row: sqlite3.Row) -> Layer:
         usage=Usage(row["size_bytes"], row["inodes"]),
         complete=bool(row["complete"]),
         image_digest=row["image_digest"],
+        damaged=row["damaged"],
     )

@@ -52,6 +52,17 @@ _PREFIXES: Final = (
 MAX_XATTR_VALUE: Final = 0xFFFF
 
 
+SUPER_END: Final = SUPER_OFFSET + _SUPER.size
+
+
+def size_of(head: bytes) -> int:
+    """Return how many bytes an image has, by its first ``SUPER_END``; -1 if it is not one of ours."""
+    if len(head) < SUPER_END:
+        return -1
+    fields = _SUPER.unpack_from(head, SUPER_OFFSET)
+    return int(fields[9]) * BLOCK if fields[0] == _MAGIC else -1
+
+
 def superblock(*, root_nid: int, inodes: int, blocks: int) -> bytes:
     """Return the superblock; it stands at ``SUPER_OFFSET``. No time, no UUID: the same tree gives the same bytes."""
     return _SUPER.pack(
