@@ -25,6 +25,7 @@ class WebRegistry:
     held: dict[str, threading.Event] = field(default_factory=dict)  # blobs whose second half waits for this
     reached: threading.Event = field(default_factory=threading.Event)  # set when a held blob is waited for
     login: tuple[str, str] | None = None  # asked for by bearer token
+    found: list[dict[str, Any]] | None = None  # what a search finds; None: it offers none
     requests: list[str] = field(default_factory=list)
 
     def add(self, repository: str, tag: str, image: Image) -> str:
@@ -84,6 +85,9 @@ class _Handler(BaseHTTPRequestHandler):
         if registry.login and self.headers.get("Authorization") != f"Bearer {TOKEN}":
             realm = f'Bearer realm="http://{registry.address}/token",service="tests"'
             self._send(401, _error("UNAUTHORIZED", "authentication required"), {"WWW-Authenticate": realm}, body=body)
+            return
+        if self.path.startswith("/v1/search?") and registry.found is not None:
+            self._send(200, json.dumps({"results": registry.found}).encode(), {}, body=body)
             return
         parts = self.path.removeprefix("/v2/").split("/")
         if parts == [""]:
