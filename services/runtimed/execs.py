@@ -217,7 +217,7 @@ class Execs:
             )
         except StartError as error:
             raise await self._failed(running, error) from error
-        await self._started(running, pid)
+        self._started(running, pid)
         self._background.watch(
             self._watch(running, find_conmon(paths.conmon_pid, running.entry.id)), f"exec {running.exec.id}"
         )
@@ -260,7 +260,7 @@ class Execs:
                 raise
         except StartError as error:
             raise await self._failed(running, error) from error
-        await self._started(running, pid)
+        self._started(running, pid)
         if running.console_size is not None and running.exec.spec.tty:
             self._resize(running, running.console_size)
         self._background.watch(self._finish(running, pending), f"exec {running.exec.id}")
@@ -297,9 +297,10 @@ class Execs:
         else:
             await running.done.wait()
 
-    async def _started(self, running: Running, pid: int) -> None:
+    def _started(self, running: Running, pid: int) -> None:
         running.exec = replace(running.exec, pid=pid)
-        await self._store.set_exec(running.exec)
+        # Behind the output, but before the exit: transactions are done in the order of the loop.
+        self._background.watch(self._store.set_exec(running.exec), f"pid of exec {running.exec.id}")
         self._publish(running.exec, "exec_start: " + running.exec.command)
 
     async def _failed(self, running: Running, error: StartError) -> StartError:
@@ -331,10 +332,11 @@ class Execs:
 
     async def _record_exit(self, running: Running, code: int) -> None:
         running.exec = replace(running.exec, pid=0, exit_code=code)
-        await self._store.set_exec(running.exec)
         self._publish(running.exec, "exec_die", exitCode=str(code))
+        # conmon has written the code down, and its file goes after our own record: nobody needs to wait for that.
         running.done.set()
-        await asyncio.to_thread(remove_files, self._paths.exec(running.exec.id))  # nobody waits for that
+        await self._store.set_exec(running.exec)
+        await asyncio.to_thread(remove_files, self._paths.exec(running.exec.id))
 
     def _publish(self, record: Exec, action: str, **attributes: str) -> None:
         if (entry := self._registry.by_id(record.container_id)) is not None:
