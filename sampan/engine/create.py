@@ -27,7 +27,7 @@ async def create_container(
     if wanted is not None:
         _check_platform(spec.image, wanted, image.platform)
     complete = merge(spec, image)
-    complete.chain_id = await _ensure_stack(engine, image)
+    complete.chain_id = await ensure_stack(engine, image)
     with rpc_errors():
         created = await engine.containers.Create(containers_pb2.CreateContainerRequest(spec=complete))
     return created.id, tuple(created.warnings)
@@ -100,7 +100,7 @@ def _check_platform(name: str, wanted: Platform, actual: images_pb2.Platform) ->
         )
 
 
-async def _ensure_stack(engine: "Engine", image: images_pb2.Image) -> str:
+async def ensure_stack(engine: "Engine", image: images_pb2.Image) -> str:
     """Return the chain ID of the image's snapshots; layers that were lost are unpacked again from their blobs."""
     request = layers_pb2.StackRequest(diff_ids=[layer.diff_id for layer in image.layers])
     try:
