@@ -94,6 +94,7 @@ REGISTRY: Final = {
 SYSTEM: Final = {
     "info": Entry("info", "Display system-wide information"),
     "df": Entry("df", "Show disk usage"),
+    "check": Entry("system_check", "Find damage to what the engine keeps, and mend it"),
     "events": Entry("events", "Get real time events from the engine"),
     "prune": Entry("system_prune", "Remove unused data"),
 }
