@@ -1,9 +1,5 @@
-"""Passwords for registries, where Docker keeps them: ``config.json`` and the helpers that it names.
+"""Passwords for registries, where Docker keeps them: ``config.json`` and the helpers that it names."""
 
-A helper is a program ``docker-credential-<name>`` with the verbs get, store and erase, JSON on its stdin and stdout.
-"""
-
-import asyncio
 import base64
 import binascii
 import json
@@ -13,16 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from sampan.api.image.v1 import images_pb2 as pb
-from sampan.errors import InvalidArgumentError, NotFoundError, UnauthenticatedError
+from sampan.errors import InvalidArgumentError
 from sampan.oci.reference import DEFAULT_REGISTRY, parse_reference
+from sampan_cli.credential_helper import HELPER_TIMEOUT_S, CredentialHelper
 
 # Under this key everyone has kept the default registry's password since before there was a second registry.
 _DEFAULT_KEY: Final = f"https://index.{DEFAULT_REGISTRY}/v1/"
 
-# The name that helpers give to an entry whose secret is a refresh token rather than a password.
-_TOKEN_USER: Final = "<token>"  # noqa: S105 - a user name
-
-_HELPER_TIMEOUT_S: Final = 60.0
+_TOKENS: Final = ("identitytoken", "registrytoken")
 
 
 def config_path(environ: Mapping[str, str]) -> Path:
@@ -34,65 +28,57 @@ def config_path(environ: Mapping[str, str]) -> Path:
 class CredentialStore:
     """One user's passwords."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, helper_timeout_s: float = HELPER_TIMEOUT_S) -> None:
         self._path = path
+        self._helper_timeout_s = helper_timeout_s
 
     async def for_image(self, reference: str) -> pb.Credentials | None:
         """Return the credentials for the registry that an image comes from, or None.
 
         Raises:
             InvalidArgumentError: the reference or the file cannot be read.
+            NotFoundError, UnauthenticatedError: the helper is missing, or fails; the message names it.
         """
         return await self.get(parse_reference(reference).registry)
 
     async def get(self, registry: str) -> pb.Credentials | None:
-        """Return the credentials for ``registry``, or None."""
+        """Return the credentials for ``registry``, or None. Raises as ``for_image``."""
         config = self._load()
-        helper = self._helper(config, registry)
+        if helper := self._helper(config, registry):
+            return await helper.get(_keys(registry)[0])
         for key in _keys(registry):
-            if helper:
-                found = await _from_helper(helper, key)
-            else:
-                found = _from_entry(config.get("auths", {}).get(key), key)
+            found = _from_entry(_auths(config).get(key), key)
             if found is not None:
                 return found
         return None
 
     async def store(self, registry: str, credentials: pb.Credentials) -> Path | None:
-        """Keep credentials; return the file if they are in it as plain text, None if a helper has them."""
+        """Keep credentials; return the file if they are new in it as plain text. Raises as ``for_image``."""
         config = self._load()
         key = _keys(registry)[0]
-        helper = self._helper(config, registry)
-        token = credentials.identity_token
-        if helper:
-            secret = {
-                "ServerURL": key,
-                "Username": _TOKEN_USER if token else credentials.username,
-                "Secret": token or credentials.password,
-            }
-            await _call_helper(helper, "store", json.dumps(secret))
-            config.setdefault("auths", {})[key] = {}
+        if helper := self._helper(config, registry):
+            await helper.store(key, credentials)
+            _auths(config)[key] = {}
             self._save(config)
             return None
+        token = credentials.identity_token
         password = "" if token else credentials.password
         auth = base64.b64encode(f"{credentials.username}:{password}".encode()).decode()
-        config.setdefault("auths", {})[key] = {"auth": auth, **({"identitytoken": token} if token else {})}
+        entry = {"auth": auth, **({"identitytoken": token} if token else {})}
+        if _auths(config).get(key) == entry:
+            return None
+        _auths(config)[key] = entry
         self._save(config)
         return self._path
 
-    async def erase(self, registry: str) -> bool:
-        """Forget the credentials for ``registry``; say whether there were any."""
+    async def erase(self, registry: str) -> None:
+        """Forget the credentials for ``registry``, if there are any. Raises as ``for_image``."""
         config = self._load()
-        helper = self._helper(config, registry)
-        known = False
-        for key in _keys(registry):
-            known = config.get("auths", {}).pop(key, None) is not None or known
-            if helper and await _from_helper(helper, key) is not None:
-                await _call_helper(helper, "erase", key)
-                known = True
-        if known:
+        known = [_auths(config).pop(key, None) for key in _keys(registry)]
+        if helper := self._helper(config, registry):
+            await helper.erase(_keys(registry)[0])
+        if any(entry is not None for entry in known):
             self._save(config)
-        return known
 
     def _load(self) -> dict[str, Any]:
         try:
@@ -115,10 +101,23 @@ class CredentialStore:
             os.fsync(fd)
         temporary.replace(self._path)
 
-    @staticmethod
-    def _helper(config: Mapping[str, Any], registry: str) -> str:
+    def _helper(self, config: Mapping[str, Any], registry: str) -> CredentialHelper | None:
         helpers = config.get("credHelpers") or {}
-        return str(next((helpers[key] for key in _keys(registry) if key in helpers), config.get("credsStore") or ""))
+        if not isinstance(helpers, Mapping):
+            raise InvalidArgumentError(f"{self._path}: credHelpers is not an object")
+        name = next((helpers[key] for key in _keys(registry) if key in helpers), config.get("credsStore") or "")
+        # It becomes the name of a program.
+        if not isinstance(name, str) or "/" in name or "\0" in name:
+            raise InvalidArgumentError(f"{self._path}: {name!r} is not the name of a credential helper")
+        return CredentialHelper(name, self._helper_timeout_s) if name else None
+
+
+def _auths(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries of the file; they are made if there are none."""
+    auths = config.get("auths")
+    if not isinstance(auths, dict):
+        auths = config["auths"] = {}
+    return auths
 
 
 def _keys(registry: str) -> tuple[str, ...]:
@@ -131,51 +130,19 @@ def _keys(registry: str) -> tuple[str, ...]:
 def _from_entry(entry: Any, key: str) -> pb.Credentials | None:
     if not isinstance(entry, Mapping) or not entry:
         return None
-    username, password = entry.get("username", ""), entry.get("password", "")
-    if entry.get("auth"):
+    fields = {name: entry.get(name) or "" for name in ("username", "password", "auth", *_TOKENS)}
+    if not all(isinstance(value, str) for value in fields.values()):
+        raise InvalidArgumentError(f"the credentials of {key} are not text")
+    username, password = fields["username"], fields["password"]
+    if fields["auth"]:
         try:
-            text = base64.b64decode(entry["auth"], validate=True).decode()
+            text = base64.b64decode(fields["auth"], validate=True).decode()
         except (binascii.Error, UnicodeDecodeError) as error:
             raise InvalidArgumentError(f"the credentials of {key} are not base64") from error
         username, _, password = text.partition(":")
     return pb.Credentials(
         username=username,
         password=password.rstrip("\0"),
-        identity_token=entry.get("identitytoken", ""),
-        registry_token=entry.get("registrytoken", ""),
+        identity_token=fields["identitytoken"],
+        registry_token=fields["registrytoken"],
     )
-
-
-async def _from_helper(helper: str, key: str) -> pb.Credentials | None:
-    try:
-        answer = json.loads(await _call_helper(helper, "get", key))
-    except UnauthenticatedError:
-        return None  # helpers say "credentials not found" with the same exit code as everything else
-    if answer.get("Username") == _TOKEN_USER:
-        return pb.Credentials(identity_token=answer.get("Secret", ""))
-    return pb.Credentials(username=answer.get("Username", ""), password=answer.get("Secret", ""))
-
-
-async def _call_helper(helper: str, verb: str, text: str) -> bytes:
-    """Run a helper.
-
-    Raises:
-        NotFoundError: there is no such program.
-        UnauthenticatedError: it failed; the message is its own.
-    """
-    program = f"docker-credential-{helper}"
-    pipe = asyncio.subprocess.PIPE
-    try:
-        process = await asyncio.create_subprocess_exec(program, verb, stdin=pipe, stdout=pipe, stderr=pipe)
-    except FileNotFoundError as error:
-        raise NotFoundError(f"credential helper {program} is not in $PATH") from error
-    try:
-        async with asyncio.timeout(_HELPER_TIMEOUT_S):
-            output, errors = await process.communicate(text.encode())
-    except TimeoutError as error:
-        process.kill()
-        await process.wait()
-        raise UnauthenticatedError(f"{program} {verb} did not answer within {_HELPER_TIMEOUT_S:g} s") from error
-    if process.returncode:
-        raise UnauthenticatedError(f"{program} {verb}: {(output or errors).decode('utf-8', 'replace').strip()}")
-    return output

@@ -16,14 +16,21 @@ from sampan_cli.session import CommandError
 def command(server: str) -> None:
     """Log out from a registry, Docker's own if none is named."""
     registry = registry_name(server)
+    click.echo(f"Removing login credentials for {server_name(registry)}")
     try:
-        known = asyncio.run(_erase(registry))
+        asyncio.run(_erase(registry))
     except SampanError as error:
         raise CommandError(str(error)) from error
-    click.echo(f"Removing login credentials for {registry}" if known else f"Not logged in to {registry}")
 
 
-async def _erase(registry: str) -> bool:
+def server_name(registry: str) -> str:
+    """Return what a registry goes by where credentials are kept."""
+    from sampan.oci.reference import DEFAULT_REGISTRY
+
+    return f"https://index.{DEFAULT_REGISTRY}/v1/" if registry == DEFAULT_REGISTRY else registry
+
+
+async def _erase(registry: str) -> None:
     from sampan_cli.credentials import CredentialStore, config_path
 
-    return await CredentialStore(config_path(os.environ)).erase(registry)
+    await CredentialStore(config_path(os.environ)).erase(registry)

@@ -137,7 +137,8 @@ def test_pull_sends_the_password_that_is_kept_for_the_registry(sampan: Sampan) -
     assert sampan.fake.images.credentials[-1].username == "alice"
     assert sampan.fake.images.credentials[-1].password == "right"
     assert sampan.ok("logout", "localhost:5000") == "Removing login credentials for localhost:5000\n"
-    assert sampan.ok("logout", "localhost:5000") == "Not logged in to localhost:5000\n"
+    assert sampan.ok("logout", "localhost:5000") == "Removing login credentials for localhost:5000\n"
+    assert sampan.ok("logout") == "Removing login credentials for https://index.docker.io/v1/\n"
     assert sampan("login", "-u", "alice", "-p", "wrong", "localhost:5000").exit_code == 1
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sampan.api.image.v1 import images_pb2 as pb
-from sampan.errors import InvalidArgumentError, NotFoundError
+from sampan.errors import InvalidArgumentError, NotFoundError, UnauthenticatedError
 from sampan_cli.credentials import CredentialStore, config_path
 
 ALICE = pb.Credentials(username="alice", password="s3:cret")
@@ -70,11 +70,11 @@ async def test_registry_may_be_written_as_a_url(tmp_path: Path) -> None:
     assert await store.for_image("registry.example.com/app") == ALICE
 
 
-async def test_erase_says_whether_there_was_something(tmp_path: Path) -> None:
+async def test_erased_credentials_are_gone(tmp_path: Path) -> None:
     store = CredentialStore(tmp_path / "config.json")
     await store.store("localhost:5000", ALICE)
-    assert await store.erase("localhost:5000")
-    assert not await store.erase("localhost:5000")
+    await store.erase("localhost:5000")
+    await store.erase("localhost:5000")
     assert await store.get("localhost:5000") is None
 
 
@@ -85,8 +85,9 @@ async def test_helper_keeps_the_secret_out_of_the_file(tmp_path: Path, helper: P
     assert json.loads(helper.read_text()) == {"ServerURL": "localhost:5000", "Username": "alice", "Secret": "s3:cret"}
     assert "cret" not in (tmp_path / "config.json").read_text()
     assert await store.get("localhost:5000") == ALICE
-    assert await store.erase("localhost:5000")
+    await store.erase("localhost:5000")
     assert not helper.exists()
+    await store.erase("localhost:5000")
 
 
 async def test_token_from_a_helper_is_an_identity_token(tmp_path: Path, helper: Path) -> None:
@@ -107,3 +108,65 @@ async def test_file_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> N
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(InvalidArgumentError, match=r"config\.json"):
         await CredentialStore(tmp_path / "config.json").get("localhost:5000")
+
+
+# What a helper may do instead of answering, and what is said of it.
+BROKEN = {
+    "echo '<html>garbage'": "docker-credential-test get: the answer is not an object of Username and Secret",
+    "echo '[1]'": "docker-credential-test get: the answer is not an object of Username and Secret",
+    """echo '{"Username": 1, "Secret": {}}'""": "docker-credential-test get: the answer is not an object",
+    "cat >/dev/null; echo 'the keyring is locked'; exit 1": "docker-credential-test get: the keyring is locked",
+    "exit 3": "docker-credential-test get: exit status 3",
+    "exec cat /dev/zero": "docker-credential-test get: the answer is longer than 262144 bytes",
+    "exec sleep 1000": r"docker-credential-test get did not answer within 0\.5 seconds",
+    "exec >&-; exec sleep 1000": r"docker-credential-test get did not answer within 0\.5 seconds",
+    "printf '\\033[2Jowned'; exit 1": r"docker-credential-test get:  \[2Jowned",
+}
+
+
+@pytest.mark.parametrize("script", BROKEN)
+async def test_helper_that_does_not_answer_rightly_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    program = tmp_path / "docker-credential-test"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {"localhost:5000": "test"}}))
+    timeout_s = 0.5 if "sleep" in script else 60
+    store = CredentialStore(tmp_path / "config.json", timeout_s)
+    with pytest.raises(UnauthenticatedError, match=BROKEN[script]):
+        await store.get("localhost:5000")
+
+
+@pytest.mark.parametrize(("content", "mode"), [("#!/bin/sh\n", 0o644), ("#!/no/such/shell\n", 0o755), ("\0", 0o755)])
+async def test_helper_that_cannot_be_run_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, mode: int
+) -> None:
+    program = tmp_path / "docker-credential-test"
+    program.write_text(content)
+    program.chmod(mode)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    store = write(tmp_path / "config.json", {"credsStore": "test"})
+    with pytest.raises((NotFoundError, UnauthenticatedError), match="credential helper docker-credential-test"):
+        await store.store("localhost:5000", ALICE)
+
+
+@pytest.mark.parametrize("name", ["../evil", "/bin/sh", ["list"], 7])
+async def test_helper_is_a_name_and_not_a_path(tmp_path: Path, name: object) -> None:
+    store = write(tmp_path / "config.json", {"credsStore": name})
+    with pytest.raises(InvalidArgumentError, match="is not the name of a credential helper"):
+        await store.get("localhost:5000")
+
+
+@pytest.mark.parametrize("entry", [{"auth": 7}, {"username": ["a"]}, {"auth": "***"}])
+async def test_entry_that_is_none_is_named(tmp_path: Path, entry: dict[str, Any]) -> None:
+    store = write(tmp_path / "config.json", {"auths": {"localhost:5000": entry}})
+    with pytest.raises(InvalidArgumentError, match="the credentials of localhost:5000 are not"):
+        await store.get("localhost:5000")
+
+
+async def test_file_says_only_once_that_it_has_new_passwords(tmp_path: Path) -> None:
+    store = CredentialStore(tmp_path / "config.json")
+    assert await store.store("localhost:5000", ALICE) == tmp_path / "config.json"
+    assert await store.store("localhost:5000", ALICE) is None
