@@ -14,7 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.engines import ENGINES, Engine
-from bench.measures import MEASURES, Bench, Unmeasured
+from bench.measure import Bench, Unmeasured
+from bench.measures import MEASURES
 from bench.netns import Namespace, network_namespace
 from bench.pulls import fresh_images
 from bench.table import table
@@ -30,14 +31,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with ExitStack() as stack:
             registry = stack.enter_context(run_registry(directory / "registry"))
+            target = stack.enter_context(run_registry(directory / "target"))
             images = fresh_images(debian_tar(), directory)
             push(registry, "busybox", "bench", busybox_image())
-            bench = Bench(registry, f"{registry.address}/busybox:bench", images)
-            engines = [_start(stack, name, directory, registry) for name in options.engines]
-            for engine in engines:
+            image = f"{registry.address}/busybox:bench"
+            engines, targets = [], {}
+            for name in options.engines:
+                engine, targets[name] = _start(stack, name, directory, registry, target)
+                engines.append(engine)
                 _say(f"{engine.name}: {engine.note}")
-                insecure = ["--tls-verify=false"] if engine.name == "podman" else []
-                engine("pull", "--quiet", *insecure, bench.image)
+                engine.pull(image)
+            # dockerd's archives are what there is to load, if there is a dockerd.
+            archiver = next((engine for engine in engines if engine.name == "dockerd"), engines[0])
+            bench = Bench(registry, image, images, directory, targets, archiver)
             results, whole = _measure(engines, bench, options.only, options.runs)
         print(table(MEASURES, results, options.engines))
         return 0 if whole else 1
@@ -60,13 +66,18 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _start(stack: ExitStack, name: str, directory: Path, registry: Registry) -> Engine:
+def _start(
+    stack: ExitStack, name: str, directory: Path, registry: Registry, target: Registry
+) -> tuple[Engine, Registry]:
+    """Start an engine; return it, and the target as the engine reaches it."""
     root = directory / name
     root.mkdir()
     namespace: Namespace = stack.enter_context(network_namespace())
-    # Loopback is the namespace's own, so the registry listens in each, at one address and on one storage.
-    stack.enter_context(run_registry(directory / f"registry-{name}", same_as=registry, prefix=namespace.enter()))
-    return stack.enter_context(ENGINES[name](root, namespace))
+    # Loopback is the namespace's own, so the registries listen in each, at one address and on one storage.
+    prefix = namespace.enter()
+    stack.enter_context(run_registry(directory / f"registry-{name}", same_as=registry, prefix=prefix))
+    reached = stack.enter_context(run_registry(directory / f"target-{name}", same_as=target, prefix=prefix))
+    return stack.enter_context(ENGINES[name](root, namespace)), reached
 
 
 def _measure(

@@ -32,6 +32,7 @@ class Engine:
     daemons: Callable[[], set[int]]
     shims: Sequence[str]  # names of the processes that stay with a container
     note: str
+    own_client: Sequence[str] = ()  # how the engine's own command begins, for what docker's client cannot ask
 
     def __call__(self, *arguments: str, check: bool = True) -> str:
         """Run one command of the client's and return its output."""
@@ -39,6 +40,14 @@ class Engine:
         if check and done.returncode != 0:
             raise RuntimeError(f"{self.name}: {' '.join(arguments)}: {done.stderr.strip()[-500:]}")
         return done.stdout.strip()
+
+    def pull(self, image: str) -> None:
+        """Pull an image from the bench's registry."""
+        self(*self.over_http("pull", "--quiet", image))
+
+    def over_http(self, verb: str, *arguments: str) -> list[str]:
+        """Return the words that pull or push where there is no TLS: only podman has to be told."""
+        return [verb, *(["--tls-verify=false"] if self.name == "podman" else []), *arguments]
 
     def remove(self, *containers: str, check: bool = True) -> None:
         """Kill and remove containers at once."""

@@ -4,15 +4,13 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
-from bench import processes
+from bench import many_images, processes, reading, whole_images
 from bench.engines import Engine
-from bench.pulls import LAYERS, SMALL_FILES, FreshImages
-from tests.support.images import push
-from tests.support.registry import Registry
+from bench.measure import Bench, Measure, Unmeasured, seconds
+from bench.pulls import LAYERS, SMALL_FILES
 
 OUTPUT_BYTES = 100_000_000
 LINE_BYTES = 72
@@ -22,54 +20,14 @@ IDLE = ("sleep", "3600")
 _SAMPLE_S = 0.02
 
 
-class Unmeasured(Exception):  # noqa: N818  # nothing went wrong
-    """This engine has nothing to measure here."""
-
-
-@dataclass(slots=True)
-class Bench:
-    """What measurements share."""
-
-    registry: Registry
-    image: str  # the small image, present in every engine
-    images: FreshImages
-    round: int = 0
-    fresh: str = ""  # what this round pulls
-
-    def next_round(self, pulls: str) -> None:
-        """Begin another round; everything in it is the same for all engines. ``pulls`` names what is pulled in it."""
-        self.round += 1
-        if pulls:
-            mark = f"round-{self.round}-{time.time_ns()}"
-            push(self.registry, pulls, mark, self.images.image(pulls, mark))
-            self.fresh = f"{self.registry.address}/{pulls}:{mark}"
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """One row of the result. ``run`` returns seconds or bytes."""
-
-    title: str
-    unit: str  # "ms", "s" or "MB"
-    run: Callable[[Engine, Bench], float]
-    runs: int  # how often by default
-    pulls: str = ""  # which of the fresh images each round needs
-
-
-def _seconds(engine: Engine, *arguments: str) -> float:
-    begin = time.monotonic()
-    engine(*arguments)
-    return time.monotonic() - begin
-
-
 def run_without_network(engine: Engine, bench: Bench) -> float:
     """A container's whole life, without a network."""
-    return _seconds(engine, "run", "--rm", "--network=none", bench.image, "true")
+    return seconds(engine, "run", "--rm", "--network=none", bench.image, "true")
 
 
 def run_on_bridge(engine: Engine, bench: Bench) -> float:
     """A container's whole life on the default bridge."""
-    return _seconds(engine, "run", "--rm", bench.image, "true")
+    return seconds(engine, "run", "--rm", bench.image, "true")
 
 
 def execute(engine: Engine, bench: Bench) -> float:
@@ -77,18 +35,17 @@ def execute(engine: Engine, bench: Bench) -> float:
     container = f"exec-{bench.round}"
     engine("run", "--detach", "--name", container, "--network=none", bench.image, *IDLE)
     try:
-        _seconds(engine, "exec", container, "true")
-        return _seconds(engine, "exec", container, "true")
+        seconds(engine, "exec", container, "true")
+        return seconds(engine, "exec", container, "true")
     finally:
         engine.remove(container)
 
 
 def pull(engine: Engine, bench: Bench) -> float:
     """Pull an image of which the engine has nothing, until a container can be started from it."""
-    insecure = ["--tls-verify=false"] if engine.name == "podman" else []
-    seconds = _seconds(engine, "pull", "--quiet", *insecure, bench.fresh)
+    took = seconds(engine, *engine.over_http("pull", "--quiet", bench.fresh))
     engine("rmi", "--force", bench.fresh)
-    return seconds
+    return took
 
 
 def peak_memory_of_pull(engine: Engine, bench: Bench) -> float:
@@ -188,9 +145,18 @@ MEASURES: Mapping[str, Measure] = {
     "pull-layers": Measure(f"pull, the same in {LAYERS} layers", "s", pull, 3, "ten"),
     "pull-small": Measure(f"pull, {SMALL_FILES:,} small files", "s", pull, 3, "small"),
     "pull-memory": Measure(f"peak memory of the {LAYERS}-layer pull (PSS)", "MB", peak_memory_of_pull, 1, "ten"),
+    "push": Measure("push, one layer of 93 MB", "s", whole_images.push, 3, "one"),
+    "save": Measure("save to a file", "s", whole_images.save, 3),
+    "load": Measure("load of dockerd's archive", "s", whole_images.load, 3, "one"),
+    "rmi": Measure("`rmi`", "ms", whole_images.remove, 3, "one"),
+    "commit": Measure("commit of 200 MB in 5,020 files", "s", whole_images.commit, 3),
+    "commit-run": Measure("the same, and a first container of it", "s", whole_images.commit_and_run, 3),
+    "read-cold": Measure("reading all of Debian, not in memory", "s", reading.read_cold, 3),
+    "read-warm": Measure("reading it once more", "s", reading.read_warm, 3),
     "start": Measure(f"{CONTAINERS} × `run -d`, in turn", "s", start_in_turn, 3),
     "start-parallel": Measure(f"{CONTAINERS} × `run -d`, {AT_A_TIME} at a time", "s", start_at_once, 3),
     "output": Measure(f"100 MB of {LINE_BYTES}-byte lines to the foreground", "s", foreground_output, 3),
+    "df": Measure(f"`system df`, {many_images.STOCK.images} images", "ms", many_images.disk_usage, 5),
     "memory-container": Measure("memory per idle container (PSS)", "MB", memory_per_container, 1),
     "memory-daemons": Measure("daemons, just started (RSS)", "MB", memory_of_daemons, 1),
     "memory-daemons-shared": Measure("daemons, just started (PSS)", "MB", own_memory_of_daemons, 1),

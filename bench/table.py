@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
-from bench.measures import Measure
+from bench.measure import Measure
 
 OWN = "sampan"
 SCALE = {"ms": 1e-3, "s": 1.0, "MB": 1e6}
