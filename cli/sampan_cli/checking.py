@@ -43,7 +43,7 @@ class Report:
     repair: bool
     _entries: list[_Entry] = field(default_factory=list)
     _amounts: dict[str, Amount] = field(default_factory=dict)
-    _databases: int = 0
+    _databases: set[str] = field(default_factory=set)
     _skipped: list[Skipped] = field(default_factory=list)
 
     @property
@@ -54,8 +54,8 @@ class Report:
     def add(self, step: Step) -> list[str]:
         """Take a step in, and return the lines to print for it."""
         if isinstance(step, Amount):
-            if step.what == "databases":  # one of each service
-                self._databases += step.done
+            if step.what.startswith("database "):  # one of each service, looked at again after it was restored
+                self._databases.add(step.what)
             else:
                 self._amounts[step.what] = step
             return []
@@ -72,7 +72,7 @@ class Report:
 
     def summary(self) -> list[str]:
         """Return what the check comes to, in lines."""
-        checked = [f"{self._databases} databases", *(_amount(one) for one in self._amounts.values() if one.total)]
+        checked = [f"{len(self._databases)} databases", *(_amount(one) for one in self._amounts.values() if one.total)]
         lines = [f"Checked {', '.join(checked)}.", *(f"Not covered: {text}." for text in self._not_covered())]
         left = sum(not entry.mended for entry in self._entries)
         if not self._entries and not self._skipped:
@@ -102,7 +102,7 @@ class Report:
             }
             for entry in sorted(self._entries, key=lambda entry: KINDS.index(entry.finding.kind))
         ]
-        checked: dict[str, Any] = {"databases": {"count": self._databases}}
+        checked: dict[str, Any] = {"databases": {"count": len(self._databases)}}
         for what, amount in self._amounts.items():
             checked[what] = {"count": amount.done, "bytes": amount.done_bytes}
         answer = {

@@ -17,21 +17,22 @@ class DatabaseCheck:
         """``restart`` has the service begin anew, which is when a repair that was asked for is done."""
         self._path = path
         self._restart = restart
+        self._what = f"database {path}"
 
     async def check(self, *, quick: bool) -> AsyncGenerator[Step, None]:
         """See ``Checker``; a database is small, and always read whole."""
         del quick
-        yield Amount("databases", 0, 1)
+        yield Amount(self._what, 0, 1)
         problem = await asyncio.to_thread(store_repair.examine, self._path)
         if problem:
             yield Finding(
                 DATABASE,
-                self._path.name,
+                f"{self._path.parent.name}/{self._path.name}",
                 problem,
                 "set it aside, and put in its place what can be read of it, or the copy of it",
                 str(self._path),
             )
-        yield Amount("databases", 1, 1)
+        yield Amount(self._what, 1, 1)
 
     async def repair(self, finding: Finding, means: Means) -> Outcome:
         """See ``Checker``."""

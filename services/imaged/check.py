@@ -124,7 +124,11 @@ class ContentCheck:
 
             # A file is placed and recorded in one transaction, and this runs between two of them.
             def strays(db: sqlite3.Connection, batch: list[str] = batch) -> list[str]:
-                return [name for name in batch if not check_rows.is_known(db, name) and (directory / name).exists()]
+                return [
+                    name
+                    for name in batch
+                    if not rows.is_known(db, Digest(f"sha256:{name}")) and (directory / name).exists()
+                ]
 
             for name in await self._store.read(strays):
                 if len(name) != len("0" * 64):
@@ -183,4 +187,4 @@ def _differ(first: Iterable[object], second: Iterable[object]) -> bool:
 
 def _look(db: sqlite3.Connection) -> _Blobs:
     sizes = {blob.digest: blob.size for blob in rows.list_blobs(db)}
-    return _Blobs(sizes, check_rows.lost_blobs(db))
+    return _Blobs(sizes, rows.lost(db))

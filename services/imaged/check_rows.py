@@ -43,18 +43,6 @@ def claims(db: sqlite3.Connection, digest: Digest) -> Claims:
     return Claims(tuple(sorted(shown)), tuple(sources), any(rows.is_root(row[0]) for row in labels))
 
 
-def lost_blobs(db: sqlite3.Connection) -> set[Digest]:
-    """Return what images need and no row has."""
-    query = "SELECT DISTINCT digest FROM image_blobs WHERE digest NOT IN (SELECT digest FROM blobs)"
-    return {Digest(row[0]) for row in db.execute(query)}
-
-
-def is_known(db: sqlite3.Connection, name: str) -> bool:
-    """Say whether a row, or an image whose row for it is lost, knows the file of this name."""
-    query = "SELECT 1 FROM blobs WHERE digest = ?1 UNION SELECT 1 FROM image_blobs WHERE digest = ?1"
-    return db.execute(query, (f"sha256:{name}",)).fetchone() is not None
-
-
 def images(db: sqlite3.Connection) -> list[ImageRecord]:
     """Return all images."""
     return image_store.list_images(db)

@@ -107,7 +107,7 @@ class ContentStore:
             except sqlite3.IntegrityError:
                 continue  # the image that needs it shows the damage to whoever uses it
             gone.append(digest)
-        keep = {digest.hex for digest in known}
+        keep = {digest.hex for digest in known.keys() | rows.lost(db)}
         for name in sizes.keys() - keep:
             (self._blobs / name).unlink()
         return gone
@@ -209,7 +209,7 @@ class ContentStore:
 
             # A file is placed and recorded in one transaction, and this runs between two of them.
             def remove(db: sqlite3.Connection, batch: list[str] = batch) -> list[str]:
-                strays = [name for name in batch if rows.get_blob(db, Digest(f"sha256:{name}")) is None]
+                strays = [name for name in batch if not rows.is_known(db, Digest(f"sha256:{name}"))]
                 for name in strays:
                     (self._blobs / name).unlink(missing_ok=True)
                 return strays

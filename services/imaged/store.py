@@ -82,6 +82,18 @@ def replace_labels(db: sqlite3.Connection, digest: Digest, labels: Mapping[str, 
     set_labels(db, digest, labels)
 
 
+def lost(db: sqlite3.Connection) -> set[Digest]:
+    """Return what images need and no row has: damage, which ``sampan system check`` mends."""
+    query = "SELECT DISTINCT digest FROM image_blobs WHERE digest NOT IN (SELECT digest FROM blobs)"
+    return {Digest(row[0]) for row in db.execute(query)}
+
+
+def is_known(db: sqlite3.Connection, digest: Digest) -> bool:
+    """Say whether a row knows the blob, or an image needs it whose row for it is lost."""
+    query = "SELECT 1 FROM blobs WHERE digest = ?1 UNION SELECT 1 FROM image_blobs WHERE digest = ?1"
+    return db.execute(query, (digest,)).fetchone() is not None
+
+
 def damaged(db: sqlite3.Connection) -> set[Digest]:
     """Return the blobs that a check found damaged."""
     found = db.execute("SELECT digest FROM blob_labels WHERE key = ?", (DAMAGED_LABEL,))
