@@ -226,7 +226,6 @@ class Core:
             Installed(self.installed, await conmon_version(self.conmon_path, os.environ), self.init_path),
             self.statuses,
             self.events,
-            self.events,
             log_drivers=DRIVERS,
             network_drivers=NETWORK_DRIVERS,
             volume_drivers=("local",),
