@@ -30,5 +30,5 @@ class ImageSizes:
 async def image_sizes(engine: Engine) -> ImageSizes:
     """Ask the snapshotter for all sizes in one call."""
     with rpc_errors():
-        usage = await engine.layers.Usage(layers_pb2.LayersUsageRequest())
+        usage = await engine.layers.Usage(layers_pb2.LayersUsageRequest(committed=True))
     return ImageSizes({snapshot.diff_id: snapshot.size_bytes for snapshot in usage.snapshots if snapshot.diff_id})

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, MutableSequence
 from typing import TYPE_CHECKING, Final
 
+from sampan.api.containerd.snapshots.v1 import snapshots_pb2
 from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2, spec_pb2
 from sampan.api.snapshot.v1 import layers_pb2
@@ -28,9 +29,32 @@ async def create_container(
         _check_platform(spec.image, wanted, image.platform)
     complete = merge(spec, image)
     complete.chain_id = await ensure_stack(engine, image)
+    try:
+        return await _create(engine, complete)
+    except NotFoundError:
+        if not complete.chain_id or await _stands(engine, complete.chain_id):
+            raise
+    # It was removed between the two, with its image, or with another one of the same layers.
     with rpc_errors():
-        created = await engine.containers.Create(containers_pb2.CreateContainerRequest(spec=complete))
+        image = await engine.images.Get(images_pb2.GetRequest(image=spec.image))
+    complete = merge(spec, image)
+    complete.chain_id = await ensure_stack(engine, image)
+    return await _create(engine, complete)
+
+
+async def _create(engine: "Engine", spec: spec_pb2.ContainerSpec) -> tuple[str, tuple[str, ...]]:
+    with rpc_errors():
+        created = await engine.containers.Create(containers_pb2.CreateContainerRequest(spec=spec))
     return created.id, tuple(created.warnings)
+
+
+async def _stands(engine: "Engine", chain_id: str) -> bool:
+    try:
+        with rpc_errors():
+            await engine.snapshots.Stat(snapshots_pb2.StatSnapshotRequest(key=chain_id))
+    except NotFoundError:
+        return False
+    return True
 
 
 def merge(spec: spec_pb2.ContainerSpec, image: images_pb2.Image) -> spec_pb2.ContainerSpec:

@@ -13,6 +13,7 @@ import grpc
 
 from sampan.api.containerd.content.v1.content_pb2_grpc import ContentStub
 from sampan.api.containerd.snapshots.v1.snapshots_pb2_grpc import SnapshotsStub
+from sampan.api.disk.v1.disk_pb2_grpc import DiskStub
 from sampan.api.image.v1 import images_pb2
 from sampan.api.image.v1.images_pb2_grpc import ImagesStub
 from sampan.api.runtime.v1 import spec_pb2
@@ -32,6 +33,7 @@ from sampan.wire.channel import open_channel, reach
 if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
     from sampan.api.containerd.content.v1.content_pb2_grpc import ContentAsyncStub
     from sampan.api.containerd.snapshots.v1.snapshots_pb2_grpc import SnapshotsAsyncStub
+    from sampan.api.disk.v1.disk_pb2_grpc import DiskAsyncStub
     from sampan.api.image.v1.images_pb2_grpc import ImagesAsyncStub
     from sampan.api.runtime.v1.archives_pb2_grpc import ArchivesAsyncStub
     from sampan.api.runtime.v1.containers_pb2_grpc import ContainersAsyncStub
@@ -41,6 +43,9 @@ if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
     from sampan.api.runtime.v1.networks_pb2_grpc import NetworksAsyncStub
     from sampan.api.runtime.v1.volumes_pb2_grpc import VolumesAsyncStub
     from sampan.api.snapshot.v1.layers_pb2_grpc import LayersAsyncStub
+    from sampan.disk import Collected, StoredObject
+    from sampan.engine.df import DiskUse
+    from sampan.engine.prune import PrunedImages
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +56,10 @@ class Engine:
     channels: Mapping[str, grpc.aio.Channel]
     images: "ImagesAsyncStub"
     content: "ContentAsyncStub"
+    content_disk: "DiskAsyncStub"
     layers: "LayersAsyncStub"
     snapshots: "SnapshotsAsyncStub"
+    layer_disk: "DiskAsyncStub"
     containers: "ContainersAsyncStub"
     archives: "ArchivesAsyncStub"
     execs: "ExecsAsyncStub"
@@ -76,8 +83,10 @@ class Engine:
                 channels=channels,
                 images=ImagesStub(imaged),
                 content=ContentStub(imaged),
+                content_disk=DiskStub(imaged),
                 layers=LayersStub(snapshotter),
                 snapshots=SnapshotsStub(snapshotter),
+                layer_disk=DiskStub(snapshotter),
                 containers=ContainersStub(runtimed),
                 archives=ArchivesStub(runtimed),
                 execs=ExecsStub(runtimed),
@@ -222,8 +231,44 @@ class Engine:
             NotFoundError: ``No such image: …``.
             ConflictError: in Docker's words, a container uses it, or it has several names.
         """
-        return await remove.remove_image(self, image, force=force, no_prune=no_prune)
+        removed = await remove.remove(self, image, force=force, no_prune=no_prune)
+        return removed.untagged, removed.deleted
 
-    async def prune_images(self, *, dangling: bool = True) -> tuple[tuple[str, ...], tuple[str, ...], int]:
-        """Remove images that nothing uses: untagged ones, or all of them; return untagged, deleted, bytes reclaimed."""
-        return await remove.prune_images(self, dangling=dangling)
+    async def prune_images(self, filters: Mapping[str, Sequence[str]]) -> "PrunedImages":
+        """Remove images that nothing uses: untagged ones, or with ``dangling=false`` all of them; then run a pass.
+
+        Raises:
+            InvalidArgumentError: an unknown filter (there are ``dangling``, ``label``, ``label!`` and ``until``), or a
+                bad value.
+        """
+        from sampan.engine import prune  # here and below: most command lines never need them
+
+        return await prune.prune_images(self, filters)
+
+    async def collect_garbage(self, *, leftovers: bool = False) -> "Collected":
+        """Remove what nothing needs, content and layers; ``leftovers``: and what broken pulls left for the next try.
+
+        Raises:
+            UnavailableError: a service does not answer.
+        """
+        from sampan.engine import gc
+
+        return await gc.collect(self, leftovers=leftovers)
+
+    async def disk_use(self, *, images: bool = True, containers: bool = True, volumes: bool = True) -> "DiskUse":
+        """Return how much disk is used by what, as far as it is asked for. Containers and volumes take a walk."""
+        from sampan.engine import df
+
+        return await df.disk_use(self, images=images, containers=containers, volumes=volumes)
+
+    async def stored_content(self) -> "tuple[StoredObject, ...]":
+        """Return all that the content store has on disk, and who holds each of it."""
+        from sampan.engine import df
+
+        return await df.stored_content(self)
+
+    async def explain_disk(self) -> "tuple[StoredObject, ...]":
+        """Return all that the stores of content and layers have on disk, and who holds each of it."""
+        from sampan.engine import df
+
+        return await df.explain(self)

@@ -23,6 +23,12 @@ async def container(engine: "Engine", action: str, of: containers_pb2.Container,
     await _publish(engine, events_pb2.Event(type="container", action=action, actor_id=of.id, attributes=described))
 
 
+async def pruned(engine: "Engine", kind: str, reclaimed_bytes: int) -> None:
+    """Publish that all unused objects of a kind were removed; likewise."""
+    attributes = {"reclaimed": str(reclaimed_bytes)}
+    await _publish(engine, events_pb2.Event(type=kind, action="prune", attributes=attributes))
+
+
 async def _publish(engine: "Engine", event: events_pb2.Event) -> None:
     try:
         with rpc_errors():

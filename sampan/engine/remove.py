@@ -1,5 +1,6 @@
 """Names and what happens to an image with its last one."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sampan.api.image.v1 import images_pb2
@@ -31,9 +32,23 @@ async def tag_image(engine: "Engine", image: str, reference: str) -> None:
     await publish.image(engine, "tag", tagged.id, parse_reference(reference).with_default_tag().familiar)
 
 
-async def remove_image(
-    engine: "Engine", image: str, *, force: bool, no_prune: bool
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What a removal came to."""
+
+    untagged: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
+    reclaimed_bytes: int = 0  # on disk: of blobs and layers
+
+    def __add__(self, other: "Removal") -> "Removal":
+        return Removal(
+            self.untagged + other.untagged,
+            self.deleted + other.deleted,
+            self.reclaimed_bytes + other.reclaimed_bytes,
+        )
+
+
+async def remove(engine: "Engine", image: str, *, force: bool, no_prune: bool) -> Removal:
     """See ``Engine.remove_image``."""
     with rpc_errors():
         found = await engine.images.Get(images_pb2.GetRequest(image=image))
@@ -46,34 +61,12 @@ async def remove_image(
     request = images_pb2.RemoveRequest(image=image, force=force, no_prune=no_prune, in_use=in_use)
     with rpc_errors():
         removed = await engine.images.Remove(request)
-    await _unstack(engine, removed)
+    unpacked = await _unstack(engine, removed)
     for name in removed.untagged:
         await publish.image(engine, "untag", found.id, name)
     for deleted in removed.deleted:
         await publish.image(engine, "delete", deleted, deleted)
-    return tuple(removed.untagged), tuple(removed.deleted)
-
-
-async def prune_images(engine: "Engine", *, dangling: bool) -> tuple[tuple[str, ...], tuple[str, ...], int]:
-    """See ``Engine.prune_images``."""
-    with rpc_errors():
-        images = (await engine.images.List(images_pb2.ListRequest())).images
-        listed = await engine.containers.List(containers_pb2.ListContainersRequest(all=True))
-    used = {container.spec.image_id for container in listed.containers}
-    untagged: list[str] = []
-    deleted: list[str] = []
-    reclaimed = 0
-    for image in images:
-        if image.id in used or (dangling and image.repo_tags):
-            continue
-        try:
-            names, gone = await remove_image(engine, image.id, force=True, no_prune=False)
-        except (ConflictError, NotFoundError):
-            continue  # somebody began to use it, or removed it, since the list was made
-        untagged.extend(names)
-        deleted.extend(gone)
-        reclaimed += image.content_bytes if gone else 0
-    return tuple(untagged), tuple(deleted), reclaimed
+    return Removal(tuple(removed.untagged), tuple(removed.deleted), removed.reclaimed_bytes + unpacked)
 
 
 def _check_users(asked: str, image: images_pb2.Image, users: list[containers_pb2.Container], *, force: bool) -> None:
@@ -105,11 +98,14 @@ def _is_id(asked: str, image_id: str) -> bool:
     return bool(asked) and image_id.startswith((asked, f"sha256:{asked}"))
 
 
-async def _unstack(engine: "Engine", removed: images_pb2.RemoveResponse) -> None:
+async def _unstack(engine: "Engine", removed: images_pb2.RemoveResponse) -> int:
+    """Take down what only the removed images stood on; return how much that was."""
+    reclaimed = 0
     for chain_id in removed.chain_ids:
         request = layers_pb2.UnstackRequest(chain_id=chain_id, keep=removed.kept_chain_ids)
         try:
             with rpc_errors():
-                await engine.layers.Unstack(request)
+                reclaimed += (await engine.layers.Unstack(request)).reclaimed_bytes
         except NotFoundError:
             continue  # it was never unpacked, or is gone already
+    return reclaimed

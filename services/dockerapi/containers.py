@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from dockerapi import create_body, disk, host_config, mount_specs
+from dockerapi import create_body, host_config, mount_specs
 from dockerapi.call import Call, JsonStream, empty, reply, to_proto
 from dockerapi.container_json import inspect_json, summary_json
 from dockerapi.execs import query_size
@@ -15,6 +15,7 @@ from dockerapi.routing import Route
 from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2, spec_pb2
 from sampan.api.snapshot.v1 import layers_pb2
+from sampan.engine.sizes import sizes
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
 from sampan.wire.channel import rpc_errors
 
@@ -85,9 +86,9 @@ async def listing(call: Call) -> web.StreamResponse:
     now = time.time()
     rows = [summary_json(container, call.version, now) for container in listed.containers]
     if request.size:
-        sizes = await disk.sizes(call.engine)
+        stored = await sizes(call.engine)
         for row, container in zip(rows, listed.containers, strict=True):
-            row["SizeRootFs"] = container.size_rw_bytes + sizes.chain_bytes(container.spec.chain_id)
+            row["SizeRootFs"] = container.size_rw_bytes + stored.chain_bytes(container.spec.chain_id)
     return reply(rows)
 
 
@@ -112,8 +113,8 @@ async def inspect(call: Call) -> web.StreamResponse:
         container = await call.engine.containers.Get(request)
     result = inspect_json(container, call.version)
     if request.size:
-        sizes = await disk.sizes(call.engine)
-        result["SizeRootFs"] = container.size_rw_bytes + sizes.chain_bytes(container.spec.chain_id)
+        stored = await sizes(call.engine)
+        result["SizeRootFs"] = container.size_rw_bytes + stored.chain_bytes(container.spec.chain_id)
     return reply(result)
 
 

@@ -1,52 +1,72 @@
-"""How much disk the layers take, by what stands on them."""
+"""Disk use, and what remains of pulls: /system/df and /build/prune."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
+from typing import Any, Final
 
-from sampan.api.image.v1 import images_pb2
-from sampan.api.snapshot.v1 import layers_pb2
-from sampan.engine.engine import Engine
-from sampan.oci.chain import chain_ids
-from sampan.oci.digest import Digest
-from sampan.wire.channel import rpc_errors
+from aiohttp import web
 
+from dockerapi.call import Call, reply
+from dockerapi.container_json import summary_json as container_json
+from dockerapi.image_json import summary_json as image_json
+from dockerapi.routing import Route
+from dockerapi.volumes import volume_json
+from sampan.engine.df import DiskUse
+from sampan.errors import InvalidArgumentError
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """Snapshots by key: a chain ID, or a container's ID."""
-
-    snapshots: dict[str, layers_pb2.LayersUsageResponse.Snapshot]
-
-    def own_bytes(self, key: str) -> int:
-        """The size of one snapshot without its parents; 0 if it is not there."""
-        found = self.snapshots.get(key)
-        return found.size_bytes if found else 0
-
-    def chain_bytes(self, key: str) -> int:
-        """The size of a snapshot and everything below it."""
-        total = 0
-        while found := self.snapshots.get(key):
-            total += found.size_bytes
-            key = found.parent
-        return total
-
-    def layers_bytes(self) -> int:
-        """What all layers take together, each counted once however many stacks share it."""
-        return sum({one.diff_id: one.size_bytes for one in self.snapshots.values() if one.diff_id}.values())
-
-    def shared_bytes(self, image: images_pb2.Image, others: Iterable[images_pb2.Image]) -> int:
-        """What ``image`` has in common with any of the ``others``."""
-        elsewhere = {chain for other in others if other.id != image.id for chain in chain_of(other)}
-        return sum(self.own_bytes(chain) for chain in chain_of(image) if chain in elsewhere)
+_TYPES: Final = ("image", "container", "volume", "build-cache")
 
 
-def chain_of(image: images_pb2.Image) -> tuple[str, ...]:
-    """Return the chain IDs of an image's layers, base first."""
-    return chain_ids(Digest(layer.diff_id) for layer in image.layers)
+async def usage(call: Call) -> web.StreamResponse:
+    """GET /system/df."""
+    wanted = call.request.query.getall("type", list(_TYPES))
+    for kind in wanted:
+        if kind not in _TYPES:
+            raise InvalidArgumentError(f"unknown object type: {kind}")
+    used = await call.engine.disk_use(
+        images="image" in wanted, containers="container" in wanted, volumes="volume" in wanted
+    )
+    result: dict[str, Any] = {}
+    if "image" in wanted:
+        result |= {"LayersSize": used.layers_bytes, "Images": _images(call, used)}
+    if "container" in wanted:
+        result["Containers"] = _containers(call, used)
+    if "volume" in wanted:
+        result["Volumes"] = [
+            volume_json(volume) | {"UsageData": {"RefCount": len(volume.used_by), "Size": volume.size_bytes}}
+            for volume in used.volumes
+        ]
+    if "build-cache" in wanted:
+        result |= {"BuildCache": [], "BuilderSize": 0}
+    return reply(result)
 
 
-async def sizes(engine: Engine) -> Sizes:
-    """Ask the snapshotter."""
-    with rpc_errors():
-        usage = await engine.layers.Usage(layers_pb2.LayersUsageRequest())
-    return Sizes({one.key: one for one in usage.snapshots})
+def _images(call: Call, used: DiskUse) -> list[dict[str, Any]]:
+    return [
+        image_json(one.image, one.size_bytes, call.version, shared_bytes=one.shared_bytes)
+        | {"Containers": one.containers}
+        for one in used.images
+    ]
+
+
+def _containers(call: Call, used: DiskUse) -> list[dict[str, Any]]:
+    now = time.time()
+    return [
+        container_json(one.container, call.version, now)
+        | {"SizeRw": one.size_rw_bytes, "SizeRootFs": one.size_root_bytes}
+        for one in used.containers
+    ]
+
+
+async def prune_build_cache(call: Call) -> web.StreamResponse:
+    """POST /build/prune, which ``docker system prune`` calls as well.
+
+    What is kept here for the next time is what broken pulls have brought.
+    """
+    collected = await call.engine.collect_garbage(leftovers=True)
+    return reply({"CachesDeleted": None, "SpaceReclaimed": collected.reclaimed_bytes})
+
+
+ROUTES: Final = (
+    Route("GET", "/system/df", usage),
+    Route("POST", "/build/prune", prune_build_cache),
+)

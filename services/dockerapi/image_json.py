@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from dockerapi.disk import Sizes, chain_of
 from dockerapi.times import duration_ns, rfc3339
 from dockerapi.versions import Version
 from sampan.api.containerd.types import types_pb2
 from sampan.api.image.v1 import images_pb2
+from sampan.engine.sizes import Sizes
 
 # What Docker shows as repository and tag of an image that has none; clients up to 1.43 expect it spelled out.
 _NO_TAG: Final = "<none>:<none>"
@@ -110,20 +110,14 @@ def _health_check(check: images_pb2.HealthCheck) -> dict[str, Any]:
 
 def image_bytes(image: images_pb2.Image, sizes: Sizes) -> int:
     """Return what an image's layers take on disk; those that are not unpacked count with the size of their blob."""
-    return sum(_layer_bytes(image, sizes)) or image.content_bytes
+    return sizes.of(image)
 
 
-def _layer_bytes(image: images_pb2.Image, sizes: Sizes) -> list[int]:
-    pairs = zip(chain_of(image), image.layers, strict=True)
-    return [sizes.own_bytes(chain) if chain in sizes.snapshots else layer.descriptor.size for chain, layer in pairs]
-
-
-def summary_json(image: images_pb2.Image, sizes: Sizes, version: Version, *, shared_bytes: int = -1) -> dict[str, Any]:
+def summary_json(image: images_pb2.Image, size: int, version: Version, *, shared_bytes: int = -1) -> dict[str, Any]:
     """Return one row of GET /images/json."""
     tags, digests = list(image.repo_tags), list(image.repo_digests)
     if version < (1, 44) and not tags:
         tags, digests = [_NO_TAG], digests or [_NO_DIGEST]
-    size = image_bytes(image, sizes)
     result: dict[str, Any] = {
         "Id": image.id,
         "ParentId": image.parent,
@@ -146,7 +140,7 @@ def history_json(
     image: images_pb2.Image, sizes: Sizes, ancestors: Sequence[images_pb2.Image] = ()
 ) -> list[dict[str, Any]]:
     """Return the steps, newest first: the image itself, those that it was committed from, and steps without an ID."""
-    layers = iter(_layer_bytes(image, sizes))
+    layers = iter(sizes.parts(image))
     rows: list[dict[str, Any]] = []
     for step in image.history:
         size = 0 if step.empty_layer else next(layers, 0)

@@ -1,13 +1,14 @@
 """Images: /images/… and /auth."""
 
+import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 from aiohttp import web
 
-from dockerapi import disk, image_filters, registry_auth
+from dockerapi import registry_auth
 from dockerapi.body import Body
-from dockerapi.call import Call, JsonStream, only, reply
+from dockerapi.call import Call, JsonStream, reply
 from dockerapi.fields import Fields
 from dockerapi.image_json import deletions_json, history_json, inspect_json, summary_json
 from dockerapi.manifests_json import manifests_json
@@ -16,7 +17,9 @@ from dockerapi.routing import Route
 from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.api.snapshot.v1 import layers_pb2
+from sampan.engine import image_filters
 from sampan.engine.progress import Done, Progress
+from sampan.engine.sizes import sizes
 from sampan.errors import InvalidArgumentError, SampanError, UnauthenticatedError
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
@@ -93,19 +96,18 @@ async def listing(call: Call) -> web.StreamResponse:
     manifests = call.version >= (1, 47) and call.flag("manifests")
     with rpc_errors():
         everything = (await call.engine.images.List(images_pb2.ListRequest(manifests=manifests))).images
-    chosen = image_filters.choose(everything, filters, time_of=_time_of)
+    chosen = image_filters.choose(everything, filters, time.time_ns())
     if not filters and not call.flag("all"):
         parents = {image.parent for image in everything if image.parent}
         chosen = [image for image in chosen if image.repo_tags or image.repo_digests or image.id not in parents]
-    sizes = await disk.sizes(call.engine)
-    shared = call.flag("shared-size")
+    stored = await sizes(call.engine)
+    shared = stored.shared(everything) if call.flag("shared-size") else {}
     users = await _users(call) if manifests else {}
     rows = []
     for image in chosen:
-        bytes_shared = sizes.shared_bytes(image, everything) if shared else -1
-        row = summary_json(image, sizes, call.version, shared_bytes=bytes_shared)
+        row = summary_json(image, stored.of(image), call.version, shared_bytes=shared.get(image.id, -1))
         if manifests:
-            row["Manifests"] = manifests_json(image, everything, sizes, users)
+            row["Manifests"] = manifests_json(image, everything, stored, users)
         rows.append(row)
     return reply(rows)
 
@@ -120,10 +122,6 @@ async def _users(call: Call) -> dict[str, list[str]]:
     return users
 
 
-def _time_of(image: images_pb2.Image) -> tuple[int, int]:
-    return image.created.seconds, image.created.nanos
-
-
 async def _get(call: Call, *, manifests: bool = False) -> images_pb2.Image:
     with rpc_errors():
         return await call.engine.images.Get(images_pb2.GetRequest(image=call.args["name"], manifests=manifests))
@@ -133,21 +131,21 @@ async def inspect(call: Call) -> web.StreamResponse:
     """GET /images/{name}/json."""
     manifests = call.version >= (1, 48) and call.flag("manifests")
     image = await _get(call, manifests=manifests)
-    sizes = await disk.sizes(call.engine)
+    stored = await sizes(call.engine)
     with rpc_errors():
         drivers = await call.engine.layers.Drivers(layers_pb2.DriversRequest())
-    result = inspect_json(image, sizes, drivers.driver, call.version)
+    result = inspect_json(image, stored, drivers.driver, call.version)
     if manifests:
         with rpc_errors():
             everything = (await call.engine.images.List(images_pb2.ListRequest())).images
-        result["Manifests"] = manifests_json(image, everything, sizes, await _users(call))
+        result["Manifests"] = manifests_json(image, everything, stored, await _users(call))
     return reply(result)
 
 
 async def history(call: Call) -> web.StreamResponse:
     """GET /images/{name}/history."""
     image = await _get(call)
-    return reply(history_json(image, await disk.sizes(call.engine), await _ancestors(call, image)))
+    return reply(history_json(image, await sizes(call.engine), await _ancestors(call, image)))
 
 
 async def _ancestors(call: Call, image: images_pb2.Image) -> list[images_pb2.Image]:
@@ -180,11 +178,9 @@ async def remove(call: Call) -> web.StreamResponse:
 
 async def prune(call: Call) -> web.StreamResponse:
     """POST /images/prune: images without a name, or with ``dangling=false`` all that no container uses."""
-    filters = call.filters()
-    only(filters, "dangling")
-    dangling = filters.get("dangling", ["true"])[0].lower() not in ("false", "0")
-    untagged, deleted, reclaimed = await call.engine.prune_images(dangling=dangling)
-    return reply({"ImagesDeleted": deletions_json(untagged, deleted) or None, "SpaceReclaimed": reclaimed})
+    pruned = await call.engine.prune_images(call.filters())
+    deletions = deletions_json(pruned.untagged, pruned.deleted)
+    return reply({"ImagesDeleted": deletions or None, "SpaceReclaimed": pruned.reclaimed_bytes})
 
 
 async def auth(call: Call) -> web.StreamResponse:

@@ -8,6 +8,7 @@ from dockerapi import (
     archives,
     commit,
     containers,
+    disk,
     events,
     execs,
     files,
@@ -41,6 +42,7 @@ NAME: Final = "dockerapi"
 
 ROUTES: Final[tuple[Route, ...]] = (
     *system.ROUTES,
+    *disk.ROUTES,
     *containers.ROUTES,
     *streams.ROUTES,
     *logs.ROUTES,

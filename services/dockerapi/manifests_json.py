@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from dockerapi.disk import Sizes
 from dockerapi.image_json import descriptor_json, image_bytes
 from dockerapi.registries import platform_json
 from sampan.api.image.v1 import images_pb2
+from sampan.engine.sizes import Sizes
 
 _KINDS: Final = {
     images_pb2.ImageManifest.UNKNOWN: "unknown",

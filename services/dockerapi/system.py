@@ -2,21 +2,18 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
 
-from dockerapi import disk, image_json, versions
+from dockerapi import versions
 from dockerapi.call import Call, reply
-from dockerapi.container_json import summary_json
 from dockerapi.host_facts import engine_id, host_facts, open_files
 from dockerapi.routing import Route
-from dockerapi.volumes import volume_json
 from sampan.api.image.v1 import images_pb2
-from sampan.api.runtime.v1 import containers_pb2, host_pb2, volumes_pb2
+from sampan.api.runtime.v1 import host_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.oci.reference import DEFAULT_REGISTRY
 from sampan.version import VERSION
@@ -206,54 +203,6 @@ def _engine(call: Call, host: host_pb2.HostInfoResponse) -> dict[str, Any]:
     }
 
 
-async def usage(call: Call) -> web.StreamResponse:
-    """GET /system/df."""
-    wanted = call.request.query.getall("type", ["image", "container", "volume", "build-cache"])
-    with rpc_errors():
-        listed, containers, volumes = await asyncio.gather(
-            call.engine.images.List(images_pb2.ListRequest()),
-            call.engine.containers.List(containers_pb2.ListContainersRequest(all=True, size=True)),
-            call.engine.volumes.List(volumes_pb2.ListVolumesRequest(size="volume" in wanted)),
-        )
-    sizes = await disk.sizes(call.engine)
-    result: dict[str, Any] = {}
-    if "image" in wanted:
-        result["LayersSize"] = sizes.layers_bytes()
-        result["Images"] = _images(call, listed.images, containers.containers, sizes)
-    if "container" in wanted:
-        now = datetime.now(UTC).timestamp()
-        rows = [summary_json(container, call.version, now) for container in containers.containers]
-        for row, container in zip(rows, containers.containers, strict=True):
-            row["SizeRootFs"] = container.size_rw_bytes + sizes.chain_bytes(container.spec.chain_id)
-        result["Containers"] = rows
-    if "volume" in wanted:
-        result["Volumes"] = [
-            volume_json(volume) | {"UsageData": {"RefCount": len(volume.used_by), "Size": volume.size_bytes}}
-            for volume in volumes.volumes
-        ]
-    if "build-cache" in wanted:
-        result["BuildCache"] = []
-        result["BuilderSize"] = 0
-    return reply(result)
-
-
-def _images(
-    call: Call, images: Sequence[images_pb2.Image], containers: Sequence[containers_pb2.Container], sizes: disk.Sizes
-) -> list[dict[str, Any]]:
-    rows = []
-    for image in images:
-        shared = sizes.shared_bytes(image, images)
-        row = image_json.summary_json(image, sizes, call.version, shared_bytes=shared)
-        row["Containers"] = sum(container.spec.image_id == image.id for container in containers)
-        rows.append(row)
-    return rows
-
-
-async def prune_build_cache(_: Call) -> web.StreamResponse:
-    """POST /build/prune, which ``docker system prune`` calls: there is no cache, so nothing is there to remove."""
-    return reply({"CachesDeleted": None, "SpaceReclaimed": 0})
-
-
 async def plugins(_: Call) -> web.StreamResponse:
     """GET /plugins: drivers are built in."""
     return reply([])
@@ -264,7 +213,5 @@ ROUTES: Final = (
     Route("HEAD", "/_ping", ping, alone=True),
     Route("GET", "/version", version),
     Route("GET", "/info", info),
-    Route("GET", "/system/df", usage),
-    Route("POST", "/build/prune", prune_build_cache),
     Route("GET", "/plugins", plugins),
 )

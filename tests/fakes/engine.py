@@ -14,6 +14,7 @@ import grpc
 from prometheus_client import CollectorRegistry
 
 from sampan.api.containerd.types import types_pb2
+from sampan.api.disk.v1 import disk_pb2, disk_pb2_grpc
 from sampan.api.image.v1 import images_pb2, images_pb2_grpc
 from sampan.api.runtime.v1 import (
     containers_pb2_grpc,
@@ -24,12 +25,14 @@ from sampan.api.runtime.v1 import (
     volumes_pb2_grpc,
 )
 from sampan.api.snapshot.v1 import layers_pb2, layers_pb2_grpc
+from sampan.disk import LEASE, ORPHAN, Collected, Freed, StoredObject
 from sampan.errors import NotFoundError, UnauthenticatedError
 from sampan.layout import Layout
 from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
 from sampan.service.interceptor import Interceptor, RpcMetrics
+from sampan.wire.disk import collected_to_proto, object_to_proto
 from tests.fakes.engine_runtime import FakeRuntime
 
 LAYERS = (Digest.of(b"layer one"), Digest.of(b"layer two"))
@@ -206,6 +209,27 @@ class FakeLayers(layers_pb2_grpc.LayersServicer):
 
 
 @dataclass
+class FakeDisk(disk_pb2_grpc.DiskServicer):
+    """Objects that are there until a pass: those that nobody holds go, and with ``leftovers`` those that leases do."""
+
+    objects: list[StoredObject] = field(default_factory=list)
+    passes: list[bool] = field(default_factory=list)  # with leftovers or not
+
+    async def Usage(self, request: disk_pb2.UsageRequest, context: Any) -> AsyncIterator[disk_pb2.UsageResponse]:
+        for one in self.objects:
+            yield disk_pb2.UsageResponse(objects=[object_to_proto(one)])
+
+    async def Collect(self, request: disk_pb2.CollectRequest, context: Any) -> disk_pb2.CollectResponse:
+        self.passes.append(request.leftovers)
+        owners = {ORPHAN, LEASE} if request.leftovers else {ORPHAN}
+        gone = [one for one in self.objects if one.owner in owners]
+        self.objects = [one for one in self.objects if one.owner not in owners]
+        return collected_to_proto(
+            Collected({one.kind: Freed(1, one.size_bytes) for one in gone}, seconds=0.1) if gone else Collected()
+        )
+
+
+@dataclass
 class FakeEngine:
     """What tests look at and prepare."""
 
@@ -213,6 +237,8 @@ class FakeEngine:
     images: FakeImages = field(default_factory=FakeImages)
     layers: FakeLayers = field(default_factory=FakeLayers)
     runtime: FakeRuntime = field(default_factory=FakeRuntime)
+    content_disk: FakeDisk = field(default_factory=FakeDisk)
+    layer_disk: FakeDisk = field(default_factory=FakeDisk)
 
 
 @asynccontextmanager
@@ -224,6 +250,8 @@ async def fake_engine(layout: Layout) -> AsyncIterator[FakeEngine]:
         servers = {name: await _server(stack) for name in ("imaged", "snapshotter", "runtimed")}
         images_pb2_grpc.add_ImagesServicer_to_server(fake.images, servers["imaged"])
         layers_pb2_grpc.add_LayersServicer_to_server(fake.layers, servers["snapshotter"])
+        disk_pb2_grpc.add_DiskServicer_to_server(fake.content_disk, servers["imaged"])
+        disk_pb2_grpc.add_DiskServicer_to_server(fake.layer_disk, servers["snapshotter"])
         runtimed = servers["runtimed"]
         containers_pb2_grpc.add_ContainersServicer_to_server(fake.runtime.containers, runtimed)
         execs_pb2_grpc.add_ExecsServicer_to_server(fake.runtime.execs, runtimed)

@@ -6,6 +6,7 @@ import click
 
 from sampan_cli.flags import confirm, force_prune_option, prune_filter_option
 from sampan_cli.lazy import sampan_command
+from sampan_cli.pruning import print_total
 from sampan_cli.session import Session
 
 if TYPE_CHECKING:
@@ -19,14 +20,13 @@ if TYPE_CHECKING:
 def command(session: Session, /, filters: tuple[str, ...], force: bool) -> None:
     """Remove all stopped containers."""
     confirm("This will remove all stopped containers.", force=force)
-    session.run(lambda engine: prune(engine, filters))
+    session.run(lambda engine: print_total(remove(engine, filters)))
 
 
-async def prune(engine: "Engine", filters: tuple[str, ...]) -> None:
-    """Remove what matches and say what was removed."""
+async def remove(engine: "Engine", filters: tuple[str, ...]) -> int:
+    """Remove what matches and say what was removed; return how many bytes that was."""
     from sampan.api.runtime.v1 import containers_pb2 as pb
     from sampan.wire.channel import rpc_errors
-    from sampan_cli.output.units import human_size
     from sampan_cli.parse.filters import parse_filters
 
     request = pb.PruneContainersRequest(filters=parse_filters(filters, ("until", "label", "label!")))
@@ -35,4 +35,4 @@ async def prune(engine: "Engine", filters: tuple[str, ...]) -> None:
     if answer.removed:
         click.echo("Deleted Containers:")
         click.echo("".join(f"{container}\n" for container in answer.removed))
-    click.echo(f"Total reclaimed space: {human_size(answer.reclaimed_bytes)}")
+    return answer.reclaimed_bytes

@@ -1,14 +1,18 @@
 """``sampan system df``: disk use."""
 
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from sampan_cli.flags import format_option
-from sampan_cli.lazy import sampan_command
-from sampan_cli.session import Session
+from sampan_cli.lazy import USAGE_ERROR, sampan_command
+from sampan_cli.session import CommandError, Session
 
 if TYPE_CHECKING:
+    from sampan.disk import StoredObject
+    from sampan.engine.df import DiskUse
     from sampan.engine.engine import Engine
 
 _HEADERS: Final = {
@@ -21,56 +25,92 @@ _HEADERS: Final = {
 _TABLE: Final = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}"
 
 
-@sampan_command("df", examples="sampan system df")
+@dataclass(frozen=True, slots=True)
+class DfOptions:
+    """The command line of ``sampan system df``."""
+
+    template: str
+    verbose: bool
+    explain: bool
+
+
+@sampan_command(
+    "df",
+    examples="""
+    sampan system df
+    sampan system df -v
+    sampan system df --explain
+    sampan system df --explain --format json
+    """,
+)
 @format_option
+@click.option("--verbose", "-v", is_flag=True, help="Show each image, container and volume.")
+@click.option("--explain", is_flag=True, help="Show all that is stored, and who holds each of it.")
 @click.pass_obj
-def command(session: Session, /, template: str) -> None:
-    """Show disk usage of images, containers and volumes. A layer that several images share counts once."""
-    session.run(lambda engine: show_usage(engine, template))
+def command(session: Session, /, **flags: Any) -> None:
+    """Show disk usage of images, containers and volumes. A layer that several images share counts once.
+
+    Layers are counted as they are unpacked, image content as it came from registries.
+    """
+    options = DfOptions(**flags)
+    if options.verbose and options.explain:
+        raise CommandError("--verbose and --explain cannot be used together", USAGE_ERROR)
+    session.run(lambda engine: show_usage(engine, options, time.time()))
 
 
-async def show_usage(engine: "Engine", template: str) -> None:
-    """Print one line per kind of object."""
-    from sampan.api.image.v1 import images_pb2
-    from sampan.api.runtime.v1 import containers_pb2 as pb
-    from sampan.api.runtime.v1 import volumes_pb2
-    from sampan.wire.channel import rpc_errors
-    from sampan_cli.image_sizes import image_sizes
+async def show_usage(engine: "Engine", options: DfOptions, now_s: float) -> None:
+    """Print one line per kind of object, or what is asked for instead."""
+    from sampan_cli import disk_tables
     from sampan_cli.output.table import print_list
 
-    with rpc_errors():
-        images = (await engine.images.List(images_pb2.ListRequest())).images
-        listed = await engine.containers.List(pb.ListContainersRequest(all=True, size=True))
-        volumes = (await engine.volumes.List(volumes_pb2.ListVolumesRequest(size=True))).volumes
-    sizes = await image_sizes(engine)
-    containers = listed.containers
-    used = {container.spec.image_id for container in containers}
-    layers = {layer.diff_id for image in images for layer in image.layers}
-    needed = {layer.diff_id for image in images if image.id in used for layer in image.layers}
+    if options.explain:
+        disk_tables.print_explanation(await engine.explain_disk(), options.template, click.echo)
+        return
+    used = await engine.disk_use()
+    if options.verbose:
+        disk_tables.print_details(used, options.template, now_s, click.echo)
+        return
+    rows = [*_rows(used), _content(await engine.stored_content())]
+    print_list(rows, options.template, _HEADERS, _TABLE, click.echo)
+
+
+def _rows(used: "DiskUse") -> list[dict[str, Any]]:
+    from sampan.api.runtime.v1 import containers_pb2 as pb
+
     alive = (pb.ContainerState.RUNNING, pb.ContainerState.PAUSED, pb.ContainerState.RESTARTING)
-    running = [container for container in containers if container.state.status in alive]
-    written = sum(container.size_rw_bytes for container in containers)
-    rows = [
+    running = [one for one in used.containers if one.container.state.status in alive]
+    written = sum(one.size_rw_bytes for one in used.containers)
+    return [
         _row(
             "Images",
-            (len(images), sum(image.id in used for image in images)),
-            sum(sizes.layer(diff_id) for diff_id in layers),
-            sum(sizes.layer(diff_id) for diff_id in layers - needed),
+            (len(used.images), sum(one.containers > 0 for one in used.images)),
+            used.layers_bytes,
+            used.layers_bytes - used.needed_bytes,
         ),
         _row(
             "Containers",
-            (len(containers), len(running)),
+            (len(used.containers), len(running)),
             written,
-            written - sum(container.size_rw_bytes for container in running),
+            written - sum(one.size_rw_bytes for one in running),
         ),
         _row(
             "Local Volumes",
-            (len(volumes), sum(bool(volume.used_by) for volume in volumes)),
-            sum(volume.size_bytes for volume in volumes),
-            sum(volume.size_bytes for volume in volumes if not volume.used_by),
+            (len(used.volumes), sum(bool(volume.used_by) for volume in used.volumes)),
+            sum(volume.size_bytes for volume in used.volumes),
+            sum(volume.size_bytes for volume in used.volumes if not volume.used_by),
         ),
+        _row("Build Cache", (0, 0), 0, 0),
     ]
-    print_list(rows, template, _HEADERS, _TABLE, click.echo)
+
+
+def _content(objects: "tuple[StoredObject, ...]") -> dict[str, Any]:
+    """Blobs, and what is on its way to become some; images, registries and labels keep theirs."""
+    from sampan.disk import IMAGE, LABEL, REGISTRY, SERVICE
+
+    counted = [one for one in objects if one.owner != SERVICE]
+    kept = [one for one in counted if one.owner in (IMAGE, REGISTRY, LABEL)]
+    size = sum(one.size_bytes for one in counted)
+    return _row("Image Content", (len(counted), len(kept)), size, size - sum(one.size_bytes for one in kept))
 
 
 def _row(kind: str, counts: tuple[int, int], size_bytes: int, reclaimable_bytes: int) -> dict[str, Any]:

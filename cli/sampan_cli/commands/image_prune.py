@@ -4,32 +4,36 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sampan_cli.flags import confirm, force_prune_option
+from sampan_cli.flags import confirm, force_prune_option, prune_filter_option
 from sampan_cli.lazy import sampan_command
+from sampan_cli.pruning import print_total
 from sampan_cli.session import Session
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
 
 
-@sampan_command("prune", examples="sampan image prune -f\nsampan image prune -a")
+@sampan_command("prune", examples="sampan image prune -f\nsampan image prune -a --filter until=24h")
 @click.option("--all", "-a", is_flag=True, help="Remove all unused images, not just dangling ones.")
+@prune_filter_option
 @force_prune_option
 @click.pass_obj
-def command(session: Session, /, all: bool, force: bool) -> None:
+def command(session: Session, /, all: bool, filters: tuple[str, ...], force: bool) -> None:
     """Remove unused images: those without a name, or with --all those that no container uses."""
     what = "all images without at least one container associated to them" if all else "all dangling images"
     confirm(f"This will remove {what}.", force=force)
-    session.run(lambda engine: prune(engine, dangling=not all))
+    session.run(lambda engine: print_total(remove(engine, filters, dangling=not all)))
 
 
-async def prune(engine: "Engine", *, dangling: bool) -> None:
-    """Remove them and say what was removed."""
-    from sampan_cli.output.units import human_size
+async def remove(engine: "Engine", filters: tuple[str, ...], *, dangling: bool) -> int:
+    """Remove what matches and say what was removed; return how many bytes that was."""
+    from sampan_cli.parse.filters import parse_filters
 
-    untagged, deleted, reclaimed = await engine.prune_images(dangling=dangling)
-    if untagged or deleted:
+    parsed = parse_filters(filters, ("until", "label", "label!"))
+    wanted = {key: list(values.values) for key, values in parsed.items()}
+    pruned = await engine.prune_images(wanted | {"dangling": [str(dangling).lower()]})
+    if pruned.untagged or pruned.deleted:
         click.echo("Deleted Images:")
-        click.echo("".join(f"untagged: {name}\n" for name in untagged), nl=False)
-        click.echo("".join(f"deleted: {identity}\n" for identity in deleted))
-    click.echo(f"Total reclaimed space: {human_size(reclaimed)}")
+        click.echo("".join(f"untagged: {name}\n" for name in pruned.untagged), nl=False)
+        click.echo("".join(f"deleted: {identity}\n" for identity in pruned.deleted))
+    return pruned.reclaimed_bytes

@@ -1,14 +1,12 @@
 """``sampan images``: list images."""
 
-import fnmatch
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from sampan.errors import InvalidArgumentError
 from sampan_cli.flags import filter_option, format_option, no_trunc_option
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
@@ -29,7 +27,6 @@ _HEADERS: Final = {
 }
 _TABLE: Final = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
 _DIGEST_TABLE: Final = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
-_FILTERS: Final = ("dangling", "label", "before", "since", "reference")
 _NONE: Final = "<none>"
 
 
@@ -64,57 +61,23 @@ def command(session: Session, /, **flags: Any) -> None:
 async def list_images(engine: "Engine", options: ImagesOptions, now_s: float) -> None:
     """Print one line per name, newest image first."""
     from sampan.api.image.v1 import images_pb2 as pb
+    from sampan.engine.image_filters import LISTED, choose
     from sampan.wire.channel import rpc_errors
     from sampan_cli.image_sizes import image_sizes
     from sampan_cli.output.table import print_list
+    from sampan_cli.parse.filters import parse_filters
 
     with rpc_errors():
         images = list((await engine.images.List(pb.ListRequest())).images)
     sizes = await image_sizes(engine)
-    images = _filtered(images, options.filters)
+    filters = {key: list(values.values) for key, values in parse_filters(options.filters, LISTED).items()}
+    images = choose(images, filters, int(now_s * 1e9))
     rows = [row for image in images for row in _rows(image, sizes, options, now_s)]
     if options.quiet and not options.template:
         for identity in dict.fromkeys(row["ID"] for row in rows):
             click.echo(identity)
         return
     print_list(rows, options.template, _HEADERS, _DIGEST_TABLE if options.digests else _TABLE, click.echo)
-
-
-def _filtered(images: "list[images_pb2.Image]", given: Iterable[str]) -> "list[images_pb2.Image]":
-    from sampan_cli.parse.filters import parse_filters
-
-    kept = images
-    for key, values in parse_filters(given, _FILTERS).items():
-        if key in ("before", "since"):
-            kept = [image for image in kept if image.id in _ids_around(images, key, values.values)]
-        else:
-            kept = [image for image in kept if any(_matches(image, key, value) for value in values.values)]
-    return kept
-
-
-def _matches(image: "images_pb2.Image", key: str, value: str) -> bool:
-    if key == "dangling":
-        return (not image.repo_tags) == (value.lower() in ("true", "1"))
-    if key == "label":
-        name, equals, wanted = value.partition("=")
-        labels = image.config.labels
-        return name in labels and (not equals or labels[name] == wanted)
-    names = [*image.repo_tags, *(tag.rpartition(":")[0] for tag in image.repo_tags)]
-    return any(fnmatch.fnmatchcase(name, value) for name in names)
-
-
-def _ids_around(images: "Sequence[images_pb2.Image]", key: str, names: Iterable[str]) -> set[str]:
-    """Return the images created before, or since, those named; ``images`` is newest first."""
-    found: set[str] = set()
-    for name in names:
-        tag = name if ":" in name else f"{name}:latest"
-        at = next(
-            (i for i, image in enumerate(images) if tag in image.repo_tags or name in image.id), None
-        )  # fmt: skip
-        if at is None:
-            raise InvalidArgumentError(f"invalid filter '{key}={name}': No such image: {name}")
-        found.update(image.id for image in (images[at + 1 :] if key == "before" else images[:at]))
-    return found
 
 
 def _rows(

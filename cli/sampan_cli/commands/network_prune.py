@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def command(session: Session, /, filters: tuple[str, ...], force: bool) -> None:
     """Remove all networks not used by at least one container."""
     confirm("This will remove all custom networks not used by at least one container.", force=force)
-    session.run(lambda engine: prune(engine, filters))
+    session.run(lambda engine: remove(engine, filters))
 
 
-async def prune(engine: "Engine", filters: tuple[str, ...]) -> None:
+async def remove(engine: "Engine", filters: tuple[str, ...]) -> None:
     """Remove what matches and say what was removed."""
     from sampan.api.runtime.v1 import networks_pb2 as pb
     from sampan.wire.channel import rpc_errors

@@ -99,12 +99,13 @@ async def list_containers(engine: "Engine", options: PsOptions, now_s: float) ->
         for container in listed.containers:
             click.echo(container.id if options.no_trunc else container.id[:_SHORT_ID])
         return
-    rows = [_row(container, now_s, trunc=not options.no_trunc) for container in listed.containers]
+    rows = [container_row(container, now_s, trunc=not options.no_trunc) for container in listed.containers]
     table = f"{_TABLE}\t{{{{.Size}}}}" if options.size else _TABLE
     print_list(rows, options.template, _HEADERS, table, click.echo)
 
 
-def _row(container: "containers_pb2.Container", now_s: float, *, trunc: bool) -> dict[str, Any]:
+def container_row(container: "containers_pb2.Container", now_s: float, *, trunc: bool) -> dict[str, Any]:
+    """Return all fields that a line about a container can show."""
     from sampan_cli.output.ports import shown_ports
     from sampan_cli.output.units import ago, human_size, local_time
     from sampan_cli.shape.container import status_name

@@ -4,35 +4,40 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sampan_cli.flags import confirm, force_prune_option
+from sampan_cli.flags import confirm, force_prune_option, prune_filter_option
 from sampan_cli.lazy import sampan_command
+from sampan_cli.pruning import print_total
 from sampan_cli.session import Session
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
 
 
-@sampan_command("prune", examples="sampan system prune -f\nsampan system prune -a --volumes")
+@sampan_command("prune", examples="sampan system prune -f\nsampan system prune -a --volumes --filter until=24h")
 @click.option("--all", "-a", is_flag=True, help="Remove all unused images, not just dangling ones.")
 @click.option("--volumes", is_flag=True, help="Prune anonymous volumes too.")
+@prune_filter_option
 @force_prune_option
 @click.pass_obj
-def command(session: Session, /, all: bool, volumes: bool, force: bool) -> None:
-    """Remove stopped containers, unused networks, and unused images."""
+def command(session: Session, /, all: bool, volumes: bool, filters: tuple[str, ...], force: bool) -> None:
+    """Remove stopped containers, unused networks, unused images, and what broken pulls keep for the next try."""
     things = ["all stopped containers", "all networks not used by at least one container"]
     things += ["all anonymous volumes not used by at least one container"] if volumes else []
     things += ["all images without at least one container associated to them" if all else "all dangling images"]
+    things += ["what broken pulls have brought"]
     listed = "\n".join(f"  - {thing}" for thing in things)
     confirm(f"This will remove:\n{listed}\n", force=force)
-    session.run(lambda engine: prune(engine, all_images=all, volumes=volumes))
+    session.run(lambda engine: print_total(remove(engine, filters, all_images=all, volumes=volumes)))
 
 
-async def prune(engine: "Engine", *, all_images: bool, volumes: bool) -> None:
-    """Remove containers first: what they used is free then."""
+async def remove(engine: "Engine", filters: tuple[str, ...], *, all_images: bool, volumes: bool) -> int:
+    """Remove containers first: what they used is free then. Return how many bytes all of it was."""
     from sampan_cli.commands import container_prune, image_prune, network_prune, volume_prune
 
-    await container_prune.prune(engine, ())
-    await network_prune.prune(engine, ())
-    if volumes:
-        await volume_prune.prune(engine, (), named_too=False)
-    await image_prune.prune(engine, dangling=not all_images)
+    reclaimed = await container_prune.remove(engine, filters)
+    await network_prune.remove(engine, filters)
+    if volumes:  # which have no age: as with Docker, only labels choose among them
+        labels = tuple(text for text in filters if not text.startswith("until="))
+        reclaimed += await volume_prune.remove(engine, labels, named_too=False)
+    reclaimed += await image_prune.remove(engine, filters, dangling=not all_images)
+    return reclaimed + (await engine.collect_garbage(leftovers=True)).reclaimed_bytes

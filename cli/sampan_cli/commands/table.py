@@ -96,6 +96,7 @@ SYSTEM: Final = {
     "df": Entry("df", "Show disk usage"),
     "check": Entry("system_check", "Find damage to what the engine keeps, and mend it"),
     "events": Entry("events", "Get real time events from the engine"),
+    "gc": Entry("system_gc", "Remove content and layers that nothing needs"),
     "prune": Entry("system_prune", "Remove unused data"),
 }
 

@@ -6,6 +6,7 @@ import click
 
 from sampan_cli.flags import confirm, force_prune_option, prune_filter_option
 from sampan_cli.lazy import sampan_command
+from sampan_cli.pruning import print_total
 from sampan_cli.session import Session
 
 if TYPE_CHECKING:
@@ -21,15 +22,14 @@ def command(session: Session, /, all: bool, filters: tuple[str, ...], force: boo
     """Remove unused local volumes."""
     what = "all local volumes" if all else "anonymous local volumes"
     confirm(f"This will remove {what} not used by at least one container.", force=force)
-    session.run(lambda engine: prune(engine, filters, named_too=all))
+    session.run(lambda engine: print_total(remove(engine, filters, named_too=all)))
 
 
-async def prune(engine: "Engine", filters: tuple[str, ...], *, named_too: bool) -> None:
-    """Remove what matches and say what was removed."""
+async def remove(engine: "Engine", filters: tuple[str, ...], *, named_too: bool) -> int:
+    """Remove what matches and say what was removed; return how many bytes that was."""
     from sampan.api.runtime.v1 import containers_pb2
     from sampan.api.runtime.v1 import volumes_pb2 as pb
     from sampan.wire.channel import rpc_errors
-    from sampan_cli.output.units import human_size
     from sampan_cli.parse.filters import parse_filters
 
     parsed = parse_filters(filters, ("all", "label", "label!"))
@@ -40,4 +40,4 @@ async def prune(engine: "Engine", filters: tuple[str, ...], *, named_too: bool) 
     if answer.removed:
         click.echo("Deleted Volumes:")
         click.echo("".join(f"{volume}\n" for volume in answer.removed))
-    click.echo(f"Total reclaimed space: {human_size(answer.reclaimed_bytes)}")
+    return answer.reclaimed_bytes

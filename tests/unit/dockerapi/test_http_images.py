@@ -4,9 +4,11 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
 import pytest
 
+from sampan.disk import LEASE, Holder, StoredObject
 from sampan.errors import DataLossError, InvalidArgumentError, UnauthenticatedError
 from tests.fakes.engine import image
 from tests.unit.dockerapi.support import Api, head_of, read_head
@@ -177,6 +179,53 @@ async def test_tag_and_remove(api: Api) -> None:
 
 async def test_prune_of_nothing_says_null(api: Api) -> None:
     assert (await api.post("/images/prune")).json == {"ImagesDeleted": None, "SpaceReclaimed": 0}
+
+
+@pytest.mark.parametrize(
+    ("filters", "gone"),
+    [
+        ({}, {"dangling"}),
+        ({"dangling": ["true"]}, {"dangling"}),
+        ({"dangling": ["false"]}, {"dangling", "old", "labelled"}),
+        ({"dangling": ["0"], "until": ["2010-01-01T00:00:00Z"]}, {"old"}),
+        ({"dangling": ["0"], "until": ["10000h"], "label!": ["tier"]}, {"dangling", "old"}),
+        ({"dangling": ["0"], "label": ["tier=web"]}, {"labelled"}),
+        ({"dangling": ["0"], "label": ["tier=web", "other"]}, set()),
+    ],
+)
+async def test_prune_takes_what_its_filters_leave_and_no_container_uses(
+    api: Api, filters: dict[str, list[str]], gone: set[str]
+) -> None:
+    images = {
+        "dangling": api.fake.images.add(image("")),
+        "old": api.fake.images.add(image("old:1", created_s=1_000_000_000)),
+        "labelled": api.fake.images.add(image("new:1", labels={"tier": "web"})),
+        "used": api.fake.images.add(image("used:1")),
+    }
+    container = api.fake.runtime.create("true")
+    api.fake.runtime.containers.held[container].record.spec.image_id = images["used"].id
+    deleted = (await api.post(f"/images/prune?filters={quote(json.dumps(filters))}")).json["ImagesDeleted"] or []
+    assert {row["Deleted"] for row in deleted if "Deleted" in row} == {images[name].id for name in gone}
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [{"reference": ["a"]}, {"dangling": ["maybe"]}, {"until": ["1h", "2h"]}, {"until": ["yesterday"]}],
+)
+async def test_prune_refuses_filters_that_it_does_not_know(api: Api, filters: dict[str, list[str]]) -> None:
+    api.fake.images.add(image(""))
+    assert (await api.post(f"/images/prune?filters={quote(json.dumps(filters))}")).status == 400
+    assert len(api.fake.images.images) == 1
+
+
+async def test_prunes_say_what_passes_have_reclaimed(api: Api) -> None:
+    lease = Holder(LEASE, "1", ("docker.io/x",))
+    api.fake.content_disk.objects = [StoredObject("blob", "a", 100), StoredObject("partial", "b", 7, (lease,))]
+    api.fake.layer_disk.objects = [StoredObject("layer", "c", 1000)]
+    assert (await api.post("/images/prune")).json["SpaceReclaimed"] == 1100
+    assert (await api.post("/build/prune")).json == {"CachesDeleted": None, "SpaceReclaimed": 7}
+    actions = [(event.type, event.action, event.attributes["reclaimed"]) for event in api.fake.runtime.events.published]
+    assert actions == [("image", "prune", "1100")]
 
 
 async def test_a_client_that_leaves_cancels_its_pull(api: Api) -> None:

@@ -101,6 +101,8 @@ async def test_disk_usage_counts_shared_layers_once(api: Api) -> None:
     assert [row["SharedSize"] for row in usage["Images"]] == [3500, 3500]
     assert len(usage["Containers"]) == 1
     assert usage["BuildCache"] == []
+    assert list((await api.get("/system/df?type=volume")).json) == ["Volumes"]
+    assert (await api.get("/system/df?type=dust")).message == "unknown object type: dust"
 
 
 async def test_login(api: Api) -> None:

@@ -1,0 +1,113 @@
+"""Where the disk has gone: by kind, as Docker counts, and byte by byte, with everyone who holds it."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from sampan.api.disk.v1 import disk_pb2
+from sampan.api.image.v1 import images_pb2
+from sampan.api.runtime.v1 import containers_pb2, volumes_pb2
+from sampan.disk import CONTAINER, SNAPSHOT, Holder, StoredObject
+from sampan.engine.sizes import sizes
+from sampan.wire.channel import rpc_errors
+from sampan.wire.disk import object_from_proto
+
+if TYPE_CHECKING:
+    from sampan.api.disk.v1.disk_pb2_grpc import DiskAsyncStub
+    from sampan.engine.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUse:
+    """An image's layers on disk."""
+
+    image: images_pb2.Image
+    size_bytes: int
+    shared_bytes: int  # of these, in other images as well
+    containers: int  # made from it
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerUse:
+    """A container's files."""
+
+    container: containers_pb2.Container
+    size_rw_bytes: int  # written by it
+    size_root_bytes: int  # with its image
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUse:
+    """Everything, as far as it was asked for."""
+
+    layers_bytes: int = 0  # each layer once
+    needed_bytes: int = 0  # of these, in images that containers are made from
+    images: tuple[ImageUse, ...] = ()  # newest first
+    containers: tuple[ContainerUse, ...] = ()
+    volumes: tuple[volumes_pb2.Volume, ...] = ()
+
+
+async def disk_use(engine: "Engine", *, images: bool, containers: bool, volumes: bool) -> DiskUse:
+    """See ``Engine.disk_use``."""
+
+    async def listed_images() -> tuple[images_pb2.Image, ...]:
+        return tuple((await engine.images.List(images_pb2.ListRequest())).images) if images else ()
+
+    async def listed_containers() -> tuple[containers_pb2.Container, ...]:
+        return tuple((await engine.containers.List(containers_pb2.ListContainersRequest(all=True))).containers)
+
+    async def listed_volumes() -> tuple[volumes_pb2.Volume, ...]:
+        return tuple((await engine.volumes.List(volumes_pb2.ListVolumesRequest(size=True))).volumes) if volumes else ()
+
+    with rpc_errors():
+        here, made, held, found = await asyncio.gather(
+            listed_images(), listed_containers(), listed_volumes(), sizes(engine, measure=containers)
+        )
+    shared = found.shared(here)
+    users = Counter(container.spec.image_id for container in made)
+    needed = {layer.diff_id for image in here if users[image.id] for layer in image.layers}
+    own = [found.own_bytes(container.id) for container in made]
+    return DiskUse(
+        found.layers_bytes(),
+        sum(map(found.layer, needed)),
+        tuple(ImageUse(image, found.of(image), shared[image.id], users[image.id]) for image in here),
+        tuple(
+            ContainerUse(container, size, size + found.chain_bytes(container.spec.chain_id))
+            for container, size in zip(made, own, strict=True)
+        )
+        if containers
+        else (),
+        held,
+    )
+
+
+async def stored_content(engine: "Engine") -> tuple[StoredObject, ...]:
+    """See ``Engine.stored_content``."""
+    with rpc_errors():
+        return tuple(await _objects(engine.content_disk))
+
+
+async def explain(engine: "Engine") -> tuple[StoredObject, ...]:
+    """See ``Engine.explain_disk``."""
+    with rpc_errors():
+        content, layers, listed = await asyncio.gather(
+            _objects(engine.content_disk),
+            _objects(engine.layer_disk),
+            engine.containers.List(containers_pb2.ListContainersRequest(all=True)),
+        )
+    names = {container.id: container.spec.name for container in listed.containers}
+
+    def known(holder: Holder) -> Holder:
+        if holder.kind == SNAPSHOT and holder.id in names:
+            return Holder(CONTAINER, holder.id, (names[holder.id],))
+        return holder
+
+    return tuple(replace(one, holders=tuple(map(known, one.holders))) for one in (*content, *layers))
+
+
+async def _objects(disk: "DiskAsyncStub") -> list[StoredObject]:
+    found: list[StoredObject] = []
+    async for page in disk.Usage(disk_pb2.UsageRequest()):
+        found += map(object_from_proto, page.objects)
+    return found

@@ -1,0 +1,60 @@
+"""Remove the images that nothing uses."""
+
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sampan.api.image.v1 import images_pb2
+from sampan.api.runtime.v1 import containers_pb2
+from sampan.engine import gc, publish
+from sampan.engine.image_filters import Filters, prunable
+from sampan.engine.remove import Removal, remove
+from sampan.errors import ConflictError, NotFoundError, UnavailableError
+from sampan.wire.channel import rpc_errors
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedImages:
+    """What a prune came to."""
+
+    untagged: tuple[str, ...]
+    deleted: tuple[str, ...]
+    reclaimed_bytes: int  # on disk: of blobs and layers
+
+
+async def prune_images(engine: "Engine", filters: Filters) -> PrunedImages:
+    """See ``Engine.prune_images``."""
+    asked = prunable(filters, time.time_ns())
+    with rpc_errors():
+        images = (await engine.images.List(images_pb2.ListRequest())).images
+        listed = await engine.containers.List(containers_pb2.ListContainersRequest(all=True))
+    used = {container.spec.image_id for container in listed.containers}
+    parents = {image.parent for image in images if image.parent}
+    total = Removal()
+    for image in images:
+        names = (*image.repo_tags, *image.repo_digests)
+        if image.id in used or (asked.dangling and image.repo_tags) or not asked.wanted(image):
+            continue
+        if not names and image.id in parents:
+            continue  # it goes with the last image that was made from it
+        total += await _remove(engine, names or (image.id,))
+    reclaimed = total.reclaimed_bytes
+    with suppress(UnavailableError):  # the images are gone, and the next pass does the rest
+        reclaimed += (await gc.collect(engine, leftovers=False)).reclaimed_bytes
+    await publish.pruned(engine, "image", reclaimed)
+    return PrunedImages(total.untagged, total.deleted, reclaimed)
+
+
+async def _remove(engine: "Engine", names: Iterable[str]) -> Removal:
+    total = Removal()
+    for name in names:
+        try:
+            total += await remove(engine, name, force=False, no_prune=False)
+        except (ConflictError, NotFoundError):
+            continue  # somebody began to use it, or it went with another one
+    return total

@@ -1,0 +1,69 @@
+"""How much disk layers take, by what stands on them."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sampan.api.image.v1 import images_pb2
+from sampan.api.snapshot.v1 import layers_pb2
+from sampan.wire.channel import rpc_errors
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+Snapshot = layers_pb2.LayersUsageResponse.Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The size of every stored layer, by diff ID, and of every snapshot, by key: a chain ID, or a container's ID."""
+
+    layers: Mapping[str, int]
+    snapshots: Mapping[str, Snapshot]
+
+    def layer(self, diff_id: str) -> int:
+        """The size of a layer; 0 if it is not stored."""
+        return self.layers.get(diff_id, 0)
+
+    def parts(self, image: images_pb2.Image) -> list[int]:
+        """The size of each of an image's layers; of one that is not unpacked, that of its blob."""
+        return [self.layers.get(layer.diff_id, layer.descriptor.size) for layer in image.layers]
+
+    def of(self, image: images_pb2.Image) -> int:
+        """The size of all of an image's layers."""
+        return sum(self.parts(image)) or image.content_bytes
+
+    def own_bytes(self, key: str) -> int:
+        """The size of one snapshot without its parents; 0 if it is not there."""
+        found = self.snapshots.get(key)
+        return found.size_bytes if found else 0
+
+    def chain_bytes(self, key: str) -> int:
+        """The size of a snapshot and everything below it."""
+        total = 0
+        while found := self.snapshots.get(key):
+            total += found.size_bytes
+            key = found.parent
+        return total
+
+    def layers_bytes(self) -> int:
+        """What all layers take together, each counted once however many stacks share it."""
+        return sum(self.layers.values())
+
+    def shared(self, images: Iterable[images_pb2.Image]) -> dict[str, int]:
+        """What each of ``images``, by its ID, has in common with any other of them."""
+        stacks = {image.id: [layer.diff_id for layer in image.layers] for image in images}
+        users = Counter(diff_id for stack in stacks.values() for diff_id in set(stack))
+        return {
+            image: sum(self.layer(diff_id) for diff_id in stack if users[diff_id] > 1)
+            for image, stack in stacks.items()
+        }  # fmt: skip
+
+
+async def sizes(engine: "Engine", *, measure: bool = False) -> Sizes:
+    """Ask the snapshotter; with ``measure`` it looks through the files of those snapshots that are written to."""
+    with rpc_errors():
+        usage = await engine.layers.Usage(layers_pb2.LayersUsageRequest(committed=not measure))
+    layers = {one.diff_id: one.size_bytes for one in usage.snapshots if one.diff_id}
+    return Sizes(layers, {one.key: one for one in usage.snapshots})

@@ -1,0 +1,98 @@
+"""Disk use and pruning at the command line."""
+
+import json
+
+from sampan.disk import CONTAINER, HOLD, IMAGE, LEASE, SERVICE, SNAPSHOT, Holder, StoredObject
+from tests.fakes.engine import image
+from tests.unit.sampan_cli.conftest import Sampan
+
+DIGEST = "sha256:" + "1" * 64
+DAY_NS = 1_700_000_000 * 10**9
+
+
+def test_explain_names_everyone_who_holds_something(sampan: Sampan) -> None:
+    web, db = Holder(IMAGE, DIGEST, ("web:1",)), Holder(IMAGE, DIGEST, ("db:1", "db:2"))
+    container = sampan.container("sleep", name="c1")
+    sampan.fake.content_disk.objects = [
+        StoredObject("blob", DIGEST, 4096, (web, db)),
+        StoredObject("blob", "sha256:" + "2" * 64, 2048, (Holder(LEASE, "1234", ("docker.io/x",), DAY_NS),)),
+        StoredObject("records", "metadata.db", 100, (Holder(SERVICE, "imaged"),)),
+    ]
+    sampan.fake.layer_disk.objects = [
+        StoredObject("layer", DIGEST, 8000, (Holder(SNAPSHOT, container), Holder(SNAPSHOT, "k8s.io/7"))),
+        StoredObject("layer", "sha256:" + "3" * 64, 700, (Holder(HOLD, expires_ns=DAY_NS),)),
+        StoredObject("stray", "l/99", 50),
+    ]
+    said = sampan.ok("system", "df", "--explain", "--format", "{{.Kind}}|{{.Size}}|{{.Owner}}|{{.HeldBy}}").splitlines()
+    assert said == [
+        "layer|8kB|container|container c1; snapshot k8s.io/7",
+        "blob|4.096kB|image|shared by images web:1, db:1, db:2",
+        "blob|2.048kB|lease|lease docker.io/x until 2023-11-14T22:13:20Z",
+        "layer|700B|hold|hold until 2023-11-14T22:13:20Z",
+        "records|100B|service|service imaged",
+        "stray|50B|orphan|nobody: an orphan, which `sampan system gc` removes",
+    ]
+    assert sampan.ok("system", "df", "--explain").splitlines()[-1].split() == ["total", "14.99kB"]
+
+
+def test_explanation_as_json_has_bytes_and_whole_ids(sampan: Sampan) -> None:
+    sampan.fake.content_disk.objects = [StoredObject("blob", DIGEST, 4096, (Holder(IMAGE, DIGEST, ("web:1",)),))]
+    assert json.loads(sampan.ok("system", "df", "--explain", "--format", "json")) == {
+        "Kind": "blob",
+        "ID": DIGEST,
+        "Size": 4096,
+        "Owner": IMAGE,
+        "HeldBy": [{"Kind": "image", "ID": DIGEST, "Names": ["web:1"]}],
+    }
+
+
+def test_explain_calls_a_snapshot_without_a_container_a_snapshot(sampan: Sampan) -> None:
+    sampan.fake.layer_disk.objects = [StoredObject("snapshot", "x", 1, (Holder(SNAPSHOT, "x"),))]
+    assert sampan.ok("system", "df", "--explain", "--format", "{{.Owner}}") == f"{SNAPSHOT}\n"
+    assert CONTAINER != SNAPSHOT
+
+
+def test_details_show_what_images_share(sampan: Sampan) -> None:
+    sampan.fake.images.add(image("debian:12"))
+    sampan.fake.images.add(image("web:1", created_s=1_600_000_000))
+    lines = [line.split() for line in sampan.ok("system", "df", "-v").splitlines()]
+    images = [line for line in lines if line[:1] in (["debian"], ["web"])]
+    assert [(line[0], line[-4:]) for line in images] == [
+        ("debian", ["3.5kB", "3.5kB", "0B", "0"]),
+        ("web", ["3.5kB", "3.5kB", "0B", "0"]),
+    ]
+    assert ["Containers", "space", "usage:"] in lines
+    assert sampan("system", "df", "-v", "--explain").exit_code == 125
+
+
+def test_gc_says_what_it_has_removed(sampan: Sampan) -> None:
+    sampan.fake.content_disk.objects = [
+        StoredObject("blob", DIGEST, 4096),
+        StoredObject("blob", "b", 1, (Holder(LEASE),)),
+    ]
+    sampan.fake.layer_disk.objects = [StoredObject("layer", DIGEST, 904)]
+    assert sampan.ok("system", "gc").splitlines() == [
+        "blob: 1 removed, 4.096kB",
+        "layer: 1 removed, 904B",
+        "Total reclaimed space: 5kB",
+    ]
+    assert sampan.ok("system", "gc", "--leftovers").splitlines() == ["blob: 1 removed, 1B", "Total reclaimed space: 1B"]
+    assert sampan.fake.layer_disk.passes == [False, True]
+
+
+def test_system_prune_ends_in_a_pass_that_takes_leftovers_and_says_the_sum(sampan: Sampan) -> None:
+    sampan.fake.images.add(image(""))
+    sampan.fake.content_disk.objects = [StoredObject("partial", DIGEST, 4096, (Holder(LEASE),))]
+    said = sampan.ok("system", "prune", "-f").splitlines()
+    assert "Deleted Images:" in said
+    assert said[-1] == "Total reclaimed space: 4.096kB"
+    assert sampan.fake.content_disk.passes == [False, True]
+
+
+def test_image_prune_takes_filters(sampan: Sampan) -> None:
+    old = sampan.fake.images.add(image("", created_s=1_000_000_000, labels={"keep": "no"}))
+    new = sampan.fake.images.add(image("", created_s=1_700_000_000, labels={"keep": "yes"}))
+    assert old.id in sampan.ok("image", "prune", "-f", "--filter", "until=2015-01-01")
+    assert new.id not in sampan.ok("image", "prune", "-f", "--filter", "label!=keep=yes")
+    assert new.id in sampan.ok("image", "prune", "-f", "--filter", "label=keep=yes")
+    assert "invalid filter" in sampan("image", "prune", "-f", "--filter", "until=yesterday").stderr
