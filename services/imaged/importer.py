@@ -18,6 +18,10 @@ from sampan.oci.platform import Platform, host_platform
 
 _BLOCK_BYTES: Final = 512
 _CHECKSUM: Final = slice(148, 156)
+
+# An empty archive is two blocks, padded to the size of a record.
+_MAX_EMPTY_BYTES: Final = 1 << 20
+
 _DEFAULT_MESSAGE: Final = "Imported from -"
 
 
@@ -107,6 +111,8 @@ class _Writer:
                     if len(self._head) == _BLOCK_BYTES:
                         _check_header(self._head)
                 self._ingest.write_now(piece)
+                if self._ingest.offset > _MAX_EMPTY_BYTES and not any(self._head):
+                    raise InvalidArgumentError("not a tar archive: it begins with its end mark, and goes on")
 
     def finish(self, chunk: bytes) -> None:
         self.feed(chunk)

@@ -65,7 +65,7 @@ class Files:
             if entry.type is EntryType.FILE and entry.parts is None:
                 self._files[name] = self._take(reader, sink, entry, name)
             elif entry.type is EntryType.SYMLINK:
-                self._links[name] = _inside(entry, posixpath.dirname(entry.name) + b"/" + entry.link)
+                self._links[name] = _inside(entry, posixpath.join(posixpath.dirname(entry.name), entry.link))
             elif entry.type is EntryType.HARD_LINK:
                 self._links[name] = _inside(entry, entry.link)
             elif entry.type is not EntryType.DIRECTORY:

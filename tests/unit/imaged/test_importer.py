@@ -78,7 +78,8 @@ async def test_what_is_no_tar_is_refused_and_leaves_nothing(parts: Parts, data: 
     assert parts.leftovers() == []
 
 
-async def test_what_is_no_tar_is_not_read_to_its_end(parts: Parts) -> None:
+@pytest.mark.parametrize("byte", [b"x", b"\0"])
+async def test_what_is_no_tar_is_not_read_to_its_end(parts: Parts, byte: bytes) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -86,10 +87,11 @@ async def test_what_is_no_tar_is_not_read_to_its_end(parts: Parts) -> None:
         while True:
             sent += 1
             assert sent < 100
-            yield b"x" * 100_000
+            yield byte * 100_000
 
     with pytest.raises(InvalidArgumentError, match="not a tar archive"):
         await parts.importer.run(endless(), (), "", None)
+    assert parts.leftovers() == []
 
 
 async def test_bad_change_is_refused_before_anything_is_read(parts: Parts) -> None:

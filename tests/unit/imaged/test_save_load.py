@@ -156,6 +156,15 @@ async def test_several_images_and_links_and_packed_archives(parts: Parts) -> Non
     assert [one.references != () for one in loaded] == [True, False]
 
 
+@pytest.mark.parametrize("name", ["config.json", "a/b/config.json"])
+async def test_links_lead_from_where_they_are(parts: Parts, name: str) -> None:
+    files = docker_archive(PLAIN, Config=name)
+    files["real.json"] = files.pop("config.json")
+    files[name] = link("../" * name.count("/") + "real.json")
+    (loaded,) = await load(parts, archive(files))
+    assert loaded.image_id == PLAIN.id
+
+
 async def test_packed_layers_keep_their_form(parts: Parts) -> None:
     (loaded,) = await load(parts, archive(docker_archive(IMAGE)))
     assert [each.descriptor.media_type for each in loaded.layers] == [OCI_LAYER_GZIP, OCI_LAYER_GZIP]
