@@ -17,26 +17,27 @@ _LAYER_BYTES: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """Images in families, whose members have their lower layers in common."""
+    """Images in families, whose members have their lower layers in common; of each member, twins in all but a label."""
 
     name: str
     families: int
     members: int
+    twins: int
     common_layers: int
     own_layers: int
 
     @property
     def images(self) -> int:
         """How many images there are."""
-        return self.families * self.members
+        return self.families * self.members * self.twins
 
     @property
     def layers(self) -> int:
         """How many different layers they have."""
-        return self.families * self.common_layers + self.images * self.own_layers
+        return self.families * (self.common_layers + self.members * self.own_layers)
 
 
-STOCK: Final = Stock("many", families=10, members=20, common_layers=4, own_layers=1)
+STOCK: Final = Stock("many", families=10, members=5, twins=4, common_layers=4, own_layers=1)
 
 
 def write_stock(stock: Stock, path: Path) -> None:
@@ -60,11 +61,13 @@ def write_stock(stock: Stock, path: Path) -> None:
         for family in range(stock.families):
             common = add_layers(f"{stock.name}-{family}", stock.common_layers)
             for member in range(stock.members):
-                image = f"{stock.name}-{family}-{member}"
-                layers = common | add_layers(f"{image}-own", stock.own_layers)
-                add(f"{image}.json", Image(list(layers.values()), {"Cmd": ["true"]}).config_blob())
-                paths = [f"{name}/layer.tar" for name in layers]
-                listed.append({"Config": f"{image}.json", "RepoTags": [f"{image}:1"], "Layers": paths})
+                layers = common | add_layers(f"{stock.name}-{family}-{member}-own", stock.own_layers)
+                for twin in range(stock.twins):
+                    image = f"{stock.name}-{family}-{member}-{twin}"
+                    config = Image(list(layers.values()), {"Cmd": ["true"], "Labels": {"twin": str(twin)}})
+                    add(f"{image}.json", config.config_blob())
+                    paths = [f"{name}/layer.tar" for name in layers]
+                    listed.append({"Config": f"{image}.json", "RepoTags": [f"{image}:1"], "Layers": paths})
         add("manifest.json", json.dumps(listed).encode())
 
 

@@ -150,7 +150,7 @@ MEASURES: Mapping[str, Measure] = {
     "load": Measure("load of dockerd's archive", "s", whole_images.load, 3, "one"),
     "rmi": Measure("`rmi`", "ms", whole_images.remove, 3, "one"),
     "commit": Measure("commit of 200 MB in 5,020 files", "s", whole_images.commit, 3),
-    "commit-run": Measure("the same, and a first container of it", "s", whole_images.commit_and_run, 3),
+    "commit-run": Measure("the same, and a first container of it", "s", whole_images.commit_and_run, 2),
     "read-cold": Measure("reading all of Debian, not in memory", "s", reading.read_cold, 3),
     "read-warm": Measure("reading it once more", "s", reading.read_warm, 3),
     "start": Measure(f"{CONTAINERS} × `run -d`, in turn", "s", start_in_turn, 3),
