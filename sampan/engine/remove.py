@@ -81,7 +81,8 @@ def _check_users(asked: str, image: images_pb2.Image, users: list[containers_pb2
                 f"conflict: unable to delete {short} (cannot be forced) - "
                 f"image is being used by running container {running.id[:12]}"
             )
-        if not force:
+        # That it has names in several repositories outweighs this, and is for imaged to say.
+        if not force and _in_one_repository(image):
             raise ConflictError(
                 f"conflict: unable to delete {short} (must be forced) - "
                 f"image is being used by stopped container {users[0].id[:12]}"
@@ -92,6 +93,11 @@ def _check_users(asked: str, image: images_pb2.Image, users: list[containers_pb2
             f'conflict: unable to remove repository reference "{name}" (must force) - '
             f"container {users[0].id[:12]} is using its referenced image {short}"
         )
+
+
+def _in_one_repository(image: images_pb2.Image) -> bool:
+    names = {parse_reference(text).name for text in (*image.repo_tags, *image.repo_digests)}
+    return len(names) <= 1 and len(image.repo_tags) <= 1
 
 
 def _is_id(asked: str, image_id: str) -> bool:
