@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from sampan.api.image.v1 import images_pb2
@@ -15,12 +16,17 @@ if TYPE_CHECKING:
 Snapshot = layers_pb2.LayersUsageResponse.Snapshot
 
 
-@dataclass(frozen=True, slots=True)
 class Sizes:
-    """The size of every stored layer, by diff ID, and of every snapshot, by key: a chain ID, or a container's ID."""
+    """The size of every stored layer, and of every snapshot by its key: a chain ID, or a container's ID."""
 
-    layers: Mapping[str, int]
-    snapshots: Mapping[str, Snapshot]
+    def __init__(self, rows: Iterable[Snapshot]) -> None:
+        self._rows = rows
+        self.layers = {row.diff_id: row.size_bytes for row in rows if row.diff_id}  # by diff ID
+
+    @cached_property
+    def snapshots(self) -> Mapping[str, Snapshot]:
+        """All of them, by key; images alone can do without."""
+        return {row.key: row for row in self._rows}
 
     def layer(self, diff_id: str) -> int:
         """The size of a layer; 0 if it is not stored."""
@@ -54,9 +60,9 @@ class Sizes:
     def shared(self, images: Iterable[images_pb2.Image]) -> dict[str, int]:
         """What each of ``images``, by its ID, has in common with any other of them."""
         stacks = {image.id: [layer.diff_id for layer in image.layers] for image in images}
-        users = Counter(diff_id for stack in stacks.values() for diff_id in set(stack))
+        users = Counter(chain.from_iterable(map(set, stacks.values())))
         return {
-            image: sum(self.layer(diff_id) for diff_id in stack if users[diff_id] > 1)
+            image: sum([self.layer(diff_id) for diff_id in stack if users[diff_id] > 1])
             for image, stack in stacks.items()
         }  # fmt: skip
 
@@ -65,5 +71,4 @@ async def sizes(engine: "Engine", *, measure: bool = False) -> Sizes:
     """Ask the snapshotter; with ``measure`` it looks through the files of those snapshots that are written to."""
     with rpc_errors():
         usage = await engine.layers.Usage(layers_pb2.LayersUsageRequest(committed=not measure))
-    layers = {one.diff_id: one.size_bytes for one in usage.snapshots if one.diff_id}
-    return Sizes(layers, {one.key: one for one in usage.snapshots})
+    return Sizes(usage.snapshots)

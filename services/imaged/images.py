@@ -5,7 +5,7 @@ import re
 import sqlite3
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -48,6 +48,8 @@ class Images:
         self._content = content
         self._now_ns = now_ns
         self._configs: OrderedDict[Digest, ConfigFile] = OrderedDict()
+        self._listed: Sequence[Image] = []
+        self._listed_at = -1
 
     async def create(
         self,
@@ -156,9 +158,14 @@ class Images:
         # One image may have come by several manifests; its record knows the last.
         return record.target if record.target.digest == digest else await describe(self._content, digest)
 
-    async def list(self) -> list[Image]:
-        """Return all images, newest first."""
-        records = await self._store.read(image_store.list_images)
+    async def list(self) -> Sequence[Image]:
+        """Return all images, newest first; the same sequence as long as nothing has changed, if there are not too many.
+
+        Whoever shows disk use or lists of images asks for all of them each time.
+        """
+        version, records = await self._store.read(self._records)
+        if records is None:
+            return self._listed
         missing = [record.id for record in records if record.id not in self._configs]
         fresh = await asyncio.to_thread(self._load_all, missing) if missing else {}
         known = {**self._configs, **{digest: config for digest, (config, _) in fresh.items()}}
@@ -166,7 +173,14 @@ class Images:
             self._remember(digest, config, size)
         images = [Image(record, known[record.id]) for record in records]
         images.sort(key=lambda image: (image.config.created_ns or 0, image.record.id), reverse=True)
+        if len(images) <= _CACHED_CONFIGS and not any(image.config is _DAMAGED for image in images):
+            self._listed, self._listed_at = images, version
         return images
+
+    def _records(self, db: sqlite3.Connection) -> tuple[int, Sequence[ImageRecord] | None]:
+        """Return how many rows this connection, which is the only one, has changed, and all images if that is news."""
+        version = db.total_changes
+        return version, None if version == self._listed_at else image_store.list_images(db)
 
     async def tag(self, image: str, reference: Reference) -> None:
         """Add a name to an image, taking it from another one if need be.

@@ -129,7 +129,7 @@ class LayersClient:
         with rpc_errors():
             return convert.drivers_from_proto(await self._stub.Drivers(layers_pb.DriversRequest()))
 
-    async def usages(self, *, committed: bool = False) -> list[SnapshotUsage]:
+    async def usages(self, *, committed: bool = False) -> Sequence[SnapshotUsage]:
         """See ``protocol.Layers``."""
         with rpc_errors():
             response = await self._stub.Usage(layers_pb.LayersUsageRequest(committed=committed))

@@ -39,6 +39,8 @@ class LocalLayers:
         self._applier = applier
         self._report = report
         self._collector: asyncio.Task[None] | None = None
+        self._usages: tuple[tuple[SnapshotUsage, ...], tuple[Snapshot, ...]] = (), ()
+        self._usages_at = -1  # of the connection's changes
         self._unpacking: dict[str, asyncio.Task[None]] = {}  # by chain ID
 
     def start(self) -> None:
@@ -151,32 +153,41 @@ class LocalLayers:
         """See ``protocol.Layers``."""
         return self._report
 
-    async def usages(self, *, committed: bool = False) -> list[SnapshotUsage]:
+    async def usages(self, *, committed: bool = False) -> Sequence[SnapshotUsage]:
         """See ``protocol.Layers``."""
 
-        def look(
-            db: sqlite3.Connection,
-        ) -> tuple[list[Snapshot], dict[Digest, Usage], dict[str, int]]:
-            sizes = {layer.diff_id: layer.usage for layer in rows.layers(db)}
-            return rows.everything(db), sizes, rows.layer_users(db)
+        found, written = await self._catalog.read(self._frozen)
+        if committed or not written:
+            return found
+        sizes = [await self._measure(snapshot) for snapshot in written]
+        return [
+            *found,
+            *(
+                SnapshotUsage(snapshot.key, snapshot.parent, usage, None, 0)
+                for snapshot, usage in zip(written, sizes, strict=True)
+            ),
+        ]
 
-        snapshots, sizes, users = await self._catalog.read(look)
-        found = []
-        for snapshot in snapshots:
-            if committed and snapshot.kind is not Kind.COMMITTED:
-                continue
-            if snapshot.diff_id is not None:
-                usage = sizes[snapshot.diff_id]
-            elif snapshot.kind is Kind.COMMITTED:
-                usage = snapshot.own
-            else:
-                usage = await self._measure(snapshot)
-            found.append(
+    def _frozen(self, db: sqlite3.Connection) -> tuple[tuple[SnapshotUsage, ...], tuple[Snapshot, ...]]:
+        """Return the use of what is committed, and the others; the same tuples as long as no row has changed."""
+        if self._usages_at != db.total_changes:
+            sizes = {layer.diff_id: layer.usage for layer in rows.layers(db)}
+            users = rows.layer_users(db)
+            snapshots = rows.everything(db)
+            frozen = tuple(
                 SnapshotUsage(
-                    snapshot.key, snapshot.parent, usage, snapshot.diff_id, users.get(snapshot.diff_id or "", 0)
+                    snapshot.key,
+                    snapshot.parent,
+                    snapshot.own if snapshot.diff_id is None else sizes[snapshot.diff_id],
+                    snapshot.diff_id,
+                    users.get(snapshot.diff_id or "", 0),
                 )
+                for snapshot in snapshots
+                if snapshot.kind is Kind.COMMITTED
             )
-        return found
+            self._usages = frozen, tuple(one for one in snapshots if one.kind is not Kind.COMMITTED)
+            self._usages_at = db.total_changes
+        return self._usages
 
     async def changes(self, key: str) -> list[Change]:
         """See ``protocol.Layers``."""

@@ -129,8 +129,11 @@ class Layers(Protocol):
     async def drivers(self) -> DriversReport:
         """Return the driver in use and how the others fared."""
 
-    async def usages(self, *, committed: bool = False) -> list[SnapshotUsage]:
-        """Return the disk use of all snapshots, or only of ``committed`` ones; active ones are measured now."""
+    async def usages(self, *, committed: bool = False) -> Sequence[SnapshotUsage]:
+        """Return the disk use of all snapshots, or only of ``committed`` ones; active ones are measured now.
+
+        Of committed ones it is the same sequence again as long as nothing has changed.
+        """
 
     async def changes(self, key: str) -> list[Change]:
         """Return what differs between a snapshot and its parent, by path; a directory counts if anything in it does.

@@ -99,6 +99,9 @@ class LayersServicer(layers_grpc.LayersServicer):
     def __init__(self, layers: Layers, differ: Differ) -> None:
         self._layers = layers
         self._differ = differ
+        # The same sequence has the same encoding, which is most of the work.
+        self._frozen_from: object = None
+        self._frozen = layers_pb.LayersUsageResponse()
 
     async def Apply(
         self, request: layers_pb.ApplyLayerRequest, context: Context
@@ -133,8 +136,18 @@ class LayersServicer(layers_grpc.LayersServicer):
 
     async def Usage(self, request: layers_pb.LayersUsageRequest, context: Context) -> layers_pb.LayersUsageResponse:
         """Return all disk use."""
-        usages = await self._layers.usages(committed=request.committed)
-        return layers_pb.LayersUsageResponse(snapshots=map(convert.usage_to_proto, usages))
+        frozen = await self._layers.usages(committed=True)
+        if frozen is not self._frozen_from:
+            encoded = layers_pb.LayersUsageResponse(snapshots=map(convert.usage_to_proto, frozen))
+            self._frozen, self._frozen_from = encoded, frozen
+        if request.committed:
+            return self._frozen
+        usages = await self._layers.usages()
+        known = {usage.key for usage in frozen}
+        response = layers_pb.LayersUsageResponse()
+        response.CopyFrom(self._frozen)
+        response.snapshots.extend(convert.usage_to_proto(usage) for usage in usages if usage.key not in known)
+        return response
 
     async def Changes(self, request: layers_pb.ChangesRequest, context: Context) -> layers_pb.ChangesResponse:
         """Say what differs from the parent."""
