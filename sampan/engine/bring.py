@@ -41,7 +41,9 @@ async def pull(
     """See ``Engine.pull``."""
 
     async def work(report: Report) -> None:
-        await _Pull(engine, report, wanted_platform(platform)).run(reference, credentials)
+        # An image without an index is taken for whatever it is for, unless somebody wants another one.
+        wanted = wanted_platform(platform) if platform else images_pb2.Platform()
+        await _Pull(engine, report, wanted).run(reference, credentials)
 
     async with aclosing(watched(work)) as events:
         async for event in events:

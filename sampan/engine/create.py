@@ -8,7 +8,7 @@ from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2, spec_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.errors import InvalidArgumentError, NotFoundError
-from sampan.oci.platform import Platform, parse_platform
+from sampan.oci.platform import Platform, host_platform, parse_platform
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:
@@ -27,10 +27,12 @@ async def create_container(
         image = await engine.images.Get(images_pb2.GetRequest(image=spec.image))
     if wanted is not None:
         _check_platform(spec.image, wanted, image.platform)
+    warnings = () if wanted is not None else _platform_warning(image.platform)
     complete = merge(spec, image)
     complete.chain_id = await ensure_stack(engine, image)
     try:
-        return await _create(engine, complete)
+        container, others = await _create(engine, complete)
+        return container, (*warnings, *others)
     except NotFoundError:
         if not complete.chain_id or await _stands(engine, complete.chain_id):
             raise
@@ -39,7 +41,8 @@ async def create_container(
         image = await engine.images.Get(images_pb2.GetRequest(image=spec.image))
     complete = merge(spec, image)
     complete.chain_id = await ensure_stack(engine, image)
-    return await _create(engine, complete)
+    container, others = await _create(engine, complete)
+    return container, (*warnings, *others)
 
 
 async def _create(engine: "Engine", spec: spec_pb2.ContainerSpec) -> tuple[str, tuple[str, ...]]:
@@ -122,6 +125,17 @@ def _check_platform(name: str, wanted: Platform, actual: images_pb2.Platform) ->
             f"image with reference {name} was found but does not provide the specified platform "
             f"(wanted {wanted}, actual: {found})"
         )
+
+
+def _platform_warning(actual: images_pb2.Platform) -> tuple[str, ...]:
+    """Say, in Docker's words, that an image is probably not for this host."""
+    host, found = host_platform(), Platform(actual.os, actual.architecture, actual.variant)
+    if not found.architecture or host.accepts(found):
+        return ()
+    return (
+        f"The requested image's platform ({found}) does not match the detected host platform ({host}) "
+        "and no specific platform was requested",
+    )
 
 
 async def ensure_stack(engine: "Engine", image: images_pb2.Image) -> str:

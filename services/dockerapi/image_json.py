@@ -26,7 +26,7 @@ def inspect_json(image: images_pb2.Image, sizes: Sizes, driver: str, version: Ve
         "Created": rfc3339(image.created) if image.HasField("created") else "",
         "DockerVersion": image.docker_version,
         "Author": image.author,
-        "Config": config_json(image.config),
+        "Config": config_json(image.config, version),
         "Architecture": image.platform.architecture,
     }
     if image.platform.variant:
@@ -43,7 +43,7 @@ def inspect_json(image: images_pb2.Image, sizes: Sizes, driver: str, version: Ve
     if version < (1, 44):
         result["VirtualSize"] = size
     if version < (1, 45):
-        result |= {"Container": "", "ContainerConfig": config_json(images_pb2.ImageConfig())}
+        result |= {"Container": "", "ContainerConfig": config_json(images_pb2.ImageConfig(), version)}
     if version >= (1, 48) and image.target.digest:
         result["Descriptor"] = descriptor_json(image.target)
     return result
@@ -59,8 +59,22 @@ def descriptor_json(descriptor: types_pb2.Descriptor) -> dict[str, Any]:
     return result | ({"annotations": dict(descriptor.annotations)} if descriptor.annotations else {})
 
 
-def config_json(config: images_pb2.ImageConfig) -> dict[str, Any]:
-    """Return an image's config the way Docker shows it, with the fields of a container that images never set."""
+# What Docker showed of an image although only containers have it; version 1.50 left it out.
+_OF_CONTAINERS: Final = (
+    "Hostname",
+    "Domainname",
+    "AttachStdin",
+    "AttachStdout",
+    "AttachStderr",
+    "Tty",
+    "OpenStdin",
+    "StdinOnce",
+    "Image",
+)
+
+
+def config_json(config: images_pb2.ImageConfig, version: Version) -> dict[str, Any]:
+    """Return an image's config the way Docker shows it; maps are in the order that Go gives them."""
     result: dict[str, Any] = {
         "Hostname": "",
         "Domainname": "",
@@ -70,7 +84,7 @@ def config_json(config: images_pb2.ImageConfig) -> dict[str, Any]:
         "AttachStderr": False,
     }
     if config.exposed_ports:
-        result["ExposedPorts"] = {port: {} for port in config.exposed_ports}
+        result["ExposedPorts"] = {port: {} for port in sorted(config.exposed_ports)}
     result |= {
         "Tty": False,
         "OpenStdin": False,
@@ -84,17 +98,17 @@ def config_json(config: images_pb2.ImageConfig) -> dict[str, Any]:
         result["ArgsEscaped"] = True
     result |= {
         "Image": "",
-        "Volumes": {target: {} for target in config.volumes} or None,
+        "Volumes": {target: {} for target in sorted(config.volumes)} or None,
         "WorkingDir": config.working_dir,
         "Entrypoint": list(config.entrypoint) or None,
         "OnBuild": list(config.on_build) or None,
-        "Labels": dict(config.labels) or None,
+        "Labels": dict(sorted(config.labels.items())) or None,
     }
     if config.stop_signal:
         result["StopSignal"] = config.stop_signal
     if config.shell:
         result["Shell"] = list(config.shell)
-    return result
+    return {key: value for key, value in result.items() if version < (1, 50) or key not in _OF_CONTAINERS}
 
 
 def _health_check(check: images_pb2.HealthCheck) -> dict[str, Any]:
@@ -152,17 +166,6 @@ def history_json(
                 "Tags": None,
                 "Size": size,
                 "Comment": step.comment,
-            }
-        )
-    if not rows:
-        rows.append(
-            {
-                "Id": "<missing>",
-                "Created": image.created.seconds,
-                "CreatedBy": "",
-                "Tags": None,
-                "Size": image_bytes(image, sizes),
-                "Comment": image.comment,
             }
         )
     rows.reverse()
