@@ -80,13 +80,13 @@ class Catalog:
         """Run a query."""
         return await self._store.read(fn)
 
-    async def write(self, fn: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a transaction."""
+    async def write(self, fn: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
+        """Run a transaction; ``durable`` as for ``Store.write``."""
 
         def counting(db: sqlite3.Connection) -> tuple[T, dict[str, int]]:
             return fn(db), rows.kinds(db)
 
-        result, kinds = await self._store.write(counting)
+        result, kinds = await self._store.write(counting, durable=durable)
         self._counted({kind.value: kinds.get(kind.value, 0) for kind in Kind})
         return result
 
@@ -113,7 +113,9 @@ class Catalog:
         while True:
             some = await self.write(lambda db: rows.collect_layers(db, now_ns, _COLLECTED))
             for layer in some:
-                await self.discard_layer(layer)
+                self.disk.discard(self.disk.layer(layer.dir_id))
+            await self._images.hide(*(layer.dir_id for layer in some if layer.format is LayerFormat.EROFS))
+            for layer in some:
                 log.info("layer removed", diff_id=layer.diff_id, size_bytes=layer.usage.size_bytes)
             removed += some
             if len(some) < _COLLECTED:
@@ -145,8 +147,7 @@ class Catalog:
         mounted = await self._images.mounted()
         layers, _ = await self.read(rows.numbers)
         gone = set(mounted) - layers
-        for number in gone:
-            await self._images.hide(number)
+        await self._images.hide(*gone)
         return len(gone)
 
     async def discard_layer(self, layer: Layer) -> None:

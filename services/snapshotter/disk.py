@@ -139,6 +139,10 @@ class Disk:
             path.rename(self._trash / f"{os.getpid()}-{self._next_name}-{path.name}")
         self._discarded.set()
 
+    def empty_soon(self) -> None:
+        """Have what is in the trash removed in the background, once more if that did not work before."""
+        self._discarded.set()
+
     async def empty_trash(self) -> None:
         """Remove all that has been discarded. Raises OSError; what is left is tried again next time."""
         async with self._emptying:

@@ -117,10 +117,11 @@ class ImageMounts:
             self.counted(True)
         return target
 
-    async def hide(self, number: int) -> None:
-        """Unmount the layer, if it is mounted; who uses it goes on to do so. Call it when the image is gone."""
-        async with self._changing:
-            await asyncio.to_thread(self._detach, number)
+    async def hide(self, *numbers: int) -> None:
+        """Unmount layers, if they are mounted; who uses one goes on to do so. Call it when their images are gone."""
+        if numbers:
+            async with self._changing:
+                await asyncio.to_thread(self._detach_all, numbers)
 
     async def mounted(self) -> list[int]:
         """Return the numbers of what is mounted, or was to be."""
@@ -129,8 +130,11 @@ class ImageMounts:
     async def close(self) -> None:
         """Unmount all. Containers that use them are not disturbed: an overlay holds on to its layers by itself."""
         async with self._changing:
-            for number in self._numbers():
-                await asyncio.to_thread(self._detach, number)
+            await asyncio.to_thread(lambda: self._detach_all(self._numbers()))
+
+    def _detach_all(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._detach(number)
 
     def _numbers(self) -> list[int]:
         return [int(path.name) for path in self._directory.iterdir() if path.name.isdecimal()]
