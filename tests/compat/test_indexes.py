@@ -168,3 +168,32 @@ def test_archive_of_one_platform_has_no_index(docker: DockerClient, index: tuple
     refused = docker.fails("save", "--platform", "linux/s390x", name)
     assert refused.code == 1
     assert "no suitable export target found for platform linux/s390x" in refused.stderr
+
+
+def test_image_for_another_platform_is_pulled_if_it_is_all_there_is(
+    docker: DockerClient, registry: Registry, unique: Unique
+) -> None:
+    repository = unique("arm")
+    push(registry, repository, "1", arm_image())
+    name = f"{registry.address}/{repository}:1"
+    refused = docker.fails("pull", "--platform", "linux/amd64", name)
+    assert (refused.code, "does not match the specified platform: wanted linux/amd64" in refused.stderr) == (1, True)
+    docker("pull", "--quiet", name)
+    made = docker("create", "--network", "none", name, "/arm")
+    assert "WARNING: The requested image's platform (linux/arm64/v8) does not match the detected host platform" in (
+        made.stderr
+    )
+    docker("rm", made.line)
+    docker("rmi", name)
+
+
+def test_config_is_shown_as_each_version_of_the_api_has_it(docker: DockerClient, index: tuple[str, bytes]) -> None:
+    name, _ = index
+    docker("pull", "--quiet", name)
+    shown = json.loads(docker("image", "inspect", name).stdout)[0]["Config"]
+    assert {"Cmd", "Entrypoint", "Env", "Labels", "OnBuild", "User", "Volumes", "WorkingDir"} <= shown.keys()
+    assert not {"Hostname", "AttachStdin", "Tty", "Image"} & shown.keys()
+    old = DockerClient(docker.host, docker.config, {"DOCKER_API_VERSION": "1.49"})
+    assert {"Hostname", "AttachStdin", "Tty", "Image"} <= json.loads(old("image", "inspect", name).stdout)[0][
+        "Config"
+    ].keys()
