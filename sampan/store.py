@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
+from importlib import import_module
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
@@ -155,7 +155,7 @@ class Store:
     def _migrate(self, db: sqlite3.Connection) -> int:
         steps = sorted(
             (int(match[1]), entry)
-            for entry in resources.files(self._schema).iterdir()
+            for entry in Path(import_module(self._schema).__path__[0]).iterdir()
             if (match := _STEP.fullmatch(entry.name))
         )
         (version,) = db.execute("PRAGMA user_version").fetchone()

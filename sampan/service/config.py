@@ -4,10 +4,7 @@ One frozen dataclass per service says what there is. Scalars and lists of string
 tables (a dataclass, a tuple of dataclasses) only in the file.
 """
 
-import argparse
 import dataclasses
-import difflib
-import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -81,11 +78,16 @@ def _check_variables(kind: type[Any], service: str, environ: Mapping[str, str]) 
 
 
 def _parse_flags(kind: type[C], service: str, argv: Sequence[str]) -> dict[str, str]:
+    fields = {f"--{f.name.replace('_', '-')}": f for f in dataclasses.fields(kind) if "help" in f.metadata}
+    names, values = argv[::2], argv[1::2]
+    if len(names) == len(values) and fields.keys() >= set(names) and not any(v.startswith("-") for v in values):
+        return {fields[name].name: value for name, value in zip(names, values, strict=True)}
+    import argparse  # half a megabyte that a service does without when `sampan up` starts it, as it usually is
+
     parser = argparse.ArgumentParser(prog=service, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("--config", metavar="FILE", help="TOML file to read instead of the default one")
-    for f in dataclasses.fields(kind):
-        if "help" in f.metadata:
-            parser.add_argument(f"--{f.name.replace('_', '-')}", metavar="VALUE", help=f.metadata["help"])
+    for name, f in fields.items():
+        parser.add_argument(name, metavar="VALUE", help=f.metadata["help"])
     return vars(parser.parse_args(list(argv)))
 
 
@@ -98,6 +100,8 @@ def _read_file(kind: type[C], path: Path, *, must_exist: bool) -> dict[str, Any]
         return {}
     except OSError as error:
         raise InvalidArgumentError(f"config file {path} cannot be read: {error.strerror}") from error
+    import tomllib  # few engines have such a file
+
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -117,6 +121,8 @@ def _from_table(kind: type[Any], table: Mapping[str, Any], where: str, prefix: s
 def _check_known(kind: type[Any], key: str, where: str, prefix: str = "") -> None:
     known = [f.name for f in dataclasses.fields(kind)]
     if key not in known:
+        import difflib
+
         near = difflib.get_close_matches(key, known, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
         raise InvalidArgumentError(f"{where}: unknown key {prefix + key!r}: {hint}")

@@ -36,9 +36,9 @@ from sampan.service.check_servicer import CheckMetrics, CheckServicer, DamagedHa
 from sampan.service.database_check import DatabaseCheck
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.service.notify import notify
+from sampan.service.rest import Rest, give_back
 from sampan.store import Store
 from sampan.store_repair import DatabaseDamagedError
-from sampan.sys.memory import drop_clean_pages, trim
 
 C = TypeVar("C", bound=configuration.ServiceConfig)
 
@@ -62,6 +62,7 @@ class Service(Generic[C]):
     server: grpc.aio.Server
     stack: AsyncExitStack
     stopping: asyncio.Event  # set at SIGTERM: streams without an end of their own end now
+    rest: Rest  # whatever answers other than by gRPC tells it that it is used
     checkers: list[Checker]  # of what `sampan system check` looks at, beyond the databases
     _names: list[str]
     _stores: list[Store]
@@ -123,8 +124,11 @@ async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event) 
             directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         stack.enter_context(locked(layout.data(name) / "lock", f"data root {layout.data_root}"))
         registry = exposition.new_registry()
-        server = grpc.aio.server(interceptors=[Interceptor(RpcMetrics(registry))], options=SERVER_OPTIONS)
-        service = Service(config, layout, registry, server, stack, stopping, [], [], [])
+        rest = Rest.of(asyncio.get_running_loop())
+        stack.callback(rest.close)
+        interceptor = Interceptor(RpcMetrics(registry), rest.used)
+        server = grpc.aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
+        service = Service(config, layout, registry, server, stack, stopping, rest, [], [], [])
         checker = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(checker, server)
         damage = await _build(service, build)
@@ -140,8 +144,8 @@ async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event) 
         stack.enter_context(_state_file(layout.state_file(name), name, layout, scrape.address))
         gc.collect()
         gc.freeze()  # what is alive now lives as long as the process: later collections need not look at it
-        trim()
-        drop_clean_pages()
+        give_back()
+        rest.used()  # by whoever waits for this
         notify("READY=1")
         log.info("serving", socket=str(layout.socket(name)), metrics=scrape.address, pid=os.getpid())
         await stopping.wait()

@@ -52,8 +52,10 @@ class RpcMetrics:
 class Interceptor(grpc.aio.ServerInterceptor):
     """Wrap every handler once; servicers know nothing of it."""
 
-    def __init__(self, metrics: RpcMetrics) -> None:
+    def __init__(self, metrics: RpcMetrics, used: Callable[[], None] = lambda: None) -> None:
+        """``used`` is called as a method begins and ends."""
         self._metrics = metrics
+        self._used = used
 
     async def intercept_service(
         self,
@@ -107,6 +109,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self, labels: tuple[str, str, str], context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[None]:
         end = self._metrics.start(labels)
+        self._used()
         code = "Unknown"
         request_id = _request_id(context)
         with structlog.contextvars.bound_contextvars(request_id=request_id, method=labels[2]):
@@ -130,6 +133,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
                 raise
             finally:
                 end(code)
+                self._used()
 
 
 def _inner(handler: "Handler") -> Any:

@@ -31,13 +31,22 @@ def drop_clean_pages() -> None:
         text = Path("/proc/self/smaps").read_text()
     except OSError:
         return  # a kernel without smaps: nothing is lost but the saving
+    # All calls in a row: whatever else runs in between brings its own pages back.
+    for start, size in [(ctypes.c_void_p(start), ctypes.c_size_t(size)) for start, size in _clean_mappings(text)]:
+        LIBC.madvise(start, size, _MADV_DONTNEED)
+
+
+def _clean_mappings(smaps: str) -> list[tuple[int, int]]:
+    """Return start and size of each mapping of a file that is not writable and has no page of its own."""
+    found: list[tuple[int, int]] = []
     mapping: re.Match[str] | None = None
-    for line in text.splitlines():
-        found = _MAPPING.match(line)
-        if found is not None or " " in line.partition(":")[0]:
-            mapping = found if found is not None and found[3] != "0" else None
+    for line in smaps.splitlines():
+        match = _MAPPING.match(line)
+        if match is not None or " " in line.partition(":")[0]:
+            mapping = match if match is not None and match[3] != "0" else None
         elif mapping is not None and line.startswith("Anonymous:"):
             if line.split()[1] == "0":
                 start, end = (int(part, 16) for part in mapping.group(1, 2))
-                LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
+                found.append((start, end - start))
             mapping = None
+    return found

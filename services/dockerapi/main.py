@@ -75,7 +75,7 @@ async def build(service: Service[ApiConfig]) -> None:
     service.stack.callback(hangups.close)
     metrics = ApiMetrics(service.metrics)
     service.metrics.register(DaemonCollector(loop, lambda: _ask_facts(engine), _info_labels(service)))
-    api = DockerApi(Backend(engine, metrics, hangups), ROUTES)
+    api = DockerApi(Backend(engine, metrics, hangups), ROUTES, service.rest.used)
     service.stack.push_async_callback(api.close, service.config.grace_s)
     await api.listen(service.layout.docker_socket, service.config.socket_group)
     service.stack.callback(service.layout.docker_socket.unlink, missing_ok=True)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -34,8 +34,10 @@ _CLIENT_CLOSED_REQUEST: Final = 499
 class DockerApi:
     """Serves the routes on a unix socket."""
 
-    def __init__(self, backend: Backend, routes: Iterable[Route]) -> None:
+    def __init__(self, backend: Backend, routes: Iterable[Route], used: Callable[[], None] = lambda: None) -> None:
+        """``used`` is called as a request begins and ends."""
         self._backend = backend
+        self._used = used
         self._router = Router(routes)
         self._server = ApiServer(self._handle, backend.hangups)
         self._listener: asyncio.Server | None = None
@@ -62,6 +64,7 @@ class DockerApi:
         await self._server.shutdown(grace_s)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._used()
         begin = time.monotonic()
         route: Route | None = None
         try:
@@ -85,6 +88,7 @@ class DockerApi:
         self._backend.metrics.answered(method, name, code, time.monotonic() - begin, timed=timed)
         if not response.prepared:
             response.headers.update(HEADERS)
+        self._used()
         return response
 
     async def _run(self, route: Route, call: Call) -> web.StreamResponse:

@@ -2,7 +2,10 @@
 
 import sys
 
-from registryd.main import main
+from sampan.service.lean import without_certificates
+
+with without_certificates():
+    from registryd.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -81,7 +81,7 @@ async def build(service: Service[RegistryConfig]) -> None:
     manifests = Manifests(store, contents, blobs, engine)
     uploads = Uploads(contents, blobs, config.max_blob_bytes)
     parts = Parts(blobs, manifests, uploads, RegistryMetrics(service.metrics), config.stall_timeout_s)
-    server = RegistryServer(parts, users, reach_imaged, read_only=config.read_only)
+    server = RegistryServer(parts, users, reach_imaged, service.rest.used, read_only=config.read_only)
     stack.push_async_callback(server.close, config.grace_s)
     opened = await server.listen(address, tls)
     log.info("registry is open", address=str(opened), tls=tls is not None, users=users is not None)

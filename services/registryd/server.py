@@ -67,12 +67,22 @@ class RegistryServer:
     """Serves the distribution API."""
 
     def __init__(
-        self, parts: Parts, users: Htpasswd | None, reach: Callable[[], Awaitable[None]], *, read_only: bool
+        self,
+        parts: Parts,
+        users: Htpasswd | None,
+        reach: Callable[[], Awaitable[None]],
+        used: Callable[[], None] = lambda: None,
+        *,
+        read_only: bool,
     ) -> None:
-        """``reach`` returns once the content store can be asked, and raises UnavailableError if that takes too long."""
+        """``reach`` returns once the content store can be asked, and raises UnavailableError if that takes too long.
+
+        ``used`` is called as a request begins and ends.
+        """
         self._parts = parts
         self._users = users
         self._reach = reach
+        self._used = used
         self._read_only = read_only
         self._server = _Server(self._handle)
         self._listener: asyncio.Server | None = None
@@ -103,6 +113,7 @@ class RegistryServer:
         await self._server.shutdown(grace_s)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._used()
         begin = time.monotonic()
         route = "none"
         response: web.StreamResponse
@@ -125,6 +136,7 @@ class RegistryServer:
         method = request.method if route != "none" else "other"
         self._parts.metrics.answered(method, route, response.status, time.monotonic() - begin)
         log.debug("request", method=request.method, path=request.path, code=response.status)
+        self._used()
         return response
 
     async def _authenticate(self, request: web.BaseRequest) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 
 from sampan.errors import SampanError
 from sampan.layout import SERVICES, Layout
+from sampan.sys.memory import drop_clean_pages, trim
 from sampan_cli.supervisor import roots
 from sampan_cli.supervisor.backoff import Backoff
 from sampan_cli.supervisor.child import Child, spawn
@@ -168,6 +169,8 @@ class Supervisor:
         if not self._engine_ready and all(each.ready_at is not None for each in self._keepers):
             self._engine_ready = True
             self._on_ready()
+            trim()
+            drop_clean_pages()  # from here on there is nothing to do but wait
 
     def _on_exit(self, keeper: _Keeper) -> None:
         assert keeper.child is not None

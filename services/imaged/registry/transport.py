@@ -20,6 +20,7 @@ from imaged.registry.endpoints import Tls, is_loopback
 from imaged.registry.errors import TransportError
 from imaged.registry.urls import split_url
 from sampan.errors import InvalidArgumentError, RemoteError
+from sampan.service.lean import without_certificates
 
 if TYPE_CHECKING:
     import aiohttp
@@ -103,6 +104,8 @@ class Transport:
         from yarl import URL
 
         session = self._open()
+        proxy = _proxy(url)
+        secure = url.startswith("https:") or (proxy or "").startswith("https:")
         with _translated(method, url):
             # Headers that trickle in never exceed the socket's time limit. (What is sent may take its time.)
             limit_s = self._connect_timeout_s + self.stall_timeout_s if method in _BODILESS else None
@@ -113,14 +116,15 @@ class Transport:
                     headers=headers,
                     data=data,
                     allow_redirects=False,
-                    ssl=self._context(tls) if url.startswith("https:") else True,
-                    proxy=_proxy(url),
+                    ssl=self._context(tls) if secure else True,
+                    proxy=proxy,
                 )
             async with response:
                 yield response
 
     def _open(self) -> aiohttp.ClientSession:
-        import aiohttp
+        with without_certificates():
+            import aiohttp
 
         from imaged.registry.resolver import Resolver
 

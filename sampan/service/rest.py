@@ -1,0 +1,74 @@
+"""A service that nobody asks for anything gives back what only answering needs: pages of code, and what was freed."""
+
+import asyncio
+import gc
+from collections.abc import Callable
+from typing import Final, Protocol, Self
+
+from sampan.sys.memory import drop_clean_pages, trim
+
+# Long enough that work in several steps is not interrupted, and that what follows work (a database's copy) is over.
+REST_AFTER_S: Final = 10.0
+
+
+def give_back() -> None:
+    """Give back what can be had again: some ten milliseconds, which a service that serves spends in a thread."""
+    trim()
+    drop_clean_pages()
+
+
+class Timer(Protocol):
+    """What ``call_later`` returns."""
+
+    def cancel(self) -> None:
+        """Do not call."""
+
+
+class Timers(Protocol):
+    """The part of an event loop that a rest needs."""
+
+    def time(self) -> float:
+        """Return the time in seconds."""
+
+    def call_later(self, delay: float, callback: Callable[[], object], /) -> Timer:
+        """Call ``callback`` in ``delay`` seconds."""
+
+
+class Rest:
+    """Calls ``begin`` as soon as ``used`` was not called for ``after_s`` seconds, once for each rest."""
+
+    def __init__(self, timers: Timers, begin: Callable[[], object], after_s: float = REST_AFTER_S) -> None:
+        self._timers = timers
+        self._begin = begin
+        self._after_s = after_s
+        self._last_s = 0.0
+        self._timer: Timer | None = None
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop) -> Self:
+        """Return the rest of the service that runs in ``loop``: memory goes back."""
+
+        def begin() -> None:
+            gc.collect()  # here and not in the thread: what it ends may belong to the event loop
+            loop.run_in_executor(None, give_back)
+
+        return cls(loop, begin)
+
+    def used(self) -> None:
+        """Note that a request begins or ends: cheap enough for every one of them."""
+        self._last_s = self._timers.time()
+        if self._timer is None:
+            self._timer = self._timers.call_later(self._after_s, self._look)
+
+    def close(self) -> None:
+        """Do nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        left_s = self._last_s + self._after_s - self._timers.time()
+        if left_s > 0:
+            self._timer = self._timers.call_later(left_s, self._look)
+            return
+        self._timer = None
+        self._begin()
