@@ -9,7 +9,7 @@ from dockerapi.fields import Fields
 from dockerapi.routing import Route
 from dockerapi.streams import Streams, hijack_first
 from sampan.api.runtime.v1 import execs_pb2, spec_pb2
-from sampan.errors import ConflictError, InvalidArgumentError
+from sampan.errors import InvalidArgumentError
 from sampan.wire.channel import rpc_errors
 
 
@@ -42,16 +42,11 @@ async def start(call: Call) -> web.StreamResponse:
     # Some clients send no Content-Type here, and dockerd takes the body as JSON all the same.
     sent = Fields(await call.body(), "")
     detach, tty = sent.flag("Detach"), sent.flag("Tty")
-    with rpc_errors():
-        known = await call.engine.execs.Get(execs_pb2.GetExecRequest(id=call.args["id"]))
-    if known.running or known.HasField("exit_code"):
-        done = "has already run" if known.HasField("exit_code") else "is already running"
-        raise ConflictError(f"Error: Exec command {known.id} {done}")
     message = execs_pb2.StartExecRequest.Start(
         id=call.args["id"], detach=detach, tty=tty, console_size=console_size(sent)
     )
     request = execs_pb2.StartExecRequest(start=message)
-    streams = Streams(call.engine.execs.Start, request, _input if known.spec.attach_stdin and not detach else None)
+    streams = Streams(call.engine.execs.Start, request, None if detach else _input)
     if detach:
         try:
             await streams.attached()

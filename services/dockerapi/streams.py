@@ -16,6 +16,7 @@ from sampan.api.runtime.v1 import containers_pb2
 from sampan.errors import InvalidArgumentError, SampanError
 from sampan.log import log
 from sampan.wire.channel import rpc_errors
+from sampan.wire.metadata import ATTACHES_STDIN
 
 R = TypeVar("R")
 
@@ -34,7 +35,10 @@ class Streams:
         start: R,
         to_request: Callable[[bytes], R] | None,
     ) -> None:
-        """Begin the call. ``to_request`` wraps a piece of input; None: the input is not attached."""
+        """Begin the call. ``to_request`` wraps a piece of input; None: the input is not attached.
+
+        If only the other side knows that, give ``to_request`` and wait for ``accepted``.
+        """
         self.has_input = to_request is not None
         self._accepted = False
         self._source: asyncio.Future[AsyncIterator[bytes]] = asyncio.get_running_loop().create_future()
@@ -54,6 +58,14 @@ class Streams:
             first = await anext(self._messages, containers_pb2.StreamOutput(attached=True))
         self._accepted = True
         return first
+
+    async def accepted(self) -> None:
+        """Return when the other side has begun, and said whether there is input. Raises what it refuses with."""
+        with rpc_errors():
+            metadata = dict(await self._call.initial_metadata() or ())
+        if ATTACHES_STDIN not in metadata:  # the call has ended
+            await self.attached()
+        self.has_input = metadata.get(ATTACHES_STDIN) == "1"
 
     def feed(self, source: AsyncIterator[bytes]) -> None:
         """Let the input flow."""
@@ -93,13 +105,14 @@ async def hijack(call: Call, streams: Streams) -> web.StreamResponse:
 
 
 async def hijack_first(call: Call, streams: Streams, *, tty: bool) -> web.StreamResponse:
-    """Like ``hijack``, but with the answer's head sent before anything is asked of the other side.
+    """Like ``hijack``, but with the answer's head sent before the other side is attached.
 
     That is what dockerd does for execs, and clients have come to need it: Docker's SDK for Python loses output that
-    arrives together with the head. What goes wrong is told as output, then, and a failed start has its exit code on
-    record.
+    arrives together with the head. What goes wrong once the start is accepted is told as output, then, and a failed
+    start has its exit code on record.
     """
     try:
+        await streams.accepted()
         raw = await _take_over(call, tty=tty)
         try:
             return await _carry(call, raw, streams, tty=tty)
@@ -124,11 +137,16 @@ def _status(call: Call) -> int:
 
 
 async def _carry(call: Call, raw: RawStream, streams: Streams, *, tty: bool) -> web.StreamResponse:
-    streams.feed(raw.chunks())
+    streams.feed(raw.chunks() if streams.has_input else _nothing())
     with call.backend.metrics.hijacked():
         await _copy(raw, streams, tty=tty)
         await raw.finish()
     return Finished(_status(call))
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""
 
 
 async def _copy(raw: RawStream, streams: Streams, *, tty: bool) -> None:

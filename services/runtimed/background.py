@@ -48,6 +48,11 @@ async def done_before(future: "asyncio.Future[T]", event: asyncio.Event) -> bool
     return future.done()
 
 
+def _seen(future: "asyncio.Future[Any]") -> None:
+    if not future.cancelled():
+        future.exception()
+
+
 class Background:
     """Owns tasks. Closing it lets those finish that are in the middle of a change, and cancels those that only wait."""
 
@@ -64,10 +69,16 @@ class Background:
 
     async def finish(self, work: Coroutine[Any, Any, T], name: str) -> T:
         """Run ``work`` to its end, even if the caller is cancelled meanwhile, and return what it returns."""
+        return await self.begin(work, name)
+
+    def begin(self, work: Coroutine[Any, Any, T], name: str) -> "asyncio.Future[T]":
+        """Start ``work``, which runs to its end whoever waits for it or not."""
         task = asyncio.create_task(work, name=name)
         self._changing.add(task)
         task.add_done_callback(self._changed)
-        return await asyncio.shield(task)
+        done = asyncio.shield(task)
+        done.add_done_callback(_seen)  # nobody has to wait for it
+        return done
 
     async def close(self) -> None:
         """Wait a moment for what must finish, then cancel everything."""

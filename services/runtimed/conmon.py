@@ -122,12 +122,18 @@ class ReportPipe:
         self.close()
 
 
+def runtime_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a runtime, and of a conmon that calls one. Nothing of it reaches a container."""
+    # runc does one thing after the other: threads for each processor cost it a tenth of its time and win nothing.
+    return {"PATH": environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "GOMAXPROCS": "1"}
+
+
 class Conmon:
     """Starts conmon processes. They are children of init at once, whether or not runtimed lives on."""
 
     def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
         self._path = path
-        self._environ = {"PATH": environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")}
+        self._environ = runtime_environ(environ)
 
     async def create(self, paths: ContainerPaths, runtime: RuntimeCommand, stdio: Stdio, log: LogFile) -> int:
         """Have the container in ``paths.bundle`` created; return the pid of its first process, which waits for start.

@@ -55,6 +55,10 @@ class Running:
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+# An exec that is being started, and what is done when it runs.
+Started = tuple[Running, "asyncio.Future[None]"]
+
+
 class Execs:
     """Makes, starts and remembers execs."""
 
@@ -183,7 +187,8 @@ class Execs:
     def _begin(self, id: str, tty: bool | None, size: ConsoleSize | None) -> Running:
         running = self._find(id)
         if running.exec.started:
-            raise ConflictError(f"Exec {running.exec.id} has already run")
+            done = "is already running" if running.exec.running else "has already run"
+            raise ConflictError(f"Error: Exec command {running.exec.id} {done}")
         _check_runs(running.entry)
         spec = running.exec.spec
         if tty is not None and tty != spec.tty:
@@ -194,15 +199,10 @@ class Execs:
         running.begun.set()
         return running
 
-    async def start_detached(self, id: str, tty: bool | None, size: ConsoleSize | None) -> None:
-        """Start it and return when it runs.
-
-        Raises:
-            ConflictError: it was started before, or its container does not run.
-            StartError: Docker's words.
-        """
+    def start_detached(self, id: str, tty: bool | None, size: ConsoleSize | None) -> Started:
+        """Like ``start``, without a client."""
         running = self._begin(id, tty, size)
-        await self._background.finish(self._start_detached(running), f"exec {id}")
+        return running, self._background.begin(self._start_detached(running), f"exec {id}")
 
     async def _start_detached(self, running: Running) -> None:
         record, paths, container = running.exec, self._paths.exec(running.exec.id), running.entry.container
@@ -235,18 +235,18 @@ class Execs:
         await self._not_ahead(running)
         return await self._preparer.prepare(running.entry, running.exec.id, running.exec.spec)
 
-    async def start(self, id: str, tty: bool | None, size: ConsoleSize | None) -> Running:
-        """Start it with a client attached and return when it runs; give the result to ``converse``.
+    def start(self, id: str, tty: bool | None, size: ConsoleSize | None) -> Started:
+        """Begin to start it with a client attached; when that is done, give it to ``converse``.
 
         Raises:
             ConflictError: it was started before, or its container does not run.
-            StartError: Docker's words.
+            StartError: not at once, but when it is waited for; Docker's words.
         """
         created = self._find(id).exec.spec
         running = self._begin(id, tty, size)
-        return await self._background.finish(self._start(running, created), f"exec {id}")
+        return running, self._background.begin(self._start(running, created), f"exec {id}")
 
-    async def _start(self, running: Running, created: ExecSpec) -> Running:
+    async def _start(self, running: Running, created: ExecSpec) -> None:
         await self._store.set_exec(running.exec)
         try:
             async with running.preparing:
@@ -264,7 +264,6 @@ class Execs:
         if running.console_size is not None and running.exec.spec.tty:
             self._resize(running, running.console_size)
         self._background.watch(self._finish(running, pending), f"exec {running.exec.id}")
-        return running
 
     async def converse(self, running: Running, input: Input) -> AsyncIterator[list[Frame]]:
         """Yield output until the exec has ended, its exit code recorded, or the client detached (see ``detached``).

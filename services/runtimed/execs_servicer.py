@@ -11,6 +11,7 @@ from runtimed.execs import Execs
 from runtimed.registry import Registry
 from sampan.api.runtime.v1 import containers_pb2, execs_pb2_grpc
 from sampan.api.runtime.v1 import execs_pb2 as pb
+from sampan.wire.metadata import ATTACHES_STDIN
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -40,11 +41,14 @@ class ExecsServicer(execs_pb2_grpc.ExecsServicer):
         start = (await first(request_iterator)).start
         tty = start.tty if start.HasField("tty") else None
         size = convert.console_size_from_proto(start.console_size) if start.console_size.height else None
+        begin = self._execs.start_detached if start.detach else self._execs.start
+        running, started = begin(start.id, tty, size)
+        # Clients answer their own clients by now, and need to know whether there is input.
+        await context.send_initial_metadata(((ATTACHES_STDIN, str(int(running.exec.spec.attach_stdin))),))
+        await started
         if start.detach:
-            await self._execs.start_detached(start.id, tty, size)
             yield containers_pb2.StreamOutput(attached=True)
             return
-        running = await self._execs.start(start.id, tty, size)
         yield containers_pb2.StreamOutput(attached=True, tty=running.exec.spec.tty)
         async for frames in self._execs.converse(running, input_of(request_iterator)):
             yield convert.output_to_proto(frames)

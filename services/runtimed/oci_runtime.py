@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from runtimed.conmon import RuntimeCommand
+from runtimed.conmon import RuntimeCommand, runtime_environ
 from runtimed.process import Completed, run
 from sampan.errors import ConflictError, StartError
 
@@ -18,7 +18,7 @@ class OciRuntime:
     def __init__(self, name: str, command: RuntimeCommand, environ: Mapping[str, str]) -> None:
         self.name = name
         self.command = command
-        self._environ = {"PATH": environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")}
+        self._environ = runtime_environ(environ)
 
     async def start(self, id: str, bundle: Path) -> None:
         """Let a created container run.

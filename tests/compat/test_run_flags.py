@@ -134,6 +134,7 @@ def test_environment_has_what_docker_sets(run: Run) -> None:
     environment = dict(line.split("=", 1) for line in run("env").lines if "=" in line)
     assert {"PATH", "HOSTNAME", "HOME"} <= set(environment)
     assert environment["HOME"] == "/root"
+    assert set(environment) <= {"PATH", "HOSTNAME", "HOME", "SHLVL", "PWD", "_", "TERM", "OLDPWD"}
 
 
 def test_cidfile_holds_the_id(

@@ -20,6 +20,7 @@ from sampan.api.runtime.v1 import (
     volumes_pb2_grpc,
 )
 from sampan.errors import AlreadyExistsError, CommandNotFoundError, ConflictError, NotFoundError
+from sampan.wire.metadata import ATTACHES_STDIN
 from tests.fakes.engine_containers import FakeContainers, Held, State, now
 from tests.fakes.engine_process import Process
 
@@ -47,7 +48,11 @@ class FakeExecs(execs_pb2_grpc.ExecsServicer):
 
     async def Start(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[containers_pb2.StreamOutput]:
         start = (await anext(requests)).start
-        record = self.records[start.id]
+        record = await self.Get(execs_pb2.GetExecRequest(id=start.id), context)
+        if record.running or record.HasField("exit_code"):
+            done = "is already running" if record.running else "has already run"
+            raise ConflictError(f"Error: Exec command {record.id} {done}")
+        await context.send_initial_metadata(((ATTACHES_STDIN, str(int(record.spec.attach_stdin))),))
         args = list(record.spec.args)
         if args == ["missing"]:
             record.exit_code = 127

@@ -74,7 +74,8 @@ class ExecsServicer:
 
     def Start(self, request_iterator, context):
         """First message in: `start`; first message out: `attached`, sent when the process runs. Half-closing the request stream
-        is end of stdin. The stream ends when the exec has ended, with its exit code recorded; at once when detached.
+        is end of stdin. Initial metadata comes as soon as the start is accepted, and says in `sampan-attaches-stdin` whether
+        the exec has one ("1") or not ("0"). The stream ends when the exec has ended, with its exit code recorded; at once when detached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,0 +1,5 @@
+"""Names of metadata that services send beside their messages; what each says stands with its method in ``protos/``."""
+
+from typing import Final
+
+ATTACHES_STDIN: Final = "sampan-attaches-stdin"  # of Execs.Start, initial: "1" or "0"
