@@ -243,9 +243,7 @@ class Lifecycle:
             ConflictError: it could not be killed.
         """
         number = parse_signal(signal_name or entry.container.spec.stop_signal or "SIGTERM")
-        if await self._end_restarting(entry):
-            return
-        if entry.status not in UP:
+        if entry.status not in (*UP, Status.RESTARTING):
             raise NotModifiedError(f"container {entry.container.name} is already stopped")
         await self._background.finish(self._stop(entry, self._grace_s(entry, timeout_s), number), f"stop {entry.id}")
 
@@ -254,14 +252,15 @@ class Lifecycle:
         grace_s = timeout_s if timeout_s is not None else own if own is not None else _STOP_TIMEOUT_S
         return None if grace_s < 0 else grace_s
 
-    async def _end_restarting(self, entry: Entry) -> bool:
-        """If it waits for its next start, take that away."""
-        if entry.status is not Status.RESTARTING:
-            return False
+    async def _request_stop(self, entry: Entry) -> bool:
+        """Say that it is not to come back; return whether that was all, since it waited for its next start."""
         async with entry.lock:
+            if entry.status in UP:
+                entry.stop_requested = entry.stopped_by_request = True
+                await self._registry.set_state(entry)
             if entry.status is not Status.RESTARTING:
                 return False
-            entry.stopped_by_request = entry.stop_requested = True
+            entry.stop_requested = entry.stopped_by_request = True
             await self._registry.set_state(entry, replace(entry.container.state, status=Status.EXITED))
             self._tell(entry, Exit(entry.container.state.exit_code), restarting=False)
         self._events.container(entry.container, "stop")
@@ -270,7 +269,8 @@ class Lifecycle:
         return True
 
     async def _stop(self, entry: Entry, grace_s: float | None, number: int) -> None:
-        await self._request_stop(entry)
+        if await self._request_stop(entry):
+            return
         await self._signal(entry, number)
         if not await self._down_within(entry, grace_s):
             await self._signal(entry, signal.SIGKILL)
@@ -284,12 +284,6 @@ class Lifecycle:
                 await entry.down.wait()
         return entry.down.is_set()
 
-    async def _request_stop(self, entry: Entry) -> None:
-        async with entry.lock:
-            if entry.status in UP:
-                entry.stop_requested = entry.stopped_by_request = True
-                await self._registry.set_state(entry)
-
     async def kill(self, entry: Entry, signal_name: str) -> None:
         """Send a signal to its first process; SIGKILL if empty, and then return when the exit is recorded.
 
@@ -301,17 +295,16 @@ class Lifecycle:
         if entry.status not in UP:
             raise ConflictError(f"Cannot kill container: {entry.container.name}: Container {entry.id} is not running")
         own = parse_signal(entry.container.spec.stop_signal or "SIGTERM")
-        if number in (signal.SIGKILL, own):
-            await self._request_stop(entry)
+        if number in (signal.SIGKILL, own) and await self._request_stop(entry):
+            return
         await self._signal(entry, number)
         if number == signal.SIGKILL:
             await self._killed(entry)
 
     async def kill_and_wait(self, entry: Entry) -> None:
         """SIGKILL it and return when its exit is recorded. Raises ConflictError if it does not end."""
-        if await self._end_restarting(entry) or entry.status not in UP:
+        if entry.status not in (*UP, Status.RESTARTING) or await self._request_stop(entry):
             return
-        await self._request_stop(entry)
         await self._signal(entry, signal.SIGKILL)
         await self._killed(entry)
 

@@ -348,6 +348,20 @@ async def test_stop_ends_a_container_that_restarts_for_ever(runtimed: Runtimed) 
     await runtimed.remove(container_id)
 
 
+async def test_stop_meets_a_container_between_two_of_its_runs(runtimed: Runtimed) -> None:
+    ids = [await runtimed.begin("false", restart_policy=spec_pb2.RestartPolicy(name="always")) for _ in range(6)]
+
+    async def stop(container_id: str, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        with rpc_errors():
+            await runtimed.containers.Stop(pb.StopContainerRequest(container=container_id))
+        assert (await runtimed.get(container_id)).state.status == STATE.EXITED
+
+    await asyncio.gather(*(stop(container_id, 0.04 * number) for number, container_id in enumerate(ids)))
+    for container_id in ids:
+        await runtimed.remove(container_id)
+
+
 async def test_events_come_in_dockers_order(runtimed: Runtimed) -> None:
     begin = time.time_ns()
     container_id = await runtimed.create("sleep", "100", labels={"team": "a"})
