@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import processes
@@ -32,7 +32,7 @@ class Engine:
     daemons: Callable[[], set[int]]
     shims: Sequence[str]  # names of the processes that stay with a container
     note: str
-    own_client: Sequence[str] = ()  # how the engine's own command begins, for what docker's client cannot ask
+    layout: Layout | None = None  # this project's engine has one, for what docker's client cannot ask
 
     def __call__(self, *arguments: str, check: bool = True) -> str:
         """Run one command of the client's and return its output."""
@@ -108,7 +108,7 @@ def sampan(root: Path, namespace: Namespace) -> Iterator[Engine]:
         engine = _by_docker_client(
             "sampan", root, socket, lambda: processes.descendants(process.pid), ["conmon"], version
         )
-        yield engine
+        yield replace(engine, layout=Layout(root / "data", run_root))
         _remove_containers(engine)
     remove_kernel_objects(Layout(root / "data", run_root))
 

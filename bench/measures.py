@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from bench import many_images, processes, reading, whole_images
+from bench import collection, many_images, processes, reading, whole_images
 from bench.engines import Engine
 from bench.measure import Bench, Measure, Unmeasured, seconds
 from bench.pulls import LAYERS, SMALL_FILES
@@ -157,6 +157,10 @@ MEASURES: Mapping[str, Measure] = {
     "start-parallel": Measure(f"{CONTAINERS} × `run -d`, {AT_A_TIME} at a time", "s", start_at_once, 3),
     "output": Measure(f"100 MB of {LINE_BYTES}-byte lines to the foreground", "s", foreground_output, 3),
     "df": Measure(f"`system df`, {many_images.STOCK.images} images", "ms", many_images.disk_usage, 5),
+    "gc": Measure(
+        f"garbage collection, {collection.IMAGES} images of {collection.LAYERS:,} layers", "s", collection.collect, 3
+    ),
+    "gc-pull": Measure("pull, one layer, while pass follows pass", "s", collection.pull_meanwhile, 3, "one"),
     "memory-container": Measure("memory per idle container (PSS)", "MB", memory_per_container, 1),
     "memory-daemons": Measure("daemons, just started (RSS)", "MB", memory_of_daemons, 1),
     "memory-daemons-shared": Measure("daemons, just started (PSS)", "MB", own_memory_of_daemons, 1),
