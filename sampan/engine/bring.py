@@ -9,6 +9,7 @@ from sampan.api.containerd.types import types_pb2
 from sampan.api.image.v1 import images_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine import publish
+from sampan.engine.feed import Feed
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
 from sampan.errors import DataLossError, RemoteError, SampanError, UnavailableError
 from sampan.oci.platform import host_platform, parse_platform
@@ -59,17 +60,18 @@ async def import_image(
     platform: str,
 ) -> AsyncGenerator[Progress, None]:
     """See ``Engine.import_image``."""
+    feed = Feed(chunks)
     options = images_pb2.ImportRequest.Options(
         reference=reference, message=message, changes=changes, platform=wanted_platform(platform)
     )
 
     async def requests() -> AsyncIterator[images_pb2.ImportRequest]:
         yield images_pb2.ImportRequest(options=options)
-        async for chunk in chunks:
+        async for chunk in feed:
             yield images_pb2.ImportRequest(chunk=chunk)
 
     async def work(report: Report) -> None:
-        with rpc_errors():
+        with feed.told(), rpc_errors():
             imported = await engine.images.Import(requests())
         try:
             unpacking = Unpacking(engine, report)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sampan.api.image.v1 import images_pb2
 from sampan.engine import publish
 from sampan.engine.bring import Report, Unpacking, release, wanted_platform, watched
+from sampan.engine.feed import Feed
 from sampan.engine.progress import Loaded, Progress
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
@@ -18,15 +19,16 @@ if TYPE_CHECKING:
 
 async def load(engine: "Engine", chunks: AsyncIterator[bytes], platform: str) -> AsyncGenerator[Progress, None]:
     """See ``Engine.load_images``."""
+    feed = Feed(chunks)
     options = images_pb2.LoadRequest.Options(platform=wanted_platform(platform) if platform else None)
 
     async def requests() -> AsyncIterator[images_pb2.LoadRequest]:
         yield images_pb2.LoadRequest(options=options)
-        async for chunk in chunks:
+        async for chunk in feed:
             yield images_pb2.LoadRequest(chunk=chunk)
 
     async def work(report: Report) -> None:
-        with rpc_errors():
+        with feed.told(), rpc_errors():
             images = (await engine.images.Load(requests())).images
         left = [image.lease for image in images]
         try:

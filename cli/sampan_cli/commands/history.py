@@ -82,7 +82,7 @@ def _rows(
         if not options.no_trunc and len(created_by) > _COMMAND_WIDTH:
             created_by = f"{created_by[: _COMMAND_WIDTH - 1]}…"
         identity = image.id if options.no_trunc else image.id.partition(":")[2][:12]
-        created_at = rfc3339(step.created.seconds, step.created.nanos)
+        created_at = rfc3339(step.created.seconds, 0)
         yield {
             "ID": "<missing>" if number else identity,
             "CreatedSince": ago(step.created.seconds, now_s) if options.human else created_at,

@@ -71,11 +71,17 @@ async def list_images(engine: "Engine", options: ImagesOptions, now_s: float) ->
         images = list((await engine.images.List(pb.ListRequest())).images)
     sizes = await image_sizes(engine)
     filters = {key: list(values.values) for key, values in parse_filters(options.filters, LISTED).items()}
-    images = choose(images, filters, int(now_s * 1e9))
-    rows = [row for image in images for row in _rows(image, sizes, options, now_s)]
+    if options.repository:
+        filters.setdefault("reference", []).append(options.repository)
+    chosen = choose(images, filters, int(now_s * 1e9))
+    if not filters and not options.all:
+        # Steps on the way to another image.
+        parents = {image.parent for image in images}
+        chosen = [image for image in chosen if image.repo_tags or image.repo_digests or image.id not in parents]
+    rows = [row for image in chosen for row in _rows(image, sizes, options, now_s)]
     if options.quiet and not options.template:
-        for identity in dict.fromkeys(row["ID"] for row in rows):
-            click.echo(identity)
+        for row in rows:
+            click.echo(row["ID"])
         return
     print_list(rows, options.template, _HEADERS, _DIGEST_TABLE if options.digests else _TABLE, click.echo)
 
@@ -90,10 +96,8 @@ def _rows(
                                     (name.rpartition(":") for name in image.repo_tags)]  # fmt: skip
     tagged = {repository for repository, _ in names}
     names += [(repository, _NONE) for repository in digests if repository not in tagged]
-    wanted, _, wanted_tag = _split_tag(options.repository)
+    size = sizes.of(image)
     for repository, tag in names or [(_NONE, _NONE)]:
-        if wanted and (repository != wanted or (wanted_tag and tag != wanted_tag)):
-            continue
         yield {
             "Repository": repository,
             "Tag": tag,
@@ -101,11 +105,8 @@ def _rows(
             "ID": image.id if options.no_trunc else image.id.partition(":")[2][:12],
             "CreatedSince": ago(image.created.seconds, now_s),
             "CreatedAt": local_time(image.created.seconds),
-            "Size": human_size(sizes.of(image), 3),
+            "Size": human_size(size, 3),
+            "VirtualSize": human_size(size),
+            # What `system df -v` knows of an image.
+            **dict.fromkeys(("Containers", "SharedSize", "UniqueSize"), "N/A"),
         }
-
-
-def _split_tag(name: str) -> tuple[str, str, str]:
-    """Split at the colon of the tag, which is not the one of a registry's port."""
-    head, colon, tag = name.rpartition(":")
-    return (head, colon, tag) if colon and "/" not in tag else (name, "", "")
