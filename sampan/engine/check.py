@@ -34,7 +34,8 @@ _PRIVATE_REGISTRY: Final = "registryd"
 # runtimed's mark on the snapshots that are its own to remove.
 _CONTAINER_LABEL: Final = "sampan.runtime.container"
 
-_REACH_S: Final = 15.0
+# As long as a service that was killed takes to be back.
+_REACH_S: Final = 5.0
 _RESTART_S: Final = 60.0
 
 _UP: Final = frozenset(

@@ -117,7 +117,7 @@ class ContentCheck:
 
     async def _orphans(self) -> AsyncGenerator[Finding, None]:
         """Files that no row knows: what the next pass of garbage collection removes."""
-        directory = self._content.path(Digest("sha256:")).parent
+        directory = self._content.directory
         names = sorted(await asyncio.to_thread(os.listdir, directory))
         for first in range(0, len(names), _BATCH):
             batch = names[first : first + _BATCH]

@@ -76,6 +76,11 @@ class ContentStore:
         self._now_ns = now_ns
         self._damaged: set[Digest] = set()  # found by a check, and not put right since
 
+    @property
+    def directory(self) -> Path:
+        """Where all blobs are."""
+        return self._blobs
+
     def path(self, digest: Digest) -> Path:
         """Where the blob is, if it is here."""
         return self._blobs / digest.hex

@@ -37,7 +37,7 @@ class Rebuilder:
     async def run(self) -> None:
         """Record whole files that no row knows, for a day, and images that are whole without a name."""
         known = {blob.digest for blob in await self._store.read(rows.list_blobs)}
-        directory = self._content.path(Digest("sha256:")).parent
+        directory = self._content.directory
         files = await asyncio.to_thread(_unknown, directory, known)
         if not files:
             return

@@ -29,6 +29,7 @@ from runtimed.running_conmon import AcceptedConnections, resize
 from runtimed.spec import MountType, Process
 from runtimed.stdio import StdioConnection
 from sampan.errors import ConflictError, InvalidArgumentError, StartError
+from sampan.log import log
 from sampan.sys.mounts import MNT_DETACH, UMOUNT_NOFOLLOW, mount_options, umount2
 
 DEFAULT_SHM_BYTES: Final = 64 << 20
@@ -141,10 +142,24 @@ class Runner:
         return network
 
     async def _mount(self, entry: Entry, paths: ContainerPaths) -> None:
-        if not entry.root_mounts:
+        if not await self._mount_as_before(entry, paths):
             entry.root_mounts = await self._parts.snapshots.mounts(entry.id)
-        await asyncio.to_thread(self._mount_now, entry.root_mounts, paths)
+            await asyncio.to_thread(self._mount_now, entry.root_mounts, paths)
         await self._parts.volumes.fill(entry.container, paths.root)
+
+    async def _mount_as_before(self, entry: Entry, paths: ContainerPaths) -> bool:
+        """Mount what the snapshotter said last time; return False if that is not there any more.
+
+        What it mounts itself goes when it stops, and is elsewhere when a layer was made again.
+        """
+        if not entry.root_mounts:
+            return False
+        try:
+            await asyncio.to_thread(self._mount_now, entry.root_mounts, paths)
+        except StartError as error:
+            log.info("root file system is asked for again", container=entry.id, error=str(error))
+            return False
+        return True
 
     def _mount_now(self, mounts: tuple[SnapshotMount, ...], paths: ContainerPaths) -> None:
         paths.root.mkdir(mode=0o711, parents=True, exist_ok=True)

@@ -87,11 +87,11 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def answers(path: Path) -> bool:
-    """Whether an engine answers at the socket ``path``, with all that it is made of."""
+def answers(path: Path, what: str = "/info") -> bool:
+    """Whether an engine answers at the socket ``path``, with all that it is made of: ``/_ping`` needs less."""
     connection = UnixConnection(path, timeout=5)
     try:
-        connection.request("GET", "/info")
+        connection.request("GET", what)
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False

@@ -44,14 +44,15 @@ class Engine:
         }
         return dict(os.environ) | own
 
-    def start(self) -> None:
-        """Start it and wait until it answers."""
+    def start(self, *, damaged: bool = False) -> None:
+        """Start it and wait until it answers; one that is damaged does not say much."""
         assert self.process is None
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [SAMPAN, "up"], env=self.env(), stdout=log, stderr=log, start_new_session=True
             )
-        eventually(self._ready, f"the engine on {self.layout.run_root} is ready", 60)
+        what = "/_ping" if damaged else "/info"
+        eventually(lambda: self._ready(what), f"the engine on {self.layout.run_root} is ready", 60)
 
     def stop(self) -> None:
         """Stop its processes as a user does; containers go on."""
@@ -98,10 +99,12 @@ class Engine:
         """Return the end of what the services logged."""
         return self.log.read_text(errors="replace")[-4000:]
 
-    def _ready(self) -> bool:
+    def _ready(self, what: str) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, f"the engine did not start\n{self.tail()}"
-        return all(self.layout.state_file(name).exists() for name in SERVICES) and answers(self.layout.docker_socket)
+        return all(self.layout.state_file(name).exists() for name in SERVICES) and answers(
+            self.layout.docker_socket, what
+        )
 
     def _has_successor(self, service: str, before: int) -> bool:
         try:
