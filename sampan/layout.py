@@ -3,6 +3,7 @@
 <data-root>/<service>/     what must survive a reboot
 <run-root>/<service>/      what must not
 <run-root>/<service>.sock  gRPC
+<run-root>/imaged.blobs.sock  open files of blobs
 <run-root>/<service>.json  who runs there: pid, socket, metrics address
 <run-root>/docker.sock     the Docker Engine API
 """
@@ -58,6 +59,11 @@ class Layout:
     def state_file(self, service: str) -> Path:
         """Where the running service says who it is."""
         return self.run_root / f"{service}.json"
+
+    @property
+    def blobs_socket(self) -> Path:
+        """Where imaged hands out the open file of a blob: see ``imaged.handout``."""
+        return self.run_root / "imaged.blobs.sock"
 
     @property
     def docker_socket(self) -> Path:

@@ -10,17 +10,26 @@ from typing import Final
 from sampan.sys.libc import LIBC, check
 
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_NAME: Final = 15
 
 _X32_SYSCALL_BIT: Final = 0x40000000
 _SYS_GETPID: Final = 39
 
 
-def die_with_parent() -> None:
-    """Have this process killed when the thread that started it ends; if it has ended already, die now."""
-    parent = os.getppid()
+def die_with_parent(parent: int | None = None) -> None:
+    """Have this process killed when the thread that started it ends; if it has ended already, die now.
+
+    One that knows its parent's number says so: who asks for it may come too late.
+    """
+    parent = parent or os.getppid()
     check(LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "PR_SET_PDEATHSIG")
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def set_name(name: str) -> None:
+    """Give this process a name of up to 15 bytes, which ``ps`` and the kernel's messages show."""
+    check(LIBC.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0), "PR_SET_NAME")
 
 
 @functools.cache

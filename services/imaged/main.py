@@ -10,6 +10,7 @@ from imaged.commit import Committer
 from imaged.content import ContentStore
 from imaged.content_servicer import ContentServicer
 from imaged.download import Downloads
+from imaged.handout import Handout
 from imaged.images import Images
 from imaged.images_servicer import ImagesServicer, Traffic
 from imaged.importer import Importer
@@ -88,6 +89,8 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     await service.stack.enter_async_context(leases)
     await service.stack.enter_async_context(partials)
 
+    handout = Handout(service.layout.blobs_socket, content)
+    service.stack.push_async_callback(handout.close)
     transport = Transport(connect_timeout_s=config.connect_timeout_s, stall_timeout_s=config.stall_timeout_s)
     service.stack.push_async_callback(transport.close)
     retry = RetryPolicy(config.download_attempts, config.retry_base_s)

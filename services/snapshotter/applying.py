@@ -1,6 +1,7 @@
 """Apply: a layer on its way from the content store to the disk, and all who wait for it."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
@@ -13,7 +14,6 @@ from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.sys.memory import trim
 from snapshotter import store as rows
-from snapshotter import workers
 from snapshotter.catalog import Catalog
 from snapshotter.content import ContentStore
 from snapshotter.disk import Syncer, disk_errors, sync_directory
@@ -23,6 +23,7 @@ from snapshotter.limits import LayerLimits
 from snapshotter.metrics import Metrics
 from snapshotter.model import Layer, Progress
 from snapshotter.trees import Usage
+from snapshotter.workers import Workers, count
 
 # From Apply to Stack. A pull that takes longer than this for its slowest layer applies the fast ones again.
 HOLD_NS: Final = 3600 * 10**9
@@ -47,7 +48,8 @@ class Applier:
         self._metrics = metrics
         self._format = layer_format
         self._limits = limits
-        self._slots = asyncio.Semaphore(workers.count())
+        self._slots = asyncio.Semaphore(count())
+        self._workers = Workers()
         self._running: dict[Digest, _Run] = {}
 
     async def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[Progress, None]:
@@ -99,7 +101,7 @@ class Applier:
             started = time.monotonic()
             self._metrics.took("wait", started - begin)
             try:
-                answer = await workers.apply(job, self._content.read(descriptor.digest), read)
+                answer = await self._work(job, read)
             except WorkerDiedError:
                 self._metrics.worker_died()
                 raise
@@ -109,12 +111,22 @@ class Applier:
         self._metrics.moved("stored", answer.size_bytes)
         return answer
 
+    async def _work(self, job: ApplyJob, read: Callable[[int], None]) -> Answer:
+        fd = await self._content.open(Digest(job.digest))
+        if fd is None:
+            return await self._workers.apply(job, self._content.read(Digest(job.digest)), read)
+        try:
+            return await self._workers.apply(job, fd, read)
+        finally:
+            os.close(fd)
+
     async def close(self) -> None:
         """Give up what is under way."""
         tasks = [run.task for run in self._running.values() if run.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._workers.close()
 
     async def _hold(self, diff_id: Digest) -> Layer | None:
         """Hold the layer for a caller, if it is stored and its directory is really there."""
@@ -203,8 +215,8 @@ class _Run:
         self._moved = asyncio.Event()  # replaced at each step, so that each follower sees each step or a later one
 
     def advance(self, read_bytes: int) -> None:
-        """Count bytes taken from the blob."""
-        self._read += read_bytes
+        """Note how many bytes of the blob are read."""
+        self._read = read_bytes
         self._moved.set()
         self._moved = asyncio.Event()
 

@@ -10,6 +10,9 @@ from sampan.oci.digest import Digest
 class ContentStore(Protocol):
     """Blobs by digest."""
 
+    async def open(self, digest: Digest) -> int | None:
+        """Return a descriptor to read a blob from, or None if that cannot be had: then there is ``read``."""
+
     def read(self, digest: Digest) -> AsyncGenerator[bytes, None]:
         """Yield a blob's bytes, unverified.
 

@@ -1,6 +1,8 @@
 """The content store over gRPC."""
 
+import asyncio
 import os
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +16,7 @@ from sampan.api.image.v1 import images_pb2 as images_pb
 from sampan.api.image.v1 import images_pb2_grpc as images_grpc
 from sampan.disk import Root
 from sampan.errors import AlreadyExistsError, SampanError, UnavailableError
+from sampan.log import log
 from sampan.oci.digest import Digest
 from sampan.wire.channel import reach, rpc_errors
 from sampan.wire.disk import holder_from_proto
@@ -21,15 +24,30 @@ from sampan.wire.disk import holder_from_proto
 _PIECE_BYTES: Final = 1 << 20
 _ABORT_S: Final = 5.0
 _RESTART_S: Final = 10.0
+_OPEN_S: Final = 5.0
+_ANSWER_BYTES: Final = 64
 _ROOTS_S: Final = 30.0
 
 
 class ContentClient:
     """Satisfies ``content.ContentStore``."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, files: Path | None = None) -> None:
+        """Ask over ``channel``; ``files`` is the socket where the store hands out open files, if it does."""
         self._channel = channel
+        self._files = files
         self._stub: content_grpc.ContentAsyncStub = content_grpc.ContentStub(channel)
+
+    async def open(self, digest: Digest) -> int | None:
+        """See ``content.ContentStore``."""
+        if self._files is None:
+            return None
+        try:
+            async with asyncio.timeout(_OPEN_S):
+                return await _ask_for_file(self._files, digest)
+        except (OSError, TimeoutError) as error:
+            log.debug("no file is handed out", digest=digest, error=str(error))
+            return None
 
     async def read(self, digest: Digest) -> AsyncGenerator[bytes, None]:
         """See ``content.ContentStore``."""
@@ -104,8 +122,10 @@ class ContentClient:
 class RootsClient:
     """Satisfies ``roots.RootSource``."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, files: Path | None = None) -> None:
+        """Ask over ``channel``; ``files`` is the socket where the store hands out open files, if it does."""
         self._channel = channel
+        self._files = files
         self._stub: images_grpc.ImagesAsyncStub = images_grpc.ImagesStub(channel)
 
     async def roots(self) -> tuple[Root, ...]:
@@ -114,6 +134,25 @@ class RootsClient:
         with _answering(), rpc_errors():
             answer = await self._stub.Roots(images_pb.RootsRequest(), timeout=_ROOTS_S)
         return tuple(Root(holder_from_proto(root.holder), tuple(root.diff_ids)) for root in answer.roots)
+
+
+async def _ask_for_file(path: Path, digest: Digest) -> int | None:
+    """Return the descriptor that the store sends, None if it sends none. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
+        asker.setblocking(False)
+        await loop.sock_connect(asker, str(path))
+        await loop.sock_sendall(asker, digest.encode())
+        answered = asyncio.Event()
+        loop.add_reader(asker, answered.set)
+        try:
+            await answered.wait()
+        finally:
+            loop.remove_reader(asker)
+        _, fds, _, _ = socket.recv_fds(asker, _ANSWER_BYTES, 1)
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        return fds[0] if fds else None
 
 
 def _write(ref: str, offset: int, data: bytes) -> content_pb.WriteContentRequest:

@@ -13,8 +13,8 @@ from sampan.oci import descriptor as media
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.sys.files import exchange
+from snapshotter import packers
 from snapshotter import store as rows
-from snapshotter import workers
 from snapshotter.applying import Applier
 from snapshotter.catalog import Catalog
 from snapshotter.content import ContentStore
@@ -76,7 +76,7 @@ class LocalDiffer:
             raise InvalidArgumentError("a layer needs the mounts of a snapshot to make it from")
         with disk_errors("the layer"), self._catalog.disk.temporary() as place:
             target = place / "layer"
-            packed = await workers.diff(DiffJob(sides[0], sides[1], compression.value, str(target)))
+            packed = await packers.diff(DiffJob(sides[0], sides[1], compression.value, str(target)))
             digest = Digest(packed.digest)
             written = {**labels, _UNCOMPRESSED: packed.diff_id}
             await self._content.write(target, digest, ref or f"diff-{digest}", written)
@@ -87,7 +87,7 @@ class LocalDiffer:
         left, right = await self._stack(key)
         hidden = tuple(path.strip("/") for path in exclude)
         job = DiffJob(left, right, Compression.NONE.value, "", hidden)
-        async with aclosing(workers.export(job)) as pieces:
+        async with aclosing(packers.export(job)) as pieces:
             head = b""
             async for piece in pieces:
                 head += piece
@@ -108,7 +108,7 @@ class LocalDiffer:
     async def export(self, key: str) -> AsyncGenerator[bytes, None]:
         """See ``protocol.Differ``."""
         _, right = await self._stack(key)
-        async with aclosing(workers.export(DiffJob((), right, Compression.NONE.value, ""))) as pieces:
+        async with aclosing(packers.export(DiffJob((), right, Compression.NONE.value, ""))) as pieces:
             async for piece in pieces:
                 yield piece
 

@@ -2,6 +2,7 @@
 
 import enum
 import json
+import signal
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
@@ -12,6 +13,11 @@ from sampan.tar.entry import Limits
 _KINDS: Final = {
     kind.__name__: kind for kind in (errors.InvalidArgumentError, errors.DataLossError, errors.ResourceExhaustedError)
 }
+
+MAX_JOB_BYTES: Final = 64 << 10  # of an ApplyJob as JSON: a few paths
+
+# Lines of a worker's before its answer: how many bytes of the blob it has taken, in decimal.
+PROGRESS: Final = b"read "
 
 
 class WorkerDiedError(UnavailableError):
@@ -116,3 +122,10 @@ def parse_answer(line: bytes, died: str) -> dict[str, Any]:
         kind: type[SampanError] = _KINDS.get(fields["error"], SampanError)
         raise kind(fields["message"])
     return fields
+
+
+def how_it_ended(code: int) -> str:
+    """Say how a process ended that gave no answer; ``code`` is negative for a signal."""
+    if code >= 0:
+        return f"ended with exit code {code} and no answer"
+    return f"was killed by {signal.Signals(-code).name}"

@@ -85,7 +85,7 @@ async def build(service: Service[Config]) -> None:
     await catalog.recover()
     stack.push_async_callback(images.close)
     channel = await stack.enter_async_context(open_channel(layout.socket("imaged")))
-    content = ContentClient(channel)
+    content = ContentClient(channel, layout.blobs_socket)
     syncer = Syncer(root)
     limits = LayerLimits(config.max_layer_entries, config.max_layer_bytes, config.max_layer_ratio)
     applier = Applier(catalog, content, syncer, metrics, layer_format=driver.layer_format, limits=limits)

@@ -4,10 +4,12 @@ import hashlib
 import os
 import queue
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from sampan.errors import DataLossError, InvalidArgumentError
 from snapshotter.inflate import inflate
+from snapshotter.threads import Thread
 
 # Between the stages, in pieces of at most 1 MiB: enough that none waits for another's every step.
 _PIECES: Final = 16
@@ -17,8 +19,10 @@ _READ_BYTES: Final = 256 << 10
 class Blob:
     """The compressed bytes from a descriptor, counted and hashed as they pass."""
 
-    def __init__(self, fd: int, digest: str, size: int) -> None:
+    def __init__(self, fd: int, digest: str, size: int, advance: Callable[[int], None] = lambda _: None) -> None:
+        """Read ``fd``; ``advance`` is told after each piece how far that is."""
         self._fd = fd
+        self._advance = advance
         self._digest = digest
         self._size = size
         self._hash = hashlib.sha256()
@@ -31,6 +35,7 @@ class Blob:
         self._read += len(piece)
         if self._read > self._size:
             raise DataLossError(f"blob {self._digest} is longer than the {self._size} bytes its descriptor says")
+        self._advance(self._read)
         return piece
 
     def verify(self) -> None:
@@ -59,11 +64,11 @@ class Pipeline:
         self._ended = False
         self._hash = hashlib.sha256()
         self.size_bytes = 0  # uncompressed, once read to the end
-        self._inflater = threading.Thread(target=self._inflate, name="inflate", daemon=True)
-        self._hasher = threading.Thread(target=self._digest, name="digest", daemon=True)
+        self._inflater = Thread(self._inflate)
+        self._hasher = Thread(self._digest)
 
     def start(self) -> None:
-        """Start the threads."""
+        """Start the threads. Raises MemoryError."""
         self._inflater.start()
         self._hasher.start()
 

@@ -1,134 +1,191 @@
-"""Worker processes: started, fed, listened to, and killed when nobody waits for them."""
+"""Worker processes: forked from a template, fed, listened to, and killed when nobody waits for them."""
 
 import asyncio
-import fcntl
 import os
-import signal
+import socket
 import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
-from typing import Any, Final
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
 
 from sampan.log import log
-from snapshotter.job import Answer, ApplyJob, DiffJob, Packed, parse_answer
+from snapshotter.job import PROGRESS, Answer, ApplyJob, WorkerDiedError, how_it_ended, parse_answer
 
-_F_SETPIPE_SZ: Final = 1031
-_PIPE_BYTES: Final = 1 << 20  # /proc/sys/fs/pipe-max-size of an unchanged system
+# Layers of one pull follow each other closely; after that the template's memory is better spent elsewhere.
+_IDLE_S: Final = 5.0
+
+_LINE_BYTES: Final = 1 << 20  # longest answer
 _SHOWN_BYTES: Final = 2000  # of what a worker wrote to stderr
 
 
-async def apply(job: ApplyJob, blob: AsyncGenerator[bytes, None], read: Callable[[int], None]) -> Answer:
-    """Have a worker unpack ``blob``; ``read`` is told how many bytes it has taken.
-
-    When this is cancelled, or ``blob`` fails, the worker is killed and gone.
-
-    Raises:
-        SampanError: what the worker found, or WorkerDiedError if it died.
-    """
-
-    async def feed(pipe: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            fcntl.fcntl(pipe.get_extra_info("pipe").fileno(), _F_SETPIPE_SZ, _PIPE_BYTES)
-        # When the worker has heard enough its answer says why.
-        with suppress(BrokenPipeError, ConnectionResetError):
-            async with aclosing(blob):
-                async for piece in blob:
-                    pipe.write(piece)
-                    await pipe.drain()
-                    read(len(piece))
-
-    return Answer(**await _run("snapshotter.worker", job.to_json(), feed))
+@dataclass(frozen=True, slots=True)
+class _Template:
+    process: asyncio.subprocess.Process
+    jobs: socket.socket  # see ``snapshotter.template``
 
 
-async def diff(job: DiffJob) -> Packed:
-    """Have a worker make a layer. Cancelling kills it.
+class Workers:
+    """Has layers unpacked, each by a process of its own. The template that they are forked from comes and goes."""
 
-    Raises:
-        SampanError: what the worker found, or WorkerDiedError if it died.
-    """
+    def __init__(self, idle_s: float = _IDLE_S) -> None:
+        """Keep the template for ``idle_s`` after the last job."""
+        self._idle_s = idle_s
+        self._template: _Template | None = None
+        self._starting = asyncio.Lock()
+        self._running = 0
+        self._let_go: asyncio.TimerHandle | None = None
+        self._ending: set[asyncio.Task[int]] = set()
 
-    async def feed(pipe: asyncio.StreamWriter) -> None:
-        """It reads nothing."""
+    async def apply(
+        self, job: ApplyJob, blob: int | AsyncGenerator[bytes, None], read: Callable[[int], None]
+    ) -> Answer:
+        """Have a worker unpack ``blob``: an open file, or its bytes. ``read`` is told how many it has taken so far.
 
-    return Packed(**await _run("snapshotter.packer", job.to_json(), feed))
+        When this is cancelled, or ``blob`` fails, the worker is killed and gone.
+
+        Raises:
+            SampanError: what the worker found, or WorkerDiedError if it died.
+        """
+        async with self._use():
+            return await self._apply(job, blob, read)
+
+    async def close(self) -> None:
+        """End the template; nothing runs any more."""
+        self._end()
+        if self._ending:
+            await asyncio.wait(self._ending)
+
+    async def _apply(
+        self, job: ApplyJob, blob: int | AsyncGenerator[bytes, None], read: Callable[[int], None]
+    ) -> Answer:
+        with ExitStack() as stack:
+
+            def pair() -> tuple[socket.socket, socket.socket]:
+                ours, theirs = socket.socketpair()
+                return stack.enter_context(ours), stack.enter_context(theirs)
+
+            (feed, stdin), (answers, stdout), (line, their_line) = pair(), pair(), pair()
+            complaints = os.memfd_create("complaints", os.MFD_CLOEXEC)
+            stack.callback(os.close, complaints)
+            taken = blob if isinstance(blob, int) else stdin.fileno()
+            await self._send(job, [taken, stdout.fileno(), complaints, their_line.fileno()])
+            for theirs in (stdin, stdout, their_line):
+                theirs.close()
+            answer, code = await _converse(feed, answers, line, blob, read)
+            if text := os.pread(complaints, _SHOWN_BYTES, max(0, os.fstat(complaints).st_size - _SHOWN_BYTES)):
+                log.warning("worker wrote to stderr", text=text.decode(errors="replace"))
+        if not code:
+            raise WorkerDiedError("the process working on it ended with the one that it was forked from")
+        return Answer(**parse_answer(answer, how_it_ended(int(code))))
+
+    async def _send(self, job: ApplyJob, descriptors: list[int]) -> None:
+        """Give a job to the template, to a new one if there is none or it has died."""
+        message = job.to_json().encode()
+        while True:
+            async with self._starting:
+                fresh = self._template is None
+                if self._template is None:
+                    self._template = await _start()
+                template = self._template
+            try:
+                socket.send_fds(template.jobs, [message], descriptors)
+            except (BrokenPipeError, ConnectionResetError):
+                self._end()
+                if fresh:
+                    raise WorkerDiedError("no process can be started to work on it") from None
+            else:
+                return
+
+    @asynccontextmanager
+    async def _use(self) -> AsyncIterator[None]:
+        """Keep the template until the block ends, and a while longer."""
+        self._running += 1
+        if self._let_go is not None:
+            self._let_go.cancel()
+            self._let_go = None
+        try:
+            yield
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._let_go = asyncio.get_running_loop().call_later(self._idle_s, self._end)
+
+    def _end(self) -> None:
+        """Let the template end, which it does by itself; its workers end with it."""
+        if self._let_go is not None:
+            self._let_go.cancel()
+            self._let_go = None
+        if self._template is not None:
+            self._template.jobs.close()
+            ending = asyncio.create_task(self._template.process.wait(), name="end of the workers' template")
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+            self._template = None
 
 
-async def export(job: DiffJob) -> AsyncGenerator[bytes, None]:
-    """Yield what a worker packs, in pieces. Closing the iterator, or cancelling, kills it.
+async def _start() -> _Template:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "snapshotter.template", str(theirs.fileno()), str(os.getpid())),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+            )
+        except BaseException:
+            ours.close()
+            raise
+    return _Template(process, ours)
 
-    Raises:
-        SampanError: what the worker found, or WorkerDiedError if it died; the pieces are not a whole archive then.
-    """
-    process = await asyncio.create_subprocess_exec(
-        *_command("snapshotter.packer", job.to_json()),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        limit=2 * _PIPE_BYTES,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    said = asyncio.ensure_future(process.stderr.read())
+
+async def _converse(
+    feed: socket.socket,
+    answers: socket.socket,
+    line: socket.socket,
+    blob: int | AsyncGenerator[bytes, None],
+    read: Callable[[int], None],
+) -> tuple[bytes, bytes]:
+    """Return a worker's answer and exit code; nothing for a code if nobody is left to tell it."""
+    _, sending = await asyncio.open_connection(sock=feed)
+    answering, listener = await asyncio.open_connection(sock=answers, limit=_LINE_BYTES)
+    ended, end = await asyncio.open_connection(sock=line)
+    listening = asyncio.ensure_future(_listen(answering, read))
     try:
-        while piece := await _up_to(process.stdout, _PIPE_BYTES):
-            yield piece
-        lines = (await said).strip().splitlines()
-        parse_answer(lines[-1] if lines else b"", _ended(await process.wait()))
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        # asyncio does not see the end of a process whose output is not read to its end.
-        await asyncio.shield(asyncio.gather(said, _drain(process.stdout), process.wait(), return_exceptions=True))
-
-
-async def _drain(stream: asyncio.StreamReader) -> None:
-    while await stream.read(_PIPE_BYTES):
-        pass
-
-
-async def _up_to(stream: asyncio.StreamReader, size: int) -> bytes:
-    """Return ``size`` bytes, less only at the end."""
-    try:
-        return await stream.readexactly(size)
-    except asyncio.IncompleteReadError as end:
-        return end.partial
-
-
-def _command(module: str, job: str) -> tuple[str, ...]:
-    return (sys.executable, "-P", "-m", module, job)  # -P: nothing is imported from the working directory
-
-
-async def _run(module: str, job: str, feed: Callable[[asyncio.StreamWriter], Any]) -> dict[str, Any]:
-    process = await asyncio.create_subprocess_exec(
-        *_command(module, job),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    said = asyncio.gather(process.stdout.read(), process.stderr.read())
-    try:
-        await feed(process.stdin)
-        process.stdin.close()
-        answer, complaints = await said
-        code = await process.wait()
+        if not isinstance(blob, int):
+            await _feed(sending, blob)
+        return await listening, await ended.read()
     except BaseException:
-        with suppress(ProcessLookupError):
-            process.kill()
+        listening.cancel()
+        end.write_eof()
         # It holds nothing that could keep it: this takes as long as the kernel needs to end it.
-        await asyncio.shield(asyncio.gather(said, process.wait(), return_exceptions=True))
+        await asyncio.shield(asyncio.gather(ended.read(), listening, return_exceptions=True))
         raise
-    if complaints:
-        log.warning("worker wrote to stderr", text=complaints[-_SHOWN_BYTES:].decode(errors="replace"))
-    return parse_answer(answer, _ended(code))
+    finally:
+        for writer in (sending, listener, end):
+            writer.transport.abort()
 
 
-def _ended(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code} and no answer"
-    return f"was killed by {signal.Signals(-code).name}"
+async def _feed(worker: asyncio.StreamWriter, blob: AsyncGenerator[bytes, None]) -> None:
+    """Send a blob's bytes. When the worker has heard enough its answer says why."""
+    with suppress(BrokenPipeError, ConnectionResetError):
+        async with aclosing(blob):
+            async for piece in blob:
+                worker.write(piece)
+                await worker.drain()
+        worker.write_eof()
+
+
+async def _listen(answers: asyncio.StreamReader, read: Callable[[int], None]) -> bytes:
+    """Return the last line that a worker wrote; those before it say how far it is."""
+    last = b""
+    async for line in answers:
+        if line.startswith(PROGRESS):
+            read(int(line.removeprefix(PROGRESS)))
+        else:
+            last = line
+    return last
 
 
 def count() -> int:

@@ -461,7 +461,7 @@ class SnapshotterContract:
 
         async def kill(offset: int) -> None:
             if offset == 2 << 20:
-                for process in _workers():
+                for process in workers():
                     os.kill(process, 9)
 
         parts.content.before_piece = kill  # type: ignore[method-assign]
@@ -687,17 +687,23 @@ def _facts(root: Path) -> dict[str, Any]:
     return facts
 
 
-def _workers() -> list[int]:
-    """Return the worker processes of this test."""
+def workers() -> list[int]:
+    """Return the worker processes of this test: its children's children that call themselves so."""
     found = []
     for directory in Path("/proc").glob("[0-9]*"):
         try:
-            parent = int((directory / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and b"snapshotter.worker" in (directory / "cmdline").read_bytes():
+            if (directory / "comm").read_text() != "layer worker\n":
+                continue
+            template = Path("/proc") / _parent(directory)
+            if _parent(template) == str(os.getpid()):
                 found.append(int(directory.name))
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
+
+
+def _parent(process: Path) -> str:
+    return (process / "stat").read_text().rpartition(")")[2].split()[1]
 
 
 async def _until_empty(directory: Path) -> None:

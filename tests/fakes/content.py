@@ -30,6 +30,9 @@ class FakeContent:
     async def before_piece(self, offset: int) -> None:
         """Replace to meddle."""
 
+    async def open(self, digest: Digest) -> int | None:  # it has no files
+        return None
+
     async def read(self, digest: Digest) -> AsyncGenerator[bytes, None]:
         self.reads += 1
         if digest not in self.blobs:

@@ -6,6 +6,7 @@ What is refused names the layer and what is wrong with it, and leaves nothing. W
 import functools
 import gzip
 import io
+import lzma
 import os
 import resource
 import stat
@@ -26,7 +27,7 @@ from sampan.oci.digest import Digest
 from snapshotter.formats import LayerFormat
 from snapshotter.job import ApplyJob
 from snapshotter.limits import LayerLimits
-from tests.contract.snapshotter import Kit, Parts, finished, local, names, shown
+from tests.contract.snapshotter import Kit, Parts, finished, local, names, shown, workers
 from tests.fakes.content import FakeContent
 from tests.support.tools import need_root
 
@@ -349,16 +350,17 @@ async def test_what_comes_last_of_a_name_wins(parts: Parts) -> None:
 
 async def test_a_converter_out_of_memory_is_that_layers_error_alone(parts: Parts) -> None:
     data = good(a=os.urandom(8 << 20))
-    blob = gzip.compress(data, 1)
+    # The second member needs 32 MiB to be read.
+    needy = lzma.compress(data[8 << 20 :], filters=[{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 32 << 20}])
+    blob = lzma.compress(data[: 8 << 20], preset=0) + needy
     descriptor = Descriptor(OCI_LAYER_GZIP, parts.content.add(blob), len(blob))
     limited = False
 
     async def limit(offset: int) -> None:
         nonlocal limited
-        for pid in await _workers():
-            if offset and not limited:
-                resource.prlimit(pid, resource.RLIMIT_DATA, (1 << 20, 1 << 20))
-                limited = True
+        for pid in workers() if offset >= 2 << 20 else ():  # it is there by then: no buffer holds so much
+            resource.prlimit(pid, resource.RLIMIT_DATA, (1 << 20, 1 << 20))
+            limited = True
 
     parts.content.before_piece = limit  # type: ignore[method-assign]
     with pytest.raises(Exception, match=r"out of memory|no answer|killed|can't start new thread"):
@@ -367,10 +369,3 @@ async def test_a_converter_out_of_memory_is_that_layers_error_alone(parts: Parts
     parts.content.before_piece = FakeContent().before_piece  # type: ignore[method-assign]
     assert (await finished(parts.layers.apply(descriptor, Digest.of(data)))).done
     assert await Kit(parts).apply(good(b=b"1"))
-
-
-async def _workers() -> list[int]:
-    listed = subprocess.run(
-        ["pgrep", "-P", str(os.getpid()), "-f", "snapshotter.worker"], capture_output=True, text=True, check=False
-    )
-    return [int(pid) for pid in listed.stdout.split()]
