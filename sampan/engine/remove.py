@@ -88,9 +88,8 @@ def _check_users(asked: str, image: images_pb2.Image, users: list[containers_pb2
                 f"image is being used by stopped container {users[0].id[:12]}"
             )
     elif len(image.repo_tags) <= 1 and not force:
-        name = parse_reference(asked).with_default_tag().familiar
         raise ConflictError(
-            f'conflict: unable to remove repository reference "{name}" (must force) - '
+            f'conflict: unable to remove repository reference "{asked}" (must force) - '
             f"container {users[0].id[:12]} is using its referenced image {short}"
         )
 
