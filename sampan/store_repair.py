@@ -24,6 +24,9 @@ from sampan.errors import DataLossError
 # SQLite's own words for a page that no tree refers to: what was free is that too, once the list of it is gone.
 _UNUSED_PAGE: Final = re.compile(r"Page \d+ is never used")
 
+_DAMAGED: Final = "damaged"
+_LOST: Final = "lost"
+
 _HEADER_BYTES: Final = 100
 _MAGIC: Final = b"SQLite format 3\0"
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -153,6 +156,8 @@ def carry_out(path: Path) -> Restored | None:
             damaged = path.with_name(path.name + suffix)
             if damaged.exists():
                 damaged.rename(restored.aside + suffix)
+        if restored.lossy:
+            Path(restored.aside).touch()  # where the file was gone altogether, too: it says that rows are missing
         path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
         if restored.how == "anew" and copy_of(path).exists():
             copy_of(path).rename(f"{restored.aside}.copy")
@@ -172,23 +177,32 @@ def _request(path: Path) -> Path:
 
 
 def _replacement(path: Path, new: Path) -> Restored:
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    aside = path.with_name(f"{path.name}.damaged-{stamp}")
-    number = 1
-    while aside.exists():
-        number += 1
-        aside = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
     copy = copy_of(path)
     if path.exists() and copy.exists() and _salvage(path, copy, new):
-        return Restored("salvaged", str(aside))
+        return Restored("salvaged", _aside(path, _DAMAGED))
     new.unlink(missing_ok=True)
     if copy.exists() and _is_whole(copy):
         shutil.copyfile(copy, new)
         _sync(new)
-        return Restored("copy", str(aside), copy.stat().st_mtime_ns)
+        return Restored("copy", _aside(path, _LOST), copy.stat().st_mtime_ns)
     new.touch()
     _sync(new)
-    return Restored("anew", str(aside))
+    return Restored("anew", _aside(path, _LOST))
+
+
+def _aside(path: Path, word: str) -> str:
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    aside = path.with_name(f"{path.name}.{word}-{stamp}")
+    number = 1
+    while aside.exists() or aside.with_name(f"{aside.name}.copy").exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.{word}-{stamp}-{number}")
+    return str(aside)
+
+
+def is_incomplete(path: Path) -> bool:
+    """Say whether rows may be missing: one was lost with rows in it, and what is left of it is still set aside."""
+    return any(True for _ in path.parent.glob(f"{path.name}.{_LOST}-*"))
 
 
 def _salvage(path: Path, copy: Path, new: Path) -> bool:

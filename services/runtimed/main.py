@@ -81,6 +81,7 @@ from sampan.api.runtime.v1 import (
 from sampan.service import harness
 from sampan.service.config import ServiceConfig, option
 from sampan.store import Store
+from sampan.store_repair import is_incomplete
 from sampan.wire.channel import open_channel
 
 
@@ -105,6 +106,7 @@ class Core:
         self.paths = Paths(layout.data("runtimed"), layout.run("runtimed"))
         self.paths.make()
         self.rows = ContainerStore(store)
+        self.lossy = is_incomplete(store.path)
         self.registry = Registry(self.rows, random.SystemRandom())
         self.events = Events(self.rows, past)
         self.background = Background()
@@ -193,7 +195,7 @@ class Core:
         stack.push_async_callback(_end, writer)
         recovery = Recovery(
             self.registry, self.lifecycle, self.removal, self.runner, self.network, self.snapshots, self.mounter,
-            self.background, self.paths,
+            self.background, self.paths, lossy=self.lossy,
         )  # fmt: skip
         await recovery.run()
         await self.execs.recover()

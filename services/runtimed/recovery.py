@@ -49,7 +49,13 @@ class Recovery:
         mounter: Mounter,
         background: Background,
         paths: Paths,
+        *,
+        lossy: bool = False,
     ) -> None:
+        """With ``lossy`` records are missing because a database was lost: what has none is no stray, and stays.
+
+        It is so until whoever runs the engine removes what is left of that database.
+        """
         self._registry = registry
         self._lifecycle = lifecycle
         self._removal = removal
@@ -59,6 +65,7 @@ class Recovery:
         self._mounter = mounter
         self._background = background
         self._paths = paths
+        self._lossy = lossy
 
     async def run(self) -> None:
         """Settle everything that clients could notice; what may take long goes on in the background."""
@@ -69,6 +76,8 @@ class Recovery:
         for entry in self._registry:
             if entry not in alive:
                 await self._settle(entry)
+        if self._lossy:
+            return
         self._remove_strays(self._registry)
         self._background.watch(self._remove_stray_snapshots(), "stray snapshots")
 

@@ -64,6 +64,9 @@ class Catalog:
         own = {snapshot.dir_id for snapshot in snapshots if snapshot.dir_id is not None}
         numbers = {layer.dir_id for layer in layers}
         await asyncio.to_thread(self._images.prepare, self.disk.root, numbers)
+        if self._store.restored is not None and self._store.restored.lossy:
+            for place in await asyncio.to_thread(self.disk.set_aside, own):
+                log.warning("directory of an unknown snapshot set aside", path=str(place))
         strays = await asyncio.to_thread(self.disk.adopt, numbers, own)
         self._first_number = await self.read(rows.next_number)
         if strays:

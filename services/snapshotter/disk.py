@@ -4,6 +4,7 @@
 <root>/s/<number>/fs      what a snapshot itself holds; ``work`` beside it is overlayfs's own
 <root>/tmp/<name>         being made; nothing refers to it, and a start removes it
 <root>/trash/<name>       being removed, likewise
+<root>/aside/<name>       of snapshots whose rows were lost with a database; whoever runs the engine removes them
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import fcntl
 import os
 import sqlite3
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,6 +74,20 @@ class Disk:
         if self._short_root is not None:
             self._short_root.unlink(missing_ok=True)
             self._short_root.symlink_to(self.root, target_is_directory=True)
+
+    def set_aside(self, snapshots: set[int]) -> list[Path]:
+        """Move the directories of snapshots that no row refers to out of the way, and return where they are.
+
+        Rows are missing because a database was lost: what is in these directories nothing else has.
+        """
+        moved = []
+        for directory in list(self.snapshots.iterdir()):
+            if directory.name.isdigit() and int(directory.name) not in snapshots:
+                place = self.root / "aside" / f"{time.time_ns()}-{directory.name}"
+                place.parent.mkdir(mode=0o700, exist_ok=True)
+                directory.rename(place)
+                moved.append(place)
+        return moved
 
     def adopt(self, layers: set[int], snapshots: set[int]) -> int:
         """Discard directories that no row refers to; return how many there were."""

@@ -315,7 +315,7 @@ def test_without_a_copy_images_come_back_without_their_names(place: Place) -> No
     assert place.docker("images", "--no-trunc", "--quiet").lines == [IMAGE.id]
     place.docker("tag", IMAGE.id, place.name)
     place.runs()
-    for left in (place.data / "imaged").glob("metadata.db.damaged-*"):
+    for left in (place.data / "imaged").glob("metadata.db.lost-*"):
         left.unlink()
 
 
