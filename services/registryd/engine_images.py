@@ -5,7 +5,7 @@ configured, never taken from a request's ``Host``: what a client writes there mu
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from typing import Final
 
 from registryd.document import MAX_MANIFEST_BYTES, parse_manifest
@@ -19,6 +19,9 @@ from sampan.oci.digest import Digest
 # A pull asks for one blob after the other: what was just listed is looked at first. That something is not there is
 # never concluded from it.
 _FRESH_S: Final = 5.0
+
+# Indexes in indexes; nobody nests them deeper.
+_MAX_DEPTH: Final = 4
 
 
 async def load_document(contents: Contents, digest: Digest) -> bytes:
@@ -73,37 +76,31 @@ class EngineImages:
         for own in (image.target, image.manifest):
             if own.digest == digest:
                 return own
-        if image.target.media_type in INDEXES:
-            for child in await self._children(image.target):
-                if child.digest == digest and await self._is_here(digest):
-                    return child
+        async for part in self._of_index(image):
+            if part.digest == digest and part.media_type in INDEXES | MANIFESTS and await self._is_here(digest):
+                return part
         return None
 
     async def _is_whole(self, image: EngineImage) -> bool:
-        if image.target.media_type not in INDEXES:
-            return True
-        for child in await self._children(image.target):
-            if child.digest != image.manifest.digest and not await self._is_here_with_all(child):
-                return False
-        return True
-
-    async def _is_here_with_all(self, descriptor: Descriptor) -> bool:
-        if not await self._is_here(descriptor.digest):
-            return False
-        if descriptor.media_type not in INDEXES | MANIFESTS:
-            return True
-        manifest = parse_manifest(await load_document(self._contents, descriptor.digest), descriptor.media_type)
-        for part in (*manifest.blobs, *manifest.children):
+        async for part in self._of_index(image):
             if not await self._is_here(part.digest):
                 return False
         return True
 
-    async def _children(self, index: Descriptor) -> tuple[Descriptor, ...]:
-        try:
-            parsed = parse_manifest(await load_document(self._contents, index.digest), index.media_type)
-        except (NotFoundError, RefusedError):
-            return ()
-        return (*parsed.children, *parsed.blobs)
+    async def _of_index(self, image: EngineImage) -> AsyncIterator[Descriptor]:
+        """Yield all that an image's index leads to, other platforms too, as far as its documents are here to say so."""
+        left = [(image.target, 0)] if image.target.media_type in INDEXES else []
+        while left:
+            document, depth = left.pop()
+            try:
+                data = await load_document(self._contents, document.digest)
+                parsed = parse_manifest(data, document.media_type)
+            except (NotFoundError, RefusedError):
+                continue
+            for part in (*parsed.children, *parsed.blobs):
+                yield part
+                if part.media_type in INDEXES | MANIFESTS and depth < _MAX_DEPTH:
+                    left.append((part, depth + 1))
 
     async def _is_here(self, digest: Digest) -> bool:
         try:
@@ -119,7 +116,8 @@ class EngineImages:
             if size is not None:
                 return size
         await self._list()
-        return self._size(repository, digest)
+        size = self._size(repository, digest)
+        return size if size is not None else await self._size_in_an_index(repository, digest)
 
     def _size(self, repository: str, digest: Digest) -> int | None:
         for image in self._images:
@@ -128,6 +126,14 @@ class EngineImages:
                 size = image.contents.get(digest, documents.get(digest))
                 if size is not None:
                     return size
+        return None
+
+    async def _size_in_an_index(self, repository: str, digest: Digest) -> int | None:
+        for image in self._images:
+            if any(True for _ in self._names(image, repository)):
+                async for part in self._of_index(image):
+                    if part.digest == digest and await self._is_here(digest):
+                        return part.size
         return None
 
     async def tags(self, repository: str) -> set[str] | None:

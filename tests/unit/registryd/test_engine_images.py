@@ -122,6 +122,26 @@ async def test_index_that_is_here_whole_is_served_whole(parts: Parts) -> None:
     assert await parts.manifests.find("app", "1") == both.target
     assert (await parts.manifests.find("app", Digest.of(other))).digest == Digest.of(other)
     assert parse_manifest(other, OCI_MANIFEST).descriptor.digest == Digest.of(other)
+    # With all that the other platform is made of.
+    assert await parts.blobs.size("app", Digest.of(b"other")) == len(b"other")
+
+
+async def test_index_in_an_index_is_served_to_its_end(parts: Parts) -> None:
+    image = add_image(parts.contents, f"{OWN}/app:1")
+    other = document(config=descriptor(CONFIG), layers=[descriptor(b"other")])
+    inner = add_index(parts.contents, image, other)
+    entry = {"mediaType": OCI_INDEX, "digest": inner.target.digest, "size": inner.target.size}
+    data = document(manifests=[entry])
+    parts.contents.add(data)
+    outer = replace(image, target=Descriptor(OCI_INDEX, Digest.of(data), len(data)))
+    parts.catalog.listed = (outer,)
+    assert await parts.manifests.find("app", "1") == image.manifest  # the other platform is missing
+    for part in (other, b"other"):
+        parts.contents.add(part)
+    assert await parts.manifests.find("app", "1") == outer.target
+    for found in (inner.target.digest, Digest.of(other)):
+        assert (await parts.manifests.find("app", found)).digest == found
+    assert await parts.blobs.size("app", Digest.of(b"other")) == len(b"other")
 
 
 async def test_engine_is_not_asked_for_each_blob_of_a_pull_and_always_before_a_no(parts: Parts) -> None:
