@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from dockerapi import registry_auth
+from dockerapi import platforms, registry_auth
 from dockerapi.body import Body
 from dockerapi.call import Call, JsonStream, reply
 from dockerapi.fields import Fields
@@ -20,7 +20,8 @@ from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine import image_filters
 from sampan.engine.progress import Done, Progress
 from sampan.engine.sizes import sizes
-from sampan.errors import InvalidArgumentError, SampanError, UnauthenticatedError
+from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnauthenticatedError
+from sampan.oci.platform import Platform, parse_platform
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
 
@@ -123,8 +124,29 @@ async def _users(call: Call) -> dict[str, list[str]]:
 
 
 async def _get(call: Call, *, manifests: bool = False) -> images_pb2.Image:
+    """Return the image that is named or, with ``platform``, that platform's of its index."""
+    platform = platforms.from_query(call.text("platform"))
+    if platform and manifests:
+        raise InvalidArgumentError("conflicting options: manifests and platform options cannot both be set")
+    request = images_pb2.GetRequest(image=call.args["name"], manifests=manifests or bool(platform))
     with rpc_errors():
-        return await call.engine.images.Get(images_pb2.GetRequest(image=call.args["name"], manifests=manifests))
+        image = await call.engine.images.Get(request)
+        return await _of_platform(call, image, parse_platform(platform)) if platform else image
+
+
+async def _of_platform(call: Call, image: images_pb2.Image, wanted: Platform) -> images_pb2.Image:
+    if wanted.accepts(_platform(image.platform)):
+        return image
+    for manifest in image.manifests:
+        fits = manifest.kind == images_pb2.ImageManifest.IMAGE and wanted.accepts(_platform(manifest.platform))
+        if fits and manifest.available:
+            return await call.engine.images.Get(images_pb2.GetRequest(image=manifest.image_id))
+    name = call.args["name"]
+    raise NotFoundError(f"image with reference {name} was found but does not provide the specified platform ({wanted})")
+
+
+def _platform(sent: images_pb2.Platform) -> Platform:
+    return Platform(sent.os, sent.architecture, sent.variant)
 
 
 async def inspect(call: Call) -> web.StreamResponse:
