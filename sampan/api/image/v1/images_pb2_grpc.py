@@ -113,6 +113,11 @@ class ImagesStub:
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectResponse.FromString,
                 _registered_method=True)
+        self.Tags = channel.unary_unary(
+                '/sampan.image.v1.Images/Tags',
+                request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.TagsRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.TagsResponse.FromString,
+                _registered_method=True)
         self.Search = channel.unary_unary(
                 '/sampan.image.v1.Images/Search',
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.SearchRequest.SerializeToString,
@@ -233,6 +238,13 @@ class ImagesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Tags(self, request, context):
+        """List the tags that a repository has at its registry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Search(self, request, context):
         """Ask a registry which repositories it knows by a term.
         """
@@ -317,6 +329,11 @@ def add_ImagesServicer_to_server(servicer, server):
                     servicer.Inspect,
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectResponse.SerializeToString,
+            ),
+            'Tags': grpc.unary_unary_rpc_method_handler(
+                    servicer.Tags,
+                    request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.TagsRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.TagsResponse.SerializeToString,
             ),
             'Search': grpc.unary_unary_rpc_method_handler(
                     servicer.Search,
@@ -733,6 +750,33 @@ class Images:
             '/sampan.image.v1.Images/Inspect',
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectRequest.SerializeToString,
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Tags(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.image.v1.Images/Tags',
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.TagsRequest.SerializeToString,
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.TagsResponse.FromString,
             options,
             channel_credentials,
             insecure,

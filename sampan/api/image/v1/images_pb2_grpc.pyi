@@ -70,6 +70,8 @@ class ImagesStub:
     """Is there such a user at this registry?"""
     Inspect: _grpc.UnaryUnaryMultiCallable[_images_pb2.InspectRequest, _images_pb2.InspectResponse]
     """Look at what a name means at its registry, and bring nothing."""
+    Tags: _grpc.UnaryUnaryMultiCallable[_images_pb2.TagsRequest, _images_pb2.TagsResponse]
+    """List the tags that a repository has at its registry."""
     Search: _grpc.UnaryUnaryMultiCallable[_images_pb2.SearchRequest, _images_pb2.SearchResponse]
     """Ask a registry which repositories it knows by a term."""
 
@@ -115,6 +117,8 @@ class ImagesAsyncStub(ImagesStub):
     """Is there such a user at this registry?"""
     Inspect: _aio.UnaryUnaryMultiCallable[_images_pb2.InspectRequest, _images_pb2.InspectResponse]  # type: ignore[assignment]
     """Look at what a name means at its registry, and bring nothing."""
+    Tags: _aio.UnaryUnaryMultiCallable[_images_pb2.TagsRequest, _images_pb2.TagsResponse]  # type: ignore[assignment]
+    """List the tags that a repository has at its registry."""
     Search: _aio.UnaryUnaryMultiCallable[_images_pb2.SearchRequest, _images_pb2.SearchResponse]  # type: ignore[assignment]
     """Ask a registry which repositories it knows by a term."""
 
@@ -247,6 +251,14 @@ class ImagesServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_images_pb2.InspectResponse, _abc.Awaitable[_images_pb2.InspectResponse]]:
         """Look at what a name means at its registry, and bring nothing."""
+
+    @_abc_1.abstractmethod
+    def Tags(
+        self,
+        request: _images_pb2.TagsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_images_pb2.TagsResponse, _abc.Awaitable[_images_pb2.TagsResponse]]:
+        """List the tags that a repository has at its registry."""
 
     @_abc_1.abstractmethod
     def Search(
