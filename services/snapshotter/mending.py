@@ -85,7 +85,6 @@ class Mender:
         directory.mkdir(mode=0o711)
         await self._shown_by[snapshot.format].fill(directory, snapshot.kind, pieces)
         await asyncio.to_thread(sync_directory, directory)
-        await asyncio.to_thread(sync_directory, directory.parent)
         return Outcome(mended=True, text="begun anew: what was written to it is lost")
 
     async def _discard(self, name: str) -> Outcome:

@@ -10,7 +10,7 @@ from sampan.log import log
 from snapshotter import filters as selection
 from snapshotter import store as rows
 from snapshotter.catalog import Catalog
-from snapshotter.disk import Syncer, disk_errors
+from snapshotter.disk import Syncer, disk_errors, sync_directory
 from snapshotter.driver import Driver
 from snapshotter.model import Kind, Mount, Piece, Snapshot, SnapshotFormat
 from snapshotter.trees import Usage, measure
@@ -129,6 +129,9 @@ class LocalSnapshots:
         directory.mkdir(mode=0o711)
         try:
             await self._driver.fill(directory, kind, pieces)
+            # A new directory's own sync brings the names of it and of what it is in to disk, on all file systems that
+            # a machine boots from; without it, a power cut may leave the row and take the directory.
+            await asyncio.to_thread(sync_directory, directory)
             mounts = await self._driver.mounts(directory, kind, pieces)
             now_ns = self._catalog.now_ns()
             snapshot = Snapshot(
