@@ -185,6 +185,12 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         credentials = convert.credentials_from_proto(request.credentials)
         return convert.remote_to_proto(await self._traffic.lookup.inspect(reference, credentials))
 
+    async def Tags(self, request: pb.TagsRequest, context: Context) -> pb.TagsResponse:
+        """List a repository's tags."""
+        credentials = convert.credentials_from_proto(request.credentials)
+        tags = await self._traffic.lookup.tags(parse_reference(request.repository), credentials)
+        return pb.TagsResponse(tags=tags)
+
     async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
         """Ask a registry for names."""
         credentials = convert.credentials_from_proto(request.credentials)

@@ -83,6 +83,15 @@ class Lookup:
                 log.warning("mirror cannot tell", mirror=source.client.url, image=str(reference), error=str(error))
         raise AssertionError("the last source has answered")
 
+    async def tags(self, repository: Reference, credentials: Credentials) -> list[str]:
+        """Return the tags of a repository, in its registry's order. Raises as ``inspect``."""
+        *_, source = self._sources.of(repository, credentials)
+        try:
+            await source.connect()
+            return await source.client.tags()
+        except Refusal as refused:
+            raise refused.as_error(repository) from refused
+
     async def search(self, term: str, limit: int, credentials: Credentials) -> list[SearchResult]:
         """Return what the registry before the first slash of ``term`` finds, Docker's own one if there is none.
 

@@ -3,6 +3,7 @@
 Reference: OCI distribution spec 1.1, "Pull".
 """
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -33,6 +34,10 @@ _ACCEPT: Final = ", ".join(sorted(MANIFESTS | INDEXES))
 # What servers send that do not know the type of what they serve.
 _VAGUE_TYPES: Final = frozenset({"", "application/json", "text/plain", "application/octet-stream"})
 
+# Pages end at this; the largest repositories there are have some ten thousand.
+_MAX_TAGS: Final = 100_000
+
+_NEXT: Final = re.compile(r'<([^<>]{1,2000})>\s*;\s*rel="?next"?')
 
 Place = tuple[Endpoint, str]
 
@@ -134,6 +139,35 @@ class RegistryClient:
                 raise TransportError(f'Get "{url}": manifest ends after {len(data)} of {announced} bytes')
             media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
             return data, _stated_type(data) if media_type in _VAGUE_TYPES else media_type
+
+    async def tags(self) -> list[str]:
+        """Return the repository's tags, page by page.
+
+        Raises:
+            Refusal: an error status.
+            RemoteError: not a list of tags, or more than anybody has.
+        """
+        tags: list[str] = []
+        path = f"/v2/{self._repository}/tags/list"
+        query = ""
+        while True:
+            what = f'Get "{self.url}{path}"'
+            async with self._ask(f"{path}?{query}" if query else path, {"Accept": "application/json"}) as response:
+                data = await self._read(response, MAX_MANIFEST_BYTES)
+                link = _NEXT.search(response.headers.get("Link", ""))
+            document = load_json(data, what)
+            listed = document.get("tags") if isinstance(document, dict) else None
+            # A repository whose tags were all removed has null.
+            if listed is not None and not (isinstance(listed, list) and all(isinstance(tag, str) for tag in listed)):
+                raise RemoteError(f"{what}: the answer is not a list of tags")
+            tags += listed or ()
+            if len(tags) > _MAX_TAGS:
+                raise RemoteError(f"{what}: there are more than {_MAX_TAGS} tags")
+            # Where the next page is, is the registry's to say; of which repository, and at which host, is not.
+            following = urlsplit(link[1]).query if link else ""
+            if not following or not listed:
+                return tags
+            query = following
 
     @asynccontextmanager
     async def _ask(self, path: str, headers: Mapping[str, str]) -> AsyncIterator["aiohttp.ClientResponse"]:
