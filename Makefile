@@ -4,7 +4,7 @@ SHELL := /bin/bash
 VENV := .venv/bin
 # What an engine needs to run, what its tests need beyond that, and what it is measured against.
 PACKAGES := conmon crun runc nftables iproute2 busybox-static ca-certificates python3-venv
-TEST_PACKAGES := docker-registry skopeo debootstrap apache2-utils openssl prometheus curl procps kmod util-linux containerd
+TEST_PACKAGES := docker-registry skopeo debootstrap apache2-utils openssl prometheus curl procps kmod util-linux containerd xfsprogs
 BENCH_PACKAGES := docker.io iptables podman docker-registry debootstrap
 
 .PHONY: install run down test test-needs check dev-needs bench protos lock clean help
@@ -12,6 +12,8 @@ BENCH_PACKAGES := docker.io iptables podman docker-registry debootstrap
 
 install: .venv/.installed ## Install the engine into .venv
 	@tools/apt-install $(PACKAGES)
+	@# Whoever may not write here, or has PYTHONDONTWRITEBYTECODE set, would compile it all at each start: 0.3 s of the CLI's 0.35.
+	@$(VENV)/python -m compileall -q sampan services cli
 
 .venv/.installed: pyproject.toml requirements/lock.txt
 	@tools/apt-install $(PACKAGES)

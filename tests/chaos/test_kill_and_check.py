@@ -1,0 +1,100 @@
+"""SIGKILL at many moments of bringing images: what is left is whole, and the same again works."""
+
+import itertools
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.support.docker_client import DockerClient
+from tests.support.engine import Engine
+from tests.support.images import Entry, Image, layer, push, tar
+from tests.support.registry import Registry
+from tests.support.trees import BUSYBOX_CONFIG, busybox_tar
+from tests.unit.imaged.archives import archive, docker_archive
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+# Seconds after the client's start: from the request on its way in to the name being given, on a quiet machine and on a
+# busy one.
+MOMENTS_S: Final = (0.03, 0.08, 0.15, 0.25)
+
+both = pytest.mark.parametrize("service", ["imaged", "snapshotter"])
+
+
+@pytest.fixture
+def fresh() -> Callable[[str], Image]:
+    """Make images of which nothing is here yet, but the first layer."""
+    numbers = itertools.count()
+
+    def make(name: str) -> Image:
+        noise = random.Random(f"{name}{next(numbers)}").randbytes(3 << 20)
+        return Image([layer(busybox_tar()), layer(tar(Entry("noise", noise)), "none")], BUSYBOX_CONFIG)
+
+    return make
+
+
+def damage(engine: Engine) -> list[dict[str, Any]]:
+    """What a check finds."""
+    answer = json.loads(engine.sampan_fails("system", "check", "--format", "json").stdout)
+    findings: list[dict[str, Any]] = [*answer["findings"], *answer["skipped"]]
+    return findings
+
+
+def killed(engine: Engine, docker: DockerClient, service: str, *command: str) -> Iterator[None]:
+    """Run a command again and again, killing the service a little later each time; yield after each check."""
+    for moment_s in MOMENTS_S:
+        client = docker.start(*command)
+        time.sleep(moment_s)
+        engine.kill(service)
+        client.communicate(timeout=60)
+        assert damage(engine) == [], f"{service} was killed {moment_s} s after the start of {command[0]}"
+        docker(*command)
+        yield
+
+
+@both
+def test_a_pull(
+    engine: Engine, docker: DockerClient, registry: Registry, service: str, fresh: Callable[[str], Image],
+    unique: Callable[[str], str],
+) -> None:  # fmt: skip
+    name = unique("pulled")
+    push(registry, name, "1", fresh(name))
+    reference = f"{registry.address}/{name}:1"
+    for _ in killed(engine, docker, service, "pull", "--quiet", reference):
+        docker("run", "--rm", "--network", "none", reference, "true")
+        docker("rmi", reference)
+        push(registry, name, "1", fresh(name))
+    assert damage(engine) == []
+
+
+@both
+def test_a_load(
+    engine: Engine, docker: DockerClient, service: str, fresh: Callable[[str], Image], unique: Callable[[str], str],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    name, path = unique("loaded"), tmp_path / "image.tar"
+    path.write_bytes(archive(docker_archive(fresh(name), [f"{name}:1"])))
+    for _ in killed(engine, docker, service, "load", "--quiet", "--input", str(path)):
+        docker("run", "--rm", "--network", "none", f"{name}:1", "true")
+        docker("rmi", f"{name}:1")
+        path.write_bytes(archive(docker_archive(fresh(name), [f"{name}:1"])))
+    assert damage(engine) == []
+
+
+@both
+def test_a_commit(
+    engine: Engine, docker: DockerClient, service: str, image: str, container_name: Callable[[], str],
+    unique: Callable[[str], str],
+) -> None:  # fmt: skip
+    name = unique("committed")
+    container = container_name()
+    docker("run", "--network", "none", "--name", container, image, "sh", "-c", "head -c 9000000 /dev/urandom > /big")
+    for _ in killed(engine, docker, service, "commit", container, f"{name}:1"):
+        assert docker("run", "--rm", "--network", "none", f"{name}:1", "wc", "-c", "/big").line == "9000000 /big"
+        docker("rmi", f"{name}:1")
+    assert damage(engine) == []
