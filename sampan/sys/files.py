@@ -36,6 +36,8 @@ def clone(source: int, target: int) -> None:
 def start_writing(fd: int, offset: int, length: int) -> None:
     """Have the kernel begin to bring a part of a file to disk, so that a later fsync(2) waits for less.
 
+    A ``length`` of 0 means to the file's end.
+
     Only time depends on it, so a file system that cannot is not an error.
     """
     LIBC.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(length), _SYNC_FILE_RANGE_WRITE)

@@ -28,6 +28,7 @@ from sampan.errors import ResourceExhaustedError
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.sys.files import start_writing
 
 # As in ``ingest.py``: what the sync at the end has left to do.
 _FLUSH_BYTES: Final = 8 << 20
@@ -104,7 +105,7 @@ class Partial:
             if flush:
                 self._unflushed = 0
         if flush:
-            os.fdatasync(self._fd)
+            start_writing(self._fd, 0, 0)
         if self._hashing.acquire(blocking=False):
             try:
                 if self._hashed == offset:
