@@ -146,6 +146,7 @@ def unpack(file: IO[bytes], directory: Path, base: str, name: str, *, archive: b
         return posixpath.normpath(posixpath.join(name, rest)) if name or rest else "."
 
     with tarfile.open(fileobj=file, mode="r|") as packed:
+        packed.extraction_filter = lambda member, _: member  # ours, below, works with every Python
         for member in packed:
             member.name = renamed(member.name)
             if member.islnk():
@@ -153,15 +154,24 @@ def unpack(file: IO[bytes], directory: Path, base: str, name: str, *, archive: b
             if not archive:
                 member.uid, member.gid, member.uname, member.gname = os.getuid(), os.getgid(), "", ""
             if member.name != ".":
-                packed.extract(member, directory, numeric_owner=True, filter=_keep_inside)
+                _make_way(member, directory)
+                packed.extract(member, directory, numeric_owner=True)
 
 
-def _keep_inside(member: tarfile.TarInfo, directory: str) -> tarfile.TarInfo:
-    """Let everything pass whose place is inside; links lead where they lead in the container."""
-    place = Path(directory, member.name)
-    if not place.parent.resolve().is_relative_to(Path(directory).resolve()):
-        raise tarfile.OutsideDestinationError(member, str(place))
-    return member
+def _make_way(member: tarfile.TarInfo, directory: Path) -> None:
+    """See that what is written lands inside, and on nothing; links lead where they lead in the container.
+
+    Raises:
+        tarfile.TarError: it would be elsewhere, or a file in the place of a directory.
+    """
+    place = directory / member.name
+    for path in (place, directory / member.linkname) if member.islnk() else (place,):
+        if not path.parent.resolve().is_relative_to(directory.resolve()):
+            raise tarfile.TarError(f"{str(path)!r} is outside the destination")
+    if place.is_symlink() or place.is_file():
+        place.unlink()  # writing to it would follow the link
+    elif place.is_dir() and not member.isdir():
+        raise tarfile.TarError(f"cannot overwrite directory {str(place)!r} with non-directory")
 
 
 async def _packed(pack: Callable[[IO[bytes]], None]) -> AsyncIterator[bytes]:

@@ -228,6 +228,8 @@ def write(job: ArchiveJob, source: IO[bytes]) -> None:
         raise InvalidArgumentError("extraction point is not a directory")
     try:
         with tarfile.open(fileobj=source, mode="r|*") as archive:
+            # Nothing is outside a root. An attribute, not an argument: older Pythons have no filters.
+            archive.extraction_filter = lambda member, _: member
             for member in archive:
                 _extract(archive, member, where, keep_kinds=job.keep_kinds)
     except tarfile.TarError as error:
@@ -252,7 +254,7 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, where: Path, *, 
         target.unlink()
     if target == where and member.isdir():
         return  # "./": the directory itself keeps what it has
-    archive.extract(member, where, numeric_owner=True, filter="fully_trusted")
+    archive.extract(member, where, numeric_owner=True)
     for key, value in member.pax_headers.items():
         if key.startswith(_XATTR) and not member.issym():
             os.setxattr(target, key.removeprefix(_XATTR), value.encode("utf-8", "surrogateescape"))

@@ -60,12 +60,15 @@ def test_a_copy_that_goes_nowhere_is_refused(target: str, is_directory: bool, th
 
 
 def _tar(*members: tuple[str, str]) -> io.BytesIO:
-    """Return a tar of files, or of links: ``-> target``."""
+    """Return a tar of files, or of links: ``-> target``, ``=> target`` for hard ones."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in members:
             info = tarfile.TarInfo(name)
-            if content.startswith("-> "):
+            if content.startswith("=> "):
+                info.type, info.linkname = tarfile.LNKTYPE, content[3:]
+                archive.addfile(info)
+            elif content.startswith("-> "):
                 info.type, info.linkname = tarfile.SYMTYPE, content[3:]
                 archive.addfile(info)
             else:
@@ -88,6 +91,31 @@ def test_a_container_cannot_write_elsewhere(tmp_path: Path, member: tuple[str, s
     with pytest.raises((tarfile.TarError, OSError)):
         unpack(_tar(("d/link", f"-> {tmp_path}"), member), inside, "d", "d", archive=False)
     assert [path.name for path in tmp_path.iterdir()] == ["inside"]
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.write_text("safe")
+    unpack(_tar(("d/f", f"-> {outside}"), ("d/f", "1")), inside, "d", "d", archive=False)
+    assert (inside / "d/f").read_text() == "1"
+    assert outside.read_text() == "safe"
+
+
+def test_a_hard_link_cannot_reach_a_file_elsewhere(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.write_text("safe")
+    members = ("d/up", f"-> {tmp_path}"), ("d/f", "=> d/up/outside"), ("d/f", "1")
+    with pytest.raises(tarfile.TarError, match="outside the destination"):
+        unpack(_tar(*members), inside, "d", "d", archive=False)
+    assert outside.read_text() == "safe"
+
+
+def test_a_file_does_not_take_the_place_of_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "d/f").mkdir(parents=True)
+    with pytest.raises(tarfile.TarError, match="cannot overwrite directory"):
+        unpack(_tar(("d/f", "1")), tmp_path, "d", "d", archive=False)
 
 
 async def test_a_file_that_is_written_in_part_is_not_there(tmp_path: Path) -> None:
