@@ -28,7 +28,7 @@ from sampan.api.snapshot.v1.layers_pb2_grpc import LayersStub
 from sampan.engine import bring, commit, create, export, load, push, remove, save, search
 from sampan.engine.progress import Progress
 from sampan.layout import Layout
-from sampan.wire.channel import open_channel, reach
+from sampan.wire.channel import open_channel, reach, rpc_errors
 
 if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
     from sampan.api.containerd.content.v1.content_pb2_grpc import ContentAsyncStub
@@ -119,6 +119,14 @@ class Engine:
             ResourceExhaustedError: the disk is full.
         """
         return bring.pull(self, reference, platform, credentials)
+
+    async def remote_tags(
+        self, repository: str, *, credentials: images_pb2.Credentials | None = None
+    ) -> tuple[str, ...]:
+        """Return the tags that a repository has at its registry. Raises as ``pull``."""
+        with rpc_errors():
+            answer = await self.images.Tags(images_pb2.TagsRequest(repository=repository, credentials=credentials))
+        return tuple(answer.tags)
 
     def import_image(
         self,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
 from typing import Any, Final
 
 from aiohttp import web
@@ -22,7 +23,7 @@ from sampan.engine.progress import Done, Progress
 from sampan.engine.sizes import sizes
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnauthenticatedError
 from sampan.oci.platform import Platform, parse_platform
-from sampan.oci.reference import parse_reference
+from sampan.oci.reference import Reference, parse_reference
 from sampan.wire.channel import rpc_errors
 
 
@@ -40,11 +41,33 @@ async def _pull(call: Call) -> web.StreamResponse:
     if tag:
         # Old clients put a digest into the tag.
         name = f"{name}@{tag}" if tag.startswith("sha256:") else f"{name}:{tag}"
-    # Without a tag the API means all tags; its clients always send one, and nobody wants a whole repository.
-    reference = parse_reference(name).with_default_tag()
+    reference = parse_reference(name)
     credentials = registry_auth.from_header(call.request.headers.get("X-Registry-Auth", ""))
+    if reference.tag is None and reference.digest is None:
+        if platform := call.text("platform"):
+            parse_platform(platform)
+        return await stream_progress(call, _pull_all(call, reference, credentials), lambda message: [message])
     events = call.engine.pull(str(reference), platform=call.text("platform"), credentials=credentials)
     return await stream_progress(call, events, PullMessages(reference).render)
+
+
+async def _pull_all(
+    call: Call, repository: Reference, credentials: images_pb2.Credentials | None
+) -> AsyncIterator[dict[str, Any]]:
+    """Pull all tags, one after the other, and yield the messages; what came of it is said once, at the end."""
+    newer = False
+    for tag in await call.engine.remote_tags(str(repository), credentials=credentials):
+        reference = parse_reference(f"{repository}:{tag}")
+        messages = PullMessages(reference)
+        events = call.engine.pull(str(reference), platform=call.text("platform"), credentials=credentials)
+        async with aclosing(events):
+            async for event in events:
+                newer = newer or (isinstance(event, Done) and not event.existed)
+                for message in messages.render(event):
+                    if not message["status"].startswith("Status: "):
+                        yield message
+    verdict = "Downloaded newer image for" if newer else "Image is up to date for"
+    yield {"status": f"Status: {verdict} {repository.familiar}"}
 
 
 async def _import(call: Call) -> web.StreamResponse:

@@ -68,6 +68,30 @@ def test_the_sdk_shows_who_asks(sdk: Sdk, private: Registry) -> None:
         sdk.images.get_registry_data(name)
 
 
+def test_all_tags_of_a_repository_are_pulled(
+    engine: Engine, docker: DockerClient, registry: Registry, unique: Unique
+) -> None:
+    repository = unique("many")
+    for tag in ("1", "2", "old"):
+        push(registry, repository, tag, Image([layer(tar(Entry(tag)))]))
+    name = f"{registry.address}/{repository}"
+    tags = {f"{name}:{tag}" for tag in ("1", "2", "old")}
+    pulled = docker("pull", "--all-tags", name).lines
+    assert pulled[-2:] == [f"Status: Downloaded newer image for {name}", name]
+    assert {line for line in pulled if "Pulling from" in line} == {
+        f"{tag}: Pulling from {repository}" for tag in ["1", "2", "old"]
+    }
+    assert set(docker("images", "--format", "{{.Repository}}:{{.Tag}}", name).lines) == tags
+    again = docker("pull", "--all-tags", name).lines
+    assert again[-2] == f"Status: Image is up to date for {name}"
+    docker("rmi", *tags)
+    assert engine.sampan("pull", "--quiet", "--all-tags", name).line == name
+    assert engine.sampan_fails("pull", "--all-tags", f"{name}:1").code == 1
+    docker("rmi", *tags)
+    missing = docker.fails("pull", "--all-tags", f"{name}-none")
+    assert (missing.code, "not known to registry" in missing.stderr) == (1, True), missing.stderr
+
+
 def test_search_lists_what_the_registry_finds(docker: DockerClient, searched: WebRegistry) -> None:
     header, app, base = docker("search", f"{searched.address}/a").lines
     assert header.split() == ["NAME", "DESCRIPTION", "STARS", "OFFICIAL"]

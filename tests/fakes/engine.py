@@ -156,6 +156,11 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
         self.imported = b"".join(chunks)
         return images_pb2.ImportResponse(lease="lease", image_id=image("").id, layers=image("").layers)
 
+    async def Tags(self, request: images_pb2.TagsRequest, context: Any) -> images_pb2.TagsResponse:
+        repository = parse_reference(request.repository).familiar
+        split = (name.rpartition(":") for name in self.remote)
+        return images_pb2.TagsResponse(tags=[tag for name, _, tag in split if name == repository])
+
     async def Login(self, request: images_pb2.LoginRequest, context: Any) -> images_pb2.LoginResponse:
         if request.credentials.password != "right":
             raise UnauthenticatedError("unauthorized: incorrect username or password")

@@ -1,10 +1,12 @@
 """``sampan pull``: bring an image."""
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from sampan.errors import InvalidArgumentError
 from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
 
@@ -21,12 +23,35 @@ if TYPE_CHECKING:
     """,
 )
 @click.argument("name")
+@click.option("--all-tags", "-a", is_flag=True, help="Download all tagged images in the repository.")
 @click.option("--platform", default="", help="Platform of the image, such as linux/arm64.")
 @click.option("--quiet", "-q", is_flag=True, help="Suppress the progress.")
 @click.pass_obj
-def command(session: Session, /, name: str, platform: str, quiet: bool) -> None:
+def command(session: Session, /, name: str, all_tags: bool, platform: str, quiet: bool) -> None:
     """Download an image from a registry."""
-    session.run(lambda engine: pull_image(engine, name, platform, quiet))
+    if all_tags:
+        session.run(lambda engine: pull_all_tags(engine, name, platform, quiet))
+    else:
+        session.run(lambda engine: pull_image(engine, name, platform, quiet))
+
+
+async def pull_all_tags(engine: "Engine", name: str, platform: str, quiet: bool) -> None:
+    """Bring all images that a repository has a tag for, and print its whole name last.
+
+    Raises:
+        InvalidArgumentError: the name has a tag or a digest.
+    """
+    from sampan.oci.reference import parse_reference
+    from sampan_cli.credentials import CredentialStore, config_path
+    from sampan_cli.pulling import pull
+
+    parsed = parse_reference(name)
+    if parsed.tag is not None or parsed.digest is not None:
+        raise InvalidArgumentError("tag can't be used with --all-tags/-a")
+    credentials = await CredentialStore(config_path(os.environ)).for_image(name)
+    for tag in await engine.remote_tags(str(parsed), credentials=credentials):
+        await pull(engine, f"{parsed}:{tag}", platform=platform, quiet=quiet, stream=sys.stdout)
+    click.echo(str(parsed))
 
 
 async def pull_image(engine: "Engine", name: str, platform: str, quiet: bool) -> None:

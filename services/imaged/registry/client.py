@@ -156,11 +156,11 @@ class RegistryClient:
                 data = await self._read(response, MAX_MANIFEST_BYTES)
                 link = _NEXT.search(response.headers.get("Link", ""))
             document = load_json(data, what)
-            listed = document.get("tags") if isinstance(document, dict) else None
             # A repository whose tags were all removed has null.
-            if listed is not None and not (isinstance(listed, list) and all(isinstance(tag, str) for tag in listed)):
+            listed = (document.get("tags") or []) if isinstance(document, dict) else None
+            if not isinstance(listed, list) or not all(isinstance(tag, str) for tag in listed):
                 raise RemoteError(f"{what}: the answer is not a list of tags")
-            tags += listed or ()
+            tags += listed
             if len(tags) > _MAX_TAGS:
                 raise RemoteError(f"{what}: there are more than {_MAX_TAGS} tags")
             # Where the next page is, is the registry's to say; of which repository, and at which host, is not.

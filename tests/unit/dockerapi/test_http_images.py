@@ -34,6 +34,21 @@ async def test_a_pull_streams_messages_and_leaves_the_image(api: Api) -> None:
     assert again.lines[-1]["status"] == "Status: Image is up to date for localhost:5000/a:1"
 
 
+async def test_a_pull_without_a_tag_is_one_of_all_tags(api: Api) -> None:
+    for tag in ("1", "2"):
+        api.fake.images.remote[f"localhost:5000/a:{tag}"] = image(f"localhost:5000/a:{tag}")
+    statuses = [line["status"] for line in (await api.post("/images/create?fromImage=localhost:5000/a")).lines]
+    assert statuses.count("Pulling from a") == 2
+    assert [status for status in statuses if status.startswith("Status: ")] == [
+        "Status: Downloaded newer image for localhost:5000/a"
+    ]
+    assert statuses[-1].startswith("Status: ")
+    for tag in ("1", "2"):
+        assert (await api.get(f"/images/localhost:5000/a:{tag}/json")).status == 200
+    again = await api.post("/images/create?fromImage=localhost:5000/a")
+    assert again.lines[-1]["status"] == "Status: Image is up to date for localhost:5000/a"
+
+
 async def test_a_pull_of_nothing_is_an_error_with_a_status(api: Api) -> None:
     answer = await api.post("/images/create?fromImage=nope&tag=latest")
     assert answer.status == 404

@@ -39,6 +39,9 @@ class Asking:
     async def inspect(self, name: str, credentials: Credentials = ANONYMOUS) -> Any:
         return await self._lookup.inspect(parse_reference(name).with_default_tag(), credentials)
 
+    async def tags(self, name: str) -> Any:
+        return await self._lookup.tags(parse_reference(name), ANONYMOUS)
+
     async def search(self, term: str, credentials: Credentials = ANONYMOUS) -> Any:
         return await self._lookup.search(term, 25, credentials)
 
@@ -119,6 +122,38 @@ async def test_digest_that_gets_something_else_is_refused(asking: Asking, regist
     registry.faults.append(Fault("/manifests/", replace=lambda data: data + b" "))
     with pytest.raises(DataLossError, match=f"verification failed for digest {stated['digest']}"):
         await asking.inspect(f"{registry.address}/web@{stated['digest']}")
+
+
+async def test_tags_come_page_by_page_from_the_repository_alone(asking: Asking, registry: FakeRegistry) -> None:
+    pages = {"": ["1", "2"], "last=2&n=2": ["3"]}
+    for query, tags in pages.items():
+        # A link may lead anywhere; only its query counts.
+        headers = {"Link": '<http://169.254.169.254/latest?last=2&n=2>; rel="next"'} if not query else {}
+        body = json.dumps({"name": "web", "tags": tags}).encode()
+        registry.faults.append(Fault("/tags/list", status=200, headers=headers, body=body))
+    assert await asking.tags(f"{registry.address}/web") == ["1", "2", "3"]
+    assert registry.paths("tags") == ["/v2/web/tags/list", "/v2/web/tags/list?last=2&n=2"]
+
+
+@pytest.mark.parametrize("answer", [{"tags": None}, {"tags": []}, {}])
+async def test_repository_may_have_no_tags(asking: Asking, registry: FakeRegistry, answer: object) -> None:
+    registry.faults.append(Fault("/tags/list", status=200, body=json.dumps(answer).encode()))
+    assert await asking.tags(f"{registry.address}/web") == []
+
+
+@pytest.mark.parametrize("answer", ["[]", {"tags": "all"}, {"tags": [1]}])
+async def test_answer_that_is_no_list_of_tags_is_told(asking: Asking, registry: FakeRegistry, answer: object) -> None:
+    registry.faults.append(Fault("/tags/list", status=200, body=json.dumps(answer).encode()))
+    with pytest.raises(RemoteError, match="the answer is not a list of tags"):
+        await asking.tags(f"{registry.address}/web")
+
+
+async def test_tags_without_an_end_are_given_up(asking: Asking, registry: FakeRegistry) -> None:
+    page = json.dumps({"tags": [str(number) for number in range(40_000)]}).encode()
+    headers = {"Link": '</v2/web/tags/list?last=x>; rel="next"'}
+    registry.faults.append(Fault("/tags/list", times=99, status=200, headers=headers, body=page))
+    with pytest.raises(RemoteError, match="there are more than 100000 tags"):
+        await asking.tags(f"{registry.address}/web")
 
 
 async def test_search_asks_the_registry_before_the_slash(asking: Asking, registry: FakeRegistry) -> None:
