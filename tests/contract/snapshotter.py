@@ -687,15 +687,15 @@ def _facts(root: Path) -> dict[str, Any]:
     return facts
 
 
-def workers() -> list[int]:
-    """Return the worker processes of this test: its children's children that call themselves so."""
+def workers(service: int | None = None) -> list[int]:
+    """Return the worker processes of this test, or of a process: its children's children that call themselves so."""
     found = []
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             if (directory / "comm").read_text() != "layer worker\n":
                 continue
             template = Path("/proc") / _parent(directory)
-            if _parent(template) == str(os.getpid()):
+            if _parent(template) == str(service or os.getpid()):
                 found.append(int(directory.name))
         except (FileNotFoundError, ProcessLookupError):
             continue
