@@ -10,6 +10,7 @@ import pytest
 
 from tests.compat.test_image_operations import output_of, skopeo
 from tests.support.docker_client import DockerClient
+from tests.support.engine import Engine
 from tests.support.images import OCI_INDEX, Entry, Image, descriptor, layer, push, push_manifest, sha256, tar
 from tests.support.registry import Registry
 from tests.support.trees import busybox_image
@@ -119,6 +120,33 @@ def test_of_an_index_that_is_here_in_part_one_manifest_is_pushed_and_the_user_to
     assert sha256(content) in pushed.stdout
     assert raw(registry, repository, "1") == manifest
     docker("rmi", copy)
+
+
+def test_sampan_pushes_and_saves_indexes_like_docker(
+    engine: Engine, docker: DockerClient, index: tuple[str, bytes], registry: Registry, unique: Unique, tmp_path: Path
+) -> None:
+    name, content = index
+    engine.sampan("pull", "--quiet", name)
+    repository = unique("copy")
+    copy = f"{registry.address}/{repository}:1"
+    engine.sampan("tag", name, copy)
+    said = engine.sampan("push", copy).lines
+    assert (
+        said[-2] == "Not all multiplatform-content is present and only the available single-platform image was pushed"
+    )
+    assert said[-1] == f"{sha256(content)} -> {sha256(replace(busybox_image(), oci=True).manifest())}"
+    engine.sampan("pull", "--quiet", "--platform", "linux/arm64", name)
+    assert engine.sampan("push", copy).lines[-1] == f"1: digest: {sha256(content)} size: {len(content)}"
+    assert raw(registry, repository, "1") == content
+    engine.sampan("push", "--platform", "linux/arm64", copy)
+    assert raw(registry, repository, "1") == arm_image().manifest()
+    engine.sampan("save", "--platform", "linux/arm64", "--output", str(tmp_path / "arm.tar"), name)
+    engine.sampan("rmi", copy)
+    assert engine.sampan("load", "--input", str(tmp_path / "arm.tar")).line == f"Loaded image: {name}"
+    assert (
+        engine.sampan_fails("save", "--platform", "linux/s390x", "--output", str(tmp_path / "no.tar"), name).code == 1
+    )
+    assert not (tmp_path / "no.tar").exists()
 
 
 def test_platform_chooses_what_is_pushed(
