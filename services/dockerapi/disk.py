@@ -10,6 +10,7 @@ from dockerapi.container_json import summary_json as container_json
 from dockerapi.image_json import summary_json as image_json
 from dockerapi.routing import Route
 from dockerapi.volumes import volume_json
+from sampan.engine import publish
 from sampan.engine.df import DiskUse
 from sampan.errors import InvalidArgumentError
 
@@ -62,8 +63,9 @@ async def prune_build_cache(call: Call) -> web.StreamResponse:
 
     What is kept here for the next time is what broken pulls have brought.
     """
-    collected = await call.engine.collect_garbage(leftovers=True)
-    return reply({"CachesDeleted": None, "SpaceReclaimed": collected.reclaimed_bytes})
+    reclaimed = (await call.engine.collect_garbage(leftovers=True)).reclaimed_bytes
+    await publish.pruned(call.engine, "builder", reclaimed)
+    return reply({"CachesDeleted": None, "SpaceReclaimed": reclaimed})
 
 
 ROUTES: Final = (

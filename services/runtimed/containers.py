@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from runtimed.background import Background
 from runtimed.bundle.signals import parse_signal
-from runtimed.events import Events
+from runtimed.events import Event, Events
 from runtimed.filters import Filters, Selection, select
 from runtimed.hostname import hostname_of
 from runtimed.lifecycle import Lifecycle
@@ -235,6 +235,7 @@ class Containers:
                 continue
             removed.append(container.id)
             reclaimed += size
+        self._events.publish(Event("container", "prune", "", {"reclaimed": str(reclaimed)}))
         return Pruned(tuple(removed), reclaimed)
 
 

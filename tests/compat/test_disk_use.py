@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -190,6 +191,7 @@ def test_system_prune_takes_what_is_unused_and_says_so(
     docker("run", "--name", unique("done"), "--label", label, image, "sh", "-c", "echo > /written")
     docker("network", "create", "--label", label, (network := unique("network")))
     docker("volume", "create", "--label", label, (volume := unique("volume")))
+    begin = time.time()
     said = docker("system", "prune", "--force", "--volumes", "--filter", f"label={label}").stdout
     assert "Deleted Containers:" in said
     assert f"Deleted Networks:\n{network}\n" in said
@@ -199,6 +201,11 @@ def test_system_prune_takes_what_is_unused_and_says_so(
     docker("volume", "prune", "--all", "--force", "--filter", f"label={label}")
     assert volume not in docker("volume", "ls", "--quiet").lines
     assert docker("builder", "prune", "--force").lines[-1].startswith("Total")
+    span = ("--since", f"{begin:.9f}", "--until", f"{time.time():.9f}")
+    prunes = docker("events", *span, "--filter", "event=prune", "--format", "{{.Type}} {{.Actor.Attributes.reclaimed}}")
+    kinds = [line.split()[0] for line in prunes.lines]
+    assert kinds == ["container", "network", "volume", "image", "builder", "volume", "builder"]
+    assert all(line.split()[1].isdecimal() for line in prunes.lines)
 
 
 def test_a_container_is_made_or_its_image_is_gone(docker: DockerClient, tmp_path: Path, unique: Unique) -> None:

@@ -147,6 +147,7 @@ class Networks:
                 await to_the_end(self._forget(network))
         for network in chosen:
             self._stack.announce("destroy", network)
+        self._stack.publish("network", "prune", "", {"reclaimed": "0"})  # the field of all prunes
         return tuple(network.name for network in chosen)
 
     async def connect(self, reference: str, container_reference: str, endpoint: Endpoint) -> None:

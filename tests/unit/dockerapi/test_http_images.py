@@ -240,7 +240,7 @@ async def test_prunes_say_what_passes_have_reclaimed(api: Api) -> None:
     assert (await api.post("/images/prune")).json["SpaceReclaimed"] == 1100
     assert (await api.post("/build/prune")).json == {"CachesDeleted": None, "SpaceReclaimed": 7}
     actions = [(event.type, event.action, event.attributes["reclaimed"]) for event in api.fake.runtime.events.published]
-    assert actions == [("image", "prune", "1100")]
+    assert actions == [("image", "prune", "1100"), ("builder", "prune", "7")]
 
 
 async def test_a_client_that_leaves_cancels_its_pull(api: Api) -> None:
