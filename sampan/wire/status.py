@@ -43,6 +43,9 @@ TABLE: Final[dict[type[e.SampanError], Wire]] = {
     e.CommandNotExecutableError: Wire("not_executable", grpc.StatusCode.ABORTED, 400, 126),
 }
 
+# What gRPC's own core says of a stream whose other end went away between two messages.
+_BROKEN_OFF: Final = "Internal error from Core"
+
 _BY_REASON: Final = {wire.reason: kind for kind, wire in TABLE.items()}
 
 # For answers from a party that is not ours (a foreign containerd) or from gRPC itself.
@@ -74,5 +77,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> Exception:
     if reason is None and error.code() is grpc.StatusCode.UNAVAILABLE:
         # gRPC itself says this, in words about sockets.
         return e.UnavailableError(f"a service of the engine went away: see `sampan status` ({error.details()})")
+    if reason is None and error.code() is grpc.StatusCode.INTERNAL and error.details() == _BROKEN_OFF:
+        return e.UnavailableError("a service of the engine went away in the middle of a call: see `sampan status`")
     kind = _BY_REASON.get(str(reason)) or _BY_CODE.get(error.code())
     return kind(error.details() or error.code().name.lower()) if kind else error
