@@ -112,7 +112,7 @@ class ContentStore:
             except sqlite3.IntegrityError:
                 continue  # the image that needs it shows the damage to whoever uses it
             gone.append(digest)
-        keep = {digest.hex for digest in known.keys() | rows.lost(db)}
+        keep = {digest.hex for digest in (known.keys() - set(gone)) | rows.lost(db)}
         for name in sizes.keys() - keep:
             (self._blobs / name).unlink()
         return gone

@@ -88,13 +88,14 @@ def test_a_load(
 
 @both
 def test_a_commit(
-    engine: Engine, docker: DockerClient, service: str, image: str, container_name: Callable[[], str],
+    engine: Engine, docker: DockerClient, service: str, image: str,
     unique: Callable[[str], str],
 ) -> None:  # fmt: skip
     name = unique("committed")
-    container = container_name()
+    container = unique("changed")
     docker("run", "--network", "none", "--name", container, image, "sh", "-c", "head -c 9000000 /dev/urandom > /big")
     for _ in killed(engine, docker, service, "commit", container, f"{name}:1"):
         assert docker("run", "--rm", "--network", "none", f"{name}:1", "wc", "-c", "/big").line == "9000000 /big"
         docker("rmi", f"{name}:1")
+    docker("rm", container)
     assert damage(engine) == []
