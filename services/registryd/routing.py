@@ -35,6 +35,7 @@ _NAME: Final = "/v2/(?P<repository>.+)"
 # The first that matches; a digest looks like any other word until it is parsed.
 ROUTES: Final = (
     _route("base", "/v2/?", GET=list_routes.get_base, HEAD=list_routes.get_base),
+    _route("search", "/v1/search", GET=list_routes.search),
     _route("catalog", "/v2/_catalog", GET=list_routes.get_catalog),
     _route("tags", f"{_NAME}/tags/list", GET=list_routes.get_tags),
     _route(

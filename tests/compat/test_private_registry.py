@@ -88,6 +88,23 @@ def test_what_docker_pushes_another_engine_runs(
     assert second("run", "--rm", f"{name.removesuffix(':1')}@{digest}", "echo", "here").line == "here"
 
 
+def test_search_finds_what_was_pushed_and_what_is_served(
+    docker: DockerClient, engine: Engine, served: PrivateRegistry, image: str, unique: Callable[[str], str]
+) -> None:
+    part = unique("found")
+    pushed, tagged = f"{served.address}/team/{part}-pushed:1", f"{served.address}/{part}-tagged:1"
+    for name in (pushed, tagged):
+        docker("tag", image, name)
+    docker("push", "--quiet", pushed)
+    docker("rmi", pushed)
+    names = [f"{part}-tagged", f"team/{part}-pushed"]
+    found = docker("search", "--format", "{{.Name}}", f"{served.address}/{part.upper()}").lines
+    assert sorted(found) == names
+    assert sorted(engine.sampan("search", "--format", "{{.Name}}", f"{served.address}/{part}").lines) == names
+    assert len(docker("search", "--limit", "1", f"{served.address}/{part}").lines) == 2
+    docker("rmi", tagged)
+
+
 def test_another_engine_pushes_what_it_committed(
     docker: DockerClient, second: DockerClient, served: PrivateRegistry, image: str, unique: Callable[[str], str]
 ) -> None:
