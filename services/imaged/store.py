@@ -1,7 +1,7 @@
 """Queries on blobs and leases. Each runs inside a transaction of ``sampan.store.Store``."""
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from imaged.model import Blob
@@ -119,6 +119,17 @@ def delete_unused(db: sqlite3.Connection, candidates: Iterable[str], now_ns: int
         for (size,) in db.execute(query, parameters).fetchall():
             gone[Digest(digest)] = int(size)
     return gone
+
+
+def unknown(db: sqlite3.Connection, names: Sequence[str]) -> list[str]:
+    """Return those of ``names``, the hex digits of digests in their order, that are not as ``is_known`` says."""
+    span = f"sha256:{names[0]}", f"sha256:{names[-1]}"
+    query = (
+        "SELECT digest FROM blobs WHERE digest BETWEEN ?1 AND ?2"
+        " UNION SELECT digest FROM image_blobs WHERE digest BETWEEN ?1 AND ?2"
+    )
+    known = {row[0] for row in db.execute(query, span)}
+    return [name for name in names if f"sha256:{name}" not in known]
 
 
 def unused(db: sqlite3.Connection, now_ns: int, after: str, most: int) -> tuple[list[str], str | None]:

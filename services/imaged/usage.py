@@ -58,15 +58,15 @@ class ContentUsage:
             yield [_blob(digest, files, holders, known) for digest, holders in page.items()]
             for digest in page:
                 files.pop(Digest(digest).hex, None)
-        # Of those without a row some have got one, or have gone, since they were seen.
-        strays = [name for name in files if await self._is_stray(name)]
-        yield [StoredObject("stray", f"blobs/sha256/{name}", files[name]) for name in strays]
+        if files:
+            strays = set(await self._store.read(lambda db: rows.unknown(db, sorted(files))))
+            yield [StoredObject("stray", f"blobs/sha256/{name}", files[name]) for name in strays]
+            # The others have got their rows since the rows were read, or an image needs one whose row is lost.
+            rest = files.keys() - strays
+            yield [StoredObject("blob", f"sha256:{name}", files[name], (Holder(WRITER),)) for name in rest]
         yield self._writes(await asyncio.to_thread(self._ingests.files))
         yield await self._downloads(known)
         yield await asyncio.to_thread(self._records)
-
-    async def _is_stray(self, name: str) -> bool:
-        return await self._store.read(lambda db: rows.get_blob(db, Digest(f"sha256:{name}"))) is None
 
     def _writes(self, files: Mapping[str, os.stat_result]) -> list[StoredObject]:
         writes = self._ingests.writes()

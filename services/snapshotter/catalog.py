@@ -130,10 +130,13 @@ class Catalog:
         A directory is there before its row; one that this process has made will have one, or is discarded by whoever
         makes it.
         """
-        directories = await asyncio.to_thread(self.disk.homes)
-        layers, snapshots = await self.read(rows.numbers)
-        rest = set(directories) - {*map(self.disk.layer, layers), *map(self.disk.snapshot, snapshots)}
-        return sorted(path for path in rest if not path.name.isdecimal() or int(path.name) < self._first_number)
+        found = await asyncio.to_thread(self.disk.names)
+        known = await self.read(rows.numbers)
+        strays = []
+        for parent, names, numbers in zip((self.disk.layers, self.disk.snapshots), found, known, strict=True):
+            rest = set(names) - set(map(str, numbers))
+            strays += [parent / name for name in rest if not name.isdecimal() or int(name) < self._first_number]
+        return sorted(strays)
 
     async def discard_strays(self) -> Freed:
         """Discard them; return what they took."""

@@ -99,9 +99,9 @@ class Disk:
                     strays += 1
         return strays
 
-    def homes(self) -> list[Path]:
-        """Return all that is among the layers and the snapshots; blocks."""
-        return [path for parent in (self.layers, self.snapshots) for path in parent.iterdir()]
+    def names(self) -> tuple[list[str], list[str]]:
+        """Return the names of all that is among the layers, and among the snapshots; blocks."""
+        return _names(self.layers), _names(self.snapshots)
 
     def temporaries(self) -> list[Path]:
         """Return what is being made; blocks."""
@@ -222,6 +222,11 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _names(directory: Path) -> list[str]:
+    with os.scandir(directory) as entries:
+        return [entry.name for entry in entries]
 
 
 def _spread(directory: Path) -> None:

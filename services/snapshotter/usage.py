@@ -35,21 +35,24 @@ class LayerUsage:
 
         layers, held, nodes, snapshots = await self._catalog.read(look)
         holders = layer_holders(nodes, roots, held)
-        yield await asyncio.to_thread(self._layers, layers, holders)
+        yield await asyncio.to_thread(self._layers, layers, holders, measure)
         if not measure:
             snapshots = [snapshot for snapshot in snapshots if snapshot.kind is Kind.COMMITTED]
         yield await asyncio.to_thread(self._snapshots, snapshots, measure)
         yield await asyncio.to_thread(lambda: [_tree("stray", path, self._disk.root, ()) for path in strays])
         yield await asyncio.to_thread(lambda: list(self._rest()))
 
-    def _layers(self, layers: Sequence[Layer], holders: Mapping[str, list[Holder]]) -> list[StoredObject]:
+    def _layers(
+        self, layers: Sequence[Layer], holders: Mapping[str, list[Holder]], measure: bool
+    ) -> list[StoredObject]:
+        """A tree is not counted again; an image is one file, and takes whole blocks."""
         objects = []
         for layer in layers:
-            size = _allocated(self._disk.layer(layer.dir_id))
-            if layer.format is LayerFormat.EROFS:
-                size += _allocated(self._disk.image(layer.dir_id))
-            else:
-                size += layer.usage.size_bytes
+            size = layer.usage.size_bytes
+            if measure:
+                if layer.format is LayerFormat.EROFS:
+                    size = _allocated(self._disk.image(layer.dir_id))
+                size += _allocated(self._disk.layer(layer.dir_id))
             objects.append(StoredObject("layer", layer.diff_id, size, tuple(holders.get(layer.diff_id, ()))))
         return objects
 
