@@ -2,9 +2,9 @@
 
 import sys
 
-from sampan.service.lean import without_certificates
+from sampan.service.lean import lean_imports
 
-with without_certificates():
+with lean_imports():
     from dockerapi.main import main
 
 if __name__ == "__main__":

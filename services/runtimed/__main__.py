@@ -2,6 +2,9 @@
 
 import sys
 
-from runtimed.main import main
+from sampan.service.lean import lean_imports
+
+with lean_imports():
+    from runtimed.main import main
 
 sys.exit(main())

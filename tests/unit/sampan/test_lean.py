@@ -1,0 +1,56 @@
+import os
+import ssl
+import subprocess
+import sys
+
+import pytest
+
+from sampan.service.lean import without_certificates
+
+SCRIPT = """
+import sys
+from sampan.service.lean import lean_imports
+
+with lean_imports():
+    import html
+    import locale, subprocess, http.server
+    from google.protobuf import descriptor_pool, timestamp_pb2
+
+def loaded(module):
+    return "__file__" in vars(sys.modules[module])
+
+late = ("html", "locale", "tokenize", "google.protobuf.internal.python_message")
+assert not any(map(loaded, late)), [name for name in late if loaded(name)]
+assert timestamp_pb2.Timestamp.FromString(timestamp_pb2.Timestamp(seconds=5).SerializeToString()).seconds == 5
+assert "google.protobuf.text_format" not in sys.modules
+
+# Each way to use one loads it.
+assert html.escape("<") == "&lt;" and loaded("html")
+from locale import getpreferredencoding
+assert getpreferredencoding() and loaded("locale")
+import html.entities
+assert html.entities.name2codepoint["amp"] == ord("&") and html.unescape("&amp;") == "&"
+from google.protobuf.internal import python_message
+assert isinstance(python_message.GeneratedProtocolMessageType, type)
+assert subprocess.run(["echo", "text"], capture_output=True, text=True).stdout == "text\\n"
+try:
+    html.no_such_thing
+except AttributeError as error:
+    assert "no_such_thing" in str(error)
+"""
+
+
+def test_what_is_seldom_used_is_loaded_when_it_is_used() -> None:
+    result = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("before", [None, "/some/certificates.pem"])
+def test_certificates_are_hidden_for_a_while(before: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if before is None:
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    else:
+        monkeypatch.setenv("SSL_CERT_FILE", before)
+    with without_certificates():
+        assert ssl.create_default_context().cert_store_stats()["x509"] == 0
+    assert os.environ.get("SSL_CERT_FILE") == before
