@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -103,6 +104,22 @@ def test_what_is_leased_says_until_when(engine: Engine) -> None:
         return str(holder["Expires"])
 
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", asyncio.run(leased()))
+
+
+@ours
+def test_passes_and_what_they_left_are_metrics(engine: Engine) -> None:
+    for service, kind in (("imaged", "blob"), ("snapshotter", "layer")):
+        engine.sampan("system", "gc", "--leftovers")
+        text = urllib.request.urlopen(engine.metrics_url(service), timeout=10).read().decode()
+        values = {
+            line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line[:1] != "#"
+        }
+        assert values['sampan_gc_runs_total{outcome="done",trigger="request"}'] >= 1
+        assert values["sampan_gc_last_run_timestamp_seconds"] > time.time() - 60
+        assert values["sampan_gc_seconds_count"] >= 1
+        assert f'sampan_gc_freed_bytes_total{{kind="{kind}"}}' in values
+        stored = {key: size for key, size in values.items() if key.startswith(f'sampan_store_bytes{{kind="{kind}"')}
+        assert all(size > 0 and "orphan" not in key for key, size in stored.items())
 
 
 def test_df_shows_what_images_share_and_what_is_their_own(
