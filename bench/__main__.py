@@ -6,6 +6,7 @@ slows all of them. Engines use the same registry, the same images and, where the
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -23,10 +24,13 @@ from tests.support.images import push
 from tests.support.registry import Registry, run_registry
 from tests.support.trees import busybox_image, debian_tar
 
+_TERMINATED = 128 + signal.SIGTERM
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print the table; the exit code says whether every measure succeeded everywhere."""
     options = _options(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))  # engines end, directories go
     directory = Path(tempfile.mkdtemp(prefix="sb", dir="/tmp"))  # short: unix socket paths are at most 107 bytes
     try:
         with ExitStack() as stack:
