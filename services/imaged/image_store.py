@@ -133,6 +133,18 @@ def set_name(db: sqlite3.Connection, reference: Reference, target: Digest, image
     return None if before is None else str(before[0])
 
 
+def leave_targets(db: sqlite3.Connection, image: Digest, target: Digest, wanted: Iterable[Digest]) -> list[str]:
+    """Give up what an image had of other targets, if none of its names points to one; return those blobs' digests."""
+    others = db.execute("SELECT 1 FROM names WHERE image = ? AND digest != ? LIMIT 1", (image, target)).fetchone()
+    if others is not None:
+        return []
+    kept = set(wanted)
+    blobs = db.execute("SELECT digest FROM image_blobs WHERE image = ?", (image,))
+    left = [row[0] for row in blobs if row[0] not in kept]
+    db.executemany("DELETE FROM image_blobs WHERE image = ? AND digest = ?", [(image, digest) for digest in left])
+    return left
+
+
 def delete_names(db: sqlite3.Connection, references: Iterable[Reference]) -> None:
     """Take names away."""
     db.executemany("DELETE FROM names WHERE reference = ?", [(str(reference),) for reference in references])

@@ -92,14 +92,17 @@ class Images:
 
         def name(db: sqlite3.Connection) -> list[str]:
             nonlocal record, before
-            image_store.upsert_image(db, record, [*blobs, *(claims(db, tree) if tree else ())])
+            wanted = [*blobs, *(claims(db, tree) if tree else ())]
+            image_store.upsert_image(db, record, wanted)
             if parent not in (None, record.id):
                 image_store.set_parent(db, record.id, parent)
             if reference is not None:
                 before = self._name(db, reference, target.digest, record.id, rows.lease_source(db, lease))
+            left = image_store.leave_targets(db, record.id, target.digest, wanted)
             record = _existing(db, record.id)
             source = rows.lease_source(db, lease)
-            return rows.delete_leases(db, [lease, *(rows.abandoned_leases(db, source) if source else ())])
+            leases = [lease, *(rows.abandoned_leases(db, source) if source else ())]
+            return [*left, *rows.delete_leases(db, leases)]
 
         await self._content.drop_unused(name)
         return Created(

@@ -320,6 +320,19 @@ async def test_name_keeps_what_it_points_to_whatever_other_names_its_image_has(p
     assert (await parts.images.named(reference)) == target
 
 
+async def test_index_that_no_name_points_to_any_more_goes(parts: Parts) -> None:
+    await load(parts, layout(INDEX, *both()))
+    root = {**entry(IMAGES[AMD64], AMD64), "annotations": {"io.containerd.image.name": "multi:1"}}
+    alone = archive({**contents(IMAGES[AMD64]), **index_of([root])})
+    await parts.images.tag("multi:1", parse_reference("other:1"))
+    await load(parts, alone)
+    assert sha256(INDEX) in parts.blobs(), "another name of the image points to it"
+    await parts.images.remove("other:1", force=False, in_use=())
+    await load(parts, alone)
+    image = IMAGES[AMD64]
+    assert parts.blobs() == {sha256(image.manifest()), image.id, *(sha256(each.blob) for each in image.layers)}
+
+
 async def test_damaged_manifest_is_named(parts: Parts, out: Out) -> None:
     await load(parts, layout(INDEX, *both()))
     image = await parts.images.get("multi:1")
