@@ -13,6 +13,7 @@
     ├── RemoteError               a party outside the engine, such as a registry, fails or answers nonsense
     ├── UnimplementedError        this engine or this host cannot do it
     ├── DataLossError             bytes are not what their digest says
+    │   └── DatabaseDamagedError  a service's own rows cannot be read
     └── StartError                a process could not be started
         ├── CommandNotFoundError
         └── CommandNotExecutableError
@@ -20,6 +21,8 @@
 The core raises these for what it expects and lets bugs escape; ``sampan.wire.status`` says how each travels.
 A message is one sentence that names the thing and, where there is one, the way out.
 """
+
+from pathlib import Path
 
 
 class SampanError(Exception):
@@ -72,6 +75,15 @@ class UnimplementedError(SampanError):
 
 class DataLossError(SampanError):
     """Bytes are not what their digest or size says."""
+
+
+class DatabaseDamagedError(DataLossError):
+    """A service's database cannot be read; ``path`` says which."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"database {path} is damaged: {problem}; mend it with: sampan system check --repair")
+        self.path = path
+        self.problem = problem
 
 
 class StartError(SampanError):

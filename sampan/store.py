@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from sampan import store_repair
-from sampan.errors import ConflictError, DataLossError
+from sampan.errors import ConflictError, DatabaseDamagedError, DataLossError
 from sampan.log import log
-from sampan.store_repair import DatabaseDamagedError, Restored
+from sampan.store_repair import Restored
 
 T = TypeVar("T")
 

@@ -19,8 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from sampan.errors import DataLossError
-
 # SQLite's own words for a page that no tree refers to: what was free is that too, once the list of it is gone.
 _UNUSED_PAGE: Final = re.compile(r"Page \d+ is never used")
 
@@ -30,15 +28,6 @@ _LOST: Final = "lost"
 _HEADER_BYTES: Final = 100
 _MAGIC: Final = b"SQLite format 3\0"
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-
-
-class DatabaseDamagedError(DataLossError):
-    """A database cannot be read; ``path`` says which."""
-
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"database {path} is damaged: {problem}; mend it with: sampan system check --repair")
-        self.path = path
-        self.problem = problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ since it is how one learns what is wrong and has it mended.
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -16,10 +16,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from sampan.api.check.v1 import check_pb2 as pb
 from sampan.api.check.v1 import check_pb2_grpc as pb_grpc
 from sampan.check import Checker, Finding
-from sampan.errors import InvalidArgumentError
+from sampan.errors import DatabaseDamagedError, InvalidArgumentError
 from sampan.log import log
 from sampan.service import check_convert as convert
-from sampan.store_repair import DatabaseDamagedError, Restored
+
+if TYPE_CHECKING:  # not every service has a database
+    from sampan.store_repair import Restored
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -62,7 +64,7 @@ class CheckServicer(pb_grpc.CheckServicer):
     """Decodes, calls, encodes."""
 
     def __init__(
-        self, service: str, checkers: Sequence[Checker], restored: Sequence[Restored], metrics: CheckMetrics
+        self, service: str, checkers: Sequence[Checker], restored: "Sequence[Restored]", metrics: CheckMetrics
     ) -> None:
         self._service = service
         self._checkers = checkers
@@ -118,7 +120,7 @@ class CheckServicer(pb_grpc.CheckServicer):
         return response
 
 
-def _explain(restored: Restored) -> str:
+def _explain(restored: "Restored") -> str:
     aside = f"the damaged one is {restored.aside}"
     match restored.how:
         case "salvaged":

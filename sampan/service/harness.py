@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -27,18 +27,18 @@ from prometheus_client import CollectorRegistry
 from sampan import log as logs
 from sampan.api.check.v1 import check_pb2, check_pb2_grpc
 from sampan.check import Checker
-from sampan.errors import ConflictError, SampanError
+from sampan.errors import ConflictError, DatabaseDamagedError, SampanError
 from sampan.layout import Layout
 from sampan.log import log
 from sampan.service import config as configuration
 from sampan.service import exposition
 from sampan.service.check_servicer import CheckMetrics, CheckServicer, DamagedHandler
-from sampan.service.database_check import DatabaseCheck
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.service.notify import notify
 from sampan.service.rest import Rest, give_back
-from sampan.store import Store
-from sampan.store_repair import DatabaseDamagedError
+
+if TYPE_CHECKING:
+    from sampan.store import Store
 
 C = TypeVar("C", bound=configuration.ServiceConfig)
 
@@ -65,15 +65,17 @@ class Service(Generic[C]):
     rest: Rest  # whatever answers other than by gRPC tells it that it is used
     checkers: list[Checker]  # of what `sampan system check` looks at, beyond the databases
     _names: list[str]
-    _stores: list[Store]
+    _stores: "list[Store]"
 
     def serve(self, add: Callable[[Any, grpc.aio.Server], None], servicer: object, service: ServiceDescriptor) -> None:
         """Serve ``servicer``; ``add`` is the generated ``add_…Servicer_to_server``."""
         add(servicer, self.server)
         self._names.append(service.full_name)
 
-    async def open_store(self, path: Path, schema: str) -> Store:
+    async def open_store(self, path: Path, schema: str) -> "Store":
         """Open a database that lives as long as the service does, and is checked with it. Raises as ``Store`` does."""
+        from sampan.store import Store  # not every service has one, and SQLite is a megabyte or two
+
         store = await self.stack.enter_async_context(Store(path, schema))
         self._stores.append(store)
         return store
@@ -172,7 +174,11 @@ async def _build(service: Service[C], build: Build[C]) -> DatabaseDamagedError |
 def _serve_check(service: Service[C], name: str, damage: DatabaseDamagedError | None) -> None:
     restart = service.stopping.set
     paths = [damage.path] if damage is not None else [store.path for store in service._stores]
-    checkers = [*(DatabaseCheck(path, restart) for path in paths), *(() if damage else service.checkers)]
+    checkers = [] if damage is not None else list(service.checkers)
+    if paths:
+        from sampan.service.database_check import DatabaseCheck
+
+        checkers = [*(DatabaseCheck(path, restart) for path in paths), *checkers]
     restored = [store.restored for store in service._stores if store.restored is not None]
     service.serve(
         check_pb2_grpc.add_CheckServicer_to_server,

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from sampan import store_repair
+from sampan.errors import DatabaseDamagedError
 from sampan.store import Store
-from sampan.store_repair import DatabaseDamagedError, Restored, carry_out, copy_of, examine, make_copy
+from sampan.store_repair import Restored, carry_out, copy_of, examine, make_copy
 
 SCHEMA = """
 CREATE TABLE things (name TEXT PRIMARY KEY, size INTEGER NOT NULL);
