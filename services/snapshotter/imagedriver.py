@@ -64,7 +64,8 @@ def _write_small(path: Path) -> None:
         file = image.file(Meta(stat.S_IFREG | 0o644, 0, 0, 0, {}), 0, ())
         root = image.reserve_directory(Meta(stat.S_IFDIR | 0o755, 0, 0, 0, {}), [b".", b"..", b"hidden"], root=True)
         itself = (root.nid, stat.S_IFDIR)
-        image.directory(root, {b".": itself, b"..": itself, b"hidden": (file, stat.S_IFREG)}, nlink=2)
+        names = {b".": itself, b"..": itself, b"hidden": (file, stat.S_IFREG)}
+        image.directory(root, names.__getitem__, nlink=2)
         image.finish()
     finally:
         os.close(fd)

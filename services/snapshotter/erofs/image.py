@@ -9,7 +9,7 @@ An image depends on nothing but what is put into it, in the order in which it is
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -111,11 +111,11 @@ class ImageWriter:
         self.inodes += 1
         return Directory(meta, blocks, size, xattrs, inline, start, offset, self.inodes)
 
-    def directory(self, place: "Directory", targets: Mapping[bytes, tuple[int, int]], nlink: int) -> None:
-        """Write a directory to its place; ``targets`` gives the nid and mode of each of its names."""
+    def directory(self, place: "Directory", target: Callable[[bytes], tuple[int, int]], nlink: int) -> None:
+        """Write a directory to its place; ``target`` returns the nid and mode of each of its names."""
         tail = b""
         for index, names in enumerate(place.blocks):
-            block = disk.directory_block(names, [targets[name] for name in names])
+            block = disk.directory_block(names, [target(name) for name in names])
             if place.inline and index == len(place.blocks) - 1:
                 tail = block
             else:

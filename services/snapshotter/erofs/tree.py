@@ -37,9 +37,14 @@ _MODES: Final = {
 _IMPLIED: Final = Meta(stat.S_IFDIR | 0o755, 0, 0, 0, {})
 
 
+# A file that is nothing but its number and mode, as ``nid << 16 | mode``: nearly all of a layer, and an object for each
+# would be most of a worker's memory.
+_MODE_BITS: Final = 16
+
+
 @dataclass(slots=True, eq=False)
 class Leaf:
-    """Anything but a directory; in the image already. ``names`` counts its hard links."""
+    """Anything but a directory of which more is to be known; in the image already. ``names`` counts its hard links."""
 
     nid: int
     mode: int
@@ -54,7 +59,7 @@ class Folder:
 
     meta: Meta = _IMPLIED
     opaque: bool = False
-    children: "dict[bytes, Leaf | Folder]" = field(default_factory=dict)
+    children: "dict[bytes, int | Leaf | Folder]" = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -128,7 +133,7 @@ class Converter:
             self._forget(parent, name)
             parent.children[name] = leaf
 
-    def _leaf(self, entry: Entry, reader: TarReader) -> Leaf:
+    def _leaf(self, entry: Entry, reader: TarReader) -> int | Leaf:
         meta = self._meta(entry)
         if entry.type is EntryType.FILE:
             if entry.parts is None:
@@ -143,6 +148,8 @@ class Converter:
             device = entry.device if entry.type is not EntryType.FIFO else None
             nid = self._image.node(meta, device)
         whiteout = entry.type is EntryType.CHAR_DEVICE and entry.device == WHITEOUT_DEVICE
+        if not whiteout and entry.type is not EntryType.SYMLINK:
+            return nid << _MODE_BITS | meta.mode
         return Leaf(nid, meta.mode, entry.link, whiteout=whiteout)
 
     def _directory(self, parent: Folder, name: bytes) -> Folder:
@@ -151,7 +158,7 @@ class Converter:
         if isinstance(found, Folder):
             return found
         self._forget(parent, name)
-        made = Folder(opaque=found is not None and found.whiteout)
+        made = Folder(opaque=isinstance(found, Leaf) and found.whiteout)
         parent.children[name] = made
         return made
 
@@ -171,6 +178,8 @@ class Converter:
         if isinstance(replaced, Folder) and any(inner is folder for inner in _folders(replaced)):
             raise InvalidArgumentError(f"its link target {entry.link[:120]!r} is in the directory that it replaces")
         self._forget(parent, name)
+        if isinstance(target, int):
+            folder.children[source] = target = Leaf(*_parts(target))
         parent.children[name] = target
         target.names += 1
         self._linked.append(target)
@@ -197,7 +206,7 @@ class Converter:
             self._last = (b"", self._root)
         if isinstance(found, Leaf):
             found.names -= 1
-        elif found is not None:
+        elif isinstance(found, Folder):
             for folder in _folders(found):
                 for child in folder.children.values():
                     if isinstance(child, Leaf):
@@ -228,7 +237,7 @@ class Converter:
             if isinstance(found, Folder):
                 stack.append(found)
                 continue
-            if not stat.S_ISLNK(found.mode):
+            if isinstance(found, int) or not stat.S_ISLNK(found.mode):
                 raise InvalidArgumentError(f"{_shown(part)} is not a directory")
             if not through_links:
                 raise InvalidArgumentError("it is a whiteout whose directory is reached through a link")
@@ -286,15 +295,23 @@ class Converter:
     def _write_folder(
         self, folder: Folder, where: Directory, parent: Directory, places: Mapping[int, Directory]
     ) -> None:
-        targets = {b".": (where.nid, stat.S_IFDIR), b"..": (parent.nid, stat.S_IFDIR)}
-        subfolders = 0
-        for name, child in folder.children.items():
-            if isinstance(child, Folder):
-                subfolders += 1
-                targets[name] = (places[id(child)].nid, stat.S_IFDIR)
-            else:
-                targets[name] = (child.nid, child.mode)
-        self._image.directory(where, targets, nlink=2 + subfolders)
+        ends = {b".": (where.nid, stat.S_IFDIR), b"..": (parent.nid, stat.S_IFDIR)}
+
+        def target(name: bytes) -> tuple[int, int]:
+            child = folder.children.get(name)
+            if isinstance(child, int):
+                return _parts(child)
+            if isinstance(child, Leaf):
+                return child.nid, child.mode
+            return ends[name] if child is None else (places[id(child)].nid, stat.S_IFDIR)
+
+        subfolders = sum(isinstance(child, Folder) for child in folder.children.values())
+        self._image.directory(where, target, nlink=2 + subfolders)
+
+
+def _parts(leaf: int) -> tuple[int, int]:
+    """Return nid and mode of a file that is nothing more."""
+    return leaf >> _MODE_BITS, leaf & (1 << _MODE_BITS) - 1
 
 
 def _folders(top: Folder) -> Iterator[Folder]:
