@@ -244,7 +244,7 @@ async def test_layers_go_to_the_real_content_store_and_come_from_it(base: Path) 
                 await finished(parts.layers.apply(missing, Digest.of(b"x")))
             imaged.terminate()
             imaged.wait()
-            with pytest.raises(UnavailableError, match="imaged,? does not answer"):
+            with pytest.raises(UnavailableError, match=r"imaged,? does not answer"):
                 await finished(parts.layers.apply(missing, Digest.of(b"x")))
     finally:
         imaged.terminate()

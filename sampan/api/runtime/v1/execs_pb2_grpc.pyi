@@ -36,7 +36,8 @@ class ExecsStub:
     Get: _grpc.UnaryUnaryMultiCallable[_execs_pb2.GetExecRequest, _execs_pb2.Exec]
     Start: _grpc.StreamStreamMultiCallable[_execs_pb2.StartExecRequest, _containers_pb2.StreamOutput]
     """First message in: `start`; first message out: `attached`, sent when the process runs. Half-closing the request stream
-    is end of stdin. The stream ends when the exec has ended, with its exit code recorded; at once when detached.
+    is end of stdin. Initial metadata comes as soon as the start is accepted, and says in `sampan-attaches-stdin` whether
+    the exec has one ("1") or not ("0"). The stream ends when the exec has ended, with its exit code recorded; at once when detached.
     """
     Resize: _grpc.UnaryUnaryMultiCallable[_execs_pb2.ResizeExecRequest, _execs_pb2.ResizeExecResponse]
 
@@ -47,7 +48,8 @@ class ExecsAsyncStub(ExecsStub):
     Get: _aio.UnaryUnaryMultiCallable[_execs_pb2.GetExecRequest, _execs_pb2.Exec]  # type: ignore[assignment]
     Start: _aio.StreamStreamMultiCallable[_execs_pb2.StartExecRequest, _containers_pb2.StreamOutput]  # type: ignore[assignment]
     """First message in: `start`; first message out: `attached`, sent when the process runs. Half-closing the request stream
-    is end of stdin. The stream ends when the exec has ended, with its exit code recorded; at once when detached.
+    is end of stdin. Initial metadata comes as soon as the start is accepted, and says in `sampan-attaches-stdin` whether
+    the exec has one ("1") or not ("0"). The stream ends when the exec has ended, with its exit code recorded; at once when detached.
     """
     Resize: _aio.UnaryUnaryMultiCallable[_execs_pb2.ResizeExecRequest, _execs_pb2.ResizeExecResponse]  # type: ignore[assignment]
 
@@ -73,7 +75,8 @@ class ExecsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_containers_pb2.StreamOutput], _abc.AsyncIterator[_containers_pb2.StreamOutput]]:
         """First message in: `start`; first message out: `attached`, sent when the process runs. Half-closing the request stream
-        is end of stdin. The stream ends when the exec has ended, with its exit code recorded; at once when detached.
+        is end of stdin. Initial metadata comes as soon as the start is accepted, and says in `sampan-attaches-stdin` whether
+        the exec has one ("1") or not ("0"). The stream ends when the exec has ended, with its exit code recorded; at once when detached.
         """
 
     @_abc_1.abstractmethod
