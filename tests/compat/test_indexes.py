@@ -73,7 +73,7 @@ def test_the_digest_of_an_index_is_the_images(docker: DockerClient, index: tuple
     repository = name.removesuffix(":1")
     shown = json.loads(docker("image", "inspect", name).stdout)[0]
     assert shown["Id"] == busybox_image().id
-    assert shown["RepoDigests"] == [f"{repository}@{sha256(content)}"]
+    assert f"{repository}@{sha256(content)}" in shown["RepoDigests"]  # beside those of other tests
     assert shown["Descriptor"] == {"mediaType": OCI_INDEX, "digest": sha256(content), "size": len(content)}
     assert docker("run", "--rm", "--network", "none", f"{repository}@{sha256(content)}", "echo", "hi").line == "hi"
 
