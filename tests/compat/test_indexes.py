@@ -18,9 +18,13 @@ from tests.support.trees import busybox_image
 Unique = Callable[[str], str]
 
 
+# What is in the foreign image: another thing in each test, since an image that other tests know keeps what it had.
+CONTENT = {"arm": b"arm"}
+
+
 def arm_image() -> Image:
     """Return an image that no host of these tests runs."""
-    return Image([layer(tar(Entry("arm", b"arm")))], oci=True, architecture="arm64", variant="v8")
+    return Image([layer(tar(Entry("arm", CONTENT["arm"])))], oci=True, architecture="arm64", variant="v8")
 
 
 def index_of(images: list[Image]) -> bytes:
@@ -39,6 +43,7 @@ def index_of(images: list[Image]) -> bytes:
 def index(registry: Registry, docker: DockerClient, unique: Unique) -> Iterator[tuple[str, bytes]]:
     """The name of an index in the registry, and its bytes; its images go with the test."""
     repository = unique("multi")
+    CONTENT["arm"] = repository.encode()
     images = [replace(busybox_image(), oci=True), arm_image()]
     for image in images:
         push(registry, repository, image.architecture, image)
@@ -46,7 +51,8 @@ def index(registry: Registry, docker: DockerClient, unique: Unique) -> Iterator[
     push_manifest(registry, repository, "1", OCI_INDEX, content)
     name = f"{registry.address}/{repository}:1"
     yield name, content
-    docker.fails("rmi", "--force", name, arm_image().id)
+    repository = name.removesuffix(":1")
+    docker.fails("rmi", "--force", name, f"{repository}@{sha256(content)}", arm_image().id)
 
 
 def raw(registry: Registry, repository: str, tag: str) -> bytes:
