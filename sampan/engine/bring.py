@@ -111,8 +111,8 @@ class _Pull:
             name, lease, target = self._resolved.reference, self._resolved.lease, self._resolved.target
             await _name(self._engine, self._report, "pull", name, target, lease, self._platform)
         except BaseException as error:
-            if self._resolved.lease and not _goes_on_later(error):
-                await release(self._engine, self._resolved.lease)
+            if self._resolved.lease:
+                await release(self._engine, self._resolved.lease, abandon=_goes_on_later(error))
             raise
 
     async def _step(self, message: images_pb2.FetchProgress, tasks: asyncio.TaskGroup) -> None:
@@ -184,12 +184,16 @@ def _goes_on_later(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError | RemoteError | UnavailableError)
 
 
-async def release(engine: "Engine", lease: str) -> None:
-    """Give back what a failed pull held, even while being cancelled; imaged does it itself when the lease expires."""
+async def release(engine: "Engine", lease: str, *, abandon: bool = False) -> None:
+    """Give back what a failed pull held, or leave it to the next one, even while being cancelled.
+
+    imaged gives it back itself when the lease expires, but that is long after the next pull.
+    """
+    request = images_pb2.ReleaseRequest(lease=lease, abandon=abandon)
     try:
         async with asyncio.timeout(_RELEASE_S):
             with rpc_errors():
-                await engine.images.Release(images_pb2.ReleaseRequest(lease=lease))
+                await engine.images.Release(request, wait_for_ready=True)  # it may be what was killed
     except (SampanError, TimeoutError):
         return
 

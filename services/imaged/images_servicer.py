@@ -84,8 +84,8 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         return convert.created_to_proto(created)
 
     async def Release(self, request: pb.ReleaseRequest, context: Context) -> pb.ReleaseResponse:
-        """End a lease."""
-        await self._leases.release(request.lease)
+        """End a lease, or abandon it."""
+        await (self._leases.abandon if request.abandon else self._leases.release)(request.lease)
         return pb.ReleaseResponse()
 
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.Image:

@@ -15,7 +15,7 @@ from sampan.api.image.v1 import images_pb2, images_pb2_grpc
 from sampan.api.runtime.v1 import containers_pb2, containers_pb2_grpc, events_pb2, events_pb2_grpc
 from sampan.api.snapshot.v1 import layers_pb2, layers_pb2_grpc
 from sampan.engine.engine import Engine
-from sampan.errors import DataLossError, NotFoundError
+from sampan.errors import DataLossError, NotFoundError, UnavailableError
 from sampan.layout import Layout
 from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
@@ -37,6 +37,7 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
     layers: list[images_pb2.LayerContent]
     names: dict[str, images_pb2.Image] = field(default_factory=dict)
     leases: set[str] = field(default_factory=set)
+    abandoned: set[str] = field(default_factory=set)
     in_use: list[str] = field(default_factory=list)  # of the last removal
 
     def image(self) -> images_pb2.Image:
@@ -69,7 +70,7 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
         return images_pb2.CreateResponse(image=self.image(), existed=existed)
 
     async def Release(self, request: images_pb2.ReleaseRequest, context: Context) -> images_pb2.ReleaseResponse:
-        self.leases.discard(request.lease)
+        (self.abandoned.add if request.abandon else self.leases.discard)(request.lease)
         return images_pb2.ReleaseResponse()
 
     async def Get(self, request: images_pb2.GetRequest, context: Context) -> images_pb2.Image:
@@ -95,6 +96,8 @@ class FakeLayers(layers_pb2_grpc.LayersServicer):
     corrupt: set[str] = field(default_factory=set)
     stuck: set[str] = field(default_factory=set)
     cancelled: list[str] = field(default_factory=list)
+    down: bool = False  # when it is to stack
+    ended: asyncio.Event = field(default_factory=asyncio.Event)  # set whenever an Apply has ended
     most_at_once: int = 0
     _at_once: int = 0
 
@@ -119,8 +122,11 @@ class FakeLayers(layers_pb2_grpc.LayersServicer):
             raise
         finally:
             self._at_once -= 1
+            self.ended.set()
 
     async def Stack(self, request: layers_pb2.StackRequest, context: Context) -> layers_pb2.StackResponse:
+        if self.down:
+            raise UnavailableError("the snapshotter was killed")
         for diff_id in request.diff_ids:
             if diff_id not in self.stored:
                 raise NotFoundError(f"layer {diff_id} is not stored")

@@ -8,7 +8,7 @@ import pytest
 
 from sampan.api.runtime.v1 import containers_pb2, spec_pb2
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
-from sampan.errors import ConflictError, DataLossError, NotFoundError
+from sampan.errors import ConflictError, DataLossError, NotFoundError, UnavailableError
 from tests.fakes.services import Services, running_services
 
 
@@ -71,7 +71,24 @@ async def test_a_failing_layer_cancels_the_others(services: Services) -> None:
     services.layers.corrupt.add(middle)
     with pytest.raises(DataLossError):
         await pull(services)
-    assert base in services.layers.cancelled
+    async with asyncio.timeout(10):
+        while base not in services.layers.cancelled:  # which the other side hears of a moment later
+            services.layers.ended.clear()
+            await services.layers.ended.wait()
+
+
+async def test_a_pull_whose_service_was_killed_leaves_its_lease_to_the_next_one(services: Services) -> None:
+    services.layers.down = True
+    with pytest.raises(UnavailableError):
+        await pull(services)
+    assert services.images.abandoned == services.images.leases != set()
+
+
+async def test_a_pull_that_is_refused_leaves_no_lease(services: Services) -> None:
+    services.layers.corrupt.add(services.images.layers[0].diff_id)
+    with pytest.raises(DataLossError):
+        await pull(services)
+    assert services.images.leases == services.images.abandoned == set()
 
 
 async def test_leaving_a_pull_cancels_it_and_leaves_what_it_brought_to_the_next_one(services: Services) -> None:

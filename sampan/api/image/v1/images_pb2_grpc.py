@@ -148,7 +148,7 @@ class ImagesServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Release(self, request, context):
-        """End a lease; what nothing else refers to is removed.
+        """End a lease; what nothing else refers to is removed, unless it is abandoned for the next fetch: then after a while.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

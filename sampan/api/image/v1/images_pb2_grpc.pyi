@@ -44,7 +44,7 @@ class ImagesStub:
     Create: _grpc.UnaryUnaryMultiCallable[_images_pb2.CreateRequest, _images_pb2.CreateResponse]
     """Give fetched content a name. Moves the name if it exists. Ends the lease."""
     Release: _grpc.UnaryUnaryMultiCallable[_images_pb2.ReleaseRequest, _images_pb2.ReleaseResponse]
-    """End a lease; what nothing else refers to is removed."""
+    """End a lease; what nothing else refers to is removed, unless it is abandoned for the next fetch: then after a while."""
     Get: _grpc.UnaryUnaryMultiCallable[_images_pb2.GetRequest, _images_pb2.Image]
     """Find one image by ID, unambiguous ID prefix, name, or name@digest."""
     List: _grpc.UnaryUnaryMultiCallable[_images_pb2.ListRequest, _images_pb2.ListResponse]
@@ -91,7 +91,7 @@ class ImagesAsyncStub(ImagesStub):
     Create: _aio.UnaryUnaryMultiCallable[_images_pb2.CreateRequest, _images_pb2.CreateResponse]  # type: ignore[assignment]
     """Give fetched content a name. Moves the name if it exists. Ends the lease."""
     Release: _aio.UnaryUnaryMultiCallable[_images_pb2.ReleaseRequest, _images_pb2.ReleaseResponse]  # type: ignore[assignment]
-    """End a lease; what nothing else refers to is removed."""
+    """End a lease; what nothing else refers to is removed, unless it is abandoned for the next fetch: then after a while."""
     Get: _aio.UnaryUnaryMultiCallable[_images_pb2.GetRequest, _images_pb2.Image]  # type: ignore[assignment]
     """Find one image by ID, unambiguous ID prefix, name, or name@digest."""
     List: _aio.UnaryUnaryMultiCallable[_images_pb2.ListRequest, _images_pb2.ListResponse]  # type: ignore[assignment]
@@ -153,7 +153,7 @@ class ImagesServicer(metaclass=_abc_1.ABCMeta):
         request: _images_pb2.ReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_images_pb2.ReleaseResponse, _abc.Awaitable[_images_pb2.ReleaseResponse]]:
-        """End a lease; what nothing else refers to is removed."""
+        """End a lease; what nothing else refers to is removed, unless it is abandoned for the next fetch: then after a while."""
 
     @_abc_1.abstractmethod
     def Get(
