@@ -137,6 +137,6 @@ class Passes:
             log.warning("garbage not collected this time", trigger=trigger, error=str(error))
         except Exception:  # the next pass finds what this one has left
             log.exception("garbage collection failed", trigger=trigger)
-        # At rest a service is to be small.
-        trim()
+        # At rest a service is to be small. Trimming takes as long as there is to give back.
+        await asyncio.to_thread(trim)
         drop_clean_pages()

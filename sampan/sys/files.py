@@ -1,4 +1,4 @@
-"""What Python's ``os`` does not offer for files: syncfs(2), sync_file_range(2), renameat2(2), and FICLONE."""
+"""What Python's ``os`` has no single call for: fsync of a directory, syncfs(2), renameat2(2), FICLONE and the like."""
 
 import ctypes
 import fcntl
@@ -18,6 +18,15 @@ def syncfs(path: str | os.PathLike[str]) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         check(LIBC.syncfs(fd), os.fspath(path))
+    finally:
+        os.close(fd)
+
+
+def sync_directory(path: str | os.PathLike[str]) -> None:
+    """Bring the names in a directory to disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
     finally:
         os.close(fd)
 

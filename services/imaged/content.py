@@ -10,29 +10,29 @@ up either whole or absent.
 """
 
 import asyncio
-import errno
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from imaged import store as rows
-from imaged.filters import Filter
+from imaged.filters import Filter, fields_of
 from imaged.model import PIECE_BYTES, Blob
+from imaged.storing import storing
 from sampan.errors import (
     ConflictError,
     DataLossError,
     InvalidArgumentError,
     NotFoundError,
-    ResourceExhaustedError,
 )
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.store import Store
+from sampan.sys.files import sync_directory
 
 # How long content stays that a client wrote through the Content service without a lease: long enough to make an
 # image of it, short enough that an abandoned upload does not stay for ever.
@@ -43,28 +43,6 @@ SMALL_BYTES: Final = 1 << 20
 
 # Files looked at between two transactions of others.
 _BATCH: Final = 500
-
-# The second: the write-ahead log's index cannot grow.
-_SQLITE_FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
-
-
-@contextmanager
-def storing(what: str) -> Iterator[None]:
-    """Name ``what`` when the disk is full.
-
-    Raises:
-        ResourceExhaustedError: no space, or no quota, is left.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise ResourceExhaustedError(f"write {what}: no space left on device") from error
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode not in _SQLITE_FULL:
-            raise
-        raise ResourceExhaustedError(f"record {what}: no space left on device") from error
 
 
 class ContentStore:
@@ -131,7 +109,7 @@ class ContentStore:
     async def list(self, accept: Filter) -> list[Blob]:
         """Return the blobs that the filter accepts, ordered by digest."""
         blobs = await self._store.read(rows.list_blobs)
-        return [blob for blob in blobs if accept(_fields(blob))]
+        return [blob for blob in blobs if accept(fields_of(blob))]
 
     async def update(self, digest: Digest, labels: Mapping[str, str], paths: Iterable[str]) -> Blob:
         """Change labels: those that ``paths`` names (``labels``, ``labels.<key>``), or all if it is empty.
@@ -395,7 +373,7 @@ class ContentStore:
             staged.unlink(missing_ok=True)
             os.link(file, staged)
             staged.rename(self.path(digest))
-            _sync_directory(self._blobs)
+            sync_directory(self._blobs)
             rows.insert_blob(db, blob, now_ns + hold_ns if hold_ns else 0)
             self._mended(db, digest)
 
@@ -403,30 +381,8 @@ class ContentStore:
             await self._store.write(publish)
 
 
-def _fields(blob: Blob) -> Callable[[tuple[str, ...]], str | None]:
-    def field(path: tuple[str, ...]) -> str | None:
-        match path:
-            case ("digest",):
-                return blob.digest
-            case ("size",):
-                return str(blob.size)
-            case ("labels", *key):
-                return blob.labels.get(".".join(key))
-        return None
-
-    return field
-
-
 def _write_file(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -7,7 +7,7 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 
 from imaged.content import ContentStore
-from imaged.convert import blob_to_proto, reply_to_proto, status_to_proto, write_from_proto
+from imaged.content_convert import blob_to_proto, reply_to_proto, status_to_proto, write_from_proto
 from imaged.filters import parse_filters
 from imaged.ingest import Ingests
 from imaged.writes import WriteStep, write_session

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from imaged.model import Blob
 from sampan.errors import InvalidArgumentError
 
 # Returns a field's value, or None where the thing has no such field.
@@ -73,3 +74,19 @@ def _selector(path: tuple[str, ...], operator: str | None, value: str) -> Filter
     except re.error as error:
         raise InvalidArgumentError(f"filter: bad regular expression {value!r}: {error}") from error
     return lambda fields: (found := fields(path)) is not None and pattern.search(found) is not None
+
+
+def fields_of(blob: Blob) -> Fields:
+    """Return what a filter can ask of a blob: ``digest``, ``size`` and ``labels.<key>``."""
+
+    def field(path: tuple[str, ...]) -> str | None:
+        match path:
+            case ("digest",):
+                return blob.digest
+            case ("size",):
+                return str(blob.size)
+            case ("labels", *key):
+                return blob.labels.get(".".join(key))
+        return None
+
+    return field

@@ -12,7 +12,7 @@ from typing import Final
 from imaged import image_store
 from imaged import store as rows
 from imaged.config import parse_config
-from imaged.content import ContentStore, storing
+from imaged.content import ContentStore
 from imaged.index import Tree, claims, describe, survey
 from imaged.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
 from imaged.model import ConfigFile, Created, Image, ImageRecord, Removed, RunConfig
@@ -20,6 +20,7 @@ from imaged.pull import pair_layers
 from imaged.registry.client import MAX_MANIFEST_BYTES
 from imaged.removal import plan_removal
 from imaged.roots import familiar, kept_chain_ids, roots
+from imaged.storing import storing
 from sampan.disk import Root
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, SampanError
 from sampan.log import log

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 from imaged.changes import apply_changes
-from imaged.content import ContentStore, storing
+from imaged.content import ContentStore
 from imaged.decompress import MAGIC_BYTES, decompressor
 from imaged.ingest import Ingest, Ingests, in_thread
 from imaged.leases import Leases
 from imaged.model import PIECE_BYTES, ConfigFile, History, Imported, Layer, RunConfig
 from imaged.render import render_config, render_manifest
+from imaged.storing import storing
 from sampan.errors import InvalidArgumentError
 from sampan.oci.descriptor import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor
 from sampan.oci.platform import Platform, host_platform

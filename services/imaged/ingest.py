@@ -14,10 +14,11 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
-from imaged.content import UNLEASED_HOLD_NS, ContentStore, storing
+from imaged.content import UNLEASED_HOLD_NS, ContentStore
 from imaged.filters import Filter
 from imaged.model import IngestStatus
 from imaged.store import is_root
+from imaged.storing import storing
 from sampan.errors import (
     AlreadyExistsError,
     ConflictError,

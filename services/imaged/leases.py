@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Final, Self
 
 from imaged import store as rows
-from imaged.content import ContentStore, storing
+from imaged.content import ContentStore
+from imaged.storing import storing
 from sampan.errors import NotFoundError, ResourceExhaustedError, SampanError
 from sampan.log import log
 from sampan.oci.digest import Digest

@@ -13,11 +13,12 @@ from imaged.archive.images import ArchivedImage, check_names, from_manifest_json
 from imaged.archive.layout import Layout
 from imaged.archive.legacy import from_legacy, is_legacy
 from imaged.archive.source import Bridge, ChunkSource
-from imaged.content import ContentStore, storing
+from imaged.content import ContentStore
 from imaged.ingest import Ingest, Ingests
 from imaged.leases import Leases
 from imaged.model import ImageRecord, Layer
 from imaged.render import render_manifest
+from imaged.storing import storing
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from sampan.oci.digest import Digest

@@ -19,10 +19,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Self
 
-from imaged.content import storing
 from imaged.ingest import in_thread
 from imaged.model import PIECE_BYTES
 from imaged.ranges import Range, Ranges
+from imaged.storing import storing
 from sampan.disk import NOTHING_FREED, Freed
 from sampan.errors import ResourceExhaustedError
 from sampan.log import log

@@ -12,11 +12,12 @@ from sampan.errors import SampanError
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.sys.files import sync_directory
 from sampan.sys.memory import trim
 from snapshotter import store as rows
 from snapshotter.catalog import Catalog
 from snapshotter.content import ContentStore
-from snapshotter.disk import Syncer, disk_errors, sync_directory
+from snapshotter.disk import Syncer, disk_errors
 from snapshotter.formats import LayerFormat
 from snapshotter.job import Answer, ApplyJob, WorkerDiedError
 from snapshotter.limits import LayerLimits

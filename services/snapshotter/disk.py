@@ -215,15 +215,6 @@ class Syncer:
             self._done = covered
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable; blocks."""
-    fd = os.open(path, OPEN_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _names(directory: Path) -> list[str]:
     with os.scandir(directory) as entries:
         return [entry.name for entry in entries]

@@ -8,11 +8,11 @@ from typing import Final
 from sampan import check as kinds
 from sampan.check import Finding, Means, Outcome
 from sampan.oci.digest import Digest
+from sampan.sys.files import sync_directory
 from snapshotter import check_rows
 from snapshotter import store as rows
 from snapshotter.applying import Applier
 from snapshotter.catalog import Catalog
-from snapshotter.disk import sync_directory
 from snapshotter.driver import Driver
 from snapshotter.imagemounts import ImageMounts
 from snapshotter.model import Kind, SnapshotFormat

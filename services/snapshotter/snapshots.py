@@ -7,10 +7,11 @@ from functools import partial
 
 from sampan.errors import ConflictError, DataLossError, NotFoundError
 from sampan.log import log
+from sampan.sys.files import sync_directory
 from snapshotter import filters as selection
 from snapshotter import store as rows
 from snapshotter.catalog import Catalog
-from snapshotter.disk import Syncer, disk_errors, sync_directory
+from snapshotter.disk import Syncer, disk_errors
 from snapshotter.driver import Driver
 from snapshotter.model import Kind, Mount, Piece, Snapshot, SnapshotFormat
 from snapshotter.trees import Usage, measure

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from imaged.content import UNLEASED_HOLD_NS, storing
+from imaged.content import UNLEASED_HOLD_NS
 from imaged.filters import parse_filters
+from imaged.storing import storing
 from sampan.errors import ConflictError, DataLossError, NotFoundError, ResourceExhaustedError
 from sampan.oci.digest import Digest
 from tests.fakes.registry import FakeRegistry
