@@ -25,6 +25,16 @@ class _Template:
     jobs: socket.socket  # see ``snapshotter.template``
 
 
+@dataclass(frozen=True, slots=True)
+class _Streams:
+    """Our ends of a worker's sockets."""
+
+    feed: asyncio.StreamWriter
+    answers: asyncio.StreamReader
+    exit_code: asyncio.StreamReader
+    life: asyncio.StreamWriter  # whose end kills it
+
+
 class Workers:
     """Has layers unpacked, each by a process of its own. The template that they are forked from comes and goes."""
 
@@ -66,13 +76,23 @@ class Workers:
                 return stack.enter_context(ours), stack.enter_context(theirs)
 
             (feed, stdin), (answers, stdout), (line, their_line) = pair(), pair(), pair()
+
+            async def connect(ours: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+                reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE_BYTES)
+                stack.callback(writer.transport.abort)
+                return reader, writer
+
             complaints = os.memfd_create("complaints", os.MFD_CLOEXEC)
             stack.callback(os.close, complaints)
+            # All that can be cancelled comes before there is a worker.
+            _, sending = await connect(feed)
+            answering, _ = await connect(answers)
+            ended, end = await connect(line)
             taken = blob if isinstance(blob, int) else stdin.fileno()
             await self._send(job, [taken, stdout.fileno(), complaints, their_line.fileno()])
             for theirs in (stdin, stdout, their_line):
                 theirs.close()
-            answer, code = await _converse(feed, answers, line, blob, read)
+            answer, code = await _converse(_Streams(sending, answering, ended, end), blob, read)
             if text := os.pread(complaints, _SHOWN_BYTES, max(0, os.fstat(complaints).st_size - _SHOWN_BYTES)):
                 log.warning("worker wrote to stderr", text=text.decode(errors="replace"))
         if not code:
@@ -141,30 +161,20 @@ async def _start() -> _Template:
 
 
 async def _converse(
-    feed: socket.socket,
-    answers: socket.socket,
-    line: socket.socket,
-    blob: int | AsyncGenerator[bytes, None],
-    read: Callable[[int], None],
+    worker: _Streams, blob: int | AsyncGenerator[bytes, None], read: Callable[[int], None]
 ) -> tuple[bytes, bytes]:
     """Return a worker's answer and exit code; nothing for a code if nobody is left to tell it."""
-    _, sending = await asyncio.open_connection(sock=feed)
-    answering, listener = await asyncio.open_connection(sock=answers, limit=_LINE_BYTES)
-    ended, end = await asyncio.open_connection(sock=line)
-    listening = asyncio.ensure_future(_listen(answering, read))
+    listening = asyncio.ensure_future(_listen(worker.answers, read))
     try:
         if not isinstance(blob, int):
-            await _feed(sending, blob)
-        return await listening, await ended.read()
+            await _feed(worker.feed, blob)
+        return await listening, await worker.exit_code.read()
     except BaseException:
         listening.cancel()
-        end.write_eof()
+        worker.life.write_eof()
         # It holds nothing that could keep it: this takes as long as the kernel needs to end it.
-        await asyncio.shield(asyncio.gather(ended.read(), listening, return_exceptions=True))
+        await asyncio.shield(asyncio.gather(worker.exit_code.read(), listening, return_exceptions=True))
         raise
-    finally:
-        for writer in (sending, listener, end):
-            writer.transport.abort()
 
 
 async def _feed(worker: asyncio.StreamWriter, blob: AsyncGenerator[bytes, None]) -> None:

@@ -1,10 +1,12 @@
 """The processes that unpack layers: one for each, forked from one that comes and goes."""
 
 import asyncio
+import gc
 import gzip
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
@@ -95,6 +97,27 @@ async def test_a_cancelled_job_ends_its_worker_alone(pool: Workers, tmp_path: Pa
     assert len(workers()) == 1
     kept.go_on.set()
     assert (await tasks[0]).inodes == 3
+
+
+async def test_a_job_that_is_cancelled_at_any_step_leaves_no_transport_and_no_worker(
+    pool: Workers, tmp_path: Path
+) -> None:
+    first = Job(tmp_path, "first")
+    first.go_on.set()
+    await first.start(pool)  # the template runs
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for steps in range(12):
+            task = Job(tmp_path, f"cancelled-{steps}").start(pool)
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert workers() == []
+            await asyncio.sleep(0)
+        gc.collect()
+    assert [str(one.message) for one in told] == []
 
 
 async def test_a_template_that_is_killed_fails_its_layers_and_is_replaced(pool: Workers, tmp_path: Path) -> None:
