@@ -369,10 +369,16 @@ class ContentStore:
         blob = Blob(digest, size, now_ns, now_ns, labels or {})
 
         def publish(db: sqlite3.Connection) -> None:
-            staged = file.with_name(f"{file.name}.placed")
-            staged.unlink(missing_ok=True)
-            os.link(file, staged)
-            staged.rename(self.path(digest))
+            target = self.path(digest)
+            try:
+                os.link(file, target)
+            except FileExistsError:
+                # Beside the blobs, whose strays are swept between two transactions: beside the caller's file it could
+                # be swept in the middle of this one.
+                staged = target.with_name(f"{target.name}.placed")
+                staged.unlink(missing_ok=True)
+                os.link(file, staged)
+                staged.rename(target)
             sync_directory(self._blobs)
             rows.insert_blob(db, blob, now_ns + hold_ns if hold_ns else 0)
             self._mended(db, digest)

@@ -199,3 +199,23 @@ async def test_write_that_fails_half_way_can_go_on(parts: Parts, monkeypatch: py
         await ingest.write(b"lo")
         await parts.ingests.commit(ingest, 5, HELLO)
     assert parts.content.path(HELLO).read_bytes() == b"hello"
+
+
+async def test_a_blob_is_placed_while_its_writer_s_directory_is_swept(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def link_and_sweep(source: Path, target: Path) -> None:
+        link(source, target)
+        for path in tmp_path.glob("download*"):
+            if path.name != "download":
+                path.unlink()
+
+    monkeypatch.setattr(os, "link", link_and_sweep)
+    file = tmp_path / "download"
+    file.write_bytes(b"hello")
+    for _ in range(2):  # new, and in the place of one that is here
+        await parts.content.place(file, HELLO, 5, hold_ns=10**12)
+        assert await parts.content.load(HELLO, 5) == b"hello"
+    assert parts.blobs() == {HELLO}
