@@ -379,6 +379,7 @@ class ContentStore:
                 staged.unlink(missing_ok=True)
                 os.link(file, staged)
                 staged.rename(target)
+                staged.unlink(missing_ok=True)  # rename(2) keeps both names of one file
             sync_directory(self._blobs)
             rows.insert_blob(db, blob, now_ns + hold_ns if hold_ns else 0)
             self._mended(db, digest)
