@@ -1,5 +1,6 @@
 """What happens around every gRPC method: metrics, a request id for the logs, and errors on their way out."""
 
+import contextlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from sampan.errors import SampanError
 from sampan.log import log
-from sampan.wire.status import REASON_KEY, wire_for
+from sampan.wire.status import REASON_KEY, REFUSAL_KEY, wire_for
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -22,6 +23,8 @@ _KINDS = {
     (True, False): "client_stream",
     (True, True): "bidi_stream",
 }
+_MOST_BYTES = 4096  # of metadata: gRPC takes 8 KiB in all
+_SENDING = frozenset(kind for (sends, _), kind in _KINDS.items() if sends)
 
 
 class RpcMetrics:
@@ -120,6 +123,8 @@ class Interceptor(grpc.aio.ServerInterceptor):
                 wire = wire_for(error)
                 code = _code_name(wire.code)
                 log.debug("request refused", reason=wire.reason, error=str(error))
+                if labels[0] in _SENDING:
+                    await _refuse_early(context, wire.reason, str(error))
                 await context.abort(wire.code, str(error), ((REASON_KEY, wire.reason),))
             except grpc.aio.AbortError:
                 code = _code_name(context.code() or grpc.StatusCode.UNKNOWN)
@@ -134,6 +139,12 @@ class Interceptor(grpc.aio.ServerInterceptor):
             finally:
                 end(code)
                 self._used()
+
+
+async def _refuse_early(context: grpc.aio.ServicerContext[Any, Any], reason: str, words: str) -> None:
+    """Say it in the initial metadata too: a client that is sending when the call ends never sees how it ended."""
+    with contextlib.suppress(grpc.aio.UsageError):  # they are out already
+        await context.send_initial_metadata(((REASON_KEY, reason), (REFUSAL_KEY, words.encode()[:_MOST_BYTES])))
 
 
 def _inner(handler: "Handler") -> Any:

@@ -1,13 +1,16 @@
 """How an error travels: core exception, gRPC status, HTTP status, exit code. The only place that knows."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import grpc
 
 from sampan import errors as e
 
 REASON_KEY: Final = "sampan-reason"
+
+# The words of a refusal, for whoever is in the middle of sending; with the reason in the *initial* metadata.
+REFUSAL_KEY: Final = "sampan-refusal-bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ TABLE: Final[dict[type[e.SampanError], Wire]] = {
     e.CommandNotExecutableError: Wire("not_executable", grpc.StatusCode.ABORTED, 400, 126),
 }
 
-# What gRPC's own core says of a stream whose other end went away between two messages.
+# What gRPC's own core says of a stream whose other end went away, or refused it, between two messages of ours: what
+# the other end said in its last words is lost then.
 _BROKEN_OFF: Final = "Internal error from Core"
 
 _BY_REASON: Final = {wire.reason: kind for kind, wire in TABLE.items()}
@@ -72,12 +76,19 @@ def wire_for(error: BaseException) -> Wire:
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> Exception:
     """Return the error that the other side raised, or ``error`` itself if it was a bug there."""
-    metadata = error.trailing_metadata() or ()
-    reason = next((value for key, value in metadata if key == REASON_KEY), None)
+    reason = _value(error.trailing_metadata(), REASON_KEY)
     if reason is None and error.code() is grpc.StatusCode.UNAVAILABLE:
         # gRPC itself says this, in words about sockets.
         return e.UnavailableError(f"a service of the engine went away: see `sampan status` ({error.details()})")
     if reason is None and error.code() is grpc.StatusCode.INTERNAL and error.details() == _BROKEN_OFF:
+        refusal = _value(error.initial_metadata(), REFUSAL_KEY)
+        kind = _BY_REASON.get(str(_value(error.initial_metadata(), REASON_KEY)))
+        if kind is not None and isinstance(refusal, bytes):
+            return kind(refusal.decode(errors="replace"))
         return e.UnavailableError("a service of the engine went away in the middle of a call: see `sampan status`")
     kind = _BY_REASON.get(str(reason)) or _BY_CODE.get(error.code())
     return kind(error.details() or error.code().name.lower()) if kind else error
+
+
+def _value(metadata: Any, key: str) -> str | bytes | None:
+    return next((value for name, value in metadata or () if name == key), None)

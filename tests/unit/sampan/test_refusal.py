@@ -1,0 +1,61 @@
+"""A service that refuses what is still being sent is understood, however the sending ends."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from prometheus_client import CollectorRegistry
+
+from sampan.errors import InvalidArgumentError, UnavailableError
+from sampan.service.interceptor import Interceptor, RpcMetrics
+from sampan.wire.channel import open_channel, rpc_errors
+
+_CALLS = 100
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        return grpc.stream_unary_rpc_method_handler(self._refuse if details.method.endswith("Refuse") else self._end)
+
+    async def _refuse(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
+        await anext(requests)
+        raise InvalidArgumentError("nicht gültig: 'x'")
+
+    async def _end(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
+        await anext(requests)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "going away")
+        return b""
+
+
+@pytest.fixture
+async def channel(tmp_path: Path) -> AsyncIterator[grpc.aio.Channel]:
+    server = grpc.aio.server(interceptors=[Interceptor(RpcMetrics(CollectorRegistry()))])
+    server.add_generic_rpc_handlers((_Handlers(),))
+    server.add_insecure_port(f"unix:{tmp_path}/s")
+    await server.start()
+    async with open_channel(tmp_path / "s") as channel:
+        yield channel
+    await server.stop(0)
+
+
+async def _endless() -> AsyncIterator[bytes]:
+    while True:
+        yield bytes(60_000)
+        await asyncio.sleep(0)
+
+
+async def test_a_refusal_reaches_whoever_is_still_sending(channel: grpc.aio.Channel) -> None:
+    method: Any = channel.stream_unary("/test.Test/Refuse")
+    for _ in range(_CALLS):
+        with pytest.raises(InvalidArgumentError, match=r"^nicht gültig: 'x'$"), rpc_errors():
+            await method(_endless())
+
+
+async def test_a_service_that_goes_away_is_still_said_to_have_gone(channel: grpc.aio.Channel) -> None:
+    method: Any = channel.stream_unary("/test.Test/End")
+    for _ in range(_CALLS):
+        with pytest.raises(UnavailableError, match="went away"), rpc_errors():
+            await method(_endless())
