@@ -22,6 +22,7 @@ _WORDS: Final = {
     Phase.PUSHING: "Pushing",
     Phase.PUSHED: "Pushed",
     Phase.MOUNTED: "Mounted",
+    Phase.THERE: "Already there",
 }
 
 
@@ -55,7 +56,9 @@ class Bars:
         if event.phase in (Phase.DOWNLOADING, Phase.EXTRACTING, Phase.PUSHING):
             detail = f"{human_size(event.current, 3)}/{human_size(event.total, 3)}"
         elif event.phase is Phase.RETRYING:
-            detail, completed = f"in {event.current} seconds", 0.0
+            detail, completed = f"in {event.current} second{'' if event.current == 1 else 's'}", 0.0
+        elif event.phase is Phase.MOUNTED:
+            detail, total, completed = f"from {event.mounted_from}", 1.0, 1.0
         elif event.phase not in (Phase.WAITING, Phase.PREPARING):
             total = completed = 1.0
         self._progress.update(

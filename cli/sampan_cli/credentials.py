@@ -92,14 +92,16 @@ class CredentialStore:
         return config
 
     def _save(self, config: Mapping[str, Any]) -> None:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        # Where a link leads, as Docker does: the file may be kept with others of the user's, elsewhere.
+        path = Path(os.path.realpath(self._path))
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(fd, "w") as file:
             json.dump(config, file, indent="\t")
             file.flush()
             os.fsync(fd)
-        temporary.replace(self._path)
+        temporary.replace(path)
 
     def _helper(self, config: Mapping[str, Any], registry: str) -> CredentialHelper | None:
         helpers = config.get("credHelpers") or {}

@@ -18,7 +18,8 @@ _LINES: Final = {
     Phase.EXISTS: "Already exists",
     Phase.PREPARING: "Preparing",
     Phase.PUSHED: "Pushed",
-    Phase.MOUNTED: "Mounted from another repository",
+    Phase.MOUNTED: "Mounted from {}",
+    Phase.THERE: "Layer already exists",
 }
 _SHORT: Final = 12
 
@@ -42,10 +43,10 @@ class Lines:
     def layer(self, name: str, event: LayerProgress) -> None:
         """Say what is worth a line, once."""
         if event.phase is Phase.RETRYING:
-            self._echo(f"{name}: Retrying in {event.current} seconds")
+            self._echo(f"{name}: Retrying in {event.current} second{'' if event.current == 1 else 's'}")
         elif event.phase in _LINES and (name, event.phase) not in self._said:
             self._said.add((name, event.phase))
-            self._echo(f"{name}: {_LINES[event.phase]}")
+            self._echo(f"{name}: {_LINES[event.phase].format(event.mounted_from)}")
 
 
 async def pull(engine: Engine, reference: str, *, platform: str, quiet: bool, stream: IO[str]) -> Reference:

@@ -16,7 +16,7 @@ _PHASES: Final = {
     pb.PushProgress.PREPARING: Phase.PREPARING,
     pb.PushProgress.PUSHING: Phase.PUSHING,
     pb.PushProgress.PUSHED: Phase.PUSHED,
-    pb.PushProgress.EXISTED: Phase.EXISTS,
+    pb.PushProgress.EXISTED: Phase.THERE,
     pb.PushProgress.MOUNTED: Phase.MOUNTED,
     pb.PushProgress.RETRYING: Phase.RETRYING,
 }
@@ -49,7 +49,8 @@ async def push(engine: Engine, reference: Reference, *, platform: str, quiet: bo
                     pushed = step.pushed
                 elif (diff_id := names.get(step.layer.digest)) is not None:
                     layer = step.layer
-                    event = LayerProgress(layer.digest, _PHASES[layer.phase], layer.offset, layer.total)
+                    phase = _PHASES[layer.phase]
+                    event = LayerProgress(layer.digest, phase, layer.offset, layer.total, layer.mounted_from)
                     view.layer(diff_id.partition(":")[2][:12], event)
     echo(f"{pushed.tag}: digest: {pushed.manifest.digest} size: {pushed.manifest.size}")
     if pushed.HasField("instead_of"):

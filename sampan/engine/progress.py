@@ -7,7 +7,7 @@ from sampan.api.image.v1 import images_pb2
 
 
 class Phase(enum.Enum):
-    """Where a layer is on its way; each ends in COMPLETE or EXISTS, or, pushed, in PUSHED, MOUNTED or EXISTS."""
+    """Where a layer is on its way; each ends in COMPLETE or EXISTS, or, pushed, in PUSHED, MOUNTED or THERE."""
 
     WAITING = "waiting"
     DOWNLOADING = "downloading"
@@ -16,11 +16,12 @@ class Phase(enum.Enum):
     DOWNLOADED = "downloaded"
     EXTRACTING = "extracting"
     COMPLETE = "complete"
-    EXISTS = "exists"  # it was here, unpacked, before; of a push, the registry had it
+    EXISTS = "exists"  # it was here, unpacked, before
     PREPARING = "preparing"
     PUSHING = "pushing"
     PUSHED = "pushed"
     MOUNTED = "mounted"  # the registry had it in another repository
+    THERE = "there"  # the repository had it
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class LayerProgress:
     phase: Phase
     current: int = 0  # bytes of the compressed layer
     total: int = 0
+    mounted_from: str = ""  # with MOUNTED: the repository
 
 
 @dataclass(frozen=True, slots=True)

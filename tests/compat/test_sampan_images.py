@@ -35,6 +35,11 @@ def test_push_says_how_it_goes(engine: Engine, image: str, fresh_registry: Regis
     assert lines[0] == f"The push refers to repository [{name.removesuffix(':1')}]"
     assert f"{busybox_image().layers[0].diff_id[7:19]}: Pushed" in lines
     assert lines[-1].startswith("1: digest: sha256:")
+    assert any(line.endswith(": Layer already exists") for line in engine.sampan("push", name).lines)
+    other = f"{fresh_registry.address}/team/other:1"
+    engine.sampan("tag", image, other)
+    assert any(line.endswith(": Mounted from app") for line in engine.sampan("push", other).lines)
+    engine.sampan("rmi", other)
     assert engine.sampan("push", "--quiet", "--all-tags", name.removesuffix(":1")).line == name.removesuffix(":1")
     engine.sampan("rmi", name)
     failed = engine.sampan_fails("push", "nonesuch")

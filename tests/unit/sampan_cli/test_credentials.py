@@ -57,6 +57,15 @@ async def test_storing_keeps_what_else_is_in_the_file(tmp_path: Path) -> None:
     assert set(config["auths"]) == {"other", "localhost:5000"}
 
 
+async def test_file_that_is_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "config.json").symlink_to("elsewhere/docker.json")
+    await CredentialStore(tmp_path / "config.json").store("localhost:5000", ALICE)
+    assert (tmp_path / "config.json").is_symlink()
+    assert "localhost:5000" in json.loads((tmp_path / "elsewhere" / "docker.json").read_text())["auths"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["config.json", "elsewhere"]
+
+
 async def test_image_without_a_registry_uses_the_default_ones_old_key(tmp_path: Path) -> None:
     auth = base64.b64encode(b"alice:s3:cret").decode()
     store = write(tmp_path / "config.json", {"auths": {"https://index.docker.io/v1/": {"auth": auth}}})

@@ -3,7 +3,7 @@ from collections.abc import AsyncGenerator
 from sampan.api.image.v1 import images_pb2
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
 from sampan.oci.reference import parse_reference
-from sampan_cli.pulling import watch
+from sampan_cli.pulling import open_view, watch
 
 ONE = f"sha256:{'1' * 64}"
 TWO = f"sha256:{'2' * 64}"
@@ -34,4 +34,19 @@ async def test_without_a_terminal_each_layer_says_each_step_once() -> None:
         "111111111111: Retrying in 3 seconds",
         "111111111111: Download complete",
         "111111111111: Pull complete",
+    ]
+
+
+def test_a_pushed_layer_ends_in_dockers_words() -> None:
+    lines: list[str] = []
+    with open_view(lines.append, None) as view:
+        view.layer("one", LayerProgress(ONE, Phase.PREPARING))
+        view.layer("one", LayerProgress(ONE, Phase.RETRYING, 1))
+        view.layer("one", LayerProgress(ONE, Phase.MOUNTED, 10, 10, "library/debian"))
+        view.layer("two", LayerProgress(TWO, Phase.THERE, 10, 10))
+    assert lines == [
+        "one: Preparing",
+        "one: Retrying in 1 second",
+        "one: Mounted from library/debian",
+        "two: Layer already exists",
     ]
