@@ -232,15 +232,14 @@ class Engine:
 
     async def remove_image(
         self, image: str, *, force: bool = False, no_prune: bool = False
-    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Remove a name, and the image with its last one; return what was untagged and what was deleted.
+    ) -> "tuple[remove.Step, ...]":
+        """Remove a name, and the image and its layers with its last one; return what was untagged and deleted.
 
         Raises:
             NotFoundError: ``No such image: …``.
             ConflictError: in Docker's words, a container uses it, or it has several names.
         """
-        removed = await remove.remove(self, image, force=force, no_prune=no_prune)
-        return removed.untagged, removed.deleted
+        return (await remove.remove(self, image, force=force, no_prune=no_prune)).steps
 
     async def prune_images(self, filters: Mapping[str, Sequence[str]]) -> "PrunedImages":
         """Remove images that nothing uses: untagged ones, or with ``dangling=false`` all of them; then run a pass.

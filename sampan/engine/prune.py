@@ -1,7 +1,6 @@
 """Remove the images that nothing uses."""
 
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,8 +9,8 @@ from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.engine import gc, publish
 from sampan.engine.image_filters import Filters, prunable
-from sampan.engine.remove import Removal, remove
-from sampan.errors import ConflictError, NotFoundError, UnavailableError
+from sampan.engine.remove import Removal, Step, finish
+from sampan.errors import UnavailableError
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 class PrunedImages:
     """What a prune came to."""
 
-    untagged: tuple[str, ...]
-    deleted: tuple[str, ...]
+    steps: tuple[Step, ...]  # as of ``Removal``
     reclaimed_bytes: int  # on disk: of blobs and layers
 
 
@@ -35,26 +33,21 @@ async def prune_images(engine: "Engine", filters: Filters) -> PrunedImages:
         listed = await engine.containers.List(containers_pb2.ListContainersRequest(all=True))
     used = {container.spec.image_id for container in listed.containers}
     parents = {image.parent for image in images if image.parent}
-    total = Removal()
+    doomed: list[str] = []
     for image in images:
         names = (*image.repo_tags, *image.repo_digests)
         if image.id in used or (asked.dangling and image.repo_tags) or not asked.wanted(image):
             continue
         if not names and image.id in parents:
             continue  # it goes with the last image that was made from it
-        total += await _remove(engine, names or (image.id,))
+        doomed += names or (image.id,)
+    total = Removal()
+    if doomed:
+        with rpc_errors():
+            removed = await engine.images.Prune(images_pb2.PruneRequest(images=doomed, in_use=sorted(used)))
+        total = await finish(engine, removed)
     reclaimed = total.reclaimed_bytes
     with suppress(UnavailableError):  # the images are gone, and the next pass does the rest
         reclaimed += (await gc.collect(engine, leftovers=False)).reclaimed_bytes
     await publish.pruned(engine, "image", reclaimed)
-    return PrunedImages(total.untagged, total.deleted, reclaimed)
-
-
-async def _remove(engine: "Engine", names: Iterable[str]) -> Removal:
-    total = Removal()
-    for name in names:
-        try:
-            total += await remove(engine, name, force=False, no_prune=False)
-        except (ConflictError, NotFoundError):
-            continue  # somebody began to use it, or it went with another one
-    return total
+    return PrunedImages(total.steps, reclaimed)

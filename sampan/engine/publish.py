@@ -1,5 +1,6 @@
 """Tell those who listen for events what was done with an image."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from sampan.api.runtime.v1 import containers_pb2, events_pb2
@@ -14,7 +15,17 @@ _DEADLINE_S: Final = 5.0
 
 async def image(engine: "Engine", action: str, actor_id: str, name: str) -> None:
     """Publish an image event. What was done stays done if nobody can be told."""
-    await _publish(engine, events_pb2.Event(type="image", action=action, actor_id=actor_id, attributes={"name": name}))
+    await images(engine, [(action, actor_id, name)])
+
+
+async def images(engine: "Engine", done: Iterable[tuple[str, str, str]]) -> None:
+    """Publish several at once: action, ID and name of each."""
+    events = [
+        events_pb2.Event(type="image", action=action, actor_id=actor_id, attributes={"name": name})
+        for action, actor_id, name in done
+    ]
+    if events:
+        await _publish(engine, *events)
 
 
 async def container(engine: "Engine", action: str, of: containers_pb2.Container, **attributes: str) -> None:
@@ -29,9 +40,10 @@ async def pruned(engine: "Engine", kind: str, reclaimed_bytes: int) -> None:
     await _publish(engine, events_pb2.Event(type=kind, action="prune", attributes=attributes))
 
 
-async def _publish(engine: "Engine", event: events_pb2.Event) -> None:
+async def _publish(engine: "Engine", event: events_pb2.Event, *further: events_pb2.Event) -> None:
     try:
         with rpc_errors():
-            await engine.events.Publish(events_pb2.PublishRequest(event=event), timeout=_DEADLINE_S)
+            request = events_pb2.PublishRequest(event=event, further=further)
+            await engine.events.Publish(request, timeout=_DEADLINE_S)
     except UnavailableError:
         return

@@ -7,7 +7,7 @@ from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine import publish
-from sampan.errors import ConflictError, NotFoundError
+from sampan.errors import ConflictError
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
@@ -33,19 +33,19 @@ async def tag_image(engine: "Engine", image: str, reference: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One line of what a removal did."""
+
+    name: str  # what was untagged, or the ID of an image or of a layer's chain
+    untagged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Removal:
     """What a removal came to."""
 
-    untagged: tuple[str, ...] = ()
-    deleted: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()  # in Docker's order: an image's names, the image, its layers from the top down
     reclaimed_bytes: int = 0  # on disk: of blobs and layers
-
-    def __add__(self, other: "Removal") -> "Removal":
-        return Removal(
-            self.untagged + other.untagged,
-            self.deleted + other.deleted,
-            self.reclaimed_bytes + other.reclaimed_bytes,
-        )
 
 
 async def remove(engine: "Engine", image: str, *, force: bool, no_prune: bool) -> Removal:
@@ -61,12 +61,31 @@ async def remove(engine: "Engine", image: str, *, force: bool, no_prune: bool) -
     request = images_pb2.RemoveRequest(image=image, force=force, no_prune=no_prune, in_use=in_use)
     with rpc_errors():
         removed = await engine.images.Remove(request)
-    unpacked = await _unstack(engine, removed)
-    for name in removed.untagged:
-        await publish.image(engine, "untag", found.id, name)
-    for deleted in removed.deleted:
-        await publish.image(engine, "delete", deleted, deleted)
-    return Removal(tuple(removed.untagged), tuple(removed.deleted), removed.reclaimed_bytes + unpacked)
+    return await finish(engine, removed)
+
+
+async def finish(engine: "Engine", removed: images_pb2.RemoveResponse) -> Removal:
+    """Take down what only the removed images stood on, and tell of all of it."""
+    stacks = [
+        layers_pb2.UnstackRequest.Stack(chain_ids=change.chain_ids) for change in removed.changes if change.chain_ids
+    ]
+    unstacked = layers_pb2.UnstackResponse()
+    if stacks:
+        with rpc_errors():
+            unstacked = await engine.layers.Unstack(layers_pb2.UnstackRequest(stacks=stacks))
+    gone = set(unstacked.removed_chain_ids)
+    steps: list[Step] = []
+    events: list[tuple[str, str, str]] = []
+    for change in removed.changes:
+        if change.untagged:
+            steps.append(Step(change.untagged, untagged=True))
+            events.append(("untag", change.image, change.untagged))
+            continue
+        steps.append(Step(change.image))
+        steps += [Step(chain_id) for chain_id in reversed(change.chain_ids) if chain_id in gone]
+        events.append(("delete", change.image, change.image))
+    await publish.images(engine, events)
+    return Removal(tuple(steps), removed.reclaimed_bytes + unstacked.reclaimed_bytes)
 
 
 def _check_users(asked: str, image: images_pb2.Image, users: list[containers_pb2.Container], *, force: bool) -> None:
@@ -101,16 +120,3 @@ def _in_one_repository(image: images_pb2.Image) -> bool:
 
 def _is_id(asked: str, image_id: str) -> bool:
     return bool(asked) and image_id.startswith((asked, f"sha256:{asked}"))
-
-
-async def _unstack(engine: "Engine", removed: images_pb2.RemoveResponse) -> int:
-    """Take down what only the removed images stood on; return how much that was."""
-    reclaimed = 0
-    for chain_id in removed.chain_ids:
-        request = layers_pb2.UnstackRequest(chain_id=chain_id, keep=removed.kept_chain_ids)
-        try:
-            with rpc_errors():
-                reclaimed += (await engine.layers.Unstack(request)).reclaimed_bytes
-        except NotFoundError:
-            continue  # it was never unpacked, or is gone already
-    return reclaimed

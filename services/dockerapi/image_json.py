@@ -7,6 +7,7 @@ from dockerapi.times import duration_ns, rfc3339
 from dockerapi.versions import Version
 from sampan.api.containerd.types import types_pb2
 from sampan.api.image.v1 import images_pb2
+from sampan.engine.remove import Step
 from sampan.engine.sizes import Sizes
 
 # What Docker shows as repository and tag of an image that has none; clients up to 1.43 expect it spelled out.
@@ -174,6 +175,6 @@ def history_json(
     return rows
 
 
-def deletions_json(untagged: Iterable[str], deleted: Iterable[str]) -> list[dict[str, str]]:
-    """Return what a removal did, in Docker's order."""
-    return [{"Untagged": name} for name in untagged] + [{"Deleted": name} for name in deleted]
+def deletions_json(steps: Iterable[Step]) -> list[dict[str, str]]:
+    """Return what a removal did."""
+    return [{"Untagged" if step.untagged else "Deleted": step.name} for step in steps]

@@ -215,17 +215,14 @@ async def tag(call: Call) -> web.StreamResponse:
 
 async def remove(call: Call) -> web.StreamResponse:
     """DELETE /images/{name}."""
-    untagged, deleted = await call.engine.remove_image(
-        call.args["name"], force=call.flag("force"), no_prune=call.flag("noprune")
-    )
-    return reply(deletions_json(untagged, deleted))
+    steps = await call.engine.remove_image(call.args["name"], force=call.flag("force"), no_prune=call.flag("noprune"))
+    return reply(deletions_json(steps))
 
 
 async def prune(call: Call) -> web.StreamResponse:
     """POST /images/prune: images without a name, or with ``dangling=false`` all that no container uses."""
     pruned = await call.engine.prune_images(call.filters())
-    deletions = deletions_json(pruned.untagged, pruned.deleted)
-    return reply({"ImagesDeleted": deletions or None, "SpaceReclaimed": pruned.reclaimed_bytes})
+    return reply({"ImagesDeleted": deletions_json(pruned.steps) or None, "SpaceReclaimed": pruned.reclaimed_bytes})
 
 
 async def auth(call: Call) -> web.StreamResponse:

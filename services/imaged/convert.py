@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from imaged.images import chain_id
 from imaged.index import Member, Tree
 from imaged.load import Loaded
 from imaged.lookup import Remote, SearchResult
@@ -329,12 +328,11 @@ def imported_to_proto(imported: Imported) -> pb.ImportResponse:
 def removed_to_proto(removed: Removed) -> pb.RemoveResponse:
     """Encode what a removal took away."""
     return pb.RemoveResponse(
-        untagged=removed.untagged,
-        deleted=[record.id for record in removed.deleted],
-        layers=[_layer_to_proto(layer) for record in removed.deleted for layer in record.layers],
-        chain_ids=[chain_id(record) for record in removed.deleted if record.layers],
-        kept_chain_ids=removed.kept_chain_ids,
         reclaimed_bytes=removed.reclaimed_bytes,
+        changes=[
+            pb.RemoveResponse.Change(image=change.image, untagged=change.untagged, chain_ids=change.chain_ids)
+            for change in removed.changes
+        ],
     )
 
 

@@ -1,7 +1,6 @@
 """Image names: give them, find them, take them away."""
 
 import asyncio
-import re
 import sqlite3
 import time
 from collections import OrderedDict
@@ -13,25 +12,23 @@ from imaged import image_store
 from imaged import store as rows
 from imaged.config import parse_config
 from imaged.content import ContentStore
+from imaged.finding import existing, find
 from imaged.index import Tree, claims, describe, survey
 from imaged.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
 from imaged.model import ConfigFile, Created, Image, ImageRecord, Removed, RunConfig
 from imaged.pull import pair_layers
 from imaged.registry.client import MAX_MANIFEST_BYTES
-from imaged.removal import plan_removal
-from imaged.roots import familiar, kept_chain_ids, roots
+from imaged.remover import Remover, Request
+from imaged.roots import familiar, roots
 from imaged.storing import storing
 from sampan.disk import Root
-from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, SampanError
+from sampan.errors import InvalidArgumentError, RemoteError, SampanError
 from sampan.log import log
-from sampan.oci.chain import chain_ids
 from sampan.oci.descriptor import INDEXES, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform, host_platform
-from sampan.oci.reference import Reference, parse_reference
+from sampan.oci.reference import Reference
 from sampan.store import Store
-
-_ID: Final = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 
 # Parsed configs kept in memory: as many as a busy machine has images, each a few kilobytes.
 _CACHED_CONFIGS: Final = 512
@@ -51,6 +48,7 @@ class Images:
         self._configs: OrderedDict[Digest, ConfigFile] = OrderedDict()
         self._listed: Sequence[Image] = []
         self._listed_at = -1
+        self._remover = Remover(store, content)
 
     async def create(
         self,
@@ -90,22 +88,25 @@ class Images:
         blobs = [descriptor.digest for descriptor in (*own, *manifest.layers)]
 
         before: str | None = None
+        loser: Digest | None = None
 
         def name(db: sqlite3.Connection) -> list[str]:
-            nonlocal record, before
+            nonlocal record, before, loser
             wanted = [*blobs, *(claims(db, tree) if tree else ())]
             image_store.upsert_image(db, record, wanted)
             if parent not in (None, record.id):
                 image_store.set_parent(db, record.id, parent)
             if reference is not None:
+                loser = image_store.find_name(db, reference.with_default_tag())
                 before = self._name(db, reference, target.digest, record.id, rows.lease_source(db, lease))
             left = image_store.leave_targets(db, record.id, target.digest, wanted)
-            record = _existing(db, record.id)
+            record = existing(db, record.id)
             source = rows.lease_source(db, lease)
             leases = [lease, *(rows.abandoned_leases(db, source) if source else ())]
             return [*left, *rows.delete_leases(db, leases)]
 
         await self._content.drop_unused(name)
+        await self._settle(loser, record.id)
         return Created(
             Image(record, config), moved=before not in (None, target.digest), existed=before == target.digest
         )
@@ -141,7 +142,7 @@ class Images:
             NotFoundError: in Docker's words.
             InvalidArgumentError: neither an ID nor a name.
         """
-        record, _ = await self._store.read(lambda db: _find(db, image))
+        record, _ = await self._store.read(lambda db: find(db, image))
         return Image(record, await self._config(record.id, 0))
 
     async def tree(self, target: Descriptor) -> Tree:
@@ -153,7 +154,7 @@ class Images:
 
         def find(db: sqlite3.Connection) -> tuple[Digest, ImageRecord] | None:
             row = db.execute("SELECT image, digest FROM names WHERE reference = ?", (str(reference),)).fetchone()
-            return None if row is None else (Digest(row["digest"]), _existing(db, Digest(row["image"])))
+            return None if row is None else (Digest(row["digest"]), existing(db, Digest(row["image"])))
 
         found = await self._store.read(find)
         if found is None:
@@ -198,13 +199,21 @@ class Images:
         if reference.familiar_name == "sha256":
             raise InvalidArgumentError("refusing to create an ambiguous tag using digest algorithm as name")
 
-        def name(db: sqlite3.Connection) -> None:
-            record, _ = _find(db, image)
+        def name(db: sqlite3.Connection) -> tuple[Digest | None, Digest]:
+            record, _ = find(db, image)
+            loser = image_store.find_name(db, reference.with_default_tag())
             target = record.target.digest
             image_store.set_name(db, reference.with_default_tag(), target, record.id, self._now_ns())
+            return loser, record.id
 
         with storing("name"):
-            await self._store.write(name)
+            loser, winner = await self._store.write(name)
+        await self._settle(loser, winner)
+
+    async def _settle(self, loser: Digest | None, winner: Digest) -> None:
+        """Have an image give up what only the name led to that another one has now."""
+        if loser is not None and loser != winner:
+            await self._remover.remove(Request((), (), unnamed=(loser,)))
 
     async def remove(self, image: str, *, force: bool, in_use: Collection[str], no_prune: bool = False) -> Removed:
         """Take away a name, or an image with all of them; see ``plan_removal``.
@@ -216,32 +225,17 @@ class Images:
             NotFoundError: no such image.
             ConflictError: it is in use, has names in several repositories, or others were committed from it.
         """
-        removed = Removed()
+        return await self._remove(Request((image,), in_use, force=force, no_prune=no_prune))
 
-        def change(db: sqlite3.Connection) -> list[str]:
-            nonlocal removed
-            record, name = _find(db, image)
-            continued = bool(image_store.children(db, record.id))
-            plan = plan_removal(record, image, name, in_use, force=force, continued=continued)
-            image_store.delete_names(db, plan.untag)
-            deleted: list[ImageRecord] = []
-            digests: list[str] = []
-            doomed = record if plan.delete else None
-            while doomed is not None:
-                digests += image_store.delete_image(db, doomed.id)
-                deleted.append(doomed)
-                doomed = None if no_prune or force else _forsaken(db, doomed.parent, in_use)
-            removed = Removed(
-                untagged=tuple(reference.familiar for reference in plan.untag),
-                deleted=tuple(deleted),
-                kept_chain_ids=kept_chain_ids(db),
-            )
-            return digests
+    async def prune(self, images: Sequence[str], in_use: Collection[str]) -> Removed:
+        """Take away many, each as ``remove`` does, in one transaction; what that would refuse stays."""
+        return await self._remove(Request(images, in_use, lenient=True))
 
-        gone = await self._content.drop_unused(change)
+    async def _remove(self, request: Request) -> Removed:
+        removed = await self._remover.remove(request)
         for record in removed.deleted:
             self._configs.pop(record.id, None)
-        return replace(removed, reclaimed_bytes=sum(gone.values()))
+        return removed
 
     async def roots(self) -> tuple[Root, ...]:
         """Return what must stay unpacked: the layers of images, and those that leases hold for images to come."""
@@ -278,45 +272,3 @@ class Images:
                 log.error("image is damaged", image=digest, error=str(error))
                 configs[digest] = _DAMAGED, 0
         return configs
-
-
-def chain_id(record: ImageRecord) -> Digest:
-    """Return the chain ID of an image's whole stack, which has at least one layer."""
-    return chain_ids(layer.diff_id for layer in record.layers)[-1]
-
-
-def _find(db: sqlite3.Connection, text: str) -> tuple[ImageRecord, Reference | None]:
-    """Return an image, and the name that it was found by, None if that was an ID."""
-    match = _ID.fullmatch(text)
-    whole = match is not None and len(match[1]) == 64
-    if not whole:
-        try:
-            reference = parse_reference(text).with_default_tag()
-        except InvalidArgumentError:
-            if match is None:
-                raise
-        else:
-            image = image_store.find_name(db, reference)
-            if image is not None:
-                if reference.digest is not None:
-                    reference = replace(reference, tag=None)
-                return _existing(db, image), reference
-    image = image_store.find_prefix(db, match[1]) if match else None
-    if image is None:
-        shown = f"sha256:{match[1]}" if whole and match else parse_reference(text).with_default_tag().familiar
-        raise NotFoundError(f"No such image: {shown}")
-    return _existing(db, image), None
-
-
-def _existing(db: sqlite3.Connection, image: Digest) -> ImageRecord:
-    record = image_store.get_image(db, image)
-    assert record is not None  # names refer to images
-    return record
-
-
-def _forsaken(db: sqlite3.Connection, image: Digest | None, in_use: Collection[str]) -> ImageRecord | None:
-    """Return an image, if it is here and nothing is left that needs or names it."""
-    record = image_store.get_image(db, image) if image is not None else None
-    if record is None or record.names or record.id in in_use or image_store.children(db, record.id):
-        return None
-    return record

@@ -116,6 +116,10 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         )
         return convert.removed_to_proto(removed)
 
+    async def Prune(self, request: pb.PruneRequest, context: Context) -> pb.RemoveResponse:
+        """Take away many."""
+        return convert.removed_to_proto(await self._images.prune(request.images, frozenset(request.in_use)))
+
     async def Import(self, request_iterator: AsyncIterator[pb.ImportRequest], context: Context) -> pb.ImportResponse:
         """Make an image of a tar."""
         first = await anext(request_iterator, pb.ImportRequest())

@@ -216,10 +216,23 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
-class Removed:
-    """What a removal took away, and what is left to be kept."""
+class Change:
+    """One step of a removal."""
 
-    untagged: tuple[str, ...] = ()  # familiar form
+    image: Digest
+    untagged: str = ""  # a name in familiar form; empty: the image was deleted
+    chain_ids: tuple[Digest, ...] = ()  # deleted: of its layers that nothing else needs any more, base first
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What a removal took away."""
+
+    changes: tuple[Change, ...] = ()  # in Docker's order
     deleted: tuple[ImageRecord, ...] = ()
-    kept_chain_ids: tuple[Digest, ...] = ()  # of every image that is left, and of those to come
     reclaimed_bytes: int = 0  # of blobs
+
+    @property
+    def untagged(self) -> tuple[str, ...]:
+        """Names that are gone, in familiar form."""
+        return tuple(change.untagged for change in self.changes if change.untagged)

@@ -50,7 +50,6 @@ def roots(db: sqlite3.Connection) -> list[Root]:
     return found + [Root(leases[lease], tuple(stack)) for lease, stack in rows.leased_layers(db).items()]
 
 
-def kept_chain_ids(db: sqlite3.Connection) -> tuple[Digest, ...]:
-    """Return the chain ID of each root's whole stack."""
-    found = [chain_ids(map(Digest, root.diff_ids)) for root in roots(db)]
-    return tuple(dict.fromkeys(chain[-1] for chain in found if chain))
+def kept_chains(db: sqlite3.Connection) -> frozenset[Digest]:
+    """Return the chain IDs of each root's whole stack, and of all that it stands on."""
+    return frozenset(chain for root in roots(db) for chain in chain_ids(map(Digest, root.diff_ids)))

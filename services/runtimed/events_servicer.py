@@ -45,7 +45,8 @@ class EventsServicer(events_pb2_grpc.EventsServicer):
 
     async def Publish(self, request: pb.PublishRequest, context: Context) -> pb.PublishResponse:
         """Tell what another service did."""
-        self._events.publish(convert.event_from_proto(request.event))
+        for event in (request.event, *request.further):
+            self._events.publish(convert.event_from_proto(event))
         return pb.PublishResponse()
 
 

@@ -118,10 +118,11 @@ class LayersClient:
         with rpc_errors():
             await self._stub.Unpack(layers_pb.UnpackRequest(layers=requests))
 
-    async def unstack(self, chain_id: str, keep: Sequence[str]) -> Unstacked:
+    async def unstack(self, stacks: Sequence[Sequence[str]]) -> Unstacked:
         """See ``protocol.Layers``."""
         with rpc_errors():
-            removed = await self._stub.Unstack(layers_pb.UnstackRequest(chain_id=chain_id, keep=keep))
+            asked = [layers_pb.UnstackRequest.Stack(chain_ids=stack) for stack in stacks]
+            removed = await self._stub.Unstack(layers_pb.UnstackRequest(stacks=asked))
         return Unstacked(tuple(removed.removed_chain_ids), removed.reclaimed_bytes)
 
     async def drivers(self) -> DriversReport:

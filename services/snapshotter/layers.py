@@ -125,29 +125,32 @@ class LocalLayers:
             task.cancel()
             await asyncio.wait([task])
 
-    async def unstack(self, chain_id: str, keep: Sequence[str]) -> Unstacked:
+    async def unstack(self, stacks: Sequence[Sequence[str]]) -> Unstacked:
         """See ``protocol.Layers``."""
-        await self._end_unpacking(chain_id)
+        for stack in stacks:
+            for chain_id in stack:
+                await self._end_unpacking(chain_id)
 
-        def take_down(db: sqlite3.Connection) -> tuple[list[Snapshot], int]:
-            kept = set(keep)
+        def take_down(db: sqlite3.Connection) -> tuple[list[str], list[Snapshot]]:
+            gone: list[str] = []
             removed: list[Snapshot] = []
-            key: str | None = chain_id
-            while key is not None and key not in kept:
-                snapshot = rows.find(db, key)
-                if snapshot is None or snapshot.kind is not Kind.COMMITTED or rows.has_children(db, key):
-                    break
-                removed.append(rows.delete(db, key))
-                key = snapshot.parent
-            return removed, sum(snapshot.own.size_bytes for snapshot in removed)
+            for stack in stacks:
+                for key in reversed(stack):
+                    snapshot = rows.find(db, key)
+                    if snapshot is not None:
+                        if snapshot.kind is not Kind.COMMITTED or rows.has_children(db, key):
+                            break
+                        removed.append(rows.delete(db, key))
+                    gone.append(key)
+            return gone, removed
 
-        removed, own_bytes = await self._catalog.write(take_down)
+        gone, removed = await self._catalog.write(take_down)
         for snapshot in removed:
             if snapshot.dir_id is not None:
                 self._catalog.disk.discard(self._catalog.disk.snapshot(snapshot.dir_id))
         layers = await self._catalog.collect()
-        reclaimed = own_bytes + sum(layer.usage.size_bytes for layer in layers)
-        return Unstacked(tuple(snapshot.key for snapshot in removed), reclaimed)
+        own_bytes = sum(snapshot.own.size_bytes for snapshot in removed)
+        return Unstacked(tuple(gone), own_bytes + sum(layer.usage.size_bytes for layer in layers))
 
     async def drivers(self) -> DriversReport:
         """See ``protocol.Layers``."""

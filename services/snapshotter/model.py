@@ -83,9 +83,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Unstacked:
-    """What was removed with a stack."""
+    """What was removed with stacks."""
 
-    chain_ids: tuple[str, ...] = ()
+    chain_ids: tuple[str, ...] = ()  # what is not there now, from the top down, stack by stack
     reclaimed_bytes: int = 0
 
 

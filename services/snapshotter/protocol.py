@@ -120,10 +120,10 @@ class Layers(Protocol):
         It is a favour to whoever needs the stack next: a failure is logged, and ``unstack`` ends it.
         """
 
-    async def unstack(self, chain_id: str, keep: Sequence[str]) -> Unstacked:
-        """Remove the stack's snapshots from the top down, as far as nothing stands on them, and unused layers.
+    async def unstack(self, stacks: Sequence[Sequence[str]]) -> Unstacked:
+        """Remove snapshots from the top down, as far as nothing stands on them, and unused layers.
 
-        Snapshots in ``keep`` and their parents stay. Removing what is not there removes nothing.
+        Each of ``stacks`` is the chain IDs of what is to go, base first. Removing what is not there removes nothing.
         """
 
     async def drivers(self) -> DriversReport:

@@ -126,8 +126,8 @@ class LayersServicer(layers_grpc.LayersServicer):
         return layers_pb.UnpackResponse()
 
     async def Unstack(self, request: layers_pb.UnstackRequest, context: Context) -> layers_pb.UnstackResponse:
-        """Remove a stack."""
-        removed = await self._layers.unstack(request.chain_id, tuple(request.keep))
+        """Remove stacks."""
+        removed = await self._layers.unstack([tuple(stack.chain_ids) for stack in request.stacks])
         return layers_pb.UnstackResponse(removed_chain_ids=removed.chain_ids, reclaimed_bytes=removed.reclaimed_bytes)
 
     async def Drivers(self, request: layers_pb.DriversRequest, context: Context) -> layers_pb.DriversResponse:

@@ -324,21 +324,23 @@ class SnapshotterContract:
         chain = await kit.image(tar(a="1"), tar(b="1"))
         await parts.snapshots.prepare("web", chain, {})
         await parts.snapshots.remove("web")
-        removed = await parts.layers.unstack(chain, [])
-        assert len(removed.chain_ids) == 2
+        stack = chain_ids([Digest.of(tar(a="1")), Digest.of(tar(b="1"))])
+        assert stack[-1] == chain
+        removed = await parts.layers.unstack([stack])
+        assert removed.chain_ids == (stack[1], stack[0])
         assert removed.reclaimed_bytes > 0
         await parts.snapshots.cleanup()
         for directory in ("l", "s", "tmp", "trash"):
             assert list((parts.disk.root / directory).iterdir()) == []
-        assert (await parts.layers.unstack(chain, [])).chain_ids == ()
+        assert (await parts.layers.unstack([stack])).reclaimed_bytes == 0
 
-    async def test_unstack_stops_at_what_is_kept_or_used(self, kit: Kit, parts: Parts) -> None:
+    async def test_unstack_stops_at_what_is_used(self, kit: Kit, parts: Parts) -> None:
         base, middle, top = tar(a="1"), tar(b="1"), tar(c="1")
         other = await kit.image(base, tar(d="1"))
         chain = await kit.image(base, middle, top)
         ids = chain_ids([Digest.of(base), Digest.of(middle), Digest.of(top)])
-        assert (await parts.layers.unstack(chain, [ids[1]])).chain_ids == (ids[2],)
-        assert (await parts.layers.unstack(ids[1], [])).chain_ids == (ids[1],)
+        assert ids[2] == chain
+        assert (await parts.layers.unstack([ids])).chain_ids == (ids[2], ids[1])
         with shown(await parts.snapshots.prepare("web", other, {})) as root:
             assert names(root) == ["a", "d"]
 
@@ -574,7 +576,7 @@ class SnapshotterContract:
         layers = [kit.blob(tar(a="1" * (8 << 20)))]
         chain = chain_ids([diff_id for _, diff_id in layers])[-1]
         await parts.layers.unpack(layers)
-        await parts.layers.unstack(chain, ())
+        await parts.layers.unstack([[chain]])
         assert await parts.snapshots.list([f"name=={chain}"]) == []
 
     async def test_a_snapshot_s_changes_are_a_layer_without_what_is_excluded(self, kit: Kit, parts: Parts) -> None:

@@ -6,7 +6,7 @@ the real services. Nothing is executed.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -143,9 +143,19 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
         self.find(request.image).repo_tags.append(parse_reference(request.reference).with_default_tag().familiar)
         return images_pb2.TagResponse()
 
+    async def Prune(self, request: images_pb2.PruneRequest, context: Any) -> images_pb2.RemoveResponse:
+        response = images_pb2.RemoveResponse()
+        for name in request.images:
+            with suppress(NotFoundError):  # it went with another of its names
+                removed = await self.Remove(images_pb2.RemoveRequest(image=name), context)
+                response.changes.extend(removed.changes)
+        return response
+
     async def Remove(self, request: images_pb2.RemoveRequest, context: Any) -> images_pb2.RemoveResponse:
         found = self.images.pop(self.find(request.image).id)
-        return images_pb2.RemoveResponse(untagged=[*found.repo_tags, *found.repo_digests], deleted=[found.id])
+        change = images_pb2.RemoveResponse.Change
+        untagged = [change(image=found.id, untagged=name) for name in (*found.repo_tags, *found.repo_digests)]
+        return images_pb2.RemoveResponse(changes=[*untagged, change(image=found.id, chain_ids=chain_ids(DIFF_IDS))])
 
     async def Import(
         self, requests: AsyncIterator[images_pb2.ImportRequest], context: Any
@@ -187,7 +197,8 @@ class FakeLayers(layers_pb2_grpc.LayersServicer):
         return layers_pb2.StackResponse(chain_id=chain[-1] if chain else "")
 
     async def Unstack(self, request: layers_pb2.UnstackRequest, context: Any) -> layers_pb2.UnstackResponse:
-        return layers_pb2.UnstackResponse()
+        removed = [chain_id for stack in request.stacks for chain_id in reversed(stack.chain_ids)]
+        return layers_pb2.UnstackResponse(removed_chain_ids=removed)
 
     async def Drivers(self, request: layers_pb2.DriversRequest, context: Any) -> layers_pb2.DriversResponse:
         driver = layers_pb2.DriversResponse.Driver(name="overlayfs", usable=True)

@@ -106,11 +106,11 @@ class FakeEvents(events_pb2_grpc.EventsServicer):
             self._listeners.discard(queue)
 
     async def Publish(self, request: events_pb2.PublishRequest, context: Any) -> events_pb2.PublishResponse:
-        event = request.event
-        event.time.GetCurrentTime()
-        self.published.append(event)
-        for queue in self._listeners:
-            queue.put_nowait(event)
+        for event in (request.event, *request.further):
+            event.time.GetCurrentTime()
+            self.published.append(event)
+            for queue in self._listeners:
+                queue.put_nowait(event)
         return events_pb2.PublishResponse()
 
 

@@ -82,8 +82,10 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
         self.in_use = list(request.in_use)
         self.names.clear()
         chain = chain_ids(Digest.parse(layer.diff_id) for layer in self.layers)
+        image = Digest.of(b"config")
+        change = images_pb2.RemoveResponse.Change
         return images_pb2.RemoveResponse(
-            untagged=["web:1"], deleted=[Digest.of(b"config")], layers=self.layers, chain_ids=[chain[-1]]
+            changes=[change(image=image, untagged="web:1"), change(image=image, chain_ids=chain)]
         )
 
 
@@ -135,8 +137,9 @@ class FakeLayers(layers_pb2_grpc.LayersServicer):
         return layers_pb2.StackResponse(chain_id=chain[-1] if chain else "")
 
     async def Unstack(self, request: layers_pb2.UnstackRequest, context: Context) -> layers_pb2.UnstackResponse:
-        self.chains.discard(request.chain_id)
-        return layers_pb2.UnstackResponse(removed_chain_ids=[request.chain_id])
+        removed = [chain_id for stack in request.stacks for chain_id in reversed(stack.chain_ids)]
+        self.chains.difference_update(removed)
+        return layers_pb2.UnstackResponse(removed_chain_ids=removed)
 
 
 @dataclass
@@ -164,7 +167,8 @@ class FakeEvents(events_pb2_grpc.EventsServicer):
     published: list[tuple[str, str]] = field(default_factory=list)
 
     async def Publish(self, request: events_pb2.PublishRequest, context: Context) -> events_pb2.PublishResponse:
-        self.published.append((request.event.action, request.event.attributes["name"]))
+        events = (request.event, *request.further)
+        self.published += [(event.action, event.attributes["name"]) for event in events]
         return events_pb2.PublishResponse()
 
 

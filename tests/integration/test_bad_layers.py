@@ -304,7 +304,7 @@ async def test_4096_folders_in_each_other_are_made_and_removed(parts: Parts) -> 
         os.close(fd)
         assert levels == 4096
     await parts.snapshots.remove("web")
-    await parts.layers.unstack(chain, [])
+    await parts.layers.unstack([[chain]])
     await parts.snapshots.cleanup()
     assert list((parts.disk.root / "trash").iterdir()) == []
 

@@ -85,7 +85,7 @@ async def test_a_layer_is_unmounted_when_it_is_removed_while_a_container_goes_on
         chain = await Kit(parts).image(tar(a="1"))
         with shown(await parts.snapshots.prepare("web", chain, {})) as tree:
             await parts.snapshots.remove("web")
-            await parts.layers.unstack(chain, [])
+            await parts.layers.unstack([[chain]])
             assert list(parts.disk.layers.iterdir()) == []
             assert [target for target in mounted(root) if "/m/" in target] == []
             assert (tree / "a").read_text() == "1"

@@ -254,9 +254,10 @@ async def test_import_tag_and_remove(service: Imaged) -> None:
         await service.stub.Remove(request)
     with rpc_errors():
         removed = await service.stub.Remove(pb.RemoveRequest(image=imported.image_id, force=True))
-    assert sorted(removed.untagged) == ["made:1", "other/made:2"]
-    assert list(removed.deleted) == [imported.image_id]
-    assert list(removed.chain_ids) == [imported.layers[0].diff_id]
+    *names, image = removed.changes
+    assert sorted(change.untagged for change in names) == ["made:1", "other/made:2"]
+    assert {change.image for change in removed.changes} == {imported.image_id}
+    assert (image.untagged, list(image.chain_ids)) == ("", [imported.layers[0].diff_id])
     assert service.files("blobs/sha256") == set()
 
 

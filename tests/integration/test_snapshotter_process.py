@@ -181,10 +181,10 @@ async def test_two_pulls_of_one_layer_each_hold_it(tmp_path: Path) -> None:
         first = await kit.apply(tar(a="1"))
         assert await kit.apply(tar(a="1")) == first
         chain = await parts.layers.stack([first])
-        await parts.layers.unstack(chain, [])
+        await parts.layers.unstack([[chain]])
         await parts.snapshots.cleanup()
         await parts.layers.stack([first])
-        await parts.layers.unstack(chain, [])
+        await parts.layers.unstack([[chain]])
         await parts.snapshots.cleanup()
         assert list(parts.disk.layers.iterdir()) == []
 

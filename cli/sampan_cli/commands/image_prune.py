@@ -32,8 +32,7 @@ async def remove(engine: "Engine", filters: tuple[str, ...], *, dangling: bool) 
     parsed = parse_filters(filters, ("until", "label", "label!"))
     wanted = {key: list(values.values) for key, values in parsed.items()}
     pruned = await engine.prune_images(wanted | {"dangling": [str(dangling).lower()]})
-    if pruned.untagged or pruned.deleted:
+    if pruned.steps:
         click.echo("Deleted Images:")
-        click.echo("".join(f"untagged: {name}\n" for name in pruned.untagged), nl=False)
-        click.echo("".join(f"deleted: {identity}\n" for identity in pruned.deleted))
+        click.echo("".join(f"{'untagged' if step.untagged else 'deleted'}: {step.name}\n" for step in pruned.steps))
     return pruned.reclaimed_bytes

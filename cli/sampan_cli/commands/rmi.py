@@ -29,7 +29,7 @@ async def remove_images(engine: "Engine", images: tuple[str, ...], *, force: boo
     code = 0
     for image in images:
         try:
-            untagged, deleted = await engine.remove_image(image, force=force, no_prune=no_prune)
+            steps = await engine.remove_image(image, force=force, no_prune=no_prune)
         except UnavailableError:
             raise  # nothing will work for the others either
         except SampanError as error:
@@ -37,8 +37,6 @@ async def remove_images(engine: "Engine", images: tuple[str, ...], *, force: boo
             # With --force what is not there is no failure: that is what was wanted.
             code = code if force and isinstance(error, NotFoundError) else 1
             continue
-        for name in untagged:
-            click.echo(f"Untagged: {name}")
-        for identity in deleted:
-            click.echo(f"Deleted: {identity}")
+        for step in steps:
+            click.echo(f"{'Untagged' if step.untagged else 'Deleted'}: {step.name}")
     return code

@@ -164,7 +164,7 @@ async def test_name_of_several_goes_alone(parts: Parts) -> None:
     await parts.images.tag("one", parse_reference("two"))
     removed = await parts.images.remove("two", force=False, in_use=())
     assert (removed.untagged, removed.deleted) == (("two:latest",), ())
-    assert len(removed.kept_chain_ids) == 1
+    assert [change.chain_ids for change in removed.changes] == [()]
 
 
 async def test_layers_that_another_image_shares_stay(parts: Parts, registry: FakeRegistry) -> None:

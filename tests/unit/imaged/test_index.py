@@ -138,6 +138,11 @@ async def out(parts: Parts) -> AsyncIterator[Out]:
         await transport.close()
 
 
+def own(image: Image) -> set[str]:
+    """Return the digests of what an image is made of."""
+    return {sha256(image.manifest()), image.id, *(sha256(each.blob) for each in image.layers)}
+
+
 def serve(registry: FakeRegistry) -> str:
     """Serve the index with both platforms; return its name."""
     for image in IMAGES.values():
@@ -164,11 +169,25 @@ async def test_platforms_of_one_index_gather_under_its_name(parts: Parts, regist
     shown = await parts.images.get(name)
     assert (shown.record.id, shown.record.target.digest) == (IMAGES[ARM64].id, sha256(INDEX))
     assert shown.repo_digests == (f"{registry.address}/multi@{sha256(INDEX)}",)
-    # The other one has lost its name, and stays in the index when it goes.
+    # The other one has lost its name. When it goes it is no longer in the index either: its disk space comes back.
     await parts.images.remove(IMAGES[AMD64].id, force=False, in_use=())
-    assert (await tree(parts, name)).whole
+    assert [member.available for member in (await tree(parts, name)).members] == [False, True]
+    assert parts.blobs() == {sha256(INDEX), *own(IMAGES[ARM64])}
     await parts.images.remove(name, force=False, in_use=())
     assert parts.blobs() == set()
+
+
+async def test_platform_leaves_an_index_with_what_is_said_about_it(parts: Parts) -> None:
+    about, attested = attestation(IMAGES[AMD64])
+    content = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*_ENTRIES, attested]}).encode()
+    archived = layout(content, *both(), about)
+    await load(parts, archived)
+    record = (await parts.images.get("multi:1")).record
+    lease = await parts.leases.begin()
+    await parts.images.create(parse_reference("multi:1"), record.target, lease, ARM64)
+    assert (await tree(parts, "multi:1")).whole
+    await parts.images.prune([IMAGES[AMD64].id], ())
+    assert parts.blobs() == {sha256(content), *own(IMAGES[ARM64])}
 
 
 async def test_index_that_is_all_here_is_pushed_as_it_is(parts: Parts, out: Out) -> None:
@@ -328,9 +347,37 @@ async def test_index_that_no_name_points_to_any_more_goes(parts: Parts) -> None:
     await load(parts, alone)
     assert sha256(INDEX) in parts.blobs(), "another name of the image points to it"
     await parts.images.remove("other:1", force=False, in_use=())
-    await load(parts, alone)
-    image = IMAGES[AMD64]
-    assert parts.blobs() == {sha256(image.manifest()), image.id, *(sha256(each.blob) for each in image.layers)}
+    assert parts.blobs() == own(IMAGES[AMD64])
+    # An image that came by its manifest goes back to that, and to the index in the same way.
+    await parts.images.tag("multi:1", parse_reference("third:1"))
+    await load(parts, layout(INDEX, *both()))
+    assert (await parts.images.get("third:1")).record.target.digest == sha256(INDEX)
+    await parts.images.remove("multi:1", force=False, in_use=())
+    record = (await parts.images.get("third:1")).record
+    assert (record.target, record.names) == (record.manifest, (parse_reference("third:1"),))
+    assert parts.blobs() == own(IMAGES[AMD64])
+
+
+async def test_name_that_another_image_takes_leaves_no_index_behind(parts: Parts) -> None:
+    root = {**entry(IMAGES[AMD64], AMD64), "annotations": {"io.containerd.image.name": "alone:1"}}
+    await load(parts, archive({**contents(IMAGES[AMD64]), **index_of([root])}))
+    await load(parts, layout(INDEX, *both()))
+    other = await parts.import_image("other:1")
+    await parts.images.tag("other:1", parse_reference("multi:1"))
+    manifest = (await parts.images.get("other:1")).record.manifest.digest
+    assert parts.blobs() == own(IMAGES[AMD64]) | {manifest, other.image_id, other.layers[0].descriptor.digest}
+
+
+async def test_index_that_cannot_be_read_keeps_what_it_had(parts: Parts) -> None:
+    await load(parts, layout(INDEX, *both()))
+    await parts.images.tag("multi:1", parse_reference("other:1"))
+    root = {**entry(IMAGES[AMD64], AMD64), "annotations": {"io.containerd.image.name": "alone:1"}}
+    await load(parts, archive({**contents(IMAGES[AMD64]), **index_of([root])}))
+    before = parts.blobs()
+    path = parts.root / "blobs/sha256" / sha256(INDEX).removeprefix("sha256:")
+    path.write_bytes(b"x" * len(INDEX))
+    await parts.images.remove("alone:1", force=False, in_use=())
+    assert parts.blobs() == before
 
 
 async def test_damaged_manifest_is_named(parts: Parts, out: Out) -> None:

@@ -127,8 +127,12 @@ async def test_an_image_for_another_platform_is_refused(services: Services) -> N
 
 async def test_removing_the_last_name_removes_image_and_snapshots(services: Services) -> None:
     await pull(services)
-    untagged, deleted = await services.engine.remove_image("web:1")
-    assert (untagged, len(deleted)) == (("web:1",), 1)
+    chain = sorted(services.layers.chains)
+    steps = await services.engine.remove_image("web:1")
+    assert (steps[0].name, steps[0].untagged) == ("web:1", True)
+    assert (steps[1].name, len(steps)) == (services.images.image().id, 5)
+    assert sorted(step.name for step in steps[2:]) == chain
+    assert not services.layers.chains
     assert [action for action, _ in services.events.published] == ["pull", "untag", "delete"]
 
 

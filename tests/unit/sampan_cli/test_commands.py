@@ -7,10 +7,11 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from sampan.layout import Layout
+from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
 from sampan_cli.app import app
 from sampan_cli.session import Session
-from tests.fakes.engine import image
+from tests.fakes.engine import DIFF_IDS, image
 from tests.unit.sampan_cli.conftest import Sampan
 
 
@@ -156,7 +157,8 @@ def test_tag_and_rmi_say_what_they_did(sampan: Sampan) -> None:
     sampan.ok("tag", "debian:12", "mine:1")
     lines = sampan.ok("rmi", "debian:12").splitlines()
     assert lines[0] == "Untagged: debian:12"
-    assert lines[-1] == f"Deleted: {one.id}"
+    base, top = chain_ids(DIFF_IDS)
+    assert lines[-3:] == [f"Deleted: {one.id}", f"Deleted: {top}", f"Deleted: {base}"]
     assert sampan("rmi", "nosuch").exit_code == 1
     assert sampan("rmi", "-f", "nosuch").exit_code == 0
 

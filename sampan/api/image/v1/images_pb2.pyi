@@ -827,50 +827,82 @@ class RemoveRequest(_message.Message):
 Global___RemoveRequest: _TypeAlias = RemoveRequest  # noqa: Y015
 
 @_typing.final
-class RemoveResponse(_message.Message):
+class PruneRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    UNTAGGED_FIELD_NUMBER: _builtins.int
-    DELETED_FIELD_NUMBER: _builtins.int
-    LAYERS_FIELD_NUMBER: _builtins.int
-    CHAIN_IDS_FIELD_NUMBER: _builtins.int
-    KEPT_CHAIN_IDS_FIELD_NUMBER: _builtins.int
-    RECLAIMED_BYTES_FIELD_NUMBER: _builtins.int
-    reclaimed_bytes: _builtins.int
-    """of blobs"""
+    IMAGES_FIELD_NUMBER: _builtins.int
+    IN_USE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def untagged(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """in familiar form, tags and digests"""
+    def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """IDs and names, as in Get; each as by Remove without force, skipping what is refused"""
 
     @_builtins.property
-    def deleted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """image IDs"""
-
-    @_builtins.property
-    def layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LayerContent]:
-        """of the deleted images, base first"""
-
-    @_builtins.property
-    def chain_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """of the deleted images"""
-
-    @_builtins.property
-    def kept_chain_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """of every image that is left, and of those to come"""
+    def in_use(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """as in Remove"""
 
     def __init__(
         self,
         *,
-        untagged: _abc.Iterable[_builtins.str] | None = ...,
-        deleted: _abc.Iterable[_builtins.str] | None = ...,
-        layers: _abc.Iterable[Global___LayerContent] | None = ...,
-        chain_ids: _abc.Iterable[_builtins.str] | None = ...,
-        kept_chain_ids: _abc.Iterable[_builtins.str] | None = ...,
-        reclaimed_bytes: _builtins.int = ...,
+        images: _abc.Iterable[_builtins.str] | None = ...,
+        in_use: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_ids", b"chain_ids", "deleted", b"deleted", "kept_chain_ids", b"kept_chain_ids", "layers", b"layers", "reclaimed_bytes", b"reclaimed_bytes", "untagged", b"untagged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "in_use", b"in_use"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PruneRequest: _TypeAlias = PruneRequest  # noqa: Y015
+
+@_typing.final
+class RemoveResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Change(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        IMAGE_FIELD_NUMBER: _builtins.int
+        UNTAGGED_FIELD_NUMBER: _builtins.int
+        CHAIN_IDS_FIELD_NUMBER: _builtins.int
+        image: _builtins.str
+        """ID"""
+        untagged: _builtins.str
+        """a name in familiar form, tag or digest; empty: the image was deleted"""
+        @_builtins.property
+        def chain_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """deleted: of its layers that nothing else needs any more, base first"""
+
+        def __init__(
+            self,
+            *,
+            image: _builtins.str = ...,
+            untagged: _builtins.str = ...,
+            chain_ids: _abc.Iterable[_builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_ids", b"chain_ids", "image", b"image", "untagged", b"untagged"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RECLAIMED_BYTES_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    reclaimed_bytes: _builtins.int
+    """of blobs"""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RemoveResponse.Change]:
+        """in Docker's order"""
+
+    def __init__(
+        self,
+        *,
+        reclaimed_bytes: _builtins.int = ...,
+        changes: _abc.Iterable[Global___RemoveResponse.Change] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "reclaimed_bytes", b"reclaimed_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -73,6 +73,11 @@ class ImagesStub:
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RemoveRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RemoveResponse.FromString,
                 _registered_method=True)
+        self.Prune = channel.unary_unary(
+                '/sampan.image.v1.Images/Prune',
+                request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PruneRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RemoveResponse.FromString,
+                _registered_method=True)
         self.Import = channel.stream_unary(
                 '/sampan.image.v1.Images/Import',
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ImportRequest.SerializeToString,
@@ -176,6 +181,13 @@ class ImagesServicer:
 
     def Remove(self, request, context):
         """Remove names, and the image with its last one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Prune(self, request, context):
+        """Remove many at once, as far as nothing speaks against it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -288,6 +300,11 @@ def add_ImagesServicer_to_server(servicer, server):
             'Remove': grpc.unary_unary_rpc_method_handler(
                     servicer.Remove,
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RemoveRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RemoveResponse.SerializeToString,
+            ),
+            'Prune': grpc.unary_unary_rpc_method_handler(
+                    servicer.Prune,
+                    request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PruneRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RemoveResponse.SerializeToString,
             ),
             'Import': grpc.stream_unary_rpc_method_handler(
@@ -533,6 +550,33 @@ class Images:
             target,
             '/sampan.image.v1.Images/Remove',
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RemoveRequest.SerializeToString,
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RemoveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Prune(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.image.v1.Images/Prune',
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PruneRequest.SerializeToString,
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RemoveResponse.FromString,
             options,
             channel_credentials,

@@ -52,6 +52,8 @@ class ImagesStub:
     """Add a name to an image."""
     Remove: _grpc.UnaryUnaryMultiCallable[_images_pb2.RemoveRequest, _images_pb2.RemoveResponse]
     """Remove names, and the image with its last one."""
+    Prune: _grpc.UnaryUnaryMultiCallable[_images_pb2.PruneRequest, _images_pb2.RemoveResponse]
+    """Remove many at once, as far as nothing speaks against it."""
     Import: _grpc.StreamUnaryMultiCallable[_images_pb2.ImportRequest, _images_pb2.ImportResponse]
     """Make an image of one layer from the tar of a root file system. The result is held by a lease, as in Fetch."""
     Commit: _grpc.UnaryUnaryMultiCallable[_images_pb2.CommitRequest, _images_pb2.ImportResponse]
@@ -99,6 +101,8 @@ class ImagesAsyncStub(ImagesStub):
     """Add a name to an image."""
     Remove: _aio.UnaryUnaryMultiCallable[_images_pb2.RemoveRequest, _images_pb2.RemoveResponse]  # type: ignore[assignment]
     """Remove names, and the image with its last one."""
+    Prune: _aio.UnaryUnaryMultiCallable[_images_pb2.PruneRequest, _images_pb2.RemoveResponse]  # type: ignore[assignment]
+    """Remove many at once, as far as nothing speaks against it."""
     Import: _aio.StreamUnaryMultiCallable[_images_pb2.ImportRequest, _images_pb2.ImportResponse]  # type: ignore[assignment]
     """Make an image of one layer from the tar of a root file system. The result is held by a lease, as in Fetch."""
     Commit: _aio.UnaryUnaryMultiCallable[_images_pb2.CommitRequest, _images_pb2.ImportResponse]  # type: ignore[assignment]
@@ -185,6 +189,14 @@ class ImagesServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_images_pb2.RemoveResponse, _abc.Awaitable[_images_pb2.RemoveResponse]]:
         """Remove names, and the image with its last one."""
+
+    @_abc_1.abstractmethod
+    def Prune(
+        self,
+        request: _images_pb2.PruneRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_images_pb2.RemoveResponse, _abc.Awaitable[_images_pb2.RemoveResponse]]:
+        """Remove many at once, as far as nothing speaks against it."""
 
     @_abc_1.abstractmethod
     def Import(

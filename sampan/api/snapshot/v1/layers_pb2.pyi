@@ -157,20 +157,37 @@ Global___UnpackResponse: _TypeAlias = UnpackResponse  # noqa: Y015
 class UnstackRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    CHAIN_ID_FIELD_NUMBER: _builtins.int
-    KEEP_FIELD_NUMBER: _builtins.int
-    chain_id: _builtins.str
+    @_typing.final
+    class Stack(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CHAIN_IDS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def chain_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """of what is to go, base first"""
+
+        def __init__(
+            self,
+            *,
+            chain_ids: _abc.Iterable[_builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_ids", b"chain_ids"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    STACKS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def keep(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def stacks(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnstackRequest.Stack]: ...
     def __init__(
         self,
         *,
-        chain_id: _builtins.str = ...,
-        keep: _abc.Iterable[_builtins.str] | None = ...,
+        stacks: _abc.Iterable[Global___UnstackRequest.Stack] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_id", b"chain_id", "keep", b"keep"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stacks", b"stacks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -180,16 +197,18 @@ Global___UnstackRequest: _TypeAlias = UnstackRequest  # noqa: Y015
 class UnstackResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    REMOVED_CHAIN_IDS_FIELD_NUMBER: _builtins.int
     RECLAIMED_BYTES_FIELD_NUMBER: _builtins.int
+    REMOVED_CHAIN_IDS_FIELD_NUMBER: _builtins.int
     reclaimed_bytes: _builtins.int
     @_builtins.property
-    def removed_chain_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def removed_chain_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what is not there now, from the top down, stack by stack"""
+
     def __init__(
         self,
         *,
-        removed_chain_ids: _abc.Iterable[_builtins.str] | None = ...,
         reclaimed_bytes: _builtins.int = ...,
+        removed_chain_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

@@ -114,8 +114,8 @@ class LayersServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Unstack(self, request, context):
-        """Remove the stack's snapshots from the top down, as far as nothing else stands on them.
-        Chains in `keep` and their parents stay. Layers that no snapshot uses any more go with them.
+        """Remove snapshots of stacks from the top down, as far as nothing else stands on them.
+        Layers that no snapshot uses any more go with them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -49,8 +49,8 @@ class LayersStub:
     as ever; Unstack of the stack ends it.
     """
     Unstack: _grpc.UnaryUnaryMultiCallable[_layers_pb2.UnstackRequest, _layers_pb2.UnstackResponse]
-    """Remove the stack's snapshots from the top down, as far as nothing else stands on them.
-    Chains in `keep` and their parents stay. Layers that no snapshot uses any more go with them.
+    """Remove snapshots of stacks from the top down, as far as nothing else stands on them.
+    Layers that no snapshot uses any more go with them.
     """
     Drivers: _grpc.UnaryUnaryMultiCallable[_layers_pb2.DriversRequest, _layers_pb2.DriversResponse]
     """Which storage driver is in use, and why the others are not."""
@@ -84,8 +84,8 @@ class LayersAsyncStub(LayersStub):
     as ever; Unstack of the stack ends it.
     """
     Unstack: _aio.UnaryUnaryMultiCallable[_layers_pb2.UnstackRequest, _layers_pb2.UnstackResponse]  # type: ignore[assignment]
-    """Remove the stack's snapshots from the top down, as far as nothing else stands on them.
-    Chains in `keep` and their parents stay. Layers that no snapshot uses any more go with them.
+    """Remove snapshots of stacks from the top down, as far as nothing else stands on them.
+    Layers that no snapshot uses any more go with them.
     """
     Drivers: _aio.UnaryUnaryMultiCallable[_layers_pb2.DriversRequest, _layers_pb2.DriversResponse]  # type: ignore[assignment]
     """Which storage driver is in use, and why the others are not."""
@@ -140,8 +140,8 @@ class LayersServicer(metaclass=_abc_1.ABCMeta):
         request: _layers_pb2.UnstackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_layers_pb2.UnstackResponse, _abc.Awaitable[_layers_pb2.UnstackResponse]]:
-        """Remove the stack's snapshots from the top down, as far as nothing else stands on them.
-        Chains in `keep` and their parents stay. Layers that no snapshot uses any more go with them.
+        """Remove snapshots of stacks from the top down, as far as nothing else stands on them.
+        Layers that no snapshot uses any more go with them.
         """
 
     @_abc_1.abstractmethod
