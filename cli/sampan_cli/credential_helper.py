@@ -7,7 +7,6 @@ Reference: https://github.com/docker/docker-credential-helpers#development
 """
 
 import asyncio
-import contextlib
 import json
 from typing import Final
 
@@ -85,9 +84,9 @@ class CredentialHelper:
             NotFoundError: there is no such program.
             UnauthenticatedError: it cannot be run, has no end, or its output has none.
         """
-        pipe = asyncio.subprocess.PIPE
+        loop = asyncio.get_running_loop()
         try:
-            process = await asyncio.create_subprocess_exec(self.program, verb, stdin=pipe, stdout=pipe)
+            transport, answer = await loop.subprocess_exec(_Answer, self.program, verb, stderr=None)
         except FileNotFoundError as error:
             raise NotFoundError(f"credential helper {self.program} is not in $PATH") from error
         except OSError as error:
@@ -95,35 +94,46 @@ class CredentialHelper:
             raise UnauthenticatedError(f"credential helper {self.program} cannot be run: {why}") from error
         try:
             async with asyncio.timeout(self._timeout_s):
-                output = await _talk(process, text.encode())
-                code = await process.wait() if len(output) <= _MAX_ANSWER_BYTES else 0
+                _write(transport, text.encode())
+                await answer.enough.wait()
         except TimeoutError as error:
             raise UnauthenticatedError(
                 f"{self.program} {verb} did not answer within {self._timeout_s:g} seconds"
             ) from error
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-        if len(output) > _MAX_ANSWER_BYTES:
+            # Kills it, and closes our ends: what it has started itself may hold its own for ever.
+            transport.close()
+            await answer.over.wait()
+        if len(answer.output) > _MAX_ANSWER_BYTES:
             raise UnauthenticatedError(f"{self.program} {verb}: the answer is longer than {_MAX_ANSWER_BYTES} bytes")
-        return code, output.decode("utf-8", "replace")
+        return transport.get_returncode() or 0, answer.output.decode("utf-8", "replace")
 
 
-async def _talk(process: asyncio.subprocess.Process, text: bytes) -> bytes:
-    """Write ``text`` and return what is answered, one byte more than is taken at most."""
-    stdin, stdout = process.stdin, process.stdout
-    assert stdin is not None
-    assert stdout is not None
-    # A helper need not read what it does not want to know.
-    with contextlib.suppress(ConnectionError):
-        stdin.write(text)
-        await stdin.drain()
+class _Answer(asyncio.SubprocessProtocol):
+    """What a helper writes, until it has ended and its output too, or it is more than is taken."""
+
+    def __init__(self) -> None:
+        self.output = bytearray()
+        self.enough = asyncio.Event()
+        self.over = asyncio.Event()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 - asyncio's signature
+        """Keep a piece of the output."""
+        self.output += data
+        if len(self.output) > _MAX_ANSWER_BYTES:
+            self.enough.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - as above
+        """Note that process and pipes are gone."""
+        self.enough.set()
+        self.over.set()
+
+
+def _write(transport: asyncio.SubprocessTransport, text: bytes) -> None:
+    stdin = transport.get_pipe_transport(0)
+    assert isinstance(stdin, asyncio.WriteTransport)
+    stdin.write(text)  # a helper need not read what it does not want to know
     stdin.close()
-    output = b""
-    while len(output) <= _MAX_ANSWER_BYTES and (piece := await stdout.read(_MAX_ANSWER_BYTES + 1)):
-        output += piece
-    return output
 
 
 def _is_object(value: object) -> bool:
