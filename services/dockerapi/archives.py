@@ -8,13 +8,12 @@ from aiohttp import web
 
 from dockerapi import platforms
 from dockerapi.body import Body
-from dockerapi.call import Call, streamed
+from dockerapi.call import Call, break_off, streamed
 from dockerapi.images import stream_progress
 from dockerapi.progress import moving
 from dockerapi.routing import Route
 from sampan.engine.progress import LayerProgress, Loaded, Phase, Progress
 from sampan.errors import SampanError
-from sampan.log import log
 
 _TAR: Final = "application/x-tar"
 
@@ -50,10 +49,7 @@ async def _archive(call: Call, pieces: AsyncGenerator[bytes, None]) -> web.Strea
         except SampanError as error:
             if not response.prepared:
                 raise
-            log.error("archive broken off", path=call.request.path, error=str(error))
-            if call.request.transport is not None:
-                call.request.transport.abort()
-            raise ConnectionResetError("the archive is not whole") from error
+            break_off(call.request, error)
     if not response.prepared:
         await response.prepare(call.request)
     await response.write_eof()

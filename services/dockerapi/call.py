@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from aiohttp import web
 
@@ -12,7 +12,8 @@ from dockerapi.backend import Backend
 from dockerapi.versions import Version
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.engine.engine import Engine
-from sampan.errors import InvalidArgumentError
+from sampan.errors import InvalidArgumentError, SampanError
+from sampan.log import log
 from sampan.version import VERSION
 
 # A create body with inlined seccomp profiles is a few hundred KiB.
@@ -168,6 +169,18 @@ def empty(status: int = 204) -> web.Response:
 def streamed(content_type: str) -> web.StreamResponse:
     """Return an answer to write piece by piece."""
     return web.StreamResponse(headers={**HEADERS, "Content-Type": content_type})
+
+
+def break_off(request: web.BaseRequest, error: SampanError) -> NoReturn:
+    """End an answer whose head is out in a way that its client cannot take for the end.
+
+    Raises:
+        ConnectionResetError: always: there is nobody to answer any more.
+    """
+    log.error("answer broken off", path=request.path, error=str(error))
+    if request.transport is not None:
+        request.transport.abort()
+    raise ConnectionResetError("the answer is not whole") from error
 
 
 class JsonStream:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from contextlib import aclosing
 from typing import Any, Final
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from dockerapi.routing import Route
 from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2, spec_pb2
 from sampan.api.snapshot.v1 import layers_pb2
+from sampan.engine import following
 from sampan.engine.sizes import sizes
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
 from sampan.wire.channel import rpc_errors
@@ -244,9 +246,9 @@ async def wait(call: Call) -> web.StreamResponse:
     request = containers_pb2.WaitContainerRequest(container=call.args["id"], condition=condition)
     stream = JsonStream(call.request)
     result: dict[str, Any] = {"StatusCode": 0}
-    try:
-        with rpc_errors():
-            async for message in call.engine.containers.Wait(request):
+    async with aclosing(following.wait(call.engine, request)) as answers:
+        try:
+            async for message in answers:
                 if message.waiting:
                     await stream.begin()
                     continue
@@ -254,11 +256,11 @@ async def wait(call: Call) -> web.StreamResponse:
                 # Clients print it, and whoever waits beside a start is told its error by the start already.
                 if message.error and condition == containers_pb2.WaitContainerRequest.NOT_RUNNING:
                     result["Error"] = {"Message": message.error}
-    except SampanError as error:
-        if not stream.begun:
-            raise
-        # The exit code is not known, and a client must not take it for a success.
-        result = {"StatusCode": 125, "Error": {"Message": str(error)}}
+        except SampanError as error:
+            if not stream.begun:
+                raise
+            # The exit code is not known, and a client must not take it for a success.
+            result = {"StatusCode": 125, "Error": {"Message": str(error)}}
     return await stream.end(result)
 
 

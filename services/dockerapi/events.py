@@ -1,19 +1,16 @@
 """GET /events."""
 
-import asyncio
+from contextlib import aclosing
 from typing import Any, Final
 
 from aiohttp import web
 
-from dockerapi.call import Call, JsonStream
+from dockerapi.call import Call, JsonStream, break_off
 from dockerapi.routing import Route
 from dockerapi.times import nanoseconds, parse_point
 from sampan.api.runtime.v1 import events_pb2
+from sampan.engine import following
 from sampan.errors import SampanError
-from sampan.wire.channel import rpc_errors
-
-# The subscription is in place when the service says so. One that does not say it must not keep the client waiting.
-_PLACED_S: Final = 1.0
 
 
 async def events(call: Call) -> web.StreamResponse:
@@ -24,21 +21,17 @@ async def events(call: Call) -> web.StreamResponse:
         filters=call.proto_filters(),
     )
     stream = JsonStream(call.request)
-    call_stream = call.engine.events.Subscribe(request)
-    try:
-        with rpc_errors():
-            # The headers say that nothing is missed from here on: clients start their work when they have them.
-            placed = asyncio.ensure_future(call_stream.initial_metadata())
-            await asyncio.wait({placed}, timeout=_PLACED_S)
-            if not call_stream.done():
+    async with aclosing(following.events(call.engine, request)) as happening:
+        try:
+            async for event in happening:
+                # The headers say that nothing is missed from here on: clients start their work when they have them.
                 await stream.begin()
-            async for event in call_stream:
-                await stream.write(event_json(event))
-    except SampanError:
-        if not stream.begun:
-            raise
-    finally:
-        call_stream.cancel()
+                if event is not None:
+                    await stream.write(event_json(event))
+        except SampanError as error:
+            if not stream.begun:
+                raise
+            break_off(call.request, error)
     return await stream.end()
 
 

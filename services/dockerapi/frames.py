@@ -11,6 +11,8 @@ from sampan.api.runtime.v1 import containers_pb2
 RAW: Final = "application/vnd.docker.raw-stream"
 MULTIPLEXED: Final = "application/vnd.docker.multiplexed-stream"
 
+SYSTEM_ERROR: Final = 3  # a stream beside stdout and stderr: the engine's own last words, which clients fail with
+
 _HEADER: Final = struct.Struct(">BxxxL")
 
 

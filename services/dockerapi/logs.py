@@ -1,16 +1,17 @@
 """GET /containers/{id}/logs."""
 
+from contextlib import aclosing
 from typing import Final
 
 from aiohttp import web
 
 from dockerapi import frames
-from dockerapi.call import Call, streamed
+from dockerapi.call import Call, break_off, streamed
 from dockerapi.routing import Route
 from dockerapi.times import parse_point, rfc3339_fixed
 from sampan.api.runtime.v1 import containers_pb2
+from sampan.engine import following
 from sampan.errors import InvalidArgumentError, SampanError
-from sampan.wire.channel import rpc_errors
 
 
 def _request(call: Call) -> containers_pb2.LogsRequest:
@@ -36,18 +37,18 @@ async def logs(call: Call) -> web.StreamResponse:
     timestamps = call.flag("timestamps")
     response: web.StreamResponse | None = None
     tty = False
-    try:
-        with rpc_errors():
-            async for message in call.engine.containers.Logs(_request(call)):
+    async with aclosing(following.logs(call.engine, _request(call))) as answers:
+        try:
+            async for message in answers:
                 if response is None:
                     tty = message.tty
                     response = await _begin(call, tty=tty)
                 if message.entries:
                     await response.write(_encode(message, tty=tty, timestamps=timestamps))
-    except SampanError:
-        if response is None:
-            raise
-        # The headers are out: an end is all that is left to send.
+        except SampanError as error:
+            if response is None:
+                raise
+            break_off(call.request, error)
     if response is None:
         response = await _begin(call, tty=False)
     await response.write_eof()

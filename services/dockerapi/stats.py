@@ -1,15 +1,16 @@
 """GET /containers/{id}/stats."""
 
+from contextlib import aclosing
 from typing import Any, Final
 
 from aiohttp import web
 
-from dockerapi.call import Call, JsonStream, reply
+from dockerapi.call import Call, JsonStream, break_off, reply
 from dockerapi.routing import Route
 from dockerapi.times import NEVER, rfc3339
 from sampan.api.runtime.v1 import containers_pb2
+from sampan.engine import following
 from sampan.errors import NotFoundError, SampanError
-from sampan.wire.channel import rpc_errors
 
 Sample = containers_pb2.StatsResponse
 
@@ -31,15 +32,19 @@ async def stats(call: Call) -> web.StreamResponse:
         container=call.args["id"], stream=stream, one_shot=call.flag("one-shot") and not stream
     )
     answer = JsonStream(call.request)
-    try:
-        with rpc_errors():
-            async for sample in call.engine.containers.Stats(request):
+    async with aclosing(following.stats(call.engine, request)) as samples:
+        try:
+            async for sample in samples:
                 if not stream:
                     return reply(stats_json(sample))
                 await answer.write(stats_json(sample))
-    except SampanError:
-        if not answer.begun:
-            raise
+        except NotFoundError:  # removed in the middle
+            if not answer.begun:
+                raise
+        except SampanError as error:
+            if not answer.begun:
+                raise
+            break_off(call.request, error)
     if not stream:
         raise NotFoundError(f"No such container: {call.args['id']}")
     return await answer.end()

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeVar
 
 import grpc
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from dockerapi import frames
 from dockerapi.call import Call
@@ -23,7 +23,13 @@ R = TypeVar("R")
 # Input of a client that has left is still delivered, as far as the container takes it within this time.
 _LAST_INPUT_S: Final = 2.0
 
+_MAX_REASON_BYTES: Final = 123  # of a websocket's close: RFC 6455, section 5.5
+
 Opened = grpc.aio.StreamStreamCall[R, containers_pb2.StreamOutput]
+
+
+class BrokenOffError(Exception):
+    """Output has ended before its process has."""
 
 
 class Streams:
@@ -73,7 +79,7 @@ class Streams:
             self._source.set_result(source)
 
     async def output(self) -> AsyncIterator[containers_pb2.StreamOutput]:
-        """Yield messages. A service that dies in the middle ends it, which is logged and not raised."""
+        """Yield messages. Raises BrokenOffError if the other side goes away in the middle."""
         try:
             with rpc_errors():
                 async for message in self._messages:
@@ -83,6 +89,7 @@ class Streams:
             if not self._accepted:
                 raise
             log.warning("stream broke off", error=str(error))
+            raise BrokenOffError(str(error)) from error
 
     def close(self) -> None:
         """End the call."""
@@ -139,7 +146,12 @@ def _status(call: Call) -> int:
 async def _carry(call: Call, raw: RawStream, streams: Streams, *, tty: bool) -> web.StreamResponse:
     streams.feed(raw.chunks() if streams.has_input else _nothing())
     with call.backend.metrics.hijacked():
-        await _copy(raw, streams, tty=tty)
+        try:
+            await _copy(raw, streams, tty=tty)
+        except BrokenOffError as error:
+            # The end of the connection says that the process has ended. Frames can say otherwise; terminals cannot.
+            if not tty:
+                await raw.write(frames.framed(frames.SYSTEM_ERROR, str(error).encode()))
         await raw.finish()
     return Finished(_status(call))
 
@@ -210,9 +222,12 @@ async def attach_websocket(call: Call) -> web.StreamResponse:
         async def copy() -> None:
             if first.frames:
                 await send(frames.encode(first, tty=True))
-            async for message in streams.output():
-                if message.frames:
-                    await send(frames.encode(message, tty=True))
+            try:
+                async for message in streams.output():
+                    if message.frames:
+                        await send(frames.encode(message, tty=True))
+            except BrokenOffError as error:
+                await socket.close(code=WSCloseCode.INTERNAL_ERROR, message=str(error).encode()[:_MAX_REASON_BYTES])
             await socket.close()
 
         # Reading the socket, for input or just for its end, is this task's; the output goes on beside it.

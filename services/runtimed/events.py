@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from runtimed.model import Container
+from sampan.errors import UnavailableError
 
 _SECOND_NS: Final = 1_000_000_000
 KEPT: Final = 4096  # events in memory and in the journal
@@ -70,7 +71,8 @@ class Events:
     ) -> AsyncGenerator[Event, None]:
         """Yield past events from ``since_ns`` on (0: none), then live ones, until ``until_ns`` (0: for ever).
 
-        Ends when ``stopping`` is set.
+        Raises:
+            UnavailableError: the service stops first.
         """
         queue: asyncio.Queue[Event] = asyncio.Queue()
         past = [event for event in self._past if since_ns and event.time_ns >= since_ns]
@@ -86,6 +88,8 @@ class Events:
         finally:
             stopper.cancel()
             self._subscribers.discard(queue)
+        if stopping.is_set() and not (until_ns and until_ns <= self._now_ns()):
+            raise UnavailableError("runtimed is stopping")
 
     async def _next(self, queue: asyncio.Queue[Event], until_ns: int, stopper: "asyncio.Task[bool]") -> Event | None:
         left_s = (until_ns - self._now_ns()) / _SECOND_NS if until_ns else None

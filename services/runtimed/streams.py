@@ -176,6 +176,7 @@ class Streams:
         """Yield what was logged; with ``follow``, on until the container stops.
 
         Raises:
+            UnavailableError: the service stops first.
             UnimplementedError: it keeps no log.
         """
         if entry.container.spec.log.driver == "none":
@@ -189,6 +190,8 @@ class Streams:
                 yield entries
         finally:
             waiter.cancel()
+        if query.follow and not entry.down.is_set() and self._stopping.is_set():
+            raise UnavailableError("runtimed is stopping; the container goes on")
 
     async def _either(self, first: asyncio.Event, second: asyncio.Event, then: asyncio.Event) -> None:
         tasks = [asyncio.create_task(event.wait()) for event in (first, second)]

@@ -41,10 +41,12 @@ def command(session: Session, /, **flags: Any) -> None:
 
 async def show_events(engine: "Engine", options: EventsOptions, now_ns: int) -> None:
     """Print one line per event."""
+    from contextlib import aclosing
+
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from sampan.api.runtime.v1 import events_pb2 as pb
-    from sampan.wire.channel import rpc_errors
+    from sampan.engine import following
     from sampan_cli.parse.filters import parse_filters
     from sampan_cli.parse.quantity import point_in_time_ns
     from sampan_cli.template.functions import to_json
@@ -57,8 +59,10 @@ async def show_events(engine: "Engine", options: EventsOptions, now_ns: int) -> 
             moment.FromNanoseconds(point_in_time_ns(text, now_ns))
             getattr(request, name).CopyFrom(moment)
     shown = Template(options.template) if options.template not in ("", "json") else None
-    with rpc_errors():
-        async for event in engine.events.Subscribe(request):
+    async with aclosing(following.events(engine, request)) as happening:
+        async for event in happening:
+            if event is None:
+                continue
             if shown is not None:
                 click.echo(shown.render(shape_event(event)))
             elif options.template == "json":

@@ -47,15 +47,16 @@ def command(session: Session, /, **flags: Any) -> None:
 
 async def show_logs(engine: "Engine", options: LogsOptions, now_ns: int) -> None:
     """Write the lines that match, and with follow those that come until the container stops."""
-    from sampan.wire.channel import rpc_errors
+    from contextlib import aclosing
+
+    from sampan.engine import following
     from sampan_cli.streams.console import Console
     from sampan_cli.streams.output import OutputWriter
 
     request = _request(options, now_ns)
-    async with OutputWriter(Console()) as output:
-        with rpc_errors():
-            async for answer in engine.containers.Logs(request):
-                await output.write(_frames(answer.entries, timestamps=options.timestamps))
+    async with OutputWriter(Console()) as output, aclosing(following.logs(engine, request)) as answers:
+        async for answer in answers:
+            await output.write(_frames(answer.entries, timestamps=options.timestamps))
 
 
 def _request(options: LogsOptions, now_ns: int) -> "containers_pb2.LogsRequest":

@@ -84,11 +84,13 @@ async def show_stats(engine: "Engine", options: StatsOptions) -> None:
 
 
 async def _follow(engine: "Engine", name: str, options: StatsOptions, rows: dict[str, Row], *, stream: bool) -> None:
-    from sampan.api.runtime.v1 import containers_pb2 as pb
-    from sampan.wire.channel import rpc_errors
+    from contextlib import aclosing
 
-    with rpc_errors():
-        async for reading in engine.containers.Stats(pb.StatsRequest(container=name, stream=stream)):
+    from sampan.api.runtime.v1 import containers_pb2 as pb
+    from sampan.engine import following
+
+    async with aclosing(following.stats(engine, pb.StatsRequest(container=name, stream=stream))) as readings:
+        async for reading in readings:
             rows[name] = stats_row(reading, name, trunc=not options.no_trunc)
 
 

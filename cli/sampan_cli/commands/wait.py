@@ -22,15 +22,17 @@ def command(session: Session, /, containers: tuple[str, ...]) -> None:
 
 async def wait_for(engine: "Engine", containers: tuple[str, ...]) -> int:
     """Print each container's exit code, in order; return 1 if one was not found."""
+    from contextlib import aclosing
+
     from sampan.api.runtime.v1 import containers_pb2 as pb
+    from sampan.engine import following
     from sampan.errors import SampanError, UnavailableError
-    from sampan.wire.channel import rpc_errors
 
     failed = 0
     for name in containers:
         try:
-            with rpc_errors():
-                async for answer in engine.containers.Wait(pb.WaitContainerRequest(container=name)):
+            async with aclosing(following.wait(engine, pb.WaitContainerRequest(container=name))) as answers:
+                async for answer in answers:
                     if not answer.waiting:
                         click.echo(str(answer.exit_code))
         except UnavailableError:

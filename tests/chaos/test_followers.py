@@ -1,0 +1,125 @@
+"""Clients that follow something while runtimed is killed, time and again: they miss nothing and hear nothing twice."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from sampan_cli.supervisor.backoff import HEALTHY_AFTER_S
+from tests.support.docker_client import DockerClient
+from tests.support.engine import SAMPAN, Engine
+from tests.support.tools import eventually
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+# As long as two kills take and the supervisor needs to forget them, and then a last word.
+_STORY = "i=0; while [ $i -lt 80 ]; do i=$((i+1)); echo $i; echo e$i >&2; sleep 0.1; done; exit 7"
+
+
+@pytest.fixture(params=("docker", "sampan"))
+def start(request: pytest.FixtureRequest, engine: Engine, docker: DockerClient) -> Start:
+    """Starts a client, of either kind."""
+    if request.param == "docker":
+        return docker.start
+
+    def sampan(*arguments: str) -> subprocess.Popen[bytes]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen([SAMPAN, *arguments], stdout=pipe, stderr=pipe, env=engine.env())
+
+    return sampan
+
+
+@contextmanager
+def following(start: Start, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    client = start(*arguments)
+    try:
+        yield client
+    finally:
+        client.kill()
+        client.communicate()
+
+
+@pytest.fixture
+def rested() -> None:
+    """The supervisor forgives a death after five seconds of life, and makes a service wait that dies more often."""
+    time.sleep(HEALTHY_AFTER_S)
+
+
+@pytest.mark.usefixtures("rested")
+def test_logs_and_wait(
+    engine: Engine, docker: DockerClient, image: str, start: Start, unique: Callable[[str], str]
+) -> None:
+    name = unique("told")
+    docker("run", "--detach", "--name", name, image, "sh", "-c", _STORY)
+    with (
+        following(start, "logs", "--follow", name) as logs,
+        following(start, "logs", "--follow", "--tail", "0", name) as new,
+        following(start, "wait", name) as wait,
+    ):
+        for _ in range(2):
+            time.sleep(0.5)  # what is followed goes on for a while
+            engine.kill("runtimed")
+        output, errors = logs.communicate(timeout=60)
+        assert output.decode().splitlines() == [str(number) for number in range(1, 81)]
+        assert errors.decode().splitlines() == [f"e{number}" for number in range(1, 81)]
+        assert logs.returncode == 0
+        last, _ = new.communicate(timeout=60)
+        numbers = [int(line) for line in last.decode().splitlines()]
+        assert numbers == list(range(numbers[0], 81))
+        assert wait.communicate(timeout=60)[0] == b"7\n"
+    docker("rm", name)
+
+
+@pytest.mark.usefixtures("rested")
+def test_wait_for_one_that_ends_and_goes_while_nobody_watches(
+    engine: Engine, docker: DockerClient, image: str, start: Start, unique: Callable[[str], str]
+) -> None:
+    name = unique("gone")
+    docker("run", "--detach", "--rm", "--name", name, image, "sh", "-c", "sleep 1; exit 9")
+    with following(start, "wait", name) as wait:
+        time.sleep(0.5)
+        os.kill(engine.pid("runtimed"), signal.SIGSTOP)
+        time.sleep(1)  # it ends meanwhile
+        engine.kill("runtimed")
+        assert wait.communicate(timeout=60)[0] == b"9\n"
+    eventually(lambda: docker.fails("inspect", name).code != 0, "it is removed")
+
+
+@pytest.mark.usefixtures("rested")
+def test_events(engine: Engine, docker: DockerClient, image: str, start: Start, unique: Callable[[str], str]) -> None:
+    names = [unique("told") for _ in range(3)]
+    # The client may come later than the first of them.
+    since = f"{time.time():.6f}"
+    with following(start, "events", "--since", since, "--filter", "event=create", "--format", "json") as events:
+        assert events.stdout is not None
+        docker("create", "--name", names[0], image)
+        first = json.loads(events.stdout.readline())
+        for name in names[1:]:
+            engine.kill("runtimed")
+            docker("create", "--name", name, image)
+        told = [first, *(json.loads(events.stdout.readline()) for _ in names[1:])]
+        assert [event["Actor"]["Attributes"]["name"] for event in told] == names
+    docker("rm", *names)
+
+
+@pytest.mark.usefixtures("rested")
+def test_an_attachment_says_that_it_broke_off(
+    engine: Engine, docker: DockerClient, image: str, start: Start, unique: Callable[[str], str]
+) -> None:
+    name = unique("cut")
+    docker("run", "--detach", "--name", name, image, "sh", "-c", "while :; do echo on; sleep 0.1; done")
+    with following(start, "attach", "--no-stdin", "--sig-proxy=false", name) as attached:
+        assert attached.stdout is not None
+        assert attached.stdout.readline() == b"on\n"
+        engine.kill("runtimed")
+        _, errors = attached.communicate(timeout=60)
+        assert attached.returncode != 0
+        assert b"went away" in errors or b"the connection to the engine is lost" in errors
+    docker("rm", "--force", name)
