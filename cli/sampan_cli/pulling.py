@@ -82,16 +82,12 @@ async def watch(
         async with contextlib.aclosing(events):
             async for event in events:
                 if isinstance(event, Resolved):
-                    echo(f"{reference.tag or reference.digest}: Pulling from {_shown_name(reference)}")
+                    echo(f"{reference.tag or reference.digest}: Pulling from {reference.repository}")
                 elif isinstance(event, LayerProgress):
                     view.layer(event.digest.partition(":")[2][:_SHORT], event)
                 elif isinstance(event, Done):
                     done = event
     return done
-
-
-def _shown_name(reference: Reference) -> str:
-    return reference.repository if reference.familiar_name != reference.name else reference.name
 
 
 @contextlib.contextmanager

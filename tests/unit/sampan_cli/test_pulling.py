@@ -22,6 +22,12 @@ async def events() -> AsyncGenerator[Progress, None]:
     yield Done(images_pb2.Image(id=ONE), TWO, existed=False)
 
 
+async def test_repository_is_named_without_its_registry() -> None:
+    lines: list[str] = []
+    await watch(events(), parse_reference("localhost:5000/team/app:12"), lines.append, None)
+    assert lines[0] == "12: Pulling from team/app"
+
+
 async def test_without_a_terminal_each_layer_says_each_step_once() -> None:
     lines: list[str] = []
     done = await watch(events(), parse_reference("debian:12"), lines.append, None)
