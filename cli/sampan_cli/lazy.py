@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem
 
+from sampan_cli.docker_flags import as_click_writes
 from sampan_cli.session import root_options
 
 # Docker's exit code for a flag that it does not know.
@@ -40,6 +41,11 @@ class SampanCommand(click.Command):
         except click.UsageError as error:
             error.exit_code = USAGE_ERROR  # type: ignore[misc]  # click reads it from the instance
             raise
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line, in which flags may be written as Docker's may."""
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option)]
+        return super().parse_args(ctx, list(as_click_writes(args, options, mixed=ctx.allow_interspersed_args)))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples below the options."""
