@@ -92,7 +92,7 @@ class _Step:
 
     def outcome(self) -> tuple[Change, ...]:
         """Return the changes, with what nothing that is left is unpacked to."""
-        kept = kept_chains(self.db) if self.deleted else frozenset()
+        kept = kept_chains(self.db, (record.layers[0].diff_id for record in self.deleted if record.layers))
         stacks: dict[Digest, tuple[Digest, ...]] = {}
         seen: set[Digest] = set()
         for record in self.deleted:

@@ -5,6 +5,7 @@ is no moment at which neither of them is seen.
 """
 
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import replace
 
 from imaged import store as rows
@@ -50,6 +51,15 @@ def roots(db: sqlite3.Connection) -> list[Root]:
     return found + [Root(leases[lease], tuple(stack)) for lease, stack in rows.leased_layers(db).items()]
 
 
-def kept_chains(db: sqlite3.Connection) -> frozenset[Digest]:
-    """Return the chain IDs of each root's whole stack, and of all that it stands on."""
-    return frozenset(chain for root in roots(db) for chain in chain_ids(map(Digest, root.diff_ids)))
+def kept_chains(db: sqlite3.Connection, bases: Iterable[Digest]) -> frozenset[Digest]:
+    """Return the chain IDs of all that roots stand on whose lowest layer is one of ``bases``."""
+    stacks: dict[str, list[Digest]] = {}
+    query = (
+        "SELECT image, diff_id FROM image_layers WHERE image IN"
+        " (SELECT image FROM image_layers WHERE position = 0 AND diff_id = ?) ORDER BY image, position"
+    )
+    for base in set(bases):
+        for image, diff_id in db.execute(query, (base,)):
+            stacks.setdefault(image, []).append(Digest(diff_id))
+    found = [*stacks.values(), *rows.leased_layers(db).values()]
+    return frozenset(chain for stack in found for chain in chain_ids(stack))

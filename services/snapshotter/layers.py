@@ -144,7 +144,14 @@ class LocalLayers:
                     gone.append(key)
             return gone, removed
 
-        gone, removed = await self._catalog.write(take_down)
+        def has_directories(db: sqlite3.Connection) -> bool:
+            found = (rows.find(db, key) for stack in stacks for key in stack)
+            return any(snapshot is not None and snapshot.dir_id is not None for snapshot in found)
+
+        # A directory must not go before its row is gone for good. Without one, what comes back after a power cut holds
+        # nothing but the layers, and a pass of garbage collection finds it.
+        durable = await self._catalog.read(has_directories)
+        gone, removed = await self._catalog.write(take_down, durable=durable)
         for snapshot in removed:
             if snapshot.dir_id is not None:
                 self._catalog.disk.discard(self._catalog.disk.snapshot(snapshot.dir_id))
