@@ -66,5 +66,5 @@ def parse_content_range(header: str | None, length: int | None) -> int | None:
     first, last = int(match[1]), int(match[2])
     # An empty chunk cannot be written as a range; clients write 0-0 or 0--1 for it, or leave it away.
     if length is not None and length != last - first + 1 and not (length == 0 and last == first):
-        raise RefusedError(Code.SIZE_INVALID, f"Content-Range {header[:80]} with {length} bytes")
+        raise RefusedError(Code.BLOB_UPLOAD_INVALID, f"Content-Range {header[:80]} with {length} bytes")
     return first
