@@ -209,6 +209,7 @@ def test_second_engine_on_the_same_data_alone_is_refused_too(roots: Roots) -> No
     second = roots.sampan("up", "--detach", "--run-root", f"{roots.layout.run_root}2")
     assert second.returncode == 1
     assert f"data root {roots.layout.data_root} is in use by another engine" in second.stderr
+    assert not Path(f"{roots.layout.run_root}2").exists()
     assert all(roots.runs(name) for name in SERVICES)
 
 

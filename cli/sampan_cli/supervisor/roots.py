@@ -53,21 +53,55 @@ def claim(layout: Layout) -> Iterator[None]:
         ConflictError: another supervisor holds one; the message names it.
     """
     with contextlib.ExitStack() as stack:
-        for root, what in (
-            (layout.run_root, f"engine already running on {layout.run_root}"),
-            (layout.data_root, f"data root {layout.data_root} is in use by another engine"),
-        ):
-            # Others may pass through to sockets they have a right to, and see nothing on the way.
-            root.mkdir(mode=0o711, parents=True, exist_ok=True)
-            fd = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            stack.callback(os.close, fd)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConflictError(f"{what} (pid {_owner(fd) or 'unknown'})") from None
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        fresh = _lock(stack, layout.run_root, f"engine already running on {layout.run_root}")
+        try:
+            _lock(stack, layout.data_root, f"data root {layout.data_root} is in use by another engine")
+        except ConflictError:
+            if fresh:
+                _clear(layout.run_root)
+            raise
         yield
+
+
+def _lock(stack: contextlib.ExitStack, root: Path, what: str) -> bool:
+    """Hold ``root`` for as long as ``stack`` lives; say whether nobody has held it before."""
+    # Others may pass through to sockets they have a right to, and see nothing on the way.
+    root.mkdir(mode=0o711, parents=True, exist_ok=True)
+    path = root / _LOCK
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = _owner(fd)
+            os.close(fd)
+            raise ConflictError(f"{what} (pid {owner or 'unknown'})") from None
+        if _is_at(fd, path):
+            break
+        os.close(fd)  # somebody has cleared the root between our opening and our locking
+    stack.callback(os.close, fd)
+    fresh = os.fstat(fd).st_size == 0
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fresh
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(fd), path.stat())
+    return False
+
+
+def _clear(run_root: Path) -> None:
+    """Remove what starting has made in a run root in which there was never an engine, and is not going to be one."""
+    logs = run_root / "logs"
+    with contextlib.suppress(OSError):
+        if (logs / "sampan.log").stat().st_size == 0:
+            (logs / "sampan.log").unlink()
+            logs.rmdir()
+    (run_root / _LOCK).unlink()  # it is ours while we hold it
+    with contextlib.suppress(OSError):  # something else is there, which is not ours
+        run_root.rmdir()
 
 
 def supervisor(layout: Layout) -> Process | None:
