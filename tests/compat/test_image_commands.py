@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.docker_client import DockerClient
-from tests.support.images import push
+from tests.support.images import Entry, Image, layer, push, sha256, tar
 from tests.support.registry import Registry
 from tests.support.trees import busybox_image, busybox_tar
 
@@ -49,6 +49,67 @@ def test_rmi_of_the_last_name_deletes_the_layers(docker: DockerClient, unique: U
     lines = docker("rmi", name).lines
     assert lines[0] == f"Untagged: {name}:latest"
     assert any(line.startswith("Deleted: sha256:") for line in lines)
+
+
+def two_of_one_base(registry: Registry, repository: str) -> tuple[dict[str, Image], dict[str, list[str]], str]:
+    """Push two images with a layer in common; return them and the chains that only they have, and the common one."""
+    base = layer(tar(Entry("base", repository.encode())))
+    own = {tag: layer(tar(Entry(tag, repository.encode() * 10))) for tag in ("one", "two")}
+    images = {tag: Image([base, mine], {"Labels": {"of": repository}}) for tag, mine in own.items()}
+    for tag, each in images.items():
+        push(registry, repository, tag, each)
+    chains = {tag: [sha256(f"{base.diff_id} {mine.diff_id}".encode())] for tag, mine in own.items()}
+    return images, chains, base.diff_id
+
+
+def test_layers_go_with_the_last_image_that_has_them(
+    docker: DockerClient, registry: Registry, unique: Unique, nothing_left: None
+) -> None:
+    images, chains, base = two_of_one_base(registry, unique("layers"))
+    repository = f"{registry.address}/{images['one'].config['Labels']['of']}"
+    for tag in images:
+        docker("pull", "--quiet", f"{repository}:{tag}")
+    for tag, image in images.items():
+        left = [base] if tag == "two" else []
+        assert docker("rmi", f"{repository}:{tag}").lines == [
+            f"Untagged: {repository}:{tag}",
+            f"Untagged: {repository}@{sha256(image.manifest())}",
+            *(f"Deleted: {gone}" for gone in (image.id, *chains[tag], *left)),
+        ]
+
+
+def test_layers_that_a_container_stands_on_stay(
+    docker: DockerClient, registry: Registry, unique: Unique, container_name: Callable[[], str], nothing_left: None
+) -> None:
+    images, _, _ = two_of_one_base(registry, unique("held"))
+    name = f"{registry.address}/{images['one'].config['Labels']['of']}:one"
+    docker("pull", "--quiet", name)
+    container = docker("create", "--network", "none", "--name", container_name(), name, "/x").line
+    removed = docker("rmi", "--force", name).lines
+    assert [line for line in removed if line.startswith("Deleted")] == [f"Deleted: {images['one'].id}"]
+    docker("rm", container)
+
+
+def test_prune_says_which_layers_went(
+    docker: DockerClient, registry: Registry, unique: Unique, nothing_left: None
+) -> None:
+    images, chains, base = two_of_one_base(registry, unique("pruned"))
+    label = images["one"].config["Labels"]["of"]
+    repository = f"{registry.address}/{label}"
+    for tag in images:
+        docker("pull", "--quiet", f"{repository}:{tag}")
+    said = docker("image", "prune", "--all", "--force", "--filter", f"label=of={label}").lines
+    assert said[0] == "Deleted Images:"
+    names = {f"{repository}:{tag}" for tag in images} | {
+        f"{repository}@{sha256(i.manifest())}" for i in images.values()
+    }
+    assert {line.removeprefix("untagged: ") for line in said if line.startswith("untagged: ")} == names
+    deleted = [line.removeprefix("deleted: ") for line in said if line.startswith("deleted: ")]
+    assert deleted[-1] == base
+    assert set(deleted) == {image.id for image in images.values()} | {
+        each for own in chains.values() for each in own
+    } | {base}
+    assert len(deleted) == 5
 
 
 def test_image_in_use_is_removed_only_by_force(
