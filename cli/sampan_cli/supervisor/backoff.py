@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 from typing import Final
 
-# The first restart is immediate: whoever has a call under way waits for it. After that a service that cannot live
-# gets less and less of the machine.
+# The first restart is immediate: whoever has a call under way waits for it, for some seconds. After that a service that
+# cannot live gets less and less of the machine.
 FIRST_DELAY_S: Final = 1.0
 LONGEST_DELAY_S: Final = 30.0
 
 # A service that was ready for this long has earned an immediate restart again.
 HEALTHY_AFTER_S: Final = 5.0
+
+# One that was ready, if for less, can live: somebody kills it, or one call does, and all others should not wait for
+# longer each time. Only so many in a row are a service that breaks as soon as it works.
+QUICK_RESTARTS: Final = 10
 
 
 @dataclass(slots=True)
@@ -17,6 +21,7 @@ class Backoff:
     """The deaths of one service in a row."""
 
     deaths: int = 0
+    delayed: int = 0  # of them, those that count for the delay
 
     def delay_after_death(self, ready_for_s: float) -> float:
         """Count one death and return the seconds to wait: 0, 1, 2, 4 … 30.
@@ -24,9 +29,10 @@ class Backoff:
         ``ready_for_s`` is how long the process had been ready, 0 if it never was.
         """
         if ready_for_s >= HEALTHY_AFTER_S:
-            self.deaths = 0
+            self.deaths = self.delayed = 0
         self.deaths += 1
-        if self.deaths == 1:
+        if self.deaths == 1 or (ready_for_s and self.deaths <= QUICK_RESTARTS):
             return 0.0
+        self.delayed += 1
         # The exponent is bounded because 2.0 ** 1024 overflows, a few hours after a service broke for good.
-        return min(FIRST_DELAY_S * 2.0 ** min(self.deaths - 2, 16), LONGEST_DELAY_S)
+        return min(FIRST_DELAY_S * 2.0 ** min(self.delayed - 1, 16), LONGEST_DELAY_S)
