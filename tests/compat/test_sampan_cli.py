@@ -155,6 +155,25 @@ def test_attach_and_detach(engine: Engine, image: str, spawn: Callable[..., str]
     assert (attached.code, attached.stdout) == (5, "got this\n")
 
 
+@pytest.mark.parametrize(("command", "words", "code"), [
+    (["attach"], "sampan: read escape sequence", 1),
+    (["exec", "-it"], "sampan: read escape sequence", 1),
+    (["start", "-ai"], "", 0),
+])  # fmt: skip
+def test_leaving_by_the_detach_keys_says_so_to_who_joined(
+    engine: Engine, image: str, spawn: Callable[..., str], command: list[str], words: str, code: int
+) -> None:
+    name = spawn("-it", image, "sh")
+    line = [str(SAMPAN), *command, name, *(["sh"] if command[0] == "exec" else [])]
+    with at_terminal(line, engine.env()) as terminal:
+        terminal.type("echo r''eady\n")
+        terminal.expect("ready")
+        terminal.type("\x10\x11")  # ctrl-p ctrl-q
+        assert terminal.wait() == code
+        assert terminal.seen.rstrip().endswith(words)
+    assert engine.sampan("inspect", "--format", "{{.State.Status}}", name).line == "running"
+
+
 def test_json_is_one_object_per_line_as_docker_prints_it(sampan: Sampan, sleeper: str, image: str) -> None:
     for command in (["ps"], ["images"], ["network", "ls"], ["volume", "ls"]):
         for line in sampan(*command, "--format", "json").lines:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def command(session: Session, /, container: str, no_stdin: bool, detach_keys: str, sig_proxy: bool) -> None:
     """Attach local standard input, output and error streams to a running container.
 
-    Exits with the container's exit code, or with 0 after the detach keys (ctrl-p, ctrl-q).
+    Exits with the container's exit code, or with 1 after the detach keys (ctrl-p, ctrl-q).
     """
     session.run(lambda engine: attach(engine, container, not no_stdin, detach_keys, sig_proxy))
 
@@ -31,6 +31,7 @@ async def attach(engine: "Engine", name: str, stdin: bool, detach_keys: str, sig
 
     Raises:
         ConflictError: in Docker's words, it does not run.
+        DetachedError: the user detached.
     """
     from sampan.api.runtime.v1 import containers_pb2 as pb
     from sampan.errors import ConflictError

@@ -72,11 +72,13 @@ async def execute(engine: "Engine", options: ExecOptions, console: "Console") ->
     Raises:
         CommandNotFoundError, CommandNotExecutableError: it could not be started.
         ConflictError: the container does not run.
+        DetachedError: the user detached; the command goes on.
         InvalidArgumentError: a terminal is needed and not there.
     """
     from sampan.api.runtime.v1 import execs_pb2 as pb
     from sampan.errors import InvalidArgumentError
     from sampan.wire.channel import rpc_errors
+    from sampan_cli.streams.attached import DetachedError
     from sampan_cli.streams.pump import Pump
 
     stdin = options.interactive and not options.detach
@@ -96,7 +98,7 @@ async def execute(engine: "Engine", options: ExecOptions, console: "Console") ->
                 return 0
             await pump.open(pb.StartExecRequest(start=start))
             if await pump.run():
-                return 0
+                raise DetachedError
         finally:
             call.cancel()
         ended = await engine.execs.Get(pb.GetExecRequest(id=created.id))

@@ -22,6 +22,13 @@ class ConnectionLostError(SampanError):
     """The engine went away while a container was in the foreground; the container did not."""
 
 
+class DetachedError(SampanError):
+    """The user typed the detach keys: no failure for who started the container, and Docker's error for who joined."""
+
+    def __init__(self) -> None:
+        super().__init__("read escape sequence")
+
+
 @dataclass(frozen=True, slots=True)
 class Foreground:
     """How to attach to one container."""
@@ -48,12 +55,13 @@ class Foreground:
 async def in_foreground(
     engine: Engine, foreground: Foreground, console: Console, start: Callable[[], Awaitable[None]] | None
 ) -> int:
-    """Attach, then ``start`` the container unless it runs, and return its exit code; 0 if the user detached.
+    """Attach, then ``start`` the container unless it runs, and return its exit code; 0 if its starter detached.
 
     The attachment and the wait are in place before the start: no output and no exit code can be missed.
 
     Raises:
         ConnectionLostError: the engine went away while the container ran.
+        DetachedError: the user detached from a container that ran before.
         SampanError: it could not be attached to or started.
     """
     condition = pb.WaitContainerRequest.NEXT_EXIT if start else pb.WaitContainerRequest.NOT_RUNNING
@@ -74,13 +82,17 @@ async def in_foreground(
                 await start()
         try:
             with rpc_errors():
-                return 0 if await _pump(engine, foreground, pump) else await _exit_code(wait)
+                if not await _pump(engine, foreground, pump):
+                    return await _exit_code(wait)
         except UnavailableError as error:
             short = foreground.container[:_SHORT_ID]
             raise ConnectionLostError(
                 f"the connection to the engine is lost; container {short} goes on without it: "
                 f"use 'sampan attach {short}' or 'sampan logs {short}' once the engine is back"
             ) from error
+    if start is None:
+        raise DetachedError
+    return 0
 
 
 async def _pump(engine: Engine, foreground: Foreground, pump: Pump) -> bool:
