@@ -5,7 +5,7 @@ Reference: the Dockerfile reference; `docker import` and `docker commit` take a 
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -21,14 +21,17 @@ _UNITS_NS: Final = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9,
 _NOT_ON_BUILD: Final = frozenset({"FROM", "MAINTAINER"})
 
 
-def apply_changes(run: RunConfig, changes: Iterable[str]) -> RunConfig:
+def apply_changes(run: RunConfig, changes: Sequence[str]) -> RunConfig:
     """Return ``run`` after the instructions, in their order.
 
     Raises:
         InvalidArgumentError: an instruction that is unknown here or malformed; in Docker's words.
     """
     command_set = False
-    for line in _lines(changes):
+    lines = list(_lines(changes))
+    if changes and not lines:
+        raise InvalidArgumentError("file with no instructions")
+    for line in lines:
         name, _, arguments = line.partition(" ")
         instruction = name.upper()
         apply = _INSTRUCTIONS.get(instruction)

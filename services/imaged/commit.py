@@ -54,6 +54,9 @@ class Committer:
             NotFoundError: the base, or the layer, is not here.
         """
         run = apply_changes(options.config, options.changes)
+        if not run.entrypoint and not run.cmd:
+            # As with dockerd: taking the entrypoint away leaves the container's command.
+            run = replace(run, cmd=options.config.cmd)
         image = await self._images.get(base)
         layers = (*image.record.layers, *((layer,) if layer else ()))
         now_ns = self._now_ns()

@@ -115,6 +115,8 @@ def test_health_checks(change: str, expected: HealthCheck) -> None:
         ("RUN ls", "run is not a valid change command"),
         ("FROM x", "from is not a valid change command"),
         ("nonsense", "nonsense is not a valid change command"),
+        ("", "file with no instructions"),
+        ("# nothing", "file with no instructions"),
         ("ENV", "ENV requires at least one argument"),
         ("ENV A", "ENV must have two arguments"),
         ("ENV A=b c", 'Syntax error - can\'t find = in "c". Must be of the form: name=value'),

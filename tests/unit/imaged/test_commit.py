@@ -48,6 +48,16 @@ async def test_a_committed_image_stands_on_its_base(parts: Parts) -> None:
     assert (await parts.images.get("new:1")).record == image.record
 
 
+@pytest.mark.parametrize(("entrypoint", "cmd"), [((), ("ls",)), (("sh",), ())])
+async def test_entrypoint_that_is_taken_away_leaves_the_command(
+    parts: Parts, entrypoint: tuple[str, ...], cmd: tuple[str, ...]
+) -> None:
+    await parts.import_image("base:1")
+    options = CommitOptions(RunConfig(entrypoint=("init",), cmd=("ls",)), [f"ENTRYPOINT {json.dumps(entrypoint)}"])
+    run = (await commit(parts, "base:1", "new:1", options)).config.run
+    assert (run.entrypoint, run.cmd) == (entrypoint, cmd)
+
+
 async def test_without_a_layer_only_the_config_is_new(parts: Parts) -> None:
     base = await parts.import_image("base:1")
     committer = Committer(parts.images, parts.store, parts.content, parts.leases, parts.clock)
