@@ -74,7 +74,7 @@ def fresh_images(tree: Path, directory: Path) -> FreshImages:
     """Prepare images of ``tree``: in one layer, in ``LAYERS`` of equal weight; and one of many small files."""
     parts = _split(tree, directory)
     small = directory / "small.tar"
-    _write_small_files(small)
+    write_small_files(small)
     return FreshImages(
         {
             "one": (FreshLayer(tree, directory, "whole"),),
@@ -100,7 +100,7 @@ def _split(tree: Path, directory: Path) -> list[Path]:
     return paths
 
 
-def _write_small_files(path: Path) -> None:
+def write_small_files(path: Path) -> None:
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
         for number in range(SMALL_FILES):
             info = tarfile.TarInfo(f"small/{number // _FILES_PER_FOLDER:03}/file-{number:06}")

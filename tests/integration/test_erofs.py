@@ -1,15 +1,12 @@
 """EROFS images against extraction: one tar, made into both, must read the same through the kernel."""
 
-import contextlib
 import dataclasses
-import hashlib
 import io
 import os
 import stat
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,11 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgumentError
-from sampan.sys import mounts
 from sampan.tar.reader import TarReader
 from snapshotter import trees
-from snapshotter.erofs.tree import Converter
 from snapshotter.extract import Extractor
+from tests.support.shown import File, convert, look, mounted, opened
 from tests.support.tools import need, need_root
 from tests.support.trees import debian_tar
 
@@ -35,87 +31,19 @@ def _root() -> None:
         pytest.skip("this kernel has no EROFS")
 
 
-@dataclass(frozen=True)
-class File:
-    """All that a process could see of a file, but for its place on the disk."""
-
-    mode: int
-    uid: int
-    gid: int
-    mtime_ns: int
-    nlink: int
-    size: int
-    device: int
-    content: str
-    xattrs: tuple[tuple[str, bytes], ...]
-
-
-def look(root: Path) -> dict[bytes, File]:
-    """Return every file below ``root`` by its relative path."""
-    found = {}
-    base = os.fsencode(root)
-    todo = [b""]
-    while todo:
-        relative = todo.pop()
-        path = base + b"/" + relative if relative else base
-        found[relative] = _file(path)
-        if stat.S_ISDIR(found[relative].mode):
-            todo += [relative + b"/" + name if relative else name for name in os.listdir(path)]
-    return found
-
-
-def _file(path: bytes) -> File:
-    status = os.lstat(path)
-    content = ""
-    if stat.S_ISREG(status.st_mode):
-        with open(path, "rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-    elif stat.S_ISLNK(status.st_mode):
-        content = repr(os.readlink(path))
-    names = os.listxattr(path, follow_symlinks=False)
-    xattrs = tuple(sorted((name, os.getxattr(path, name, follow_symlinks=False)) for name in names))
-    is_directory = stat.S_ISDIR(status.st_mode)
-    size = 0 if is_directory else status.st_size
-    facts = (status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns, status.st_nlink)
-    return File(*facts, size, status.st_rdev, content, xattrs)
-
-
 def extract(archive: bytes | Path, target: Path) -> None:
     (target / "root").mkdir(parents=True)
     (target / "trash").mkdir()
     previous = os.umask(0)
     root, trash = (os.open(target / name, os.O_RDONLY | os.O_DIRECTORY) for name in ("root", "trash"))
     try:
-        with _opened(archive) as source:
+        with opened(archive) as source:
             Extractor(root, trash).extract(TarReader(source))
         trees.empty(trash)  # hard links in it count
     finally:
         os.umask(previous)
         os.close(root)
         os.close(trash)
-
-
-def convert(archive: bytes | Path, target: Path) -> None:
-    fd = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with _opened(archive) as source:
-            Converter(fd).convert(TarReader(source))
-    finally:
-        os.close(fd)
-
-
-def _opened(archive: bytes | Path) -> io.BufferedIOBase:
-    return archive.open("rb") if isinstance(archive, Path) else io.BytesIO(archive)
-
-
-@contextlib.contextmanager
-def mounted(image: Path, target: Path) -> Iterator[Path]:
-    target.mkdir()
-    mounts.mount(str(image), str(target), "erofs", mounts.MS_RDONLY)
-    try:
-        yield target
-    finally:
-        mounts.umount2(str(target))
 
 
 def compare(archive: bytes | Path, directory: Path) -> dict[bytes, File]:
