@@ -27,11 +27,18 @@ SNAPSHOT_ORPHAN: Final = "snapshot-orphan"
 CHAIN_BROKEN: Final = "chain-broken"
 MOUNT_BROKEN: Final = "mount-broken"
 CONTAINER_BROKEN: Final = "container-broken"  # its snapshot is gone
+REGISTRY_MISSING: Final = "registry-content-missing"  # a repository holds what is not in the content store
+REGISTRY_UNKEPT: Final = "registry-content-unkept"  # nothing keeps what a repository holds
+REGISTRY_ROW: Final = "registry-row-broken"  # it does not say what its content says
+REGISTRY_LABEL: Final = "registry-label-orphan"  # content is kept for a row that is not there
+REGISTRY_UPLOAD: Final = "registry-upload-orphan"
+REGISTRY_USERS: Final = "registry-users-broken"  # the file of users cannot be read
 
 KINDS: Final = (
     DATABASE, BLOB_MISSING, BLOB_TRUNCATED, BLOB_DAMAGED, BLOB_UNREADABLE, BLOB_ORPHAN, IMAGE_BROKEN, LEASE_BROKEN,
     ROW_BROKEN, LAYER_MISSING, LAYER_TRUNCATED, LAYER_DAMAGED, LAYER_CHANGED, LAYER_UNREADABLE, LAYER_ORPHAN,
-    SNAPSHOT_MISSING, SNAPSHOT_ORPHAN, CHAIN_BROKEN, MOUNT_BROKEN, CONTAINER_BROKEN,
+    SNAPSHOT_MISSING, SNAPSHOT_ORPHAN, CHAIN_BROKEN, MOUNT_BROKEN, CONTAINER_BROKEN, REGISTRY_MISSING, REGISTRY_UNKEPT,
+    REGISTRY_ROW, REGISTRY_LABEL, REGISTRY_UPLOAD, REGISTRY_USERS,
 )  # fmt: skip
 
 

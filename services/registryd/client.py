@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from registryd.model import EngineImage, Unkept, UploadState
+from registryd.model import EngineImage, Held, Unkept, UploadState
 from registryd.roots import ROOT_PREFIX
 from registryd.uploads import REF_PREFIX
 from sampan.api.containerd.content.v1 import content_pb2 as pb
@@ -138,14 +138,19 @@ class ContentClient:
         with _answering():
             await self._stub.Abort(pb.AbortRequest(ref=ref), timeout=DEADLINE_S)
 
-    async def roots(self) -> AsyncIterator[Unkept]:
+    async def held(self) -> AsyncIterator[Held]:
         """See ``Contents``."""
         with _answering():
             async for response in self._stub.List(pb.ListContentRequest(), timeout=DEADLINE_S):
                 for info in response.info:
-                    for label in info.labels:
-                        if label.startswith(ROOT_PREFIX):
-                            yield Unkept(Digest(info.digest), label)
+                    roots = frozenset(label for label in info.labels if label.startswith(ROOT_PREFIX))
+                    yield Held(Digest(info.digest), info.size, roots)
+
+    async def roots(self) -> AsyncIterator[Unkept]:
+        """See ``Contents``."""
+        async for held in self.held():
+            for root in held.roots:
+                yield Unkept(held.digest, root)
 
     async def writes(self) -> list[tuple[str, int]]:
         """See ``Contents``."""

@@ -70,6 +70,20 @@ class Htpasswd:
             raise InvalidArgumentError(f"htpasswd file {self._path}: {error}") from error
         return parse_htpasswd(text, f"htpasswd file {self._path}")
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    def problem(self) -> str:
+        """Return why the file cannot be read just now, or nothing; blocks."""
+        try:
+            self._stat()
+            self._read()
+        except InvalidArgumentError as error:
+            return str(error)
+        return ""
+
     async def accepts(self, authorization: str | None) -> str | None:
         """Return the user that an Authorization header proves to be, or None."""
         credentials = _parse_basic(authorization or "")

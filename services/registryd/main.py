@@ -9,10 +9,12 @@ from typing import Final
 
 from registryd.blobs import Blobs
 from registryd.call import Parts
+from registryd.check import RegistryCheck
 from registryd.client import ContentClient, ImagesClient
 from registryd.engine_images import EngineImages
 from registryd.htpasswd import Htpasswd
 from registryd.manifests import Manifests
+from registryd.mending import Mender
 from registryd.metrics import RegistryMetrics
 from registryd.roots import Roots
 from registryd.server import Address, RegistryServer, parse_address
@@ -80,6 +82,8 @@ async def build(service: Service[RegistryConfig]) -> None:
     blobs = Blobs(store, contents, engine, config.unused_s, time.time_ns, roots)
     manifests = Manifests(store, contents, blobs, engine)
     uploads = Uploads(contents, blobs, config.max_blob_bytes)
+    mender = Mender(store, contents, blobs, manifests, upkeep)
+    service.checkers.append(RegistryCheck(store, contents, roots, mender, users, upkeep.is_abandoned))
     parts = Parts(blobs, manifests, uploads, RegistryMetrics(service.metrics), config.stall_timeout_s)
     server = RegistryServer(parts, users, reach_imaged, service.rest.used, read_only=config.read_only)
     stack.push_async_callback(server.close, config.grace_s)

@@ -38,6 +38,32 @@ class Unkept:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Content that the engine has."""
+
+    digest: Digest
+    size: int  # bytes
+    roots: frozenset[str]  # labels that a registry has set
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a repository holds, as it is recorded."""
+
+    table: str  # "blobs" or "manifests"
+    repository: str
+    digest: Digest
+    size: int  # bytes
+    root: str
+    media_type: str = ""  # of a manifest
+
+    @property
+    def subject(self) -> str:
+        """What a finding calls it."""
+        return f"{self.table}/{self.repository}@{self.digest}"
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Some of a list, in order; ``more`` says whether others follow."""
 

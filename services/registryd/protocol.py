@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from typing import Protocol
 
-from registryd.model import EngineImage, Unkept, UploadState
+from registryd.model import EngineImage, Held, Unkept, UploadState
 from sampan.oci.digest import Digest
 
 
@@ -60,6 +60,9 @@ class Contents(Protocol):
 
     async def abort(self, ref: str) -> None:
         """Drop a write. Raises NotFoundError."""
+
+    def held(self) -> AsyncIterator[Held]:
+        """Yield all content."""
 
     def roots(self) -> AsyncIterator[Unkept]:
         """Yield every label that a registry has set."""

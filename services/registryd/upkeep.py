@@ -58,6 +58,10 @@ class Upkeep:
         if unkept:
             log.info("labels without a row taken back", count=len(unkept))
 
+    def is_abandoned(self, grown_ns: int) -> bool:
+        """Say whether an upload that grew last then has been left."""
+        return grown_ns + self._unused_ns <= self._now_ns()
+
     async def sweep(self) -> None:
         """Drop uploads that have not grown, and blobs without a manifest, for long enough; and labels without a row.
 
@@ -67,7 +71,7 @@ class Upkeep:
         await self.recover()
         now_ns = self._now_ns()
         for ref, grown_ns in await self._contents.writes():
-            if grown_ns + self._unused_ns <= now_ns:
+            if self.is_abandoned(grown_ns):
                 try:
                     await self._contents.abort(ref)
                 except (NotFoundError, UnavailableError):

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from dataclasses import dataclass, field
 
-from registryd.model import EngineImage, Unkept, UploadState
+from registryd.model import EngineImage, Held, Unkept, UploadState
 from registryd.roots import ROOT_PREFIX
 from registryd.uploads import REF_PREFIX
 from sampan.errors import NotFoundError
@@ -80,11 +80,15 @@ class FakeContents:
         await self.state(ref)
         del self.ingests[ref]
 
+    async def held(self) -> AsyncIterator[Held]:
+        for digest, data in self.blobs.items():
+            roots = frozenset(label for label in self.labels[digest] if label.startswith(ROOT_PREFIX))
+            yield Held(digest, len(data), roots)
+
     async def roots(self) -> AsyncIterator[Unkept]:
-        for digest, labels in self.labels.items():
-            for label in labels:
-                if label.startswith(ROOT_PREFIX):
-                    yield Unkept(digest, label)
+        async for held in self.held():
+            for root in held.roots:
+                yield Unkept(held.digest, root)
 
     async def writes(self) -> list[tuple[str, int]]:
         return [(ref, self.grown_ns) for ref in self.ingests if ref.startswith(REF_PREFIX)]
