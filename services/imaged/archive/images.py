@@ -21,6 +21,10 @@ _FORMATS: Final = (
     (b"\x1f\x8b", media.OCI_LAYER_GZIP),
     (b"\x28\xb5\x2f\xfd", media.OCI_LAYER_ZSTD),
 )
+# An archive of everything that a host has is far below: each image and each name costs a transaction or more.
+MAX_IMAGES: Final = 4096
+MAX_NAMES: Final = 4096
+
 _UNSUPPORTED: Final = ((b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz"))
 
 
@@ -98,6 +102,8 @@ def from_manifest_json(files: Files, read: Read) -> list[ArchivedImage]:
         raise InvalidArgumentError(f"{what} is not a list of images")
     if not listed:
         raise InvalidArgumentError(f"{what} lists no images")
+    if len(listed) > MAX_IMAGES:
+        raise InvalidArgumentError(f"{what} lists {len(listed)} images, the most is {MAX_IMAGES}")
     return [_listed_image(files, read, item) for item in listed]
 
 
@@ -118,7 +124,7 @@ def _listed_image(files: Files, read: Read, item: dict[str, Any]) -> ArchivedIma
     for name, diff_id in zip(layer_names, parsed.diff_ids, strict=True):
         file = files.get(name, what)
         layers.append((check_layer(layer_descriptor(file, f"layer {name!r}"), diff_id, name), file))
-    return ArchivedImage(config, parsed, tuple(layers), tuple(_name(tag, what) for tag in tags))
+    return ArchivedImage(config, parsed, tuple(layers), tuple(dict.fromkeys(_name(tag, what) for tag in tags)))
 
 
 def check_layer(layer: Descriptor, diff_id: Digest, name: str) -> Descriptor:
@@ -143,7 +149,7 @@ def _name(text: str, what: str) -> Reference:
 
 
 def check_names(images: Sequence[ArchivedImage]) -> None:
-    """Raise InvalidArgumentError if two different images have one name."""
+    """Raise InvalidArgumentError if two different images have one name, or if there are too many names."""
     owners: dict[str, Digest] = {}
     for image in images:
         for name in image.names:
@@ -152,3 +158,5 @@ def check_names(images: Sequence[ArchivedImage]) -> None:
                 raise InvalidArgumentError(
                     f"the archive gives the name {name.familiar} to two images: {owner.short} and {image.id.short}"
                 )
+    if len(owners) > MAX_NAMES:
+        raise InvalidArgumentError(f"the archive gives {len(owners)} names, the most is {MAX_NAMES}")

@@ -265,6 +265,16 @@ BAD: dict[str, tuple[bytes, type[SampanError], str]] = {
         InvalidArgumentError,
         f"'{blob(LARGE)}', which is not in the archive",
     ),
+    "too many names": (
+        archive(docker_archive(PLAIN, [f"web:{number}" for number in range(4097)])),
+        InvalidArgumentError,
+        "the archive gives 4097 names, the most is 4096",
+    ),
+    "too many images": (
+        archive({"manifest.json": dump([{"Config": "c", "RepoTags": [], "Layers": []}] * 4097)}),
+        InvalidArgumentError,
+        "lists 4097 images, the most is 4096",
+    ),
     "xz": (
         archive({**docker_archive(PLAIN), "1/layer.tar": b"\xfd7zXZ\0" + bytes(100)}),
         UnimplementedError,
@@ -279,6 +289,11 @@ async def test_a_bad_archive_is_refused_by_name_and_leaves_nothing(parts: Parts,
     with pytest.raises(kind, match=message):
         await load(parts, data)
     await nothing_left(parts)
+
+
+async def test_a_name_that_is_given_twice_is_one(parts: Parts) -> None:
+    (loaded,) = await load(parts, archive(docker_archive(PLAIN, ["web:1", "docker.io/library/web:1", "web:1"])))
+    assert [each.familiar for each in loaded.references] == ["web:1"]
 
 
 async def test_two_images_of_one_name_are_refused(parts: Parts) -> None:
