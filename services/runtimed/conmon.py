@@ -168,7 +168,7 @@ class Conmon:
     async def exec_attached(
         self, container_id: str, paths: ExecPaths, runtime: RuntimeCommand, stdio: Stdio, spec: Path
     ) -> "PendingExec":
-        """Prepare the process in ``spec``: its attach socket listens, and it runs on ``PendingExec.start``.
+        """Prepare the process in ``spec``: its attach socket listens, and conmon calls the runtime when released.
 
         Raises:
             StartError: conmon did not come that far.
@@ -272,8 +272,20 @@ class PendingExec:
         Raises:
             StartError: with the runtime's own message.
         """
-        assert self._process is not None
+        self.release()
+        return await self.started()
+
+    def release(self) -> None:
+        """Let conmon call the runtime. Raises StartError if conmon has ended."""
         self._go()
+
+    async def started(self) -> int:
+        """Return the pid once the runtime has started the process.
+
+        Raises:
+            StartError: with the runtime's own message.
+        """
+        assert self._process is not None
         return (await _first_report(self._process, self._reports, self._errors)).value
 
     async def exit_code(self) -> int | None:

@@ -1,10 +1,10 @@
-"""Bring an exec to where only the word is missing: conmon listens, we are connected, the document is written.
+"""Bring an exec to where only its document is missing: conmon listens, we are connected, the runtime waits.
 
-That takes some milliseconds, most of them conmon's, so it begins when the exec is made: as a rule its client comes back
-at once to start it. One that does not come within ``HELD_S`` loses what was prepared, and nothing else.
+That takes some ten milliseconds, most of them the runtime's, so it begins when the exec is made: as a rule its client
+comes back at once to start it. One that does not come within ``HELD_S`` loses what was prepared, and nothing else.
 
-conmon takes the end of its start pipe for the word. So that it runs nothing if runtimed is killed before the word was
-given, the document gets its name, the one that conmon hands to the runtime, only when the exec is started.
+The runtime reads what it is to run from a pipe (see ``process_pipe``), into which that is written when the exec is
+started. If runtimed is killed before, the pipe ends, and nothing runs.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from runtimed.execmodel import ExecSpec
 from runtimed.model import Container
 from runtimed.paths import ExecPaths, Paths
 from runtimed.process import ended
+from runtimed.process_pipe import ProcessPipe
 from runtimed.protocol import Bundles, ExecProcess
 from runtimed.registry import Entry
 from runtimed.runner import Runner
@@ -35,20 +36,36 @@ HELD_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An exec that runs as soon as ``pending`` is told to, after ``allow``."""
+    """An exec whose runtime waits for its document."""
 
-    paths: ExecPaths
+    document: bytes
+    pipe: ProcessPipe
     pending: PendingExec
     connection: StdioConnection
 
-    def allow(self) -> None:
-        """Put the document where the runtime looks for it."""
-        _draft(self.paths).rename(document(self.paths))
+    async def start(self) -> int:
+        """Let it run; return the pid. Closes everything if that fails.
+
+        Raises:
+            StartError: with the runtime's own message.
+        """
+        sending = asyncio.create_task(self.pipe.send(self.document), name="document of an exec")
+        try:
+            try:
+                return await self.pending.started()
+            finally:
+                sending.cancel()  # a runtime that failed has not read it
+                await asyncio.wait({sending})
+                self.pipe.close()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
-        """Let go of it, on failure."""
+        """Let go of it."""
         self.connection.close()
         self.pending.close()
+        self.pipe.close()
 
 
 class Preparer:
@@ -61,7 +78,9 @@ class Preparer:
         self._paths = paths
 
     async def prepare(self, entry: Entry, id: str, spec: ExecSpec) -> Prepared:
-        """Start its conmon, write its document, connect to its streams. When this fails, nothing is left of it.
+        """Start its conmon, put its document together, connect to its streams, let its runtime begin.
+
+        When this fails, nothing is left of it.
 
         Raises:
             StartError: with Docker's words, or conmon's.
@@ -69,14 +88,22 @@ class Preparer:
         paths = self._paths.exec(id)
         paths.exits.mkdir(mode=0o711, parents=True, exist_ok=True)
         runtime = self._runner.runtime(entry.container).command
+        pipe = ProcessPipe()
         starting = asyncio.create_task(
-            self._conmon.exec_attached(entry.id, paths, runtime, stdio(spec), document(paths)), name=f"conmon of {id}"
+            self._conmon.exec_attached(entry.id, paths, runtime, stdio(spec), pipe.path), name=f"conmon of {id}"
         )
         try:
-            await self.write(entry.container, spec, _draft(paths))  # while conmon starts
+            document = await self.document(entry.container, spec)  # while conmon starts
             pending = await starting
-            return Prepared(paths, pending, StdioConnection.connect(paths.attach_socket))
+            connection = StdioConnection.connect(paths.attach_socket)
+            try:
+                pending.release()
+            except BaseException:
+                connection.close()
+                raise
+            return Prepared(document, pipe, pending, connection)
         except BaseException as error:
+            pipe.close()
             starting.cancel()
             await asyncio.wait({starting})
             if not starting.cancelled() and starting.exception() is None:
@@ -86,20 +113,20 @@ class Preparer:
                 raise StartError(f"conmon did not stay: {error}") from error
             raise
 
-    async def write(self, container: Container, spec: ExecSpec, target: Path) -> None:
-        """Write what the runtime is to run.
+    async def document(self, container: Container, spec: ExecSpec) -> bytes:
+        """Return what the runtime is to run.
 
         Raises:
             CommandNotExecutableError: nothing has been asked of the runtime yet, and Docker counts this as 126.
         """
 
-        def write() -> None:
+        def look_up() -> bytes:
             root = Path(f"/proc/{container.state.pid}/root")
             request = ExecProcess(spec.process(), spec.privileged)
-            target.write_text(json.dumps(self._bundles.exec_process(container, root, request)))
+            return json.dumps(self._bundles.exec_process(container, root, request)).encode()
 
         try:
-            await asyncio.to_thread(write)
+            return await asyncio.to_thread(look_up)
         except StartError as error:
             raise CommandNotExecutableError(str(error)) from error
 
@@ -112,7 +139,7 @@ class Preparer:
             await self._clear(entry.id, self._paths.exec(id))
 
     async def _clear(self, container_id: str, paths: ExecPaths) -> None:
-        # Without us conmon would take the closed pipe for the word, find no document, and end in its own time.
+        # Without us the runtime would find no document, and conmon end in its own time.
         pidfd = find_conmon(paths.conmon_pid, container_id)
         if pidfd >= 0:
             try:
@@ -124,11 +151,6 @@ class Preparer:
         await asyncio.to_thread(remove_files, paths)
 
 
-def document(paths: ExecPaths) -> Path:
-    """Return where the runtime finds what it is to run."""
-    return paths.bundle / "process.json"
-
-
 def stdio(spec: ExecSpec) -> Stdio:
     """Return how conmon is to keep the exec's streams."""
     return Stdio(spec.tty, spec.attach_stdin, spec.tty)
@@ -138,7 +160,3 @@ def remove_files(paths: ExecPaths) -> None:
     """Remove what an exec that does not run has on disk; blocks."""
     shutil.rmtree(paths.bundle, ignore_errors=True)
     (paths.paths.sockets / paths.token).unlink(missing_ok=True)
-
-
-def _draft(paths: ExecPaths) -> Path:
-    return paths.bundle / "process.json.draft"

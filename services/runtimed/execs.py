@@ -7,13 +7,14 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final
 
 from runtimed.background import Background
 from runtimed.conmon import Conmon, PendingExec
 from runtimed.detach import DetachScanner, parse_detach_keys
 from runtimed.events import Events
-from runtimed.exec_ahead import HELD_S, Prepared, Preparer, document, remove_files, stdio
+from runtimed.exec_ahead import HELD_S, Prepared, Preparer, remove_files, stdio
 from runtimed.execmodel import Exec, ExecSpec
 from runtimed.model import Frame, Status, Stream
 from runtimed.oci_errors import exec_error, exit_code
@@ -50,6 +51,7 @@ class Running:
     detached: bool = False
     connection: StdioConnection | None = None
     ahead: "asyncio.Task[Prepared] | None" = None  # what is prepared for a start that comes soon
+    ahead_in: datetime | None = None  # when that run of the container began
     preparing: asyncio.Lock = field(default_factory=asyncio.Lock)  # whoever takes it back, or prepares it
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     done: asyncio.Event = field(default_factory=asyncio.Event)
@@ -129,6 +131,7 @@ class Execs:
 
     def _prepare_ahead(self, running: Running) -> None:
         record = running.exec
+        running.ahead_in = running.entry.container.state.started_at
         running.ahead = asyncio.create_task(
             self._preparer.prepare(running.entry, record.id, record.spec), name=f"prepare exec {record.id}"
         )
@@ -211,9 +214,11 @@ class Execs:
             async with running.preparing:
                 await self._not_ahead(running)
             paths.exits.mkdir(mode=0o711, parents=True, exist_ok=True)
-            await self._preparer.write(container, record.spec, document(paths))
+            document = paths.bundle / "process.json"
+            content = await self._preparer.document(container, record.spec)
+            await asyncio.to_thread(document.write_bytes, content)
             pid = await self._conmon.exec_detached(
-                container.id, paths, self._runner.runtime(container).command, stdio(record.spec), document(paths)
+                container.id, paths, self._runner.runtime(container).command, stdio(record.spec), document
             )
         except StartError as error:
             raise await self._failed(running, error) from error
@@ -229,7 +234,9 @@ class Execs:
 
     async def _prepared(self, running: Running, created: ExecSpec) -> Prepared:
         """Return what was prepared when it was made, if that is still there and right, else prepare it now."""
-        if running.ahead is not None and running.exec.spec == created:
+        # The runtime has looked the container up: in another run of it, that is another process.
+        same_run = running.ahead_in == running.entry.container.state.started_at
+        if running.ahead is not None and running.exec.spec == created and same_run:
             preparing, running.ahead = running.ahead, None
             return await preparing
         await self._not_ahead(running)
@@ -251,19 +258,14 @@ class Execs:
         try:
             async with running.preparing:
                 prepared = await self._prepared(running, created)
-            pending, running.connection = prepared.pending, prepared.connection
-            try:
-                prepared.allow()
-                pid = await pending.start()
-            except BaseException:
-                prepared.close()
-                raise
+            running.connection = prepared.connection
+            pid = await prepared.start()
         except StartError as error:
             raise await self._failed(running, error) from error
         self._started(running, pid)
         if running.console_size is not None and running.exec.spec.tty:
             self._resize(running, running.console_size)
-        self._background.watch(self._finish(running, pending), f"exec {running.exec.id}")
+        self._background.watch(self._finish(running, prepared.pending), f"exec {running.exec.id}")
 
     async def converse(self, running: Running, input: Input) -> AsyncIterator[list[Frame]]:
         """Yield output until the exec has ended, its exit code recorded, or the client detached (see ``detached``).

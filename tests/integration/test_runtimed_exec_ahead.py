@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from sampan.api.runtime.v1 import execs_pb2
+from sampan.api.runtime.v1 import containers_pb2, execs_pb2
 from sampan.errors import StartError
 from sampan.wire.channel import rpc_errors
 from tests.integration.runtimed_process import Output, Runtimed, mounts_below, running
@@ -66,11 +66,18 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def prepared(runtimed: Runtimed, container_id: str, *args: str, **fields: object) -> tuple[str, int]:
-    """Create an exec and return it with the pid of its conmon, once that listens."""
+    """Create an exec and return it with the pid of its conmon, once the runtime waits for its document."""
     exec_id = await create(runtimed, container_id, *args, **fields)
     pid_file = bundle(runtimed, exec_id) / "conmon.pid"
-    await until(lambda: pid_file.exists() and (pid_file.parent / "process.json.draft").exists())
+    await until(lambda: pid_file.exists() and bool(children(int(pid_file.read_text()))))
     return exec_id, int(pid_file.read_text())
+
+
+def children(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
 
 
 def alive(pid: int) -> bool:
@@ -103,8 +110,9 @@ async def test_a_start_that_does_not_come_leaves_nothing_and_can_still_come(runt
 async def test_nothing_runs_that_was_not_started(runtimed: Runtimed, number: int) -> None:
     container_id = await runtimed.begin("sleep", "100")
     exec_id, conmon = await prepared(runtimed, container_id, "touch", "/ran")
+    waiting = [conmon, *map(int, children(conmon))]
     await runtimed.restart(number)
-    await until(lambda: not alive(conmon))
+    await until(lambda: not any(map(alive, waiting)))
     assert not bundle(runtimed, exec_id).exists()
     assert (await runtimed.exec(container_id, "test", "-e", "/ran"))[0] == 1
     await start(runtimed, Start(id=exec_id))
@@ -128,6 +136,26 @@ async def test_a_start_that_asks_for_something_else_gets_it(runtimed: Runtimed) 
     async with asyncio.timeout(10):
         while not await there():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+    await runtimed.remove(container_id)
+
+
+async def test_what_was_prepared_for_another_run_of_the_container_is_not_used(runtimed: Runtimed) -> None:
+    container_id = await runtimed.begin("sleep", "100")
+    exec_id, conmon = await prepared(runtimed, container_id, "sh", "-c", "echo $PPID; cat /proc/1/cmdline")
+    with rpc_errors():
+        await runtimed.containers.Stop(containers_pb2.StopContainerRequest(container=container_id, timeout_s=0))
+    await runtimed.start_container(container_id)
+    assert b"sleep" in (await start(runtimed, Start(id=exec_id))).stdout
+    await until(lambda: not alive(conmon))
+    await runtimed.remove(container_id)
+
+
+async def test_a_document_larger_than_a_pipe_arrives_whole(runtimed: Runtimed) -> None:
+    container_id = await runtimed.begin("sleep", "100")
+    long = [f"V{number}={number:0100000d}" for number in range(5)]
+    exec_id = await create(runtimed, container_id, "env", env=long)
+    lines = (await start(runtimed, Start(id=exec_id))).stdout.decode().splitlines()
+    assert set(long) <= set(lines)
     await runtimed.remove(container_id)
 
 
