@@ -1,7 +1,6 @@
 """Containers: /containers/…, except for their streams, logs and statistics."""
 
 import time
-from collections.abc import Iterable
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2, spec_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine import following
+from sampan.engine.changes import container_changes
 from sampan.engine.sizes import sizes
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
 from sampan.wire.channel import rpc_errors
@@ -27,22 +27,6 @@ _CONDITIONS: Final = {
     "next-exit": containers_pb2.WaitContainerRequest.NEXT_EXIT,
     "removed": containers_pb2.WaitContainerRequest.REMOVED,
 }
-
-_MOUNT_POINTS: Final = frozenset(
-    {
-        "/.dockerenv",
-        "/dev/console",
-        "/dev/pts",
-        "/dev/shm",  # noqa: S108 - a name to compare with
-        "/etc/hostname",
-        "/etc/hosts",
-        "/etc/mtab",
-        "/etc/resolv.conf",
-        "/proc",
-        "/sys",
-    }
-)
-_PARENTS: Final = frozenset({"/dev", "/etc"})  # of these: changed by them alone
 
 _CHANGE_KINDS: Final = {
     layers_pb2.ChangesResponse.MODIFIED: 0,
@@ -130,18 +114,10 @@ async def top(call: Call) -> web.StreamResponse:
 
 async def changes(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/changes; null if nothing changed."""
-    with call.backend.metrics.action("changes"), rpc_errors():
-        container = await call.engine.containers.Get(containers_pb2.GetContainerRequest(container=call.args["id"]))
-        found = await call.engine.layers.Changes(layers_pb2.ChangesRequest(key=container.id))
-    rows = [{"Path": one.path, "Kind": _CHANGE_KINDS[one.kind]} for one in of_the_user(found.changes)]
+    with call.backend.metrics.action("changes"):
+        found = await container_changes(call.engine, call.args["id"])
+    rows = [{"Path": one.path, "Kind": _CHANGE_KINDS[one.kind]} for one in found]
     return reply(rows or None)
-
-
-def of_the_user(found: Iterable[layers_pb2.ChangesResponse.Change]) -> list[layers_pb2.ChangesResponse.Change]:
-    """Leave out the places that the engine makes for what it mounts; Docker has them in a layer of their own."""
-    left = [one for one in found if one.path not in _MOUNT_POINTS]
-    paths = [one.path for one in left]
-    return [one for one in left if one.path not in _PARENTS or any(path.startswith(f"{one.path}/") for path in paths)]
 
 
 async def resize(call: Call) -> web.StreamResponse:

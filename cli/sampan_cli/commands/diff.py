@@ -22,13 +22,9 @@ def command(session: Session, /, container: str) -> None:
 
 async def show_changes(engine: "Engine", container: str) -> None:
     """Print one line per changed path."""
-    from sampan.api.runtime.v1 import containers_pb2
     from sampan.api.snapshot.v1 import layers_pb2 as pb
-    from sampan.wire.channel import rpc_errors
+    from sampan.engine.changes import container_changes
 
     letters = {pb.ChangesResponse.ADDED: "A", pb.ChangesResponse.MODIFIED: "C", pb.ChangesResponse.DELETED: "D"}
-    with rpc_errors():
-        found = await engine.containers.Get(containers_pb2.GetContainerRequest(container=container))
-        answer = await engine.layers.Changes(pb.ChangesRequest(key=found.id))
-    for change in answer.changes:
+    for change in await container_changes(engine, container):
         click.echo(f"{letters[change.kind]} {change.path}")

@@ -6,9 +6,9 @@ import json
 import pytest
 from yarl import URL
 
-from dockerapi.containers import of_the_user
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.api.snapshot.v1 import layers_pb2
+from sampan.engine.changes import of_the_user
 from tests.fakes.engine import image
 from tests.unit.dockerapi.support import Api, head_of, read_head, unframe
 

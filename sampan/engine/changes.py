@@ -1,0 +1,48 @@
+"""What a container has changed in its file system, without what the engine itself put there."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from sampan.api.runtime.v1 import containers_pb2
+from sampan.api.snapshot.v1 import layers_pb2
+from sampan.wire.channel import rpc_errors
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+Change = layers_pb2.ChangesResponse.Change
+
+_MOUNT_POINTS: Final = frozenset(
+    {
+        "/.dockerenv",
+        "/dev/console",
+        "/dev/pts",
+        "/dev/shm",  # noqa: S108 - a name to compare with
+        "/etc/hostname",
+        "/etc/hosts",
+        "/etc/mtab",
+        "/etc/resolv.conf",
+        "/proc",
+        "/sys",
+    }
+)
+_PARENTS: Final = frozenset({"/dev", "/etc"})  # of these: changed by them alone
+
+
+async def container_changes(engine: "Engine", container: str) -> list[Change]:
+    """Return what ``container``, an ID or a name, has changed, by path.
+
+    Raises:
+        NotFoundError: no such container.
+    """
+    with rpc_errors():
+        found = await engine.containers.Get(containers_pb2.GetContainerRequest(container=container))
+        answer = await engine.layers.Changes(layers_pb2.ChangesRequest(key=found.id))
+    return of_the_user(answer.changes)
+
+
+def of_the_user(found: Iterable[Change]) -> list[Change]:
+    """Leave out the places that the engine makes for what it mounts; Docker has them in a layer of their own."""
+    left = [one for one in found if one.path not in _MOUNT_POINTS]
+    paths = [one.path for one in left]
+    return [one for one in left if one.path not in _PARENTS or any(path.startswith(f"{one.path}/") for path in paths)]
