@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from sampan.errors import NotFoundError
-from sampan_cli.template.functions import to_json
+from sampan_cli.template.functions import plain, to_json
 from sampan_cli.template.template import Template
 
 Find = Callable[[str], Awaitable[dict[str, Any]]]
@@ -32,7 +32,7 @@ async def inspect(names: Iterable[str], find: Find, template: str) -> int:
     elif template == "json":
         click.echo(to_json(found))
     else:
-        click.echo(json.dumps(found, indent=4, ensure_ascii=False))
+        click.echo(json.dumps(plain(found), indent=4, ensure_ascii=False))
     for text in missing:
         click.echo(f"sampan: {text}", err=True)
     return 1 if missing else 0

@@ -6,39 +6,35 @@ from sampan.api.runtime.v1 import containers_pb2 as pb
 
 
 def shown_ports(ports: Iterable[pb.PublishedPort]) -> str:
-    """Return ``0.0.0.0:8080-8081->80-81/tcp, 443/tcp``: neighbours are one range."""
-    ordered = sorted(ports, key=lambda port: (port.host_ip, port.protocol, port.container_port, port.host_port))
-    runs: list[list[pb.PublishedPort]] = []
-    for port in ordered:
-        if runs and _follows(runs[-1][-1], port):
-            runs[-1].append(port)
-        else:
-            runs.append([port])
-    # Published ones first, as they are what people look for.
-    runs.sort(key=lambda run: (not run[0].host_port, run[0].container_port, run[0].protocol, run[0].host_ip))
-    return ", ".join(_shown(run) for run in runs)
+    """Return ``443/tcp, 0.0.0.0:8080->80/tcp`` as docker's client does.
+
+    Ports that are the same on both sides, and those that are not published, come first, neighbours as one range.
+    """
+    alike: dict[tuple[str, str], list[list[int]]] = {}  # by address and protocol: the first and last of each range
+    closed, mapped = [], []
+    for port in sorted(ports, key=lambda port: (port.container_port, _address(port), port.host_port, port.protocol)):
+        address, number = _address(port), port.container_port
+        if address and port.host_port != number:
+            mapped.append(f"{host_address(address)}:{port.host_port}->{number}/{port.protocol}")
+            continue
+        runs = alike.setdefault((address, port.protocol), [])
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+            continue
+        if runs:
+            closed.append(_shown(address, port.protocol, *runs[-1]))
+        runs.append([number, number])
+    last = [_shown(address, protocol, *runs[-1]) for (address, protocol), runs in alike.items()]
+    return ", ".join([*closed, *last, *mapped])
 
 
-def _follows(before: pb.PublishedPort, port: pb.PublishedPort) -> bool:
-    if (before.host_ip, before.protocol) != (port.host_ip, port.protocol):
-        return False
-    if port.container_port != before.container_port + 1:
-        return False
-    if not before.host_port or not port.host_port:
-        return before.host_port == port.host_port
-    return port.host_port == before.host_port + 1
+def _address(port: pb.PublishedPort) -> str:
+    return (port.host_ip or "0.0.0.0") if port.host_port else ""
 
 
-def _shown(run: list[pb.PublishedPort]) -> str:
-    first, last = run[0], run[-1]
-    container = f"{_span(first.container_port, last.container_port)}/{first.protocol}"
-    if not first.host_port:
-        return container
-    return f"{host_address(first.host_ip)}:{_span(first.host_port, last.host_port)}->{container}"
-
-
-def _span(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first}-{last}"
+def _shown(address: str, protocol: str, first: int, last: int) -> str:
+    span = str(first) if first == last else f"{first}-{last}"
+    return f"{host_address(address)}:{span}->{span}/{protocol}" if address else f"{span}/{protocol}"
 
 
 def host_address(address: str) -> str:

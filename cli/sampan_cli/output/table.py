@@ -45,7 +45,7 @@ def print_list(
     """
     if template == "json":
         for row in rows:
-            echo(to_json({field: value for field, value in row.items() if not callable(value)}))
+            echo(to_json(row))
         return
     template = re.sub(r"\\[tn]", lambda match: _ESCAPES[match.group()], template)
     if template in ("", "table") or template.startswith("table "):

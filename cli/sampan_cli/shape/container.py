@@ -6,7 +6,7 @@ from typing import Any, Final
 from sampan.api.runtime.v1 import containers_pb2 as pb
 from sampan.api.runtime.v1 import spec_pb2
 from sampan_cli.shape.times import nanoseconds, shape_time
-from sampan_cli.template.functions import GoMap
+from sampan_cli.template.functions import ABSENT, ABSENT_LIST, NIL, NIL_LIST, NIL_MAP, GoMap
 
 _STATUS: Final = {
     pb.ContainerState.CREATED: "created",
@@ -30,7 +30,7 @@ def shape_container(container: pb.Container) -> dict[str, Any]:
     """Return everything that is known about a container."""
     spec = container.spec
     command = [*spec.process.entrypoint, *spec.process.cmd]
-    shaped = {
+    return {
         "Id": container.id,
         "Created": shape_time(container.created),
         "Path": command[0] if command else "",
@@ -45,22 +45,20 @@ def shape_container(container: pb.Container) -> dict[str, Any]:
         "RestartCount": container.restart_count,
         "Driver": container.driver,
         "Platform": spec.platform or "linux",
-        "ExecIDs": list(container.exec_ids) or None,
+        "ExecIDs": list(container.exec_ids) or NIL_LIST,
         "HostConfig": _host_config(container),
         "Mounts": [_mount_point(point) for point in container.mounts],
         "Config": _config(container),
         "NetworkSettings": _network_settings(container.network),
         "RootPath": container.root_path,
         "CgroupPath": container.cgroup_path,
+        "SizeRw": container.size_rw_bytes if container.HasField("size_rw_bytes") else ABSENT,
     }
-    if container.HasField("size_rw_bytes"):
-        shaped["SizeRw"] = container.size_rw_bytes
-    return shaped
 
 
 def _state(state: pb.ContainerState) -> dict[str, Any]:
     status = state.status
-    shaped: dict[str, Any] = {
+    return {
         "Status": status_name(state),
         "Running": status in (pb.ContainerState.RUNNING, pb.ContainerState.PAUSED, pb.ContainerState.RESTARTING),
         "Paused": status == pb.ContainerState.PAUSED,
@@ -72,27 +70,26 @@ def _state(state: pb.ContainerState) -> dict[str, Any]:
         "Error": state.error,
         "StartedAt": shape_time(state.started_at),
         "FinishedAt": shape_time(state.finished_at),
+        "Health": _health(state.health) if state.HasField("health") else ABSENT,
     }
-    if state.HasField("health"):
-        shaped["Health"] = {
-            "Status": state.health.status,
-            "FailingStreak": state.health.failing_streak,
-            "Log": [
-                {
-                    "Start": shape_time(probe.start),
-                    "End": shape_time(probe.end),
-                    "ExitCode": probe.exit_code,
-                    "Output": probe.output,
-                }
-                for probe in state.health.log
-            ],
+
+
+def _health(health: pb.Health) -> dict[str, Any]:
+    probes = [
+        {
+            "Start": shape_time(probe.start),
+            "End": shape_time(probe.end),
+            "ExitCode": probe.exit_code,
+            "Output": probe.output,
         }
-    return shaped
+        for probe in health.log
+    ]
+    return {"Status": health.status, "FailingStreak": health.failing_streak, "Log": probes}
 
 
 def _config(container: pb.Container) -> dict[str, Any]:
     spec, process = container.spec, container.spec.process
-    shaped: dict[str, Any] = {
+    return {
         "Hostname": spec.hostname or container.id[:12],
         "Domainname": spec.domainname,
         "User": process.user,
@@ -104,34 +101,36 @@ def _config(container: pb.Container) -> dict[str, Any]:
         "OpenStdin": process.open_stdin,
         "StdinOnce": process.stdin_once,
         "Env": list(process.env),
-        "Cmd": list(process.cmd) or None,
+        "Cmd": list(process.cmd) or NIL_LIST,
         "Image": spec.image,
-        "Volumes": GoMap({target: {} for target in spec.anonymous_volumes}) or None,
+        "Volumes": GoMap({target: {} for target in spec.anonymous_volumes}) or NIL_MAP,
         "WorkingDir": process.working_dir,
-        "Entrypoint": list(process.entrypoint) or None,
+        "Entrypoint": list(process.entrypoint) or NIL_LIST,
         "Labels": GoMap(spec.labels),
         "StopSignal": spec.stop_signal,
+        "StopTimeout": spec.stop_timeout.seconds if spec.HasField("stop_timeout") else ABSENT,
+        "Healthcheck": _health_check(spec.health_check) if spec.health_check.test else ABSENT,
+        "OnBuild": ABSENT_LIST,
+        "Shell": ABSENT_LIST,
     }
-    if spec.HasField("stop_timeout"):
-        shaped["StopTimeout"] = spec.stop_timeout.seconds
-    if spec.health_check.test:
-        check = spec.health_check
-        shaped["Healthcheck"] = {
-            "Test": list(check.test),
-            "Interval": nanoseconds(check.interval),
-            "Timeout": nanoseconds(check.timeout),
-            "StartPeriod": nanoseconds(check.start_period),
-            "StartInterval": nanoseconds(check.start_interval),
-            "Retries": check.retries,
-        }
-    return shaped
+
+
+def _health_check(check: spec_pb2.HealthCheck) -> dict[str, Any]:
+    return {
+        "Test": list(check.test),
+        "Interval": nanoseconds(check.interval),
+        "Timeout": nanoseconds(check.timeout),
+        "StartPeriod": nanoseconds(check.start_period),
+        "StartInterval": nanoseconds(check.start_interval),
+        "Retries": check.retries,
+    }
 
 
 def _host_config(container: pb.Container) -> dict[str, Any]:
     spec = container.spec
     security, namespaces = spec.security, spec.namespaces
     return {
-        "Binds": [_bind(mount) for mount in spec.mounts if mount.type != spec_pb2.Mount.TMPFS] or None,
+        "Binds": [_bind(mount) for mount in spec.mounts if mount.type != spec_pb2.Mount.TMPFS] or NIL_LIST,
         "LogConfig": {"Type": spec.log.driver or "json-file", "Config": GoMap(spec.log.options)},
         "NetworkMode": namespaces.network or "bridge",
         "PortBindings": _bindings(spec.ports),
@@ -140,14 +139,14 @@ def _host_config(container: pb.Container) -> dict[str, Any]:
             "MaximumRetryCount": spec.restart_policy.maximum_retries,
         },
         "AutoRemove": spec.auto_remove,
-        "CapAdd": list(security.cap_add) or None,
-        "CapDrop": list(security.cap_drop) or None,
+        "CapAdd": list(security.cap_add) or NIL_LIST,
+        "CapDrop": list(security.cap_drop) or NIL_LIST,
         "CgroupnsMode": namespaces.cgroup or "private",
         "Dns": list(spec.dns.servers),
         "DnsOptions": list(spec.dns.options),
         "DnsSearch": list(spec.dns.search),
-        "ExtraHosts": list(spec.extra_hosts) or None,
-        "GroupAdd": list(spec.process.additional_groups) or None,
+        "ExtraHosts": list(spec.extra_hosts) or NIL_LIST,
+        "GroupAdd": list(spec.process.additional_groups) or NIL_LIST,
         "IpcMode": namespaces.ipc or "private",
         "PidMode": namespaces.pid,
         "UTSMode": namespaces.uts,
@@ -155,7 +154,7 @@ def _host_config(container: pb.Container) -> dict[str, Any]:
         "Privileged": security.privileged,
         "PublishAllPorts": spec.publish_all_ports,
         "ReadonlyRootfs": security.read_only_root,
-        "SecurityOpt": list(security.options) or None,
+        "SecurityOpt": list(security.options) or NIL_LIST,
         "Tmpfs": GoMap({mount.target: mount.mode for mount in spec.mounts if mount.type == spec_pb2.Mount.TMPFS}),
         "Runtime": container.runtime or spec.runtime,
         "Sysctls": GoMap(spec.sysctls),
@@ -185,14 +184,15 @@ def _resources(resources: spec_pb2.Resources) -> dict[str, Any]:
             }
             for device in resources.devices
         ],
-        "DeviceCgroupRules": list(resources.device_cgroup_rules) or None,
+        "DeviceCgroupRules": list(resources.device_cgroup_rules) or NIL_LIST,
         "MemoryReservation": resources.memory_reservation_bytes,
         "MemorySwap": resources.memory_swap_bytes,
-        "MemorySwappiness": resources.memory_swappiness if resources.HasField("memory_swappiness") else None,
+        "MemorySwappiness": resources.memory_swappiness if resources.HasField("memory_swappiness") else NIL,
         "OomKillDisable": resources.oom_kill_disable,
         "OomScoreAdj": resources.oom_score_adj,
-        "PidsLimit": resources.pids_limit or None,
-        "Ulimits": [{"Name": each.name, "Soft": each.soft, "Hard": each.hard} for each in resources.ulimits] or None,
+        "PidsLimit": resources.pids_limit or NIL,
+        "Ulimits": [{"Name": each.name, "Soft": each.soft, "Hard": each.hard} for each in resources.ulimits]
+        or NIL_LIST,
     }
 
 
@@ -234,7 +234,7 @@ def _network_settings(settings: pb.NetworkSettings) -> dict[str, Any]:
             entry = {"HostIp": port.host_ip, "HostPort": str(port.host_port)}
             ports[key] = [*(ports.get(key) or []), entry]
         else:
-            ports.setdefault(key, None)
+            ports.setdefault(key, NIL_LIST)
     networks = GoMap({endpoint.network: _endpoint(endpoint) for endpoint in settings.endpoints})
     # The three at the top are the default bridge's, from the time when there was no other network.
     bridge = networks.get("bridge") or {}
@@ -259,10 +259,10 @@ def _endpoint(endpoint: pb.EndpointState) -> dict[str, Any]:
             for key, value in (("IPv4Address", requested.ipv4_address), ("IPv6Address", requested.ipv6_address))
             if value
         },
-        "Links": list(requested.links) or None,
-        "Aliases": list(endpoint.aliases) or None,
+        "Links": list(requested.links) or NIL_LIST,
+        "Aliases": list(endpoint.aliases) or NIL_LIST,
         "MacAddress": endpoint.mac_address,
-        "DriverOpts": GoMap(requested.driver_options) or None,
+        "DriverOpts": GoMap(requested.driver_options) or NIL_MAP,
         "NetworkID": endpoint.network_id,
         "EndpointID": endpoint.endpoint_id,
         "Gateway": endpoint.gateway,
@@ -271,5 +271,5 @@ def _endpoint(endpoint: pb.EndpointState) -> dict[str, Any]:
         "IPv6Gateway": endpoint.ipv6_gateway,
         "GlobalIPv6Address": endpoint.ipv6_address,
         "GlobalIPv6PrefixLen": endpoint.ipv6_prefix,
-        "DNSNames": list(endpoint.dns_names) or None,
+        "DNSNames": list(endpoint.dns_names) or NIL_LIST,
     }

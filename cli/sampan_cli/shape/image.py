@@ -4,7 +4,16 @@ from typing import Any
 
 from sampan.api.image.v1 import images_pb2 as pb
 from sampan_cli.shape.times import NEVER, nanoseconds, shape_time
-from sampan_cli.template.functions import GoMap
+from sampan_cli.template.functions import (
+    ABSENT,
+    ABSENT_LIST,
+    ABSENT_MAP,
+    ABSENT_TEXT,
+    NIL_LIST,
+    NIL_MAP,
+    GoMap,
+    Nil,
+)
 
 
 def shape_image(image: pb.Image, size_bytes: int, driver: str) -> dict[str, Any]:
@@ -12,7 +21,8 @@ def shape_image(image: pb.Image, size_bytes: int, driver: str) -> dict[str, Any]
 
     ``size_bytes`` is that of its layers on disk, ``driver`` what holds them.
     """
-    shaped: dict[str, Any] = {
+    target = image.target
+    return {
         "Id": image.id,
         "RepoTags": list(image.repo_tags),
         "RepoDigests": list(image.repo_digests),
@@ -23,16 +33,11 @@ def shape_image(image: pb.Image, size_bytes: int, driver: str) -> dict[str, Any]
         "Author": image.author,
         "Config": _config(image.config),
         "Architecture": image.platform.architecture,
-    }
-    if image.platform.variant:
-        shaped["Variant"] = image.platform.variant
-    shaped["Os"] = image.platform.os
-    if image.os_version:
-        shaped["OsVersion"] = image.os_version
-    target = image.target
-    return shaped | {
+        "Variant": image.platform.variant or ABSENT_TEXT,
+        "Os": image.platform.os,
+        "OsVersion": image.os_version or ABSENT_TEXT,
         "Size": size_bytes,
-        "GraphDriver": {"Data": None, "Name": driver},
+        "GraphDriver": {"Data": NIL_MAP, "Name": driver},
         "RootFS": {"Type": "layers", "Layers": [layer.diff_id for layer in image.layers]},
         "Metadata": {"LastTagTime": shape_time(image.last_tagged)},
         "Descriptor": {"mediaType": target.media_type, "digest": target.digest, "size": target.size},
@@ -40,26 +45,21 @@ def shape_image(image: pb.Image, size_bytes: int, driver: str) -> dict[str, Any]
 
 
 def _config(config: pb.ImageConfig) -> dict[str, Any]:
-    shaped: dict[str, Any] = {"User": config.user}
-    if config.exposed_ports:
-        shaped["ExposedPorts"] = GoMap({port: {} for port in sorted(config.exposed_ports)})
-    shaped |= {"Env": list(config.env) or None, "Cmd": list(config.cmd) or None}
-    if config.HasField("health_check"):
-        shaped["Healthcheck"] = _health_check(config.health_check)
-    if config.args_escaped:
-        shaped["ArgsEscaped"] = True
-    shaped |= {
-        "Volumes": GoMap({volume: {} for volume in sorted(config.volumes)}) or None,
+    return {
+        "User": config.user,
+        "ExposedPorts": GoMap({port: {} for port in sorted(config.exposed_ports)}) or ABSENT_MAP,
+        "Env": list(config.env) or NIL_LIST,
+        "Cmd": list(config.cmd) or NIL_LIST,
+        "Healthcheck": _health_check(config.health_check) if config.HasField("health_check") else ABSENT,
+        "ArgsEscaped": config.args_escaped or Nil("false", omitted=True),
+        "Volumes": GoMap({volume: {} for volume in sorted(config.volumes)}) or NIL_MAP,
         "WorkingDir": config.working_dir,
-        "Entrypoint": list(config.entrypoint) or None,
-        "OnBuild": list(config.on_build) or None,
-        "Labels": GoMap(sorted(config.labels.items())) or None,
+        "Entrypoint": list(config.entrypoint) or NIL_LIST,
+        "OnBuild": list(config.on_build) or NIL_LIST,
+        "Labels": GoMap(sorted(config.labels.items())) or NIL_MAP,
+        "StopSignal": config.stop_signal or ABSENT_TEXT,
+        "Shell": list(config.shell) or ABSENT_LIST,
     }
-    if config.stop_signal:
-        shaped["StopSignal"] = config.stop_signal
-    if config.shell:
-        shaped["Shell"] = list(config.shell)
-    return shaped
 
 
 def _health_check(check: pb.HealthCheck) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from sampan.api.runtime.v1 import networks_pb2 as pb
 from sampan_cli.shape.times import shape_time
-from sampan_cli.template.functions import GoMap
+from sampan_cli.template.functions import NIL_MAP, GoMap
 
 
 def shape_network(network: pb.Network) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def shape_network(network: pb.Network) -> dict[str, Any]:
         "EnableIPv6": network.enable_ipv6,
         "IPAM": {
             "Driver": network.ipam_driver or "default",
-            "Options": GoMap(network.ipam_options) or None,
+            "Options": GoMap(network.ipam_options) or NIL_MAP,
             "Config": [_pool(pool) for pool in network.pools],
         },
         "Internal": network.internal,

@@ -3,6 +3,7 @@
 import json as _json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sampan_cli.template.tokens import TemplateError
@@ -12,10 +13,35 @@ class GoMap(dict[str, Any]):
     """A map with keys of the user's, such as labels. A missing key is nothing; a missing field is an error."""
 
 
+@dataclass(frozen=True, slots=True)
+class Nil:
+    """Go's nil, which prints by its type. In JSON it is null, or no field at all if it is ``omitted``."""
+
+    shown: str
+    omitted: bool = False
+
+    def __len__(self) -> int:
+        """Count as empty: for ``len``, and for whatever asks whether there is something."""
+        return 0
+
+
+NIL: Final = Nil("<nil>")
+NIL_LIST: Final = Nil("[]")
+NIL_MAP: Final = Nil("map[]")
+
+# Parts that Docker's JSON does not have where there is nothing to say.
+ABSENT: Final = Nil("<nil>", omitted=True)
+ABSENT_LIST: Final = Nil("[]", omitted=True)
+ABSENT_MAP: Final = Nil("map[]", omitted=True)
+ABSENT_TEXT: Final = Nil("", omitted=True)
+
+
 def show(value: object) -> str:
     """Return ``value`` as Go prints it with ``%v``."""
     if value is None:
         return "<no value>"
+    if isinstance(value, Nil):
+        return value.shown
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Mapping):
@@ -32,7 +58,20 @@ def _inner(value: object) -> str:
 
 def to_json(value: object) -> str:
     """Return ``value`` as one line of JSON."""
-    return _json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return _json.dumps(plain(value), separators=(",", ":"), ensure_ascii=False)
+
+
+def plain(value: object) -> object:
+    """Return ``value`` as JSON has it: without functions, and with null for Go's nil."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items() if not _left_out(item)}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return None if isinstance(value, Nil) else value
+
+
+def _left_out(value: object) -> bool:
+    return callable(value) or (isinstance(value, Nil) and value.omitted)
 
 
 def _index(value: Any, *keys: Any) -> Any:
@@ -43,7 +82,9 @@ def _index(value: Any, *keys: Any) -> Any:
             if not 0 <= key < len(value):
                 raise TemplateError(f"template: error calling index: index out of range: {key}")
             value = value[key]
-        elif value is None:
+        elif value in (NIL_MAP, ABSENT_MAP):
+            value = None
+        elif value is None or isinstance(value, Nil):
             raise TemplateError("template: error calling index: index of untyped nil")
         else:
             raise TemplateError(f"template: error calling index: can't index item of type {type(value).__name__}")

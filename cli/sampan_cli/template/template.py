@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sampan_cli.template.functions import FUNCTIONS, GoMap, show
+from sampan_cli.template.functions import ABSENT_MAP, FUNCTIONS, NIL_MAP, GoMap, Nil, show
 from sampan_cli.template.parser import parse
 from sampan_cli.template.tokens import TemplateError
 from sampan_cli.template.tree import Branch, Call, Literal, Method, Node, Operand, Path, Pipeline
@@ -108,11 +108,13 @@ def _start(start: str, scope: _Scope) -> Any:
 def _field(value: Any, name: str) -> Any:
     if isinstance(value, GoMap):
         return value.get(name)
+    if value in (NIL_MAP, ABSENT_MAP):
+        return None
     if isinstance(value, Mapping):
         if name not in value:
             raise TemplateError(f"template: map has no entry for key {name!r}; there are {', '.join(sorted(value))}")
         return value[name]
-    if value is None:
+    if value is None or isinstance(value, Nil):
         raise TemplateError(f"template: nil pointer evaluating {name!r}")
     raise TemplateError(f"template: can't evaluate field {name} in {show(value)}")
 

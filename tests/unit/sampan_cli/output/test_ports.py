@@ -10,13 +10,18 @@ def test_published_port_shows_both_sides() -> None:
     assert shown_ports([port(80, 8080, "127.0.0.1")]) == "127.0.0.1:8080->80/tcp"
 
 
-def test_neighbours_are_one_range() -> None:
-    ports = [port(81, 8081, "0.0.0.0"), port(80, 8080, "0.0.0.0"), port(83, 8083, "0.0.0.0")]
-    assert shown_ports(ports) == "0.0.0.0:8080-8081->80-81/tcp, 0.0.0.0:8083->83/tcp"
+def test_neighbours_that_are_the_same_on_both_sides_are_one_range() -> None:
+    ports = [port(81, 81, "0.0.0.0"), port(80, 80, "0.0.0.0"), port(83, 83, "0.0.0.0"), port(81, 81, "127.0.0.1")]
+    assert shown_ports(ports) == "0.0.0.0:80-81->80-81/tcp, 0.0.0.0:83->83/tcp, 127.0.0.1:81->81/tcp"
 
 
-def test_exposed_ports_come_last_and_have_no_host() -> None:
-    assert shown_ports([port(53, protocol="udp"), port(80, 8080)]) == "0.0.0.0:8080->80/tcp, 53/udp"
+def test_neighbours_published_elsewhere_are_listed_one_by_one() -> None:
+    assert shown_ports([port(81, 8081), port(80, 8080)]) == "0.0.0.0:8080->80/tcp, 0.0.0.0:8081->81/tcp"
+
+
+def test_exposed_ports_come_first_and_have_no_host() -> None:
+    ports = [port(53, protocol="udp"), port(80, 8080), port(54, protocol="udp")]
+    assert shown_ports(ports) == "53-54/udp, 0.0.0.0:8080->80/tcp"
 
 
 def test_ipv6_addresses_are_in_brackets() -> None:

@@ -1,8 +1,9 @@
+import json
 from typing import Any
 
 import pytest
 
-from sampan_cli.template.functions import GoMap
+from sampan_cli.template.functions import ABSENT, NIL_LIST, NIL_MAP, GoMap
 from sampan_cli.template.template import Template
 from sampan_cli.template.tokens import TemplateError
 
@@ -13,6 +14,9 @@ VALUE: dict[str, Any] = {
     "Args": ["sleep", "10"],
     "Nothing": None,
     "Label": lambda name: f"<{name}>",
+    "NoList": NIL_LIST,
+    "NoMap": NIL_MAP,
+    "Health": ABSENT,
 }
 
 
@@ -43,6 +47,10 @@ VALUE: dict[str, Any] = {
         ("{{if or .Nothing (not .State.Paused) }}y{{end}}{{ne 1 2}}", "ytrue"),
         ("{{len .Args}}{{slice .State.Status 0 3}}", "2run"),
         ('{{.Label "tier"}}', "<tier>"),
+        ("{{.NoList}} {{.NoMap}} {{.Health}}", "[] map[] <nil>"),
+        ("{{json .NoList}}{{json .NoMap}}{{json .Health}} {{len .NoList}}", "nullnullnull 0"),
+        ("{{if .Health}}h{{else}}none{{end}}{{range .NoMap}}x{{end}}", "none"),
+        ('{{.NoMap.key}} {{index .NoMap "key"}}', "<no value> <no value>"),
         ("a {{- .State.Pid -}} b", "a3b"),
         ("{{/* nothing */}}x", "x"),
         ('{{`}}`}}{{"}}"}}', "}}}}"),
@@ -50,6 +58,14 @@ VALUE: dict[str, Any] = {
 )
 def test_template_prints_what_go_prints(template: str, text: str) -> None:
     assert Template(template).render(VALUE) == text
+
+
+def test_json_of_all_has_no_functions_and_no_parts_that_are_absent() -> None:
+    shown = json.loads(Template("{{json .}}").render(VALUE))
+    assert shown == {name: part for name, part in VALUE.items() if name not in ("Label", "Health")} | {
+        "NoList": None,
+        "NoMap": None,
+    }
 
 
 @pytest.mark.parametrize(
