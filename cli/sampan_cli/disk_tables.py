@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sampan.disk import IMAGE, Holder, StoredObject, sizes_by_owner
+from sampan.disk import IMAGE, LEASE, Holder, StoredObject, sizes_by_owner
 from sampan.engine.df import DiskUse, ImageUse
 from sampan_cli.commands.ps import container_row
 from sampan_cli.output.table import print_list, table
@@ -129,17 +129,21 @@ def _document(one: StoredObject) -> dict[str, Any]:
 
 
 def _holders(holders: Sequence[Holder]) -> Iterator[str]:
-    """Images in one phrase, everybody else in one each."""
+    """Images in one phrase, leases that are alike in one, everybody else in one each."""
     images = [", ".join(one.names) or _shown(one.id) for one in holders if one.kind == IMAGE]
     if len(images) == 1:
         yield f"image {images[0]}"
     elif images:
         yield f"shared by images {', '.join(images)}"
+    alike: dict[object, list[Holder]] = {}
     for one in holders:
         if one.kind != IMAGE:
-            words = [one.kind, *one.names] if one.names else [one.kind, _shown(one.id)]
-            until = f"until {_moment(one.expires_ns)}" if one.expires_ns else ""
-            yield " ".join(filter(None, (*words, until)))
+            alike.setdefault(one.names if one.kind == LEASE else one, []).append(one)
+    for first, *others in alike.values():
+        kind = f"{len(others) + 1} {first.kind}s" if others else first.kind
+        ends_ns = [one.expires_ns for one in (first, *others)]
+        until = f"until {_moment(max(ends_ns))}" if all(ends_ns) else ""
+        yield " ".join(filter(None, (kind, *(first.names or (_shown(first.id),)), until)))
 
 
 def _moment(time_ns: int) -> str:

@@ -17,7 +17,7 @@ from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.check import Amount, Finding, Login, Means, Outcome
 from sampan.engine.create import ensure_stack
-from sampan.errors import DataLossError, NotFoundError, SampanError
+from sampan.errors import DataLossError, NotFoundError, SampanError, UnavailableError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.service import check_convert as convert
@@ -30,12 +30,14 @@ if TYPE_CHECKING:
 # A layer can be made again when its blob is whole, and a container's snapshot when its layers are.
 _ORDER: Final = ("imaged", "snapshotter", "runtimed")
 _PRIVATE_REGISTRY: Final = "registryd"
+_REGISTRY_ROWS: Final = "registry.db"
 
 # runtimed's mark on the snapshots that are its own to remove.
 _CONTAINER_LABEL: Final = "sampan.runtime.container"
 
 # As long as a service that was killed takes to be back.
 _REACH_S: Final = 5.0
+_REGISTRY_REACH_S: Final = 1.0  # nobody restarts it
 _RESTART_S: Final = 60.0
 
 _UP: Final = frozenset(
@@ -85,17 +87,22 @@ async def check(engine: "Engine", options: Options, logins: Logins) -> AsyncGene
         UnavailableError: a service does not answer.
     """
     async with AsyncExitStack() as stack:
-        channels = {name: engine.channels[name] for name in _ORDER}
         await engine.reach(_REACH_S)
-        private = engine.layout.socket(_PRIVATE_REGISTRY)
-        if await asyncio.to_thread(engine.layout.state_file(_PRIVATE_REGISTRY).exists):
-            channels[_PRIVATE_REGISTRY] = await stack.enter_async_context(open_channel(private))
         run = _Run(engine, options, logins)
-        for name, channel in channels.items():
-            async for step in run.service(name, channel):
+        for name in _ORDER:
+            async for step in run.service(name, engine.channels[name]):
                 yield step
         async for step in run.containers():
             yield step
+        if await asyncio.to_thread((engine.layout.data(_PRIVATE_REGISTRY) / _REGISTRY_ROWS).exists):
+            channel = await stack.enter_async_context(open_channel(engine.layout.socket(_PRIVATE_REGISTRY)))
+            try:
+                await reach(channel, _PRIVATE_REGISTRY, _REGISTRY_REACH_S)
+            except UnavailableError:
+                yield Skipped("the private registry", "it does not run: `sampan registry serve` has it checked")
+                return
+            async for step in run.service(_PRIVATE_REGISTRY, channel):
+                yield step
 
 
 class _Run:

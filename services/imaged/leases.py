@@ -118,10 +118,15 @@ class Leases:
         with storing("lease"):
             await self._store.write(lambda db: rows.set_lease_layers(db, lease, layers), durable=False)
 
-    async def complete(self, lease: str) -> None:
-        """Say that everything is here: from now on the lease's time runs."""
+    async def complete(self, *leases: str) -> None:
+        """Say that everything is here, for all of them or none: from now on the leases' time runs."""
+
+        def complete(db: sqlite3.Connection) -> None:
+            for lease in leases:
+                rows.complete_lease(db, lease, self._now_ns() + self._lifetime_ns)
+
         with storing("lease"):
-            await self._store.write(lambda db: rows.complete_lease(db, lease, self._now_ns() + self._lifetime_ns))
+            await self._store.write(complete)
         self._changed.set()
 
     async def release(self, lease: str) -> None:

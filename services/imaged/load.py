@@ -109,39 +109,40 @@ class Loader:
         async with AsyncExitStack() as undo:
             loaded = []
             for image in images:
-                one = await self._keep(image)
-                undo.push_async_callback(self._leases.let_go, one.lease)
-                loaded.append(one)
+                lease = await self._leases.begin()
+                undo.push_async_callback(self._leases.let_go, lease)
+                loaded.append(await self._keep(image, lease))
+            # All at once: a kill before that leaves nothing, and after it whoever loads is told of every one.
+            await self._leases.complete(*(one.lease for one in loaded))
             undo.pop_all()
             return loaded
 
-    async def _keep(self, image: ArchivedImage) -> Loaded:
+    async def _keep(self, image: ArchivedImage, lease: str) -> Loaded:
         """Hold what the image is made of, preferring what is here already."""
-        async with self._leases.held() as lease:
-            await self._leases.expect(lease, image.parsed.diff_ids)
-            known = await self._known(image) if not image.documents else None
-            if known is not None:
-                layers, target = known.layers, known.target
-                held = [known.target.digest, known.manifest.digest, known.id, *(x.descriptor.digest for x in layers)]
-                here = await self._leases.hold(lease, held)
-                if all(digest in here for digest in held):
-                    return Loaded(lease, known.id, target, layers, image.names, image.parsed.platform)
-            layers = await self._layers(lease, image)
-            files = {file.digest: file for _, file in image.layers}
-            for layer in layers:
-                if (file := files.get(layer.descriptor.digest)) is not None and file.content is not None:
-                    await self._content.put(file.content, layer.descriptor.media_type, lease)
-            config = await self._content.put(image.config, OCI_CONFIG, lease)
-            # Large content is here already, by the lease of the whole load.
-            kept = (*image.documents, *image.others)
-            await self._leases.hold(lease, [each.descriptor.digest for each in kept if each.file.content is None])
-            for document in kept:
-                if document.file.content is not None:
-                    await self._content.put(document.file.content, document.descriptor.media_type, lease)
-            if image.documents:
-                target = image.documents[0].descriptor
-            else:
-                target = await self._content.put(render_manifest(config, layers), OCI_MANIFEST, lease)
+        await self._leases.expect(lease, image.parsed.diff_ids)
+        known = await self._known(image) if not image.documents else None
+        if known is not None:
+            layers, target = known.layers, known.target
+            held = [known.target.digest, known.manifest.digest, known.id, *(x.descriptor.digest for x in layers)]
+            here = await self._leases.hold(lease, held)
+            if all(digest in here for digest in held):
+                return Loaded(lease, known.id, target, layers, image.names, image.parsed.platform)
+        layers = await self._layers(lease, image)
+        files = {file.digest: file for _, file in image.layers}
+        for layer in layers:
+            if (file := files.get(layer.descriptor.digest)) is not None and file.content is not None:
+                await self._content.put(file.content, layer.descriptor.media_type, lease)
+        config = await self._content.put(image.config, OCI_CONFIG, lease)
+        # Large content is here already, by the lease of the whole load.
+        kept = (*image.documents, *image.others)
+        await self._leases.hold(lease, [each.descriptor.digest for each in kept if each.file.content is None])
+        for document in kept:
+            if document.file.content is not None:
+                await self._content.put(document.file.content, document.descriptor.media_type, lease)
+        if image.documents:
+            target = image.documents[0].descriptor
+        else:
+            target = await self._content.put(render_manifest(config, layers), OCI_MANIFEST, lease)
         return Loaded(lease, image.id, target, layers, image.names, image.parsed.platform)
 
     async def _known(self, image: ArchivedImage) -> ImageRecord | None:

@@ -341,3 +341,36 @@ async def test_a_load_that_is_cancelled_leaves_nothing(parts: Parts) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     await nothing_left(parts)
+
+
+async def test_load_that_is_killed_holds_nothing_for_longer_than_it_lives(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [Image([layer(tar(Entry(name, b"1")))]) for name in ("one", "two")]
+    data = archive(
+        {
+            **{path: content for each in images for path, content in contents(each).items()},
+            **index_of([descriptor(each.media_type, each.manifest(), len(each.manifest())) for each in images]),
+        }
+    )
+    kept: list[str] = []
+
+    async def put(content: bytes, media_type: str, lease: str) -> object:
+        if lease not in kept:
+            kept.append(lease)
+        if len(kept) == 2:
+            raise ConnectionResetError  # as if killed: what undoes is never run
+        return await original(content, media_type, lease)
+
+    async def never(lease: str) -> None:
+        del lease
+
+    original = parts.content.put
+    monkeypatch.setattr(parts.content, "put", put)
+    monkeypatch.setattr(parts.leases, "let_go", never)
+    with pytest.raises(ConnectionResetError):
+        await load(parts, data)
+    assert len(kept) == 2
+    await parts.leases.recover()
+    await parts.content.recover()
+    assert parts.blobs() == set()

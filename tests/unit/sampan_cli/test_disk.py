@@ -17,6 +17,10 @@ def test_explain_names_everyone_who_holds_something(sampan: Sampan) -> None:
         StoredObject("blob", DIGEST, 4096, (web, db)),
         StoredObject("blob", "sha256:" + "2" * 64, 2048, (Holder(LEASE, "1234", ("docker.io/x",), DAY_NS),)),
         StoredObject("records", "metadata.db", 100, (Holder(SERVICE, "imaged"),)),
+        StoredObject(
+            "blob", "sha256:" + "4" * 64, 60, tuple(Holder(LEASE, f"{n}", ("load",), n + 1) for n in range(3))
+        ),
+        StoredObject("blob", "sha256:" + "5" * 64, 40, tuple(Holder(LEASE, f"{n}", ("x",), n) for n in range(2))),
     ]
     sampan.fake.layer_disk.objects = [
         StoredObject("layer", DIGEST, 8000, (Holder(SNAPSHOT, container), Holder(SNAPSHOT, "k8s.io/7"))),
@@ -30,9 +34,11 @@ def test_explain_names_everyone_who_holds_something(sampan: Sampan) -> None:
         "blob|2.048kB|lease|lease docker.io/x until 2023-11-14T22:13:20Z",
         "layer|700B|hold|hold until 2023-11-14T22:13:20Z",
         "records|100B|service|service imaged",
+        "blob|60B|lease|3 leases load until 1970-01-01T00:00:00Z",
         "stray|50B|orphan|nobody: an orphan, which `sampan system gc` removes",
+        "blob|40B|lease|2 leases x",
     ]
-    assert sampan.ok("system", "df", "--explain").splitlines()[-1].split() == ["total", "14.99kB"]
+    assert sampan.ok("system", "df", "--explain").splitlines()[-1].split() == ["total", "15.09kB"]
 
 
 def test_explanation_as_json_has_bytes_and_whole_ids(sampan: Sampan) -> None:
