@@ -49,7 +49,11 @@ class Report:
     @property
     def whole(self) -> bool:
         """Whether nothing is wrong any more."""
-        return not self._skipped and all(entry.mended for entry in self._entries)
+        return not self._incomplete and all(entry.mended for entry in self._entries)
+
+    @property
+    def _incomplete(self) -> bool:
+        return any(skipped.matters for skipped in self._skipped)
 
     def add(self, step: Step) -> list[str]:
         """Take a step in, and return the lines to print for it."""
@@ -75,9 +79,9 @@ class Report:
         checked = [f"{len(self._databases)} databases", *(_amount(one) for one in self._amounts.values() if one.total)]
         lines = [f"Checked {', '.join(checked)}.", *(f"Not covered: {text}." for text in self._not_covered())]
         left = sum(not entry.mended for entry in self._entries)
-        if not self._entries and not self._skipped:
+        if not self._entries and not self._incomplete:
             lines.append("Everything is whole.")
-        elif not left and not self._skipped:
+        elif not left and not self._incomplete:
             lines.append(f"{len(self._entries)} found, all mended.")
         else:
             lines.append(f"{len(self._entries)} found, {len(self._entries) - left} mended.")

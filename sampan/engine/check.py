@@ -73,6 +73,7 @@ class Skipped:
 
     what: str
     why: str
+    matters: bool = True  # a check of an engine as it is now would have looked at it
 
 
 Step = Amount | Finding | Repaired | Skipped
@@ -99,7 +100,7 @@ async def check(engine: "Engine", options: Options, logins: Logins) -> AsyncGene
             try:
                 await reach(channel, _PRIVATE_REGISTRY, _REGISTRY_REACH_S)
             except UnavailableError:
-                yield Skipped("the private registry", "it does not run: `sampan registry serve` has it checked")
+                yield Skipped("private registry", "it does not run: `sampan registry serve` starts it", matters=False)
                 return
             async for step in run.service(_PRIVATE_REGISTRY, channel):
                 yield step

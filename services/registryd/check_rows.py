@@ -9,11 +9,11 @@ from sampan.oci.digest import Digest
 
 
 def everything(db: sqlite3.Connection) -> list[Row]:
-    """Return what all repositories hold, manifests first."""
-    manifests = db.execute("SELECT repository, digest, size_bytes, root, media_type FROM manifests ORDER BY 1, 2")
-    found = [Row("manifests", *row) for row in manifests]
+    """Return what all repositories hold, in the order in which one can be mended: a manifest needs its blobs' rows."""
     blobs = db.execute("SELECT repository, digest, size_bytes, root FROM blobs ORDER BY 1, 2")
-    return found + [Row("blobs", *row) for row in blobs]
+    found = [Row("blobs", *row) for row in blobs]
+    manifests = db.execute("SELECT repository, digest, size_bytes, root, media_type FROM manifests ORDER BY 1, 2")
+    return found + [Row("manifests", *row) for row in manifests]
 
 
 def find(db: sqlite3.Connection, subject: str) -> Row | None:

@@ -11,6 +11,7 @@ from registryd.engine_images import load_document
 from registryd.manifests import Manifests
 from registryd.model import Row, Unkept
 from registryd.protocol import Contents
+from registryd.refusal import RefusedError
 from registryd.upkeep import Upkeep
 from sampan import check as kinds
 from sampan.check import Finding, Outcome
@@ -34,6 +35,12 @@ class Mender:
 
     async def mend(self, finding: Finding) -> Outcome:
         """Mend what ``finding`` names and nothing else. Raises SampanError if it cannot be done now."""
+        try:
+            return await self._mend(finding)
+        except RefusedError as error:  # in terms of a push: what it needs is not here, or wrong itself
+            return Outcome(mended=False, text=str(error))
+
+    async def _mend(self, finding: Finding) -> Outcome:
         if finding.kind == kinds.REGISTRY_LABEL:
             return await self._label(finding.subject)
         if finding.kind == kinds.REGISTRY_UPLOAD:

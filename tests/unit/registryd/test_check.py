@@ -135,7 +135,7 @@ async def test_content_that_is_gone_is_named_with_the_tags_that_suffer(parts: Pa
     assert (finding.affected, finding.mendable) == (("app:1",), False)
     assert not (await checker(parts).repair(finding, Means())).mended
     await lose_content(parts, manifest)
-    assert [each.subject for each in await findings(parts)] == [f"manifests/app@{manifest}", f"blobs/app@{LAYER}"]
+    assert [each.subject for each in await findings(parts)] == [f"blobs/app@{LAYER}", f"manifests/app@{manifest}"]
     # A push brings it again, and that is all that is needed.
     assert await parts.push_image("app", "1") == manifest
     assert await findings(parts) == []
@@ -184,3 +184,15 @@ async def test_file_of_users_that_cannot_be_read_is_named(parts: Parts, tmp_path
     path.unlink()
     (finding,) = await findings(parts, users)
     assert "No such file or directory" in finding.problem
+
+
+async def test_one_damage_hides_another_until_it_is_mended(parts: Parts) -> None:
+    await parts.push_image("app", "1")
+    await write(parts, "UPDATE blobs SET size_bytes = 7 WHERE digest = ?", LAYER)
+    await write(parts, "UPDATE manifests SET artifact_type = 'x'")
+    blob, manifest = await findings(parts)
+    refused = await checker(parts).repair(manifest, Means())
+    assert (refused.mended, "has 5 bytes, it has 7" in refused.text) == (False, True)
+    for finding in (blob, manifest):
+        assert (await checker(parts).repair(finding, Means())).mended
+    assert await findings(parts) == []
