@@ -16,10 +16,9 @@ from sampan.errors import InvalidArgumentError, ResourceExhaustedError, SampanEr
 from sampan.tar.entry import Entry, EntryType
 from sampan.tar.reader import TarReader
 from snapshotter.confined import Directories
-from snapshotter.marks import OPAQUE_XATTR, WHITEOUT_DEVICE, is_whiteout
+from snapshotter.marks import WHITEOUT_DEVICE, is_mark, is_whiteout, make_opaque, make_whiteout
 from snapshotter.names import Meaning, Place, clean, place
 
-_OVERLAY: Final = "trusted.overlay."
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SPECIAL: Final = 0o7000  # bits that open(2) and mkdir(2) may drop, and chown(2) does
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -76,7 +75,7 @@ class Extractor:
             self._mark(where)
             return
         for xattr in entry.xattrs:
-            if xattr.startswith(_OVERLAY):
+            if is_mark(xattr):
                 raise InvalidArgumentError(f"it sets {xattr}, which only the engine may")
         if not where.path:
             if entry.type is not EntryType.DIRECTORY:
@@ -173,6 +172,8 @@ class Extractor:
             os.symlink(entry.link, name, dir_fd=parent)
         elif entry.type is EntryType.FIFO:
             os.mkfifo(name, 0o600, dir_fd=parent)
+        elif entry.type is EntryType.CHAR_DEVICE and entry.device == WHITEOUT_DEVICE:
+            make_whiteout(name, parent)
         else:
             kind = stat.S_IFCHR if entry.type is EntryType.CHAR_DEVICE else stat.S_IFBLK
             os.mknod(name, kind | 0o600, os.makedev(*entry.device), dir_fd=parent)
@@ -184,21 +185,21 @@ class Extractor:
             raise InvalidArgumentError("it is a whiteout whose directory is reached through a link")
         fd = self._directories.fd(directory)
         if where.meaning is Meaning.OPAQUE:
-            os.setxattr(fd, OPAQUE_XATTR, b"y")
+            make_opaque(fd)
             return
         name = where.path.rpartition(b"/")[2]
         try:
-            os.mknod(name, stat.S_IFCHR, os.makedev(*WHITEOUT_DEVICE), dir_fd=fd)
+            make_whiteout(name, fd)
             self._add(0)
         except FileExistsError:
             if stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode):
-                os.setxattr(self._directories.fd(where.path), OPAQUE_XATTR, b"y")
+                make_opaque(self._directories.fd(where.path))
 
     def _implied(self, path: bytes, *, over_whiteout: bool) -> None:
         """Note a directory just made: it has no entry yet, and one that replaces a whiteout hides what is below."""
         self._pending.pop(path, None)
         if over_whiteout:
-            os.setxattr(self._directories.fd(path), OPAQUE_XATTR, b"y")
+            make_opaque(self._directories.fd(path))
             self._result.replaced = True
         self._add(_BLOCK)
 

@@ -8,13 +8,11 @@ import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Self
 
 from sampan.sys.beneath import OPEN_DIRECTORY
-from snapshotter.marks import OPAQUE_XATTR, is_whiteout
+from snapshotter.marks import is_mark, is_opaque, is_whiteout
 from snapshotter.model import Piece
-
-_OVERLAY: Final = "trusted.overlay."
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +127,7 @@ class MergedDirectory:
                 if not stat.S_ISDIR(status.st_mode):
                     break
                 fds.append(os.open(found.name, OPEN_DIRECTORY, dir_fd=fd))
-                if opaque := _is_opaque(fds[-1]):
+                if opaque := is_opaque(fds[-1]):
                     break
         except BaseException:
             for fd in fds:
@@ -147,15 +145,4 @@ def read_xattrs(target: int | bytes) -> dict[str, bytes]:
         names = os.listxattr(target, follow_symlinks=follow)
     except OSError:  # a file system without, or gone
         return {}
-    return {
-        name: os.getxattr(target, name, follow_symlinks=follow)
-        for name in sorted(names)
-        if not name.startswith(_OVERLAY)
-    }
-
-
-def _is_opaque(fd: int) -> bool:
-    try:
-        return os.getxattr(fd, OPAQUE_XATTR) == b"y"
-    except OSError:
-        return False
+    return {name: os.getxattr(target, name, follow_symlinks=follow) for name in sorted(names) if not is_mark(name)}

@@ -23,7 +23,7 @@ from snapshotter.erofs.tree import Converter
 from snapshotter.extract import Extractor
 from snapshotter.formats import LayerFormat
 from snapshotter.job import PROGRESS, Answer, ApplyJob, Failure
-from snapshotter.marks import OPAQUE_XATTR
+from snapshotter.marks import is_opaque
 from snapshotter.pipeline import Blob, Pipeline
 from snapshotter.threads import Thread
 
@@ -145,7 +145,7 @@ def _extract(job: ApplyJob, pipeline: Pipeline) -> dict[str, Any]:
     try:
         reader = TarReader(pipeline, job.limits)
         extracted = Extractor(target, trash).extract(reader)
-        complete = OPAQUE_XATTR in os.listxattr(target)
+        complete = is_opaque(target)
         reader.drain()
     finally:
         os.close(target)

@@ -99,8 +99,8 @@ async def local(
         "overlayfs": OverlayDriver(),
         "native": NativeDriver(),
     }
-    driver = drivers[driver_name]
     report = await choose(drivers, driver_name, root)
+    driver = drivers[report.driver]
     async with Store(root / "metadata.db", "snapshotter.schema", durable=False) as store:
         catalog = Catalog(store, disk, images, now_ns=clock or Clock())
         await catalog.recover()

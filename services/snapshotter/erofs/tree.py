@@ -17,10 +17,9 @@ from sampan.tar.entry import Entry, EntryType
 from sampan.tar.reader import TarReader
 from snapshotter.erofs import disk
 from snapshotter.erofs.image import Directory, ImageWriter, Meta
-from snapshotter.marks import OPAQUE_XATTR, WHITEOUT_DEVICE
+from snapshotter.marks import OPAQUE_XATTR, WHITEOUT_DEVICE, is_mark
 from snapshotter.names import Meaning, Place, clean, place
 
-_OVERLAY: Final = "trusted.overlay."
 _MAX_LINKS: Final = 40  # as the kernel's MAXSYMLINKS
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -113,7 +112,7 @@ class Converter:
             self._mark(where)
             return
         for xattr in entry.xattrs:
-            if xattr.startswith(_OVERLAY):
+            if is_mark(xattr):
                 raise InvalidArgumentError(f"it sets {xattr}, which only the engine may")
         if not where.path:
             if entry.type is not EntryType.DIRECTORY:
