@@ -32,8 +32,13 @@ class ErofsDriver(OverlayDriver):
 
     async def probe(self, root: Path) -> str:
         """Mount a small image each way until one works, with an overlay on it, and keep to that way."""
+        if not self._images.ways:
+            raise UnimplementedError("the configuration forbids all ways to mount an image")
         failures = []
-        for way in self._images.ways:
+        for way in Way:
+            if way not in self._images.ways:
+                failures.append(f"{way.value}: the configuration forbids it")
+                continue
             try:
                 await asyncio.to_thread(probe_stack, root, partial(_small_image, way))
             except UnimplementedError as error:
@@ -41,7 +46,7 @@ class ErofsDriver(OverlayDriver):
                 continue
             self._images.choose(way)
             return "; ".join((f"a trial mount of an image {way.value} works", *failures))
-        raise UnimplementedError("; ".join(failures) or "the configuration forbids all ways to mount an image")
+        raise UnimplementedError("; ".join(failures))
 
 
 @contextmanager

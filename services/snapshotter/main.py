@@ -4,7 +4,7 @@ import asyncio
 import os
 import resource
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -144,6 +144,8 @@ async def choose(drivers: Mapping[str, Driver], wanted: str, root: Path) -> Driv
     if not reports[chosen].usable:
         raise UnimplementedError(f"driver {chosen!r} cannot be used here: {reports[chosen].reason}")
     backing = await asyncio.to_thread(_filesystem_of, root)
+    if wanted != "auto":
+        reports[chosen] = replace(reports[chosen], reason=f"the configuration asks for it; {reports[chosen].reason}")
     log.info("storage driver chosen", driver=chosen, reason=reports[chosen].reason, backing=backing)
     return DriversReport(chosen, backing, tuple(reports.values()))
 
