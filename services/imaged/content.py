@@ -13,26 +13,23 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from imaged import store as rows
 from imaged.filters import Filter, fields_of
 from imaged.model import PIECE_BYTES, Blob
 from imaged.storing import storing
-from sampan.errors import (
-    ConflictError,
-    DataLossError,
-    InvalidArgumentError,
-    NotFoundError,
-)
+from sampan.errors import ConflictError, DataLossError, InvalidArgumentError, NotFoundError
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.store import Store
 from sampan.sys.files import sync_directory
+
+T = TypeVar("T")
 
 # How long content stays that a client wrote through the Content service without a lease: long enough to make an
 # image of it, short enough that an abandoned upload does not stay for ever.
@@ -53,6 +50,7 @@ class ContentStore:
         self._store = store
         self._now_ns = now_ns
         self._damaged: set[Digest] = set()  # found by a check, and not put right since
+        self._removing: set[asyncio.Task[object]] = set()
 
     @property
     def directory(self) -> Path:
@@ -148,10 +146,13 @@ class ContentStore:
                 gone.extend(rows.delete_unused(db, [digest], self._now_ns()))
             return blob
 
-        with storing(f"labels of content {digest}"):
-            blob = await self._store.write(change)
-        await self.unlink(gone)
-        return blob
+        async def act() -> Blob:
+            with storing(f"labels of content {digest}"):
+                blob = await self._store.write(change)
+            await self.unlink(gone)
+            return blob
+
+        return await self._to_the_end(act())
 
     async def delete(self, digest: Digest) -> None:
         """Remove a blob.
@@ -169,18 +170,32 @@ class ContentStore:
             if not found:
                 raise NotFoundError(f"content {digest}: not found")
 
-        await self._store.write(forget)
-        await self.unlink([digest])
+        async def act() -> None:
+            await self._store.write(forget)
+            await self.unlink([digest])
+
+        await self._to_the_end(act())
 
     async def drop_unused(self, change: Callable[[sqlite3.Connection], Iterable[str]]) -> dict[Digest, int]:
         """Run ``change`` in a transaction, and remove those of the digests it returns that nothing keeps any more.
 
         Returns the sizes of what is gone.
         """
-        with storing("removal of content"):
-            gone = await self._store.write(lambda db: rows.delete_unused(db, change(db), self._now_ns()))
-        await self.unlink(gone)
-        return gone
+
+        async def act() -> dict[Digest, int]:
+            with storing("removal of content"):
+                gone = await self._store.write(lambda db: rows.delete_unused(db, change(db), self._now_ns()))
+            await self.unlink(gone)
+            return gone
+
+        return await self._to_the_end(act())
+
+    async def _to_the_end(self, work: Coroutine[None, None, T]) -> T:
+        """Run a removal to its end, whoever stops waiting for it: between row and file it would leave the file."""
+        task = asyncio.create_task(work)
+        self._removing.add(task)
+        task.add_done_callback(self._removing.discard)
+        return await asyncio.shield(task)
 
     async def drop_strays(self) -> tuple[int, ...]:
         """Remove files that have no record; return what each took on disk."""

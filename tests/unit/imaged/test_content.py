@@ -3,7 +3,10 @@
 import asyncio
 import errno
 import os
+import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -12,8 +15,11 @@ from imaged.filters import parse_filters
 from imaged.storing import storing
 from sampan.errors import ConflictError, DataLossError, NotFoundError, ResourceExhaustedError
 from sampan.oci.digest import Digest
+from sampan.store import Store
 from tests.fakes.registry import FakeRegistry
 from tests.unit.imaged.parts import Parts, imaged_parts
+
+T = TypeVar("T")
 
 HELLO = Digest.of(b"hello")
 
@@ -151,6 +157,28 @@ async def test_content_stays_until_the_last_of_several_roots_is_taken_back(parts
     assert parts.blobs() == {HELLO}
     await parts.content.update(HELLO, {}, ["labels.containerd.io/gc.root.two"])
     assert parts.blobs() == set()
+
+
+async def test_client_that_leaves_in_the_middle_of_a_removal_leaves_no_file(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await parts.content.put(b"hello", "text/plain", await parts.leases.begin())
+    write = parts.store.write
+
+    async def write_and_leave(change: Callable[[sqlite3.Connection], T]) -> T:
+        answer = await write(change)
+        client.cancel()
+        return answer
+
+    monkeypatch.setattr(Store, "write", staticmethod(write_and_leave))
+    client = asyncio.create_task(parts.content.delete(HELLO))
+    await asyncio.wait([client])
+    assert client.cancelled()
+    with pytest.raises(NotFoundError):
+        await parts.content.info(HELLO)
+    async with asyncio.timeout(10):
+        while parts.blobs():
+            await parts.store.read(lambda _: None)
 
 
 async def test_content_of_an_image_cannot_be_deleted(parts: Parts, registry: FakeRegistry) -> None:
