@@ -143,7 +143,7 @@ class ContentClient:
         with _answering():
             async for response in self._stub.List(pb.ListContentRequest(), timeout=DEADLINE_S):
                 for info in response.info:
-                    roots = frozenset(label for label in info.labels if label.startswith(ROOT_PREFIX))
+                    roots = {label: owner for label, owner in info.labels.items() if label.startswith(ROOT_PREFIX)}
                     yield Held(Digest(info.digest), info.size, roots)
 
     async def roots(self) -> AsyncIterator[Unkept]:

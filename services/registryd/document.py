@@ -13,7 +13,7 @@ from typing import Any, Final
 from registryd.model import Manifest
 from registryd.refusal import Code, RefusedError
 from sampan.errors import InvalidArgumentError
-from sampan.oci.descriptor import INDEXES, MANIFESTS, Descriptor
+from sampan.oci.descriptor import INDEXES, MANIFESTS, OCI_INDEX, OCI_MANIFEST, Descriptor
 from sampan.oci.digest import Digest
 
 # The distribution spec's limit, which clients rely on.
@@ -53,6 +53,19 @@ def parse_manifest(data: bytes, media_type: str) -> Manifest:
         artifact_type=_artifact_type(document, media_type),
         annotations=_annotations(document.get("annotations")),
     )
+
+
+def stated_media_type(data: bytes) -> str:
+    """Return what a document says it is; one that does not say is an index if it looks like one.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    document = json.loads(data)
+    stated = document.get("mediaType") if isinstance(document, dict) else None
+    if isinstance(stated, str):
+        return stated
+    return OCI_INDEX if isinstance(document, dict) and "manifests" in document else OCI_MANIFEST
 
 
 def _of_manifest(document: dict[str, Any]) -> tuple[tuple[Descriptor, ...], tuple[Descriptor, ...]]:

@@ -16,6 +16,7 @@ from registryd.htpasswd import Htpasswd
 from registryd.manifests import Manifests
 from registryd.mending import Mender
 from registryd.metrics import RegistryMetrics
+from registryd.rebuild import Rebuilder
 from registryd.roots import Roots
 from registryd.server import Address, RegistryServer, parse_address
 from registryd.tls import load_certificate
@@ -71,6 +72,8 @@ async def build(service: Service[RegistryConfig]) -> None:
     reach_imaged = partial(reach, channel, "imaged", _DEADLINE_S)
     try:
         await reach_imaged()
+        if store.restored is not None and store.restored.lossy:
+            await Rebuilder(store, contents, time.time_ns() + int(config.unused_s * 1e9)).run()
         await upkeep.recover()
     except UnavailableError:
         raise UnavailableError(

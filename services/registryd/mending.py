@@ -1,12 +1,11 @@
 """Make rows and content agree again, one finding at a time."""
 
-import json
 import sqlite3
 
 from registryd import check_rows
 from registryd import store as rows
 from registryd.blobs import Blobs
-from registryd.document import parse_manifest
+from registryd.document import parse_manifest, stated_media_type
 from registryd.engine_images import load_document
 from registryd.manifests import Manifests
 from registryd.model import Row, Unkept
@@ -16,7 +15,6 @@ from registryd.upkeep import Upkeep
 from sampan import check as kinds
 from sampan.check import Finding, Outcome
 from sampan.errors import NotFoundError, SampanError
-from sampan.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 from sampan.oci.digest import Digest
 from sampan.store import Store
 
@@ -99,7 +97,7 @@ class Mender:
     async def _record_manifest(self, repository: str, digest: Digest) -> bool:
         try:
             data = await load_document(self._contents, digest)
-            media_type = _media_type(data)
+            media_type = stated_media_type(data)
             for blob in parse_manifest(data, media_type).blobs:
                 if await self._store.read(
                     lambda db, blob=blob: rows.blob_size(db, repository, blob.digest) is None  # type: ignore[misc]
@@ -129,12 +127,3 @@ class Mender:
 
         await self._store.write(record)
         return Outcome(mended=True, text="recorded again")
-
-
-def _media_type(data: bytes) -> str:
-    """Return what a document says it is; one that does not say is an index if it looks like one."""
-    document = json.loads(data)
-    stated = document.get("mediaType") if isinstance(document, dict) else None
-    if isinstance(stated, str):
-        return stated
-    return OCI_INDEX if isinstance(document, dict) and "manifests" in document else OCI_MANIFEST

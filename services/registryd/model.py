@@ -43,7 +43,7 @@ class Held:
 
     digest: Digest
     size: int  # bytes
-    roots: frozenset[str]  # labels that a registry has set
+    roots: Mapping[str, str]  # labels that a registry has set, with their repositories
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,8 @@ class FakeContents:
 
     async def held(self) -> AsyncIterator[Held]:
         for digest, data in self.blobs.items():
-            roots = frozenset(label for label in self.labels[digest] if label.startswith(ROOT_PREFIX))
+            labels = self.labels[digest].items()
+            roots = {label: owner for label, owner in labels if label.startswith(ROOT_PREFIX)}
             yield Held(digest, len(data), roots)
 
     async def roots(self) -> AsyncIterator[Unkept]:

@@ -1,11 +1,13 @@
 """The registry as a process: what outlives it, whom it lets in, what it keeps and what it lets go."""
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,9 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import requests
 
+from sampan.api.check.v1 import check_pb2, check_pb2_grpc
 from sampan.layout import Layout
 from tests.support import images
 from tests.support.images import OCI_MANIFEST, sha256
@@ -396,3 +400,46 @@ def test_empty_repository_has_no_name(served: PrivateRegistry) -> None:
     assert get(served, "app/tags/list").status_code == 404
     assert get(served, "_catalog").json() == {"repositories": []}
     assert IMAGE.media_type == OCI_MANIFEST
+
+
+def findings(stub: check_pb2_grpc.CheckStub) -> list[check_pb2.Finding]:
+    """Have the registry checked."""
+    return [step.finding for step in stub.Check(check_pb2.CheckRequest(), timeout=30) if step.HasField("finding")]
+
+
+def test_rows_are_checked_against_the_content_store_and_mended(layout: Layout, served: PrivateRegistry) -> None:
+    images.push(served.registry, "app", "1", IMAGE)
+    digest = sha256(LAYER)
+    with grpc.insecure_channel(f"unix:{layout.socket('registryd')}") as channel:
+        stub = check_pb2_grpc.CheckStub(channel)
+        assert findings(stub) == []
+        with contextlib.closing(sqlite3.connect(layout.data("registryd") / "registry.db")) as db, db:
+            db.execute("UPDATE blobs SET size_bytes = 1 WHERE digest = ?", (digest,))
+        (found,) = findings(stub)
+        assert (found.kind, found.subject) == ("registry-row-broken", f"blobs/app@{digest}")
+        assert stub.Repair(check_pb2.RepairRequest(finding=found), timeout=30).mended
+        assert findings(stub) == []
+    assert get(served, f"app/blobs/{digest}").content == LAYER
+
+
+def test_database_that_is_lost_with_its_copy_costs_the_tags_and_no_content(
+    layout: Layout, served: PrivateRegistry
+) -> None:
+    images.push(served.registry, "app", "1", IMAGE)
+    before = served.stored()
+    served.stop()
+    database = layout.data("registryd") / "registry.db"
+    for path in layout.data("registryd").glob("registry.db*"):
+        path.unlink()
+    database.write_bytes(b"x" * 8192)
+    served.start(damaged=True)
+    with grpc.insecure_channel(f"unix:{layout.socket('registryd')}") as channel:
+        stub = check_pb2_grpc.CheckStub(channel)
+        (found,) = findings(stub)
+        assert found.kind == "database-damaged"
+        assert stub.Repair(check_pb2.RepairRequest(finding=found), timeout=30).restarting
+    eventually(served.answers, "the registry begins anew")
+    assert served.stored() == before
+    assert get(served, f"app/manifests/{sha256(IMAGE.manifest())}").content == IMAGE.manifest()
+    assert get(served, f"app/blobs/{sha256(LAYER)}").content == LAYER
+    assert get(served, "app/manifests/1").status_code == 404

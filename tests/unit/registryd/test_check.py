@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,13 @@ from registryd import check_rows
 from registryd.check import RegistryCheck
 from registryd.htpasswd import Htpasswd
 from registryd.mending import Mender
-from registryd.roots import ROOT_PREFIX
+from registryd.rebuild import Rebuilder
+from registryd.roots import ROOT_PREFIX, Roots
+from registryd.upkeep import Upkeep
 from sampan.check import Finding, Means
 from sampan.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 from sampan.oci.digest import Digest
+from sampan.store import Store
 from tests.unit.registryd.parts import Parts, descriptor, document, pieces
 
 LAYER = Digest.of(b"layer")
@@ -196,3 +200,22 @@ async def test_one_damage_hides_another_until_it_is_mended(parts: Parts) -> None
     for finding in (blob, manifest):
         assert (await checker(parts).repair(finding, Means())).mended
     assert await findings(parts) == []
+
+
+async def test_rows_that_are_lost_come_back_from_labels_and_documents_without_tags(
+    parts: Parts, tmp_path: Path
+) -> None:
+    child = await parts.push_image("app", "1", subject=descriptor(b"not here", OCI_MANIFEST))
+    entry = {"mediaType": OCI_MANIFEST, "digest": child, "size": await parts.contents.size(child)}
+    await parts.manifests.put("app", "all", OCI_INDEX, document(manifests=[entry]))
+    await parts.push_image("other", "1")
+    await parts.push("other", b'{"schemaVersion": 2}')  # looks like a manifest, and is none
+    tables, held = await state(parts)
+    async with Store(tmp_path / "new.db", "registryd.schema", durable=False) as store:
+        await Rebuilder(store, parts.contents, 10**18).run()
+        again, held_again = await state(replace(parts, store=store))
+        await Upkeep(store, parts.contents, 1e9, Roots(), parts.clock.nanoseconds).recover()
+        assert (await state(replace(parts, store=store)))[1] == held
+    assert isinstance(tables, list)
+    assert again == [*tables[:-1], []]
+    assert held_again == held
