@@ -157,9 +157,14 @@ async def restart(call: Call) -> web.StreamResponse:
 
 async def kill(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/kill."""
-    request = containers_pb2.KillContainerRequest(container=call.args["id"], signal=call.text("signal"))
-    with rpc_errors():
-        await call.engine.containers.Kill(request)
+    name = call.args["id"]
+    try:
+        with rpc_errors():
+            await call.engine.containers.Kill(
+                containers_pb2.KillContainerRequest(container=name, signal=call.text("signal"))
+            )
+    except NotFoundError as error:
+        raise NotFoundError(f"Cannot kill container: {name}: {error}") from error
     return empty()
 
 

@@ -11,7 +11,7 @@ from aiohttp import web
 from dockerapi.body import Body
 from dockerapi.call import Call, streamed
 from dockerapi.routing import Route
-from dockerapi.times import rfc3339
+from dockerapi.times import rfc3339_known
 from sampan.api.runtime.v1 import archives_pb2
 from sampan.errors import InvalidArgumentError, SampanError
 from sampan.wire.channel import rpc_errors
@@ -44,7 +44,7 @@ def stat_header(found: archives_pb2.PathStat) -> str:
         "name": found.name,
         "size": found.size_bytes,
         "mode": go_mode(found.mode),
-        "mtime": rfc3339(found.modified),
+        "mtime": rfc3339_known(found.modified),
         "linkTarget": found.link_target,
     }
     return base64.b64encode(json.dumps(fields).encode()).decode()

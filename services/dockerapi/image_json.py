@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from dockerapi.times import duration_ns, rfc3339
+from dockerapi.times import duration_ns, rfc3339, rfc3339_known
 from dockerapi.versions import Version
 from sampan.api.containerd.types import types_pb2
 from sampan.api.image.v1 import images_pb2
@@ -24,7 +24,7 @@ def inspect_json(image: images_pb2.Image, sizes: Sizes, driver: str, version: Ve
         "RepoDigests": list(image.repo_digests),
         "Parent": image.parent,
         "Comment": image.comment,
-        "Created": rfc3339(image.created) if image.HasField("created") else "",
+        "Created": rfc3339_known(image.created) if image.HasField("created") else "",
         "DockerVersion": image.docker_version,
         "Author": image.author,
         "Config": config_json(image.config, version),
@@ -128,8 +128,10 @@ def image_bytes(image: images_pb2.Image, sizes: Sizes) -> int:
     return sizes.of(image)
 
 
-def summary_json(image: images_pb2.Image, size: int, version: Version, *, shared_bytes: int = -1) -> dict[str, Any]:
-    """Return one row of GET /images/json."""
+def summary_json(
+    image: images_pb2.Image, size: int, version: Version, *, shared_bytes: int = -1, containers: int = -1
+) -> dict[str, Any]:
+    """Return one row of GET /images/json; -1 stands for what nobody has counted."""
     tags, digests = list(image.repo_tags), list(image.repo_digests)
     if version < (1, 44) and not tags:
         tags, digests = [_NO_TAG], digests or [_NO_DIGEST]
@@ -142,7 +144,7 @@ def summary_json(image: images_pb2.Image, size: int, version: Version, *, shared
         "Size": size,
         "SharedSize": shared_bytes,
         "Labels": dict(image.config.labels) or None,
-        "Containers": -1,
+        "Containers": containers,
     }
     if version < (1, 44):
         result["VirtualSize"] = size

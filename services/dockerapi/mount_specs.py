@@ -10,7 +10,15 @@ from sampan.errors import InvalidArgumentError
 Mount = spec_pb2.Mount
 
 _PROPAGATIONS: Final = frozenset({"shared", "slave", "private", "rshared", "rslave", "rprivate"})
-_MODES: Final = frozenset({"rw", "ro", "z", "Z", "copy", "nocopy", "consistent", "cached", "delegated"}) | _PROPAGATIONS
+# Of each kind, a mode has one word at most.
+_KINDS_OF_WORDS: Final = (
+    frozenset({"rw", "ro"}),
+    frozenset({"z", "Z"}),
+    frozenset({"copy", "nocopy"}),
+    frozenset({"consistent", "cached", "delegated"}),
+    _PROPAGATIONS,
+)
+_MODES: Final = frozenset[str]().union(*_KINDS_OF_WORDS)
 
 
 def parse_bind(text: str) -> Mount:
@@ -32,12 +40,14 @@ def parse_bind(text: str) -> Mount:
         mode = parts[2] if len(parts) == 3 else ""
     if len(parts) == 2 and target in _MODES:
         raise InvalidArgumentError(f"invalid volume specification: '{text}'")
-    words = [word for word in mode.split(",") if word]
-    if any(word not in _MODES for word in words):
-        raise InvalidArgumentError(f"invalid mode: {mode}")
+    words = _words(mode)
     absolute = source.startswith("/")
     if target == "/":
-        raise InvalidArgumentError(f"invalid volume specification: '{text}': destination can't be '/'")
+        kind = "bind" if absolute else "volume"
+        raise InvalidArgumentError(
+            f"invalid volume specification: '{text}': invalid mount config for type \"{kind}\": "
+            "invalid specification: destination can't be '/'"
+        )
     return Mount(
         type=Mount.BIND if absolute else Mount.VOLUME,
         source=source,
@@ -50,6 +60,13 @@ def parse_bind(text: str) -> Mount:
     )
 
 
+def _words(mode: str) -> list[str]:
+    words = [word for word in mode.split(",") if word]
+    if not _MODES.issuperset(words) or any(len(kind.intersection(words)) > 1 for kind in _KINDS_OF_WORDS):
+        raise InvalidArgumentError(f"invalid mode: {mode}")
+    return words
+
+
 def parse_mount(sent: Fields) -> Mount:
     """Parse one element of ``Mounts``, the form that ``--mount`` has.
 
@@ -58,7 +75,7 @@ def parse_mount(sent: Fields) -> Mount:
     """
     kind = sent.text("Type").lower()
     if kind not in ("bind", "volume", "tmpfs"):
-        raise InvalidArgumentError(f'mount type "{kind}" unknown' if kind else "mount type unknown")
+        raise InvalidArgumentError(f'invalid mount config for type "{kind}": mount type unknown')
     mount = Mount(source=sent.text("Source"), target=sent.text("Target"), read_only=sent.flag("ReadOnly"))
     if not mount.target:
         raise InvalidArgumentError(f'invalid mount config for type "{kind}": field Target must not be empty')
@@ -119,13 +136,10 @@ def parse_volumes_from(text: str) -> tuple[str, bool]:
     Raises:
         InvalidArgumentError: in Docker's words, an unknown mode.
     """
-    container, colon, mode = text.partition(":")
-    words = mode.split(",") if colon else []
+    container, _, mode = text.partition(":")
     if not container:
         raise InvalidArgumentError(f"invalid volumes-from specification: '{text}'")
-    if any(word not in _MODES for word in words):
-        raise InvalidArgumentError(f"invalid mode: {mode}")
-    return container, "ro" in words
+    return container, "ro" in _words(mode)
 
 
 def inherited(points: Iterable[containers_pb2.MountPoint], own: Iterable[Mount], *, read_only: bool) -> list[Mount]:

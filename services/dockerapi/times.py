@@ -18,8 +18,11 @@ _UNIX_RANGE: Final = 253_402_300_799  # the last second of the year 9999
 
 def rfc3339(stamp: Timestamp) -> str:
     """Return RFC 3339 with nanoseconds without trailing zeros, as Go's RFC3339Nano; ``NEVER`` if not set."""
-    if not stamp.seconds and not stamp.nanos:
-        return NEVER
+    return rfc3339_known(stamp) if stamp.seconds or stamp.nanos else NEVER
+
+
+def rfc3339_known(stamp: Timestamp) -> str:
+    """Return the same for a time that is there: zero is the beginning of 1970, as files and images often have it."""
     return _date(stamp.seconds) + (f".{stamp.nanos:09d}".rstrip("0") if stamp.nanos else "") + "Z"
 
 

@@ -179,11 +179,14 @@ class Containers:
         """Give it another name. Raises InvalidArgumentError, ConflictError; Docker's words."""
         if not name:
             raise InvalidArgumentError("Neither old nor new names may be empty")
-        new = check_name(name)
         old = entry.container.name
-        if new == old:
-            raise InvalidArgumentError(f"Renaming a container with the same name as its current name: /{name}")
-        await self._background.finish(self._registry.rename(entry, new), f"rename {entry.id}")
+        if name.removeprefix("/") == old:
+            raise InvalidArgumentError(f"Renaming a container with the same name as its current name: /{old}")
+        try:
+            new = check_name(name)
+            await self._background.finish(self._registry.rename(entry, new), f"rename {entry.id}")
+        except (InvalidArgumentError, ConflictError) as error:
+            raise type(error)(f"Error when allocating new name: {error}") from error
         self._events.container(entry.container, "rename", oldName=f"/{old}")
 
     async def update(

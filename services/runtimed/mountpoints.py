@@ -43,7 +43,10 @@ def _check_mount(mount: Mount) -> None:
             f'invalid mount config for type "{kind}": invalid propagation mode: {mount.propagation}'
         )
     if mount.type is MountType.VOLUME and mount.source:
-        check_name(mount.source)
+        try:
+            check_name(mount.source)
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(f"create {mount.source}: {error}") from error
     if mount.type is MountType.TMPFS and mount.source:
         raise InvalidArgumentError(f'invalid mount config for type "{kind}": field Source must not be specified')
     if mount.type is MountType.BIND:

@@ -17,7 +17,7 @@ from runtimed.spec import ContainerSpec, Mount, MountType
 from runtimed.volume_driver import LocalDriver, check_name, check_options
 from runtimed.volume_filters import Filters, select, split_prune_filters
 from runtimed.volume_store import LOCAL, Filled, Hold, Volume, VolumeStore
-from sampan.errors import ConflictError, NotFoundError, StartError
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, StartError
 from sampan.log import log
 
 # type, action, ID, attributes
@@ -77,13 +77,17 @@ class LocalVolumes:
     ) -> tuple[Volume, bool]:
         """Return the volume and whether it is new; ``holder``, a container and a target, holds a new one at once."""
         if driver and driver != LOCAL:
-            raise NotFoundError(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
+            missing = f'error looking up volume plugin {driver}: plugin "{driver}" not found'
+            raise NotFoundError(f"create {name}: {missing}")
         anonymous = not name
         if anonymous:
             name = secrets.token_hex(32)
             labels = {**labels, ANONYMOUS_LABEL: ""}
-        check_name(name)
-        check_options(options)
+        try:
+            check_name(name)
+            check_options(options)
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(f"create {name}: {error}") from error
         async with self._lock(name):
             known = await self._store.get(name)
             if known is not None:

@@ -92,7 +92,9 @@ def test_rename_keeps_the_container_and_frees_the_name(
     assert docker.fails("inspect", sleeper).code == 1
     conflict = docker.fails("rename", other, taken)
     assert conflict.code == 1
+    assert "when allocating new name: " in conflict.stderr
     assert "is already in use" in conflict.stderr
+    assert "when allocating new name: Invalid container name" in docker.fails("rename", other, "a b").stderr
 
 
 def test_restart_gives_a_new_process_and_keeps_the_files(docker: DockerClient, sleeper: str) -> None:

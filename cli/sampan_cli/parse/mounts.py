@@ -15,6 +15,8 @@ _VOLUME_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _PROPAGATIONS: Final = ("shared", "rshared", "slave", "rslave", "private", "rprivate")
 # Desktop's hints about caching, and SELinux labels: accepted and kept, with no effect here.
 _HINTS: Final = ("z", "Z", "consistent", "cached", "delegated")
+# Of each of these, a mode has one word at most.
+_ONE_OF: Final = (("ro", "rw"), _PROPAGATIONS, _HINTS[:2], _HINTS[2:])
 
 _TRUE: Final = ("", "1", "true", "True", "TRUE", "t", "T")
 _FALSE: Final = ("0", "false", "False", "FALSE", "f", "F")
@@ -59,7 +61,10 @@ def _are_modes(text: str) -> bool:
 
 
 def _apply_modes(mount: pb.Mount, mode: str, text: str) -> None:
-    for word in filter(None, mode.split(",")):
+    words = [word for word in mode.split(",") if word]
+    if any(sum(word in words for word in kind) > 1 for kind in _ONE_OF):
+        raise InvalidArgumentError(f"invalid volume specification: '{text}': invalid mode: {mode}")
+    for word in words:
         if word in ("ro", "rw"):
             mount.read_only = word == "ro"
         elif word in _PROPAGATIONS and mount.type == pb.Mount.BIND:

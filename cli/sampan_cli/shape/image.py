@@ -3,7 +3,8 @@
 from typing import Any
 
 from sampan.api.image.v1 import images_pb2 as pb
-from sampan_cli.shape.times import NEVER, nanoseconds, shape_time
+from sampan_cli.output.units import rfc3339
+from sampan_cli.shape.times import nanoseconds, shape_time
 from sampan_cli.template.functions import (
     ABSENT,
     ABSENT_LIST,
@@ -28,7 +29,7 @@ def shape_image(image: pb.Image, size_bytes: int, driver: str) -> dict[str, Any]
         "RepoDigests": list(image.repo_digests),
         "Parent": image.parent,
         "Comment": image.comment,
-        "Created": "" if (created := shape_time(image.created)) == NEVER else created,
+        "Created": rfc3339(image.created.seconds, image.created.nanos) if image.HasField("created") else "",
         "DockerVersion": image.docker_version,
         "Author": image.author,
         "Config": _config(image.config),

@@ -92,6 +92,11 @@ async def test_a_life(api: Api) -> None:
     assert (await api.get(f"{path}/json")).json["State"]["ExitCode"] == 137
     assert (await api.delete(path)).status == 204
     assert (await api.get(f"{path}/json")).message == f"No such container: {container}"
+    killed = await api.post(f"{path}/kill")
+    assert (killed.status, killed.message) == (
+        404,
+        f"Cannot kill container: {container}: No such container: {container}",
+    )
 
 
 async def test_a_name_may_have_its_slash(api: Api) -> None:

@@ -39,6 +39,14 @@ def test_an_unknown_mode_is_refused() -> None:
         parse_bind("/a:/b:rw,fast")
 
 
+@pytest.mark.parametrize("mode", ["ro,rw", "z,Z", "private,rslave", "copy,nocopy"])
+def test_two_words_of_a_kind_are_no_mode(mode: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"invalid mode: {mode}"):
+        parse_bind(f"/a:/b:{mode}")
+    with pytest.raises(InvalidArgumentError, match=f"invalid mode: {mode}"):
+        parse_volumes_from(f"web:{mode}")
+
+
 def test_mount_objects_of_each_type() -> None:
     bind = parse_mount(Fields({"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": True}, ""))
     assert (bind.type, bind.read_only, bind.create_source) == (Mount.BIND, True, False)
@@ -53,7 +61,7 @@ def test_mount_objects_of_each_type() -> None:
 @pytest.mark.parametrize(
     ("sent", "message"),
     [
-        ({"Type": "npipe", "Target": "/x"}, 'mount type "npipe" unknown'),
+        ({"Type": "npipe", "Target": "/x"}, 'invalid mount config for type "npipe": mount type unknown'),
         ({"Target": "/x"}, "mount type unknown"),
         ({"Type": "volume"}, "field Target must not be empty"),
         ({"Type": "bind", "Target": "/x"}, "field Source must not be empty"),

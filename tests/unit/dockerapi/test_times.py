@@ -3,7 +3,7 @@
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from dockerapi.times import NEVER, human_duration, parse_point, rfc3339, rfc3339_fixed
+from dockerapi.times import NEVER, human_duration, parse_point, rfc3339, rfc3339_fixed, rfc3339_known
 from sampan.errors import InvalidArgumentError
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -48,6 +48,12 @@ def test_a_time_that_is_not_set_is_go_s_zero_time() -> None:
 )
 def test_trailing_zeros_are_left_out(nanos: int, expected: str) -> None:
     assert rfc3339(Timestamp(seconds=10, nanos=nanos)) == expected
+
+
+def test_time_that_is_known_may_be_zero() -> None:
+    assert rfc3339(Timestamp()) == NEVER
+    assert rfc3339_known(Timestamp()) == "1970-01-01T00:00:00Z"
+    assert rfc3339_known(Timestamp(seconds=-1, nanos=500_000_000)) == "1969-12-31T23:59:59.5Z"
 
 
 def test_log_lines_have_all_nine_digits() -> None:

@@ -41,6 +41,8 @@ def test_volume_is_a_bind_a_named_volume_or_an_anonymous_one(text: str, mount: p
         ("/a:/", "destination can't be '/'"),
         ("/a:/b:nosuch", "invalid mode: nosuch"),
         ("/a:/b:nocopy", "invalid mode: nocopy"),
+        ("/a:/b:ro,rw", "invalid mode: ro,rw"),
+        ("/a:/b:private,rslave", "invalid mode: private,rslave"),
         ("a:/c", "volume name is too short"),
         ("a/b:/c", "includes invalid characters for a local volume name"),
     ],
