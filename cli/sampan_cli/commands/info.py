@@ -73,6 +73,7 @@ def _shape(engine: "Engine", facts: Facts) -> dict[str, Any]:
         "Driver": facts.drivers.driver,
         "BackingFilesystem": facts.drivers.backing_filesystem,
         "LoggingDriver": next(iter(host.log_drivers), ""),
+        "CgroupDriver": "cgroupfs",
         "CgroupVersion": str(host.cgroup_version),
         "CgroupLayout": host.cgroup_layout,
         "Plugins": {
@@ -89,15 +90,25 @@ def _shape(engine: "Engine", facts: Facts) -> dict[str, Any]:
         "ConmonVersion": host.conmon_version,
         "SecurityOptions": list(host.security_options),
         "KernelVersion": platform.release(),
+        "OperatingSystem": _operating_system(),
+        "OSType": "linux",
         "Architecture": platform.machine(),
         "NCPU": os.cpu_count() or 0,
         "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "Name": platform.node(),
+        "DockerRootDir": str(engine.layout.data_root),  # Docker's name for it
         "DataRoot": str(engine.layout.data_root),
         "RunRoot": str(engine.layout.run_root),
         "DockerSocket": f"unix://{engine.layout.docker_socket}",
         "Warnings": list(host.warnings),
     }
+
+
+def _operating_system() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return "Linux"
 
 
 def _lines(shaped: dict[str, Any], facts: Facts) -> list[str]:
@@ -135,6 +146,7 @@ def _lines(shaped: dict[str, Any], facts: Facts) -> list[str]:
         "Security Options:",
         *(f" {option.removeprefix('name=').replace(',', ' ')}" for option in shaped["SecurityOptions"]),
         f"Kernel Version: {shaped['KernelVersion']}",
+        f"Operating System: {shaped['OperatingSystem']}",
         f"Architecture: {shaped['Architecture']}",
         f"CPUs: {shaped['NCPU']}",
         f"Total Memory: {binary_size(shaped['MemTotal'])}",

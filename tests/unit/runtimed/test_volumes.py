@@ -64,7 +64,7 @@ async def test_a_volume_without_a_name_gets_64_digits_and_is_anonymous(engine: E
 
 @pytest.mark.parametrize("name", ["../x", "a b", "x!y", ".hidden", "-x"])
 async def test_a_name_with_other_characters_is_refused(engine: Engine, name: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"create .*: .* includes invalid characters for a local volume name"):
+    with pytest.raises(InvalidArgumentError, match=r"create .*: .* includes invalid characters for a local vol"):
         await engine.volumes.create(name, "", {}, {})
 
 

@@ -218,7 +218,7 @@ def test_port_lists_all_or_finds_one(sampan: Sampan) -> None:
 
 def test_info_version_and_df_know_the_engine(sampan: Sampan) -> None:
     assert "Default Runtime: runc" in sampan.ok("info").splitlines()
-    assert sampan.ok("info", "-f", "{{.Containers}} {{.CgroupVersion}}") == "3 2\n"
+    assert sampan.ok("info", "-f", "{{.Containers}} {{.CgroupVersion}} {{.OSType}}") == "3 2 linux\n"
     assert sampan.ok("version", "-f", "{{.Server.runc}}") == "1.1\n"
     sampan.fake.images.add(image("debian:12"))
     assert sampan.ok("system", "df", "--format", "{{.Type}} {{.TotalCount}}").splitlines() == [
