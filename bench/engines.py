@@ -33,6 +33,7 @@ class Engine:
     shims: Sequence[str]  # names of the processes that stay with a container
     note: str
     layout: Layout | None = None  # this project's engine has one, for what docker's client cannot ask
+    api_socket: Path | None = None  # where it serves Docker's API, if it does
 
     def __call__(self, *arguments: str, check: bool = True) -> str:
         """Run one command of the client's and return its output."""
@@ -157,7 +158,7 @@ def _by_docker_client(
 ) -> Engine:
     (root / "client").mkdir()
     environment = {"DOCKER_HOST": f"unix://{socket}", "DOCKER_CONFIG": str(root / "client")}
-    return Engine(name, ["docker"], environment, [], root, daemons, shims, note)
+    return Engine(name, ["docker"], environment, [], root, daemons, shims, note, api_socket=socket)
 
 
 def _server_version(socket: Path) -> str:

@@ -159,6 +159,7 @@ MEASURES: Mapping[str, Measure] = {
     "start-parallel": Measure(f"{CONTAINERS} × `run -d`, {AT_A_TIME} at a time", "s", start_at_once, 3),
     "output": Measure(f"100 MB of {LINE_BYTES}-byte lines to the foreground", "s", foreground_output, 3),
     "df": Measure(f"`system df`, {many_images.STOCK.images} images", "ms", many_images.disk_usage, 5),
+    "df-api": Measure("the same, the API's request alone", "ms", many_images.disk_usage_request, 20),
     "gc": Measure(
         f"garbage collection, {collection.IMAGES} images of {collection.LAYERS:,} layers", "s", collection.collect, 3
     ),

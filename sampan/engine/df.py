@@ -64,14 +64,16 @@ async def disk_use(engine: "Engine", *, images: bool, containers: bool, volumes:
         here, made, held, found = await asyncio.gather(
             listed_images(), listed_containers(), listed_volumes(), sizes(engine, measure=containers)
         )
-    shared = found.shared(here)
     users = Counter(container.spec.image_id for container in made)
     needed = {layer.diff_id for image in here if users[image.id] for layer in image.layers}
     own = [found.own_bytes(container.id) for container in made]
     return DiskUse(
         found.layers_bytes(),
         sum(map(found.layer, needed)),
-        tuple(ImageUse(image, found.of(image), shared[image.id], users[image.id]) for image in here),
+        tuple(
+            ImageUse(image, use.size_bytes, use.shared_bytes, users[image.id])
+            for image, use in zip(here, found.uses(here), strict=True)
+        ),
         tuple(
             ContainerUse(container, size, size + found.chain_bytes(container.spec.chain_id))
             for container, size in zip(made, own, strict=True)

@@ -1,10 +1,9 @@
 """How much disk layers take, by what stands on them."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sampan.api.image.v1 import images_pb2
 from sampan.api.snapshot.v1 import layers_pb2
@@ -14,6 +13,13 @@ if TYPE_CHECKING:
     from sampan.engine.engine import Engine
 
 Snapshot = layers_pb2.LayersUsageResponse.Snapshot
+
+
+class Use(NamedTuple):
+    """What an image's layers take."""
+
+    size_bytes: int
+    shared_bytes: int  # of these, in other images as well
 
 
 class Sizes:
@@ -57,14 +63,26 @@ class Sizes:
         """What all layers take together, each counted once however many stacks share it."""
         return sum(self.layers.values())
 
-    def shared(self, images: Iterable[images_pb2.Image]) -> dict[str, int]:
+    def uses(self, images: Sequence[images_pb2.Image]) -> list[Use]:
+        """What each of ``images`` takes, and what it has in common with any other of them."""
+        stacks = [tuple([layer.diff_id for layer in image.layers]) for image in images]
+        users: Counter[str] = Counter()
+        for stack, count in Counter(stacks).items():
+            for diff_id in set(stack):
+                users[diff_id] += count
+        known: dict[tuple[str, ...], Use] = {}  # often many images have the same stack
+        for stack in stacks:
+            if stack not in known:
+                size = sum(map(self.layer, stack)) if all(diff_id in self.layers for diff_id in stack) else 0
+                known[stack] = Use(size, sum([self.layer(diff_id) for diff_id in stack if users[diff_id] > 1]))
+        return [
+            use if (use := known[stack]).size_bytes else Use(self.of(image), use.shared_bytes)
+            for image, stack in zip(images, stacks, strict=True)
+        ]
+
+    def shared(self, images: Sequence[images_pb2.Image]) -> dict[str, int]:
         """What each of ``images``, by its ID, has in common with any other of them."""
-        stacks = {image.id: [layer.diff_id for layer in image.layers] for image in images}
-        users = Counter(chain.from_iterable(map(set, stacks.values())))
-        return {
-            image: sum([self.layer(diff_id) for diff_id in stack if users[diff_id] > 1])
-            for image, stack in stacks.items()
-        }  # fmt: skip
+        return {image.id: use.shared_bytes for image, use in zip(images, self.uses(images), strict=True)}
 
 
 async def sizes(engine: "Engine", *, measure: bool = False) -> Sizes:

@@ -39,6 +39,8 @@ async def reach(channel: grpc.aio.Channel, service: str, deadline_s: float) -> N
     Raises:
         UnavailableError: there is none by the deadline; the message names ``service``.
     """
+    if channel.get_state() is grpc.ChannelConnectivity.READY:
+        return
     try:
         async with asyncio.timeout(deadline_s):
             while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:

@@ -43,8 +43,7 @@ async def usage(call: Call) -> web.StreamResponse:
 
 def _images(call: Call, used: DiskUse) -> list[dict[str, Any]]:
     return [
-        image_json(one.image, one.size_bytes, call.version, shared_bytes=one.shared_bytes)
-        | {"Containers": one.containers}
+        image_json(one.image, one.size_bytes, call.version, shared_bytes=one.shared_bytes, containers=one.containers)
         for one in used.images
     ]
 
