@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sampan.layout import SERVICES, Layout
+from sampan_cli.supervisor.roots import claim
 from tests.support.tools import eventually
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -225,6 +226,24 @@ def test_services_outlive_a_killed_supervisor_and_the_next_one_takes_over(roots:
     assert "left by an engine that was killed" in (roots.layout.run_root / "logs" / "sampan.log").read_text()
 
 
+def test_root_of_a_supervisor_that_was_killed_this_moment_is_free(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "data", tmp_path / "run")
+    hold = (
+        "import sys, time; from pathlib import Path; from sampan.layout import Layout; "
+        "from sampan_cli.supervisor import roots; memory = bytearray(50_000_000); "  # takes the kernel a while to undo
+        "claimed = roots.claim(Layout(Path(sys.argv[1]), Path(sys.argv[2]))); "
+        "claimed.__enter__(); print(flush=True); time.sleep(60)"
+    )
+    for _ in range(3):
+        command = [sys.executable, "-c", hold, str(layout.data_root), str(layout.run_root)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY) as holder:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            holder.kill()
+            with claim(layout):  # raises if it is taken
+                pass
+
+
 def test_down_stops_what_a_killed_supervisor_left(roots: Roots) -> None:
     roots.sampan("up", "--detach")
     os.kill(roots.supervisor_pid(), signal.SIGKILL)
@@ -255,7 +274,7 @@ def test_status_lists_every_service_as_json(roots: Roots) -> None:
     assert status.returncode == 1
 
 
-def test_service_manager_is_told_when_all_are_ready(roots: Roots, tmp_path: Path) -> None:
+def test_service_manager_is_told_when_all_are_ready_and_when_stopping_begins(roots: Roots, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(20)
@@ -266,6 +285,10 @@ def test_service_manager_is_told_when_all_are_ready(roots: Roots, tmp_path: Path
         )
         assert manager.recv(100) == b"READY=1"
         assert all(roots.runs(name) for name in SERVICES)
-        process.terminate()
-        assert process.wait(20) == 0
+        roots.behave("deaf-runtimed")  # so that stopping takes until the second interrupt
+        process.send_signal(signal.SIGINT)
         assert manager.recv(100) == b"STOPPING=1"
+        assert roots.runs("runtimed")
+        eventually(lambda: "dockerapi stopped" in roots.history(), "stopping has begun")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0

@@ -47,8 +47,6 @@ def main(argv: list[str]) -> int:
     except (SampanError, OSError) as error:
         report(str(error))
         return 1
-    finally:
-        notify("STOPPING=1")
     return 0
 
 

@@ -20,6 +20,9 @@ from sampan.layout import SERVICES, Layout
 
 _LOCK: Final = "engine.lock"
 
+# How long whoever finds a root taken waits for an owner that has been killed and is not gone yet.
+_DYING_S: Final = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -68,6 +71,7 @@ def _lock(stack: contextlib.ExitStack, root: Path, what: str) -> bool:
     # Others may pass through to sockets they have a right to, and see nothing on the way.
     root.mkdir(mode=0o711, parents=True, exist_ok=True)
     path = root / _LOCK
+    waited = False
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -75,6 +79,9 @@ def _lock(stack: contextlib.ExitStack, root: Path, what: str) -> bool:
         except BlockingIOError:
             owner = _owner(fd)
             os.close(fd)
+            if owner and not waited and _ends(owner):
+                waited = True
+                continue
             raise ConflictError(f"{what} (pid {owner or 'unknown'})") from None
         if _is_at(fd, path):
             break
@@ -84,6 +91,19 @@ def _lock(stack: contextlib.ExitStack, root: Path, what: str) -> bool:
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fresh
+
+
+def _ends(pid: int) -> bool:
+    """Say whether the process is gone, or goes within a moment: one that was just killed holds its locks until then."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    process = Process("sampan", pid, pidfd)
+    try:
+        return process.wait(_DYING_S)
+    finally:
+        process.close()
 
 
 def _is_at(fd: int, path: Path) -> bool:

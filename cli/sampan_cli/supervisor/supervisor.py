@@ -16,6 +16,7 @@ from typing import Final
 
 from sampan.errors import SampanError
 from sampan.layout import SERVICES, Layout
+from sampan.service.notify import notify
 from sampan.sys.memory import drop_clean_pages, trim
 from sampan_cli.supervisor import roots
 from sampan_cli.supervisor.backoff import Backoff
@@ -198,6 +199,7 @@ class Supervisor:
     def _stop_all(self) -> None:
         """Stop the services in reverse order, so that none outlives what it depends on."""
         self._stopping = True  # nothing is restarted from here on
+        notify("STOPPING=1")
         for keeper in reversed(self._keepers):
             if keeper.child is None:
                 continue
