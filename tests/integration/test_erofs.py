@@ -4,6 +4,7 @@ import dataclasses
 import io
 import os
 import stat
+import struct
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -155,6 +156,25 @@ def test_attributes_of_all_kinds(tmp_path: Path) -> None:
     found = compare(archive, tmp_path)
     assert len(found[b"f"].xattrs) == 3
     assert found[b""].xattrs
+
+
+def acl(*entries: tuple[int, int, int]) -> str:
+    """Return the attribute that holds an access list of tags, permissions and IDs; linux/posix_acl_xattr.h."""
+    value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    return value.decode(errors="surrogateescape")
+
+
+def test_access_lists(tmp_path: Path) -> None:
+    nobody = 2**32 - 1
+    list_ = acl((1, 7, nobody), (2, 5, 1000), (4, 5, nobody), (16, 7, nobody), (32, 4, nobody))
+    archive = tar(
+        folder("d", pax_headers={"SCHILY.xattr.system.posix_acl_default": list_}),
+        member("d/f", b"x", mode=0o774, pax_headers={"SCHILY.xattr.system.posix_acl_access": list_}),
+    )
+    found = compare(archive, tmp_path)
+    assert [name for name, _ in found[b"d"].xattrs] == ["system.posix_acl_default"]
+    assert [name for name, _ in found[b"d/f"].xattrs] == ["system.posix_acl_access"]
+    assert found[b"d/f"].mode & 0o7777 == 0o774
 
 
 def test_marks_and_replacements(tmp_path: Path) -> None:
