@@ -41,7 +41,7 @@ class ContainerUse:
 class DiskUse:
     """Everything, as far as it was asked for."""
 
-    layers_bytes: int = 0  # each layer once
+    layers_bytes: int = 0  # of images, each layer once
     needed_bytes: int = 0  # of these, in images that containers are made from
     images: tuple[ImageUse, ...] = ()  # newest first
     containers: tuple[ContainerUse, ...] = ()
@@ -65,11 +65,10 @@ async def disk_use(engine: "Engine", *, images: bool, containers: bool, volumes:
             listed_images(), listed_containers(), listed_volumes(), sizes(engine, measure=containers)
         )
     users = Counter(container.spec.image_id for container in made)
-    needed = {layer.diff_id for image in here if users[image.id] for layer in image.layers}
     own = [found.own_bytes(container.id) for container in made]
     return DiskUse(
-        found.layers_bytes(),
-        sum(map(found.layer, needed)),
+        found.together(here),
+        found.together(image for image in here if users[image.id]),
         tuple(
             ImageUse(image, use.size_bytes, use.shared_bytes, users[image.id])
             for image, use in zip(here, found.uses(here), strict=True)

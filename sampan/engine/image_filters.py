@@ -1,6 +1,7 @@
 """The filters of ``docker images`` and ``docker image prune``."""
 
 import fnmatch
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ Filters = Mapping[str, Sequence[str]]
 LISTED: Final = ("dangling", "label", "label!", "before", "since", "reference", "until")
 PRUNED: Final = ("dangling", "label", "label!", "until")
 
-_TRUE: Final = frozenset({"1", "true", "t"})
-_FALSE: Final = frozenset({"0", "false", "f"})
+_TRUE: Final = frozenset({"1", "true"})
+_FALSE: Final = frozenset({"0", "false"})
 
+_DATE: Final = re.compile(r"\d{4}-(\d\d)-\d\d.*")
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 _UNITS_NS: Final = {
     "ns": 1,
@@ -77,7 +79,7 @@ def prunable(filters: Filters, now_ns: int) -> Prunable:
         InvalidArgumentError: an unknown filter or a bad value.
     """
     _only(filters, PRUNED)
-    dangling = _boolean("dangling", filters["dangling"]) if filters.get("dangling") else True
+    dangling = _boolean("dangling", filters["dangling"]) if "dangling" in filters else True
     limits = [until_ns(text, now_ns) for text in filters.get("until", ())]
     if len(limits) > 1:
         raise InvalidArgumentError("more than one until filter specified")
@@ -108,7 +110,17 @@ def until_ns(text: str, now_ns: int) -> int:
         moment = datetime.fromisoformat(text)
         return int((moment if moment.tzinfo else moment.astimezone()).timestamp() * 1e6) * 1000
     except (ValueError, OverflowError):
-        raise InvalidArgumentError(f"invalid filter 'until={text}'") from None
+        raise InvalidArgumentError(_not_a_time(text)) from None
+
+
+def _not_a_time(text: str) -> str:
+    """Return what Go says of it."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    if "-" not in text:
+        return f"failed to parse value as time or duration: {quoted}"
+    if date := _DATE.fullmatch(text):
+        return f"parsing time {quoted}: {'day' if 1 <= int(date[1]) <= 12 else 'month'} out of range"
+    return f'parsing time {quoted} as "2006-01-02": cannot parse {quoted} as "2006"'
 
 
 def _only(filters: Filters, known: Iterable[str]) -> None:
@@ -117,15 +129,14 @@ def _only(filters: Filters, known: Iterable[str]) -> None:
             raise InvalidArgumentError(f"invalid filter '{key}'")
 
 
-def _boolean(name: str, values: Iterable[str]) -> bool:
-    truths = set()
-    for value in values:
-        if value.lower() not in _TRUE | _FALSE:
-            raise InvalidArgumentError(f"invalid filter '{name}=[{value}]'")
-        truths.add(value.lower() in _TRUE)
-    if len(truths) > 1:
+def _boolean(name: str, values: Sequence[str]) -> bool:
+    given = set(values)
+    if not given:
+        raise InvalidArgumentError(f"invalid filter '{name}'")
+    is_true, is_false = bool(given & _TRUE), bool(given & _FALSE)
+    if is_true == is_false:
         raise InvalidArgumentError(f"invalid filter '{name}=[{' '.join(values)}]'")
-    return True in truths
+    return is_true
 
 
 def _matches_labels(image: Image, filters: Filters) -> bool:
@@ -148,13 +159,13 @@ def _find(images: Iterable[Image], name: str) -> Image:
     for image in images:
         if wanted in image.repo_tags or wanted in image.repo_digests:
             return image
-    raise NotFoundError(f"No such image: {name}")
+    raise NotFoundError(f"No such image: {wanted}")
 
 
 def _checked(pattern: str) -> str:
     """Return a shell's pattern as Python reads it. Raises InvalidArgumentError, in Go's words."""
     if pattern.count("[") != pattern.count("]"):
-        raise InvalidArgumentError(f"invalid filter 'reference={pattern}': syntax error in pattern")
+        raise InvalidArgumentError("syntax error in pattern")
     return pattern.replace("[^", "[!")
 
 

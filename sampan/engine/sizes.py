@@ -44,7 +44,7 @@ class Sizes:
 
     def of(self, image: images_pb2.Image) -> int:
         """The size of all of an image's layers."""
-        return sum(self.parts(image)) or image.content_bytes
+        return sum(self.parts(image))
 
     def own_bytes(self, key: str) -> int:
         """The size of one snapshot without its parents; 0 if it is not there."""
@@ -59,9 +59,15 @@ class Sizes:
             key = found.parent
         return total
 
-    def layers_bytes(self) -> int:
-        """What all layers take together, each counted once however many stacks share it."""
-        return sum(self.layers.values())
+    def together(self, images: Iterable[images_pb2.Image]) -> int:
+        """What the layers of ``images`` take, each counted once however many of them have it."""
+        counted: dict[str, int] = {}
+        for image in images:
+            for layer in image.layers:
+                if (diff_id := layer.diff_id) not in counted:
+                    size = self.layers.get(diff_id)
+                    counted[diff_id] = layer.descriptor.size if size is None else size
+        return sum(counted.values())
 
     def uses(self, images: Sequence[images_pb2.Image]) -> list[Use]:
         """What each of ``images`` takes, and what it has in common with any other of them."""

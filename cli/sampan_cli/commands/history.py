@@ -15,7 +15,7 @@ from sampan_cli.session import Session
 if TYPE_CHECKING:
     from sampan.api.image.v1 import images_pb2
     from sampan.engine.engine import Engine
-    from sampan_cli.image_sizes import ImageSizes
+    from sampan.engine.sizes import Sizes
 
 _HEADERS: Final = {
     "ID": "IMAGE",
@@ -56,8 +56,8 @@ def command(session: Session, /, **flags: Any) -> None:
 async def show_history(engine: "Engine", options: HistoryOptions, now_s: float) -> None:
     """Print one line per step."""
     from sampan.api.image.v1 import images_pb2 as pb
+    from sampan.engine.sizes import sizes as image_sizes
     from sampan.wire.channel import rpc_errors
-    from sampan_cli.image_sizes import image_sizes
     from sampan_cli.output.table import print_list
 
     with rpc_errors():
@@ -70,14 +70,12 @@ async def show_history(engine: "Engine", options: HistoryOptions, now_s: float) 
     print_list(rows, options.template, _HEADERS, _TABLE, click.echo)
 
 
-def _rows(
-    image: "images_pb2.Image", sizes: "ImageSizes", options: HistoryOptions, now_s: float
-) -> Iterator[dict[str, Any]]:
+def _rows(image: "images_pb2.Image", sizes: "Sizes", options: HistoryOptions, now_s: float) -> Iterator[dict[str, Any]]:
     from sampan_cli.output.units import ago, human_size, rfc3339
 
-    layers = [layer.diff_id for layer in image.layers]
+    layers = sizes.parts(image)
     for number, step in enumerate(reversed(image.history)):
-        size = 0 if step.empty_layer or not layers else sizes.layer(layers.pop())
+        size = 0 if step.empty_layer or not layers else layers.pop()
         created_by = step.created_by.replace("\t", " ")
         if not options.no_trunc and len(created_by) > _COMMAND_WIDTH:
             created_by = f"{created_by[: _COMMAND_WIDTH - 1]}…"

@@ -14,7 +14,7 @@ from sampan_cli.session import Session
 if TYPE_CHECKING:
     from sampan.api.image.v1 import images_pb2
     from sampan.engine.engine import Engine
-    from sampan_cli.image_sizes import ImageSizes
+    from sampan.engine.sizes import Sizes
 
 _HEADERS: Final = {
     "Repository": "REPOSITORY",
@@ -62,8 +62,8 @@ async def list_images(engine: "Engine", options: ImagesOptions, now_s: float) ->
     """Print one line per name, newest image first."""
     from sampan.api.image.v1 import images_pb2 as pb
     from sampan.engine.image_filters import LISTED, choose
+    from sampan.engine.sizes import sizes as image_sizes
     from sampan.wire.channel import rpc_errors
-    from sampan_cli.image_sizes import image_sizes
     from sampan_cli.output.table import print_list
     from sampan_cli.parse.filters import parse_filters
 
@@ -86,9 +86,7 @@ async def list_images(engine: "Engine", options: ImagesOptions, now_s: float) ->
     print_list(rows, options.template, _HEADERS, _DIGEST_TABLE if options.digests else _TABLE, click.echo)
 
 
-def _rows(
-    image: "images_pb2.Image", sizes: "ImageSizes", options: ImagesOptions, now_s: float
-) -> Iterator[dict[str, Any]]:
+def _rows(image: "images_pb2.Image", sizes: "Sizes", options: ImagesOptions, now_s: float) -> Iterator[dict[str, Any]]:
     from sampan_cli.output.units import ago, human_size, local_time
 
     digests = dict(each.rpartition("@")[::2] for each in image.repo_digests)

@@ -86,7 +86,7 @@ async def _container(engine: "Engine", name: str, size: bool) -> dict[str, Any]:
 async def _image(engine: "Engine", name: str) -> dict[str, Any]:
     from sampan.api.image.v1 import images_pb2 as pb
     from sampan.api.snapshot.v1 import layers_pb2
-    from sampan_cli.image_sizes import image_sizes
+    from sampan.engine.sizes import sizes as image_sizes
     from sampan_cli.shape.image import shape_image
 
     image = await engine.images.Get(pb.GetRequest(image=name))

@@ -147,6 +147,30 @@ async def test_filters(api: Api, filters: dict[str, list[str]], expected: list[s
     assert [name for row in rows for name in row["RepoTags"]] == expected
 
 
+@pytest.mark.parametrize(
+    ("filters", "message"),
+    [
+        ({"foo": ["x"]}, "invalid filter 'foo'"),
+        ({"dangling": ["maybe"]}, "invalid filter 'dangling=[maybe]'"),
+        ({"dangling": ["T"]}, "invalid filter 'dangling=[T]'"),
+        ({"dangling": ["true", "false"]}, "invalid filter 'dangling=[true false]'"),
+        ({"dangling": []}, "invalid filter 'dangling'"),
+        ({"until": ["xx"]}, 'failed to parse value as time or duration: "xx"'),
+        ({"until": ["2022-13-01"]}, 'parsing time "2022-13-01": month out of range'),
+        ({"until": ["2022-02-30"]}, 'parsing time "2022-02-30": day out of range'),
+        ({"until": ["-"]}, 'parsing time "-" as "2006-01-02": cannot parse "-" as "2006"'),
+        ({"reference": ["["]}, "syntax error in pattern"),
+        ({"before": ["nope"]}, "No such image: nope:latest"),
+        ({"since": ["nope:1"]}, "No such image: nope:1"),
+    ],
+)
+async def test_bad_filters_are_refused_in_docker_s_words(api: Api, filters: dict[str, list[str]], message: str) -> None:
+    api.fake.images.add(image("a:1"))
+    assert (await api.get("/images/json", params={"filters": json.dumps(filters)})).message == message
+    if "until" in filters or "dangling" in filters:
+        assert (await api.post(f"/images/prune?filters={quote(json.dumps(filters))}")).message == message
+
+
 async def test_of_an_image_with_several_names_only_those_that_match_are_shown(api: Api) -> None:
     known = api.fake.images.add(image("a:1"))
     known.repo_tags.append("localhost:5000/b:2")

@@ -100,4 +100,4 @@ def test_image_prune_takes_filters(sampan: Sampan) -> None:
     assert old.id in sampan.ok("image", "prune", "-f", "--filter", "until=2015-01-01")
     assert new.id not in sampan.ok("image", "prune", "-f", "--filter", "label!=keep=yes")
     assert new.id in sampan.ok("image", "prune", "-f", "--filter", "label=keep=yes")
-    assert "invalid filter" in sampan("image", "prune", "-f", "--filter", "until=yesterday").stderr
+    assert 'time or duration: "yesterday"' in sampan("image", "prune", "-f", "--filter", "until=yesterday").stderr
