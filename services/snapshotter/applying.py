@@ -52,6 +52,7 @@ class Applier:
         self._slots = asyncio.Semaphore(count())
         self._workers = Workers()
         self._running: dict[Digest, _Run] = {}
+        metrics.watch(lambda: [(run.read_bytes, run.descriptor.size) for run in list(self._running.values())])
 
     async def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[Progress, None]:
         """See ``protocol.Layers.apply``."""
@@ -106,8 +107,7 @@ class Applier:
             except WorkerDiedError:
                 self._metrics.worker_died()
                 raise
-        self._metrics.took("unpack", time.monotonic() - started)
-        self._metrics.moved("read", descriptor.size)
+        self._metrics.unpacked(descriptor.size, time.monotonic() - started)
         self._metrics.moved("unpacked", answer.tar_bytes)
         self._metrics.moved("stored", answer.size_bytes)
         return answer
@@ -212,12 +212,12 @@ class _Run:
         self.followers = 0
         self.abandoned = False
         self.size_bytes = 0  # on disk, once stored
-        self._read = 0
+        self.read_bytes = 0  # of the blob
         self._moved = asyncio.Event()  # replaced at each step, so that each follower sees each step or a later one
 
     def advance(self, read_bytes: int) -> None:
         """Note how many bytes of the blob are read."""
-        self._read = read_bytes
+        self.read_bytes = read_bytes
         self._moved.set()
         self._moved = asyncio.Event()
 
@@ -229,8 +229,8 @@ class _Run:
         try:
             shown = 0
             while not task.done():
-                if self._read != shown:
-                    shown = self._read
+                if self.read_bytes != shown:
+                    shown = self.read_bytes
                     yield shown
                     continue
                 step = asyncio.ensure_future(self._moved.wait())

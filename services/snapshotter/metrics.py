@@ -1,5 +1,7 @@
 """What the snapshotter counts. Labels are bounded: no name, ID or digest is one."""
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -30,6 +32,19 @@ class Metrics:
             ["driver", "outcome"],
             registry=registry,
         )
+        self._in_flight = Gauge("sampan_layer_applies_in_flight", "Layers being stored.", ["driver"], registry=registry)
+        self._progress = Gauge(
+            "sampan_layer_apply_progress_ratio",
+            "Part of the blobs of the layers being stored that is unpacked; NaN while there are none.",
+            ["driver"],
+            registry=registry,
+        )
+        self._speed = Gauge(
+            "sampan_layer_apply_bytes_per_second",
+            "Throughput of the layer that was last unpacked, in bytes of its blob.",
+            ["driver"],
+            registry=registry,
+        )
         self._failures = Counter(
             "sampan_layer_worker_failures",
             "Worker processes that ended without an answer: killed, out of memory, crashed.",
@@ -42,6 +57,24 @@ class Metrics:
             registry=registry,
         )
         self._snapshots = Gauge("sampan_snapshots", "Snapshots, by kind.", ["kind"], registry=registry)
+
+    def watch(self, under_way: Callable[[], list[tuple[int, int]]]) -> None:
+        """Show of the layers being stored how many there are and how far: of each the bytes read, and of its blob."""
+
+        def ratio() -> float:
+            layers = under_way()
+            total = sum(size for _, size in layers)
+            return sum(read for read, _ in layers) / total if total else float("nan")
+
+        self._in_flight.labels(self._driver).set_function(lambda: len(under_way()))
+        self._progress.labels(self._driver).set_function(ratio)
+
+    def unpacked(self, blob_bytes: int, seconds: float) -> None:
+        """Count one layer's way through a worker."""
+        self.took("unpack", seconds)
+        self.moved("read", blob_bytes)
+        if seconds > 0:
+            self._speed.labels(self._driver).set(blob_bytes / seconds)
 
     def took(self, phase: str, seconds: float) -> None:
         """Count one layer's time in a phase."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import signal
 import subprocess
@@ -147,6 +148,40 @@ async def test_metrics_tell_of_layers_and_snapshots(base: Path, content: FakeCon
         'sampan_layer_image_mounts_total{outcome="mounted"} 1.0',
     ):
         assert line in text
+
+
+async def test_metrics_tell_how_far_layers_are(base: Path, content: FakeContent) -> None:
+    (base / "d").mkdir()
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def stall(offset: int) -> None:
+        if offset >= 4 << 20:
+            reached.set()
+            await go_on.wait()
+
+    async with running(base, content) as (parts, _):
+        address = json.loads((base / "r/snapshotter.json").read_text())["metrics"]
+
+        async def value(series: str) -> float:
+            text = await asyncio.to_thread(_get, f"http://{address}/metrics")
+            (line,) = (line for line in text.splitlines() if line.startswith(f'{series}{{driver="erofs"}} '))
+            return float(line.split()[1])
+
+        assert await value("sampan_layer_applies_in_flight") == 0
+        assert math.isnan(await value("sampan_layer_apply_progress_ratio"))
+        content.before_piece = stall  # type: ignore[method-assign]
+        descriptor, diff_id = Kit(parts).blob(tar(a=os.urandom(8 << 20)))
+        steps = parts.layers.apply(descriptor, diff_id)
+        async for progress in steps:
+            if progress.read_bytes:
+                break
+        await reached.wait()
+        assert await value("sampan_layer_applies_in_flight") == 1
+        assert 0 < await value("sampan_layer_apply_progress_ratio") < 1
+        go_on.set()
+        assert (await finished(steps)).done
+        assert await value("sampan_layer_applies_in_flight") == 0
+        assert await value("sampan_layer_apply_bytes_per_second") > 0
 
 
 async def test_an_unknown_driver_is_named(base: Path) -> None:
