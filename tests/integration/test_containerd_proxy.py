@@ -25,8 +25,10 @@ from tests.support.trees import busybox_image
 
 pytestmark = pytest.mark.root
 
+ROOT = Path(__file__).parent.parent.parent
+
+# Beside what the file for users says.
 CONFIG = """
-version = 2
 root = "{base}/root"
 state = "{base}/state"
 disabled_plugins = ["io.containerd.grpc.v1.cri"]
@@ -34,9 +36,6 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
   address = "{base}/c.sock"
 [ttrpc]
   address = "{base}/c.sock.ttrpc"
-[proxy_plugins.sampan]
-  type = "snapshot"
-  address = "{base}/r/snapshotter.sock"
 """
 
 
@@ -73,7 +72,12 @@ def containerd(request: pytest.FixtureRequest) -> Iterator[Containerd]:
     need_root()
     need("containerd", "ctr", "runc", "containerd-shim-runc-v2")
     base = Path(tempfile.mkdtemp(prefix="cd", dir="/tmp"))
-    (base / "config.toml").write_text(CONFIG.format(base=base))
+    users = (ROOT / "deploy/containerd/config.toml").read_text()
+    assert "/run/sampan/" in users
+    ours = users.replace("/run/sampan/", f"{base}/r/").replace(
+        "version = 2\n", f"version = 2\n{CONFIG.format(base=base)}"
+    )
+    (base / "config.toml").write_text(ours)
     roots = ["--data-root", f"{base}/d", "--run-root", f"{base}/r", "--driver", request.param]
     found = Containerd(base, base / "c.sock")
     try:
