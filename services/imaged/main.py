@@ -89,7 +89,7 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     await service.stack.enter_async_context(leases)
     await service.stack.enter_async_context(partials)
 
-    handout = Handout(service.layout.blobs_socket, content)
+    handout = Handout(service.layout.blobs_socket, content, ingests)
     service.stack.push_async_callback(handout.close)
     transport = Transport(connect_timeout_s=config.connect_timeout_s, stall_timeout_s=config.stall_timeout_s)
     service.stack.push_async_callback(transport.close)

@@ -1,6 +1,6 @@
 """What the snapshotter needs of a content store."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -29,11 +29,23 @@ class ContentStore(Protocol):
             ResourceExhaustedError: its disk is full.
         """
 
-    async def write_pieces(self, pieces: AsyncIterator[bytes], ref: str, digest_label: str) -> tuple[Digest, int]:
-        """Add bytes whose digest is not known before, as they come; return it, and how many they were.
+    async def take(self, pipe: int, ref: str) -> None:
+        """Have all that comes out of a pipe written to the ingest ``ref``, until its other end is closed.
 
-        The content has its own digest as the label ``digest_label``. If ``pieces`` fails, nothing is added.
+        If this fails, or is cancelled, nothing of it is kept once that end is closed.
 
         Raises:
             UnavailableError, ResourceExhaustedError: as ``write``.
         """
+
+    async def commit(self, ref: str, digest_label: str) -> tuple[Digest, int]:
+        """Make content of what was taken; that it is there already is as good. Return its digest and size.
+
+        The content has its own digest as the label ``digest_label``.
+
+        Raises:
+            UnavailableError, ResourceExhaustedError: as ``write``; then nothing is kept.
+        """
+
+    async def abort(self, ref: str) -> None:
+        """Forget what was taken, as far as the store still knows it and answers."""

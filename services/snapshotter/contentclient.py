@@ -15,7 +15,7 @@ from sampan.api.containerd.content.v1 import content_pb2_grpc as content_grpc
 from sampan.api.image.v1 import images_pb2 as images_pb
 from sampan.api.image.v1 import images_pb2_grpc as images_grpc
 from sampan.disk import Root
-from sampan.errors import AlreadyExistsError, SampanError, UnavailableError
+from sampan.errors import AlreadyExistsError, ResourceExhaustedError, SampanError, UnavailableError
 from sampan.log import log
 from sampan.oci.digest import Digest
 from sampan.wire.channel import reach, rpc_errors
@@ -25,7 +25,8 @@ _PIECE_BYTES: Final = 1 << 20
 _ABORT_S: Final = 5.0
 _RESTART_S: Final = 10.0
 _OPEN_S: Final = 5.0
-_ANSWER_BYTES: Final = 64
+_ANSWER_BYTES: Final = 1024
+_FULL: Final = b"full "
 _ROOTS_S: Final = 30.0
 
 
@@ -80,43 +81,55 @@ class ContentClient:
         except AlreadyExistsError:
             return
 
-    async def write_pieces(self, pieces: AsyncIterator[bytes], ref: str, digest_label: str) -> tuple[Digest, int]:
+    async def take(self, pipe: int, ref: str) -> None:
         """See ``content.ContentStore``."""
+        if self._files is None:
+            raise UnavailableError("the content store takes no pipes")
         await self._reach()
+        answer = b""
+        with suppress(OSError):
+            answer, _ = await _exchange(self._files, b"write " + ref.encode(), pipe)
+        if answer.startswith(_FULL):
+            await self.abort(ref)
+            raise ResourceExhaustedError(answer.removeprefix(_FULL).decode(errors="replace"))
+        if answer != b"taken":
+            raise UnavailableError("the content store, imaged, does not answer: it has broken off a write")
+
+    async def commit(self, ref: str, digest_label: str) -> tuple[Digest, int]:
+        """See ``content.ContentStore``."""
         call = self._stub.Write()
         committed = False
         try:
             with _answering(), rpc_errors():
-                offset, digest = 0, ""
-                async for piece in pieces:
-                    await call.write(_write(ref, offset, piece))
-                    digest = await _digest(call)
-                    offset += len(piece)
-                labels = {digest_label: digest}
-                await call.write(
-                    content_pb.WriteContentRequest(
-                        action=content_pb.WriteAction.COMMIT, ref=ref, offset=offset, labels=labels
-                    )
+                await call.write(content_pb.WriteContentRequest(action=content_pb.WriteAction.STAT, ref=ref))
+                digest, size = await _so_far(call)
+                commit = content_pb.WriteContentRequest(
+                    action=content_pb.WriteAction.COMMIT,
+                    ref=ref,
+                    offset=size,
+                    total=size,
+                    labels={digest_label: digest},
                 )
+                await call.write(commit)
                 with suppress(AlreadyExistsError), rpc_errors():
-                    await _digest(call)
+                    await _so_far(call)
                     await call.done_writing()
                     await call.read()  # raises how it ended
                 committed = True
-            return Digest(digest), offset
+            return digest, size
         finally:
             call.cancel()
             if not committed:
-                await self._abort(ref)
+                await self.abort(ref)
+
+    async def abort(self, ref: str) -> None:
+        """See ``content.ContentStore``."""
+        with suppress(SampanError), rpc_errors():
+            await self._stub.Abort(content_pb.AbortRequest(ref=ref), timeout=_ABORT_S)
 
     async def _reach(self) -> None:
         """Wait for the store if it is being restarted. Raises UnavailableError if that takes too long."""
         await reach(self._channel, "imaged", _RESTART_S)
-
-    async def _abort(self, ref: str) -> None:
-        """Have an unfinished write forgotten, as far as the store still knows it and answers."""
-        with suppress(SampanError), rpc_errors():
-            await self._stub.Abort(content_pb.AbortRequest(ref=ref), timeout=_ABORT_S)
 
 
 class RootsClient:
@@ -138,34 +151,40 @@ class RootsClient:
 
 async def _ask_for_file(path: Path, digest: Digest) -> int | None:
     """Return the descriptor that the store sends, None if it sends none. Raises OSError."""
+    _, fds = await _exchange(path, digest.encode())
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return fds[0] if fds else None
+
+
+async def _exchange(path: Path, message: bytes, fd: int | None = None) -> tuple[bytes, list[int]]:
+    """Send the store a message, with a descriptor or without; return its answer, an empty one if it goes away.
+
+    Raises:
+        OSError: there is no store.
+    """
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
         asker.setblocking(False)
         await loop.sock_connect(asker, str(path))
-        await loop.sock_sendall(asker, digest.encode())
+        socket.send_fds(asker, [message], [] if fd is None else [fd])
         answered = asyncio.Event()
         loop.add_reader(asker, answered.set)
         try:
             await answered.wait()
         finally:
             loop.remove_reader(asker)
-        _, fds, _, _ = socket.recv_fds(asker, _ANSWER_BYTES, 1)
-        for fd in fds:
-            os.set_inheritable(fd, False)
-        return fds[0] if fds else None
+        answer, fds, _, _ = socket.recv_fds(asker, _ANSWER_BYTES, 1)
+        return answer, fds
 
 
-def _write(ref: str, offset: int, data: bytes) -> content_pb.WriteContentRequest:
-    return content_pb.WriteContentRequest(action=content_pb.WriteAction.WRITE, ref=ref, offset=offset, data=data)
-
-
-async def _digest(
+async def _so_far(
     call: grpc.aio.StreamStreamCall[content_pb.WriteContentRequest, content_pb.WriteContentResponse],
-) -> str:
-    """Return the digest of all that was written so far."""
+) -> tuple[Digest, int]:
+    """Return digest and size of all that was written so far."""
     answer = await call.read()
     if isinstance(answer, content_pb.WriteContentResponse):
-        return answer.digest
+        return Digest(answer.digest), answer.offset
     raise UnavailableError("the write has ended early")
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Final
@@ -87,22 +87,18 @@ class LocalDiffer:
         left, right = await self._stack(key)
         hidden = tuple(path.strip("/") for path in exclude)
         job = DiffJob(left, right, Compression.NONE.value, "", hidden)
-        async with aclosing(packers.export(job)) as pieces:
-            head = b""
-            async for piece in pieces:
-                head += piece
-                if len(head) > EMPTY_TAR_BYTES:
-                    break
-            if len(head) <= EMPTY_TAR_BYTES:
-                return None
-
-            async def whole() -> AsyncIterator[bytes]:
-                yield head
-                async for piece in pieces:
-                    yield piece
-
-            ref = f"diff-{key}-{secrets.token_hex(8)}"
-            digest, size = await self._content.write_pieces(whole(), ref, _UNCOMPRESSED)
+        ref = f"diff-{key}-{secrets.token_hex(8)}"
+        async with packers.piped(job) as (pipe, answer):
+            await self._content.take(pipe, ref)
+            try:
+                packed = await answer()
+            except BaseException:
+                await self._content.abort(ref)
+                raise
+        if packed.size_bytes <= EMPTY_TAR_BYTES:
+            await self._content.abort(ref)
+            return None
+        digest, size = await self._content.commit(ref, _UNCOMPRESSED)
         return NewLayer(Descriptor(media.OCI_LAYER, digest, size), digest)
 
     async def export(self, key: str) -> AsyncGenerator[bytes, None]:

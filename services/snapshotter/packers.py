@@ -1,9 +1,10 @@
 """Processes that make layers: started, listened to, and killed when nobody waits for them."""
 
 import asyncio
+import os
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from sampan.log import log
@@ -21,6 +22,44 @@ async def diff(job: DiffJob) -> Packed:
     """
 
     return Packed(**await _run(job.to_json()))
+
+
+@asynccontextmanager
+async def piped(job: DiffJob) -> AsyncIterator[tuple[int, Callable[[], Awaitable[Packed]]]]:
+    """Have a worker pack into a pipe; yield the end to read from, and what waits for the worker's answer.
+
+    Leaving the context kills the worker. The pipe's other end is closed then.
+
+    Raises:
+        SampanError: from the answer, as ``export``; what came out of the pipe is not a whole archive then.
+    """
+    reading, writing = os.pipe()
+    try:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *_command(job.to_json()),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writing,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        finally:
+            os.close(writing)
+        said = asyncio.ensure_future(process.communicate())
+
+        async def answer() -> Packed:
+            _, complaints = await asyncio.shield(said)
+            lines = complaints.strip().splitlines()
+            assert process.returncode is not None
+            return Packed(**parse_answer(lines[-1] if lines else b"", how_it_ended(process.returncode)))
+
+        try:
+            yield reading, answer
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await asyncio.shield(asyncio.gather(said, return_exceptions=True))
+    finally:
+        os.close(reading)
 
 
 async def export(job: DiffJob) -> AsyncGenerator[bytes, None]:

@@ -1,5 +1,6 @@
 """A content store in memory: as an object, and as the gRPC service that imaged offers."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ class FakeContent:
     def __init__(self, piece_bytes: int = 1 << 20) -> None:
         self.blobs: dict[str, bytes] = {}
         self.labels: dict[str, dict[str, str]] = {}
+        self.taken: dict[str, bytes] = {}
         self.reads = 0
         self.piece_bytes = piece_bytes
 
@@ -48,8 +50,15 @@ class FakeContent:
         self.blobs[digest] = data
         self.labels[digest] = dict(labels)
 
-    async def write_pieces(self, pieces: AsyncIterator[bytes], ref: str, digest_label: str) -> tuple[Digest, int]:
-        data = b"".join([piece async for piece in pieces])
+    async def take(self, pipe: int, ref: str) -> None:
+        with open(pipe, "rb", closefd=False) as file:
+            self.taken[ref] = await asyncio.to_thread(file.read)
+
+    async def abort(self, ref: str) -> None:
+        self.taken.pop(ref, None)
+
+    async def commit(self, ref: str, digest_label: str) -> tuple[Digest, int]:
+        data = self.taken.pop(ref)
         digest = Digest.of(data)
         self.blobs[digest] = data
         self.labels[digest] = {digest_label: digest}

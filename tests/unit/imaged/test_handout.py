@@ -1,16 +1,19 @@
-"""Open files of blobs, from imaged to the snapshotter."""
+"""Files of blobs from imaged to the snapshotter, and pipes the other way."""
 
 import asyncio
+import errno
 import fcntl
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from imaged.handout import Handout
+from imaged.ingest import Ingest
+from sampan.errors import NotFoundError
 from sampan.oci.digest import Digest
 from sampan.wire.channel import open_channel
 from snapshotter.contentclient import ContentClient
@@ -23,7 +26,7 @@ HELLO = Digest.of(b"hello")
 async def files(parts: Parts, tmp_path: Path) -> AsyncIterator[Path]:
     path = tmp_path / "files.sock"
     path.write_bytes(b"")  # what a killed process left
-    handout = Handout(path, parts.content)
+    handout = Handout(path, parts.content, parts.ingests)
     yield path
     await handout.close()
     assert not path.exists()
@@ -87,3 +90,85 @@ async def test_nonsense_is_answered_with_nothing_and_harms_nobody(
 
 async def test_only_its_own_user_may_ask(files: Path, client: ContentClient) -> None:
     assert stat.S_IMODE(files.stat().st_mode) == 0o700 & ~0o077
+
+
+async def send(asker: socket.socket, files: Path, ref: str) -> int:
+    """Send the reading end of a new pipe to be written to ``ref``; return the other end."""
+    reading, writing = os.pipe()
+    asker.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(asker, str(files))
+    socket.send_fds(asker, [f"write {ref}".encode()], [reading])
+    os.close(reading)
+    return writing
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0.01)
+
+
+async def answer_of(asker: socket.socket) -> bytes:
+    async with asyncio.timeout(10):
+        return await asyncio.get_running_loop().sock_recv(asker, 1024)
+
+
+async def test_what_comes_out_of_a_pipe_is_written_and_hashed(parts: Parts, files: Path) -> None:
+    pieces = [bytes([number]) * 300_000 for number in range(100)]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
+        with open(await send(asker, files, "piped"), "wb", buffering=0) as pipe:
+            for piece in pieces:
+                await asyncio.to_thread(pipe.write, piece)
+        assert await answer_of(asker) == b"taken"
+    async with parts.ingests.open("piped") as ingest:
+        whole = b"".join(pieces)
+        assert (ingest.offset, ingest.digest) == (len(whole), Digest.of(whole))
+        assert await parts.ingests.commit(ingest, len(whole), None) == Digest.of(whole)
+    assert parts.content.path(Digest.of(whole)).read_bytes() == whole
+
+
+async def test_empty_pipe_is_an_empty_write(parts: Parts, files: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
+        os.close(await send(asker, files, "empty"))
+        assert await answer_of(asker) == b"taken"
+    assert parts.ingests.status("empty").offset == 0
+
+
+async def test_write_whose_sender_has_gone_is_forgotten(parts: Parts, files: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
+        writing = await send(asker, files, "left")
+        os.write(writing, b"half")
+        await until(lambda: bool(parts.ingests.files()) and parts.ingests.status("left").offset == 4)
+    os.close(writing)
+    await until(lambda: not parts.ingests.files())
+    with pytest.raises(NotFoundError):
+        parts.ingests.status("left")
+
+
+async def test_full_disk_is_told_to_whoever_sent_the_pipe(
+    parts: Parts, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Ingest, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Ingest, "write_now", full)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
+        writing = await send(asker, files, "full")
+        os.write(writing, b"much")
+        answer = await answer_of(asker)
+        os.close(writing)
+    assert answer.startswith(b"full ")
+    assert b"no space left on device" in answer
+    parts.ingests.abort("full")
+
+
+async def test_write_is_given_up_when_the_service_ends(parts: Parts, tmp_path: Path) -> None:
+    handout = Handout(tmp_path / "ending.sock", parts.content, parts.ingests)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
+        writing = await send(asker, tmp_path / "ending.sock", "ending")
+        os.write(writing, b"half")
+        await until(lambda: bool(parts.ingests.files()))
+        async with asyncio.timeout(10):
+            await handout.close()
+        assert await answer_of(asker) == b""
+        os.close(writing)
