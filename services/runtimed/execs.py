@@ -95,6 +95,8 @@ class Execs:
             entry = self._registry.by_id(record.container_id)
             if entry is None:
                 continue
+            if record.running:
+                record = replace(record, pid=await asyncio.to_thread(self._pid, record.id))
             running = Running(record, entry)
             self._execs[record.id] = running
             if record.exit_code is not None:
@@ -102,6 +104,13 @@ class Execs:
             if record.running:
                 pidfd = find_conmon(self._paths.exec(record.id).conmon_pid, record.container_id)
                 self._background.watch(self._watch(running, pidfd), f"exec {record.id}")
+
+    def _pid(self, id: str) -> int:
+        """Return what conmon has been told by the runtime: nothing is recorded between an exec's start and its end."""
+        try:
+            return int((self._paths.exec(id).bundle / "pidfile").read_text())
+        except (OSError, ValueError):
+            return 0
 
     def _remove_strays(self, known: Collection[str]) -> None:
         """Remove what health probes, removed containers and execs that were prepared and never started left."""
@@ -300,8 +309,6 @@ class Execs:
 
     def _started(self, running: Running, pid: int) -> None:
         running.exec = replace(running.exec, pid=pid)
-        # Behind the output, but before the exit: transactions are done in the order of the loop.
-        self._background.watch(self._store.set_exec(running.exec), f"pid of exec {running.exec.id}")
         self._publish(running.exec, "exec_start: " + running.exec.command)
 
     async def _failed(self, running: Running, error: StartError) -> StartError:

@@ -138,6 +138,25 @@ async def test_an_exec_goes_on_and_its_exit_code_is_known_afterwards(runtimed: R
     await runtimed.remove(container_id)
 
 
+async def test_an_exec_that_goes_on_keeps_its_pid(runtimed: Runtimed) -> None:
+    container_id = await runtimed.begin("sleep", "100")
+    spec = execs_pb2.ExecSpec(container=container_id, args=["sleep", "50"])
+    with rpc_errors():
+        made = await runtimed.execs.Create(execs_pb2.CreateExecRequest(spec=spec))
+
+        async def requests() -> AsyncIterator[execs_pb2.StartExecRequest]:
+            yield execs_pb2.StartExecRequest(start=execs_pb2.StartExecRequest.Start(id=made.id, detach=True))
+
+        async for _ in runtimed.execs.Start(requests()):
+            pass
+        before = await runtimed.execs.Get(execs_pb2.GetExecRequest(id=made.id))
+        await runtimed.restart(signal.SIGKILL)
+        after = await runtimed.execs.Get(execs_pb2.GetExecRequest(id=made.id))
+    assert (after.running, after.pid) == (True, before.pid)
+    assert after.pid > 0
+    await runtimed.remove(container_id)
+
+
 async def test_an_attached_client_learns_that_the_service_is_gone_and_can_come_back(runtimed: Runtimed) -> None:
     container_id = await runtimed.begin("sh", "-c", "while :; do echo x; sleep 0.05; done")
     stream = runtimed.attach(container_id)
