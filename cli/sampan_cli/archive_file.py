@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from sampan.errors import InvalidArgumentError
+from sampan.errors import InvalidArgumentError, ResourceExhaustedError
 
 _PIECE_BYTES: Final = 1 << 20
 
@@ -19,6 +19,7 @@ async def write(pieces: AsyncGenerator[bytes, None], output: str, what: str) -> 
 
     Raises:
         InvalidArgumentError: the file cannot be made, or stdout is a terminal.
+        ResourceExhaustedError: the file cannot be written: the disk is full.
     """
     if not output and sys.stdout.isatty():
         raise InvalidArgumentError(f"cowardly refusing to {what} to a terminal. Use the -o flag or redirect")
@@ -45,8 +46,10 @@ def _new_file(target: Path) -> Iterator[IO[bytes]]:
         with open(fd, "wb") as file:
             yield file
         Path(name).rename(target)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ResourceExhaustedError(f"write {target}: {(error.strerror or str(error)).lower()}") from error
         raise
 
 

@@ -1,5 +1,6 @@
 """What every command is given: which engine it is about, and the way to talk to it."""
 
+import errno
 import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,6 +19,10 @@ if TYPE_CHECKING:  # gRPC takes 140 ms to import, and half of the commands' live
 
 # The third Ctrl-C leaves without cleaning up.
 _PATIENCE: Final = 3
+
+
+# What writing our output fails with when there is no room for it.
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 @dataclass(slots=True)
@@ -90,6 +95,10 @@ class Session:
             log = self.layout.run_root / "logs"
             return CommandError(f"the engine failed, its logs in {log} say why: {_details(error)}", engine_exit_code)
         assert isinstance(error, Exception)
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            # Python would try once more to write what it holds, and say so in words of its own.
+            os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
+            return CommandError(f"write: {os.strerror(error.errno).lower()}")
         return error
 
     def _connection_error(self, exit_code: int) -> "CommandError":

@@ -1,5 +1,6 @@
 """``sampan push``, ``save``, ``load``, ``commit``, ``export`` and ``cp``."""
 
+import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.docker_client import DockerClient
-from tests.support.engine import Engine
+from tests.support.engine import SAMPAN, Engine
 from tests.support.registry import Registry, run_registry
 from tests.support.trees import busybox_image
 
@@ -56,6 +57,21 @@ def test_save_and_load(engine: Engine, image: str, tmp_path: Path, unique: Uniqu
     engine.sampan("rmi", name)
     failed = engine.sampan_fails("load", input="no archive" * 100)
     assert (failed.code != 0, "not an archive of images" in failed.stderr) == (True, True)
+
+
+def test_what_there_is_no_room_for_is_said(engine: Engine, image: str, tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path], check=True)
+    try:
+        (tmp_path / "image.tar").write_text("kept")
+        failed = engine.sampan_fails("save", "--output", str(tmp_path / "image.tar"), image)
+        assert (failed.code, failed.stderr) == (1, f"sampan: write {tmp_path}/image.tar: no space left on device\n")
+        assert [path.read_text() for path in tmp_path.iterdir()] == ["kept"]
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    with Path("/dev/full").open("wb") as full:
+        for command in (["save", image], ["images"]):
+            done = subprocess.run([SAMPAN, *command], stdout=full, stderr=subprocess.PIPE, env=engine.env())
+            assert (done.returncode, done.stderr) == (1, b"sampan: write: no space left on device\n")
 
 
 def test_commit_and_export(engine: Engine, container: str, tmp_path: Path, unique: Unique) -> None:
