@@ -10,13 +10,15 @@ IMAGE: Final = "image"
 REGISTRY: Final = "registry"  # a repository of the private registry
 LABEL: Final = "label"  # somebody has said: keep this
 CONTAINER: Final = "container"
+VOLUME: Final = "volume"
 SNAPSHOT: Final = "snapshot"  # somebody else's, as of a containerd that uses ours
 LEASE: Final = "lease"
 WRITER: Final = "writer"  # it is being made
 HOLD: Final = "hold"  # kept for a while, for whoever comes for it
 SERVICE: Final = "service"  # databases, directories, what is on its way out
+FOREIGN: Final = "foreign"  # somebody put it into the data root, and no service looks at it
 
-HOLDERS: Final = (IMAGE, REGISTRY, LABEL, CONTAINER, SNAPSHOT, LEASE, WRITER, HOLD, SERVICE)
+HOLDERS: Final = (IMAGE, REGISTRY, LABEL, CONTAINER, VOLUME, SNAPSHOT, LEASE, WRITER, HOLD, SERVICE, FOREIGN)
 
 ORPHAN: Final = "orphan"  # nobody; the next pass removes it
 
@@ -35,7 +37,7 @@ class Holder:
 class StoredObject:
     """Something on disk."""
 
-    kind: str  # blob, partial, ingest, layer, snapshot, stray, trash, records
+    kind: str  # blob, partial, ingest, layer, snapshot, container, volume, stray, trash, records, foreign
     id: str  # digest, key, or path below the service's directory
     size_bytes: int  # allocated on disk
     holders: tuple[Holder, ...] = ()

@@ -92,9 +92,10 @@ async def stored_content(engine: "Engine") -> tuple[StoredObject, ...]:
 async def explain(engine: "Engine") -> tuple[StoredObject, ...]:
     """See ``Engine.explain_disk``."""
     with rpc_errors():
-        content, layers, listed = await asyncio.gather(
+        content, layers, runtime, listed = await asyncio.gather(
             _objects(engine.content_disk),
             _objects(engine.layer_disk),
+            _objects(engine.runtime_disk),
             engine.containers.List(containers_pb2.ListContainersRequest(all=True)),
         )
     names = {container.id: container.spec.name for container in listed.containers}
@@ -104,7 +105,7 @@ async def explain(engine: "Engine") -> tuple[StoredObject, ...]:
             return Holder(CONTAINER, holder.id, (names[holder.id],))
         return holder
 
-    return tuple(replace(one, holders=tuple(map(known, one.holders))) for one in (*content, *layers))
+    return tuple(replace(one, holders=tuple(map(known, one.holders))) for one in (*content, *layers, *runtime))
 
 
 async def _objects(disk: "DiskAsyncStub") -> list[StoredObject]:

@@ -67,6 +67,7 @@ class Engine:
     networks: "NetworksAsyncStub"
     volumes: "VolumesAsyncStub"
     host: "HostAsyncStub"
+    runtime_disk: "DiskAsyncStub"
 
     @classmethod
     @asynccontextmanager
@@ -94,6 +95,7 @@ class Engine:
                 networks=NetworksStub(runtimed),
                 volumes=VolumesStub(runtimed),
                 host=HostStub(runtimed),
+                runtime_disk=DiskStub(runtimed),
             )
 
     async def reach(self, deadline_s: float) -> None:

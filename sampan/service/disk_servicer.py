@@ -1,26 +1,30 @@
 """``sampan.disk.v1.Disk``: decode, call, encode."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import grpc
 
 from sampan.api.disk.v1 import disk_pb2 as pb
 from sampan.api.disk.v1 import disk_pb2_grpc as pb_grpc
-from sampan.disk import Collector
+from sampan.disk import Collector, StoredObject
+from sampan.errors import UnimplementedError
 from sampan.service.passes import Passes
 from sampan.wire.disk import collected_to_proto, object_to_proto
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class DiskServicer(pb_grpc.DiskServicer):
-    """What every service that stores content answers."""
+Objects = Callable[[], AsyncGenerator[Sequence[StoredObject], None]]
 
-    def __init__(self, collector: Collector, passes: Passes) -> None:
-        self._collector = collector
-        self._passes = passes
+
+class UsageServicer(pb_grpc.DiskServicer):
+    """What a service answers that has no passes."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
 
     async def Usage(
         self,
@@ -28,9 +32,25 @@ class DiskServicer(pb_grpc.DiskServicer):
         context: Context,
     ) -> AsyncIterator[pb.UsageResponse]:
         """Say who holds what."""
-        async with aclosing(self._collector.objects(measure=True)) as pages:
+        async with aclosing(self._objects()) as pages:
             async for objects in pages:
                 yield pb.UsageResponse(objects=map(object_to_proto, objects))
+
+    async def Collect(
+        self,
+        request: pb.CollectRequest,
+        context: Context,
+    ) -> pb.CollectResponse:
+        """Nothing is left for a pass: what a removal did not finish, the next start does."""
+        raise UnimplementedError("this service has nothing to collect")
+
+
+class DiskServicer(UsageServicer):
+    """What every service that stores content answers."""
+
+    def __init__(self, collector: Collector, passes: Passes) -> None:
+        super().__init__(partial(collector.objects, measure=True))
+        self._passes = passes
 
     async def Collect(
         self,

@@ -12,12 +12,16 @@ from imaged import store as rows
 from imaged.content import ContentStore
 from imaged.ingest import Ingests
 from imaged.partial import Partials
-from sampan.disk import HOLD, IMAGE, LABEL, LEASE, REGISTRY, SERVICE, WRITER, Holder, StoredObject
+from sampan.disk import FOREIGN, HOLD, IMAGE, LABEL, LEASE, REGISTRY, SERVICE, WRITER, Holder, StoredObject
 from sampan.oci.digest import Digest
 from sampan.store import Store
+from sampan.sys.measuring import measure_any
 
 # Blobs in one step, which is a read of the database and then a message.
 _PAGE: Final = 500
+
+# What is in them is counted by itself.
+_DIRECTORIES: Final = ("blobs", "blobs/sha256", "ingests", "partials")
 
 # ``registryd.roots``: its labels' values are its repositories.
 _REGISTRY_LABEL: Final = f"{rows.GC_ROOT_LABEL}.registry-"
@@ -92,12 +96,18 @@ class ContentUsage:
     def _records(self) -> list[StoredObject]:
         """The database, and what directories take themselves."""
         ours = (Holder(SERVICE, "imaged"),)
-        here = self._root, *self._root.glob("*"), *self._root.glob("blobs/*")
-        size = sum(path.lstat().st_blocks * 512 for path in here if path.is_dir())
+        known = [self._root, *(self._root / name for name in _DIRECTORIES)]
+        size = sum(path.lstat().st_blocks * 512 for path in known if path.is_dir())
         objects = [StoredObject("records", "directories", size, ours)]
-        with os.scandir(self._root) as entries:
-            files = [(entry.name, entry.stat()) for entry in entries if entry.is_file(follow_symlinks=False)]
-        return objects + [StoredObject("records", name, found.st_blocks * 512, ours) for name, found in files]
+        for parent in (self._root, self._root / "blobs"):
+            for path in sorted(parent.iterdir()):
+                if path.is_dir() and not path.is_symlink():
+                    if path not in known:
+                        name = str(path.relative_to(self._root))
+                        objects.append(StoredObject("foreign", name, measure_any(path), (Holder(FOREIGN),)))
+                else:
+                    objects.append(StoredObject("records", path.name, path.lstat().st_blocks * 512, ours))
+        return objects
 
 
 def _blob(

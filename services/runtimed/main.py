@@ -25,6 +25,7 @@ from runtimed.conmon import Conmon, RuntimeCommand
 from runtimed.container_metrics import ContainerCollector
 from runtimed.containers import Containers
 from runtimed.containers_servicer import ContainersServicer
+from runtimed.disk_usage import RuntimeUsage
 from runtimed.events import Event, Events
 from runtimed.events_servicer import EventsServicer
 from runtimed.execs import Execs
@@ -62,6 +63,7 @@ from runtimed.volume_servicer import VolumesServicer
 from runtimed.volume_store import VolumeStore
 from runtimed.volumes import LocalVolumes
 from runtimed.waits import Waits
+from sampan.api.disk.v1 import disk_pb2, disk_pb2_grpc
 from sampan.api.runtime.v1 import (
     archives_pb2,
     archives_pb2_grpc,
@@ -80,6 +82,7 @@ from sampan.api.runtime.v1 import (
 )
 from sampan.service import harness
 from sampan.service.config import ServiceConfig, option
+from sampan.service.disk_servicer import UsageServicer
 from sampan.store import Store
 from sampan.store_repair import is_incomplete
 from sampan.wire.channel import open_channel
@@ -244,6 +247,13 @@ class Core:
         serve(networks_pb2_grpc.add_NetworksServicer_to_server, networks, _descriptor(networks_pb2, "Networks"))
         serve(volumes_pb2_grpc.add_VolumesServicer_to_server, volumes, _descriptor(volumes_pb2, "Volumes"))
         serve(host_pb2_grpc.add_HostServicer_to_server, host, _descriptor(host_pb2, "Host"))
+        usage = RuntimeUsage(
+            self.service.layout.data_root,
+            self.paths.data,
+            lambda: {entry.id: entry.container.name for entry in self.registry},
+        )
+        disk = UsageServicer(usage.objects)
+        serve(disk_pb2_grpc.add_DiskServicer_to_server, disk, _descriptor(disk_pb2, "Disk"))
 
 
 def _descriptor(module: ModuleType, name: str) -> ServiceDescriptor:

@@ -13,6 +13,7 @@ from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.sys.files import sync_directory
+from sampan.sys.measuring import Usage
 from sampan.sys.memory import trim
 from snapshotter import store as rows
 from snapshotter.catalog import Catalog
@@ -23,7 +24,6 @@ from snapshotter.job import Answer, ApplyJob, WorkerDiedError
 from snapshotter.limits import LayerLimits
 from snapshotter.metrics import Metrics
 from snapshotter.model import Layer, Progress
-from snapshotter.trees import Usage
 from snapshotter.workers import Workers, count
 
 # From Apply to Stack. A pull that takes longer than this for its slowest layer applies the fast ones again.

@@ -15,12 +15,12 @@ from sampan.disk import NOTHING_FREED, Freed
 from sampan.errors import DataLossError
 from sampan.log import log
 from sampan.store import Store
+from sampan.sys.measuring import measure_any
 from snapshotter import store as rows
 from snapshotter.disk import Disk
 from snapshotter.formats import LayerFormat
 from snapshotter.imagemounts import ImageMounts
 from snapshotter.model import Kind, Layer, Piece, SnapshotFormat
-from snapshotter.trees import measure_any
 from snapshotter.wanted import Wanted
 
 T = TypeVar("T")

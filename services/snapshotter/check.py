@@ -12,6 +12,7 @@ from typing import Final
 
 from sampan import check as kinds
 from sampan.check import Amount, Finding, Means, Outcome, Step
+from sampan.sys.measuring import measure
 from sampan.verifying import Difference, ExpectedFile, verify
 from snapshotter import check_rows
 from snapshotter import store as rows
@@ -21,7 +22,6 @@ from snapshotter.formats import LayerFormat
 from snapshotter.imagemounts import ImageMounts
 from snapshotter.mending import Mender
 from snapshotter.model import Kind, Layer, Snapshot
-from snapshotter.trees import measure
 
 _LAYER_KINDS: Final = {
     "missing": kinds.LAYER_MISSING,

@@ -13,10 +13,10 @@ from sampan.api.snapshot.v1 import layers_pb2 as layers_pb
 from sampan.api.snapshot.v1 import layers_pb2_grpc as layers_grpc
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.sys.measuring import Usage
 from sampan.wire.channel import rpc_errors
 from snapshotter import convert
 from snapshotter.model import Change, DriversReport, Mount, NewLayer, Progress, Snapshot, SnapshotUsage, Unstacked
-from snapshotter.trees import Usage
 
 
 class SnapshotsClient:

@@ -11,6 +11,7 @@ from sampan.api.snapshot.v1 import layers_pb2 as layers_pb
 from sampan.errors import InvalidArgumentError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.sys.measuring import Usage
 from snapshotter.model import (
     Change,
     ChangeKind,
@@ -23,7 +24,6 @@ from snapshotter.model import (
     Snapshot,
     SnapshotUsage,
 )
-from snapshotter.trees import Usage
 
 _KINDS: Final = {
     Kind.VIEW: snapshots_pb.Kind.VIEW,

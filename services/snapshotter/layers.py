@@ -11,6 +11,7 @@ from sampan.log import log
 from sampan.oci.chain import chain_ids
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.sys.measuring import NO_USAGE, Usage, measure
 from snapshotter import store as rows
 from snapshotter.applying import Applier
 from snapshotter.catalog import Catalog
@@ -25,7 +26,6 @@ from snapshotter.model import (
     SnapshotUsage,
     Unstacked,
 )
-from snapshotter.trees import NO_USAGE, Usage, measure
 
 # How often to look for holds that have run out, at least; a hold made in between is seen in time.
 _LOOK_S: Final = 600.0

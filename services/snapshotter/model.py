@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.sys.measuring import NO_USAGE, Usage
 from snapshotter.formats import LayerFormat
-from snapshotter.trees import NO_USAGE, Usage
 
 
 class Kind(enum.Enum):

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.sys.measuring import Usage
 from snapshotter.model import (
     Change,
     DriversReport,
@@ -15,7 +16,6 @@ from snapshotter.model import (
     SnapshotUsage,
     Unstacked,
 )
-from snapshotter.trees import Usage
 
 
 class Snapshots(Protocol):

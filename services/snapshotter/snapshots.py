@@ -8,13 +8,13 @@ from functools import partial
 from sampan.errors import ConflictError, DataLossError, NotFoundError
 from sampan.log import log
 from sampan.sys.files import sync_directory
+from sampan.sys.measuring import Usage, measure
 from snapshotter import filters as selection
 from snapshotter import store as rows
 from snapshotter.catalog import Catalog
 from snapshotter.disk import Syncer, disk_errors
 from snapshotter.driver import Driver
 from snapshotter.model import Kind, Mount, Piece, Snapshot, SnapshotFormat
-from snapshotter.trees import Usage, measure
 
 
 class LocalSnapshots:

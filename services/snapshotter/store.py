@@ -9,10 +9,10 @@ from typing import Final
 
 from sampan.errors import AlreadyExistsError, ConflictError, InvalidArgumentError, NotFoundError
 from sampan.oci.digest import Digest
+from sampan.sys.measuring import Usage
 from snapshotter.formats import LayerFormat
 from snapshotter.marking import Node
 from snapshotter.model import Kind, Layer, Snapshot, SnapshotFormat
-from snapshotter.trees import Usage
 
 # As of content: "keep this although nothing refers to it".
 GC_ROOT_LABEL: Final = "containerd.io/gc.root"

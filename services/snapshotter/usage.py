@@ -6,14 +6,14 @@ import sqlite3
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sampan.disk import SERVICE, SNAPSHOT, WRITER, Holder, StoredObject
+from sampan.disk import FOREIGN, SERVICE, SNAPSHOT, WRITER, Holder, StoredObject
+from sampan.sys.measuring import measure_any
 from snapshotter import store as rows
 from snapshotter.catalog import Catalog
 from snapshotter.formats import LayerFormat
 from snapshotter.marking import Node, layer_holders
 from snapshotter.model import Kind, Layer, Snapshot
 from snapshotter.roots import RootSource
-from snapshotter.trees import measure_any
 
 
 class LayerUsage:
@@ -72,11 +72,15 @@ class LayerUsage:
         for path in self._disk.temporaries():
             yield _tree("layer", path, root, (Holder(WRITER),))
         yield StoredObject("trash", "trash", measure_any(root / "trash"), ours)
-        known = [path for path in root.iterdir() if path.is_dir() and not path.is_symlink() and path.name != "trash"]
-        yield StoredObject("records", "directories", sum(map(_allocated, (root, *known))), ours)
+        known = (root, self._disk.layers, self._disk.snapshots, root / "tmp")
+        yield StoredObject("records", "directories", sum(map(_allocated, known)), ours)
         for path in root.iterdir():
-            if path.is_file():
+            if path.name == "aside":  # of a database that was lost: whoever runs the engine removes it
+                yield _tree("aside", path, root, ours)
+            elif not path.is_dir() or path.is_symlink():
                 yield StoredObject("records", path.name, _allocated(path), ours)
+            elif path not in known and path.name != "trash":
+                yield _tree("foreign", path, root, (Holder(FOREIGN),))
 
 
 def _tree(kind: str, path: Path, root: Path, holders: tuple[Holder, ...]) -> StoredObject:

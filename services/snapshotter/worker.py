@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from sampan.errors import DataLossError, InvalidArgumentError, ResourceExhaustedError, SampanError
 from sampan.sys.beneath import OPEN_DIRECTORY
+from sampan.sys.measuring import measure
 from sampan.sys.processes import die_with_parent, set_name
 from sampan.tar.reader import TarReader
-from snapshotter import trees
 from snapshotter.erofs.tree import Converter
 from snapshotter.extract import Extractor
 from snapshotter.formats import LayerFormat
@@ -151,7 +151,7 @@ def _extract(job: ApplyJob, pipeline: Pipeline) -> dict[str, Any]:
         os.close(target)
         os.close(trash)
     if extracted.replaced:
-        usage = trees.measure(job.target)
+        usage = measure(job.target)
         extracted.size_bytes, extracted.inodes = usage.size_bytes, usage.inodes
     return {
         "size_bytes": extracted.size_bytes,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shutil
 import subprocess
 import time
 import urllib.request
@@ -40,23 +41,37 @@ def load(docker: DockerClient, path: Path, **images: Image) -> None:
 
 
 def du(engine: Engine) -> int:
-    """Bytes in the stores of content and layers."""
-    directories = [str(engine.layout.data(name)) for name in ("imaged", "snapshotter")]
+    """Bytes below the data root."""
     counted = subprocess.run(
-        ["du", "--summarize", "--block-size=1", *directories], capture_output=True, text=True, check=True
+        ["du", "--summarize", "--one-file-system", "--block-size=1", str(engine.layout.data_root)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    return sum(int(line.split()[0]) for line in counted.stdout.splitlines())
+    return int(counted.stdout.split()[0])
 
 
 @ours
 def test_what_is_explained_adds_up_to_what_du_says(
     engine: Engine, docker: DockerClient, image: str, container_name: Callable[[], str]
 ) -> None:
-    docker("run", "--name", container_name(), image, "sh", "-c", "head -c 3000000 /dev/urandom > /written")
+    volume = f"{(container := container_name())}-volume"
+    write = "head -c 3000000 /dev/urandom > /written; head -c 2000000 /dev/urandom > /v/written; echo logged"
+    docker("run", "--name", container, "--volume", f"{volume}:/v", image, "sh", "-c", write)
     engine.sampan("system", "gc", "--leftovers")
+    strange = engine.layout.data_root / "strange"
+    strange.mkdir()
+    (strange / "file").write_bytes(bytes(1_000_000))
     said = explained(engine)
     assert abs(sum(one["Size"] for one in said) - du(engine)) < ALLOWANCE_BYTES
     assert not [one for one in said if one["Owner"] == "orphan"]
+    shown = {(one["Kind"], holder.get("Names", [holder.get("ID")])[0]) for one in said for holder in one["HeldBy"]}
+    assert {("container", container), ("snapshot", container), ("volume", volume)} <= shown
+    (foreign,) = [one for one in said if one["Owner"] == "foreign"]
+    assert (foreign["ID"], foreign["Size"] >= 1_000_000) == ("strange", True)
+    shutil.rmtree(strange)
+    docker("rm", container)
+    docker("volume", "rm", volume)
 
 
 @ours
@@ -152,7 +167,7 @@ def test_prune_reclaims_what_it_says(engine: Engine, docker: DockerClient, tmp_p
     before = sum(one["Size"] for one in explained(engine) if one["Kind"] in ("blob", "layer"))
     said = docker("image", "prune", "--all", "--force", "--filter", f"label=group={label}")
     after = sum(one["Size"] for one in explained(engine) if one["Kind"] in ("blob", "layer"))
-    assert said.stdout.count("deleted: sha256:") == 2
+    assert said.stdout.count("deleted: sha256:") == 5, "two images, and three layers"
     total = re.fullmatch(r"Total reclaimed space: ([\d.]+)kB", said.lines[-1])
     assert total is not None
     # A file takes whole blocks, and a layer's directory one of its own.

@@ -255,6 +255,7 @@ class FakeEngine:
     runtime: FakeRuntime = field(default_factory=FakeRuntime)
     content_disk: FakeDisk = field(default_factory=FakeDisk)
     layer_disk: FakeDisk = field(default_factory=FakeDisk)
+    runtime_disk: FakeDisk = field(default_factory=FakeDisk)
 
 
 @asynccontextmanager
@@ -268,6 +269,7 @@ async def fake_engine(layout: Layout) -> AsyncIterator[FakeEngine]:
         layers_pb2_grpc.add_LayersServicer_to_server(fake.layers, servers["snapshotter"])
         disk_pb2_grpc.add_DiskServicer_to_server(fake.content_disk, servers["imaged"])
         disk_pb2_grpc.add_DiskServicer_to_server(fake.layer_disk, servers["snapshotter"])
+        disk_pb2_grpc.add_DiskServicer_to_server(fake.runtime_disk, servers["runtimed"])
         runtimed = servers["runtimed"]
         containers_pb2_grpc.add_ContainersServicer_to_server(fake.runtime.containers, runtimed)
         execs_pb2_grpc.add_ExecsServicer_to_server(fake.runtime.execs, runtimed)

@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgumentError
+from sampan.sys.measuring import measure
 from sampan.tar.reader import TarReader
 from snapshotter.extract import Extracted, Extractor
-from snapshotter.trees import empty, measure
+from snapshotter.trees import empty
 
 pytestmark = pytest.mark.root
 
