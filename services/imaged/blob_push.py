@@ -93,6 +93,8 @@ class BlobPusher:
             try:
                 if upload is not None and attempt > 1:
                     upload = await self._client.ask(upload)
+                    if upload is not None and upload.offset > blob.size:
+                        upload = None  # whatever it has, it is not this
                 upload = upload or await self._client.begin(blob.digest)
                 assert upload is not None  # only a neighbour's client mounts
                 while blob.size - upload.offset > PIECE_BYTES:

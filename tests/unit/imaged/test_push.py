@@ -121,6 +121,13 @@ async def test_an_upload_that_the_registry_has_forgotten_begins_anew(push: Pushi
     assert push.registry.blobs["web"][sha256(LARGE)] == LARGE
 
 
+async def test_an_upload_of_which_the_registry_has_more_than_there_is_begins_anew(push: Pushing) -> None:
+    push.registry.hang_up_after = [100]
+    push.registry.exaggerate = 1 << 40
+    await push()
+    assert push.registry.blobs["web"][sha256(LARGE)] == LARGE
+
+
 async def test_a_registry_that_keeps_hanging_up_is_given_up(push: Pushing) -> None:
     push.registry.hang_up_after = [1] * 50
     with pytest.raises(RemoteError, match=r"Put .*blobs/uploads/"):
