@@ -52,7 +52,6 @@ class Catalog:
         self._counted = counted
         self._numbers = range(0)
         self._makers: dict[int, asyncio.Task[object] | None] = {}
-        self._first_number = 0  # of this process
         self.wanted = Wanted()
         self._reserving = asyncio.Lock()
 
@@ -68,7 +67,6 @@ class Catalog:
             for place in await asyncio.to_thread(self.disk.set_aside, own):
                 log.warning("directory of an unknown snapshot set aside", path=str(place))
         strays = await asyncio.to_thread(self.disk.adopt, numbers, own)
-        self._first_number = await self.read(rows.next_number)
         if strays:
             log.info("discarded what was left unfinished", directories=strays)
         for layer in layers:
@@ -127,15 +125,15 @@ class Catalog:
     async def strays(self) -> list[Path]:
         """Return what is among the layers and snapshots and has no row, nor ever will have one.
 
-        A directory is there before its row; one that this process has made will have one, or is discarded by whoever
-        makes it.
+        A directory is there before its row: one whose maker is still at work will have one, or be discarded by it.
         """
         found = await asyncio.to_thread(self.disk.names)
+        making = self.being_made()  # before the rows are read: who is done by then has made its own
         known = await self.read(rows.numbers)
         strays = []
         for parent, names, numbers in zip((self.disk.layers, self.disk.snapshots), found, known, strict=True):
-            rest = set(names) - set(map(str, numbers))
-            strays += [parent / name for name in rest if not name.isdecimal() or int(name) < self._first_number]
+            rest = set(names) - set(map(str, numbers | making))
+            strays += [parent / name for name in rest]
         return sorted(strays)
 
     async def discard_strays(self) -> Freed:

@@ -275,12 +275,6 @@ def end_holds(db: sqlite3.Connection, needed: Container[str], wanted: Container[
     db.executemany("UPDATE layers SET holds = 0 WHERE diff_id = ?", ended)
 
 
-def next_number(db: sqlite3.Connection) -> int:
-    """Return the first directory name that nobody has got."""
-    (number,) = db.execute("SELECT next_dir_id FROM numbers").fetchone()
-    return int(number)
-
-
 def next_hold_end_ns(db: sqlite3.Connection) -> int | None:
     """Return when the first hold on an unused layer runs out."""
     (found,) = db.execute(

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sampan.disk import FOREIGN, SERVICE, SNAPSHOT, WRITER, Holder, StoredObject
@@ -33,14 +33,16 @@ class LayerUsage:
             held = rows.held(db, self._catalog.now_ns())
             return rows.layers(db), held, rows.nodes(db), rows.with_directories(db)
 
+        making = self._catalog.being_made()
         layers, held, nodes, snapshots = await self._catalog.read(look)
+        making -= {layer.dir_id for layer in layers} | {snapshot.dir_id or 0 for snapshot in snapshots}
         holders = layer_holders(nodes, roots, held)
         yield await asyncio.to_thread(self._layers, layers, holders, measure)
         if not measure:
             snapshots = [snapshot for snapshot in snapshots if snapshot.kind is Kind.COMMITTED]
         yield await asyncio.to_thread(self._snapshots, snapshots, measure)
         yield await asyncio.to_thread(lambda: [_tree("stray", path, self._disk.root, ()) for path in strays])
-        yield await asyncio.to_thread(lambda: list(self._rest()))
+        yield await asyncio.to_thread(lambda: list(self._rest(making)))
 
     def _layers(
         self, layers: Sequence[Layer], holders: Mapping[str, list[Holder]], measure: bool
@@ -65,12 +67,13 @@ class LayerUsage:
             objects.append(StoredObject("snapshot", snapshot.key, size, (Holder(SNAPSHOT, snapshot.key),)))
         return objects
 
-    def _rest(self) -> Iterator[StoredObject]:
+    def _rest(self, making: Iterable[int]) -> Iterator[StoredObject]:
         """What is being made or removed, the database, and what directories take themselves."""
         ours = (Holder(SERVICE, "snapshotter"),)
         root = self._disk.root
-        for path in self._disk.temporaries():
-            yield _tree("layer", path, root, (Holder(WRITER),))
+        made = [path for number in making for path in (self._disk.layer(number), self._disk.snapshot(number))]
+        for path in (*self._disk.temporaries(), *(path for path in made if path.exists())):
+            yield _tree("layer" if path.parent != self._disk.snapshots else "snapshot", path, root, (Holder(WRITER),))
         yield StoredObject("trash", "trash", measure_any(root / "trash"), ours)
         known = (root, self._disk.layers, self._disk.snapshots, root / "tmp")
         yield StoredObject("records", "directories", sum(map(_allocated, known)), ours)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.disk import CONTAINER, HOLD, IMAGE, LEASE, ORPHAN, SERVICE, SNAPSHOT, Holder, Root, StoredObject
+from sampan.disk import CONTAINER, HOLD, IMAGE, LEASE, ORPHAN, SERVICE, SNAPSHOT, WRITER, Holder, Root, StoredObject
 from sampan.errors import NotFoundError, UnavailableError
 from sampan.oci.digest import Digest
 from snapshotter.catalog import Catalog
@@ -172,11 +172,14 @@ async def test_what_has_no_row_goes_and_what_is_being_made_stays(lab: Lab) -> No
     disk = lab.parts.disk
     number = await lab.catalog.number()
     (making := disk.layer(number)).mkdir()
-    for stray in (disk.layers / "0", disk.snapshots / "lost+found", disk.layers / "x"):
+    (making / "file").write_bytes(bytes(5000))
+    for stray in (disk.layers / "0", disk.snapshots / "lost+found", disk.layers / "x", disk.layers / f"{number + 7}"):
         stray.mkdir()
         (stray / "file").write_bytes(bytes(5000))
-    assert await lab.owners("stray") == [ORPHAN, ORPHAN, ORPHAN]
-    assert await lab.gc() == {"stray": 3}
+    assert await lab.owners("stray") == [ORPHAN] * 4
+    (made,) = [one for one in await lab.objects() if one.id == f"l/{number}"]
+    assert (made.owner, made.size_bytes > 5000) == (WRITER, True)
+    assert await lab.gc() == {"stray": 4}
     assert [*disk.layers.iterdir(), *disk.snapshots.iterdir()] == [making]
 
 
