@@ -7,7 +7,7 @@ import pytest
 
 from tests.compat.conftest import TARGET
 from tests.support.docker_client import DockerClient
-from tests.support.images import Entry, Image, directory, hardlink, layer, push, symlink, tar
+from tests.support.images import Entry, Image, Layer, directory, hardlink, layer, push, symlink, tar
 from tests.support.registry import Registry
 from tests.support.trees import BUSYBOX_CONFIG, busybox_tar
 
@@ -85,3 +85,34 @@ def test_whiteout_cannot_remove_outside(docker: DockerClient, registry: Registry
     pull(docker, registry, unique("whiteout"), *entries)
     pull(docker, registry, unique("whiteout"), directory("d"), Entry("d/.wh..."), Entry("d/.wh.."))
     assert victim.read_text() == "untouched"
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_way_through_a_link_to_the_root_ends_inside(
+    docker: DockerClient, registry: Registry, unique: Unique, victim: Path, layers: int
+) -> None:
+    entries = [symlink("a", "/"), Entry(f"a{victim}", b"escaped")]
+    parts = [tar(*entries)] if layers == 1 else [tar(entry) for entry in entries]
+    name = unique("through")
+    push(registry, name, "1", Image([layer(busybox_tar()), *map(layer, parts)], BUSYBOX_CONFIG))
+    docker("pull", f"{registry.address}/{name}:1")
+    shown = docker("run", "--rm", "--network=none", f"{registry.address}/{name}:1", "cat", f"/a{victim}").stdout
+    assert shown == "escaped"
+    assert victim.read_text() == "untouched"
+
+
+def test_tag_stays_where_it_was_when_a_layer_of_its_new_image_is_refused(
+    docker: DockerClient, registry: Registry, unique: Unique
+) -> None:
+    name = unique("stays")
+    good = Image([layer(busybox_tar())], {**BUSYBOX_CONFIG, "Labels": {"name": name}})
+    push(registry, name, "1", good)
+    docker("pull", f"{registry.address}/{name}:1")
+    bad = layer(tar(Entry("f", b"x" * 5000)))
+    assert isinstance(bad.blob, bytes)
+    push(registry, name, "1", Image([*good.layers, Layer(bad.blob, f"sha256:{'0' * 64}")], BUSYBOX_CONFIG))
+    refused = docker.fails("pull", f"{registry.address}/{name}:1")
+    assert refused.code == 1
+    assert "0" * 64 in refused.stderr or TARGET
+    assert docker("images", "--no-trunc", "--quiet", f"{registry.address}/{name}:1").lines == [good.id]
+    assert docker("run", "--rm", "--network=none", f"{registry.address}/{name}:1", "echo", "runs").lines == ["runs"]
