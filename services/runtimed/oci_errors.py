@@ -10,8 +10,13 @@ _EXEC: Final = "OCI runtime exec failed: "
 
 # crun: executable file `nope` not found in $PATH: No such file or directory
 _CRUN_NOT_FOUND: Final = re.compile(r"executable file [`'](?P<name>.+)['`] not found(?: in \$PATH)?(?:: .*)?")
-# crun: open executable: Permission denied  /  exec /x: Permission denied
-_CRUN_DENIED: Final = re.compile(r"(?:open executable|exec(?:utable)?[ :].*): Permission denied", re.IGNORECASE)
+# crun: open executable: Permission denied  /  exec /x: Permission denied  /  of a directory: Operation not permitted
+_CRUN_DENIED: Final = re.compile(
+    r"(?:open executable|exec(?:utable)?[ :].*): Permission denied|open executable: Operation not permitted",
+    re.IGNORECASE,
+)
+# crun: chdir `/nope`: No such file or directory
+_CRUN_CHDIR: Final = re.compile(r"chdir [`'](?P<directory>.+)['`]: (?P<why>.+)")
 
 # What Docker adds where a file is mounted on a directory, or the other way round: the kernel's words do not say it.
 _NOT_A_DIRECTORY: Final = "not a directory"
@@ -52,13 +57,18 @@ def exit_code(error: StartError) -> int:
 
 
 def _plain(message: str, command: str) -> str:
-    """One line, and crun's phrases for the two common cases replaced by runc's, which are Docker's."""
+    """One line, and crun's phrases for the common cases replaced by runc's, which are Docker's."""
     text = " ".join(message.split())
     if match := _CRUN_NOT_FOUND.search(text):
         name = match["name"] or command
         return f'unable to start container process: exec: "{name}": executable file not found in $PATH'
     if _CRUN_DENIED.search(text):
         return f'unable to start container process: exec: "{command}": permission denied'
+    if match := _CRUN_CHDIR.search(text):
+        why = match["why"][:1].lower() + match["why"][1:]
+        return (
+            f'unable to start container process: chdir to cwd ("{match["directory"]}") set in config.json failed: {why}'
+        )
     return text
 
 

@@ -16,6 +16,7 @@ RUNC = "runc create failed: unable to start container process: "
         (RUNC + "error mounting /a: no such file or directory", StartError, 128),
         ("executable file `nope` not found in $PATH: No such file or directory", CommandNotFoundError, 127),
         ("open executable: Permission denied", CommandNotExecutableError, 126),
+        ("open executable: Operation not permitted", CommandNotExecutableError, 126),  # of a directory
     ],
 )
 def test_the_kind_of_failure_decides_the_exit_code(message: str, kind: type[StartError], code: int) -> None:
@@ -29,6 +30,15 @@ def test_the_kind_of_failure_decides_the_exit_code(message: str, kind: type[Star
 def test_a_missing_directory_of_an_exec_counts_as_not_found() -> None:
     text = 'exec failed: unable to start container process: chdir to cwd ("/nope") failed: no such file or directory'
     assert exit_code(exec_error(text, "pwd")) == 127
+
+
+def test_crun_says_of_a_missing_directory_what_runc_says() -> None:
+    error = exec_error("chdir `/nope`: No such file or directory", "pwd")
+    assert exit_code(error) == 127
+    assert str(error) == (
+        "OCI runtime exec failed: exec failed: unable to start container process: "
+        'chdir to cwd ("/nope") set in config.json failed: no such file or directory: unknown'
+    )
 
 
 def test_a_file_mounted_on_a_directory_gets_a_hint() -> None:
