@@ -18,6 +18,7 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
+from sampan.api.disk.v1 import disk_pb2_grpc
 from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2_grpc, events_pb2_grpc
 from sampan.disk import IMAGE, ORPHAN, StoredObject
@@ -25,6 +26,7 @@ from sampan.engine.engine import Engine
 from sampan.layout import Layout
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.wire.channel import reach, rpc_errors
+from tests.fakes.engine import FakeDisk
 from tests.fakes.engine_runtime import FakeRuntime
 from tests.support.disk import archive_of
 from tests.support.footprint import mounts
@@ -124,6 +126,7 @@ async def lab() -> AsyncIterator[Lab]:
         server = grpc.aio.server(interceptors=[Interceptor(RpcMetrics(CollectorRegistry()))])
         containers_pb2_grpc.add_ContainersServicer_to_server(runtime.containers, server)
         events_pb2_grpc.add_EventsServicer_to_server(runtime.events, server)
+        disk_pb2_grpc.add_DiskServicer_to_server(FakeDisk(), server)
         server.add_insecure_port(f"unix:{layout.socket('runtimed')}")
         await server.start()
         async with Engine.connect(layout) as engine:
