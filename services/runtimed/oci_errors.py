@@ -61,7 +61,9 @@ def _plain(message: str, command: str) -> str:
     text = " ".join(message.split())
     if match := _CRUN_NOT_FOUND.search(text):
         name = match["name"] or command
-        return f'unable to start container process: exec: "{name}": executable file not found in $PATH'
+        # Of a path, runc says what stat(2) says; $PATH is not asked for one.
+        why = f"stat {name}: no such file or directory" if "/" in name else "executable file not found in $PATH"
+        return f'unable to start container process: exec: "{name}": {why}'
     if _CRUN_DENIED.search(text):
         return f'unable to start container process: exec: "{command}": permission denied'
     if match := _CRUN_CHDIR.search(text):

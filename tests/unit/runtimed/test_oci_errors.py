@@ -52,6 +52,13 @@ def test_crun_and_runc_say_the_same_in_the_end() -> None:
     assert str(crun) == str(runc)
 
 
+def test_crun_says_of_a_path_that_is_not_there_what_runc_says() -> None:
+    crun = create_error("executable file `/no/such` not found: No such file or directory", "/no/such")
+    runc = create_error(RUNC + 'exec: "/no/such": stat /no/such: no such file or directory', "/no/such")
+    assert str(crun) == str(runc)
+    assert exit_code(crun) == 127
+
+
 def test_an_exec_says_what_docker_says() -> None:
     text = 'exec failed: unable to start container process: exec: "nope": executable file not found in $PATH\n'
     assert str(exec_error(text, "nope")) == (
