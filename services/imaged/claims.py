@@ -14,7 +14,7 @@ from imaged.index import Member, Tree, describe, survey
 from imaged.model import ImageRecord, Layer
 from sampan.errors import SampanError
 from sampan.log import log
-from sampan.oci.descriptor import INDEXES
+from sampan.oci.descriptor import INDEXES, MANIFESTS
 from sampan.oci.digest import Digest
 from sampan.store import Store
 
@@ -46,10 +46,15 @@ async def look(store: Store, content: ContentStore, image: Digest, targets: froz
 
 
 def _is_read(tree: Tree) -> bool:
-    """Say whether the outermost document could be read; of inner ones only those that are here count."""
-    if tree.target.media_type in INDEXES:
-        return tree.target in tree.indexes
-    return tree.members[0].references is not None
+    """Say whether the outermost document and each manifest that is here could be read."""
+    if tree.target.media_type in INDEXES and tree.target not in tree.indexes:
+        return False
+    return not any(
+        member.references is None
+        and member.descriptor.media_type in MANIFESTS
+        and member.descriptor.digest not in member.missing
+        for member in tree.members
+    )
 
 
 def targets(db: sqlite3.Connection, record: ImageRecord) -> frozenset[Digest]:

@@ -368,14 +368,15 @@ async def test_name_that_another_image_takes_leaves_no_index_behind(parts: Parts
     assert parts.blobs() == own(IMAGES[AMD64]) | {manifest, other.image_id, other.layers[0].descriptor.digest}
 
 
-async def test_index_that_cannot_be_read_keeps_what_it_had(parts: Parts) -> None:
+@pytest.mark.parametrize("damaged", [INDEX, IMAGES[ARM64].manifest()], ids=["index", "manifest"])
+async def test_index_that_cannot_be_read_keeps_what_it_had(parts: Parts, damaged: bytes) -> None:
     await load(parts, layout(INDEX, *both()))
     await parts.images.tag("multi:1", parse_reference("other:1"))
     root = {**entry(IMAGES[AMD64], AMD64), "annotations": {"io.containerd.image.name": "alone:1"}}
     await load(parts, archive({**contents(IMAGES[AMD64]), **index_of([root])}))
     before = parts.blobs()
-    path = parts.root / "blobs/sha256" / sha256(INDEX).removeprefix("sha256:")
-    path.write_bytes(b"x" * len(INDEX))
+    path = parts.root / "blobs/sha256" / sha256(damaged).removeprefix("sha256:")
+    path.write_bytes(b"x" * len(damaged))
     await parts.images.remove("alone:1", force=False, in_use=())
     assert parts.blobs() == before
 
