@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 import pytest
 
-from sampan_cli.supervisor.backoff import HEALTHY_AFTER_S
 from tests.support.docker_client import DockerClient
 from tests.support.engine import SAMPAN, Engine
 from tests.support.tools import eventually
@@ -19,8 +18,8 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
-# As long as two kills take and the supervisor needs to forget them, and then a last word.
-_STORY = "i=0; while [ $i -lt 80 ]; do i=$((i+1)); echo $i; echo e$i >&2; sleep 0.1; done; exit 7"
+# Longer than two kills take, and then a last word.
+_STORY = "i=0; while [ $i -lt 50 ]; do i=$((i+1)); echo $i; echo e$i >&2; sleep 0.1; done; exit 7"
 
 
 @pytest.fixture(params=("docker", "sampan"))
@@ -46,13 +45,6 @@ def following(start: Start, *arguments: str) -> Iterator[subprocess.Popen[bytes]
         client.communicate()
 
 
-@pytest.fixture
-def rested() -> None:
-    """The supervisor forgives a death after five seconds of life, and makes a service wait that dies more often."""
-    time.sleep(HEALTHY_AFTER_S)
-
-
-@pytest.mark.usefixtures("rested")
 def test_logs_and_wait(
     engine: Engine, docker: DockerClient, image: str, start: Start, unique: Callable[[str], str]
 ) -> None:
@@ -67,17 +59,16 @@ def test_logs_and_wait(
             time.sleep(0.5)  # what is followed goes on for a while
             engine.kill("runtimed")
         output, errors = logs.communicate(timeout=60)
-        assert output.decode().splitlines() == [str(number) for number in range(1, 81)]
-        assert errors.decode().splitlines() == [f"e{number}" for number in range(1, 81)]
+        assert output.decode().splitlines() == [str(number) for number in range(1, 51)]
+        assert errors.decode().splitlines() == [f"e{number}" for number in range(1, 51)]
         assert logs.returncode == 0
         last, _ = new.communicate(timeout=60)
         numbers = [int(line) for line in last.decode().splitlines()]
-        assert numbers == list(range(numbers[0], 81))
+        assert numbers == list(range(numbers[0], 51))
         assert wait.communicate(timeout=60)[0] == b"7\n"
     docker("rm", name)
 
 
-@pytest.mark.usefixtures("rested")
 def test_wait_for_one_that_ends_and_goes_while_nobody_watches(
     engine: Engine, docker: DockerClient, image: str, start: Start, unique: Callable[[str], str]
 ) -> None:
@@ -92,7 +83,6 @@ def test_wait_for_one_that_ends_and_goes_while_nobody_watches(
     eventually(lambda: docker.fails("inspect", name).code != 0, "it is removed")
 
 
-@pytest.mark.usefixtures("rested")
 def test_events(engine: Engine, docker: DockerClient, image: str, start: Start, unique: Callable[[str], str]) -> None:
     names = [unique("told") for _ in range(3)]
     # The client may come later than the first of them.
@@ -109,7 +99,6 @@ def test_events(engine: Engine, docker: DockerClient, image: str, start: Start, 
     docker("rm", *names)
 
 
-@pytest.mark.usefixtures("rested")
 def test_an_attachment_says_that_it_broke_off(
     engine: Engine, docker: DockerClient, image: str, start: Start, unique: Callable[[str], str]
 ) -> None:
