@@ -22,7 +22,10 @@ _STILL: Final = {
 
 
 class PullMessages:
-    """Turns events into messages. Progress in between is thinned out; what changes a layer's state never is.
+    """Turns events into messages. Steps of unpacking are thinned out; what changes a layer's state never is.
+
+    Nor are steps of a download: imaged sends ten a second, and the last one before a line stalls is what a client
+    sees until it moves again.
 
     Layers that were here before are not mentioned until one comes that was not, or a name that is new: a client that
     pulls what it has sees two lines and no more.
@@ -72,6 +75,8 @@ class PullMessages:
         return moving(_MOVING[event.phase], layer, event.current, event.total) if self._due(event) else None
 
     def _due(self, event: LayerProgress) -> bool:
+        if event.phase is Phase.DOWNLOADING:
+            return True
         now = time.monotonic()
         key = (event.digest, event.phase)
         last = self._sent_at.get(key)

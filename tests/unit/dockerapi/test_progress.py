@@ -68,8 +68,15 @@ def test_a_new_name_for_layers_that_are_here() -> None:
     assert lines(*events)[1:3] == ["111111111111: Already exists", "222222222222: Already exists"]
 
 
-def test_progress_in_between_is_thinned_out_and_the_end_is_not() -> None:
-    steps = [LayerProgress(ONE, Phase.DOWNLOADING, step, 1000) for step in range(1, 1001)]
+def test_last_step_before_a_line_stalls_is_drawn() -> None:
+    steps = [LayerProgress(ONE, Phase.DOWNLOADING, step, 1000) for step in (0, 500)]
+    messages = PullMessages(parse_reference("busybox").with_default_tag())
+    drawn = [message for event in (RESOLVED, *steps) for message in messages.render(event)]
+    assert drawn[-1]["progressDetail"] == {"current": 500, "total": 1000}
+
+
+def test_unpacking_is_thinned_out_and_the_end_is_not() -> None:
+    steps = [LayerProgress(ONE, Phase.EXTRACTING, step, 1000) for step in range(1, 1001)]
     drawn = lines(RESOLVED, *steps)[3:]
     assert 2 <= len(drawn) < 100
 
