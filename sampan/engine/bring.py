@@ -24,6 +24,10 @@ _BACKLOG: Final = 256
 
 _RELEASE_S: Final = 10.0
 
+# Layers that are asked for at once. The snapshotter unpacks a few at a time; each that waits there costs both sides of
+# the call memory, and an archive may hold a thousand.
+_APPLIED_AT_ONCE: Final = 32
+
 _PHASES: Final = {
     images_pb2.FetchProgress.WAITING: Phase.WAITING,
     images_pb2.FetchProgress.DOWNLOADING: Phase.DOWNLOADING,
@@ -137,9 +141,14 @@ class Unpacking:
     def __init__(self, engine: "Engine", report: Report) -> None:
         self._engine = engine
         self._report = report
+        self._turns = asyncio.Semaphore(_APPLIED_AT_ONCE)
 
     async def apply(self, layer: images_pb2.LayerContent) -> None:
         """Have one layer unpacked, and report how it goes."""
+        async with self._turns:
+            await self._apply(layer)
+
+    async def _apply(self, layer: images_pb2.LayerContent) -> None:
         digest, total = layer.descriptor.digest, layer.descriptor.size
         request = layers_pb2.ApplyLayerRequest(descriptor=layer.descriptor, diff_id=layer.diff_id)
         existed = False
