@@ -75,13 +75,18 @@ def nothing_is_left(engine: Engine, docker: DockerClient) -> None:
 def killed(engine: Engine, docker: DockerClient, service: str, *command: str) -> Iterator[None]:
     """Run a command again and again, killing the service a little later each time; yield after each check."""
     for moment_s in MOMENTS_S:
-        client = docker.start(*command)
-        time.sleep(moment_s)
-        engine.kill(service)
-        client.communicate(timeout=60)
-        assert damage(engine) == [], f"{service} was killed {moment_s} s after the start of {command[0]}"
-        docker(*command)
+        killed_once(engine, docker, service, moment_s, *command)
         yield
+
+
+def killed_once(engine: Engine, docker: DockerClient, service: str, moment_s: float, *command: str) -> None:
+    """Run a command, kill the service a moment later, look what that has left, and run it to its end."""
+    client = docker.start(*command)
+    time.sleep(moment_s)
+    engine.kill(service)
+    client.communicate(timeout=60)
+    assert damage(engine) == [], f"{service} was killed {moment_s} s after the start of {command[0]}"
+    docker(*command)
 
 
 @both
@@ -110,6 +115,23 @@ def test_a_load(
         docker("run", "--rm", "--network", "none", f"{name}:1", "true")
         docker("rmi", f"{name}:1")
         path.write_bytes(archive(docker_archive(fresh(name), [f"{name}:1"])))
+    nothing_is_left(engine, docker)
+
+
+def test_a_push(
+    engine: Engine, docker: DockerClient, registry: Registry, fresh: Callable[[str], Image],
+    unique: Callable[[str], str], tmp_path: Path,
+) -> None:  # fmt: skip
+    name, path = unique("sent"), tmp_path / "image.tar"
+    for number, moment_s in enumerate(MOMENTS_S):
+        path.write_bytes(archive(docker_archive(fresh(name), [local := f"{name}:{number}"])))
+        docker("load", "--quiet", "--input", str(path))
+        docker("tag", local, target := f"{registry.address}/{name}:{number}")
+        killed_once(engine, docker, "imaged", moment_s, "push", "--quiet", target)
+        docker("rmi", local, target)
+        docker("pull", "--quiet", target)
+        docker("run", "--rm", "--network", "none", target, "true")
+        docker("rmi", target)
     nothing_is_left(engine, docker)
 
 
