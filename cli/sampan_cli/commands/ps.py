@@ -1,5 +1,6 @@
 """``sampan ps``: list containers."""
 
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +12,8 @@ from sampan_cli.lazy import sampan_command
 from sampan_cli.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sampan.api.runtime.v1 import containers_pb2
     from sampan.engine.engine import Engine
 
@@ -86,11 +89,12 @@ async def list_containers(engine: "Engine", options: PsOptions, now_s: float) ->
 
     filters = parse_filters(options.filters, FILTERS)
     limit = 1 if options.latest else max(options.last, 0)
+    sized = options.size or asks_for_size(options.template)
     request = pb.ListContainersRequest(
         all=options.all or limit > 0,
         filters=filters,
         limit=limit,
-        size=options.size,
+        size=sized,
         latest=options.latest,
     )
     with rpc_errors():
@@ -99,13 +103,34 @@ async def list_containers(engine: "Engine", options: PsOptions, now_s: float) ->
         for container in listed.containers:
             click.echo(container.id if options.no_trunc else container.id[:_SHORT_ID])
         return
-    rows = [container_row(container, now_s, trunc=not options.no_trunc) for container in listed.containers]
+    below = await _sizes_below(engine, listed.containers) if sized else {}
+    rows = [
+        container_row(container, now_s, trunc=not options.no_trunc, below_bytes=below.get(container.id, 0))
+        for container in listed.containers
+    ]
     table = f"{_TABLE}\t{{{{.Size}}}}" if options.size else _TABLE
     print_list(rows, options.template, _HEADERS, table, click.echo)
 
 
-def container_row(container: "containers_pb2.Container", now_s: float, *, trunc: bool) -> dict[str, Any]:
-    """Return all fields that a line about a container can show."""
+def asks_for_size(template: str) -> bool:
+    """Say whether a template shows sizes, which take a walk through what each container has written."""
+    return template == "json" or ".Size" in template or re.search(r"\bjson\s+\.\s*-?\}\}", template) is not None
+
+
+async def _sizes_below(engine: "Engine", containers: "Iterable[containers_pb2.Container]") -> dict[str, int]:
+    """Return how much the layers of each container's image take, by the container's ID."""
+    from sampan.engine.sizes import sizes
+    from sampan.wire.channel import rpc_errors
+
+    with rpc_errors():
+        stored = await sizes(engine)
+    return {container.id: stored.chain_bytes(container.spec.chain_id) for container in containers}
+
+
+def container_row(
+    container: "containers_pb2.Container", now_s: float, *, trunc: bool, below_bytes: int = 0
+) -> dict[str, Any]:
+    """Return all fields that a line about a container can show; ``below_bytes`` is the size of its image, if known."""
     from sampan_cli.output.ports import shown_ports
     from sampan_cli.output.units import ago, human_size, local_time
     from sampan_cli.shape.container import status_name
@@ -113,6 +138,7 @@ def container_row(container: "containers_pb2.Container", now_s: float, *, trunc:
     spec = container.spec
     command = " ".join(_quoted(word) for word in (*spec.process.entrypoint, *spec.process.cmd))
     sources = [point.name or point.source for point in container.mounts]
+    written, total = human_size(container.size_rw_bytes, 3), container.size_rw_bytes + below_bytes
     return {
         "ID": container.id[:_SHORT_ID] if trunc else container.id,
         "Names": spec.name,
@@ -123,7 +149,7 @@ def container_row(container: "containers_pb2.Container", now_s: float, *, trunc:
         "Ports": shown_ports(container.network.ports),
         "State": status_name(container.state),
         "Status": status_text(container.state, now_s),
-        "Size": human_size(container.size_rw_bytes, 3),
+        "Size": written + (f" (virtual {human_size(total, 3)})" if below_bytes else ""),
         "Labels": ",".join(f"{key}={value}" for key, value in sorted(spec.labels.items())),
         "Label": lambda key: spec.labels.get(key, ""),
         "Mounts": ",".join(_ellipsis(source, 15) if trunc else source for source in sources),

@@ -2,7 +2,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sampan.api.runtime.v1 import containers_pb2 as pb
-from sampan_cli.commands.ps import status_text
+from sampan_cli.commands.ps import asks_for_size, container_row, status_text
 
 NOW_S = 1_000_000.0
 State = pb.ContainerState
@@ -31,3 +31,25 @@ def at(seconds_ago: int) -> Timestamp:
 )
 def test_status_is_in_dockers_words(state: pb.ContainerState, text: str) -> None:
     assert status_text(state, NOW_S) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "asks"),
+    [
+        ("", False),
+        ("table {{.Names}}", False),
+        ("table {{.Names}}\t{{.Size}}", True),
+        ("json", True),
+        ("{{json .}}", True),
+        ("{{ json . }}", True),
+        ("{{json .Names}}", False),
+    ],
+)
+def test_sizes_are_looked_for_where_they_are_shown(template: str, asks: bool) -> None:
+    assert asks_for_size(template) is asks
+
+
+def test_size_shows_what_is_written_and_all_that_is_seen() -> None:
+    container = pb.Container(id="a" * 64, size_rw_bytes=4096)
+    assert container_row(container, NOW_S, trunc=True)["Size"] == "4.1kB"
+    assert container_row(container, NOW_S, trunc=True, below_bytes=2_000_000)["Size"] == "4.1kB (virtual 2MB)"
