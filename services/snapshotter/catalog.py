@@ -20,7 +20,7 @@ from snapshotter import store as rows
 from snapshotter.disk import Disk
 from snapshotter.formats import LayerFormat
 from snapshotter.imagemounts import ImageMounts
-from snapshotter.model import Kind, Layer, Piece, SnapshotFormat
+from snapshotter.model import Kind, Layer, Piece, Snapshot, SnapshotFormat, Unstacked
 from snapshotter.wanted import Wanted
 
 T = TypeVar("T")
@@ -53,6 +53,9 @@ class Catalog:
         self._numbers = range(0)
         self._makers: dict[int, asyncio.Task[object] | None] = {}
         self.wanted = Wanted()
+        # What was to be taken down while a container stood on it, by the chain ID at its top: it goes with the last
+        # one, instead of with a pass of garbage collection, which finds it after a restart.
+        self._outlived: dict[str, Sequence[str]] = {}
         self._reserving = asyncio.Lock()
 
     async def recover(self) -> None:
@@ -121,6 +124,52 @@ class Catalog:
             removed += some
             if len(some) < _COLLECTED:
                 return removed
+
+    def keep(self, chain_ids: Sequence[str]) -> None:
+        """Say that an image needs these stacks again, once they stand: what was taken down before is known by then."""
+        for chain_id in chain_ids:
+            self._outlived.pop(chain_id, None)
+
+    async def take_down(self, stacks: Sequence[Sequence[str]]) -> Unstacked:
+        """Remove snapshots of stacks, chain IDs base first, from the top down, and then the layers that nobody uses."""
+
+        def delete(db: sqlite3.Connection) -> tuple[list[str], list[Snapshot], dict[str, Sequence[str]]]:
+            gone: list[str] = []
+            removed: list[Snapshot] = []
+            left: dict[str, Sequence[str]] = {}
+            for stack in stacks:
+                for at, key in reversed(list(enumerate(stack))):
+                    snapshot = rows.find(db, key)
+                    if snapshot is not None:
+                        if snapshot.kind is not Kind.COMMITTED:
+                            break
+                        if rows.has_children(db, key):
+                            left[key] = stack[: at + 1]
+                            break
+                        removed.append(rows.delete(db, key))
+                    gone.append(key)
+            return gone, removed, left
+
+        def has_directories(db: sqlite3.Connection) -> bool:
+            found = (rows.find(db, key) for stack in stacks for key in stack)
+            return any(snapshot is not None and snapshot.dir_id is not None for snapshot in found)
+
+        # A directory must not go before its row is gone for good. Without one, what comes back after a power cut holds
+        # nothing but the layers, and a pass of garbage collection finds it.
+        durable = await self.read(has_directories)
+        gone, removed, left = await self.write(delete, durable=durable)
+        self._outlived |= left
+        for snapshot in removed:
+            if snapshot.dir_id is not None:
+                self.disk.discard(self.disk.snapshot(snapshot.dir_id))
+        layers = await self.collect()
+        own_bytes = sum(snapshot.own.size_bytes for snapshot in removed)
+        return Unstacked(tuple(gone), own_bytes + sum(layer.usage.size_bytes for layer in layers))
+
+    async def take_down_outlived(self, chain_id: str | None) -> None:
+        """Take down what had outlived its image on account of a snapshot of that parent, which is gone."""
+        if chain_id is not None and (stack := self._outlived.pop(chain_id, None)) is not None:
+            await self.take_down([stack])
 
     async def strays(self) -> list[Path]:
         """Return what is among the layers and snapshots and has no row, nor ever will have one.

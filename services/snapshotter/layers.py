@@ -81,6 +81,7 @@ class LocalLayers:
             if layer is None or not self._catalog.can_show(layer):
                 raise NotFoundError(f"layer {diff_id} is not stored: apply it first")
         if settled:  # each container's creation asks for its stack, and a transaction is a wait for the disk
+            self._catalog.keep(names)
             return names[-1]
         now_ns = self._catalog.now_ns()
 
@@ -98,6 +99,7 @@ class LocalLayers:
             rows.release(db, set(diff_ids))
 
         await self._catalog.write(make)
+        self._catalog.keep(names)
         return names[-1]
 
     async def unpack(self, layers: Sequence[tuple[Descriptor, Digest]]) -> None:
@@ -131,33 +133,7 @@ class LocalLayers:
             for chain_id in stack:
                 await self._end_unpacking(chain_id)
 
-        def take_down(db: sqlite3.Connection) -> tuple[list[str], list[Snapshot]]:
-            gone: list[str] = []
-            removed: list[Snapshot] = []
-            for stack in stacks:
-                for key in reversed(stack):
-                    snapshot = rows.find(db, key)
-                    if snapshot is not None:
-                        if snapshot.kind is not Kind.COMMITTED or rows.has_children(db, key):
-                            break
-                        removed.append(rows.delete(db, key))
-                    gone.append(key)
-            return gone, removed
-
-        def has_directories(db: sqlite3.Connection) -> bool:
-            found = (rows.find(db, key) for stack in stacks for key in stack)
-            return any(snapshot is not None and snapshot.dir_id is not None for snapshot in found)
-
-        # A directory must not go before its row is gone for good. Without one, what comes back after a power cut holds
-        # nothing but the layers, and a pass of garbage collection finds it.
-        durable = await self._catalog.read(has_directories)
-        gone, removed = await self._catalog.write(take_down, durable=durable)
-        for snapshot in removed:
-            if snapshot.dir_id is not None:
-                self._catalog.disk.discard(self._catalog.disk.snapshot(snapshot.dir_id))
-        layers = await self._catalog.collect()
-        own_bytes = sum(snapshot.own.size_bytes for snapshot in removed)
-        return Unstacked(tuple(gone), own_bytes + sum(layer.usage.size_bytes for layer in layers))
+        return await self._catalog.take_down(stacks)
 
     async def drivers(self) -> DriversReport:
         """See ``protocol.Layers``."""

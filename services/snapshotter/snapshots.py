@@ -75,6 +75,7 @@ class LocalSnapshots:
             self._catalog.disk.discard(self._catalog.disk.snapshot(removed.dir_id))
         else:
             await self._catalog.collect()
+        await self._catalog.take_down_outlived(removed.parent)
 
     async def stat(self, key: str) -> Snapshot:
         """See ``protocol.Snapshots``."""

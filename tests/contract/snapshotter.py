@@ -344,6 +344,28 @@ class SnapshotterContract:
         with shown(await parts.snapshots.prepare("web", other, {})) as root:
             assert names(root) == ["a", "d"]
 
+    async def test_what_outlived_its_image_goes_with_the_last_container(self, kit: Kit, parts: Parts) -> None:
+        base, top = tar(a="1"), tar(b="1")
+        stack = chain_ids([Digest.of(base), Digest.of(top)])
+        chain = await kit.image(base, top)
+        for key in ("web", "db"):
+            await parts.snapshots.prepare(key, chain, {})
+        assert (await parts.layers.unstack([stack])).chain_ids == ()
+        await parts.snapshots.remove("web")
+        assert len(await parts.snapshots.list([])) == 3
+        await parts.snapshots.remove("db")
+        assert await parts.snapshots.list([]) == []
+        assert list(parts.disk.layers.iterdir()) == []
+
+    async def test_what_outlived_its_image_stays_for_one_that_came_again(self, kit: Kit, parts: Parts) -> None:
+        layer = tar(a="1")
+        chain = await kit.image(layer)
+        await parts.snapshots.prepare("web", chain, {})
+        await parts.layers.unstack([[chain]])
+        await parts.layers.stack([Digest.of(layer)])
+        await parts.snapshots.remove("web")
+        assert [snapshot.key for snapshot in await parts.snapshots.list([])] == [chain]
+
     async def test_labels_change_one_by_one_or_all_at_once(self, parts: Parts) -> None:
         await parts.snapshots.prepare("web", None, {"a": "1", "b": "2"})
         snapshot = await parts.snapshots.update("web", {"b": "3", "a": None, "io.x/y": "z"}, replace=False)
