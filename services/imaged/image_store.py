@@ -113,6 +113,12 @@ def find_name(db: sqlite3.Connection, reference: Reference) -> Digest | None:
     return None if row is None else Digest(row[0])
 
 
+def target_of(db: sqlite3.Connection, reference: Reference) -> Digest:
+    """Return the manifest or index that a name points to; there is such a name."""
+    row = db.execute("SELECT digest FROM names WHERE reference = ?", (str(reference),)).fetchone()
+    return Digest(row[0])
+
+
 def find_prefix(db: sqlite3.Connection, prefix: str) -> Digest | None:
     """Return the only image whose ID's hex digits begin so."""
     low, high = f"sha256:{prefix}", f"sha256:{prefix}g"  # "g" follows every hex digit

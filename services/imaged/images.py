@@ -200,9 +200,10 @@ class Images:
             raise InvalidArgumentError("refusing to create an ambiguous tag using digest algorithm as name")
 
         def name(db: sqlite3.Connection) -> tuple[Digest | None, Digest]:
-            record, _ = find(db, image)
+            record, found_by = find(db, image)
             loser = image_store.find_name(db, reference.with_default_tag())
-            target = record.target.digest
+            # An image can have come by several manifests: a name is one more of what the other name points to.
+            target = image_store.target_of(db, found_by) if found_by else record.target.digest
             image_store.set_name(db, reference.with_default_tag(), target, record.id, self._now_ns())
             return loser, record.id
 

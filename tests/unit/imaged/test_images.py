@@ -1,7 +1,11 @@
 """Names: given, found, moved and taken away by Docker's rules."""
 
+import json
+from functools import partial
+
 import pytest
 
+from imaged import image_store
 from imaged.images import Images
 from imaged.model import ImageRecord
 from imaged.removal import in_one_repository, plan_removal
@@ -10,6 +14,7 @@ from sampan.oci.descriptor import DOCKER_CONFIG, DOCKER_MANIFEST, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.reference import Reference, parse_reference
 from tests.fakes.registry import FakeRegistry
+from tests.support.images import OCI_MANIFEST, Entry, Image, layer, tar
 from tests.unit.imaged.parts import Parts
 
 ID = Digest.of(b"config")
@@ -137,6 +142,24 @@ async def test_tag_is_one_more_name(parts: Parts) -> None:
     image = await parts.images.get("registry.example/two:2")
     assert image.repo_tags == ("one:latest", "registry.example/two:2")
     assert image.repo_digests == ()
+
+
+async def test_tag_of_a_name_points_to_what_the_name_does(parts: Parts, registry: FakeRegistry) -> None:
+    image = Image([layer(tar(Entry("file", b"content")))], oci=True)
+    document = json.loads(image.manifest())
+    for blob in (image.config_blob(), image.layers[0].blob):
+        assert isinstance(blob, bytes)
+        registry.add_blob(blob, "application/octet-stream")
+    targets = {}
+    for tag, manifest in ("1", document), ("2", document | {"annotations": {"the same": "image"}}):
+        registry.add_manifest("x", tag, manifest, OCI_MANIFEST)
+        resolved, _, fetched = await parts.fetch(name := f"{registry.address}/x:{tag}")
+        await parts.images.create(resolved.reference, fetched.target, resolved.lease, None)
+        targets[name] = fetched.target.digest
+    for name, target in targets.items():
+        assert (await parts.images.get(name)).record.id == image.id
+        await parts.images.tag(name, again := parse_reference(f"again:{target.hex[:9]}"))
+        assert await parts.store.read(partial(image_store.target_of, reference=again)) == target
 
 
 @pytest.mark.parametrize(
