@@ -61,7 +61,7 @@ def small_files(directory: Path) -> Path:
     return directory / "tar"
 
 
-LEAST = {debian: 6000, python: 1000, node: 100, small_files: SMALL_FILES}
+LEAST = {debian: 6000, python: 1000, node: 50, small_files: SMALL_FILES}
 
 
 @pytest.fixture(autouse=True)
