@@ -58,7 +58,7 @@ class Roots:
         return history.read_text().splitlines() if history.exists() else []
 
     def pid(self, service: str) -> int:
-        return int((self.layout.data(service) / "lock").read_text())
+        return int((self.layout.data(service) / "lock").read_text() or 0)  # empty while a new one writes its own
 
     def supervisor_pid(self) -> int:
         return int((self.layout.run_root / "engine.lock").read_text())
