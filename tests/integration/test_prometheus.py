@@ -1,22 +1,26 @@
 """A real Prometheus reads what every service exports, and finds nothing to complain about."""
 
 import json
+import re
 import subprocess
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sampan.layout import SERVICES
+from sampan.layout import METRICS_PORTS, SERVICES
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine
 from tests.support.tools import eventually, free_port, need
 from tests.support.trees import busybox_tar
 
 pytestmark = pytest.mark.root
+
+DEPLOYED = Path(__file__).parent.parent.parent / "deploy/prometheus"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +166,26 @@ def test_series_of_a_removed_container_end(
             return f'name="{name}"' in answer.read().decode()
 
     eventually(lambda: not exported(), "the series are gone")
+
+
+def test_deployed_configuration_scrapes_the_default_engine_and_alerts_on_what_is_exported(
+    prometheus: Prometheus, busy_engine: Engine
+) -> None:
+    need("promtool")
+    checked = subprocess.run(["promtool", "check", "config", DEPLOYED / "prometheus.yml"], capture_output=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    targets = re.findall(r'"127\.0\.0\.1:(\d+)"', (DEPLOYED / "prometheus.yml").read_text())
+    assert [int(port) for port in targets] == list(METRICS_PORTS.values())
+    exported = ""
+    for service in SERVICES:
+        with urllib.request.urlopen(busy_engine.metrics_url(service), timeout=5) as answer:
+            exported += answer.read().decode()
+    described = set(re.findall(r"^# TYPE (\S+)", exported, re.MULTILINE)) | {"up"}
+    expressions = re.findall(r"expr: (.*)", (DEPLOYED / "sampan.rules.yml").read_text())
+    assert expressions
+    for expression in expressions:
+        prometheus.query(expression)  # raises if it is none
+        named = set(
+            re.findall(r"\b(?:sampan|grpc|container)_\w+|\bup\b", re.sub(r"by \([^)]*\)|=~?\"[^\"]*\"", "", expression))
+        )
+        assert named - {"grpc_code"} <= described, expression
