@@ -278,3 +278,44 @@ def test_one_repository_is_one_tag_and_its_digests() -> None:
     assert in_one_repository(names("a:1", f"a{D}"))
     assert not in_one_repository(names("a:1", "a:2"))
     assert not in_one_repository(names("a:1", f"b{D}"))
+
+
+async def test_prune_takes_many_in_one_transaction_and_passes_over_what_is_refused(parts: Parts) -> None:
+    kept = await parts.import_image("used:1", b"used")
+    base = await parts.import_image("base:1", b"base")
+    other = await parts.import_image("other:1", b"other")
+    await parts.images.tag("other:1", parse_reference("other:2"))
+    loose = await parts.import_image("", b"loose")
+    names = ["used:1", "nope:1", "base:1", "other:1", "UPPER", "other:2", loose.image_id, "base:1"]
+    removed = await parts.images.prune(names, [kept.image_id])
+    assert [(change.image, change.untagged) for change in removed.changes] == [
+        (base.image_id, "base:1"),
+        (base.image_id, ""),
+        (other.image_id, "other:1"),
+        (other.image_id, "other:2"),
+        (other.image_id, ""),
+        (loose.image_id, ""),
+    ]
+    assert [change.chain_ids for change in removed.changes if not change.untagged] == [
+        (image.layers[0].diff_id,) for image in (base, other, loose)
+    ]
+    assert removed.reclaimed_bytes > 0
+    assert [image.record.id for image in await parts.images.list()] == [kept.image_id]
+    assert parts.blobs() == {
+        kept.image_id, kept.target.digest, *(layer.descriptor.digest for layer in kept.layers)
+    }  # fmt: skip
+
+
+async def test_layer_of_several_images_goes_with_the_last_of_them(parts: Parts, registry: FakeRegistry) -> None:
+    for tag in ("1", "2", "3"):
+        registry.add_image("x", tag, b"base", tag.encode())
+        await parts.pull(f"{registry.address}/x:{tag}")
+    first, second, third = [
+        (await parts.images.get(f"{registry.address}/x:{tag}")).record for tag in ("1", "2", "3")
+    ]  # fmt: skip
+    removed = await parts.images.prune([first.id, second.id], ())
+    chains = [len(change.chain_ids) for change in removed.changes if not change.untagged]
+    assert chains == [1, 1], "the third one has the base still"
+    (change,) = [change for change in (await parts.images.prune([third.id], ())).changes if not change.untagged]
+    assert change.chain_ids[0] == third.layers[0].diff_id
+    assert len(change.chain_ids) == 2
