@@ -101,6 +101,10 @@ def run(name: str, kind: type[C], build: Build[C], argv: Sequence[str] | None = 
     except SampanError as error:
         log.error("cannot start", error=str(error))
         return 1
+    except OSError as error:  # a disk that is full or read-only, a directory where a socket should be
+        log.debug("cannot start", exc_info=True)
+        log.error("cannot start", error=str(error))
+        return 1
     return 0
 
 

@@ -106,6 +106,15 @@ async def daemon(tmp_path: Path) -> AsyncIterator[Daemon]:
         yield running
 
 
+async def test_what_stands_where_the_socket_should_is_named(tmp_path: Path) -> None:
+    (tmp_path / "r/testd.sock").mkdir(parents=True)
+    process = await spawn(tmp_path)
+    _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert f"Is a directory: '{tmp_path}/r/testd.sock'" in errors.decode()
+    assert "Traceback" not in errors.decode()
+
+
 async def test_health_is_told_for_each_service(daemon: Daemon) -> None:
     health = health_pb2_grpc.HealthStub(daemon.channel)
     for name in ("", "sampan.runtime.v1.Events"):

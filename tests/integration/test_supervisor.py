@@ -214,6 +214,13 @@ def test_second_engine_on_the_same_data_alone_is_refused_too(roots: Roots) -> No
     assert all(roots.runs(name) for name in SERVICES)
 
 
+def test_data_root_that_is_a_file_is_refused_and_nothing_is_made(roots: Roots, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    up = roots.sampan("up", "--detach", "--data-root", str(tmp_path / "file"))
+    assert (up.returncode, up.stderr) == (1, f"sampan: {tmp_path}/file is not a directory\n")
+    assert not roots.layout.run_root.exists()
+
+
 def test_services_outlive_a_killed_supervisor_and_the_next_one_takes_over(roots: Roots) -> None:
     roots.sampan("up", "--detach")
     supervisor = roots.supervisor_pid()

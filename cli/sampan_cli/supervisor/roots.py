@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sampan.errors import ConflictError
+from sampan.errors import ConflictError, InvalidArgumentError
 from sampan.layout import SERVICES, Layout
 
 _LOCK: Final = "engine.lock"
@@ -54,12 +54,13 @@ def claim(layout: Layout) -> Iterator[None]:
 
     Raises:
         ConflictError: another supervisor holds one; the message names it.
+        InvalidArgumentError: something else than a directory is there.
     """
     with contextlib.ExitStack() as stack:
         fresh = _lock(stack, layout.run_root, f"engine already running on {layout.run_root}")
         try:
             _lock(stack, layout.data_root, f"data root {layout.data_root} is in use by another engine")
-        except ConflictError:
+        except (ConflictError, InvalidArgumentError):
             if fresh:
                 _clear(layout.run_root)
             raise
@@ -69,7 +70,10 @@ def claim(layout: Layout) -> Iterator[None]:
 def _lock(stack: contextlib.ExitStack, root: Path, what: str) -> bool:
     """Hold ``root`` for as long as ``stack`` lives; say whether nobody has held it before."""
     # Others may pass through to sockets they have a right to, and see nothing on the way.
-    root.mkdir(mode=0o711, parents=True, exist_ok=True)
+    try:
+        root.mkdir(mode=0o711, parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InvalidArgumentError(f"{root} is not a directory") from None
     path = root / _LOCK
     waited = False
     while True:
