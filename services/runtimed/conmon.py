@@ -166,9 +166,18 @@ class Conmon:
         return report.value
 
     async def exec_attached(
-        self, container_id: str, paths: ExecPaths, runtime: RuntimeCommand, stdio: Stdio, spec: Path
+        self,
+        container_id: str,
+        paths: ExecPaths,
+        runtime: RuntimeCommand,
+        stdio: Stdio,
+        spec: Path,
+        *,
+        released: bool = False,
     ) -> "PendingExec":
         """Prepare the process in ``spec``: its attach socket listens, and conmon calls the runtime when released.
+
+        ``released`` from the beginning is right where the runtime itself has to wait for what is in ``spec``.
 
         Raises:
             StartError: conmon did not come that far.
@@ -176,7 +185,7 @@ class Conmon:
         argv = [*self._exec_arguments(container_id, paths, runtime, stdio, spec), "--exec-attach"]
         pending = PendingExec()
         try:
-            await pending.prepare(self, argv, paths.bundle)
+            await pending.prepare(self, argv, paths.bundle, released=released)
         except BaseException:
             pending.close()
             raise
@@ -248,7 +257,7 @@ class PendingExec:
         self._start_read, self._start_write = os.pipe()
         self._process: subprocess.Popen[bytes] | None = None
 
-    async def prepare(self, conmon: Conmon, argv: Sequence[str], cwd: Path) -> None:
+    async def prepare(self, conmon: Conmon, argv: Sequence[str], cwd: Path, *, released: bool) -> None:
         """Start conmon and return when its attach socket listens."""
         self._process = conmon.popen(
             argv,
@@ -262,6 +271,9 @@ class PendingExec:
         os.close(self._start_read)
         self._start_read = -1
         self._go()
+        if released:
+            os.close(self._start_write)  # it takes the end of the pipe for the word
+            self._start_write = -1
         async with _deadline():
             if await self._attached.next() is None:
                 raise StartError(f"conmon did not start: {_text(self._errors)}")
@@ -272,12 +284,8 @@ class PendingExec:
         Raises:
             StartError: with the runtime's own message.
         """
-        self.release()
-        return await self.started()
-
-    def release(self) -> None:
-        """Let conmon call the runtime. Raises StartError if conmon has ended."""
         self._go()
+        return await self.started()
 
     async def started(self) -> int:
         """Return the pid once the runtime has started the process.

@@ -90,18 +90,13 @@ class Preparer:
         runtime = self._runner.runtime(entry.container).command
         pipe = ProcessPipe()
         starting = asyncio.create_task(
-            self._conmon.exec_attached(entry.id, paths, runtime, stdio(spec), pipe.path), name=f"conmon of {id}"
+            self._conmon.exec_attached(entry.id, paths, runtime, stdio(spec), pipe.path, released=True),
+            name=f"conmon of {id}",
         )
         try:
             document = await self.document(entry.container, spec)  # while conmon starts
             pending = await starting
-            connection = StdioConnection.connect(paths.attach_socket)
-            try:
-                pending.release()
-            except BaseException:
-                connection.close()
-                raise
-            return Prepared(document, pipe, pending, connection)
+            return Prepared(document, pipe, pending, StdioConnection.connect(paths.attach_socket))
         except BaseException as error:
             pipe.close()
             starting.cancel()

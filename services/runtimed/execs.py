@@ -131,11 +131,12 @@ class Execs:
         parse_detach_keys(spec.detach_keys)
         await self._forget_old(entry.id)
         record = Exec(secrets.token_hex(32), entry.id, spec)
-        await self._store.add_exec(record, time.time_ns())
-        self._execs[record.id] = running = Running(record, entry)
-        self._publish(record, "exec_create: " + record.command)
+        running = Running(record, entry)
         if not spec.tty and (spec.attach_stdin or spec.attach_stdout or spec.attach_stderr):
-            self._prepare_ahead(running)
+            self._prepare_ahead(running)  # first: it takes longest, and without a record it is a stray like any other
+        await self._store.add_exec(record, time.time_ns())
+        self._execs[record.id] = running
+        self._publish(record, "exec_create: " + record.command)
         return record
 
     def _prepare_ahead(self, running: Running) -> None:
