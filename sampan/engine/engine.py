@@ -233,15 +233,17 @@ class Engine:
         await remove.tag_image(self, image, reference)
 
     async def remove_image(
-        self, image: str, *, force: bool = False, no_prune: bool = False
+        self, image: str, *, force: bool = False, no_prune: bool = False, platform: str = ""
     ) -> "tuple[remove.Step, ...]":
         """Remove a name, and the image and its layers with its last one; return what was untagged and deleted.
+
+        With ``platform``, ``os/architecture[/variant]``, that one of an index goes and the others stay.
 
         Raises:
             NotFoundError: ``No such image: …``.
             ConflictError: in Docker's words, a container uses it, or it has several names.
         """
-        return (await remove.remove(self, image, force=force, no_prune=no_prune)).steps
+        return (await remove.remove(self, image, force=force, no_prune=no_prune, platform=platform)).steps
 
     async def prune_images(self, filters: Mapping[str, Sequence[str]]) -> "PrunedImages":
         """Remove images that nothing uses: untagged ones, or with ``dangling=false`` all of them; then run a pass.

@@ -7,6 +7,7 @@ from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine import publish
+from sampan.engine.bring import wanted_platform
 from sampan.errors import ConflictError
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
@@ -48,17 +49,20 @@ class Removal:
     reclaimed_bytes: int = 0  # on disk: of blobs and layers
 
 
-async def remove(engine: "Engine", image: str, *, force: bool, no_prune: bool) -> Removal:
+async def remove(engine: "Engine", image: str, *, force: bool, no_prune: bool, platform: str = "") -> Removal:
     """See ``Engine.remove_image``."""
     with rpc_errors():
         found = await engine.images.Get(images_pb2.GetRequest(image=image))
         listed = await engine.containers.List(containers_pb2.ListContainersRequest(all=True))
     users = [container for container in listed.containers if container.spec.image_id == found.id]
-    _check_users(image, found, users, force=force)
+    if not platform:
+        _check_users(image, found, users, force=force)
     # By force an image goes away under containers that are stopped, and never under one that runs.
     holders = [user for user in listed.containers if not force or user.state.status in _RUNNING]
     in_use = sorted({user.spec.image_id for user in holders if user.spec.image_id})
     request = images_pb2.RemoveRequest(image=image, force=force, no_prune=no_prune, in_use=in_use)
+    if platform:
+        request.platform.CopyFrom(wanted_platform(platform))
     with rpc_errors():
         removed = await engine.images.Remove(request)
     return await finish(engine, removed)

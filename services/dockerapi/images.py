@@ -215,7 +215,12 @@ async def tag(call: Call) -> web.StreamResponse:
 
 async def remove(call: Call) -> web.StreamResponse:
     """DELETE /images/{name}."""
-    steps = await call.engine.remove_image(call.args["name"], force=call.flag("force"), no_prune=call.flag("noprune"))
+    asked = [platforms.from_query(text) for text in call.request.query.getall("platforms", [])]
+    if len(asked) > 1:
+        raise InvalidArgumentError("multiple platforms are not supported")
+    steps = await call.engine.remove_image(
+        call.args["name"], force=call.flag("force"), no_prune=call.flag("noprune"), platform=asked[0] if asked else ""
+    )
     return reply(deletions_json(steps))
 
 

@@ -13,7 +13,7 @@ from imaged import store as rows
 from imaged.config import parse_config
 from imaged.content import ContentStore
 from imaged.finding import existing, find
-from imaged.index import Tree, claims, describe, survey
+from imaged.index import Member, Tree, claims, describe, survey
 from imaged.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
 from imaged.model import ConfigFile, Created, Image, ImageRecord, Removed, RunConfig
 from imaged.pull import pair_layers
@@ -231,6 +231,11 @@ class Images:
     async def prune(self, images: Sequence[str], in_use: Collection[str]) -> Removed:
         """Take away many, each as ``remove`` does, in one transaction; what that would refuse stays."""
         return await self._remove(Request(images, in_use, lenient=True))
+
+    async def give_up(self, image: Digest, member: Member) -> Removed:
+        """Have an image no longer claim a platform of its index that is here and that no image stands for."""
+        config = member.references[0].digest if member.references else member.descriptor.digest
+        return await self._remove(Request((), (), unnamed=(image,), forsaken={config: member.descriptor.digest}))
 
     async def _remove(self, request: Request) -> Removed:
         removed = await self._remover.remove(request)

@@ -16,6 +16,7 @@ from imaged.load import Loader
 from imaged.login import Login
 from imaged.lookup import Lookup
 from imaged.model import Image
+from imaged.platform_removal import remove_platform
 from imaged.pull import Puller
 from imaged.push import Pusher
 from imaged.save import Saver
@@ -110,10 +111,14 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         return pb.TagResponse()
 
     async def Remove(self, request: pb.RemoveRequest, context: Context) -> pb.RemoveResponse:
-        """Take away names, and the image with its last one."""
-        removed = await self._images.remove(
-            request.image, force=request.force, in_use=frozenset(request.in_use), no_prune=request.no_prune
-        )
+        """Take away names, and the image with its last one; or one platform."""
+        in_use, platform = frozenset(request.in_use), convert.platform_from_proto(request.platform)
+        if platform is not None:
+            removed = await remove_platform(self._images, request.image, platform, force=request.force, in_use=in_use)
+        else:
+            removed = await self._images.remove(
+                request.image, force=request.force, in_use=in_use, no_prune=request.no_prune
+            )
         return convert.removed_to_proto(removed)
 
     async def Prune(self, request: pb.PruneRequest, context: Context) -> pb.RemoveResponse:

@@ -34,7 +34,8 @@ PART_BYTES: Final = 16 << 20
 # A try that brought so much was worth it: the next one counts as the second again.
 _WORTHWHILE_BYTES: Final = 1 << 20
 
-# What a slow line brings is written after so long even if it is no whole piece: a killed process loses less.
+# What a slow line brings is written after so long even if it is no whole piece, and at once when nothing comes any
+# more: a killed process loses less, and a client sees what is here.
 _LONGEST_PENDING_S: Final = 0.1
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
@@ -254,7 +255,7 @@ class Transfer:
                     if position + len(pending) > sent.end:
                         pending.clear()
                         raise self._too_long(sent)
-                    if len(pending) >= PIECE_BYTES or time.monotonic() >= write_s:
+                    if len(pending) >= PIECE_BYTES or (pending and (not chunk or time.monotonic() >= write_s)):
                         piece, pending = pending, bytearray()
                         await self._write(position, piece)
                         position += len(piece)

@@ -16,20 +16,23 @@ if TYPE_CHECKING:
 @click.argument("images", shell_complete=completing.images, nargs=-1, required=True)
 @click.option("--force", "-f", is_flag=True, help="Force removal of the image.")
 @click.option("--no-prune", is_flag=True, help="Do not delete untagged parents.")
+@click.option("--platform", default="", metavar="PLATFORM", help="Remove only this platform of an index.")
 @click.pass_obj
-def command(session: Session, /, images: tuple[str, ...], force: bool, no_prune: bool) -> None:
+def command(session: Session, /, images: tuple[str, ...], force: bool, no_prune: bool, platform: str) -> None:
     """Remove one or more images."""
-    session.run(lambda engine: remove_images(engine, images, force=force, no_prune=no_prune))
+    session.run(lambda engine: remove_images(engine, images, force=force, no_prune=no_prune, platform=platform))
 
 
-async def remove_images(engine: "Engine", images: tuple[str, ...], *, force: bool, no_prune: bool) -> int:
+async def remove_images(
+    engine: "Engine", images: tuple[str, ...], *, force: bool, no_prune: bool, platform: str
+) -> int:
     """Remove each and say what went; return 1 if one could not be removed."""
     from sampan.errors import NotFoundError, SampanError, UnavailableError
 
     code = 0
     for image in images:
         try:
-            steps = await engine.remove_image(image, force=force, no_prune=no_prune)
+            steps = await engine.remove_image(image, force=force, no_prune=no_prune, platform=platform)
         except UnavailableError:
             raise  # nothing will work for the others either
         except SampanError as error:

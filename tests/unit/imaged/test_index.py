@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from imaged.index import Tree
 from imaged.model import ANONYMOUS
+from imaged.platform_removal import remove_platform
 from imaged.push import Pusher, UploadMeans
 from imaged.push_metrics import PushMetrics
 from imaged.push_steps import Pushed, PushResolved
@@ -20,7 +21,7 @@ from imaged.registry.retry import RetryPolicy
 from imaged.registry.source import Sources
 from imaged.registry.transport import Transport
 from imaged.save import Saver
-from sampan.errors import DataLossError, NotFoundError
+from sampan.errors import ConflictError, DataLossError, NotFoundError
 from sampan.oci.platform import Platform
 from sampan.oci.reference import parse_reference
 from tests.fakes.push_registry import PushRegistry
@@ -389,3 +390,43 @@ async def test_damaged_manifest_is_named(parts: Parts, out: Out) -> None:
         await out.push("multi:1", "web:1")
     with pytest.raises(DataLossError, match=image.record.manifest.digest):
         await out.saved("multi:1")
+
+
+async def test_one_platform_leaves_an_index_that_was_loaded_whole(parts: Parts) -> None:
+    about, attested = attestation(IMAGES[ARM64])
+    content = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*_ENTRIES, attested]}).encode()
+    await load(parts, layout(content, *both(), about))
+    removed = await remove_platform(parts.images, "multi:1", ARM64, force=False, in_use=())
+    assert [change.image for change in removed.changes] == [sha256(IMAGES[ARM64].manifest())]
+    assert removed.reclaimed_bytes > 0
+    assert parts.blobs() == {sha256(content), *own(IMAGES[AMD64])}
+    with pytest.raises(NotFoundError, match=r"does not provide the specified platform \(linux/arm64/v8\)"):
+        await remove_platform(parts.images, "multi:1", ARM64, force=False, in_use=())
+    # What is left is the whole image as far as it is here.
+    removed = await remove_platform(parts.images, "multi:1", AMD64, force=False, in_use=())
+    assert removed.untagged == ("multi:1",)
+    assert parts.blobs() == set()
+
+
+async def test_names_go_over_to_another_platform_when_theirs_is_removed(parts: Parts, registry: FakeRegistry) -> None:
+    name = serve(registry)
+    await pull(parts, name, ARM64)
+    await pull(parts, name, AMD64)
+    await parts.images.tag(name, parse_reference("other:1"))
+    with pytest.raises(ConflictError, match="image is being used"):
+        await remove_platform(parts.images, name, AMD64, force=False, in_use=[IMAGES[AMD64].id])
+    removed = await remove_platform(parts.images, name, AMD64, force=False, in_use=())
+    assert [change.image for change in removed.changes] == [IMAGES[AMD64].id]
+    image = await parts.images.get(name)
+    assert (image.record.id, image.repo_tags) == (IMAGES[ARM64].id, (name, "other:1"))
+    assert image.repo_digests == (f"{registry.address}/multi@{sha256(INDEX)}",)
+    assert parts.blobs() == {sha256(INDEX), *own(IMAGES[ARM64])}
+
+
+async def test_platform_of_an_image_without_a_name_goes_with_it(parts: Parts, registry: FakeRegistry) -> None:
+    name = serve(registry)
+    await pull(parts, name, ARM64)
+    await pull(parts, name, AMD64)
+    removed = await remove_platform(parts.images, name, ARM64, force=False, in_use=())
+    assert [record.id for record in removed.deleted] == [IMAGES[ARM64].id]
+    assert parts.blobs() == {sha256(INDEX), *own(IMAGES[AMD64])}

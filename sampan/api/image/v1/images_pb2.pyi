@@ -801,6 +801,7 @@ class RemoveRequest(_message.Message):
     FORCE_FIELD_NUMBER: _builtins.int
     NO_PRUNE_FIELD_NUMBER: _builtins.int
     IN_USE_FIELD_NUMBER: _builtins.int
+    PLATFORM_FIELD_NUMBER: _builtins.int
     image: _builtins.str
     """as in Get"""
     force: _builtins.bool
@@ -810,6 +811,10 @@ class RemoveRequest(_message.Message):
     def in_use(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """IDs of images that must stay; removing a name of several is still allowed"""
 
+    @_builtins.property
+    def platform(self) -> Global___Platform:
+        """of an index: this one alone"""
+
     def __init__(
         self,
         *,
@@ -817,10 +822,11 @@ class RemoveRequest(_message.Message):
         force: _builtins.bool = ...,
         no_prune: _builtins.bool = ...,
         in_use: _abc.Iterable[_builtins.str] | None = ...,
+        platform: Global___Platform | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["platform", b"platform"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "image", b"image", "in_use", b"in_use", "no_prune", b"no_prune"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "image", b"image", "in_use", b"in_use", "no_prune", b"no_prune", "platform", b"platform"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
