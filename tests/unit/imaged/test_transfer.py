@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imaged import transfer
-from imaged.model import ANONYMOUS
+from imaged.model import ANONYMOUS, LayerProgress, Phase
 from imaged.registry.endpoints import MirrorConfig, RegistryConfig
 from sampan.errors import DataLossError, RemoteError
 from sampan.oci.descriptor import OCI_LAYER, Descriptor
@@ -167,6 +167,29 @@ async def test_registry_that_is_busy_for_ever_is_given_up_and_what_came_is_kept(
     before = registry.served[digest]
     await parts.fetch(image)
     assert registry.served[digest] - before == len(registry.blobs[digest]) - before
+
+
+async def test_what_is_here_is_written_and_told_when_a_line_stalls(parts: Parts, registry: FakeRegistry) -> None:
+    registry.add_image("x", "1", LAYER[: PART - 1000])
+    registry.faults.append(Fault(f"/blobs/{registry.largest}", stall_after=PART // 2))
+    told = asyncio.Event()
+    steps = []
+
+    async def pull() -> None:
+        async for step in parts.puller.fetch(parse_reference(f"{registry.address}/x:1"), None, ANONYMOUS):
+            if isinstance(step, LayerProgress) and step.phase is Phase.DOWNLOADING and step.offset:
+                steps.append(step.offset)
+                told.set()
+
+    running = asyncio.create_task(pull())
+    async with asyncio.timeout(10):
+        await told.wait()
+    assert len(ranges(registry)) == 1  # nobody has given the line up
+    journal = (parts.root / "partials" / f"{registry.largest.removeprefix('sha256:')}.ranges").read_text()
+    assert journal.split()[-1] == str(steps[-1])
+    registry.resume.set()
+    await running
+    assert steps[0] == PART // 2
 
 
 async def test_trickle_is_broken_off(tmp_path: Path, registry: FakeRegistry, image: str) -> None:
