@@ -242,3 +242,24 @@ def test_each_platform_of_an_index_is_inspected(docker: DockerClient, index: tup
         assert identity[7:19] in docker("history", "--platform", platform, name).stdout
     missing = docker.fails("image", "inspect", "--platform", "linux/s390x", name)
     assert "does not provide the specified platform (linux/s390x)" in missing.stderr
+
+
+def test_one_platform_is_removed_and_the_other_stays(
+    engine: Engine, docker: DockerClient, index: tuple[str, bytes]
+) -> None:
+    name, content = index
+    pull_both(docker, name)
+    missing = docker.fails("rmi", "--platform", "linux/s390x", name)
+    assert "does not provide the specified platform (linux/s390x)" in missing.stderr
+    arm = arm_image()
+    blobs = engine.layout.data("imaged") / "blobs/sha256"
+    held = {arm.id, sha256(arm.manifest()), sha256(arm.layers[0].blob)}
+    assert all((blobs / digest.removeprefix("sha256:")).exists() for digest in held)
+    removed = docker("rmi", "--platform", "linux/arm64", name).lines
+    assert removed == [f"Deleted: {arm.id}", f"Deleted: {arm.layers[0].diff_id}"]
+    assert not any((blobs / digest.removeprefix("sha256:")).exists() for digest in held)
+    assert json.loads(docker("image", "inspect", name).stdout)[0]["Architecture"] == "amd64"
+    assert (blobs / sha256(content).removeprefix("sha256:")).exists()
+    engine.sampan("pull", "--quiet", "--platform", "linux/arm64", name)
+    engine.sampan("rmi", "--platform", "linux/amd64", name)
+    assert json.loads(docker("image", "inspect", name).stdout)[0]["Architecture"] == "arm64"
