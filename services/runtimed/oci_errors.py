@@ -18,7 +18,7 @@ _CRUN_DENIED: Final = re.compile(
 # crun: chdir `/nope`: No such file or directory
 _CRUN_CHDIR: Final = re.compile(r"chdir [`'](?P<directory>.+)['`]: (?P<why>.+)")
 
-# What Docker adds where a file is mounted on a directory, or the other way round: the kernel's words do not say it.
+# What Docker adds to ENOTDIR, which is most often a file that is mounted on a directory or the other way round.
 _NOT_A_DIRECTORY: Final = "not a directory"
 _MOUNT_HINT: Final = (
     ": Are you trying to mount a directory onto a file (or vice-versa)? "
@@ -35,7 +35,7 @@ def create_error(message: str, command: str) -> StartError:
     text = _plain(message, command)
     if not text.startswith(("runc create failed:", "crun:")):
         text = f"runc create failed: {text}"
-    hint = _MOUNT_HINT if _NOT_A_DIRECTORY in text.lower() and "mount" in text else ""
+    hint = _MOUNT_HINT if _NOT_A_DIRECTORY in text.lower() else ""
     return _classify(text)(f"{_CREATE}{text}: unknown{hint}")
 
 
@@ -49,7 +49,7 @@ def exec_error(message: str, command: str) -> StartError:
 
 def exit_code(error: StartError) -> int:
     """Return what the exit code of a process counts as that did not start for ``error``."""
-    if isinstance(error, CommandNotFoundError):
+    if isinstance(error, CommandNotFoundError) or _MOUNT_HINT in str(error):
         return 127
     if isinstance(error, CommandNotExecutableError):
         return 126

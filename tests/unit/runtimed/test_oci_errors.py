@@ -44,6 +44,7 @@ def test_crun_says_of_a_missing_directory_what_runc_says() -> None:
 def test_a_file_mounted_on_a_directory_gets_a_hint() -> None:
     error = create_error(RUNC + 'error mounting "/a" to rootfs at "/etc": not a directory', "true")
     assert str(error).endswith("Check if the specified host path exists and is the expected type")
+    assert exit_code(error) == 127
 
 
 def test_crun_and_runc_say_the_same_in_the_end() -> None:
