@@ -69,7 +69,7 @@ def test_a_new_name_for_layers_that_are_here() -> None:
 
 
 def test_last_step_before_a_line_stalls_is_drawn() -> None:
-    steps = [LayerProgress(ONE, Phase.DOWNLOADING, step, 1000) for step in (0, 500)]
+    steps: list[Progress] = [LayerProgress(ONE, Phase.DOWNLOADING, step, 1000) for step in (0, 500)]
     messages = PullMessages(parse_reference("busybox").with_default_tag())
     drawn = [message for event in (RESOLVED, *steps) for message in messages.render(event)]
     assert drawn[-1]["progressDetail"] == {"current": 500, "total": 1000}
