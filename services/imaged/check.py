@@ -111,7 +111,7 @@ class ContentCheck:
             remedy,
             str(self._content.path(digest)),
             mendable=bool(claims.sources) or not (claims.images or claims.rooted),
-            affected=claims.images,
+            affected=(*claims.images, *(f"{name} in the private registry" for name in claims.repositories)),
             sources=claims.sources,
         )
 

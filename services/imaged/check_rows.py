@@ -21,6 +21,7 @@ class Claims:
     images: tuple[str, ...]  # names, or short IDs
     sources: tuple[str, ...]  # "<registry>/<repository>", those that it was pulled from first
     rooted: bool  # kept by a label
+    repositories: tuple[str, ...] = ()  # of the private registry
 
 
 def claims(db: sqlite3.Connection, digest: Digest) -> Claims:
@@ -39,8 +40,10 @@ def claims(db: sqlite3.Connection, digest: Digest) -> Claims:
         "SELECT source FROM leases JOIN lease_blobs ON lease = id WHERE digest = ? AND source != ''", (digest,)
     )
     sources |= {row[0]: None for row in leased}
-    labels = db.execute("SELECT key FROM blob_labels WHERE digest = ?", (digest,))
-    return Claims(tuple(sorted(shown)), tuple(sources), any(rows.is_root(row[0]) for row in labels))
+    labels = db.execute("SELECT key, value FROM blob_labels WHERE digest = ?", (digest,)).fetchall()
+    rooted = any(rows.is_root(key) for key, _ in labels)
+    repositories = {value for key, value in labels if key.startswith(rows.REGISTRY_LABEL)}
+    return Claims(tuple(sorted(shown)), tuple(sources), rooted, tuple(sorted(repositories)))
 
 
 def images(db: sqlite3.Connection) -> list[ImageRecord]:

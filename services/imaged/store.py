@@ -11,6 +11,9 @@ from sampan.oci.digest import Digest
 # dot and whatever tells them apart, and stays theirs to take back.
 GC_ROOT_LABEL: Final = "containerd.io/gc.root"
 
+# ``registryd.roots``: its labels' values are its repositories.
+REGISTRY_LABEL: Final = f"{GC_ROOT_LABEL}.registry-"
+
 # Set by a check on content that is not what its digest says; gone with the file that is put in its place.
 DAMAGED_LABEL: Final = "sampan.damaged"
 

@@ -23,9 +23,6 @@ _PAGE: Final = 500
 # What is in them is counted by itself.
 _DIRECTORIES: Final = ("blobs", "blobs/sha256", "ingests", "partials")
 
-# ``registryd.roots``: its labels' values are its repositories.
-_REGISTRY_LABEL: Final = f"{rows.GC_ROOT_LABEL}.registry-"
-
 _Holders = Mapping[str, list[Holder]]
 
 
@@ -133,7 +130,7 @@ def _page(db: sqlite3.Connection, after: str, now_ns: int) -> tuple[_Holders, st
         "SELECT digest, key, value FROM blob_labels WHERE digest BETWEEN ? AND ?", span
     ):
         if rows.is_root(key):
-            ours = key.startswith(_REGISTRY_LABEL)
+            ours = key.startswith(rows.REGISTRY_LABEL)
             holders[digest].append(Holder(REGISTRY, value) if ours else Holder(LABEL, key))
     for digest, lease in db.execute("SELECT digest, lease FROM lease_blobs WHERE digest BETWEEN ? AND ?", span):
         if digest in holders:  # one that is still to come has a lease already

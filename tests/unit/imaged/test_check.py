@@ -63,6 +63,15 @@ async def test_a_finding_says_who_suffers_and_where_it_may_be_had(
     assert finding.path == str(parts.content.path(layer))
 
 
+async def test_repositories_of_the_private_registry_suffer_too(parts: Parts, layer: Digest) -> None:
+    await parts.content.update(layer, {"containerd.io/gc.root.registry-0123": "team/app"}, ())
+    (image,) = await parts.images.list()
+    await parts.images.remove(image.record.id, force=True, in_use=())
+    parts.content.path(layer).unlink()
+    (finding,) = await findings(parts)
+    assert (finding.affected, finding.mendable) == (("team/app in the private registry",), False)
+
+
 async def test_only_what_is_damaged_is_fetched(parts: Parts, registry: FakeRegistry, layer: Digest) -> None:
     flip(parts.content.path(layer))
     (finding,) = await findings(parts)
