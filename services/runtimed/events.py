@@ -69,13 +69,15 @@ class Events:
     async def subscribe(
         self, since_ns: int, until_ns: int, filters: Filters, stopping: asyncio.Event
     ) -> AsyncGenerator[Event, None]:
-        """Yield past events from ``since_ns`` on (0: none), then live ones, until ``until_ns`` (0: for ever).
+        """Yield past events from ``since_ns`` on, then live ones, until ``until_ns`` (0: for ever).
+
+        Without ``since_ns`` (0) there are no past ones, unless there is an end: then all of them, as with Docker.
 
         Raises:
             UnavailableError: the service stops first.
         """
         queue: asyncio.Queue[Event] = asyncio.Queue()
-        past = [event for event in self._past if since_ns and event.time_ns >= since_ns]
+        past = [event for event in self._past if (since_ns or until_ns) and event.time_ns >= since_ns]
         self._subscribers.add(queue)  # in the same step as looking back, so that nothing falls in between
         stopper = asyncio.create_task(stopping.wait(), name="end of events")
         try:

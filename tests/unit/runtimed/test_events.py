@@ -62,11 +62,20 @@ async def test_past_events_come_first_and_then_live_ones_without_a_gap(events: E
         await anext(stream)
 
 
-async def test_without_since_the_past_is_left_out(events: Events, clock: Clock) -> None:
+async def test_without_since_the_past_is_left_out_but_with_an_end_alone_all_of_it_is_there(
+    events: Events, clock: Clock
+) -> None:
     events.publish(event("create"))
     clock.now_ns = 5_000
-    assert await collect(events, until_ns=4_000) == []
+    assert await collect(events, until_ns=4_000) == ["create"]
     assert await collect(events, since_ns=1, until_ns=4_000) == ["create"]
+    stopping = asyncio.Event()
+    stream = events.subscribe(0, 0, {}, stopping)
+    first = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(0)  # it listens from here on
+    events.publish(event("start"))
+    assert (await first).action == "start"
+    await stream.aclose()
 
 
 async def test_times_strictly_increase_though_the_clock_stands_or_goes_back(events: Events, clock: Clock) -> None:
