@@ -82,7 +82,7 @@ class Handout:
         with asker, suppress(OSError, TimeoutError, SampanError):
             async with asyncio.timeout(_ASKING_S):
                 await _readable(asker.fileno())
-            question, fds, _, _ = socket.recv_fds(asker, _MAX_QUESTION_BYTES, 1)
+            question, fds, _, _ = socket.recv_fds(asker, _MAX_QUESTION_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
             try:
                 if question.startswith(_WRITE) and fds:
                     await self._take(asker, question.removeprefix(_WRITE).decode(errors="replace"), fds[0])
