@@ -1,5 +1,6 @@
 """Names and what happens to an image with its last one."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ from sampan.api.runtime.v1 import containers_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine import publish
 from sampan.engine.bring import wanted_platform
-from sampan.errors import ConflictError
+from sampan.errors import ConflictError, UnavailableError
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
@@ -75,7 +76,7 @@ async def finish(engine: "Engine", removed: images_pb2.RemoveResponse) -> Remova
     ]
     unstacked = layers_pb2.UnstackResponse()
     if stacks:
-        with rpc_errors():
+        with suppress(UnavailableError), rpc_errors():  # the images are gone, and the next pass does the rest
             unstacked = await engine.layers.Unstack(layers_pb2.UnstackRequest(stacks=stacks))
     gone = set(unstacked.removed_chain_ids)
     steps: list[Step] = []

@@ -98,7 +98,7 @@ class FakeLayers(layers_pb2_grpc.LayersServicer):
     corrupt: set[str] = field(default_factory=set)
     stuck: set[str] = field(default_factory=set)
     cancelled: list[str] = field(default_factory=list)
-    down: bool = False  # when it is to stack
+    down: bool = False  # when it is to stack, or to take down
     ended: asyncio.Event = field(default_factory=asyncio.Event)  # set whenever an Apply has ended
     most_at_once: int = 0
     _at_once: int = 0
@@ -137,6 +137,8 @@ class FakeLayers(layers_pb2_grpc.LayersServicer):
         return layers_pb2.StackResponse(chain_id=chain[-1] if chain else "")
 
     async def Unstack(self, request: layers_pb2.UnstackRequest, context: Context) -> layers_pb2.UnstackResponse:
+        if self.down:
+            raise UnavailableError("the snapshotter was killed")
         removed = [chain_id for stack in request.stacks for chain_id in reversed(stack.chain_ids)]
         self.chains.difference_update(removed)
         return layers_pb2.UnstackResponse(removed_chain_ids=removed)

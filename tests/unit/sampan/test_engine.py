@@ -136,6 +136,15 @@ async def test_removing_the_last_name_removes_image_and_snapshots(services: Serv
     assert [action for action, _ in services.events.published] == ["pull", "untag", "delete"]
 
 
+async def test_image_that_is_gone_is_told_of_though_its_layers_have_to_wait_for_a_pass(services: Services) -> None:
+    await pull(services)
+    services.layers.down = True
+    steps = await services.engine.remove_image("web:1")
+    assert [step.name for step in steps] == ["web:1", services.images.image().id]
+    assert services.layers.chains
+    assert [action for action, _ in services.events.published] == ["pull", "untag", "delete"]
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "force", "message"),
     [
