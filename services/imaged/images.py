@@ -106,7 +106,7 @@ class Images:
             return [*left, *rows.delete_leases(db, leases)]
 
         await self._content.drop_unused(name)
-        await self._settle(loser, record.id)
+        await self._settle(loser if loser != record.id else None)
         return Created(
             Image(record, config), moved=before not in (None, target.digest), existed=before == target.digest
         )
@@ -199,21 +199,21 @@ class Images:
         if reference.familiar_name == "sha256":
             raise InvalidArgumentError("refusing to create an ambiguous tag using digest algorithm as name")
 
-        def name(db: sqlite3.Connection) -> tuple[Digest | None, Digest]:
+        def name(db: sqlite3.Connection) -> Digest | None:
             record, found_by = find(db, image)
             loser = image_store.find_name(db, reference.with_default_tag())
             # An image can have come by several manifests: a name is one more of what the other name points to.
             target = image_store.target_of(db, found_by) if found_by else record.target.digest
             image_store.set_name(db, reference.with_default_tag(), target, record.id, self._now_ns())
-            return loser, record.id
+            return loser
 
         with storing("name"):
-            loser, winner = await self._store.write(name)
-        await self._settle(loser, winner)
+            loser = await self._store.write(name)
+        await self._settle(loser)
 
-    async def _settle(self, loser: Digest | None, winner: Digest) -> None:
-        """Have an image give up what only the name led to that another one has now."""
-        if loser is not None and loser != winner:
+    async def _settle(self, loser: Digest | None) -> None:
+        """Have an image give up what only a name led to that leads elsewhere now."""
+        if loser is not None:
             await self._remover.remove(Request((), (), unnamed=(loser,)))
 
     async def remove(self, image: str, *, force: bool, in_use: Collection[str], no_prune: bool = False) -> Removed:

@@ -369,6 +369,15 @@ async def test_name_that_another_image_takes_leaves_no_index_behind(parts: Parts
     assert parts.blobs() == own(IMAGES[AMD64]) | {manifest, other.image_id, other.layers[0].descriptor.digest}
 
 
+async def test_name_that_moves_to_the_manifest_of_its_own_image_leaves_no_index_behind(parts: Parts) -> None:
+    await load(parts, layout(INDEX, *both()))
+    root = {**entry(IMAGES[AMD64], AMD64), "annotations": {"io.containerd.image.name": "alone:1"}}
+    await load(parts, archive({**contents(IMAGES[AMD64]), **index_of([root])}))
+    assert sha256(INDEX) in parts.blobs()
+    await parts.images.tag("alone:1", parse_reference("multi:1"))
+    assert parts.blobs() == own(IMAGES[AMD64])
+
+
 @pytest.mark.parametrize("damaged", [INDEX, IMAGES[ARM64].manifest()], ids=["index", "manifest"])
 async def test_index_that_cannot_be_read_keeps_what_it_had(parts: Parts, damaged: bytes) -> None:
     await load(parts, layout(INDEX, *both()))
