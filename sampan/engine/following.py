@@ -54,7 +54,7 @@ async def logs(
 
 
 class _LogPlace:
-    """How far a log has been read. Lines can share a time: it is the last one's time, and how many of that were seen."""
+    """How far a log has been read: its last line's time, and how many lines of that time were seen."""
 
     def __init__(self, request: containers_pb2.LogsRequest) -> None:
         self._request = request

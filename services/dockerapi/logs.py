@@ -11,6 +11,7 @@ from dockerapi.routing import Route
 from dockerapi.times import parse_point, rfc3339_fixed
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.engine import following
+from sampan.engine.log_details import log_details
 from sampan.errors import InvalidArgumentError, SampanError
 
 
@@ -35,6 +36,7 @@ def _request(call: Call) -> containers_pb2.LogsRequest:
 async def logs(call: Call) -> web.StreamResponse:
     """Send what the container wrote: framed, or raw if it has a terminal; with follow, until it stops."""
     timestamps = call.flag("timestamps")
+    prefix = await log_details(call.engine, call.args["id"]) if call.flag("details") else b""
     response: web.StreamResponse | None = None
     tty = False
     async with aclosing(following.logs(call.engine, _request(call))) as answers:
@@ -44,7 +46,7 @@ async def logs(call: Call) -> web.StreamResponse:
                     tty = message.tty
                     response = await _begin(call, tty=tty)
                 if message.entries:
-                    await response.write(_encode(message, tty=tty, timestamps=timestamps))
+                    await response.write(_encode(message, prefix, tty=tty, timestamps=timestamps))
         except SampanError as error:
             if response is None:
                 raise
@@ -61,10 +63,10 @@ async def _begin(call: Call, *, tty: bool) -> web.StreamResponse:
     return response
 
 
-def _encode(message: containers_pb2.LogsResponse, *, tty: bool, timestamps: bool) -> bytes:
+def _encode(message: containers_pb2.LogsResponse, prefix: bytes, *, tty: bool, timestamps: bool) -> bytes:
     parts: list[bytes] = []
     for entry in message.entries:
-        line = entry.line
+        line = prefix + entry.line
         if timestamps:
             line = f"{rfc3339_fixed(entry.time)} ".encode() + line
         parts.append(line if tty else frames.framed(entry.stream, line))

@@ -40,6 +40,18 @@ def test_times_are_rfc_3339_with_nanoseconds(docker: DockerClient, talker: str) 
     assert all(_STAMP.match(line) for line in lines)
 
 
+def test_details_are_the_labels_and_variables_that_the_log_is_to_carry(
+    docker: DockerClient, image: str, spawn: Spawn, talker: str
+) -> None:
+    assert docker("logs", "--details", talker).lines == [" one", " three"]
+    chosen = ["--log-opt", "labels=tier,none", "--log-opt", "env-regex=^APP_"]
+    given = ["--label", "tier=a b", "--label", "other=1", "-e", "APP_X=1", "-e", "APP_Y=é", "-e", "NOT=1"]
+    name = spawn(*chosen, *given, image, "echo", "said")
+    docker("wait", name)
+    assert docker("logs", "--details", name).lines == ["APP_X=1,APP_Y=%C3%A9,tier=a+b said"]
+    assert _STAMP.sub("", docker("logs", "--details", "-t", name).line, 1) == "APP_X=1,APP_Y=%C3%A9,tier=a+b said"
+
+
 def test_since_and_until_cut_at_that_time(docker: DockerClient, talker: str) -> None:
     first, second = (line.split(" ")[0] for line in docker("logs", "-t", talker).lines)
     assert docker("logs", "--since", second, talker).stdout == "three\n"

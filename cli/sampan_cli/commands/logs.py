@@ -50,13 +50,15 @@ async def show_logs(engine: "Engine", options: LogsOptions, now_ns: int) -> None
     from contextlib import aclosing
 
     from sampan.engine import following
+    from sampan.engine.log_details import log_details
     from sampan_cli.streams.console import Console
     from sampan_cli.streams.output import OutputWriter
 
     request = _request(options, now_ns)
+    prefix = await log_details(engine, options.container) if options.details else b""
     async with OutputWriter(Console()) as output, aclosing(following.logs(engine, request)) as answers:
         async for answer in answers:
-            await output.write(_frames(answer.entries, timestamps=options.timestamps))
+            await output.write(_frames(answer.entries, prefix, timestamps=options.timestamps))
 
 
 def _request(options: LogsOptions, now_ns: int) -> "containers_pb2.LogsRequest":
@@ -81,16 +83,14 @@ def _request(options: LogsOptions, now_ns: int) -> "containers_pb2.LogsRequest":
     return request
 
 
-def _frames(entries: "Iterable[containers_pb2.LogEntry]", *, timestamps: bool) -> "list[containers_pb2.Frame]":
+def _frames(
+    entries: "Iterable[containers_pb2.LogEntry]", prefix: bytes, *, timestamps: bool
+) -> "list[containers_pb2.Frame]":
     from sampan.api.runtime.v1 import containers_pb2 as pb
     from sampan_cli.output.units import rfc3339_fixed
 
-    if not timestamps:
-        return [pb.Frame(stream=entry.stream, data=entry.line) for entry in entries]
-    return [
-        pb.Frame(
-            stream=entry.stream,
-            data=rfc3339_fixed(entry.time.seconds, entry.time.nanos).encode() + b" " + entry.line,
-        )
-        for entry in entries
-    ]
+    def line(entry: "containers_pb2.LogEntry") -> bytes:
+        stamp = rfc3339_fixed(entry.time.seconds, entry.time.nanos).encode() + b" " if timestamps else b""
+        return stamp + prefix + entry.line
+
+    return [pb.Frame(stream=entry.stream, data=line(entry)) for entry in entries]

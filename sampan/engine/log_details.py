@@ -1,0 +1,49 @@
+"""What ``docker logs --details`` shows before each line: labels and variables that the log's options name."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import quote_plus
+
+from sampan.api.runtime.v1 import containers_pb2, spec_pb2
+from sampan.wire.channel import rpc_errors
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+
+async def log_details(engine: "Engine", container: str) -> bytes:
+    """Return what to put before each line of a container's log, at least a space.
+
+    Raises:
+        NotFoundError: there is no such container.
+    """
+    with rpc_errors():
+        found = await engine.containers.Get(containers_pb2.GetContainerRequest(container=container))
+    return details(found.spec)
+
+
+def details(spec: spec_pb2.ContainerSpec) -> bytes:
+    """See ``log_details``."""
+    variables = dict(text.partition("=")[::2] for text in spec.process.env)
+    chosen = {
+        **dict(_chosen(spec.labels, spec.log.options, "labels")),
+        **dict(_chosen(variables, spec.log.options, "env")),
+    }
+    return ",".join(f"{quote_plus(key)}={quote_plus(chosen[key])}" for key in sorted(chosen)).encode() + b" "
+
+
+def _chosen(values: Mapping[str, str], options: Mapping[str, str], name: str) -> Iterator[tuple[str, str]]:
+    """Yield the members of ``values`` that the options ``name``, a list, and ``name``-regex ask for."""
+    names = options.get(name, "").split(",")
+    pattern = options.get(f"{name}-regex", "")
+    for key, value in values.items():
+        if key in names or (pattern and _found(pattern, key)):
+            yield key, value
+
+
+def _found(pattern: str, key: str) -> bool:
+    try:
+        return re.search(pattern, key) is not None
+    except re.error:  # of another dialect: Docker's is Go's
+        return False
