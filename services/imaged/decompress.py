@@ -5,7 +5,7 @@ compressors write them.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from imaged.model import PIECE_BYTES
 from sampan.errors import InvalidArgumentError
@@ -98,9 +98,9 @@ class _Streams:
 
 class _Zlib:
     def __init__(self) -> None:
-        from zlib_ng import zlib_ng
+        from isal import isal_zlib
 
-        self._inner = zlib_ng.decompressobj(wbits=_GZIP_WBITS)
+        self._inner: Any = isal_zlib.decompressobj(wbits=_GZIP_WBITS)
 
     def decompress(self, data: bytes, most: int) -> bytes:
         return bytes(self._inner.decompress(data, most))
@@ -169,9 +169,9 @@ class _Zstd:
 
 
 def _gzip(name: str) -> Decompressor:
-    from zlib_ng import zlib_ng
+    from isal import isal_zlib
 
-    return _Streams(name, _Zlib, (zlib_ng.error,))  # type: ignore[arg-type]  # its stub calls the class an instance
+    return _Streams(name, _Zlib, (isal_zlib.IsalError,))  # type: ignore[arg-type]  # its stub calls the class an instance
 
 
 def _bzip2(name: str) -> Decompressor:

@@ -38,10 +38,8 @@ class ContentStore(Protocol):
             UnavailableError, ResourceExhaustedError: as ``write``.
         """
 
-    async def commit(self, ref: str, digest_label: str) -> tuple[Digest, int]:
+    async def commit(self, ref: str, labels: Mapping[str, str]) -> tuple[Digest, int]:
         """Make content of what was taken; that it is there already is as good. Return its digest and size.
-
-        The content has its own digest as the label ``digest_label``.
 
         Raises:
             UnavailableError, ResourceExhaustedError: as ``write``; then nothing is kept.

@@ -95,7 +95,7 @@ class ContentClient:
         if answer != b"taken":
             raise UnavailableError("the content store, imaged, does not answer: it has broken off a write")
 
-    async def commit(self, ref: str, digest_label: str) -> tuple[Digest, int]:
+    async def commit(self, ref: str, labels: Mapping[str, str]) -> tuple[Digest, int]:
         """See ``content.ContentStore``."""
         call = self._stub.Write()
         committed = False
@@ -108,7 +108,7 @@ class ContentClient:
                     ref=ref,
                     offset=size,
                     total=size,
-                    labels={digest_label: digest},
+                    labels=labels,
                 )
                 await call.write(commit)
                 with suppress(AlreadyExistsError), rpc_errors():

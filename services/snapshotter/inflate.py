@@ -2,7 +2,6 @@
 
 import bz2
 import lzma
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
@@ -35,13 +34,13 @@ def inflate(source: Input) -> Iterator[bytes]:
     """
     first = source.read(_INPUT_BYTES)
     if first.startswith(_GZIP):
-        yield from _members(first, source, "gzip", _new_gzip)
+        yield from _members(first, source, "gzip", _GZIP, _Gzip)
     elif first.startswith((_ZSTD, *_ZSTD_SKIPPABLE)):
         yield from _zstd(first, source)
     elif first.startswith(_BZIP2):
-        yield from _members(first, source, "bzip2", lambda: _Bounded(bz2.BZ2Decompressor()))
+        yield from _members(first, source, "bzip2", _BZIP2, lambda: _Bounded(bz2.BZ2Decompressor()))
     elif first.startswith(_XZ):
-        yield from _members(first, source, "xz", lambda: _Bounded(lzma.LZMADecompressor(memlimit=256 << 20)))
+        yield from _members(first, source, "xz", _XZ, lambda: _Bounded(lzma.LZMADecompressor(memlimit=256 << 20)))
     else:
         while first:
             yield first
@@ -64,9 +63,10 @@ class _Gzip:
     """zlib keeps what it could not return in ``unconsumed_tail``."""
 
     def __init__(self) -> None:
-        from zlib_ng import zlib_ng  # half a megabyte that only a worker needs
+        from isal import isal_zlib  # only what is needed
 
-        self._decompress: Any = zlib_ng.decompressobj(wbits=31)
+        self._decompress: Any = isal_zlib.decompressobj(wbits=31)
+        self._error: Any = isal_zlib.IsalError  # its stub calls the class an instance
 
     @property
     def eof(self) -> bool:
@@ -78,13 +78,13 @@ class _Gzip:
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
         while data:
-            if piece := self._decompress.decompress(data, _OUTPUT_BYTES):
+            try:
+                piece = self._decompress.decompress(data, _OUTPUT_BYTES)
+            except self._error as error:
+                raise OSError(str(error)) from error  # as bz2 has it
+            if piece:
                 yield piece
             data = b"" if self._decompress.eof else self._decompress.unconsumed_tail
-
-
-def _new_gzip() -> _Member:
-    return _Gzip()
 
 
 class _Bounded:
@@ -109,7 +109,7 @@ class _Bounded:
             data = b""
 
 
-def _members(data: bytes, source: Input, what: str, new: Callable[[], _Member]) -> Iterator[bytes]:
+def _members(data: bytes, source: Input, what: str, magic: bytes, new: Callable[[], _Member]) -> Iterator[bytes]:
     member = new()
     try:
         while data:
@@ -122,12 +122,10 @@ def _members(data: bytes, source: Input, what: str, new: Callable[[], _Member]) 
             while not data and (data := source.read(_INPUT_BYTES)):
                 data = data.lstrip(b"\0")
             if data:
+                if not data.startswith(magic[: len(data)]):
+                    raise InvalidArgumentError(f"{what} stream with something after its end")
                 member = new()
-    except (zlib.error, lzma.LZMAError, OSError, EOFError) as error:
-        raise InvalidArgumentError(f"damaged {what} stream, or something after its end: {error}") from error
-    except Exception as error:
-        if type(error).__name__ != "error":  # zlib_ng has a class of its own for it
-            raise
+    except (lzma.LZMAError, OSError, EOFError) as error:
         raise InvalidArgumentError(f"damaged {what} stream, or something after its end: {error}") from error
     if not member.eof:
         raise InvalidArgumentError(f"{what} stream is cut short")

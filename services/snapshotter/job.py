@@ -94,9 +94,10 @@ class Answer:
 class Packed:
     """The layer is written."""
 
-    digest: str
+    digest: str  # empty for a stream: its reader knows
     size_bytes: int
-    diff_id: str
+    diff_id: str  # empty for a stream that is not compressed: likewise
+    tar_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,14 @@ import fcntl
 import hashlib
 import json
 import os
+import queue
 import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import IO, Any, Final, Protocol, Self
 
 from sampan.errors import ResourceExhaustedError, SampanError
 from sampan.sys.processes import die_with_parent
@@ -24,10 +25,13 @@ from snapshotter.job import Compression, DiffJob, Failure, Packed
 from snapshotter.merged import Found, read_xattrs
 from snapshotter.model import ChangeKind, Piece
 from snapshotter.names import OPAQUE, WHITEOUT
+from snapshotter.threads import Thread
 
 _READ_BYTES: Final = 1 << 20
+_BLOCK_BYTES: Final = 1 << 20
+_BLOCKS: Final = 4  # that wait to be compressed
 _F_SETPIPE_SZ: Final = 1031
-_GZIP_LEVEL: Final = 6
+_GZIP_LEVEL: Final = 2  # of igzip's 0 to 3: as small as zlib's first levels, at several times their speed
 _ZSTD_LEVEL: Final = 3
 
 _TYPES: Final = {
@@ -43,42 +47,92 @@ _HOST_XATTRS: Final = frozenset({"security.selinux", "security.ima", "security.e
 
 
 class _Compressor(Protocol):
-    def compress(self, data: bytes, /) -> bytes: ...
+    def compress(self, data: bytes | bytearray, /) -> bytes: ...
 
     def flush(self) -> bytes: ...
 
 
 class _Plain:
-    def compress(self, data: bytes, /) -> bytes:
-        return data
+    def compress(self, data: bytes | bytearray, /) -> bytes:
+        return bytes(data)
 
     def flush(self) -> bytes:
         return b""
 
 
 class _Sink:
-    """Compresses into a file and hashes both sides."""
+    """Compresses into a file and hashes both sides, ``streamed`` output excepted: whoever reads a stream hashes it.
 
-    def __init__(self, file: IO[bytes], compressor: _Compressor, *, hashed: bool) -> None:
+    What is compressed is so in a thread of its own, while the next files are read and hashed.
+    """
+
+    def __init__(self, file: IO[bytes], compression: Compression, *, streamed: bool) -> None:
         self._file = file
-        self._compressor = compressor
-        self._hashed = hashed
+        self._compressor = _compressor(compression)
+        self._hash_inner = not (streamed and compression is Compression.NONE)
+        self._hash_outer = not streamed
         self._inner, self._outer = hashlib.sha256(), hashlib.sha256()
-        self._size = 0
+        self._tar_bytes = self._size = 0
+        self._block = bytearray()
+        self._blocks: queue.Queue[bytearray | None] = queue.Queue(_BLOCKS)
+        self._failure: Exception | None = None
+        self._thread = None if compression is Compression.NONE else Thread(self._compress)
+
+    def __enter__(self) -> Self:
+        if self._thread is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
 
     def write(self, piece: bytes) -> None:
-        if self._hashed:
-            self._inner.update(piece)
-        self._put(self._compressor.compress(piece))
+        self._block += piece
+        if len(self._block) >= _BLOCK_BYTES:
+            self._pass_on()
 
     def close(self) -> Packed:
+        self._pass_on()
+        self._end()
+        if self._failure is not None:
+            raise self._failure
         self._put(self._compressor.flush())
         self._file.flush()
-        return Packed(f"sha256:{self._outer.hexdigest()}", self._size, f"sha256:{self._inner.hexdigest()}")
+        digest, diff_id = (f"sha256:{side.hexdigest()}" for side in (self._outer, self._inner))
+        return Packed(
+            digest=digest if self._hash_outer else "",
+            size_bytes=self._size,
+            diff_id=diff_id if self._hash_inner else "",
+            tar_bytes=self._tar_bytes,
+        )
 
-    def _put(self, piece: bytes) -> None:
+    def _pass_on(self) -> None:
+        block, self._block = self._block, bytearray()
+        self._tar_bytes += len(block)
+        if self._thread is None:
+            self._put(block)
+        else:
+            self._blocks.put(block)
+        if self._hash_inner:
+            self._inner.update(block)
+
+    def _end(self) -> None:
+        if self._thread is not None:
+            self._blocks.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _compress(self) -> None:
+        while (block := self._blocks.get()) is not None:
+            if self._failure is None:
+                try:
+                    self._put(self._compressor.compress(block))
+                except Exception as error:  # noqa: BLE001 - it is told by ``close``
+                    self._failure = error
+
+    def _put(self, piece: bytes | bytearray) -> None:
         self._file.write(piece)
-        if self._hashed:
+        if self._hash_outer:
             self._outer.update(piece)
         self._size += len(piece)
 
@@ -87,9 +141,10 @@ def run(job: DiffJob) -> Packed | Failure:
     """Write the layer; expected errors are returned."""
     left, right = (tuple(Piece(Path(path)) for path in side) for side in (job.left, job.right))
     try:
-        with open(job.target or os.dup(1), "wb", buffering=_READ_BYTES) as file:
-            # Whoever reads a stream hashes it.
-            sink = _Sink(file, _compressor(Compression(job.compression)), hashed=bool(job.target))
+        with (
+            open(job.target or os.dup(1), "wb", buffering=_READ_BYTES) as file,
+            _Sink(file, Compression(job.compression), streamed=not job.target) as sink,
+        ):
             writer = TarWriter(sink.write)
             linked: dict[tuple[int, int], bytes] = {}
             for difference in without(compare(left, right, opaque=True), job.exclude):
@@ -127,9 +182,9 @@ def without(differences: Iterable[Difference], exclude: Iterable[str]) -> Iterat
 def _compressor(kind: Compression) -> _Compressor:
     found: Any = _Plain()
     if kind is Compression.GZIP:
-        from zlib_ng import zlib_ng  # only what is needed
+        from isal import isal_zlib  # only what is needed
 
-        found = zlib_ng.compressobj(_GZIP_LEVEL, zlib_ng.DEFLATED, 31)
+        found = isal_zlib.compressobj(_GZIP_LEVEL, isal_zlib.DEFLATED, 31)
     elif kind is Compression.ZSTD:
         import zstandard
 

@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-import zlib_ng.zlib_ng  # noqa: F401  # nearly every layer is gzip
+import isal.isal_zlib  # noqa: F401  # nearly every layer is gzip
 
 from sampan.sys.processes import die_with_parent
 from snapshotter import worker

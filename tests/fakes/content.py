@@ -57,11 +57,11 @@ class FakeContent:
     async def abort(self, ref: str) -> None:
         self.taken.pop(ref, None)
 
-    async def commit(self, ref: str, digest_label: str) -> tuple[Digest, int]:
+    async def commit(self, ref: str, labels: Mapping[str, str]) -> tuple[Digest, int]:
         data = self.taken.pop(ref)
         digest = Digest.of(data)
         self.blobs[digest] = data
-        self.labels[digest] = {digest_label: digest}
+        self.labels[digest] = dict(labels)
         return digest, len(data)
 
 
