@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Final
 
 from imaged import store as rows
+from imaged.blob_files import drop_strays
 from imaged.content import ContentStore
 from imaged.ingest import Ingests
 from imaged.leases import Leases
@@ -58,7 +59,7 @@ class ContentCollector:
             leases, gone = leases + ended, gone | more
         blobs = Freed(len(gone), sum(gone.values())) + await self._unused()
         ingests = await self._ingests.expire(self._keep_s)
-        strays = await self._content.drop_strays()
+        strays = await drop_strays(self._store, self._content.directory)
         return {
             "lease": Freed(leases),
             "blob": blobs,

@@ -38,9 +38,6 @@ UNLEASED_HOLD_NS: Final = 24 * 3600 * 10**9
 # What is read in a moment: documents, and the smallest of layers.
 SMALL_BYTES: Final = 1 << 20
 
-# Files looked at between two transactions of others.
-_BATCH: Final = 500
-
 
 class ContentStore:
     """The blobs of one engine."""
@@ -196,34 +193,6 @@ class ContentStore:
         self._removing.add(task)
         task.add_done_callback(self._removing.discard)
         return await asyncio.shield(task)
-
-    async def drop_strays(self) -> tuple[int, ...]:
-        """Remove files that have no record; return what each took on disk."""
-        names = sorted(await asyncio.to_thread(os.listdir, self._blobs))
-        freed: list[int] = []
-        for first in range(0, len(names), _BATCH):
-            batch = names[first : first + _BATCH]
-
-            # A file is placed and recorded in one transaction, and this runs between two of them.
-            def remove(db: sqlite3.Connection, batch: list[str] = batch) -> None:
-                for name in rows.unknown(db, batch):
-                    with suppress(FileNotFoundError):
-                        size = (self._blobs / name).lstat().st_blocks * 512
-                        (self._blobs / name).unlink()
-                        freed.append(size)
-
-            await self._store.read(remove)
-        return tuple(freed)
-
-    def file_sizes(self) -> dict[str, int]:
-        """Return what each blob's file takes on disk, by its name; blocks."""
-        sizes = {}
-        with os.scandir(self._blobs) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):  # removed meanwhile
-                    if entry.is_file(follow_symlinks=False):
-                        sizes[entry.name] = entry.stat(follow_symlinks=False).st_blocks * 512
-        return sizes
 
     async def unlink(self, digests: Iterable[Digest]) -> None:
         """Remove the files of blobs whose records are gone, unless they have come back since."""

@@ -9,6 +9,7 @@ from typing import Final
 
 from imaged import roots
 from imaged import store as rows
+from imaged.blob_files import file_sizes
 from imaged.content import ContentStore
 from imaged.ingest import Ingests
 from imaged.partial import Partials
@@ -52,7 +53,7 @@ class ContentUsage:
         """Yield everything, as it is allocated on disk."""
         images, leases = await self._store.read(lambda db: (roots.image_holders(db), roots.lease_holders(db)))
         known = {holder.id: roots.familiar(holder) for holder in (*images.values(), *leases.values())}
-        files = await asyncio.to_thread(self._content.file_sizes)
+        files = await asyncio.to_thread(file_sizes, self._content.directory)
         after: str | None = ""
         while after is not None:
             page, after = await self._store.read(lambda db, after=after: _page(db, after, self._now_ns()))  # type: ignore[misc]

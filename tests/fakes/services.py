@@ -91,7 +91,7 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
 
 @dataclass
 class FakeLayers(layers_pb2_grpc.LayersServicer):
-    """Layers that are applied one message at a time; ``corrupt`` ones are found out, ``stuck`` ones never end."""
+    """Layers that are applied a message at a time; ``corrupt`` ones are found out once all ``stuck`` ones are, for ever."""
 
     stored: set[str] = field(default_factory=set)
     chains: set[str] = field(default_factory=set)
@@ -102,6 +102,8 @@ class FakeLayers(layers_pb2_grpc.LayersServicer):
     ended: asyncio.Event = field(default_factory=asyncio.Event)  # set whenever an Apply has ended
     most_at_once: int = 0
     _at_once: int = 0
+    _stuck_now: set[str] = field(default_factory=set)
+    _all_stuck: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def Apply(
         self, request: layers_pb2.ApplyLayerRequest, context: Context
@@ -114,8 +116,13 @@ class FakeLayers(layers_pb2_grpc.LayersServicer):
         try:
             yield layers_pb2.ApplyLayerProgress(read_bytes=500)
             if request.diff_id in self.stuck:
+                self._stuck_now.add(request.diff_id)
+                if self._stuck_now == self.stuck:
+                    self._all_stuck.set()
                 await asyncio.Event().wait()
             if request.diff_id in self.corrupt:
+                if self.stuck:
+                    await self._all_stuck.wait()
                 raise DataLossError(f"layer {request.descriptor.digest} is corrupt")
             self.stored.add(request.diff_id)
             yield layers_pb2.ApplyLayerProgress(read_bytes=1000, done=True)

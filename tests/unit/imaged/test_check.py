@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from imaged.blob_files import drop_strays
 from imaged.check import ContentCheck
 from imaged.mending import Mender
 from imaged.rebuild import Rebuilder
@@ -112,7 +113,7 @@ async def test_a_file_whose_row_is_lost_is_recorded_again_if_it_is_whole(
     await parts.store.read(lambda db: db.execute("PRAGMA foreign_keys = OFF"))
     await parts.store.write(lambda db: db.execute("DELETE FROM blobs WHERE digest = ?", (layer,)))
     await parts.store.read(lambda db: db.execute("PRAGMA foreign_keys = ON"))
-    await parts.content.drop_strays()
+    await drop_strays(parts.store, parts.content.directory)
     (finding,) = await findings(parts)
     assert finding.problem == "its row is gone"
     before = len(registry.paths("/blobs/"))
