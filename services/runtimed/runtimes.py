@@ -213,9 +213,12 @@ def _cgroup_removed(parent: str, bundle: str) -> Iterator[None]:
     try:
         yield
     finally:
-        for left in Path("/sys/fs/cgroup").glob(f"**/{parent}/{Path(bundle).name}"):
-            with contextlib.suppress(OSError):
-                left.rmdir()
+        name = Path(bundle).name
+        # Unlike a glob, a walk bears that another trial's groups go at the same time.
+        for directory, groups, _ in os.walk("/sys/fs/cgroup"):
+            if name in groups and Path(directory).name == parent:
+                with contextlib.suppress(OSError):
+                    (Path(directory) / name).rmdir()
 
 
 def _kill(pid: int) -> None:

@@ -91,7 +91,7 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
 
 @dataclass
 class FakeLayers(layers_pb2_grpc.LayersServicer):
-    """Layers that are applied a message at a time; ``corrupt`` ones are found out once all ``stuck`` ones are, for ever."""
+    """Layers that are applied a message at a time; ``corrupt`` ones are found out once all ``stuck`` ones are stuck."""
 
     stored: set[str] = field(default_factory=set)
     chains: set[str] = field(default_factory=set)
