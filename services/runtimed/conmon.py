@@ -296,6 +296,12 @@ class PendingExec:
         assert self._process is not None
         return (await _first_report(self._process, self._reports, self._errors)).value
 
+    async def settled(self) -> None:
+        """Return when conmon's pid is written down: its first process does that, and ends."""
+        if self._process is not None:
+            async with _deadline():
+                await reap(self._process)
+
     async def exit_code(self) -> int | None:
         """Return the exit code when the process has ended; None if conmon was killed and nobody knows it."""
         report = await self._reports.next()

@@ -28,7 +28,7 @@ from runtimed.registry import Entry
 from runtimed.runner import Runner
 from runtimed.running_conmon import find_conmon
 from runtimed.stdio import StdioConnection
-from sampan.errors import CommandNotExecutableError, ConflictError, StartError
+from sampan.errors import CommandNotExecutableError, ConflictError, StartError, UnavailableError
 
 # How long a conmon waits for the word. A client takes a few milliseconds; whoever takes longer is not in a hurry.
 HELD_S: Final = 2.0
@@ -99,10 +99,10 @@ class Preparer:
             return Prepared(document, pipe, pending, StdioConnection.connect(paths.attach_socket))
         except BaseException as error:
             pipe.close()
-            starting.cancel()
+            # Not cancelled: a conmon whose pid is not written down yet cannot be ended, and goes on making files.
             await asyncio.wait({starting})
-            if not starting.cancelled() and starting.exception() is None:
-                starting.result().close()
+            if starting.exception() is None:
+                await self._give_up(starting.result())
             await self._clear(entry.id, paths)
             if isinstance(error, ConflictError):
                 raise StartError(f"conmon did not stay: {error}") from error
@@ -130,8 +130,16 @@ class Preparer:
         preparing.cancel()
         await asyncio.wait({preparing})
         if not preparing.cancelled() and preparing.exception() is None:
+            await self._give_up(preparing.result().pending)
             preparing.result().close()
             await self._clear(entry.id, self._paths.exec(id))
+
+    async def _give_up(self, pending: PendingExec) -> None:
+        try:
+            with contextlib.suppress(UnavailableError):  # it hangs: what is left of it goes with the container
+                await pending.settled()
+        finally:
+            pending.close()
 
     async def _clear(self, container_id: str, paths: ExecPaths) -> None:
         # Without us the runtime would find no document, and conmon end in its own time.
