@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 Change = layers_pb2.ChangesResponse.Change
 
-_MOUNT_POINTS: Final = frozenset(
-    {
-        "/.dockerenv",
-        "/dev/console",
-        "/dev/pts",
-        "/dev/shm",  # noqa: S108 - a name to compare with
-        "/etc/hostname",
-        "/etc/hosts",
-        "/etc/mtab",
-        "/etc/resolv.conf",
-        "/proc",
-        "/sys",
-    }
+# Places that the engine makes for what it mounts into every container; they are no change of the user's.
+MOUNT_POINTS: Final = (
+    "/.dockerenv",
+    "/dev/console",
+    "/dev/mqueue",
+    "/dev/pts",
+    "/dev/shm",  # noqa: S108 - a name to compare with
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/mtab",
+    "/etc/resolv.conf",
+    "/proc",
+    "/sys",
 )
 _PARENTS: Final = frozenset({"/dev", "/etc"})  # of these: changed by them alone
 
@@ -43,6 +43,6 @@ async def container_changes(engine: "Engine", container: str) -> list[Change]:
 
 def of_the_user(found: Iterable[Change]) -> list[Change]:
     """Leave out the places that the engine makes for what it mounts; Docker has them in a layer of their own."""
-    left = [one for one in found if one.path not in _MOUNT_POINTS]
+    left = [one for one in found if one.path not in MOUNT_POINTS]
     paths = [one.path for one in left]
     return [one for one in left if one.path not in _PARENTS or any(path.startswith(f"{one.path}/") for path in paths)]

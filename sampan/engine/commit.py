@@ -3,34 +3,20 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine import publish
 from sampan.engine.bring import release
+from sampan.engine.changes import MOUNT_POINTS
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
-
-# Places that the engine makes for what it mounts into every container; they are no change of the user's.
-MOUNT_POINTS: Final = (
-    "/.dockerenv",
-    "/dev/console",
-    "/dev/mqueue",
-    "/dev/pts",
-    "/dev/shm",  # noqa: S108 - a name to leave out
-    "/etc/hostname",
-    "/etc/hosts",
-    "/etc/mtab",
-    "/etc/resolv.conf",
-    "/proc",
-    "/sys",
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -43,12 +43,7 @@ async def logs(
         SampanError: what it refuses with.
     """
     place = _LogPlace(request)
-
-    async def read() -> AsyncGenerator[containers_pb2.LogsResponse, None]:
-        async for answer in engine.containers.Logs(place.rest()):
-            yield answer
-
-    async with aclosing(_persistent(engine, read)) as answers:
+    async with aclosing(_persistent(engine, lambda: _read(engine.containers.Logs(place.rest())))) as answers:
         async for answer in answers:
             yield place.new(answer)
 
@@ -136,23 +131,14 @@ async def events(
                 yield None
 
 
-async def stats(
-    engine: "Engine", request: containers_pb2.StatsRequest
-) -> AsyncGenerator[containers_pb2.StatsResponse, None]:
+def stats(engine: "Engine", request: containers_pb2.StatsRequest) -> AsyncGenerator[containers_pb2.StatsResponse, None]:
     """Yield what ``Containers.Stats`` yields; the first sample after a gap has nothing to compare with.
 
     Raises:
         UnavailableError: the service does not come back.
         SampanError: what it refuses with.
     """
-
-    async def measure() -> AsyncGenerator[containers_pb2.StatsResponse, None]:
-        async for sample in engine.containers.Stats(request):
-            yield sample
-
-    async with aclosing(_persistent(engine, measure)) as samples:
-        async for sample in samples:
-            yield sample
+    return _persistent(engine, lambda: _read(engine.containers.Stats(request)))
 
 
 async def wait(
@@ -170,14 +156,15 @@ async def wait(
     async def place() -> AsyncGenerator[containers_pb2.WaitContainerResponse, None]:
         try:
             with rpc_errors():
-                async for answer in engine.containers.Wait(request):
-                    if answer.waiting and placed and request.condition != _WAIT.REMOVED:
-                        # The new wait is in place, so the exit cannot fall between it and this look back.
-                        missed = await _missed_exit(engine, request.container, begun)
-                        if missed is not None:
-                            yield missed
-                            return
-                    yield answer
+                async with aclosing(_read(engine.containers.Wait(request))) as told:
+                    async for answer in told:
+                        if answer.waiting and placed and request.condition != _WAIT.REMOVED:
+                            # The new wait is in place, so the exit cannot fall between it and this look back.
+                            missed = await _missed_exit(engine, request.container, begun)
+                            if missed is not None:
+                                yield missed
+                                return
+                        yield answer
         except NotFoundError:
             if not placed:
                 raise
@@ -240,6 +227,15 @@ async def _persistent(engine: "Engine", call: Callable[[], AsyncGenerator[M, Non
             if short >= _PATIENCE:
                 raise
         await _back(engine.channels[_SERVICE])
+
+
+async def _read(call: "grpc.aio.UnaryStreamCall[Any, M]") -> AsyncGenerator[M, None]:
+    """Yield a call's messages; closing the iterator ends the call."""
+    try:
+        async for message in call:
+            yield message
+    finally:
+        call.cancel()
 
 
 async def _back(channel: grpc.aio.Channel) -> None:

@@ -43,6 +43,7 @@ from sampan.service import harness
 from sampan.service.config import ServiceConfig, option
 from sampan.service.disk_servicer import DiskServicer
 from sampan.service.passes import Passes
+from sampan.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +71,19 @@ class ImagedConfig(ServiceConfig):
     registries: tuple[RegistryConfig, ...] = ()
 
 
-async def build(service: harness.Service[ImagedConfig]) -> None:
-    """Recover, and register what is served."""
-    config, root = service.config, service.layout.data("imaged")
-    _check(config)
-    endpoints = Endpoints(config.registries, [Path(path) for path in config.certs_dirs], config.docker_io_host)
+@dataclass(frozen=True, slots=True)
+class _Stores:
+    """What is on disk, recovered."""
+
+    rows: Store
+    content: ContentStore
+    ingests: Ingests
+    partials: Partials
+    leases: Leases
+
+
+async def _recover(service: harness.Service[ImagedConfig], root: Path) -> _Stores:
+    config = service.config
     store = await service.open_store(root / "metadata.db", "imaged.schema")
     content = ContentStore(root, store)
     ingests = Ingests(root, content)
@@ -88,6 +97,17 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     await partials.recover()
     await service.stack.enter_async_context(leases)
     await service.stack.enter_async_context(partials)
+    return _Stores(store, content, ingests, partials, leases)
+
+
+async def build(service: harness.Service[ImagedConfig]) -> None:
+    """Recover, and register what is served."""
+    config, root = service.config, service.layout.data("imaged")
+    _check(config)
+    endpoints = Endpoints(config.registries, [Path(path) for path in config.certs_dirs], config.docker_io_host)
+    stores = await _recover(service, root)
+    store, content, leases = stores.rows, stores.content, stores.leases
+    ingests, partials = stores.ingests, stores.partials
 
     handout = Handout(service.layout.blobs_socket, content, ingests)
     service.stack.push_async_callback(handout.close)
@@ -134,19 +154,14 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     collector = ContentCollector(store, content, ingests, partials, leases, usage, keep_s=config.resume_s)
     passes = await service.stack.enter_async_context(Passes(collector, service.metrics, config.gc_interval_s))
 
-    service.serve(
-        disk_pb2_grpc.add_DiskServicer_to_server,
-        DiskServicer(collector, passes),
-        disk_pb2.DESCRIPTOR.services_by_name["Disk"],
+    disk = DiskServicer(collector, passes)
+    served = (
+        (disk_pb2_grpc.add_DiskServicer_to_server, disk, disk_pb2, "Disk"),
+        (content_pb2_grpc.add_ContentServicer_to_server, ContentServicer(content, ingests), content_pb2, "Content"),
+        (images_pb2_grpc.add_ImagesServicer_to_server, servicer, images_pb2, "Images"),
     )
-    service.serve(
-        content_pb2_grpc.add_ContentServicer_to_server,
-        ContentServicer(content, ingests),
-        content_pb2.DESCRIPTOR.services_by_name["Content"],
-    )
-    service.serve(
-        images_pb2_grpc.add_ImagesServicer_to_server, servicer, images_pb2.DESCRIPTOR.services_by_name["Images"]
-    )
+    for add, each, module, name in served:
+        service.serve(add, each, module.DESCRIPTOR.services_by_name[name])
 
 
 def _check(config: ImagedConfig) -> None:
@@ -156,6 +171,7 @@ def _check(config: ImagedConfig) -> None:
         "connections_per_blob",
         "connections_per_registry",
         "max_connections",
+        "parallel_uploads",
         "download_attempts",
     ):
         if getattr(config, name) < 1:
