@@ -20,6 +20,7 @@ from sampan.api.runtime.v1 import events_pb2
 from sampan.api.runtime.v1.events_pb2_grpc import EventsStub
 from sampan.errors import NotFoundError
 from sampan.wire.channel import open_channel, rpc_errors
+from tests.support.tools import eventually
 
 SERVICE = """
 import asyncio, sys
@@ -141,8 +142,13 @@ async def test_calls_are_counted_by_code(daemon: Daemon) -> None:
     with contextlib.suppress(NotFoundError):
         await daemon.publish("jump")
     address = daemon.facts["metrics"]
-    text = await asyncio.to_thread(lambda: urllib.request.urlopen(f"http://{address}/metrics").read().decode())
-    assert 'grpc_server_handled_total{grpc_code="NotFound",grpc_method="Publish"' in text
+
+    def counted() -> bool:
+        text = urllib.request.urlopen(f"http://{address}/metrics").read().decode()
+        return 'grpc_server_handled_total{grpc_code="NotFound",grpc_method="Publish"' in text
+
+    # It is counted when it is over for the service, which is a moment after its client knows.
+    await asyncio.to_thread(eventually, counted, "the call is counted")
 
 
 async def test_sigterm_lets_a_call_in_flight_finish(daemon: Daemon) -> None:

@@ -14,6 +14,8 @@ HEALTHY_AFTER_S: Final = 5.0
 # One that was ready, if for less, can live: somebody kills it, or one call does, and all others should not wait for
 # longer each time. Only so many in a row are a service that breaks as soon as it works.
 QUICK_RESTARTS: Final = 10
+# Even then it does not cost much to start it, and clients wait ten seconds for a service that is being restarted.
+LONGEST_DELAY_OF_READY_S: Final = 4.0
 
 
 @dataclass(slots=True)
@@ -24,7 +26,7 @@ class Backoff:
     delayed: int = 0  # of them, those that count for the delay
 
     def delay_after_death(self, ready_for_s: float) -> float:
-        """Count one death and return the seconds to wait: 0, 1, 2, 4 … 30.
+        """Count one death and return the seconds to wait: 0, 1, 2, 4 … 30; no more than 4 if it was ready.
 
         ``ready_for_s`` is how long the process had been ready, 0 if it never was.
         """
@@ -35,4 +37,5 @@ class Backoff:
             return 0.0
         self.delayed += 1
         # The exponent is bounded because 2.0 ** 1024 overflows, a few hours after a service broke for good.
-        return min(FIRST_DELAY_S * 2.0 ** min(self.delayed - 1, 16), LONGEST_DELAY_S)
+        longest = LONGEST_DELAY_OF_READY_S if ready_for_s else LONGEST_DELAY_S
+        return min(FIRST_DELAY_S * 2.0 ** min(self.delayed - 1, 16), longest)
