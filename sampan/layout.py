@@ -62,7 +62,7 @@ class Layout:
 
     @property
     def blobs_socket(self) -> Path:
-        """Where imaged hands out the open file of a blob: see ``imaged.handout``."""
+        """Where imaged hands out the open file of a blob: see ``imaged.content.fd_passing``."""
         return self.run_root / "imaged.blobs.sock"
 
     @property

@@ -10,7 +10,7 @@ def main() -> None:
 
         sys.stdout.write(f"Sampan version {VERSION}\n")
         return
-    from sampan_cli.app import app
-    from sampan_cli.session import new_session
+    from sampan_cli.app.app import app
+    from sampan_cli.app.session import new_session
 
     app(prog_name="sampan", obj=new_session())

@@ -9,8 +9,8 @@ from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine import publish
-from sampan.engine.bring import release
 from sampan.engine.changes import MOUNT_POINTS
+from sampan.engine.pull import release
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors

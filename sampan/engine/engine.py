@@ -25,7 +25,8 @@ from sampan.api.runtime.v1.host_pb2_grpc import HostStub
 from sampan.api.runtime.v1.networks_pb2_grpc import NetworksStub
 from sampan.api.runtime.v1.volumes_pb2_grpc import VolumesStub
 from sampan.api.snapshot.v1.layers_pb2_grpc import LayersStub
-from sampan.engine import bring, commit, create, export, load, push, remove, save, search
+from sampan.engine import commit, create, export, load, push, remove, save, search
+from sampan.engine import pull as bring
 from sampan.engine.progress import Progress
 from sampan.layout import Layout
 from sampan.wire.channel import open_channel, reach, rpc_errors

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from sampan.api.image.v1 import images_pb2
 from sampan.engine import publish
-from sampan.engine.bring import Report, Unpacking, release, wanted_platform, watched
 from sampan.engine.feed import Feed
 from sampan.engine.progress import Loaded, Progress
+from sampan.engine.pull import Report, Unpacking, release, wanted_platform, watched
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from sampan.api.image.v1 import images_pb2
 from sampan.engine import publish
-from sampan.engine.bring import wanted_platform
+from sampan.engine.pull import wanted_platform
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Iterable
 from typing import TYPE_CHECKING
 
 from sampan.api.image.v1 import images_pb2
-from sampan.engine.bring import wanted_platform
+from sampan.engine.pull import wanted_platform
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:

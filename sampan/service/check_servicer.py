@@ -21,7 +21,7 @@ from sampan.log import log
 from sampan.service import check_convert as convert
 
 if TYPE_CHECKING:  # not every service has a database
-    from sampan.store_repair import Restored
+    from sampan.store.repair import Restored
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
-from sampan import store_repair
 from sampan.check import DATABASE, Amount, Finding, Means, Outcome, Step
+from sampan.store import repair as store_repair
 
 
 class DatabaseCheck:

@@ -38,7 +38,7 @@ from sampan.service.notify import notify
 from sampan.service.rest import Rest, give_back
 
 if TYPE_CHECKING:
-    from sampan.store import Store
+    from sampan.store.database import Store
 
 C = TypeVar("C", bound=configuration.ServiceConfig)
 
@@ -74,7 +74,7 @@ class Service(Generic[C]):
 
     async def open_store(self, path: Path, schema: str) -> "Store":
         """Open a database that lives as long as the service does, and is checked with it. Raises as ``Store`` does."""
-        from sampan.store import Store  # not every service has one, and SQLite is a megabyte or two
+        from sampan.store.database import Store  # not every service has one, and SQLite is a megabyte or two
 
         store = await self.stack.enter_async_context(Store(path, schema))
         self._stores.append(store)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dockerapi.hangup import HangupWatch
+from dockerapi.http.hangup import HangupWatch
 from dockerapi.metrics import ApiMetrics
 from sampan.engine.engine import Engine
 

@@ -4,32 +4,16 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from dockerapi import (
-    archives,
-    commit,
-    containers,
-    disk,
-    events,
-    execs,
-    files,
-    images,
-    logs,
-    networks,
-    push,
-    registries,
-    stats,
-    streams,
-    swarm,
-    system,
-    unsupported,
-    volumes,
-)
+from dockerapi import networks, volumes
 from dockerapi.backend import Backend
-from dockerapi.hangup import HangupWatch
-from dockerapi.host_facts import engine_id, host_facts
+from dockerapi.container import containers, execs, files, logs, stats, streams
+from dockerapi.http.hangup import HangupWatch
+from dockerapi.http.routing import Route
+from dockerapi.http.server import DockerApi
+from dockerapi.image import archives, commit, images, push, registries
 from dockerapi.metrics import ApiMetrics, DaemonCollector, DaemonFacts
-from dockerapi.routing import Route
-from dockerapi.server import DockerApi
+from dockerapi.system import disk, events, swarm, system, unsupported
+from dockerapi.system.host_facts import engine_id, host_facts
 from sampan.api.runtime.v1 import host_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine.engine import Engine

@@ -4,11 +4,11 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from dockerapi.call import Call, empty, reply
-from dockerapi.create_body import endpoint
-from dockerapi.fields import Fields
-from dockerapi.routing import Route
-from dockerapi.times import rfc3339
+from dockerapi.container.create_body import endpoint
+from dockerapi.http.call import Call, empty, reply
+from dockerapi.http.fields import Fields
+from dockerapi.http.routing import Route
+from dockerapi.http.times import rfc3339
 from sampan.api.runtime.v1 import networks_pb2
 from sampan.errors import InvalidArgumentError
 from sampan.wire.channel import rpc_errors

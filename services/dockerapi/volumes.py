@@ -4,10 +4,10 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from dockerapi.call import Call, empty, reply, to_proto
-from dockerapi.fields import Fields
-from dockerapi.routing import Route
-from dockerapi.times import rfc3339
+from dockerapi.http.call import Call, empty, reply, to_proto
+from dockerapi.http.fields import Fields
+from dockerapi.http.routing import Route
+from dockerapi.http.times import rfc3339
 from sampan.api.runtime.v1 import volumes_pb2
 from sampan.wire.channel import rpc_errors
 

@@ -4,37 +4,37 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from imaged.check import ContentCheck
-from imaged.collector import ContentCollector
-from imaged.commit import Committer
-from imaged.content import ContentStore
-from imaged.content_servicer import ContentServicer
-from imaged.download import Downloads
-from imaged.handout import Handout
-from imaged.images import Images
-from imaged.images_servicer import ImagesServicer, Traffic
-from imaged.importer import Importer
-from imaged.ingest import Ingests
-from imaged.leases import Leases
-from imaged.load import Loader
-from imaged.login import Login
-from imaged.lookup import Lookup
-from imaged.mending import Mender
+from imaged.archive.importer import Importer
+from imaged.archive.load import Loader
+from imaged.archive.save import Saver
+from imaged.check.check import ContentCheck
+from imaged.check.rebuild import Rebuilder
+from imaged.check.repair import Mender
+from imaged.content.blobs import ContentStore
+from imaged.content.fd_passing import Handout
+from imaged.content.ingest import Ingests
+from imaged.content.leases import Leases
+from imaged.content.partial import Partials
+from imaged.gc.collector import ContentCollector
+from imaged.gc.usage import ContentUsage
+from imaged.images.commit import Committer
+from imaged.images.names import Images
 from imaged.metrics import PullMetrics
-from imaged.partial import Partials
-from imaged.pull import Puller
-from imaged.push import Pusher, UploadMeans
-from imaged.push_metrics import PushMetrics
-from imaged.rebuild import Rebuilder
+from imaged.push.metrics import PushMetrics
+from imaged.push.push import Pusher, UploadMeans
 from imaged.registry.auth import Tokens
 from imaged.registry.endpoints import DOCKER_IO_HOST, Endpoints, RegistryConfig
+from imaged.registry.login import Login
+from imaged.registry.lookup import Lookup
 from imaged.registry.retry import RetryPolicy
 from imaged.registry.source import Sources
 from imaged.registry.transport import Transport
-from imaged.save import Saver
-from imaged.slots import Slots
-from imaged.transfer import Means
-from imaged.usage import ContentUsage
+from imaged.transfer.blob_fetch import Means
+from imaged.transfer.download import Downloads
+from imaged.transfer.pull import Puller
+from imaged.transfer.slots import Slots
+from imaged.wire.content_servicer import ContentServicer
+from imaged.wire.images_servicer import ImagesServicer, Traffic
 from sampan.api.containerd.content.v1 import content_pb2, content_pb2_grpc
 from sampan.api.disk.v1 import disk_pb2, disk_pb2_grpc
 from sampan.api.image.v1 import images_pb2, images_pb2_grpc
@@ -43,7 +43,7 @@ from sampan.service import harness
 from sampan.service.config import ServiceConfig, option
 from sampan.service.disk_servicer import DiskServicer
 from sampan.service.passes import Passes
-from sampan.store import Store
+from sampan.store.database import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,21 +7,21 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from registryd.blobs import Blobs
-from registryd.call import Parts
-from registryd.check import RegistryCheck
-from registryd.client import ContentClient, ImagesClient
-from registryd.engine_images import EngineImages
-from registryd.htpasswd import Htpasswd
-from registryd.manifests import Manifests
-from registryd.mending import Mender
+from registryd.check.check import RegistryCheck
+from registryd.check.rebuild import Rebuilder
+from registryd.check.repair import Mender
+from registryd.check.upkeep import Upkeep
+from registryd.http.call import Parts
+from registryd.http.htpasswd import Htpasswd
+from registryd.http.server import Address, RegistryServer, parse_address
+from registryd.http.tls import load_certificate
 from registryd.metrics import RegistryMetrics
-from registryd.rebuild import Rebuilder
-from registryd.roots import Roots
-from registryd.server import Address, RegistryServer, parse_address
-from registryd.tls import load_certificate
-from registryd.upkeep import Upkeep
-from registryd.uploads import Uploads
+from registryd.repositories.blobs import Blobs
+from registryd.repositories.engine_images import EngineImages
+from registryd.repositories.manifests import Manifests
+from registryd.repositories.roots import Roots
+from registryd.repositories.uploads import Uploads
+from registryd.wire.client import ContentClient, ImagesClient
 from sampan.errors import InvalidArgumentError, UnavailableError
 from sampan.log import log
 from sampan.service.config import ServiceConfig, option

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from typing import Protocol
 
-from registryd.model import EngineImage, Held, Unkept, UploadState
+from registryd.repositories.model import EngineImage, Held, Unkept, UploadState
 from sampan.oci.digest import Digest
 
 

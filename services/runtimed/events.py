@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from runtimed.model import Container
+from runtimed.containers.model import Container
 from sampan.errors import UnavailableError
 
 _SECOND_NS: Final = 1_000_000_000

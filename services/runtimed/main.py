@@ -13,56 +13,56 @@ from types import ModuleType
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from runtimed.archives import Archives
-from runtimed.archives_servicer import ArchivesServicer
-from runtimed.background import Background
-from runtimed.bundle.builder import OciBundles
-from runtimed.bundle.init import find_init
-from runtimed.bundle.resources import oci_resources
+from runtimed.archives.archives import Archives
 from runtimed.cgroups.parent import remove_parent
 from runtimed.cgroups.reader import CgroupReader
-from runtimed.conmon import Conmon, RuntimeCommand
-from runtimed.container_metrics import ContainerCollector
-from runtimed.containers import Containers
-from runtimed.containers_servicer import ContainersServicer
-from runtimed.disk_usage import RuntimeUsage
+from runtimed.conmon.conmon import Conmon, RuntimeCommand
+from runtimed.containers.memory_store import Registry
+from runtimed.containers.model import Status
+from runtimed.containers.operations import Containers
+from runtimed.containers.paths import Paths
+from runtimed.containers.records import Records
+from runtimed.containers.store import ContainerStore
 from runtimed.events import Event, Events
-from runtimed.events_servicer import EventsServicer
-from runtimed.execs import Execs
-from runtimed.execs_servicer import ExecsServicer
-from runtimed.health import HealthChecks
-from runtimed.host import read_host
-from runtimed.host_info import Installed, conmon_version
-from runtimed.host_servicer import HostServicer
-from runtimed.joins import joins_of
-from runtimed.lifecycle import Lifecycle
-from runtimed.logoptions import DRIVERS
+from runtimed.execs.operations import Execs
+from runtimed.host.facts import read_host
+from runtimed.host.info import Installed, conmon_version
+from runtimed.host.runtimes import find_runtimes
+from runtimed.lifecycle.background import Background
+from runtimed.lifecycle.health import HealthChecks
+from runtimed.lifecycle.joins import joins_of
+from runtimed.lifecycle.lifecycle import Lifecycle
+from runtimed.lifecycle.recovery import Recovery
+from runtimed.lifecycle.removal import Removal
+from runtimed.lifecycle.runner import LinuxMounter, Parts, Runner
+from runtimed.lifecycle.waits import Waits
+from runtimed.logs.options import DRIVERS
 from runtimed.metrics import Metrics
-from runtimed.model import Status
-from runtimed.network.model import DRIVERS as NETWORK_DRIVERS
-from runtimed.network.names import KernelNames
-from runtimed.network.networks import Networks
-from runtimed.network.nftables import Nftables
-from runtimed.network.registry import NetworkRegistry
-from runtimed.network.stack import NetworkStack
-from runtimed.network_servicer import NetworksServicer
-from runtimed.observation import Observation
-from runtimed.oci_runtime import OciRuntime
-from runtimed.paths import Paths
-from runtimed.records import Records
-from runtimed.recovery import Recovery
-from runtimed.registry import Registry
-from runtimed.removal import Removal
-from runtimed.runner import LinuxMounter, Parts, Runner
-from runtimed.runtimes import find_runtimes
-from runtimed.snapshots_client import SnapshotsClient
-from runtimed.stats import Stats
-from runtimed.store import ContainerStore
-from runtimed.streams import Streams
-from runtimed.volume_servicer import VolumesServicer
-from runtimed.volume_store import VolumeStore
-from runtimed.volumes import LocalVolumes
-from runtimed.waits import Waits
+from runtimed.network.core.model import DRIVERS as NETWORK_DRIVERS
+from runtimed.network.core.names import KernelNames
+from runtimed.network.core.networks import Networks
+from runtimed.network.core.stack import NetworkStack
+from runtimed.network.core.store import NetworkRegistry
+from runtimed.network.kernel.nftables import Nftables
+from runtimed.oci.builder import OciBundles
+from runtimed.oci.init import find_init
+from runtimed.oci.resources import oci_resources
+from runtimed.oci.runtime import OciRuntime
+from runtimed.stats.container_metrics import ContainerCollector
+from runtimed.stats.disk_usage import RuntimeUsage
+from runtimed.stats.observation import Observation
+from runtimed.stats.sampling import Stats
+from runtimed.streams.streams import Streams
+from runtimed.volumes.operations import LocalVolumes
+from runtimed.volumes.store import VolumeStore
+from runtimed.wire.archives_servicer import ArchivesServicer
+from runtimed.wire.containers_servicer import ContainersServicer
+from runtimed.wire.events_servicer import EventsServicer
+from runtimed.wire.execs_servicer import ExecsServicer
+from runtimed.wire.host_servicer import HostServicer
+from runtimed.wire.networks_servicer import NetworksServicer
+from runtimed.wire.snapshots_client import SnapshotsClient
+from runtimed.wire.volumes_servicer import VolumesServicer
 from sampan.api.disk.v1 import disk_pb2, disk_pb2_grpc
 from sampan.api.runtime.v1 import (
     archives_pb2,
@@ -83,8 +83,8 @@ from sampan.api.runtime.v1 import (
 from sampan.service import harness
 from sampan.service.config import ServiceConfig, option
 from sampan.service.disk_servicer import UsageServicer
-from sampan.store import Store
-from sampan.store_repair import is_incomplete
+from sampan.store.database import Store
+from sampan.store.repair import is_incomplete
 from sampan.wire.channel import open_channel
 
 

@@ -23,26 +23,26 @@ from sampan.service.disk_servicer import DiskServicer
 from sampan.service.harness import Service, run
 from sampan.service.passes import Passes
 from sampan.wire.channel import open_channel
-from snapshotter.applying import Applier
-from snapshotter.catalog import Catalog
-from snapshotter.check import LayersCheck
-from snapshotter.collector import LayerCollector
-from snapshotter.contentclient import ContentClient, RootsClient
-from snapshotter.differ import LocalDiffer
-from snapshotter.disk import Disk, Syncer
-from snapshotter.driver import Driver
-from snapshotter.imagedriver import ErofsDriver
-from snapshotter.imagemounts import ImageMounts, Way
-from snapshotter.layers import LocalLayers
-from snapshotter.limits import LayerLimits
-from snapshotter.mending import Mender
+from snapshotter.check.check import LayersCheck
+from snapshotter.check.repair import Mender
+from snapshotter.diff.differ import LocalDiffer
+from snapshotter.drivers.driver import Driver
+from snapshotter.drivers.erofs.driver import ErofsDriver
+from snapshotter.drivers.erofs.mounts import ImageMounts, Way
+from snapshotter.drivers.native import NativeDriver
+from snapshotter.drivers.overlayfs import OverlayDriver
+from snapshotter.gc.collector import LayerCollector
+from snapshotter.gc.usage import LayerUsage
+from snapshotter.layers.apply import Applier
+from snapshotter.layers.layers import LocalLayers
+from snapshotter.layers.limits import LayerLimits
 from snapshotter.metrics import Metrics
 from snapshotter.model import DriverReport, DriversReport
-from snapshotter.native import NativeDriver
-from snapshotter.overlay import OverlayDriver
-from snapshotter.servicer import DiffServicer, LayersServicer, SnapshotsServicer
-from snapshotter.snapshots import LocalSnapshots
-from snapshotter.usage import LayerUsage
+from snapshotter.snapshots.catalog import Catalog
+from snapshotter.snapshots.directories import Disk, Syncer
+from snapshotter.snapshots.snapshots import LocalSnapshots
+from snapshotter.wire.content_client import ContentClient, RootsClient
+from snapshotter.wire.servicer import DiffServicer, LayersServicer, SnapshotsServicer
 
 # From the best to what works everywhere: the order in which "auto" tries.
 _PREFERENCE: Final = ("erofs", "overlayfs", "native")

@@ -7,7 +7,7 @@ from pathlib import Path
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.sys.measuring import NO_USAGE, Usage
-from snapshotter.formats import LayerFormat
+from snapshotter.layers.formats import LayerFormat
 
 
 class Kind(enum.Enum):

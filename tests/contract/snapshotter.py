@@ -33,27 +33,27 @@ from sampan.oci.chain import chain_ids
 from sampan.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
 from sampan.oci.digest import Digest
 from sampan.service.interceptor import Interceptor, RpcMetrics
-from sampan.store import Store
+from sampan.store.database import Store
 from sampan.sys.mounts import mount_options, umount2
 from sampan.wire.channel import open_channel
-from snapshotter.applying import Applier
-from snapshotter.catalog import Catalog
-from snapshotter.client import DifferClient, LayersClient, SnapshotsClient
-from snapshotter.differ import LocalDiffer
-from snapshotter.disk import Disk, Syncer
-from snapshotter.driver import Driver
-from snapshotter.imagedriver import ErofsDriver
-from snapshotter.imagemounts import ImageMounts, Way
-from snapshotter.layers import LocalLayers
-from snapshotter.limits import LayerLimits
+from snapshotter.diff.differ import LocalDiffer
+from snapshotter.drivers.driver import Driver
+from snapshotter.drivers.erofs.driver import ErofsDriver
+from snapshotter.drivers.erofs.mounts import ImageMounts, Way
+from snapshotter.drivers.native import NativeDriver
+from snapshotter.drivers.overlayfs import OverlayDriver
+from snapshotter.layers.apply import Applier
+from snapshotter.layers.layers import LocalLayers
+from snapshotter.layers.limits import LayerLimits
 from snapshotter.main import choose
 from snapshotter.metrics import Metrics
 from snapshotter.model import ChangeKind, Kind, Mount, Progress
-from snapshotter.native import NativeDriver
-from snapshotter.overlay import OverlayDriver
 from snapshotter.protocol import Differ, Layers, Snapshots
-from snapshotter.servicer import DiffServicer, LayersServicer, SnapshotsServicer
-from snapshotter.snapshots import LocalSnapshots
+from snapshotter.snapshots.catalog import Catalog
+from snapshotter.snapshots.directories import Disk, Syncer
+from snapshotter.snapshots.snapshots import LocalSnapshots
+from snapshotter.wire.client import DifferClient, LayersClient, SnapshotsClient
+from snapshotter.wire.servicer import DiffServicer, LayersServicer, SnapshotsServicer
 from tests.fakes.content import FakeContent
 
 

@@ -9,16 +9,16 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from prometheus_client import CollectorRegistry
 
-from imaged.content import ContentStore
-from imaged.content_servicer import ContentServicer
-from imaged.filters import parse_filters
-from imaged.ingest import Ingests
-from imaged.writes import Action, WriteReply, WriteStep, write_session
+from imaged.content.blobs import ContentStore
+from imaged.content.filters import parse_filters
+from imaged.content.ingest import Ingests
+from imaged.content.writes import Action, WriteReply, WriteStep, write_session
+from imaged.wire.content_servicer import ContentServicer
 from sampan.api.containerd.content.v1 import content_pb2 as pb
 from sampan.api.containerd.content.v1 import content_pb2_grpc as pb_grpc
 from sampan.oci.digest import Digest
 from sampan.service.interceptor import Interceptor, RpcMetrics
-from sampan.store import Store
+from sampan.store.database import Store
 from sampan.wire.channel import open_channel, rpc_errors
 from tests.contract.content import Content, ContentContract, Info, Reply, Step, Writer
 

@@ -3,8 +3,8 @@
 from collections.abc import Collection
 from dataclasses import replace
 
-from runtimed.model import Container, NetworkSettings
-from runtimed.spec import Endpoint
+from runtimed.containers.model import Container, NetworkSettings
+from runtimed.containers.spec import Endpoint
 from sampan.errors import NotFoundError
 
 

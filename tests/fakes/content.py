@@ -15,7 +15,7 @@ from sampan.oci.digest import Digest
 
 
 class FakeContent:
-    """Satisfies snapshotter.content.ContentStore. ``before_piece`` can fail, or wait, in the middle of a read."""
+    """Satisfies ``layers.content.ContentStore``. ``before_piece`` can fail, or wait, in the middle of a read."""
 
     def __init__(self, piece_bytes: int = 1 << 20) -> None:
         self.blobs: dict[str, bytes] = {}

@@ -3,9 +3,9 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from dataclasses import dataclass, field
 
-from registryd.model import EngineImage, Held, Unkept, UploadState
-from registryd.roots import ROOT_PREFIX
-from registryd.uploads import REF_PREFIX
+from registryd.repositories.model import EngineImage, Held, Unkept, UploadState
+from registryd.repositories.roots import ROOT_PREFIX
+from registryd.repositories.uploads import REF_PREFIX
 from sampan.errors import NotFoundError
 from sampan.oci.digest import Digest
 

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from runtimed.network.names import KernelNames
+from runtimed.network.core.names import KernelNames
 from sampan.layout import Layout
 from tests.support.tools import eventually
 

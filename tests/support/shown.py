@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sampan.sys import mounts
 from sampan.tar.reader import TarReader
-from snapshotter.erofs.tree import Converter
+from snapshotter.drivers.erofs.converter import Converter
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from imaged.archive.files import File, Files
-from imaged.config import parse_config
-from imaged.manifest import MAX_CONFIG_BYTES, MAX_LAYERS
-from imaged.model import ConfigFile
+from imaged.documents.config import parse_config
+from imaged.documents.manifest import MAX_CONFIG_BYTES, MAX_LAYERS
+from imaged.images.model import ConfigFile
 from sampan.errors import DataLossError, InvalidArgumentError, RemoteError, UnimplementedError
 from sampan.oci import descriptor as media
 from sampan.oci.descriptor import Descriptor

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self, TypeVar
 
-from imaged.decompress import MAGIC_BYTES, decompressor
+from imaged.archive.decompress import MAGIC_BYTES, decompressor
 from sampan.errors import UnavailableError
 
 T = TypeVar("T")

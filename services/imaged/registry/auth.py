@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode, urlsplit
 
-from imaged.model import Credentials
+from imaged.images.model import Credentials
 from imaged.registry.challenge import Challenge
 from imaged.registry.endpoints import Tls
 from imaged.registry.errors import refusal

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from imaged.documents import load_json
-from imaged.ranges import Range
+from imaged.content.ranges import Range
+from imaged.documents.json_documents import load_json
 from imaged.registry.auth import Authorizer, Tokens
 from imaged.registry.challenge import Challenge
 from imaged.registry.endpoints import Endpoint

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from imaged.model import ANONYMOUS, Credentials
+from imaged.images.model import ANONYMOUS, Credentials
 from sampan.errors import InvalidArgumentError
 from sampan.oci.reference import DEFAULT_REGISTRY, parse_reference
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from imaged.model import Credentials
+from imaged.images.model import Credentials
 from imaged.registry.auth import Tokens
 from imaged.registry.client import RegistryClient
 from imaged.registry.endpoints import Endpoint, Endpoints

@@ -126,7 +126,7 @@ class Transport:
         with without_certificates():
             import aiohttp
 
-        from imaged.registry.resolver import Resolver
+        from imaged.registry.addresses import Resolver
 
         if self._session is None:
             timeout = aiohttp.ClientTimeout(

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from runtimed.host import CgroupTree
+from runtimed.host.facts import CgroupTree
 
 
 def remove_parent(trees: Sequence[CgroupTree], name: str) -> None:

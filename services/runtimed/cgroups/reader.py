@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from runtimed.cgroups import v1, v2
 from runtimed.cgroups.files import number, text
 from runtimed.cgroups.usage import CpuUsage, MemoryUsage, Usage
-from runtimed.host import CgroupTree
+from runtimed.host.facts import CgroupTree
 
 # What processes are looked up by: controllers that every container is in, best first.
 _FOR_PROCESSES = ("pids", "devices", "memory", "cpu", "name=systemd")

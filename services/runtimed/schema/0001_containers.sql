@@ -1,4 +1,4 @@
--- What was asked for. The JSON documents are written by runtimed.record and by nobody else.
+-- What was asked for. The JSON documents are written by runtimed.containers.columns and by nobody else.
 CREATE TABLE containers (
     id         TEXT PRIMARY KEY CHECK (length(id) = 64),
     name       TEXT NOT NULL UNIQUE,

@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry
 from yarl import URL
 
 from dockerapi.backend import Backend
-from dockerapi.hangup import HangupWatch
+from dockerapi.http.hangup import HangupWatch
+from dockerapi.http.server import DockerApi
 from dockerapi.main import ROUTES
 from dockerapi.metrics import ApiMetrics
-from dockerapi.server import DockerApi
 from sampan.engine.engine import Engine
 from sampan.layout import Layout
 from tests.fakes.engine import FakeEngine, fake_engine

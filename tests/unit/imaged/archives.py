@@ -6,9 +6,9 @@ import tarfile
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from imaged.images import Images
-from imaged.load import Loaded, Loader
-from imaged.save import Saver
+from imaged.archive.load import Loaded, Loader
+from imaged.archive.save import Saver
+from imaged.images.names import Images
 from sampan.oci.platform import Platform
 from tests.support.images import Image, descriptor, sha256
 from tests.unit.imaged.parts import Parts

@@ -7,27 +7,27 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from imaged.content import ContentStore
-from imaged.download import Downloads
-from imaged.images import Images
-from imaged.importer import Importer
-from imaged.ingest import Ingests
-from imaged.leases import Leases
-from imaged.login import Login
+from imaged.archive.importer import Importer
+from imaged.content.blobs import ContentStore
+from imaged.content.ingest import Ingests
+from imaged.content.leases import Leases
+from imaged.content.partial import Partials
+from imaged.images.model import ANONYMOUS, Credentials, Fetched, Imported, LayerProgress, Resolved
+from imaged.images.names import Images
 from imaged.metrics import PullMetrics
-from imaged.model import ANONYMOUS, Credentials, Fetched, Imported, LayerProgress, Resolved
-from imaged.partial import Partials
-from imaged.pull import Puller
 from imaged.registry.auth import Tokens
 from imaged.registry.endpoints import Endpoints, RegistryConfig
+from imaged.registry.login import Login
 from imaged.registry.retry import RetryPolicy
 from imaged.registry.source import Sources
 from imaged.registry.transport import Transport
-from imaged.slots import Slots
-from imaged.transfer import Means
+from imaged.transfer.blob_fetch import Means
+from imaged.transfer.download import Downloads
+from imaged.transfer.pull import Puller
+from imaged.transfer.slots import Slots
 from sampan.oci.platform import Platform
 from sampan.oci.reference import parse_reference
-from sampan.store import Store
+from sampan.store.database import Store
 from tests.fakes.registry import FakeRegistry
 from tests.support.images import Entry, tar
 

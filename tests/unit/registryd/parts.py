@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registryd.blobs import Blobs
-from registryd.engine_images import EngineImages
-from registryd.manifests import Manifests
-from registryd.roots import Roots
-from registryd.upkeep import Upkeep
-from registryd.uploads import Uploads
+from registryd.check.upkeep import Upkeep
+from registryd.repositories.blobs import Blobs
+from registryd.repositories.engine_images import EngineImages
+from registryd.repositories.manifests import Manifests
+from registryd.repositories.roots import Roots
+from registryd.repositories.uploads import Uploads
 from sampan.oci.descriptor import OCI_MANIFEST
 from sampan.oci.digest import Digest
-from sampan.store import Store
+from sampan.store.database import Store
 from tests.fakes.registry_contents import FakeCatalog, FakeContents
 
 OWN = "127.0.0.1:5000"

@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime
 
-from runtimed.bundle.capabilities import KNOWN
-from runtimed.host import CgroupLayout, HostFacts
-from runtimed.model import Container, MountPoint
-from runtimed.spec import ContainerSpec, Process
+from runtimed.containers.model import Container, MountPoint
+from runtimed.containers.spec import ContainerSpec, Process
+from runtimed.host.facts import CgroupLayout, HostFacts
+from runtimed.oci.security.capabilities import KNOWN
 
 HOST = HostFacts(
     cpus=2,

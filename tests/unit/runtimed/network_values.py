@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime
 
-from runtimed.model import Container, EndpointState
-from runtimed.network.model import Attached, Sandbox
-from runtimed.network.names import new_id
-from runtimed.spec import ContainerSpec, Endpoint
+from runtimed.containers.model import Container, EndpointState
+from runtimed.containers.spec import ContainerSpec, Endpoint
+from runtimed.network.core.model import Attached, Sandbox
+from runtimed.network.core.names import new_id
 
 
 def container(spec: ContainerSpec) -> Container:

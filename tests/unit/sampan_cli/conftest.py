@@ -16,8 +16,8 @@ from click.testing import CliRunner, Result
 
 from sampan.layout import Layout
 from sampan.service import interceptor
-from sampan_cli.app import app
-from sampan_cli.session import Session
+from sampan_cli.app.app import app
+from sampan_cli.app.session import Session
 from tests.fakes.engine import FakeEngine, fake_engine
 
 T = TypeVar("T")

@@ -1,0 +1,37 @@
+"""``sampan create``: create a container without starting it."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sampan_cli.app.lazy import sampan_command
+from sampan_cli.app.session import Session
+from sampan_cli.options.container import ContainerOptions, container_options
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+
+@sampan_command(
+    "create",
+    context_settings={"allow_interspersed_args": False},
+    examples="""
+    sampan create --name job busybox echo hello
+    sampan start -a job
+    """,
+)
+@container_options
+@click.pass_obj
+def command(session: Session, /, **flags: Any) -> None:
+    """Create a new container without starting it, and print its ID."""
+    options = ContainerOptions(**flags)
+
+    async def work(engine: "Engine") -> None:
+        from sampan_cli.commands.container.creation import create
+        from sampan_cli.options.spec import build_spec
+
+        click.echo(await create(engine, options, build_spec(options, os.environ, Path.cwd())))
+
+    session.run(work)

@@ -1,0 +1,125 @@
+"""``sampan exec``: run a further process in a running container."""
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sampan_cli.app import completing
+from sampan_cli.app.lazy import sampan_command
+from sampan_cli.app.session import Session
+
+if TYPE_CHECKING:
+    from sampan.api.runtime.v1 import execs_pb2
+    from sampan.engine.engine import Engine
+    from sampan_cli.streams.console import Console
+
+
+@dataclass(frozen=True, slots=True)
+class ExecOptions:
+    """The command line of ``sampan exec``."""
+
+    container: str
+    command: tuple[str, ...]
+    detach: bool
+    detach_keys: str
+    env: tuple[str, ...]
+    env_file: tuple[str, ...]
+    interactive: bool
+    privileged: bool
+    tty: bool
+    user: str
+    workdir: str
+
+
+@sampan_command(
+    "exec",
+    context_settings={"allow_interspersed_args": False},
+    examples="""
+    sampan exec -it web sh
+    sampan exec -u postgres db psql -c 'select 1'
+    tar c . | sampan exec -i web tar x -C /srv
+    """,
+)
+@click.argument("container", shell_complete=completing.containers)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--detach", "-d", is_flag=True, help="Run the command in the background.")
+@click.option("--detach-keys", default="", help="Override the key sequence for detaching.")
+@click.option("--env", "-e", multiple=True, help="Set environment variables.")
+@click.option("--env-file", multiple=True, help="Read in a file of environment variables.")
+@click.option("--interactive", "-i", is_flag=True, help="Keep STDIN open.")
+@click.option("--privileged", is_flag=True, help="Give extended privileges to the command.")
+@click.option("--tty", "-t", is_flag=True, help="Allocate a pseudo-TTY.")
+@click.option("--user", "-u", default="", help="Username or UID (format: <name|uid>[:<group|gid>]).")
+@click.option("--workdir", "-w", default="", help="Working directory inside the container.")
+@click.pass_obj
+def command(session: Session, /, **flags: Any) -> None:
+    """Execute a command in a running container and exit with its exit code."""
+    options = ExecOptions(**flags)
+
+    async def work(engine: "Engine") -> int:
+        from sampan_cli.streams.console import Console
+
+        return await execute(engine, options, Console())
+
+    session.run(work)
+
+
+async def execute(engine: "Engine", options: ExecOptions, console: "Console") -> int:
+    """Run the command and return its exit code; 0 at once if it is in the background.
+
+    Raises:
+        CommandNotFoundError, CommandNotExecutableError: it could not be started.
+        ConflictError: the container does not run.
+        DetachedError: the user detached; the command goes on.
+        InvalidArgumentError: a terminal is needed and not there.
+    """
+    from sampan.api.runtime.v1 import execs_pb2 as pb
+    from sampan.errors import InvalidArgumentError
+    from sampan.wire.channel import rpc_errors
+    from sampan_cli.streams.attached import DetachedError
+    from sampan_cli.streams.pump import Pump
+
+    stdin = options.interactive and not options.detach
+    if options.tty and stdin and not console.stdin_is_terminal:
+        raise InvalidArgumentError("the input device is not a TTY")
+    with rpc_errors():
+        created = await engine.execs.Create(pb.CreateExecRequest(spec=_spec(options, console)))
+        call = engine.execs.Start()
+        try:
+            start = pb.StartExecRequest.Start(id=created.id, detach=options.detach, console_size=console.size())
+            pump = Pump(call, pb.StartExecRequest, console, stdin, options.tty)
+            if options.detach:
+                await call.write(pb.StartExecRequest(start=start))
+                await call.done_writing()
+                async for _ in call:
+                    pass
+                return 0
+            await pump.open(pb.StartExecRequest(start=start))
+            if await pump.run():
+                raise DetachedError
+        finally:
+            call.cancel()
+        ended = await engine.execs.Get(pb.GetExecRequest(id=created.id))
+    return ended.exit_code
+
+
+def _spec(options: ExecOptions, console: "Console") -> "execs_pb2.ExecSpec":
+    from sampan.api.runtime.v1 import execs_pb2 as pb
+    from sampan_cli.options.variables import environment
+
+    return pb.ExecSpec(
+        container=options.container,
+        args=options.command,
+        env=environment(options.env, options.env_file, os.environ),
+        working_dir=options.workdir,
+        user=options.user,
+        tty=options.tty,
+        attach_stdin=options.interactive and not options.detach,
+        attach_stdout=not options.detach,
+        attach_stderr=not options.detach,
+        privileged=options.privileged,
+        detach_keys=options.detach_keys,
+        console_size=console.size() if options.tty else None,
+    )

@@ -1,0 +1,36 @@
+"""``sampan restart``: stop containers and start them again."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sampan_cli.app import completing
+from sampan_cli.app.lazy import sampan_command
+from sampan_cli.app.session import Session
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+
+@sampan_command("restart", examples="sampan restart web")
+@click.argument("containers", shell_complete=completing.containers, nargs=-1, required=True)
+@click.option(
+    "--timeout", "--time", "-t", "timeout_s", type=int, default=None, help="Seconds before SIGKILL; -1 waits for ever."
+)
+@click.option("--signal", "-s", default="", help="Signal to send first.")
+@click.pass_obj
+def command(session: Session, /, containers: tuple[str, ...], timeout_s: int | None, signal: str) -> None:
+    """Restart one or more containers."""
+
+    async def work(engine: "Engine") -> int:
+        from sampan.api.runtime.v1 import containers_pb2 as pb
+        from sampan_cli.app.several import for_each
+
+        return await for_each(
+            containers,
+            lambda name: engine.containers.Restart(
+                pb.RestartContainerRequest(container=name, timeout_s=timeout_s, signal=signal)
+            ),
+        )
+
+    session.run(work)

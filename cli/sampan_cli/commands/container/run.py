@@ -1,0 +1,124 @@
+"""``sampan run``: create a container and start it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sampan.errors import InvalidArgumentError
+from sampan_cli.app.lazy import sampan_command
+from sampan_cli.app.session import Session
+from sampan_cli.options.container import ContainerOptions, container_options
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+    from sampan_cli.streams.console import Console
+
+# Docker's exit code for what went wrong before the container's own process ran.
+ENGINE_ERROR = 125
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """The flags of ``run`` alone."""
+
+    detach: bool
+    sig_proxy: bool
+    detach_keys: str
+
+
+@sampan_command(
+    "run",
+    context_settings={"allow_interspersed_args": False},
+    examples="""
+    sampan run --rm -it debian:12 bash
+    sampan run -d --name web -p 127.0.0.1:8080:80 nginx
+    echo hi | sampan run --rm -i busybox cat
+    sampan run --rm -v "$PWD":/src -w /src --memory 512m --cpus 1.5 python:3.12 python build.py
+    """,
+)
+@container_options
+@click.option("--detach", "-d", is_flag=True, help="Run the container in the background and print its ID.")
+@click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on to the process.")
+@click.option("--detach-keys", default="", help="Override the key sequence for detaching the container.")
+@click.pass_obj
+def command(session: Session, /, detach: bool, sig_proxy: bool, detach_keys: str, **flags: Any) -> None:
+    """Create and run a new container from an image.
+
+    Exits with the container's exit code; 125 if the engine fails, 126 if the command cannot be executed, 127 if it is
+    not there.
+    """
+    options, run = ContainerOptions(**flags), RunOptions(detach, sig_proxy, detach_keys)
+
+    async def work(engine: "Engine") -> int:
+        from sampan_cli.streams.console import Console
+
+        return await run_container(engine, options, run, Console())
+
+    session.run(work, engine_exit_code=ENGINE_ERROR)
+
+
+async def run_container(engine: "Engine", options: ContainerOptions, run: RunOptions, console: "Console") -> int:
+    """Create, start and stand for the container; return the exit code.
+
+    Raises:
+        SampanError: it could not be created or started. One with --rm is gone then.
+    """
+    from sampan.api.runtime.v1 import containers_pb2 as pb
+    from sampan.wire.channel import rpc_errors
+    from sampan_cli.commands.container.creation import create
+    from sampan_cli.options.spec import attached_streams, build_spec
+    from sampan_cli.streams.attached import Foreground, in_foreground
+
+    if run.detach and options.attach:
+        raise InvalidArgumentError("conflicting options: cannot specify both --attach and --detach")
+    spec = build_spec(options, os.environ, Path.cwd())
+    streams = () if run.detach else attached_streams(options)
+    if run.detach:
+        process = spec.process
+        process.attach_stdin = process.attach_stdout = process.attach_stderr = process.stdin_once = False
+    foreground = Foreground(
+        container="",
+        stdin="stdin" in streams and options.interactive,
+        stdout="stdout" in streams,
+        stderr="stderr" in streams,
+        tty=options.tty,
+        sig_proxy=run.sig_proxy,
+        detach_keys=run.detach_keys,
+        removed=options.rm,
+    )
+    foreground.check(console)
+    if options.tty and (size := console.size()) is not None:
+        spec.process.console_size.CopyFrom(size)
+    container = await create(engine, options, spec)
+
+    async def start() -> None:
+        with rpc_errors():
+            await engine.containers.Start(pb.StartContainerRequest(container=container))
+
+    try:
+        if not run.detach:
+            return await in_foreground(engine, foreground.of(container), console, start)
+        await start()
+    except BaseException:
+        if options.rm:
+            await _remove_if_not_started(engine, container)
+        raise
+    click.echo(container)
+    return 0
+
+
+async def _remove_if_not_started(engine: "Engine", container: str) -> None:
+    """Remove what --rm can no longer remove because it never ran."""
+    from sampan.api.runtime.v1 import containers_pb2 as pb
+    from sampan.errors import SampanError
+    from sampan.wire.channel import rpc_errors
+
+    try:
+        with rpc_errors():
+            # Without force: a container that does run after all is left alone.
+            await engine.containers.Remove(pb.RemoveContainerRequest(container=container, volumes=True))
+    except SampanError:
+        return  # the engine was faster, or is gone; the first error is the one to tell

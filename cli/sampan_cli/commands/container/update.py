@@ -1,0 +1,83 @@
+"""``sampan update``: change the limits of containers."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sampan_cli.app import completing
+from sampan_cli.app.lazy import sampan_command
+from sampan_cli.app.session import Session
+from sampan_cli.options.quantity import nano_cpus, size_bytes
+from sampan_cli.options.types import Parsed
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+_SIZE = Parsed("bytes", size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateOptions:
+    """The command line of ``sampan update``; 0 leaves a limit as it is."""
+
+    containers: tuple[str, ...]
+    blkio_weight: int
+    cpu_period_us: int
+    cpu_quota_us: int
+    cpu_shares: int
+    nano_cpus: int
+    cpuset_cpus: str
+    cpuset_mems: str
+    memory_bytes: int
+    memory_reservation_bytes: int
+    memory_swap_bytes: int
+    pids_limit: int
+    restart: str
+
+
+@sampan_command("update", examples="sampan update --memory 1g --cpus 2 web\nsampan update --restart always web db")
+@click.argument("containers", shell_complete=completing.containers, nargs=-1, required=True)
+@click.option("--blkio-weight", type=int, default=0, help="Block IO weight, 10 to 1000.")
+@click.option("--cpu-period", "cpu_period_us", type=int, default=0, help="Limit the CPU CFS period (microseconds).")
+@click.option("--cpu-quota", "cpu_quota_us", type=int, default=0, help="Limit the CPU CFS quota (microseconds).")
+@click.option("--cpu-shares", "-c", type=int, default=0, help="CPU shares (relative weight).")
+@click.option("--cpus", "nano_cpus", type=Parsed("decimal", nano_cpus), default=0, help="Number of CPUs.")
+@click.option("--cpuset-cpus", default="", help="CPUs in which to allow execution (0-3, 0,1).")
+@click.option("--cpuset-mems", default="", help="Memory nodes in which to allow execution (0-3, 0,1).")
+@click.option("--memory", "-m", "memory_bytes", type=_SIZE, default=0, help="Memory limit.")
+@click.option("--memory-reservation", "memory_reservation_bytes", type=_SIZE, default=0, help="Memory soft limit.")
+@click.option(
+    "--memory-swap",
+    "memory_swap_bytes",
+    type=Parsed("bytes", lambda text: -1 if text == "-1" else size_bytes(text)),
+    default=0,
+    help="Memory plus swap; -1 for unlimited swap.",
+)
+@click.option("--pids-limit", type=int, default=0, help="Tune the pids limit; -1 for unlimited.")
+@click.option("--restart", default="", help="Restart policy to apply when a container exits.")
+@click.pass_obj
+def command(session: Session, /, **flags: Any) -> None:
+    """Update configuration of one or more containers."""
+    options = UpdateOptions(**flags)
+    session.run(lambda engine: update_containers(engine, options))
+
+
+async def update_containers(engine: "Engine", options: UpdateOptions) -> int:
+    """Change each container; return 1 if one could not be."""
+    from sampan.api.runtime.v1 import containers_pb2, spec_pb2
+    from sampan_cli.app.several import for_each
+    from sampan_cli.options.limits import parse_restart
+
+    names = [name for name in UpdateOptions.__slots__ if name not in ("containers", "restart")]
+    resources = spec_pb2.Resources(**{name: getattr(options, name) for name in names})
+    policy = parse_restart(options.restart) if options.restart else None
+
+    async def update(name: str) -> None:
+        answer = await engine.containers.Update(
+            containers_pb2.UpdateContainerRequest(container=name, resources=resources, restart_policy=policy)
+        )
+        for warning in answer.warnings:
+            click.echo(f"WARNING: {warning}", err=True)
+
+    return await for_each(options.containers, update)

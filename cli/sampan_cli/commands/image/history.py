@@ -1,0 +1,91 @@
+"""``sampan history``: how an image was made."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from sampan_cli.app import completing
+from sampan_cli.app.lazy import sampan_command
+from sampan_cli.app.session import Session
+from sampan_cli.options.flags import format_option, no_trunc_option
+
+if TYPE_CHECKING:
+    from sampan.api.image.v1 import images_pb2
+    from sampan.engine.engine import Engine
+    from sampan.engine.sizes import Sizes
+
+_HEADERS: Final = {
+    "ID": "IMAGE",
+    "CreatedSince": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "CreatedBy": "CREATED BY",
+    "Size": "SIZE",
+    "Comment": "COMMENT",
+}
+_TABLE: Final = "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
+_COMMAND_WIDTH: Final = 45
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryOptions:
+    """The command line of ``sampan history``."""
+
+    image: str
+    template: str
+    human: bool
+    no_trunc: bool
+    quiet: bool
+
+
+@sampan_command("history", examples="sampan history debian:12\nsampan history --no-trunc --format json debian:12")
+@click.argument("image", shell_complete=completing.images)
+@format_option
+@click.option("--human/--no-human", "-H", default=True, help="Print sizes and dates in human readable format.")
+@no_trunc_option
+@click.option("--quiet", "-q", is_flag=True, help="Only show image IDs.")
+@click.pass_obj
+def command(session: Session, /, **flags: Any) -> None:
+    """Show the history of an image, newest step first."""
+    options = HistoryOptions(**flags)
+    session.run(lambda engine: show_history(engine, options, time.time()))
+
+
+async def show_history(engine: "Engine", options: HistoryOptions, now_s: float) -> None:
+    """Print one line per step."""
+    from sampan.api.image.v1 import images_pb2 as pb
+    from sampan.engine.sizes import sizes as image_sizes
+    from sampan.wire.channel import rpc_errors
+    from sampan_cli.output.table import print_list
+
+    with rpc_errors():
+        image = await engine.images.Get(pb.GetRequest(image=options.image))
+    rows = list(_rows(image, await image_sizes(engine), options, now_s))
+    if options.quiet and not options.template:
+        for row in rows:
+            click.echo(row["ID"])
+        return
+    print_list(rows, options.template, _HEADERS, _TABLE, click.echo)
+
+
+def _rows(image: "images_pb2.Image", sizes: "Sizes", options: HistoryOptions, now_s: float) -> Iterator[dict[str, Any]]:
+    from sampan_cli.output.units import ago, human_size, rfc3339
+
+    layers = sizes.parts(image)
+    for number, step in enumerate(reversed(image.history)):
+        size = 0 if step.empty_layer or not layers else layers.pop()
+        created_by = step.created_by.replace("\t", " ")
+        if not options.no_trunc and len(created_by) > _COMMAND_WIDTH:
+            created_by = f"{created_by[: _COMMAND_WIDTH - 1]}…"
+        identity = image.id if options.no_trunc else image.id.partition(":")[2][:12]
+        created_at = rfc3339(step.created.seconds, 0)
+        yield {
+            "ID": "<missing>" if number else identity,
+            "CreatedSince": ago(step.created.seconds, now_s) if options.human else created_at,
+            "CreatedAt": created_at,
+            "CreatedBy": created_by,
+            "Size": human_size(size, 3) if options.human else str(size),
+            "Comment": step.comment,
+        }

@@ -1,0 +1,93 @@
+"""``sampan import``: make an image from the tar of a root file system."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import click
+
+from sampan.errors import InvalidArgumentError, UnavailableError
+from sampan_cli.app.lazy import sampan_command
+from sampan_cli.app.session import Session
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+_PIECE_BYTES: Final = 1 << 20
+_SCHEMES: Final = ("http://", "https://")
+_TIMEOUT_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """The command line of ``sampan import``."""
+
+    source: str
+    reference: str
+    changes: tuple[str, ...]
+    message: str
+    platform: str
+
+
+@sampan_command(
+    "import",
+    examples="""
+    sampan import rootfs.tar debian:mine
+    tar c -C rootfs . | sampan import -c 'CMD ["/bin/sh"]' - debian:mine
+    """,
+)
+@click.argument("source")
+@click.argument("reference", default="")
+@click.option("--change", "-c", "changes", multiple=True, help="Apply a Dockerfile instruction to the image.")
+@click.option("--message", "-m", default="", help="Set the commit message of the image.")
+@click.option("--platform", default="", help="Platform of the image, such as linux/arm64.")
+@click.pass_obj
+def command(session: Session, /, **flags: Any) -> None:
+    """Create an image from a tarball: a file, a URL, or - for standard input; print the image's ID."""
+    options = ImportOptions(**flags)
+    session.run(lambda engine: import_image(engine, options))
+
+
+async def import_image(engine: "Engine", options: ImportOptions) -> None:
+    """Send the tar and print the image's ID.
+
+    Raises:
+        InvalidArgumentError: it cannot be read, or is not a tar.
+    """
+    from sampan.engine.progress import Done
+
+    with await asyncio.to_thread(_open, options.source) as file:
+        events = engine.import_image(
+            _pieces(file),
+            reference=options.reference,
+            message=options.message,
+            changes=options.changes,
+            platform=options.platform,
+        )
+        async for event in events:
+            if isinstance(event, Done):
+                click.echo(event.image.id)
+
+
+def _open(source: str) -> IO[bytes]:
+    if source == "-":
+        return sys.stdin.buffer
+    if source.startswith(_SCHEMES):
+        from urllib.request import urlopen
+
+        try:
+            response: IO[bytes] = urlopen(source, timeout=_TIMEOUT_S)  # noqa: S310 - only http and https get here
+        except OSError as error:
+            raise UnavailableError(f"cannot download {source}: {error}") from error
+        return response
+    try:
+        return open(source, "rb")
+    except OSError as error:
+        raise InvalidArgumentError(f"open {source}: {(error.strerror or str(error)).lower()}") from error
+
+
+async def _pieces(file: IO[bytes]) -> AsyncIterator[bytes]:
+    while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
+        yield piece

@@ -1,0 +1,110 @@
+"""``sampan images``: list images."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from sampan_cli.app.lazy import sampan_command
+from sampan_cli.app.session import Session
+from sampan_cli.options.flags import filter_option, format_option, no_trunc_option
+
+if TYPE_CHECKING:
+    from sampan.api.image.v1 import images_pb2
+    from sampan.engine.engine import Engine
+    from sampan.engine.sizes import Sizes
+
+_HEADERS: Final = {
+    "Repository": "REPOSITORY",
+    "Tag": "TAG",
+    "Digest": "DIGEST",
+    "ID": "IMAGE ID",
+    "CreatedSince": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "Size": "SIZE",
+}
+_TABLE: Final = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+_DIGEST_TABLE: Final = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+_NONE: Final = "<none>"
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesOptions:
+    """The command line of ``sampan images``."""
+
+    repository: str
+    all: bool
+    digests: bool
+    filters: tuple[str, ...]
+    template: str
+    no_trunc: bool
+    quiet: bool
+
+
+@sampan_command("images", examples="sampan images\nsampan images debian\nsampan images -q --filter dangling=true")
+@click.argument("repository", default="")
+@click.option("--all", "-a", is_flag=True, help="Show all images.")
+@click.option("--digests", is_flag=True, help="Show digests.")
+@filter_option
+@format_option
+@no_trunc_option
+@click.option("--quiet", "-q", is_flag=True, help="Only show image IDs.")
+@click.pass_obj
+def command(session: Session, /, **flags: Any) -> None:
+    """List images, or those of one REPOSITORY[:TAG]."""
+    options = ImagesOptions(**flags)
+    session.run(lambda engine: list_images(engine, options, time.time()))
+
+
+async def list_images(engine: "Engine", options: ImagesOptions, now_s: float) -> None:
+    """Print one line per name, newest image first."""
+    from sampan.api.image.v1 import images_pb2 as pb
+    from sampan.engine.image_filters import LISTED, choose
+    from sampan.engine.sizes import sizes as image_sizes
+    from sampan.wire.channel import rpc_errors
+    from sampan_cli.options.filters import parse_filters
+    from sampan_cli.output.table import print_list
+
+    with rpc_errors():
+        images = list((await engine.images.List(pb.ListRequest())).images)
+    sizes = await image_sizes(engine)
+    filters = {key: list(values.values) for key, values in parse_filters(options.filters, LISTED).items()}
+    if options.repository:
+        filters.setdefault("reference", []).append(options.repository)
+    chosen = choose(images, filters, int(now_s * 1e9))
+    if not filters and not options.all:
+        # Steps on the way to another image.
+        parents = {image.parent for image in images}
+        chosen = [image for image in chosen if image.repo_tags or image.repo_digests or image.id not in parents]
+    rows = [row for image in chosen for row in _rows(image, sizes, options, now_s)]
+    if options.quiet and not options.template:
+        for row in rows:
+            click.echo(row["ID"])
+        return
+    print_list(rows, options.template, _HEADERS, _DIGEST_TABLE if options.digests else _TABLE, click.echo)
+
+
+def _rows(image: "images_pb2.Image", sizes: "Sizes", options: ImagesOptions, now_s: float) -> Iterator[dict[str, Any]]:
+    from sampan_cli.output.units import ago, human_size, local_time
+
+    digests = dict(each.rpartition("@")[::2] for each in image.repo_digests)
+    names: list[tuple[str, str]] = [(repository, tag) for repository, _, tag in
+                                    (name.rpartition(":") for name in image.repo_tags)]  # fmt: skip
+    tagged = {repository for repository, _ in names}
+    names += [(repository, _NONE) for repository in digests if repository not in tagged]
+    size = sizes.of(image)
+    for repository, tag in names or [(_NONE, _NONE)]:
+        yield {
+            "Repository": repository,
+            "Tag": tag,
+            "Digest": digests.get(repository, _NONE),
+            "ID": image.id if options.no_trunc else image.id.partition(":")[2][:12],
+            "CreatedSince": ago(image.created.seconds, now_s),
+            "CreatedAt": local_time(image.created.seconds),
+            "Size": human_size(size, 3),
+            "VirtualSize": human_size(size),
+            # What `system df -v` knows of an image.
+            **dict.fromkeys(("Containers", "SharedSize", "UniqueSize"), "N/A"),
+        }

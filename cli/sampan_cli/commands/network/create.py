@@ -1,0 +1,111 @@
+"""``sampan network create``: make a network."""
+
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sampan.errors import InvalidArgumentError
+from sampan_cli.app.lazy import sampan_command
+from sampan_cli.app.session import Session
+
+if TYPE_CHECKING:
+    from sampan.api.runtime.v1 import networks_pb2
+    from sampan.engine.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkCreateOptions:
+    """The command line of ``sampan network create``."""
+
+    name: str
+    attachable: bool
+    aux_address: tuple[str, ...]
+    driver: str
+    gateway: tuple[str, ...]
+    internal: bool
+    ip_range: tuple[str, ...]
+    ipam_driver: str
+    ipam_opt: tuple[str, ...]
+    ipv6: bool
+    label: tuple[str, ...]
+    opt: tuple[str, ...]
+    subnet: tuple[str, ...]
+
+
+@sampan_command(
+    "create",
+    examples="""
+    sampan network create backend
+    sampan network create --subnet 10.20.0.0/24 --gateway 10.20.0.1 --internal db
+    """,
+)
+@click.argument("name")
+@click.option("--attachable", is_flag=True, help="Enable manual container attachment.")
+@click.option("--aux-address", multiple=True, help="Auxiliary addresses used by the driver (name=address).")
+@click.option("--driver", "-d", default="bridge", show_default=True, help="Driver to manage the network.")
+@click.option("--gateway", multiple=True, help="Gateway of a subnet.")
+@click.option("--internal", is_flag=True, help="Restrict external access to the network.")
+@click.option("--ip-range", multiple=True, help="Allocate container addresses from a sub-range.")
+@click.option("--ipam-driver", default="default", show_default=True, help="IP address management driver.")
+@click.option("--ipam-opt", multiple=True, help="IPAM driver options.")
+@click.option("--ipv6", is_flag=True, help="Enable IPv6 networking.")
+@click.option("--label", multiple=True, help="Set metadata on the network.")
+@click.option("--opt", "-o", multiple=True, help="Driver options.")
+@click.option("--subnet", multiple=True, help="Subnet in CIDR format.")
+@click.pass_obj
+def command(session: Session, /, **flags: Any) -> None:
+    """Create a network and print its ID."""
+    options = NetworkCreateOptions(**flags)
+    session.run(lambda engine: create_network(engine, options))
+
+
+async def create_network(engine: "Engine", options: NetworkCreateOptions) -> None:
+    """Create it."""
+    from sampan.api.runtime.v1 import networks_pb2 as pb
+    from sampan.wire.channel import rpc_errors
+    from sampan_cli.options.variables import labels, pairs
+
+    network = pb.Network(
+        name=options.name,
+        driver=options.driver,
+        internal=options.internal,
+        attachable=options.attachable,
+        enable_ipv6=options.ipv6,
+        pools=_pools(options),
+        options=pairs(options.opt, "driver option"),
+        labels=labels(options.label),
+        ipam_driver=options.ipam_driver,
+        ipam_options=pairs(options.ipam_opt, "IPAM option"),
+    )
+    with rpc_errors():
+        answer = await engine.networks.Create(pb.CreateNetworkRequest(network=network, check_duplicate=True))
+    if answer.warning:
+        click.echo(f"WARNING: {answer.warning}", err=True)
+    click.echo(answer.id)
+
+
+def _pools(options: NetworkCreateOptions) -> "list[networks_pb2.Network.Pool]":
+    """Give every gateway, range and auxiliary address to the subnet that it lies in."""
+    from sampan.api.runtime.v1 import networks_pb2 as pb
+    from sampan_cli.options.variables import pairs
+
+    pools = [pb.Network.Pool(subnet=subnet) for subnet in options.subnet]
+
+    def pool_of(address: str, what: str) -> pb.Network.Pool:
+        for pool in pools:
+            if ipaddress.ip_address(address.partition("/")[0]) in ipaddress.ip_network(pool.subnet, strict=False):
+                return pool
+        raise InvalidArgumentError(f"no matching subnet for {what} {address}")
+
+    try:
+        for gateway in options.gateway:
+            pool_of(gateway, "gateway").gateway = gateway
+        for ip_range in options.ip_range:
+            pool_of(ip_range, "range").ip_range = ip_range
+        for name, address in pairs(options.aux_address, "auxiliary address", need_value=True).items():
+            pool_of(address, "aux-address").auxiliary[name] = address
+    except ValueError as error:
+        raise InvalidArgumentError(f"invalid address: {error}") from error
+    return pools

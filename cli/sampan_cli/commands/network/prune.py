@@ -1,0 +1,36 @@
+"""``sampan network prune``: remove networks that nothing uses."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sampan_cli.app.lazy import sampan_command
+from sampan_cli.app.session import Session
+from sampan_cli.options.flags import confirm, force_prune_option, prune_filter_option
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+
+@sampan_command("prune", examples="sampan network prune -f")
+@prune_filter_option
+@force_prune_option
+@click.pass_obj
+def command(session: Session, /, filters: tuple[str, ...], force: bool) -> None:
+    """Remove all networks not used by at least one container."""
+    confirm("This will remove all custom networks not used by at least one container.", force=force)
+    session.run(lambda engine: remove(engine, filters))
+
+
+async def remove(engine: "Engine", filters: tuple[str, ...]) -> None:
+    """Remove what matches and say what was removed."""
+    from sampan.api.runtime.v1 import networks_pb2 as pb
+    from sampan.wire.channel import rpc_errors
+    from sampan_cli.options.filters import parse_filters
+
+    request = pb.PruneNetworksRequest(filters=parse_filters(filters, ("until", "label", "label!")))
+    with rpc_errors():
+        answer = await engine.networks.Prune(request)
+    if answer.removed:
+        click.echo("Deleted Networks:")
+        click.echo("".join(f"{network}\n" for network in answer.removed))

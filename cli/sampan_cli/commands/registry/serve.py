@@ -1,0 +1,106 @@
+"""``sampan registry serve``: a registry over the engine's content."""
+
+import fcntl
+import os
+import sys
+from dataclasses import dataclass, fields
+from typing import Any
+
+import click
+
+from sampan.errors import SampanError
+from sampan.layout import Layout
+from sampan_cli.app.lazy import sampan_command
+from sampan_cli.app.session import CommandError, EngineDownError, Session
+from sampan_cli.options.quantity import size_bytes
+from sampan_cli.options.types import Parsed
+
+_FILE = click.Path(exists=True, dir_okay=False, resolve_path=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """The command line of ``sampan registry serve``: what it does not say is left to the service's configuration."""
+
+    listen: str | None
+    htpasswd: str | None
+    tls_cert: str | None
+    tls_key: str | None
+    read_only: bool
+    names: tuple[str, ...]
+    expose: tuple[str, ...]
+    max_blob_bytes: int | None
+    log_level: str | None
+
+    def arguments(self, layout: Layout) -> list[str]:
+        """Return the service's command line."""
+        # -P: the directory in which someone typed this is no place to import from.
+        arguments = [sys.executable, "-P", "-m", "registryd", "--log-format", "text"]
+        arguments += ["--data-root", str(layout.data_root), "--run-root", str(layout.run_root)]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value not in (None, False, ()):
+                text = ",".join(value) if isinstance(value, tuple) else str(value)
+                arguments += [f"--{field.name.replace('_', '-')}", text]
+        return arguments
+
+
+@sampan_command(
+    "serve",
+    examples="""
+    sampan registry serve
+    sampan registry serve --listen 0.0.0.0:5000 --htpasswd users --tls-cert reg.crt --tls-key reg.key
+    docker tag debian:12 localhost:5000/debian:12    # and others can pull it
+    """,
+)
+@click.option("--listen", metavar="HOST:PORT", help="Where to listen. [default: 127.0.0.1:5000]")
+@click.option("--htpasswd", type=_FILE, help="Let in only the users in this file, which `htpasswd -B` writes.")
+@click.option("--tls-cert", type=_FILE, help="Serve HTTPS with this certificate chain (PEM).")
+@click.option("--tls-key", type=_FILE, help="The certificate's key (PEM).")
+@click.option("--read-only", is_flag=True, help="Refuse every push and removal.")
+@click.option(
+    "--name", "names", multiple=True, metavar="HOST[:PORT]",
+    help="A further name that clients know this registry by: the engine's images of that name are served.",
+)  # fmt: skip
+@click.option(
+    "--expose", multiple=True, metavar="REGISTRY",
+    help="Serve the images, too, that the engine has of another registry, such as docker.io.",
+)  # fmt: skip
+@click.option(
+    "--max-blob-size", "max_blob_bytes", type=Parsed("size", size_bytes), metavar="SIZE",
+    help="Refuse larger blobs. [default: 64g]",
+)  # fmt: skip
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="debug shows each request.")
+@click.pass_obj
+def command(session: Session, /, **options: Any) -> None:
+    """Serve a registry, in the foreground, until Ctrl-C or SIGTERM.
+
+    What is pushed is kept in the engine's own content store: a layer that an image of the engine has too is stored
+    once. Images of the engine that are tagged with the registry's name can be pulled without having been pushed.
+    """
+    layout = session.layout
+    try:
+        layout.check()
+        arguments = ServeOptions(**options).arguments(layout)
+    except SampanError as error:
+        raise CommandError(str(error)) from error
+    if not layout.socket("imaged").exists():
+        raise EngineDownError(layout)
+    _refuse_second(layout)
+    sys.stdout.flush()
+    os.execve(sys.executable, arguments, os.environ)  # noqa: S606 - no shell is meant
+
+
+def _refuse_second(layout: Layout) -> None:
+    """Say that this engine's registry is served already: the service itself speaks of engines."""
+    try:
+        fd = os.open(layout.data("registryd") / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # the first one, or nobody who may serve one
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+        raise CommandError(f"this engine's registry is served already, by process {pid}") from None
+    finally:
+        os.close(fd)

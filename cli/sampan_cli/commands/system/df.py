@@ -1,0 +1,126 @@
+"""``sampan system df``: disk use."""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from sampan_cli.app.lazy import USAGE_ERROR, sampan_command
+from sampan_cli.app.session import CommandError, Session
+from sampan_cli.options.flags import format_option
+
+if TYPE_CHECKING:
+    from sampan.disk import StoredObject
+    from sampan.engine.df import DiskUse
+    from sampan.engine.engine import Engine
+
+_HEADERS: Final = {
+    "Type": "TYPE",
+    "TotalCount": "TOTAL",
+    "Active": "ACTIVE",
+    "Size": "SIZE",
+    "Reclaimable": "RECLAIMABLE",
+}
+_TABLE: Final = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}"
+
+
+@dataclass(frozen=True, slots=True)
+class DfOptions:
+    """The command line of ``sampan system df``."""
+
+    template: str
+    verbose: bool
+    explain: bool
+
+
+@sampan_command(
+    "df",
+    examples="""
+    sampan system df
+    sampan system df -v
+    sampan system df --explain
+    sampan system df --explain --format json
+    """,
+)
+@format_option
+@click.option("--verbose", "-v", is_flag=True, help="Show each image, container and volume.")
+@click.option("--explain", is_flag=True, help="Show all that is stored, and who holds each of it.")
+@click.pass_obj
+def command(session: Session, /, **flags: Any) -> None:
+    """Show disk usage of images, containers and volumes. A layer that several images share counts once.
+
+    Layers are counted as they are unpacked, image content as it came from registries.
+    """
+    options = DfOptions(**flags)
+    if options.verbose and options.explain:
+        raise CommandError("--verbose and --explain cannot be used together", USAGE_ERROR)
+    session.run(lambda engine: show_usage(engine, options, time.time()))
+
+
+async def show_usage(engine: "Engine", options: DfOptions, now_s: float) -> None:
+    """Print one line per kind of object, or what is asked for instead."""
+    from sampan_cli.output import disk_tables
+    from sampan_cli.output.table import print_list
+
+    if options.explain:
+        disk_tables.print_explanation(await engine.explain_disk(), options.template, click.echo)
+        return
+    used = await engine.disk_use()
+    if options.verbose:
+        disk_tables.print_details(used, options.template, now_s, click.echo)
+        return
+    rows = [*_rows(used), _content(await engine.stored_content())]
+    print_list(rows, options.template, _HEADERS, _TABLE, click.echo)
+
+
+def _rows(used: "DiskUse") -> list[dict[str, Any]]:
+    from sampan.api.runtime.v1 import containers_pb2 as pb
+
+    alive = (pb.ContainerState.RUNNING, pb.ContainerState.PAUSED, pb.ContainerState.RESTARTING)
+    running = [one for one in used.containers if one.container.state.status in alive]
+    written = sum(one.size_rw_bytes for one in used.containers)
+    return [
+        _row(
+            "Images",
+            (len(used.images), sum(one.containers > 0 for one in used.images)),
+            used.layers_bytes,
+            used.layers_bytes - used.needed_bytes,
+        ),
+        _row(
+            "Containers",
+            (len(used.containers), len(running)),
+            written,
+            written - sum(one.size_rw_bytes for one in running),
+        ),
+        _row(
+            "Local Volumes",
+            (len(used.volumes), sum(bool(volume.used_by) for volume in used.volumes)),
+            sum(volume.size_bytes for volume in used.volumes),
+            sum(volume.size_bytes for volume in used.volumes if not volume.used_by),
+        ),
+        _row("Build Cache", (0, 0), 0, 0),
+    ]
+
+
+def _content(objects: "tuple[StoredObject, ...]") -> dict[str, Any]:
+    """Blobs, and what is on its way to become some; images, registries and labels keep theirs."""
+    from sampan.disk import IMAGE, LABEL, REGISTRY, SERVICE
+
+    counted = [one for one in objects if one.owner != SERVICE]
+    kept = [one for one in counted if one.owner in (IMAGE, REGISTRY, LABEL)]
+    size = sum(one.size_bytes for one in counted)
+    return _row("Image Content", (len(counted), len(kept)), size, size - sum(one.size_bytes for one in kept))
+
+
+def _row(kind: str, counts: tuple[int, int], size_bytes: int, reclaimable_bytes: int) -> dict[str, Any]:
+    from sampan_cli.output.units import human_size
+
+    share = f" ({100 * reclaimable_bytes // size_bytes}%)" if size_bytes else ""
+    return {
+        "Type": kind,
+        "TotalCount": str(counts[0]),
+        "Active": str(counts[1]),
+        "Size": human_size(size_bytes),
+        "Reclaimable": f"{human_size(reclaimable_bytes)}{share}",
+    }

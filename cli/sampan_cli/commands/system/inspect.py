@@ -1,0 +1,109 @@
+"""``sampan inspect``: everything about any object."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from sampan_cli.app import completing
+from sampan_cli.app.lazy import sampan_command
+from sampan_cli.app.session import Session
+from sampan_cli.options.flags import inspect_format_option
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+    from sampan_cli.output.inspecting import Find
+
+KINDS: Final = ("container", "image", "network", "volume")
+
+
+@sampan_command(
+    "inspect",
+    examples="""
+    sampan inspect web
+    sampan inspect -f '{{.State.Status}}' web
+    sampan inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' web
+    """,
+)
+@click.argument("names", shell_complete=completing.containers, nargs=-1, required=True)
+@inspect_format_option
+@click.option("--size", "-s", is_flag=True, help="Display total file sizes if it is a container.")
+@click.option("--type", "kind", type=click.Choice(["", *KINDS]), default="", help="Only look for this kind of object.")
+@click.pass_obj
+def command(session: Session, /, names: tuple[str, ...], template: str, size: bool, kind: str) -> None:
+    """Return low-level information on containers, images, networks and volumes."""
+
+    async def work(engine: "Engine") -> int:
+        from sampan_cli.output.inspecting import inspect
+
+        return await inspect(names, finder(engine, (kind,) if kind else KINDS, size=size), template)
+
+    session.run(work)
+
+
+def finder(engine: "Engine", kinds: tuple[str, ...], *, size: bool = False) -> "Find":
+    """Return a function that finds an object of the first of ``kinds`` that has one of that name.
+
+    It raises NotFoundError.
+    """
+    from sampan.errors import InvalidArgumentError, NotFoundError
+    from sampan.wire.channel import rpc_errors
+
+    finders: dict[str, Callable[[str], Any]] = {
+        "container": lambda name: _container(engine, name, size),
+        "image": lambda name: _image(engine, name),
+        "network": lambda name: _network(engine, name),
+        "volume": lambda name: _volume(engine, name),
+    }
+
+    async def find(name: str) -> dict[str, Any]:
+        last: Exception | None = None
+        for kind in kinds:
+            try:
+                with rpc_errors():
+                    found: dict[str, Any] = await finders[kind](name)
+                    return found
+            except NotFoundError as error:
+                last = error
+            except InvalidArgumentError as error:  # a name that one kind of object cannot have may be another's
+                if len(kinds) == 1:
+                    raise
+                last = error
+        if len(kinds) == 1 and last is not None:
+            raise last
+        raise NotFoundError(f"No such object: {name}") from last
+
+    return find
+
+
+async def _container(engine: "Engine", name: str, size: bool) -> dict[str, Any]:
+    from sampan.api.runtime.v1 import containers_pb2 as pb
+    from sampan_cli.shape.container import shape_container
+
+    return shape_container(await engine.containers.Get(pb.GetContainerRequest(container=name, size=size)))
+
+
+async def _image(engine: "Engine", name: str) -> dict[str, Any]:
+    from sampan.api.image.v1 import images_pb2 as pb
+    from sampan.api.snapshot.v1 import layers_pb2
+    from sampan.engine.sizes import sizes as image_sizes
+    from sampan_cli.shape.image import shape_image
+
+    image = await engine.images.Get(pb.GetRequest(image=name))
+    sizes = await image_sizes(engine)
+    drivers = await engine.layers.Drivers(layers_pb2.DriversRequest())
+    return shape_image(image, sizes.of(image), drivers.driver)
+
+
+async def _network(engine: "Engine", name: str) -> dict[str, Any]:
+    from sampan.api.runtime.v1 import networks_pb2 as pb
+    from sampan_cli.shape.network import shape_network
+
+    return shape_network(await engine.networks.Get(pb.GetNetworkRequest(network=name)))
+
+
+async def _volume(engine: "Engine", name: str) -> dict[str, Any]:
+    from sampan.api.runtime.v1 import volumes_pb2 as pb
+    from sampan_cli.shape.volume import shape_volume
+
+    return shape_volume(await engine.volumes.Get(pb.GetVolumeRequest(name=name)))

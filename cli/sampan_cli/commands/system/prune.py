@@ -1,0 +1,46 @@
+"""``sampan system prune``: remove everything that nothing uses."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sampan_cli.app.lazy import sampan_command
+from sampan_cli.app.session import Session
+from sampan_cli.options.flags import confirm, force_prune_option, prune_filter_option
+from sampan_cli.output.pruning import print_total
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+
+@sampan_command("prune", examples="sampan system prune -f\nsampan system prune -a --volumes --filter until=24h")
+@click.option("--all", "-a", is_flag=True, help="Remove all unused images, not just dangling ones.")
+@click.option("--volumes", is_flag=True, help="Prune anonymous volumes too.")
+@prune_filter_option
+@force_prune_option
+@click.pass_obj
+def command(session: Session, /, all: bool, volumes: bool, filters: tuple[str, ...], force: bool) -> None:
+    """Remove stopped containers, unused networks, unused images, and what broken pulls keep for the next try."""
+    things = ["all stopped containers", "all networks not used by at least one container"]
+    things += ["all anonymous volumes not used by at least one container"] if volumes else []
+    things += ["all images without at least one container associated to them" if all else "all dangling images"]
+    things += ["what broken pulls have brought"]
+    listed = "\n".join(f"  - {thing}" for thing in things)
+    confirm(f"This will remove:\n{listed}\n", force=force)
+    session.run(lambda engine: print_total(remove(engine, filters, all_images=all, volumes=volumes)))
+
+
+async def remove(engine: "Engine", filters: tuple[str, ...], *, all_images: bool, volumes: bool) -> int:
+    """Remove containers first: what they used is free then. Return how many bytes all of it was."""
+    from sampan_cli.commands.container import prune
+    from sampan_cli.commands.image import prune as image_prune
+    from sampan_cli.commands.network import prune as network_prune
+    from sampan_cli.commands.volume import prune as volume_prune
+
+    reclaimed = await prune.remove(engine, filters)
+    await network_prune.remove(engine, filters)
+    if volumes:  # which have no age: as with Docker, only labels choose among them
+        labels = tuple(text for text in filters if not text.startswith("until="))
+        reclaimed += await volume_prune.remove(engine, labels, named_too=False)
+    reclaimed += await image_prune.remove(engine, filters, dangling=not all_images)
+    return reclaimed + (await engine.collect_garbage(leftovers=True)).reclaimed_bytes

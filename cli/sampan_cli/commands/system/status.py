@@ -1,0 +1,110 @@
+"""``sampan status``: the engine's services."""
+
+import asyncio
+import contextlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from sampan.errors import SampanError
+from sampan.layout import SERVICES, Layout
+from sampan_cli.app.lazy import sampan_command
+from sampan_cli.app.session import CommandError, Session
+from sampan_cli.options.flags import format_option
+from sampan_cli.supervisor import roots
+
+# A healthy service answers in a few milliseconds, also when it is busy; the machine may be.
+_DEADLINE_S: Final = 1.0
+
+_TABLE: Final = "{{.Service}}\t{{.Pid}}\t{{.Healthy}}\t{{.Socket}}\t{{.Metrics}}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """One line of the list."""
+
+    service: str
+    pid: int | None  # None: it does not run
+    healthy: bool
+    socket: str
+    metrics: str  # host:port, or empty
+
+
+@sampan_command(
+    "status", examples="sampan status\nsampan status --format json\nsampan status --format '{{.Service}} {{.Pid}}'"
+)
+@format_option
+@click.pass_obj
+def command(session: Session, template: str) -> None:
+    """Show the engine's services: process, health, gRPC socket and the address of /metrics.
+
+    Exits with 0 if all are healthy and with 1 if not.
+    """
+    statuses = asyncio.run(read_status(session.layout))
+    if template == "json":  # one list, unlike other lists: it is always short and always read as a whole
+        click.echo(json.dumps([asdict(status) for status in statuses], indent=2))
+    else:
+        _print(statuses, template)
+    if not all(status.healthy for status in statuses):
+        raise click.exceptions.Exit(1)
+
+
+async def read_status(layout: Layout) -> list[ServiceStatus]:
+    """Ask every service how it is, all at once."""
+    running = {process.name: process.pid for process in roots.services(layout)}
+    return list(await asyncio.gather(*(_status(layout, name, running.get(name)) for name in SERVICES)))
+
+
+async def _status(layout: Layout, service: str, pid: int | None) -> ServiceStatus:
+    facts: dict[str, Any] = {}
+    with contextlib.suppress(FileNotFoundError):  # it does not run, or is starting
+        facts = json.loads(await asyncio.to_thread(layout.state_file(service).read_text))
+    if facts and facts["pid"] != pid:
+        if not os.access(layout.data(service) / "lock", os.R_OK) and _exists(facts["pid"]):
+            pid = facts["pid"]  # who is not the engine's own user cannot see who holds its locks
+        else:
+            facts = {}  # of a process that was killed
+    healthy = bool(facts) and await _is_healthy(layout, service)
+    return ServiceStatus(service, pid, healthy, str(layout.socket(service)), str(facts.get("metrics") or ""))
+
+
+def _exists(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+async def _is_healthy(layout: Layout, service: str) -> bool:
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    from sampan.wire.channel import open_channel
+
+    async with open_channel(layout.socket(service)) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=_DEADLINE_S)
+        except grpc.aio.AioRpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _print(statuses: list[ServiceStatus], template: str) -> None:
+    from sampan_cli.output.table import print_list
+
+    rows = [
+        {
+            "Service": each.service,
+            "Pid": str(each.pid or "-"),
+            "Healthy": "yes" if each.healthy else "no",
+            "Socket": each.socket,
+            "Metrics": each.metrics,
+        }
+        for each in statuses
+    ]
+    try:
+        print_list(rows, template, {field: field.upper() for field in rows[0]}, _TABLE, click.echo)
+    except SampanError as error:
+        raise CommandError(str(error)) from error

@@ -1,0 +1,115 @@
+"""``sampan up``: start the engine."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from sampan.errors import ConflictError, SampanError
+from sampan.layout import Layout
+from sampan_cli.app.lazy import sampan_command
+from sampan_cli.app.session import CommandError, Session
+
+_LOG_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """The command line of ``sampan up``."""
+
+    layout: Layout
+    detach: bool
+    start_timeout_s: float
+
+    def arguments(self) -> list[str]:
+        """The supervisor's command line."""
+        # -P: the directory in which someone typed this is no place to import from.
+        module = [sys.executable, "-P", "-m", "sampan_cli.supervisor"]
+        return [*module, str(self.layout.data_root), str(self.layout.run_root), f"{self.start_timeout_s:g}"]
+
+
+@sampan_command(
+    "up",
+    examples="""
+    sampan up --detach
+    sampan --data-root /srv/two --run-root /run/two up --detach
+    """,
+)
+@click.option("--detach", "-d", is_flag=True, help="Return when every service is ready; the engine goes on.")
+@click.option(
+    "--config-dir",
+    type=click.Path(file_okay=False, exists=True, resolve_path=True),
+    help="Read <service>.toml from this directory. [env: SAMPAN_CONFIG_DIR; default: /etc/sampan]",
+)
+@click.option(
+    "--timeout", "start_timeout_s", type=click.FloatRange(min=0.1), default=60.0, show_default=True,
+    help="Give up if a service is not ready after this many seconds.",
+)  # fmt: skip
+@click.pass_obj
+def command(session: Session, detach: bool, config_dir: str | None, start_timeout_s: float) -> None:
+    """Start the engine: all its services, each a process of its own.
+
+    In the foreground it shows what the services log, and stops them on Ctrl-C or SIGTERM. A service that dies is
+    started again. Containers do not depend on the engine's processes: they run on when it stops.
+    """
+    options = UpOptions(session.layout, detach, start_timeout_s)
+    environ = dict(os.environ)
+    if config_dir is not None:
+        environ["SAMPAN_CONFIG_DIR"] = config_dir
+    try:
+        options.layout.check()
+        if not detach:
+            os.execve(sys.executable, options.arguments(), environ)  # noqa: S606 - no shell is meant
+        start_in_background(options, environ)
+    except SampanError as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"cannot start the engine: {error}") from error
+
+
+def start_in_background(options: UpOptions, environ: Mapping[str, str]) -> None:
+    """Start a supervisor and return when the engine is ready.
+
+    Raises:
+        SampanError: it is not going to be; everything that was started is stopped.
+    """
+    log = options.layout.run_root / "logs" / "sampan.log"
+    log.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    ours, theirs = os.pipe()
+    os.set_inheritable(theirs, True)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    pid = os.posix_spawn(
+        sys.executable,
+        [*options.arguments(), str(theirs)],
+        environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o640),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+    os.close(theirs)
+    try:
+        with open(ours, "rb") as pipe:
+            report = pipe.read().decode("utf-8", "replace")
+    except KeyboardInterrupt:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        raise
+    if report == "ok":
+        return
+    os.waitpid(pid, 0)
+    raise ConflictError(report or f"the supervisor died; last lines of {log}:\n{_tail(log)}")
+
+
+def _tail(log: Path) -> str:
+    with contextlib.suppress(OSError), log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - _LOG_BYTES))
+        return file.read().decode("utf-8", "replace")
+    return ""

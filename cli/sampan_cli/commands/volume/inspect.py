@@ -1,0 +1,28 @@
+"""``sampan volume inspect``: everything about volumes."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sampan_cli.app.lazy import sampan_command
+from sampan_cli.app.session import Session
+from sampan_cli.commands.system.inspect import finder
+from sampan_cli.options.flags import inspect_format_option
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+
+@sampan_command("inspect", examples="sampan volume inspect NAME")
+@click.argument("names", nargs=-1, required=True)
+@inspect_format_option
+@click.pass_obj
+def command(session: Session, /, names: tuple[str, ...], template: str) -> None:
+    """Display detailed information on one or more volumes."""
+
+    async def work(engine: "Engine") -> int:
+        from sampan_cli.output.inspecting import inspect
+
+        return await inspect(names, finder(engine, ("volume",)), template)
+
+    session.run(work)

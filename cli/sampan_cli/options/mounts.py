@@ -1,0 +1,219 @@
+"""``--volume``, ``--mount`` and ``--tmpfs``."""
+
+import csv
+import posixpath
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from sampan.api.runtime.v1 import spec_pb2 as pb
+from sampan.errors import InvalidArgumentError
+from sampan_cli.options.quantity import size_bytes
+
+_VOLUME_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_PROPAGATIONS: Final = ("shared", "rshared", "slave", "rslave", "private", "rprivate")
+# Desktop's hints about caching, and SELinux labels: accepted and kept, with no effect here.
+_HINTS: Final = ("z", "Z", "consistent", "cached", "delegated")
+# Of each of these, a mode has one word at most.
+_ONE_OF: Final = (("ro", "rw"), _PROPAGATIONS, _HINTS[:2], _HINTS[2:])
+
+_TRUE: Final = ("", "1", "true", "True", "TRUE", "t", "T")
+_FALSE: Final = ("0", "false", "False", "FALSE", "f", "F")
+_TYPES: Final = {"bind": pb.Mount.BIND, "volume": pb.Mount.VOLUME, "tmpfs": pb.Mount.TMPFS}
+
+
+def parse_volume(text: str, directory: Path) -> pb.Mount | str:
+    """Parse ``[source:]target[:options]``; a target alone is returned as it is: an anonymous volume.
+
+    ``directory`` is what a source that begins with a dot is relative to.
+
+    Raises:
+        InvalidArgumentError: in Docker's words.
+    """
+    parts = text.split(":")
+    if not 1 <= len(parts) <= 3 or not all(parts):
+        raise _invalid(text)
+    if len(parts) == 2 and not parts[1].startswith("/") and _are_modes(parts[1]):
+        parts.insert(0, "")  # target:options
+    source, target, mode = parts if len(parts) == 3 else (*parts, "") if len(parts) == 2 else ("", *parts, "")
+    target = _target(text, target)
+    if not source and not mode:
+        return target
+    mount = pb.Mount(source=source, target=target, mode=mode)
+    if source.startswith((".", "~/")) or source == "~":
+        mount.source = str((directory / Path(source).expanduser()).resolve())
+    if mount.source.startswith("/"):
+        mount.type = pb.Mount.BIND
+        mount.create_source = True
+        mount.source = posixpath.normpath(mount.source)
+    else:
+        mount.type = pb.Mount.VOLUME
+        if source:
+            _check_volume_name(source)
+    _apply_modes(mount, mode, text)
+    return mount
+
+
+def _are_modes(text: str) -> bool:
+    known = ("ro", "rw", "nocopy", *_PROPAGATIONS, *_HINTS)
+    return all(word in known for word in text.split(","))
+
+
+def _apply_modes(mount: pb.Mount, mode: str, text: str) -> None:
+    words = [word for word in mode.split(",") if word]
+    if any(sum(word in words for word in kind) > 1 for kind in _ONE_OF):
+        raise InvalidArgumentError(f"invalid volume specification: '{text}': invalid mode: {mode}")
+    for word in words:
+        if word in ("ro", "rw"):
+            mount.read_only = word == "ro"
+        elif word in _PROPAGATIONS and mount.type == pb.Mount.BIND:
+            mount.propagation = word
+        elif word == "nocopy" and mount.type == pb.Mount.VOLUME:
+            mount.no_copy = True
+        elif word not in _HINTS:
+            raise InvalidArgumentError(f"invalid volume specification: '{text}': invalid mode: {mode}")
+
+
+def _check_volume_name(name: str) -> None:
+    if len(name) == 1:
+        raise InvalidArgumentError(
+            f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        )
+    if not _VOLUME_NAME.fullmatch(name):
+        raise InvalidArgumentError(
+            f'create {name}: "{name}" includes invalid characters for a local volume name, only '
+            '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
+        )
+
+
+def _target(text: str, target: str) -> str:
+    if not target.startswith("/"):
+        raise InvalidArgumentError(
+            f"invalid volume specification: '{text}': invalid mount path: '{target}' mount path must be absolute"
+        )
+    target = posixpath.normpath(target)
+    if target.strip("/") == "":
+        raise InvalidArgumentError(f"invalid volume specification: '{text}': destination can't be '/'")
+    return target
+
+
+def _invalid(text: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"invalid volume specification: '{text}'")
+
+
+def parse_tmpfs(text: str) -> pb.Mount:
+    """Parse ``/target[:options]``; options are mount(8)'s.
+
+    Raises:
+        InvalidArgumentError: a relative target, or a bad size or mode.
+    """
+    target, _, options = text.partition(":")
+    mount = pb.Mount(type=pb.Mount.TMPFS, target=_target(text, target), mode=options)
+    for option in filter(None, options.split(",")):
+        key, _, value = option.partition("=")
+        if key == "size" and not value.endswith("%"):
+            mount.tmpfs_size_bytes = size_bytes(value)
+        elif key == "mode":
+            mount.tmpfs_mode = _octal(value)
+        elif key in ("ro", "rw"):
+            mount.read_only = key == "ro"
+        else:
+            mount.options.append(option)
+    return mount
+
+
+def _octal(text: str) -> int:
+    try:
+        return int(text, 8)
+    except ValueError:
+        raise InvalidArgumentError(f"invalid value for tmpfs-mode: {text}") from None
+
+
+def parse_mount(text: str, directory: Path) -> pb.Mount:
+    """Parse ``type=bind,source=/a,target=/b,readonly``; a comma within a value needs quotes, as in CSV.
+
+    Raises:
+        InvalidArgumentError: in Docker's words.
+    """
+    mount = pb.Mount(type=pb.Mount.VOLUME)
+    fields = {}
+    for field in next(csv.reader([text], strict=True), []):
+        key, equals, value = field.partition("=")
+        key = key.strip().lower()
+        if not equals and key not in ("readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src"):
+            raise InvalidArgumentError(f"invalid field '{field}' must be a key=value pair")
+        if key in _MAPS:
+            name, _, given = value.partition("=")
+            _MAPS[key](mount)[name] = given
+        elif key not in _KEYS:
+            raise InvalidArgumentError(f"unexpected key '{key}' in '{field}'")
+        else:
+            fields[_KEYS[key]] = value
+    kind = fields.pop("type", "volume")
+    if kind not in _TYPES:
+        raise InvalidArgumentError(f"mount type {kind!r} is not supported: bind, volume or tmpfs")
+    mount.type = _TYPES[kind]
+    if not fields.get("target"):
+        raise InvalidArgumentError("target is required")
+    mount.target = _target(text, fields.pop("target"))
+    _apply_fields(mount, fields, directory)
+    return mount
+
+
+_MAPS: Final = {
+    "volume-label": lambda mount: mount.volume_labels,
+    "volume-opt": lambda mount: mount.volume_options,
+}
+_KEYS: Final = {
+    "type": "type",
+    **dict.fromkeys(("source", "src"), "source"),
+    **dict.fromkeys(("target", "dst", "destination"), "target"),
+    **dict.fromkeys(("readonly", "ro"), "read_only"),
+    "consistency": "consistency",
+    "bind-propagation": "propagation",
+    "bind-nonrecursive": "non_recursive",
+    "bind-recursive": "recursive",
+    "bind-create-src": "create_source",
+    "volume-nocopy": "no_copy",
+    "volume-driver": "volume_driver",
+    "volume-subpath": "volume_subpath",
+    "tmpfs-size": "tmpfs_size_bytes",
+    "tmpfs-mode": "tmpfs_mode",
+}
+
+
+def _apply_fields(mount: pb.Mount, fields: Mapping[str, str], directory: Path) -> None:
+    for key, value in fields.items():
+        if key in ("read_only", "non_recursive", "no_copy", "create_source"):
+            setattr(mount, key, _boolean(key, value))
+        elif key == "tmpfs_size_bytes":
+            mount.tmpfs_size_bytes = size_bytes(value)
+        elif key == "tmpfs_mode":
+            mount.tmpfs_mode = _octal(value)
+        elif key == "recursive":
+            mount.non_recursive = value == "disabled"
+        elif key == "volume_subpath":
+            raise InvalidArgumentError("volume-subpath is not supported")
+        elif key == "source" and value.startswith("."):
+            mount.source = str((directory / value).resolve())
+        elif key != "consistency":
+            setattr(mount, key, value)
+    if mount.type == pb.Mount.BIND:
+        if not mount.source:
+            raise InvalidArgumentError('invalid mount config for type "bind": field Source must not be empty')
+        if not mount.source.startswith("/"):
+            raise InvalidArgumentError(
+                f"invalid mount config for type \"bind\": invalid mount path: '{mount.source}' "
+                "mount path must be absolute"
+            )
+    elif mount.type == pb.Mount.TMPFS and mount.source:
+        raise InvalidArgumentError('invalid mount config for type "tmpfs": field Source must not be specified')
+    elif mount.type == pb.Mount.VOLUME and mount.source:
+        _check_volume_name(mount.source)
+
+
+def _boolean(key: str, value: str) -> bool:
+    if value not in (*_TRUE, *_FALSE):
+        raise InvalidArgumentError(f"invalid value for {key.replace('_', '-')}: {value}")
+    return value in _TRUE

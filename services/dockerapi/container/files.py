@@ -1,0 +1,114 @@
+"""Files of containers: /containers/{id}/archive, which ``docker cp`` uses."""
+
+import base64
+import json
+import stat
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+
+from dockerapi.http.body import Body
+from dockerapi.http.call import Call, streamed
+from dockerapi.http.routing import Route
+from dockerapi.http.times import rfc3339_known
+from sampan.api.runtime.v1 import archives_pb2
+from sampan.errors import InvalidArgumentError, SampanError
+from sampan.wire.channel import rpc_errors
+
+log = structlog.get_logger()
+
+_STAT_HEADER: Final = "X-Docker-Container-Path-Stat"
+
+# Go's own numbers for what the kernel has in st_mode.
+_KINDS: Final = {
+    stat.S_IFDIR: 1 << 31,
+    stat.S_IFLNK: 1 << 27,
+    stat.S_IFBLK: 1 << 26,
+    stat.S_IFCHR: 1 << 26 | 1 << 21,
+    stat.S_IFIFO: 1 << 25,
+    stat.S_IFSOCK: 1 << 24,
+}
+_BITS: Final = {stat.S_ISUID: 1 << 23, stat.S_ISGID: 1 << 22, stat.S_ISVTX: 1 << 20}
+
+
+def go_mode(mode: int) -> int:
+    """Return ``st_mode`` as Go's ``os.FileMode``."""
+    kind = _KINDS.get(stat.S_IFMT(mode), 0)
+    return kind | mode & 0o777 | sum(bit for mask, bit in _BITS.items() if mode & mask)
+
+
+def stat_header(found: archives_pb2.PathStat) -> str:
+    """Return what clients learn of a path before its archive: JSON in base64."""
+    fields: dict[str, Any] = {
+        "name": found.name,
+        "size": found.size_bytes,
+        "mode": go_mode(found.mode),
+        "mtime": rfc3339_known(found.modified),
+        "linkTarget": found.link_target,
+    }
+    return base64.b64encode(json.dumps(fields).encode()).decode()
+
+
+def _path(call: Call) -> str:
+    if not (path := call.text("path")):
+        raise InvalidArgumentError("Bad parameters: path is empty")
+    return path
+
+
+async def get(call: Call) -> web.StreamResponse:
+    """GET /containers/{id}/archive, and HEAD, which tells what there is."""
+    request = archives_pb2.PathRequest(container=call.args["id"], path=_path(call))
+    response = streamed("application/x-tar")
+    if call.request.method == "HEAD":
+        with rpc_errors():
+            response.headers[_STAT_HEADER] = stat_header(await call.engine.archives.Stat(request))
+        await response.prepare(call.request)
+        await response.write_eof()
+        return response
+    parts = call.engine.archives.Read(request)
+    try:
+        with rpc_errors():
+            async for part in parts:
+                if part.HasField("stat"):
+                    response.headers[_STAT_HEADER] = stat_header(part.stat)
+                    await response.prepare(call.request)
+                else:
+                    await response.write(part.chunk)
+    except SampanError as error:
+        if not response.prepared:
+            raise
+        log.error("archive broken off", path=call.request.path, error=str(error))
+        if call.request.transport is not None:
+            call.request.transport.abort()
+        raise ConnectionResetError("the archive is not whole") from error
+    finally:
+        parts.cancel()
+    await response.write_eof()
+    return response
+
+
+async def put(call: Call) -> web.StreamResponse:
+    """PUT /containers/{id}/archive."""
+    options = archives_pb2.WriteArchiveRequest.Options(
+        container=call.args["id"], path=_path(call), keep_kinds=call.flag("noOverwriteDirNonDir")
+    )
+    body = Body(call.request)
+
+    async def requests() -> Any:
+        yield archives_pb2.WriteArchiveRequest(options=options)
+        async for chunk in body.chunks():
+            yield archives_pb2.WriteArchiveRequest(chunk=chunk)
+
+    try:
+        with rpc_errors():
+            await call.engine.archives.Write(requests())
+    finally:
+        body.close()
+    return web.Response(status=200)
+
+
+ROUTES: Final = (
+    Route("GET", "/containers/{id}/archive", get, follows=True),
+    Route("PUT", "/containers/{id}/archive", put, follows=True),
+)

@@ -1,0 +1,76 @@
+"""GET /containers/{id}/logs."""
+
+from contextlib import aclosing
+from typing import Final
+
+from aiohttp import web
+
+from dockerapi.http import frames
+from dockerapi.http.call import Call, break_off, streamed
+from dockerapi.http.routing import Route
+from dockerapi.http.times import parse_point, rfc3339_fixed
+from sampan.api.runtime.v1 import containers_pb2
+from sampan.engine import following
+from sampan.engine.log_details import log_details
+from sampan.errors import InvalidArgumentError, SampanError
+
+
+def _request(call: Call) -> containers_pb2.LogsRequest:
+    request = containers_pb2.LogsRequest(
+        container=call.args["id"],
+        stdout=call.flag("stdout"),
+        stderr=call.flag("stderr"),
+        follow=call.flag("follow"),
+        since=parse_point(call.text("since"), "since"),
+        until=parse_point(call.text("until"), "until"),
+    )
+    if not (request.stdout or request.stderr):
+        raise InvalidArgumentError("Bad parameters: you must choose at least one stream")
+    tail = call.text("tail")
+    # Docker takes anything that is no number, "all" above others, and negative ones too, for all lines.
+    if tail.isdecimal():
+        request.tail = int(tail)
+    return request
+
+
+async def logs(call: Call) -> web.StreamResponse:
+    """Send what the container wrote: framed, or raw if it has a terminal; with follow, until it stops."""
+    timestamps = call.flag("timestamps")
+    prefix = await log_details(call.engine, call.args["id"]) if call.flag("details") else b""
+    response: web.StreamResponse | None = None
+    tty = False
+    async with aclosing(following.logs(call.engine, _request(call))) as answers:
+        try:
+            async for message in answers:
+                if response is None:
+                    tty = message.tty
+                    response = await _begin(call, tty=tty)
+                if message.entries:
+                    await response.write(_encode(message, prefix, tty=tty, timestamps=timestamps))
+        except SampanError as error:
+            if response is None:
+                raise
+            break_off(call.request, error)
+    if response is None:
+        response = await _begin(call, tty=False)
+    await response.write_eof()
+    return response
+
+
+async def _begin(call: Call, *, tty: bool) -> web.StreamResponse:
+    response = streamed(frames.content_type(call.version, tty=tty))
+    await response.prepare(call.request)
+    return response
+
+
+def _encode(message: containers_pb2.LogsResponse, prefix: bytes, *, tty: bool, timestamps: bool) -> bytes:
+    parts: list[bytes] = []
+    for entry in message.entries:
+        line = prefix + entry.line
+        if timestamps:
+            line = f"{rfc3339_fixed(entry.time)} ".encode() + line
+        parts.append(line if tty else frames.framed(entry.stream, line))
+    return b"".join(parts)
+
+
+ROUTES: Final = (Route("GET", "/containers/{id}/logs", logs, follows=True),)

@@ -1,0 +1,110 @@
+"""Ports in Docker's JSON: ``{"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}`` and the like."""
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from dockerapi.http.fields import Fields
+from sampan.api.runtime.v1 import containers_pb2, spec_pb2
+from sampan.errors import InvalidArgumentError
+
+_PORT: Final = re.compile(r"(\d+)(?:/(\w+))?")
+_HOST_PORT: Final = re.compile(r"(\d+)(?:-(\d+))?")
+_PROTOCOLS: Final = frozenset({"tcp", "udp", "sctp"})
+
+
+def parse_port(text: str) -> tuple[int, str]:
+    """Parse ``80/tcp`` or ``80``.
+
+    Raises:
+        InvalidArgumentError: not a port, or an unknown protocol.
+    """
+    match = _PORT.fullmatch(text)
+    protocol = (match[2] or "tcp").lower() if match else ""
+    if match is None or not 0 < int(match[1]) < 1 << 16 or protocol not in _PROTOCOLS:
+        raise InvalidArgumentError(f"invalid port specification: {text!r}")
+    return int(match[1]), protocol
+
+
+def exposed(texts: Iterable[str]) -> list[str]:
+    """Return the keys of ``ExposedPorts`` in their full form; a range such as ``80-82/tcp`` becomes its ports."""
+    ports: list[str] = []
+    for text in texts:
+        head, slash, protocol = text.partition("/")
+        low, dash, high = head.partition("-")
+        if dash and low.isdigit() and high.isdigit() and int(low) <= int(high) < 1 << 16:
+            texts_of_range = [f"{port}{slash}{protocol}" for port in range(int(low), int(high) + 1)]
+        else:
+            texts_of_range = [text]
+        ports += ["{}/{}".format(*parse_port(one)) for one in texts_of_range]
+    return ports
+
+
+def bindings(host: Fields) -> list[spec_pb2.PortBinding]:
+    """Return ``PortBindings``. A port with an empty list gets one free host port, as with Docker."""
+    result = []
+    for key, rows in host.lists("PortBindings"):
+        port, protocol = parse_port(key)
+        for row in rows or [Fields({}, "")]:
+            first, last = _host_ports(row.text("HostPort"))
+            result.append(
+                spec_pb2.PortBinding(
+                    container_port=port,
+                    protocol=protocol,
+                    host_ip=row.text("HostIp"),
+                    host_port=first,
+                    host_port_end=last,
+                )
+            )
+    return result
+
+
+def _host_ports(text: str) -> tuple[int, int]:
+    if text in ("", "0"):
+        return 0, 0
+    match = _HOST_PORT.fullmatch(text)
+    if match is None:
+        raise InvalidArgumentError(f"invalid port specification: {text!r}")
+    first, last = int(match[1]), int(match[2] or 0)
+    if not first < 1 << 16 or not last < 1 << 16 or (last and last < first):
+        raise InvalidArgumentError(f"invalid port specification: {text!r}")
+    return first, last if last != first else 0
+
+
+def bindings_json(ports: Iterable[spec_pb2.PortBinding]) -> dict[str, list[dict[str, str]]]:
+    """Return what was asked for in the shape of ``HostConfig.PortBindings``."""
+    result: dict[str, list[dict[str, str]]] = {}
+    for port in ports:
+        host = str(port.host_port) if port.host_port else ""
+        if port.host_port_end:
+            host += f"-{port.host_port_end}"
+        key = f"{port.container_port}/{port.protocol or 'tcp'}"
+        result.setdefault(key, []).append({"HostIp": port.host_ip, "HostPort": host})
+    return result
+
+
+def published_json(ports: Iterable[containers_pb2.PublishedPort]) -> dict[str, list[dict[str, str]] | None]:
+    """Return what is the case in the shape of ``NetworkSettings.Ports``: null for a port that is exposed only."""
+    result: dict[str, list[dict[str, str]] | None] = {}
+    for port in sorted(ports, key=lambda port: (port.container_port, port.protocol)):
+        key = f"{port.container_port}/{port.protocol}"
+        if port.host_port:
+            rows = result.get(key) or []
+            rows.append({"HostIp": port.host_ip, "HostPort": str(port.host_port)})
+            result[key] = rows
+        else:
+            result.setdefault(key, None)
+    return result
+
+
+def summary_json(ports: Iterable[containers_pb2.PublishedPort]) -> list[dict[str, Any]]:
+    """Return the ports in the shape of a container list."""
+    result: list[dict[str, Any]] = []
+    for port in ports:
+        row: dict[str, Any] = {"IP": port.host_ip} if port.host_port and port.host_ip else {}
+        row["PrivatePort"] = port.container_port
+        if port.host_port:
+            row["PublicPort"] = port.host_port
+        row["Type"] = port.protocol
+        result.append(row)
+    return result

@@ -1,0 +1,222 @@
+"""One request, as the handlers see it, and the forms that answers take."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from aiohttp import web
+
+from dockerapi.backend import Backend
+from dockerapi.http import versions
+from dockerapi.http.versions import Version
+from sampan.api.runtime.v1 import containers_pb2
+from sampan.engine.engine import Engine
+from sampan.errors import InvalidArgumentError, SampanError
+from sampan.log import log
+from sampan.version import VERSION
+
+# A create body with inlined seccomp profiles is a few hundred KiB.
+MAX_BODY_BYTES: Final = 16 << 20
+
+# On every answer, errors included: old clients negotiate by them.
+HEADERS: Final = {
+    "Api-Version": versions.text(versions.NEWEST),
+    "Docker-Experimental": "false",
+    "Ostype": "linux",
+    # Clients look for the first word, and read the system between the parentheses.
+    "Server": f"Docker/{VERSION} (linux)",
+}
+
+_FALSE: Final = frozenset({"", "0", "no", "false", "none"})
+
+Filters = dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request whose route and version are known."""
+
+    request: web.BaseRequest
+    backend: Backend
+    version: Version
+    args: Mapping[str, str]  # from the path
+
+    @property
+    def engine(self) -> Engine:
+        """The services."""
+        return self.backend.engine
+
+    def text(self, name: str) -> str:
+        """Return a query parameter, empty if there is none."""
+        return self.request.query.get(name, "")
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """Return a query parameter as Docker reads booleans: everything but the known words for false is true."""
+        value = self.request.query.get(name)
+        return default if value is None else value.strip().lower() not in _FALSE
+
+    def number(self, name: str, default: int | None = None) -> int | None:
+        """Return a numeric query parameter.
+
+        Raises:
+            InvalidArgumentError: it is there and no number.
+        """
+        value = self.text(name)
+        if not value:
+            return default
+        try:
+            return int(value)
+        except ValueError:
+            raise InvalidArgumentError(f"invalid value for {name}: {value!r} is not a number") from None
+
+    def filters(self) -> Filters:
+        """Return the ``filters`` parameter: a JSON object of lists or, the newer form, of objects with true members.
+
+        Raises:
+            InvalidArgumentError: anything else.
+        """
+        return parse_filters(self.text("filters"))
+
+    def proto_filters(self) -> dict[str, containers_pb2.FilterValues]:
+        """Return the filters as the services take them."""
+        return to_proto(self.filters())
+
+    async def body(self, *, required: bool = False) -> dict[str, Any]:
+        """Return the JSON object in the body; an absent body is an empty object unless ``required``.
+
+        Raises:
+            InvalidArgumentError: not JSON, no object, too big, or the Content-Type is another one.
+        """
+        raw = await self._raw_body()
+        if not raw.strip():
+            if required:
+                raise InvalidArgumentError("invalid JSON: got EOF while reading request body")
+            return {}
+        kind = self.request.content_type
+        if kind != "application/json" and "Content-Type" in self.request.headers:
+            raise InvalidArgumentError(f'unsupported Content-Type header ({kind}): must be "application/json"')
+        if required and "Content-Type" not in self.request.headers:
+            raise InvalidArgumentError('unsupported Content-Type header (): must be "application/json"')
+        try:
+            value = json.loads(raw)
+        except ValueError as error:
+            raise InvalidArgumentError(f"invalid JSON: {error}") from error
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise InvalidArgumentError("invalid JSON: expected an object")
+        return value
+
+    async def _raw_body(self) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in self.request.content.iter_any():
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                raise InvalidArgumentError(f"request body is larger than {MAX_BODY_BYTES} bytes")
+            parts.append(chunk)
+        return b"".join(parts)
+
+
+def parse_filters(text: str) -> Filters:
+    """See ``Call.filters``."""
+    if not text:
+        return {}
+    try:
+        given = json.loads(text)
+    except ValueError:
+        raise InvalidArgumentError(f"invalid filter: {text!r} is not JSON") from None
+    if not isinstance(given, dict):
+        raise InvalidArgumentError("invalid filter: expected an object")
+    filters: Filters = {}
+    for key, values in given.items():
+        if isinstance(values, dict):
+            values = list(values)
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise InvalidArgumentError(f"invalid filter {key!r}: expected a list of strings")
+        filters[key] = values
+    return filters
+
+
+def only(filters: Filters, *known: str) -> None:
+    """Raise InvalidArgumentError, in Docker's words, for a filter that is not in ``known``."""
+    for key in filters:
+        if key not in known:
+            raise InvalidArgumentError(f"invalid filter '{key}'")
+
+
+def to_proto(filters: Filters) -> dict[str, containers_pb2.FilterValues]:
+    """Return filters as the services take them."""
+    return {key: containers_pb2.FilterValues(values=values) for key, values in filters.items()}
+
+
+def encode(value: Any) -> bytes:
+    """Return ``value`` as Go's encoder writes it: compact, UTF-8, with a line feed at the end."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogateescape") + b"\n"
+
+
+def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Answer with JSON."""
+    return web.Response(body=encode(value), status=status, content_type="application/json", headers=headers)
+
+
+def empty(status: int = 204) -> web.Response:
+    """Answer with nothing."""
+    return web.Response(status=status)
+
+
+def streamed(content_type: str) -> web.StreamResponse:
+    """Return an answer to write piece by piece."""
+    return web.StreamResponse(headers={**HEADERS, "Content-Type": content_type})
+
+
+def break_off(request: web.BaseRequest, error: SampanError) -> NoReturn:
+    """End an answer whose head is out in a way that its client cannot take for the end.
+
+    Raises:
+        ConnectionResetError: always: there is nobody to answer any more.
+    """
+    log.error("answer broken off", path=request.path, error=str(error))
+    if request.transport is not None:
+        request.transport.abort()
+    raise ConnectionResetError("the answer is not whole") from error
+
+
+class JsonStream:
+    """An answer of JSON values one after another; the status line goes out with ``begin`` or the first value.
+
+    Whoever writes faster than the client reads waits. A client that is gone raises ConnectionResetError.
+    """
+
+    def __init__(self, request: web.BaseRequest, *, content_type: str = "application/json", end: bytes = b"\n") -> None:
+        self._request = request
+        self._end = end  # of each value: progress streams have CR LF
+        self._response = streamed(content_type)
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is too late for another status."""
+        return self._response.prepared
+
+    async def begin(self) -> None:
+        """Send the status and the headers; safe to repeat."""
+        if not self._response.prepared:
+            await self._response.prepare(self._request)
+
+    async def write(self, *values: Any) -> None:
+        """Send values, each on a line of its own."""
+        await self.begin()
+        await self._response.write(self._encode(values))
+
+    async def end(self, *values: Any) -> web.StreamResponse:
+        """Finish, with last values, and return the response for aiohttp.
+
+        They and the end go out in one piece: a client that has what it wants may leave before a second one.
+        """
+        await self.begin()
+        await self._response.write_eof(self._encode(values))
+        return self._response
+
+    def _encode(self, values: Iterable[Any]) -> bytes:
+        return b"".join(encode(value)[:-1] + self._end for value in values)

@@ -1,0 +1,177 @@
+"""Connections that outlive what aiohttp makes of them: half-closed ones, and those that a handler takes over."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from dockerapi.http.hangup import HangupWatch, hung_up
+
+# Seconds that an idle connection is kept for its client's next request.
+_KEEPALIVE_S: Final = 75.0
+
+# Headers of a request: X-Registry-Auth and X-Registry-Config can be long.
+_MAX_HEADER_BYTES: Final = 64 << 10
+
+# Input that may come before its request is answered; more of it waits in the socket.
+_MAX_EARLY_BYTES: Final = 256 << 10
+
+_HIJACK: Final = re.compile(
+    rb"POST (?:http://[^/ ]+)?(?:/v[0-9.]+)?/(?:containers/[^/ ]+/attach|exec/[^/ ]+/start)[? ]"
+)
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
+_CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
+
+
+class ApiServer(web.Server):
+    """aiohttp's low-level server, on ``Connection``s."""
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Any], hangups: HangupWatch) -> None:
+        super().__init__(handler)
+        self._hangups = hangups
+
+    def __call__(self) -> RequestHandler:
+        """Return the protocol of a new connection."""
+        return Connection(self, self._hangups)
+
+
+class Connection(RequestHandler):
+    """aiohttp's protocol, but that a client may close its sending side and still get its answer.
+
+    A client that is gone altogether is noticed in any state, even with nobody reading; ``when_gone`` says whom to tell.
+    """
+
+    __slots__ = ("_body_left", "_early", "_gone", "_hangups", "_watched_fd", "ended", "taken_over")
+
+    def __init__(self, server: ApiServer, hangups: HangupWatch) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # none at all: requests are counted, and errors logged
+            keepalive_timeout=_KEEPALIVE_S,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_headers=256,
+            max_field_size=_MAX_HEADER_BYTES,
+            tcp_keepalive=False,
+        )
+        self._hangups = hangups
+        self._gone: Callable[[], object] | None = None
+        self._watched_fd = -1
+        self.ended = False  # the client sends no more
+        self.taken_over = False
+        self._early: bytearray | None = None  # input for whoever takes over; None: HTTP is spoken
+        self._body_left = 0  # bytes of the request that belong to it and are still to come
+
+    @classmethod
+    def of(cls, request: web.BaseRequest) -> "Connection":
+        """Return the connection that a request came on."""
+        return cast("Connection", request.protocol)
+
+    def when_gone(self, callback: Callable[[], object] | None) -> None:
+        """Call ``callback`` once if the client leaves; None takes it back."""
+        self._gone = callback
+
+    @property
+    def _idle(self) -> bool:
+        """Whether no request is being received or answered."""
+        waiting = self._waiter is not None or not self._request_count
+        return waiting and not self._messages
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for the result, aiohttp has none
+        """Keep the connection for the answer, if there is one under way and somebody to read it."""
+        self.ended = True
+        transport = self.transport
+        request = self._current_request
+        unfinished = request is not None and not request.content.is_eof()
+        if transport is None or unfinished or self._idle:
+            return False
+        fd = transport.get_extra_info("socket").fileno()
+        if hung_up(fd):
+            return False
+        self._watched_fd = fd
+        self._hangups.add(fd, transport.abort)
+        self.close()  # after this answer
+        return True
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Tell whoever asked to know."""
+        self._unwatch()
+        super().connection_lost(exc)
+        if self._gone is not None:
+            gone, self._gone = self._gone, None
+            gone()
+
+    def take_over(self, protocol: asyncio.Protocol) -> tuple[asyncio.Transport, bytes]:
+        """Give the transport to ``protocol``; return it, with what the client has sent after its request.
+
+        From here on ``protocol`` gets all events; it passes ``connection_lost`` on to this object. aiohttp closes the
+        transport, flushing what was written, when the handler returns.
+
+        Raises:
+            ConnectionResetError: the client is gone.
+        """
+        transport = self.transport
+        if transport is None:
+            raise ConnectionResetError("the client is gone")
+        self._unwatch()
+        self.taken_over = True
+        early = bytes(self._early or b"")
+        transport.set_protocol(protocol)
+        transport.resume_reading()  # does nothing if it was not paused
+        return transport, early
+
+    def data_received(self, data: bytes) -> None:
+        """Keep what follows a request that may take the connection over away from the parser, which would lose it."""
+        if self._early is not None:
+            self._keep(data)
+            return
+        if not self._body_left and self._idle:
+            self._body_left = _bytes_of_hijack(data)
+        if not self._body_left:
+            super().data_received(data)
+            return
+        mine, rest = data[: self._body_left], data[self._body_left :]
+        self._body_left -= len(mine)
+        if not self._body_left:
+            self._early = bytearray()
+        super().data_received(mine)
+        if rest:
+            self._keep(rest)
+
+    def speak_http(self) -> None:
+        """Go back to HTTP after a request that could have taken the connection over and did not."""
+        if self._early is not None and not self.taken_over:
+            early, self._early = bytes(self._early), None
+            if self.transport is not None:
+                self.transport.resume_reading()
+            if early:
+                self.data_received(early)
+
+    def _keep(self, data: bytes) -> None:
+        assert self._early is not None
+        self._early += data
+        if len(self._early) > _MAX_EARLY_BYTES and self.transport is not None:
+            self.transport.pause_reading()
+
+    def _unwatch(self) -> None:
+        if self._watched_fd >= 0:
+            self._hangups.remove(self._watched_fd)
+            self._watched_fd = -1
+
+
+def _bytes_of_hijack(data: bytes) -> int:
+    """Return how long the request at the start of ``data`` is, with its body, if it may take the connection over.
+
+    0 for every other request, and for one whose head comes in several pieces or whose body is chunked. Clients send
+    neither, and all that they would lose is input sent before the answer.
+    """
+    if not _HIJACK.match(data):
+        return 0
+    end = data.find(b"\r\n\r\n")
+    if end < 0 or _CHUNKED.search(data, 0, end + 2):
+        return 0
+    length = _LENGTH.search(data, 0, end + 2)
+    return end + 4 + (int(length[1]) if length else 0)

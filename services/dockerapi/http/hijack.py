@@ -1,0 +1,166 @@
+"""A connection that has stopped to speak HTTP: Docker's "hijacked" streams."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+from aiohttp import web
+
+from dockerapi.backend import Backend
+from dockerapi.http.connection import Connection
+from dockerapi.http.hangup import hung_up
+
+# Output that may wait for a slow client before its producer does; one gRPC message of output is up to 1 MiB.
+_HIGH_WATER_BYTES: Final = 1 << 20
+
+# Input that may wait for the container before the client is held up.
+_MAX_INPUT_BYTES: Final = 1 << 20
+
+# A client that still sends when all is over gets this long to notice, since closing on unread input resets a connection
+# and can cost the client the end of the output.
+_FAREWELL_S: Final = 2.0
+
+
+class RawStream(asyncio.Protocol):
+    """Bytes in both directions, each with backpressure. Making one takes the connection over.
+
+    A half-close by the client is the end of input and nothing more. A client that is gone altogether ends the input
+    too, after all that it has sent; see ``gone``.
+    """
+
+    def __init__(self, connection: Connection, backend: Backend) -> None:
+        self._connection = connection
+        self._hangups = backend.hangups
+        self._input: list[bytes] = []
+        self._input_bytes = 0
+        self._paused = False
+        self._ended = connection.ended
+        self._discard = False
+        self._arrived = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._lost = asyncio.Event()
+        self._transport, early = connection.take_over(self)
+        self._transport.set_write_buffer_limits(_HIGH_WATER_BYTES)
+        self._fd: int = self._transport.get_extra_info("socket").fileno()
+        connection.when_gone(None)  # what was sent before is still to be delivered: see ``chunks``
+        if early:
+            self.data_received(early)
+        if self._ended:
+            self._hangups.add(self._fd, self._transport.abort)
+
+    async def write(self, data: bytes) -> None:
+        """Send ``data``, or drop it if the client is gone. Waits while the client is ``_HIGH_WATER_BYTES`` behind."""
+        if self._lost.is_set():
+            return
+        self._transport.write(data)
+        if not self._writable.is_set():
+            await self._writable.wait()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield what the client sends, until it half-closes, it leaves or all is over. For one reader."""
+        while True:
+            while self._input:
+                data = b"".join(self._input)
+                self._input.clear()
+                self._input_bytes = 0
+                self._flow()
+                yield data
+            if self._ended or self._discard:
+                return
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def gone(self) -> None:
+        """Wait until the client has left."""
+        await self._lost.wait()
+
+    async def finish(self) -> None:
+        """Send all that is left and end the output; then wait, not for long, for the client to leave."""
+        if self._lost.is_set():
+            return
+        self._discard = True
+        self._arrived.set()
+        self._input.clear()
+        self._input_bytes = 0
+        self._flow()
+        self._transport.write_eof()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_S):
+                while not (self._lost.is_set() or (self._ended and not self._transport.get_write_buffer_size())):
+                    self._arrived.clear()
+                    await self._arrived.wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Take input; hold the client up when there is too much of it."""
+        if self._discard:
+            return
+        self._input.append(data)
+        self._input_bytes += len(data)
+        self._flow()
+        self._arrived.set()
+
+    def eof_received(self) -> bool:
+        """End the input. The output goes on unless the client is gone altogether."""
+        self._ended = True
+        self._arrived.set()
+        if hung_up(self._fd):
+            return False
+        self._hangups.add(self._fd, self._transport.abort)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End everything and wake who waits."""
+        self._hangups.remove(self._fd)
+        self._ended = True
+        self._lost.set()
+        self._arrived.set()
+        self._writable.set()
+        self._connection.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Make writers wait."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Let writers go on."""
+        self._writable.set()
+
+    def _flow(self) -> None:
+        if self._transport.is_closing():
+            return
+        if self._input_bytes > _MAX_INPUT_BYTES and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        elif self._paused and self._input_bytes <= _MAX_INPUT_BYTES // 2:
+            self._paused = False
+            self._transport.resume_reading()
+
+
+class Finished(web.StreamResponse):
+    """What is returned for a connection on which everything has been sent, or nobody is left; aiohttp closes it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status=status)
+        self.force_close()
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Send nothing."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send nothing."""
+
+
+def wants_upgrade(request: web.BaseRequest) -> bool:
+    """Whether the client asks for ``Upgrade: tcp`` and so expects 101; without it, it expects 200."""
+    return request.headers.get("Upgrade", "").lower() == "tcp"
+
+
+def head(*, upgrade: bool, content_type: str) -> bytes:
+    """Return the status line and headers that a hijacked connection starts with."""
+    if upgrade:
+        lines = ["HTTP/1.1 101 UPGRADED", f"Content-Type: {content_type}", "Connection: Upgrade", "Upgrade: tcp"]
+    else:
+        lines = ["HTTP/1.1 200 OK", f"Content-Type: {content_type}"]
+    return "\r\n".join([*lines, "", ""]).encode()

@@ -1,0 +1,254 @@
+"""Images: /images/… and /auth."""
+
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
+from typing import Any, Final
+
+from aiohttp import web
+
+from dockerapi.http.body import Body
+from dockerapi.http.call import Call, JsonStream, reply
+from dockerapi.http.fields import Fields
+from dockerapi.http.routing import Route
+from dockerapi.image import platforms, registry_auth
+from dockerapi.image.image_json import deletions_json, history_json, inspect_json, summary_json
+from dockerapi.image.manifests_json import manifests_json
+from dockerapi.image.progress import PullMessages
+from sampan.api.image.v1 import images_pb2
+from sampan.api.runtime.v1 import containers_pb2
+from sampan.api.snapshot.v1 import layers_pb2
+from sampan.engine import image_filters
+from sampan.engine.progress import Done, Progress
+from sampan.engine.sizes import sizes
+from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnauthenticatedError
+from sampan.oci.platform import Platform, parse_platform
+from sampan.oci.reference import Reference, parse_reference
+from sampan.wire.channel import rpc_errors
+
+
+async def create(call: Call) -> web.StreamResponse:
+    """POST /images/create: pull with ``fromImage``, import with ``fromSrc``."""
+    if call.text("fromImage"):
+        return await _pull(call)
+    if call.text("fromSrc"):
+        return await _import(call)
+    raise InvalidArgumentError("either fromImage or fromSrc is required")
+
+
+async def _pull(call: Call) -> web.StreamResponse:
+    name, tag = call.text("fromImage"), call.text("tag")
+    if tag:
+        # Old clients put a digest into the tag.
+        name = f"{name}@{tag}" if tag.startswith("sha256:") else f"{name}:{tag}"
+    reference = parse_reference(name)
+    credentials = registry_auth.from_header(call.request.headers.get("X-Registry-Auth", ""))
+    if reference.tag is None and reference.digest is None:
+        if platform := call.text("platform"):
+            parse_platform(platform)
+        return await stream_progress(call, _pull_all(call, reference, credentials), lambda message: [message])
+    events = call.engine.pull(str(reference), platform=call.text("platform"), credentials=credentials)
+    return await stream_progress(call, events, PullMessages(reference).render)
+
+
+async def _pull_all(
+    call: Call, repository: Reference, credentials: images_pb2.Credentials | None
+) -> AsyncIterator[dict[str, Any]]:
+    """Pull all tags, one after the other, and yield the messages; what came of it is said once, at the end."""
+    newer = False
+    for tag in await call.engine.remote_tags(str(repository), credentials=credentials):
+        reference = parse_reference(f"{repository}:{tag}")
+        messages = PullMessages(reference)
+        events = call.engine.pull(str(reference), platform=call.text("platform"), credentials=credentials)
+        async with aclosing(events):
+            async for event in events:
+                newer = newer or (isinstance(event, Done) and not event.existed)
+                for message in messages.render(event):
+                    if not message["status"].startswith("Status: "):
+                        yield message
+    verdict = "Downloaded newer image for" if newer else "Image is up to date for"
+    yield {"status": f"Status: {verdict} {repository.familiar}"}
+
+
+async def _import(call: Call) -> web.StreamResponse:
+    if call.text("fromSrc") != "-":
+        raise InvalidArgumentError("importing from a URL is not supported by this engine: send the archive as the body")
+    reference, tag = call.text("repo"), call.text("tag")
+    if reference and tag:
+        reference = f"{reference}:{tag}"
+    body = Body(call.request)
+    events = call.engine.import_image(
+        body.chunks(),
+        reference=reference,
+        message=call.text("message"),
+        changes=tuple(call.request.query.getall("changes", [])),
+        platform=call.text("platform"),
+    )
+    try:
+        return await stream_progress(call, events, _import_messages)
+    finally:
+        body.close()
+
+
+def _import_messages(event: Progress) -> Iterable[dict[str, Any]]:
+    """Docker says nothing but the image's ID, at the end."""
+    return [{"status": event.image.id}] if isinstance(event, Done) else []
+
+
+async def stream_progress(call: Call, events: AsyncIterator[Any], render: Any) -> web.StreamResponse:
+    """Send messages as they come. What goes wrong before the first is an HTTP error, and after it the last message."""
+    stream = JsonStream(call.request, end=b"\r\n")
+    try:
+        async for event in events:
+            if messages := list(render(event)):
+                await stream.write(*messages)
+    except SampanError as error:
+        if stream.begun:
+            return await stream.end({"errorDetail": {"message": str(error)}, "error": str(error)})
+        if isinstance(error, UnauthenticatedError):
+            # A 401 would say that this engine wants credentials, and clients ask for them and try again, for ever.
+            raise SampanError(str(error)) from error
+        raise
+    return await stream.end()
+
+
+async def listing(call: Call) -> web.StreamResponse:
+    """GET /images/json."""
+    filters = call.filters()
+    if name := call.text("filter"):  # the form of clients up to 1.40
+        filters.setdefault("reference", []).append(name)
+    manifests = call.version >= (1, 47) and call.flag("manifests")
+    with rpc_errors():
+        everything = (await call.engine.images.List(images_pb2.ListRequest(manifests=manifests))).images
+    chosen = image_filters.choose(everything, filters, time.time_ns())
+    if not filters and not call.flag("all"):
+        parents = {image.parent for image in everything if image.parent}
+        chosen = [image for image in chosen if image.repo_tags or image.repo_digests or image.id not in parents]
+    stored = await sizes(call.engine)
+    shared = stored.shared(everything) if call.flag("shared-size") else {}
+    users = await _users(call) if manifests else {}
+    rows = []
+    for image in chosen:
+        row = summary_json(image, stored.of(image), call.version, shared_bytes=shared.get(image.id, -1))
+        if manifests:
+            row["Manifests"] = manifests_json(image, everything, stored, users)
+        rows.append(row)
+    return reply(rows)
+
+
+async def _users(call: Call) -> dict[str, list[str]]:
+    """Return the containers of each image, by IDs."""
+    with rpc_errors():
+        containers = (await call.engine.containers.List(containers_pb2.ListContainersRequest(all=True))).containers
+    users: dict[str, list[str]] = {}
+    for container in containers:
+        users.setdefault(container.spec.image_id, []).append(container.id)
+    return users
+
+
+async def _get(call: Call, *, manifests: bool = False) -> images_pb2.Image:
+    """Return the image that is named or, with ``platform``, that platform's of its index."""
+    platform = platforms.from_query(call.text("platform"))
+    if platform and manifests:
+        raise InvalidArgumentError("conflicting options: manifests and platform options cannot both be set")
+    request = images_pb2.GetRequest(image=call.args["name"], manifests=manifests or bool(platform))
+    with rpc_errors():
+        image = await call.engine.images.Get(request)
+        return await _of_platform(call, image, parse_platform(platform)) if platform else image
+
+
+async def _of_platform(call: Call, image: images_pb2.Image, wanted: Platform) -> images_pb2.Image:
+    if wanted.accepts(_platform(image.platform)):
+        return image
+    for manifest in image.manifests:
+        fits = manifest.kind == images_pb2.ImageManifest.IMAGE and wanted.accepts(_platform(manifest.platform))
+        if fits and manifest.available:
+            return await call.engine.images.Get(images_pb2.GetRequest(image=manifest.image_id))
+    name = call.args["name"]
+    raise NotFoundError(f"image with reference {name} was found but does not provide the specified platform ({wanted})")
+
+
+def _platform(sent: images_pb2.Platform) -> Platform:
+    return Platform(sent.os, sent.architecture, sent.variant)
+
+
+async def inspect(call: Call) -> web.StreamResponse:
+    """GET /images/{name}/json."""
+    manifests = call.version >= (1, 48) and call.flag("manifests")
+    image = await _get(call, manifests=manifests)
+    stored = await sizes(call.engine)
+    with rpc_errors():
+        drivers = await call.engine.layers.Drivers(layers_pb2.DriversRequest())
+    result = inspect_json(image, stored, drivers.driver, call.version)
+    if manifests:
+        with rpc_errors():
+            everything = (await call.engine.images.List(images_pb2.ListRequest())).images
+        result["Manifests"] = manifests_json(image, everything, stored, await _users(call))
+    return reply(result)
+
+
+async def history(call: Call) -> web.StreamResponse:
+    """GET /images/{name}/history."""
+    image = await _get(call)
+    return reply(history_json(image, await sizes(call.engine), await _ancestors(call, image)))
+
+
+async def _ancestors(call: Call, image: images_pb2.Image) -> list[images_pb2.Image]:
+    """Return the images that one was committed from, nearest first, as far as they are here."""
+    with rpc_errors():
+        here = {each.id: each for each in (await call.engine.images.List(images_pb2.ListRequest())).images}
+    found: list[images_pb2.Image] = []
+    while (parent := here.pop(image.parent, None)) is not None:
+        found.append(parent)
+        image = parent
+    return found
+
+
+async def tag(call: Call) -> web.StreamResponse:
+    """POST /images/{name}/tag."""
+    repository, tag_ = call.text("repo"), call.text("tag")
+    if not repository:
+        raise InvalidArgumentError("invalid reference format: repo is empty")
+    await call.engine.tag_image(call.args["name"], f"{repository}:{tag_}" if tag_ else repository)
+    return web.Response(status=201)
+
+
+async def remove(call: Call) -> web.StreamResponse:
+    """DELETE /images/{name}."""
+    asked = [platforms.from_query(text) for text in call.request.query.getall("platforms", [])]
+    if len(asked) > 1:
+        raise InvalidArgumentError("multiple platforms are not supported")
+    steps = await call.engine.remove_image(
+        call.args["name"], force=call.flag("force"), no_prune=call.flag("noprune"), platform=asked[0] if asked else ""
+    )
+    return reply(deletions_json(steps))
+
+
+async def prune(call: Call) -> web.StreamResponse:
+    """POST /images/prune: images without a name, or with ``dangling=false`` all that no container uses."""
+    pruned = await call.engine.prune_images(call.filters())
+    return reply({"ImagesDeleted": deletions_json(pruned.steps) or None, "SpaceReclaimed": pruned.reclaimed_bytes})
+
+
+async def auth(call: Call) -> web.StreamResponse:
+    """POST /auth: ``docker login``."""
+    sent = Fields(await call.body(required=True), "")
+    registry = sent.text("serveraddress")
+    # Docker's own registry goes by a URL of another age.
+    registry = registry.removeprefix("https://").removeprefix("http://").partition("/")[0] or "docker.io"
+    request = images_pb2.LoginRequest(registry=registry, credentials=registry_auth.from_json(sent))
+    with rpc_errors():
+        answer = await call.engine.images.Login(request)
+    return reply({"Status": answer.status, "IdentityToken": answer.identity_token})
+
+
+ROUTES: Final = (
+    Route("POST", "/images/create", create, follows=True),
+    Route("GET", "/images/json", listing),
+    Route("POST", "/images/prune", prune),
+    Route("GET", "/images/{name+}/json", inspect),
+    Route("GET", "/images/{name+}/history", history),
+    Route("POST", "/images/{name+}/tag", tag),
+    Route("DELETE", "/images/{name+}", remove),
+    Route("POST", "/auth", auth),
+)

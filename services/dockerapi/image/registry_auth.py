@@ -1,0 +1,44 @@
+"""Credentials as clients send them: JSON in base64 in a header, or plain JSON in the body of /auth."""
+
+import base64
+import binascii
+import json
+
+from dockerapi.http.fields import Fields
+from sampan.api.image.v1 import images_pb2
+from sampan.errors import InvalidArgumentError
+
+
+def from_header(text: str) -> images_pb2.Credentials | None:
+    """Decode ``X-Registry-Auth``: base64 in the URL alphabet, with padding or without; None if there is nothing in it.
+
+    Raises:
+        InvalidArgumentError: not base64 of a JSON object.
+    """
+    if not text:
+        return None
+    plain = text.replace("+", "-").replace("/", "_").rstrip("=")
+    try:
+        decoded = json.loads(base64.urlsafe_b64decode(plain + "=" * (-len(plain) % 4)))
+    except (binascii.Error, ValueError):
+        raise InvalidArgumentError("invalid X-Registry-Auth header: expected JSON in base64url") from None
+    if not isinstance(decoded, dict):
+        raise InvalidArgumentError("invalid X-Registry-Auth header: expected a JSON object")
+    return from_json(Fields(decoded, "X-Registry-Auth."))
+
+
+def from_json(sent: Fields) -> images_pb2.Credentials | None:
+    """Read Docker's ``AuthConfig``; None if it names nobody."""
+    username, password = sent.text("username"), sent.text("password")
+    if not username and (packed := sent.text("auth")):
+        try:
+            username, _, password = base64.b64decode(packed).decode().partition(":")
+        except ValueError:
+            raise InvalidArgumentError("invalid auth: expected base64 of user:password") from None
+    credentials = images_pb2.Credentials(
+        username=username,
+        password=password,
+        identity_token=sent.text("identitytoken"),
+        registry_token=sent.text("registrytoken"),
+    )
+    return None if credentials == images_pb2.Credentials() else credentials

@@ -1,0 +1,217 @@
+"""The engine itself: /_ping, /version, /info, /system/df."""
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+
+from dockerapi.http import versions
+from dockerapi.http.call import Call, reply
+from dockerapi.http.routing import Route
+from dockerapi.system.host_facts import engine_id, host_facts, open_files
+from sampan.api.image.v1 import images_pb2
+from sampan.api.runtime.v1 import host_pb2
+from sampan.api.snapshot.v1 import layers_pb2
+from sampan.oci.reference import DEFAULT_REGISTRY
+from sampan.version import VERSION
+from sampan.wire.channel import rpc_errors
+
+_PING_HEADERS: Final = {
+    # Version 1 says that builds go to the classic endpoint; 2 would promise BuildKit's gRPC.
+    "Builder-Version": "1",
+    "Swarm": "inactive",
+    "Cache-Control": "no-cache, no-store, must-revalidate",
+    "Pragma": "no-cache",
+}
+
+_NOT_APPLICABLE: Final = "n/a"  # clients print what a Go program would say; an empty line looks like a fault
+
+
+async def ping(call: Call) -> web.StreamResponse:
+    """GET and HEAD /_ping."""
+    body = b"" if call.request.method == "HEAD" else b"OK"
+    headers = {**_PING_HEADERS, "Content-Type": "text/plain; charset=utf-8"}
+    return web.Response(body=body, headers=headers)
+
+
+async def version(call: Call) -> web.StreamResponse:
+    """GET /version."""
+    facts = host_facts()
+    with rpc_errors():
+        host = await call.engine.host.Info(host_pb2.HostInfoRequest())
+    runtime = _default_runtime(host)
+    python = sys.version.partition(" ")[0]
+    installed = await asyncio.to_thread(_installed)
+    details = {
+        "ApiVersion": versions.text(versions.NEWEST),
+        "Arch": facts.architecture,
+        "BuildTime": installed,
+        "Experimental": "false",
+        "GitCommit": _NOT_APPLICABLE,
+        "GoVersion": f"{_NOT_APPLICABLE} (Python {python})",
+        "KernelVersion": facts.kernel,
+        "MinAPIVersion": versions.text(versions.OLDEST),
+        "Os": "linux",
+        "PythonVersion": python,
+    }
+    return reply(
+        {
+            "Platform": {"Name": "Sampan"},
+            "Components": [
+                {"Name": "Engine", "Version": VERSION, "Details": details},
+                {"Name": "conmon", "Version": host.conmon_version, "Details": {}},
+                {"Name": runtime.name, "Version": runtime.version, "Details": {}},
+            ],
+            "Version": VERSION,
+            "ApiVersion": details["ApiVersion"],
+            "MinAPIVersion": details["MinAPIVersion"],
+            "GitCommit": details["GitCommit"],
+            "GoVersion": details["GoVersion"],
+            "Os": "linux",
+            "Arch": facts.architecture,
+            "KernelVersion": facts.kernel,
+            "BuildTime": installed,
+        }
+    )
+
+
+def _installed() -> str:
+    """Return when this version came to the machine: nothing is built."""
+    return datetime.fromtimestamp(Path(__file__).stat().st_mtime, UTC).isoformat()
+
+
+def _default_runtime(host: host_pb2.HostInfoResponse) -> host_pb2.HostInfoResponse.Runtime:
+    fallback = host_pb2.HostInfoResponse.Runtime(name=host.default_runtime)
+    return next((one for one in host.runtimes if one.name == host.default_runtime), fallback)
+
+
+async def info(call: Call) -> web.StreamResponse:
+    """GET /info."""
+    with rpc_errors():
+        host, drivers, images = await asyncio.gather(
+            call.engine.host.Info(host_pb2.HostInfoRequest()),
+            call.engine.layers.Drivers(layers_pb2.DriversRequest()),
+            call.engine.images.List(images_pb2.ListRequest()),
+        )
+    counts = {
+        "Containers": host.containers_running + host.containers_paused + host.containers_stopped,
+        "ContainersRunning": host.containers_running,
+        "ContainersPaused": host.containers_paused,
+        "ContainersStopped": host.containers_stopped,
+        "Images": len(images.images),
+    }
+    layout = call.engine.layout
+    head = {"ID": engine_id(layout.data_root)}
+    return reply(head | counts | _storage(drivers) | _plugins(host) | _machine(host) | _engine(call, host))
+
+
+def _storage(drivers: layers_pb2.DriversResponse) -> dict[str, Any]:
+    rows = [["Backing Filesystem", drivers.backing_filesystem]] if drivers.backing_filesystem else []
+    for driver in drivers.drivers:
+        verdict = "usable" if driver.usable else "not usable"
+        rows.append([f"Driver {driver.name}", f"{verdict}: {driver.reason}" if driver.reason else verdict])
+    return {"Driver": drivers.driver, "DriverStatus": rows}
+
+
+def _plugins(host: host_pb2.HostInfoResponse) -> dict[str, Any]:
+    return {
+        "Plugins": {
+            "Volume": list(host.volume_drivers),
+            "Network": list(host.network_drivers),
+            "Authorization": None,
+            "Log": list(host.log_drivers),
+        }
+    }
+
+
+def _machine(host: host_pb2.HostInfoResponse) -> dict[str, Any]:
+    facts = host_facts()
+    return {
+        "MemoryLimit": True,
+        "SwapLimit": True,
+        "CpuCfsPeriod": True,
+        "CpuCfsQuota": True,
+        "CPUShares": True,
+        "CPUSet": True,
+        "PidsLimit": True,
+        "IPv4Forwarding": True,
+        "OomKillDisable": host.cgroup_version == 1,
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": str(host.cgroup_version or 1),
+        "KernelVersion": facts.kernel,
+        "OperatingSystem": facts.operating_system,
+        "OSVersion": facts.os_version,
+        "OSType": "linux",
+        "Architecture": facts.machine,
+        "NCPU": facts.cpus,
+        "MemTotal": facts.memory_bytes,
+        "Name": facts.name,
+    }
+
+
+def _engine(call: Call, host: host_pb2.HostInfoResponse) -> dict[str, Any]:
+    runtimes: dict[str, Any] = {one.name: {"path": one.path or one.name} for one in host.runtimes if one.usable}
+    refused = [f"runtime {one.name} is not usable: {one.reason}" for one in host.runtimes if not one.usable]
+    security = list(host.security_options)
+    if call.version < (1, 25):
+        security = [option.removeprefix("name=").partition(",")[0] for option in security]
+    return {
+        "Debug": False,
+        "NFd": open_files(),
+        "NGoroutines": len(asyncio.all_tasks()),
+        "NEventsListener": 0,
+        "SystemTime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "LoggingDriver": "json-file",
+        "IndexServerAddress": f"{DEFAULT_REGISTRY}/v1/",
+        "RegistryConfig": {
+            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+            "IndexConfigs": {
+                DEFAULT_REGISTRY: {"Name": DEFAULT_REGISTRY, "Mirrors": [], "Secure": True, "Official": True}
+            },
+            "Mirrors": None,
+        },
+        "GenericResources": None,
+        "DockerRootDir": str(call.engine.layout.data_root),
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Labels": [],
+        "ExperimentalBuild": False,
+        "ServerVersion": VERSION,
+        "Runtimes": runtimes,
+        "DefaultRuntime": host.default_runtime,
+        "Swarm": {
+            "NodeID": "",
+            "NodeAddr": "",
+            "LocalNodeState": "inactive",
+            "ControlAvailable": False,
+            "Error": "",
+            "RemoteManagers": None,
+        },
+        "LiveRestoreEnabled": True,
+        "Isolation": "",
+        "InitBinary": "",
+        "ContainerdCommit": {"ID": ""},
+        "RuncCommit": {"ID": _default_runtime(host).version},
+        "InitCommit": {"ID": ""},
+        "SecurityOptions": security,
+        "CDISpecDirs": [],
+        "Warnings": [*host.warnings, *refused] or None,
+    }
+
+
+async def plugins(_: Call) -> web.StreamResponse:
+    """GET /plugins: drivers are built in."""
+    return reply([])
+
+
+ROUTES: Final = (
+    Route("GET", "/_ping", ping, alone=True),
+    Route("HEAD", "/_ping", ping, alone=True),
+    Route("GET", "/version", version),
+    Route("GET", "/info", info),
+    Route("GET", "/plugins", plugins),
+)

@@ -1,0 +1,141 @@
+"""An image of one layer from the tar of a root file system."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
+
+from imaged.archive.decompress import MAGIC_BYTES, decompressor
+from imaged.content.blobs import ContentStore
+from imaged.content.disk_full import storing
+from imaged.content.ingest import Ingest, Ingests, in_thread
+from imaged.content.leases import Leases
+from imaged.documents.render import render_config, render_manifest
+from imaged.images.model import PIECE_BYTES, ConfigFile, History, Imported, Layer
+from sampan.dockerfile.changes import apply_changes
+from sampan.errors import InvalidArgumentError
+from sampan.oci.descriptor import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor
+from sampan.oci.image_config import RunConfig
+from sampan.oci.platform import Platform, host_platform
+
+_BLOCK_BYTES: Final = 512
+_CHECKSUM: Final = slice(148, 156)
+
+# An empty archive is two blocks, padded to the size of a record.
+_MAX_EMPTY_BYTES: Final = 1 << 20
+
+_DEFAULT_MESSAGE: Final = "Imported from -"
+
+
+class Importer:
+    """Makes images of tars."""
+
+    def __init__(
+        self, content: ContentStore, ingests: Ingests, leases: Leases, now_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._content = content
+        self._ingests = ingests
+        self._leases = leases
+        self._now_ns = now_ns
+
+    async def run(
+        self, chunks: AsyncIterator[bytes], changes: Sequence[str], message: str, platform: Platform | None
+    ) -> Imported:
+        """Store a tar, plain or packed with gzip, zstd, bzip2 or xz, as an image that the returned lease holds.
+
+        The layer is kept as a plain tar: it is unpacked at once and read from disk only then, so packing it again
+        would cost more time than it saves space. A failed or cancelled import leaves nothing.
+
+        Raises:
+            InvalidArgumentError: a bad change, a damaged stream, or one that is no tar.
+            ResourceExhaustedError: the disk is full.
+        """
+        run = apply_changes(RunConfig(), changes)
+        async with self._leases.held() as lease:
+            layer = await self._layer(lease, chunks)
+            now_ns = self._now_ns()
+            config = ConfigFile(
+                platform=platform or host_platform(),
+                diff_ids=(layer.diff_id,),
+                created_ns=now_ns,
+                run=run,
+                history=(History(now_ns, comment=message or _DEFAULT_MESSAGE),),
+                comment=message or _DEFAULT_MESSAGE,
+            )
+            config_descriptor = await self._content.put(render_config(config), OCI_CONFIG, lease)
+            manifest = render_manifest(config_descriptor, (layer,))
+            target = await self._content.put(manifest, OCI_MANIFEST, lease)
+            await self._leases.expect(lease, [layer.diff_id])
+        return Imported(lease, config_descriptor.digest, target, (layer,))
+
+    async def _layer(self, lease: str, chunks: AsyncIterator[bytes]) -> Layer:
+        async with self._ingests.open(f"import-{lease}") as ingest:
+            try:
+                await _unpack(chunks, ingest)
+                digest, size = ingest.digest, ingest.offset
+                here = digest in await self._leases.hold(lease, [digest])
+                if not here or not await asyncio.to_thread(self._content.is_whole, digest, size):
+                    await self._ingests.publish(ingest)
+            finally:
+                self._ingests.discard(ingest)
+        return Layer(Descriptor(OCI_LAYER, digest, size), digest)
+
+
+async def _unpack(chunks: AsyncIterator[bytes], ingest: Ingest) -> None:
+    """Write the plain tar into ``ingest``, and stop at once if it does not begin like one."""
+    writer = _Writer(ingest)
+    pending = bytearray()
+    async for chunk in chunks:
+        pending += chunk
+        if len(pending) >= PIECE_BYTES:
+            piece, pending = bytes(pending), bytearray()
+            await in_thread(writer.feed, piece)
+    await in_thread(writer.finish, bytes(pending))
+
+
+class _Writer:
+    """Unpacks and writes, in a thread."""
+
+    def __init__(self, ingest: Ingest) -> None:
+        self._ingest = ingest
+        self._decompressor = decompressor(b"")
+        self._started = False
+        self._head = b""
+
+    def feed(self, chunk: bytes) -> None:
+        if not self._started:
+            self._decompressor = decompressor(chunk[:MAGIC_BYTES])
+            self._started = True
+        with storing("layer"):
+            for piece in self._decompressor.feed(chunk):
+                if len(self._head) < _BLOCK_BYTES:
+                    self._head += piece[: _BLOCK_BYTES - len(self._head)]
+                    if len(self._head) == _BLOCK_BYTES:
+                        _check_header(self._head)
+                self._ingest.write_now(piece)
+                if self._ingest.offset > _MAX_EMPTY_BYTES and not any(self._head):
+                    raise InvalidArgumentError("not a tar archive: it begins with its end mark, and goes on")
+
+    def finish(self, chunk: bytes) -> None:
+        self.feed(chunk)
+        self._decompressor.finish()
+        if len(self._head) < _BLOCK_BYTES:
+            raise InvalidArgumentError(f"not a tar archive: {len(self._head)} bytes, the least is {_BLOCK_BYTES}")
+
+
+def _check_header(block: bytes) -> None:
+    """Raise InvalidArgumentError unless this can be a tar's first block: a header, or the end of an empty one."""
+    if block == bytes(_BLOCK_BYTES):
+        return
+    field = block[_CHECKSUM].strip(b" \0")
+    rest = block[: _CHECKSUM.start] + b" " * 8 + block[_CHECKSUM.stop :]
+    try:
+        stated = int(field, 8)
+    except ValueError:
+        stated = -1
+    # Some old tars summed the bytes as signed.
+    signed = sum(byte - 256 if byte > 127 else byte for byte in rest)
+    if stated not in (sum(rest), signed):
+        raise InvalidArgumentError(
+            "not a tar archive: the first header's checksum is wrong (archive/tar: invalid tar header)"
+        )

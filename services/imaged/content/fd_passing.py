@@ -1,0 +1,148 @@
+"""Bytes of blobs from and to another process on this host, as descriptors: ``<run root>/imaged.blobs.sock``.
+
+A layer that goes through gRPC passes through two event loops, a megabyte at a time, on its way between a process that
+could read the file itself, or writes into a pipe anyway, and the disk. Here that process's service sends one
+SOCK_SEQPACKET message.
+
+A digest is answered with a descriptor that is open for reading, or with an empty message where there is none to give.
+Where a blob's file is, and how long it has a name, stays a matter of imaged's alone. What cannot be had this way can
+be asked for with ``Content.Read``, which says why.
+
+``write <ref>`` comes with the reading end of a pipe. All that is in it until its other end is closed goes to the
+ingest of that name, hashed on the way as any write; then the answer is ``taken``, or ``full`` and what the disk said.
+To make a blob of it, or to forget it, is for ``Content.Write`` and ``Abort``. If whoever sent the pipe is not there
+any more, the ingest is forgotten.
+"""
+
+import asyncio
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from imaged.content.blobs import ContentStore
+from imaged.content.disk_full import storing
+from imaged.content.ingest import Ingest, Ingests, in_thread
+from sampan.errors import ResourceExhaustedError, SampanError
+from sampan.log import log
+from sampan.oci.digest import Digest
+
+_MAX_QUESTION_BYTES: Final = 256
+_BACKLOG: Final = 64
+_ASKING_S: Final = 5.0  # for a question to come
+_WRITE: Final = b"write "
+_MAX_ANSWER_BYTES: Final = 1024
+_PIECE_BYTES: Final = 1 << 20
+_PIECES: Final = 16  # between two moments at which a write can be cancelled
+
+
+class Handout:
+    """Listens until it is closed."""
+
+    def __init__(self, path: Path, content: ContentStore, ingests: Ingests) -> None:
+        """Bind ``path``, for this user alone; what an earlier process left there goes."""
+        self._path = path
+        self._content = content
+        self._ingests = ingests
+        path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        before = os.umask(0o077)
+        try:
+            self._socket.bind(str(path))
+        finally:
+            os.umask(before)
+        self._socket.listen(_BACKLOG)
+        self._socket.setblocking(False)
+        self._asking: set[asyncio.Task[None]] = set()
+        self._listening = asyncio.create_task(self._listen(), name="hand out blobs")
+
+    async def close(self) -> None:
+        """Listen no more."""
+        for task in (tasks := [self._listening, *self._asking]):
+            task.cancel()
+        await asyncio.wait(tasks)
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                asker, _ = await loop.sock_accept(self._socket)
+            except OSError as error:  # no descriptor is free, as a rule
+                log.warning("blobs cannot be handed out", error=error.strerror)
+                await asyncio.sleep(1)
+                continue
+            task = asyncio.create_task(self._answer(asker), name="hand out a blob")
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+    async def _answer(self, asker: socket.socket) -> None:
+        with asker, suppress(OSError, TimeoutError, SampanError):
+            async with asyncio.timeout(_ASKING_S):
+                await _readable(asker.fileno())
+            question, fds, _, _ = socket.recv_fds(asker, _MAX_QUESTION_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+            try:
+                if question.startswith(_WRITE) and fds:
+                    await self._take(asker, question.removeprefix(_WRITE).decode(errors="replace"), fds[0])
+                else:
+                    await self._give(asker, question)
+            finally:
+                for fd in fds:
+                    os.close(fd)
+
+    async def _give(self, asker: socket.socket, question: bytes) -> None:
+        digest = Digest.parse(question.decode(errors="replace"))
+        await self._content.info(digest)  # a file without a record is no blob
+        fd = await asyncio.to_thread(os.open, self._content.path(digest), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            socket.send_fds(asker, [b"here"], [fd])
+        finally:
+            os.close(fd)
+
+    async def _take(self, asker: socket.socket, ref: str, pipe: int) -> None:
+        async with self._ingests.open(ref) as ingest:
+            answer = b"taken"
+            try:
+                with storing(f"content {ref}"):
+                    await _pour(pipe, ingest)
+            except ResourceExhaustedError as error:
+                answer = f"full {error}".encode()[:_MAX_ANSWER_BYTES]
+        try:
+            asker.send(answer)
+        except OSError:
+            self._ingests.discard(ingest)
+
+
+async def _pour(pipe: int, ingest: Ingest) -> None:
+    """Append what comes out of a pipe until its other end is closed. Raises OSError."""
+    os.set_blocking(pipe, False)
+    more = True
+    while more:
+        await _readable(pipe)
+        more = await in_thread(_pour_now, pipe, ingest)
+
+
+def _pour_now(pipe: int, ingest: Ingest) -> bool:
+    """Append what is in the pipe, and return whether more may come; blocks for the disk alone."""
+    for _ in range(_PIECES):
+        try:
+            piece = os.read(pipe, _PIECE_BYTES)
+        except BlockingIOError:
+            return True
+        if not piece:
+            return False
+        ingest.write_now(piece)
+    return True
+
+
+async def _readable(fd: int) -> None:
+    """Wait until there is something to read, or the end of it."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(fd)

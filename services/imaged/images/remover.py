@@ -1,0 +1,162 @@
+"""Take names away, and images with their last ones: one at a time, or many in one transaction."""
+
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from imaged.content.blobs import ContentStore
+from imaged.gc.roots import kept_chains
+from imaged.images import claims
+from imaged.images import store as image_store
+from imaged.images.claims import Claimed
+from imaged.images.finding import find
+from imaged.images.model import Change, ImageRecord, Removed
+from imaged.images.removal import plan_removal
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
+from sampan.oci.chain import chain_ids
+from sampan.oci.digest import Digest
+from sampan.store.database import Store
+
+# Names of what is left of an image may change between a look at it and the transaction that needs to know.
+_TRIES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to go."""
+
+    images: Sequence[str]
+    in_use: Collection[str]  # IDs of images that must stay
+    force: bool = False
+    no_prune: bool = False
+    lenient: bool = False  # pass over what is refused
+    unnamed: tuple[Digest, ...] = ()  # images that have lost a name to another one
+    forsaken: Mapping[Digest, Digest] = field(default_factory=dict)  # configs, with manifests, to give up claims to
+
+
+class _UnreadError(Exception):
+    """What images are left with has to be read first: from disk, which is not for a transaction."""
+
+    def __init__(self, images: dict[Digest, frozenset[Digest]]) -> None:
+        super().__init__(images)
+        self.images = images  # with the targets that they are left with
+
+
+@dataclass(slots=True)
+class _Step:
+    """One transaction, under way."""
+
+    db: sqlite3.Connection
+    request: Request
+    changes: list[Change] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)  # of blobs that may have to go
+    deleted: list[ImageRecord] = field(default_factory=list)
+    before: dict[Digest, frozenset[Digest]] = field(default_factory=dict)  # targets of images that lost a name
+    sharing: set[Digest] = field(default_factory=set)  # images that claimed a deleted one
+
+    def remove(self, asked: str) -> None:
+        """Do what ``plan_removal`` says. Raises what it does, and NotFoundError."""
+        db, request = self.db, self.request
+        record, name = find(db, asked)
+        continued = bool(image_store.children(db, record.id))
+        plan = plan_removal(record, asked, name, request.in_use, force=request.force, continued=continued)
+        self.before.setdefault(record.id, claims.targets(db, record))
+        image_store.delete_names(db, plan.untag)
+        self.changes += [Change(record.id, untagged=reference.familiar) for reference in plan.untag]
+        doomed = record if plan.delete else None
+        while doomed is not None:
+            self.sharing.update(claims.sharers(db, doomed))
+            self.digests += image_store.delete_image(db, doomed.id)
+            self.deleted.append(doomed)
+            self.changes.append(Change(doomed.id))
+            keep = request.no_prune or request.force
+            doomed = None if keep else _forsaken(db, doomed.parent, request.in_use)
+
+    def settle(self, looked: dict[Digest, Claimed]) -> None:
+        """Have images that are left give up what they have no name for any more. Raises _UnreadError."""
+        unread: dict[Digest, frozenset[Digest]] = {}
+        gone = {record.id: record.manifest.digest for record in self.deleted} | dict(self.request.forsaken)
+        for image in {**self.before, **dict.fromkeys(self.sharing)}:
+            record = image_store.get_image(self.db, image)
+            if record is None or not claims.has_more(self.db, record):
+                continue
+            after = claims.targets(self.db, record)
+            if image not in self.sharing and self.before[image] == after:
+                continue
+            claimed = looked.get(image)
+            if claimed is None or claimed.targets != after:
+                unread[image] = after
+            else:
+                self.digests += claims.give_up(self.db, record, claimed, gone)
+        if unread:
+            raise _UnreadError(unread)
+
+    def outcome(self) -> tuple[Change, ...]:
+        """Return the changes, with what nothing that is left is unpacked to."""
+        kept = kept_chains(self.db, (record.layers[0].diff_id for record in self.deleted if record.layers))
+        stacks: dict[Digest, tuple[Digest, ...]] = {}
+        seen: set[Digest] = set()
+        for record in self.deleted:
+            stack = chain_ids(layer.diff_id for layer in record.layers)
+            stacks[record.id] = tuple(each for each in stack if each not in kept)
+        # Of what several of them share the last one has it, as it goes with that.
+        for record in reversed(self.deleted):
+            stacks[record.id] = tuple(each for each in stacks[record.id] if each not in seen)
+            seen.update(stacks[record.id])
+        return tuple(
+            change if change.untagged else Change(change.image, chain_ids=stacks[change.image])
+            for change in self.changes
+        ) + tuple(map(Change, self.request.forsaken.values()))
+
+
+class Remover:
+    """Removes images of one engine."""
+
+    def __init__(self, store: Store, content: ContentStore) -> None:
+        self._store = store
+        self._content = content
+
+    async def remove(self, request: Request) -> Removed:
+        """Remove all of it in one transaction.
+
+        Raises:
+            NotFoundError, InvalidArgumentError: no such image.
+            ConflictError: see ``plan_removal``. Nothing has been changed.
+        """
+        looked: dict[Digest, Claimed] = {}
+        changes: tuple[Change, ...] = ()
+        deleted: Iterable[ImageRecord] = ()
+
+        def change(db: sqlite3.Connection) -> list[str]:
+            nonlocal changes, deleted
+            step = _Step(db, request, sharing=set(request.unnamed))
+            for asked in request.images:
+                try:
+                    step.remove(asked)
+                except (NotFoundError, ConflictError, InvalidArgumentError):
+                    if not request.lenient:
+                        raise
+            step.settle(looked)
+            changes, deleted = step.outcome(), step.deleted
+            return step.digests
+
+        for left in reversed(range(_TRIES)):
+            try:
+                gone = await self._content.drop_unused(change)
+            except _UnreadError as error:
+                if not left:
+                    raise ConflictError("the image's names change all the time: try again") from None
+                for image, targets in error.images.items():
+                    looked[image] = await claims.look(self._store, self._content, image, targets)
+            else:
+                break
+        return Removed(changes, tuple(deleted), sum(gone.values()))
+
+
+def _forsaken(db: sqlite3.Connection, image: Digest | None, in_use: Collection[str]) -> ImageRecord | None:
+    """Return an image, if it is here and nothing is left that needs or names it."""
+    record = image_store.get_image(db, image) if image is not None else None
+    if record is None or record.names or record.id in in_use or image_store.children(db, record.id):
+        return None
+    return record

@@ -1,0 +1,238 @@
+"""Push an image: what the registry does not have, and then the manifest under its tag."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from imaged.content import store as rows
+from imaged.content.blobs import ContentStore
+from imaged.content.leases import Leases
+from imaged.images import store as image_store
+from imaged.images.model import Credentials, ImageRecord
+from imaged.push.blobs import BlobPusher
+from imaged.push.metrics import PushMetrics
+from imaged.push.plan import PushPlan, plan_push
+from imaged.push.steps import Pushed, PushPhase, PushResolved, PushStep, Steps
+from imaged.registry.auth import Tokens
+from imaged.registry.client import MAX_MANIFEST_BYTES
+from imaged.registry.errors import Refusal
+from imaged.registry.retry import RetryPolicy
+from imaged.registry.source import Sources
+from imaged.registry.transport import Transport
+from imaged.registry.upload import UploadClient
+from sampan.errors import (
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    RemoteError,
+    SampanError,
+    UnauthenticatedError,
+)
+from sampan.oci.descriptor import Descriptor
+from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
+from sampan.oci.reference import Reference
+from sampan.store.database import Store
+
+# Repositories that are tried for a mount, each with a question to the token server.
+_MOUNT_SOURCES: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class UploadMeans:
+    """What all pushes share."""
+
+    transport: Transport
+    tokens: Tokens
+    retry: RetryPolicy
+    metrics: PushMetrics
+
+
+class Pusher:
+    """Brings images to registries."""
+
+    def __init__(
+        self,
+        store: Store,
+        content: ContentStore,
+        leases: Leases,
+        sources: Sources,
+        means: UploadMeans,
+        *,
+        parallel: int = 5,
+    ) -> None:
+        self._store = store
+        self._content = content
+        self._leases = leases
+        self._sources = sources
+        self._means = means
+        self._parallel = parallel
+        self._running: set[asyncio.Task[Pushed]] = set()
+
+    async def close(self) -> None:
+        """Cancel the pushes that still run, and wait for them."""
+        for task in tuple(self._running):
+            task.cancel()
+        if self._running:
+            await asyncio.wait(tuple(self._running))
+
+    async def push(
+        self, reference: Reference, credentials: Credentials, platform: Platform | None = None
+    ) -> AsyncGenerator[PushResolved | PushStep | Pushed, None]:
+        """Yield what will be pushed, steps of the layers, and ``Pushed`` last.
+
+        What the tag points to when this begins is pushed, wherever it points later, and nothing of it can be removed
+        meanwhile. Layers that the registry has are not sent; the tag appears there last. Closing the iterator cancels.
+        ``plan_push`` says what goes of an index.
+
+        Raises:
+            NotFoundError: in Docker's words, there is no such image here, or it has nothing for ``platform``.
+            UnauthenticatedError, PermissionDeniedError: the registry says no, in its own words.
+            RemoteError: the registry does not answer, or does not take it.
+            DataLossError: content is damaged here, or the registry says that it got something else.
+        """
+        lease = await self._leases.begin()
+        try:
+            record, named = await self._store.write(lambda db: _find_and_hold(db, reference, lease))
+            plan = await plan_push(self._store, self._content, record, named, reference, platform)
+            yield PushResolved(reference, plan.layers)
+            steps = Steps()
+            task = asyncio.create_task(
+                self._run(record, plan, reference, credentials, steps.post), name=f"push {reference}"
+            )
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+            task.add_done_callback(lambda _: steps.end())
+            try:
+                async for step in steps.take():
+                    yield step
+                yield await task
+            finally:
+                task.cancel()
+                await asyncio.wait([task])
+        finally:
+            await self._leases.let_go(lease)
+
+    async def _run(
+        self,
+        record: ImageRecord,
+        plan: PushPlan,
+        reference: Reference,
+        credentials: Credentials,
+        report: Callable[[PushStep], None],
+    ) -> Pushed:
+        means = self._means
+        with means.metrics.push():
+            for layer in plan.layers:
+                report(PushStep(layer.descriptor.digest, PushPhase.PREPARING, 0, layer.descriptor.size))
+            *_, source = self._sources.of(reference, credentials)
+
+            def client(neighbour: str = "") -> UploadClient:
+                return UploadClient(means.transport, means.tokens, source.client, reference.repository, neighbour)
+
+            own = client()
+            blobs = BlobPusher(self._content, own, means.retry, means.metrics, report)
+
+            async def bring(blob: Descriptor) -> None:
+                names = await self._store.read(lambda db: _neighbours(db, reference, blob.digest))
+                await blobs.bring(blob, [client(name) for name in names])
+
+            try:
+                await source.client.connect()
+                await self._bring_all(plan.blobs, bring, report)
+                with means.metrics.timed("manifest"):
+                    for document in plan.documents:
+                        await self._put(blobs, own, document, reference if document == plan.target else None)
+            except Refusal as refused:
+                raise _error(refused) from refused
+            await self._store.write(lambda db: _remember(db, reference, record.id, plan.target.digest))
+        return Pushed(record.id, str(reference.tag), plan.target, plan.instead_of)
+
+    async def _put(
+        self, blobs: BlobPusher, client: UploadClient, document: Descriptor, reference: Reference | None
+    ) -> None:
+        """Bring a manifest or an index: under its tag, or by its digest alone."""
+        content = await self._content.load(document.digest, MAX_MANIFEST_BYTES)
+        name = str(reference.tag) if reference else document.digest
+        await blobs.retried(lambda: client.put_manifest(name, document, content))
+
+    async def _bring_all(
+        self,
+        blobs: Sequence[Descriptor],
+        bring: Callable[[Descriptor], Awaitable[None]],
+        report: Callable[[PushStep], None],
+    ) -> None:
+        slots = asyncio.Semaphore(self._parallel)
+
+        async def bring_in_turn(blob: Descriptor) -> None:
+            async with slots:
+                await bring(blob)
+
+        # The first one alone: if it is refused, nothing else need be tried, and tokens are asked for once.
+        first, *rest = {blob.digest: blob for blob in blobs}.values()
+        for blob in rest[self._parallel :]:
+            report(PushStep(blob.digest, PushPhase.WAITING, 0, blob.size))
+        await bring(first)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for blob in rest:
+                    tasks.create_task(bring_in_turn(blob), name=f"push {blob.digest.short}")
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from group
+
+
+def _find(db: sqlite3.Connection, reference: Reference) -> tuple[ImageRecord, Digest]:
+    """Return the image to push, and what its name points to. Raises NotFoundError in Docker's words."""
+    if reference.tag is None or reference.digest is not None:
+        raise InvalidArgumentError("cannot push a digest reference")
+    row = db.execute("SELECT image, digest FROM names WHERE reference = ?", (str(reference),)).fetchone()
+    record = image_store.get_image(db, Digest(row["image"])) if row is not None else None
+    if record is not None:
+        return record, Digest(row["digest"])
+    tags = db.execute("SELECT 1 FROM names WHERE name = ? AND canonical = 0 LIMIT 1", (reference.name,)).fetchone()
+    if tags is None:
+        raise NotFoundError(f"An image does not exist locally with the tag: {reference.familiar_name}")
+    raise NotFoundError(f"tag does not exist: {reference.familiar}")
+
+
+def _find_and_hold(db: sqlite3.Connection, reference: Reference, lease: str) -> tuple[ImageRecord, Digest]:
+    """Return the image to push, and keep all of it. Raises as ``_find``."""
+    record, named = _find(db, reference)
+    blobs = db.execute("SELECT digest FROM image_blobs WHERE image = ?", (record.id,)).fetchall()
+    rows.hold(db, lease, [Digest(row[0]) for row in blobs])
+    return record, named
+
+
+def _neighbours(db: sqlite3.Connection, reference: Reference, blob: Digest) -> list[str]:
+    """Return other repositories of the registry that are known to have a blob: an image was pulled or pushed there."""
+    prefix = f"{reference.registry}/"
+    rows = db.execute(
+        "SELECT DISTINCT names.name FROM names JOIN image_blobs ON image_blobs.image = names.image"
+        " WHERE image_blobs.digest = ? AND names.canonical = 1 AND names.name != ?"
+        " AND substr(names.name, 1, ?) = ? ORDER BY names.name LIMIT ?",
+        (blob, reference.name, len(prefix), prefix, _MOUNT_SOURCES),
+    )
+    return [str(row[0]).removeprefix(prefix) for row in rows]
+
+
+def _remember(db: sqlite3.Connection, reference: Reference, image: Digest, digest: Digest) -> None:
+    """Add the digest's name, unless the image or all its names there have been removed meanwhile."""
+    current = image_store.get_image(db, image)
+    if current is None or not any(name.name == reference.name for name in current.names):
+        return
+    name = Reference(reference.registry, reference.repository, digest=digest)
+    image_store.set_name(db, name, digest, image, time.time_ns())
+
+
+def _error(refused: Refusal) -> SampanError:
+    """Return what a registry says as an error, in the words that Docker prints."""
+    if refused.status == 401 and refused.code == "UNAUTHORIZED":
+        return UnauthenticatedError(refused.text)
+    if refused.status in (401, 403):
+        return PermissionDeniedError(refused.text)
+    if refused.status < 500:
+        return RemoteError(refused.text)
+    return RemoteError(str(refused))

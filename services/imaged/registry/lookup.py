@@ -1,0 +1,202 @@
+"""What registries say of images that nobody brings here: what a name means, and which names there are."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from imaged.documents.config import parse_config
+from imaged.documents.json_documents import load_json
+from imaged.documents.manifest import MAX_CONFIG_BYTES, Manifest, parse_document, parse_references
+from imaged.images.model import Credentials
+from imaged.registry.auth import basic
+from imaged.registry.endpoints import Endpoint, Endpoints
+from imaged.registry.errors import Refusal, TransportError
+from imaged.registry.pace import read_limited
+from imaged.registry.source import Source, Sources
+from imaged.registry.transport import Transport
+from sampan.errors import (
+    DataLossError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    RemoteError,
+    SampanError,
+    UnauthenticatedError,
+    UnimplementedError,
+)
+from sampan.log import log
+from sampan.oci.descriptor import CONFIGS, Descriptor
+from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
+from sampan.oci.reference import DEFAULT_REGISTRY, Reference
+
+# A hundred results with their descriptions take some 30 KB.
+_MAX_RESULTS_BYTES: Final = 4 << 20
+
+_NOT_HERE: Final = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"})
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """What a name points to at its registry, and what that can run on."""
+
+    target: Descriptor
+    platforms: tuple[Platform, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """One repository that a registry knows by a term."""
+
+    name: str
+    description: str
+    stars: int
+    official: bool
+    automated: bool
+
+
+class Lookup:
+    """Asks registries."""
+
+    def __init__(self, sources: Sources, endpoints: Endpoints, transport: Transport) -> None:
+        self._sources = sources
+        self._endpoints = endpoints
+        self._transport = transport
+
+    async def inspect(self, reference: Reference, credentials: Credentials) -> Remote:
+        """Return what ``reference`` points to; nothing of it is kept.
+
+        Raises:
+            NotFoundError, UnauthenticatedError, PermissionDeniedError: the registry says no, in its own words.
+            RemoteError: it does not answer, or with nonsense.
+            DataLossError: what it sends is not what the digest says.
+        """
+        for source in self._sources.of(reference, credentials):
+            try:
+                await source.connect()
+                return await _inspect(source, reference)
+            except (SampanError, Refusal) as error:
+                if source.last and isinstance(error, Refusal):
+                    raise _error(error) from error
+                if source.last:
+                    raise
+                log.warning("mirror cannot tell", mirror=source.client.url, image=str(reference), error=str(error))
+        raise AssertionError("the last source has answered")
+
+    async def tags(self, repository: Reference, credentials: Credentials) -> list[str]:
+        """Return the tags of a repository, in its registry's order. Raises as ``inspect``."""
+        *_, source = self._sources.of(repository, credentials)
+        try:
+            await source.connect()
+            return await source.client.tags()
+        except Refusal as refused:
+            raise refused.as_error(repository) from refused
+
+    async def search(self, term: str, limit: int, credentials: Credentials) -> list[SearchResult]:
+        """Return what the registry before the first slash of ``term`` finds, Docker's own one if there is none.
+
+        That is a question of the first registry API, ``/v1/search``, which few registries answer.
+
+        Raises:
+            InvalidArgumentError: ``term`` is a URL, or empty.
+            RemoteError: in Docker's words, the registry offers no search; or it does not answer.
+        """
+        if term.startswith(("http://", "https://")):
+            raise InvalidArgumentError(
+                f"invalid repository name: repository name ({term[:200]}) should not have a scheme"
+            )
+        registry, name = _split(term)
+        endpoint = self._endpoints.search(registry, credentials)
+        query = urlencode({"q": name, "n": limit})
+        for url in endpoint.urls:
+            try:
+                return await self._ask(endpoint, f"{url}/v1/search?{query}")
+            except TransportError:
+                if url == endpoint.urls[-1]:
+                    raise
+        raise AssertionError("an endpoint has a URL")
+
+    async def _ask(self, endpoint: Endpoint, url: str) -> list[SearchResult]:
+        headers = {}
+        if endpoint.credentials.username and endpoint.credentials.password:
+            headers["Authorization"] = basic(endpoint.credentials)
+        async with self._transport.request("GET", url, endpoint.tls, headers=headers) as response:
+            body = await read_limited(response, _MAX_RESULTS_BYTES, self._transport.stall_timeout_s)
+            if response.status != 200:
+                raise RemoteError(f"Unexpected status code {response.status}")
+        if len(body) > _MAX_RESULTS_BYTES:
+            raise RemoteError(f'Get "{url}": the answer is longer than {_MAX_RESULTS_BYTES} bytes')
+        answer = load_json(body, f'Get "{url}"')
+        results = answer.get("results") if isinstance(answer, dict) else None
+        if not isinstance(results, list):
+            raise RemoteError(f'Get "{url}": the answer is not a list of results')
+        return [_result(each) for each in results if isinstance(each, dict)]
+
+
+async def _inspect(source: Source, reference: Reference) -> Remote:
+    data, media_type = await source.manifest(str(reference.digest or reference.tag))
+    found = Digest.of(data)
+    if reference.digest not in (None, found):
+        raise DataLossError(f"manifest verification failed for digest {reference.digest}: the registry sent {found}")
+    target = Descriptor(media_type, found, len(data))
+    what = f"{reference.familiar_name}@{found}"
+    try:
+        parsed = parse_document(data, media_type, what)
+    except UnimplementedError:
+        # An artifact is nothing to run, and may be looked at.
+        parse_references(data, media_type, what)
+        return Remote(target, ())
+    if isinstance(parsed, Manifest):
+        platform = await _platform(source, parsed.config)
+        return Remote(target, (platform,) if platform else ())
+    return Remote(target, tuple(entry.platform for entry in parsed if entry.platform is not None))
+
+
+async def _platform(source: Source, config: Descriptor) -> Platform | None:
+    if config.media_type not in CONFIGS:
+        return None
+    async with source.client.blob(config.digest) as response:
+        data = await read_limited(response, MAX_CONFIG_BYTES)
+    if len(data) != config.size or Digest.of(data) != config.digest:
+        raise DataLossError(f"config {config.digest}: the registry sent {len(data)} bytes of {Digest.of(data)}")
+    platform = parse_config(data, f"config {config.digest}").platform
+    return platform if platform.os or platform.architecture else None
+
+
+def _error(refused: Refusal) -> SampanError:
+    if refused.code in _NOT_HERE or refused.status == 404:
+        return NotFoundError(refused.text)
+    if refused.code == "DENIED":
+        return PermissionDeniedError(refused.text)
+    if refused.status == 401:
+        return UnauthenticatedError(refused.text)
+    return RemoteError(str(refused))
+
+
+def _split(term: str) -> tuple[str, str]:
+    """Split a registry off a term: what is before the first slash, if that looks like a host."""
+    head, slash, tail = term.partition("/")
+    if not slash or not (set(".:") & set(head) or head == "localhost"):
+        registry, name = DEFAULT_REGISTRY, term
+    else:
+        registry, name = head, tail
+    if registry in (DEFAULT_REGISTRY, f"index.{DEFAULT_REGISTRY}"):
+        registry, name = DEFAULT_REGISTRY, name.removeprefix("library/")
+    if not name:
+        raise InvalidArgumentError("invalid repository name: it is empty")
+    return registry, name
+
+
+def _result(fields: dict[str, Any]) -> SearchResult:
+    stars = fields.get("star_count")
+    return SearchResult(
+        name=_text(fields.get("name")),
+        description=_text(fields.get("description")),
+        stars=stars if type(stars) is int and abs(stars) < 1 << 62 else 0,
+        official=fields.get("is_official") is True,
+        automated=fields.get("is_automated") is True,
+    )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,82 @@
+"""``containerd.services.content.v1.Content`` over the content store."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import grpc
+from google.protobuf.empty_pb2 import Empty
+
+from imaged.content.blobs import ContentStore
+from imaged.content.filters import parse_filters
+from imaged.content.ingest import Ingests
+from imaged.content.writes import WriteStep, write_session
+from imaged.wire.content_convert import blob_to_proto, reply_to_proto, status_to_proto, write_from_proto
+from sampan.api.containerd.content.v1 import content_pb2 as pb
+from sampan.api.containerd.content.v1 import content_pb2_grpc as pb_grpc
+from sampan.oci.digest import Digest
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_LIST_PAGE: Final = 100
+
+
+class ContentServicer(pb_grpc.ContentServicer):
+    """Decodes, calls, encodes."""
+
+    def __init__(self, content: ContentStore, ingests: Ingests) -> None:
+        self._content = content
+        self._ingests = ingests
+
+    async def Info(self, request: pb.InfoRequest, context: Context) -> pb.InfoResponse:
+        """Describe one blob."""
+        return pb.InfoResponse(info=blob_to_proto(await self._content.info(Digest.parse(request.digest))))
+
+    async def Update(self, request: pb.UpdateRequest, context: Context) -> pb.UpdateResponse:
+        """Change a blob's labels."""
+        info = request.info
+        blob = await self._content.update(Digest.parse(info.digest), dict(info.labels), request.update_mask.paths)
+        return pb.UpdateResponse(info=blob_to_proto(blob))
+
+    async def List(self, request: pb.ListContentRequest, context: Context) -> AsyncIterator[pb.ListContentResponse]:
+        """Describe all blobs that a filter accepts."""
+        blobs = await self._content.list(parse_filters(request.filters))
+        for start in range(0, len(blobs), _LIST_PAGE):
+            yield pb.ListContentResponse(info=[blob_to_proto(blob) for blob in blobs[start : start + _LIST_PAGE]])
+
+    async def Delete(self, request: pb.DeleteContentRequest, context: Context) -> Empty:
+        """Remove one blob."""
+        await self._content.delete(Digest.parse(request.digest))
+        return Empty()
+
+    async def Read(self, request: pb.ReadContentRequest, context: Context) -> AsyncIterator[pb.ReadContentResponse]:
+        """Send a blob's bytes."""
+        offset = request.offset
+        async for piece in self._content.read(Digest.parse(request.digest), offset, request.size):
+            yield pb.ReadContentResponse(offset=offset, data=piece)
+            offset += len(piece)
+
+    async def Status(self, request: pb.StatusRequest, context: Context) -> pb.StatusResponse:
+        """Say how far a write is."""
+        return pb.StatusResponse(status=status_to_proto(self._ingests.status(request.ref)))
+
+    async def ListStatuses(self, request: pb.ListStatusesRequest, context: Context) -> pb.ListStatusesResponse:
+        """Say how far all writes are that a filter accepts."""
+        statuses = self._ingests.statuses(parse_filters(request.filters))
+        return pb.ListStatusesResponse(statuses=[status_to_proto(status) for status in statuses])
+
+    async def Write(
+        self, request_iterator: AsyncIterator[pb.WriteContentRequest], context: Context
+    ) -> AsyncIterator[pb.WriteContentResponse]:
+        """Write content, resumable by ref."""
+        async for reply in write_session(self._ingests, _steps(request_iterator)):
+            yield reply_to_proto(reply)
+
+    async def Abort(self, request: pb.AbortRequest, context: Context) -> Empty:
+        """Drop a write."""
+        self._ingests.abort(request.ref)
+        return Empty()
+
+
+async def _steps(requests: AsyncIterator[pb.WriteContentRequest]) -> AsyncIterator[WriteStep]:
+    async for request in requests:
+        yield write_from_proto(request)

@@ -1,0 +1,217 @@
+"""``sampan.image.v1.Images`` over the puller, the importer and the names."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from imaged.archive.importer import Importer
+from imaged.archive.load import Loader
+from imaged.archive.save import Saver
+from imaged.content.leases import Leases
+from imaged.images.commit import CommitOptions, Committer
+from imaged.images.model import Image
+from imaged.images.names import Images
+from imaged.images.platform_removal import remove_platform
+from imaged.push.push import Pusher
+from imaged.registry.login import Login
+from imaged.registry.lookup import Lookup
+from imaged.transfer.pull import Puller
+from imaged.wire import images_convert
+from sampan.api.image.v1 import images_pb2 as pb
+from sampan.api.image.v1 import images_pb2_grpc as pb_grpc
+from sampan.errors import InvalidArgumentError
+from sampan.oci.digest import Digest
+from sampan.oci.reference import parse_reference
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What brings images to other places, looks at them there, or makes new ones of them."""
+
+    pusher: Pusher
+    saver: Saver
+    loader: Loader
+    committer: Committer
+    lookup: Lookup
+
+
+class ImagesServicer(pb_grpc.ImagesServicer):
+    """Decodes, calls, encodes."""
+
+    def __init__(
+        self,
+        images: Images,
+        puller: Puller,
+        importer: Importer,
+        leases: Leases,
+        login: Login,
+        traffic: Traffic,
+    ) -> None:
+        self._images = images
+        self._puller = puller
+        self._importer = importer
+        self._leases = leases
+        self._login = login
+        # The same sequence has the same encoding, which is most of the work.
+        self._listed_from: object = None
+        self._listed = pb.ListResponse()
+        self._traffic = traffic
+
+    async def Fetch(self, request: pb.FetchRequest, context: Context) -> AsyncIterator[pb.FetchProgress]:
+        """Bring an image's content."""
+        steps = self._puller.fetch(
+            parse_reference(request.reference).with_default_tag(),
+            images_convert.platform_from_proto(request.platform),
+            images_convert.credentials_from_proto(request.credentials),
+        )
+        async with aclosing(steps):
+            async for step in steps:
+                yield images_convert.step_to_proto(step)
+
+    async def Create(self, request: pb.CreateRequest, context: Context) -> pb.CreateResponse:
+        """Name what is here."""
+        created = await self._images.create(
+            parse_reference(request.reference) if request.reference else None,
+            images_convert.descriptor_from_proto(request.target),
+            request.lease,
+            images_convert.platform_from_proto(request.platform),
+            Digest.parse(request.parent) if request.parent else None,
+        )
+        return images_convert.created_to_proto(created)
+
+    async def Release(self, request: pb.ReleaseRequest, context: Context) -> pb.ReleaseResponse:
+        """End a lease, or abandon it."""
+        await (self._leases.abandon if request.abandon else self._leases.release)(request.lease)
+        return pb.ReleaseResponse()
+
+    async def Get(self, request: pb.GetRequest, context: Context) -> pb.Image:
+        """Find an image."""
+        return await self._shown(await self._images.get(request.image), manifests=request.manifests)
+
+    async def _shown(self, image: Image, *, manifests: bool) -> pb.Image:
+        return images_convert.image_to_proto(image, await self._images.tree(image.record.target) if manifests else None)
+
+    async def List(self, request: pb.ListRequest, context: Context) -> pb.ListResponse:
+        """Show all images."""
+        images = await self._images.list()
+        if request.manifests:
+            return pb.ListResponse(images=[await self._shown(image, manifests=True) for image in images])
+        if images is not self._listed_from:
+            self._listed, self._listed_from = pb.ListResponse(images=map(images_convert.image_to_proto, images)), images
+        return self._listed
+
+    async def Tag(self, request: pb.TagRequest, context: Context) -> pb.TagResponse:
+        """Add a name."""
+        await self._images.tag(request.image, parse_reference(request.reference))
+        return pb.TagResponse()
+
+    async def Remove(self, request: pb.RemoveRequest, context: Context) -> pb.RemoveResponse:
+        """Take away names, and the image with its last one; or one platform."""
+        in_use, platform = frozenset(request.in_use), images_convert.platform_from_proto(request.platform)
+        if platform is not None:
+            removed = await remove_platform(self._images, request.image, platform, force=request.force, in_use=in_use)
+        else:
+            removed = await self._images.remove(
+                request.image, force=request.force, in_use=in_use, no_prune=request.no_prune
+            )
+        return images_convert.removed_to_proto(removed)
+
+    async def Prune(self, request: pb.PruneRequest, context: Context) -> pb.RemoveResponse:
+        """Take away many."""
+        return images_convert.removed_to_proto(await self._images.prune(request.images, frozenset(request.in_use)))
+
+    async def Import(self, request_iterator: AsyncIterator[pb.ImportRequest], context: Context) -> pb.ImportResponse:
+        """Make an image of a tar."""
+        first = await anext(request_iterator, pb.ImportRequest())
+        if not first.HasField("options"):
+            raise InvalidArgumentError("the first message of an import holds its options")
+        options = first.options
+        if options.reference:
+            parse_reference(options.reference)
+        imported = await self._importer.run(
+            _chunks(request_iterator),
+            options.changes,
+            options.message,
+            images_convert.platform_from_proto(options.platform),
+        )
+        return images_convert.imported_to_proto(imported)
+
+    async def Commit(self, request: pb.CommitRequest, context: Context) -> pb.ImportResponse:
+        """Make an image of a container's changes."""
+        if request.reference:
+            parse_reference(request.reference)
+        layer = images_convert.layer_from_proto(request.layer) if request.HasField("layer") else None
+        options = CommitOptions(
+            images_convert.run_config_from_proto(request.config),
+            tuple(request.changes),
+            request.author,
+            request.message,
+            request.created_by,
+        )
+        return images_convert.imported_to_proto(await self._traffic.committer.run(request.base, layer, options))
+
+    async def Push(self, request: pb.PushRequest, context: Context) -> AsyncIterator[pb.PushProgress]:
+        """Bring an image to its registry."""
+        steps = self._traffic.pusher.push(
+            parse_reference(request.reference).with_default_tag(),
+            images_convert.credentials_from_proto(request.credentials),
+            images_convert.platform_from_proto(request.platform),
+        )
+        async with aclosing(steps):
+            async for step in steps:
+                yield images_convert.push_to_proto(step)
+
+    async def Save(self, request: pb.SaveRequest, context: Context) -> AsyncIterator[pb.SaveResponse]:
+        """Write images as an archive."""
+        platform = images_convert.platform_from_proto(request.platform)
+        async with aclosing(self._traffic.saver.archive(tuple(request.images), platform)) as pieces:
+            async for piece in pieces:
+                yield pb.SaveResponse(chunk=piece)
+
+    async def Load(self, request_iterator: AsyncIterator[pb.LoadRequest], context: Context) -> pb.LoadResponse:
+        """Read an archive of images."""
+        first = await anext(request_iterator, pb.LoadRequest())
+        if not first.HasField("options"):
+            raise InvalidArgumentError("the first message of a load holds its options")
+        platform = images_convert.platform_from_proto(first.options.platform)
+        loaded = await self._traffic.loader.run(_chunks(request_iterator), platform)
+        return images_convert.loaded_to_proto(loaded)
+
+    async def Roots(self, request: pb.RootsRequest, context: Context) -> pb.RootsResponse:
+        """Say what must stay unpacked."""
+        return pb.RootsResponse(roots=map(images_convert.root_to_proto, await self._images.roots()))
+
+    async def Login(self, request: pb.LoginRequest, context: Context) -> pb.LoginResponse:
+        """Check credentials."""
+        identity_token = await self._login.check(
+            request.registry, images_convert.credentials_from_proto(request.credentials)
+        )
+        return pb.LoginResponse(status="Login Succeeded", identity_token=identity_token)
+
+    async def Inspect(self, request: pb.InspectRequest, context: Context) -> pb.InspectResponse:
+        """Look at a name at its registry."""
+        reference = parse_reference(request.reference).with_default_tag()
+        credentials = images_convert.credentials_from_proto(request.credentials)
+        return images_convert.remote_to_proto(await self._traffic.lookup.inspect(reference, credentials))
+
+    async def Tags(self, request: pb.TagsRequest, context: Context) -> pb.TagsResponse:
+        """List a repository's tags."""
+        credentials = images_convert.credentials_from_proto(request.credentials)
+        tags = await self._traffic.lookup.tags(parse_reference(request.repository), credentials)
+        return pb.TagsResponse(tags=tags)
+
+    async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
+        """Ask a registry for names."""
+        credentials = images_convert.credentials_from_proto(request.credentials)
+        results = await self._traffic.lookup.search(request.term, request.limit, credentials)
+        return images_convert.results_to_proto(results)
+
+
+async def _chunks(requests: AsyncIterator[pb.ImportRequest] | AsyncIterator[pb.LoadRequest]) -> AsyncIterator[bytes]:
+    async for request in requests:
+        yield request.chunk

@@ -1,0 +1,91 @@
+"""What nobody comes back for: labels without a row, blobs without a manifest, uploads without an end."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final, Self
+
+from registryd.protocol import Contents
+from registryd.repositories import store as rows
+from registryd.repositories.roots import Roots
+from sampan.errors import NotFoundError, SampanError, UnavailableError
+from sampan.log import log
+from sampan.store.database import Store
+
+_EVERY_S: Final = 600.0
+
+
+class Upkeep:
+    """As a context manager it looks after the registry while the process runs."""
+
+    def __init__(
+        self,
+        store: Store,
+        contents: Contents,
+        unused_s: float,
+        roots: Roots,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._roots = roots
+        self._store = store
+        self._contents = contents
+        self._unused_ns = int(unused_s * 1e9)
+        self._every_s = min(_EVERY_S, unused_s)
+        self._now_ns = now_ns
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._forever(), name="upkeep")
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def recover(self) -> None:
+        """Take back labels that have no row: a killed process set them, or removed their rows; call before serving.
+
+        Raises:
+            UnavailableError: the content store does not answer.
+        """
+        # In this order, the opposite of that in which they come to be: a label is pending, then set, then has a row.
+        found = [root async for root in self._contents.roots()]
+        pending = self._roots.pending()
+        known = await self._store.read(rows.list_roots)
+        unkept = [each for each in found if each.root not in pending and each.root not in known]
+        await self._contents.let_go(unkept)
+        if unkept:
+            log.info("labels without a row taken back", count=len(unkept))
+
+    def is_abandoned(self, grown_ns: int) -> bool:
+        """Say whether an upload that grew last then has been left."""
+        return grown_ns + self._unused_ns <= self._now_ns()
+
+    async def sweep(self) -> None:
+        """Drop uploads that have not grown, and blobs without a manifest, for long enough; and labels without a row.
+
+        A label may lose its row, or get none, while the registry runs: the content store was away when it was to be
+        taken back, or finished late what a killed process had asked for.
+        """
+        await self.recover()
+        now_ns = self._now_ns()
+        for ref, grown_ns in await self._contents.writes():
+            if self.is_abandoned(grown_ns):
+                try:
+                    await self._contents.abort(ref)
+                except (NotFoundError, UnavailableError):
+                    continue  # it is over, or goes on
+                log.info("abandoned upload dropped", ref=ref)
+        unkept = await self._store.write(lambda db: rows.delete_unused_blobs(db, now_ns))
+        await self._contents.let_go(unkept)
+        if unkept:
+            log.info("blobs without a manifest removed", count=len(unkept))
+
+    async def _forever(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except SampanError as error:
+                log.warning("upkeep failed, it will be tried again", error=str(error))
+            await asyncio.sleep(self._every_s)

@@ -1,0 +1,144 @@
+"""Files of containers as archives, in and out: ``docker cp``. The work itself is done by ``archiver``."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Final
+
+from runtimed.archives.archiver import ArchiveJob, Bind, PathStat
+from runtimed.containers.memory_store import Entry, Registry
+from runtimed.containers.model import Status
+from runtimed.containers.paths import Paths
+from runtimed.containers.spec import MountType
+from runtimed.protocol import Snapshots
+from sampan import errors
+from sampan.errors import NotFoundError, SampanError, UnavailableError
+
+_PIECE_BYTES: Final = 1 << 20
+_ALIVE: Final = frozenset({Status.RUNNING, Status.PAUSED})
+_KINDS: Final = {
+    kind.__name__: kind
+    for kind in (errors.InvalidArgumentError, errors.ConflictError, errors.PermissionDeniedError, NotFoundError)
+}
+
+
+class Archives:
+    """Reads and writes files of containers."""
+
+    def __init__(self, registry: Registry, snapshots: Snapshots, paths: Paths) -> None:
+        self._registry = registry
+        self._snapshots = snapshots
+        self._paths = paths
+
+    async def stat(self, container: str, path: str) -> PathStat:
+        """Return what a path is; a link is not followed.
+
+        Raises:
+            NotFoundError: in Docker's words, no such container, or no such path in it.
+        """
+        async with self._working(container, "stat", path) as process:
+            assert process.stdout is not None
+            answer = await process.stdout.read()
+            await _finish(process, container, path)
+        return PathStat(**json.loads(answer))
+
+    async def read(self, container: str, path: str) -> AsyncGenerator[PathStat | bytes, None]:
+        """Yield what a path is, and then its tar in pieces. Closing the iterator ends the work. Raises as ``stat``."""
+        async with self._working(container, "read", path) as process:
+            assert process.stdout is not None
+            if first := await process.stdout.readline():
+                yield PathStat(**json.loads(first))
+            while piece := await process.stdout.read(_PIECE_BYTES):
+                yield piece
+            await _finish(process, container, path)
+
+    async def write(self, container: str, path: str, chunks: AsyncIterator[bytes], *, keep_kinds: bool) -> None:
+        """Unpack an archive, plain or packed, into the directory ``path``. What is there in part stays if this fails.
+
+        Raises:
+            NotFoundError: no such container, or no such directory in it.
+            InvalidArgumentError: not a directory, or not a tar.
+            ConflictError: with ``keep_kinds``, a file in the place of a directory or the other way round.
+            PermissionDeniedError: a read-only file system.
+        """
+        async with self._working(container, "write", path, keep_kinds=keep_kinds) as process:
+            assert process.stdin is not None
+            # When it has heard enough its answer says why.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                async for chunk in chunks:
+                    process.stdin.write(chunk)
+                    await process.stdin.drain()
+            process.stdin.close()
+            await _finish(process, container, path)
+
+    @asynccontextmanager
+    async def _working(
+        self, container: str, action: str, path: str, *, keep_kinds: bool = False
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
+        """Start a worker. A container that does not run is not started before the worker has left it."""
+        entry = self._registry.find(container)
+        async with AsyncExitStack() as stack:
+            if entry.status not in _ALIVE:
+                await stack.enter_async_context(entry.lock)
+            job = await self._job(entry, action, path, keep_kinds=keep_kinds)
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "runtimed.archives.archiver", job.to_json()),
+                stdin=asyncio.subprocess.PIPE if action == "write" else asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                limit=_PIECE_BYTES,
+            )
+            try:
+                yield process
+            finally:
+                with suppress(ProcessLookupError):
+                    process.kill()
+                await asyncio.shield(_ended(process))
+
+    async def _job(self, entry: Entry, action: str, path: str, *, keep_kinds: bool) -> ArchiveJob:
+        container = entry.container
+        if entry.status in _ALIVE:
+            return ArchiveJob(action, path, pid=container.state.pid, keep_kinds=keep_kinds)
+        root_mounts = await self._snapshots.mounts(entry.id)
+        binds = tuple(
+            Bind(point.source, point.target, not point.read_write)
+            for point in container.mounts
+            if point.type in (MountType.BIND, MountType.VOLUME)
+        )
+        return ArchiveJob(
+            action,
+            path,
+            root=str(self._paths.run),
+            root_mounts=tuple((mount.fstype, mount.source, mount.options) for mount in root_mounts),
+            binds=binds,
+            keep_kinds=keep_kinds,
+        )
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """Wait for the end of a process; asyncio does not see it as long as there is output that nobody has read."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    for stream in (process.stdout, process.stderr):
+        while await stream.read(_PIECE_BYTES):
+            pass
+    await process.wait()
+
+
+async def _finish(process: asyncio.subprocess.Process, container: str, path: str) -> None:
+    """Wait for the worker's answer. Raises what it found."""
+    assert process.stderr is not None
+    lines = (await process.stderr.read()).strip().splitlines()
+    await process.wait()
+    try:
+        answer = json.loads(lines[-1] if lines else b"")
+    except ValueError:
+        raise UnavailableError(f"the process that works in container {container} died") from None
+    if not answer:
+        return
+    kind: type[SampanError] = _KINDS.get(answer["error"], SampanError)
+    if kind is NotFoundError:
+        raise NotFoundError(f"Could not find the file {path} in container {container}")
+    raise kind(answer["message"])

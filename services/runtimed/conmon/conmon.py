@@ -1,0 +1,369 @@
+"""Start conmon, the small process that stays beside each container and exec, and understand what it reports.
+
+conmon keeps the standard streams, the log, the terminal and the exit status, so that runtimed may come and go.
+What is known of it (2.1.6): it removes ``<exit-dir>/<id>`` and ``<socket-dir>/<token>`` before it makes its own; it
+reports one JSON object per line through the pipe named by _OCI_SYNCPIPE, first the pid or a negative number with the
+runtime's message, and for an exec the exit code when that has ended; before an attached exec starts it tells through
+_OCI_ATTACHPIPE that its socket listens, and waits for a second byte in _OCI_STARTPIPE.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from runtimed.conmon.process import reap
+from runtimed.containers.paths import ContainerPaths, ExecPaths
+from sampan.errors import StartError, UnavailableError
+
+# A runtime that hangs must not hold a container's lock for ever; a busy machine takes seconds at most.
+_START_TIMEOUT_S: Final = 120.0
+
+
+# The runtime's debug output is of no use to anybody but would be parsed for messages.
+_LOG_LEVEL: Final = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeCommand:
+    """Which OCI runtime conmon shall call, and with what before the command."""
+
+    path: Path
+    root: Path  # its state directory
+
+    def arguments(self, log: Path) -> tuple[str, ...]:
+        """The global options, for calls by conmon and by ourselves alike."""
+        return ("--root", str(self.root), "--log", str(log), "--log-format", "json")
+
+
+@dataclass(frozen=True, slots=True)
+class Stdio:
+    """How a process's standard streams are kept."""
+
+    tty: bool
+    stdin: bool
+    # Keep stdin open after a client that was attached to it has left.
+    leave_stdin_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """Where output is logged; ``path`` None: nowhere."""
+
+    path: Path | None
+    max_bytes: int = 0  # start afresh at this size; 0: never
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One message through the sync pipe: a pid or an exit code, or, with a message, a failure."""
+
+    value: int
+    message: str = ""
+
+
+class ReportPipe:
+    """The reading end of a pipe that a conmon reports through."""
+
+    def __init__(self) -> None:
+        self._read, self.write_end = os.pipe()
+        os.set_blocking(self._read, False)
+        self._buffer = b""
+
+    async def next(self) -> Report | None:
+        """Return the next report; None when conmon has closed its end.
+
+        Raises:
+            StartError: what came is not a report.
+        """
+        while b"\n" not in self._buffer:
+            if not await self._fill():
+                return None
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        try:
+            fields = json.loads(line)
+            return Report(int(fields["data"]), str(fields.get("message", "")))
+        except (ValueError, KeyError, TypeError):
+            raise StartError(f"conmon reported {line[:200]!r}, which is no report") from None
+
+    async def _fill(self) -> bool:
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        loop.add_reader(self._read, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_reader(self._read)
+        piece = os.read(self._read, 65536)
+        self._buffer += piece
+        return bool(piece)
+
+    def close_write_end(self) -> None:
+        """Leave the writing to conmon, so that its end is seen."""
+        if self.write_end >= 0:
+            os.close(self.write_end)
+            self.write_end = -1
+
+    def close(self) -> None:
+        """Close both ends; conmon does not mind."""
+        self.close_write_end()
+        if self._read >= 0:
+            os.close(self._read)
+            self._read = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def runtime_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a runtime, and of a conmon that calls one. Nothing of it reaches a container."""
+    # runc does one thing after the other: threads for each processor cost it a tenth of its time and win nothing.
+    return {"PATH": environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "GOMAXPROCS": "1"}
+
+
+class Conmon:
+    """Starts conmon processes. They are children of init at once, whether or not runtimed lives on."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+        self._path = path
+        self._environ = runtime_environ(environ)
+
+    async def create(self, paths: ContainerPaths, runtime: RuntimeCommand, stdio: Stdio, log: LogFile) -> int:
+        """Have the container in ``paths.bundle`` created; return the pid of its first process, which waits for start.
+
+        Raises:
+            StartError: with the runtime's own message.
+        """
+        argv = [
+            *self._common(paths.id, paths.token, runtime, paths.bundle),
+            *("--exit-dir", str(paths.paths.exits), "--socket-dir-path", str(paths.paths.sockets)),
+            *_log_arguments(log),
+            *_stdio_arguments(stdio),
+        ]
+        with ReportPipe() as pipe:
+            report = await self._spawn(argv, paths.bundle, pipe, {})
+        return report.value
+
+    async def exec_detached(
+        self, container_id: str, paths: ExecPaths, runtime: RuntimeCommand, stdio: Stdio, spec: Path
+    ) -> int:
+        """Run the process in ``spec`` in the container; return its pid.
+
+        Raises:
+            StartError: with the runtime's own message.
+        """
+        with ReportPipe() as pipe:
+            report = await self._spawn(
+                self._exec_arguments(container_id, paths, runtime, stdio, spec), paths.bundle, pipe, {}
+            )
+        return report.value
+
+    async def exec_attached(
+        self,
+        container_id: str,
+        paths: ExecPaths,
+        runtime: RuntimeCommand,
+        stdio: Stdio,
+        spec: Path,
+        *,
+        released: bool = False,
+    ) -> "PendingExec":
+        """Prepare the process in ``spec``: its attach socket listens, and conmon calls the runtime when released.
+
+        ``released`` from the beginning is right where the runtime itself has to wait for what is in ``spec``.
+
+        Raises:
+            StartError: conmon did not come that far.
+        """
+        argv = [*self._exec_arguments(container_id, paths, runtime, stdio, spec), "--exec-attach"]
+        pending = PendingExec()
+        try:
+            await pending.prepare(self, argv, paths.bundle, released=released)
+        except BaseException:
+            pending.close()
+            raise
+        return pending
+
+    def _common(self, id: str, token: str, runtime: RuntimeCommand, bundle: Path) -> list[str]:
+        argv = [str(self._path), "--api-version", "1", "-c", id, "-u", token, "-r", str(runtime.path)]
+        argv += ["-b", str(bundle), "-p", str(bundle / "pidfile"), "-P", str(bundle / "conmon.pid")]
+        # fsync at exit would make every short container wait for the disk, and protects nothing that is promised.
+        argv += ["--no-sync-log", "--log-level", _LOG_LEVEL]
+        for argument in runtime.arguments(bundle / "oci.log"):
+            argv += ["--runtime-arg", argument]
+        return argv
+
+    def _exec_arguments(
+        self, container_id: str, paths: ExecPaths, runtime: RuntimeCommand, stdio: Stdio, spec: Path
+    ) -> list[str]:
+        return [
+            *self._common(container_id, paths.token, runtime, paths.bundle),
+            *("--exit-dir", str(paths.exits), "--socket-dir-path", str(paths.paths.sockets)),
+            *_log_arguments(LogFile(None)),
+            *_stdio_arguments(stdio),
+            *("-e", "--exec-process-spec", str(spec)),
+        ]
+
+    async def _spawn(self, argv: Sequence[str], cwd: Path, pipe: ReportPipe, env: Mapping[str, str]) -> Report:
+        errors = os.memfd_create("conmon-stderr", os.MFD_CLOEXEC)
+        try:
+            process = self.popen(argv, cwd, pipe, env, (), errors)
+            return await _first_report(process, pipe, errors)
+        finally:
+            os.close(errors)
+
+    def popen(
+        self,
+        argv: Sequence[str],
+        cwd: Path,
+        pipe: ReportPipe,
+        env: Mapping[str, str],
+        fds: Sequence[int],
+        stderr: int,
+    ) -> "subprocess.Popen[bytes]":
+        """Start conmon with ``pipe`` and ``fds``, and nothing else of ours, open in it."""
+        # The working directory matters: conmon leaves its note of an out-of-memory kill there.
+        try:
+            process = subprocess.Popen(
+                list(argv),
+                cwd=cwd,
+                env={**self._environ, **env, "_OCI_SYNCPIPE": str(pipe.write_end)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                pass_fds=(pipe.write_end, *fds),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise StartError(f"cannot start conmon {argv[0]}: {error.strerror}") from error
+        pipe.close_write_end()
+        return process
+
+
+class PendingExec:
+    """An exec whose streams can be attached before it starts. Close it when done with it; the process goes on."""
+
+    def __init__(self) -> None:
+        self._reports = ReportPipe()
+        self._attached = ReportPipe()
+        self._errors = os.memfd_create("conmon-stderr", os.MFD_CLOEXEC)
+        self._start_read, self._start_write = os.pipe()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def prepare(self, conmon: Conmon, argv: Sequence[str], cwd: Path, *, released: bool) -> None:
+        """Start conmon and return when its attach socket listens."""
+        self._process = conmon.popen(
+            argv,
+            cwd,
+            self._reports,
+            {"_OCI_STARTPIPE": str(self._start_read), "_OCI_ATTACHPIPE": str(self._attached.write_end)},
+            (self._start_read, self._attached.write_end),
+            self._errors,
+        )
+        self._attached.close_write_end()
+        os.close(self._start_read)
+        self._start_read = -1
+        self._go()
+        if released:
+            os.close(self._start_write)  # it takes the end of the pipe for the word
+            self._start_write = -1
+        async with _deadline():
+            if await self._attached.next() is None:
+                raise StartError(f"conmon did not start: {_text(self._errors)}")
+
+    async def start(self) -> int:
+        """Let it run; return the pid.
+
+        Raises:
+            StartError: with the runtime's own message.
+        """
+        self._go()
+        return await self.started()
+
+    async def started(self) -> int:
+        """Return the pid once the runtime has started the process.
+
+        Raises:
+            StartError: with the runtime's own message.
+        """
+        assert self._process is not None
+        return (await _first_report(self._process, self._reports, self._errors)).value
+
+    async def settled(self) -> None:
+        """Return when conmon's pid is written down: its first process does that, and ends."""
+        if self._process is not None:
+            async with _deadline():
+                await reap(self._process)
+
+    async def exit_code(self) -> int | None:
+        """Return the exit code when the process has ended; None if conmon was killed and nobody knows it."""
+        report = await self._reports.next()
+        return None if report is None else report.value
+
+    def _go(self) -> None:
+        try:
+            os.write(self._start_write, b"\0")
+        except BrokenPipeError:
+            raise StartError(f"conmon ended: {_text(self._errors)}") from None
+
+    def close(self) -> None:
+        """Let go of conmon; safe to repeat."""
+        self._reports.close()
+        self._attached.close()
+        for fd in (self._start_read, self._start_write, self._errors):
+            if fd >= 0:
+                os.close(fd)
+        self._start_read = self._start_write = self._errors = -1
+
+
+class _deadline:  # noqa: N801  # reads as the function it stands for
+    """Bound a wait for conmon. Raises UnavailableError when the time is over."""
+
+    def __init__(self) -> None:
+        self._timeout = asyncio.timeout(_START_TIMEOUT_S)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, trace)  # type: ignore[arg-type]  # passed on as it came
+        except TimeoutError:
+            raise UnavailableError(f"the runtime did not answer within {_START_TIMEOUT_S:g} s") from None
+
+
+async def _first_report(process: "subprocess.Popen[bytes]", pipe: ReportPipe, errors: int) -> Report:
+    async with _deadline():
+        report = await pipe.next()
+        await reap(process)  # conmon's first process, which has long left the second one to itself
+    if report is None:
+        raise StartError(f"conmon ended before the process ran: {_text(errors) or 'it said nothing'}")
+    if report.value < 0 or report.message:
+        raise StartError(report.message.strip() or f"the runtime failed ({report.value}): {_text(errors)}")
+    return report
+
+
+def _text(fd: int) -> str:
+    return os.pread(fd, 4096, 0).decode(errors="replace").strip()
+
+
+def _log_arguments(log: LogFile) -> list[str]:
+    if log.path is None:
+        return ["-l", "none:"]
+    limit = ["--log-size-max", str(log.max_bytes)] if log.max_bytes else []
+    return ["-l", f"k8s-file:{log.path}", *limit]
+
+
+def _stdio_arguments(stdio: Stdio) -> list[str]:
+    return [
+        *(["-t"] if stdio.tty else []),
+        *(["-i"] if stdio.stdin else []),
+        *(["--leave-stdin-open"] if stdio.leave_stdin_open else []),
+    ]

@@ -1,0 +1,214 @@
+"""Docker's filters on lists of containers."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from runtimed.containers.memory_store import UP, Registry
+from runtimed.containers.model import Container, Status
+from sampan.errors import InvalidArgumentError
+
+Filters = Mapping[str, tuple[str, ...]]
+Predicate = Callable[[Container], bool]
+
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """How much of the list is wanted."""
+
+    all: bool = False  # not only running ones
+    limit: int = 0  # newest; 0: no limit. A limit includes those that do not run
+    latest: bool = False
+
+
+def select(
+    containers: Iterable[Container], selection: Selection, filters: Filters, registry: Registry
+) -> list[Container]:
+    """Return the wanted containers, newest first.
+
+    Raises:
+        InvalidArgumentError: an unknown filter, or a value that cannot be.
+        NotFoundError: ``before`` or ``since`` name no container.
+    """
+    predicates = [_predicate(key, values, registry) for key, values in filters.items() if values]
+    limit = 1 if selection.latest else selection.limit
+    everything = selection.all or limit > 0 or bool({"status", "exited"} & {k for k, v in filters.items() if v})
+    chosen = [
+        container
+        for container in sorted(containers, key=lambda c: c.created, reverse=True)
+        if (everything or container.state.status in UP or container.state.status is Status.RESTARTING)
+        and all(predicate(container) for predicate in predicates)
+    ]
+    return chosen[:limit] if limit > 0 else chosen
+
+
+def _predicate(key: str, values: tuple[str, ...], registry: Registry) -> Predicate:
+    if key in ("before", "since"):
+        return _beside(key, values, registry)
+    make = _BY_KEY.get(key)
+    if make is None:
+        raise InvalidArgumentError(f"invalid filter '{key}'")
+    return make(values)
+
+
+def _beside(key: str, values: tuple[str, ...], registry: Registry) -> Predicate:
+    others = [registry.find(value).container.created for value in values]
+    if key == "before":
+        return lambda c: any(c.created < other for other in others)
+    return lambda c: any(c.created > other for other in others)
+
+
+def _id(values: tuple[str, ...]) -> Predicate:
+    return lambda c: any(c.id.startswith(value) for value in values)
+
+
+def _name(values: tuple[str, ...]) -> Predicate:
+    """Docker's name filter is a regular expression, with or without the slash that its names begin with."""
+    try:
+        patterns = [re.compile(value) for value in values]
+    except re.error as error:
+        raise InvalidArgumentError(f"invalid filter 'name={error.pattern!s}': {error.msg}") from error
+    return lambda c: any(pattern.search(c.name) or pattern.search(f"/{c.name}") for pattern in patterns)
+
+
+def _label(values: tuple[str, ...]) -> Predicate:
+    wanted = [value.partition("=") for value in values]
+
+    def has_all(c: Container) -> bool:
+        return all(
+            key in c.spec.labels and (not equals or c.spec.labels[key] == value) for key, equals, value in wanted
+        )
+
+    return has_all
+
+
+def _no_label(values: tuple[str, ...]) -> Predicate:
+    return lambda c: not any(_label((value,))(c) for value in values)
+
+
+def _status(values: tuple[str, ...]) -> Predicate:
+    known = {status.value for status in Status}
+    for value in values:
+        if value not in known:
+            raise InvalidArgumentError(f"invalid filter 'status={value}'")
+    return lambda c: c.state.status.value in values
+
+
+def _exited(values: tuple[str, ...]) -> Predicate:
+    try:
+        codes = {int(value) for value in values}
+    except ValueError:
+        raise InvalidArgumentError(f"invalid filter 'exited={values[0]}'") from None
+    return lambda c: c.state.status is Status.EXITED and c.state.exit_code in codes
+
+
+def _ancestor(values: tuple[str, ...]) -> Predicate:
+    def descends(c: Container) -> bool:
+        image, digits = c.spec.image, c.spec.image_id.removeprefix("sha256:")
+        bare = image if "@" in image or ":" in image.rpartition("/")[2] else f"{image}:latest"
+        return any(
+            value in (image, bare, c.spec.image_id)
+            or f"{value}:latest" == bare
+            or (len(value) >= 4 and digits.startswith(value.removeprefix("sha256:")))
+            for value in values
+        )
+
+    return descends
+
+
+def _volume(values: tuple[str, ...]) -> Predicate:
+    return lambda c: any(value in (mount.name, mount.source, mount.target) for mount in c.mounts for value in values)
+
+
+def _network(values: tuple[str, ...]) -> Predicate:
+    def joined(c: Container) -> bool:
+        endpoints = c.network.endpoints
+        names = {e.network for e in endpoints} | {e.requested.network for e in endpoints}
+        names.add(c.spec.namespaces.network or "bridge")
+        return any(value in names or any(e.network_id.startswith(value) for e in endpoints) for value in values)
+
+    return joined
+
+
+def _ports(values: tuple[str, ...], *, published: bool) -> Predicate:
+    wanted = {(port, protocol) for value in values for port, protocol in _port_range(value)}
+
+    def matches(c: Container) -> bool:
+        if published:  # the host's side
+            ports = {(p.host_port, p.protocol) for p in c.network.ports if p.host_port}
+        else:
+            ports = {(p.container_port, p.protocol) for p in c.network.ports}
+            ports |= {(b.container_port, b.protocol) for b in c.spec.ports}
+            ports |= {pair for exposed in c.spec.exposed_ports for pair in _port_range(exposed)}
+        return bool(ports & wanted)
+
+    return matches
+
+
+def _port_range(text: str) -> list[tuple[int, str]]:
+    """Return the ports in ``80``, ``80/udp`` or ``80-90/tcp``."""
+    numbers, _, protocol = text.partition("/")
+    first, _, last = numbers.partition("-")
+    try:
+        low, high = int(first), int(last or first)
+    except ValueError:
+        raise InvalidArgumentError(f"invalid port specification: '{text}'") from None
+    if not 0 < low <= high <= 65535:
+        raise InvalidArgumentError(f"invalid port specification: '{text}'")
+    return [(port, protocol or "tcp") for port in range(low, high + 1)]
+
+
+def _health(values: tuple[str, ...]) -> Predicate:
+    for value in values:
+        if value not in ("none", "starting", "healthy", "unhealthy"):
+            raise InvalidArgumentError(f"invalid filter 'health={value}'")
+    return lambda c: (c.state.health.status.value if c.state.health else "none") in values
+
+
+def _is_task(values: tuple[str, ...]) -> Predicate:
+    truths = [value.lower() in ("true", "1") for value in values]
+    # Tasks are Swarm's, and there is none.
+    return lambda _: not any(truths)
+
+
+def _until(values: tuple[str, ...]) -> Predicate:
+    """``docker container prune --filter until=``: older than a time, or than a duration ago."""
+    limit = max(_moment(value) for value in values)
+    return lambda c: c.created < limit
+
+
+def _moment(text: str) -> datetime:
+    pieces = _DURATION.findall(text)
+    if pieces and "".join(number + unit for number, unit in pieces) == text:
+        return datetime.now(UTC) - timedelta(seconds=sum(float(number) * _UNITS_S[unit] for number, unit in pieces))
+    try:
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            return datetime.fromtimestamp(float(text), UTC)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidArgumentError(f"invalid filter 'until={text}'") from None
+    return moment if moment.tzinfo else moment.astimezone()
+
+
+_BY_KEY: Final[Mapping[str, Callable[[tuple[str, ...]], Predicate]]] = {
+    "id": _id,
+    "name": _name,
+    "label": _label,
+    "label!": _no_label,
+    "status": _status,
+    "exited": _exited,
+    "ancestor": _ancestor,
+    "volume": _volume,
+    "network": _network,
+    "publish": lambda values: _ports(values, published=True),
+    "expose": lambda values: _ports(values, published=False),
+    "health": _health,
+    "is-task": _is_task,
+    "isolation": lambda _: lambda _: True,  # Windows'
+    "until": _until,
+}

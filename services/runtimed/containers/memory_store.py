@@ -1,0 +1,216 @@
+"""All containers, in memory and in the store: every read is answered from here, every change is written through."""
+
+import asyncio
+import dataclasses
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from runtimed.conmon.stdio import StdioConnection
+from runtimed.containers.model import ALLOWED, Container, ContainerState, NetworkSettings, Status
+from runtimed.containers.names import make_up_name
+from runtimed.containers.spec import ConsoleSize
+from runtimed.containers.store import ContainerStore, Intent, Row
+from runtimed.protocol import SnapshotMount
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
+
+_HEX: Final = re.compile(r"[0-9a-f]{1,64}")
+
+UP: Final = frozenset({Status.RUNNING, Status.PAUSED})
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a run of a container ended."""
+
+    code: int
+    error: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A container and what this process knows of it beside its record. ``lock`` guards changes of its state."""
+
+    container: Container
+    intent: Intent
+    stopped_by_request: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # Set while it does not run, cleaned up after its last run; restarting is running, as Docker sees it.
+    down: asyncio.Event = field(default_factory=asyncio.Event)
+    exit_waiters: set["asyncio.Future[Exit]"] = field(default_factory=set)
+    removal_waiters: set["asyncio.Future[Exit]"] = field(default_factory=set)
+    pending: set["asyncio.Future[StdioConnection | None]"] = field(default_factory=set)  # clients waiting for its start
+    connections: set[StdioConnection] = field(default_factory=set)
+    root_mounts: tuple[SnapshotMount, ...] = ()  # empty: not asked for yet
+    console_size: ConsoleSize | None = None  # of a client's terminal, for the next start
+    stop_requested: bool = False  # in this run: no restart policy applies
+    keep: bool = False  # it is about to be started again: auto-remove does not apply
+    init_pidfd: int = -1  # of its first process, while it runs
+    backoff_s: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """Its ID."""
+        return self.container.id
+
+    @property
+    def status(self) -> Status:
+        """Where in its life it is."""
+        return self.container.state.status
+
+    @property
+    def row(self) -> Row:
+        """What the store shall hold."""
+        return Row(self.container, self.intent, self.stopped_by_request)
+
+
+class Registry:
+    """Containers by ID and by name."""
+
+    def __init__(self, store: ContainerStore, choose: random.Random) -> None:
+        self._store = store
+        self._choose = choose
+        self._by_id: dict[str, Entry] = {}
+        self._ids_by_name: dict[str, str] = {}
+
+    async def load(self) -> None:
+        """Read the store; called once, before anything else."""
+        for row in await self._store.containers():
+            entry = Entry(row.container, row.intent, row.stopped_by_request)
+            if entry.status not in UP:
+                entry.down.set()
+            self._by_id[entry.id] = entry
+            self._ids_by_name[entry.container.name] = entry.id
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(tuple(self._by_id.values()))
+
+    def by_id(self, id: str) -> Entry | None:
+        """Return the container of that full ID."""
+        return self._by_id.get(id)
+
+    def check_known(self, entry: Entry) -> None:
+        """Raise NotFoundError if ``entry`` was removed while its finder waited for the lock."""
+        if self._by_id.get(entry.id) is not entry:
+            raise NotFoundError(f"No such container: {entry.id}")
+
+    def find(self, container: str) -> Entry:
+        """Return the container of that ID, name or unambiguous prefix of an ID.
+
+        Raises:
+            NotFoundError, InvalidArgumentError: in Docker's words.
+        """
+        name = container.removeprefix("/")
+        if entry := self._by_id.get(container):
+            return self._visible(entry, container)
+        if owner := self._ids_by_name.get(name):
+            return self._visible(self._by_id[owner], container)
+        matches = [key for key in self._by_id if key.startswith(container)] if _HEX.fullmatch(container) else []
+        if len(matches) > 1:
+            raise InvalidArgumentError(f"multiple IDs found with provided prefix: {container}")
+        if not matches:
+            raise NotFoundError(f"No such container: {container}")
+        return self._visible(self._by_id[matches[0]], container)
+
+    def _visible(self, entry: Entry, asked: str) -> Entry:
+        if entry.intent is Intent.CREATING:
+            raise NotFoundError(f"No such container: {asked}")
+        return entry
+
+    def choose_name(self) -> str:
+        """Return a free, made-up name."""
+        return make_up_name(self._ids_by_name, self._choose)
+
+    def _claim(self, name: str, id: str) -> None:
+        owner = self._ids_by_name.setdefault(name, id)
+        if owner != id:
+            raise ConflictError(
+                f'Conflict. The container name "/{name}" is already in use by container "{owner}". '
+                "You have to remove (or rename) that container to be able to reuse that name."
+            )
+
+    async def add(self, container: Container) -> Entry:
+        """Record a container that is about to be created; nobody finds it before it is settled.
+
+        Raises:
+            ConflictError: the name is taken; Docker's words.
+        """
+        self._claim(container.name, container.id)
+        entry = Entry(container, Intent.CREATING)
+        entry.down.set()
+        self._by_id[entry.id] = entry
+        try:
+            await self._store.add_container(entry.row)
+        except BaseException:
+            self._forget(entry)
+            raise
+        return entry
+
+    async def rename(self, entry: Entry, name: str) -> None:
+        """Give it another name. Raises ConflictError as ``add`` does."""
+        old = entry.container.name
+        self._claim(name, entry.id)
+        entry.container = dataclasses.replace(
+            entry.container, spec=dataclasses.replace(entry.container.spec, name=name)
+        )
+        await self._store.set_container(entry.row)
+        del self._ids_by_name[old]
+
+    async def set_state(
+        self,
+        entry: Entry,
+        state: ContainerState | None = None,
+        *,
+        intent: Intent = Intent.SETTLED,
+        network: NetworkSettings | None = None,
+        restart_count: int | None = None,
+    ) -> None:
+        """Record a change of state, then show it.
+
+        Raises:
+            ConflictError: there is no way from its state to that one.
+        """
+        old = entry.container
+        if state is not None and state.status is not old.state.status:
+            check_move(old.state.status, state.status)
+        new = dataclasses.replace(
+            old,
+            state=old.state if state is None else state,
+            network=old.network if network is None else network,
+            restart_count=old.restart_count if restart_count is None else restart_count,
+        )
+        await self._store.set_state(Row(new, intent, entry.stopped_by_request))
+        # Its name or limits may have changed meanwhile, which other methods record.
+        entry.container = dataclasses.replace(
+            entry.container, state=new.state, network=new.network, restart_count=new.restart_count
+        )
+        entry.intent = intent
+
+    async def set_container(self, entry: Entry, container: Container) -> None:
+        """Record and show ``container``."""
+        await self._store.set_container(Row(container, entry.intent, entry.stopped_by_request))
+        entry.container = container
+
+    async def remove(self, entry: Entry) -> None:
+        """Forget it."""
+        await self._store.remove_container(entry.id)
+        self._forget(entry)
+
+    def _forget(self, entry: Entry) -> None:
+        self._by_id.pop(entry.id, None)
+        if self._ids_by_name.get(entry.container.name) == entry.id:
+            del self._ids_by_name[entry.container.name]
+
+
+def check_move(old: Status, new: Status) -> None:
+    """Raise ConflictError if no container goes from ``old`` to ``new``."""
+    if new not in ALLOWED[old]:
+        raise ConflictError(f"a container that is {old.value} cannot become {new.value}")
+
+
+def utcnow() -> datetime:
+    """Return the time of day."""
+    return datetime.now(UTC)

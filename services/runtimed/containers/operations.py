@@ -1,0 +1,252 @@
+"""What can be done with containers beside running them: make, find, change, remove."""
+
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from runtimed.containers.filters import Filters, Selection, select
+from runtimed.containers.hostname import hostname_of
+from runtimed.containers.memory_store import UP, Entry, Registry, utcnow
+from runtimed.containers.model import Container, Status
+from runtimed.containers.names import check_name
+from runtimed.containers.paths import Paths
+from runtimed.containers.spec import ContainerSpec, Namespaces, Resources, RestartPolicy
+from runtimed.containers.store import Intent
+from runtimed.containers.update import changed_resources
+from runtimed.events import Event, Events
+from runtimed.lifecycle.background import Background
+from runtimed.lifecycle.lifecycle import Lifecycle
+from runtimed.lifecycle.removal import Removal
+from runtimed.lifecycle.restart import check_policy
+from runtimed.lifecycle.runner import Runner
+from runtimed.logs.options import check_log
+from runtimed.oci.signals import parse_signal
+from runtimed.protocol import Bundles, Networking, Snapshots, Volumes
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a prune removed."""
+
+    ids: tuple[str, ...]
+    reclaimed_bytes: int
+
+
+class Containers:
+    """The operations on containers as a whole."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        lifecycle: Lifecycle,
+        removal: Removal,
+        runner: Runner,
+        snapshots: Snapshots,
+        networking: Networking,
+        volumes: Volumes,
+        bundles: Bundles,
+        events: Events,
+        background: Background,
+        paths: Paths,
+        *,
+        choose_runtime: Callable[[str], str],
+        limits: Callable[[Resources], Mapping[str, object]],
+    ) -> None:
+        self._registry = registry
+        self._lifecycle = lifecycle
+        self._removal = removal
+        self._runner = runner
+        self._snapshots = snapshots
+        self._networking = networking
+        self._volumes = volumes
+        self._bundles = bundles
+        self._events = events
+        self._background = background
+        self._paths = paths
+        self._choose_runtime = choose_runtime
+        self._limits = limits
+
+    async def create(self, spec: ContainerSpec) -> tuple[Container, tuple[str, ...]]:
+        """Make a container and its file system; return it with warnings. All or nothing.
+
+        Raises:
+            InvalidArgumentError: in Docker's words; also if another container that it names is not there.
+            ConflictError: the name is taken.
+            NotFoundError: the image's snapshot is not there.
+        """
+        name = check_name(spec.name) if spec.name else self._registry.choose_name()
+        check_log(spec.log)
+        check_policy(spec.restart_policy, auto_remove=spec.auto_remove)
+        if spec.stop_signal:
+            parse_signal(spec.stop_signal)
+        spec = replace(spec, name=name, namespaces=self._resolved_namespaces(spec))
+        self._check_links(spec)
+        runtime = self._choose_runtime(spec.runtime)
+        warnings = self._bundles.check(spec)
+        network, more = await self._networking.check(spec)
+        spec = self._with_joined_name(spec)
+        new_id = secrets.token_hex(32)
+        cgroup = self._bundles.cgroup_path(new_id, spec)
+        container = Container(new_id, spec, utcnow(), network=network, runtime=runtime, cgroup_path=cgroup)
+        return await self._background.finish(self._make(container), f"create {new_id}"), (*warnings, *more)
+
+    def _resolved_namespaces(self, spec: ContainerSpec) -> Namespaces:
+        """Replace names in ``container:<name>`` by IDs, which stay right when that container is renamed."""
+        changed = {}
+        for field in ("network", "pid", "ipc"):
+            mode = getattr(spec.namespaces, field)
+            if mode.startswith("container:"):
+                changed[field] = f"container:{self._other(mode.removeprefix('container:')).id}"
+        return replace(spec.namespaces, **changed)
+
+    def _check_links(self, spec: ContainerSpec) -> None:
+        """Refuse a legacy link that can never be made; whether the other container runs, the start will see."""
+        for link in (link for endpoint in spec.endpoints for link in endpoint.links):
+            name, *alias = link.split(":")
+            if len(alias) > 1 or not name:
+                raise InvalidArgumentError(f"bad format for links: {link}")
+            if spec.namespaces.network in ("", "default", "bridge"):
+                try:
+                    self._other(name)
+                except InvalidArgumentError as error:
+                    raise InvalidArgumentError(f"could not get container for {name}: {error}") from error
+
+    def _other(self, name: str) -> Entry:
+        """Return a container that another's spec names."""
+        try:
+            return self._registry.find(name)
+        except NotFoundError as error:  # clients take "not found" for a missing image, and pull it
+            raise InvalidArgumentError(str(error)) from error
+
+    def _with_joined_name(self, spec: ContainerSpec) -> ContainerSpec:
+        """Give a container that joins another's network its host name too, which is what its peers know it by."""
+        mode = spec.namespaces.network
+        if not mode.startswith("container:") or spec.namespaces.uts == "host":
+            return spec
+        joined = self._other(mode.removeprefix("container:")).container
+        return replace(spec, hostname=hostname_of(joined, socket.gethostname()), domainname=joined.spec.domainname)
+
+    async def _make(self, container: Container) -> Container:
+        entry = await self._registry.add(container)
+        try:
+            mounts = await self._volumes.resolve(container.id, container.spec)
+            entry.root_mounts = await self._snapshots.prepare(container.id, container.spec.chain_id)
+            home = self._paths.container(container.id).home
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            entry.container = replace(container, mounts=mounts)
+            # At create and not at the first start: others may use the volumes of a container that never runs.
+            async with entry.lock:
+                await self._runner.fill_volumes(entry)
+            entry.intent = Intent.SETTLED
+            await self._registry.set_container(entry, entry.container)
+        except BaseException:
+            entry.intent = Intent.CREATING
+            await self._removal.give_back(entry, volumes=True)
+            await self._registry.remove(entry)
+            raise
+        self._events.container(entry.container, "create")
+        return entry.container
+
+    def list(self, selection: Selection, filters: Filters) -> list[Container]:
+        """Return the selected containers, newest first. Raises InvalidArgumentError: an unknown filter or value."""
+        visible = [entry.container for entry in self._registry if entry.intent is not Intent.CREATING]
+        return select(visible, selection, filters, self._registry)
+
+    async def size_bytes(self, container: Container) -> int:
+        """Return what the container wrote."""
+        return await self._snapshots.usage_bytes(container.id)
+
+    async def remove(self, entry: Entry, *, force: bool, volumes: bool) -> None:
+        """Remove it; with ``force`` even if it runs. A caller who leaves meanwhile changes nothing.
+
+        Raises:
+            ConflictError: it runs; Docker's words.
+        """
+        if not force:
+            _check_removable(entry)
+        await self._background.finish(self._remove(entry, force=force, volumes=volumes), f"remove {entry.id}")
+
+    async def _remove(self, entry: Entry, *, force: bool, volumes: bool) -> None:
+        if force:
+            await self._lifecycle.kill_and_wait(entry)
+        await self._removal.remove_entry(entry, volumes=volumes)
+        if self._registry.by_id(entry.id) is entry:
+            _check_removable(entry)  # it was started meanwhile
+
+    async def rename(self, entry: Entry, name: str) -> None:
+        """Give it another name. Raises InvalidArgumentError, ConflictError; Docker's words."""
+        if not name:
+            raise InvalidArgumentError("Neither old nor new names may be empty")
+        old = entry.container.name
+        if name.removeprefix("/") == old:
+            raise InvalidArgumentError(f"Renaming a container with the same name as its current name: /{old}")
+        try:
+            new = check_name(name)
+            await self._background.finish(self._registry.rename(entry, new), f"rename {entry.id}")
+        except (InvalidArgumentError, ConflictError) as error:
+            raise type(error)(f"Error when allocating new name: {error}") from error
+        self._events.container(entry.container, "rename", oldName=f"/{old}")
+
+    async def update(
+        self, entry: Entry, resources: Resources | None, restart_policy: RestartPolicy | None
+    ) -> tuple[str, ...]:
+        """Change limits, at once if it runs, and the restart policy; return warnings.
+
+        Raises:
+            InvalidArgumentError: limits that contradict each other.
+            ConflictError: it is being removed, or the kernel refused.
+        """
+        if restart_policy is not None:
+            check_policy(restart_policy, auto_remove=entry.container.spec.auto_remove)
+        return await self._background.finish(self._update(entry, resources, restart_policy), f"update {entry.id}")
+
+    async def _update(
+        self, entry: Entry, resources: Resources | None, restart_policy: RestartPolicy | None
+    ) -> tuple[str, ...]:
+        async with entry.lock:
+            self._registry.check_known(entry)
+            if entry.status in (Status.REMOVING, Status.DEAD):
+                raise ConflictError('Container is marked for removal and cannot be "update".')
+            spec = entry.container.spec
+            if restart_policy is not None:
+                spec = replace(spec, restart_policy=restart_policy)
+            if resources is not None:
+                spec = replace(spec, resources=changed_resources(spec.resources, resources))
+            warnings = self._bundles.check(spec)
+            if resources is not None and entry.status in UP:
+                bundle = self._paths.container(entry.id).bundle
+                runtime = self._runner.runtime(entry.container)
+                await runtime.update(entry.id, bundle, self._limits(spec.resources))
+            await self._registry.set_container(entry, replace(entry.container, spec=spec))
+        self._events.container(entry.container, "update")
+        return warnings
+
+    async def prune(self, filters: Filters) -> Pruned:
+        """Remove all containers that do not run and pass ``filters``; one that is started meanwhile stays."""
+        removed: list[str] = []
+        reclaimed = 0
+        for container in self.list(Selection(all=True), filters):
+            entry = self._registry.by_id(container.id)
+            if entry is None or entry.status not in (Status.CREATED, Status.EXITED, Status.DEAD):
+                continue
+            size = await self.size_bytes(container)
+            try:
+                await self._remove(entry, force=False, volumes=False)
+            except ConflictError:
+                continue
+            removed.append(container.id)
+            reclaimed += size
+        self._events.publish(Event("container", "prune", "", {"reclaimed": str(reclaimed)}))
+        return Pruned(tuple(removed), reclaimed)
+
+
+def _check_removable(entry: Entry) -> None:
+    states = {
+        Status.RUNNING: ("running", "Stop the container before attempting removal or force remove"),
+        Status.RESTARTING: ("restarting", "Stop the container before attempting removal or force remove"),
+        Status.PAUSED: ("paused", "Unpause and then stop the container before attempting removal or force remove"),
+    }
+    if state := states.get(entry.status):
+        raise ConflictError(f"You cannot remove a {state[0]} container {entry.id}. {state[1]}")

@@ -1,0 +1,181 @@
+"""runtimed's rows: containers, their states, execs, events."""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+
+from runtimed import events
+from runtimed.containers.columns import from_json, to_json
+from runtimed.containers.model import Container, ContainerState, MountPoint, NetworkSettings
+from runtimed.containers.spec import ContainerSpec
+from runtimed.events import Event
+from runtimed.execs.model import Exec, ExecSpec
+from sampan.store.database import Store
+
+_MICROSECOND_NS = 1000
+
+
+class Intent(Enum):
+    """What was about to be done when the row was written."""
+
+    CREATING = "creating"
+    SETTLED = "settled"
+    STARTING = "starting"
+    REMOVING = "removing"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A container as it is recorded."""
+
+    container: Container
+    intent: Intent
+    stopped_by_request: bool = False
+
+
+class ContainerStore:
+    """Named transactions on the service's database."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def containers(self) -> list[Row]:
+        """Return all, oldest first."""
+
+        def select(db: sqlite3.Connection) -> list[Row]:
+            return [
+                _row(row) for row in db.execute("SELECT * FROM containers JOIN states USING (id) ORDER BY created_ns")
+            ]
+
+        return await self._store.read(select)
+
+    async def add_container(self, row: Row) -> None:
+        """Record a new container with its intent."""
+
+        def insert(db: sqlite3.Connection) -> None:
+            c = row.container
+            db.execute(
+                "INSERT INTO containers (id, name, created_ns, spec, mounts, runtime, cgroup) VALUES (?,?,?,?,?,?,?)",
+                (c.id, c.name, _ns(c.created), to_json(c.spec), to_json(c.mounts), c.runtime, c.cgroup_path),
+            )
+            db.execute("INSERT INTO states (id, intent, state, network) VALUES (?,'creating','{}','{}')", (c.id,))
+            _update_state(db, row)
+
+        await self._store.write(insert)
+
+    async def set_state(self, row: Row) -> None:
+        """Record intent, state and network settings."""
+        await self._store.write(lambda db: _update_state(db, row))
+
+    async def set_container(self, row: Row) -> None:
+        """Record everything of a container that may change: also its name, spec and mounts."""
+
+        def update(db: sqlite3.Connection) -> None:
+            c = row.container
+            db.execute(
+                "UPDATE containers SET name=?, spec=?, mounts=?, runtime=?, cgroup=? WHERE id=?",
+                (c.name, to_json(c.spec), to_json(c.mounts), c.runtime, c.cgroup_path, c.id),
+            )
+            _update_state(db, row)
+
+        await self._store.write(update)
+
+    async def remove_container(self, id: str) -> None:
+        """Forget a container and its execs."""
+        await self._store.write(lambda db: db.execute("DELETE FROM containers WHERE id=?", (id,)))
+
+    async def execs(self) -> list[Exec]:
+        """Return all, oldest first."""
+
+        def select(db: sqlite3.Connection) -> list[Exec]:
+            return [
+                Exec(
+                    id=row["id"],
+                    container_id=row["container_id"],
+                    spec=from_json(ExecSpec, row["spec"]),
+                    pid=row["pid"],
+                    started=bool(row["started"]),
+                    exit_code=row["exit_code"],
+                )
+                for row in db.execute("SELECT * FROM execs ORDER BY created_ns")
+            ]
+
+        return await self._store.read(select)
+
+    async def add_exec(self, exec: Exec, created_ns: int) -> None:
+        """Record a new exec. No exec outlives the machine, so none of their records waits for the disk."""
+        values = (exec.id, exec.container_id, created_ns, to_json(exec.spec))
+        await self._store.write(
+            lambda db: db.execute("INSERT INTO execs (id, container_id, created_ns, spec) VALUES (?,?,?,?)", values),
+            durable=False,
+        )
+
+    async def set_exec(self, exec: Exec) -> None:
+        """Record how far an exec is; no error if its container is gone."""
+        values = (exec.pid, exec.started, exec.exit_code, exec.id)
+        await self._store.write(
+            lambda db: db.execute("UPDATE execs SET pid=?, started=?, exit_code=? WHERE id=?", values),
+            durable=False,
+        )
+
+    async def remove_exec(self, id: str) -> None:
+        """Forget an exec."""
+        await self._store.write(lambda db: db.execute("DELETE FROM execs WHERE id=?", (id,)), durable=False)
+
+    async def events(self) -> list[Event]:
+        """Return the journal, oldest first."""
+
+        def select(db: sqlite3.Connection) -> list[Event]:
+            return [from_json(Event, event) for (event,) in db.execute("SELECT event FROM events ORDER BY number")]
+
+        return await self._store.read(select)
+
+    async def append_events(self, appended: Iterable[Event]) -> None:
+        """Record events; the oldest ones beyond the journal's bound go. Nothing waits for the disk on their account."""
+        rows = [(event.time_ns, to_json(event)) for event in appended]
+
+        def insert(db: sqlite3.Connection) -> None:
+            db.executemany("INSERT INTO events (time_ns, event) VALUES (?,?)", rows)
+            db.execute("DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (events.KEPT,))
+
+        await self._store.write(insert, durable=False)
+
+
+def _update_state(db: sqlite3.Connection, row: Row) -> None:
+    c = row.container
+    db.execute(
+        "UPDATE states SET intent=?, state=?, network=?, restart_count=?, stopped_by_request=? WHERE id=?",
+        (
+            row.intent.value,
+            to_json(c.state),
+            to_json(c.network),
+            c.restart_count,
+            row.stopped_by_request,
+            c.id,
+        ),
+    )
+
+
+def _row(row: sqlite3.Row) -> Row:
+    container = Container(
+        id=row["id"],
+        spec=from_json(ContainerSpec, row["spec"]),
+        created=datetime.fromtimestamp(0, UTC) + _since_epoch(row["created_ns"]),
+        state=from_json(ContainerState, row["state"]),
+        network=from_json(NetworkSettings, row["network"]),
+        mounts=from_json(tuple[MountPoint, ...], row["mounts"]),
+        restart_count=row["restart_count"],
+        runtime=row["runtime"],
+        cgroup_path=row["cgroup"],
+    )
+    return Row(container, Intent(row["intent"]), bool(row["stopped_by_request"]))
+
+
+def _since_epoch(ns: int) -> timedelta:
+    return timedelta(microseconds=ns // _MICROSECOND_NS)
+
+
+def _ns(moment: datetime) -> int:
+    return (moment - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1) * _MICROSECOND_NS

@@ -1,0 +1,361 @@
+"""Further processes in running containers. Each has a conmon of its own, so it goes on when runtimed does not."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+from runtimed.conmon.conmon import Conmon, PendingExec
+from runtimed.conmon.process import ended
+from runtimed.conmon.running import find_conmon, read_exit_code, resize
+from runtimed.conmon.stdio import StdioConnection
+from runtimed.containers.memory_store import Entry, Registry
+from runtimed.containers.model import Frame, Status, Stream
+from runtimed.containers.paths import Paths
+from runtimed.containers.spec import ConsoleSize
+from runtimed.containers.store import ContainerStore
+from runtimed.events import Events
+from runtimed.execs.model import Exec, ExecSpec
+from runtimed.execs.prepared import HELD_S, Prepared, Preparer, remove_files, stdio
+from runtimed.lifecycle.background import Background
+from runtimed.lifecycle.runner import Runner
+from runtimed.oci.errors import exec_error, exit_code
+from runtimed.protocol import Bundles
+from runtimed.streams.detach import DetachScanner, parse_detach_keys
+from runtimed.streams.sessions import Input, Session
+from sampan.errors import (
+    ConflictError,
+    InvalidArgumentError,
+    NotFoundError,
+    StartError,
+    UnavailableError,
+)
+
+# Execs that do not run (any more) and are kept for whoever asks for their exit code.
+_KEPT_PER_CONTAINER: Final = 256
+_UNKNOWN_EXIT: Final = 137  # its conmon was killed, and the kernel kills what conmon held
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """An exec in this process."""
+
+    exec: Exec
+    entry: Entry
+    console_size: ConsoleSize | None = None
+    detached: bool = False
+    connection: StdioConnection | None = None
+    ahead: "asyncio.Task[Prepared] | None" = None  # what is prepared for a start that comes soon
+    ahead_in: datetime | None = None  # when that run of the container began
+    preparing: asyncio.Lock = field(default_factory=asyncio.Lock)  # whoever takes it back, or prepares it
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+# An exec that is being started, and what is done when it runs.
+Started = tuple[Running, "asyncio.Future[None]"]
+
+
+class Execs:
+    """Makes, starts and remembers execs."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        store: ContainerStore,
+        runner: Runner,
+        bundles: Bundles,
+        conmon: Conmon,
+        events: Events,
+        background: Background,
+        paths: Paths,
+        stopping: asyncio.Event,
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._runner = runner
+        self._conmon = conmon
+        self._preparer = Preparer(conmon, runner, bundles, paths)
+        self._events = events
+        self._background = background
+        self._paths = paths
+        self._stopping = stopping
+        self._execs: dict[str, Running] = {}
+
+    async def recover(self) -> None:
+        """Find out what became of the execs of an earlier process, and watch those that run."""
+        records = await self._store.execs()
+        await asyncio.to_thread(self._remove_strays, {record.id for record in records if record.running})
+        for record in records:
+            entry = self._registry.by_id(record.container_id)
+            if entry is None:
+                continue
+            if record.running:
+                record = replace(record, pid=await asyncio.to_thread(self._pid, record.id))
+            running = Running(record, entry)
+            self._execs[record.id] = running
+            if record.exit_code is not None:
+                running.done.set()
+            if record.running:
+                pidfd = find_conmon(self._paths.exec(record.id).conmon_pid, record.container_id)
+                self._background.watch(self._watch(running, pidfd), f"exec {record.id}")
+
+    def _pid(self, id: str) -> int:
+        """Return what conmon has been told by the runtime: nothing is recorded between an exec's start and its end."""
+        try:
+            return int((self._paths.exec(id).bundle / "pidfile").read_text())
+        except (OSError, ValueError):
+            return 0
+
+    def _remove_strays(self, known: Collection[str]) -> None:
+        """Remove what health probes, removed containers and execs that were prepared and never started left."""
+        for directory in self._paths.execs.iterdir():
+            if directory.name not in known:
+                remove_files(self._paths.exec(directory.name))
+
+    async def create(self, entry: Entry, spec: ExecSpec) -> Exec:
+        """Record a process to run in the container.
+
+        Raises:
+            ConflictError: the container does not run, or is paused; Docker's words.
+            InvalidArgumentError: no command, or detach keys that are none.
+        """
+        _check_runs(entry)
+        if not spec.args or not spec.args[0]:
+            raise InvalidArgumentError("No exec command specified")
+        parse_detach_keys(spec.detach_keys)
+        await self._forget_old(entry.id)
+        record = Exec(secrets.token_hex(32), entry.id, spec)
+        running = Running(record, entry)
+        if not spec.tty and (spec.attach_stdin or spec.attach_stdout or spec.attach_stderr):
+            self._prepare_ahead(running)  # first: it takes longest, and without a record it is a stray like any other
+        await self._store.add_exec(record, time.time_ns())
+        self._execs[record.id] = running
+        self._publish(record, "exec_create: " + record.command)
+        return record
+
+    def _prepare_ahead(self, running: Running) -> None:
+        record = running.exec
+        running.ahead_in = running.entry.container.state.started_at
+        running.ahead = asyncio.create_task(
+            self._preparer.prepare(running.entry, record.id, record.spec), name=f"prepare exec {record.id}"
+        )
+        self._background.watch(self._hold(running), f"hold exec {record.id}")
+
+    async def _hold(self, running: Running) -> None:
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HELD_S):
+                    await running.begun.wait()
+        finally:
+            async with running.preparing:
+                if not running.begun.is_set():
+                    await self._not_ahead(running)
+
+    def get(self, id: str) -> Exec:
+        """Return an exec by its ID or an unambiguous prefix of it. Raises NotFoundError."""
+        return self._find(id).exec
+
+    def ids_of(self, container_id: str) -> tuple[str, ...]:
+        """Return the IDs of the container's execs that have not ended, oldest first."""
+        return tuple(
+            key for key, one in self._execs.items() if one.entry.id == container_id and one.exec.exit_code is None
+        )
+
+    def _find(self, id: str) -> Running:
+        if (found := self._execs.get(id)) is None or self._registry.by_id(found.entry.id) is None:
+            matches = [one for key, one in self._execs.items() if id and key.startswith(id)]
+            if len(matches) != 1:
+                raise NotFoundError(f"No such exec instance: {id}")
+            found = matches[0]
+        return found
+
+    def forget_container(self, container_id: str) -> None:
+        """Drop the execs of a container that is gone; the store has dropped them with it."""
+        for key in [key for key, one in self._execs.items() if one.entry.id == container_id]:
+            del self._execs[key]
+            remove_files(self._paths.exec(key))
+
+    async def _forget_old(self, container_id: str) -> None:
+        idle = [k for k, one in self._execs.items() if one.entry.id == container_id and not one.exec.running]
+        for key in idle[: max(0, len(idle) - _KEPT_PER_CONTAINER)]:
+            await self._store.remove_exec(key)
+            del self._execs[key]
+
+    def resize(self, id: str, size: ConsoleSize) -> None:
+        """Set the size of its terminal; before it starts, the size that it starts with. Raises NotFoundError."""
+        self._resize(self._find(id), size)
+
+    def _resize(self, running: Running, size: ConsoleSize) -> None:
+        running.console_size = size
+        if running.exec.running:
+            with contextlib.suppress(OSError):  # it has just ended
+                resize(self._paths.exec(running.exec.id).control, size.height, size.width)
+
+    def _begin(self, id: str, tty: bool | None, size: ConsoleSize | None) -> Running:
+        running = self._find(id)
+        if running.exec.started:
+            done = "is already running" if running.exec.running else "has already run"
+            raise ConflictError(f"Error: Exec command {running.exec.id} {done}")
+        _check_runs(running.entry)
+        spec = running.exec.spec
+        if tty is not None and tty != spec.tty:
+            spec = replace(spec, tty=tty)
+        running.console_size = size or running.console_size or spec.console_size
+        # In this step already, so that a second start finds it.
+        running.exec = replace(running.exec, spec=replace(spec, console_size=running.console_size), started=True)
+        running.begun.set()
+        return running
+
+    def start_detached(self, id: str, tty: bool | None, size: ConsoleSize | None) -> Started:
+        """Like ``start``, without a client."""
+        running = self._begin(id, tty, size)
+        return running, self._background.begin(self._start_detached(running), f"exec {id}")
+
+    async def _start_detached(self, running: Running) -> None:
+        record, paths, container = running.exec, self._paths.exec(running.exec.id), running.entry.container
+        await self._store.set_exec(record)
+        try:
+            async with running.preparing:
+                await self._not_ahead(running)
+            paths.exits.mkdir(mode=0o711, parents=True, exist_ok=True)
+            document = paths.bundle / "process.json"
+            content = await self._preparer.document(container, record.spec)
+            await asyncio.to_thread(document.write_bytes, content)
+            pid = await self._conmon.exec_detached(
+                container.id, paths, self._runner.runtime(container).command, stdio(record.spec), document
+            )
+        except StartError as error:
+            raise await self._failed(running, error) from error
+        self._started(running, pid)
+        self._background.watch(
+            self._watch(running, find_conmon(paths.conmon_pid, running.entry.id)), f"exec {running.exec.id}"
+        )
+
+    async def _not_ahead(self, running: Running) -> None:
+        preparing, running.ahead = running.ahead, None
+        if preparing is not None:
+            await self._preparer.drop(running.entry, running.exec.id, preparing)
+
+    async def _prepared(self, running: Running, created: ExecSpec) -> Prepared:
+        """Return what was prepared when it was made, if that is still there and right, else prepare it now."""
+        # The runtime has looked the container up: in another run of it, that is another process.
+        same_run = running.ahead_in == running.entry.container.state.started_at
+        if running.ahead is not None and running.exec.spec == created and same_run:
+            preparing, running.ahead = running.ahead, None
+            return await preparing
+        await self._not_ahead(running)
+        return await self._preparer.prepare(running.entry, running.exec.id, running.exec.spec)
+
+    def start(self, id: str, tty: bool | None, size: ConsoleSize | None) -> Started:
+        """Begin to start it with a client attached; when that is done, give it to ``converse``.
+
+        Raises:
+            ConflictError: it was started before, or its container does not run.
+            StartError: not at once, but when it is waited for; Docker's words.
+        """
+        created = self._find(id).exec.spec
+        running = self._begin(id, tty, size)
+        return running, self._background.begin(self._start(running, created), f"exec {id}")
+
+    async def _start(self, running: Running, created: ExecSpec) -> None:
+        await self._store.set_exec(running.exec)
+        try:
+            async with running.preparing:
+                prepared = await self._prepared(running, created)
+            running.connection = prepared.connection
+            pid = await prepared.start()
+        except StartError as error:
+            raise await self._failed(running, error) from error
+        self._started(running, pid)
+        if running.console_size is not None and running.exec.spec.tty:
+            self._resize(running, running.console_size)
+        self._background.watch(self._finish(running, prepared.pending), f"exec {running.exec.id}")
+
+    async def converse(self, running: Running, input: Input) -> AsyncIterator[list[Frame]]:
+        """Yield output until the exec has ended, its exit code recorded, or the client detached (see ``detached``).
+
+        Raises:
+            UnavailableError: the service stops; the exec does not.
+        """
+        connection, spec = running.connection, running.exec.spec
+        assert connection is not None
+        keys = parse_detach_keys(spec.detach_keys)
+        session = Session(
+            connection,
+            stdin=spec.attach_stdin,
+            streams=frozenset((Stream.STDOUT, Stream.STDERR)),
+            scanner=DetachScanner(keys) if spec.tty and spec.attach_stdin else None,
+            resize=lambda size: self._resize(running, size),
+        )
+        output = session.run(input, self._stopping)
+        try:
+            async for frames in output:
+                yield frames
+        finally:
+            await output.aclose()  # type: ignore[attr-defined]  # it is a generator
+            connection.close()
+        running.detached = session.detached
+        if session.detached:
+            self._publish(running.exec, "exec_detach")
+        elif self._stopping.is_set():
+            raise UnavailableError("runtimed is stopping; the process goes on")
+        else:
+            await running.done.wait()
+
+    def _started(self, running: Running, pid: int) -> None:
+        running.exec = replace(running.exec, pid=pid)
+        self._publish(running.exec, "exec_start: " + running.exec.command)
+
+    async def _failed(self, running: Running, error: StartError) -> StartError:
+        """Record that it could not be started; return the error in Docker's words."""
+        if running.connection is not None:
+            running.connection.close()
+        if type(error) is StartError and not str(error).startswith("OCI runtime"):
+            error = exec_error(str(error), running.exec.spec.args[0])
+        await self._record_exit(running, exit_code(error))
+        return error
+
+    async def _finish(self, running: Running, pending: PendingExec) -> None:
+        try:
+            code = await pending.exit_code()
+        finally:
+            pending.close()
+        await self._background.finish(
+            self._record_exit(running, _UNKNOWN_EXIT if code is None else code), f"exit of exec {running.exec.id}"
+        )
+
+    async def _watch(self, running: Running, pidfd: int) -> None:
+        if pidfd >= 0:
+            try:
+                await ended(pidfd)
+            finally:
+                os.close(pidfd)
+        code = read_exit_code(self._paths.exec(running.exec.id).exits, running.exec.container_id)
+        await self._record_exit(running, _UNKNOWN_EXIT if code is None else code)
+
+    async def _record_exit(self, running: Running, code: int) -> None:
+        running.exec = replace(running.exec, pid=0, exit_code=code)
+        self._publish(running.exec, "exec_die", exitCode=str(code))
+        # conmon has written the code down, and its file goes after our own record: nobody needs to wait for that.
+        running.done.set()
+        await self._store.set_exec(running.exec)
+        await asyncio.to_thread(remove_files, self._paths.exec(running.exec.id))
+
+    def _publish(self, record: Exec, action: str, **attributes: str) -> None:
+        if (entry := self._registry.by_id(record.container_id)) is not None:
+            self._events.container(entry.container, action, execID=record.id, **attributes)
+
+
+def _check_runs(entry: Entry) -> None:
+    if entry.status is Status.PAUSED:
+        raise ConflictError(f"Container {entry.container.name} is paused, unpause the container before exec")
+    if entry.status is Status.RESTARTING:
+        raise ConflictError(f"Container {entry.id} is restarting, wait until the container is running")
+    if entry.status is not Status.RUNNING:
+        raise ConflictError(f"container {entry.id} is not running")

@@ -1,0 +1,165 @@
+"""Bring an exec to where only its document is missing: conmon listens, we are connected, the runtime waits.
+
+That takes some ten milliseconds, most of them the runtime's, so it begins when the exec is made: as a rule its client
+comes back at once to start it. One that does not come within ``HELD_S`` loses what was prepared, and nothing else.
+
+The runtime reads what it is to run from a pipe (see ``process_pipe``), into which that is written when the exec is
+started. If runtimed is killed before, the pipe ends, and nothing runs.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from runtimed.conmon.conmon import Conmon, PendingExec, Stdio
+from runtimed.conmon.process import ended
+from runtimed.conmon.running import find_conmon
+from runtimed.conmon.stdio import StdioConnection
+from runtimed.containers.memory_store import Entry
+from runtimed.containers.model import Container
+from runtimed.containers.paths import ExecPaths, Paths
+from runtimed.execs.model import ExecSpec
+from runtimed.execs.process_pipe import ProcessPipe
+from runtimed.lifecycle.runner import Runner
+from runtimed.protocol import Bundles, ExecProcess
+from sampan.errors import CommandNotExecutableError, ConflictError, StartError, UnavailableError
+
+# How long a conmon waits for the word. A client takes a few milliseconds; whoever takes longer is not in a hurry.
+HELD_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An exec whose runtime waits for its document."""
+
+    document: bytes
+    pipe: ProcessPipe
+    pending: PendingExec
+    connection: StdioConnection
+
+    async def start(self) -> int:
+        """Let it run; return the pid. Closes everything if that fails.
+
+        Raises:
+            StartError: with the runtime's own message.
+        """
+        sending = asyncio.create_task(self.pipe.send(self.document), name="document of an exec")
+        try:
+            try:
+                return await self.pending.started()
+            finally:
+                sending.cancel()  # a runtime that failed has not read it
+                await asyncio.wait({sending})
+                self.pipe.close()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.connection.close()
+        self.pending.close()
+        self.pipe.close()
+
+
+class Preparer:
+    """Prepares execs, and takes back what was prepared."""
+
+    def __init__(self, conmon: Conmon, runner: Runner, bundles: Bundles, paths: Paths) -> None:
+        self._conmon = conmon
+        self._runner = runner
+        self._bundles = bundles
+        self._paths = paths
+
+    async def prepare(self, entry: Entry, id: str, spec: ExecSpec) -> Prepared:
+        """Start its conmon, put its document together, connect to its streams, let its runtime begin.
+
+        When this fails, nothing is left of it.
+
+        Raises:
+            StartError: with Docker's words, or conmon's.
+        """
+        paths = self._paths.exec(id)
+        paths.exits.mkdir(mode=0o711, parents=True, exist_ok=True)
+        runtime = self._runner.runtime(entry.container).command
+        pipe = ProcessPipe()
+        starting = asyncio.create_task(
+            self._conmon.exec_attached(entry.id, paths, runtime, stdio(spec), pipe.path, released=True),
+            name=f"conmon of {id}",
+        )
+        try:
+            document = await self.document(entry.container, spec)  # while conmon starts
+            pending = await starting
+            return Prepared(document, pipe, pending, StdioConnection.connect(paths.attach_socket))
+        except BaseException as error:
+            pipe.close()
+            # Not cancelled: a conmon whose pid is not written down yet cannot be ended, and goes on making files.
+            await asyncio.wait({starting})
+            if starting.exception() is None:
+                await self._give_up(starting.result())
+            await self._clear(entry.id, paths)
+            if isinstance(error, ConflictError):
+                raise StartError(f"conmon did not stay: {error}") from error
+            raise
+
+    async def document(self, container: Container, spec: ExecSpec) -> bytes:
+        """Return what the runtime is to run.
+
+        Raises:
+            CommandNotExecutableError: nothing has been asked of the runtime yet, and Docker counts this as 126.
+        """
+
+        def look_up() -> bytes:
+            root = Path(f"/proc/{container.state.pid}/root")
+            request = ExecProcess(spec.process(), spec.privileged)
+            return json.dumps(self._bundles.exec_process(container, root, request)).encode()
+
+        try:
+            return await asyncio.to_thread(look_up)
+        except StartError as error:
+            raise CommandNotExecutableError(str(error)) from error
+
+    async def drop(self, entry: Entry, id: str, preparing: "asyncio.Task[Prepared]") -> None:
+        """Take back what was prepared, or is being prepared."""
+        preparing.cancel()
+        await asyncio.wait({preparing})
+        if not preparing.cancelled() and preparing.exception() is None:
+            await self._give_up(preparing.result().pending)
+            preparing.result().close()
+            await self._clear(entry.id, self._paths.exec(id))
+
+    async def _give_up(self, pending: PendingExec) -> None:
+        try:
+            with contextlib.suppress(UnavailableError):  # it hangs: what is left of it goes with the container
+                await pending.settled()
+        finally:
+            pending.close()
+
+    async def _clear(self, container_id: str, paths: ExecPaths) -> None:
+        # Without us the runtime would find no document, and conmon end in its own time.
+        pidfd = find_conmon(paths.conmon_pid, container_id)
+        if pidfd >= 0:
+            try:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                await ended(pidfd)
+            finally:
+                os.close(pidfd)
+        await asyncio.to_thread(remove_files, paths)
+
+
+def stdio(spec: ExecSpec) -> Stdio:
+    """Return how conmon is to keep the exec's streams."""
+    return Stdio(spec.tty, spec.attach_stdin, spec.tty)
+
+
+def remove_files(paths: ExecPaths) -> None:
+    """Remove what an exec that does not run has on disk; blocks."""
+    shutil.rmtree(paths.bundle, ignore_errors=True)
+    (paths.paths.sockets / paths.token).unlink(missing_ok=True)

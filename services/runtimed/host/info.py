@@ -1,0 +1,77 @@
+"""What ``info`` says about the host: in Docker's form, so that its clients can show it."""
+
+import asyncio
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from runtimed.conmon.process import run
+from runtimed.host.facts import HostFacts
+from runtimed.host.runtimes import Runtimes
+from sampan.errors import UnavailableError
+
+_TIMEOUT_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """The programs that containers are run with."""
+
+    runtimes: Runtimes
+    conmon_version: str  # empty: there is none
+    init_path: str | None
+
+
+async def conmon_version(path: str, environ: Mapping[str, str]) -> str:
+    """Return conmon's version, such as ``2.1.6``; empty if it cannot be run."""
+    program = await asyncio.to_thread(shutil.which, path)
+    if program is None:
+        return ""
+    try:
+        done = await run((program, "--version"), {"PATH": environ.get("PATH", "")}, _TIMEOUT_S)
+    except (OSError, UnavailableError):
+        return ""
+    first = done.stdout.decode(errors="replace").partition("\n")[0]
+    return first.rpartition(" ")[2].strip()
+
+
+def security_options(host: HostFacts) -> list[str]:
+    """Return what protects the host, in Docker's form."""
+    options = []
+    if host.apparmor:
+        options.append("name=apparmor")
+    if host.seccomp:
+        options.append("name=seccomp,profile=builtin")
+    if host.selinux:
+        options.append("name=selinux")
+    if host.layout.version == 2:
+        options.append("name=cgroupns")
+    return options
+
+
+def warnings(host: HostFacts, installed: Installed) -> list[str]:
+    """Return what does not work here, Docker's sentences first."""
+    limits = host.limits
+    known = (
+        (limits.memory, "WARNING: No memory limit support"),
+        (limits.swap, "WARNING: No swap limit support"),
+        (limits.cpu_quota, "WARNING: No cpu cfs quota support"),
+        (limits.cpu_shares, "WARNING: No cpu shares support"),
+        (limits.cpuset, "WARNING: No cpuset support"),
+        (limits.pids, "WARNING: No pids limit support"),
+        (limits.blkio_weight, "WARNING: No blkio weight support"),
+        (host.seccomp, "WARNING: seccomp is not available: containers run without a system call filter"),
+        (bool(installed.conmon_version), "WARNING: conmon is not installed: no container can be started"),
+        (bool(installed.runtimes.default), "WARNING: no OCI runtime works: no container can be started"),
+        (installed.init_path is not None, "WARNING: no init program is installed: --init cannot be used"),
+    )
+    found = [text for fine, text in known if not fine]
+    found += [
+        f"WARNING: runtime {one.name} {one.version} cannot be used: {one.reason}"
+        for one in installed.runtimes.found
+        if not one.usable
+    ]
+    if host.hard_limits:
+        found.append("WARNING: no CAP_SYS_RESOURCE: ulimits cannot be raised above the engine's own")
+    return found

@@ -1,0 +1,268 @@
+"""Which OCI runtimes are installed, and which of them really work here: found out by making a container.
+
+A crun that is older than 1.9, for one, refuses hosts whose version 2 cgroup tree has controllers beside version 1.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from runtimed.host.facts import HostFacts
+from sampan.errors import InvalidArgumentError
+from sampan.log import log
+
+PREFERRED: Final = ("crun", "runc")
+
+# What containerd calls runc; Docker's clients may name it.
+ALIASES: Final = ("io.containerd.runc.v2",)
+
+_TIMEOUT_S: Final = 10.0
+
+# Number of the trial as it is below: what another one found out is not remembered.
+_TRIAL: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """An OCI runtime of this host."""
+
+    name: str
+    path: str
+    version: str
+    usable: bool
+    reason: str = ""  # why not
+
+
+@dataclass(frozen=True, slots=True)
+class Runtimes:
+    """All of them, and which one is used for containers that ask for none; empty: none works."""
+
+    found: tuple[Runtime, ...]
+    default: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a container may ask for."""
+        return (*(runtime.name for runtime in self.found), *ALIASES)
+
+    def choose(self, name: str) -> Runtime:
+        """Return the runtime for a container that asks for ``name``, empty for the default.
+
+        Raises:
+            InvalidArgumentError: there is none of that name, or it does not work here; in Docker's words.
+        """
+        wanted = self.default if not name or name in ALIASES else name
+        for runtime in self.found:
+            if runtime.name == wanted:
+                if runtime.usable:
+                    return runtime
+                raise InvalidArgumentError(f"runtime {name} cannot be used on this host: {runtime.reason}")
+        if not name or name in ALIASES:
+            reasons = "; ".join(f"{runtime.name}: {runtime.reason}" for runtime in self.found) or "none is installed"
+            raise InvalidArgumentError(f"no OCI runtime can be used on this host: {reasons}")
+        raise InvalidArgumentError(f"unknown or invalid runtime name: {name}")
+
+
+def find_runtimes(
+    host: HostFacts,
+    *,
+    scratch: Path,
+    cache: Path,
+    cgroup_parent: str,
+    preferred: str = "auto",
+    configured: Mapping[str, str] | None = None,
+) -> Runtimes:
+    """Look for runtimes and try each; blocks for some 50 ms, or not at all where ``cache`` knows the answer.
+
+    ``configured`` has further ones by name. ``scratch`` is a directory for bundles; ``cache`` is a file that says
+    what was found out about each binary, by its size and age, on this kernel with this cgroup layout.
+
+    Raises:
+        InvalidArgumentError: ``preferred`` is not ``auto`` and there is none of that name.
+    """
+    candidates = _candidates(configured or {})
+    known = _read_cache(cache)
+    keys = {name: _key(path, host) for name, path in candidates.items()}
+
+    def look(name: str) -> Runtime:
+        cached = known.get(keys[name])
+        if cached is not None:
+            return Runtime(name, candidates[name], cached.version, cached.usable, cached.reason)
+        return _try(name, candidates[name], scratch, cgroup_parent)
+
+    with ThreadPoolExecutor(max(1, len(candidates))) as threads:
+        found = tuple(threads.map(look, candidates))
+    fresh = {keys[runtime.name]: runtime for runtime in found}
+    if fresh.keys() - known.keys():
+        _write_cache(cache, fresh)
+    default = _default(found, preferred)
+    for runtime in found:
+        log.info(
+            "runtime found", runtime=runtime.name, version=runtime.version, usable=runtime.usable, reason=runtime.reason
+        )
+    return Runtimes(found, default)
+
+
+def _candidates(configured: Mapping[str, str]) -> dict[str, str]:
+    paths = {name: shutil.which(name) for name in PREFERRED} | {
+        name: shutil.which(path) or path for name, path in configured.items()
+    }
+    return {name: path for name, path in paths.items() if path}
+
+
+def _default(found: Sequence[Runtime], preferred: str) -> str:
+    if preferred not in ("", "auto"):
+        if preferred not in (runtime.name for runtime in found):
+            raise InvalidArgumentError(f"unknown or invalid runtime name: {preferred}")
+        return preferred
+    usable = [runtime.name for runtime in found if runtime.usable]
+    return next((name for name in (*PREFERRED, *usable) if name in usable), "")
+
+
+def _try(name: str, path: str, scratch: Path, cgroup_parent: str) -> Runtime:
+    version = _version(path)
+    if not version:
+        return Runtime(name, path, "", usable=False, reason=f"{path} cannot be executed")
+    try:
+        reason = _probe(path, scratch, cgroup_parent)
+    except OSError as error:
+        reason = f"trial failed: {error}"
+    except subprocess.TimeoutExpired:
+        reason = f"trial took longer than {_TIMEOUT_S:.0f} s"
+    return Runtime(name, path, version, usable=not reason, reason=reason)
+
+
+def _version(path: str) -> str:
+    """Return the number that ``--version`` starts with, such as ``1.8.1``; empty if it cannot be run."""
+    try:
+        done = subprocess.run(
+            [path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    first = done.stdout.decode(errors="replace").partition("\n")[0].strip()
+    return first.rpartition(" ")[2] if done.returncode == 0 else ""
+
+
+def _probe(path: str, scratch: Path, cgroup_parent: str) -> str:
+    """Create a container and delete it again; return what was wrong, empty if nothing."""
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="probe-") as name, _cgroup_removed(cgroup_parent, name):
+        bundle = Path(name)
+        (bundle / "rootfs/dev").mkdir(parents=True)  # crun makes devices in it, and does not make it
+        container_id = bundle.name
+        (bundle / "config.json").write_text(json.dumps(_probe_config(path, f"/{cgroup_parent}/{container_id}")))
+        call = [path, "--root", str(bundle / "state")]
+        pid_file = bundle / "pid"
+        with (bundle / "errors").open("w+b") as errors:
+            # The container's first process keeps what it inherits: a pipe would not end with the runtime.
+            done = subprocess.run(
+                [*call, "create", "--bundle", name, "--pid-file", str(pid_file), container_id],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                timeout=_TIMEOUT_S,
+                check=False,
+            )
+            errors.seek(0)
+            message = errors.read().decode(errors="replace")
+        if done.returncode == 0:
+            _kill(int(pid_file.read_text()))  # runc waits 100 ms between looks at a process that it kills itself
+        subprocess.run(
+            [*call, "delete", "--force", container_id],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    return "" if done.returncode == 0 else _last_line(message) or f"exit code {done.returncode}"
+
+
+def _probe_config(path: str, cgroup: str) -> dict[str, object]:
+    return {
+        "ociVersion": "1.0.2",
+        "root": {"path": "rootfs", "readonly": False},
+        # Created and never started: it need only be executable, and the runtime itself is.
+        "process": {"args": ["/probe"], "cwd": "/", "user": {"uid": 0, "gid": 0}, "env": []},
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+            {"destination": "/probe", "type": "bind", "source": path, "options": ["bind", "ro"]},
+        ],
+        "linux": {
+            "cgroupsPath": cgroup,
+            "namespaces": [{"type": kind} for kind in ("mount", "pid", "ipc", "uts", "network")],
+            "resources": {"devices": [{"allow": False, "access": "rwm"}], "pids": {"limit": 16}},
+        },
+    }
+
+
+@contextlib.contextmanager
+def _cgroup_removed(parent: str, bundle: str) -> Iterator[None]:
+    """Remove afterwards what a runtime that failed half-way left of its cgroup."""
+    try:
+        yield
+    finally:
+        name = Path(bundle).name
+        # Unlike a glob, a walk bears that another trial's groups go at the same time.
+        for directory, groups, _ in os.walk("/sys/fs/cgroup"):
+            if name in groups and Path(directory).name == parent:
+                with contextlib.suppress(OSError):
+                    (Path(directory) / name).rmdir()
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            select.select([process], [], [], _TIMEOUT_S)
+        finally:
+            os.close(process)
+
+
+def _last_line(message: str) -> str:
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    # runc: time="…" level=error msg="…"
+    _, separator, quoted = lines[-1].partition('level=error msg="')
+    return quoted.rstrip('"') if separator else lines[-1]
+
+
+def _key(path: str, host: HostFacts) -> str:
+    """Return a digest of everything that the answer depends on."""
+    trees = [(str(tree.path), tree.version, sorted(tree.controllers)) for tree in host.trees]
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return f"missing {path}"
+    facts = (_TRIAL, path, status.st_size, status.st_mtime_ns, host.kernel, host.capabilities, sorted(trees))
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _read_cache(cache: Path) -> dict[str, Runtime]:
+    try:
+        entries = json.loads(cache.read_text())
+        return {key: Runtime(**entry) for key, entry in entries.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # it saves time, nothing else
+
+
+def _write_cache(cache: Path, entries: Mapping[str, Runtime]) -> None:
+    temporary = cache.with_suffix(".tmp")
+    try:
+        temporary.write_text(json.dumps({key: asdict(runtime) for key, runtime in entries.items()}))
+        temporary.rename(cache)
+    except OSError as error:
+        log.warning("runtime cache not written", path=str(cache), error=str(error))

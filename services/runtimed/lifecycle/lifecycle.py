@@ -1,0 +1,380 @@
+"""From start to exit and what follows: the part of a container's life in which it has a process.
+
+Every change of state is recorded before anybody is told, under the container's lock; no lock is held while waiting
+for a process to end. What a crash interrupts is found by ``recovery``.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from runtimed.conmon.process import ended
+from runtimed.conmon.running import find_conmon, find_first_process, read_exit_code
+from runtimed.containers.memory_store import UP, Entry, Exit, Registry, utcnow
+from runtimed.containers.model import Container, ContainerState, Health, Status
+from runtimed.containers.paths import Paths
+from runtimed.containers.store import Intent
+from runtimed.events import Events
+from runtimed.lifecycle.background import Background
+from runtimed.lifecycle.health import is_checked
+from runtimed.lifecycle.removal import Removal
+from runtimed.lifecycle.restart import next_backoff_s, restarts_after_exit
+from runtimed.lifecycle.runner import Runner, Started
+from runtimed.metrics import Metrics
+from runtimed.oci.errors import exit_code as exit_code_for
+from runtimed.oci.signals import parse_signal
+from sampan.errors import ConflictError, NotModifiedError, SampanError, StartError
+from sampan.log import log
+
+_STOP_TIMEOUT_S: Final = 10.0
+# After SIGKILL the kernel needs a moment; a process in uninterruptible sleep may take for ever, its client need not.
+_KILL_TIMEOUT_S: Final = 30.0
+
+UNKNOWN_EXIT: Final = 255  # conmon was killed, or the machine rebooted: nobody saw the exit
+
+
+class Lifecycle:
+    """Starts, stops and watches containers."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        runner: Runner,
+        removal: Removal,
+        events: Events,
+        metrics: Metrics,
+        background: Background,
+        paths: Paths,
+        watch_health: Callable[[Entry], None],
+    ) -> None:
+        self._registry = registry
+        self._runner = runner
+        self._removal = removal
+        self._events = events
+        self._metrics = metrics
+        self._background = background
+        self._paths = paths
+        self._watch_health = watch_health
+
+    async def start(self, entry: Entry) -> None:
+        """Start it. A caller who leaves meanwhile changes nothing.
+
+        Raises:
+            NotModifiedError: it runs.
+            ConflictError: it is paused or being removed, or a host port is taken.
+            StartError: its process could not be started; it is as before, with the error in its state.
+        """
+        await self._background.finish(self._start(entry), f"start {entry.id}")
+
+    async def _start(self, entry: Entry) -> None:
+        async with entry.lock:
+            self._registry.check_known(entry)
+            if entry.status is Status.PAUSED:
+                raise ConflictError("cannot start a paused container, try unpause instead")
+            if entry.status is Status.RUNNING:
+                raise NotModifiedError(f"Container {entry.container.name} is already running")
+            if entry.status in (Status.REMOVING, Status.DEAD):
+                raise ConflictError("container is marked for removal and cannot be started")
+            entry.stop_requested = entry.stopped_by_request = False
+            await self._registry.set_state(entry, restart_count=0)
+            await self._start_locked(entry)
+
+    async def _start_locked(self, entry: Entry) -> None:
+        await self._registry.set_state(entry, entry.container.state, intent=Intent.STARTING)
+        try:
+            with self._metrics.phase("total"):
+                started = await self._runner.start(entry)
+                await self._started(entry, started)
+        except Exception as error:
+            await self._start_failed(entry, error)
+            raise
+
+    async def _started(self, entry: Entry, started: Started) -> None:
+        health = Health() if is_checked(entry.container.spec.health_check) else None
+        state = ContainerState(Status.RUNNING, pid=started.pid, started_at=utcnow(), health=health)
+        await self._registry.set_state(entry, state, network=started.network)
+        self._up(entry)
+        self._events.container(entry.container, "start")
+
+    def _up(self, entry: Entry) -> None:
+        entry.down.clear()
+        paths = self._paths.container(entry.id)
+        pidfd = find_conmon(paths.conmon_pid, entry.id)
+        entry.init_pidfd = find_first_process(paths.conmon_pid, entry.container.state.pid)
+        if entry.init_pidfd >= 0:
+            self._background.watch(self._watch_init(entry, entry.init_pidfd), f"first process of {entry.id}")
+        self._background.watch(self._watch(entry, pidfd), f"conmon of {entry.id}")
+        self._watch_health(entry)
+
+    def adopt(self, entry: Entry) -> None:
+        """Watch a container that was started by an earlier process of ours."""
+        self._up(entry)
+
+    async def _watch(self, entry: Entry, pidfd: int) -> None:
+        if pidfd >= 0:
+            try:
+                await ended(pidfd)
+            finally:
+                os.close(pidfd)
+        await self._background.finish(self.exited(entry), f"exit of {entry.id}")
+
+    async def _watch_init(self, entry: Entry, pidfd: int) -> None:
+        """When the process has ended, let conmon get rid of its last output though a client may not read it."""
+        try:
+            await ended(pidfd)
+            for connection in tuple(entry.connections):
+                connection.open_floodgate()
+        finally:
+            if entry.init_pidfd == pidfd:
+                entry.init_pidfd = -1
+            os.close(pidfd)
+
+    async def exited(self, entry: Entry) -> None:
+        """Record that its process has ended, clear up, tell, and do what its policy says."""
+        async with entry.lock:
+            if entry.status not in UP:
+                return
+            end, again = await self._record_exit(entry)
+            await self._clear(entry.container)
+            self._tell(entry, end, restarting=again)
+        if again:
+            self._background.watch(self._restart_later(entry), f"restart of {entry.id}")
+        elif entry.container.spec.auto_remove and not entry.keep:
+            await self._removal.remove_entry(entry, volumes=True)
+
+    async def _record_exit(self, entry: Entry) -> tuple[Exit, bool]:
+        container = entry.container
+        paths = self._paths.container(entry.id)
+        found = read_exit_code(self._paths.exits, entry.id)
+        oom_killed = (paths.bundle / "oom").exists()
+        code = found if found is not None else (128 + signal.SIGKILL if oom_killed else UNKNOWN_EXIT)
+        again = restarts_after_exit(
+            container.spec.restart_policy, code, container.restart_count, stop_requested=entry.stop_requested
+        )
+        ended_at = _modified(paths.exit_file) or utcnow()
+        started_at = container.state.started_at or ended_at
+        state = ContainerState(
+            Status.RESTARTING if again else Status.EXITED,
+            exit_code=code,
+            oom_killed=oom_killed,
+            started_at=started_at,
+            finished_at=ended_at,
+            health=container.state.health,
+        )
+        if again:
+            entry.backoff_s = next_backoff_s(entry.backoff_s, (ended_at - started_at).total_seconds())
+        await self._registry.set_state(entry, state)
+        self._metrics.exited(code, oom_killed=oom_killed)
+        if oom_killed:
+            self._events.container(container, "oom")
+        self._events.container(container, "die", exitCode=str(code), execDuration=_whole_s(started_at, ended_at))
+        return Exit(code), again
+
+    async def _clear(self, container: Container) -> None:
+        try:
+            await self._runner.clear(container)
+        except (SampanError, OSError) as error:
+            # Whatever is left is tried again at the next start, at removal and when the service starts.
+            log.warning("container not cleared", container=container.id, error=str(error))
+
+    def _tell(self, entry: Entry, end: Exit, *, restarting: bool) -> None:
+        if not restarting:
+            entry.down.set()
+        for waiter in entry.exit_waiters:
+            if not waiter.done():
+                waiter.set_result(end)
+        entry.exit_waiters.clear()
+
+    async def _start_failed(self, entry: Entry, error: Exception) -> None:
+        await self._clear(entry.container)
+        self._metrics.start_failed()
+        code = exit_code_for(error) if isinstance(error, StartError) else 128
+        old = entry.container.state
+        status = Status.CREATED if old.started_at is None else Status.EXITED
+        await self._registry.set_state(entry, replace(old, status=status, pid=0, exit_code=code, error=str(error)))
+        for waiting in entry.pending:
+            if not waiting.done():
+                waiting.set_result(None)
+        entry.pending.clear()
+        self._tell(entry, Exit(code, str(error)), restarting=False)
+        if entry.container.spec.auto_remove:
+            self._background.watch(self._removal.remove_entry(entry, volumes=True), f"remove {entry.id}")
+
+    async def _restart_later(self, entry: Entry) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(entry.backoff_s):
+                await entry.down.wait()  # somebody stopped it before it came back
+                return
+        await self._background.finish(self._restart_now(entry), f"restart {entry.id}")
+
+    async def _restart_now(self, entry: Entry) -> None:
+        async with entry.lock:
+            if entry.status is not Status.RESTARTING:
+                return
+            self._metrics.restarted()
+            await self._registry.set_state(entry, restart_count=entry.container.restart_count + 1)
+            await self._start_locked(entry)
+
+    def restart_by_policy(self, entry: Entry) -> None:
+        """Go on waiting for the next start of a container that was to be restarted by an earlier process of ours."""
+        entry.backoff_s = next_backoff_s(entry.backoff_s, 0)
+        self._background.watch(self._restart_later(entry), f"restart of {entry.id}")
+
+    async def start_by_policy(self, entry: Entry) -> None:
+        """Start a container because the engine was started."""
+        async with entry.lock:
+            if entry.status is Status.EXITED and self._registry.by_id(entry.id) is entry:
+                await self._start_locked(entry)
+
+    async def stop(self, entry: Entry, timeout_s: float | None, signal_name: str) -> None:
+        """Signal, wait, SIGKILL; returns when its exit is recorded. A caller who leaves changes nothing.
+
+        A negative ``timeout_s`` waits for ever; None takes the container's own.
+
+        Raises:
+            NotModifiedError: it does not run.
+            InvalidArgumentError: no such signal.
+            ConflictError: it could not be killed.
+        """
+        number = parse_signal(signal_name or entry.container.spec.stop_signal or "SIGTERM")
+        if entry.status not in (*UP, Status.RESTARTING):
+            raise NotModifiedError(f"container {entry.container.name} is already stopped")
+        await self._background.finish(self._stop(entry, self._grace_s(entry, timeout_s), number), f"stop {entry.id}")
+
+    def _grace_s(self, entry: Entry, timeout_s: float | None) -> float | None:
+        own = entry.container.spec.stop_timeout_s
+        grace_s = timeout_s if timeout_s is not None else own if own is not None else _STOP_TIMEOUT_S
+        return None if grace_s < 0 else grace_s
+
+    async def _request_stop(self, entry: Entry) -> bool:
+        """Say that it is not to come back; return whether that was all, since it waited for its next start."""
+        async with entry.lock:
+            if entry.status in UP:
+                entry.stop_requested = entry.stopped_by_request = True
+                await self._registry.set_state(entry)
+            if entry.status is not Status.RESTARTING:
+                return False
+            entry.stop_requested = entry.stopped_by_request = True
+            await self._registry.set_state(entry, replace(entry.container.state, status=Status.EXITED))
+            self._tell(entry, Exit(entry.container.state.exit_code), restarting=False)
+        self._events.container(entry.container, "stop")
+        if entry.container.spec.auto_remove:
+            await self._removal.remove_entry(entry, volumes=True)
+        return True
+
+    async def _stop(self, entry: Entry, grace_s: float | None, number: int) -> None:
+        if await self._request_stop(entry):
+            return
+        await self._signal(entry, number)
+        if not await self._down_within(entry, grace_s):
+            await self._signal(entry, signal.SIGKILL)
+            if not await self._down_within(entry, _KILL_TIMEOUT_S):
+                raise ConflictError(f"container {entry.container.name} did not end after SIGKILL")
+        self._events.container(entry.container, "stop")
+
+    async def _down_within(self, entry: Entry, seconds: float | None) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await entry.down.wait()
+        return entry.down.is_set()
+
+    async def kill(self, entry: Entry, signal_name: str) -> None:
+        """Send a signal to its first process; SIGKILL if empty, and then return when the exit is recorded.
+
+        Raises:
+            ConflictError: it does not run, Docker's words; or it does not end after SIGKILL.
+            InvalidArgumentError: no such signal.
+        """
+        number = parse_signal(signal_name or "SIGKILL")
+        if entry.status not in UP:
+            raise ConflictError(f"Cannot kill container: {entry.container.name}: Container {entry.id} is not running")
+        own = parse_signal(entry.container.spec.stop_signal or "SIGTERM")
+        if number in (signal.SIGKILL, own) and await self._request_stop(entry):
+            return
+        await self._signal(entry, number)
+        if number == signal.SIGKILL:
+            await self._killed(entry)
+
+    async def kill_and_wait(self, entry: Entry) -> None:
+        """SIGKILL it and return when its exit is recorded. Raises ConflictError if it does not end."""
+        if entry.status not in (*UP, Status.RESTARTING) or await self._request_stop(entry):
+            return
+        await self._signal(entry, signal.SIGKILL)
+        await self._killed(entry)
+
+    async def _killed(self, entry: Entry) -> None:
+        if not await self._down_within(entry, _KILL_TIMEOUT_S):
+            raise ConflictError(f"Could not kill container {entry.id}: it did not end after SIGKILL")
+
+    async def _signal(self, entry: Entry, number: int) -> None:
+        """Send ``number``; one that has just ended is no error."""
+        self._events.container(entry.container, "kill", signal=str(number))
+        with contextlib.suppress(ProcessLookupError):
+            if entry.init_pidfd >= 0:
+                signal.pidfd_send_signal(entry.init_pidfd, number)
+        if entry.status is Status.PAUSED:
+            # A frozen process takes no signal before it thaws.
+            async with entry.lock:
+                if entry.status is Status.PAUSED:
+                    await self._resume(entry)
+
+    async def restart(self, entry: Entry, timeout_s: float | None, signal_name: str) -> None:
+        """Stop it if it runs, and start it. Raises what ``stop`` and ``start`` do."""
+        await self._background.finish(self._restart(entry, timeout_s, signal_name), f"restart {entry.id}")
+
+    async def _restart(self, entry: Entry, timeout_s: float | None, signal_name: str) -> None:
+        entry.keep = True  # with auto-remove as well: this is not its end
+        try:
+            with contextlib.suppress(NotModifiedError):
+                await self.stop(entry, timeout_s, signal_name)
+            with contextlib.suppress(NotModifiedError):
+                await self._start(entry)
+        finally:
+            entry.keep = False
+        self._events.container(entry.container, "restart")
+
+    async def pause(self, entry: Entry) -> None:
+        """Freeze all its processes. Raises ConflictError: it does not run, or is paused."""
+        await self._background.finish(self._pause(entry), f"pause {entry.id}")
+
+    async def _pause(self, entry: Entry) -> None:
+        async with entry.lock:
+            if entry.status is Status.PAUSED:
+                raise ConflictError(f"Container {entry.id} is already paused")
+            if entry.status is not Status.RUNNING:
+                raise ConflictError(f"Container {entry.id} is not running")
+            await self._runner.runtime(entry.container).pause(entry.id, self._paths.container(entry.id).bundle)
+            await self._registry.set_state(entry, replace(entry.container.state, status=Status.PAUSED))
+            self._events.container(entry.container, "pause")
+
+    async def unpause(self, entry: Entry) -> None:
+        """Thaw it. Raises ConflictError: it is not paused."""
+        await self._background.finish(self._unpause(entry), f"unpause {entry.id}")
+
+    async def _unpause(self, entry: Entry) -> None:
+        async with entry.lock:
+            if entry.status is not Status.PAUSED:
+                raise ConflictError(f"Container {entry.id} is not paused")
+            await self._resume(entry)
+
+    async def _resume(self, entry: Entry) -> None:
+        await self._runner.runtime(entry.container).resume(entry.id, self._paths.container(entry.id).bundle)
+        await self._registry.set_state(entry, replace(entry.container.state, status=Status.RUNNING))
+        self._events.container(entry.container, "unpause")
+
+
+def _modified(path: Path) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except FileNotFoundError:
+        return None
+
+
+def _whole_s(begin: datetime, end: datetime) -> str:
+    return str(max(0, int((end - begin).total_seconds())))

@@ -1,0 +1,164 @@
+"""At start-up: compare the records with what runs and what is on disk, and settle every difference.
+
+The rules, by what was intended and what is found:
+
+    creating                      undone: its client never learned of it
+    removing                      finished
+    starting, nothing runs        cleared, back to what it was before
+    starting, conmon runs         cleared as well: its client was told that the start failed
+    running, conmon runs          watched again; attach, logs, exec, stop and wait work on it
+    running, conmon is gone       its exit recorded, from the exit file if there is one; policy and auto-remove apply
+    restarting                    started again
+    stopped, policy says so       started again
+    on disk without a record      removed
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from runtimed.conmon.running import find_conmon
+from runtimed.containers.memory_store import UP, Entry, Registry
+from runtimed.containers.model import Status
+from runtimed.containers.paths import Paths
+from runtimed.containers.store import Intent
+from runtimed.lifecycle.background import Background
+from runtimed.lifecycle.lifecycle import Lifecycle
+from runtimed.lifecycle.removal import Removal
+from runtimed.lifecycle.restart import starts_with_engine
+from runtimed.lifecycle.runner import Mounter, Runner
+from runtimed.protocol import Networking, Snapshots
+from sampan.errors import SampanError
+from sampan.log import log
+
+
+class Recovery:
+    """Settles what an earlier process left behind."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        lifecycle: Lifecycle,
+        removal: Removal,
+        runner: Runner,
+        networking: Networking,
+        snapshots: Snapshots,
+        mounter: Mounter,
+        background: Background,
+        paths: Paths,
+        *,
+        lossy: bool = False,
+    ) -> None:
+        """With ``lossy`` records are missing because a database was lost: what has none is no stray, and stays.
+
+        It is so until whoever runs the engine removes what is left of that database.
+        """
+        self._registry = registry
+        self._lifecycle = lifecycle
+        self._removal = removal
+        self._runner = runner
+        self._networking = networking
+        self._snapshots = snapshots
+        self._mounter = mounter
+        self._background = background
+        self._paths = paths
+        self._lossy = lossy
+
+    async def run(self) -> None:
+        """Settle everything that clients could notice; what may take long goes on in the background."""
+        alive = [entry for entry in self._registry if entry.intent is Intent.SETTLED and self._runs(entry)]
+        await self._networking.recover([entry.container for entry in alive])
+        for entry in alive:
+            self._lifecycle.adopt(entry)
+        for entry in self._registry:
+            if entry not in alive:
+                await self._settle(entry)
+        if self._lossy:
+            return
+        self._remove_strays(self._registry)
+        self._background.watch(self._remove_stray_snapshots(), "stray snapshots")
+
+    def _runs(self, entry: Entry) -> bool:
+        if entry.status not in UP:
+            return False
+        pidfd = find_conmon(self._paths.container(entry.id).conmon_pid, entry.id)
+        if pidfd < 0:
+            return False
+        os.close(pidfd)
+        return True
+
+    async def _settle(self, entry: Entry) -> None:
+        try:
+            if entry.intent is Intent.CREATING:
+                self._background.watch(self._undo_create(entry), f"undo create of {entry.id}")
+            elif entry.intent is Intent.REMOVING or entry.status is Status.REMOVING:
+                self._remove_later(entry)
+            elif entry.intent is Intent.STARTING:
+                await self._undo_start(entry)
+            elif entry.status in UP:
+                entry.stop_requested = entry.stopped_by_request
+                self._background.watch(self._lifecycle.exited(entry), f"exit of {entry.id}")
+            elif entry.status is Status.RESTARTING:
+                entry.down.clear()
+                self._lifecycle.restart_by_policy(entry)
+            elif entry.status in (Status.EXITED, Status.DEAD) and entry.container.spec.auto_remove:
+                self._remove_later(entry)  # killed between its end and its removal
+            elif entry.status is Status.EXITED and starts_with_engine(
+                entry.container.spec.restart_policy, stopped_by_request=entry.stopped_by_request
+            ):
+                self._background.watch(self._lifecycle.start_by_policy(entry), f"start {entry.id}")
+        except (SampanError, OSError) as error:
+            log.warning("container not settled", container=entry.id, intent=entry.intent.value, error=str(error))
+
+    def _remove_later(self, entry: Entry) -> None:
+        self._background.watch(self._removal.remove_entry(entry, volumes=True), f"remove {entry.id}")
+
+    async def _undo_create(self, entry: Entry) -> None:
+        await self._removal.give_back(entry, volumes=True)
+        await self._registry.remove(entry)
+
+    async def _undo_start(self, entry: Entry) -> None:
+        await self._runner.clear(entry.container)
+        state = entry.container.state
+        restarting = state.status is Status.RESTARTING
+        status = Status.EXITED if restarting else state.status
+        error = "the engine was stopped while it was starting"
+        await self._registry.set_state(entry, replace(state, status=status, pid=0, error=error))
+        if entry.container.spec.auto_remove:
+            self._remove_later(entry)  # as after every start that failed
+        elif restarting or starts_with_engine(
+            entry.container.spec.restart_policy, stopped_by_request=entry.stopped_by_request
+        ):
+            self._background.watch(self._lifecycle.start_by_policy(entry), f"start {entry.id}")
+
+    def _remove_strays(self, entries: Iterable[Entry]) -> None:
+        known = {entry.id for entry in entries}
+        for bundle in _children(self._paths.bundles):
+            if bundle.name not in known:
+                for mounted in ("rootfs", "shm"):
+                    self._mounter.unmount(bundle / mounted)
+                    with contextlib.suppress(OSError):
+                        (bundle / mounted).rmdir()
+                if not (bundle / "rootfs").exists():
+                    shutil.rmtree(bundle, ignore_errors=True)
+        for home in _children(self._paths.containers):
+            if home.name not in known:
+                shutil.rmtree(home, ignore_errors=True)
+        for link in _children(self._paths.sockets):
+            if not link.exists():  # conmon's link, and the bundle it showed is gone
+                link.unlink(missing_ok=True)
+
+    async def _remove_stray_snapshots(self) -> None:
+        # Keys first: a container that is created meanwhile is in the registry before its snapshot is there.
+        keys = await self._snapshots.keys()
+        known = {entry.id for entry in self._registry}
+        for key in sorted(set(keys) - known):
+            log.info("removing a snapshot without a container", key=key)
+            await self._snapshots.remove(key)
+
+
+def _children(directory: Path) -> list[Path]:
+    return list(directory.iterdir())

@@ -1,0 +1,78 @@
+"""The end of a container: everything it had is given back, then its record goes."""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+
+from runtimed.containers.memory_store import UP, Entry, Exit, Registry
+from runtimed.containers.model import ContainerState, Status
+from runtimed.containers.paths import Paths
+from runtimed.containers.store import Intent
+from runtimed.events import Events
+from runtimed.lifecycle.background import both
+from runtimed.lifecycle.runner import Runner
+from runtimed.protocol import Volumes
+
+
+class Removal:
+    """Removes containers that do not run."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        runner: Runner,
+        volumes: Volumes,
+        events: Events,
+        paths: Paths,
+        forget_execs: Callable[[str], None],
+    ) -> None:
+        self._registry = registry
+        self._runner = runner
+        self._volumes = volumes
+        self._events = events
+        self._paths = paths
+        self._forget_execs = forget_execs
+
+    async def remove_entry(self, entry: Entry, *, volumes: bool) -> None:
+        """Remove it, with its anonymous ``volumes`` if asked; nothing happens if it runs (again) or is gone.
+
+        What fails leaves it in the state ``dead``, to be removed again.
+        """
+        async with entry.lock:
+            if entry.status in UP or self._registry.by_id(entry.id) is not entry:
+                return
+            await self._registry.set_state(entry, _with(entry.container.state, Status.REMOVING), intent=Intent.REMOVING)
+            try:
+                await self.give_back(entry, volumes=volumes)
+            except Exception:
+                await self._registry.set_state(entry, _with(entry.container.state, Status.DEAD))
+                raise
+            await self._registry.remove(entry)
+            self._forget_execs(entry.id)
+            self._events.container(entry.container, "destroy")
+            self._tell(entry)
+
+    async def give_back(self, entry: Entry, *, volumes: bool) -> None:
+        """Undo everything that creating and running it made, but its record. Safe to repeat."""
+        await self._runner.clear(entry.container)
+        await both(
+            self._runner.remove_snapshot(entry.id),
+            both(
+                self._volumes.release(entry.id, anonymous=volumes),
+                asyncio.to_thread(shutil.rmtree, self._paths.container(entry.id).home, True),
+            ),
+        )
+
+    def _tell(self, entry: Entry) -> None:
+        end = Exit(entry.container.state.exit_code, entry.container.state.error)
+        for waiter in entry.removal_waiters | entry.exit_waiters:
+            if not waiter.done():
+                waiter.set_result(end)
+        for waiting in entry.pending:
+            if not waiting.done():
+                waiting.set_result(None)
+
+
+def _with(state: ContainerState, status: Status) -> ContainerState:
+    return replace(state, status=status)

@@ -1,0 +1,268 @@
+"""Bring a container's process up and take everything down again: mounts, network, bundle, conmon, OCI runtime.
+
+Nothing is recorded here: the lifecycle writes what it intends before it calls, and what came of it afterwards.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from runtimed.conmon.conmon import Conmon, LogFile, Stdio
+from runtimed.conmon.running import AcceptedConnections, resize
+from runtimed.conmon.stdio import StdioConnection
+from runtimed.containers.memory_store import Entry
+from runtimed.containers.model import Container, NetworkSettings
+from runtimed.containers.paths import ContainerPaths, Paths
+from runtimed.containers.spec import MountType, Process
+from runtimed.lifecycle.background import both
+from runtimed.logs.options import log_file
+from runtimed.metrics import Metrics
+from runtimed.oci.errors import create_error
+from runtimed.oci.runtime import OciRuntime
+from runtimed.protocol import Bundles, Joins, Networking, SnapshotMount, Snapshots, Volumes
+from sampan.errors import ConflictError, InvalidArgumentError, StartError
+from sampan.log import log
+from sampan.sys.mounts import MNT_DETACH, UMOUNT_NOFOLLOW, mount_options, umount2
+
+DEFAULT_SHM_BYTES: Final = 64 << 20
+
+_TEARDOWN_ERRORS: Final = (errno.EINVAL, errno.ENOENT)  # not mounted, not there
+
+
+class Mounter(Protocol):
+    """mount(2) as far as a container's root needs it."""
+
+    def mount(self, mount: SnapshotMount, target: Path) -> None:
+        """Carry out ``mount``. Raises OSError."""
+
+    def unmount(self, target: Path) -> None:
+        """Take away all that is mounted at ``target``, busy or not; no error if there is nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A container that runs."""
+
+    pid: int
+    network: NetworkSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the runner puts together."""
+
+    snapshots: Snapshots
+    networking: Networking
+    volumes: Volumes
+    bundles: Bundles
+    mounter: Mounter
+    find_joins: Callable[[Container], Joins]
+
+
+class Runner:
+    """Starts and clears containers; every method is called with the container's lock held."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        conmon: Conmon,
+        runtimes: Mapping[str, OciRuntime],
+        parts: Parts,
+        metrics: Metrics,
+        init_path: str | None,
+    ) -> None:
+        self._paths = paths
+        self._conmon = conmon
+        self._runtimes = runtimes
+        self._parts = parts
+        self._metrics = metrics
+        self._init_path = init_path
+
+    def runtime(self, container: Container) -> OciRuntime:
+        """Return the OCI runtime that the container was created for.
+
+        Raises:
+            InvalidArgumentError: this engine has it no more.
+        """
+        runtime = self._runtimes.get(container.runtime)
+        if runtime is None:
+            raise InvalidArgumentError(f"unknown or invalid runtime name: {container.runtime}")
+        return runtime
+
+    async def start(self, entry: Entry) -> Started:
+        """Start the container, with the clients connected that wait for its streams.
+
+        Raises:
+            StartError: the runtime refused; with Docker's words.
+            SampanError: a part could not be prepared. Whatever was done is for ``clear`` to undo.
+        """
+        container = entry.container
+        paths = self._paths.container(container.id)
+        try:
+            with self._metrics.phase("prepare"):
+                network = await self._prepare(entry, paths)
+            with self._metrics.phase("bundle"):
+                await self._write_bundle(container, network, paths)
+        except OSError as error:  # a full disk, above all
+            raise StartError(f"cannot prepare the container: {error}") from error
+        runtime = self.runtime(container)
+        command = (container.spec.process.args or ("",))[0]
+        try:
+            with self._metrics.phase("create"):
+                pid = await self._conmon.create(
+                    paths, runtime.command, _stdio(container.spec.process), self._log(container, paths)
+                )
+            await connect(entry, paths)
+            with self._metrics.phase("start"):
+                await runtime.start(container.id, paths.bundle)
+        except StartError as error:
+            raise create_error(str(error), command) from error
+        return Started(pid, network)
+
+    async def fill_volumes(self, entry: Entry) -> None:
+        """Fill the container's new volumes from its image; nothing stays mounted. Raises StartError."""
+        if any(point.type is MountType.VOLUME for point in entry.container.mounts):
+            paths = self._paths.container(entry.id)
+            try:
+                await self._mount(entry, paths)
+            finally:
+                await asyncio.to_thread(self._clear_bundle, paths)
+
+    async def _prepare(self, entry: Entry, paths: ContainerPaths) -> NetworkSettings:
+        """Mount the root and set up the network, side by side."""
+        _, network = await both(self._mount(entry, paths), self._parts.networking.attach(entry.container))
+        return network
+
+    async def _mount(self, entry: Entry, paths: ContainerPaths) -> None:
+        if not await self._mount_as_before(entry, paths):
+            entry.root_mounts = await self._parts.snapshots.mounts(entry.id)
+            await asyncio.to_thread(self._mount_now, entry.root_mounts, paths)
+        await self._parts.volumes.fill(entry.container, paths.root)
+
+    async def _mount_as_before(self, entry: Entry, paths: ContainerPaths) -> bool:
+        """Mount what the snapshotter said last time; return False if that is not there any more.
+
+        What it mounts itself goes when it stops, and is elsewhere when a layer was made again.
+        """
+        if not entry.root_mounts:
+            return False
+        try:
+            await asyncio.to_thread(self._mount_now, entry.root_mounts, paths)
+        except StartError as error:
+            log.info("root file system is asked for again", container=entry.id, error=str(error))
+            return False
+        return True
+
+    def _mount_now(self, mounts: tuple[SnapshotMount, ...], paths: ContainerPaths) -> None:
+        paths.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        for mount in mounts:
+            try:
+                self._parts.mounter.mount(mount, paths.root)
+            except OSError as error:
+                raise StartError(f"cannot mount the root file system at {paths.root}: {error.strerror}") from error
+
+    async def _write_bundle(self, container: Container, network: NetworkSettings, paths: ContainerPaths) -> None:
+        files = await self._parts.networking.files(container, network)
+        joins = self._parts.find_joins(container)
+        await asyncio.to_thread(self._write_bundle_now, container, network, files, joins, paths)
+
+    def _write_bundle_now(
+        self,
+        container: Container,
+        network: NetworkSettings,
+        files: Mapping[str, bytes],
+        joins: Joins,
+        paths: ContainerPaths,
+    ) -> None:
+        if container.spec.namespaces.ipc == "shareable":
+            paths.shm.mkdir(mode=0o711, exist_ok=True)
+            size_bytes = container.spec.resources.shm_size_bytes or DEFAULT_SHM_BYTES
+            options = ("nosuid", "nodev", "noexec", "mode=1777", f"size={size_bytes}")
+            self._parts.mounter.mount(SnapshotMount("tmpfs", "shm", options), paths.shm)
+        paths.files.mkdir(mode=0o711, parents=True, exist_ok=True)
+        for name, content in files.items():
+            (paths.files / name).write_bytes(content)
+        config = self._parts.bundles.config(
+            _connected(container, network),
+            paths.root,
+            files=paths.files,
+            init_path=self._init_path,
+            joins=joins,
+        )
+        (paths.bundle / "config.json").write_text(json.dumps(config))
+
+    def _log(self, container: Container, paths: ContainerPaths) -> LogFile:
+        return log_file(container.spec.log, paths.log)
+
+    async def clear(self, container: Container) -> None:
+        """Take down everything that a run of the container set up. Safe to repeat; the process is killed if it runs."""
+        paths = self._paths.container(container.id)
+        if paths.bundle.exists():
+            await self.runtime(container).delete(container.id, paths.bundle)
+        await both(self._parts.networking.detach(container.id), asyncio.to_thread(self._clear_bundle, paths))
+
+    def _clear_bundle(self, paths: ContainerPaths) -> None:
+        self._parts.mounter.unmount(paths.root)
+        self._parts.mounter.unmount(paths.shm)
+        # A mount that is still there must not be emptied: only an empty directory goes, and then the rest.
+        for directory in (paths.root, paths.shm):
+            with contextlib.suppress(FileNotFoundError):
+                directory.rmdir()
+        shutil.rmtree(paths.bundle, ignore_errors=True)
+        paths.exit_file.unlink(missing_ok=True)
+        (self._paths.sockets / paths.token).unlink(missing_ok=True)
+
+    async def remove_snapshot(self, id: str) -> None:
+        """Give the container's file system back."""
+        await self._parts.snapshots.remove(id)
+
+
+async def connect(entry: Entry, paths: ContainerPaths) -> None:
+    """Connect all clients that wait for the container's streams, and set the terminal's size."""
+    accepted = AcceptedConnections(paths.conmon_pid)
+    clients = tuple(entry.pending)
+    for waiting in clients:
+        if not waiting.done():
+            connection = StdioConnection.connect(paths.attach_socket)
+            entry.connections.add(connection)
+            waiting.set_result(connection)
+    entry.pending.clear()
+    await accepted.all_of(len(clients))
+    if entry.console_size is not None and entry.container.spec.process.tty:
+        with contextlib.suppress(OSError):  # it has ended already
+            resize(paths.control, entry.console_size.height, entry.console_size.width)
+
+
+def _stdio(process: Process) -> Stdio:
+    # conmon takes any client's leaving for the end of stdin unless told otherwise; a terminal has no such end.
+    return Stdio(process.tty, process.open_stdin, process.tty or not process.stdin_once)
+
+
+def _connected(container: Container, network: NetworkSettings) -> Container:
+    return dataclasses.replace(container, network=network)
+
+
+class LinuxMounter:
+    """The real thing."""
+
+    def mount(self, mount: SnapshotMount, target: Path) -> None:
+        """Carry out ``mount``. Raises OSError."""
+        mount_options(mount.source, str(target), mount.fstype, mount.options)
+
+    def unmount(self, target: Path) -> None:
+        """Take away all that is mounted at ``target``, busy or not; no error if there is nothing."""
+        while True:
+            try:
+                umount2(str(target), MNT_DETACH | UMOUNT_NOFOLLOW)
+            except OSError as error:
+                if error.errno in _TEARDOWN_ERRORS:
+                    return
+                raise ConflictError(f"cannot unmount {target}: {os.strerror(error.errno or 0)}") from error

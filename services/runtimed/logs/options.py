@@ -1,0 +1,62 @@
+"""Log drivers and their options, as Docker's clients name them."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from runtimed.conmon.conmon import LogFile
+from runtimed.containers.spec import LogConfig
+from sampan.errors import InvalidArgumentError
+
+DEFAULT_DRIVER: Final = "json-file"
+DRIVERS: Final = ("json-file", "local", "none")
+
+# What the drivers of these names take in Docker; those that only label or compress are accepted and change nothing.
+_KNOWN: Final = frozenset(
+    ("max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size")
+)
+
+_SIZE: Final = re.compile(r"(\d+)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def check_log(config: LogConfig) -> None:
+    """Validate a container's logging.
+
+    Raises:
+        InvalidArgumentError: in Docker's words.
+    """
+    if config.driver not in ("", *DRIVERS):
+        raise InvalidArgumentError(f"logger: no log driver named '{config.driver}' is registered")
+    for name in config.options:
+        if name not in _KNOWN:
+            raise InvalidArgumentError(f"unknown log opt '{name}' for {config.driver or DEFAULT_DRIVER} log driver")
+    _size(config.options.get("max-size", ""))
+    _files(config.options.get("max-file", ""))
+
+
+def log_file(config: LogConfig, path: Path) -> LogFile:
+    """Return where the output goes. All drivers but ``none`` share one format and may grow to max-size x max-file.
+
+    When the file is full a new one begins, so at least the latest part of that much is kept.
+    """
+    if config.driver == "none":
+        return LogFile(None)
+    return LogFile(path, _size(config.options.get("max-size", "")) * _files(config.options.get("max-file", "")))
+
+
+def _size(text: str) -> int:
+    if text in ("", "-1"):
+        return 0
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or not int(match[1]):
+        raise InvalidArgumentError(f"invalid value for max-size: {text}")
+    return int(match[1]) * _UNITS[match[2].lower()]
+
+
+def _files(text: str) -> int:
+    if not text:
+        return 1
+    if not text.isdigit() or int(text) < 1:
+        raise InvalidArgumentError(f"invalid value for max-file: {text}")
+    return int(text)

@@ -1,0 +1,97 @@
+"""Compose a container's hosts, hostname and resolv.conf from its spec, its sandbox and the host's own files."""
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from runtimed.containers.model import Container
+from runtimed.containers.spec import Dns
+from runtimed.network.core import files
+from runtimed.network.core.model import Sandbox
+from runtimed.network.core.plan import network_mode
+from sampan.errors import ConflictError
+
+# systemd-resolved's stub listens on the host's loopback; this file names the servers behind it.
+_BEHIND_THE_STUB: Final = "run/systemd/resolve/resolv.conf"
+
+
+@dataclass(frozen=True, slots=True)
+class HostFiles:
+    """The machine's own files, read anew each time: they change with the networks it is on."""
+
+    root: Path = Path("/")
+
+    def resolv_conf(self) -> bytes:
+        """The file as it is."""
+        return self._read("etc/resolv.conf")
+
+    def resolv(self) -> files.Resolv:
+        """What it says, with the servers that are meant if it names only systemd-resolved's stub."""
+        direct = files.parse_resolv(self.resolv_conf().decode(errors="replace"))
+        if direct.servers and not files.reachable_servers(direct.servers):
+            behind = files.parse_resolv(self._read(_BEHIND_THE_STUB).decode(errors="replace"))
+            return behind if behind.servers else direct
+        return direct
+
+    def hosts(self) -> bytes:
+        """The file as it is."""
+        return self._read("etc/hosts")
+
+    def _read(self, name: str) -> bytes:
+        with contextlib.suppress(OSError):
+            return (self.root / name).read_bytes()
+        return b""
+
+
+def compose(
+    container: Container, sandbox: Sandbox, host: HostFiles, *, host_gateway: str, others: Iterable[Sandbox]
+) -> Mapping[str, bytes]:
+    """Return the three files by name. Reads the host's files: call it in a thread.
+
+    Args:
+        container: whose spec counts.
+        sandbox: its own, or the one that it shares.
+        host: where the host's files are.
+        host_gateway: what the name host-gateway stands for.
+        others: running containers, for links.
+
+    Raises:
+        ConflictError: a link to a container that does not run, in Docker's words.
+    """
+    spec = container.spec
+    extra = [files.parse_extra_host(entry, host_gateway) for entry in spec.extra_hosts]
+    name = sandbox.hostname
+    if not sandbox.owns_namespace:
+        lines = "".join(f"{address}\t{alias}\n" for address, alias in extra).encode()
+        copied = host.resolv_conf() if spec.dns == Dns() else files.resolv_conf(host.resolv(), spec.dns, embedded=False)
+        return {"hosts": host.hosts() + lines, "hostname": f"{name}\n".encode(), "resolv.conf": copied}
+    extra += _links(container, sandbox, tuple(others))
+    own = [attached.state.ipv4_address for attached in sandbox.endpoints if attached.state.ipv4_address]
+    embedded = any(attached.state.dns_names for attached in sandbox.endpoints)
+    shares = network_mode(spec).startswith("container:")
+    return {
+        "hosts": files.hosts(extra, own, name, "" if shares else spec.domainname),
+        "hostname": f"{name}\n".encode(),
+        "resolv.conf": files.resolv_conf(host.resolv(), spec.dns, embedded=embedded),
+    }
+
+
+def _links(container: Container, sandbox: Sandbox, others: tuple[Sandbox, ...]) -> list[tuple[str, str]]:
+    """Return hosts entries for links on the default network; on others the resolver answers for them."""
+    lines = []
+    for attached in sandbox.endpoints:
+        if attached.state.dns_names:
+            continue
+        for link in attached.state.requested.links:
+            target, _, alias = link.partition(":")
+            target = target.lstrip("/")
+            alias = alias.rpartition("/")[2] or target
+            other = next((o for o in others if target == o.container_name or o.container_id.startswith(target)), None)
+            place = other.on(attached.state.network_id) if other else None
+            if other is None or place is None:
+                raise ConflictError(f"Cannot link to a non running container: /{target} AS /{container.name}/{alias}")
+            names = dict.fromkeys((alias, other.hostname, other.container_name))
+            lines.append((place.state.ipv4_address, " ".join(names)))
+    return lines

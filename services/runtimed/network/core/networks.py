@@ -1,0 +1,325 @@
+"""The operations that users perform on networks."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from runtimed.containers.model import Container, EndpointState, NetworkSettings
+from runtimed.containers.spec import Endpoint
+from runtimed.network.core import filters as selection
+from runtimed.network.core import ipam, plan
+from runtimed.network.core.filters import Filters
+from runtimed.network.core.live import LiveEndpoints
+from runtimed.network.core.model import (
+    BRIDGE,
+    CONTAINER_PREFIX,
+    DRIVERS,
+    HOST,
+    NONE,
+    OPTION_BRIDGE_NAME,
+    PREDEFINED,
+    Network,
+    Pool,
+)
+from runtimed.network.core.names import new_id
+from runtimed.network.core.stack import NetworkStack
+from runtimed.network.kernel.dataplane import pools_locked
+from runtimed.network.kernel.netns import to_the_end
+from runtimed.protocol import ContainerRecords
+from sampan.errors import (
+    AlreadyExistsError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnimplementedError,
+)
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_INTERFACE: Final = re.compile(r"[^\s/:]{1,15}")
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRequest:
+    """Addresses as a user asks for them; empty: chosen."""
+
+    subnet: str = ""
+    gateway: str = ""
+    ip_range: str = ""
+    auxiliary: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRequest:
+    """A network to make."""
+
+    name: str
+    driver: str = BRIDGE
+    internal: bool = False
+    attachable: bool = False
+    enable_ipv6: bool = False
+    pools: tuple[PoolRequest, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ipam_driver: str = "default"
+    ipam_options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A running container on a network."""
+
+    container_id: str
+    container_name: str
+    state: EndpointState
+
+
+class Networks:
+    """Make, show and remove networks, and connect containers to them."""
+
+    def __init__(self, stack: NetworkStack, records: ContainerRecords) -> None:
+        self._stack = stack
+        self._records = records
+        self._live = LiveEndpoints(stack)
+        self._changing = asyncio.Lock()  # one network is made or removed at a time: names and addresses are chosen
+
+    async def create(self, request: NetworkRequest) -> Network:
+        """Make a network.
+
+        Raises:
+            InvalidArgumentError: a bad name, address or option.
+            NotFoundError: an unknown driver.
+            AlreadyExistsError: the name is taken.
+            PermissionDeniedError: a predefined name, or addresses that overlap another network's.
+            ResourceExhaustedError: no addresses are left to choose from.
+        """
+        _check_request(request)
+        async with self._changing:
+            if any(network.name == request.name for network in self._stack.networks.values()):
+                raise AlreadyExistsError(f"network with name {request.name} already exists")
+            async with pools_locked():
+                network = await self._plan(request)
+                await self._make(network)
+        self._stack.announce("create", network)
+        return network
+
+    def get(self, reference: str) -> tuple[Network, tuple[Member, ...]]:
+        """Return a network and who is on it. Errors are those of ``NetworkStack.resolve``."""
+        network = self._stack.resolve(reference)
+        return network, self._members(network)
+
+    def list(self, filters: Filters) -> tuple[tuple[Network, tuple[Member, ...]], ...]:
+        """Return the networks that match, newest first. Errors are those of ``selection.select``."""
+        found = selection.select(self._stack.networks.values(), filters, self._used())
+        newest_first = sorted(found, key=lambda network: network.created, reverse=True)
+        return tuple((network, self._members(network)) for network in newest_first)
+
+    async def remove(self, reference: str) -> None:
+        """Remove a network.
+
+        Raises:
+            NotFoundError: there is none.
+            PermissionDeniedError: it is predefined, or a running container is on it.
+        """
+        async with self._changing:
+            network = self._stack.resolve(reference)
+            if network.predefined:
+                raise PermissionDeniedError(f"{network.name} is a pre-defined network and cannot be removed")
+            members = self._members(network)
+            if members:
+                who = ", ".join(f'name:"{m.container_name}" id:"{m.state.endpoint_id[:12]}"' for m in members)
+                raise PermissionDeniedError(
+                    f"error while removing network: network {network.name} has active endpoints ({who})"
+                )
+            # In the same step as looking who is on it, so that nobody joins in between.
+            del self._stack.networks[network.id]
+            await to_the_end(self._forget(network))
+        self._stack.announce("destroy", network)
+
+    async def prune(self, filters: Filters) -> tuple[str, ...]:
+        """Remove every network that no container is on; return their names. Errors are those of ``selection``."""
+        async with self._changing:
+            chosen = selection.prunable(self._stack.networks.values(), filters, self._used(), datetime.now(UTC))
+            for network in chosen:
+                del self._stack.networks[network.id]
+            for network in chosen:
+                await to_the_end(self._forget(network))
+        for network in chosen:
+            self._stack.announce("destroy", network)
+        self._stack.publish("network", "prune", "", {"reclaimed": "0"})  # the field of all prunes
+        return tuple(network.name for network in chosen)
+
+    async def connect(self, reference: str, container_reference: str, endpoint: Endpoint) -> None:
+        """Connect a container, at once if it runs and otherwise when it starts.
+
+        Raises:
+            NotFoundError: no such network or container.
+            InvalidArgumentError: the two do not go together.
+            PermissionDeniedError: they are connected already.
+            ResourceExhaustedError: no address is left, or the one asked for is taken.
+        """
+        container = await self._records.find(container_reference)
+        network = self._stack.resolve(reference)
+        endpoint = replace(endpoint, network=network.name)
+        async with self._stack.turn(container.id):
+            container = await self._records.find(container.id)  # as it is now that it is our turn
+            _check_pair(container, network)
+            plan.check_endpoint(network, endpoint)
+            if any(self._stack.resolve(e.network) is network for e in self._asked(container)):
+                raise PermissionDeniedError(
+                    f"endpoint with name {container.name} already exists in network {network.name}"
+                )
+            if container.id in self._stack.sandboxes:
+                await self._live.join(container, network, endpoint)
+            await self._record(container, (*self._asked(container), endpoint))
+
+    async def disconnect(self, reference: str, container_reference: str, *, force: bool) -> None:
+        """Disconnect a container; ``force``: no error if it is gone.
+
+        Raises:
+            NotFoundError: no such network or container.
+            InvalidArgumentError: it is on the host's network.
+            PermissionDeniedError: the two are not connected.
+        """
+        network = self._stack.resolve(reference)
+        try:
+            container = await self._records.find(container_reference)
+        except NotFoundError:
+            if force:
+                return
+            raise
+        async with self._stack.turn(container.id):
+            container = await self._records.find(container.id)
+            if HOST in (network.name, plan.network_mode(container.spec)):
+                raise InvalidArgumentError(
+                    "container cannot be disconnected from host network or connected to host network"
+                )
+            asked = self._asked(container)
+            remaining = tuple(e for e in asked if self._stack.resolve(e.network) is not network)
+            if len(remaining) == len(asked):
+                raise PermissionDeniedError(f"container {container.id} is not connected to network {network.name}")
+            if container.id in self._stack.sandboxes:
+                await self._live.leave(container.id, network)
+            await self._record(container, remaining)
+
+    async def _make(self, network: Network) -> None:
+        await self._stack.registry.add(network)
+        try:
+            await asyncio.to_thread(self._stack.dataplane.make_bridge, network)
+            self._stack.networks[network.id] = network
+            await self._stack.apply_rules()
+        except BaseException:
+            self._stack.networks.pop(network.id, None)
+            await to_the_end(self._forget(network))
+            raise
+
+    async def _plan(self, request: NetworkRequest) -> Network:
+        identity = new_id()
+        if request.pools and any(pool.subnet for pool in request.pools):
+            pools = tuple(ipam.parse_pool(p.subnet, p.gateway, p.ip_range, dict(p.auxiliary)) for p in request.pools)
+            self._check_overlap(pools)
+        else:
+            pools = (await self._stack.free_pool(),)
+        bridge = request.options.get(OPTION_BRIDGE_NAME) or self._stack.names.bridge(identity)
+        if any(network.bridge == bridge for network in self._stack.networks.values()):
+            raise AlreadyExistsError(f"bridge {bridge} belongs to another network: choose another name")
+        return Network(
+            id=identity,
+            name=request.name,
+            driver=BRIDGE,
+            created=datetime.now(UTC),
+            bridge=bridge,
+            internal=request.internal,
+            attachable=request.attachable,
+            pools=pools,
+            options=request.options,
+            labels=request.labels,
+            ipam_driver=request.ipam_driver or "default",
+            ipam_options=request.ipam_options,
+        )
+
+    def _check_overlap(self, pools: tuple[Pool, ...]) -> None:
+        taken = [pool.subnet for network in self._stack.networks.values() for pool in network.pools]
+        for pool in pools:
+            if any(pool.subnet.overlaps(other) for other in taken):
+                raise PermissionDeniedError(ipam.OVERLAP)
+            taken.append(pool.subnet)
+
+    async def _forget(self, network: Network) -> None:
+        # The row goes first: after a crash a bridge without one is a leftover, and recover removes it.
+        await self._stack.registry.remove(network.id)
+        await self._stack.apply_rules()
+        await asyncio.to_thread(self._stack.dataplane.remove_bridge, network)
+
+    def _asked(self, container: Container) -> tuple[Endpoint, ...]:
+        """The networks that the container is to be on; of a running one, those that it is on.
+
+        What it was created with does not count: it may have been disconnected from all of that since.
+        """
+        sandbox = self._stack.sandboxes.get(container.id)
+        if sandbox is not None:
+            return tuple(replace(a.state.requested, network=a.state.network) for a in sandbox.endpoints)
+        recorded = (replace(state.requested, network=state.network) for state in container.network.endpoints)
+        return tuple(endpoint for endpoint in recorded if self._known(endpoint.network))
+
+    def _known(self, reference: str) -> bool:
+        try:
+            self._stack.resolve(reference)
+        except NotFoundError:
+            return False
+        return True
+
+    async def _record(self, container: Container, endpoints: tuple[Endpoint, ...]) -> None:
+        if container.id in self._stack.sandboxes:
+            settings = self._stack.settings(container)
+        else:
+            states = tuple(EndpointState(e.network, "", e, aliases=e.aliases) for e in endpoints)
+            settings = NetworkSettings(endpoints=states)
+        await self._records.set_network(container.id, endpoints, settings)
+
+    def _members(self, network: Network) -> tuple[Member, ...]:
+        pairs = ((sandbox, sandbox.on(network.id)) for sandbox in self._stack.sandboxes.values())
+        return tuple(Member(s.container_id, s.container_name, a.state) for s, a in pairs if a is not None)
+
+    def _used(self) -> frozenset[str]:
+        endpoints = (a for sandbox in self._stack.sandboxes.values() for a in sandbox.endpoints)
+        return frozenset(attached.state.network_id for attached in endpoints)
+
+
+def _check_request(request: NetworkRequest) -> None:
+    if not _NAME.fullmatch(request.name):
+        raise InvalidArgumentError(f"invalid network name {request.name!r}: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed")
+    if request.name in PREDEFINED:
+        raise PermissionDeniedError(f"operation is not permitted on predefined {request.name} network")
+    if request.driver not in DRIVERS:
+        raise NotFoundError(f'plugin "{request.driver}" not found')
+    if request.driver != BRIDGE:
+        raise PermissionDeniedError(f'only one instance of "{request.driver}" network is allowed')
+    if request.ipam_driver not in ("", "default"):
+        raise NotFoundError(f'plugin "{request.ipam_driver}" not found')
+    if request.enable_ipv6 or any(":" in pool.subnet for pool in request.pools):
+        raise UnimplementedError(f"network {request.name}: this engine's networks are IPv4 only")
+    bridge = request.options.get(OPTION_BRIDGE_NAME, "")
+    if bridge and (not _INTERFACE.fullmatch(bridge) or bridge in (".", "..")):
+        raise InvalidArgumentError(f"invalid bridge name {bridge!r}: 1 to 15 characters without spaces, '/' and ':'")
+    if len([pool for pool in request.pools if pool.subnet]) not in (0, len(request.pools)):
+        raise InvalidArgumentError("every pool of a network with several needs a subnet")
+    if request.pools and not request.pools[0].subnet and (request.pools[0].gateway or request.pools[0].ip_range):
+        raise InvalidArgumentError("a gateway or an ip-range needs a subnet")
+
+
+def _check_pair(container: Container, network: Network) -> None:
+    mode = plan.network_mode(container.spec)
+    if HOST in (network.name, mode):
+        raise InvalidArgumentError("container cannot be disconnected from host network or connected to host network")
+    if mode.startswith(CONTAINER_PREFIX):
+        raise InvalidArgumentError(
+            "container sharing network namespace with another container or host "
+            "cannot be connected to any other network"
+        )
+    if NONE in (network.name, mode):
+        raise InvalidArgumentError(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode"
+        )

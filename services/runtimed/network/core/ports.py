@@ -1,0 +1,232 @@
+"""Published ports: what is asked for, which host ports are taken, and the sockets that keep them ours.
+
+Rules in the kernel forward a published port; no process stands in between. But then nothing would stop another
+program from listening on it and never hearing a word, so the engine holds a bound socket for each: whoever tries gets
+EADDRINUSE.
+"""
+
+import contextlib
+import errno
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Final
+
+from runtimed.containers.model import PublishedPort
+from runtimed.containers.spec import ContainerSpec, PortBinding
+from runtimed.network.kernel.rules import ANY
+from sampan.errors import InvalidArgumentError, StartError
+
+PROTOCOLS: Final = ("tcp", "udp", "sctp")
+_EPHEMERAL: Final = (32768, 60999)  # the kernel's default for ip_local_port_range
+_EPHEMERAL_FILE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """A container port that is known and not published."""
+
+    port: int
+    protocol: str
+
+
+def parse_exposed(text: str) -> Exposed:
+    """Read ``80``, ``80/tcp`` or the first port of ``80-90/tcp``.
+
+    Raises:
+        InvalidArgumentError: it is none of these.
+    """
+    port, _, protocol = text.partition("/")
+    protocol = protocol.lower() or "tcp"
+    if not port.isdigit() or not 0 < int(port) <= 65535 or protocol not in PROTOCOLS:
+        raise InvalidArgumentError(f"invalid exposed port {text!r}: expected a port and a protocol, such as 80/tcp")
+    return Exposed(int(port), protocol)
+
+
+def requests(spec: ContainerSpec, default_host_ip: str = "") -> tuple[PortBinding, ...]:
+    """Return what the container publishes, those that it only exposes included if it publishes all.
+
+    Raises:
+        InvalidArgumentError: a bad port, address or protocol.
+    """
+    wanted = list(spec.ports)
+    if spec.publish_all_ports:
+        named = {(binding.container_port, binding.protocol) for binding in wanted}
+        exposed = [parse_exposed(text) for text in spec.exposed_ports]
+        wanted += [PortBinding(e.port, e.protocol) for e in exposed if (e.port, e.protocol) not in named]
+    return tuple(_checked(binding, default_host_ip) for binding in wanted)
+
+
+def exposed_only(spec: ContainerSpec, published: Sequence[PublishedPort]) -> tuple[PublishedPort, ...]:
+    """Return the exposed ports that are not published, as settings show them."""
+    known = {(port.container_port, port.protocol) for port in published}
+    exposed = {parse_exposed(text) for text in spec.exposed_ports}
+    missing = sorted((e.port, e.protocol) for e in exposed if (e.port, e.protocol) not in known)
+    return tuple(PublishedPort(port, protocol) for port, protocol in missing)
+
+
+def _checked(binding: PortBinding, default_host_ip: str) -> PortBinding:
+    binding = replace(binding, host_ip=binding.host_ip or default_host_ip or str(ANY))
+    last = binding.host_port_end or binding.host_port
+    if not 0 < binding.container_port <= 65535:
+        raise InvalidArgumentError(f"invalid container port {binding.container_port}: expected 1 to 65535")
+    if not 0 <= binding.host_port <= last <= 65535:
+        raise InvalidArgumentError(f"invalid host port {binding.host_port}-{last}: expected 1 to 65535, ascending")
+    if binding.protocol not in PROTOCOLS:
+        raise InvalidArgumentError(f"invalid protocol {binding.protocol!r}: expected tcp, udp or sctp")
+    try:
+        IPv4Address(binding.host_ip)
+    except ValueError:
+        raise InvalidArgumentError(f"invalid host address {binding.host_ip!r}: only IPv4 is published") from None
+    return binding
+
+
+class PortTable:
+    """Which host ports are taken, by whom; holds a socket for each."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, int, IPv4Address], tuple[str, socket.socket | None]] = {}
+        self._next = 0
+
+    def reserve(self, owner: str, bindings: Iterable[PortBinding], endpoint: str) -> tuple[PublishedPort, ...]:
+        """Take a host port for each binding; all or none.
+
+        Args:
+            owner: container ID, for ``release``.
+            bindings: as ``requests`` returns them.
+            endpoint: ``<container name> (<endpoint ID>)``, for the message.
+
+        Raises:
+            StartError: one is taken, or the address is not the host's; Docker's words.
+        """
+        taken: list[PublishedPort] = []
+        try:
+            for binding in bindings:
+                port = self._take(owner, binding)
+                taken.append(PublishedPort(binding.container_port, binding.protocol, binding.host_ip, port))
+        except StartError as error:
+            for published in taken:
+                self._drop(published)
+            raise StartError(
+                f"driver failed programming external connectivity on endpoint {endpoint}: {error}"
+            ) from error
+        return tuple(taken)
+
+    def reacquire(self, owner: str, ports: Iterable[PublishedPort]) -> tuple[PublishedPort, ...]:
+        """After a restart: take what a running container has; return what another program has got hold of meanwhile.
+
+        Those are ours all the same: the rules in the kernel come before that program.
+        """
+        lost = []
+        for port in ports:
+            if not port.host_port:
+                continue
+            key = _key(port)
+            try:
+                self._held[key] = (owner, _hold(*key))
+            except OSError:
+                self._held[key] = (owner, None)
+                lost.append(port)
+        return tuple(lost)
+
+    def release(self, owner: str) -> None:
+        """Give back all that the container has."""
+        for key in [key for key, (holder, _) in self._held.items() if holder == owner]:
+            self._close(key)
+
+    def close(self) -> None:
+        """Close every socket."""
+        for key in list(self._held):
+            self._close(key)
+
+    def _drop(self, port: PublishedPort) -> None:
+        self._close(_key(port))
+
+    def _close(self, key: tuple[str, int, IPv4Address]) -> None:
+        _, held = self._held.pop(key)
+        if held is not None:
+            held.close()
+
+    def _take(self, owner: str, binding: PortBinding) -> int:
+        address = IPv4Address(binding.host_ip)
+        if binding.host_port and not binding.host_port_end > binding.host_port:
+            self._take_one(owner, binding.protocol, binding.host_port, address)
+            return binding.host_port
+        for port in self._choices(binding):
+            with contextlib.suppress(StartError):
+                self._take_one(owner, binding.protocol, port, address)
+                return port
+        raise StartError("all ports are allocated")
+
+    def _choices(self, binding: PortBinding) -> Iterator[int]:
+        if binding.host_port:
+            yield from range(binding.host_port, binding.host_port_end + 1)
+            return
+        first, last = ephemeral_range()
+        # Onward from the last one given out: a port that was just let go rests for a while, since clients may still
+        # talk to whoever had it.
+        start = self._next if first <= self._next <= last else first
+        for port in (*range(start, last + 1), *range(first, start)):
+            self._next = port + 1
+            yield port
+
+    def _take_one(self, owner: str, protocol: str, port: int, address: IPv4Address) -> None:
+        for held_protocol, held_port, held_address in self._held:
+            if ((held_protocol, held_port) == (protocol, port) and ANY in (address, held_address)) or (
+                held_protocol,
+                held_port,
+                held_address,
+            ) == (protocol, port, address):
+                raise StartError(f"Bind for {address}:{port} failed: port is already allocated")
+        try:
+            self._held[protocol, port, address] = (owner, _hold(protocol, port, address))
+        except OSError as error:
+            reasons = {
+                errno.EADDRINUSE: "address already in use",
+                errno.EADDRNOTAVAIL: "cannot assign requested address",
+                errno.EACCES: "permission denied",
+            }
+            reason = reasons.get(error.errno or 0, error.strerror)
+            raise StartError(f"listen {protocol}4 {address}:{port}: bind: {reason}") from error
+
+
+def ephemeral_range() -> tuple[int, int]:
+    """Return the first and last port that the kernel gives out itself."""
+    try:
+        first, last = _EPHEMERAL_FILE.read_text().split()
+    except OSError:
+        return _EPHEMERAL
+    return int(first), int(last)
+
+
+def _key(port: PublishedPort) -> tuple[str, int, IPv4Address]:
+    return port.protocol, port.host_port, IPv4Address(port.host_ip)
+
+
+def _hold(protocol: str, port: int, address: IPv4Address) -> socket.socket | None:
+    """Return a socket that nobody can bind beside, or None where the kernel has no such protocol."""
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    number = socket.IPPROTO_SCTP if protocol == "sctp" else 0
+    try:
+        held = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC, number)
+    except OSError as error:
+        if error.errno == errno.EPROTONOSUPPORT:
+            return None
+        raise
+    try:
+        try:
+            held.bind((str(address), port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or protocol == "udp":
+                raise
+            # Perhaps only connections of an earlier server linger there (TIME_WAIT). SO_REUSEADDR looks past those,
+            # and past other bound sockets that set it as well; listening finds these out.
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.bind((str(address), port))
+            held.listen(0)
+    except OSError:
+        held.close()
+        raise
+    return held

@@ -1,0 +1,71 @@
+"""Bring memory, records and kernel together when the engine starts."""
+
+import asyncio
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from runtimed.containers.model import Container
+from runtimed.network.core import plan
+from runtimed.network.core.model import BRIDGE, CONTAINER_PREFIX
+from runtimed.network.dns.server_pool import needs_resolver
+from runtimed.network.kernel.dataplane import pools_locked
+from sampan.log import log
+
+if TYPE_CHECKING:  # it calls us
+    from runtimed.network.core.stack import NetworkStack
+
+
+async def recover(stack: "NetworkStack", running: Collection[Container]) -> None:
+    """Keep what belongs to ``running``, remove every other thing of ours, and make what is missing."""
+    alive = {container.id: container for container in running}
+    for container_id in {*stack.files_of.namespaces(), *stack.files_of.all(), *stack.sandboxes} - set(alive):
+        log.info("removing leftover network", container=container_id)
+        await _remove(stack, container_id)
+    async with pools_locked():
+        await _settle_default_bridge(stack)
+        for network in stack.networks.values():
+            if network.driver == BRIDGE:
+                await asyncio.to_thread(stack.dataplane.make_bridge, network)
+    veths = [attached.veth for sandbox in stack.sandboxes.values() for attached in sandbox.endpoints]
+    swept = await asyncio.to_thread(stack.dataplane.sweep, tuple(stack.networks.values()), veths)
+    if swept:
+        log.info("removed leftover interfaces", interfaces=swept)
+    for container in alive.values():
+        await _reclaim(stack, container)
+    await stack.apply_rules()
+
+
+async def _remove(stack: "NetworkStack", container_id: str) -> None:
+    sandbox = stack.sandboxes.pop(container_id, None)
+    await asyncio.to_thread(stack.dataplane.tear_down, stack.files_of.namespace(container_id))
+    if sandbox is not None:
+        veths = tuple(attached.veth for attached in sandbox.endpoints if attached.veth)
+        await asyncio.to_thread(stack.dataplane.delete_links, veths)
+    stack.files_of.remove(container_id)
+
+
+async def _reclaim(stack: "NetworkStack", container: Container) -> None:
+    sandbox = stack.sandboxes.get(container.id)
+    if sandbox is None:
+        if not plan.network_mode(container.spec).startswith(CONTAINER_PREFIX):
+            log.warning("running container has no network record", container=container.id)
+        return
+    lost = stack.ports.reacquire(container.id, sandbox.ports)
+    if lost:
+        log.warning("published ports are also bound by another program", container=container.id, ports=lost)
+    if needs_resolver(sandbox):
+        await stack.resolvers.restart(container.id, stack.files_of.namespace(container.id), container.spec.dns)
+
+
+async def _settle_default_bridge(stack: "NetworkStack") -> None:
+    """Move the default network if, while we were away, somebody else took its addresses."""
+    network = stack.default
+    if stack.in_use(network.id):
+        return
+    taken = await asyncio.to_thread(stack.dataplane.taken, network.bridge)
+    if not any(pool.subnet.overlaps(other) for pool in network.pools for other in taken):
+        return
+    await asyncio.to_thread(stack.dataplane.remove_bridge, network)
+    pool = await stack.free_pool()
+    log.warning("default network moved: its addresses are in use", subnet=str(pool.subnet))
+    stack.networks[network.id] = await stack.registry.replace_pools(network, (pool,))

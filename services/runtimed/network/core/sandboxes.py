@@ -1,0 +1,77 @@
+"""Records of running containers' networks: one small file each in the run root.
+
+Written before the kernel is touched and removed after it was cleaned, so that after a crash at any moment there is a
+file for everything that may be left. They need no database: a reboot takes the interfaces and, on a tmpfs, the files
+with them, and nothing has to be synced to a disk while a container starts.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from runtimed.containers.model import EndpointState, PublishedPort
+from runtimed.containers.spec import Endpoint
+from runtimed.network.core.model import Attached, Sandbox
+
+
+class SandboxFiles:
+    """The directory of records, and of namespaces beside them."""
+
+    def __init__(self, directory: Path) -> None:
+        """Use ``<directory>/sandboxes`` and ``<directory>/netns``; ``create`` makes them."""
+        self._records = directory / "sandboxes"
+        self._namespaces = directory / "netns"
+
+    def create(self) -> None:
+        """Make the directories."""
+        for path in (self._records, self._namespaces):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def namespace(self, container_id: str) -> Path:
+        """Where the container's network namespace is."""
+        return self._namespaces / container_id
+
+    def namespaces(self) -> list[str]:
+        """Return the container IDs for which there is a namespace file."""
+        return [path.name for path in self._namespaces.iterdir()]
+
+    def write(self, sandbox: Sandbox) -> None:
+        """Record a sandbox, as a whole or not at all."""
+        path = self._records / sandbox.container_id
+        temporary = path.with_suffix(".new")
+        temporary.write_text(json.dumps(dataclasses.asdict(sandbox)))
+        temporary.rename(path)
+
+    def remove(self, container_id: str) -> None:
+        """Forget one; no error if there is none."""
+        (self._records / container_id).unlink(missing_ok=True)
+
+    def all(self) -> dict[str, Sandbox | None]:
+        """Return every record by container ID; None for one that cannot be read."""
+        found: dict[str, Sandbox | None] = {}
+        for path in self._records.iterdir():
+            if path.suffix == ".new":
+                path.unlink()
+                continue
+            try:
+                found[path.name] = _sandbox(json.loads(path.read_text()))
+            except (ValueError, KeyError, TypeError):
+                found[path.name] = None
+        return found
+
+
+def _sandbox(facts: dict[str, Any]) -> Sandbox:
+    endpoints = tuple(_attached(entry) for entry in facts.pop("endpoints"))
+    ports = tuple(PublishedPort(**entry) for entry in facts.pop("ports"))
+    return Sandbox(endpoints=endpoints, ports=ports, **facts)
+
+
+def _attached(facts: dict[str, Any]) -> Attached:
+    state = facts["state"]
+    requested = Endpoint(**_tuples(state.pop("requested")))
+    return Attached(EndpointState(requested=requested, **_tuples(state)), facts["interface"], facts["veth"])
+
+
+def _tuples(facts: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}

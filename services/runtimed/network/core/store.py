@@ -1,0 +1,118 @@
+"""Networks on disk: their rows in runtimed's database."""
+
+import json
+import sqlite3
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from runtimed.network.core.model import Network, Pool
+from sampan.errors import AlreadyExistsError
+from sampan.store.database import Store
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class NetworkRegistry:
+    """Reads and writes network rows."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def all(self) -> tuple[Network, ...]:
+        """Return every network, oldest first."""
+        rows = await self._store.read(
+            lambda db: db.execute("SELECT * FROM networks ORDER BY created_us, rowid").fetchall()
+        )
+        return tuple(_network(row) for row in rows)
+
+    async def add(self, *networks: Network) -> None:
+        """Record new networks; all or none.
+
+        Raises:
+            AlreadyExistsError: a name is taken.
+        """
+
+        def insert(db: sqlite3.Connection) -> None:
+            for network in networks:
+                values = (
+                    network.id,
+                    network.name,
+                    network.driver,
+                    (network.created - _EPOCH) // _MICROSECOND,
+                    network.bridge or None,
+                    _definition(network),
+                )
+                db.execute("INSERT INTO networks VALUES (?, ?, ?, ?, ?, ?)", values)
+
+        try:
+            await self._store.write(insert)
+        except sqlite3.IntegrityError as error:
+            names = ", ".join(network.name for network in networks)
+            raise AlreadyExistsError(f"network with name {names} already exists") from error
+
+    async def replace_pools(self, network: Network, pools: tuple[Pool, ...]) -> Network:
+        """Give a network other addresses; return it as it is now."""
+        changed = replace(network, pools=pools)
+        text = _definition(changed)
+        await self._store.write(
+            lambda db: db.execute("UPDATE networks SET definition = ? WHERE id = ?", (text, network.id)) and None
+        )
+        return changed
+
+    async def remove(self, network_id: str) -> None:
+        """Forget a network; no error if it is not known."""
+        await self._store.write(lambda db: db.execute("DELETE FROM networks WHERE id = ?", (network_id,)) and None)
+
+
+def _definition(network: Network) -> str:
+    facts = {
+        "internal": network.internal,
+        "attachable": network.attachable,
+        "pools": [_pool_facts(pool) for pool in network.pools],
+        "options": dict(network.options),
+        "labels": dict(network.labels),
+        "ipam_driver": network.ipam_driver,
+        "ipam_options": dict(network.ipam_options),
+    }
+    return json.dumps(facts)
+
+
+def _pool_facts(pool: Pool) -> dict[str, Any]:
+    return {
+        "subnet": str(pool.subnet),
+        "gateway": str(pool.gateway) if pool.gateway else None,
+        "ip_range": str(pool.ip_range) if pool.ip_range else None,
+        "auxiliary": {name: str(address) for name, address in pool.auxiliary.items()},
+        "asked_for": pool.asked_for,
+    }
+
+
+def _network(row: sqlite3.Row) -> Network:
+    facts = json.loads(row["definition"])
+    return Network(
+        id=row["id"],
+        name=row["name"],
+        driver=row["driver"],
+        created=_EPOCH + row["created_us"] * _MICROSECOND,
+        bridge=row["bridge"] or "",
+        internal=facts["internal"],
+        attachable=facts["attachable"],
+        pools=tuple(_pool(pool) for pool in facts["pools"]),
+        options=facts["options"],
+        labels=facts["labels"],
+        ipam_driver=facts["ipam_driver"],
+        ipam_options=facts["ipam_options"],
+    )
+
+
+def _pool(facts: dict[str, Any]) -> Pool:
+    return Pool(
+        subnet=IPv4Network(facts["subnet"]),
+        gateway=IPv4Address(facts["gateway"]) if facts["gateway"] else None,
+        ip_range=IPv4Network(facts["ip_range"]) if facts["ip_range"] else None,
+        auxiliary={name: IPv4Address(text) for name, text in facts["auxiliary"].items()},
+        asked_for=facts["asked_for"],
+    )

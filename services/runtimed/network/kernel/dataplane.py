@@ -1,0 +1,225 @@
+"""What networks and endpoints are in the kernel: bridges, veth pairs, addresses and routes.
+
+Everything here blocks. What enters a namespace belongs in a thread of its own, see ``netns.in_own_thread``. Each method
+but ``build`` and ``plug`` can be repeated: what is there already is kept or put right.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import threading
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from pathlib import Path
+from typing import Final
+
+from runtimed.network.core.model import OPTION_BRIDGE_NAME, Attached, Network
+from runtimed.network.core.names import KernelNames, random_mac
+from runtimed.network.kernel import netns
+from runtimed.network.kernel.netns import to_the_end
+from runtimed.network.kernel.rtnetlink import LOOPBACK_INDEX, Link, Rtnetlink
+from sampan.errors import ConflictError, NotFoundError
+
+_SYSCTL: Final = Path("/proc/sys/net")  # shows the namespace of the thread that opens it
+_POOLS_LOCK: Final = Path("/run/sampan-pools.lock")  # for all engines of the machine, whatever their roots
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """An endpoint together with the network that it is on."""
+
+    attached: Attached
+    network: Network
+
+
+class Dataplane:
+    """Makes and removes kernel objects of one engine."""
+
+    def __init__(self, names: KernelNames) -> None:
+        self._names = names
+        self._configured: set[str] = set()  # bridges that were set up completely by this process
+        self._lock = threading.Lock()
+
+    def build(self, path: Path, wires: Sequence[Wire], gateway: IPv4Address | None) -> None:
+        """Make the namespace ``path`` with every interface in it; leaves the calling thread inside.
+
+        After an error part of it may be there: ``tear_down`` removes that.
+        """
+        with Rtnetlink() as host:
+            masters = [self.ensure_bridge(host, wire.network) for wire in wires]
+            netns.create(path)
+            with Rtnetlink() as inside:
+                inside.set_up(LOOPBACK_INDEX)
+                # The networks are IPv4 only. Left on, eth0 would get a link-local address that leads nowhere.
+                _write(_SYSCTL / "ipv6/conf/default/disable_ipv6", "1")
+                for master, wire in zip(masters, wires, strict=True):
+                    _plug(host, inside, path, master, wire)
+                if gateway is not None:
+                    inside.set_default_route(gateway, _index_towards(inside, wires, gateway))
+
+    def plug(self, path: Path, wire: Wire, gateway: IPv4Address | None) -> None:
+        """Give a running container one more interface, and the default route if ``gateway``."""
+        with Rtnetlink() as host:
+            master = self.ensure_bridge(host, wire.network)
+            netns.enter(path)
+            with Rtnetlink() as inside:
+                _plug(host, inside, path, master, wire)
+                if gateway is not None:
+                    inside.set_default_route(gateway, _index_towards(inside, (wire,), gateway))
+
+    def unplug(self, path: Path, wire: Wire, others: Sequence[Wire], gateway: IPv4Address | None) -> None:
+        """Take an interface away; the default route moves to ``gateway``, which one of ``others`` leads to."""
+        with Rtnetlink() as host:
+            host.delete(wire.attached.veth)
+            if gateway is not None and netns.exists(path):
+                netns.enter(path)
+                with Rtnetlink() as inside:
+                    inside.set_default_route(gateway, _index_towards(inside, others, gateway))
+
+    def tear_down(self, path: Path) -> None:
+        """Let go of the namespace; its interfaces end with its last process. No error if there is none."""
+        netns.remove(path)
+
+    def delete_links(self, names: Sequence[str]) -> None:
+        """Delete what is left of these host interfaces."""
+        with Rtnetlink() as host:
+            for name in names:
+                host.delete(name)
+
+    def ensure_bridge(self, host: Rtnetlink, network: Network) -> int:
+        """Return the index of a network's bridge; make it if it is not there.
+
+        Raises:
+            ConflictError: another engine's bridge, or something else, has its name.
+        """
+        with self._lock:
+            link = host.find(network.bridge)
+            if link is not None and network.bridge in self._configured:
+                return link.index
+            if link is None:
+                host.add_bridge(network.bridge, random_mac(), network.mtu)
+                link = _found(host, network.bridge)
+                host.set_alias(link.index, self._names.alias(network.id))
+            elif link.kind != "bridge" or not self._may_use(link, network):
+                raise ConflictError(f"interface {link.name} exists and does not belong to network {network.name}")
+            for pool in network.pools:
+                if pool.gateway is not None:
+                    host.add_address(link.index, IPv4Interface((pool.gateway, pool.subnet.prefixlen)))
+            _write(_SYSCTL / f"ipv6/conf/{link.name}/disable_ipv6", "1")
+            # Ports published on 127.0.0.1 lead from there through the bridge, which needs permission to carry it.
+            _write(_SYSCTL / f"ipv4/conf/{link.name}/route_localnet", "1")
+            host.set_up(link.index)
+            _enable_forwarding()
+            self._configured.add(network.bridge)
+            return link.index
+
+    def make_bridge(self, network: Network) -> None:
+        """As ``ensure_bridge``."""
+        with Rtnetlink() as host:
+            self.ensure_bridge(host, network)
+
+    def remove_bridge(self, network: Network) -> None:
+        """Delete a network's bridge, if it is ours."""
+        with self._lock, Rtnetlink() as host:
+            self._configured.discard(network.bridge)
+            link = host.find(network.bridge)
+            if link is not None and link.alias == self._names.alias(network.id):
+                host.delete(link.name)
+
+    def sweep(self, networks: Sequence[Network], veths: Sequence[str]) -> list[str]:
+        """Delete our bridges of unknown networks, and what is plugged into ours and not in ``veths``.
+
+        Returns the names of what was deleted.
+        """
+        known = {self._names.alias(network.id) for network in networks}
+        with self._lock, Rtnetlink() as host:
+            links = host.links()
+            bridges = {link.index: link for link in links if link.alias.startswith(self._names.owner)}
+            stale = [link.name for link in bridges.values() if link.alias not in known]
+            stale += [
+                link.name
+                for link in links
+                if link.kind == "veth"
+                and link.master in bridges
+                and link.name.startswith("ve")
+                and link.name not in veths
+            ]
+            return [name for name in stale if host.delete(name)]
+
+    def taken(self, except_bridge: str = "") -> tuple[IPv4Network, ...]:
+        """Return what the host's addresses and routes cover, but for one bridge's."""
+        with Rtnetlink() as host:
+            link = host.find(except_bridge) if except_bridge else None
+            skip = link.index if link else -1
+            addresses = [address.network for index, address in host.addresses() if index != skip]
+            routes = [network for index, network in host.routes() if index != skip and network.prefixlen > 0]
+        return tuple(dict.fromkeys(addresses + routes))
+
+    def _may_use(self, link: Link, network: Network) -> bool:
+        # A user may name a bridge that somebody else made and looks after.
+        return link.alias == self._names.alias(network.id) or (
+            not link.alias.startswith("sampan") and network.options.get(OPTION_BRIDGE_NAME) == link.name
+        )
+
+
+@contextlib.asynccontextmanager
+async def pools_locked() -> AsyncIterator[None]:
+    """Keep other engines on this machine from choosing addresses.
+
+    To be held from looking what is taken until a bridge has the addresses, where others see them.
+    """
+    fd = os.open(_POOLS_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        await to_the_end(asyncio.to_thread(fcntl.flock, fd, fcntl.LOCK_EX))
+        yield
+    finally:
+        os.close(fd)
+
+
+def _plug(host: Rtnetlink, inside: Rtnetlink, path: Path, master: int, wire: Wire) -> None:
+    attached = wire.attached
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        mac = attached.state.mac_address
+        host.add_veth(attached.veth, master, attached.interface, mac, fd, wire.network.mtu)
+    finally:
+        os.close(fd)
+    port = _found(host, attached.veth).index
+    host.forgo_ipv6(port)  # a bridge port needs no address
+    # Where br_netfilter is loaded, what a container sends to a port that it publishes itself is translated inside the
+    # bridge and has to go back the way it came.
+    host.set_hairpin(port)
+    host.set_up(port)
+    # The address may have been another container's a moment ago, whose port the bridge still remembers.
+    host.pin(port, mac)
+    index = _found(inside, attached.interface).index
+    inside.add_address(index, IPv4Interface((attached.state.ipv4_address, attached.state.ipv4_prefix)))
+    inside.set_up(index)
+
+
+def _index_towards(inside: Rtnetlink, wires: Sequence[Wire], gateway: IPv4Address) -> int:
+    for wire in wires:
+        if wire.attached.state.gateway == str(gateway):
+            return _found(inside, wire.attached.interface).index
+    raise NotFoundError(f"no interface leads to gateway {gateway}")
+
+
+def _found(socket: Rtnetlink, name: str) -> Link:
+    link = socket.find(name)
+    if link is None:
+        raise NotFoundError(f"interface {name} is gone")
+    return link
+
+
+def _enable_forwarding() -> None:
+    # For the whole host, as any router needs it and as Docker does.
+    path = _SYSCTL / "ipv4/ip_forward"
+    if path.read_text().strip() != "1":
+        path.write_text("1")
+
+
+def _write(path: Path, value: str) -> None:
+    with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+        path.write_text(value)

@@ -1,0 +1,124 @@
+"""Bundles for OCI runtimes (runtime-spec 1.1): the ``config.json`` that Docker's engine would write."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+from runtimed.containers.check import check_spec
+from runtimed.containers.hostname import hostname_of
+from runtimed.containers.model import Container
+from runtimed.containers.spec import ContainerSpec
+from runtimed.host.facts import HostFacts
+from runtimed.oci.devices import oci_devices
+from runtimed.oci.mounts import build_mounts, targets
+from runtimed.oci.namespaces import oci_namespaces, oci_sysctls
+from runtimed.oci.process import build_exec, build_process
+from runtimed.oci.resources import oci_resources
+from runtimed.oci.rootfs import RootFs
+from runtimed.oci.security.capabilities import granted
+from runtimed.oci.security.options import SecurityOptions, hidden_paths, parse_security_options
+from runtimed.oci.security.seccomp import default_profile, own_profile
+from runtimed.protocol import NO_JOINS, ExecProcess, Joins
+from sampan.errors import ConflictError, StartError
+
+_OCI_VERSION: Final = "1.0.2"  # what the fields in use need; older runtimes refuse a newer number
+
+
+class OciBundles:
+    """Satisfies ``protocol.Bundles``; holds nothing that changes."""
+
+    def __init__(
+        self, host: HostFacts, *, cgroup_parent: str, runtimes: Collection[str], log_drivers: Collection[str]
+    ) -> None:
+        """``cgroup_parent`` is the engine's own (``Layout.kernel_name``); ``check`` accepts the names given."""
+        self._host = host
+        self._cgroup_parent = cgroup_parent
+        self._runtimes = frozenset(runtimes)
+        self._log_drivers = frozenset(log_drivers)
+
+    def cgroup_path(self, container_id: str, spec: ContainerSpec) -> str:
+        """Return the cgroup that a container gets; absolute, at the root of each tree."""
+        parent = (spec.resources.cgroup_parent or self._cgroup_parent).strip("/")
+        return f"/{parent}/{container_id}"
+
+    def check(self, spec: ContainerSpec) -> tuple[str, ...]:
+        """Validate all that can be at create; return warnings. InvalidArgumentError in Docker's words."""
+        return check_spec(spec, self._host, runtimes=self._runtimes, log_drivers=self._log_drivers)
+
+    def config(
+        self, container: Container, root: Path, *, files: Path, init_path: str | None, joins: Joins = NO_JOINS
+    ) -> dict[str, object]:
+        """Return the OCI ``config.json`` for ``root``; see ``protocol.Bundles``."""
+        spec = container.spec
+        init = spec.init and not spec.namespaces.pid
+        if init and init_path is None:
+            raise StartError('exec: "docker-init": executable file not found in $PATH')
+        options = parse_security_options(spec.security.options)
+        mounts = build_mounts(
+            container,
+            files=files,
+            init_path=init_path if init else None,
+            joins=joins,
+            writable_cgroups=options.writable_cgroups,
+            recursive_read_only=self._host.is_at_least(5, 12),  # mount_setattr(2)
+        )
+        with RootFs(root) as inside:
+            process = build_process(container, inside, self._host, options, mounted=targets(mounts.mounts), init=init)
+        config: dict[str, object] = {
+            "ociVersion": _OCI_VERSION,
+            "root": {"path": str(root), "readonly": spec.security.read_only_root},
+            "process": process,
+            "mounts": [mount.oci() for mount in mounts.mounts],
+            "annotations": dict(spec.annotations),
+            "linux": self._linux(container, options, joins, mounts.root_propagation),
+        }
+        if spec.namespaces.uts != "host":
+            config["hostname"] = hostname_of(container, self._host.hostname)
+        return config
+
+    def exec_process(self, container: Container, root: Path, request: ExecProcess) -> dict[str, object]:
+        """Return the OCI ``process`` object for an exec; see ``protocol.Bundles``."""
+        options = parse_security_options(container.spec.security.options)
+        try:
+            inside = RootFs(root)
+        except (FileNotFoundError, ProcessLookupError) as error:  # it ended just now
+            raise ConflictError(f"container {container.id} is not running") from error
+        with inside:
+            return build_exec(container, inside, self._host, options, request.process, privileged=request.privileged)
+
+    def _linux(
+        self, container: Container, options: SecurityOptions, joins: Joins, root_propagation: str
+    ) -> dict[str, object]:
+        spec = container.spec
+        security = spec.security
+        resources = spec.resources
+        masked, readonly = hidden_paths(security, options)
+        nodes, rules = oci_devices(resources.devices, resources.device_cgroup_rules, privileged=security.privileged)
+        linux: dict[str, object] = {
+            "cgroupsPath": container.cgroup_path or self.cgroup_path(container.id, spec),
+            "namespaces": oci_namespaces(container, joins, self._host.layout),
+            "resources": oci_resources(resources, self._host, rules),
+            "sysctl": oci_sysctls(spec),
+            "devices": nodes,
+            "maskedPaths": masked,
+            "readonlyPaths": readonly,
+        }
+        if root_propagation:
+            linux["rootfsPropagation"] = root_propagation
+        seccomp = self._seccomp(spec, options)
+        if seccomp is not None:
+            linux["seccomp"] = seccomp
+        return linux
+
+    def _seccomp(self, spec: ContainerSpec, options: SecurityOptions) -> dict[str, object] | None:
+        security = spec.security
+        if not self._host.seccomp or options.seccomp == "unconfined":
+            return None
+        if security.privileged and not options.seccomp:
+            return None
+        capabilities = granted(
+            security.cap_add, security.cap_drop, self._host.capabilities, privileged=security.privileged
+        )
+        if options.seccomp in ("", "builtin"):
+            return default_profile(capabilities)
+        return own_profile(options.seccomp, capabilities)

@@ -1,0 +1,103 @@
+"""Limits of a bundle: cgroup resources and rlimits."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from runtimed.containers.spec import Resources, Ulimit
+from runtimed.host.facts import HostFacts
+from sampan.errors import InvalidArgumentError
+from sampan.log import log
+
+_PERIOD_US: Final = 100_000
+_INFINITY: Final = (1 << 64) - 1  # RLIM_INFINITY
+
+
+def oci_resources(resources: Resources, host: HostFacts, device_rules: list[dict[str, object]]) -> dict[str, object]:
+    """Return the OCI ``resources`` object; limits that this kernel cannot enforce are left out."""
+    limits = host.limits
+    out: dict[str, object] = {"devices": device_rules}
+    memory = _memory(resources, host)
+    if memory and limits.memory:
+        out["memory"] = memory
+    cpu = _cpu(resources, host)
+    if cpu:
+        out["cpu"] = cpu
+    if resources.pids_limit and limits.pids:
+        out["pids"] = {"limit": resources.pids_limit if resources.pids_limit > 0 else -1}
+    if resources.blkio_weight and limits.blkio_weight:
+        out["blockIO"] = {"weight": resources.blkio_weight}
+    return out
+
+
+def effective_swap(resources: Resources, host: HostFacts) -> int:
+    """Return memory + swap as it is set, 0 for none: without a choice twice the memory, as Docker does."""
+    if not host.limits.swap:
+        return 0
+    if resources.memory_bytes > 0 and resources.memory_swap_bytes == 0:
+        return resources.memory_bytes * 2
+    return resources.memory_swap_bytes
+
+
+def _memory(resources: Resources, host: HostFacts) -> dict[str, object]:
+    memory: dict[str, object] = {}
+    if resources.memory_bytes > 0:
+        memory["limit"] = resources.memory_bytes
+    if resources.memory_reservation_bytes > 0:
+        memory["reservation"] = resources.memory_reservation_bytes
+    swap = effective_swap(resources, host)
+    if swap:
+        memory["swap"] = swap
+    if resources.memory_swappiness is not None and resources.memory_swappiness >= 0 and host.limits.swappiness:
+        memory["swappiness"] = resources.memory_swappiness
+    if resources.oom_kill_disable and host.limits.oom_kill_disable:
+        memory["disableOOMKiller"] = True
+    return memory
+
+
+def _cpu(resources: Resources, host: HostFacts) -> dict[str, object]:
+    cpu: dict[str, object] = {}
+    limits = host.limits
+    if resources.cpu_shares and limits.cpu_shares:
+        cpu["shares"] = resources.cpu_shares
+    if limits.cpu_quota:
+        if resources.nano_cpus:
+            cpu["period"] = _PERIOD_US
+            cpu["quota"] = resources.nano_cpus * _PERIOD_US // 1_000_000_000
+        if resources.cpu_period_us:
+            cpu["period"] = resources.cpu_period_us
+        if resources.cpu_quota_us:
+            cpu["quota"] = resources.cpu_quota_us
+    if limits.cpuset:
+        if resources.cpuset_cpus:
+            cpu["cpus"] = resources.cpuset_cpus
+        if resources.cpuset_mems:
+            cpu["mems"] = resources.cpuset_mems
+    return cpu
+
+
+def oci_rlimits(ulimits: Sequence[Ulimit], host: HostFacts) -> list[dict[str, object]]:
+    """Return the OCI ``rlimits``. What is above the engine's own hard limit, and cannot be set, is lowered to it."""
+    rlimits: list[dict[str, object]] = []
+    for ulimit in ulimits:
+        soft, hard = (_INFINITY if value < 0 else value for value in (ulimit.soft, ulimit.hard))
+        most = host.hard_limits.get(ulimit.name, _INFINITY)
+        if hard > most:
+            log.warning("ulimit lowered to the engine's own", ulimit=ulimit.name, asked=ulimit.hard, given=most)
+            hard, soft = most, min(soft, most)
+        rlimits.append({"type": f"RLIMIT_{ulimit.name.upper()}", "soft": soft, "hard": hard})
+    return rlimits
+
+
+def check_oom_score(score: int) -> None:
+    """Raise InvalidArgumentError, in Docker's words, for a score that the kernel does not know."""
+    if not -1000 <= score <= 1000:
+        raise InvalidArgumentError(f"Invalid value {score}, range for oom score adj is [-1000, 1000]")
+
+
+def oom_score(score: int, host: HostFacts) -> int | None:
+    """Return the score to set, or None to leave the engine's: lowering one's own takes CAP_SYS_RESOURCE."""
+    if score < host.oom_score_adj and "CAP_SYS_RESOURCE" not in host.capabilities:
+        if score:
+            log.warning("oom score cannot be lowered", asked=score, given=host.oom_score_adj)
+        return None
+    return score

@@ -1,0 +1,76 @@
+"""Call an OCI runtime (crun, runc, …) for what conmon does not do."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from runtimed.conmon.conmon import RuntimeCommand, runtime_environ
+from runtimed.conmon.process import Completed, run
+from sampan.errors import ConflictError, StartError
+
+_TIMEOUT_S: Final = 60.0
+
+
+class OciRuntime:
+    """One runtime, by the command that starts it."""
+
+    def __init__(self, name: str, command: RuntimeCommand, environ: Mapping[str, str]) -> None:
+        self.name = name
+        self.command = command
+        self._environ = runtime_environ(environ)
+
+    async def start(self, id: str, bundle: Path) -> None:
+        """Let a created container run.
+
+        Raises:
+            StartError: with the runtime's message.
+        """
+        done = await self._run(bundle, "start", id)
+        if done.code:
+            raise StartError(_message(done, bundle))
+
+    async def delete(self, id: str, bundle: Path) -> None:
+        """Kill what is left of the container and forget it; no error if the runtime knows none."""
+        done = await self._run(bundle, "delete", "--force", id)
+        if done.code and "does not exist" not in (message := _message(done, bundle)):
+            raise ConflictError(f"{self.name} cannot delete container {id}: {message}")
+
+    async def pause(self, id: str, bundle: Path) -> None:
+        """Freeze it. Raises ConflictError."""
+        await self._must(bundle, "pause", id)
+
+    async def resume(self, id: str, bundle: Path) -> None:
+        """Thaw it. Raises ConflictError."""
+        await self._must(bundle, "resume", id)
+
+    async def update(self, id: str, bundle: Path, resources: Mapping[str, object]) -> None:
+        """Change its limits to ``resources``, OCI's ``linux.resources``. Raises ConflictError."""
+        document = bundle / "resources.json"
+        document.write_text(json.dumps(resources))
+        await self._must(bundle, "update", "--resources", str(document), id)
+
+    async def _must(self, bundle: Path, *arguments: str) -> None:
+        done = await self._run(bundle, *arguments)
+        if done.code:
+            raise ConflictError(f"{self.name} cannot {arguments[0]} the container: {_message(done, bundle)}")
+
+    async def _run(self, bundle: Path, *arguments: str) -> Completed:
+        argv = (str(self.command.path), *self.command.arguments(bundle / "call.log"), *arguments)
+        return await run(argv, self._environ, _TIMEOUT_S)
+
+
+def _message(done: Completed, bundle: Path) -> str:
+    """Return the last error in the runtime's log, or what it wrote to stderr."""
+    try:
+        lines = (bundle / "call.log").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and entry.get("level") in ("error", "fatal"):
+            return str(entry.get("msg", "")).strip()
+    return done.stderr.decode(errors="replace").strip() or f"exit code {done.code}"

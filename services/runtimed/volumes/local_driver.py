@@ -1,0 +1,193 @@
+"""The ``local`` volume driver: one directory per volume, and what its options mount there.
+
+<root>/<name>/_data      the content, and the mount point where there are options
+<root>/.new-<name>       being made: garbage after a crash
+<root>/.gone-<name>      being removed: the removal is finished at the next start
+"""
+
+import errno
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from runtimed.oci.mountinfo import read_mounts
+from sampan.errors import InvalidArgumentError, StartError
+from sampan.sys.mounts import MNT_DETACH, mount_options, umount2
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_MAX_NAME: Final = 255 - len(".gone-")  # NAME_MAX, and room for what is put before it
+
+_OPTIONS: Final = frozenset(("type", "o", "device", "size"))
+_GONE: Final = ".gone-"
+_NEW: Final = ".new-"
+_DATA: Final = "_data"
+
+# File systems whose server is named in an option that the kernel wants as a number.
+_REMOTE: Final = ("nfs", "nfs4", "cifs")
+
+
+def check_name(name: str) -> None:
+    """Raise InvalidArgumentError, in Docker's words, for a name that no volume can have."""
+    if len(name) == 1:
+        raise InvalidArgumentError("volume name is too short, names should be at least two alphanumeric characters")
+    if not _NAME.fullmatch(name):
+        raise InvalidArgumentError(
+            f'"{name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are '
+            "allowed. If you intended to pass a host directory, use absolute path"
+        )
+    if len(name) > _MAX_NAME:
+        raise InvalidArgumentError(f'"{name}" is too long for a volume name, the most is {_MAX_NAME} characters')
+
+
+def check_options(options: Mapping[str, str]) -> None:
+    """Raise InvalidArgumentError, in Docker's words, for driver options that make no mount."""
+    for option in options:
+        if option not in _OPTIONS:
+            raise InvalidArgumentError(f'invalid option: "{option}"')
+    if "size" in options:
+        raise InvalidArgumentError("quota size requested but no quota support")
+    for option, needed in (("device", "type"), ("type", "device"), ("o", "device")):
+        if option in options and not options.get(needed):
+            raise InvalidArgumentError(f'missing required option: "{needed}"')
+
+
+class LocalDriver:
+    """Volumes on disk. Every call blocks, and is safe to repeat."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def prepare(self) -> None:
+        """Make the root directory."""
+        self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
+
+    def mountpoint(self, name: str) -> Path:
+        """Return where the content of ``name`` is."""
+        return self._root / name / _DATA
+
+    def make(self, name: str) -> None:
+        """Make the volume's directory; what is there stays."""
+        final = self._root / name
+        if (final / _DATA).is_dir():
+            return
+        fresh = self._root / f"{_NEW}{name}"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o711)
+        (fresh / _DATA).mkdir(mode=0o755)
+        (fresh / _DATA).chmod(0o755)
+        if final.exists():
+            shutil.rmtree(final)
+        fresh.rename(final)
+        self._sync()
+
+    def hide(self, name: str) -> None:
+        """First half of a removal: from now on it will be finished, if need be at the next start."""
+        try:
+            (self._root / name).rename(self._root / f"{_GONE}{name}")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            self.discard(name)  # left over from an earlier volume of that name
+            (self._root / name).rename(self._root / f"{_GONE}{name}")
+        self._sync()
+
+    def show(self, name: str) -> None:
+        """Take ``hide`` back."""
+        (self._root / f"{_GONE}{name}").rename(self._root / name)
+
+    def discard(self, name: str) -> None:
+        """Second half of a removal."""
+        shutil.rmtree(self._root / f"{_GONE}{name}", ignore_errors=True)
+
+    def leftovers(self) -> Iterator[str]:
+        """Remove what a crash left half-made; yield the names of volumes whose removal has to be finished."""
+        for entry in sorted(self._root.iterdir()):
+            if entry.name.startswith(_NEW):
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name.startswith(_GONE):
+                yield entry.name.removeprefix(_GONE)
+
+    def found(self) -> Iterator[str]:
+        """Yield the names of all volumes on disk."""
+        for entry in sorted(self._root.iterdir()):
+            if _NAME.fullmatch(entry.name) and (entry / _DATA).is_dir():
+                yield entry.name
+
+    def mount(self, name: str, options: Mapping[str, str]) -> bool:
+        """Mount what ``options`` say, unless it is; return whether something was mounted.
+
+        Raises:
+            StartError: the mount failed; in Docker's words.
+        """
+        target = self.mountpoint(name)
+        if not options.get("device") or _is_mounted(target):
+            return False
+        device, fstype = options["device"], options.get("type", "")
+        chosen = [option for option in options.get("o", "").split(",") if option]
+        try:
+            if fstype in _REMOTE:
+                chosen = [_numeric(option) for option in chosen]
+            mount_options(device, str(target), "" if fstype == "none" else fstype, chosen)
+        except OSError as error:
+            data = ",".join(chosen)
+            reason = (error.strerror or str(error)).lower()
+            raise StartError(
+                f"failed to mount local volume: mount {device}:{target}, data: {data}: {reason}"
+            ) from error
+        return True
+
+    def unmount(self, name: str) -> bool:
+        """Unmount it if it is mounted; return whether it was."""
+        target = self.mountpoint(name)
+        if not _is_mounted(target):
+            return False
+        umount2(str(target), MNT_DETACH)
+        return True
+
+    def size_bytes(self, name: str) -> int:
+        """Return what the content takes on disk; each file once."""
+        seen: set[tuple[int, int]] = set()
+        total = 0
+        pending = [self.mountpoint(name)]
+        while pending:
+            try:
+                entries = list(os.scandir(pending.pop()))
+            except OSError:
+                continue  # removed meanwhile
+            for entry in entries:
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except OSError:
+                    continue
+                if (status.st_dev, status.st_ino) not in seen:
+                    seen.add((status.st_dev, status.st_ino))
+                    total += status.st_blocks * 512
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(Path(entry.path))
+        return total
+
+    def _sync(self) -> None:
+        descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _is_mounted(target: Path) -> bool:
+    # Path.is_mount() does not see a bind mount from the same file system.
+    return any(mount.target == str(target) for mount in read_mounts())
+
+
+def _numeric(option: str) -> str:
+    name, _, host = option.partition("=")
+    if name != "addr":
+        return option
+    addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return f"addr={addresses[0][4][0]}"

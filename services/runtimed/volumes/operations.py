@@ -1,0 +1,278 @@
+"""Volumes: made, listed, held by containers, filled from images, removed; and the bind sources of containers."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from weakref import WeakValueDictionary
+
+from runtimed.containers.model import Container, MountPoint
+from runtimed.containers.mountpoints import check_mounts, normal, point_of
+from runtimed.containers.spec import ContainerSpec, Mount, MountType
+from runtimed.oci.rootfs import RootFs
+from runtimed.volumes.copyup import copy_up
+from runtimed.volumes.filters import Filters, select, split_prune_filters
+from runtimed.volumes.local_driver import LocalDriver, check_name, check_options
+from runtimed.volumes.store import LOCAL, Filled, Hold, Volume, VolumeStore
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, StartError
+from sampan.log import log
+
+# type, action, ID, attributes
+Publish = Callable[[str, str, str, Mapping[str, str]], None]
+
+ANONYMOUS_LABEL: Final = "com.docker.volume.anonymous"
+
+
+class LocalVolumes:
+    """Satisfies ``protocol.Volumes``, and is what the ``Volumes`` service serves."""
+
+    def __init__(self, root: Path, store: VolumeStore, publish: Publish) -> None:
+        """``root`` is the directory that holds all volumes; call ``recover`` before anything else."""
+        self._driver = LocalDriver(root)
+        self._store = store
+        self._publish = publish
+        # A lock lives as long as somebody holds it or waits for it.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def recover(self) -> None:
+        """Bring disk and records together after whatever happened.
+
+        Removals that had begun are finished. A directory without a record becomes a volume, as one restored from a
+        copy does, unless it is empty; a record without a directory gets an empty one.
+        """
+        await asyncio.to_thread(self._driver.prepare)
+        for name in await asyncio.to_thread(lambda: list(self._driver.leftovers())):
+            if await self._store.remove(name):
+                log.warning("volume kept: it is in use", volume=name)
+                await asyncio.to_thread(self._driver.show, name)
+            else:
+                await asyncio.to_thread(self._driver.discard, name)
+        known = {volume.name for volume in await self._store.all()}
+        for name in await asyncio.to_thread(lambda: list(self._driver.found())):
+            if name not in known:
+                await self._adopt(name)
+        for name in known:
+            await asyncio.to_thread(self._driver.make, name)
+
+    async def create(self, name: str, driver: str, options: Mapping[str, str], labels: Mapping[str, str]) -> Volume:
+        """Return the volume ``name``, made if there is none; without a name an anonymous one is made.
+
+        Raises:
+            InvalidArgumentError: a name or an option that cannot be; in Docker's words.
+            NotFoundError: an unknown driver.
+        """
+        volume, _ = await self._create(name, driver, options, labels)
+        return volume
+
+    async def _create(
+        self,
+        name: str,
+        driver: str,
+        options: Mapping[str, str],
+        labels: Mapping[str, str],
+        holder: tuple[str, str] | None = None,
+    ) -> tuple[Volume, bool]:
+        """Return the volume and whether it is new; ``holder``, a container and a target, holds a new one at once."""
+        if driver and driver != LOCAL:
+            missing = f'error looking up volume plugin {driver}: plugin "{driver}" not found'
+            raise NotFoundError(f"create {name}: {missing}")
+        anonymous = not name
+        if anonymous:
+            name = secrets.token_hex(32)
+            labels = {**labels, ANONYMOUS_LABEL: ""}
+        try:
+            check_name(name)
+            check_options(options)
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(f"create {name}: {error}") from error
+        async with self._lock(name):
+            known = await self._store.get(name)
+            if known is not None:
+                return known, False
+            await asyncio.to_thread(self._driver.make, name)
+            volume = Volume(name, datetime.now(UTC), LOCAL, dict(labels), dict(options), anonymous)
+            # A new directory is empty, so filling it may count as begun: one write less on the way to a start. What
+            # options will mount there need not be empty.
+            filled = Filled.NO if options else Filled.BEGUN
+            await self._store.add(volume, Hold(*holder, name, filled) if holder else None)
+        self._publish("volume", "create", name, {"driver": LOCAL})
+        return volume, True
+
+    async def get(self, name: str) -> Volume:
+        """Return a volume. Raises NotFoundError in Docker's words."""
+        volume = await self._store.get(name)
+        if volume is None:
+            raise NotFoundError(f"get {name}: no such volume")
+        return volume
+
+    def mountpoint(self, volume: Volume) -> str:
+        """Return where its content is."""
+        return str(self._driver.mountpoint(volume.name))
+
+    async def size_bytes(self, volume: Volume) -> int:
+        """Return what its content takes on disk, by reading the whole tree; each file counts once."""
+        return await asyncio.to_thread(self._driver.size_bytes, volume.name)
+
+    async def list(self, filters: Filters) -> tuple[Volume, ...]:
+        """Return the volumes that match, by name. Raises InvalidArgumentError for an unknown filter."""
+        return tuple(select(await self._store.all(), filters))
+
+    async def remove(self, name: str, *, force: bool = False) -> None:
+        """Remove a volume and its content; with ``force`` no error if there is none.
+
+        Raises:
+            NotFoundError: there is none.
+            ConflictError: containers use it; in Docker's words.
+        """
+        async with self._lock(name):
+            volume = await self._store.get(name)
+            if volume is None:
+                if force:
+                    return
+                raise NotFoundError(f"get {name}: no such volume")
+            _refuse_used(name, volume.used_by)
+            await self._remove(volume)
+
+    async def prune(self, filters: Filters) -> tuple[tuple[str, ...], int]:
+        """Remove the volumes that nobody uses, anonymous ones alone unless the filter ``all`` is true.
+
+        Returns their names and how many bytes they took.
+        """
+        everything, rest = split_prune_filters(filters)
+        removed: tuple[str, ...] = ()
+        reclaimed = 0
+        for volume in select(await self._store.all(), rest):
+            if volume.used_by or not (everything or volume.anonymous):
+                continue
+            size = await asyncio.to_thread(self._driver.size_bytes, volume.name)
+            try:
+                await self.remove(volume.name, force=True)
+            except ConflictError:
+                continue  # somebody took it meanwhile
+            removed += (volume.name,)
+            reclaimed += size
+        self._publish("volume", "prune", "", {"reclaimed": str(reclaimed)})
+        return removed, reclaimed
+
+    async def resolve(self, container_id: str, spec: ContainerSpec) -> tuple[MountPoint, ...]:
+        """At create: check bind sources, make missing volumes, hold them for the container; see ``protocol``."""
+        await asyncio.to_thread(check_mounts, spec)
+        covered = {normal(mount.target) for mount in spec.mounts}
+        mounts = [*spec.mounts]
+        mounts += [
+            Mount(MountType.VOLUME, target) for target in spec.anonymous_volumes if normal(target) not in covered
+        ]
+        if not mounts:
+            return ()
+        held = await self._store.holds(container_id)
+        points = []
+        for mount in mounts:
+            if mount.type is MountType.VOLUME:
+                volume = await self._hold(container_id, mount, held.get(normal(mount.target)))
+                points.append(point_of(mount, self.mountpoint(volume), volume.name, volume.driver))
+            else:
+                points.append(point_of(mount, mount.source))
+        return tuple(points)
+
+    async def fill(self, container: Container, root: Path) -> None:
+        """Before every start: mount volumes that have to be, make missing bind sources, fill new volumes."""
+        asked = {normal(mount.target): mount for mount in container.spec.mounts}
+        for point in container.mounts:
+            mount = asked.get(normal(point.target))
+            if point.type is MountType.BIND and mount is not None and mount.create_source:
+                await asyncio.to_thread(_make_source, point.source)
+        used = [point for point in container.mounts if point.type is MountType.VOLUME]
+        if not used:
+            return
+        holds = await self._store.holds(container.id)
+        for point in used:
+            volume = await self.get(point.name)
+            async with self._lock(volume.name):
+                if volume.options and await self._mount(volume):
+                    self._publish("volume", "mount", volume.name, {"driver": LOCAL, "container": container.id})
+                hold = holds.get(normal(point.target))
+                if hold is not None and hold.filled is not Filled.DONE:
+                    mount = asked.get(normal(point.target))
+                    await self._fill(hold, root, copy=not (mount and mount.no_copy))
+
+    async def release(self, container_id: str, *, anonymous: bool) -> None:
+        """At remove: let go of the container's volumes, and delete its anonymous ones if asked."""
+        for name in await self._store.release(container_id):
+            async with self._lock(name):
+                volume = await self._store.get(name)
+                if volume is None or volume.used_by:
+                    continue
+                if anonymous and volume.anonymous:
+                    await self._remove(volume)
+                else:
+                    await asyncio.to_thread(self._driver.unmount, name)
+
+    async def _hold(self, container_id: str, mount: Mount, before: Hold | None) -> Volume:
+        """Return the volume for ``mount``, held so that nobody removes it."""
+        while True:
+            name = before.volume if before is not None else mount.source
+            target = normal(mount.target)
+            volume, new = await self._create(
+                name, mount.volume_driver, mount.volume_options, mount.volume_labels, (container_id, target)
+            )
+            if new or await self._store.hold(Hold(container_id, target, volume.name)):
+                return volume
+
+    async def _fill(self, hold: Hold, root: Path, *, copy: bool) -> None:
+        volume = self._driver.mountpoint(hold.volume)
+        if copy and (hold.filled is Filled.BEGUN or await asyncio.to_thread(_is_empty, volume)):
+            if hold.filled is not Filled.BEGUN:
+                await self._store.set_filled(hold.container_id, hold.target, Filled.BEGUN)
+            await asyncio.to_thread(_copy, root, hold.target, volume)
+        await self._store.set_filled(hold.container_id, hold.target, Filled.DONE)
+
+    async def _mount(self, volume: Volume) -> bool:
+        return await asyncio.to_thread(self._driver.mount, volume.name, volume.options)
+
+    async def _remove(self, volume: Volume) -> None:
+        await asyncio.to_thread(self._driver.unmount, volume.name)
+        await asyncio.to_thread(self._driver.hide, volume.name)
+        users = await self._store.remove(volume.name)
+        if users:
+            await asyncio.to_thread(self._driver.show, volume.name)
+            _refuse_used(volume.name, users)
+        await asyncio.to_thread(self._driver.discard, volume.name)
+        self._publish("volume", "destroy", volume.name, {"driver": volume.driver})
+
+    async def _adopt(self, name: str) -> None:
+        if await asyncio.to_thread(_is_empty, self._driver.mountpoint(name)):
+            await asyncio.to_thread(self._driver.hide, name)
+            await asyncio.to_thread(self._driver.discard, name)
+            return
+        log.warning("volume found on disk", volume=name)
+        await self._store.add(Volume(name, datetime.now(UTC)))
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        return self._locks.setdefault(name, asyncio.Lock())
+
+
+def _refuse_used(name: str, users: tuple[str, ...]) -> None:
+    if users:
+        raise ConflictError(f"remove {name}: volume is in use - [{', '.join(users)}]")
+
+
+def _is_empty(directory: Path) -> bool:
+    with os.scandir(directory) as entries:
+        return next(entries, None) is None
+
+
+def _copy(root: Path, target: str, volume: Path) -> None:
+    with RootFs(root) as inside:
+        copy_up(inside, target, volume)
+
+
+def _make_source(source: str) -> None:
+    try:
+        Path(source).mkdir(mode=0o755, parents=True, exist_ok=True)
+    except FileExistsError:
+        return  # a file, a socket or a device is bound as well
+    except OSError as error:
+        raise StartError(f"error while creating mount source path '{source}': {error.strerror}") from error

@@ -1,0 +1,57 @@
+"""sampan.runtime.v1.Archives: decode, call, encode."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+
+from runtimed.archives.archiver import PathStat
+from runtimed.archives.archives import Archives
+from sampan.api.runtime.v1 import archives_pb2 as pb
+from sampan.api.runtime.v1 import archives_pb2_grpc as pb_grpc
+from sampan.errors import InvalidArgumentError
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ArchivesServicer(pb_grpc.ArchivesServicer):
+    """Files of containers."""
+
+    def __init__(self, archives: Archives) -> None:
+        self._archives = archives
+
+    async def Stat(self, request: pb.PathRequest, context: Context) -> pb.PathStat:
+        """Say what a path is."""
+        return _stat(await self._archives.stat(request.container, request.path))
+
+    async def Read(self, request: pb.PathRequest, context: Context) -> AsyncIterator[pb.ReadArchiveResponse]:
+        """Send a path as a tar."""
+        async with aclosing(self._archives.read(request.container, request.path)) as parts:
+            async for part in parts:
+                if isinstance(part, PathStat):
+                    yield pb.ReadArchiveResponse(stat=_stat(part))
+                else:
+                    yield pb.ReadArchiveResponse(chunk=part)
+
+    async def Write(
+        self, request_iterator: AsyncIterator[pb.WriteArchiveRequest], context: Context
+    ) -> pb.WriteArchiveResponse:
+        """Unpack a tar."""
+        first = await anext(request_iterator, pb.WriteArchiveRequest())
+        if not first.HasField("options"):
+            raise InvalidArgumentError("the first message of an archive holds its options")
+        options = first.options
+
+        async def chunks() -> AsyncIterator[bytes]:
+            async for request in request_iterator:
+                yield request.chunk
+
+        await self._archives.write(options.container, options.path, chunks(), keep_kinds=options.keep_kinds)
+        return pb.WriteArchiveResponse()
+
+
+def _stat(found: PathStat) -> pb.PathStat:
+    message = pb.PathStat(name=found.name, size_bytes=found.size_bytes, mode=found.mode, link_target=found.link_target)
+    message.modified.FromNanoseconds(found.mtime_ns)
+    return message

@@ -1,0 +1,162 @@
+"""Copy a merged tree into a directory of its own, with all that a file is."""
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from sampan.sys.beneath import OPEN_DIRECTORY, open_directory
+from sampan.sys.files import clone
+from snapshotter.diff.merged import Found, MergedDirectory, read_xattrs
+from snapshotter.model import Piece
+
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CHUNK: Final = 1 << 30
+
+
+def copy_merged(pieces: Sequence[Piece], target: Path) -> None:
+    """Fill the empty directory ``target`` with what ``pieces``, nearest first, show. Blocks, for long.
+
+    File data is shared with the original where the file system can (btrfs, xfs), holes stay holes, and hard links
+    within one piece stay hard links. Owners, modes, times and attributes are those of the original.
+    """
+    root = os.open(target, OPEN_DIRECTORY)
+    try:
+        _Copy(root).run(MergedDirectory.of(pieces))
+    finally:
+        os.close(root)
+
+
+class _Copy:
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._linked: dict[tuple[int, int], bytes] = {}
+        self._clones = True  # until the file system declines
+
+    def run(self, merged: MergedDirectory) -> None:
+        """Copy a tree; without recursion, because a tree may be deeper than the interpreter's stack."""
+        stack: list[tuple[bytes, MergedDirectory, list[Found]]] = [(b"", merged, list(merged.entries().values()))]
+        try:
+            while stack:
+                path, directory, left = stack[-1]
+                if not left:
+                    self._finish(path, directory)
+                    stack.pop()[1].close()
+                    continue
+                inner = self._level(path, left)
+                if inner is not None:
+                    child = directory.child(inner)
+                    name = path + b"/" + inner.name if path else inner.name
+                    stack.append((name, child, list(child.entries().values())))
+        finally:
+            for _, directory, _ in stack:
+                directory.close()
+
+    def _level(self, path: bytes, left: list[Found]) -> Found | None:
+        """Copy entries until all are done, or one is a directory, which is made and returned."""
+        parent = open_directory(self._root, path)
+        try:
+            while left:
+                found = left.pop()
+                if found.is_directory:
+                    os.mkdir(found.name, 0o700, dir_fd=parent)
+                    return found
+                self._entry(parent, path, found)
+        finally:
+            os.close(parent)
+        return None
+
+    def _entry(self, parent: int, path: bytes, found: Found) -> None:
+        if found.stat.st_nlink > 1:
+            first = self._linked.get(found.identity)
+            if first is not None:
+                directory, _, name = first.rpartition(b"/")
+                source = open_directory(self._root, directory)
+                try:
+                    os.link(name, found.name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
+                finally:
+                    os.close(source)
+                return
+            self._linked[found.identity] = path + b"/" + found.name if path else found.name
+        kind = stat.S_IFMT(found.stat.st_mode)
+        if kind == stat.S_IFREG:
+            self._file(parent, found)
+            return
+        if kind == stat.S_IFSOCK:
+            return  # nobody listens to a copy, and no layer can hold one
+        if kind == stat.S_IFLNK:
+            os.symlink(found.link(), found.name, dir_fd=parent)
+        else:
+            os.mknod(found.name, kind | 0o600, found.stat.st_rdev, dir_fd=parent)
+        os.chown(found.name, found.stat.st_uid, found.stat.st_gid, dir_fd=parent, follow_symlinks=False)
+        if kind != stat.S_IFLNK:
+            os.chmod(found.name, stat.S_IMODE(found.stat.st_mode), dir_fd=parent)
+        target = os.fsencode(f"/proc/self/fd/{parent}/") + found.name
+        for xattr, value in found.xattrs().items():
+            os.setxattr(target, xattr, value, follow_symlinks=False)
+        times = (found.stat.st_atime_ns, found.stat.st_mtime_ns)
+        os.utime(found.name, ns=times, dir_fd=parent, follow_symlinks=False)
+
+    def _file(self, parent: int, found: Found) -> None:
+        source = found.open()
+        try:
+            target = os.open(found.name, _CREATE, 0o600, dir_fd=parent)
+            try:
+                self._data(source, target, found.stat.st_size)
+                _attributes(target, found.stat, read_xattrs(source))
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+
+    def _data(self, source: int, target: int, size: int) -> None:
+        if self._clones and size:
+            try:
+                clone(source, target)
+                return
+            except OSError:
+                self._clones = False
+        os.ftruncate(target, size)
+        offset = 0
+        while offset < size:
+            try:
+                offset = os.lseek(source, offset, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing but a hole is left
+                    return
+                raise
+            end = os.lseek(source, offset, os.SEEK_HOLE)
+            while offset < end:
+                copied = _copy(source, target, offset, min(end - offset, _CHUNK))
+                if not copied:  # cut short while being copied
+                    return
+                offset += copied
+
+    def _finish(self, path: bytes, merged: MergedDirectory) -> None:
+        fd = open_directory(self._root, path)
+        try:
+            _attributes(fd, os.fstat(merged.fd), read_xattrs(merged.fd))
+        finally:
+            os.close(fd)
+
+
+def _copy(source: int, target: int, offset: int, most: int) -> int:
+    """Copy bytes to where they are in the source, and return how many."""
+    try:
+        return os.copy_file_range(source, target, most, offset, offset)
+    except OSError as error:  # since Linux 5.19 it does not cross from one kind of file system to another
+        if error.errno not in (errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+    os.lseek(target, offset, os.SEEK_SET)
+    return os.sendfile(target, source, offset, most)
+
+
+def _attributes(fd: int, status: os.stat_result, xattrs: dict[str, bytes]) -> None:
+    """Set owner, mode, attributes and times, in the order in which none undoes another."""
+    os.fchown(fd, status.st_uid, status.st_gid)
+    os.fchmod(fd, stat.S_IMODE(status.st_mode))
+    for name, value in xattrs.items():
+        os.setxattr(fd, name, value)
+    os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -1,0 +1,267 @@
+"""The process that makes a layer of a difference: ``python -m snapshotter.diff.packer <job as JSON>``.
+
+It answers as ``worker`` does. The same difference always gives the same layer.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import queue
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any, Final, Protocol, Self
+
+from sampan.errors import ResourceExhaustedError, SampanError
+from sampan.sys.processes import die_with_parent
+from sampan.tar.entry import Entry, EntryType
+from sampan.tar.writer import TarWriter
+from snapshotter.diff.comparison import Difference, compare
+from snapshotter.diff.merged import Found, read_xattrs
+from snapshotter.model import ChangeKind, Piece
+from snapshotter.unpack.entry_names import OPAQUE, WHITEOUT
+from snapshotter.workers.job import Compression, DiffJob, Failure, Packed
+from snapshotter.workers.threads import Thread
+
+_READ_BYTES: Final = 1 << 20
+_BLOCK_BYTES: Final = 1 << 20
+_BLOCKS: Final = 4  # that wait to be compressed
+_F_SETPIPE_SZ: Final = 1031
+_GZIP_LEVEL: Final = 2  # of igzip's 0 to 3: as small as zlib's first levels, at several times their speed
+_ZSTD_LEVEL: Final = 3
+
+_TYPES: Final = {
+    stat.S_IFREG: EntryType.FILE,
+    stat.S_IFDIR: EntryType.DIRECTORY,
+    stat.S_IFLNK: EntryType.SYMLINK,
+    stat.S_IFCHR: EntryType.CHAR_DEVICE,
+    stat.S_IFBLK: EntryType.BLOCK_DEVICE,
+    stat.S_IFIFO: EntryType.FIFO,
+}
+# What the host's security modules have written is about this host.
+_HOST_XATTRS: Final = frozenset({"security.selinux", "security.ima", "security.evm"})
+
+
+class _Compressor(Protocol):
+    def compress(self, data: bytes | bytearray, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+class _Plain:
+    def compress(self, data: bytes | bytearray, /) -> bytes:
+        return bytes(data)
+
+    def flush(self) -> bytes:
+        return b""
+
+
+class _Sink:
+    """Compresses into a file and hashes both sides, ``streamed`` output excepted: whoever reads a stream hashes it.
+
+    What is compressed is so in a thread of its own, while the next files are read and hashed.
+    """
+
+    def __init__(self, file: IO[bytes], compression: Compression, *, streamed: bool) -> None:
+        self._file = file
+        self._compressor = _compressor(compression)
+        self._hash_inner = not (streamed and compression is Compression.NONE)
+        self._hash_outer = not streamed
+        self._inner, self._outer = hashlib.sha256(), hashlib.sha256()
+        self._tar_bytes = self._size = 0
+        self._block = bytearray()
+        self._blocks: queue.Queue[bytearray | None] = queue.Queue(_BLOCKS)
+        self._failure: Exception | None = None
+        self._thread = None if compression is Compression.NONE else Thread(self._compress)
+
+    def __enter__(self) -> Self:
+        if self._thread is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def write(self, piece: bytes) -> None:
+        self._block += piece
+        if len(self._block) >= _BLOCK_BYTES:
+            self._pass_on()
+
+    def close(self) -> Packed:
+        self._pass_on()
+        self._end()
+        if self._failure is not None:
+            raise self._failure
+        self._put(self._compressor.flush())
+        self._file.flush()
+        digest, diff_id = (f"sha256:{side.hexdigest()}" for side in (self._outer, self._inner))
+        return Packed(
+            digest=digest if self._hash_outer else "",
+            size_bytes=self._size,
+            diff_id=diff_id if self._hash_inner else "",
+            tar_bytes=self._tar_bytes,
+        )
+
+    def _pass_on(self) -> None:
+        block, self._block = self._block, bytearray()
+        self._tar_bytes += len(block)
+        if self._thread is None:
+            self._put(block)
+        else:
+            self._blocks.put(block)
+        if self._hash_inner:
+            self._inner.update(block)
+
+    def _end(self) -> None:
+        if self._thread is not None:
+            self._blocks.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _compress(self) -> None:
+        while (block := self._blocks.get()) is not None:
+            if self._failure is None:
+                try:
+                    self._put(self._compressor.compress(block))
+                except Exception as error:  # noqa: BLE001 - it is told by ``close``
+                    self._failure = error
+
+    def _put(self, piece: bytes | bytearray) -> None:
+        self._file.write(piece)
+        if self._hash_outer:
+            self._outer.update(piece)
+        self._size += len(piece)
+
+
+def run(job: DiffJob) -> Packed | Failure:
+    """Write the layer; expected errors are returned."""
+    left, right = (tuple(Piece(Path(path)) for path in side) for side in (job.left, job.right))
+    try:
+        with (
+            open(job.target or os.dup(1), "wb", buffering=_READ_BYTES) as file,
+            _Sink(file, Compression(job.compression), streamed=not job.target) as sink,
+        ):
+            writer = TarWriter(sink.write)
+            linked: dict[tuple[int, int], bytes] = {}
+            for difference in without(compare(left, right, opaque=True), job.exclude):
+                _add(writer, difference, linked)
+            writer.close()
+            return sink.close()
+    except SampanError as error:
+        return Failure(type(error).__name__, str(error))
+    except OSError as error:
+        return Failure(ResourceExhaustedError.__name__, f"cannot make a layer: {error}")
+
+
+def without(differences: Iterable[Difference], exclude: Iterable[str]) -> Iterator[Difference]:
+    """Leave out paths with what is in them, and directories on the way to them in which nothing else differs.
+
+    Such a directory is told late, together with the first thing in it that stays: what ``found`` refers to is open
+    as long as its parent's entries are being told.
+    """
+    hidden = {os.fsencode(path) for path in exclude}
+    parents = {path[:at] for path in hidden for at, byte in enumerate(path) if byte == ord("/")}
+    held: list[Difference] = []
+    for difference in differences:
+        path = difference.path
+        if any(path == each or path.startswith(each + b"/") for each in hidden):
+            continue
+        held = [each for each in held if path.startswith(each.path + b"/")]
+        if path in parents and difference.found is not None and difference.found.is_directory:
+            held.append(difference)
+            continue
+        yield from held
+        held = []
+        yield difference
+
+
+def _compressor(kind: Compression) -> _Compressor:
+    found: Any = _Plain()
+    if kind is Compression.GZIP:
+        from isal import isal_zlib  # only what is needed
+
+        found = isal_zlib.compressobj(_GZIP_LEVEL, isal_zlib.DEFLATED, 31)
+    elif kind is Compression.ZSTD:
+        import zstandard
+
+        found = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj()
+    compressor: _Compressor = found
+    return compressor
+
+
+def _add(writer: TarWriter, difference: Difference, linked: dict[tuple[int, int], bytes]) -> None:
+    path, found = difference.path, difference.found
+    if difference.kind is ChangeKind.DELETED or found is None:
+        parent, slash, name = path.rpartition(b"/")
+        mark = path + b"/" + OPAQUE if difference.inside else parent + slash + WHITEOUT + name
+        writer.add(Entry(mark, EntryType.FILE, 0, 0, 0, 0, 0))
+        return
+    kind = _TYPES.get(stat.S_IFMT(found.stat.st_mode))
+    if kind is None:
+        return  # a socket, which no archive can hold and nobody would listen to
+    if found.stat.st_nlink > 1 and kind is not EntryType.DIRECTORY:
+        first = linked.setdefault(found.identity, path)
+        if first != path:
+            writer.add(_entry(path, EntryType.HARD_LINK, found, found.stat, {}, first))
+            return
+    if kind is EntryType.FILE:
+        _add_file(writer, path, found)
+        return
+    link = found.link() if kind is EntryType.SYMLINK else b""
+    writer.add(_entry(path, kind, found, found.stat, found.xattrs(), link))
+
+
+def _add_file(writer: TarWriter, path: bytes, found: Found) -> None:
+    fd = found.open()
+    try:
+        status = os.fstat(fd)
+        writer.add(_entry(path, EntryType.FILE, found, status, read_xattrs(fd)))
+        left = status.st_size
+        while left:
+            piece = os.read(fd, min(left, _READ_BYTES))
+            if not piece:  # cut short while being read: the header promised zeros
+                piece = bytes(min(left, _READ_BYTES))
+            writer.data(piece)
+            left -= len(piece)
+    finally:
+        os.close(fd)
+
+
+def _entry(
+    path: bytes, kind: EntryType, found: Found, status: os.stat_result, xattrs: dict[str, bytes], link: bytes = b""
+) -> Entry:
+    device = (0, 0)
+    if kind in (EntryType.CHAR_DEVICE, EntryType.BLOCK_DEVICE):
+        device = (os.major(found.stat.st_rdev), os.minor(found.stat.st_rdev))
+    return Entry(
+        name=path,
+        type=kind,
+        mode=stat.S_IMODE(status.st_mode),
+        uid=status.st_uid,
+        gid=status.st_gid,
+        size=status.st_size if kind is EntryType.FILE else 0,
+        mtime_ns=status.st_mtime_ns,
+        link=link,
+        device=device,
+        xattrs={name: value for name, value in xattrs.items() if name not in _HOST_XATTRS},
+    )
+
+
+def main(argv: list[str]) -> int:
+    """Do the job; return 0 if an answer was written."""
+    die_with_parent()
+    job = DiffJob.from_json(argv[1])
+    if not job.target:
+        with suppress(OSError):  # more than the system allows, or no pipe
+            fcntl.fcntl(1, _F_SETPIPE_SZ, _READ_BYTES)
+    answer = run(job)
+    (sys.stdout if job.target else sys.stderr).write(json.dumps(asdict(answer)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

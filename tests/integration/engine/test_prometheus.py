@@ -1,0 +1,191 @@
+"""A real Prometheus reads what every service exports, and finds nothing to complain about."""
+
+import json
+import re
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sampan.layout import METRICS_PORTS, SERVICES
+from tests.support.docker_client import DockerClient
+from tests.support.engine import Engine
+from tests.support.tools import eventually, free_port, need
+from tests.support.trees import busybox_tar
+
+pytestmark = pytest.mark.root
+
+DEPLOYED = Path(__file__).parents[3] / "deploy/prometheus"
+
+
+@dataclass(frozen=True, slots=True)
+class Prometheus:
+    """A Prometheus that runs."""
+
+    url: str
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """Return the samples of an instant query."""
+        query = urllib.parse.urlencode({"query": expression})
+        with urllib.request.urlopen(f"{self.url}/api/v1/query?{query}", timeout=5) as answer:
+            result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+            return result
+
+
+@pytest.fixture(scope="module")
+def busy_engine(engine: Engine, docker: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """The shared engine with one container that computes, so that there is something to see."""
+    tar = tmp_path_factory.mktemp("root") / "root.tar"
+    tar.write_bytes(busybox_tar())
+    docker("import", str(tar), "busybox:metrics")
+    script = "while :; do :; done"
+    docker("run", "-d", "--name", "busy", "--label", "team=a", "--memory", "64m", "busybox:metrics", "sh", "-c", script)
+    yield engine
+    docker("rm", "--force", "busy")
+
+
+@pytest.fixture(scope="module")
+def prometheus(busy_engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes all services once a second."""
+    need("prometheus")
+    directory = tmp_path_factory.mktemp("prometheus")
+    jobs = [
+        {
+            "job_name": service,
+            "static_configs": [{"targets": [urllib.parse.urlsplit(busy_engine.metrics_url(service)).netloc]}],
+        }
+        for service in SERVICES
+    ]
+    config = {"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}
+    (directory / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
+    port = free_port()
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={directory}/prometheus.yml",
+                f"--storage.tsdb.path={directory}/data",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    running = Prometheus(f"http://127.0.0.1:{port}")
+
+    def ready() -> bool:
+        assert process.poll() is None, (directory / "log").read_text()[-2000:]
+        try:
+            return len(running.query("up == 1")) == len(SERVICES)
+        except OSError:
+            return False
+
+    try:
+        eventually(ready, f"Prometheus has scraped {len(SERVICES)} services", 30)
+        yield running
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_exposition_passes_promtool(busy_engine: Engine, service: str) -> None:
+    need("promtool")
+    with urllib.request.urlopen(busy_engine.metrics_url(service), timeout=5) as answer:
+        text = answer.read()
+    checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
+    assert checked.returncode == 0, checked.stderr.decode()
+
+
+@pytest.mark.parametrize("service", ["imaged", "snapshotter", "runtimed"])
+def test_calls_are_counted_under_the_usual_names(prometheus: Prometheus, service: str) -> None:
+    for name in ("grpc_server_started_total", "grpc_server_handled_total", "grpc_server_handling_seconds_count"):
+        samples = prometheus.query(f'{name}{{job="{service}"}}')
+        assert samples
+        assert {"grpc_type", "grpc_service", "grpc_method"} <= set(samples[0]["metric"])
+    assert "OK" in {sample["metric"]["grpc_code"] for sample in prometheus.query("grpc_server_handled_total")}
+
+
+@pytest.mark.parametrize(
+    ("expression", "at_least"),
+    [
+        ('container_cpu_usage_seconds_total{name="busy",cpu="total"}', 0.1),
+        ('container_memory_usage_bytes{name="busy"}', 10_000),
+        ('container_memory_working_set_bytes{name="busy"}', 10_000),
+        ('container_spec_memory_limit_bytes{name="busy"}', 64 << 20),
+        ('container_network_receive_bytes_total{name="busy",interface="eth0"}', 0),
+        ('container_network_transmit_bytes_total{name="busy",interface="eth0"}', 0),
+        ('container_last_seen{name="busy"}', 1_000_000_000),
+        ('container_start_time_seconds{name="busy"}', 1_000_000_000),
+        ("machine_cpu_cores", 1),
+        ("machine_memory_bytes", 1 << 28),
+        ('container_cpu_usage_seconds_total{id="/"}', 0.1),
+    ],
+)
+def test_container_series_have_cadvisor_s_names(prometheus: Prometheus, expression: str, at_least: float) -> None:
+    eventually(lambda: bool(prometheus.query(expression)), f"there are samples of {expression}")
+    assert float(prometheus.query(expression)[0]["value"][1]) >= at_least
+
+
+def test_container_series_say_whose_they_are(prometheus: Prometheus, docker: DockerClient) -> None:
+    (sample,) = prometheus.query('container_memory_working_set_bytes{name="busy"}')
+    identity = docker("inspect", "--format", "{{.Id}}", "busy").line
+    assert sample["metric"]["id"].endswith(identity)
+    assert sample["metric"]["image"] == "busybox:metrics"
+    assert sample["metric"]["container_label_team"] == "a"
+
+
+def test_cpu_seconds_grow(prometheus: Prometheus) -> None:
+    expression = 'container_cpu_usage_seconds_total{name="busy",cpu="total"}'
+
+    def value() -> float:
+        return float(prometheus.query(expression)[0]["value"][1])
+
+    first = value()
+    eventually(lambda: value() > first, "the counter has grown")
+
+
+def test_no_histogram_has_an_id_as_a_label(prometheus: Prometheus) -> None:
+    for sample in prometheus.query('{__name__=~".+_bucket"}'):
+        assert not {"id", "container", "container_id", "digest", "name"} & set(sample["metric"]), sample
+
+
+def test_series_of_a_removed_container_end(
+    prometheus: Prometheus, docker: DockerClient, busy_engine: Engine, unique: Callable[[str], str]
+) -> None:
+    name = unique("gone")
+    docker("run", "--rm", "--name", name, "busybox:metrics", "true")
+    url = busy_engine.metrics_url("runtimed")
+
+    def exported() -> bool:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return f'name="{name}"' in answer.read().decode()
+
+    eventually(lambda: not exported(), "the series are gone")
+
+
+def test_deployed_configuration_scrapes_the_default_engine_and_alerts_on_what_is_exported(
+    prometheus: Prometheus, busy_engine: Engine
+) -> None:
+    need("promtool")
+    checked = subprocess.run(["promtool", "check", "config", DEPLOYED / "prometheus.yml"], capture_output=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    targets = re.findall(r'"127\.0\.0\.1:(\d+)"', (DEPLOYED / "prometheus.yml").read_text())
+    assert [int(port) for port in targets] == list(METRICS_PORTS.values())
+    exported = ""
+    for service in SERVICES:
+        with urllib.request.urlopen(busy_engine.metrics_url(service), timeout=5) as answer:
+            exported += answer.read().decode()
+    described = set(re.findall(r"^# TYPE (\S+)", exported, re.MULTILINE)) | {"up"}
+    expressions = re.findall(r"expr: (.*)", (DEPLOYED / "sampan.rules.yml").read_text())
+    assert expressions
+    for expression in expressions:
+        prometheus.query(expression)  # raises if it is none
+        named = set(
+            re.findall(r"\b(?:sampan|grpc|container)_\w+|\bup\b", re.sub(r"by \([^)]*\)|=~?\"[^\"]*\"", "", expression))
+        )
+        assert named - {"grpc_code"} <= described, expression

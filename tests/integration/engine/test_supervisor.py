@@ -1,0 +1,301 @@
+"""``sampan up``, ``down`` and ``status`` with services that do nothing: real processes, real signals."""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sampan.layout import SERVICES, Layout
+from sampan_cli.supervisor.roots import claim
+from tests.support.tools import eventually
+
+REPOSITORY = Path(__file__).parents[3]
+SAMPAN = (sys.executable, "-c", "from sampan_cli.entry import main; main()")
+
+
+@dataclass(frozen=True)
+class Roots:
+    """An engine of fake services."""
+
+    layout: Layout
+    modules: Path
+
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "SAMPAN_DATA_ROOT": str(self.layout.data_root),
+            "SAMPAN_RUN_ROOT": str(self.layout.run_root),
+            "PYTHONPATH": f"{self.modules}:{REPOSITORY}",
+        }
+
+    def sampan(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*SAMPAN, *arguments], env=self.environment(), capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def up(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """Start the engine in the foreground and wait until it is ready."""
+        with (self.layout.data_root / "terminal").open("w") as terminal:
+            process = subprocess.Popen(
+                [*SAMPAN, "up", *arguments], env=self.environment(), stderr=terminal, stdin=subprocess.DEVNULL
+            )
+        eventually(lambda: "the engine is ready" in self.terminal(), "the engine is ready")
+        return process
+
+    def terminal(self) -> str:
+        return (self.layout.data_root / "terminal").read_text()
+
+    def history(self) -> list[str]:
+        history = self.layout.data_root / "history"
+        return history.read_text().splitlines() if history.exists() else []
+
+    def pid(self, service: str) -> int:
+        return int((self.layout.data(service) / "lock").read_text() or 0)  # empty while a new one writes its own
+
+    def supervisor_pid(self) -> int:
+        return int((self.layout.run_root / "engine.lock").read_text())
+
+    def behave(self, behaviour: str, text: str = "") -> None:
+        (self.layout.data_root / behaviour).write_text(text)
+
+    def runs(self, service: str) -> bool:
+        """Whether a process holds the service's lock."""
+        try:
+            with (self.layout.data(service) / "lock").open("r+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> Iterator[Roots]:
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    for name in SERVICES:
+        (modules / f"{name}.py").write_text(f"from tests.fakes.supervised import main\n\nmain({name!r})\n")
+    roots = Roots(Layout(tmp_path / "data", tmp_path / "run"), modules)
+    roots.layout.data_root.mkdir()
+    yield roots
+    for behaviour in roots.layout.data_root.glob("deaf-*"):
+        behaviour.unlink()
+    roots.sampan("down")
+    assert not [name for name in SERVICES if roots.runs(name)]
+
+
+def test_up_starts_every_service_and_stops_them_in_reverse_order(roots: Roots) -> None:
+    process = roots.up()
+    assert set(roots.history()) == {f"{name} started" for name in SERVICES}
+    process.terminate()
+    assert process.wait(20) == 0
+    assert roots.history()[len(SERVICES) :] == [f"{name} stopped" for name in reversed(SERVICES)]
+    assert "imaged      | imaged started" in roots.terminal()
+
+
+def test_services_get_the_environment_they_are_meant_for(roots: Roots) -> None:
+    process = roots.up("--config-dir", "/")
+    environment = Path(f"/proc/{roots.pid('imaged')}/environ").read_bytes().split(b"\0")
+    for entry in (b"MALLOC_ARENA_MAX=2", b"GRPC_ENABLE_FORK_SUPPORT=0", b"PYTHONNOUSERSITE=1", b"SAMPAN_CONFIG_DIR=/"):
+        assert entry in environment
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+
+
+def test_service_that_dies_is_restarted_at_once_and_the_others_do_not_notice(roots: Roots) -> None:
+    process = roots.up()
+    before = {name: roots.pid(name) for name in SERVICES}
+    os.kill(before["runtimed"], signal.SIGKILL)
+    eventually(lambda: roots.pid("runtimed") != before["runtimed"] and roots.runs("runtimed"), "runtimed is back")
+    assert {name for name in SERVICES if roots.pid(name) != before[name]} == {"runtimed"}
+    assert "was killed by SIGKILL; starting it again now" in roots.terminal()
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+def test_service_that_keeps_dying_is_restarted_more_and_more_slowly(roots: Roots) -> None:
+    process = roots.up()
+    roots.behave("fail-imaged", "3")
+    os.kill(roots.pid("imaged"), signal.SIGKILL)
+    eventually(lambda: "starting it again in 2 s" in roots.terminal(), "the third death waits for two seconds")
+    assert roots.history().count("imaged started") == 3  # the first, the immediate one, and that after one second
+    process.terminate()
+    assert process.wait(20) == 0, "stopping does not wait for a restart that is due"
+
+
+def test_detach_returns_when_all_are_ready_and_down_when_all_are_gone(roots: Roots) -> None:
+    up = roots.sampan("up", "--detach")
+    assert (up.returncode, up.stderr) == (0, "")
+    assert all(roots.runs(name) for name in SERVICES)
+    down = roots.sampan("down")
+    assert (down.returncode, down.stderr) == (0, "")
+    assert not any(roots.runs(name) for name in SERVICES)
+
+
+def test_engine_keeps_nothing_of_whoever_started_it(roots: Roots) -> None:
+    ours, theirs = os.pipe()
+    command = [*SAMPAN, "up", "--detach"]
+    subprocess.run(command, env=roots.environment(), pass_fds=(theirs,), umask=0o077, check=True)
+    os.close(theirs)
+    assert os.read(ours, 1) == b"", "somebody in the engine holds the other end"
+    os.close(ours)
+    assert Path(f"/proc/{roots.supervisor_pid()}/cwd").readlink() == Path("/")
+    assert "Umask:\t0022" in Path(f"/proc/{roots.pid('imaged')}/status").read_text()
+
+
+def test_supervisor_is_small(roots: Roots) -> None:
+    roots.sampan("up", "--detach")
+    status = Path(f"/proc/{roots.supervisor_pid()}/status").read_text()
+    resident_kb = int(status.partition("VmRSS:")[2].split()[0])
+    assert resident_kb <= 16 << 10
+
+
+def test_detach_says_which_service_failed_shows_its_log_and_stops_the_rest(roots: Roots) -> None:
+    roots.behave("fail-snapshotter", "3")
+    up = roots.sampan("up", "--detach")
+    assert up.returncode == 1
+    assert up.stderr.splitlines() == [
+        "sampan: snapshotter did not start: it exited with status 3",
+        f"last lines of {roots.layout.run_root}/logs/snapshotter.log:",
+        "    snapshotter started",
+        "    the reason why",
+    ]
+    assert not any(roots.runs(name) for name in SERVICES)
+
+
+def test_configuration_error_is_not_tried_twice(roots: Roots) -> None:
+    roots.behave("fail-imaged", "2")
+    up = roots.sampan("up", "--detach")
+    assert up.returncode == 1
+    assert "imaged did not start: it exited with status 2" in up.stderr
+    assert roots.history().count("imaged started") == 1
+
+
+def test_service_that_is_never_ready_is_named(roots: Roots) -> None:
+    roots.behave("mute-runtimed")
+    up = roots.sampan("up", "--detach", "--timeout", "3")
+    assert up.returncode == 1
+    assert "sampan: runtimed did not start: it is not ready after 3 s" in up.stderr
+    assert not any(roots.runs(name) for name in SERVICES)
+
+
+def test_foreground_start_that_fails_leaves_with_an_error(roots: Roots) -> None:
+    roots.behave("fail-imaged", "2")
+    up = roots.sampan("up")
+    assert up.returncode == 1
+    assert "sampan: imaged did not start: it exited with status 2" in up.stderr
+
+
+def test_second_engine_on_the_same_roots_is_refused_and_names_the_first(roots: Roots) -> None:
+    roots.sampan("up", "--detach")
+    pid = roots.supervisor_pid()
+    for arguments in (("up",), ("up", "--detach")):
+        second = roots.sampan(*arguments)
+        assert second.returncode == 1
+        assert second.stderr == f"sampan: engine already running on {roots.layout.run_root} (pid {pid})\n"
+    assert all(roots.runs(name) for name in SERVICES)
+
+
+def test_second_engine_on_the_same_data_alone_is_refused_too(roots: Roots) -> None:
+    roots.sampan("up", "--detach")
+    second = roots.sampan("up", "--detach", "--run-root", f"{roots.layout.run_root}2")
+    assert second.returncode == 1
+    assert f"data root {roots.layout.data_root} is in use by another engine" in second.stderr
+    assert not Path(f"{roots.layout.run_root}2").exists()
+    assert all(roots.runs(name) for name in SERVICES)
+
+
+def test_data_root_that_is_a_file_is_refused_and_nothing_is_made(roots: Roots, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    up = roots.sampan("up", "--detach", "--data-root", str(tmp_path / "file"))
+    assert (up.returncode, up.stderr) == (1, f"sampan: {tmp_path}/file is not a directory\n")
+    assert not roots.layout.run_root.exists()
+
+
+def test_services_outlive_a_killed_supervisor_and_the_next_one_takes_over(roots: Roots) -> None:
+    roots.sampan("up", "--detach")
+    supervisor = roots.supervisor_pid()
+    before = {name: roots.pid(name) for name in SERVICES}
+    os.kill(supervisor, signal.SIGKILL)
+    assert all(roots.runs(name) for name in SERVICES)
+    up = roots.sampan("up", "--detach")
+    assert (up.returncode, up.stderr) == (0, "")
+    assert not {roots.pid(name) for name in SERVICES} & set(before.values())
+    assert "left by an engine that was killed" in (roots.layout.run_root / "logs" / "sampan.log").read_text()
+
+
+def test_root_of_a_supervisor_that_was_killed_this_moment_is_free(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "data", tmp_path / "run")
+    hold = (
+        "import sys, time; from pathlib import Path; from sampan.layout import Layout; "
+        "from sampan_cli.supervisor import roots; memory = bytearray(50_000_000); "  # takes the kernel a while to undo
+        "claimed = roots.claim(Layout(Path(sys.argv[1]), Path(sys.argv[2]))); "
+        "claimed.__enter__(); print(flush=True); time.sleep(60)"
+    )
+    for _ in range(3):
+        command = [sys.executable, "-c", hold, str(layout.data_root), str(layout.run_root)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY) as holder:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            holder.kill()
+            with claim(layout):  # raises if it is taken
+                pass
+
+
+def test_down_stops_what_a_killed_supervisor_left(roots: Roots) -> None:
+    roots.sampan("up", "--detach")
+    os.kill(roots.supervisor_pid(), signal.SIGKILL)
+    eventually(lambda: roots.sampan("down").returncode == 0, "down succeeds")
+    assert not any(roots.runs(name) for name in SERVICES)
+
+
+def test_service_that_does_not_stop_is_killed_on_a_second_interrupt(roots: Roots) -> None:
+    roots.behave("deaf-runtimed")
+    process = roots.up()
+    process.send_signal(signal.SIGINT)
+    eventually(lambda: "dockerapi stopped" in roots.history(), "stopping has begun")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(5) == 0
+    assert "runtimed (pid" in roots.terminal()
+    assert "does not stop: killing it" in roots.terminal()
+    assert not roots.runs("runtimed")
+
+
+def test_status_lists_every_service_as_json(roots: Roots) -> None:
+    roots.sampan("up", "--detach")
+    status = roots.sampan("status", "--format", "json")
+    listed = json.loads(status.stdout)
+    assert [each["service"] for each in listed] == list(SERVICES)
+    assert [each["pid"] for each in listed] == [roots.pid(name) for name in SERVICES]
+    assert [each["socket"] for each in listed] == [str(roots.layout.socket(name)) for name in SERVICES]
+    assert not any(each["healthy"] for each in listed), "nobody answers on their sockets"
+    assert status.returncode == 1
+
+
+def test_service_manager_is_told_when_all_are_ready_and_when_stopping_begins(roots: Roots, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        process = subprocess.Popen(
+            [*SAMPAN, "up"],
+            env={**roots.environment(), "NOTIFY_SOCKET": str(tmp_path / "notify")},
+            stderr=subprocess.DEVNULL,
+        )
+        assert manager.recv(100) == b"READY=1"
+        assert all(roots.runs(name) for name in SERVICES)
+        roots.behave("deaf-runtimed")  # so that stopping takes until the second interrupt
+        process.send_signal(signal.SIGINT)
+        assert manager.recv(100) == b"STOPPING=1"
+        assert roots.runs("runtimed")
+        eventually(lambda: "dockerapi stopped" in roots.history(), "stopping has begun")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0

@@ -1,0 +1,53 @@
+"""The cgroup of an engine, in the kernel's own trees."""
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtimed.cgroups.parent import remove_parent
+from runtimed.host.facts import cgroup_trees
+
+pytestmark = pytest.mark.root
+
+TREES = cgroup_trees()
+NAME = f"sampan-test-{os.getpid()}"
+
+
+@pytest.fixture
+def parents() -> Iterator[list[Path]]:
+    paths = [tree.path / NAME for tree in TREES]
+    for path in paths:
+        path.mkdir()
+    yield paths
+    for path in paths:
+        for below in (*sorted(path.rglob("*/"), reverse=True), path):
+            with contextlib.suppress(OSError):
+                below.rmdir()
+
+
+def test_what_killed_containers_left_goes_with_it(parents: list[Path]) -> None:
+    for parent in parents:
+        (parent / "gone" / "nested").mkdir(parents=True)
+    remove_parent(TREES, NAME)
+    assert not any(parent.exists() for parent in parents)
+
+
+def test_a_running_container_keeps_its_cgroups_empty_ones_too(parents: list[Path]) -> None:
+    # A cpuset of version 1 takes no process before it has processors.
+    parent = next(tree.path / NAME for tree in TREES if tree.version == 2 or "cpuset" not in tree.controllers)
+    (parent / "alive" / "nested").mkdir(parents=True)
+    (parent / "gone").mkdir()
+    with subprocess.Popen(["sleep", "100"]) as process:
+        try:
+            (parent / "alive" / "cgroup.procs").write_text(str(process.pid))
+            remove_parent(TREES, NAME)
+            assert (parent / "alive" / "nested").is_dir()
+            assert not (parent / "gone").exists()
+        finally:
+            process.kill()
+    remove_parent(TREES, NAME)
+    assert not parent.exists()

@@ -1,0 +1,182 @@
+"""The processes that unpack layers: one for each, forked from one that comes and goes."""
+
+import asyncio
+import gc
+import gzip
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sampan.oci.digest import Digest
+from snapshotter.layers.formats import LayerFormat
+from snapshotter.layers.limits import LayerLimits
+from snapshotter.workers.job import Answer, ApplyJob, WorkerDiedError
+from snapshotter.workers.pool import Workers
+from tests.contract.snapshotter import tar, workers
+from tests.support.tools import eventually, need_root
+
+pytestmark = pytest.mark.usefixtures("root")
+
+
+@pytest.fixture
+def root() -> None:
+    need_root()
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[Workers]:
+    pool = Workers()
+    yield pool
+    await pool.close()
+    assert _templates() == []
+
+
+class Job:
+    """A layer to unpack, whose blob comes in two halves."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.blob = gzip.compress(tar(a=os.urandom(3 << 20), **{f"file-{name}": name}), 1)
+        self.half = asyncio.Event()  # the first half is sent
+        self.go_on = asyncio.Event()
+        self.target = directory / name
+        self.job = ApplyJob(
+            Digest.of(self.blob),
+            len(self.blob),
+            "",
+            LayerFormat.EROFS.value,
+            str(self.target),
+            str(directory),
+            LayerLimits().of(len(self.blob)),
+        )
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        middle = len(self.blob) // 2
+        yield self.blob[:middle]
+        self.half.set()
+        await self.go_on.wait()
+        yield self.blob[middle:]
+
+    def start(self, pool: Workers) -> asyncio.Task[Answer]:
+        return asyncio.create_task(pool.apply(self.job, self.pieces(), lambda _: None))
+
+
+async def test_workers_are_forked_from_one_template_and_know_only_their_own_files(
+    pool: Workers, tmp_path: Path
+) -> None:
+    jobs = [Job(tmp_path, name) for name in ("one", "two")]
+    tasks = [job.start(pool) for job in jobs]
+    for job in jobs:
+        await job.half.wait()
+    assert len(_templates()) == 1
+    found = workers()
+    assert len(found) == 2
+    for pid in found:
+        files = sorted(os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir())
+        images = [file for file in files if file.startswith(str(tmp_path))]
+        assert len(images) == 1
+        assert len(files) == 4  # that, and the three of every process
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "500\n"
+    assert Path(f"/proc/{_templates()[0]}/oom_score_adj").read_text() != "500\n"
+    for job in jobs:
+        job.go_on.set()
+    assert [answer.inodes for answer in await asyncio.gather(*tasks)] == [3, 3]
+
+
+async def test_a_cancelled_job_ends_its_worker_alone(pool: Workers, tmp_path: Path) -> None:
+    kept, cancelled = Job(tmp_path, "kept"), Job(tmp_path, "cancelled")
+    tasks = [job.start(pool) for job in (kept, cancelled)]
+    await asyncio.gather(kept.half.wait(), cancelled.half.wait())
+    tasks[1].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[1]
+    assert len(workers()) == 1
+    kept.go_on.set()
+    assert (await tasks[0]).inodes == 3
+
+
+async def test_a_job_that_is_cancelled_at_any_step_leaves_no_transport_and_no_worker(
+    pool: Workers, tmp_path: Path
+) -> None:
+    first = Job(tmp_path, "first")
+    first.go_on.set()
+    await first.start(pool)  # the template runs
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for steps in range(12):
+            task = Job(tmp_path, f"cancelled-{steps}").start(pool)
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert workers() == []
+            await asyncio.sleep(0)
+        gc.collect()
+    assert [str(one.message) for one in told] == []
+
+
+async def test_a_template_that_is_killed_fails_its_layers_and_is_replaced(pool: Workers, tmp_path: Path) -> None:
+    job = Job(tmp_path, "one")
+    task = job.start(pool)
+    await job.half.wait()
+    os.kill(_templates()[0], 9)
+    job.go_on.set()
+    with pytest.raises(WorkerDiedError):
+        await task
+    assert workers() == []
+    again = Job(tmp_path, "again")
+    again.go_on.set()
+    assert (await again.start(pool)).inodes == 3
+
+
+async def test_the_template_goes_when_nothing_is_left_to_do(tmp_path: Path) -> None:
+    pool = Workers(idle_s=0)
+    job = Job(tmp_path, "one")
+    job.go_on.set()
+    assert (await job.start(pool)).inodes == 3
+    await asyncio.to_thread(eventually, lambda: not _templates(), "the template ends", 20)
+    await pool.close()
+
+
+async def test_workers_do_not_outlive_the_service(tmp_path: Path) -> None:
+    job = Job(tmp_path, "one")
+    (tmp_path / "blob").write_bytes(job.blob)
+    script = (
+        "import asyncio, os, sys\n"
+        "from snapshotter.workers.job import ApplyJob\n"
+        "from snapshotter.workers.pool import Workers\n"
+        "async def blob():\n"
+        "    yield open(sys.argv[2], 'rb').read(1 << 20)\n"
+        "    print('half', flush=True)\n"
+        "    await asyncio.Event().wait()\n"
+        "asyncio.run(Workers().apply(ApplyJob.from_json(sys.argv[1]), blob(), lambda _: None))\n"
+    )
+    command = [sys.executable, "-c", script, job.job.to_json(), str(tmp_path / "blob")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as service:
+        assert service.stdout is not None
+        assert await asyncio.to_thread(service.stdout.readline) == b"half\n"
+        (template,) = _templates(service.pid)
+        (worker,) = workers(service.pid)
+        service.kill()
+    eventually(lambda: not any(map(_is_alive, (template, worker))), "both have ended", 20)
+
+
+def _templates(parent: int | None = None) -> list[int]:
+    listed = subprocess.run(
+        ["pgrep", "-P", str(parent or os.getpid()), "-f", "snapshotter.workers.fork_server"],
+        capture_output=True,
+        text=True,
+    )
+    return [int(pid) for pid in listed.stdout.split()]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -1,0 +1,253 @@
+"""From the body of a create to the spec, and back into an inspect."""
+
+from typing import Any
+
+import pytest
+
+from dockerapi.container.container_json import inspect_json, summary_json
+from dockerapi.container.create_body import parse
+from sampan.api.runtime.v1 import containers_pb2, spec_pb2
+from sampan.errors import InvalidArgumentError
+
+
+def spec_of(host: dict[str, Any] | None = None, *, version: tuple[int, int] = (1, 50), **config: Any) -> Any:
+    body = {"Image": "busybox"} | config | ({"HostConfig": host} if host is not None else {})
+    spec, warnings = parse(body, "web", version)
+    assert warnings == []
+    return spec
+
+
+def inspected(spec: spec_pb2.ContainerSpec, version: tuple[int, int] = (1, 50)) -> dict[str, Any]:
+    return inspect_json(containers_pb2.Container(id="c" * 64, spec=spec, runtime="crun", driver="overlayfs"), version)
+
+
+def test_process_fields_arrive() -> None:
+    spec = spec_of(
+        Cmd=["a", "b"],
+        Entrypoint=["sh", "-c"],
+        Env=["A=1"],
+        WorkingDir="/w",
+        User="1:2",
+        Tty=True,
+        OpenStdin=True,
+        StdinOnce=True,
+        AttachStdout=True,
+        StopSignal="SIGQUIT",
+        StopTimeout=3,
+        Labels={"k": "v"},
+        Hostname="h",
+    )
+    process = spec.process
+    assert (list(process.entrypoint), list(process.cmd)) == (["sh", "-c"], ["a", "b"])
+    assert (process.working_dir, process.user, list(process.env)) == ("/w", "1:2", ["A=1"])
+    assert (process.tty, process.open_stdin, process.stdin_once, process.attach_stdout) == (True, True, True, True)
+    assert (spec.name, spec.hostname, spec.stop_signal, spec.stop_timeout.seconds) == ("web", "h", "SIGQUIT", 3)
+
+
+def test_a_command_may_be_a_string() -> None:
+    assert list(spec_of(Cmd="true").process.cmd) == ["true"]
+
+
+def test_an_empty_entrypoint_keeps_its_one_empty_word() -> None:
+    assert list(spec_of(Entrypoint=[""]).process.entrypoint) == [""]
+
+
+def test_null_is_absent() -> None:
+    spec = spec_of({"Binds": None, "PortBindings": None, "Memory": None}, Cmd=None, Env=None, Labels=None, Volumes=None)
+    assert (list(spec.process.cmd), list(spec.mounts), spec.resources.memory_bytes) == ([], [], 0)
+
+
+def test_keys_are_found_in_any_case() -> None:
+    assert list(parse({"image": "x", "cmd": ["true"]}, "", (1, 50))[0].process.cmd) == ["true"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"Cmd": 5}, "Cmd"),
+        ({"Env": [1]}, "Env"),
+        ({"HostConfig": []}, "HostConfig"),
+        ({"HostConfig": {"Memory": "lots"}}, "HostConfig.Memory"),
+        ({"HostConfig": {"Memory": True}}, "HostConfig.Memory"),
+        ({"Labels": {"a": 1}}, "Labels"),
+        ({"HostConfig": {"PortBindings": {"80/tcp": [5]}}}, "HostConfig.PortBindings"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named(body: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=field):
+        parse({"Image": "x"} | body, "", (1, 50))
+
+
+def test_without_an_image_there_is_no_container() -> None:
+    with pytest.raises(InvalidArgumentError, match="no image specified"):
+        parse({"Cmd": ["true"]}, "", (1, 50))
+
+
+def test_limits_arrive_and_come_back() -> None:
+    host = {
+        "Memory": 1 << 28,
+        "NanoCpus": 500_000_000,
+        "PidsLimit": 50,
+        "ShmSize": 1 << 20,
+        "CpuShares": 512,
+        "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}],
+        "Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/x", "CgroupPermissions": "r"}],
+        "OomScoreAdj": -5,
+        "MemorySwappiness": 10,
+    }
+    spec = spec_of(host)
+    assert spec.resources.memory_bytes == 1 << 28
+    back = inspected(spec)["HostConfig"]
+    assert {key: back[key] for key in host} == host
+
+
+def test_swappiness_of_minus_one_is_none() -> None:
+    assert not spec_of({"MemorySwappiness": -1}).resources.HasField("memory_swappiness")
+
+
+def test_limits_that_are_not_supported_are_warned_about() -> None:
+    body = {"Image": "x", "HostConfig": {"BlkioDeviceReadBps": [{"Path": "/dev/sda", "Rate": 1}]}}
+    assert parse(body, "", (1, 50))[1] == ["BlkioDeviceReadBps is not supported by this engine and was ignored"]
+
+
+def test_security_arrives_and_comes_back() -> None:
+    host = {
+        "CapAdd": ["NET_ADMIN"],
+        "CapDrop": ["ALL"],
+        "ReadonlyRootfs": True,
+        "SecurityOpt": ["no-new-privileges"],
+        "GroupAdd": ["audio"],
+    }
+    back = inspected(spec_of(host))["HostConfig"]
+    assert {key: back[key] for key in host} == host
+    assert back["MaskedPaths"]
+
+
+def test_empty_path_lists_unmask_everything() -> None:
+    spec = spec_of({"MaskedPaths": [], "ReadonlyPaths": []})
+    assert (spec.security.own_paths, list(spec.security.masked_paths)) == (True, [])
+    assert inspected(spec)["HostConfig"]["MaskedPaths"] == []
+
+
+def test_one_path_list_leaves_the_other_to_the_default() -> None:
+    security = spec_of({"MaskedPaths": ["/proc/kcore"]}).security
+    assert list(security.masked_paths) == ["/proc/kcore"]
+    assert "/proc/sys" in security.readonly_paths
+
+
+def test_ports_arrive_and_come_back() -> None:
+    bindings = {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}], "53/udp": [{"HostIp": "", "HostPort": ""}]}
+    spec = spec_of({"PortBindings": bindings}, ExposedPorts={"80/tcp": {}, "90": {}})
+    asked = {(port.container_port, port.protocol, port.host_ip, port.host_port) for port in spec.ports}
+    assert asked == {(80, "tcp", "127.0.0.1", 8080), (53, "udp", "", 0)}
+    assert list(spec.exposed_ports) == ["80/tcp", "90/tcp"]
+    assert inspected(spec)["HostConfig"]["PortBindings"] == bindings
+
+
+def test_a_range_of_host_ports() -> None:
+    (port,) = spec_of({"PortBindings": {"80/tcp": [{"HostPort": "8000-8010"}]}}).ports
+    assert (port.host_port, port.host_port_end) == (8000, 8010)
+
+
+@pytest.mark.parametrize("port", ["0/tcp", "65536/tcp", "80/xyz", "http", "", "80/tcp/udp"])
+def test_bad_container_ports_are_refused(port: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="invalid port specification"):
+        spec_of({"PortBindings": {port: [{"HostPort": "1"}]}})
+
+
+@pytest.mark.parametrize("port", ["x", "70000", "20-10", "-1"])
+def test_bad_host_ports_are_refused(port: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="invalid port specification"):
+        spec_of({"PortBindings": {"80/tcp": [{"HostPort": port}]}})
+
+
+def test_the_default_network_needs_no_endpoint() -> None:
+    spec = spec_of({"NetworkMode": "default"}, NetworkingConfig={"EndpointsConfig": {"default": {}}})
+    assert (spec.namespaces.network, list(spec.endpoints)) == ("bridge", [])
+
+
+def test_a_network_s_endpoint_carries_what_was_asked() -> None:
+    endpoints = {"net": {"Aliases": ["db"], "IPAMConfig": {"IPv4Address": "10.0.0.5"}}}
+    (endpoint,) = spec_of({"NetworkMode": "net"}, NetworkingConfig={"EndpointsConfig": endpoints}).endpoints
+    assert (endpoint.network, list(endpoint.aliases), endpoint.ipv4_address) == ("net", ["db"], "10.0.0.5")
+
+
+def test_the_mode_s_network_comes_first_and_is_joined_even_if_not_listed() -> None:
+    endpoints: dict[str, Any] = {"b": {}, "c": None}
+    spec = spec_of({"NetworkMode": "a"}, NetworkingConfig={"EndpointsConfig": endpoints})
+    assert [endpoint.network for endpoint in spec.endpoints] == ["a", "b", "c"]
+
+
+def test_several_networks_need_version_1_44() -> None:
+    body = {"Image": "x", "NetworkingConfig": {"EndpointsConfig": {"a": {}, "b": {}}}}
+    with pytest.raises(InvalidArgumentError, match="cannot be connected to network endpoints: a, b"):
+        parse(body, "", (1, 43))
+
+
+@pytest.mark.parametrize("mode", ["none", "host", "container:abc"])
+def test_modes_without_a_network_of_their_own_have_no_endpoints(mode: str) -> None:
+    spec = spec_of({"NetworkMode": mode}, NetworkingConfig={"EndpointsConfig": {mode: {}}})
+    assert list(spec.endpoints) == []
+
+
+def test_health_check_durations_are_nanoseconds() -> None:
+    check = {"Test": ["CMD", "true"], "Interval": 1_500_000_000, "Retries": 3}
+    spec = spec_of(Healthcheck=check)
+    assert (spec.health_check.interval.seconds, spec.health_check.interval.nanos) == (1, 500_000_000)
+    assert inspected(spec)["Config"]["Healthcheck"] == check
+
+
+def test_inspect_gives_unmodelled_fields_back_as_sent() -> None:
+    spec = spec_of({"ContainerIDFile": "/x", "Isolation": "default", "Links": ["a:b"]}, Cmd=["true"])
+    back = inspected(spec)["HostConfig"]
+    assert (back["ContainerIDFile"], back["Isolation"], back["Links"]) == ("/x", "default", ["a:b"])
+
+
+def test_inspect_of_a_container_that_no_docker_client_made_is_complete() -> None:
+    mount = spec_pb2.Mount(type=spec_pb2.Mount.BIND, source="/a", target="/b", read_only=True)
+    port = spec_pb2.PortBinding(container_port=80, host_port=8080)
+    spec = spec_pb2.ContainerSpec(image="x", mounts=[mount], ports=[port])
+    back = inspected(spec)
+    assert back["HostConfig"]["Binds"] == ["/a:/b:ro"]
+    assert back["HostConfig"]["PortBindings"] == {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}
+    assert back["HostConfig"]["RestartPolicy"] == {"Name": "no", "MaximumRetryCount": 0}
+
+
+def test_limits_changed_later_win_over_what_was_sent() -> None:
+    spec = spec_of({"Memory": 1, "RestartPolicy": {"Name": "always"}})
+    spec.resources.memory_bytes = 2
+    spec.restart_policy.name = "no"
+    back = inspected(spec)["HostConfig"]
+    assert (back["Memory"], back["RestartPolicy"]["Name"]) == (2, "no")
+
+
+@pytest.mark.parametrize(("version", "expected"), [((1, 44), ["db", "c" * 12]), ((1, 45), ["db"])])
+def test_the_short_id_is_an_alias_for_older_clients(version: tuple[int, int], expected: list[str]) -> None:
+    container = containers_pb2.Container(id="c" * 64)
+    container.network.endpoints.add(network="net", aliases=["db"])
+    assert inspect_json(container, version)["NetworkSettings"]["Networks"]["net"]["Aliases"] == expected
+
+
+def test_published_ports_have_addresses_and_exposed_ones_null() -> None:
+    container = containers_pb2.Container(id="c" * 64)
+    container.state.status = containers_pb2.ContainerState.RUNNING
+    for address in ("0.0.0.0", "::"):
+        container.network.ports.add(container_port=80, protocol="tcp", host_ip=address, host_port=8080)
+    container.network.ports.add(container_port=443, protocol="tcp")
+    assert inspect_json(container, (1, 50))["NetworkSettings"]["Ports"] == {
+        "80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", "HostPort": "8080"}],
+        "443/tcp": None,
+    }
+
+
+def test_a_stopped_container_has_neither_addresses_nor_ports() -> None:
+    container = containers_pb2.Container(id="c" * 64)
+    container.state.status = containers_pb2.ContainerState.EXITED
+    container.network.endpoints.add(network="bridge", ipv4_address="172.17.0.2", endpoint_id="e", aliases=["db"])
+    container.network.ports.add(container_port=80, protocol="tcp", host_port=8080)
+    container.network.sandbox_id = "s"
+    settings = inspect_json(container, (1, 50))["NetworkSettings"]
+    assert (settings["Ports"], settings["SandboxID"], settings["IPAddress"]) == ({}, "", "")
+    assert settings["Networks"]["bridge"]["EndpointID"] == ""
+    assert settings["Networks"]["bridge"]["Aliases"] == ["db"]
+    assert summary_json(container, (1, 50), 0.0)["Ports"] == []

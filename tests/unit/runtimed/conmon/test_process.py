@@ -1,0 +1,54 @@
+import asyncio
+import json
+import os
+
+import pytest
+
+from runtimed.conmon.conmon import Report, ReportPipe
+from runtimed.conmon.process import run
+from sampan.errors import StartError, UnavailableError
+
+ENV = {"PATH": os.environ["PATH"]}
+
+
+async def test_a_programs_code_and_output_of_any_size_come_back() -> None:
+    done = await run(("sh", "-c", "head -c 300000 /dev/zero; echo err >&2; exit 3"), ENV, 10)
+    assert (done.code, len(done.stdout), done.stderr) == (3, 300_000, b"err\n")
+
+
+async def test_a_program_that_takes_too_long_is_killed() -> None:
+    with pytest.raises(UnavailableError, match="did not end within"):
+        await run(("sleep", "100"), ENV, 0.05)
+
+
+async def test_a_cancelled_call_leaves_no_process() -> None:
+    task = asyncio.create_task(run(("sh", "-c", "echo $$ > /proc/self/fd/1; sleep 100"), ENV, 10))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222  # it does not wait
+
+
+async def test_a_program_that_is_not_there_raises() -> None:
+    with pytest.raises(FileNotFoundError):
+        await run(("/nonexistent",), ENV, 1)
+
+
+async def test_reports_come_one_by_one_however_they_are_cut() -> None:
+    with ReportPipe() as pipe:
+        text = json.dumps({"data": 7}) + "\n" + json.dumps({"data": -1, "message": "no"}) + "\n"
+        for byte in text[:-1]:
+            os.write(pipe.write_end, byte.encode())
+        assert await pipe.next() == Report(7)
+        os.write(pipe.write_end, b"\n")
+        assert await pipe.next() == Report(-1, "no")
+        pipe.close_write_end()
+        assert await pipe.next() is None
+
+
+async def test_what_is_no_report_is_refused() -> None:
+    with ReportPipe() as pipe:
+        os.write(pipe.write_end, b"hello\n")
+        with pytest.raises(StartError, match="no report"):
+            await pipe.next()

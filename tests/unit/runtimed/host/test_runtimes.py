@@ -1,0 +1,87 @@
+"""Which runtime is chosen, and what is remembered of those that were tried."""
+
+from pathlib import Path
+
+import pytest
+
+from runtimed.host import runtimes as module
+from runtimed.host.info import Installed, security_options, warnings
+from runtimed.host.runtimes import Runtime, Runtimes, find_runtimes
+from sampan.errors import InvalidArgumentError
+from tests.unit.runtimed.bundle_values import HOST
+
+CRUN = Runtime("crun", "/usr/bin/crun", "1.8.1", usable=False, reason="hybrid mode")
+RUNC = Runtime("runc", "/usr/sbin/runc", "1.1.5", usable=True)
+
+
+def fake(directory: Path, name: str, *, works: bool) -> str:
+    """A runtime that counts its calls, and makes containers of nothing."""
+    path = directory / name
+    create = "sleep 100 & echo $! >$7" if works else 'echo \'time="x" level=error msg="no way"\' >&2; exit 1'
+    path.write_text(
+        f"#!/bin/sh\necho call >>{directory}/{name}.calls\n"
+        f'case "$1 $3" in\n--version*) echo {name} version 9.9;;\n*create) {create} ;;\nesac\n'
+    )
+    path.chmod(0o755)
+    return str(path)
+
+
+def find(directory: Path, monkeypatch: pytest.MonkeyPatch, preferred: str = "auto") -> Runtimes:
+    monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
+    monkeypatch.setattr(module, "PREFERRED", ("good", "bad"))
+    return find_runtimes(
+        HOST, scratch=directory, cache=directory / "cache.json", cgroup_parent="none", preferred=preferred
+    )
+
+
+def test_what_works_is_the_default_and_what_does_not_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(tmp_path, "good", works=True)
+    fake(tmp_path, "bad", works=False)
+    found = find(tmp_path, monkeypatch)
+    assert found.default == "good"
+    assert [(one.name, one.version, one.usable, one.reason) for one in found.found] == [
+        ("good", "9.9", True, ""),
+        ("bad", "9.9", False, "no way"),
+    ]
+
+
+def test_nothing_is_tried_again_until_a_binary_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(tmp_path, "good", works=True)
+    first = find(tmp_path, monkeypatch)
+    calls = (tmp_path / "good.calls").read_text()
+    assert find(tmp_path, monkeypatch) == first
+    assert (tmp_path / "good.calls").read_text() == calls
+    fake(tmp_path, "good", works=False).encode()
+    assert find(tmp_path, monkeypatch).default == ""
+
+
+def test_a_damaged_cache_is_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(tmp_path, "good", works=True)
+    (tmp_path / "cache.json").write_text("[1")
+    assert find(tmp_path, monkeypatch).default == "good"
+
+
+def test_a_preferred_runtime_must_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidArgumentError, match="unknown or invalid runtime name: kata"):
+        find(tmp_path, monkeypatch, preferred="kata")
+
+
+def test_choosing_takes_the_default_an_alias_or_a_name() -> None:
+    found = Runtimes((CRUN, RUNC), "runc")
+    assert found.choose("") == found.choose("runc") == found.choose("io.containerd.runc.v2") == RUNC
+    with pytest.raises(InvalidArgumentError, match="runtime crun cannot be used on this host: hybrid mode"):
+        found.choose("crun")
+    with pytest.raises(InvalidArgumentError, match="unknown or invalid runtime name: kata"):
+        found.choose("kata")
+    with pytest.raises(InvalidArgumentError, match="no OCI runtime can be used on this host: crun: hybrid mode"):
+        Runtimes((CRUN,), "").choose("")
+
+
+def test_info_warns_of_what_does_not_work() -> None:
+    installed = Installed(Runtimes((CRUN, RUNC), "runc"), "2.1.6", None)
+    assert warnings(HOST, installed) == [
+        "WARNING: no init program is installed: --init cannot be used",
+        "WARNING: runtime crun 1.8.1 cannot be used: hybrid mode",
+        "WARNING: no CAP_SYS_RESOURCE: ulimits cannot be raised above the engine's own",
+    ]
+    assert security_options(HOST) == ["name=seccomp,profile=builtin"]

@@ -1,0 +1,55 @@
+import pytest
+
+from runtimed.containers.spec import RestartPolicy
+from runtimed.lifecycle.restart import check_policy, next_backoff_s, restarts_after_exit, starts_with_engine
+from sampan.errors import InvalidArgumentError
+
+ALWAYS, UNLESS, FAILURE, NO = (RestartPolicy(name) for name in ("always", "unless-stopped", "on-failure", "no"))
+
+
+@pytest.mark.parametrize(
+    ("policy", "code", "count", "restarts"),
+    [
+        (NO, 1, 0, False),
+        (RestartPolicy(), 1, 0, False),
+        (ALWAYS, 0, 99, True),
+        (UNLESS, 0, 0, True),
+        (FAILURE, 0, 0, False),
+        (FAILURE, 1, 99, True),
+        (RestartPolicy("on-failure", 2), 1, 1, True),
+        (RestartPolicy("on-failure", 2), 1, 2, False),
+    ],
+)
+def test_what_follows_an_exit(policy: RestartPolicy, code: int, count: int, restarts: bool) -> None:
+    assert restarts_after_exit(policy, code, count, stop_requested=False) is restarts
+    assert restarts_after_exit(policy, code, count, stop_requested=True) is False
+
+
+def test_always_starts_with_the_engine_and_unless_stopped_does_unless_it_was() -> None:
+    assert starts_with_engine(ALWAYS, stopped_by_request=True)
+    assert starts_with_engine(UNLESS, stopped_by_request=False)
+    assert not starts_with_engine(UNLESS, stopped_by_request=True)
+    assert not starts_with_engine(FAILURE, stopped_by_request=False)
+
+
+def test_the_delay_doubles_up_to_a_minute_and_starts_over_after_a_good_run() -> None:
+    delays = [next_backoff_s(0, 0)]
+    while len(delays) < 12:
+        delays.append(next_backoff_s(delays[-1], 1))
+    assert delays[:4] == [0.1, 0.2, 0.4, 0.8]
+    assert delays[-1] == 60
+    assert next_backoff_s(60, 10) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("policy", "auto_remove"),
+    [
+        (RestartPolicy("sometimes"), False),
+        (RestartPolicy("always", 3), False),
+        (RestartPolicy("on-failure", -1), False),
+        (ALWAYS, True),
+    ],
+)
+def test_a_policy_that_cannot_be_is_refused(policy: RestartPolicy, auto_remove: bool) -> None:
+    with pytest.raises(InvalidArgumentError):
+        check_policy(policy, auto_remove=auto_remove)

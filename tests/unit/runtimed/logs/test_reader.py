@@ -1,0 +1,74 @@
+import asyncio
+from pathlib import Path
+
+from runtimed.logs.k8s_format import LogEntry
+from runtimed.logs.reader import LogQuery, read_log
+
+
+def line(number: int, stream: str = "stdout") -> bytes:
+    return b"2026-11-24T04:00:%02d.000000000+00:00 %s F %d\n" % (number, stream.encode(), number)
+
+
+BEGIN_NS = 1_795_492_800_000_000_000
+
+
+async def collect(path: Path, query: LogQuery, ended: asyncio.Event) -> list[LogEntry]:
+    return [entry async for batch in read_log(path, query, ended) for entry in batch]
+
+
+def numbers(entries: list[LogEntry]) -> list[int]:
+    return [int(entry.line) for entry in entries]
+
+
+async def test_streams_since_until_and_tail_choose(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"".join(line(n, "stderr" if n % 2 else "stdout") for n in range(10)))
+    ended = asyncio.Event()
+    assert numbers(await collect(path, LogQuery(stderr=False), ended)) == [0, 2, 4, 6, 8]
+    second = 1_000_000_000
+    query = LogQuery(since_ns=BEGIN_NS + 3 * second, until_ns=BEGIN_NS + 5 * second)
+    assert numbers(await collect(path, query, ended)) == [3, 4, 5]
+    assert numbers(await collect(path, LogQuery(tail=2), ended)) == [8, 9]
+
+
+async def test_a_log_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
+    assert await collect(tmp_path / "log", LogQuery(), asyncio.Event()) == []
+
+
+async def test_following_sees_what_is_written_and_ends_after_the_last_line(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(line(1))
+    ended = asyncio.Event()
+    following = asyncio.create_task(collect(path, LogQuery(follow=True), ended))
+    await asyncio.sleep(0.02)
+    with path.open("ab") as log:
+        log.write(line(2))
+        log.flush()
+        await asyncio.sleep(0.02)
+        log.write(line(3))
+    ended.set()
+    assert numbers(await asyncio.wait_for(following, 2)) == [1, 2, 3]
+
+
+async def test_following_goes_on_in_the_file_that_takes_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(line(1))
+    ended = asyncio.Event()
+    following = asyncio.create_task(collect(path, LogQuery(follow=True), ended))
+    await asyncio.sleep(0.02)
+    (tmp_path / "new").write_bytes(line(2))
+    (tmp_path / "new").rename(path)
+    await asyncio.sleep(0.02)
+    ended.set()
+    assert numbers(await asyncio.wait_for(following, 2)) == [1, 2]
+
+
+async def test_following_a_log_that_appears_later(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    ended = asyncio.Event()
+    following = asyncio.create_task(collect(path, LogQuery(follow=True, tail=0), ended))
+    await asyncio.sleep(0.02)
+    path.write_bytes(line(1))
+    await asyncio.sleep(0.02)
+    ended.set()
+    assert numbers(await asyncio.wait_for(following, 2)) == [1]

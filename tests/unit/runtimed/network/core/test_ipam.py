@@ -1,0 +1,111 @@
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from runtimed.network.core.ipam import DEFAULT_POOLS, allocate, check_static, choose_pool, parse_pool
+from runtimed.network.core.model import Network, Pool
+from sampan.errors import InvalidArgumentError, ResourceExhaustedError
+
+SMALL = Pool(IPv4Network("10.0.0.0/29"), IPv4Address("10.0.0.1"))
+
+
+def network(*pools: Pool, name: str = "side") -> Network:
+    return Network("f" * 64, name, "bridge", datetime.now(UTC), "br0", pools=pools)
+
+
+def taken(*last: int) -> set[IPv4Address]:
+    return {IPv4Address("10.0.0.0") + number for number in last}
+
+
+def test_first_default_pool_that_is_free_is_chosen_with_its_gateway() -> None:
+    chosen = choose_pool([IPv4Network("172.17.4.0/24"), IPv4Network("172.16.0.0/15")])
+    assert (str(chosen.subnet), str(chosen.gateway)) == ("172.18.0.0/16", "172.18.0.1")
+
+
+def test_smaller_pools_follow_when_the_large_ones_are_used_up() -> None:
+    assert str(choose_pool([IPv4Network("172.16.0.0/12")]).subnet) == "192.168.0.0/20"
+
+
+def test_no_pool_is_left_when_everything_is_routed() -> None:
+    with pytest.raises(ResourceExhaustedError, match="all predefined address pools have been fully subnetted"):
+        choose_pool(DEFAULT_POOLS)
+
+
+def test_lowest_free_address_is_given_out() -> None:
+    assert str(allocate(network(SMALL), taken(2, 4))[0]) == "10.0.0.3"
+
+
+def test_network_broadcast_gateway_and_auxiliary_addresses_are_never_given_out() -> None:
+    pool = Pool(SMALL.subnet, SMALL.gateway, auxiliary={"router": IPv4Address("10.0.0.2")})
+    free = []
+    in_use: set[IPv4Address] = set()
+    for _ in range(4):
+        address, _ = allocate(network(pool), in_use)
+        in_use.add(address)
+        free.append(str(address))
+    assert free == ["10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"]
+    with pytest.raises(ResourceExhaustedError) as caught:
+        allocate(network(pool), in_use)
+    assert str(caught.value) == (f"no available IPv4 addresses on this network's address pools: side ({'f' * 64})")
+
+
+def test_range_limits_what_is_given_out_and_not_what_may_be_asked_for() -> None:
+    pool = Pool(IPv4Network("10.0.0.0/24"), IPv4Address("10.0.0.1"), IPv4Network("10.0.0.128/25"))
+    assert str(allocate(network(pool), ())[0]) == "10.0.0.128"
+    assert str(allocate(network(pool), (), "10.0.0.7")[0]) == "10.0.0.7"
+
+
+def test_second_pool_serves_when_the_first_is_full() -> None:
+    second = Pool(IPv4Network("10.1.0.0/24"), IPv4Address("10.1.0.1"))
+    address, pool = allocate(network(SMALL, second), taken(2, 3, 4, 5, 6))
+    assert (str(address), pool) == ("10.1.0.2", second)
+
+
+@pytest.mark.parametrize("asked", ["10.0.0.3", "10.0.0.1"])
+def test_address_that_is_in_use_is_refused(asked: str) -> None:
+    with pytest.raises(ResourceExhaustedError, match="Address already in use"):
+        allocate(network(SMALL), taken(3), asked)
+
+
+@pytest.mark.parametrize(
+    ("pool", "name", "asked", "words"),
+    [
+        (SMALL, "side", "10.9.9.9", "no configured subnet or ip-range contain the IP address 10.9.9.9"),
+        (SMALL, "bridge", "10.0.0.3", "supported on user defined networks only"),
+        (Pool(SMALL.subnet, SMALL.gateway, asked_for=False), "side", "10.0.0.3", "with user configured subnets"),
+        (SMALL, "side", "ten", "invalid IPv4 address ten"),
+    ],
+)
+def test_address_that_cannot_be_asked_for_is_refused(pool: Pool, name: str, asked: str, words: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=words):
+        check_static(network(pool, name=name), asked)
+
+
+@pytest.mark.parametrize(
+    ("subnet", "gateway", "ip_range", "auxiliary", "expected"),
+    [
+        ("10.5.0.0/16", "", "", {}, "10.5.0.1"),
+        ("10.5.0.7/16", "10.5.0.254", "", {}, "10.5.0.254"),
+        ("10.5.0.0/16", "", "10.5.9.0/24", {}, "10.5.9.0"),
+        ("10.5.0.0/16", "", "", {"router": "10.5.0.1"}, "10.5.0.2"),
+    ],
+)
+def test_gateway_is_as_asked_or_the_first_free_address(
+    subnet: str, gateway: str, ip_range: str, auxiliary: dict[str, str], expected: str
+) -> None:
+    assert str(parse_pool(subnet, gateway, ip_range, auxiliary).gateway) == expected
+
+
+@pytest.mark.parametrize(
+    ("subnet", "gateway", "ip_range", "words"),
+    [
+        ("nonsense", "", "", "invalid subnet nonsense"),
+        ("10.5.0.0/31", "", "", "at least 2 usable"),
+        ("10.5.0.0/16", "10.6.0.1", "", "invalid gateway 10.6.0.1: it is not in subnet"),
+        ("10.5.0.0/16", "", "10.6.0.0/24", "invalid ip-range"),
+    ],
+)
+def test_pool_that_makes_no_sense_is_refused(subnet: str, gateway: str, ip_range: str, words: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=words):
+        parse_pool(subnet, gateway, ip_range, {})

@@ -1,0 +1,68 @@
+import pytest
+
+from runtimed.oci.errors import create_error, exec_error, exit_code
+from sampan.errors import CommandNotExecutableError, CommandNotFoundError, StartError
+
+RUNC = "runc create failed: unable to start container process: "
+
+
+@pytest.mark.parametrize(
+    ("message", "kind", "code"),
+    [
+        (RUNC + 'exec: "nope": executable file not found in $PATH', CommandNotFoundError, 127),
+        (RUNC + 'exec: "/nope": stat /nope: no such file or directory', CommandNotFoundError, 127),
+        (RUNC + 'exec: "/etc/passwd": permission denied', CommandNotExecutableError, 126),
+        (RUNC + 'exec: "/bin": is a directory', CommandNotExecutableError, 126),
+        (RUNC + "error mounting /a: no such file or directory", StartError, 128),
+        ("executable file `nope` not found in $PATH: No such file or directory", CommandNotFoundError, 127),
+        ("open executable: Permission denied", CommandNotExecutableError, 126),
+        ("open executable: Operation not permitted", CommandNotExecutableError, 126),  # of a directory
+    ],
+)
+def test_the_kind_of_failure_decides_the_exit_code(message: str, kind: type[StartError], code: int) -> None:
+    error = create_error(message, "nope")
+    assert type(error) is kind
+    assert exit_code(error) == code
+    assert str(error).startswith("failed to create task for container: failed to create shim task: OCI runtime create")
+    assert str(error).endswith(": unknown")
+
+
+def test_a_missing_directory_of_an_exec_counts_as_not_found() -> None:
+    text = 'exec failed: unable to start container process: chdir to cwd ("/nope") failed: no such file or directory'
+    assert exit_code(exec_error(text, "pwd")) == 127
+
+
+def test_crun_says_of_a_missing_directory_what_runc_says() -> None:
+    error = exec_error("chdir `/nope`: No such file or directory", "pwd")
+    assert exit_code(error) == 127
+    assert str(error) == (
+        "OCI runtime exec failed: exec failed: unable to start container process: "
+        'chdir to cwd ("/nope") set in config.json failed: no such file or directory: unknown'
+    )
+
+
+def test_a_file_mounted_on_a_directory_gets_a_hint() -> None:
+    error = create_error(RUNC + 'error mounting "/a" to rootfs at "/etc": not a directory', "true")
+    assert str(error).endswith("Check if the specified host path exists and is the expected type")
+    assert exit_code(error) == 127
+
+
+def test_crun_and_runc_say_the_same_in_the_end() -> None:
+    crun = create_error("executable file `nope` not found in $PATH: No such file or directory", "nope")
+    runc = create_error(RUNC + 'exec: "nope": executable file not found in $PATH\n', "nope")
+    assert str(crun) == str(runc)
+
+
+def test_crun_says_of_a_path_that_is_not_there_what_runc_says() -> None:
+    crun = create_error("executable file `/no/such` not found: No such file or directory", "/no/such")
+    runc = create_error(RUNC + 'exec: "/no/such": stat /no/such: no such file or directory', "/no/such")
+    assert str(crun) == str(runc)
+    assert exit_code(crun) == 127
+
+
+def test_an_exec_says_what_docker_says() -> None:
+    text = 'exec failed: unable to start container process: exec: "nope": executable file not found in $PATH\n'
+    assert str(exec_error(text, "nope")) == (
+        "OCI runtime exec failed: exec failed: unable to start container process: "
+        'exec: "nope": executable file not found in $PATH: unknown'
+    )

@@ -1,0 +1,97 @@
+"""Lookups in an untrusted root: nothing leads out of it."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from runtimed.oci import rootfs
+from runtimed.oci.rootfs import RootFs
+
+
+def refuse(directory: int, path: str, flags: int, resolve: int) -> int:
+    raise OSError(errno.ENOSYS, "not there", path)
+
+
+@pytest.fixture(params=["openat2", "walk"])
+def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    if request.param == "walk":
+        monkeypatch.setattr(rootfs, "openat2", refuse)
+    (tmp_path / "outside").write_text("secret")
+    top = tmp_path / "root"
+    (top / "etc").mkdir(parents=True)
+    (top / "etc/passwd").write_text("inside")
+    return top
+
+
+def read(root: Path, path: str, limit: int = 100) -> bytes:
+    with RootFs(root) as inside:
+        return inside.read(path, limit)
+
+
+@pytest.mark.parametrize(
+    "target", ["/etc/passwd", "../../../../etc/passwd", "/../etc/./passwd", "//etc//passwd", "etc/../etc/passwd"]
+)
+def test_links_resolve_inside_the_root(root: Path, target: str) -> None:
+    (root / "link").symlink_to(target)
+    assert read(root, "/link") == b"inside"
+    assert read(root, target) == b"inside"
+
+
+def test_a_link_chain_through_directories_stays_inside(root: Path) -> None:
+    (root / "a").symlink_to("b")
+    (root / "b").symlink_to("/../c/..")
+    (root / "c").mkdir()
+    assert read(root, "a/etc/passwd") == b"inside"
+
+
+def test_the_outside_is_not_there(root: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read(root, "../outside")
+
+
+def test_a_loop_of_links_is_an_error(root: Path) -> None:
+    (root / "x").symlink_to("y")
+    (root / "y").symlink_to("x")
+    with pytest.raises(OSError, match="Too many levels"):
+        read(root, "x")
+
+
+def test_only_regular_files_of_a_sane_size_are_read(root: Path) -> None:
+    os.mkfifo(root / "fifo")
+    with pytest.raises(OSError, match="not a regular file"):
+        read(root, "/fifo")
+    with pytest.raises(OSError, match="not a regular file"):
+        read(root, "/etc")
+    with pytest.raises(OSError, match="larger than 3 bytes"):
+        read(root, "/etc/passwd", 3)
+
+
+def test_directories_are_made_inside_and_named_as_resolved(root: Path) -> None:
+    (root / "out").symlink_to("/../../../new")
+    previous = os.umask(0o077)
+    try:
+        with RootFs(root) as inside:
+            assert inside.make_directory("/out/a/b") == "/new/a/b"
+            assert inside.make_directory("/") == "/"
+    finally:
+        os.umask(previous)
+    assert (root / "new/a/b").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_file_in_the_way_of_a_directory_is_an_error(root: Path) -> None:
+    with RootFs(root) as inside, pytest.raises(NotADirectoryError):
+        inside.make_directory("/etc/passwd")
+    with RootFs(root) as inside, pytest.raises(NotADirectoryError):
+        inside.make_directory("/etc/passwd/deeper")
+
+
+def test_no_descriptor_is_left_open(root: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with RootFs(root) as inside:
+        inside.read("/etc/passwd", 100)
+        inside.make_directory("/a/b/../c")
+        with pytest.raises(FileNotFoundError):
+            inside.find("/nosuch")
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import pytest
+
+from sampan.api.runtime.v1 import spec_pb2 as pb
+from sampan.errors import InvalidArgumentError
+from sampan_cli.options.mounts import parse_mount, parse_tmpfs, parse_volume
+
+HERE = Path("/work")
+BIND, VOLUME, TMPFS = pb.Mount.BIND, pb.Mount.VOLUME, pb.Mount.TMPFS
+
+
+@pytest.mark.parametrize(
+    ("text", "mount"),
+    [
+        ("/a:/b", pb.Mount(type=BIND, source="/a", target="/b", create_source=True)),
+        ("/a:/b:ro", pb.Mount(type=BIND, source="/a", target="/b", create_source=True, read_only=True, mode="ro")),
+        ("/a/../c:/b/", pb.Mount(type=BIND, source="/c", target="/b", create_source=True)),
+        ("./src:/b", pb.Mount(type=BIND, source="/work/src", target="/b", create_source=True)),
+        (
+            "/a:/b:rslave,z",
+            pb.Mount(type=BIND, source="/a", target="/b", create_source=True, propagation="rslave", mode="rslave,z"),
+        ),
+        ("data:/b", pb.Mount(type=VOLUME, source="data", target="/b")),
+        ("data:/b:nocopy", pb.Mount(type=VOLUME, source="data", target="/b", no_copy=True, mode="nocopy")),
+        ("/b:ro", pb.Mount(type=VOLUME, target="/b", read_only=True, mode="ro")),
+        ("/b", "/b"),
+    ],
+)
+def test_volume_is_a_bind_a_named_volume_or_an_anonymous_one(text: str, mount: pb.Mount | str) -> None:
+    assert parse_volume(text, HERE) == mount
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("/a:/b:ro:x", "invalid volume specification"),
+        ("", "invalid volume specification"),
+        ("/a:", "invalid volume specification"),
+        ("/a:b", "mount path must be absolute"),
+        ("/a:/", "destination can't be '/'"),
+        ("/a:/b:nosuch", "invalid mode: nosuch"),
+        ("/a:/b:nocopy", "invalid mode: nocopy"),
+        ("/a:/b:ro,rw", "invalid mode: ro,rw"),
+        ("/a:/b:private,rslave", "invalid mode: private,rslave"),
+        ("a:/c", "volume name is too short"),
+        ("a/b:/c", "includes invalid characters for a local volume name"),
+    ],
+)
+def test_bad_volume_is_refused_in_dockers_words(text: str, words: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=words):
+        parse_volume(text, HERE)
+
+
+@pytest.mark.parametrize(
+    ("text", "mount"),
+    [
+        ("type=bind,src=/a,dst=/b,readonly", pb.Mount(type=BIND, source="/a", target="/b", read_only=True)),
+        ("type=bind,source=.,target=/b", pb.Mount(type=BIND, source="/work", target="/b")),
+        ('type=bind,"source=/a,b",target=/b', pb.Mount(type=BIND, source="/a,b", target="/b")),
+        ("target=/b", pb.Mount(type=VOLUME, target="/b")),
+        (
+            "type=volume,src=data,dst=/b,volume-opt=type=nfs,volume-label=x=y,volume-nocopy",
+            pb.Mount(
+                type=VOLUME,
+                source="data",
+                target="/b",
+                no_copy=True,
+                volume_options={"type": "nfs"},
+                volume_labels={"x": "y"},
+            ),
+        ),
+        (
+            "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=1770",
+            pb.Mount(type=TMPFS, target="/t", tmpfs_size_bytes=1 << 20, tmpfs_mode=0o1770),
+        ),
+    ],
+)
+def test_mount_takes_key_value_pairs(text: str, mount: pb.Mount) -> None:
+    assert parse_mount(text, HERE) == mount
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("type=bind,src=/a", "target is required"),
+        ("type=bind,dst=/b", "field Source must not be empty"),
+        ("type=bind,src=a,dst=/b", "mount path must be absolute"),
+        ("type=tmpfs,src=a,dst=/b", "field Source must not be specified"),
+        ("type=npipe,dst=/b", "'npipe' is not supported"),
+        ("type=bind,what=1,dst=/b", "unexpected key 'what' in 'what=1'"),
+        ("type=bind,src,dst=/b", "must be a key=value pair"),
+        ("type=bind,src=/a,dst=/b,readonly=perhaps", "invalid value for read-only: perhaps"),
+    ],
+)
+def test_bad_mount_is_refused_in_dockers_words(text: str, words: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=words):
+        parse_mount(text, HERE)
+
+
+def test_tmpfs_reads_size_and_mode_and_keeps_the_rest() -> None:
+    mount = parse_tmpfs("/t:rw,noexec,size=64k,mode=700")
+    assert (mount.type, mount.target, mount.tmpfs_size_bytes, mount.tmpfs_mode) == (TMPFS, "/t", 64 << 10, 0o700)
+    assert list(mount.options) == ["noexec"]
