@@ -17,11 +17,6 @@ from sampan.errors import InvalidArgumentError
 DEFAULT_DATA_ROOT: Final = Path("/var/lib/sampan")
 DEFAULT_RUN_ROOT: Final = Path("/run/sampan")
 
-SERVICES: Final = ("imaged", "snapshotter", "runtimed", "dockerapi")
-
-# Fixed for the default roots, so that Prometheus can be configured once; other engines take free ports.
-METRICS_PORTS: Final = {"imaged": 9661, "snapshotter": 9662, "runtimed": 9663, "dockerapi": 9664, "registryd": 9665}
-
 # sun_path is 108 bytes with its NUL. Under the run root the longest socket is an attach socket of conmon's,
 # "runtimed/attach/<16 hex>/attach".
 _MAX_SOCKET_PATH: Final = 107

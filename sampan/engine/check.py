@@ -21,14 +21,13 @@ from sampan.errors import DataLossError, NotFoundError, SampanError, Unavailable
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.service import check_convert as convert
+from sampan.services import USED_BY_ENGINE
 from sampan.wire.channel import open_channel, reach, rpc_errors
 
 if TYPE_CHECKING:
     from sampan.api.check.v1.check_pb2_grpc import CheckAsyncStub
     from sampan.engine.engine import Engine
 
-# A layer can be made again when its blob is whole, and a container's snapshot when its layers are.
-_ORDER: Final = ("imaged", "snapshotter", "runtimed")
 _PRIVATE_REGISTRY: Final = "registryd"
 _REGISTRY_ROWS: Final = "registry.db"
 
@@ -90,7 +89,8 @@ async def check(engine: "Engine", options: Options, logins: Logins) -> AsyncGene
     async with AsyncExitStack() as stack:
         await engine.reach(_REACH_S)
         run = _Run(engine, options, logins)
-        for name in _ORDER:
+        # In the table's order: a layer can be made again when its blob is whole, a snapshot when its layers are.
+        for name in USED_BY_ENGINE:
             async for step in run.service(name, engine.channels[name]):
                 yield step
         async for step in run.containers():

@@ -29,6 +29,7 @@ from sampan.engine import commit, create, export, load, push, remove, save, sear
 from sampan.engine import pull as bring
 from sampan.engine.progress import Progress
 from sampan.layout import Layout
+from sampan.services import USED_BY_ENGINE
 from sampan.wire.channel import open_channel, reach, rpc_errors
 
 if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
@@ -76,8 +77,7 @@ class Engine:
         """Open channels to the services of ``layout``. Nothing is sent before the first call."""
         async with AsyncExitStack() as stack:
             channels = {
-                name: await stack.enter_async_context(open_channel(layout.socket(name)))
-                for name in ("imaged", "snapshotter", "runtimed")
+                name: await stack.enter_async_context(open_channel(layout.socket(name))) for name in USED_BY_ENGINE
             }
             imaged, snapshotter, runtimed = channels.values()
             yield cls(

@@ -13,7 +13,8 @@ from prometheus_client import (
 )
 
 from sampan.errors import InvalidArgumentError, UnavailableError
-from sampan.layout import METRICS_PORTS, Layout
+from sampan.layout import Layout
+from sampan.services import METRICS_PORTS
 
 
 def new_registry() -> CollectorRegistry:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sampan.layout import SERVICES
+from sampan.services import STARTED
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine
 from tests.support.images import Entry, Image, layer, tar
@@ -17,7 +17,7 @@ from tests.support.web_registry import run_web_registry
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
-each_service = pytest.mark.parametrize("service", SERVICES)
+each_service = pytest.mark.parametrize("service", STARTED)
 
 # When to strike, counted from the client's start: while the request is on its way in, and while the work is done.
 MOMENTS_S = (0.04, 0.12)
@@ -140,6 +140,6 @@ def test_waiting_clients_get_the_exit_code_or_an_error_but_never_hang(
 
 
 def test_all_services_at_once(engine: Engine, docker: DockerClient, image: str) -> None:
-    for service in SERVICES:
+    for service in STARTED:
         engine.kill(service)
     assert docker("run", "--rm", image, "echo", "all back").line == "all back"

@@ -39,9 +39,3 @@ def test_no_file_holds_more_than_one_concept_s_worth_of_lines() -> None:
         if "api" not in path.parts and (lines := len(path.read_text().splitlines())) > MAX_FILE_LINES
     }
     assert long == {}
-
-
-def test_every_service_has_a_main_that_runs_as_a_module() -> None:
-    for service in ("imaged", "snapshotter", "runtimed", "dockerapi"):
-        assert (ROOT / "services" / service / "__main__.py").exists()
-        assert (ROOT / "services" / service / "main.py").exists()

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sampan.layout import SERVICES, Layout
+from sampan.layout import Layout
+from sampan.services import STARTED
 from tests.support.docker_client import DockerClient, Result, answers, result_of
 from tests.support.footprint import NOTHING, footprint, monitors, mounts, remove_kernel_objects
 from tests.support.tools import eventually, need, need_root, search_path
@@ -102,7 +103,7 @@ class Engine:
     def _ready(self, what: str) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, f"the engine did not start\n{self.tail()}"
-        return all(self.layout.state_file(name).exists() for name in SERVICES) and answers(
+        return all(self.layout.state_file(name).exists() for name in STARTED) and answers(
             self.layout.docker_socket, what
         )
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from sampan.errors import SampanError
-from sampan.layout import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT, SERVICES, Layout
+from sampan.layout import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT, Layout
+from sampan.services import STARTED
 
 if TYPE_CHECKING:  # gRPC takes 140 ms to import, and half of the commands' lives are `--help`
     from sampan.engine.engine import Engine
@@ -102,7 +103,7 @@ class Session:
         return error
 
     def _connection_error(self, exit_code: int) -> "CommandError":
-        sockets = [self.layout.socket(service) for service in SERVICES]
+        sockets = [self.layout.socket(service) for service in STARTED]
         if any(socket.exists() and not os.access(socket, os.W_OK) for socket in sockets):
             return CommandError(
                 f"permission denied while trying to connect to the Sampan engine at {self.layout.run_root}: "

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from sampan.errors import ConflictError, InvalidArgumentError
-from sampan.layout import SERVICES, Layout
+from sampan.layout import Layout
+from sampan.services import STARTED
 
 _LOCK: Final = "engine.lock"
 
@@ -135,7 +136,7 @@ def supervisor(layout: Layout) -> Process | None:
 
 def services(layout: Layout) -> list[Process]:
     """Return the services that run on the data root, in the order in which they are started."""
-    found = (_holder(name, layout.data(name) / "lock") for name in SERVICES)
+    found = (_holder(name, layout.data(name) / "lock") for name in STARTED)
     return [process for process in found if process is not None]
 
 

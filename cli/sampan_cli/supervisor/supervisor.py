@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sampan.errors import SampanError
-from sampan.layout import SERVICES, Layout
+from sampan.layout import Layout
 from sampan.service.notify import notify
+from sampan.services import STARTED
 from sampan.sys.memory import drop_clean_pages, trim
 from sampan_cli.supervisor import roots
 from sampan_cli.supervisor.backoff import Backoff
@@ -85,7 +86,7 @@ class Supervisor:
             directory = self._layout.run_root / "logs"
             directory.mkdir(mode=0o750, exist_ok=True)
             # Our own messages are among the files when we are in the background, and must not grow for ever either.
-            self._logs = LogWatcher(directory, (*SERVICES, "sampan"), terminal=self._terminal)
+            self._logs = LogWatcher(directory, (*STARTED, "sampan"), terminal=self._terminal)
             stack.callback(self._logs.close)
             self._selector.register(self._logs, selectors.EVENT_READ, self._logs.catch_up)
             self._open_notify_sockets(stack)
@@ -125,7 +126,7 @@ class Supervisor:
     def _open_notify_sockets(self, stack: contextlib.ExitStack) -> None:
         directory = self._layout.run_root / "notify"
         directory.mkdir(mode=0o700, exist_ok=True)
-        for name in SERVICES:
+        for name in STARTED:
             keeper = _Keeper(name, NotifySocket(directory / name))
             stack.callback(keeper.notify.close)
             self._keepers.append(keeper)

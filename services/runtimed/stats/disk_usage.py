@@ -6,13 +6,10 @@ from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Seque
 from pathlib import Path
 from typing import Final
 
+from sampan import services
 from sampan.disk import CONTAINER, FOREIGN, SERVICE, VOLUME, Holder, StoredObject
 from sampan.sys.measuring import measure_any
 
-# They say themselves what is in their directories.
-_OTHERS: Final = frozenset(("imaged", "snapshotter"))
-# Neither says: one has a lock alone, and the other need not run.
-_QUIET: Final = frozenset(("dockerapi", "registryd"))
 _ENGINE_LOCK: Final = "engine.lock"
 
 _PAGE: Final = 500
@@ -49,11 +46,11 @@ class RuntimeUsage:
     def _rest(self) -> list[StoredObject]:
         objects = [StoredObject("records", "data root", _itself(self._data_root), (Holder(SERVICE, "engine"),))]
         for path in _inside(self._data_root):
-            if path.name in _QUIET:
+            if path.name in services.ALL and path.name not in services.ACCOUNTED:
                 objects.append(_records(path.name, [path], path.name))
             elif path.name == _ENGINE_LOCK:
                 objects.append(_records(path.name, [path], "engine"))
-            elif path != self._own and path.name not in _OTHERS:
+            elif path.name not in services.ACCOUNTED:
                 objects.append(StoredObject("foreign", path.name, measure_any(path), (Holder(FOREIGN),)))
         return objects
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sampan.layout import METRICS_PORTS, SERVICES
+from sampan.services import METRICS_PORTS, STARTED
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine
 from tests.support.tools import eventually, free_port, need
@@ -59,7 +59,7 @@ def prometheus(busy_engine: Engine, tmp_path_factory: pytest.TempPathFactory) ->
             "job_name": service,
             "static_configs": [{"targets": [urllib.parse.urlsplit(busy_engine.metrics_url(service)).netloc]}],
         }
-        for service in SERVICES
+        for service in STARTED
     ]
     config = {"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}
     (directory / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
@@ -80,19 +80,19 @@ def prometheus(busy_engine: Engine, tmp_path_factory: pytest.TempPathFactory) ->
     def ready() -> bool:
         assert process.poll() is None, (directory / "log").read_text()[-2000:]
         try:
-            return len(running.query("up == 1")) == len(SERVICES)
+            return len(running.query("up == 1")) == len(STARTED)
         except OSError:
             return False
 
     try:
-        eventually(ready, f"Prometheus has scraped {len(SERVICES)} services", 30)
+        eventually(ready, f"Prometheus has scraped {len(STARTED)} services", 30)
         yield running
     finally:
         process.terminate()
         process.wait(20)
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", STARTED)
 def test_exposition_passes_promtool(busy_engine: Engine, service: str) -> None:
     need("promtool")
     with urllib.request.urlopen(busy_engine.metrics_url(service), timeout=5) as answer:
@@ -177,7 +177,7 @@ def test_deployed_configuration_scrapes_the_default_engine_and_alerts_on_what_is
     targets = re.findall(r'"127\.0\.0\.1:(\d+)"', (DEPLOYED / "prometheus.yml").read_text())
     assert [int(port) for port in targets] == list(METRICS_PORTS.values())
     exported = ""
-    for service in SERVICES:
+    for service in STARTED:
         with urllib.request.urlopen(busy_engine.metrics_url(service), timeout=5) as answer:
             exported += answer.read().decode()
     described = set(re.findall(r"^# TYPE (\S+)", exported, re.MULTILINE)) | {"up"}

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from sampan.layout import SERVICES, Layout
+from sampan.layout import Layout
+from sampan.services import STARTED
 from sampan_cli.supervisor.roots import claim
 from tests.support.tools import eventually
 
@@ -82,7 +83,7 @@ class Roots:
 def roots(tmp_path: Path) -> Iterator[Roots]:
     modules = tmp_path / "modules"
     modules.mkdir()
-    for name in SERVICES:
+    for name in STARTED:
         (modules / f"{name}.py").write_text(f"from tests.fakes.supervised import main\n\nmain({name!r})\n")
     roots = Roots(Layout(tmp_path / "data", tmp_path / "run"), modules)
     roots.layout.data_root.mkdir()
@@ -90,15 +91,15 @@ def roots(tmp_path: Path) -> Iterator[Roots]:
     for behaviour in roots.layout.data_root.glob("deaf-*"):
         behaviour.unlink()
     roots.sampan("down")
-    assert not [name for name in SERVICES if roots.runs(name)]
+    assert not [name for name in STARTED if roots.runs(name)]
 
 
 def test_up_starts_every_service_and_stops_them_in_reverse_order(roots: Roots) -> None:
     process = roots.up()
-    assert set(roots.history()) == {f"{name} started" for name in SERVICES}
+    assert set(roots.history()) == {f"{name} started" for name in STARTED}
     process.terminate()
     assert process.wait(20) == 0
-    assert roots.history()[len(SERVICES) :] == [f"{name} stopped" for name in reversed(SERVICES)]
+    assert roots.history()[len(STARTED) :] == [f"{name} stopped" for name in reversed(STARTED)]
     assert "imaged      | imaged started" in roots.terminal()
 
 
@@ -113,10 +114,10 @@ def test_services_get_the_environment_they_are_meant_for(roots: Roots) -> None:
 
 def test_service_that_dies_is_restarted_at_once_and_the_others_do_not_notice(roots: Roots) -> None:
     process = roots.up()
-    before = {name: roots.pid(name) for name in SERVICES}
+    before = {name: roots.pid(name) for name in STARTED}
     os.kill(before["runtimed"], signal.SIGKILL)
     eventually(lambda: roots.pid("runtimed") != before["runtimed"] and roots.runs("runtimed"), "runtimed is back")
-    assert {name for name in SERVICES if roots.pid(name) != before[name]} == {"runtimed"}
+    assert {name for name in STARTED if roots.pid(name) != before[name]} == {"runtimed"}
     assert "was killed by SIGKILL; starting it again now" in roots.terminal()
     process.terminate()
     assert process.wait(20) == 0
@@ -135,10 +136,10 @@ def test_service_that_keeps_dying_is_restarted_more_and_more_slowly(roots: Roots
 def test_detach_returns_when_all_are_ready_and_down_when_all_are_gone(roots: Roots) -> None:
     up = roots.sampan("up", "--detach")
     assert (up.returncode, up.stderr) == (0, "")
-    assert all(roots.runs(name) for name in SERVICES)
+    assert all(roots.runs(name) for name in STARTED)
     down = roots.sampan("down")
     assert (down.returncode, down.stderr) == (0, "")
-    assert not any(roots.runs(name) for name in SERVICES)
+    assert not any(roots.runs(name) for name in STARTED)
 
 
 def test_engine_keeps_nothing_of_whoever_started_it(roots: Roots) -> None:
@@ -169,7 +170,7 @@ def test_detach_says_which_service_failed_shows_its_log_and_stops_the_rest(roots
         "    snapshotter started",
         "    the reason why",
     ]
-    assert not any(roots.runs(name) for name in SERVICES)
+    assert not any(roots.runs(name) for name in STARTED)
 
 
 def test_configuration_error_is_not_tried_twice(roots: Roots) -> None:
@@ -185,7 +186,7 @@ def test_service_that_is_never_ready_is_named(roots: Roots) -> None:
     up = roots.sampan("up", "--detach", "--timeout", "3")
     assert up.returncode == 1
     assert "sampan: runtimed did not start: it is not ready after 3 s" in up.stderr
-    assert not any(roots.runs(name) for name in SERVICES)
+    assert not any(roots.runs(name) for name in STARTED)
 
 
 def test_foreground_start_that_fails_leaves_with_an_error(roots: Roots) -> None:
@@ -202,7 +203,7 @@ def test_second_engine_on_the_same_roots_is_refused_and_names_the_first(roots: R
         second = roots.sampan(*arguments)
         assert second.returncode == 1
         assert second.stderr == f"sampan: engine already running on {roots.layout.run_root} (pid {pid})\n"
-    assert all(roots.runs(name) for name in SERVICES)
+    assert all(roots.runs(name) for name in STARTED)
 
 
 def test_second_engine_on_the_same_data_alone_is_refused_too(roots: Roots) -> None:
@@ -211,7 +212,7 @@ def test_second_engine_on_the_same_data_alone_is_refused_too(roots: Roots) -> No
     assert second.returncode == 1
     assert f"data root {roots.layout.data_root} is in use by another engine" in second.stderr
     assert not Path(f"{roots.layout.run_root}2").exists()
-    assert all(roots.runs(name) for name in SERVICES)
+    assert all(roots.runs(name) for name in STARTED)
 
 
 def test_data_root_that_is_a_file_is_refused_and_nothing_is_made(roots: Roots, tmp_path: Path) -> None:
@@ -224,12 +225,12 @@ def test_data_root_that_is_a_file_is_refused_and_nothing_is_made(roots: Roots, t
 def test_services_outlive_a_killed_supervisor_and_the_next_one_takes_over(roots: Roots) -> None:
     roots.sampan("up", "--detach")
     supervisor = roots.supervisor_pid()
-    before = {name: roots.pid(name) for name in SERVICES}
+    before = {name: roots.pid(name) for name in STARTED}
     os.kill(supervisor, signal.SIGKILL)
-    assert all(roots.runs(name) for name in SERVICES)
+    assert all(roots.runs(name) for name in STARTED)
     up = roots.sampan("up", "--detach")
     assert (up.returncode, up.stderr) == (0, "")
-    assert not {roots.pid(name) for name in SERVICES} & set(before.values())
+    assert not {roots.pid(name) for name in STARTED} & set(before.values())
     assert "left by an engine that was killed" in (roots.layout.run_root / "logs" / "sampan.log").read_text()
 
 
@@ -255,7 +256,7 @@ def test_down_stops_what_a_killed_supervisor_left(roots: Roots) -> None:
     roots.sampan("up", "--detach")
     os.kill(roots.supervisor_pid(), signal.SIGKILL)
     eventually(lambda: roots.sampan("down").returncode == 0, "down succeeds")
-    assert not any(roots.runs(name) for name in SERVICES)
+    assert not any(roots.runs(name) for name in STARTED)
 
 
 def test_service_that_does_not_stop_is_killed_on_a_second_interrupt(roots: Roots) -> None:
@@ -274,9 +275,9 @@ def test_status_lists_every_service_as_json(roots: Roots) -> None:
     roots.sampan("up", "--detach")
     status = roots.sampan("status", "--format", "json")
     listed = json.loads(status.stdout)
-    assert [each["service"] for each in listed] == list(SERVICES)
-    assert [each["pid"] for each in listed] == [roots.pid(name) for name in SERVICES]
-    assert [each["socket"] for each in listed] == [str(roots.layout.socket(name)) for name in SERVICES]
+    assert [each["service"] for each in listed] == list(STARTED)
+    assert [each["pid"] for each in listed] == [roots.pid(name) for name in STARTED]
+    assert [each["socket"] for each in listed] == [str(roots.layout.socket(name)) for name in STARTED]
     assert not any(each["healthy"] for each in listed), "nobody answers on their sockets"
     assert status.returncode == 1
 
@@ -291,7 +292,7 @@ def test_service_manager_is_told_when_all_are_ready_and_when_stopping_begins(roo
             stderr=subprocess.DEVNULL,
         )
         assert manager.recv(100) == b"READY=1"
-        assert all(roots.runs(name) for name in SERVICES)
+        assert all(roots.runs(name) for name in STARTED)
         roots.behave("deaf-runtimed")  # so that stopping takes until the second interrupt
         process.send_signal(signal.SIGINT)
         assert manager.recv(100) == b"STOPPING=1"

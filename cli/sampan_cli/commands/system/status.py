@@ -11,7 +11,8 @@ from typing import Any, Final
 import click
 
 from sampan.errors import SampanError
-from sampan.layout import SERVICES, Layout
+from sampan.layout import Layout
+from sampan.services import STARTED
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import CommandError, Session
 from sampan_cli.options.flags import format_option
@@ -56,7 +57,7 @@ def command(session: Session, template: str) -> None:
 async def read_status(layout: Layout) -> list[ServiceStatus]:
     """Ask every service how it is, all at once."""
     running = {process.name: process.pid for process in roots.services(layout)}
-    return list(await asyncio.gather(*(_status(layout, name, running.get(name)) for name in SERVICES)))
+    return list(await asyncio.gather(*(_status(layout, name, running.get(name)) for name in STARTED)))
 
 
 async def _status(layout: Layout, service: str, pid: int | None) -> ServiceStatus:

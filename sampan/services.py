@@ -1,0 +1,42 @@
+"""Every service of an engine, once: its name, its place in the start order, its port, what others ask of it.
+
+To add a service is to add a row here and a folder ``services/<name>``. Everything else reads this table, or is checked
+against it by ``tests/repo/test_services.py``: import contracts, the Prometheus configuration.
+"""
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+
+class Run(enum.Enum):
+    """Who starts a service."""
+
+    ALWAYS = "always"  # `sampan up`, in the order of the table; stopped in reverse
+    ON_DEMAND = "on demand"  # a user, with a command of its own
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEntry:
+    """One service: a process of its own, with a gRPC socket, a data directory and ``/metrics`` under its name."""
+
+    name: str  # of the package below services/, the sockets, the configuration file and the directories
+    metrics_port: int  # on an engine with the default roots; other engines take free ports
+    run: Run = Run.ALWAYS
+    used_by_engine: bool = False  # sampan.engine calls it; checked for damage in the order of the table
+    accounts_for_disk: bool = False  # says itself what is in its data directory (sampan.disk.v1)
+
+
+TABLE: Final = (
+    ServiceEntry("imaged", 9661, used_by_engine=True, accounts_for_disk=True),
+    ServiceEntry("snapshotter", 9662, used_by_engine=True, accounts_for_disk=True),
+    ServiceEntry("runtimed", 9663, used_by_engine=True, accounts_for_disk=True),
+    ServiceEntry("dockerapi", 9664),
+    ServiceEntry("registryd", 9665, Run.ON_DEMAND),
+)
+
+ALL: Final = tuple(entry.name for entry in TABLE)
+STARTED: Final = tuple(entry.name for entry in TABLE if entry.run is Run.ALWAYS)
+USED_BY_ENGINE: Final = tuple(entry.name for entry in TABLE if entry.used_by_engine)
+ACCOUNTED: Final = frozenset(entry.name for entry in TABLE if entry.accounts_for_disk)
+METRICS_PORTS: Final = {entry.name: entry.metrics_port for entry in TABLE}
