@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from sampan.errors import InvalidArgumentError
+from sampan.sys.closed import DATA_ROOT, RUN_ROOT
 
 DEFAULT_DATA_ROOT: Final = Path("/var/lib/sampan")
 DEFAULT_RUN_ROOT: Final = Path("/run/sampan")
@@ -54,6 +55,11 @@ class Layout:
     def state_file(self, service: str) -> Path:
         """Where the running service says who it is."""
         return self.run_root / f"{service}.json"
+
+    @property
+    def data_root_mode(self) -> int:
+        """How far the data root is open: sockets that are below it must stay within reach."""
+        return RUN_ROOT if self.run_root.is_relative_to(self.data_root) else DATA_ROOT
 
     @property
     def blobs_socket(self) -> Path:

@@ -36,6 +36,8 @@ from sampan.service.check_servicer import CheckMetrics, CheckServicer, DamagedHa
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.service.notify import notify
 from sampan.service.rest import Rest, give_back
+from sampan.sys import closed
+from sampan.sys.files import note_owner
 
 if TYPE_CHECKING:
     from sampan.store.database import Store
@@ -96,6 +98,7 @@ def run(name: str, kind: type[C], build: Build[C], argv: Sequence[str] | None = 
     except SampanError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
+    os.umask(closed.UMASK)
     try:
         asyncio.run(_life(name, config, build))
     except SampanError as error:
@@ -125,9 +128,11 @@ async def _life(name: str, config: C, build: Build[C]) -> None:
 async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event) -> None:
     layout = config.layout
     async with AsyncExitStack() as stack:
-        for directory in (layout.data_root, layout.data(name), layout.run_root, layout.run(name)):
-            # Others may pass through to sockets they have a right to, and see nothing on the way.
-            directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+        closed.make_closed(layout.data_root, layout.data_root_mode)
+        closed.make_closed(layout.run_root, closed.RUN_ROOT)
+        for directory in (layout.data(name), layout.run(name)):
+            closed.make_closed(directory)
+            closed.close_files(directory)
         stack.enter_context(locked(layout.data(name) / "lock", f"data root {layout.data_root}"))
         registry = exposition.new_registry()
         rest = Rest.of(asyncio.get_running_loop())
@@ -147,7 +152,7 @@ async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event) 
         await server.start()
         for served in ("", *names):
             await checker.set(served, _health(served, damage))
-        stack.enter_context(_state_file(layout.state_file(name), name, layout, scrape.address))
+        stack.enter_context(_state_file(layout.state_file(name), name, layout, scrape.address, config.socket_group))
         gc.collect()
         gc.freeze()  # what is alive now lives as long as the process: later collections need not look at it
         give_back()
@@ -206,11 +211,11 @@ def _bind(server: grpc.aio.Server, path: Path, group: str) -> None:
     share(path, group)
 
 
-def share(socket: Path, group: str) -> None:
-    """Let ``group``, if it exists, use ``socket``, and nobody else but its owner."""
-    socket.chmod(0o660)
+def share(path: Path, group: str, mode: int = 0o660) -> None:
+    """Let ``group``, if it exists, use a socket, or read a file, and nobody else but its owner."""
     with contextlib.suppress(KeyError, PermissionError):
-        os.chown(socket, -1, grp.getgrnam(group).gr_gid)
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    path.chmod(mode)
 
 
 @contextlib.contextmanager
@@ -229,18 +234,18 @@ def locked(path: Path, what: str) -> Any:
             raise ConflictError(
                 f"{what} is in use by another engine (pid {owner}): stop it, or choose other roots"
             ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        note_owner(fd)
         yield
     finally:
         os.close(fd)
 
 
 @contextlib.contextmanager
-def _state_file(path: Path, name: str, layout: Layout, metrics: str) -> Any:
+def _state_file(path: Path, name: str, layout: Layout, metrics: str, group: str) -> Any:
     facts = {"service": name, "pid": os.getpid(), "socket": str(layout.socket(name)), "metrics": metrics}
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(facts))
+    share(temporary, group, 0o640)
     temporary.rename(path)
     try:
         yield

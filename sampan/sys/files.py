@@ -1,6 +1,10 @@
-"""What Python's ``os`` has no single call for: fsync of a directory, syncfs(2), renameat2(2), FICLONE and the like."""
+"""What Python's ``os`` has no single call for: fsync of a directory, syncfs(2), renameat2(2), FICLONE and the like.
+
+And what a disk that is full asks for.
+"""
 
 import ctypes
+import errno
 import fcntl
 import os
 from typing import Final
@@ -11,6 +15,36 @@ _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 _FICLONE: Final = 0x40049409
 _SYNC_FILE_RANGE_WRITE: Final = 2
+_FALLOC_FL_KEEP_SIZE: Final = 1
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+_OWNER_BYTES: Final = 32
+
+
+def is_full(error: BaseException) -> bool:
+    """Say whether the system means that there is no space, or no quota, left."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+def reserve(fd: int, length: int) -> bool:
+    """Have the first ``length`` bytes of a file allocated, and its size left alone; say whether that worked.
+
+    Writes to them need no space any more, which nobody else can take either.
+    """
+    return bool(LIBC.fallocate(fd, _FALLOC_FL_KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(length)) == 0)
+
+
+def note_owner(fd: int) -> None:
+    """Write this process's pid into a lock file, over the last one's: that needs no space on a disk that is full.
+
+    If there was none when the file was new, its owner stays unknown.
+    """
+    try:
+        os.pwrite(fd, f"{os.getpid()}\n".ljust(_OWNER_BYTES).encode(), 0)
+    except OSError as error:
+        if not is_full(error):
+            raise
 
 
 def syncfs(path: str | os.PathLike[str]) -> None:

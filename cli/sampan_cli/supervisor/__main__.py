@@ -12,6 +12,7 @@ from pathlib import Path
 from sampan.errors import SampanError
 from sampan.layout import Layout
 from sampan.service.notify import notify
+from sampan.sys.closed import UMASK
 from sampan_cli.supervisor.supervisor import Supervisor
 
 
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> int:
 def _leave_where_it_was_typed(report_fd: int) -> None:
     """Take nothing of whoever typed the command into the engine: neither its files nor its habits."""
     os.chdir("/")
-    os.umask(0o022)
+    os.umask(UMASK)
     # A pipe that a shell or a test has left open in us would never end for its reader.
     os.closerange(3, report_fd)
     os.closerange(max(report_fd, 2) + 1, os.sysconf("SC_OPEN_MAX"))

@@ -52,7 +52,7 @@ def spawn(name: str, layout: Layout, notify: Path, log: Path, environ: Mapping[s
     It writes to ``log`` directly: were there a pipe to the supervisor, a service could not outlive it.
     """
     roots = ["--data-root", str(layout.data_root), "--run-root", str(layout.run_root)]
-    fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         pid = os.posix_spawn(
             sys.executable,

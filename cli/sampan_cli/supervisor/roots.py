@@ -18,6 +18,8 @@ from typing import Final
 from sampan.errors import ConflictError, InvalidArgumentError
 from sampan.layout import Layout
 from sampan.services import STARTED
+from sampan.sys.closed import RUN_ROOT, close_files, make_closed
+from sampan.sys.files import note_owner
 
 _LOCK: Final = "engine.lock"
 
@@ -58,21 +60,23 @@ def claim(layout: Layout) -> Iterator[None]:
         InvalidArgumentError: something else than a directory is there.
     """
     with contextlib.ExitStack() as stack:
-        fresh = _lock(stack, layout.run_root, f"engine already running on {layout.run_root}")
+        fresh = _lock(stack, layout.run_root, RUN_ROOT, f"engine already running on {layout.run_root}")
         try:
-            _lock(stack, layout.data_root, f"data root {layout.data_root} is in use by another engine")
+            mode = layout.data_root_mode
+            _lock(stack, layout.data_root, mode, f"data root {layout.data_root} is in use by another engine")
         except (ConflictError, InvalidArgumentError):
             if fresh:
                 _clear(layout.run_root)
             raise
+        for root in (layout.run_root, layout.data_root):
+            close_files(root)
         yield
 
 
-def _lock(stack: contextlib.ExitStack, root: Path, what: str) -> bool:
+def _lock(stack: contextlib.ExitStack, root: Path, mode: int, what: str) -> bool:
     """Hold ``root`` for as long as ``stack`` lives; say whether nobody has held it before."""
-    # Others may pass through to sockets they have a right to, and see nothing on the way.
     try:
-        root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        make_closed(root, mode)
     except (FileExistsError, NotADirectoryError):
         raise InvalidArgumentError(f"{root} is not a directory") from None
     path = root / _LOCK
@@ -93,8 +97,7 @@ def _lock(stack: contextlib.ExitStack, root: Path, what: str) -> bool:
         os.close(fd)  # somebody has cleared the root between our opening and our locking
     stack.callback(os.close, fd)
     fresh = os.fstat(fd).st_size == 0
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    note_owner(fd)
     return fresh
 
 

@@ -18,6 +18,7 @@ from sampan.errors import SampanError
 from sampan.layout import Layout
 from sampan.service.notify import notify
 from sampan.services import STARTED
+from sampan.sys.closed import make_closed
 from sampan.sys.memory import drop_clean_pages, trim
 from sampan_cli.supervisor import roots
 from sampan_cli.supervisor.backoff import Backoff
@@ -84,7 +85,7 @@ class Supervisor:
             stack.enter_context(roots.claim(self._layout))
             self._take_over()
             directory = self._layout.run_root / "logs"
-            directory.mkdir(mode=0o750, exist_ok=True)
+            make_closed(directory)
             # Our own messages are among the files when we are in the background, and must not grow for ever either.
             self._logs = LogWatcher(directory, (*STARTED, "sampan"), terminal=self._terminal)
             stack.callback(self._logs.close)
@@ -125,7 +126,7 @@ class Supervisor:
 
     def _open_notify_sockets(self, stack: contextlib.ExitStack) -> None:
         directory = self._layout.run_root / "notify"
-        directory.mkdir(mode=0o700, exist_ok=True)
+        make_closed(directory)
         for name in STARTED:
             keeper = _Keeper(name, NotifySocket(directory / name))
             stack.callback(keeper.notify.close)

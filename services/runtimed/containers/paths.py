@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from sampan.sys.closed import make_closed
+
 
 @dataclass(frozen=True, slots=True)
 class Paths:
@@ -43,7 +45,7 @@ class Paths:
         program that belongs to root may be anything.
         """
         for path in (self.exits, self.sockets, self.bundles, self.execs, self.containers, self.run / "oci"):
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_closed(path)
 
     def oci_root(self, runtime: str) -> Path:
         """Where an OCI runtime keeps its own state."""

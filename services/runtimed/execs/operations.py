@@ -223,7 +223,7 @@ class Execs:
         try:
             async with running.preparing:
                 await self._not_ahead(running)
-            paths.exits.mkdir(mode=0o711, parents=True, exist_ok=True)
+            paths.exits.mkdir(mode=0o700, parents=True, exist_ok=True)
             document = paths.bundle / "process.json"
             content = await self._preparer.document(container, record.spec)
             await asyncio.to_thread(document.write_bytes, content)

@@ -86,7 +86,7 @@ class Preparer:
             StartError: with Docker's words, or conmon's.
         """
         paths = self._paths.exec(id)
-        paths.exits.mkdir(mode=0o711, parents=True, exist_ok=True)
+        paths.exits.mkdir(mode=0o700, parents=True, exist_ok=True)
         runtime = self._runner.runtime(entry.container).command
         pipe = ProcessPipe()
         starting = asyncio.create_task(

@@ -180,7 +180,7 @@ class HealthChecks:
             return _Result(_TIMED_OUT, f"Health check exceeded timeout ({timeout_s:g}s)".encode())
 
     def _write_spec(self, entry: Entry, check: HealthCheck, paths: ExecPaths) -> Path:
-        paths.exits.mkdir(mode=0o711, parents=True, exist_ok=True)
+        paths.exits.mkdir(mode=0o700, parents=True, exist_ok=True)
         root = Path(f"/proc/{entry.container.state.pid}/root")
         process = self._bundles.exec_process(entry.container, root, ExecProcess(Process(cmd=command_of(check))))
         document = paths.bundle / "process.json"

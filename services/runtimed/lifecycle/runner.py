@@ -162,7 +162,7 @@ class Runner:
         return True
 
     def _mount_now(self, mounts: tuple[SnapshotMount, ...], paths: ContainerPaths) -> None:
-        paths.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for mount in mounts:
             try:
                 self._parts.mounter.mount(mount, paths.root)
@@ -183,13 +183,13 @@ class Runner:
         paths: ContainerPaths,
     ) -> None:
         if container.spec.namespaces.ipc == "shareable":
-            paths.shm.mkdir(mode=0o711, exist_ok=True)
+            paths.shm.mkdir(mode=0o700, exist_ok=True)
             size_bytes = container.spec.resources.shm_size_bytes or DEFAULT_SHM_BYTES
             options = ("nosuid", "nodev", "noexec", "mode=1777", f"size={size_bytes}")
             self._parts.mounter.mount(SnapshotMount("tmpfs", "shm", options), paths.shm)
-        paths.files.mkdir(mode=0o711, parents=True, exist_ok=True)
+        paths.files.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, content in files.items():
-            (paths.files / name).write_bytes(content)
+            _write_for_all(paths.files / name, content)
         config = self._parts.bundles.config(
             _connected(container, network),
             paths.root,
@@ -223,6 +223,18 @@ class Runner:
     async def remove_snapshot(self, id: str) -> None:
         """Give the container's file system back."""
         await self._parts.snapshots.remove(id)
+
+
+def _write_for_all(path: Path, content: bytes) -> None:
+    """Write a file that every user of the container may read, where it is not so already.
+
+    What has not changed is left alone: a container whose disk is full can be started again.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_bytes() == content:
+            return
+    path.write_bytes(content)
+    path.chmod(0o644)
 
 
 async def connect(entry: Entry, paths: ContainerPaths) -> None:

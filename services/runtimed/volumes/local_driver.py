@@ -16,6 +16,7 @@ from typing import Final
 
 from runtimed.oci.mountinfo import read_mounts
 from sampan.errors import InvalidArgumentError, StartError
+from sampan.sys.closed import make_closed
 from sampan.sys.mounts import MNT_DETACH, mount_options, umount2
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -63,7 +64,10 @@ class LocalDriver:
 
     def prepare(self) -> None:
         """Make the root directory."""
-        self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        make_closed(self._root)
+        for volume in self._root.iterdir():  # an earlier version has left them open
+            if volume.is_dir() and not volume.is_symlink():
+                make_closed(volume)
 
     def mountpoint(self, name: str) -> Path:
         """Return where the content of ``name`` is."""
@@ -76,7 +80,7 @@ class LocalDriver:
             return
         fresh = self._root / f"{_NEW}{name}"
         shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(mode=0o711)
+        fresh.mkdir(mode=0o700)
         (fresh / _DATA).mkdir(mode=0o755)
         (fresh / _DATA).chmod(0o755)
         if final.exists():

@@ -271,7 +271,10 @@ def _copy(root: Path, target: str, volume: Path) -> None:
 
 def _make_source(source: str) -> None:
     try:
-        Path(source).mkdir(mode=0o755, parents=True, exist_ok=True)
+        for above in (*reversed(Path(source).parents), Path(source)):
+            if not above.exists():
+                above.mkdir(mode=0o755)
+                above.chmod(0o755)  # it is the user's, and not the engine's, whose umask closes what it makes
     except FileExistsError:
         return  # a file, a socket or a device is bound as well
     except OSError as error:

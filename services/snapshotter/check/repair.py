@@ -82,7 +82,7 @@ class Mender:
         pieces = await self._catalog.pieces(chain[1:])
         if directory.exists():
             self._catalog.disk.discard(directory)
-        directory.mkdir(mode=0o711)
+        directory.mkdir(mode=0o700)
         await self._shown_by[snapshot.format].fill(directory, snapshot.kind, pieces)
         await asyncio.to_thread(sync_directory, directory)
         return Outcome(mended=True, text="begun anew: what was written to it is lost")

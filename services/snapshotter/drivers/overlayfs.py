@@ -49,7 +49,7 @@ class OverlayDriver:
         (directory / "fs").mkdir(mode=0o755)
         (directory / "fs").chmod(0o755)  # whatever the umask is: containers' users must get into their root
         if kind is Kind.ACTIVE and pieces:
-            (directory / "work").mkdir(mode=0o711)
+            (directory / "work").mkdir(mode=0o700)
 
     async def mounts(self, directory: Path, kind: Kind, pieces: tuple[Piece, ...]) -> tuple[Mount, ...]:
         """See ``plan_mounts``."""

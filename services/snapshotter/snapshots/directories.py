@@ -22,6 +22,7 @@ from typing import Final
 from sampan.errors import ResourceExhaustedError
 from sampan.log import log
 from sampan.sys.beneath import OPEN_DIRECTORY
+from sampan.sys.closed import make_closed
 from sampan.sys.files import syncfs
 from snapshotter.snapshots import trees
 
@@ -67,7 +68,7 @@ class Disk:
     def prepare(self) -> None:
         """Make the directories; what an earlier process was making or removing goes to the trash."""
         for directory in (self.layers, self.snapshots, self._temporary, self._trash):
-            directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+            make_closed(directory)
             _spread(directory)
         for left in list(self._temporary.iterdir()):
             self.discard(left)

@@ -128,7 +128,7 @@ class LocalSnapshots:
     ) -> tuple[Mount, ...]:
         dir_id = await self._catalog.number()
         directory = self._catalog.disk.snapshot(dir_id)
-        directory.mkdir(mode=0o711)
+        directory.mkdir(mode=0o700)
         try:
             await self._driver.fill(directory, kind, pieces)
             # A new directory's own sync brings the names of it and of what it is in to disk, on all file systems that

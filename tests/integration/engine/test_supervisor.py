@@ -145,12 +145,12 @@ def test_detach_returns_when_all_are_ready_and_down_when_all_are_gone(roots: Roo
 def test_engine_keeps_nothing_of_whoever_started_it(roots: Roots) -> None:
     ours, theirs = os.pipe()
     command = [*SAMPAN, "up", "--detach"]
-    subprocess.run(command, env=roots.environment(), pass_fds=(theirs,), umask=0o077, check=True)
+    subprocess.run(command, env=roots.environment(), pass_fds=(theirs,), umask=0o002, check=True)
     os.close(theirs)
     assert os.read(ours, 1) == b"", "somebody in the engine holds the other end"
     os.close(ours)
     assert Path(f"/proc/{roots.supervisor_pid()}/cwd").readlink() == Path("/")
-    assert "Umask:\t0022" in Path(f"/proc/{roots.pid('imaged')}/status").read_text()
+    assert "Umask:\t0077" in Path(f"/proc/{roots.pid('imaged')}/status").read_text()
 
 
 def test_supervisor_is_small(roots: Roots) -> None:

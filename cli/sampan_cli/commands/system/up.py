@@ -12,6 +12,7 @@ import click
 
 from sampan.errors import ConflictError, SampanError
 from sampan.layout import Layout
+from sampan.sys.closed import RUN_ROOT, make_closed
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import CommandError, Session
 
@@ -79,7 +80,8 @@ def start_in_background(options: UpOptions, environ: Mapping[str, str]) -> None:
         SampanError: it is not going to be; everything that was started is stopped.
     """
     log = options.layout.run_root / "logs" / "sampan.log"
-    log.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+    make_closed(options.layout.run_root, RUN_ROOT)
+    make_closed(log.parent)
     ours, theirs = os.pipe()
     os.set_inheritable(theirs, True)
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
@@ -89,7 +91,7 @@ def start_in_background(options: UpOptions, environ: Mapping[str, str]) -> None:
         environ,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o640),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ],
         setsid=True,

@@ -17,6 +17,7 @@ from typing import Final
 
 from sampan.errors import DataLossError, SampanError, UnavailableError
 from sampan.log import log
+from sampan.sys.closed import make_closed
 from sampan.sys.loop import read_only_loop
 from sampan.sys.mounts import MNT_DETACH, MS_RDONLY, mount, umount2
 from snapshotter.drivers.erofs.layout import SUPER_END, size_of
@@ -56,7 +57,7 @@ class ImageMounts:
 
         Numbers begin anew with each data root, so the mounts of one that is gone must not be taken for this one's.
         """
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_closed(self._directory)
         token = _token(root / "token")
         owner = self._directory / "of"
         same = owner.exists() and owner.read_text() == token
