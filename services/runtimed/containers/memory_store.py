@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -38,6 +38,9 @@ class Entry:
     intent: Intent
     stopped_by_request: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # Held by the registry from reading the record until its successor is written and shown. State, name, limits and
+    # networks are changed by different operations at the same time: none may write back what it read before another.
+    recording: asyncio.Lock = field(default_factory=asyncio.Lock)
     # Set while it does not run, cleaned up after its last run; restarting is running, as Docker sees it.
     down: asyncio.Event = field(default_factory=asyncio.Event)
     exit_waiters: set["asyncio.Future[Exit]"] = field(default_factory=set)
@@ -47,7 +50,7 @@ class Entry:
     root_mounts: tuple[SnapshotMount, ...] = ()  # empty: not asked for yet
     console_size: ConsoleSize | None = None  # of a client's terminal, for the next start
     stop_requested: bool = False  # in this run: no restart policy applies
-    keep: bool = False  # it is about to be started again: auto-remove does not apply
+    restarting: int = 0  # calls that are about to start it again: auto-remove does not apply
     init_pidfd: int = -1  # of its first process, while it runs
     backoff_s: float = 0.0
 
@@ -150,14 +153,26 @@ class Registry:
         return entry
 
     async def rename(self, entry: Entry, name: str) -> None:
-        """Give it another name. Raises ConflictError as ``add`` does."""
-        old = entry.container.name
-        self._claim(name, entry.id)
-        entry.container = dataclasses.replace(
-            entry.container, spec=dataclasses.replace(entry.container.spec, name=name)
-        )
-        await self._store.set_container(entry.row)
-        del self._ids_by_name[old]
+        """Give it another name.
+
+        Raises:
+            ConflictError: as ``add`` does.
+            NotFoundError: it was removed meanwhile.
+        """
+        async with entry.recording:
+            self.check_known(entry)
+            old = entry.container
+            self._claim(name, entry.id)
+            new = dataclasses.replace(old, spec=dataclasses.replace(old.spec, name=name))
+            try:
+                await self._store.set_container(Row(new, entry.intent, entry.stopped_by_request))
+            except BaseException:
+                if name != old.name:
+                    del self._ids_by_name[name]
+                raise
+            entry.container = new
+            if name != old.name:
+                del self._ids_by_name[old.name]
 
     async def set_state(
         self,
@@ -173,31 +188,39 @@ class Registry:
         Raises:
             ConflictError: there is no way from its state to that one.
         """
-        old = entry.container
-        if state is not None and state.status is not old.state.status:
-            check_move(old.state.status, state.status)
-        new = dataclasses.replace(
-            old,
-            state=old.state if state is None else state,
-            network=old.network if network is None else network,
-            restart_count=old.restart_count if restart_count is None else restart_count,
-        )
-        await self._store.set_state(Row(new, intent, entry.stopped_by_request))
-        # Its name or limits may have changed meanwhile, which other methods record.
-        entry.container = dataclasses.replace(
-            entry.container, state=new.state, network=new.network, restart_count=new.restart_count
-        )
-        entry.intent = intent
+        async with entry.recording:
+            old = entry.container
+            if state is not None and state.status is not old.state.status:
+                check_move(old.state.status, state.status)
+            new = dataclasses.replace(
+                old,
+                state=old.state if state is None else state,
+                network=old.network if network is None else network,
+                restart_count=old.restart_count if restart_count is None else restart_count,
+            )
+            await self._store.set_state(Row(new, intent, entry.stopped_by_request))
+            entry.container, entry.intent = new, intent
 
-    async def set_container(self, entry: Entry, container: Container) -> None:
-        """Record and show ``container``."""
-        await self._store.set_container(Row(container, entry.intent, entry.stopped_by_request))
-        entry.container = container
+    async def change(
+        self, entry: Entry, change: Callable[[Container], Container], *, intent: Intent | None = None
+    ) -> Container:
+        """Record and show what ``change`` makes of the container as it is by then; return that.
+
+        Raises:
+            NotFoundError: it was removed meanwhile.
+        """
+        async with entry.recording:
+            self.check_known(entry)
+            new, settled = change(entry.container), entry.intent if intent is None else intent
+            await self._store.set_container(Row(new, settled, entry.stopped_by_request))
+            entry.container, entry.intent = new, settled
+            return new
 
     async def remove(self, entry: Entry) -> None:
         """Forget it."""
-        await self._store.remove_container(entry.id)
-        self._forget(entry)
+        async with entry.recording:
+            await self._store.remove_container(entry.id)
+            self._forget(entry)
 
     def _forget(self, entry: Entry) -> None:
         self._by_id.pop(entry.id, None)

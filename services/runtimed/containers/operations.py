@@ -139,8 +139,7 @@ class Containers:
             # At create and not at the first start: others may use the volumes of a container that never runs.
             async with entry.lock:
                 await self._runner.fill_volumes(entry)
-            entry.intent = Intent.SETTLED
-            await self._registry.set_container(entry, entry.container)
+            await self._registry.change(entry, lambda made: made, intent=Intent.SETTLED)
         except BaseException:
             entry.intent = Intent.CREATING
             await self._removal.give_back(entry, volumes=True)
@@ -219,7 +218,10 @@ class Containers:
                 bundle = self._paths.container(entry.id).bundle
                 runtime = self._runner.runtime(entry.container)
                 await runtime.update(entry.id, bundle, self._limits(spec.resources))
-            await self._registry.set_container(entry, replace(entry.container, spec=spec))
+            limits, policy = spec.resources, spec.restart_policy
+            await self._registry.change(
+                entry, lambda now: replace(now, spec=replace(now.spec, resources=limits, restart_policy=policy))
+            )
         self._events.container(entry.container, "update")
         return warnings
 

@@ -32,8 +32,9 @@ class Records:
     async def set_network(self, container_id: str, endpoints: tuple[Endpoint, ...], settings: NetworkSettings) -> None:
         """Record that the container now asks for ``endpoints`` and is connected as ``settings`` says."""
         entry = self._registry.find(container_id)
-        spec = replace(entry.container.spec, endpoints=endpoints)
-        await self._registry.set_container(entry, replace(entry.container, spec=spec, network=settings))
+        await self._registry.change(
+            entry, lambda now: replace(now, spec=replace(now.spec, endpoints=endpoints), network=settings)
+        )
         if entry.status in UP:
             files = await self._networking.files(entry.container, settings)
             await asyncio.to_thread(_rewrite, self._paths.container(entry.id).files, files)

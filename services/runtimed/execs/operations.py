@@ -36,8 +36,10 @@ from sampan.errors import (
     UnavailableError,
 )
 
-# Execs that do not run (any more) and are kept for whoever asks for their exit code.
+# Execs that have ended and are kept for whoever asks for their exit code.
 _KEPT_PER_CONTAINER: Final = 256
+# Execs that were made and not started. Their clients may be about to, many at a time; but some never do.
+_UNSTARTED_PER_CONTAINER: Final = 4096
 _UNKNOWN_EXIT: Final = 137  # its conmon was killed, and the kernel kills what conmon held
 
 
@@ -92,11 +94,11 @@ class Execs:
         records = await self._store.execs()
         await asyncio.to_thread(self._remove_strays, {record.id for record in records if record.running})
         for record in records:
-            entry = self._registry.by_id(record.container_id)
-            if entry is None:
-                continue
             if record.running:
                 record = replace(record, pid=await asyncio.to_thread(self._pid, record.id))
+            entry = self._registry.by_id(record.container_id)  # containers are being removed meanwhile
+            if entry is None:
+                continue
             running = Running(record, entry)
             self._execs[record.id] = running
             if record.exit_code is not None:
@@ -124,20 +126,39 @@ class Execs:
         Raises:
             ConflictError: the container does not run, or is paused; Docker's words.
             InvalidArgumentError: no command, or detach keys that are none.
+            NotFoundError: the container is removed meanwhile.
         """
         _check_runs(entry)
         if not spec.args or not spec.args[0]:
             raise InvalidArgumentError("No exec command specified")
         parse_detach_keys(spec.detach_keys)
-        await self._forget_old(entry.id)
         record = Exec(secrets.token_hex(32), entry.id, spec)
         running = Running(record, entry)
-        if not spec.tty and (spec.attach_stdin or spec.attach_stdout or spec.attach_stderr):
-            self._prepare_ahead(running)  # first: it takes longest, and without a record it is a stray like any other
-        await self._store.add_exec(record, time.time_ns())
+        # From here on it goes with its container, whatever is waited for.
         self._execs[record.id] = running
+        try:
+            await self._forget_old(entry.id)
+            if not spec.tty and (spec.attach_stdin or spec.attach_stdout or spec.attach_stderr):
+                # First: it takes longest, and without a record it is a stray like any other.
+                self._prepare_ahead(running)
+            await self._add(running)
+        except BaseException:
+            self._execs.pop(record.id, None)
+            raise
         self._publish(record, "exec_create: " + record.command)
         return record
+
+    async def _add(self, running: Running) -> None:
+        record = running.exec
+        gone = NotFoundError(f"No such container: {record.container_id}")
+        try:
+            await self._store.add_exec(record, time.time_ns())
+        except Exception as error:
+            if record.id in self._execs:
+                raise
+            raise gone from error  # the row needs its container's
+        if record.id not in self._execs:
+            raise gone
 
     def _prepare_ahead(self, running: Running) -> None:
         record = running.exec
@@ -182,10 +203,20 @@ class Execs:
             remove_files(self._paths.exec(key))
 
     async def _forget_old(self, container_id: str) -> None:
-        idle = [k for k, one in self._execs.items() if one.entry.id == container_id and not one.exec.running]
-        for key in idle[: max(0, len(idle) - _KEPT_PER_CONTAINER)]:
-            await self._store.remove_exec(key)
+        """Drop the oldest records beyond the bounds.
+
+        They are chosen and dropped in one step: others come here, start an exec or remove the container while the
+        store is waited for. A row that a crash leaves is dropped by a later process.
+        """
+        own = [(key, one.exec) for key, one in self._execs.items() if one.entry.id == container_id]
+        ended = [key for key, record in own if record.exit_code is not None]
+        unstarted = [key for key, record in own if not record.started]
+        old = ended[: max(0, len(ended) - _KEPT_PER_CONTAINER)]
+        old += unstarted[: max(0, len(unstarted) - _UNSTARTED_PER_CONTAINER)]
+        for key in old:
             del self._execs[key]
+        for key in old:
+            await self._store.remove_exec(key)
 
     def resize(self, id: str, size: ConsoleSize) -> None:
         """Set the size of its terminal; before it starts, the size that it starts with. Raises NotFoundError."""

@@ -145,7 +145,7 @@ class Lifecycle:
             self._tell(entry, end, restarting=again)
         if again:
             self._background.watch(self._restart_later(entry), f"restart of {entry.id}")
-        elif entry.container.spec.auto_remove and not entry.keep:
+        elif entry.container.spec.auto_remove and not entry.restarting:
             await self._removal.remove_entry(entry, volumes=True)
 
     async def _record_exit(self, entry: Entry) -> tuple[Exit, bool]:
@@ -329,14 +329,14 @@ class Lifecycle:
         await self._background.finish(self._restart(entry, timeout_s, signal_name), f"restart {entry.id}")
 
     async def _restart(self, entry: Entry, timeout_s: float | None, signal_name: str) -> None:
-        entry.keep = True  # with auto-remove as well: this is not its end
+        entry.restarting += 1  # with auto-remove as well: this is not its end
         try:
             with contextlib.suppress(NotModifiedError):
                 await self.stop(entry, timeout_s, signal_name)
             with contextlib.suppress(NotModifiedError):
                 await self._start(entry)
         finally:
-            entry.keep = False
+            entry.restarting -= 1
         self._events.container(entry.container, "restart")
 
     async def pause(self, entry: Entry) -> None:

@@ -164,16 +164,16 @@ class Networks:
         network = self._stack.resolve(reference)
         endpoint = replace(endpoint, network=network.name)
         async with self._stack.turn(container.id):
-            container = await self._records.find(container.id)  # as it is now that it is our turn
+            # As they are now that it is our turn: the network may have been removed, or another have its name.
+            container = await self._records.find(container.id)
+            network = self._stack.resolve(network.id)
             _check_pair(container, network)
             plan.check_endpoint(network, endpoint)
             if any(self._stack.resolve(e.network) is network for e in self._asked(container)):
                 raise PermissionDeniedError(
                     f"endpoint with name {container.name} already exists in network {network.name}"
                 )
-            if container.id in self._stack.sandboxes:
-                await self._live.join(container, network, endpoint)
-            await self._record(container, (*self._asked(container), endpoint))
+            await to_the_end(self._connect(container, network, endpoint))
 
     async def disconnect(self, reference: str, container_reference: str, *, force: bool) -> None:
         """Disconnect a container; ``force``: no error if it is gone.
@@ -192,6 +192,7 @@ class Networks:
             raise
         async with self._stack.turn(container.id):
             container = await self._records.find(container.id)
+            network = self._stack.resolve(network.id)
             if HOST in (network.name, plan.network_mode(container.spec)):
                 raise InvalidArgumentError(
                     "container cannot be disconnected from host network or connected to host network"
@@ -200,9 +201,18 @@ class Networks:
             remaining = tuple(e for e in asked if self._stack.resolve(e.network) is not network)
             if len(remaining) == len(asked):
                 raise PermissionDeniedError(f"container {container.id} is not connected to network {network.name}")
-            if container.id in self._stack.sandboxes:
-                await self._live.leave(container.id, network)
-            await self._record(container, remaining)
+            await to_the_end(self._disconnect(container, network, remaining))
+
+    async def _connect(self, container: Container, network: Network, endpoint: Endpoint) -> None:
+        """Connect and record it: a client that leaves in between does not part the two."""
+        if container.id in self._stack.sandboxes:
+            await self._live.join(container, network, endpoint)
+        await self._record(container, (*self._asked(container), endpoint))
+
+    async def _disconnect(self, container: Container, network: Network, remaining: tuple[Endpoint, ...]) -> None:
+        if container.id in self._stack.sandboxes:
+            await self._live.leave(container.id, network)
+        await self._record(container, remaining)
 
     async def _make(self, network: Network) -> None:
         await self._stack.registry.add(network)

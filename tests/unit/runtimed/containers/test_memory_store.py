@@ -1,15 +1,18 @@
+import asyncio
 import itertools
 import random
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from runtimed.containers.memory_store import Registry, check_move
-from runtimed.containers.model import ALLOWED, Container, ContainerState, Status
-from runtimed.containers.spec import ContainerSpec
-from runtimed.containers.store import ContainerStore, Intent
+from runtimed.containers.memory_store import Entry, Registry, check_move
+from runtimed.containers.model import ALLOWED, Container, ContainerState, NetworkSettings, Status
+from runtimed.containers.spec import ContainerSpec, Resources
+from runtimed.containers.store import ContainerStore, Intent, Row
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.store.database import Store
 
@@ -94,3 +97,89 @@ async def test_a_move_that_is_not_allowed_changes_nothing(registry: Registry, st
 async def test_a_removed_containers_name_is_free(registry: Registry) -> None:
     await registry.remove(await registry.add(container("a", "web")))
     await registry.add(container("b", "web"))
+
+
+class GatedStore(ContainerStore):
+    """The real store, in which a change of state waits at a gate."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.gate = asyncio.Event()
+        self.waiting = asyncio.Semaphore(0)
+
+    async def set_state(self, row: Row) -> None:
+        self.waiting.release()
+        await self.gate.wait()
+        await super().set_state(row)
+
+
+async def _while_its_exit_is_recorded(
+    tmp_path: Path, operation: Callable[[Registry, Entry], Awaitable[object]]
+) -> tuple[Container, Container]:
+    """Begin ``operation`` while the exit is on its way to disk; return what is shown at the end, and what is stored."""
+    async with Store(tmp_path / "metadata.db", "runtimed.schema") as opened:
+        store = GatedStore(opened)
+        registry = Registry(store, random.Random(0))
+        entry = await registry.add(container("a", "web"))
+        store.gate.set()
+        await registry.set_state(entry, ContainerState(Status.RUNNING, pid=7, started_at=NOW))
+        store.gate.clear()
+        store.waiting = asyncio.Semaphore(0)
+        ending = asyncio.create_task(registry.set_state(entry, ContainerState(Status.EXITED, exit_code=3)))
+        await store.waiting.acquire()
+        changing = asyncio.ensure_future(operation(registry, entry))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        store.gate.set()
+        await asyncio.gather(ending, changing)
+        return entry.container, (await store.containers())[0].container
+
+
+async def test_a_network_recorded_while_the_container_ends_leaves_it_ended(tmp_path: Path) -> None:
+    settings = NetworkSettings(sandbox_path="/run/netns/x")
+    shown, stored = await _while_its_exit_is_recorded(
+        tmp_path, lambda registry, entry: registry.change(entry, lambda now: replace(now, network=settings))
+    )
+    assert shown == stored
+    assert shown.state.status is Status.EXITED
+    assert shown.network == settings
+
+
+async def test_a_name_given_while_the_container_ends_leaves_it_ended(tmp_path: Path) -> None:
+    shown, stored = await _while_its_exit_is_recorded(tmp_path, lambda registry, entry: registry.rename(entry, "new"))
+    assert shown == stored
+    assert (shown.name, shown.state.status) == ("new", Status.EXITED)
+
+
+async def test_limits_changed_while_the_container_is_renamed_keep_the_new_name(registry: Registry) -> None:
+    entry = await registry.add(container("a", "old"))
+    memory = Resources(memory_bytes=1 << 30)
+    await asyncio.gather(
+        registry.rename(entry, "new"),
+        registry.change(entry, lambda now: replace(now, spec=replace(now.spec, resources=memory))),
+    )
+    assert (entry.container.name, entry.container.spec.resources) == ("new", memory)
+
+
+async def test_a_container_that_is_removed_before_its_turn_takes_no_name(registry: Registry) -> None:
+    entry = await registry.add(container("a", "old"))
+    outcomes = await asyncio.gather(registry.remove(entry), registry.rename(entry, "new"), return_exceptions=True)
+    assert isinstance(outcomes[1], NotFoundError)
+    for name in ("old", "new"):
+        await registry.add(container("b" if name == "old" else "c", name))
+
+
+async def test_a_name_that_could_not_be_recorded_is_free_again(
+    registry: Registry, store: ContainerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = await registry.add(container("a", "old"))
+
+    async def full(row: Row) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "set_container", full)
+        with pytest.raises(sqlite3.OperationalError):
+            await registry.rename(entry, "new")
+    assert entry.container.name == "old"
+    await registry.add(container("b", "new"))

@@ -1,0 +1,152 @@
+"""What happens to execs while the store is waited for, in an order that the tests choose."""
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from runtimed.conmon.conmon import Conmon
+from runtimed.containers.memory_store import Entry, Registry
+from runtimed.containers.model import Container, ContainerState, Status
+from runtimed.containers.paths import Paths
+from runtimed.containers.spec import ContainerSpec
+from runtimed.containers.store import ContainerStore, Intent
+from runtimed.events import Events
+from runtimed.execs.model import Exec, ExecSpec
+from runtimed.execs.operations import Execs
+from runtimed.lifecycle.background import Background
+from runtimed.lifecycle.runner import Runner
+from runtimed.protocol import Bundles
+from sampan.errors import NotFoundError
+from sampan.store.database import Store
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SPEC = ExecSpec(args=("true",), tty=True)  # nothing is prepared ahead with a terminal
+KEPT = 256
+
+
+class GatedStore(ContainerStore):
+    """The real store, whose calls on execs wait at a gate that the test opens."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.waiting = asyncio.Semaphore(0)
+
+    async def _pass(self) -> None:
+        self.waiting.release()
+        await self.gate.wait()
+
+    async def add_exec(self, exec: Exec, created_ns: int) -> None:
+        await self._pass()
+        await super().add_exec(exec, created_ns)
+
+    async def remove_exec(self, id: str) -> None:
+        await self._pass()
+        await super().remove_exec(id)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[GatedStore]:
+    async with Store(tmp_path / "metadata.db", "runtimed.schema", durable=False) as opened:
+        yield GatedStore(opened)
+
+
+@pytest.fixture
+async def registry(store: GatedStore) -> Registry:
+    return Registry(store, random.Random(0))
+
+
+@pytest.fixture
+async def execs(store: GatedStore, registry: Registry, tmp_path: Path) -> AsyncIterator[Execs]:
+    background = Background()
+    paths = Paths(tmp_path / "data", tmp_path / "run")
+    paths.make()
+    yield Execs(
+        registry,
+        store,
+        cast("Runner", None),
+        cast("Bundles", None),
+        cast("Conmon", None),
+        Events(store, ()),
+        background,
+        paths,
+        asyncio.Event(),
+    )
+    await background.close()
+
+
+@pytest.fixture
+async def entry(registry: Registry) -> Entry:
+    made = await registry.add(Container("a" * 64, ContainerSpec(name="web"), NOW))
+    await registry.change(made, lambda container: container, intent=Intent.SETTLED)
+    await registry.set_state(made, ContainerState(Status.RUNNING, pid=1, started_at=NOW))
+    return made
+
+
+async def _ended(execs: Execs, entry: Entry, count: int) -> list[str]:
+    made = [(await execs.create(entry, SPEC)).id for _ in range(count)]
+    for key in made:
+        running = execs._execs[key]
+        running.exec = replace(running.exec, started=True, exit_code=0)
+    return made
+
+
+async def test_execs_made_at_the_same_time_drop_each_old_one_once(
+    execs: Execs, entry: Entry, store: GatedStore
+) -> None:
+    old = await _ended(execs, entry, KEPT + 1)
+    store.gate.clear()
+    store.waiting = asyncio.Semaphore(0)
+    making = [asyncio.create_task(execs.create(entry, SPEC)) for _ in range(3)]
+    await store.waiting.acquire()  # one of them is removing a record, and the others have chosen as well
+    await asyncio.sleep(0)
+    store.gate.set()
+    made = await asyncio.gather(*making)
+    assert [execs.get(one.id).id for one in made] == [one.id for one in made]
+    with pytest.raises(NotFoundError):
+        execs.get(old[0])
+    assert [execs.get(key).id for key in old[1:]] == old[1:]
+    assert {one.id for one in await store.execs()} == {*old[1:], *(one.id for one in made)}
+
+
+async def test_an_exec_that_was_made_and_is_about_to_start_is_not_dropped_for_those_that_came_after(
+    execs: Execs, entry: Entry
+) -> None:
+    waiting = await execs.create(entry, SPEC)
+    await _ended(execs, entry, KEPT + 10)
+    assert execs.get(waiting.id) == waiting
+
+
+async def test_an_exec_made_while_its_container_is_removed_is_refused_and_leaves_nothing(
+    execs: Execs, entry: Entry, store: GatedStore, registry: Registry
+) -> None:
+    store.gate.clear()
+    making = asyncio.create_task(execs.create(entry, SPEC))
+    await store.waiting.acquire()
+    await registry.remove(entry)
+    execs.forget_container(entry.id)
+    store.gate.set()
+    with pytest.raises(NotFoundError, match=f"No such container: {entry.id}"):
+        await making
+    assert execs.ids_of(entry.id) == ()
+    assert await store.execs() == []
+
+
+async def test_an_exec_that_cannot_be_recorded_is_not_kept(
+    execs: Execs, entry: Entry, store: GatedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(exec: Exec, created_ns: int) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(store, "add_exec", full)
+    with pytest.raises(sqlite3.OperationalError):
+        await execs.create(entry, SPEC)
+    assert execs.ids_of(entry.id) == ()

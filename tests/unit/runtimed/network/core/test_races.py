@@ -1,0 +1,80 @@
+"""What a connection does when its network goes, or its client leaves, while it waits."""
+
+import asyncio
+from typing import cast
+
+import pytest
+
+from runtimed.containers.model import Container
+from runtimed.containers.spec import ContainerSpec, Endpoint
+from runtimed.network.core.model import Network
+from runtimed.network.core.networks import Networks
+from runtimed.network.core.stack import NetworkStack
+from sampan.errors import NotFoundError
+from tests.fakes.container_records import InMemoryRecords
+from tests.unit.runtimed.containers.test_records import SIDE
+
+WEB = Container("a" * 64, ContainerSpec(name="web"), SIDE.created)
+
+
+class Stack:
+    """The stack of an engine in which nothing runs."""
+
+    def __init__(self) -> None:
+        self.networks = {SIDE.id: SIDE}
+        self.sandboxes: dict[str, object] = {}
+        self.lock = asyncio.Lock()
+
+    def turn(self, container_id: str) -> asyncio.Lock:
+        return self.lock
+
+    def resolve(self, reference: str) -> Network:
+        for network in self.networks.values():
+            if reference in (network.id, network.name):
+                return network
+        raise NotFoundError(f"network {reference} not found")
+
+
+class GatedRecords(InMemoryRecords):
+    def __init__(self) -> None:
+        super().__init__()
+        self.add(WEB)
+        self.reached = asyncio.Event()
+        self.gate = asyncio.Event()
+
+    async def set_network(self, container_id: str, *what: object) -> None:
+        self.reached.set()
+        await self.gate.wait()
+        await super().set_network(container_id, *what)  # type: ignore[arg-type]  # as they came
+
+
+@pytest.mark.parametrize("verb", ["connect", "disconnect"])
+async def test_a_network_that_is_removed_before_the_containers_turn_is_not_found(verb: str) -> None:
+    stack, records = Stack(), GatedRecords()
+    networks = Networks(cast("NetworkStack", stack), records)
+    await stack.lock.acquire()
+    changing = asyncio.create_task(
+        networks.connect("side", "web", Endpoint("side"))
+        if verb == "connect"
+        else networks.disconnect("side", "web", force=False)
+    )
+    for _ in range(3):
+        await asyncio.sleep(0)
+    del stack.networks[SIDE.id]
+    stack.lock.release()
+    with pytest.raises(NotFoundError, match="not found"):
+        await changing
+    assert (await records.find("web")).spec.endpoints == ()
+
+
+async def test_a_client_that_leaves_while_its_connection_is_recorded_changes_nothing() -> None:
+    stack, records = Stack(), GatedRecords()
+    networks = Networks(cast("NetworkStack", stack), records)
+    connecting = asyncio.create_task(networks.connect("side", "web", Endpoint("side")))
+    await records.reached.wait()
+    connecting.cancel()
+    await asyncio.sleep(0)
+    records.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
+    assert [endpoint.network for endpoint in (await records.find("web")).spec.endpoints] == ["side"]
