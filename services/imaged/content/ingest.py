@@ -216,8 +216,12 @@ class Ingests:
         finally:
             ingest.busy = False
 
-    async def refuse_existing(self, ref: str, expected: Digest) -> None:
-        """Raise AlreadyExistsError, and drop the ingest, if content with the expected digest is here."""
+    async def refuse_existing(self, ref: str, expected: Digest, own: Ingest | None = None) -> None:
+        """Raise AlreadyExistsError, and drop the ingest, if content with the expected digest is here.
+
+        Raises:
+            UnavailableError: it is here, and somebody else than the writer of ``own`` is writing to the ingest.
+        """
         try:
             await self._content.info(expected)
         except NotFoundError:
@@ -225,6 +229,8 @@ class Ingests:
         if self._content.is_damaged(expected):
             return
         ingest = self._by_ref.get(ref)
+        if ingest is not None and ingest is not own and ingest.busy:
+            raise UnavailableError(f"ref {ref} locked: somebody else is writing it")
         if ingest is not None:
             self.discard(ingest)
         raise AlreadyExistsError(f"content {expected}: already exists")
@@ -245,7 +251,7 @@ class Ingests:
             raise ConflictError(f"unexpected commit size {ingest.offset}, expected {size}")
         if expected is not None and expected != digest:
             raise ConflictError(f"unexpected commit digest {digest}, expected {expected}")
-        await self.refuse_existing(ingest.ref, digest)
+        await self.refuse_existing(ingest.ref, digest, ingest)
         rooted = any(map(is_root, labels or ()))
         await self.publish(ingest, labels, hold_ns=0 if rooted else UNLEASED_HOLD_NS)
         return digest

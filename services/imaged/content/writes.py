@@ -73,7 +73,7 @@ async def write_session(ingests: Ingests, steps: AsyncIterator[WriteStep]) -> As
 
 async def _answer(ingests: Ingests, ingest: Ingest, step: WriteStep) -> WriteReply:
     if step.expected is not None and step.expected != ingest.expected:
-        await ingests.refuse_existing(ingest.ref, step.expected)
+        await ingests.refuse_existing(ingest.ref, step.expected, ingest)
         ingest.expected = step.expected
     if step.total > 0:
         ingest.total = step.total

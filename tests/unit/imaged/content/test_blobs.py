@@ -13,7 +13,14 @@ import pytest
 from imaged.content.blobs import UNLEASED_HOLD_NS
 from imaged.content.disk_full import storing
 from imaged.content.filters import parse_filters
-from sampan.errors import ConflictError, DataLossError, NotFoundError, ResourceExhaustedError
+from sampan.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    DataLossError,
+    NotFoundError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
 from sampan.oci.digest import Digest
 from sampan.store.database import Store
 from tests.fakes.registry import FakeRegistry
@@ -247,3 +254,16 @@ async def test_a_blob_is_placed_while_its_writer_s_directory_is_swept(
         await parts.content.place(file, HELLO, 5, hold_ns=10**12)
         assert await parts.content.load(HELLO, 5) == b"hello"
     assert parts.blobs() == {HELLO}
+
+
+async def test_a_second_writer_of_content_that_has_come_meanwhile_leaves_the_first_one_its_file(parts: Parts) -> None:
+    async with parts.ingests.open("layer") as ingest:
+        await ingest.write(b"he")
+        await parts.content.put(b"hello", "text/plain", await parts.leases.begin())
+        with pytest.raises(UnavailableError, match="ref layer locked"):
+            async with parts.ingests.open("layer", expected=HELLO):
+                pass
+        await ingest.write(b"llo")
+        with pytest.raises(AlreadyExistsError):
+            await parts.ingests.commit(ingest, 5, HELLO)
+    assert parts.leftovers() == []
