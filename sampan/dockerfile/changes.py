@@ -11,13 +11,12 @@ from typing import Final
 
 from sampan.dockerfile.words import assignments, expand, json_words, split_words
 from sampan.errors import InvalidArgumentError
+from sampan.moments import duration_ns
 from sampan.oci.image_config import HealthCheck, RunConfig
 
 _SHELL: Final = ("/bin/sh", "-c")
 _PORT: Final = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.ASCII | re.IGNORECASE)
 _MAX_PORT: Final = 65535
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)", re.ASCII)
-_UNITS_NS: Final = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _NOT_ON_BUILD: Final = frozenset({"FROM", "MAINTAINER"})
 
 
@@ -191,10 +190,10 @@ def _health_check(run: RunConfig, text: str) -> RunConfig:
 
 
 def _duration(text: str) -> int:
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
+    duration = duration_ns(text)
+    if duration is None:
         raise InvalidArgumentError(f'time: invalid duration "{text}"')
-    return int(sum(float(number) * _UNITS_NS[unit] for number, unit in parts))
+    return duration
 
 
 def _retries(text: str) -> int:

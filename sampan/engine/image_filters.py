@@ -1,16 +1,14 @@
 """The filters of ``docker images`` and ``docker image prune``."""
 
-import fnmatch
-import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from sampan.api.image.v1 import images_pb2
 from sampan.errors import InvalidArgumentError, NotFoundError
+from sampan.moments import until_ns
 from sampan.oci.reference import parse_reference
+from sampan.pattern import Pattern, glob
 
 Image = images_pb2.Image
 Filters = Mapping[str, Sequence[str]]
@@ -20,19 +18,6 @@ PRUNED: Final = ("dangling", "label", "label!", "until")
 
 _TRUE: Final = frozenset({"1", "true"})
 _FALSE: Final = frozenset({"0", "false"})
-
-_DATE: Final = re.compile(r"\d{4}-(\d\d)-\d\d.*")
-_DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
-_UNITS_NS: Final = {
-    "ns": 1,
-    "us": 10**3,
-    "µs": 10**3,
-    "ms": 10**6,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "h": 3600 * 10**9,
-}
-_SECONDS: Final = re.compile(r"(\d+)(?:\.(\d{1,9})\d*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +52,7 @@ def choose(images: Sequence[Image], filters: Filters, now_ns: int) -> list[Image
         limit = until_ns(text, now_ns)
         chosen = [image for image in chosen if created_ns(image) <= limit]
     if "reference" in filters:
-        patterns = [_checked(pattern) for pattern in filters["reference"]]
+        patterns = [glob(pattern) for pattern in filters["reference"]]
         chosen = [matched for image in chosen if (matched := _matching(image, patterns)) is not None]
     return chosen
 
@@ -93,34 +78,6 @@ def prunable(filters: Filters, now_ns: int) -> Prunable:
 def created_ns(image: Image) -> int:
     """Return when an image was made, in nanoseconds since the epoch."""
     return image.created.seconds * 10**9 + image.created.nanos
-
-
-def until_ns(text: str, now_ns: int) -> int:
-    """Read a moment: seconds since 1970, a date or RFC 3339, or a duration such as ``1h30m`` before now.
-
-    Raises:
-        InvalidArgumentError: it is none of these.
-    """
-    pieces = _DURATION.findall(text)
-    if pieces and "".join(number + unit for number, unit in pieces) == text:
-        return now_ns - sum(int(float(number) * _UNITS_NS[unit]) for number, unit in pieces)
-    if match := _SECONDS.fullmatch(text):
-        return int(match[1]) * 10**9 + int((match[2] or "").ljust(9, "0"))
-    try:
-        moment = datetime.fromisoformat(text)
-        return int((moment if moment.tzinfo else moment.astimezone()).timestamp() * 1e6) * 1000
-    except (ValueError, OverflowError):
-        raise InvalidArgumentError(_not_a_time(text)) from None
-
-
-def _not_a_time(text: str) -> str:
-    """Return what Go says of it."""
-    quoted = json.dumps(text, ensure_ascii=False)
-    if "-" not in text:
-        return f"failed to parse value as time or duration: {quoted}"
-    if date := _DATE.fullmatch(text):
-        return f"parsing time {quoted}: {'day' if 1 <= int(date[1]) <= 12 else 'month'} out of range"
-    return f'parsing time {quoted} as "2006-01-02": cannot parse {quoted} as "2006"'
 
 
 def _only(filters: Filters, known: Iterable[str]) -> None:
@@ -162,14 +119,7 @@ def _find(images: Iterable[Image], name: str) -> Image:
     raise NotFoundError(f"No such image: {wanted}")
 
 
-def _checked(pattern: str) -> str:
-    """Return a shell's pattern as Python reads it. Raises InvalidArgumentError, in Go's words."""
-    if pattern.count("[") != pattern.count("]"):
-        raise InvalidArgumentError("syntax error in pattern")
-    return pattern.replace("[^", "[!")
-
-
-def _matching(image: Image, patterns: Iterable[str]) -> Image | None:
+def _matching(image: Image, patterns: Sequence[Pattern]) -> Image | None:
     """Return the image with only those names that match, or None if none does."""
     tags = [name for name in image.repo_tags if _matches(name, patterns)]
     digests = [name for name in image.repo_digests if _matches(name, patterns)]
@@ -184,14 +134,9 @@ def _matching(image: Image, patterns: Iterable[str]) -> Image | None:
     return result
 
 
-def _matches(name: str, patterns: Iterable[str]) -> bool:
+def _matches(name: str, patterns: Sequence[Pattern]) -> bool:
     """A pattern is that of a shell; ``*`` stops at a slash, and the tag may be left out."""
     repository = name.partition("@")[0]
     if ":" in repository.rpartition("/")[2]:
         repository = repository.rpartition(":")[0]
-    return any(_glob(candidate, pattern) for pattern in patterns for candidate in (name, repository))
-
-
-def _glob(text: str, pattern: str) -> bool:
-    ours, theirs = text.split("/"), pattern.split("/")
-    return len(ours) == len(theirs) and all(map(fnmatch.fnmatchcase, ours, theirs))
+    return any(pattern.matches(candidate) for pattern in patterns for candidate in (name, repository))

@@ -1,11 +1,11 @@
 """What ``docker logs --details`` shows before each line: labels and variables that the log's options name."""
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote_plus
 
 from sampan.api.runtime.v1 import containers_pb2, spec_pb2
+from sampan.pattern import Pattern
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:
@@ -36,14 +36,12 @@ def details(spec: spec_pb2.ContainerSpec) -> bytes:
 def _chosen(values: Mapping[str, str], options: Mapping[str, str], name: str) -> Iterator[tuple[str, str]]:
     """Yield the members of ``values`` that the options ``name``, a list, and ``name``-regex ask for."""
     names = options.get(name, "").split(",")
-    pattern = options.get(f"{name}-regex", "")
+    expression = options.get(f"{name}-regex", "")
+    matches = Pattern(expression).found_in if expression else _nothing
     for key, value in values.items():
-        if key in names or (pattern and _found(pattern, key)):
+        if key in names or matches(key):
             yield key, value
 
 
-def _found(pattern: str, key: str) -> bool:
-    try:
-        return re.search(pattern, key) is not None
-    except re.error:  # of another dialect: Docker's is Go's
-        return False
+def _nothing(_key: str) -> bool:
+    return False

@@ -12,6 +12,7 @@ from typing import Final
 
 from imaged.images.model import Blob
 from sampan.errors import InvalidArgumentError
+from sampan.pattern import any_found
 
 # Returns a field's value, or None where the thing has no such field.
 Fields = Callable[[tuple[str, ...]], str | None]
@@ -20,7 +21,7 @@ Filter = Callable[[Fields], bool]
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
 _PART: Final = rf"(?:[A-Za-z_][\w/-]*|{_QUOTED})"
 _SELECTOR: Final = re.compile(
-    rf"\s*(?P<field>{_PART}(?:\.{_PART})*)\s*(?:(?P<operator>==|!=|~=)\s*(?P<value>{_QUOTED}|[^\s,]+))?\s*(?:,|$)"
+    rf"\s*+(?P<field>{_PART}(?:\.{_PART})*)\s*+(?:(?P<operator>==|!=|~=)\s*+(?P<value>{_QUOTED}|[^\s,]++))?\s*+(?:,|$)"
 )
 _PARTS: Final = re.compile(_PART)
 _MAX_LENGTH: Final = 4096
@@ -69,11 +70,8 @@ def _selector(path: tuple[str, ...], operator: str | None, value: str) -> Filter
         return lambda fields: fields(path) == value
     if operator == "!=":
         return lambda fields: fields(path) != value
-    try:
-        pattern = re.compile(value)
-    except re.error as error:
-        raise InvalidArgumentError(f"filter: bad regular expression {value!r}: {error}") from error
-    return lambda fields: (found := fields(path)) is not None and pattern.search(found) is not None
+    found = any_found((value,), "filter")
+    return lambda fields: (field := fields(path)) is not None and found(field)
 
 
 def fields_of(blob: Blob) -> Fields:

@@ -1,20 +1,18 @@
 """Docker's filters on lists of containers."""
 
-import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from runtimed.containers.memory_store import UP, Registry
 from runtimed.containers.model import Container, Status
 from sampan.errors import InvalidArgumentError
+from sampan.moments import to_ns, until_ns
+from sampan.pattern import any_found
 
 Filters = Mapping[str, tuple[str, ...]]
 Predicate = Callable[[Container], bool]
-
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
-_UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +62,15 @@ def _beside(key: str, values: tuple[str, ...], registry: Registry) -> Predicate:
 
 
 def _id(values: tuple[str, ...]) -> Predicate:
-    return lambda c: any(c.id.startswith(value) for value in values)
+    """A regular expression, too; most send the beginning of an ID."""
+    found = any_found(values, "invalid filter 'id'")
+    return lambda c: any(c.id.startswith(value) for value in values) or found(c.id)
 
 
 def _name(values: tuple[str, ...]) -> Predicate:
     """Docker's name filter is a regular expression, with or without the slash that its names begin with."""
-    try:
-        patterns = [re.compile(value) for value in values]
-    except re.error as error:
-        raise InvalidArgumentError(f"invalid filter 'name={error.pattern!s}': {error.msg}") from error
-    return lambda c: any(pattern.search(c.name) or pattern.search(f"/{c.name}") for pattern in patterns)
+    found = any_found(values, "invalid filter 'name'")
+    return lambda c: found(c.name) or found(f"/{c.name}")
 
 
 def _label(values: tuple[str, ...]) -> Predicate:
@@ -178,21 +175,9 @@ def _is_task(values: tuple[str, ...]) -> Predicate:
 
 def _until(values: tuple[str, ...]) -> Predicate:
     """``docker container prune --filter until=``: older than a time, or than a duration ago."""
-    limit = max(_moment(value) for value in values)
-    return lambda c: c.created < limit
-
-
-def _moment(text: str) -> datetime:
-    pieces = _DURATION.findall(text)
-    if pieces and "".join(number + unit for number, unit in pieces) == text:
-        return datetime.now(UTC) - timedelta(seconds=sum(float(number) * _UNITS_S[unit] for number, unit in pieces))
-    try:
-        if re.fullmatch(r"\d+(\.\d+)?", text):
-            return datetime.fromtimestamp(float(text), UTC)
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidArgumentError(f"invalid filter 'until={text}'") from None
-    return moment if moment.tzinfo else moment.astimezone()
+    now_ns = time.time_ns()
+    limit = max(until_ns(value, now_ns) for value in values)
+    return lambda c: to_ns(c.created) < limit
 
 
 _BY_KEY: Final[Mapping[str, Callable[[tuple[str, ...]], Predicate]]] = {

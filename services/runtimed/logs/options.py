@@ -7,6 +7,7 @@ from typing import Final
 from runtimed.conmon.conmon import LogFile
 from runtimed.containers.spec import LogConfig
 from sampan.errors import InvalidArgumentError
+from sampan.pattern import Pattern
 
 DEFAULT_DRIVER: Final = "json-file"
 DRIVERS: Final = ("json-file", "local", "none")
@@ -33,6 +34,12 @@ def check_log(config: LogConfig) -> None:
             raise InvalidArgumentError(f"unknown log opt '{name}' for {config.driver or DEFAULT_DRIVER} log driver")
     _size(config.options.get("max-size", ""))
     _files(config.options.get("max-file", ""))
+    for name in ("labels-regex", "env-regex"):
+        if expression := config.options.get(name):
+            try:
+                Pattern(expression)
+            except InvalidArgumentError as error:
+                raise InvalidArgumentError(f"invalid value for {name}: {error}") from error
 
 
 def log_file(config: LogConfig, path: Path) -> LogFile:

@@ -5,6 +5,7 @@ from typing import Final
 
 from runtimed.volumes.store import Volume
 from sampan.errors import InvalidArgumentError
+from sampan.pattern import any_found
 
 Filters = Mapping[str, tuple[str, ...]]
 Predicate = Callable[[Volume], bool]
@@ -35,7 +36,8 @@ def split_prune_filters(filters: Filters) -> tuple[bool, Filters]:
 def _predicate(key: str, values: tuple[str, ...]) -> Predicate:
     match key:
         case "name":
-            return lambda volume: any(value in volume.name for value in values)
+            found = any_found(values, "invalid filter 'name'")
+            return lambda volume: found(volume.name)
         case "driver":
             return lambda volume: volume.driver in values
         case "dangling":

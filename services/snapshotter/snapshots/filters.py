@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from sampan.errors import InvalidArgumentError
+from sampan.pattern import any_found
 from snapshotter.model import Snapshot
 
 Match = Callable[[Snapshot], bool]
@@ -52,10 +53,7 @@ def _selector(match: re.Match[str], text: str) -> Match:
         )
     compare: Callable[[str], bool]
     if operator == "~=":
-        try:
-            compare = re.compile(wanted).search  # type: ignore[assignment]  # a match is as good as True
-        except re.error as error:
-            raise InvalidArgumentError(f"filter {text!r} has a malformed regular expression: {error}") from error
+        compare = any_found((wanted,), f"filter {text!r}")
     elif operator == "==":
         compare = wanted.__eq__
     elif operator == "!=":

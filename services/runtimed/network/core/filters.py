@@ -1,12 +1,13 @@
 """Which networks a filter means, in Docker's terms."""
 
-import re
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Final
 
 from runtimed.network.core.model import Network
 from sampan.errors import InvalidArgumentError
+from sampan.moments import to_ns, until_ns
+from sampan.pattern import any_found
 
 Filters = Mapping[str, tuple[str, ...]]
 
@@ -14,8 +15,6 @@ _LIST: Final = frozenset({"name", "id", "driver", "type", "label", "dangling", "
 _PRUNE: Final = frozenset({"until", "label", "label!"})
 _TRUE: Final = frozenset({"1", "true", "t"})
 _FALSE: Final = frozenset({"0", "false", "f"})
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
-_SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
 def select(networks: Iterable[Network], filters: Filters, used: frozenset[str]) -> tuple[Network, ...]:
@@ -35,10 +34,11 @@ def select(networks: Iterable[Network], filters: Filters, used: frozenset[str]) 
     for kind in kinds:
         if kind not in ("custom", "builtin"):
             raise InvalidArgumentError(f"invalid filter: 'type'='{kind}'")
+    named = _named(filters)
     return tuple(
         network
         for network in networks
-        if _named(network, filters)
+        if named(network)
         and (not kinds or ("builtin" if network.predefined else "custom") in kinds)
         and (dangling is None or dangling == (network.user_defined and network.id not in used))
         and _has_labels(network, filters.get("label", ()))
@@ -52,7 +52,7 @@ def prunable(networks: Iterable[Network], filters: Filters, used: frozenset[str]
         InvalidArgumentError: as ``select``.
     """
     _check(filters, _PRUNE)
-    limits = [parse_until(value, now) for value in filters.get("until", ())]
+    limits = [until_ns(value, to_ns(now)) for value in filters.get("until", ())]
     if len(limits) > 1:
         raise InvalidArgumentError("more than one until filter specified")
     refused = filters.get("label!", ())
@@ -61,28 +61,10 @@ def prunable(networks: Iterable[Network], filters: Filters, used: frozenset[str]
         for network in networks
         if network.user_defined
         and network.id not in used
-        and all(network.created < limit for limit in limits)
+        and all(to_ns(network.created) < limit for limit in limits)
         and _has_labels(network, filters.get("label", ()))
         and not any(_has_labels(network, (label,)) for label in refused)
     )
-
-
-def parse_until(text: str, now: datetime) -> datetime:
-    """Read a moment: seconds since 1970, RFC 3339, or a duration such as ``24h`` before ``now``.
-
-    Raises:
-        InvalidArgumentError: it is none of these.
-    """
-    pieces = _DURATION.findall(text)
-    if pieces and "".join(number + unit for number, unit in pieces) == text:
-        return now - timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in pieces))
-    try:
-        if re.fullmatch(r"\d+(\.\d+)?", text):
-            return datetime.fromtimestamp(float(text), UTC)
-        moment = datetime.fromisoformat(text)
-    except (ValueError, OverflowError):
-        raise InvalidArgumentError(f"invalid filter: 'until'='{text}'") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _check(filters: Filters, known: frozenset[str]) -> None:
@@ -101,12 +83,14 @@ def _flag(filters: Filters, name: str) -> bool | None:
     return value in _TRUE
 
 
-def _named(network: Network, filters: Filters) -> bool:
+def _named(filters: Filters) -> Callable[[Network], bool]:
+    """Test names and IDs, both by regular expressions, and what else a network is called by."""
     names, ids = filters.get("name", ()), filters.get("id", ())
     drivers, scopes = filters.get("driver", ()), filters.get("scope", ())
-    return (
-        (not names or any(name in network.name for name in names))
-        and (not ids or any(network.id.startswith(prefix) for prefix in ids))
+    name_found, id_found = any_found(names, "invalid filter 'name'"), any_found(ids, "invalid filter 'id'")
+    return lambda network: (
+        (not names or name_found(network.name))
+        and (not ids or id_found(network.id))
         and (not drivers or network.driver in drivers)
         and (not scopes or "local" in scopes)
     )
