@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from runtimed.containers.model import Container
 from sampan.errors import UnavailableError
+from sampan.resource.container import Container
 
 _SECOND_NS: Final = 1_000_000_000
 KEPT: Final = 4096  # events in memory and in the journal

@@ -18,7 +18,6 @@ from runtimed.cgroups.parent import remove_parent
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.conmon.conmon import Conmon, RuntimeCommand
 from runtimed.containers.memory_store import Registry
-from runtimed.containers.model import Status
 from runtimed.containers.operations import Containers
 from runtimed.containers.paths import Paths
 from runtimed.containers.records import Records
@@ -80,6 +79,7 @@ from sampan.api.runtime.v1 import (
     volumes_pb2,
     volumes_pb2_grpc,
 )
+from sampan.resource.container import Status
 from sampan.service import harness
 from sampan.service.config import ServiceConfig, option
 from sampan.service.disk_servicer import UsageServicer

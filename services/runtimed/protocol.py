@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from runtimed.containers.model import Container, MountPoint, NetworkSettings
-from runtimed.containers.spec import ContainerSpec, Endpoint, Process
+from sampan.resource.container import Container, MountPoint, NetworkSettings
+from sampan.resource.container_spec import ContainerSpec, Endpoint, Process
 
 
 @dataclass(frozen=True, slots=True)

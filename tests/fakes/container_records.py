@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from dataclasses import replace
 
-from runtimed.containers.model import Container, NetworkSettings
-from runtimed.containers.spec import Endpoint
 from sampan.errors import NotFoundError
+from sampan.resource.container import Container, NetworkSettings
+from sampan.resource.container_spec import Endpoint
 
 
 class InMemoryRecords:

@@ -9,12 +9,12 @@ from typing import Final
 
 from runtimed.archives.archiver import ArchiveJob, Bind, PathStat
 from runtimed.containers.memory_store import Entry, Registry
-from runtimed.containers.model import Status
 from runtimed.containers.paths import Paths
-from runtimed.containers.spec import MountType
 from runtimed.protocol import Snapshots
 from sampan import errors
 from sampan.errors import NotFoundError, SampanError, UnavailableError
+from sampan.resource.container import Status
+from sampan.resource.container_spec import MountType
 
 _PIECE_BYTES: Final = 1 << 20
 _ALIVE: Final = frozenset({Status.RUNNING, Status.PAUSED})

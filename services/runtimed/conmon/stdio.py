@@ -12,8 +12,8 @@ from collections import deque
 from pathlib import Path
 from typing import Final
 
-from runtimed.containers.model import Frame, Stream
 from sampan.errors import ConflictError
+from sampan.resource.container import Frame, Stream
 
 _STREAMS: Final = {2: Stream.STDOUT, 3: Stream.STDERR}
 _MAX_PACKET_BYTES: Final = 1 + 8192

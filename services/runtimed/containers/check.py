@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from runtimed.containers.check_limits import check_limits
-from runtimed.containers.spec import ContainerSpec, HealthCheck, MountType
 from runtimed.host.facts import HostFacts
 from runtimed.oci.devices import check_devices
 from runtimed.oci.namespaces import check_sysctls
@@ -17,6 +16,7 @@ from runtimed.oci.security.seccomp import own_profile
 from runtimed.oci.signals import parse_signal
 from runtimed.oci.tmpfs import tmpfs_options
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import ContainerSpec, HealthCheck, MountType
 
 _CONTAINER: Final = "container:"
 _SHORTEST_PROBE_S: Final = 0.001

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Final
 
-from runtimed.containers.spec import Resources
 from runtimed.host.facts import ULIMITS, HostFacts
 from runtimed.oci.resources import check_oom_score
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import Resources
 
 _LEAST_MEMORY: Final = 6 << 20
 _NANO: Final = 1_000_000_000

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from runtimed.containers.memory_store import UP, Registry
-from runtimed.containers.model import Container, Status
 from sampan.errors import InvalidArgumentError
 from sampan.moments import to_ns, until_ns
 from sampan.pattern import any_found
+from sampan.resource.container import Container, Status
 
 Filters = Mapping[str, tuple[str, ...]]
 Predicate = Callable[[Container], bool]

@@ -1,6 +1,6 @@
 """The host name of a container."""
 
-from runtimed.containers.model import Container
+from sampan.resource.container import Container
 
 _HOST = "host"
 

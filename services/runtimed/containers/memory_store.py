@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from typing import Final
 
 from runtimed.conmon.stdio import StdioConnection
-from runtimed.containers.model import ALLOWED, Container, ContainerState, NetworkSettings, Status
 from runtimed.containers.names import make_up_name
-from runtimed.containers.spec import ConsoleSize
 from runtimed.containers.store import ContainerStore, Intent, Row
 from runtimed.protocol import SnapshotMount
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
+from sampan.resource.container import ALLOWED, Container, ContainerState, NetworkSettings, Status
+from sampan.resource.container_spec import ConsoleSize
 
 _HEX: Final = re.compile(r"[0-9a-f]{1,64}")
 

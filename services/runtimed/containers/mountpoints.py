@@ -4,10 +4,10 @@ import posixpath
 from pathlib import Path
 from typing import Final
 
-from runtimed.containers.model import MountPoint
-from runtimed.containers.spec import ContainerSpec, Mount, MountType
 from runtimed.volumes.local_driver import check_name
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container import MountPoint
+from sampan.resource.container_spec import ContainerSpec, Mount, MountType
 
 _PROPAGATIONS: Final = frozenset(("", "private", "rprivate", "shared", "rshared", "slave", "rslave"))
 

@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 from runtimed.containers.filters import Filters, Selection, select
 from runtimed.containers.hostname import hostname_of
 from runtimed.containers.memory_store import UP, Entry, Registry, utcnow
-from runtimed.containers.model import Container, Status
 from runtimed.containers.names import check_name
 from runtimed.containers.paths import Paths
-from runtimed.containers.spec import ContainerSpec, Namespaces, Resources, RestartPolicy
 from runtimed.containers.store import Intent
 from runtimed.containers.update import changed_resources
 from runtimed.events import Event, Events
@@ -24,6 +22,8 @@ from runtimed.logs.options import check_log
 from runtimed.oci.signals import parse_signal
 from runtimed.protocol import Bundles, Networking, Snapshots, Volumes
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
+from sampan.resource.container import Container, Status
+from sampan.resource.container_spec import ContainerSpec, Namespaces, Resources, RestartPolicy
 
 
 @dataclass(frozen=True, slots=True)

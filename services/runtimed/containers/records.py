@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtimed.containers.memory_store import UP, Registry
-from runtimed.containers.model import Container, NetworkSettings
 from runtimed.containers.paths import Paths
-from runtimed.containers.spec import Endpoint
 from runtimed.containers.store import Intent
 from runtimed.protocol import Networking
+from sampan.resource.container import Container, NetworkSettings
+from sampan.resource.container_spec import Endpoint
 
 
 class Records:

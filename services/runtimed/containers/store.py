@@ -8,10 +8,10 @@ from enum import Enum
 
 from runtimed import events
 from runtimed.containers.columns import from_json, to_json
-from runtimed.containers.model import Container, ContainerState, MountPoint, NetworkSettings
-from runtimed.containers.spec import ContainerSpec
 from runtimed.events import Event
-from runtimed.execs.model import Exec, ExecSpec
+from sampan.resource.container import Container, ContainerState, MountPoint, NetworkSettings
+from sampan.resource.container_spec import ContainerSpec
+from sampan.resource.exec import Exec, ExecSpec
 from sampan.store.database import Store
 
 _MICROSECOND_NS = 1000

@@ -2,8 +2,8 @@
 
 from dataclasses import fields, replace
 
-from runtimed.containers.spec import Resources
 from sampan.errors import ConflictError, InvalidArgumentError
+from sampan.resource.container_spec import Resources
 
 
 def changed_resources(old: Resources, new: Resources) -> Resources:

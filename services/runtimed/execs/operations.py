@@ -15,12 +15,9 @@ from runtimed.conmon.process import ended
 from runtimed.conmon.running import find_conmon, read_exit_code, resize
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.memory_store import Entry, Registry
-from runtimed.containers.model import Frame, Status, Stream
 from runtimed.containers.paths import Paths
-from runtimed.containers.spec import ConsoleSize
 from runtimed.containers.store import ContainerStore
 from runtimed.events import Events
-from runtimed.execs.model import Exec, ExecSpec
 from runtimed.execs.prepared import HELD_S, Prepared, Preparer, remove_files, stdio
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.runner import Runner
@@ -35,6 +32,9 @@ from sampan.errors import (
     StartError,
     UnavailableError,
 )
+from sampan.resource.container import Frame, Status, Stream
+from sampan.resource.container_spec import ConsoleSize
+from sampan.resource.exec import Exec, ExecSpec
 
 # Execs that have ended and are kept for whoever asks for their exit code.
 _KEPT_PER_CONTAINER: Final = 256

@@ -22,13 +22,13 @@ from runtimed.conmon.process import ended
 from runtimed.conmon.running import find_conmon
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.memory_store import Entry
-from runtimed.containers.model import Container
 from runtimed.containers.paths import ExecPaths, Paths
-from runtimed.execs.model import ExecSpec
 from runtimed.execs.process_pipe import ProcessPipe
 from runtimed.lifecycle.runner import Runner
 from runtimed.protocol import Bundles, ExecProcess
 from sampan.errors import CommandNotExecutableError, ConflictError, StartError, UnavailableError
+from sampan.resource.container import Container
+from sampan.resource.exec import ExecSpec
 
 # How long a conmon waits for the word. A client takes a few milliseconds; whoever takes longer is not in a hurry.
 HELD_S: Final = 2.0

@@ -16,14 +16,14 @@ from typing import Final
 from runtimed.conmon.conmon import Conmon, Stdio
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.memory_store import Entry, Registry, utcnow
-from runtimed.containers.model import Health, HealthStatus, Probe, Status
 from runtimed.containers.paths import ExecPaths, Paths
-from runtimed.containers.spec import HealthCheck, Process
 from runtimed.events import Events
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.runner import Runner
 from runtimed.protocol import Bundles, ExecProcess
 from sampan.errors import SampanError
+from sampan.resource.container import Health, HealthStatus, Probe, Status
+from sampan.resource.container_spec import HealthCheck, Process
 
 _INTERVAL_S: Final = 30.0
 _TIMEOUT_S: Final = 30.0

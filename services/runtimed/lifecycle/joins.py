@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from runtimed.containers.memory_store import UP, Entry, Registry
-from runtimed.containers.model import Container
 from runtimed.containers.paths import Paths
 from runtimed.protocol import Joins
 from sampan.errors import ConflictError
+from sampan.resource.container import Container
 
 _PREFIX = "container:"
 

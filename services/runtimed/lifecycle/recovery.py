@@ -22,7 +22,6 @@ from pathlib import Path
 
 from runtimed.conmon.running import find_conmon
 from runtimed.containers.memory_store import UP, Entry, Registry
-from runtimed.containers.model import Status
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
 from runtimed.lifecycle.background import Background
@@ -33,6 +32,7 @@ from runtimed.lifecycle.runner import Mounter, Runner
 from runtimed.protocol import Networking, Snapshots
 from sampan.errors import SampanError
 from sampan.log import log
+from sampan.resource.container import Status
 
 
 class Recovery:

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from runtimed.containers.spec import RestartPolicy
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import RestartPolicy
 
 _FIRST_S: Final = 0.1
 _LONGEST_S: Final = 60.0

@@ -19,9 +19,7 @@ from runtimed.conmon.conmon import Conmon, LogFile, Stdio
 from runtimed.conmon.running import AcceptedConnections, resize
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.memory_store import Entry
-from runtimed.containers.model import Container, NetworkSettings
 from runtimed.containers.paths import ContainerPaths, Paths
-from runtimed.containers.spec import MountType, Process
 from runtimed.lifecycle.background import both
 from runtimed.logs.options import log_file
 from runtimed.metrics import Metrics
@@ -30,6 +28,8 @@ from runtimed.oci.runtime import OciRuntime
 from runtimed.protocol import Bundles, Joins, Networking, SnapshotMount, Snapshots, Volumes
 from sampan.errors import ConflictError, InvalidArgumentError, StartError
 from sampan.log import log
+from sampan.resource.container import Container, NetworkSettings
+from sampan.resource.container_spec import MountType, Process
 from sampan.sys.mounts import MNT_DETACH, UMOUNT_NOFOLLOW, mount_options, umount2
 
 DEFAULT_SHM_BYTES: Final = 64 << 20

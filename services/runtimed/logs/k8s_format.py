@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from runtimed.containers.model import Stream
+from sampan.resource.container import Stream
 
 _SECOND_NS: Final = 1_000_000_000
 _BLOCK_BYTES: Final = 256 << 10

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Final
 
 from runtimed.conmon.conmon import LogFile
-from runtimed.containers.spec import LogConfig
 from sampan.errors import InvalidArgumentError
 from sampan.pattern import Pattern
+from sampan.resource.container_spec import LogConfig
 
 DEFAULT_DRIVER: Final = "json-file"
 DRIVERS: Final = ("json-file", "local", "none")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from runtimed.containers.model import Stream
 from runtimed.logs.inotify import Watch
 from runtimed.logs.k8s_format import LogEntry, LogParser, tail_offset
+from sampan.resource.container import Stream
 
 _READ_BYTES: Final = 256 << 10  # some 2,000 lines a message
 _SECOND_NS: Final = 1_000_000_000

@@ -6,8 +6,6 @@ from typing import Final
 
 from runtimed.containers.check import check_spec
 from runtimed.containers.hostname import hostname_of
-from runtimed.containers.model import Container
-from runtimed.containers.spec import ContainerSpec
 from runtimed.host.facts import HostFacts
 from runtimed.oci.devices import oci_devices
 from runtimed.oci.mounts import build_mounts, targets
@@ -20,6 +18,8 @@ from runtimed.oci.security.options import SecurityOptions, hidden_paths, parse_s
 from runtimed.oci.security.seccomp import default_profile, own_profile
 from runtimed.protocol import NO_JOINS, ExecProcess, Joins
 from sampan.errors import ConflictError, StartError
+from sampan.resource.container import Container
+from sampan.resource.container_spec import ContainerSpec
 
 _OCI_VERSION: Final = "1.0.2"  # what the fields in use need; older runtimes refuse a newer number
 

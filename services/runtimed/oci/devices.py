@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from runtimed.containers.spec import Device
 from sampan.errors import InvalidArgumentError, StartError
+from sampan.resource.container_spec import Device
 
 _RULE: Final = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})")
 _PERMISSIONS: Final = re.compile(r"[rwm]{1,3}")

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from runtimed.containers.model import Container, MountPoint
 from runtimed.containers.mountpoints import normal
-from runtimed.containers.spec import MountType
 from runtimed.oci.mountinfo import MountInfo, mount_of
 from runtimed.oci.tmpfs import tmpfs_options
 from runtimed.protocol import Joins
 from sampan.errors import StartError
+from sampan.resource.container import Container, MountPoint
+from sampan.resource.container_spec import MountType
 
 DEFAULT_SHM_BYTES: Final = 64 << 20
 

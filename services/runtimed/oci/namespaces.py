@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from runtimed.containers.model import Container
-from runtimed.containers.spec import ContainerSpec
 from runtimed.host.facts import CgroupLayout
 from runtimed.protocol import Joins
 from sampan.errors import InvalidArgumentError, StartError
+from sampan.resource.container import Container
+from sampan.resource.container_spec import ContainerSpec
 
 _IPC_SYSCTLS: Final = re.compile(
     r"fs\.mqueue\..+|kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)"

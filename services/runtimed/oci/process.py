@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from runtimed.containers.hostname import hostname_of
-from runtimed.containers.model import Container
-from runtimed.containers.spec import ConsoleSize, ContainerSpec, Process
 from runtimed.host.facts import HostFacts
 from runtimed.oci.mounts import INIT_TARGET
 from runtimed.oci.resources import oci_rlimits, oom_score
@@ -16,6 +14,8 @@ from runtimed.oci.security.capabilities import granted, oci_capabilities
 from runtimed.oci.security.options import SecurityOptions
 from runtimed.oci.users import User, resolve_user
 from sampan.errors import StartError
+from sampan.resource.container import Container
+from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Process
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

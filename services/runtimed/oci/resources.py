@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Final
 
-from runtimed.containers.spec import Resources, Ulimit
 from runtimed.host.facts import HostFacts
 from sampan.errors import InvalidArgumentError
 from sampan.log import log
+from sampan.resource.container_spec import Resources, Ulimit
 
 _PERIOD_US: Final = 100_000
 _INFINITY: Final = (1 << 64) - 1  # RLIM_INFINITY

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from runtimed.containers.spec import Mount
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import Mount
 
 _DEFAULT: Final = ("noexec", "nosuid", "nodev")
 

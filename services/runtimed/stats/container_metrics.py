@@ -17,9 +17,9 @@ from prometheus_client.registry import Collector
 from runtimed.cgroups.files import text
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.cgroups.usage import MemoryUsage, Usage
-from runtimed.containers.model import Container, Status
 from runtimed.host.facts import HostFacts
 from runtimed.stats.netdev import Interface, read_interfaces
+from sampan.resource.container import Container, Status
 
 _S_PER_NS: Final = 1e-9
 _NOT_IN_A_LABEL: Final = re.compile(r"[^a-zA-Z0-9_]")

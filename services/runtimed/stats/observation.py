@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Mapping
 
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.containers.memory_store import UP, Entry, Registry
-from runtimed.containers.model import Container
 from runtimed.stats.sampling import Sample, Stats
 from runtimed.stats.top import Top, top
 from sampan.errors import ConflictError
+from sampan.resource.container import Container
 
 
 class Observation:

@@ -10,9 +10,9 @@ from typing import Final
 from runtimed.cgroups.files import text
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.cgroups.usage import Usage
-from runtimed.containers.model import Container
 from runtimed.host.facts import HostFacts
 from runtimed.stats.netdev import Interface, read_interfaces
+from sampan.resource.container import Container
 
 _INTERVAL_S: Final = 1.0
 _NS_PER_TICK: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from runtimed.conmon.stdio import StdioConnection
-from runtimed.containers.model import Frame, Stream
-from runtimed.containers.spec import ConsoleSize
 from runtimed.streams.detach import DetachScanner
+from sampan.resource.container import Frame, Stream
+from sampan.resource.container_spec import ConsoleSize
 
 # What a client sends: bytes for stdin, or its terminal's new size. The iterator's end is the end of stdin.
 Input = AsyncIterator[bytes | ConsoleSize]

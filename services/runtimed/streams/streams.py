@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from runtimed.conmon.running import resize
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.memory_store import UP, Entry
-from runtimed.containers.model import Frame, Status, Stream
 from runtimed.containers.paths import Paths
-from runtimed.containers.spec import ConsoleSize
 from runtimed.events import Events
 from runtimed.lifecycle.background import Background, done_before
 from runtimed.logs.k8s_format import LogEntry
@@ -18,6 +16,8 @@ from runtimed.logs.reader import LogQuery, read_log
 from runtimed.streams.detach import DetachScanner, parse_detach_keys
 from runtimed.streams.sessions import Input, Session
 from sampan.errors import ConflictError, UnavailableError, UnimplementedError
+from sampan.resource.container import Frame, Status, Stream
+from sampan.resource.container_spec import ConsoleSize
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
-from runtimed.containers.model import Container, MountPoint
 from runtimed.containers.mountpoints import check_mounts, normal, point_of
-from runtimed.containers.spec import ContainerSpec, Mount, MountType
 from runtimed.oci.rootfs import RootFs
 from runtimed.volumes.copyup import copy_up
 from runtimed.volumes.filters import Filters, select, split_prune_filters
@@ -19,6 +17,8 @@ from runtimed.volumes.local_driver import LocalDriver, check_name, check_options
 from runtimed.volumes.store import LOCAL, Filled, Hold, Volume, VolumeStore
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, StartError
 from sampan.log import log
+from sampan.resource.container import Container, MountPoint
+from sampan.resource.container_spec import ContainerSpec, Mount, MountType
 
 # type, action, ID, attributes
 Publish = Callable[[str, str, str, Mapping[str, str]], None]

@@ -8,10 +8,8 @@ import grpc
 
 from runtimed.containers.filters import Selection
 from runtimed.containers.memory_store import Registry
-from runtimed.containers.model import Container, Stream
 from runtimed.containers.operations import Containers
 from runtimed.containers.paths import Paths
-from runtimed.containers.spec import ConsoleSize
 from runtimed.execs.operations import Execs
 from runtimed.lifecycle.lifecycle import Lifecycle
 from runtimed.lifecycle.waits import Condition, Waits
@@ -23,6 +21,8 @@ from runtimed.wire.stats_convert import sample_to_proto
 from sampan.api.runtime.v1 import containers_pb2 as pb
 from sampan.api.runtime.v1 import containers_pb2_grpc
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container import Container, Stream
+from sampan.resource.container_spec import ConsoleSize
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

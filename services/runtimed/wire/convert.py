@@ -15,13 +15,14 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from runtimed.containers import model, spec
 from runtimed.containers.filters import Filters
 from runtimed.containers.paths import ContainerPaths
 from runtimed.events import Event
-from runtimed.execs.model import Exec, ExecSpec
 from runtimed.logs.k8s_format import LogEntry
 from sampan.api.runtime.v1 import containers_pb2, events_pb2, execs_pb2, spec_pb2
+from sampan.resource import container as model
+from sampan.resource import container_spec
+from sampan.resource.exec import Exec, ExecSpec
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -98,58 +99,60 @@ def filters_from_proto(filters: Mapping[str, containers_pb2.FilterValues]) -> Fi
     return {key: tuple(value.values) for key, value in filters.items()}
 
 
-def console_size_from_proto(message: spec_pb2.ConsoleSize) -> spec.ConsoleSize:
+def console_size_from_proto(message: spec_pb2.ConsoleSize) -> container_spec.ConsoleSize:
     """Return a terminal's size."""
-    return _from(spec.ConsoleSize, message)
+    return _from(container_spec.ConsoleSize, message)
 
 
-def _size_or_none(message: Any) -> spec.ConsoleSize | None:
+def _size_or_none(message: Any) -> container_spec.ConsoleSize | None:
     size = message.console_size
     return console_size_from_proto(size) if message.HasField("console_size") and (size.height or size.width) else None
 
 
-def spec_from_proto(message: spec_pb2.ContainerSpec) -> spec.ContainerSpec:
+def spec_from_proto(message: spec_pb2.ContainerSpec) -> container_spec.ContainerSpec:
     """Return what is asked for."""
     return _from(
-        spec.ContainerSpec,
+        container_spec.ContainerSpec,
         message,
-        process=_from(spec.Process, message.process, console_size=_size_or_none(message.process)),
+        process=_from(container_spec.Process, message.process, console_size=_size_or_none(message.process)),
         stop_timeout_s=_seconds(message.stop_timeout) if message.HasField("stop_timeout") else None,
         mounts=tuple(
-            _from(spec.Mount, mount, type=spec.MountType(spec_pb2.Mount.Type.Name(mount.type).lower()))
+            _from(
+                container_spec.Mount, mount, type=container_spec.MountType(spec_pb2.Mount.Type.Name(mount.type).lower())
+            )
             for mount in message.mounts
         ),
         resources=resources_from_proto(message.resources),
-        security=_from(spec.Security, message.security),
-        namespaces=_from(spec.Namespaces, message.namespaces),
-        endpoints=tuple(_from(spec.Endpoint, endpoint) for endpoint in message.endpoints),
-        ports=tuple(_from(spec.PortBinding, port) for port in message.ports),
-        dns=_from(spec.Dns, message.dns),
+        security=_from(container_spec.Security, message.security),
+        namespaces=_from(container_spec.Namespaces, message.namespaces),
+        endpoints=tuple(_from(container_spec.Endpoint, endpoint) for endpoint in message.endpoints),
+        ports=tuple(_from(container_spec.PortBinding, port) for port in message.ports),
+        dns=_from(container_spec.Dns, message.dns),
         restart_policy=restart_policy_from_proto(message.restart_policy),
-        log=_from(spec.LogConfig, message.log),
+        log=_from(container_spec.LogConfig, message.log),
         health_check=_health_check(message.health_check) if message.HasField("health_check") else None,
     )
 
 
-def resources_from_proto(message: spec_pb2.Resources) -> spec.Resources:
+def resources_from_proto(message: spec_pb2.Resources) -> container_spec.Resources:
     """Return limits."""
     return _from(
-        spec.Resources,
+        container_spec.Resources,
         message,
-        ulimits=tuple(_from(spec.Ulimit, ulimit) for ulimit in message.ulimits),
-        devices=tuple(_from(spec.Device, device) for device in message.devices),
+        ulimits=tuple(_from(container_spec.Ulimit, ulimit) for ulimit in message.ulimits),
+        devices=tuple(_from(container_spec.Device, device) for device in message.devices),
         memory_swappiness=message.memory_swappiness if message.HasField("memory_swappiness") else None,
     )
 
 
-def restart_policy_from_proto(message: spec_pb2.RestartPolicy) -> spec.RestartPolicy:
+def restart_policy_from_proto(message: spec_pb2.RestartPolicy) -> container_spec.RestartPolicy:
     """Return a restart policy."""
-    return _from(spec.RestartPolicy, message)
+    return _from(container_spec.RestartPolicy, message)
 
 
-def _health_check(message: spec_pb2.HealthCheck) -> spec.HealthCheck:
+def _health_check(message: spec_pb2.HealthCheck) -> container_spec.HealthCheck:
     return _from(
-        spec.HealthCheck,
+        container_spec.HealthCheck,
         message,
         interval_s=_seconds(message.interval),
         timeout_s=_seconds(message.timeout),
@@ -158,7 +161,7 @@ def _health_check(message: spec_pb2.HealthCheck) -> spec.HealthCheck:
     )
 
 
-def spec_to_proto(value: spec.ContainerSpec) -> spec_pb2.ContainerSpec:
+def spec_to_proto(value: container_spec.ContainerSpec) -> spec_pb2.ContainerSpec:
     """Return it as a message."""
     health = value.health_check
     size = value.process.console_size
@@ -194,7 +197,7 @@ def spec_to_proto(value: spec.ContainerSpec) -> spec_pb2.ContainerSpec:
     )
 
 
-def _mount_type(kind: spec.MountType) -> int:
+def _mount_type(kind: container_spec.MountType) -> int:
     return spec_pb2.Mount.Type.Value(kind.value.upper())
 
 

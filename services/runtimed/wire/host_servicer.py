@@ -6,12 +6,12 @@ from typing import Any
 
 import grpc
 
-from runtimed.containers.model import Status
 from runtimed.events import Events
 from runtimed.host.facts import HostFacts
 from runtimed.host.info import Installed, security_options, warnings
 from sampan.api.runtime.v1 import host_pb2 as pb
 from sampan.api.runtime.v1 import host_pb2_grpc
+from sampan.resource.container import Status
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -2,10 +2,10 @@
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from runtimed.containers.spec import Endpoint
 from runtimed.network.core.model import Network
 from runtimed.network.core.networks import Member, NetworkRequest, PoolRequest
 from sampan.api.runtime.v1 import networks_pb2, spec_pb2
+from sampan.resource.container_spec import Endpoint
 
 
 def request_from_proto(message: networks_pb2.Network) -> NetworkRequest:

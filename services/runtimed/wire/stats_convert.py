@@ -1,10 +1,10 @@
 """Samples as protobuf."""
 
-from runtimed.containers.model import Container
 from runtimed.stats.netdev import Interface
 from runtimed.stats.sampling import Reading, Sample
 from runtimed.wire.convert import timestamp
 from sampan.api.runtime.v1 import containers_pb2 as pb
+from sampan.resource.container import Container
 
 
 def sample_to_proto(container: Container, sample: Sample) -> pb.StatsResponse:

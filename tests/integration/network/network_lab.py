@@ -15,14 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from runtimed.containers.model import Container
-from runtimed.containers.spec import ContainerSpec, Namespaces, PortBinding
 from runtimed.network.core.container_files import HostFiles
 from runtimed.network.core.names import KernelNames, new_id
 from runtimed.network.core.stack import NetworkStack
 from runtimed.network.core.store import NetworkRegistry
 from runtimed.network.kernel import netns
 from runtimed.network.kernel.nftables import Nftables
+from sampan.resource.container import Container
+from sampan.resource.container_spec import ContainerSpec, Namespaces, PortBinding
 from sampan.store.database import Store
 from sampan.sys.libc import LIBC, check
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from runtimed.containers.spec import Endpoint, PortBinding
 from runtimed.network.core.networks import NetworkRequest, Networks, PoolRequest
 from runtimed.network.kernel import netns
 from runtimed.network.kernel.rtnetlink import Rtnetlink
@@ -23,6 +22,7 @@ from sampan.errors import (
     ResourceExhaustedError,
     StartError,
 )
+from sampan.resource.container_spec import Endpoint, PortBinding
 from sampan.store.database import Store
 from tests.fakes.container_records import InMemoryRecords
 from tests.integration.network.network_lab import HOST, Lab, container, inside, lab, output, seen_as, server
@@ -330,7 +330,7 @@ async def test_no_descriptor_is_left_behind(place: Lab) -> None:
 KILLED = """
 import asyncio, sys
 from pathlib import Path
-from runtimed.containers.spec import PortBinding
+from sampan.resource.container_spec import PortBinding
 from tests.integration.network.network_lab import Lab, container
 
 async def main() -> None:

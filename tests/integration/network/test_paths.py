@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from runtimed.containers.model import NetworkSettings
-from runtimed.containers.spec import PortBinding
 from runtimed.network.core.networks import NetworkRequest, Networks
 from runtimed.network.core.stack import NetworkStack
+from sampan.resource.container import NetworkSettings
+from sampan.resource.container_spec import PortBinding
 from tests.fakes.container_records import InMemoryRecords
 from tests.integration.network.network_lab import (
     HOST,

@@ -11,13 +11,13 @@ import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
-from runtimed.containers.model import EndpointState, NetworkSettings
-from runtimed.containers.spec import Endpoint
 from runtimed.network.core.networks import Networks
 from runtimed.wire.networks_servicer import NetworksServicer
 from sampan.api.runtime.v1 import containers_pb2, networks_pb2_grpc, spec_pb2
 from sampan.api.runtime.v1 import networks_pb2 as pb
 from sampan.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, PermissionDeniedError
+from sampan.resource.container import EndpointState, NetworkSettings
+from sampan.resource.container_spec import Endpoint
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.wire.channel import open_channel
 from sampan.wire.status import from_rpc_error

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from runtimed.containers.model import Container
-from runtimed.containers.spec import ContainerSpec, Mount, MountType
 from runtimed.volumes.operations import LocalVolumes
 from runtimed.volumes.store import VolumeStore
 from sampan.errors import StartError
+from sampan.resource.container import Container
+from sampan.resource.container_spec import ContainerSpec, Mount, MountType
 from sampan.store.database import Store
 
 pytestmark = pytest.mark.root

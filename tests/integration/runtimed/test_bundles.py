@@ -12,8 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from runtimed.containers.model import Container, MountPoint
-from runtimed.containers.spec import (
+from runtimed.host.facts import CgroupLayout, cgroup_trees, read_host
+from runtimed.oci.builder import OciBundles
+from runtimed.oci.init import find_init
+from runtimed.protocol import ExecProcess
+from sampan.errors import ConflictError, StartError
+from sampan.resource.container import Container, MountPoint
+from sampan.resource.container_spec import (
     ContainerSpec,
     Device,
     Mount,
@@ -24,11 +29,6 @@ from runtimed.containers.spec import (
     Security,
     Ulimit,
 )
-from runtimed.host.facts import CgroupLayout, cgroup_trees, read_host
-from runtimed.oci.builder import OciBundles
-from runtimed.oci.init import find_init
-from runtimed.protocol import ExecProcess
-from sampan.errors import ConflictError, StartError
 
 pytestmark = pytest.mark.root
 

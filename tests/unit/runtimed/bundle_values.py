@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime
 
-from runtimed.containers.model import Container, MountPoint
-from runtimed.containers.spec import ContainerSpec, Process
 from runtimed.host.facts import CgroupLayout, HostFacts
 from runtimed.oci.security.capabilities import KNOWN
+from sampan.resource.container import Container, MountPoint
+from sampan.resource.container_spec import ContainerSpec, Process
 
 HOST = HostFacts(
     cpus=2,

@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime
 
-from runtimed.containers.model import Container, EndpointState
-from runtimed.containers.spec import ContainerSpec, Endpoint
 from runtimed.network.core.model import Attached, Sandbox
 from runtimed.network.core.names import new_id
+from sampan.resource.container import Container, EndpointState
+from sampan.resource.container_spec import ContainerSpec, Endpoint
 
 
 def container(spec: ContainerSpec) -> Container:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from runtimed.containers.model import Container
-from runtimed.containers.spec import Dns
 from runtimed.network.core import files
 from runtimed.network.core.model import Sandbox
 from runtimed.network.core.plan import network_mode
 from sampan.errors import ConflictError
+from sampan.resource.container import Container
+from sampan.resource.container_spec import Dns
 
 # systemd-resolved's stub listens on the host's loopback; this file names the servers behind it.
 _BEHIND_THE_STUB: Final = "run/systemd/resolve/resolv.conf"

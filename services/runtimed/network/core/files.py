@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
-from runtimed.containers.spec import Dns
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import Dns
 
 EMBEDDED_RESOLVER: Final = "127.0.0.11"
 HOST_GATEWAY: Final = "host-gateway"

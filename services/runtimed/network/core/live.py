@@ -4,13 +4,13 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Final
 
-from runtimed.containers.model import Container, PublishedPort
-from runtimed.containers.spec import Endpoint
 from runtimed.network.core import plan
 from runtimed.network.core.model import Attached, Network, Sandbox
 from runtimed.network.core.stack import NetworkStack
 from runtimed.network.dns.server_pool import needs_resolver
 from runtimed.network.kernel.netns import in_own_thread, to_the_end
+from sampan.resource.container import Container, PublishedPort
+from sampan.resource.container_spec import Endpoint
 
 
 class LiveEndpoints:

@@ -6,7 +6,7 @@ from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
-from runtimed.containers.model import EndpointState, PublishedPort
+from sampan.resource.container import EndpointState, PublishedPort
 
 # Docker's names for driver options that users set.
 OPTION_BRIDGE_NAME: Final = "com.docker.network.bridge.name"

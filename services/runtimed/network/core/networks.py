@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from runtimed.containers.model import Container, EndpointState, NetworkSettings
-from runtimed.containers.spec import Endpoint
 from runtimed.network.core import filters as selection
 from runtimed.network.core import ipam, plan
 from runtimed.network.core.filters import Filters
@@ -36,6 +34,8 @@ from sampan.errors import (
     PermissionDeniedError,
     UnimplementedError,
 )
+from sampan.resource.container import Container, EndpointState, NetworkSettings
+from sampan.resource.container_spec import Endpoint
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _INTERFACE: Final = re.compile(r"[^\s/:]{1,15}")

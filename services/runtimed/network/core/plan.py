@@ -4,11 +4,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 
-from runtimed.containers.model import Container, EndpointState, NetworkSettings, PublishedPort
-from runtimed.containers.spec import ContainerSpec, Endpoint
 from runtimed.network.core import files, ipam, names, ports
 from runtimed.network.core.model import BRIDGE, CONTAINER_PREFIX, HOST, NONE, Attached, Network, Sandbox
 from sampan.errors import InvalidArgumentError, NotFoundError
+from sampan.resource.container import Container, EndpointState, NetworkSettings, PublishedPort
+from sampan.resource.container_spec import ContainerSpec, Endpoint
 
 Resolve = Callable[[str], Network]
 

@@ -14,10 +14,10 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
-from runtimed.containers.model import PublishedPort
-from runtimed.containers.spec import ContainerSpec, PortBinding
 from runtimed.network.kernel.rules import ANY
 from sampan.errors import InvalidArgumentError, StartError
+from sampan.resource.container import PublishedPort
+from sampan.resource.container_spec import ContainerSpec, PortBinding
 
 PROTOCOLS: Final = ("tcp", "udp", "sctp")
 _EPHEMERAL: Final = (32768, 60999)  # the kernel's default for ip_local_port_range

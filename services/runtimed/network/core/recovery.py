@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from runtimed.containers.model import Container
 from runtimed.network.core import plan
 from runtimed.network.core.model import BRIDGE, CONTAINER_PREFIX
 from runtimed.network.dns.server_pool import needs_resolver
 from runtimed.network.kernel.dataplane import pools_locked
 from sampan.log import log
+from sampan.resource.container import Container
 
 if TYPE_CHECKING:  # it calls us
     from runtimed.network.core.stack import NetworkStack

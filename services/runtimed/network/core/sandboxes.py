@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from runtimed.containers.model import EndpointState, PublishedPort
-from runtimed.containers.spec import Endpoint
 from runtimed.network.core.model import Attached, Sandbox
+from sampan.resource.container import EndpointState, PublishedPort
+from sampan.resource.container_spec import Endpoint
 
 
 class SandboxFiles:

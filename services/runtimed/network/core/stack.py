@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Final, Protocol, Self
 
 from runtimed.containers.hostname import hostname_of
-from runtimed.containers.model import Container, NetworkSettings, PublishedPort
-from runtimed.containers.spec import ContainerSpec
 from runtimed.network.core import desired, ipam, plan, ports, recovery
 from runtimed.network.core.container_files import HostFiles, compose
 from runtimed.network.core.model import (
@@ -44,6 +42,8 @@ from runtimed.network.kernel.netns import in_own_thread, to_the_end
 from runtimed.protocol import Publish
 from sampan.errors import ConflictError, NotFoundError
 from sampan.log import log
+from sampan.resource.container import Container, NetworkSettings, PublishedPort
+from sampan.resource.container_spec import ContainerSpec
 
 
 class RuleTable(Protocol):

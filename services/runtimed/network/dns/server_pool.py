@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from runtimed.containers.spec import Dns
 from runtimed.network.core.container_files import HostFiles
 from runtimed.network.core.files import FALLBACK_SERVERS
 from runtimed.network.core.model import Sandbox
@@ -17,6 +16,7 @@ from runtimed.network.kernel import netns
 from runtimed.network.kernel.netns import in_own_thread
 from sampan.errors import SampanError
 from sampan.log import log
+from sampan.resource.container_spec import Dns
 
 _FRESH_S: Final = 5.0  # how long the host's resolv.conf is taken for unchanged
 

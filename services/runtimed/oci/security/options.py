@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from runtimed.containers.spec import Security
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import Security
 
 _MASKED: Final = (
     "/proc/acpi",

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from runtimed.conmon.stdio import StdioConnection
-from runtimed.containers.model import Frame, Stream
-from runtimed.containers.spec import ConsoleSize
 from runtimed.streams.detach import DetachScanner
 from runtimed.streams.sessions import Session
+from sampan.resource.container import Frame, Stream
+from sampan.resource.container_spec import ConsoleSize
 
 OUT, ERR = b"\x02", b"\x03"
 

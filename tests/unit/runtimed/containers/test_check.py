@@ -6,7 +6,9 @@ import re
 import pytest
 
 from runtimed.containers.check import check_spec
-from runtimed.containers.spec import (
+from runtimed.host.facts import Limits
+from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import (
     ContainerSpec,
     Device,
     HealthCheck,
@@ -20,8 +22,6 @@ from runtimed.containers.spec import (
     Security,
     Ulimit,
 )
-from runtimed.host.facts import Limits
-from sampan.errors import InvalidArgumentError
 from tests.unit.runtimed.bundle_values import HOST, RUN
 
 MIB = 1 << 20

@@ -1,8 +1,8 @@
 from datetime import UTC, datetime
 
 from runtimed.containers.columns import from_json, to_json
-from runtimed.containers.model import Container, ContainerState, MountPoint, Status
-from runtimed.containers.spec import (
+from sampan.resource.container import Container, ContainerState, MountPoint, Status
+from sampan.resource.container_spec import (
     ConsoleSize,
     ContainerSpec,
     Endpoint,

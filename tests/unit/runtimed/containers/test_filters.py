@@ -8,7 +8,9 @@ import pytest
 
 from runtimed.containers.filters import Filters, Selection, select
 from runtimed.containers.memory_store import Entry, Registry
-from runtimed.containers.model import (
+from runtimed.containers.store import ContainerStore, Intent
+from sampan.errors import InvalidArgumentError, NotFoundError
+from sampan.resource.container import (
     Container,
     ContainerState,
     EndpointState,
@@ -19,9 +21,7 @@ from runtimed.containers.model import (
     PublishedPort,
     Status,
 )
-from runtimed.containers.spec import ContainerSpec, Endpoint, MountType, PortBinding
-from runtimed.containers.store import ContainerStore, Intent
-from sampan.errors import InvalidArgumentError, NotFoundError
+from sampan.resource.container_spec import ContainerSpec, Endpoint, MountType, PortBinding
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 

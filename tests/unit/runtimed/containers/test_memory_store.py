@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from runtimed.containers.memory_store import Entry, Registry, check_move
-from runtimed.containers.model import ALLOWED, Container, ContainerState, NetworkSettings, Status
-from runtimed.containers.spec import ContainerSpec, Resources
 from runtimed.containers.store import ContainerStore, Intent, Row
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
+from sampan.resource.container import ALLOWED, Container, ContainerState, NetworkSettings, Status
+from sampan.resource.container_spec import ContainerSpec, Resources
 from sampan.store.database import Store
 
 NOW = datetime(2026, 1, 1, 0, 0, 0, 123456, tzinfo=UTC)

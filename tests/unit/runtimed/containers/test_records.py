@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from runtimed.containers.model import PublishedPort
-from runtimed.containers.spec import Endpoint
 from runtimed.network.core.model import Network, Pool
 from runtimed.network.core.sandboxes import SandboxFiles
 from runtimed.network.core.store import NetworkRegistry
 from runtimed.network.kernel.netlink import attribute, attributes
 from sampan.errors import AlreadyExistsError
+from sampan.resource.container import PublishedPort
+from sampan.resource.container_spec import Endpoint
 from sampan.store.database import Store
 from tests.unit.runtimed.network_values import attached, sandbox
 

@@ -13,17 +13,17 @@ import pytest
 
 from runtimed.conmon.conmon import Conmon
 from runtimed.containers.memory_store import Entry, Registry
-from runtimed.containers.model import Container, ContainerState, Status
 from runtimed.containers.paths import Paths
-from runtimed.containers.spec import ContainerSpec
 from runtimed.containers.store import ContainerStore, Intent
 from runtimed.events import Events
-from runtimed.execs.model import Exec, ExecSpec
 from runtimed.execs.operations import Execs
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.runner import Runner
 from runtimed.protocol import Bundles
 from sampan.errors import NotFoundError
+from sampan.resource.container import Container, ContainerState, Status
+from sampan.resource.container_spec import ContainerSpec
+from sampan.resource.exec import Exec, ExecSpec
 from sampan.store.database import Store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -2,9 +2,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from runtimed.containers.model import Health, HealthStatus, Probe
-from runtimed.containers.spec import HealthCheck
 from runtimed.lifecycle.health import command_of, is_checked, judge
+from sampan.resource.container import Health, HealthStatus, Probe
+from sampan.resource.container_spec import HealthCheck
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GOOD, BAD = Probe(NOW, NOW, 0, "ok"), Probe(NOW, NOW, 1, "no")

@@ -1,8 +1,8 @@
 import pytest
 
-from runtimed.containers.spec import RestartPolicy
 from runtimed.lifecycle.restart import check_policy, next_backoff_s, restarts_after_exit, starts_with_engine
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import RestartPolicy
 
 ALWAYS, UNLESS, FAILURE, NO = (RestartPolicy(name) for name in ("always", "unless-stopped", "on-failure", "no"))
 

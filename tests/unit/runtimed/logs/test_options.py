@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from runtimed.conmon.conmon import LogFile
-from runtimed.containers.spec import LogConfig
 from runtimed.logs.options import check_log, log_file
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import LogConfig
 
 PATH = Path("/log")
 

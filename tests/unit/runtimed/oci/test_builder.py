@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from runtimed.containers.model import Container, MountPoint
-from runtimed.containers.spec import ContainerSpec, Mount, MountType, Namespaces, Process, Resources, Security, Ulimit
 from runtimed.oci.builder import OciBundles
 from runtimed.oci.mountinfo import MountInfo, read_mounts
 from runtimed.oci.mounts import build_mounts
@@ -17,6 +15,17 @@ from runtimed.oci.security.seccomp import default_profile, own_profile
 from runtimed.oci.tmpfs import tmpfs_options
 from runtimed.protocol import NO_JOINS, Joins
 from sampan.errors import InvalidArgumentError, StartError
+from sampan.resource.container import Container, MountPoint
+from sampan.resource.container_spec import (
+    ContainerSpec,
+    Mount,
+    MountType,
+    Namespaces,
+    Process,
+    Resources,
+    Security,
+    Ulimit,
+)
 from tests.unit.runtimed.bundle_values import HOST, RUN, container
 
 

@@ -11,10 +11,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from runtimed.cgroups.reader import CgroupReader
-from runtimed.containers.model import Container, ContainerState, Status
-from runtimed.containers.spec import ContainerSpec, Resources
 from runtimed.host.facts import CgroupTree
 from runtimed.stats.container_metrics import ContainerCollector
+from sampan.resource.container import Container, ContainerState, Status
+from sampan.resource.container_spec import ContainerSpec, Resources
 from tests.unit.runtimed.bundle_values import HOST
 
 START = datetime(2026, 1, 2, tzinfo=UTC)

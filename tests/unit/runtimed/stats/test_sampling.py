@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 from runtimed.cgroups.reader import CgroupReader
-from runtimed.containers.model import Container, ContainerState, Status
-from runtimed.containers.spec import ContainerSpec
 from runtimed.host.facts import CgroupTree
 from runtimed.stats import sampling as stats_module
 from runtimed.stats.netdev import Interface, parse_interfaces
@@ -17,6 +15,8 @@ from runtimed.stats.sampling import Sample, Stats, system_ns
 from runtimed.stats.top import parse_ps, top
 from runtimed.wire.stats_convert import sample_to_proto
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container import Container, ContainerState, Status
+from sampan.resource.container_spec import ContainerSpec
 from tests.unit.runtimed.bundle_values import HOST
 
 NET_DEV = """\

@@ -1,7 +1,12 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from runtimed.containers.model import (
+from runtimed.containers.paths import Paths
+from runtimed.events import Event
+from runtimed.logs.k8s_format import LogEntry
+from runtimed.wire import convert
+from sampan.api.runtime.v1 import containers_pb2, execs_pb2, spec_pb2
+from sampan.resource.container import (
     Container,
     ContainerState,
     EndpointState,
@@ -14,8 +19,7 @@ from runtimed.containers.model import (
     Status,
     Stream,
 )
-from runtimed.containers.paths import Paths
-from runtimed.containers.spec import (
+from sampan.resource.container_spec import (
     ConsoleSize,
     ContainerSpec,
     Device,
@@ -33,11 +37,7 @@ from runtimed.containers.spec import (
     Security,
     Ulimit,
 )
-from runtimed.events import Event
-from runtimed.execs.model import Exec, ExecSpec
-from runtimed.logs.k8s_format import LogEntry
-from runtimed.wire import convert
-from sampan.api.runtime.v1 import containers_pb2, execs_pb2, spec_pb2
+from sampan.resource.exec import Exec, ExecSpec
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 

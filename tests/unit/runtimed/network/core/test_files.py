@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from runtimed.containers.spec import ContainerSpec, Dns, Endpoint, Namespaces
 from runtimed.network.core.container_files import HostFiles, compose
 from runtimed.network.core.files import Resolv, hosts, parse_extra_host, parse_resolv, resolv_conf
 from runtimed.network.core.model import Sandbox
 from sampan.errors import ConflictError, InvalidArgumentError
+from sampan.resource.container_spec import ContainerSpec, Dns, Endpoint, Namespaces
 from tests.unit.runtimed.network_values import attached, container, sandbox
 
 UPSTREAM = Resolv(("192.0.2.53",), ("example.org",), ("timeout:1",))

@@ -3,10 +3,10 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from runtimed.containers.spec import ContainerSpec, Dns, Endpoint, Namespaces, PortBinding
 from runtimed.network.core import plan
 from runtimed.network.core.model import Network, Pool
 from sampan.errors import InvalidArgumentError, NotFoundError
+from sampan.resource.container_spec import ContainerSpec, Dns, Endpoint, Namespaces, PortBinding
 from tests.unit.runtimed.network_values import attached, container, sandbox
 
 POOL = Pool(IPv4Network("10.0.0.0/24"), IPv4Address("10.0.0.1"))

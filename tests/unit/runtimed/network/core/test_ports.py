@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtimed.containers.model import PublishedPort
-from runtimed.containers.spec import ContainerSpec, PortBinding
 from runtimed.network.core.ports import PortTable, exposed_only, parse_exposed, requests
 from sampan.errors import InvalidArgumentError, StartError
+from sampan.resource.container import PublishedPort
+from sampan.resource.container_spec import ContainerSpec, PortBinding
 
 LOOPBACK = "127.0.0.1"
 

@@ -5,12 +5,12 @@ from typing import cast
 
 import pytest
 
-from runtimed.containers.model import Container
-from runtimed.containers.spec import ContainerSpec, Endpoint
 from runtimed.network.core.model import Network
 from runtimed.network.core.networks import Networks
 from runtimed.network.core.stack import NetworkStack
 from sampan.errors import NotFoundError
+from sampan.resource.container import Container
+from sampan.resource.container_spec import ContainerSpec, Endpoint
 from tests.fakes.container_records import InMemoryRecords
 from tests.unit.runtimed.containers.test_records import SIDE
 

@@ -3,12 +3,12 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from runtimed.containers.spec import Endpoint
 from runtimed.network.core.model import Sandbox
 from runtimed.network.core.names import KernelNames, mac_for
 from runtimed.network.dns import message as dns
 from runtimed.network.dns.directory import Directory
 from sampan.layout import Layout
+from sampan.resource.container_spec import Endpoint
 from tests.unit.runtimed.network_values import attached, sandbox
 
 WEB, DB, TWIN, LONER = "1" * 64, "2" * 64, "3" * 64, "4" * 64

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from runtimed.containers.spec import ContainerSpec, Endpoint, MountType
+from sampan.resource.container_spec import ContainerSpec, Endpoint, MountType
 
 
 class Status(enum.Enum):

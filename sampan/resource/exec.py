@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from runtimed.containers.spec import ConsoleSize, Process
+from sampan.resource.container_spec import ConsoleSize, Process
 
 
 @dataclass(frozen=True, slots=True)
