@@ -1,12 +1,12 @@
-"""How much directory trees take on disk. It does not recurse, so no depth is too deep."""
+"""How much directory trees take on disk."""
 
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from sampan.sys.beneath import OPEN_DIRECTORY, open_directory
+from sampan.sys.beneath import OPEN_DIRECTORY
+from sampan.sys.trees import AbandonedError, Descent, Names, Stop, never
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,52 +20,85 @@ class Usage:
 NO_USAGE: Final = Usage()
 
 
-def measure(root: str | os.PathLike[str]) -> Usage:
-    """Return what lies below ``root`` on its file system, hard links once. What vanishes meanwhile is not counted."""
-    seen: set[int] = set()
-    blocks = inodes = 0
-    root_fd = os.open(root, OPEN_DIRECTORY)
+def measure(root: str | os.PathLike[str], stop: Stop = never) -> Usage:
+    """Return what lies below ``root`` on its file system, hard links once. What vanishes meanwhile is not counted.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: there is no such directory.
+        AbandonedError: ``stop`` said so.
+    """
+    fd = os.open(root, OPEN_DIRECTORY)
     try:
-        device = os.fstat(root_fd).st_dev
-        todo = [b""]
-        while todo:
-            path = todo.pop()
-            for name, found in _entries(root_fd, path):
-                if found.st_dev != device:
-                    continue
-                if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
-                    if found.st_ino in seen:
-                        continue
-                    seen.add(found.st_ino)
-                inodes += 1
-                blocks += found.st_blocks
-                if stat.S_ISDIR(found.st_mode):
-                    todo.append(path + b"/" + name if path else name)
+        with Descent(fd) as descent:
+            return _Measuring(descent, stop).run()
     finally:
-        os.close(root_fd)
-    return Usage(blocks * 512, inodes)
+        os.close(fd)
 
 
-def measure_any(path: str | os.PathLike[str]) -> int:
+def measure_any(path: str | os.PathLike[str], stop: Stop = never) -> int:
     """Return what a file, or a directory and all below it, takes on disk; 0 if it is gone."""
     try:
         found = os.lstat(path)
-        return found.st_blocks * 512 + (measure(path).size_bytes if stat.S_ISDIR(found.st_mode) else 0)
+        below = measure(path, stop).size_bytes if stat.S_ISDIR(found.st_mode) else 0
+        return found.st_blocks * 512 + below
     except FileNotFoundError:
         return 0
 
 
-def _entries(root_fd: int, path: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
-    try:
-        fd = open_directory(root_fd, path)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    try:
-        with os.scandir(fd) as entries:
-            for entry in entries:
+class _Measuring:
+    def __init__(self, descent: Descent, stop: Stop) -> None:
+        self._descent = descent
+        self._stop = stop
+        self._device = os.fstat(descent.fd).st_dev
+        self._links: dict[int, int] = {}  # inodes with names that were not met yet, and how many
+        self._blocks = 0
+        self._inodes = 0
+
+    def run(self) -> Usage:
+        descent = self._descent
+        frames = [self._scan()]
+        while True:
+            if frames[-1]:
                 try:
-                    yield os.fsencode(entry.name), entry.stat(follow_symlinks=False)
+                    descent.enter(frames[-1].pop())
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                frames.append(self._scan())
+            elif descent.depth:
+                descent.leave()
+                del frames[descent.depth + 1 :]
+            else:
+                return Usage(self._blocks * 512, self._inodes)
+
+    def _scan(self) -> Names:
+        """Count what is in the directory where we are, and return the names of directories in it."""
+        names = Names()
+        with os.scandir(self._descent.fd) as entries:
+            for entry in entries:
+                if self._stop():
+                    raise AbandonedError
+                try:
+                    found = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-    finally:
-        os.close(fd)
+                if found.st_dev != self._device:
+                    continue
+                if stat.S_ISDIR(found.st_mode):
+                    names.push(os.fsencode(entry.name))
+                elif found.st_nlink > 1 and not self._is_first(found):
+                    continue
+                self._inodes += 1
+                self._blocks += found.st_blocks
+        return names
+
+    def _is_first(self, found: os.stat_result) -> bool:
+        """Say whether a file with several names is met for the first time; it is forgotten with its last one."""
+        left = self._links.get(found.st_ino)
+        if left is None:
+            self._links[found.st_ino] = found.st_nlink - 1
+            return True
+        if left > 1:
+            self._links[found.st_ino] = left - 1
+        else:
+            del self._links[found.st_ino]
+        return False

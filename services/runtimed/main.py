@@ -129,7 +129,7 @@ class Core:
         self.conmon = Conmon(Path(self.conmon_path), os.environ)
         self.init_path = config.init_path or find_init()
         self.mounter = LinuxMounter()
-        self.volumes = LocalVolumes(self.paths.data / "volumes", VolumeStore(store), self.publish)
+        self.volumes = LocalVolumes(self.paths.data / "volumes", VolumeStore(store), self.publish, self.background)
         self.snapshots = SnapshotsClient(self._snapshotter())
         self.network = NetworkStack(
             names=KernelNames.of(layout),

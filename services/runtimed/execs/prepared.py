@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from runtimed.protocol import Bundles, ExecProcess
 from sampan.errors import CommandNotExecutableError, ConflictError, StartError, UnavailableError
 from sampan.resource.container import Container
 from sampan.resource.exec import ExecSpec
+from sampan.sys.trees import remove_tree
 
 # How long a conmon waits for the word. A client takes a few milliseconds; whoever takes longer is not in a hurry.
 HELD_S: Final = 2.0
@@ -161,5 +161,5 @@ def stdio(spec: ExecSpec) -> Stdio:
 
 def remove_files(paths: ExecPaths) -> None:
     """Remove what an exec that does not run has on disk; blocks."""
-    shutil.rmtree(paths.bundle, ignore_errors=True)
+    remove_tree(paths.bundle)
     (paths.paths.sockets / paths.token).unlink(missing_ok=True)

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from runtimed.protocol import Bundles, ExecProcess
 from sampan.errors import SampanError
 from sampan.resource.container import Health, HealthStatus, Probe, Status
 from sampan.resource.container_spec import HealthCheck, Process
+from sampan.sys.trees import remove_tree
 
 _INTERVAL_S: Final = 30.0
 _TIMEOUT_S: Final = 30.0
@@ -142,7 +142,7 @@ class HealthChecks:
         except (SampanError, OSError) as error:
             return _Result(_TIMED_OUT, str(error).encode())
         finally:
-            await asyncio.to_thread(shutil.rmtree, paths.bundle, True)
+            await asyncio.to_thread(remove_tree, paths.bundle)
             (self._paths.sockets / paths.token).unlink(missing_ok=True)
 
     async def _run(self, entry: Entry, check: HealthCheck, paths: ExecPaths) -> _Result:

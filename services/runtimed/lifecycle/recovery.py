@@ -15,7 +15,6 @@ The rules, by what was intended and what is found:
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +32,7 @@ from runtimed.protocol import Networking, Snapshots
 from sampan.errors import SampanError
 from sampan.log import log
 from sampan.resource.container import Status
+from sampan.sys.trees import remove_tree
 
 
 class Recovery:
@@ -143,10 +143,10 @@ class Recovery:
                     with contextlib.suppress(OSError):
                         (bundle / mounted).rmdir()
                 if not (bundle / "rootfs").exists():
-                    shutil.rmtree(bundle, ignore_errors=True)
+                    remove_tree(bundle)
         for home in _children(self._paths.containers):
             if home.name not in known:
-                shutil.rmtree(home, ignore_errors=True)
+                remove_tree(home)
         for link in _children(self._paths.sockets):
             if not link.exists():  # conmon's link, and the bundle it showed is gone
                 link.unlink(missing_ok=True)

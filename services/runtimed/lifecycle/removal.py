@@ -1,7 +1,6 @@
 """The end of a container: everything it had is given back, then its record goes."""
 
 import asyncio
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ from runtimed.lifecycle.background import both
 from runtimed.lifecycle.runner import Runner
 from runtimed.protocol import Volumes
 from sampan.resource.container import ContainerState, Status
+from sampan.sys.trees import remove_tree
 
 
 class Removal:
@@ -60,7 +60,7 @@ class Removal:
             self._runner.remove_snapshot(entry.id),
             both(
                 self._volumes.release(entry.id, anonymous=volumes),
-                asyncio.to_thread(shutil.rmtree, self._paths.container(entry.id).home, True),
+                asyncio.to_thread(remove_tree, self._paths.container(entry.id).home),
             ),
         )
 

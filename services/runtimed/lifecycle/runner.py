@@ -9,7 +9,6 @@ import dataclasses
 import errno
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from sampan.log import log
 from sampan.resource.container import Container, NetworkSettings
 from sampan.resource.container_spec import MountType, Process
 from sampan.sys.mounts import MNT_DETACH, UMOUNT_NOFOLLOW, mount_options, umount2
+from sampan.sys.trees import remove_tree
 
 DEFAULT_SHM_BYTES: Final = 64 << 20
 
@@ -216,7 +216,7 @@ class Runner:
         for directory in (paths.root, paths.shm):
             with contextlib.suppress(FileNotFoundError):
                 directory.rmdir()
-        shutil.rmtree(paths.bundle, ignore_errors=True)
+        remove_tree(paths.bundle)
         paths.exit_file.unlink(missing_ok=True)
         (self._paths.sockets / paths.token).unlink(missing_ok=True)
 

@@ -1,14 +1,14 @@
 """What runtimed keeps on disk, and who holds it; and of the data root what no service accounts for itself."""
 
-import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from sampan import services
 from sampan.disk import CONTAINER, FOREIGN, SERVICE, VOLUME, Holder, StoredObject
 from sampan.sys.measuring import measure_any
+from sampan.sys.trees import Stop, walking
 
 _ENGINE_LOCK: Final = "engine.lock"
 
@@ -26,38 +26,39 @@ class RuntimeUsage:
 
     async def objects(self) -> AsyncGenerator[Sequence[StoredObject], None]:
         """Yield everything, as it is allocated on disk."""
-        found = await asyncio.to_thread(self._look, self._containers())
+        containers = self._containers()
+        found = await walking(lambda stop: self._look(containers, stop))
         for first in range(0, len(found), _PAGE):
             yield found[first : first + _PAGE]
 
-    def _look(self, containers: Mapping[str, str]) -> list[StoredObject]:
+    def _look(self, containers: Mapping[str, str], stop: Stop) -> list[StoredObject]:
         objects: list[StoredObject] = []
         bare: list[Path] = [self._own]  # directories whose content is counted by itself
         for path in _inside(self._own):
             if path.name in ("containers", "volumes") and path.is_dir():
                 bare.append(path)
                 kind = CONTAINER if path.name == "containers" else VOLUME
-                objects += [_one(kind, each, containers) for each in _inside(path)]
+                objects += [_one(kind, each, containers, stop) for each in _inside(path)]
             else:
-                objects.append(_records(path.name, [path], "runtimed"))
+                objects.append(_records(path.name, path, "runtimed", stop))
         objects.append(StoredObject("records", "directories", sum(map(_itself, bare)), (Holder(SERVICE, "runtimed"),)))
-        return objects + self._rest()
+        return objects + self._rest(stop)
 
-    def _rest(self) -> list[StoredObject]:
+    def _rest(self, stop: Stop) -> list[StoredObject]:
         objects = [StoredObject("records", "data root", _itself(self._data_root), (Holder(SERVICE, "engine"),))]
         for path in _inside(self._data_root):
             if path.name in services.ALL and path.name not in services.ACCOUNTED:
-                objects.append(_records(path.name, [path], path.name))
+                objects.append(_records(path.name, path, path.name, stop))
             elif path.name == _ENGINE_LOCK:
-                objects.append(_records(path.name, [path], "engine"))
+                objects.append(_records(path.name, path, "engine", stop))
             elif path.name not in services.ACCOUNTED:
-                objects.append(StoredObject("foreign", path.name, measure_any(path), (Holder(FOREIGN),)))
+                objects.append(StoredObject("foreign", path.name, measure_any(path, stop), (Holder(FOREIGN),)))
         return objects
 
 
-def _one(kind: str, path: Path, containers: Mapping[str, str]) -> StoredObject:
+def _one(kind: str, path: Path, containers: Mapping[str, str], stop: Stop) -> StoredObject:
     """A container's files or a volume; what is made or removed begins with a dot, and goes with the next start."""
-    size = measure_any(path)
+    size = measure_any(path, stop)
     if path.name.startswith("."):
         return StoredObject("trash", f"{kind}s/{path.name}", size, (Holder(SERVICE, "runtimed"),))
     if kind == VOLUME:
@@ -66,8 +67,8 @@ def _one(kind: str, path: Path, containers: Mapping[str, str]) -> StoredObject:
     return StoredObject(kind, path.name, size, (Holder(CONTAINER, path.name, (name,) if name else ()),))
 
 
-def _records(name: str, paths: Collection[Path], service: str) -> StoredObject:
-    return StoredObject("records", name, sum(map(measure_any, paths)), (Holder(SERVICE, service),))
+def _records(name: str, path: Path, service: str, stop: Stop) -> StoredObject:
+    return StoredObject("records", name, measure_any(path, stop), (Holder(SERVICE, service),))
 
 
 def _inside(directory: Path) -> list[Path]:

@@ -8,7 +8,6 @@
 import errno
 import os
 import re
-import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +16,9 @@ from typing import Final
 from runtimed.oci.mountinfo import read_mounts
 from sampan.errors import InvalidArgumentError, StartError
 from sampan.sys.closed import make_closed
+from sampan.sys.measuring import measure
 from sampan.sys.mounts import MNT_DETACH, mount_options, umount2
+from sampan.sys.trees import Stop, never, remove_tree
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _MAX_NAME: Final = 255 - len(".gone-")  # NAME_MAX, and room for what is put before it
@@ -79,12 +80,12 @@ class LocalDriver:
         if (final / _DATA).is_dir():
             return
         fresh = self._root / f"{_NEW}{name}"
-        shutil.rmtree(fresh, ignore_errors=True)
+        remove_tree(fresh)
         fresh.mkdir(mode=0o700)
         (fresh / _DATA).mkdir(mode=0o755)
         (fresh / _DATA).chmod(0o755)
         if final.exists():
-            shutil.rmtree(final)
+            remove_tree(final)
         fresh.rename(final)
         self._sync()
 
@@ -105,15 +106,15 @@ class LocalDriver:
         """Take ``hide`` back."""
         (self._root / f"{_GONE}{name}").rename(self._root / name)
 
-    def discard(self, name: str) -> None:
-        """Second half of a removal."""
-        shutil.rmtree(self._root / f"{_GONE}{name}", ignore_errors=True)
+    def discard(self, name: str, stop: Stop = never) -> None:
+        """Second half of a removal. Raises as ``remove_tree``; what is left then is a leftover of the next start."""
+        remove_tree(self._root / f"{_GONE}{name}", stop)
 
     def leftovers(self) -> Iterator[str]:
         """Remove what a crash left half-made; yield the names of volumes whose removal has to be finished."""
         for entry in sorted(self._root.iterdir()):
             if entry.name.startswith(_NEW):
-                shutil.rmtree(entry, ignore_errors=True)
+                remove_tree(entry)
             elif entry.name.startswith(_GONE):
                 yield entry.name.removeprefix(_GONE)
 
@@ -154,27 +155,12 @@ class LocalDriver:
         umount2(str(target), MNT_DETACH)
         return True
 
-    def size_bytes(self, name: str) -> int:
-        """Return what the content takes on disk; each file once."""
-        seen: set[tuple[int, int]] = set()
-        total = 0
-        pending = [self.mountpoint(name)]
-        while pending:
-            try:
-                entries = list(os.scandir(pending.pop()))
-            except OSError:
-                continue  # removed meanwhile
-            for entry in entries:
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except OSError:
-                    continue
-                if (status.st_dev, status.st_ino) not in seen:
-                    seen.add((status.st_dev, status.st_ino))
-                    total += status.st_blocks * 512
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(Path(entry.path))
-        return total
+    def size_bytes(self, name: str, stop: Stop = never) -> int:
+        """Return what the content takes on disk; each file once. 0 if it is gone. Raises as ``measure``."""
+        try:
+            return measure(self.mountpoint(name), stop).size_bytes
+        except FileNotFoundError:
+            return 0
 
     def _sync(self) -> None:
         descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)

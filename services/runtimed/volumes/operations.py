@@ -10,6 +10,7 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from runtimed.containers.mountpoints import check_mounts, normal, point_of
+from runtimed.lifecycle.background import Background
 from runtimed.oci.rootfs import RootFs
 from runtimed.volumes.copyup import copy_up
 from runtimed.volumes.filters import Filters, select, split_prune_filters
@@ -19,6 +20,7 @@ from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, St
 from sampan.log import log
 from sampan.resource.container import Container, MountPoint
 from sampan.resource.container_spec import ContainerSpec, Mount, MountType
+from sampan.sys.trees import walking
 
 # type, action, ID, attributes
 Publish = Callable[[str, str, str, Mapping[str, str]], None]
@@ -29,11 +31,12 @@ ANONYMOUS_LABEL: Final = "com.docker.volume.anonymous"
 class LocalVolumes:
     """Satisfies ``protocol.Volumes``, and is what the ``Volumes`` service serves."""
 
-    def __init__(self, root: Path, store: VolumeStore, publish: Publish) -> None:
+    def __init__(self, root: Path, store: VolumeStore, publish: Publish, background: Background) -> None:
         """``root`` is the directory that holds all volumes; call ``recover`` before anything else."""
         self._driver = LocalDriver(root)
         self._store = store
         self._publish = publish
+        self._background = background
         # A lock lives as long as somebody holds it or waits for it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -48,8 +51,8 @@ class LocalVolumes:
             if await self._store.remove(name):
                 log.warning("volume kept: it is in use", volume=name)
                 await asyncio.to_thread(self._driver.show, name)
-            else:
-                await asyncio.to_thread(self._driver.discard, name)
+            else:  # which may take as long as whoever filled it likes
+                self._background.watch(self._discard(name), f"remove volume {name}")
         known = {volume.name for volume in await self._store.all()}
         for name in await asyncio.to_thread(lambda: list(self._driver.found())):
             if name not in known:
@@ -114,7 +117,7 @@ class LocalVolumes:
 
     async def size_bytes(self, volume: Volume) -> int:
         """Return what its content takes on disk, by reading the whole tree; each file counts once."""
-        return await asyncio.to_thread(self._driver.size_bytes, volume.name)
+        return await walking(lambda stop: self._driver.size_bytes(volume.name, stop))
 
     async def list(self, filters: Filters) -> tuple[Volume, ...]:
         """Return the volumes that match, by name. Raises InvalidArgumentError for an unknown filter."""
@@ -147,7 +150,7 @@ class LocalVolumes:
         for volume in select(await self._store.all(), rest):
             if volume.used_by or not (everything or volume.anonymous):
                 continue
-            size = await asyncio.to_thread(self._driver.size_bytes, volume.name)
+            size = await self.size_bytes(volume)
             try:
                 await self.remove(volume.name, force=True)
             except ConflictError:
@@ -239,13 +242,20 @@ class LocalVolumes:
         if users:
             await asyncio.to_thread(self._driver.show, volume.name)
             _refuse_used(volume.name, users)
-        await asyncio.to_thread(self._driver.discard, volume.name)
         self._publish("volume", "destroy", volume.name, {"driver": volume.driver})
+        await self._background.finish(self._discard(volume.name), f"remove volume {volume.name}")
+
+    async def _discard(self, name: str) -> None:
+        """Remove the content of a volume that is no more. What cannot be removed is tried again at the next start."""
+        try:
+            await walking(lambda stop: self._driver.discard(name, stop))
+        except OSError as error:
+            log.warning("content of a removed volume stays", volume=name, path=error.filename, error=error.strerror)
 
     async def _adopt(self, name: str) -> None:
         if await asyncio.to_thread(_is_empty, self._driver.mountpoint(name)):
             await asyncio.to_thread(self._driver.hide, name)
-            await asyncio.to_thread(self._driver.discard, name)
+            await self._discard(name)
             return
         log.warning("volume found on disk", volume=name)
         await self._store.add(Volume(name, datetime.now(UTC)))

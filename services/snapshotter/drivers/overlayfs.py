@@ -7,7 +7,6 @@ Reference: Linux Documentation/filesystems/overlayfs.rst.
 
 import asyncio
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -16,6 +15,7 @@ from typing import Final
 
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.sys.mounts import MAX_DATA_BYTES, MNT_DETACH, MS_NODEV, MS_NOSUID, mount, umount2
+from sampan.sys.trees import remove_tree
 from snapshotter.layers.formats import LayerFormat
 from snapshotter.model import Kind, Mount, Piece, SnapshotFormat
 
@@ -120,7 +120,7 @@ def probe_stack(root: Path, lower: Callable[[Path], AbstractContextManager[Path]
         for place in left.iterdir():
             with suppress(OSError):
                 umount2(str(place), MNT_DETACH)
-        shutil.rmtree(left)
+        remove_tree(left)
     with tempfile.TemporaryDirectory(prefix="probe-", dir=root) as name:
         base = Path(name)
         for part in ("high", "fs", "work", "merged"):

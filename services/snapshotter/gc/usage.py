@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sampan.disk import FOREIGN, SERVICE, SNAPSHOT, WRITER, Holder, StoredObject
 from sampan.sys.measuring import measure_any
+from sampan.sys.trees import Stop, walking
 from snapshotter.gc.mark import Node, layer_holders
 from snapshotter.gc.roots import RootSource
 from snapshotter.layers.formats import LayerFormat
@@ -40,9 +41,9 @@ class LayerUsage:
         yield await asyncio.to_thread(self._layers, layers, holders, measure)
         if not measure:
             snapshots = [snapshot for snapshot in snapshots if snapshot.kind is Kind.COMMITTED]
-        yield await asyncio.to_thread(self._snapshots, snapshots, measure)
-        yield await asyncio.to_thread(lambda: [_tree("stray", path, self._disk.root, ()) for path in strays])
-        yield await asyncio.to_thread(lambda: list(self._rest(making)))
+        yield await walking(lambda stop: self._snapshots(snapshots, measure, stop))
+        yield await walking(lambda stop: [_tree("stray", path, self._disk.root, (), stop) for path in strays])
+        yield await walking(lambda stop: list(self._rest(making, stop)))
 
     def _layers(
         self, layers: Sequence[Layer], holders: Mapping[str, list[Holder]], measure: bool
@@ -58,36 +59,38 @@ class LayerUsage:
             objects.append(StoredObject("layer", layer.diff_id, size, tuple(holders.get(layer.diff_id, ()))))
         return objects
 
-    def _snapshots(self, snapshots: Sequence[Snapshot], measure: bool) -> list[StoredObject]:
+    def _snapshots(self, snapshots: Sequence[Snapshot], measure: bool, stop: Stop) -> list[StoredObject]:
         objects = []
         for snapshot in snapshots:
             assert snapshot.dir_id is not None
             path = self._disk.snapshot(snapshot.dir_id)
-            size = measure_any(path) if measure else snapshot.own.size_bytes
+            size = measure_any(path, stop) if measure else snapshot.own.size_bytes
             objects.append(StoredObject("snapshot", snapshot.key, size, (Holder(SNAPSHOT, snapshot.key),)))
         return objects
 
-    def _rest(self, making: Iterable[int]) -> Iterator[StoredObject]:
+    def _rest(self, making: Iterable[int], stop: Stop) -> Iterator[StoredObject]:
         """What is being made or removed, the database, and what directories take themselves."""
         ours = (Holder(SERVICE, "snapshotter"),)
         root = self._disk.root
         made = [path for number in making for path in (self._disk.layer(number), self._disk.snapshot(number))]
         for path in (*self._disk.temporaries(), *(path for path in made if path.exists())):
-            yield _tree("layer" if path.parent != self._disk.snapshots else "snapshot", path, root, (Holder(WRITER),))
-        yield StoredObject("trash", "trash", measure_any(root / "trash"), ours)
+            yield _tree(
+                "layer" if path.parent != self._disk.snapshots else "snapshot", path, root, (Holder(WRITER),), stop
+            )
+        yield StoredObject("trash", "trash", measure_any(root / "trash", stop), ours)
         known = (root, self._disk.layers, self._disk.snapshots, root / "tmp")
         yield StoredObject("records", "directories", sum(map(_allocated, known)), ours)
         for path in root.iterdir():
             if path.name == "aside":  # of a database that was lost: whoever runs the engine removes it
-                yield _tree("aside", path, root, ours)
+                yield _tree("aside", path, root, ours, stop)
             elif not path.is_dir() or path.is_symlink():
                 yield StoredObject("records", path.name, _allocated(path), ours)
             elif path not in known and path.name != "trash":
-                yield _tree("foreign", path, root, (Holder(FOREIGN),))
+                yield _tree("foreign", path, root, (Holder(FOREIGN),), stop)
 
 
-def _tree(kind: str, path: Path, root: Path, holders: tuple[Holder, ...]) -> StoredObject:
-    return StoredObject(kind, str(path.relative_to(root)), measure_any(path), holders)
+def _tree(kind: str, path: Path, root: Path, holders: tuple[Holder, ...], stop: Stop) -> StoredObject:
+    return StoredObject(kind, str(path.relative_to(root)), measure_any(path, stop), holders)
 
 
 def _allocated(path: Path) -> int:

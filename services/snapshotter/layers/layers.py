@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Final
 
 from sampan.errors import ConflictError, NotFoundError, SampanError
@@ -12,6 +13,7 @@ from sampan.oci.chain import chain_ids
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.sys.measuring import NO_USAGE, Usage, measure
+from sampan.sys.trees import walking
 from snapshotter.diff.comparison import changes_between
 from snapshotter.layers.apply import Applier
 from snapshotter.model import (
@@ -190,7 +192,7 @@ class LocalLayers:
         if snapshot.dir_id is None:
             return NO_USAGE
         try:
-            return await asyncio.to_thread(measure, self._catalog.disk.snapshot(snapshot.dir_id) / "fs")
+            return await walking(partial(measure, self._catalog.disk.snapshot(snapshot.dir_id) / "fs"))
         except FileNotFoundError:  # removed meanwhile
             return NO_USAGE
 

@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -16,6 +17,7 @@ from sampan.errors import DataLossError
 from sampan.log import log
 from sampan.store.database import Store
 from sampan.sys.measuring import measure_any
+from sampan.sys.trees import walking
 from snapshotter.drivers.erofs.mounts import ImageMounts
 from snapshotter.gc.wanted import Wanted
 from snapshotter.layers.formats import LayerFormat
@@ -189,7 +191,7 @@ class Catalog:
         """Discard them; return what they took."""
         freed = NOTHING_FREED
         for path in await self.strays():
-            usage = await asyncio.to_thread(measure_any, path)
+            usage = await walking(partial(measure_any, path))
             self.disk.discard(path)
             freed += Freed(1, usage)
             log.warning("removed what had no row", path=str(path), size_bytes=usage)

@@ -24,7 +24,7 @@ from sampan.log import log
 from sampan.sys.beneath import OPEN_DIRECTORY
 from sampan.sys.closed import make_closed
 from sampan.sys.files import syncfs
-from snapshotter.snapshots import trees
+from sampan.sys.trees import Stop, empty, walking
 
 _FS_IOC_GETFLAGS: Final = 0x80086601
 _FS_IOC_SETFLAGS: Final = 0x40086602
@@ -163,7 +163,7 @@ class Disk:
     async def empty_trash(self) -> None:
         """Remove all that has been discarded. Raises OSError; what is left is tried again next time."""
         async with self._emptying:
-            await asyncio.to_thread(self._empty_trash)
+            await walking(self._empty_trash)
 
     def start(self) -> None:
         """Empty the trash in the background from now on."""
@@ -177,10 +177,10 @@ class Disk:
                 await self._reaper
             self._reaper = None
 
-    def _empty_trash(self) -> None:
+    def _empty_trash(self, stop: Stop) -> None:
         fd = os.open(self._trash, OPEN_DIRECTORY)
         try:
-            trees.empty(fd)
+            empty(fd, stop)
         finally:
             os.close(fd)
 

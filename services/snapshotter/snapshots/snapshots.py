@@ -9,6 +9,7 @@ from sampan.errors import ConflictError, DataLossError, NotFoundError
 from sampan.log import log
 from sampan.sys.files import sync_directory
 from sampan.sys.measuring import Usage, measure
+from sampan.sys.trees import walking
 from snapshotter.drivers.driver import Driver
 from snapshotter.model import Kind, Mount, Piece, Snapshot, SnapshotFormat
 from snapshotter.snapshots import filters as selection
@@ -157,4 +158,4 @@ class LocalSnapshots:
     async def _measure(self, snapshot: Snapshot) -> Usage:
         if snapshot.dir_id is None:
             return Usage()
-        return await asyncio.to_thread(measure, self._catalog.disk.snapshot(snapshot.dir_id) / "fs")
+        return await walking(partial(measure, self._catalog.disk.snapshot(snapshot.dir_id) / "fs"))

@@ -12,8 +12,8 @@ from typing import Final, Protocol
 
 from sampan.errors import InvalidArgumentError
 from sampan.sys.beneath import OPEN_DIRECTORY, open_directory
+from sampan.sys.trees import discard
 from snapshotter.drivers.whiteouts import is_whiteout
-from snapshotter.snapshots.trees import discard
 
 _MAX_LINKS: Final = 40  # as the kernel's MAXSYMLINKS
 # A layer's entries come directory by directory, so few descriptors serve nearly all of them.

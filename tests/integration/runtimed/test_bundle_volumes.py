@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runtimed.lifecycle.background import Background
 from runtimed.volumes.operations import LocalVolumes
 from runtimed.volumes.store import VolumeStore
 from sampan.errors import StartError
@@ -25,7 +26,7 @@ B = "b" * 64
 @pytest.fixture
 async def volumes(tmp_path: Path) -> AsyncIterator[LocalVolumes]:
     async with Store(tmp_path / "metadata.db", "runtimed.schema") as store:
-        made = LocalVolumes(tmp_path / "volumes", VolumeStore(store), lambda *_: None)
+        made = LocalVolumes(tmp_path / "volumes", VolumeStore(store), lambda *_: None, Background())
         await made.recover()
         yield made
 

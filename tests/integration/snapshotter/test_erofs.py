@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgumentError
+from sampan.sys.trees import empty
 from sampan.tar.reader import TarReader
-from snapshotter.snapshots import trees
 from snapshotter.unpack.extract import Extractor
 from tests.support.shown import File, convert, look, mounted, opened
 from tests.support.tools import need, need_root
@@ -40,7 +40,7 @@ def extract(archive: bytes | Path, target: Path) -> None:
     try:
         with opened(archive) as source:
             Extractor(root, trash).extract(TarReader(source))
-        trees.empty(trash)  # hard links in it count
+        empty(trash)  # hard links in it count
     finally:
         os.umask(previous)
         os.close(root)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgumentError
 from sampan.sys.measuring import measure
+from sampan.sys.trees import empty
 from sampan.tar.reader import TarReader
-from snapshotter.snapshots.trees import empty
 from snapshotter.unpack.extract import Extracted, Extractor
 
 pytestmark = pytest.mark.root

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runtimed.lifecycle.background import Background
 from runtimed.volumes.operations import LocalVolumes
 from runtimed.volumes.store import VolumeStore
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
@@ -26,7 +27,7 @@ class Engine:
     def __init__(self, directory: Path, store: Store) -> None:
         self.directory = directory
         self.events: list[tuple[str, str]] = []
-        self.volumes = LocalVolumes(directory / "volumes", VolumeStore(store), self._publish)
+        self.volumes = LocalVolumes(directory / "volumes", VolumeStore(store), self._publish, Background())
 
     def _publish(self, type: str, action: str, actor_id: str, attributes: Mapping[str, str]) -> None:
         self.events.append((action, actor_id))
