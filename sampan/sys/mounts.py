@@ -38,6 +38,14 @@ MS_RELATIME: Final = 1 << 21
 MS_STRICTATIME: Final = 1 << 24
 MS_LAZYTIME: Final = 1 << 25
 
+_SYS_OPEN_TREE: Final = 428  # on every architecture
+_SYS_MOVE_MOUNT: Final = 429
+_OPEN_TREE_CLONE: Final = 1
+_AT_EMPTY_PATH: Final = 0x1000
+_AT_RECURSIVE: Final = 0x8000
+_MOVE_MOUNT_F_EMPTY_PATH: Final = 0x04
+_MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
+
 MNT_DETACH: Final = 2
 UMOUNT_NOFOLLOW: Final = 8
 
@@ -173,6 +181,25 @@ def mount_options(source: str, target: str, fstype: str, options: Iterable[str])
         except OSError:
             umount2(target, MNT_DETACH)
             raise
+
+
+def clone_tree(place: int) -> int:
+    """open_tree(2): return a descriptor of a copy of the mounts from ``place`` on, a descriptor itself, down.
+
+    The copy is nowhere until ``attach``; it ends with its descriptor.
+
+    Raises:
+        OSError: EINVAL where a mount is unbindable, or ``place`` is in another mount namespace.
+    """
+    flags = _OPEN_TREE_CLONE | _AT_EMPTY_PATH | _AT_RECURSIVE | os.O_CLOEXEC
+    return check(LIBC.syscall(ctypes.c_long(_SYS_OPEN_TREE), ctypes.c_int(place), b"", ctypes.c_uint(flags)), "tree")
+
+
+def attach(tree: int, target: int) -> None:
+    """move_mount(2): put what ``clone_tree`` returned on ``target``, a descriptor of a file or directory."""
+    flags = ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH)
+    result = LIBC.syscall(ctypes.c_long(_SYS_MOVE_MOUNT), ctypes.c_int(tree), b"", ctypes.c_int(target), b"", flags)
+    check(result, f"descriptor {target}")
 
 
 def umount2(target: str, flags: int = 0) -> None:

@@ -3,7 +3,6 @@
 Every name in it may be a link to anywhere: all resolution stays inside, as if after chroot(2).
 """
 
-import ctypes
 import errno
 import os
 import stat
@@ -11,33 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from sampan.sys.libc import LIBC, check
-
-_SYS_OPENAT2: Final = 437  # on every architecture
-_RESOLVE_NO_MAGICLINKS: Final = 0x02
-_RESOLVE_IN_ROOT: Final = 0x10
+from sampan.sys.beneath import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 
 # The kernel answers EAGAIN when a rename or a mount happened during the walk and it cannot be sure of "..".
 _TRIES: Final = 32
 
 _MAX_LINKS: Final = 40  # the kernel's own limit, MAXSYMLINKS
-
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
-
-
-def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
-    """openat2(2), close-on-exec. Raises OSError: ENOSYS before Linux 5.6 and under some seccomp filters (or EPERM)."""
-    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
-    result = LIBC.syscall(
-        ctypes.c_long(_SYS_OPENAT2),
-        ctypes.c_int(directory),
-        os.fsencode(path),
-        ctypes.byref(how),
-        ctypes.c_size_t(ctypes.sizeof(how)),
-    )
-    return check(result, path)
+_MAX_DEPTH: Final = 256  # of what is resolved here, with a descriptor for each directory on the way
 
 
 class RootFs:
@@ -70,10 +49,8 @@ class RootFs:
         """
         for _ in range(_TRIES):
             try:
-                return openat2(self._fd, path, os.O_PATH | flags, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+                return openat2(self._fd, path, os.O_PATH | flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
             except OSError as error:
-                if error.errno in (errno.ENOSYS, errno.EPERM):
-                    break
                 if error.errno != errno.EAGAIN:
                     raise
         return self._walk(path, flags, make=False)
@@ -101,14 +78,21 @@ class RootFs:
 
         Raises:
             NotADirectoryError: something else is there, or on the way.
+            OSError: ENAMETOOLONG, deeper than ``_MAX_DEPTH``; ELOOP.
         """
-        found = self._walk(path, os.O_DIRECTORY, make=True, mode=mode)
+        found = self.open_made(path, mode)
         try:
-            if not stat.S_ISDIR(os.fstat(found).st_mode):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
             return self.name_of(found)
         finally:
             os.close(found)
+
+    def open_made(self, path: str, mode: int = 0o755) -> int:
+        """As ``make_directory``, but return an O_PATH descriptor of the directory, the caller's to close."""
+        found = self._walk(path, os.O_DIRECTORY, make=True, mode=mode)
+        if not stat.S_ISDIR(os.fstat(found).st_mode):
+            os.close(found)
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        return found
 
     def name_of(self, descriptor: int) -> str:
         """Return the name, absolute inside the root, of what ``descriptor`` has open."""
@@ -122,7 +106,7 @@ class RootFs:
             return file.read(size)
 
     def _walk(self, path: str, flags: int, *, make: bool, mode: int = 0o755) -> int:
-        """Resolve one component at a time: where openat2 is missing, and where directories are made on the way."""
+        """Resolve one component at a time: where directories are made, and where openat2(2) is never sure of ".."."""
         trail = [os.dup(self._fd)]  # the directories from the root to here, so that ".." cannot be fooled
         rest = [part for part in reversed(path.split("/")) if part]
         links = 0
@@ -135,6 +119,8 @@ class RootFs:
                     continue
                 if part == ".":
                     continue
+                if len(trail) > _MAX_DEPTH:
+                    raise OSError(errno.ENAMETOOLONG, f"more than {_MAX_DEPTH} directories deep", path)
                 step = self._step(trail[-1], part, make=make, mode=mode)
                 kind = os.fstat(step).st_mode
                 if not stat.S_ISLNK(kind) or (not rest and flags & os.O_NOFOLLOW):

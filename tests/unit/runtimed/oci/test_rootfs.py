@@ -11,7 +11,7 @@ from runtimed.oci.rootfs import RootFs
 
 
 def refuse(directory: int, path: str, flags: int, resolve: int) -> int:
-    raise OSError(errno.ENOSYS, "not there", path)
+    raise OSError(errno.EAGAIN, "something was renamed", path)
 
 
 @pytest.fixture(params=["openat2", "walk"])
