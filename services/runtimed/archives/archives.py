@@ -2,25 +2,36 @@
 
 import asyncio
 import json
+import posixpath
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
-from runtimed.archives.archiver import ArchiveJob, Bind, PathStat
+from runtimed.archives.job import ArchiveJob, Bind, PathStat
 from runtimed.containers.memory_store import Entry, Registry
+from runtimed.containers.mountpoints import normal
 from runtimed.containers.paths import Paths
 from runtimed.protocol import Snapshots
 from sampan import errors
-from sampan.errors import NotFoundError, SampanError, UnavailableError
-from sampan.resource.container import Status
+from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnavailableError
+from sampan.resource.container import Container, Status
 from sampan.resource.container_spec import MountType
 
 _PIECE_BYTES: Final = 1 << 20
+_GIVEN: Final = ("/etc/resolv.conf", "/etc/hostname", "/etc/hosts")  # the engine's own files, see ContainerPaths.files
 _ALIVE: Final = frozenset({Status.RUNNING, Status.PAUSED})
 _KINDS: Final = {
     kind.__name__: kind
-    for kind in (errors.InvalidArgumentError, errors.ConflictError, errors.PermissionDeniedError, NotFoundError)
+    for kind in (
+        errors.InvalidArgumentError,
+        errors.ConflictError,
+        errors.PermissionDeniedError,
+        errors.ResourceExhaustedError,
+        NotFoundError,
+    )
 }
 
 
@@ -79,6 +90,8 @@ class Archives:
     ) -> AsyncIterator[asyncio.subprocess.Process]:
         """Start a worker. A container that does not run is not started before the worker has left it."""
         entry = self._registry.find(container)
+        if "\0" in path:
+            raise InvalidArgumentError(f"the path {path!r} has a NUL byte in it")
         async with AsyncExitStack() as stack:
             if entry.status not in _ALIVE:
                 await stack.enter_async_context(entry.lock)
@@ -99,22 +112,44 @@ class Archives:
 
     async def _job(self, entry: Entry, action: str, path: str, *, keep_kinds: bool) -> ArchiveJob:
         container = entry.container
-        if entry.status in _ALIVE:
-            return ArchiveJob(action, path, pid=container.state.pid, keep_kinds=keep_kinds)
-        root_mounts = await self._snapshots.mounts(entry.id)
-        binds = tuple(
-            Bind(point.source, point.target, not point.read_write)
-            for point in container.mounts
-            if point.type in (MountType.BIND, MountType.VOLUME)
-        )
-        return ArchiveJob(
+        places = self._paths.container(entry.id)
+        job = ArchiveJob(
             action,
             path,
             root=str(self._paths.run),
-            root_mounts=tuple((mount.fstype, mount.source, mount.options) for mount in root_mounts),
-            binds=binds,
+            read_only=container.spec.security.read_only_root,
             keep_kinds=keep_kinds,
         )
+        if entry.status in _ALIVE:
+            binds = tuple(Bind("", target, read_only=False) for target in _targets(container))
+            return replace(job, live_root=str(places.root), pid=container.state.pid, binds=binds)
+        root_mounts = await self._snapshots.mounts(entry.id)
+        return replace(
+            job,
+            root_mounts=tuple((mount.fstype, mount.source, mount.options) for mount in root_mounts),
+            binds=await asyncio.to_thread(_binds, container, places.files),
+        )
+
+
+def _targets(container: Container) -> tuple[str, ...]:
+    """Return where a running container has files that are not its root's; what is in /dev is no file of anyone's."""
+    asked = (normal(mount.target) for mount in container.spec.mounts)
+    return tuple(dict.fromkeys((*_GIVEN, *(point.target for point in container.mounts), *asked)))
+
+
+def _binds(container: Container, files: Path) -> tuple[Bind, ...]:
+    """Return what a start would mount, but for what is empty then."""
+    given = {
+        target: Bind(str(files / posixpath.basename(target)), target, read_only=False)
+        for target in _GIVEN
+        if (files / posixpath.basename(target)).exists()
+    }
+    own = {
+        point.target: Bind(point.source, point.target, not point.read_write)
+        for point in container.mounts
+        if point.type in (MountType.BIND, MountType.VOLUME)
+    }
+    return tuple((given | own).values())
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:

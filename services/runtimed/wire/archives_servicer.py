@@ -6,8 +6,8 @@ from typing import Any
 
 import grpc
 
-from runtimed.archives.archiver import PathStat
 from runtimed.archives.archives import Archives
+from runtimed.archives.job import PathStat
 from sampan.api.runtime.v1 import archives_pb2 as pb
 from sampan.api.runtime.v1 import archives_pb2_grpc as pb_grpc
 from sampan.errors import InvalidArgumentError

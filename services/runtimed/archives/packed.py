@@ -1,0 +1,100 @@
+"""Archives as clients send them: plain, or packed by gzip, bzip2, xz or zstd, which their first bytes tell.
+
+Docker's engine takes the same, whatever the request's headers say.
+"""
+
+import bz2
+import gzip
+import lzma
+import zlib
+from typing import IO, Any, Final, Protocol
+
+from sampan.errors import InvalidArgumentError
+
+_MAGIC_BYTES: Final = 6
+_INPUT_BYTES: Final = 128 << 10
+_XZ_MEMORY_BYTES: Final = 256 << 20
+_ZSTD_WINDOW_BYTES: Final = 128 << 20  # what `zstd -d` takes without being asked to take more
+
+
+class Readable(Protocol):
+    """Plain bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to ``size`` bytes, none at the end alone."""
+
+
+def plain_bytes(source: IO[bytes]) -> Readable:
+    """Return a reader of the plain bytes of ``source``.
+
+    Reading it raises InvalidArgumentError where the data is damaged: at the end, too, where a checksum may be.
+    """
+    head = source.read(_MAGIC_BYTES)
+    whole: Any = _Joined(head, source)  # as much of a file as the readers ask for
+    if head.startswith(b"\x1f\x8b"):
+        return _Checked(gzip.GzipFile(fileobj=whole, mode="rb"), "gzip", (OSError, EOFError, zlib.error))
+    if head.startswith(b"BZh"):
+        return _Checked(_Members(whole, bz2.BZ2Decompressor), "bzip2", (OSError, EOFError))
+    if head.startswith(b"\xfd7zXZ\0"):
+        xz = _Members(whole, lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY_BYTES))
+        return _Checked(xz, "xz", (lzma.LZMAError, EOFError))
+    if head.startswith(b"\x28\xb5\x2f\xfd"):
+        import zstandard
+
+        zstd = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES)
+        return _Checked(zstd.stream_reader(whole, read_across_frames=True), "zstd", (zstandard.ZstdError,))
+    plain: Readable = whole
+    return plain
+
+
+class _Joined:
+    """What was read already, and then the rest."""
+
+    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+        self._head = head
+        self._rest = rest
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self._head:
+            return self._rest.read(size)
+        piece, self._head = (self._head, b"") if size < 0 else (self._head[:size], self._head[size:])
+        return piece
+
+
+class _Members:
+    """Compressed streams, one after the other, of ``bz2`` and ``lzma``, whose file objects know no bound."""
+
+    def __init__(self, source: _Joined, start: Any) -> None:
+        self._source = source
+        self._start = start
+        self._inner = start()
+
+    def read(self, size: int, /) -> bytes:
+        while True:
+            if self._inner.eof:
+                rest = self._inner.unused_data.lstrip(b"\0") or self._source.read(_INPUT_BYTES).lstrip(b"\0")
+                if not rest:
+                    return b""
+                self._inner = self._start()
+                data = rest
+            else:
+                data = self._source.read(_INPUT_BYTES) if self._inner.needs_input else b""
+                if not data and self._inner.needs_input:
+                    raise EOFError("it ends too early")
+            if piece := self._inner.decompress(data, size):
+                return bytes(piece)
+
+
+class _Checked:
+    """Reads from a decompressor, whose complaints become InvalidArgumentError."""
+
+    def __init__(self, inner: Any, kind: str, errors: tuple[type[Exception], ...]) -> None:
+        self._inner = inner
+        self._kind = kind
+        self._errors = errors
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            return bytes(self._inner.read(size))
+        except self._errors as error:
+            raise InvalidArgumentError(f"the archive's {self._kind} data is damaged: {error}") from error

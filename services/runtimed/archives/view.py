@@ -1,0 +1,136 @@
+"""A container's files, mounted for one process alone: its root, its volumes, and nothing else that is mounted in it.
+
+Docker's engine copies from the same: a container's /proc, /sys and /dev are empty directories in it, and what a
+container has mounted by itself is not there. Unlike Docker's, a running container's tmpfs mounts are.
+
+Mounts of a container that runs are copied from its mount namespace and not made again from their sources: a path of the
+host may lead elsewhere by now, where one container writes to what another has mounted.
+
+Reference: mount_namespaces(7), setns(2), open_tree(2), move_mount(2); the latter two need Linux 5.2.
+"""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from runtimed.archives.job import ArchiveJob, Bind
+from runtimed.oci.rootfs import RootFs
+from sampan.sys import mounts
+from sampan.sys.libc import LIBC, check
+
+_CLONE_NEWNS: Final = 0x00020000
+
+
+def show(job: ArchiveJob) -> RootFs:
+    """Mount what ``job`` names in a new mount namespace, this process's own from here on, and return its root.
+
+    The process must have one thread. Mounts that a container's own links or files leave no place for are left out.
+
+    Raises:
+        OSError: the root cannot be mounted.
+    """
+    copies = _copies(job) if job.pid else {}
+    try:
+        check(LIBC.unshare(ctypes.c_int(_CLONE_NEWNS)), "mount namespace")
+        # A slave, so that what the host unmounts meanwhile does not stay busy for our sake.
+        mounts.mount("", "/", flags=mounts.MS_REC | mounts.MS_SLAVE)
+        if job.live_root:
+            mounts.bind(job.live_root, job.root)
+        for kind, source, options in job.root_mounts:
+            mounts.mount_options(source, job.root, kind, options)
+        tree = RootFs(Path(job.root))
+        for bind in sorted(job.binds, key=lambda each: each.target.count("/")):
+            if bind.source:
+                _bind(tree, bind)
+            elif bind.target in copies:
+                _attach(tree, bind.target, copies[bind.target])
+        if job.read_only:
+            mounts.mount("", job.root, flags=mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY)
+    finally:
+        for copy in copies.values():
+            os.close(copy)
+    return tree
+
+
+def _copies(job: ArchiveJob) -> dict[str, int]:
+    """Return, by target, copies of the mounts that a running container has; none if it ended just now."""
+    copies: dict[str, int] = {}
+    status = Path(job.live_root).stat()
+    with _mount_namespace_of(job.pid) as there:
+        root = Path("/").stat() if there else None
+        # Otherwise the process has ended, and its number is another one's.
+        if root is None or (root.st_dev, root.st_ino) != (status.st_dev, status.st_ino):
+            return {}
+        with RootFs(Path("/")) as tree:
+            for bind in job.binds:
+                if not bind.source:
+                    _copy(tree, bind.target, copies)
+    return copies
+
+
+@contextmanager
+def _mount_namespace_of(pid: int) -> Iterator[bool]:
+    """Be in the mount namespace of ``pid``, its root the root directory; give False if there is no such process."""
+    home = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            there = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, ProcessLookupError):
+            yield False
+            return
+        try:
+            check(LIBC.setns(ctypes.c_int(there), ctypes.c_int(_CLONE_NEWNS)), f"mount namespace of {pid}")
+        finally:
+            os.close(there)
+        try:
+            yield True
+        finally:
+            check(LIBC.setns(ctypes.c_int(home), ctypes.c_int(_CLONE_NEWNS)), "own mount namespace")
+    finally:
+        os.close(home)
+
+
+def _copy(tree: RootFs, target: str, copies: dict[str, int]) -> None:
+    try:
+        place = tree.find(target)
+    except OSError:
+        return  # the container has moved it away
+    try:
+        copies[target] = mounts.clone_tree(place)
+    except OSError:
+        return
+    finally:
+        os.close(place)
+
+
+def _attach(tree: RootFs, target: str, copy: int) -> None:
+    try:
+        place = tree.find(target)
+    except OSError:
+        return
+    try:
+        mounts.attach(copy, place)
+    except OSError:  # by now a file is where a directory was, or the other way round
+        return
+    finally:
+        os.close(place)
+
+
+def _bind(tree: RootFs, bind: Bind) -> None:
+    """Mount a volume where the container has it; a start would make the place, too."""
+    try:
+        if Path(bind.source).is_dir():
+            tree.make_directory(bind.target)
+        target = tree.find(bind.target)
+    except OSError:
+        return
+    try:
+        flags = mounts.MS_RDONLY if bind.read_only else 0
+        mounts.bind(bind.source, f"/proc/self/fd/{target}", flags=flags, recursive=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    finally:
+        os.close(target)
