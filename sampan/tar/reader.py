@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from sampan.errors import InvalidArgumentError
 from sampan.tar import pax, sparse
 from sampan.tar.entry import MAX_ID, Entry, EntryType, Limits
-from sampan.tar.numbers import number, text
+from sampan.tar.sparse import number, text
 
 BLOCK: Final = 512
 

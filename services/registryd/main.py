@@ -13,8 +13,7 @@ from registryd.check.repair import Mender
 from registryd.check.upkeep import Upkeep
 from registryd.http.call import Parts
 from registryd.http.htpasswd import Htpasswd
-from registryd.http.server import Address, RegistryServer, parse_address
-from registryd.http.tls import load_certificate
+from registryd.http.server import Address, RegistryServer, load_certificate, parse_address
 from registryd.metrics import RegistryMetrics
 from registryd.repositories.blobs import Blobs
 from registryd.repositories.engine_images import EngineImages

@@ -1,7 +1,11 @@
-"""Stand for a container in the foreground: its streams, its signals and, at the end, its exit code."""
+"""Stand for a container in the foreground: its streams, the signals that we get, and at the end, its exit code."""
 
+import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -13,7 +17,48 @@ from sampan.errors import InvalidArgumentError, SampanError, UnavailableError
 from sampan.wire.channel import rpc_errors
 from sampan_cli.streams.console import Console
 from sampan_cli.streams.pump import Pump
-from sampan_cli.streams.signals import passing_signals
+
+# What is about this process itself, or cannot be caught.
+_OURS: Final = {
+    signal.SIGCHLD, signal.SIGPIPE, signal.SIGURG, signal.SIGWINCH, signal.SIGKILL, signal.SIGSTOP,
+    signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT,
+    signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS,
+}  # fmt: skip
+
+# The first process of a container ignores what it has no handler for; whoever presses Ctrl-C again wants out.
+_PATIENCE: Final = 3
+
+
+@contextlib.asynccontextmanager
+async def passing_signals(engine: Engine, container: str) -> AsyncIterator[None]:
+    """Send every signal that arrives on to ``container``, in order, until the end of the block."""
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    numbers = [number for number in signal.Signals if number not in _OURS and number < signal.SIGRTMIN]
+    for number in numbers:
+        loop.add_signal_handler(number, arrived.put_nowait, number)
+    passing = asyncio.create_task(_pass_on(engine, container, arrived), name="pass signals on")
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+        passing.cancel()
+        await asyncio.gather(passing, return_exceptions=True)
+
+
+async def _pass_on(engine: Engine, container: str, arrived: "asyncio.Queue[signal.Signals]") -> None:
+    endings = 0
+    while True:
+        number = await arrived.get()
+        endings += number in (signal.SIGINT, signal.SIGTERM)
+        if endings == _PATIENCE:
+            sys.stderr.write(f"sampan: got {_PATIENCE} SIGTERM/SIGINTs, leaving the container as it is\n")
+            os._exit(1)
+        # It may have ended a moment before; its exit is on the way to us.
+        with contextlib.suppress(SampanError), rpc_errors():
+            await engine.containers.Kill(pb.KillContainerRequest(container=container, signal=number.name))
+
 
 _SHORT_ID: Final = 12
 

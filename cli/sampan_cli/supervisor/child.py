@@ -1,7 +1,11 @@
-"""One service as a child process."""
+"""One service as a child process: started, told apart from others, waited for, and how long until it is started again.
+
+A service says that it is ready as sd_notify(3) has it.
+"""
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +13,80 @@ from pathlib import Path
 from typing import Final
 
 from sampan.layout import Layout
+
+_LONGEST_MESSAGE: Final = 4096
+
+
+class NotifySocket:
+    """One service's $NOTIFY_SOCKET. Each has its own, so that a message needs no sender."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.unlink(missing_ok=True)  # of a supervisor that was killed
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        previous = os.umask(0o177)
+        try:
+            self._socket.bind(str(path))
+        finally:
+            os.umask(previous)
+
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+        return self._socket.fileno()
+
+    def receive(self) -> list[str]:
+        """Return the assignments (``READY=1``) that have arrived; never waits."""
+        lines: list[str] = []
+        while True:
+            try:
+                message = self._socket.recv(_LONGEST_MESSAGE)
+            except BlockingIOError:
+                return lines
+            lines += message.decode("utf-8", "replace").splitlines()
+
+    def close(self) -> None:
+        """Close and remove the socket."""
+        self._socket.close()
+        self.path.unlink(missing_ok=True)
+
+
+# The first restart is immediate: whoever has a call under way waits for it, for some seconds. After that a service that
+# cannot live gets less and less of the machine.
+FIRST_DELAY_S: Final = 1.0
+LONGEST_DELAY_S: Final = 30.0
+
+# A service that was ready for this long has earned an immediate restart again.
+HEALTHY_AFTER_S: Final = 5.0
+
+# One that was ready, if for less, can live: somebody kills it, or one call does, and all others should not wait for
+# longer each time. Only so many in a row are a service that breaks as soon as it works.
+QUICK_RESTARTS: Final = 10
+# Even then it does not cost much to start it, and clients wait ten seconds for a service that is being restarted.
+LONGEST_DELAY_OF_READY_S: Final = 4.0
+
+
+@dataclass(slots=True)
+class Backoff:
+    """The deaths of one service in a row."""
+
+    deaths: int = 0
+    delayed: int = 0  # of them, those that count for the delay
+
+    def delay_after_death(self, ready_for_s: float) -> float:
+        """Count one death and return the seconds to wait: 0, 1, 2, 4 … 30; no more than 4 if it was ready.
+
+        ``ready_for_s`` is how long the process had been ready, 0 if it never was.
+        """
+        if ready_for_s >= HEALTHY_AFTER_S:
+            self.deaths = self.delayed = 0
+        self.deaths += 1
+        if self.deaths == 1 or (ready_for_s and self.deaths <= QUICK_RESTARTS):
+            return 0.0
+        self.delayed += 1
+        # The exponent is bounded because 2.0 ** 1024 overflows, a few hours after a service broke for good.
+        longest = LONGEST_DELAY_OF_READY_S if ready_for_s else LONGEST_DELAY_S
+        return min(FIRST_DELAY_S * 2.0 ** min(self.delayed - 1, 16), longest)
+
 
 # What every service runs with.
 _ENVIRONMENT: Final = {

@@ -21,10 +21,8 @@ from sampan.services import STARTED
 from sampan.sys.closed import make_closed
 from sampan.sys.memory import drop_clean_pages, trim
 from sampan_cli.supervisor import roots
-from sampan_cli.supervisor.backoff import Backoff
-from sampan_cli.supervisor.child import Child, spawn
+from sampan_cli.supervisor.child import Backoff, Child, NotifySocket, spawn
 from sampan_cli.supervisor.logs import LogWatcher
-from sampan_cli.supervisor.notify import NotifySocket
 
 # A service gets its own grace for calls in flight (5 s unless configured) and then as much again to close things.
 STOP_TIMEOUT_S: Final = 10.0

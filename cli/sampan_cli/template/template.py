@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sampan_cli.template.functions import ABSENT_MAP, FUNCTIONS, NIL_MAP, GoMap, Nil, show
-from sampan_cli.template.parser import parse
+from sampan_cli.template.parser import Branch, Call, Literal, Method, Node, Operand, Path, Pipeline, parse
 from sampan_cli.template.tokens import TemplateError
-from sampan_cli.template.tree import Branch, Call, Literal, Method, Node, Operand, Path, Pipeline
 
 
 class Template:

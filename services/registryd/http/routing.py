@@ -7,9 +7,8 @@ from typing import Final
 
 from aiohttp import web
 
-from registryd.http import blob_routes, list_routes, manifest_routes, upload_routes
-from registryd.http.call import Call
-from registryd.http.names import parse_repository
+from registryd.http import blob_routes, manifest_routes
+from registryd.http.call import Call, parse_repository
 from registryd.repositories.refusal import Code, RefusedError
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
@@ -34,10 +33,10 @@ _NAME: Final = "/v2/(?P<repository>.+)"
 
 # The first that matches; a digest looks like any other word until it is parsed.
 ROUTES: Final = (
-    _route("base", "/v2/?", GET=list_routes.get_base, HEAD=list_routes.get_base),
-    _route("search", "/v1/search", GET=list_routes.search),
-    _route("catalog", "/v2/_catalog", GET=list_routes.get_catalog),
-    _route("tags", f"{_NAME}/tags/list", GET=list_routes.get_tags),
+    _route("base", "/v2/?", GET=manifest_routes.get_base, HEAD=manifest_routes.get_base),
+    _route("search", "/v1/search", GET=manifest_routes.search),
+    _route("catalog", "/v2/_catalog", GET=manifest_routes.get_catalog),
+    _route("tags", f"{_NAME}/tags/list", GET=manifest_routes.get_tags),
     _route(
         "manifest",
         f"{_NAME}/manifests/(?P<reference>[^/]+)",
@@ -47,14 +46,14 @@ ROUTES: Final = (
         DELETE=manifest_routes.delete_manifest,
     ),
     _route("referrers", f"{_NAME}/referrers/(?P<digest>[^/]+)", GET=manifest_routes.get_referrers),
-    _route("uploads", f"{_NAME}/blobs/uploads/?", POST=upload_routes.begin_upload),
+    _route("uploads", f"{_NAME}/blobs/uploads/?", POST=blob_routes.begin_upload),
     _route(
         "upload",
         f"{_NAME}/blobs/uploads/(?P<upload>[^/]+)",
-        GET=upload_routes.upload_state,
-        PATCH=upload_routes.add_to_upload,
-        PUT=upload_routes.finish_upload,
-        DELETE=upload_routes.cancel_upload,
+        GET=blob_routes.upload_state,
+        PATCH=blob_routes.add_to_upload,
+        PUT=blob_routes.finish_upload,
+        DELETE=blob_routes.cancel_upload,
     ),
     _route(
         "blob",

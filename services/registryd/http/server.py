@@ -1,4 +1,4 @@
-"""The HTTP server: who is it, what do they want, and errors as the spec writes them."""
+"""The HTTP server: its certificate, who asks, what they want, and errors as the spec writes them."""
 
 import asyncio
 import errno
@@ -18,6 +18,33 @@ from registryd.repositories.refusal import Code, RefusedError
 from sampan.errors import InvalidArgumentError, SampanError, UnavailableError
 from sampan.log import log
 from sampan.wire.status import wire_for
+
+
+def load_certificate(certificate: str, key: str) -> ssl.SSLContext | None:
+    """Return what to serve TLS with, None if neither file is named.
+
+    Raises:
+        InvalidArgumentError: one without the other, or files that are not a certificate and its key.
+    """
+    if not certificate and not key:
+        return None
+    if not certificate or not key:
+        raise InvalidArgumentError("TLS needs a certificate and its key: only one of the two is given")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        # Without a password, or a key that has one would be asked for on a terminal.
+        context.load_cert_chain(certificate, key, password=_refuse_password)
+    except ssl.SSLError as error:
+        raise InvalidArgumentError(f"{certificate} and {key} are no certificate and its key: {error}") from error
+    except OSError as error:
+        raise InvalidArgumentError(f"{error.filename or certificate}: {error.strerror}") from error
+    return context
+
+
+def _refuse_password() -> str:
+    raise InvalidArgumentError("the key is encrypted: give one that is not")
+
 
 # Counted, never sent: the name that nginx has for it.
 _CLIENT_CLOSED_REQUEST: Final = 499

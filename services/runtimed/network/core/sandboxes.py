@@ -1,4 +1,4 @@
-"""Records of running containers' networks: one small file each in the run root.
+"""Records of running containers' networks: one small file each in the run root; and what the nftables table owes them.
 
 Written before the kernel is touched and removed after it was cleaned, so that after a crash at any moment there is a
 file for everything that may be left. They need no database: a reboot takes the interfaces and, on a tmpfs, the files
@@ -7,12 +7,46 @@ with them, and nothing has to be synced to a disk while a container starts.
 
 import dataclasses
 import json
+from collections.abc import Iterable
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from runtimed.network.core.model import Attached, Sandbox
+from runtimed.network.core.model import BRIDGE, OPTION_ICC, OPTION_MASQUERADE, Attached, Network, Sandbox
+from runtimed.network.kernel.rules import Bridge, Forwarding
 from sampan.resource.container import EndpointState, PublishedPort
 from sampan.resource.container_spec import Endpoint
+
+
+def bridges(networks: Iterable[Network]) -> tuple[Bridge, ...]:
+    """Return the bridges of those networks that have one."""
+    return tuple(
+        Bridge(
+            name=network.bridge,
+            subnets=tuple(pool.subnet for pool in network.pools),
+            internal=network.internal,
+            icc=network.flag(OPTION_ICC, default=True),
+            masquerade=network.flag(OPTION_MASQUERADE, default=True),
+        )
+        for network in networks
+        if network.driver == BRIDGE
+    )
+
+
+def forwardings(sandboxes: Iterable[Sandbox]) -> tuple[Forwarding, ...]:
+    """Return every published port of those sandboxes."""
+    return tuple(
+        Forwarding(
+            protocol=port.protocol,
+            host_ip=IPv4Address(port.host_ip),
+            host_port=port.host_port,
+            target=IPv4Address(sandbox.target.state.ipv4_address),
+            target_port=port.container_port,
+        )
+        for sandbox in sandboxes
+        if sandbox.target is not None
+        for port in sandbox.ports
+    )
 
 
 class SandboxFiles:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, Protocol, Self
 
 from runtimed.containers.hostname import hostname_of
-from runtimed.network.core import desired, ipam, plan, ports, recovery
+from runtimed.network.core import ipam, plan, ports, recovery, sandboxes
 from runtimed.network.core.container_files import HostFiles, compose
 from runtimed.network.core.model import (
     BRIDGE,
@@ -30,7 +30,7 @@ from runtimed.network.core.model import (
     Sandbox,
 )
 from runtimed.network.core.names import KernelNames, new_id
-from runtimed.network.core.predefined import predefined
+from runtimed.network.core.networks import predefined
 from runtimed.network.core.sandboxes import SandboxFiles
 from runtimed.network.core.store import NetworkRegistry
 from runtimed.network.dns.server_pool import Resolvers, needs_resolver
@@ -252,8 +252,8 @@ class NetworkStack:
             StartError: the kernel refused them.
         """
         async with self._applying:
-            bridges = desired.bridges(self.networks.values())
-            text = rules.table(self.names.table, bridges, desired.forwardings(self.sandboxes.values()))
+            bridges = sandboxes.bridges(self.networks.values())
+            text = rules.table(self.names.table, bridges, sandboxes.forwardings(self.sandboxes.values()))
             if text != self._applied:
                 await to_the_end(asyncio.to_thread(self._table.apply, text))
                 self._applied = text

@@ -6,8 +6,8 @@ from pathlib import Path
 import bcrypt
 import pytest
 
+from registryd.http.call import parse_digest, parse_repository, parse_target
 from registryd.http.htpasswd import Htpasswd, parse_htpasswd
-from registryd.http.names import parse_digest, parse_repository, parse_target
 from registryd.http.server import Address, parse_address
 from registryd.repositories.ranges import Span, parse_content_range, parse_range
 from registryd.repositories.refusal import Code, RefusedError

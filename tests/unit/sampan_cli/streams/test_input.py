@@ -2,7 +2,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from sampan_cli.streams.input import read_input
+from sampan_cli.streams.pump import read_input
 
 
 async def test_pipe_is_read_as_it_is_written_until_it_is_closed() -> None:

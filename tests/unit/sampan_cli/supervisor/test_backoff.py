@@ -1,4 +1,4 @@
-from sampan_cli.supervisor.backoff import HEALTHY_AFTER_S, QUICK_RESTARTS, Backoff
+from sampan_cli.supervisor.child import HEALTHY_AFTER_S, QUICK_RESTARTS, Backoff
 
 
 def test_first_restart_is_immediate_and_the_next_ones_wait_longer_and_longer() -> None:
