@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import whole
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -37,7 +38,7 @@ async def container_changes(engine: "Engine", container: str) -> list[Change]:
     """
     with rpc_errors():
         found = await engine.containers.Get(containers_pb2.GetContainerRequest(container=container))
-        answer = await engine.layers.Changes(layers_pb2.ChangesRequest(key=found.id))
+        answer = await whole(engine.layers.Changes(layers_pb2.ChangesRequest(key=found.id)))
     return of_the_user(answer.changes)
 
 

@@ -23,6 +23,7 @@ from sampan.oci.digest import Digest
 from sampan.service import check_convert as convert
 from sampan.services import USED_BY_ENGINE
 from sampan.wire.channel import open_channel, reach, rpc_errors
+from sampan.wire.pages import whole
 
 if TYPE_CHECKING:
     from sampan.api.check.v1.check_pb2_grpc import CheckAsyncStub
@@ -161,7 +162,7 @@ class _Run:
         try:
             with rpc_errors():
                 # Containers first: one that is created meanwhile is not among them.
-                listed = await self._engine.containers.List(containers_pb2.ListContainersRequest(all=True))
+                listed = await whole(self._engine.containers.List(containers_pb2.ListContainersRequest(all=True)))
             keys = await _snapshot_keys(self._engine)
         except DataLossError as error:
             yield Skipped("containers", str(error))
@@ -220,11 +221,11 @@ class _Known:
 
 async def _known(engine: "Engine") -> _Known:
     with rpc_errors():
-        images = (await engine.images.List(images_pb2.ListRequest())).images
+        images = (await whole(engine.images.List(images_pb2.ListRequest(brief=True)))).images
     names: dict[str, str] = {}
     try:
         with rpc_errors():
-            listed = await engine.containers.List(containers_pb2.ListContainersRequest(all=True))
+            listed = await whole(engine.containers.List(containers_pb2.ListContainersRequest(all=True)))
         names = {container.id: _shown(container) for container in listed.containers}
     except SampanError:
         pass  # the IDs do, too; what is wrong with runtimed is its own finding

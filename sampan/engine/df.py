@@ -9,9 +9,11 @@ from sampan.api.disk.v1 import disk_pb2
 from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2, volumes_pb2
 from sampan.disk import CONTAINER, SNAPSHOT, Holder, StoredObject
+from sampan.engine.listing import Listed, list_containers, list_images
 from sampan.engine.sizes import sizes
 from sampan.wire.channel import rpc_errors
 from sampan.wire.disk import object_from_proto
+from sampan.wire.pages import whole
 
 if TYPE_CHECKING:
     from sampan.api.disk.v1.disk_pb2_grpc import DiskAsyncStub
@@ -41,45 +43,50 @@ class ContainerUse:
 class DiskUse:
     """Everything, as far as it was asked for."""
 
-    layers_bytes: int = 0  # of images, each layer once
-    needed_bytes: int = 0  # of these, in images that containers are made from
-    images: tuple[ImageUse, ...] = ()  # newest first
-    containers: tuple[ContainerUse, ...] = ()
-    volumes: tuple[volumes_pb2.Volume, ...] = ()
+    layers_bytes: int  # of images, each layer once
+    needed_bytes: int  # of these, in images that containers are made from
+    images: tuple[ImageUse, ...]  # newest first
+    containers: tuple[ContainerUse, ...]
+    volumes: tuple[volumes_pb2.Volume, ...]
+    listed_images: Listed[images_pb2.Image]  # of which the uses are
+    listed_containers: Listed[containers_pb2.Container]
 
 
 async def disk_use(engine: "Engine", *, images: bool, containers: bool, volumes: bool) -> DiskUse:
     """See ``Engine.disk_use``."""
 
-    async def listed_images() -> tuple[images_pb2.Image, ...]:
-        return tuple((await engine.images.List(images_pb2.ListRequest())).images) if images else ()
-
-    async def listed_containers() -> tuple[containers_pb2.Container, ...]:
-        return tuple((await engine.containers.List(containers_pb2.ListContainersRequest(all=True))).containers)
+    async def listed_images() -> Listed[images_pb2.Image]:
+        return await list_images(engine) if images else Listed((), complete=True)
 
     async def listed_volumes() -> tuple[volumes_pb2.Volume, ...]:
-        return tuple((await engine.volumes.List(volumes_pb2.ListVolumesRequest(size=True))).volumes) if volumes else ()
+        return (
+            tuple((await whole(engine.volumes.List(volumes_pb2.ListVolumesRequest(size=True)))).volumes)
+            if volumes
+            else ()
+        )
 
     with rpc_errors():
         here, made, held, found = await asyncio.gather(
-            listed_images(), listed_containers(), listed_volumes(), sizes(engine, measure=containers)
+            listed_images(), list_containers(engine), listed_volumes(), sizes(engine, measure=containers)
         )
-    users = Counter(container.spec.image_id for container in made)
-    own = [found.own_bytes(container.id) for container in made]
+    users = Counter(container.spec.image_id for container in made.items)
+    own = [found.own_bytes(container.id) for container in made.items]
     return DiskUse(
-        found.together(here),
-        found.together(image for image in here if users[image.id]),
+        found.together(here.items),
+        found.together(image for image in here.items if users[image.id]),
         tuple(
             ImageUse(image, use.size_bytes, use.shared_bytes, users[image.id])
-            for image, use in zip(here, found.uses(here), strict=True)
+            for image, use in zip(here.items, found.uses(here.items), strict=True)
         ),
         tuple(
             ContainerUse(container, size, size + found.chain_bytes(container.spec.chain_id))
-            for container, size in zip(made, own, strict=True)
+            for container, size in zip(made.items, own, strict=True)
         )
         if containers
         else (),
         held,
+        here,
+        made,
     )
 
 
@@ -96,7 +103,7 @@ async def explain(engine: "Engine") -> tuple[StoredObject, ...]:
             _objects(engine.content_disk),
             _objects(engine.layer_disk),
             _objects(engine.runtime_disk),
-            engine.containers.List(containers_pb2.ListContainersRequest(all=True)),
+            whole(engine.containers.List(containers_pb2.ListContainersRequest(all=True))),
         )
     names = {container.id: container.spec.name for container in listed.containers}
 

@@ -31,6 +31,7 @@ from sampan.engine.progress import Progress
 from sampan.layout import Layout
 from sampan.services import USED_BY_ENGINE
 from sampan.wire.channel import open_channel, reach, rpc_errors
+from sampan.wire.pages import whole
 
 if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
     from sampan.api.containerd.content.v1.content_pb2_grpc import ContentAsyncStub
@@ -128,7 +129,8 @@ class Engine:
     ) -> tuple[str, ...]:
         """Return the tags that a repository has at its registry. Raises as ``pull``."""
         with rpc_errors():
-            answer = await self.images.Tags(images_pb2.TagsRequest(repository=repository, credentials=credentials))
+            request = images_pb2.TagsRequest(repository=repository, credentials=credentials)
+            answer = await whole(self.images.Tags(request))
         return tuple(answer.tags)
 
     def import_image(

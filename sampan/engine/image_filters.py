@@ -28,25 +28,30 @@ class Prunable:
     wanted: Callable[[Image], bool]
 
 
-def choose(images: Sequence[Image], filters: Filters, now_ns: int) -> list[Image]:
+def choose(
+    images: Sequence[Image], filters: Filters, now_ns: int, everything: Sequence[Image] | None = None
+) -> list[Image]:
     """Return the images that pass every filter; of a filter's values one is enough, of labels all are needed.
 
-    With ``reference`` an image comes with only those of its names that match.
+    With ``reference`` an image comes with only those of its names that match. If ``images`` are a part of all that
+    are here, ``everything`` is where ``before`` and ``since`` look their names up.
 
     Raises:
         InvalidArgumentError: an unknown filter or a bad value.
         NotFoundError: ``before`` or ``since`` names no image.
     """
     _only(filters, LISTED)
+    if everything is None:
+        everything = images
     chosen = [image for image in images if _matches_labels(image, filters)]
     if "dangling" in filters:
         wanted = _boolean("dangling", filters["dangling"])
         chosen = [image for image in chosen if bool(image.repo_tags) is not wanted]
     for name in filters.get("before", ()):
-        limit = created_ns(_find(images, name))
+        limit = created_ns(_find(everything, name))
         chosen = [image for image in chosen if created_ns(image) < limit]
     for name in filters.get("since", ()):
-        limit = created_ns(_find(images, name))
+        limit = created_ns(_find(everything, name))
         chosen = [image for image in chosen if created_ns(image) > limit]
     for text in filters.get("until", ()):
         limit = until_ns(text, now_ns)

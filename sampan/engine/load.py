@@ -12,6 +12,7 @@ from sampan.engine.progress import Loaded, Progress
 from sampan.engine.pull import Report, Unpacking, release, wanted_platform, watched
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import whole
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -29,7 +30,7 @@ async def load(engine: "Engine", chunks: AsyncIterator[bytes], platform: str) ->
 
     async def work(report: Report) -> None:
         with feed.told(), rpc_errors():
-            images = (await engine.images.Load(requests())).images
+            images = (await whole(engine.images.Load(requests()))).images
         left = [image.lease for image in images]
         try:
             await _unpack(engine, report, list(images))

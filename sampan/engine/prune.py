@@ -1,6 +1,7 @@
 """Remove the images that nothing uses."""
 
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from sampan.engine.image_filters import Filters, prunable
 from sampan.engine.remove import Removal, Step, finish
 from sampan.errors import UnavailableError
 from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import pages, send, whole
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -29,8 +31,8 @@ async def prune_images(engine: "Engine", filters: Filters) -> PrunedImages:
     """See ``Engine.prune_images``."""
     asked = prunable(filters, time.time_ns())
     with rpc_errors():
-        images = (await engine.images.List(images_pb2.ListRequest())).images
-        listed = await engine.containers.List(containers_pb2.ListContainersRequest(all=True))
+        images = (await whole(engine.images.List(images_pb2.ListRequest()))).images
+        listed = await whole(engine.containers.List(containers_pb2.ListContainersRequest(all=True)))
     used = {container.spec.image_id for container in listed.containers}
     parents = {image.parent for image in images if image.parent}
     doomed: list[str] = []
@@ -44,10 +46,15 @@ async def prune_images(engine: "Engine", filters: Filters) -> PrunedImages:
     total = Removal()
     if doomed:
         with rpc_errors():
-            removed = await engine.images.Prune(images_pb2.PruneRequest(images=doomed, in_use=sorted(used)))
+            removed = await whole(engine.images.Prune(send(_requests(doomed, used))))
         total = await finish(engine, removed)
     reclaimed = total.reclaimed_bytes
     with suppress(UnavailableError):  # the images are gone, and the next pass does the rest
         reclaimed += (await gc.collect(engine, leftovers=False)).reclaimed_bytes
     await publish.pruned(engine, "image", reclaimed)
     return PrunedImages(total.steps, reclaimed)
+
+
+def _requests(doomed: Iterable[str], used: Iterable[str]) -> Iterator[images_pb2.PruneRequest]:
+    yield from pages(images_pb2.PruneRequest, "in_use", sorted(used))
+    yield from pages(images_pb2.PruneRequest, "images", doomed)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from sampan.api.runtime.v1 import containers_pb2, events_pb2
 from sampan.errors import UnavailableError
 from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import batches, size_of
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -24,8 +25,8 @@ async def images(engine: "Engine", done: Iterable[tuple[str, str, str]]) -> None
         events_pb2.Event(type="image", action=action, actor_id=actor_id, attributes={"name": name})
         for action, actor_id, name in done
     ]
-    if events:
-        await _publish(engine, *events)
+    for batch in batches(events, size_of):
+        await _publish(engine, *batch)
 
 
 async def container(engine: "Engine", action: str, of: containers_pb2.Container, **attributes: str) -> None:

@@ -13,6 +13,7 @@ from sampan.errors import ConflictError, UnavailableError
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import pages, send, whole
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -54,7 +55,7 @@ async def remove(engine: "Engine", image: str, *, force: bool, no_prune: bool, p
     """See ``Engine.remove_image``."""
     with rpc_errors():
         found = await engine.images.Get(images_pb2.GetRequest(image=image))
-        listed = await engine.containers.List(containers_pb2.ListContainersRequest(all=True))
+        listed = await whole(engine.containers.List(containers_pb2.ListContainersRequest(all=True)))
     users = [container for container in listed.containers if container.spec.image_id == found.id]
     if not platform:
         _check_users(image, found, users, force=force)
@@ -65,7 +66,7 @@ async def remove(engine: "Engine", image: str, *, force: bool, no_prune: bool, p
     if platform:
         request.platform.CopyFrom(wanted_platform(platform))
     with rpc_errors():
-        removed = await engine.images.Remove(request)
+        removed = await whole(engine.images.Remove(request))
     return await finish(engine, removed)
 
 
@@ -77,7 +78,7 @@ async def finish(engine: "Engine", removed: images_pb2.RemoveResponse) -> Remova
     unstacked = layers_pb2.UnstackResponse()
     if stacks:
         with suppress(UnavailableError), rpc_errors():  # the images are gone, and the next pass does the rest
-            unstacked = await engine.layers.Unstack(layers_pb2.UnstackRequest(stacks=stacks))
+            unstacked = await whole(engine.layers.Unstack(send(pages(layers_pb2.UnstackRequest, "stacks", stacks))))
     gone = set(unstacked.removed_chain_ids)
     steps: list[Step] = []
     events: list[tuple[str, str, str]] = []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sampan.api.image.v1 import images_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import whole
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -94,5 +95,5 @@ class Sizes:
 async def sizes(engine: "Engine", *, measure: bool = False) -> Sizes:
     """Ask the snapshotter; with ``measure`` it looks through the files of those snapshots that are written to."""
     with rpc_errors():
-        usage = await engine.layers.Usage(layers_pb2.LayersUsageRequest(committed=not measure))
+        usage = await whole(engine.layers.Usage(layers_pb2.LayersUsageRequest(committed=not measure)))
     return Sizes(usage.snapshots)

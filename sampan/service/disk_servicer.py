@@ -13,6 +13,7 @@ from sampan.disk import Collector, StoredObject
 from sampan.errors import UnimplementedError
 from sampan.service.passes import Passes
 from sampan.wire.disk import collected_to_proto, object_to_proto
+from sampan.wire.pages import pages
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -32,9 +33,10 @@ class UsageServicer(pb_grpc.DiskServicer):
         context: Context,
     ) -> AsyncIterator[pb.UsageResponse]:
         """Say who holds what."""
-        async with aclosing(self._objects()) as pages:
-            async for objects in pages:
-                yield pb.UsageResponse(objects=map(object_to_proto, objects))
+        async with aclosing(self._objects()) as found:
+            async for objects in found:
+                for page in pages(pb.UsageResponse, "objects", map(object_to_proto, objects)):
+                    yield page
 
     async def Collect(
         self,

@@ -7,18 +7,23 @@ from aiohttp import web
 from dockerapi.container.create_body import endpoint
 from dockerapi.http.call import Call, empty, reply
 from dockerapi.http.fields import Fields
+from dockerapi.http.listing import reply_list, rows_of
 from dockerapi.http.routing import Route
 from dockerapi.http.times import rfc3339
 from sampan.api.runtime.v1 import networks_pb2
 from sampan.errors import InvalidArgumentError
 from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import whole
 
 
 async def listing(call: Call) -> web.StreamResponse:
     """GET /networks."""
-    with rpc_errors():
-        listed = await call.engine.networks.List(networks_pb2.ListNetworksRequest(filters=call.proto_filters()))
-    return reply([network_json(network, members=False) for network in listed.networks])
+    listed = call.engine.networks.List(networks_pb2.ListNetworksRequest(filters=call.proto_filters()))
+
+    def rows(page: networks_pb2.ListNetworksResponse) -> list[dict[str, Any]]:
+        return [network_json(network, members=False) for network in page.networks]
+
+    return await reply_list(call.request, rows_of(listed, rows))
 
 
 async def inspect(call: Call) -> web.StreamResponse:
@@ -146,7 +151,8 @@ async def disconnect(call: Call) -> web.StreamResponse:
 async def prune(call: Call) -> web.StreamResponse:
     """POST /networks/prune."""
     with rpc_errors():
-        pruned = await call.engine.networks.Prune(networks_pb2.PruneNetworksRequest(filters=call.proto_filters()))
+        request = networks_pb2.PruneNetworksRequest(filters=call.proto_filters())
+        pruned = await whole(call.engine.networks.Prune(request))
     return reply({"NetworksDeleted": list(pruned.removed) or None})
 
 

@@ -6,10 +6,12 @@ from aiohttp import web
 
 from dockerapi.http.call import Call, empty, reply, to_proto
 from dockerapi.http.fields import Fields
+from dockerapi.http.listing import Part, reply_object, rows_of
 from dockerapi.http.routing import Route
 from dockerapi.http.times import rfc3339
 from sampan.api.runtime.v1 import volumes_pb2
 from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import whole
 
 
 def volume_json(volume: volumes_pb2.Volume) -> dict[str, Any]:
@@ -27,9 +29,12 @@ def volume_json(volume: volumes_pb2.Volume) -> dict[str, Any]:
 
 async def listing(call: Call) -> web.StreamResponse:
     """GET /volumes."""
-    with rpc_errors():
-        listed = await call.engine.volumes.List(volumes_pb2.ListVolumesRequest(filters=call.proto_filters()))
-    return reply({"Volumes": [volume_json(volume) for volume in listed.volumes], "Warnings": None})
+    listed = call.engine.volumes.List(volumes_pb2.ListVolumesRequest(filters=call.proto_filters()))
+
+    def rows(page: volumes_pb2.ListVolumesResponse) -> list[dict[str, Any]]:
+        return [volume_json(volume) for volume in page.volumes]
+
+    return await reply_object(call.request, Part("Volumes", rows_of(listed, rows)), Part("Warnings", None))
 
 
 async def inspect(call: Call) -> web.StreamResponse:
@@ -67,7 +72,7 @@ async def prune(call: Call) -> web.StreamResponse:
     if call.version < (1, 42):
         filters.setdefault("all", ["true"])
     with rpc_errors():
-        pruned = await call.engine.volumes.Prune(volumes_pb2.PruneVolumesRequest(filters=to_proto(filters)))
+        pruned = await whole(call.engine.volumes.Prune(volumes_pb2.PruneVolumesRequest(filters=to_proto(filters))))
     return reply({"VolumesDeleted": list(pruned.removed) or None, "SpaceReclaimed": pruned.reclaimed_bytes})
 
 

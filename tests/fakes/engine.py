@@ -5,6 +5,7 @@ the real services. Nothing is executed.
 """
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.wire.disk import collected_to_proto, object_to_proto
+from sampan.wire.pages import pages
 from tests.fakes.engine_runtime import FakeRuntime
 
 LAYERS = (Digest.of(b"layer one"), Digest.of(b"layer two"))
@@ -97,9 +99,15 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
     async def Get(self, request: images_pb2.GetRequest, context: Any) -> images_pb2.Image:
         return self.find(request.image)
 
-    async def List(self, request: images_pb2.ListRequest, context: Any) -> images_pb2.ListResponse:
+    async def List(self, request: images_pb2.ListRequest, context: Any) -> AsyncIterator[images_pb2.ListResponse]:
         newest_first = sorted(self.images.values(), key=lambda one: -one.created.seconds)
-        return images_pb2.ListResponse(images=newest_first)
+        if request.brief:
+            newest_first = [copy.deepcopy(one) for one in newest_first]
+            for one in newest_first:
+                one.ClearField("config")
+                one.ClearField("history")
+        for page in pages(images_pb2.ListResponse, "images", newest_first):
+            yield page
 
     async def Fetch(self, request: images_pb2.FetchRequest, context: Any) -> AsyncIterator[images_pb2.FetchProgress]:
         self.credentials.append(request.credentials)
@@ -143,16 +151,20 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
         self.find(request.image).repo_tags.append(parse_reference(request.reference).with_default_tag().familiar)
         return images_pb2.TagResponse()
 
-    async def Prune(self, request: images_pb2.PruneRequest, context: Any) -> images_pb2.RemoveResponse:
-        response = images_pb2.RemoveResponse()
-        for name in request.images:
+    async def Prune(
+        self, requests: AsyncIterator[images_pb2.PruneRequest], context: Any
+    ) -> AsyncIterator[images_pb2.RemoveResponse]:
+        names = [name async for request in requests for name in request.images]
+        yield images_pb2.RemoveResponse()
+        for name in names:
             with suppress(NotFoundError):  # it went with another of its names
-                removed = await self.Remove(images_pb2.RemoveRequest(image=name), context)
-                response.changes.extend(removed.changes)
-        return response
+                yield self._remove(name)
 
-    async def Remove(self, request: images_pb2.RemoveRequest, context: Any) -> images_pb2.RemoveResponse:
-        found = self.images.pop(self.find(request.image).id)
+    async def Remove(self, request: images_pb2.RemoveRequest, context: Any) -> AsyncIterator[images_pb2.RemoveResponse]:
+        yield self._remove(request.image)
+
+    def _remove(self, name: str) -> images_pb2.RemoveResponse:
+        found = self.images.pop(self.find(name).id)
         change = images_pb2.RemoveResponse.Change
         untagged = [change(image=found.id, untagged=name) for name in (*found.repo_tags, *found.repo_digests)]
         return images_pb2.RemoveResponse(changes=[*untagged, change(image=found.id, chain_ids=chain_ids(DIFF_IDS))])
@@ -166,10 +178,10 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
         self.imported = b"".join(chunks)
         return images_pb2.ImportResponse(lease="lease", image_id=image("").id, layers=image("").layers)
 
-    async def Tags(self, request: images_pb2.TagsRequest, context: Any) -> images_pb2.TagsResponse:
+    async def Tags(self, request: images_pb2.TagsRequest, context: Any) -> AsyncIterator[images_pb2.TagsResponse]:
         repository = parse_reference(request.repository).familiar
         split = (name.rpartition(":") for name in self.remote)
-        return images_pb2.TagsResponse(tags=[tag for name, _, tag in split if name == repository])
+        yield images_pb2.TagsResponse(tags=[tag for name, _, tag in split if name == repository])
 
     async def Login(self, request: images_pb2.LoginRequest, context: Any) -> images_pb2.LoginResponse:
         if request.credentials.password != "right":
@@ -182,6 +194,7 @@ class FakeLayers(layers_pb2_grpc.LayersServicer):
     """Layers that are there as soon as somebody applies them."""
 
     applied: set[str] = field(default_factory=set)
+    added: list[str] = field(default_factory=lambda: ["/etc/new"])  # in every container
 
     async def Apply(
         self, request: layers_pb2.ApplyLayerRequest, context: Any
@@ -196,32 +209,40 @@ class FakeLayers(layers_pb2_grpc.LayersServicer):
         chain = chain_ids(Digest(diff_id) for diff_id in request.diff_ids)
         return layers_pb2.StackResponse(chain_id=chain[-1] if chain else "")
 
-    async def Unstack(self, request: layers_pb2.UnstackRequest, context: Any) -> layers_pb2.UnstackResponse:
-        removed = [chain_id for stack in request.stacks for chain_id in reversed(stack.chain_ids)]
-        return layers_pb2.UnstackResponse(removed_chain_ids=removed)
+    async def Unstack(
+        self, requests: AsyncIterator[layers_pb2.UnstackRequest], context: Any
+    ) -> AsyncIterator[layers_pb2.UnstackResponse]:
+        stacks = [stack async for request in requests for stack in request.stacks]
+        removed = [chain_id for stack in stacks for chain_id in reversed(stack.chain_ids)]
+        yield layers_pb2.UnstackResponse(removed_chain_ids=removed)
 
     async def Drivers(self, request: layers_pb2.DriversRequest, context: Any) -> layers_pb2.DriversResponse:
         driver = layers_pb2.DriversResponse.Driver(name="overlayfs", usable=True)
         return layers_pb2.DriversResponse(driver="overlayfs", backing_filesystem="extfs", drivers=[driver])
 
-    async def Usage(self, request: layers_pb2.LayersUsageRequest, context: Any) -> layers_pb2.LayersUsageResponse:
+    async def Usage(
+        self, request: layers_pb2.LayersUsageRequest, context: Any
+    ) -> AsyncIterator[layers_pb2.LayersUsageResponse]:
         base, top = chain_ids(DIFF_IDS)
         snapshot = layers_pb2.LayersUsageResponse.Snapshot
-        return layers_pb2.LayersUsageResponse(
+        yield layers_pb2.LayersUsageResponse(
             snapshots=[
                 snapshot(key=base, size_bytes=3000, diff_id=DIFF_IDS[0]),
                 snapshot(key=top, parent=base, size_bytes=500, diff_id=DIFF_IDS[1]),
             ]
         )
 
-    async def Changes(self, request: layers_pb2.ChangesRequest, context: Any) -> layers_pb2.ChangesResponse:
+    async def Changes(
+        self, request: layers_pb2.ChangesRequest, context: Any
+    ) -> AsyncIterator[layers_pb2.ChangesResponse]:
         change = layers_pb2.ChangesResponse.Change
-        return layers_pb2.ChangesResponse(
-            changes=[
-                change(path="/etc", kind=layers_pb2.ChangesResponse.MODIFIED),
-                change(path="/etc/new", kind=layers_pb2.ChangesResponse.ADDED),
-            ]
-        )
+        kinds = layers_pb2.ChangesResponse
+        changes = [
+            change(path="/etc", kind=kinds.MODIFIED),
+            *(change(path=one, kind=kinds.ADDED) for one in self.added),
+        ]
+        for page in pages(layers_pb2.ChangesResponse, "changes", changes):
+            yield page
 
 
 @dataclass

@@ -16,6 +16,7 @@ from sampan.errors import (
     NotFoundError,
     NotModifiedError,
 )
+from sampan.wire.pages import pages
 from tests.fakes.engine_process import Frame, Process
 
 State = containers_pb2.ContainerState
@@ -47,6 +48,8 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
         self.somebody_attached = asyncio.Event()
         self.attach_cancelled = asyncio.Event()
         self.wait_cancelled = asyncio.Event()
+        self.list_cancelled = asyncio.Event()
+        self.list_fails: Exception | None = None  # at its end
         self.listed: list[containers_pb2.ListContainersRequest] = []
         self.updated: list[containers_pb2.UpdateContainerRequest] = []
 
@@ -77,12 +80,19 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
             record.size_rw_bytes = 7
         return record
 
-    async def List(self, request: containers_pb2.ListContainersRequest, context: Any) -> Any:
+    async def List(self, request: containers_pb2.ListContainersRequest, context: Any) -> AsyncIterator[Any]:
         self.listed.append(request)
         records = [held.record for held in reversed(self.held.values())]
         if not request.all:
             records = [record for record in records if record.state.status == State.RUNNING]
-        return containers_pb2.ListContainersResponse(containers=records[: request.limit or None])
+        try:
+            for page in pages(containers_pb2.ListContainersResponse, "containers", records[: request.limit or None]):
+                yield page
+        except (asyncio.CancelledError, GeneratorExit):
+            self.list_cancelled.set()
+            raise
+        if self.list_fails is not None:
+            raise self.list_fails
 
     async def Start(self, request: containers_pb2.StartContainerRequest, context: Any) -> Any:
         held = self.find(request.container)
@@ -236,9 +246,10 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
         if request.follow:
             await held.stopped.wait()
 
-    async def Top(self, request: containers_pb2.TopRequest, context: Any) -> containers_pb2.TopResponse:
+    async def Top(self, request: containers_pb2.TopRequest, context: Any) -> AsyncIterator[Any]:
         row = containers_pb2.TopResponse.Row(values=["1", "sh"])
-        return containers_pb2.TopResponse(titles=["PID", "CMD"], processes=[row])
+        yield containers_pb2.TopResponse(titles=["PID", "CMD"])
+        yield containers_pb2.TopResponse(processes=[row])
 
     async def Stats(self, request: containers_pb2.StatsRequest, context: Any) -> AsyncIterator[Any]:
         held = self.find(request.container)
@@ -249,8 +260,8 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
                 id=held.record.id, name=held.record.spec.name, read=now(), cpu=cpu, memory=memory, pids=1
             )
 
-    async def Prune(self, request: containers_pb2.PruneContainersRequest, context: Any) -> Any:
+    async def Prune(self, request: containers_pb2.PruneContainersRequest, context: Any) -> AsyncIterator[Any]:
         gone = [key for key, held in self.held.items() if held.record.state.status != State.RUNNING]
         for key in gone:
             del self.held[key]
-        return containers_pb2.PruneContainersResponse(removed=gone, reclaimed_bytes=len(gone))
+        yield containers_pb2.PruneContainersResponse(removed=gone, reclaimed_bytes=len(gone))

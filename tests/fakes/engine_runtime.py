@@ -141,8 +141,8 @@ class FakeNetworks(networks_pb2_grpc.NetworksServicer):
     async def Get(self, request: networks_pb2.GetNetworkRequest, context: Any) -> networks_pb2.Network:
         return self.find(request.network)
 
-    async def List(self, request: networks_pb2.ListNetworksRequest, context: Any) -> Any:
-        return networks_pb2.ListNetworksResponse(networks=self.networks.values())
+    async def List(self, request: networks_pb2.ListNetworksRequest, context: Any) -> AsyncIterator[Any]:
+        yield networks_pb2.ListNetworksResponse(networks=self.networks.values())
 
     async def Remove(self, request: networks_pb2.RemoveNetworkRequest, context: Any) -> Any:
         del self.networks[self.find(request.network).id]
@@ -157,8 +157,8 @@ class FakeNetworks(networks_pb2_grpc.NetworksServicer):
         self.find(request.network)
         return networks_pb2.DisconnectResponse()
 
-    async def Prune(self, request: networks_pb2.PruneNetworksRequest, context: Any) -> Any:
-        return networks_pb2.PruneNetworksResponse()
+    async def Prune(self, request: networks_pb2.PruneNetworksRequest, context: Any) -> AsyncIterator[Any]:
+        yield networks_pb2.PruneNetworksResponse()
 
 
 class FakeVolumes(volumes_pb2_grpc.VolumesServicer):
@@ -184,16 +184,16 @@ class FakeVolumes(volumes_pb2_grpc.VolumesServicer):
             raise NotFoundError(f"get {request.name}: no such volume")
         return self.volumes[request.name]
 
-    async def List(self, request: volumes_pb2.ListVolumesRequest, context: Any) -> volumes_pb2.ListVolumesResponse:
-        return volumes_pb2.ListVolumesResponse(volumes=self.volumes.values())
+    async def List(self, request: volumes_pb2.ListVolumesRequest, context: Any) -> AsyncIterator[Any]:
+        yield volumes_pb2.ListVolumesResponse(volumes=self.volumes.values())
 
     async def Remove(self, request: volumes_pb2.RemoveVolumeRequest, context: Any) -> Any:
         if self.volumes.pop(request.name, None) is None and not request.force:
             raise NotFoundError(f"get {request.name}: no such volume")
         return volumes_pb2.RemoveVolumeResponse()
 
-    async def Prune(self, request: volumes_pb2.PruneVolumesRequest, context: Any) -> Any:
-        return volumes_pb2.PruneVolumesResponse(removed=list(self.volumes), reclaimed_bytes=5)
+    async def Prune(self, request: volumes_pb2.PruneVolumesRequest, context: Any) -> AsyncIterator[Any]:
+        yield volumes_pb2.PruneVolumesResponse(removed=list(self.volumes), reclaimed_bytes=5)
 
 
 class FakeHost(host_pb2_grpc.HostServicer):

@@ -78,13 +78,15 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
             raise NotFoundError(f"No such image: {request.image}")
         return self.image()
 
-    async def Remove(self, request: images_pb2.RemoveRequest, context: Context) -> images_pb2.RemoveResponse:
+    async def Remove(
+        self, request: images_pb2.RemoveRequest, context: Context
+    ) -> AsyncIterator[images_pb2.RemoveResponse]:
         self.in_use = list(request.in_use)
         self.names.clear()
         chain = chain_ids(Digest.parse(layer.diff_id) for layer in self.layers)
         image = Digest.of(b"config")
         change = images_pb2.RemoveResponse.Change
-        return images_pb2.RemoveResponse(
+        yield images_pb2.RemoveResponse(
             changes=[change(image=image, untagged="web:1"), change(image=image, chain_ids=chain)]
         )
 
@@ -143,12 +145,15 @@ class FakeLayers(layers_pb2_grpc.LayersServicer):
         self.chains.update(chain)
         return layers_pb2.StackResponse(chain_id=chain[-1] if chain else "")
 
-    async def Unstack(self, request: layers_pb2.UnstackRequest, context: Context) -> layers_pb2.UnstackResponse:
+    async def Unstack(
+        self, requests: AsyncIterator[layers_pb2.UnstackRequest], context: Context
+    ) -> AsyncIterator[layers_pb2.UnstackResponse]:
         if self.down:
             raise UnavailableError("the snapshotter was killed")
-        removed = [chain_id for stack in request.stacks for chain_id in reversed(stack.chain_ids)]
+        stacks = [stack async for request in requests for stack in request.stacks]
+        removed = [chain_id for stack in stacks for chain_id in reversed(stack.chain_ids)]
         self.chains.difference_update(removed)
-        return layers_pb2.UnstackResponse(removed_chain_ids=removed)
+        yield layers_pb2.UnstackResponse(removed_chain_ids=removed)
 
 
 @dataclass
@@ -165,8 +170,8 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
 
     async def List(
         self, request: containers_pb2.ListContainersRequest, context: Context
-    ) -> containers_pb2.ListContainersResponse:
-        return containers_pb2.ListContainersResponse(containers=self.containers)
+    ) -> AsyncIterator[containers_pb2.ListContainersResponse]:
+        yield containers_pb2.ListContainersResponse(containers=self.containers)
 
 
 @dataclass

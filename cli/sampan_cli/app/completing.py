@@ -51,16 +51,18 @@ def _ask(
 async def _container_names(engine: "Engine") -> list[str]:
     from sampan.api.runtime.v1 import containers_pb2 as pb
     from sampan.wire.channel import rpc_errors
+    from sampan.wire.pages import whole
 
     with rpc_errors():
-        listed = await engine.containers.List(pb.ListContainersRequest(all=True))
+        listed = await whole(engine.containers.List(pb.ListContainersRequest(all=True)))
     return [container.spec.name for container in listed.containers]
 
 
 async def _image_names(engine: "Engine") -> list[str]:
     from sampan.api.image.v1 import images_pb2 as pb
     from sampan.wire.channel import rpc_errors
+    from sampan.wire.pages import whole
 
     with rpc_errors():
-        listed = await engine.images.List(pb.ListRequest())
+        listed = await whole(engine.images.List(pb.ListRequest(brief=True)))
     return [name for image in listed.images for name in image.repo_tags]

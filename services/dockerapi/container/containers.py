@@ -1,6 +1,7 @@
 """Containers: /containers/…, except for their streams, logs and statistics."""
 
 import time
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -11,15 +12,17 @@ from dockerapi.container.container_json import inspect_json, summary_json
 from dockerapi.container.execs import query_size
 from dockerapi.http.call import Call, JsonStream, empty, reply, to_proto
 from dockerapi.http.fields import Fields
+from dockerapi.http.listing import Part, reply_list, reply_object, rows_of
 from dockerapi.http.routing import Route
 from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2, spec_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine import following
-from sampan.engine.changes import container_changes
+from sampan.engine.changes import Change, container_changes
 from sampan.engine.sizes import sizes
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
 from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import page_by_page, whole
 
 _CONDITIONS: Final = {
     "": containers_pb2.WaitContainerRequest.NOT_RUNNING,
@@ -28,6 +31,7 @@ _CONDITIONS: Final = {
     "removed": containers_pb2.WaitContainerRequest.REMOVED,
 }
 
+_CHANGES: Final = 1000  # made into JSON at a time: a few milliseconds
 _CHANGE_KINDS: Final = {
     layers_pb2.ChangesResponse.MODIFIED: 0,
     layers_pb2.ChangesResponse.ADDED: 1,
@@ -67,15 +71,17 @@ async def listing(call: Call) -> web.StreamResponse:
         limit=max(limit, 0),
         size=call.flag("size"),
     )
-    with rpc_errors():
-        listed = await call.engine.containers.List(request)
+    stored = await sizes(call.engine) if request.size else None
     now = time.time()
-    rows = [summary_json(container, call.version, now) for container in listed.containers]
-    if request.size:
-        stored = await sizes(call.engine)
-        for row, container in zip(rows, listed.containers, strict=True):
-            row["SizeRootFs"] = container.size_rw_bytes + stored.chain_bytes(container.spec.chain_id)
-    return reply(rows)
+
+    def rows(page: containers_pb2.ListContainersResponse) -> list[dict[str, Any]]:
+        shown = [summary_json(container, call.version, now) for container in page.containers]
+        if stored is not None:
+            for row, container in zip(shown, page.containers, strict=True):
+                row["SizeRootFs"] = container.size_rw_bytes + stored.chain_bytes(container.spec.chain_id)
+        return shown
+
+    return await reply_list(call.request, rows_of(call.engine.containers.List(request), rows))
 
 
 async def _with_image_ids(call: Call, filters: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -107,17 +113,23 @@ async def inspect(call: Call) -> web.StreamResponse:
 async def top(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/top."""
     request = containers_pb2.TopRequest(container=call.args["id"], ps_args=call.text("ps_args"))
-    with rpc_errors():
-        table = await call.engine.containers.Top(request)
-    return reply({"Titles": list(table.titles), "Processes": [list(row.values) for row in table.processes]})
+    async with aclosing(page_by_page(call.engine.containers.Top(request))) as pages:
+        titles = (await anext(pages)).titles  # the first page has nothing else
+        rows = ([list(row.values) for row in page.processes] async for page in pages)
+        return await reply_object(call.request, Part("Titles", list(titles)), Part("Processes", rows))
 
 
 async def changes(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/changes; null if nothing changed."""
     with call.backend.metrics.action("changes"):
         found = await container_changes(call.engine, call.args["id"])
-    rows = [{"Path": one.path, "Kind": _CHANGE_KINDS[one.kind]} for one in found]
-    return reply(rows or None)
+    rows = ([{"Path": one.path, "Kind": _CHANGE_KINDS[one.kind]} for one in some] async for some in _parts(found))
+    return await reply_list(call.request, rows, empty=b"null")
+
+
+async def _parts(found: Sequence[Change]) -> AsyncGenerator[Sequence[Change], None]:
+    for first in range(0, len(found), _CHANGES):
+        yield found[first : first + _CHANGES]
 
 
 async def resize(call: Call) -> web.StreamResponse:
@@ -249,7 +261,7 @@ async def prune(call: Call) -> web.StreamResponse:
     """POST /containers/prune."""
     request = containers_pb2.PruneContainersRequest(filters=call.proto_filters())
     with rpc_errors():
-        pruned = await call.engine.containers.Prune(request)
+        pruned = await whole(call.engine.containers.Prune(request))
     return reply({"ContainersDeleted": list(pruned.removed) or None, "SpaceReclaimed": pruned.reclaimed_bytes})
 
 

@@ -12,7 +12,7 @@ from dockerapi.http import versions
 from dockerapi.http.versions import Version
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.engine.engine import Engine
-from sampan.errors import InvalidArgumentError, SampanError
+from sampan.errors import InvalidArgumentError
 from sampan.log import log
 from sampan.version import VERSION
 
@@ -171,7 +171,7 @@ def streamed(content_type: str) -> web.StreamResponse:
     return web.StreamResponse(headers={**HEADERS, "Content-Type": content_type})
 
 
-def break_off(request: web.BaseRequest, error: SampanError) -> NoReturn:
+def break_off(request: web.BaseRequest, error: Exception) -> NoReturn:
     """End an answer whose head is out in a way that its client cannot take for the end.
 
     Raises:

@@ -1,7 +1,8 @@
 """Images: /images/… and /auth."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -10,21 +11,23 @@ from aiohttp import web
 from dockerapi.http.body import Body
 from dockerapi.http.call import Call, JsonStream, reply
 from dockerapi.http.fields import Fields
+from dockerapi.http.listing import Rows, reply_list
 from dockerapi.http.routing import Route
 from dockerapi.image import platforms, registry_auth
 from dockerapi.image.image_json import deletions_json, history_json, inspect_json, summary_json
 from dockerapi.image.manifests_json import manifests_json
 from dockerapi.image.progress import PullMessages
 from sampan.api.image.v1 import images_pb2
-from sampan.api.runtime.v1 import containers_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine import image_filters
+from sampan.engine.listing import image_pages, list_containers, list_images
 from sampan.engine.progress import Done, Progress
 from sampan.engine.sizes import sizes
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnauthenticatedError
 from sampan.oci.platform import Platform, parse_platform
 from sampan.oci.reference import Reference, parse_reference
 from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import whole
 
 
 async def create(call: Call) -> web.StreamResponse:
@@ -118,30 +121,38 @@ async def listing(call: Call) -> web.StreamResponse:
     if name := call.text("filter"):  # the form of clients up to 1.40
         filters.setdefault("reference", []).append(name)
     manifests = call.version >= (1, 47) and call.flag("manifests")
-    with rpc_errors():
-        everything = (await call.engine.images.List(images_pb2.ListRequest(manifests=manifests))).images
-    chosen = image_filters.choose(everything, filters, time.time_ns())
-    if not filters and not call.flag("all"):
-        parents = {image.parent for image in everything if image.parent}
-        chosen = [image for image in chosen if image.repo_tags or image.repo_digests or image.id not in parents]
-    stored = await sizes(call.engine)
+    listed, stored = await asyncio.gather(list_images(call.engine, manifests=manifests), sizes(call.engine))
+    everything = listed.items
+    hidden = frozenset() if filters or call.flag("all") else {image.parent for image in everything if image.parent}
     shared = stored.shared(everything) if call.flag("shared-size") else {}
     users = await _users(call) if manifests else {}
-    rows = []
-    for image in chosen:
-        row = summary_json(image, stored.of(image), call.version, shared_bytes=shared.get(image.id, -1))
+    now_ns = time.time_ns()
+
+    def row(image: images_pb2.Image) -> dict[str, Any]:
+        shown = summary_json(image, stored.of(image), call.version, shared_bytes=shared.get(image.id, -1))
         if manifests:
-            row["Manifests"] = manifests_json(image, everything, stored, users)
-        rows.append(row)
-    return reply(rows)
+            shown["Manifests"] = manifests_json(image, everything, stored, users)
+        return shown
+
+    async def rows() -> Rows:
+        async with aclosing(image_pages(call.engine, listed, manifests=manifests)) as pages:
+            async for page in pages:
+                chosen = image_filters.choose(page, filters, now_ns, everything)
+                yield [row(one) for one in chosen if one.id not in hidden or one.repo_tags or one.repo_digests]
+
+    return await reply_list(call.request, rows())
+
+
+async def _brief(call: Call) -> Sequence[images_pb2.Image]:
+    """Return all images, without what may be long."""
+    with rpc_errors():
+        return (await whole(call.engine.images.List(images_pb2.ListRequest(brief=True)))).images
 
 
 async def _users(call: Call) -> dict[str, list[str]]:
     """Return the containers of each image, by IDs."""
-    with rpc_errors():
-        containers = (await call.engine.containers.List(containers_pb2.ListContainersRequest(all=True))).containers
     users: dict[str, list[str]] = {}
-    for container in containers:
+    for container in (await list_containers(call.engine)).items:
         users.setdefault(container.spec.image_id, []).append(container.id)
     return users
 
@@ -181,9 +192,7 @@ async def inspect(call: Call) -> web.StreamResponse:
         drivers = await call.engine.layers.Drivers(layers_pb2.DriversRequest())
     result = inspect_json(image, stored, drivers.driver, call.version)
     if manifests:
-        with rpc_errors():
-            everything = (await call.engine.images.List(images_pb2.ListRequest())).images
-        result["Manifests"] = manifests_json(image, everything, stored, await _users(call))
+        result["Manifests"] = manifests_json(image, await _brief(call), stored, await _users(call))
     return reply(result)
 
 
@@ -195,8 +204,7 @@ async def history(call: Call) -> web.StreamResponse:
 
 async def _ancestors(call: Call, image: images_pb2.Image) -> list[images_pb2.Image]:
     """Return the images that one was committed from, nearest first, as far as they are here."""
-    with rpc_errors():
-        here = {each.id: each for each in (await call.engine.images.List(images_pb2.ListRequest())).images}
+    here = {each.id: each for each in await _brief(call)}
     found: list[images_pb2.Image] = []
     while (parent := here.pop(image.parent, None)) is not None:
         found.append(parent)

@@ -16,6 +16,7 @@ from sampan.api.image.v1 import images_pb2
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.reference import Reference, parse_reference
 from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import whole
 
 _STILL: Final = {
     images_pb2.PushProgress.PREPARING: "Preparing",
@@ -53,7 +54,7 @@ async def _steps(
 
 async def _tags(call: Call, repository: Reference) -> list[Reference]:
     with rpc_errors():
-        images = (await call.engine.images.List(images_pb2.ListRequest())).images
+        images = (await whole(call.engine.images.List(images_pb2.ListRequest(brief=True)))).images
     tags = [parse_reference(text) for image in images for text in image.repo_tags]
     found = sorted((each for each in tags if each.name == repository.name), key=str)
     if not found:

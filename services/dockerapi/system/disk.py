@@ -1,17 +1,20 @@
 """Disk use, and what remains of pulls: /system/df and /build/prune."""
 
 import time
-from typing import Any, Final
+from contextlib import aclosing
+from typing import Final
 
 from aiohttp import web
 
 from dockerapi.container.container_json import summary_json as container_json
 from dockerapi.http.call import Call, reply
+from dockerapi.http.listing import Part, Rows, reply_object
 from dockerapi.http.routing import Route
 from dockerapi.image.image_json import summary_json as image_json
 from dockerapi.volumes import volume_json
 from sampan.engine import publish
 from sampan.engine.df import DiskUse
+from sampan.engine.listing import container_pages, image_pages
 from sampan.errors import InvalidArgumentError
 
 _TYPES: Final = ("image", "container", "volume", "build-cache")
@@ -26,35 +29,48 @@ async def usage(call: Call) -> web.StreamResponse:
     used = await call.engine.disk_use(
         images="image" in wanted, containers="container" in wanted, volumes="volume" in wanted
     )
-    result: dict[str, Any] = {}
+    parts: list[Part] = []
     if "image" in wanted:
-        result |= {"LayersSize": used.layers_bytes, "Images": _images(call, used)}
+        parts += (Part("LayersSize", used.layers_bytes), Part("Images", _images(call, used)))
     if "container" in wanted:
-        result["Containers"] = _containers(call, used)
+        parts.append(Part("Containers", _containers(call, used)))
     if "volume" in wanted:
-        result["Volumes"] = [
+        rows = [
             volume_json(volume) | {"UsageData": {"RefCount": len(volume.used_by), "Size": volume.size_bytes}}
             for volume in used.volumes
         ]
+        parts.append(Part("Volumes", rows))
     if "build-cache" in wanted:
-        result |= {"BuildCache": [], "BuilderSize": 0}
-    return reply(result)
+        parts += (Part("BuildCache", []), Part("BuilderSize", 0))
+    return await reply_object(call.request, *parts)
 
 
-def _images(call: Call, used: DiskUse) -> list[dict[str, Any]]:
-    return [
-        image_json(one.image, one.size_bytes, call.version, shared_bytes=one.shared_bytes, containers=one.containers)
-        for one in used.images
-    ]
+async def _images(call: Call, used: DiskUse) -> Rows:
+    uses = {one.image.id: one for one in used.images}
+
+    async with aclosing(image_pages(call.engine, used.listed_images)) as pages:
+        async for images in pages:
+            yield [
+                image_json(
+                    image, one.size_bytes, call.version, shared_bytes=one.shared_bytes, containers=one.containers
+                )
+                for image in images
+                if (one := uses.get(image.id)) is not None  # it may be newer
+            ]
 
 
-def _containers(call: Call, used: DiskUse) -> list[dict[str, Any]]:
+async def _containers(call: Call, used: DiskUse) -> Rows:
     now = time.time()
-    return [
-        container_json(one.container, call.version, now)
-        | {"SizeRw": one.size_rw_bytes, "SizeRootFs": one.size_root_bytes}
-        for one in used.containers
-    ]
+    uses = {one.container.id: one for one in used.containers}
+
+    async with aclosing(container_pages(call.engine, used.listed_containers)) as pages:
+        async for containers in pages:
+            yield [
+                container_json(container, call.version, now)
+                | {"SizeRw": one.size_rw_bytes, "SizeRootFs": one.size_root_bytes}
+                for container in containers
+                if (one := uses.get(container.id)) is not None
+            ]
 
 
 async def prune_build_cache(call: Call) -> web.StreamResponse:

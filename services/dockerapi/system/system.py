@@ -18,6 +18,7 @@ from sampan.api.snapshot.v1 import layers_pb2
 from sampan.oci.reference import DEFAULT_REGISTRY
 from sampan.version import VERSION
 from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import whole
 
 _PING_HEADERS: Final = {
     # Version 1 says that builds go to the classic endpoint; 2 would promise BuildKit's gRPC.
@@ -94,7 +95,7 @@ async def info(call: Call) -> web.StreamResponse:
         host, drivers, images = await asyncio.gather(
             call.engine.host.Info(host_pb2.HostInfoRequest()),
             call.engine.layers.Drivers(layers_pb2.DriversRequest()),
-            call.engine.images.List(images_pb2.ListRequest()),
+            whole(call.engine.images.List(images_pb2.ListRequest(brief=True))),
         )
     counts = {
         "Containers": host.containers_running + host.containers_paused + host.containers_stopped,

@@ -14,6 +14,7 @@ from imaged.wire.content_convert import blob_to_proto, reply_to_proto, status_to
 from sampan.api.containerd.content.v1 import content_pb2 as pb
 from sampan.api.containerd.content.v1 import content_pb2_grpc as pb_grpc
 from sampan.oci.digest import Digest
+from sampan.wire.pages import pages
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -40,8 +41,8 @@ class ContentServicer(pb_grpc.ContentServicer):
     async def List(self, request: pb.ListContentRequest, context: Context) -> AsyncIterator[pb.ListContentResponse]:
         """Describe all blobs that a filter accepts."""
         blobs = await self._content.list(parse_filters(request.filters))
-        for start in range(0, len(blobs), _LIST_PAGE):
-            yield pb.ListContentResponse(info=[blob_to_proto(blob) for blob in blobs[start : start + _LIST_PAGE]])
+        for page in pages(pb.ListContentResponse, "info", map(blob_to_proto, blobs)):
+            yield page
 
     async def Delete(self, request: pb.DeleteContentRequest, context: Context) -> Empty:
         """Remove one blob."""

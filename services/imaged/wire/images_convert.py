@@ -1,6 +1,6 @@
 """Protobuf messages to and from imaged's values."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -31,6 +31,7 @@ from sampan.oci.digest import Digest
 from sampan.oci.image_config import HealthCheck, RunConfig
 from sampan.oci.platform import Platform
 from sampan.wire.disk import holder_to_proto
+from sampan.wire.pages import pages
 
 _PHASES = {
     Phase.WAITING: pb.FetchProgress.WAITING,
@@ -117,24 +118,35 @@ def step_to_proto(step: Resolved | LayerProgress | Fetched) -> pb.FetchProgress:
 
 def image_to_proto(image: Image, tree: Tree | None = None) -> pb.Image:
     """Encode an image, with what its index leads to if that is given."""
+    config = image.config
+    message = brief_image_to_proto(image)
+    message.MergeFrom(
+        pb.Image(
+            os_version=config.os_version,
+            author=config.author,
+            comment=config.comment,
+            config=_run_config_to_proto(config.run),
+            history=[_history_to_proto(step) for step in config.history],
+            docker_version=config.docker_version,
+            manifests=[member_to_proto(member) for member in tree.members] if tree else (),
+        )
+    )
+    return message
+
+
+def brief_image_to_proto(image: Image) -> pb.Image:
+    """Encode what is known of an image without its config's longer parts."""
     record, config = image.record, image.config
     message = pb.Image(
         id=record.id,
         repo_tags=image.repo_tags,
         repo_digests=image.repo_digests,
         platform=_platform_to_proto(config.platform),
-        os_version=config.os_version,
-        author=config.author,
-        comment=config.comment,
-        config=_run_config_to_proto(config.run),
         layers=[_layer_to_proto(layer) for layer in record.layers],
-        history=[_history_to_proto(step) for step in config.history],
         target=descriptor_to_proto(record.target),
         manifest=descriptor_to_proto(record.manifest),
         content_bytes=record.content_bytes,
-        docker_version=config.docker_version,
         parent=record.parent or "",
-        manifests=[member_to_proto(member) for member in tree.members] if tree else (),
     )
     if config.created_ns is not None:
         message.created.CopyFrom(timestamp(config.created_ns))
@@ -273,21 +285,20 @@ def push_to_proto(step: PushResolved | PushStep | Pushed) -> pb.PushProgress:
             return pb.PushProgress(pushed=pushed)
 
 
-def loaded_to_proto(loaded: Iterable[Loaded]) -> pb.LoadResponse:
-    """Encode the images of an archive."""
-    return pb.LoadResponse(
-        images=[
-            pb.LoadedImage(
-                lease=one.lease,
-                image_id=one.image_id,
-                target=descriptor_to_proto(one.target),
-                layers=[_layer_to_proto(layer) for layer in one.layers],
-                references=[str(reference) for reference in one.references],
-                platform=_platform_to_proto(one.platform),
-            )
-            for one in loaded
-        ]
+def loaded_to_proto(loaded: Iterable[Loaded]) -> Iterator[pb.LoadResponse]:
+    """Encode the images of an archive, in pages."""
+    images = (
+        pb.LoadedImage(
+            lease=one.lease,
+            image_id=one.image_id,
+            target=descriptor_to_proto(one.target),
+            layers=[_layer_to_proto(layer) for layer in one.layers],
+            references=[str(reference) for reference in one.references],
+            platform=_platform_to_proto(one.platform),
+        )
+        for one in loaded
     )
+    return pages(pb.LoadResponse, "images", images)
 
 
 def remote_to_proto(remote: Remote) -> pb.InspectResponse:
@@ -324,15 +335,13 @@ def imported_to_proto(imported: Imported) -> pb.ImportResponse:
     )
 
 
-def removed_to_proto(removed: Removed) -> pb.RemoveResponse:
-    """Encode what a removal took away."""
-    return pb.RemoveResponse(
-        reclaimed_bytes=removed.reclaimed_bytes,
-        changes=[
-            pb.RemoveResponse.Change(image=change.image, untagged=change.untagged, chain_ids=change.chain_ids)
-            for change in removed.changes
-        ],
+def removed_to_proto(removed: Removed) -> Iterator[pb.RemoveResponse]:
+    """Encode what a removal took away, in pages."""
+    changes = (
+        pb.RemoveResponse.Change(image=change.image, untagged=change.untagged, chain_ids=change.chain_ids)
+        for change in removed.changes
     )
+    return pages(pb.RemoveResponse, "changes", changes, reclaimed_bytes=removed.reclaimed_bytes)
 
 
 def root_to_proto(root: Root) -> pb.RootsResponse.Root:

@@ -1,9 +1,9 @@
 """``sampan.image.v1.Images`` over the puller, the importer and the names."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
@@ -25,8 +25,12 @@ from sampan.api.image.v1 import images_pb2_grpc as pb_grpc
 from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
+from sampan.wire.pages import PAGE_BYTES, pages
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+# Pages of a list that are kept as they were encoded: thousands of images, unless they are out of the ordinary.
+_KEPT_PAGES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         self._login = login
         # The same sequence has the same encoding, which is most of the work.
         self._listed_from: object = None
-        self._listed = pb.ListResponse()
+        self._listed: dict[bool, Sequence[pb.ListResponse]] = {}  # brief or not
         self._traffic = traffic
 
     async def Fetch(self, request: pb.FetchRequest, context: Context) -> AsyncIterator[pb.FetchProgress]:
@@ -96,21 +100,39 @@ class ImagesServicer(pb_grpc.ImagesServicer):
     async def _shown(self, image: Image, *, manifests: bool) -> pb.Image:
         return images_convert.image_to_proto(image, await self._images.tree(image.record.target) if manifests else None)
 
-    async def List(self, request: pb.ListRequest, context: Context) -> pb.ListResponse:
+    async def List(self, request: pb.ListRequest, context: Context) -> AsyncIterator[pb.ListResponse]:
         """Show all images."""
         images = await self._images.list()
         if request.manifests:
-            return pb.ListResponse(images=[await self._shown(image, manifests=True) for image in images])
+            page = pb.ListResponse()
+            for image in images:
+                page.images.append(await self._shown(image, manifests=True))
+                if page.ByteSize() >= PAGE_BYTES:
+                    yield page
+                    page = pb.ListResponse()
+            yield page
+            return
         if images is not self._listed_from:
-            self._listed, self._listed_from = pb.ListResponse(images=map(images_convert.image_to_proto, images)), images
-        return self._listed
+            self._listed, self._listed_from = {}, images
+        if (known := self._listed.get(request.brief)) is not None:
+            for page in known:
+                yield page
+            return
+        encode = images_convert.brief_image_to_proto if request.brief else images_convert.image_to_proto
+        sent: list[pb.ListResponse] = []
+        for page in pages(pb.ListResponse, "images", map(encode, images)):
+            yield page
+            if len(sent) <= _KEPT_PAGES:
+                sent.append(page)
+        if len(sent) <= _KEPT_PAGES and images is self._listed_from:
+            self._listed[request.brief] = sent
 
     async def Tag(self, request: pb.TagRequest, context: Context) -> pb.TagResponse:
         """Add a name."""
         await self._images.tag(request.image, parse_reference(request.reference))
         return pb.TagResponse()
 
-    async def Remove(self, request: pb.RemoveRequest, context: Context) -> pb.RemoveResponse:
+    async def Remove(self, request: pb.RemoveRequest, context: Context) -> AsyncIterator[pb.RemoveResponse]:
         """Take away names, and the image with its last one; or one platform."""
         in_use, platform = frozenset(request.in_use), images_convert.platform_from_proto(request.platform)
         if platform is not None:
@@ -119,11 +141,20 @@ class ImagesServicer(pb_grpc.ImagesServicer):
             removed = await self._images.remove(
                 request.image, force=request.force, in_use=in_use, no_prune=request.no_prune
             )
-        return images_convert.removed_to_proto(removed)
+        for page in images_convert.removed_to_proto(removed):
+            yield page
 
-    async def Prune(self, request: pb.PruneRequest, context: Context) -> pb.RemoveResponse:
+    async def Prune(
+        self, request_iterator: AsyncIterator[pb.PruneRequest], context: Context
+    ) -> AsyncIterator[pb.RemoveResponse]:
         """Take away many."""
-        return images_convert.removed_to_proto(await self._images.prune(request.images, frozenset(request.in_use)))
+        images: list[str] = []
+        in_use: set[str] = set()
+        async for request in request_iterator:
+            images += request.images
+            in_use.update(request.in_use)
+        for page in images_convert.removed_to_proto(await self._images.prune(images, frozenset(in_use))):
+            yield page
 
     async def Import(self, request_iterator: AsyncIterator[pb.ImportRequest], context: Context) -> pb.ImportResponse:
         """Make an image of a tar."""
@@ -173,18 +204,22 @@ class ImagesServicer(pb_grpc.ImagesServicer):
             async for piece in pieces:
                 yield pb.SaveResponse(chunk=piece)
 
-    async def Load(self, request_iterator: AsyncIterator[pb.LoadRequest], context: Context) -> pb.LoadResponse:
+    async def Load(
+        self, request_iterator: AsyncIterator[pb.LoadRequest], context: Context
+    ) -> AsyncIterator[pb.LoadResponse]:
         """Read an archive of images."""
         first = await anext(request_iterator, pb.LoadRequest())
         if not first.HasField("options"):
             raise InvalidArgumentError("the first message of a load holds its options")
         platform = images_convert.platform_from_proto(first.options.platform)
         loaded = await self._traffic.loader.run(_chunks(request_iterator), platform)
-        return images_convert.loaded_to_proto(loaded)
+        for page in images_convert.loaded_to_proto(loaded):
+            yield page
 
-    async def Roots(self, request: pb.RootsRequest, context: Context) -> pb.RootsResponse:
+    async def Roots(self, request: pb.RootsRequest, context: Context) -> AsyncIterator[pb.RootsResponse]:
         """Say what must stay unpacked."""
-        return pb.RootsResponse(roots=map(images_convert.root_to_proto, await self._images.roots()))
+        for page in pages(pb.RootsResponse, "roots", map(images_convert.root_to_proto, await self._images.roots())):
+            yield page
 
     async def Login(self, request: pb.LoginRequest, context: Context) -> pb.LoginResponse:
         """Check credentials."""
@@ -199,11 +234,12 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         credentials = images_convert.credentials_from_proto(request.credentials)
         return images_convert.remote_to_proto(await self._traffic.lookup.inspect(reference, credentials))
 
-    async def Tags(self, request: pb.TagsRequest, context: Context) -> pb.TagsResponse:
+    async def Tags(self, request: pb.TagsRequest, context: Context) -> AsyncIterator[pb.TagsResponse]:
         """List a repository's tags."""
         credentials = images_convert.credentials_from_proto(request.credentials)
         tags = await self._traffic.lookup.tags(parse_reference(request.repository), credentials)
-        return pb.TagsResponse(tags=tags)
+        for page in pages(pb.TagsResponse, "tags", tags):
+            yield page
 
     async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
         """Ask a registry for names."""

@@ -20,6 +20,7 @@ from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import whole
 
 if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
     from sampan.api.containerd.content.v1.content_pb2_grpc import ContentAsyncStub
@@ -172,7 +173,7 @@ class ImagesClient:
     async def images(self) -> tuple[EngineImage, ...]:
         """See ``Catalog``."""
         with _answering():
-            found = await self._stub.List(images_pb2.ListRequest(), timeout=DEADLINE_S)
+            found = await whole(self._stub.List(images_pb2.ListRequest(brief=True), timeout=DEADLINE_S))
         return tuple(_image_from_proto(image) for image in found.images)
 
 

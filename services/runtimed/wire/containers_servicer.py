@@ -1,7 +1,8 @@
 """``sampan.runtime.v1.Containers`` over the core."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from itertools import repeat
 from typing import Any
 
 import grpc
@@ -23,6 +24,7 @@ from sampan.api.runtime.v1 import containers_pb2_grpc
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container import Container, Stream
 from sampan.resource.container_spec import ConsoleSize
+from sampan.wire.pages import pages
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -50,12 +52,9 @@ class ContainersServicer(containers_pb2_grpc.ContainersServicer):
         self._observation = observation
         self._paths = paths
 
-    async def _encoded(self, container: Container, *, size: bool) -> pb.Container:
+    def _encoded(self, container: Container, size_bytes: int | None) -> pb.Container:
         return convert.container_to_proto(
-            container,
-            self._paths.container(container.id),
-            self._execs.ids_of(container.id),
-            await self._containers.size_bytes(container) if size else None,
+            container, self._paths.container(container.id), self._execs.ids_of(container.id), size_bytes
         )
 
     async def Create(self, request: pb.CreateContainerRequest, context: Context) -> pb.CreateContainerResponse:
@@ -65,15 +64,21 @@ class ContainersServicer(containers_pb2_grpc.ContainersServicer):
 
     async def Get(self, request: pb.GetContainerRequest, context: Context) -> pb.Container:
         """Return one."""
-        return await self._encoded(self._registry.find(request.container).container, size=request.size)
+        container = self._registry.find(request.container).container
+        return self._encoded(container, await self._containers.size_bytes(container) if request.size else None)
 
-    async def List(self, request: pb.ListContainersRequest, context: Context) -> pb.ListContainersResponse:
+    async def List(
+        self, request: pb.ListContainersRequest, context: Context
+    ) -> AsyncIterator[pb.ListContainersResponse]:
         """Return those asked for."""
         selection = Selection(request.all, request.limit, request.latest)
         chosen = self._containers.list(selection, convert.filters_from_proto(request.filters))
-        return pb.ListContainersResponse(
-            containers=await asyncio.gather(*(self._encoded(container, size=request.size) for container in chosen))
-        )
+        sizes: Iterable[int | None] = repeat(None)
+        if request.size:
+            sizes = await asyncio.gather(*map(self._containers.size_bytes, chosen))
+        encoded = map(self._encoded, chosen, sizes)
+        for page in pages(pb.ListContainersResponse, "containers", encoded):
+            yield page
 
     async def Start(self, request: pb.StartContainerRequest, context: Context) -> pb.StartContainerResponse:
         """Start it."""
@@ -180,10 +185,12 @@ class ContainersServicer(containers_pb2_grpc.ContainersServicer):
         async for batch in entries:
             yield convert.log_to_proto(batch)
 
-    async def Top(self, request: pb.TopRequest, context: Context) -> pb.TopResponse:
+    async def Top(self, request: pb.TopRequest, context: Context) -> AsyncIterator[pb.TopResponse]:
         """Return its processes."""
         table = await self._observation.top(self._registry.find(request.container), request.ps_args)
-        return pb.TopResponse(titles=table.titles, processes=[pb.TopResponse.Row(values=row) for row in table.rows])
+        yield pb.TopResponse(titles=table.titles)
+        for page in pages(pb.TopResponse, "processes", (pb.TopResponse.Row(values=row) for row in table.rows)):
+            yield page
 
     async def Stats(self, request: pb.StatsRequest, context: Context) -> AsyncIterator[pb.StatsResponse]:
         """Return what it uses."""
@@ -191,10 +198,14 @@ class ContainersServicer(containers_pb2_grpc.ContainersServicer):
         async for sample in self._observation.stats(entry, stream=request.stream, one_shot=request.one_shot):
             yield sample_to_proto(entry.container, sample)
 
-    async def Prune(self, request: pb.PruneContainersRequest, context: Context) -> pb.PruneContainersResponse:
+    async def Prune(
+        self, request: pb.PruneContainersRequest, context: Context
+    ) -> AsyncIterator[pb.PruneContainersResponse]:
         """Remove all that do not run."""
         pruned = await self._containers.prune(convert.filters_from_proto(request.filters))
-        return pb.PruneContainersResponse(removed=pruned.ids, reclaimed_bytes=pruned.reclaimed_bytes)
+        total = pruned.reclaimed_bytes
+        for page in pages(pb.PruneContainersResponse, "removed", pruned.ids, reclaimed_bytes=total):
+            yield page
 
 
 def _timeout_s(request: pb.StopContainerRequest | pb.RestartContainerRequest) -> float | None:

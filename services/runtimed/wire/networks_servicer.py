@@ -1,5 +1,6 @@
 """gRPC's side of networks: decode, one call, encode."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -8,6 +9,7 @@ from runtimed.network.core.networks import Networks
 from runtimed.wire.network_convert import endpoint_from_proto, network_to_proto, request_from_proto
 from sampan.api.runtime.v1 import networks_pb2 as pb
 from sampan.api.runtime.v1 import networks_pb2_grpc
+from sampan.wire.pages import pages
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -27,11 +29,12 @@ class NetworksServicer(networks_pb2_grpc.NetworksServicer):
         """Return a network."""
         return network_to_proto(*self._networks.get(request.network))
 
-    async def List(self, request: pb.ListNetworksRequest, context: Context) -> pb.ListNetworksResponse:
+    async def List(self, request: pb.ListNetworksRequest, context: Context) -> AsyncIterator[pb.ListNetworksResponse]:
         """Return the networks that match."""
         filters = {name: tuple(values.values) for name, values in request.filters.items()}
         found = self._networks.list(filters)
-        return pb.ListNetworksResponse(networks=[network_to_proto(*entry) for entry in found])
+        for page in pages(pb.ListNetworksResponse, "networks", (network_to_proto(*entry) for entry in found)):
+            yield page
 
     async def Remove(self, request: pb.RemoveNetworkRequest, context: Context) -> pb.RemoveNetworkResponse:
         """Remove a network."""
@@ -48,7 +51,10 @@ class NetworksServicer(networks_pb2_grpc.NetworksServicer):
         await self._networks.disconnect(request.network, request.container, force=request.force)
         return pb.DisconnectResponse()
 
-    async def Prune(self, request: pb.PruneNetworksRequest, context: Context) -> pb.PruneNetworksResponse:
+    async def Prune(
+        self, request: pb.PruneNetworksRequest, context: Context
+    ) -> AsyncIterator[pb.PruneNetworksResponse]:
         """Remove what nobody uses."""
         filters = {name: tuple(values.values) for name, values in request.filters.items()}
-        return pb.PruneNetworksResponse(removed=await self._networks.prune(filters))
+        for page in pages(pb.PruneNetworksResponse, "removed", await self._networks.prune(filters)):
+            yield page

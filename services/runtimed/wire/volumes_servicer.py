@@ -1,5 +1,6 @@
 """gRPC's side of volumes: decode, one call, encode."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -9,6 +10,7 @@ from runtimed.volumes.store import Volume
 from runtimed.wire.convert import filters_from_proto, timestamp
 from sampan.api.runtime.v1 import volumes_pb2 as pb
 from sampan.api.runtime.v1 import volumes_pb2_grpc
+from sampan.wire.pages import pages
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -28,26 +30,25 @@ class VolumesServicer(volumes_pb2_grpc.VolumesServicer):
         """Return a volume."""
         return self._to_proto(await self._volumes.get(request.name))
 
-    async def List(self, request: pb.ListVolumesRequest, context: Context) -> pb.ListVolumesResponse:
+    async def List(self, request: pb.ListVolumesRequest, context: Context) -> AsyncIterator[pb.ListVolumesResponse]:
         """Return the volumes that match."""
         found = await self._volumes.list(filters_from_proto(request.filters))
-        volumes = [self._to_proto(volume) for volume in found]
-        if request.size:
-            for volume, message in zip(found, volumes, strict=True):
-                message.size_bytes = await self._volumes.size_bytes(volume)
-        return pb.ListVolumesResponse(volumes=volumes)
+        sizes = [await self._volumes.size_bytes(volume) if request.size else None for volume in found]
+        for page in pages(pb.ListVolumesResponse, "volumes", map(self._to_proto, found, sizes)):
+            yield page
 
     async def Remove(self, request: pb.RemoveVolumeRequest, context: Context) -> pb.RemoveVolumeResponse:
         """Remove a volume."""
         await self._volumes.remove(request.name, force=request.force)
         return pb.RemoveVolumeResponse()
 
-    async def Prune(self, request: pb.PruneVolumesRequest, context: Context) -> pb.PruneVolumesResponse:
+    async def Prune(self, request: pb.PruneVolumesRequest, context: Context) -> AsyncIterator[pb.PruneVolumesResponse]:
         """Remove what nobody uses."""
         removed, reclaimed = await self._volumes.prune(filters_from_proto(request.filters))
-        return pb.PruneVolumesResponse(removed=removed, reclaimed_bytes=reclaimed)
+        for page in pages(pb.PruneVolumesResponse, "removed", removed, reclaimed_bytes=reclaimed):
+            yield page
 
-    def _to_proto(self, volume: Volume) -> pb.Volume:
+    def _to_proto(self, volume: Volume, size_bytes: int | None = None) -> pb.Volume:
         return pb.Volume(
             name=volume.name,
             driver=volume.driver,
@@ -57,4 +58,5 @@ class VolumesServicer(volumes_pb2_grpc.VolumesServicer):
             options=dict(volume.options),
             anonymous=volume.anonymous,
             used_by=volume.used_by,
+            size_bytes=size_bytes,
         )

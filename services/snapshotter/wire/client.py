@@ -15,6 +15,7 @@ from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.sys.measuring import Usage
 from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import pages, send, whole
 from snapshotter.model import Change, DriversReport, Mount, NewLayer, Progress, Snapshot, SnapshotUsage, Unstacked
 from snapshotter.wire import convert
 
@@ -121,8 +122,8 @@ class LayersClient:
     async def unstack(self, stacks: Sequence[Sequence[str]]) -> Unstacked:
         """See ``protocol.Layers``."""
         with rpc_errors():
-            asked = [layers_pb.UnstackRequest.Stack(chain_ids=stack) for stack in stacks]
-            removed = await self._stub.Unstack(layers_pb.UnstackRequest(stacks=asked))
+            asked = (layers_pb.UnstackRequest.Stack(chain_ids=stack) for stack in stacks)
+            removed = await whole(self._stub.Unstack(send(pages(layers_pb.UnstackRequest, "stacks", asked))))
         return Unstacked(tuple(removed.removed_chain_ids), removed.reclaimed_bytes)
 
     async def drivers(self) -> DriversReport:
@@ -133,13 +134,13 @@ class LayersClient:
     async def usages(self, *, committed: bool = False) -> Sequence[SnapshotUsage]:
         """See ``protocol.Layers``."""
         with rpc_errors():
-            response = await self._stub.Usage(layers_pb.LayersUsageRequest(committed=committed))
+            response = await whole(self._stub.Usage(layers_pb.LayersUsageRequest(committed=committed)))
         return list(map(convert.usage_from_proto, response.snapshots))
 
     async def changes(self, key: str) -> list[Change]:
         """See ``protocol.Layers``."""
         with rpc_errors():
-            response = await self._stub.Changes(layers_pb.ChangesRequest(key=key))
+            response = await whole(self._stub.Changes(layers_pb.ChangesRequest(key=key)))
         return list(map(convert.change_from_proto, response.changes))
 
 

@@ -20,6 +20,7 @@ from sampan.log import log
 from sampan.oci.digest import Digest
 from sampan.wire.channel import reach, rpc_errors
 from sampan.wire.disk import holder_from_proto
+from sampan.wire.pages import whole
 
 _PIECE_BYTES: Final = 1 << 20
 _ABORT_S: Final = 5.0
@@ -145,7 +146,7 @@ class RootsClient:
         """See ``roots.RootSource``."""
         await reach(self._channel, "imaged", _RESTART_S)
         with _answering(), rpc_errors():
-            answer = await self._stub.Roots(images_pb.RootsRequest(), timeout=_ROOTS_S)
+            answer = await whole(self._stub.Roots(images_pb.RootsRequest(), timeout=_ROOTS_S))
         return tuple(Root(holder_from_proto(root.holder), tuple(root.diff_ids)) for root in answer.roots)
 
 

@@ -1,8 +1,8 @@
 """The gRPC services: decode, call, encode."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
@@ -14,13 +14,11 @@ from sampan.api.containerd.snapshots.v1 import snapshots_pb2_grpc as snapshots_g
 from sampan.api.snapshot.v1 import layers_pb2 as layers_pb
 from sampan.api.snapshot.v1 import layers_pb2_grpc as layers_grpc
 from sampan.oci.digest import Digest
+from sampan.wire.pages import pages
 from snapshotter.protocol import Differ, Layers, Snapshots
 from snapshotter.wire import convert
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-# Snapshots per message of a list: a message may be 16 MiB, and labels can be long.
-_PER_MESSAGE: Final = 100
 
 
 class SnapshotsServicer(snapshots_grpc.SnapshotsServicer):
@@ -78,9 +76,8 @@ class SnapshotsServicer(snapshots_grpc.SnapshotsServicer):
     ) -> AsyncIterator[snapshots_pb.ListSnapshotsResponse]:
         """Return snapshots."""
         found = await self._snapshots.list(tuple(request.filters))
-        for start in range(0, len(found), _PER_MESSAGE):
-            part = map(convert.info_to_proto, found[start : start + _PER_MESSAGE])
-            yield snapshots_pb.ListSnapshotsResponse(info=part)
+        for page in pages(snapshots_pb.ListSnapshotsResponse, "info", map(convert.info_to_proto, found)):
+            yield page
 
     async def Usage(self, request: snapshots_pb.UsageRequest, context: Context) -> snapshots_pb.UsageResponse:
         """Return disk use."""
@@ -101,7 +98,7 @@ class LayersServicer(layers_grpc.LayersServicer):
         self._differ = differ
         # The same sequence has the same encoding, which is most of the work.
         self._frozen_from: object = None
-        self._frozen = layers_pb.LayersUsageResponse()
+        self._frozen: Sequence[layers_pb.LayersUsageResponse] = ()
 
     async def Apply(
         self, request: layers_pb.ApplyLayerRequest, context: Context
@@ -125,34 +122,47 @@ class LayersServicer(layers_grpc.LayersServicer):
         )
         return layers_pb.UnpackResponse()
 
-    async def Unstack(self, request: layers_pb.UnstackRequest, context: Context) -> layers_pb.UnstackResponse:
+    async def Unstack(
+        self, request_iterator: AsyncIterator[layers_pb.UnstackRequest], context: Context
+    ) -> AsyncIterator[layers_pb.UnstackResponse]:
         """Remove stacks."""
-        removed = await self._layers.unstack([tuple(stack.chain_ids) for stack in request.stacks])
-        return layers_pb.UnstackResponse(removed_chain_ids=removed.chain_ids, reclaimed_bytes=removed.reclaimed_bytes)
+        stacks = [tuple(stack.chain_ids) async for request in request_iterator for stack in request.stacks]
+        removed = await self._layers.unstack(stacks)
+        for page in pages(
+            layers_pb.UnstackResponse,
+            "removed_chain_ids",
+            removed.chain_ids,
+            reclaimed_bytes=removed.reclaimed_bytes,
+        ):
+            yield page
 
     async def Drivers(self, request: layers_pb.DriversRequest, context: Context) -> layers_pb.DriversResponse:
         """Say which driver is in use."""
         return convert.drivers_to_proto(await self._layers.drivers())
 
-    async def Usage(self, request: layers_pb.LayersUsageRequest, context: Context) -> layers_pb.LayersUsageResponse:
+    async def Usage(
+        self, request: layers_pb.LayersUsageRequest, context: Context
+    ) -> AsyncIterator[layers_pb.LayersUsageResponse]:
         """Return all disk use."""
         frozen = await self._layers.usages(committed=True)
         if frozen is not self._frozen_from:
-            encoded = layers_pb.LayersUsageResponse(snapshots=map(convert.usage_to_proto, frozen))
+            encoded = tuple(_usages(map(convert.usage_to_proto, frozen)))
             self._frozen, self._frozen_from = encoded, frozen
-        if request.committed:
-            return self._frozen
-        usages = await self._layers.usages()
-        known = {usage.key for usage in frozen}
-        response = layers_pb.LayersUsageResponse()
-        response.CopyFrom(self._frozen)
-        response.snapshots.extend(convert.usage_to_proto(usage) for usage in usages if usage.key not in known)
-        return response
+        for page in self._frozen:
+            yield page
+        if not request.committed:
+            known = {usage.key for usage in frozen}
+            written = [usage for usage in await self._layers.usages() if usage.key not in known]
+            for page in _usages(map(convert.usage_to_proto, written)):
+                yield page
 
-    async def Changes(self, request: layers_pb.ChangesRequest, context: Context) -> layers_pb.ChangesResponse:
+    async def Changes(
+        self, request: layers_pb.ChangesRequest, context: Context
+    ) -> AsyncIterator[layers_pb.ChangesResponse]:
         """Say what differs from the parent."""
         changes = await self._layers.changes(request.key)
-        return layers_pb.ChangesResponse(changes=map(convert.change_to_proto, changes))
+        for page in pages(layers_pb.ChangesResponse, "changes", map(convert.change_to_proto, changes)):
+            yield page
 
     async def Diff(self, request: layers_pb.DiffLayerRequest, context: Context) -> layers_pb.DiffLayerResponse:
         """Make a layer of what differs from the parent."""
@@ -165,6 +175,10 @@ class LayersServicer(layers_grpc.LayersServicer):
         async with aclosing(self._differ.export(request.key)) as pieces:
             async for piece in pieces:
                 yield layers_pb.ExportResponse(chunk=piece)
+
+
+def _usages(snapshots: Iterable[layers_pb.LayersUsageResponse.Snapshot]) -> Iterator[layers_pb.LayersUsageResponse]:
+    return pages(layers_pb.LayersUsageResponse, "snapshots", snapshots)
 
 
 class DiffServicer(diff_grpc.DiffServicer):

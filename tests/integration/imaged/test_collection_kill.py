@@ -26,6 +26,7 @@ from sampan.engine.engine import Engine
 from sampan.layout import Layout
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.wire.channel import reach, rpc_errors
+from sampan.wire.pages import whole
 from tests.fakes.engine import FakeDisk
 from tests.fakes.engine_runtime import FakeRuntime
 from tests.support.disk import archive_of
@@ -55,7 +56,7 @@ async def collect(engine: Engine, names: list[str]) -> None:
     """A pass that has something to do: images whose removal was cut short after the first of its two steps."""
     for name in names:
         with rpc_errors():
-            await engine.images.Remove(images_pb2.RemoveRequest(image=name))
+            await whole(engine.images.Remove(images_pb2.RemoveRequest(image=name)))
     await engine.collect_garbage()
 
 
@@ -113,7 +114,7 @@ class Lab:
 
     async def images(self) -> list[images_pb2.Image]:
         with rpc_errors():
-            return list((await self.engine.images.List(images_pb2.ListRequest())).images)
+            return list((await whole(self.engine.images.List(images_pb2.ListRequest()))).images)
 
 
 @pytest.fixture

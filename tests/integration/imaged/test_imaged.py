@@ -25,6 +25,7 @@ from sampan.errors import (
     UnauthenticatedError,
 )
 from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import whole
 from tests.fakes.registry import FakeRegistry, Fault
 from tests.support import images
 from tests.support.imaged_process import Imaged, imaged, until
@@ -86,7 +87,7 @@ async def test_images_live_through_a_restart(tmp_path: Path, registry: Registry)
     async with imaged(tmp_path) as service:
         before = await service.pull(f"{registry.address}/stay:1")
     async with imaged(tmp_path) as service:
-        listed = await service.stub.List(pb.ListRequest())
+        listed = await whole(service.stub.List(pb.ListRequest()))
         assert list(listed.images) == [before]
         steps = await service.fetch(f"{registry.address}/stay:1")
         assert {step.layer.phase for step in steps[1:-1]} == {pb.FetchProgress.WAITING, pb.FetchProgress.EXISTED}
@@ -192,7 +193,7 @@ async def test_client_that_leaves_in_the_middle_leaves_nothing_to_see(service: I
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call.read()
-        assert list((await service.stub.List(pb.ListRequest())).images) == []
+        assert list((await whole(service.stub.List(pb.ListRequest()))).images) == []
         registry.requests.clear()
         await service.pull(f"{registry.address}/x:1")
         (headers,) = (headers for _, path, headers in registry.requests if digest in path)
@@ -218,7 +219,7 @@ async def test_kill_in_the_middle_of_a_fetch_leaves_a_consistent_store(tmp_path:
             assert len(brought) > len(kept)
         async with imaged(tmp_path) as service:
             assert service.files("blobs/sha256") == brought
-            assert list((await service.stub.List(pb.ListRequest())).images) == [good]
+            assert list((await whole(service.stub.List(pb.ListRequest()))).images) == [good]
             await service.pull(f"{slow.address}/x:1")
 
 
@@ -248,12 +249,12 @@ async def test_import_tag_and_remove(service: Imaged) -> None:
         assert list(created.image.config.entrypoint) == ["/x"]
         await service.stub.Tag(pb.TagRequest(image="made:1", reference="other/made:2"))
     with pytest.raises(ConflictError, match="referenced in multiple repositories"), rpc_errors():
-        await service.stub.Remove(pb.RemoveRequest(image=imported.image_id))
+        await whole(service.stub.Remove(pb.RemoveRequest(image=imported.image_id)))
     request = pb.RemoveRequest(image=imported.image_id, force=True, in_use=[imported.image_id])
     with pytest.raises(ConflictError, match="unable to delete"), rpc_errors():
-        await service.stub.Remove(request)
+        await whole(service.stub.Remove(request))
     with rpc_errors():
-        removed = await service.stub.Remove(pb.RemoveRequest(image=imported.image_id, force=True))
+        removed = await whole(service.stub.Remove(pb.RemoveRequest(image=imported.image_id, force=True)))
     *names, image = removed.changes
     assert sorted(change.untagged for change in names) == ["made:1", "other/made:2"]
     assert {change.image for change in removed.changes} == {imported.image_id}

@@ -14,6 +14,7 @@ import pytest
 from imaged.content.ranges import Range, Ranges
 from sampan.api.image.v1 import images_pb2 as pb
 from sampan.errors import RemoteError, ResourceExhaustedError
+from sampan.wire.pages import whole
 from tests.fakes.registry import DOCKER_LAYER_GZIP, DOCKER_MANIFEST, FakeRegistry, Fault, sha256
 from tests.support.imaged_process import Imaged, imaged
 from tests.support.tools import need_root
@@ -92,7 +93,7 @@ async def test_registry_that_is_unplugged_half_way_is_gone_on_with(tmp_path: Pat
         async with imaged(tmp_path) as service:
             with pytest.raises(RemoteError, match=r"download ended after 2000000 of \d+ bytes"):
                 await service.pull(f"{registry.address}/x:1")
-            assert list((await service.stub.List(pb.ListRequest())).images) == []
+            assert list((await whole(service.stub.List(pb.ListRequest()))).images) == []
             registry.faults.clear()
             registry.requests.clear()
             await service.pull(f"{registry.address}/x:1")
@@ -138,7 +139,7 @@ async def test_disk_that_is_full_at_any_step_is_told_and_forgotten(tmp_path: Pat
                     assert "no space left on device" in str(failure)
                     refused += 1
                 filler.unlink()
-                assert list((await service.stub.List(pb.ListRequest())).images) == []
+                assert list((await whole(service.stub.List(pb.ListRequest()))).images) == []
             assert refused >= 10
             await service.pull(f"{registry.address}/x:1")
             assert service.files("partials") == service.files("ingests") == set()

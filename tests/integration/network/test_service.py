@@ -20,6 +20,7 @@ from sampan.resource.container import EndpointState, NetworkSettings
 from sampan.resource.container_spec import Endpoint
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.wire.channel import open_channel
+from sampan.wire.pages import whole
 from sampan.wire.status import from_rpc_error
 from tests.fakes.container_records import InMemoryRecords
 from tests.integration.network.network_lab import Lab, container, lab
@@ -72,10 +73,12 @@ async def test_network_is_made_shown_and_removed(stub: "NetworksAsyncStub") -> N
     shown = await stub.Get(pb.GetNetworkRequest(network=made.id[:12]))
     assert (shown.name, shown.driver, shown.ipam_driver, shown.labels["tier"]) == ("side", "bridge", "default", "web")
     assert (shown.pools[0].gateway, shown.pools[0].auxiliary["router"]) == ("10.9.0.1", "10.9.0.2")
-    listed = await stub.List(pb.ListNetworksRequest(filters={"type": containers_pb2.FilterValues(values=["custom"])}))
+    listed = await whole(
+        stub.List(pb.ListNetworksRequest(filters={"type": containers_pb2.FilterValues(values=["custom"])}))
+    )
     assert [network.id for network in listed.networks] == [made.id]
     await stub.Remove(pb.RemoveNetworkRequest(network="side"))
-    assert [network.name for network in (await stub.List(pb.ListNetworksRequest())).networks] == [
+    assert [network.name for network in (await whole(stub.List(pb.ListNetworksRequest()))).networks] == [
         "bridge",
         "host",
         "none",
@@ -91,7 +94,7 @@ async def test_container_is_connected_and_disconnected(stub: "NetworksAsyncStub"
     assert [e.network for e in (await records.find("web")).network.endpoints] == ["bridge", "side"]
     await stub.Disconnect(pb.DisconnectRequest(network="bridge", container="web"))
     assert [e.network for e in (await records.find("web")).network.endpoints] == ["side"]
-    assert (await stub.Prune(pb.PruneNetworksRequest())).removed == ["side"]
+    assert (await whole(stub.Prune(pb.PruneNetworksRequest()))).removed == ["side"]
 
 
 async def test_refusals_arrive_as_what_they_are(stub: "NetworksAsyncStub") -> None:

@@ -17,6 +17,7 @@ from sampan.api.containerd.snapshots.v1 import snapshots_pb2_grpc
 from sampan.api.runtime.v1 import containers_pb2 as pb
 from sampan.api.runtime.v1 import containers_pb2_grpc, events_pb2_grpc, execs_pb2, execs_pb2_grpc, spec_pb2
 from sampan.wire.channel import open_channel, rpc_errors
+from sampan.wire.pages import whole
 from tests.fakes.snapshotter import FakeSnapshotter
 
 BUSYBOX = Path("/bin/busybox")
@@ -86,7 +87,7 @@ class Runtimed:
         self.containers = containers_pb2_grpc.ContainersStub(self.channel)
         self.execs = execs_pb2_grpc.ExecsStub(self.channel)
         self.events = events_pb2_grpc.EventsStub(self.channel)
-        await self.containers.List(pb.ListContainersRequest(), wait_for_ready=True, timeout=20)
+        await whole(self.containers.List(pb.ListContainersRequest(), wait_for_ready=True, timeout=20))
 
     async def stop(self, number: int = signal.SIGTERM) -> None:
         """End it with a signal."""
@@ -241,7 +242,7 @@ async def running(directory: Path) -> AsyncIterator[tuple[Runtimed, FakeSnapshot
 
 
 async def _remove_all(runtimed: Runtimed) -> None:
-    for container in (await runtimed.containers.List(pb.ListContainersRequest(all=True))).containers:
+    for container in (await whole(runtimed.containers.List(pb.ListContainersRequest(all=True)))).containers:
         await runtimed.remove(container.id)
 
 

@@ -16,6 +16,7 @@ from sampan.api.runtime.v1 import containers_pb2 as pb
 from sampan.api.runtime.v1 import execs_pb2, spec_pb2
 from sampan.errors import NotFoundError
 from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import whole
 from tests.fakes.snapshotter import FakeSnapshotter
 from tests.integration.runtimed.runtimed_process import Runtimed, mounts_below, processes_of, running
 
@@ -190,7 +191,7 @@ async def test_killed_in_the_middle_of_create_and_start_nothing_is_half_done(
     runtimed.process.kill()
     await asyncio.gather(task, return_exceptions=True)
     await runtimed.restart()
-    listed = (await runtimed.containers.List(pb.ListContainersRequest(all=True))).containers
+    listed = (await whole(runtimed.containers.List(pb.ListContainersRequest(all=True)))).containers
     assert {c.id for c in listed} == set(snapshotter.active) or len(listed) <= 1
     for container in listed:
         assert container.state.status in (STATE.CREATED, STATE.RUNNING)
@@ -218,7 +219,7 @@ async def test_killed_in_the_middle_of_a_short_life_a_container_that_removes_its
     await asyncio.gather(task, return_exceptions=True)
     await runtimed.restart()
     async with asyncio.timeout(5):
-        while listed := (await runtimed.containers.List(pb.ListContainersRequest(all=True))).containers:
+        while listed := (await whole(runtimed.containers.List(pb.ListContainersRequest(all=True)))).containers:
             (container,) = listed
             if container.state.status == STATE.CREATED and not container.state.error:  # nobody has started it yet
                 await runtimed.remove(container.id)
@@ -237,7 +238,7 @@ async def test_killed_in_the_middle_of_a_removal_it_is_finished(
     await asyncio.gather(task, return_exceptions=True)
     await runtimed.restart()
     await asyncio.sleep(0.5)
-    for container in (await runtimed.containers.List(pb.ListContainersRequest(all=True))).containers:
+    for container in (await whole(runtimed.containers.List(pb.ListContainersRequest(all=True)))).containers:
         assert container.state.status == STATE.EXITED  # it had been killed and not yet begun to be removed
         await runtimed.remove(container.id)
     assert snapshotter.active == {}

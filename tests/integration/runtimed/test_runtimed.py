@@ -21,6 +21,7 @@ from sampan.errors import (
     UnimplementedError,
 )
 from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import whole
 from tests.integration.runtimed.runtimed_process import Output, Runtimed, mounts_below, processes_of, running
 
 pytestmark = [
@@ -384,11 +385,11 @@ async def test_events_come_in_dockers_order(runtimed: Runtimed) -> None:
 
 
 async def test_an_unknown_parent_undoes_the_create(runtimed: Runtimed) -> None:
-    before = len((await runtimed.containers.List(pb.ListContainersRequest(all=True))).containers)
+    before = len((await whole(runtimed.containers.List(pb.ListContainersRequest(all=True)))).containers)
     spec = spec_pb2.ContainerSpec(chain_id="absent", process=spec_pb2.Process(cmd=["true"]), name="undone")
     with pytest.raises(NotFoundError), rpc_errors():
         await runtimed.containers.Create(pb.CreateContainerRequest(spec=spec))
-    assert len((await runtimed.containers.List(pb.ListContainersRequest(all=True))).containers) == before
+    assert len((await whole(runtimed.containers.List(pb.ListContainersRequest(all=True)))).containers) == before
     container_id = await runtimed.create("true", name="undone")  # its name is free
     await runtimed.remove(container_id)
 
@@ -442,7 +443,7 @@ async def test_a_health_check_finds_first_that_it_is_well_and_then_that_it_is_no
 async def test_top_and_stats_show_the_processes_and_what_they_use(runtimed: Runtimed) -> None:
     container_id = await runtimed.begin("sleep", "1234")
     with rpc_errors():
-        table = await runtimed.containers.Top(pb.TopRequest(container=container_id))
+        table = await whole(runtimed.containers.Top(pb.TopRequest(container=container_id)))
         request = pb.StatsRequest(container=container_id, one_shot=True)
         (stats,) = [answer async for answer in runtimed.containers.Stats(request)]
     assert [row.values[-1] for row in table.processes] == ["sleep 1234"]
@@ -470,8 +471,10 @@ async def test_prune_removes_what_does_not_run(runtimed: Runtimed) -> None:
     stopped = await runtimed.create("true", labels={"prune": "me"})
     runs = await runtimed.begin("sleep", "100", labels={"prune": "me"})
     with rpc_errors():
-        pruned = await runtimed.containers.Prune(
-            pb.PruneContainersRequest(filters={"label": pb.FilterValues(values=["prune=me"])})
+        pruned = await whole(
+            runtimed.containers.Prune(
+                pb.PruneContainersRequest(filters={"label": pb.FilterValues(values=["prune=me"])})
+            )
         )
     assert list(pruned.removed) == [stopped]
     await runtimed.remove(runs)

@@ -84,6 +84,7 @@ async def list_containers(engine: "Engine", options: PsOptions, now_s: float) ->
     """Print the containers that match, newest first."""
     from sampan.api.runtime.v1 import containers_pb2 as pb
     from sampan.wire.channel import rpc_errors
+    from sampan.wire.pages import whole
     from sampan_cli.options.filters import parse_filters
     from sampan_cli.output.table import print_list
 
@@ -98,7 +99,7 @@ async def list_containers(engine: "Engine", options: PsOptions, now_s: float) ->
         latest=options.latest,
     )
     with rpc_errors():
-        listed = await engine.containers.List(request)
+        listed = await whole(engine.containers.List(request))
     if options.quiet and not options.template:
         for container in listed.containers:
             click.echo(container.id if options.no_trunc else container.id[:_SHORT_ID])

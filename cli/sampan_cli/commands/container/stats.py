@@ -62,11 +62,12 @@ async def show_stats(engine: "Engine", options: StatsOptions) -> None:
     """Print a table once, or again every second."""
     from sampan.api.runtime.v1 import containers_pb2 as pb
     from sampan.wire.channel import rpc_errors
+    from sampan.wire.pages import whole
 
     names = options.containers
     if not names:
         with rpc_errors():
-            listed = await engine.containers.List(pb.ListContainersRequest(all=options.all))
+            listed = await whole(engine.containers.List(pb.ListContainersRequest(all=options.all)))
         names = tuple(container.id for container in listed.containers)
     rows: dict[str, Row] = {}
     if options.no_stream:

@@ -29,9 +29,10 @@ async def show_processes(engine: "Engine", container: str, ps_args: str) -> None
     """Print a table of processes."""
     from sampan.api.runtime.v1 import containers_pb2 as pb
     from sampan.wire.channel import rpc_errors
+    from sampan.wire.pages import whole
     from sampan_cli.output.table import table
 
     with rpc_errors():
-        answer = await engine.containers.Top(pb.TopRequest(container=container, ps_args=ps_args))
+        answer = await whole(engine.containers.Top(pb.TopRequest(container=container, ps_args=ps_args)))
     for line in table([answer.titles, *(row.values for row in answer.processes)]):
         click.echo(line.rstrip())

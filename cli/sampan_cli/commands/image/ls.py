@@ -64,11 +64,12 @@ async def list_images(engine: "Engine", options: ImagesOptions, now_s: float) ->
     from sampan.engine.image_filters import LISTED, choose
     from sampan.engine.sizes import sizes as image_sizes
     from sampan.wire.channel import rpc_errors
+    from sampan.wire.pages import whole
     from sampan_cli.options.filters import parse_filters
     from sampan_cli.output.table import print_list
 
     with rpc_errors():
-        images = list((await engine.images.List(pb.ListRequest())).images)
+        images = list((await whole(engine.images.List(pb.ListRequest()))).images)
     sizes = await image_sizes(engine)
     filters = {key: list(values.values) for key, values in parse_filters(options.filters, LISTED).items()}
     if options.repository:

@@ -56,9 +56,10 @@ async def _tags(engine: "Engine", repository: "Reference") -> "list[Reference]":
     from sampan.api.image.v1 import images_pb2 as pb
     from sampan.oci.reference import parse_reference
     from sampan.wire.channel import rpc_errors
+    from sampan.wire.pages import whole
 
     with rpc_errors():
-        images = (await engine.images.List(pb.ListRequest())).images
+        images = (await whole(engine.images.List(pb.ListRequest(brief=True)))).images
     tags = [parse_reference(text) for image in images for text in image.repo_tags]
     found = sorted((each for each in tags if each.name == repository.name), key=str)
     if not found:

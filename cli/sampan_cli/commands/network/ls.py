@@ -52,13 +52,14 @@ async def list_networks(engine: "Engine", options: NetworkLsOptions) -> None:
     """Print the networks that match."""
     from sampan.api.runtime.v1 import networks_pb2 as pb
     from sampan.wire.channel import rpc_errors
+    from sampan.wire.pages import whole
     from sampan_cli.options.filters import parse_filters
     from sampan_cli.output.table import print_list
     from sampan_cli.output.units import local_time
 
     with rpc_errors():
         request = pb.ListNetworksRequest(filters=parse_filters(options.filters, _FILTERS))
-        answer = await engine.networks.List(request)
+        answer = await whole(engine.networks.List(request))
     rows = [
         {
             "ID": network.id if options.no_trunc else network.id[:12],

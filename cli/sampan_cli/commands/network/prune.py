@@ -26,11 +26,12 @@ async def remove(engine: "Engine", filters: tuple[str, ...]) -> None:
     """Remove what matches and say what was removed."""
     from sampan.api.runtime.v1 import networks_pb2 as pb
     from sampan.wire.channel import rpc_errors
+    from sampan.wire.pages import whole
     from sampan_cli.options.filters import parse_filters
 
     request = pb.PruneNetworksRequest(filters=parse_filters(filters, ("until", "label", "label!")))
     with rpc_errors():
-        answer = await engine.networks.Prune(request)
+        answer = await whole(engine.networks.Prune(request))
     if answer.removed:
         click.echo("Deleted Networks:")
         click.echo("".join(f"{network}\n" for network in answer.removed))

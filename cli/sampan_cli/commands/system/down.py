@@ -65,9 +65,10 @@ async def stop_containers(engine: "Engine") -> None:
 
     from sampan.api.runtime.v1 import containers_pb2 as pb
     from sampan.wire.channel import rpc_errors
+    from sampan.wire.pages import whole
 
     with rpc_errors():
-        listed = await engine.containers.List(pb.ListContainersRequest())
+        listed = await whole(engine.containers.List(pb.ListContainersRequest()))
         async with asyncio.TaskGroup() as stops:
             for container in listed.containers:
                 stops.create_task(_stop(engine, container.id))

@@ -41,6 +41,7 @@ async def show_info(engine: "Engine", template: str) -> None:
     from sampan.api.runtime.v1 import host_pb2
     from sampan.api.snapshot.v1 import layers_pb2
     from sampan.wire.channel import rpc_errors
+    from sampan.wire.pages import whole
     from sampan_cli.template.functions import to_json
     from sampan_cli.template.template import Template
 
@@ -48,7 +49,7 @@ async def show_info(engine: "Engine", template: str) -> None:
         facts = Facts(
             host=await engine.host.Info(host_pb2.HostInfoRequest()),
             drivers=await engine.layers.Drivers(layers_pb2.DriversRequest()),
-            images=len((await engine.images.List(images_pb2.ListRequest())).images),
+            images=len((await whole(engine.images.List(images_pb2.ListRequest(brief=True)))).images),
         )
     shaped = _shape(engine, facts)
     if template:

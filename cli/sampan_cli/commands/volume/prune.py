@@ -30,13 +30,14 @@ async def remove(engine: "Engine", filters: tuple[str, ...], *, named_too: bool)
     from sampan.api.runtime.v1 import containers_pb2
     from sampan.api.runtime.v1 import volumes_pb2 as pb
     from sampan.wire.channel import rpc_errors
+    from sampan.wire.pages import whole
     from sampan_cli.options.filters import parse_filters
 
     parsed = parse_filters(filters, ("all", "label", "label!"))
     if named_too:
         parsed["all"] = containers_pb2.FilterValues(values=["true"])
     with rpc_errors():
-        answer = await engine.volumes.Prune(pb.PruneVolumesRequest(filters=parsed))
+        answer = await whole(engine.volumes.Prune(pb.PruneVolumesRequest(filters=parsed)))
     if answer.removed:
         click.echo("Deleted Volumes:")
         click.echo("".join(f"{volume}\n" for volume in answer.removed))

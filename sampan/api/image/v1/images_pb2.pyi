@@ -718,16 +718,20 @@ class ListRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MANIFESTS_FIELD_NUMBER: _builtins.int
+    BRIEF_FIELD_NUMBER: _builtins.int
     manifests: _builtins.bool
     """as in Get"""
+    brief: _builtins.bool
+    """leave out what the config says and may be long: no config, history, author, comment"""
     def __init__(
         self,
         *,
         manifests: _builtins.bool = ...,
+        brief: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["manifests", b"manifests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brief", b"brief", "manifests", b"manifests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

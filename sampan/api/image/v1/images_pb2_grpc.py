@@ -58,7 +58,7 @@ class ImagesStub:
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.GetRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.Image.FromString,
                 _registered_method=True)
-        self.List = channel.unary_unary(
+        self.List = channel.unary_stream(
                 '/sampan.image.v1.Images/List',
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ListRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ListResponse.FromString,
@@ -68,12 +68,12 @@ class ImagesStub:
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.TagRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.TagResponse.FromString,
                 _registered_method=True)
-        self.Remove = channel.unary_unary(
+        self.Remove = channel.unary_stream(
                 '/sampan.image.v1.Images/Remove',
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RemoveRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RemoveResponse.FromString,
                 _registered_method=True)
-        self.Prune = channel.unary_unary(
+        self.Prune = channel.stream_stream(
                 '/sampan.image.v1.Images/Prune',
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PruneRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RemoveResponse.FromString,
@@ -98,12 +98,12 @@ class ImagesStub:
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.SaveRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.SaveResponse.FromString,
                 _registered_method=True)
-        self.Load = channel.stream_unary(
+        self.Load = channel.stream_stream(
                 '/sampan.image.v1.Images/Load',
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoadRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoadResponse.FromString,
                 _registered_method=True)
-        self.Roots = channel.unary_unary(
+        self.Roots = channel.unary_stream(
                 '/sampan.image.v1.Images/Roots',
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RootsRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RootsResponse.FromString,
@@ -118,7 +118,7 @@ class ImagesStub:
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectResponse.FromString,
                 _registered_method=True)
-        self.Tags = channel.unary_unary(
+        self.Tags = channel.unary_stream(
                 '/sampan.image.v1.Images/Tags',
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.TagsRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.TagsResponse.FromString,
@@ -186,7 +186,7 @@ class ImagesServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Prune(self, request, context):
+    def Prune(self, request_iterator, context):
         """Remove many at once, as far as nothing speaks against it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -287,7 +287,7 @@ def add_ImagesServicer_to_server(servicer, server):
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.GetRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.Image.SerializeToString,
             ),
-            'List': grpc.unary_unary_rpc_method_handler(
+            'List': grpc.unary_stream_rpc_method_handler(
                     servicer.List,
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ListRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ListResponse.SerializeToString,
@@ -297,12 +297,12 @@ def add_ImagesServicer_to_server(servicer, server):
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.TagRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.TagResponse.SerializeToString,
             ),
-            'Remove': grpc.unary_unary_rpc_method_handler(
+            'Remove': grpc.unary_stream_rpc_method_handler(
                     servicer.Remove,
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RemoveRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RemoveResponse.SerializeToString,
             ),
-            'Prune': grpc.unary_unary_rpc_method_handler(
+            'Prune': grpc.stream_stream_rpc_method_handler(
                     servicer.Prune,
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PruneRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RemoveResponse.SerializeToString,
@@ -327,12 +327,12 @@ def add_ImagesServicer_to_server(servicer, server):
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.SaveRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.SaveResponse.SerializeToString,
             ),
-            'Load': grpc.stream_unary_rpc_method_handler(
+            'Load': grpc.stream_stream_rpc_method_handler(
                     servicer.Load,
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoadRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.LoadResponse.SerializeToString,
             ),
-            'Roots': grpc.unary_unary_rpc_method_handler(
+            'Roots': grpc.unary_stream_rpc_method_handler(
                     servicer.Roots,
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RootsRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.RootsResponse.SerializeToString,
@@ -347,7 +347,7 @@ def add_ImagesServicer_to_server(servicer, server):
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.InspectResponse.SerializeToString,
             ),
-            'Tags': grpc.unary_unary_rpc_method_handler(
+            'Tags': grpc.unary_stream_rpc_method_handler(
                     servicer.Tags,
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.TagsRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.TagsResponse.SerializeToString,
@@ -491,7 +491,7 @@ class Images:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/sampan.image.v1.Images/List',
@@ -545,7 +545,7 @@ class Images:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/sampan.image.v1.Images/Remove',
@@ -562,7 +562,7 @@ class Images:
             _registered_method=True)
 
     @staticmethod
-    def Prune(request,
+    def Prune(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -572,8 +572,8 @@ class Images:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/sampan.image.v1.Images/Prune',
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.PruneRequest.SerializeToString,
@@ -707,7 +707,7 @@ class Images:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_unary(
+        return grpc.experimental.stream_stream(
             request_iterator,
             target,
             '/sampan.image.v1.Images/Load',
@@ -734,7 +734,7 @@ class Images:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/sampan.image.v1.Images/Roots',
@@ -815,7 +815,7 @@ class Images:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/sampan.image.v1.Images/Tags',

@@ -47,12 +47,12 @@ class ImagesStub:
     """End a lease; what nothing else refers to is removed, unless it is abandoned for the next fetch: then after a while."""
     Get: _grpc.UnaryUnaryMultiCallable[_images_pb2.GetRequest, _images_pb2.Image]
     """Find one image by ID, unambiguous ID prefix, name, or name@digest."""
-    List: _grpc.UnaryUnaryMultiCallable[_images_pb2.ListRequest, _images_pb2.ListResponse]
+    List: _grpc.UnaryStreamMultiCallable[_images_pb2.ListRequest, _images_pb2.ListResponse]
     Tag: _grpc.UnaryUnaryMultiCallable[_images_pb2.TagRequest, _images_pb2.TagResponse]
     """Add a name to an image."""
-    Remove: _grpc.UnaryUnaryMultiCallable[_images_pb2.RemoveRequest, _images_pb2.RemoveResponse]
+    Remove: _grpc.UnaryStreamMultiCallable[_images_pb2.RemoveRequest, _images_pb2.RemoveResponse]
     """Remove names, and the image with its last one."""
-    Prune: _grpc.UnaryUnaryMultiCallable[_images_pb2.PruneRequest, _images_pb2.RemoveResponse]
+    Prune: _grpc.StreamStreamMultiCallable[_images_pb2.PruneRequest, _images_pb2.RemoveResponse]
     """Remove many at once, as far as nothing speaks against it."""
     Import: _grpc.StreamUnaryMultiCallable[_images_pb2.ImportRequest, _images_pb2.ImportResponse]
     """Make an image of one layer from the tar of a root file system. The result is held by a lease, as in Fetch."""
@@ -64,15 +64,15 @@ class ImagesStub:
     """Bring an image to its registry: blobs that are not there, then the manifest under its tag."""
     Save: _grpc.UnaryStreamMultiCallable[_images_pb2.SaveRequest, _images_pb2.SaveResponse]
     """Write images as a tar archive that is a docker-archive and an OCI layout at once."""
-    Load: _grpc.StreamUnaryMultiCallable[_images_pb2.LoadRequest, _images_pb2.LoadResponse]
+    Load: _grpc.StreamStreamMultiCallable[_images_pb2.LoadRequest, _images_pb2.LoadResponse]
     """Read such an archive, or one of the two, or what Docker wrote before 1.10. Each image is held by a lease of its own."""
-    Roots: _grpc.UnaryUnaryMultiCallable[_images_pb2.RootsRequest, _images_pb2.RootsResponse]
+    Roots: _grpc.UnaryStreamMultiCallable[_images_pb2.RootsRequest, _images_pb2.RootsResponse]
     """What must stay unpacked: the stacks of images, and of what leases hold for images to come."""
     Login: _grpc.UnaryUnaryMultiCallable[_images_pb2.LoginRequest, _images_pb2.LoginResponse]
     """Is there such a user at this registry?"""
     Inspect: _grpc.UnaryUnaryMultiCallable[_images_pb2.InspectRequest, _images_pb2.InspectResponse]
     """Look at what a name means at its registry, and bring nothing."""
-    Tags: _grpc.UnaryUnaryMultiCallable[_images_pb2.TagsRequest, _images_pb2.TagsResponse]
+    Tags: _grpc.UnaryStreamMultiCallable[_images_pb2.TagsRequest, _images_pb2.TagsResponse]
     """List the tags that a repository has at its registry."""
     Search: _grpc.UnaryUnaryMultiCallable[_images_pb2.SearchRequest, _images_pb2.SearchResponse]
     """Ask a registry which repositories it knows by a term."""
@@ -96,12 +96,12 @@ class ImagesAsyncStub(ImagesStub):
     """End a lease; what nothing else refers to is removed, unless it is abandoned for the next fetch: then after a while."""
     Get: _aio.UnaryUnaryMultiCallable[_images_pb2.GetRequest, _images_pb2.Image]  # type: ignore[assignment]
     """Find one image by ID, unambiguous ID prefix, name, or name@digest."""
-    List: _aio.UnaryUnaryMultiCallable[_images_pb2.ListRequest, _images_pb2.ListResponse]  # type: ignore[assignment]
+    List: _aio.UnaryStreamMultiCallable[_images_pb2.ListRequest, _images_pb2.ListResponse]  # type: ignore[assignment]
     Tag: _aio.UnaryUnaryMultiCallable[_images_pb2.TagRequest, _images_pb2.TagResponse]  # type: ignore[assignment]
     """Add a name to an image."""
-    Remove: _aio.UnaryUnaryMultiCallable[_images_pb2.RemoveRequest, _images_pb2.RemoveResponse]  # type: ignore[assignment]
+    Remove: _aio.UnaryStreamMultiCallable[_images_pb2.RemoveRequest, _images_pb2.RemoveResponse]  # type: ignore[assignment]
     """Remove names, and the image with its last one."""
-    Prune: _aio.UnaryUnaryMultiCallable[_images_pb2.PruneRequest, _images_pb2.RemoveResponse]  # type: ignore[assignment]
+    Prune: _aio.StreamStreamMultiCallable[_images_pb2.PruneRequest, _images_pb2.RemoveResponse]  # type: ignore[assignment]
     """Remove many at once, as far as nothing speaks against it."""
     Import: _aio.StreamUnaryMultiCallable[_images_pb2.ImportRequest, _images_pb2.ImportResponse]  # type: ignore[assignment]
     """Make an image of one layer from the tar of a root file system. The result is held by a lease, as in Fetch."""
@@ -113,15 +113,15 @@ class ImagesAsyncStub(ImagesStub):
     """Bring an image to its registry: blobs that are not there, then the manifest under its tag."""
     Save: _aio.UnaryStreamMultiCallable[_images_pb2.SaveRequest, _images_pb2.SaveResponse]  # type: ignore[assignment]
     """Write images as a tar archive that is a docker-archive and an OCI layout at once."""
-    Load: _aio.StreamUnaryMultiCallable[_images_pb2.LoadRequest, _images_pb2.LoadResponse]  # type: ignore[assignment]
+    Load: _aio.StreamStreamMultiCallable[_images_pb2.LoadRequest, _images_pb2.LoadResponse]  # type: ignore[assignment]
     """Read such an archive, or one of the two, or what Docker wrote before 1.10. Each image is held by a lease of its own."""
-    Roots: _aio.UnaryUnaryMultiCallable[_images_pb2.RootsRequest, _images_pb2.RootsResponse]  # type: ignore[assignment]
+    Roots: _aio.UnaryStreamMultiCallable[_images_pb2.RootsRequest, _images_pb2.RootsResponse]  # type: ignore[assignment]
     """What must stay unpacked: the stacks of images, and of what leases hold for images to come."""
     Login: _aio.UnaryUnaryMultiCallable[_images_pb2.LoginRequest, _images_pb2.LoginResponse]  # type: ignore[assignment]
     """Is there such a user at this registry?"""
     Inspect: _aio.UnaryUnaryMultiCallable[_images_pb2.InspectRequest, _images_pb2.InspectResponse]  # type: ignore[assignment]
     """Look at what a name means at its registry, and bring nothing."""
-    Tags: _aio.UnaryUnaryMultiCallable[_images_pb2.TagsRequest, _images_pb2.TagsResponse]  # type: ignore[assignment]
+    Tags: _aio.UnaryStreamMultiCallable[_images_pb2.TagsRequest, _images_pb2.TagsResponse]  # type: ignore[assignment]
     """List the tags that a repository has at its registry."""
     Search: _aio.UnaryUnaryMultiCallable[_images_pb2.SearchRequest, _images_pb2.SearchResponse]  # type: ignore[assignment]
     """Ask a registry which repositories it knows by a term."""
@@ -172,7 +172,7 @@ class ImagesServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _images_pb2.ListRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_images_pb2.ListResponse, _abc.Awaitable[_images_pb2.ListResponse]]: ...
+    ) -> _typing.Union[_abc.Iterator[_images_pb2.ListResponse], _abc.AsyncIterator[_images_pb2.ListResponse]]: ...
 
     @_abc_1.abstractmethod
     def Tag(
@@ -187,15 +187,15 @@ class ImagesServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _images_pb2.RemoveRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_images_pb2.RemoveResponse, _abc.Awaitable[_images_pb2.RemoveResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_images_pb2.RemoveResponse], _abc.AsyncIterator[_images_pb2.RemoveResponse]]:
         """Remove names, and the image with its last one."""
 
     @_abc_1.abstractmethod
     def Prune(
         self,
-        request: _images_pb2.PruneRequest,
+        request_iterator: _MaybeAsyncIterator[_images_pb2.PruneRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_images_pb2.RemoveResponse, _abc.Awaitable[_images_pb2.RemoveResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_images_pb2.RemoveResponse], _abc.AsyncIterator[_images_pb2.RemoveResponse]]:
         """Remove many at once, as far as nothing speaks against it."""
 
     @_abc_1.abstractmethod
@@ -237,7 +237,7 @@ class ImagesServicer(metaclass=_abc_1.ABCMeta):
         self,
         request_iterator: _MaybeAsyncIterator[_images_pb2.LoadRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_images_pb2.LoadResponse, _abc.Awaitable[_images_pb2.LoadResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_images_pb2.LoadResponse], _abc.AsyncIterator[_images_pb2.LoadResponse]]:
         """Read such an archive, or one of the two, or what Docker wrote before 1.10. Each image is held by a lease of its own."""
 
     @_abc_1.abstractmethod
@@ -245,7 +245,7 @@ class ImagesServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _images_pb2.RootsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_images_pb2.RootsResponse, _abc.Awaitable[_images_pb2.RootsResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_images_pb2.RootsResponse], _abc.AsyncIterator[_images_pb2.RootsResponse]]:
         """What must stay unpacked: the stacks of images, and of what leases hold for images to come."""
 
     @_abc_1.abstractmethod
@@ -269,7 +269,7 @@ class ImagesServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _images_pb2.TagsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_images_pb2.TagsResponse, _abc.Awaitable[_images_pb2.TagsResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_images_pb2.TagsResponse], _abc.AsyncIterator[_images_pb2.TagsResponse]]:
         """List the tags that a repository has at its registry."""
 
     @_abc_1.abstractmethod

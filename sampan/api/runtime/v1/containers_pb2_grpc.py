@@ -45,7 +45,7 @@ class ContainersStub:
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.GetContainerRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.Container.FromString,
                 _registered_method=True)
-        self.List = channel.unary_unary(
+        self.List = channel.unary_stream(
                 '/sampan.runtime.v1.Containers/List',
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.ListContainersRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.ListContainersResponse.FromString,
@@ -115,7 +115,7 @@ class ContainersStub:
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.LogsRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.LogsResponse.FromString,
                 _registered_method=True)
-        self.Top = channel.unary_unary(
+        self.Top = channel.unary_stream(
                 '/sampan.runtime.v1.Containers/Top',
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.TopRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.TopResponse.FromString,
@@ -125,7 +125,7 @@ class ContainersStub:
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.StatsRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.StatsResponse.FromString,
                 _registered_method=True)
-        self.Prune = channel.unary_unary(
+        self.Prune = channel.unary_stream(
                 '/sampan.runtime.v1.Containers/Prune',
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.PruneContainersRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.PruneContainersResponse.FromString,
@@ -269,7 +269,7 @@ def add_ContainersServicer_to_server(servicer, server):
                     request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.GetContainerRequest.FromString,
                     response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.Container.SerializeToString,
             ),
-            'List': grpc.unary_unary_rpc_method_handler(
+            'List': grpc.unary_stream_rpc_method_handler(
                     servicer.List,
                     request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.ListContainersRequest.FromString,
                     response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.ListContainersResponse.SerializeToString,
@@ -339,7 +339,7 @@ def add_ContainersServicer_to_server(servicer, server):
                     request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.LogsRequest.FromString,
                     response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.LogsResponse.SerializeToString,
             ),
-            'Top': grpc.unary_unary_rpc_method_handler(
+            'Top': grpc.unary_stream_rpc_method_handler(
                     servicer.Top,
                     request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.TopRequest.FromString,
                     response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.TopResponse.SerializeToString,
@@ -349,7 +349,7 @@ def add_ContainersServicer_to_server(servicer, server):
                     request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.StatsRequest.FromString,
                     response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.StatsResponse.SerializeToString,
             ),
-            'Prune': grpc.unary_unary_rpc_method_handler(
+            'Prune': grpc.unary_stream_rpc_method_handler(
                     servicer.Prune,
                     request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.PruneContainersRequest.FromString,
                     response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.PruneContainersResponse.SerializeToString,
@@ -431,7 +431,7 @@ class Containers:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/sampan.runtime.v1.Containers/List',
@@ -809,7 +809,7 @@ class Containers:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/sampan.runtime.v1.Containers/Top',
@@ -863,7 +863,7 @@ class Containers:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/sampan.runtime.v1.Containers/Prune',

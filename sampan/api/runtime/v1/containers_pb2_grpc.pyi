@@ -35,7 +35,7 @@ class ContainersStub:
     def __new__(cls, channel: _aio.Channel) -> ContainersAsyncStub: ...
     Create: _grpc.UnaryUnaryMultiCallable[_containers_pb2.CreateContainerRequest, _containers_pb2.CreateContainerResponse]
     Get: _grpc.UnaryUnaryMultiCallable[_containers_pb2.GetContainerRequest, _containers_pb2.Container]
-    List: _grpc.UnaryUnaryMultiCallable[_containers_pb2.ListContainersRequest, _containers_pb2.ListContainersResponse]
+    List: _grpc.UnaryStreamMultiCallable[_containers_pb2.ListContainersRequest, _containers_pb2.ListContainersResponse]
     Start: _grpc.UnaryUnaryMultiCallable[_containers_pb2.StartContainerRequest, _containers_pb2.StartContainerResponse]
     """NotModified if it runs."""
     Stop: _grpc.UnaryUnaryMultiCallable[_containers_pb2.StopContainerRequest, _containers_pb2.StopContainerResponse]
@@ -56,9 +56,9 @@ class ContainersStub:
     Resize: _grpc.UnaryUnaryMultiCallable[_containers_pb2.ResizeContainerRequest, _containers_pb2.ResizeContainerResponse]
     Logs: _grpc.UnaryStreamMultiCallable[_containers_pb2.LogsRequest, _containers_pb2.LogsResponse]
     """With follow, ends when the container stops."""
-    Top: _grpc.UnaryUnaryMultiCallable[_containers_pb2.TopRequest, _containers_pb2.TopResponse]
+    Top: _grpc.UnaryStreamMultiCallable[_containers_pb2.TopRequest, _containers_pb2.TopResponse]
     Stats: _grpc.UnaryStreamMultiCallable[_containers_pb2.StatsRequest, _containers_pb2.StatsResponse]
-    Prune: _grpc.UnaryUnaryMultiCallable[_containers_pb2.PruneContainersRequest, _containers_pb2.PruneContainersResponse]
+    Prune: _grpc.UnaryStreamMultiCallable[_containers_pb2.PruneContainersRequest, _containers_pb2.PruneContainersResponse]
 
 @_typing.type_check_only
 class ContainersAsyncStub(ContainersStub):
@@ -67,7 +67,7 @@ class ContainersAsyncStub(ContainersStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Create: _aio.UnaryUnaryMultiCallable[_containers_pb2.CreateContainerRequest, _containers_pb2.CreateContainerResponse]  # type: ignore[assignment]
     Get: _aio.UnaryUnaryMultiCallable[_containers_pb2.GetContainerRequest, _containers_pb2.Container]  # type: ignore[assignment]
-    List: _aio.UnaryUnaryMultiCallable[_containers_pb2.ListContainersRequest, _containers_pb2.ListContainersResponse]  # type: ignore[assignment]
+    List: _aio.UnaryStreamMultiCallable[_containers_pb2.ListContainersRequest, _containers_pb2.ListContainersResponse]  # type: ignore[assignment]
     Start: _aio.UnaryUnaryMultiCallable[_containers_pb2.StartContainerRequest, _containers_pb2.StartContainerResponse]  # type: ignore[assignment]
     """NotModified if it runs."""
     Stop: _aio.UnaryUnaryMultiCallable[_containers_pb2.StopContainerRequest, _containers_pb2.StopContainerResponse]  # type: ignore[assignment]
@@ -88,9 +88,9 @@ class ContainersAsyncStub(ContainersStub):
     Resize: _aio.UnaryUnaryMultiCallable[_containers_pb2.ResizeContainerRequest, _containers_pb2.ResizeContainerResponse]  # type: ignore[assignment]
     Logs: _aio.UnaryStreamMultiCallable[_containers_pb2.LogsRequest, _containers_pb2.LogsResponse]  # type: ignore[assignment]
     """With follow, ends when the container stops."""
-    Top: _aio.UnaryUnaryMultiCallable[_containers_pb2.TopRequest, _containers_pb2.TopResponse]  # type: ignore[assignment]
+    Top: _aio.UnaryStreamMultiCallable[_containers_pb2.TopRequest, _containers_pb2.TopResponse]  # type: ignore[assignment]
     Stats: _aio.UnaryStreamMultiCallable[_containers_pb2.StatsRequest, _containers_pb2.StatsResponse]  # type: ignore[assignment]
-    Prune: _aio.UnaryUnaryMultiCallable[_containers_pb2.PruneContainersRequest, _containers_pb2.PruneContainersResponse]  # type: ignore[assignment]
+    Prune: _aio.UnaryStreamMultiCallable[_containers_pb2.PruneContainersRequest, _containers_pb2.PruneContainersResponse]  # type: ignore[assignment]
 
 class ContainersServicer(metaclass=_abc_1.ABCMeta):
     """`container` in a request is an ID, an unambiguous prefix of one, or a name."""
@@ -114,7 +114,7 @@ class ContainersServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _containers_pb2.ListContainersRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_containers_pb2.ListContainersResponse, _abc.Awaitable[_containers_pb2.ListContainersResponse]]: ...
+    ) -> _typing.Union[_abc.Iterator[_containers_pb2.ListContainersResponse], _abc.AsyncIterator[_containers_pb2.ListContainersResponse]]: ...
 
     @_abc_1.abstractmethod
     def Start(
@@ -219,7 +219,7 @@ class ContainersServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _containers_pb2.TopRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_containers_pb2.TopResponse, _abc.Awaitable[_containers_pb2.TopResponse]]: ...
+    ) -> _typing.Union[_abc.Iterator[_containers_pb2.TopResponse], _abc.AsyncIterator[_containers_pb2.TopResponse]]: ...
 
     @_abc_1.abstractmethod
     def Stats(
@@ -233,6 +233,6 @@ class ContainersServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _containers_pb2.PruneContainersRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_containers_pb2.PruneContainersResponse, _abc.Awaitable[_containers_pb2.PruneContainersResponse]]: ...
+    ) -> _typing.Union[_abc.Iterator[_containers_pb2.PruneContainersResponse], _abc.AsyncIterator[_containers_pb2.PruneContainersResponse]]: ...
 
 def add_ContainersServicer_to_server(servicer: ContainersServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

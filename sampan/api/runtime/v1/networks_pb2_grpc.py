@@ -45,7 +45,7 @@ class NetworksStub:
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_networks__pb2.GetNetworkRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_networks__pb2.Network.FromString,
                 _registered_method=True)
-        self.List = channel.unary_unary(
+        self.List = channel.unary_stream(
                 '/sampan.runtime.v1.Networks/List',
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_networks__pb2.ListNetworksRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_networks__pb2.ListNetworksResponse.FromString,
@@ -65,7 +65,7 @@ class NetworksStub:
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_networks__pb2.DisconnectRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_networks__pb2.DisconnectResponse.FromString,
                 _registered_method=True)
-        self.Prune = channel.unary_unary(
+        self.Prune = channel.unary_stream(
                 '/sampan.runtime.v1.Networks/Prune',
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_networks__pb2.PruneNetworksRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_networks__pb2.PruneNetworksResponse.FromString,
@@ -131,7 +131,7 @@ def add_NetworksServicer_to_server(servicer, server):
                     request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_networks__pb2.GetNetworkRequest.FromString,
                     response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_networks__pb2.Network.SerializeToString,
             ),
-            'List': grpc.unary_unary_rpc_method_handler(
+            'List': grpc.unary_stream_rpc_method_handler(
                     servicer.List,
                     request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_networks__pb2.ListNetworksRequest.FromString,
                     response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_networks__pb2.ListNetworksResponse.SerializeToString,
@@ -151,7 +151,7 @@ def add_NetworksServicer_to_server(servicer, server):
                     request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_networks__pb2.DisconnectRequest.FromString,
                     response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_networks__pb2.DisconnectResponse.SerializeToString,
             ),
-            'Prune': grpc.unary_unary_rpc_method_handler(
+            'Prune': grpc.unary_stream_rpc_method_handler(
                     servicer.Prune,
                     request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_networks__pb2.PruneNetworksRequest.FromString,
                     response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_networks__pb2.PruneNetworksResponse.SerializeToString,
@@ -233,7 +233,7 @@ class Networks:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/sampan.runtime.v1.Networks/List',
@@ -341,7 +341,7 @@ class Networks:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/sampan.runtime.v1.Networks/Prune',

@@ -35,11 +35,11 @@ class NetworksStub:
     def __new__(cls, channel: _aio.Channel) -> NetworksAsyncStub: ...
     Create: _grpc.UnaryUnaryMultiCallable[_networks_pb2.CreateNetworkRequest, _networks_pb2.CreateNetworkResponse]
     Get: _grpc.UnaryUnaryMultiCallable[_networks_pb2.GetNetworkRequest, _networks_pb2.Network]
-    List: _grpc.UnaryUnaryMultiCallable[_networks_pb2.ListNetworksRequest, _networks_pb2.ListNetworksResponse]
+    List: _grpc.UnaryStreamMultiCallable[_networks_pb2.ListNetworksRequest, _networks_pb2.ListNetworksResponse]
     Remove: _grpc.UnaryUnaryMultiCallable[_networks_pb2.RemoveNetworkRequest, _networks_pb2.RemoveNetworkResponse]
     Connect: _grpc.UnaryUnaryMultiCallable[_networks_pb2.ConnectRequest, _networks_pb2.ConnectResponse]
     Disconnect: _grpc.UnaryUnaryMultiCallable[_networks_pb2.DisconnectRequest, _networks_pb2.DisconnectResponse]
-    Prune: _grpc.UnaryUnaryMultiCallable[_networks_pb2.PruneNetworksRequest, _networks_pb2.PruneNetworksResponse]
+    Prune: _grpc.UnaryStreamMultiCallable[_networks_pb2.PruneNetworksRequest, _networks_pb2.PruneNetworksResponse]
 
 @_typing.type_check_only
 class NetworksAsyncStub(NetworksStub):
@@ -48,11 +48,11 @@ class NetworksAsyncStub(NetworksStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Create: _aio.UnaryUnaryMultiCallable[_networks_pb2.CreateNetworkRequest, _networks_pb2.CreateNetworkResponse]  # type: ignore[assignment]
     Get: _aio.UnaryUnaryMultiCallable[_networks_pb2.GetNetworkRequest, _networks_pb2.Network]  # type: ignore[assignment]
-    List: _aio.UnaryUnaryMultiCallable[_networks_pb2.ListNetworksRequest, _networks_pb2.ListNetworksResponse]  # type: ignore[assignment]
+    List: _aio.UnaryStreamMultiCallable[_networks_pb2.ListNetworksRequest, _networks_pb2.ListNetworksResponse]  # type: ignore[assignment]
     Remove: _aio.UnaryUnaryMultiCallable[_networks_pb2.RemoveNetworkRequest, _networks_pb2.RemoveNetworkResponse]  # type: ignore[assignment]
     Connect: _aio.UnaryUnaryMultiCallable[_networks_pb2.ConnectRequest, _networks_pb2.ConnectResponse]  # type: ignore[assignment]
     Disconnect: _aio.UnaryUnaryMultiCallable[_networks_pb2.DisconnectRequest, _networks_pb2.DisconnectResponse]  # type: ignore[assignment]
-    Prune: _aio.UnaryUnaryMultiCallable[_networks_pb2.PruneNetworksRequest, _networks_pb2.PruneNetworksResponse]  # type: ignore[assignment]
+    Prune: _aio.UnaryStreamMultiCallable[_networks_pb2.PruneNetworksRequest, _networks_pb2.PruneNetworksResponse]  # type: ignore[assignment]
 
 class NetworksServicer(metaclass=_abc_1.ABCMeta):
     """`network` in a request is an ID, an unambiguous prefix of one, or a name."""
@@ -76,7 +76,7 @@ class NetworksServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _networks_pb2.ListNetworksRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_networks_pb2.ListNetworksResponse, _abc.Awaitable[_networks_pb2.ListNetworksResponse]]: ...
+    ) -> _typing.Union[_abc.Iterator[_networks_pb2.ListNetworksResponse], _abc.AsyncIterator[_networks_pb2.ListNetworksResponse]]: ...
 
     @_abc_1.abstractmethod
     def Remove(
@@ -104,6 +104,6 @@ class NetworksServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _networks_pb2.PruneNetworksRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_networks_pb2.PruneNetworksResponse, _abc.Awaitable[_networks_pb2.PruneNetworksResponse]]: ...
+    ) -> _typing.Union[_abc.Iterator[_networks_pb2.PruneNetworksResponse], _abc.AsyncIterator[_networks_pb2.PruneNetworksResponse]]: ...
 
 def add_NetworksServicer_to_server(servicer: NetworksServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

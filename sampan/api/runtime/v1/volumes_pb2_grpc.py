@@ -44,7 +44,7 @@ class VolumesStub:
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_volumes__pb2.GetVolumeRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_volumes__pb2.Volume.FromString,
                 _registered_method=True)
-        self.List = channel.unary_unary(
+        self.List = channel.unary_stream(
                 '/sampan.runtime.v1.Volumes/List',
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_volumes__pb2.ListVolumesRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_volumes__pb2.ListVolumesResponse.FromString,
@@ -54,7 +54,7 @@ class VolumesStub:
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_volumes__pb2.RemoveVolumeRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_volumes__pb2.RemoveVolumeResponse.FromString,
                 _registered_method=True)
-        self.Prune = channel.unary_unary(
+        self.Prune = channel.unary_stream(
                 '/sampan.runtime.v1.Volumes/Prune',
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_volumes__pb2.PruneVolumesRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_volumes__pb2.PruneVolumesResponse.FromString,
@@ -108,7 +108,7 @@ def add_VolumesServicer_to_server(servicer, server):
                     request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_volumes__pb2.GetVolumeRequest.FromString,
                     response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_volumes__pb2.Volume.SerializeToString,
             ),
-            'List': grpc.unary_unary_rpc_method_handler(
+            'List': grpc.unary_stream_rpc_method_handler(
                     servicer.List,
                     request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_volumes__pb2.ListVolumesRequest.FromString,
                     response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_volumes__pb2.ListVolumesResponse.SerializeToString,
@@ -118,7 +118,7 @@ def add_VolumesServicer_to_server(servicer, server):
                     request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_volumes__pb2.RemoveVolumeRequest.FromString,
                     response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_volumes__pb2.RemoveVolumeResponse.SerializeToString,
             ),
-            'Prune': grpc.unary_unary_rpc_method_handler(
+            'Prune': grpc.unary_stream_rpc_method_handler(
                     servicer.Prune,
                     request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_volumes__pb2.PruneVolumesRequest.FromString,
                     response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_volumes__pb2.PruneVolumesResponse.SerializeToString,
@@ -199,7 +199,7 @@ class Volumes:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/sampan.runtime.v1.Volumes/List',
@@ -253,7 +253,7 @@ class Volumes:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/sampan.runtime.v1.Volumes/Prune',

@@ -34,9 +34,9 @@ class VolumesStub:
     Create: _grpc.UnaryUnaryMultiCallable[_volumes_pb2.CreateVolumeRequest, _volumes_pb2.Volume]
     """Returns the volume of that name if there is one with the same driver."""
     Get: _grpc.UnaryUnaryMultiCallable[_volumes_pb2.GetVolumeRequest, _volumes_pb2.Volume]
-    List: _grpc.UnaryUnaryMultiCallable[_volumes_pb2.ListVolumesRequest, _volumes_pb2.ListVolumesResponse]
+    List: _grpc.UnaryStreamMultiCallable[_volumes_pb2.ListVolumesRequest, _volumes_pb2.ListVolumesResponse]
     Remove: _grpc.UnaryUnaryMultiCallable[_volumes_pb2.RemoveVolumeRequest, _volumes_pb2.RemoveVolumeResponse]
-    Prune: _grpc.UnaryUnaryMultiCallable[_volumes_pb2.PruneVolumesRequest, _volumes_pb2.PruneVolumesResponse]
+    Prune: _grpc.UnaryStreamMultiCallable[_volumes_pb2.PruneVolumesRequest, _volumes_pb2.PruneVolumesResponse]
 
 @_typing.type_check_only
 class VolumesAsyncStub(VolumesStub):
@@ -44,9 +44,9 @@ class VolumesAsyncStub(VolumesStub):
     Create: _aio.UnaryUnaryMultiCallable[_volumes_pb2.CreateVolumeRequest, _volumes_pb2.Volume]  # type: ignore[assignment]
     """Returns the volume of that name if there is one with the same driver."""
     Get: _aio.UnaryUnaryMultiCallable[_volumes_pb2.GetVolumeRequest, _volumes_pb2.Volume]  # type: ignore[assignment]
-    List: _aio.UnaryUnaryMultiCallable[_volumes_pb2.ListVolumesRequest, _volumes_pb2.ListVolumesResponse]  # type: ignore[assignment]
+    List: _aio.UnaryStreamMultiCallable[_volumes_pb2.ListVolumesRequest, _volumes_pb2.ListVolumesResponse]  # type: ignore[assignment]
     Remove: _aio.UnaryUnaryMultiCallable[_volumes_pb2.RemoveVolumeRequest, _volumes_pb2.RemoveVolumeResponse]  # type: ignore[assignment]
-    Prune: _aio.UnaryUnaryMultiCallable[_volumes_pb2.PruneVolumesRequest, _volumes_pb2.PruneVolumesResponse]  # type: ignore[assignment]
+    Prune: _aio.UnaryStreamMultiCallable[_volumes_pb2.PruneVolumesRequest, _volumes_pb2.PruneVolumesResponse]  # type: ignore[assignment]
 
 class VolumesServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -69,7 +69,7 @@ class VolumesServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _volumes_pb2.ListVolumesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_volumes_pb2.ListVolumesResponse, _abc.Awaitable[_volumes_pb2.ListVolumesResponse]]: ...
+    ) -> _typing.Union[_abc.Iterator[_volumes_pb2.ListVolumesResponse], _abc.AsyncIterator[_volumes_pb2.ListVolumesResponse]]: ...
 
     @_abc_1.abstractmethod
     def Remove(
@@ -83,6 +83,6 @@ class VolumesServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _volumes_pb2.PruneVolumesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_volumes_pb2.PruneVolumesResponse, _abc.Awaitable[_volumes_pb2.PruneVolumesResponse]]: ...
+    ) -> _typing.Union[_abc.Iterator[_volumes_pb2.PruneVolumesResponse], _abc.AsyncIterator[_volumes_pb2.PruneVolumesResponse]]: ...
 
 def add_VolumesServicer_to_server(servicer: VolumesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

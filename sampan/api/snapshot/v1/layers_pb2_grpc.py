@@ -51,7 +51,7 @@ class LayersStub:
                 request_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.UnpackRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.UnpackResponse.FromString,
                 _registered_method=True)
-        self.Unstack = channel.unary_unary(
+        self.Unstack = channel.stream_stream(
                 '/sampan.snapshot.v1.Layers/Unstack',
                 request_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.UnstackRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.UnstackResponse.FromString,
@@ -61,12 +61,12 @@ class LayersStub:
                 request_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.DriversRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.DriversResponse.FromString,
                 _registered_method=True)
-        self.Usage = channel.unary_unary(
+        self.Usage = channel.unary_stream(
                 '/sampan.snapshot.v1.Layers/Usage',
                 request_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.LayersUsageRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.LayersUsageResponse.FromString,
                 _registered_method=True)
-        self.Changes = channel.unary_unary(
+        self.Changes = channel.unary_stream(
                 '/sampan.snapshot.v1.Layers/Changes',
                 request_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.ChangesRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.ChangesResponse.FromString,
@@ -113,7 +113,7 @@ class LayersServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Unstack(self, request, context):
+    def Unstack(self, request_iterator, context):
         """Remove snapshots of stacks from the top down, as far as nothing else stands on them.
         Layers that no snapshot uses any more go with them.
         """
@@ -174,7 +174,7 @@ def add_LayersServicer_to_server(servicer, server):
                     request_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.UnpackRequest.FromString,
                     response_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.UnpackResponse.SerializeToString,
             ),
-            'Unstack': grpc.unary_unary_rpc_method_handler(
+            'Unstack': grpc.stream_stream_rpc_method_handler(
                     servicer.Unstack,
                     request_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.UnstackRequest.FromString,
                     response_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.UnstackResponse.SerializeToString,
@@ -184,12 +184,12 @@ def add_LayersServicer_to_server(servicer, server):
                     request_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.DriversRequest.FromString,
                     response_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.DriversResponse.SerializeToString,
             ),
-            'Usage': grpc.unary_unary_rpc_method_handler(
+            'Usage': grpc.unary_stream_rpc_method_handler(
                     servicer.Usage,
                     request_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.LayersUsageRequest.FromString,
                     response_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.LayersUsageResponse.SerializeToString,
             ),
-            'Changes': grpc.unary_unary_rpc_method_handler(
+            'Changes': grpc.unary_stream_rpc_method_handler(
                     servicer.Changes,
                     request_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.ChangesRequest.FromString,
                     response_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.ChangesResponse.SerializeToString,
@@ -299,7 +299,7 @@ class Layers:
             _registered_method=True)
 
     @staticmethod
-    def Unstack(request,
+    def Unstack(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -309,8 +309,8 @@ class Layers:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/sampan.snapshot.v1.Layers/Unstack',
             sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.UnstackRequest.SerializeToString,
@@ -363,7 +363,7 @@ class Layers:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/sampan.snapshot.v1.Layers/Usage',
@@ -390,7 +390,7 @@ class Layers:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/sampan.snapshot.v1.Layers/Changes',

@@ -48,15 +48,15 @@ class LayersStub:
     """Apply layers, and stack them, in the background; returns at once. Whoever needs the stack before applies and stacks
     as ever; Unstack of the stack ends it.
     """
-    Unstack: _grpc.UnaryUnaryMultiCallable[_layers_pb2.UnstackRequest, _layers_pb2.UnstackResponse]
+    Unstack: _grpc.StreamStreamMultiCallable[_layers_pb2.UnstackRequest, _layers_pb2.UnstackResponse]
     """Remove snapshots of stacks from the top down, as far as nothing else stands on them.
     Layers that no snapshot uses any more go with them.
     """
     Drivers: _grpc.UnaryUnaryMultiCallable[_layers_pb2.DriversRequest, _layers_pb2.DriversResponse]
     """Which storage driver is in use, and why the others are not."""
-    Usage: _grpc.UnaryUnaryMultiCallable[_layers_pb2.LayersUsageRequest, _layers_pb2.LayersUsageResponse]
+    Usage: _grpc.UnaryStreamMultiCallable[_layers_pb2.LayersUsageRequest, _layers_pb2.LayersUsageResponse]
     """Disk use, of all snapshots in one call."""
-    Changes: _grpc.UnaryUnaryMultiCallable[_layers_pb2.ChangesRequest, _layers_pb2.ChangesResponse]
+    Changes: _grpc.UnaryStreamMultiCallable[_layers_pb2.ChangesRequest, _layers_pb2.ChangesResponse]
     """What a snapshot's owner changed in it: `docker diff`."""
     Diff: _grpc.UnaryUnaryMultiCallable[_layers_pb2.DiffLayerRequest, _layers_pb2.DiffLayerResponse]
     """Make a layer of them, an uncompressed tar, and write it to the content store: `docker commit`."""
@@ -83,15 +83,15 @@ class LayersAsyncStub(LayersStub):
     """Apply layers, and stack them, in the background; returns at once. Whoever needs the stack before applies and stacks
     as ever; Unstack of the stack ends it.
     """
-    Unstack: _aio.UnaryUnaryMultiCallable[_layers_pb2.UnstackRequest, _layers_pb2.UnstackResponse]  # type: ignore[assignment]
+    Unstack: _aio.StreamStreamMultiCallable[_layers_pb2.UnstackRequest, _layers_pb2.UnstackResponse]  # type: ignore[assignment]
     """Remove snapshots of stacks from the top down, as far as nothing else stands on them.
     Layers that no snapshot uses any more go with them.
     """
     Drivers: _aio.UnaryUnaryMultiCallable[_layers_pb2.DriversRequest, _layers_pb2.DriversResponse]  # type: ignore[assignment]
     """Which storage driver is in use, and why the others are not."""
-    Usage: _aio.UnaryUnaryMultiCallable[_layers_pb2.LayersUsageRequest, _layers_pb2.LayersUsageResponse]  # type: ignore[assignment]
+    Usage: _aio.UnaryStreamMultiCallable[_layers_pb2.LayersUsageRequest, _layers_pb2.LayersUsageResponse]  # type: ignore[assignment]
     """Disk use, of all snapshots in one call."""
-    Changes: _aio.UnaryUnaryMultiCallable[_layers_pb2.ChangesRequest, _layers_pb2.ChangesResponse]  # type: ignore[assignment]
+    Changes: _aio.UnaryStreamMultiCallable[_layers_pb2.ChangesRequest, _layers_pb2.ChangesResponse]  # type: ignore[assignment]
     """What a snapshot's owner changed in it: `docker diff`."""
     Diff: _aio.UnaryUnaryMultiCallable[_layers_pb2.DiffLayerRequest, _layers_pb2.DiffLayerResponse]  # type: ignore[assignment]
     """Make a layer of them, an uncompressed tar, and write it to the content store: `docker commit`."""
@@ -137,9 +137,9 @@ class LayersServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Unstack(
         self,
-        request: _layers_pb2.UnstackRequest,
+        request_iterator: _MaybeAsyncIterator[_layers_pb2.UnstackRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_layers_pb2.UnstackResponse, _abc.Awaitable[_layers_pb2.UnstackResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_layers_pb2.UnstackResponse], _abc.AsyncIterator[_layers_pb2.UnstackResponse]]:
         """Remove snapshots of stacks from the top down, as far as nothing else stands on them.
         Layers that no snapshot uses any more go with them.
         """
@@ -157,7 +157,7 @@ class LayersServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _layers_pb2.LayersUsageRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_layers_pb2.LayersUsageResponse, _abc.Awaitable[_layers_pb2.LayersUsageResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_layers_pb2.LayersUsageResponse], _abc.AsyncIterator[_layers_pb2.LayersUsageResponse]]:
         """Disk use, of all snapshots in one call."""
 
     @_abc_1.abstractmethod
@@ -165,7 +165,7 @@ class LayersServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _layers_pb2.ChangesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_layers_pb2.ChangesResponse, _abc.Awaitable[_layers_pb2.ChangesResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_layers_pb2.ChangesResponse], _abc.AsyncIterator[_layers_pb2.ChangesResponse]]:
         """What a snapshot's owner changed in it: `docker diff`."""
 
     @_abc_1.abstractmethod
