@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from dockerapi.container import host_config, port_specs
-from dockerapi.http.fields import Fields
+from dockerapi.http.fields import INT32, UINT16, Fields
 from dockerapi.http.times import to_duration
 from dockerapi.http.versions import Version
 from sampan.api.runtime.v1 import spec_pb2
@@ -36,7 +36,7 @@ def parse(body: dict[str, Any], name: str, version: Version) -> tuple[spec_pb2.C
     )
     if not spec.image:
         raise InvalidArgumentError("no image specified: Config.Image is empty")
-    if (timeout_s := sent.optional_number("StopTimeout")) is not None:
+    if (timeout_s := sent.optional_number("StopTimeout", INT32)) is not None:
         spec.stop_timeout.seconds = timeout_s
     warnings = host_config.apply(host, spec)
     spec.endpoints.extend(_endpoints(sent, host, spec.namespaces.network, version))
@@ -44,7 +44,7 @@ def parse(body: dict[str, Any], name: str, version: Version) -> tuple[spec_pb2.C
 
 
 def _process(sent: Fields, host: Fields) -> spec_pb2.Process:
-    size = host.numbers("ConsoleSize")
+    size = host.numbers("ConsoleSize", UINT16)
     return spec_pb2.Process(
         entrypoint=sent.texts("Entrypoint"),
         cmd=sent.texts("Cmd"),
@@ -66,7 +66,7 @@ def health_check(sent: Fields) -> spec_pb2.HealthCheck | None:
     if not sent.has("Healthcheck"):
         return None
     given = sent.fields("Healthcheck")
-    check = spec_pb2.HealthCheck(test=given.texts("Test"), retries=given.number("Retries"))
+    check = spec_pb2.HealthCheck(test=given.texts("Test"), retries=given.number("Retries", INT32))
     for name, field in (
         ("Interval", check.interval),
         ("Timeout", check.timeout),

@@ -6,7 +6,8 @@ from aiohttp import web
 
 from dockerapi.container.streams import Streams, hijack_first
 from dockerapi.http.call import Call, empty, reply
-from dockerapi.http.fields import Fields
+from dockerapi.http.decode import shown
+from dockerapi.http.fields import UINT16, Fields
 from dockerapi.http.routing import Route
 from sampan.api.runtime.v1 import execs_pb2, spec_pb2
 from sampan.errors import InvalidArgumentError
@@ -62,7 +63,7 @@ def _input(chunk: bytes) -> execs_pb2.StartExecRequest:
 
 def console_size(sent: Fields) -> spec_pb2.ConsoleSize | None:
     """Return the ``ConsoleSize`` pair, height first, or None."""
-    pair = sent.numbers("ConsoleSize")
+    pair = sent.numbers("ConsoleSize", UINT16)
     return spec_pb2.ConsoleSize(height=pair[0], width=pair[1]) if len(pair) == 2 and any(pair) else None
 
 
@@ -76,7 +77,7 @@ def query_size(call: Call) -> spec_pb2.ConsoleSize:
     for key, name in (("h", "height"), ("w", "width")):
         value = call.number(key)
         if value is None or not 0 <= value < 1 << 16:
-            raise InvalidArgumentError(f"invalid resize {name} {call.text(key)!r}: invalid value")
+            raise InvalidArgumentError(f"invalid resize {name} {shown(call.text(key))}: invalid value")
         size[name] = value
     return spec_pb2.ConsoleSize(height=size["height"], width=size["width"])
 

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from dockerapi.container import mount_specs, port_specs
-from dockerapi.http.fields import Fields
+from dockerapi.http.fields import INT32, UINT16, Fields
 from sampan.api.runtime.v1 import spec_pb2
 from sampan.errors import InvalidArgumentError
 
@@ -86,9 +86,9 @@ def resources(sent: Fields) -> spec_pb2.Resources:
         cpuset_cpus=sent.text("CpusetCpus"),
         cpuset_mems=sent.text("CpusetMems"),
         pids_limit=sent.number("PidsLimit"),
-        blkio_weight=sent.number("BlkioWeight"),
+        blkio_weight=sent.number("BlkioWeight", UINT16),
         oom_kill_disable=sent.flag("OomKillDisable"),
-        oom_score_adj=sent.number("OomScoreAdj"),
+        oom_score_adj=sent.number("OomScoreAdj", INT32),
         ulimits=[
             spec_pb2.Resources.Ulimit(name=row.text("Name"), soft=row.number("Soft"), hard=row.number("Hard"))
             for row in sent.items("Ulimits")
@@ -115,7 +115,7 @@ def _swappiness(sent: Fields) -> int | None:
 def restart_policy(sent: Fields) -> spec_pb2.RestartPolicy | None:
     """Return the ``RestartPolicy``; None if absent or empty, which leaves it as it is."""
     policy = sent.fields("RestartPolicy")
-    name, retries = policy.text("Name"), policy.number("MaximumRetryCount")
+    name, retries = policy.text("Name"), policy.number("MaximumRetryCount", INT32)
     return spec_pb2.RestartPolicy(name=name, maximum_retries=retries) if name or retries else None
 
 

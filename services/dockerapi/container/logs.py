@@ -27,8 +27,8 @@ def _request(call: Call) -> containers_pb2.LogsRequest:
     if not (request.stdout or request.stderr):
         raise InvalidArgumentError("Bad parameters: you must choose at least one stream")
     tail = call.text("tail")
-    # Docker takes anything that is no number, "all" above others, and negative ones too, for all lines.
-    if tail.isdecimal():
+    # Docker takes anything that is no number, "all" above others, negative ones and what no int64 holds for all lines.
+    if tail.isascii() and tail.isdecimal() and len(tail) < 19:
         request.tail = int(tail)
     return request
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from dockerapi.http.fields import Fields
+from dockerapi.http.fields import UINT32, Fields
 from sampan.api.runtime.v1 import containers_pb2, spec_pb2
 from sampan.errors import InvalidArgumentError
 
@@ -110,7 +110,7 @@ def _volume(mount: Mount, options: Fields) -> None:
 def _tmpfs(mount: Mount, options: Fields) -> None:
     mount.type = Mount.TMPFS
     mount.tmpfs_size_bytes = options.number("SizeBytes")
-    mount.tmpfs_mode = options.number("Mode")
+    mount.tmpfs_mode = options.number("Mode", UINT32)
     for pair in options.get("Options") or []:
         if not isinstance(pair, list) or not all(isinstance(word, str) for word in pair):
             raise InvalidArgumentError('invalid mount config for type "tmpfs": invalid Options')

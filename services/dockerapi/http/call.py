@@ -1,6 +1,7 @@
 """One request, as the handlers see it, and the forms that answers take."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -9,6 +10,8 @@ from aiohttp import web
 
 from dockerapi.backend import Backend
 from dockerapi.http import versions
+from dockerapi.http.decode import decode, shown, well_formed
+from dockerapi.http.fields import INT32, INT64
 from dockerapi.http.versions import Version
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.engine.engine import Engine
@@ -28,6 +31,8 @@ HEADERS: Final = {
     "Server": f"Docker/{VERSION} (linux)",
 }
 
+# No digit more than the largest has; leading zeros are not worth more.
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,40}")
 _FALSE: Final = frozenset({"", "0", "no", "false", "none"})
 
 Filters = dict[str, list[str]]
@@ -49,7 +54,7 @@ class Call:
 
     def text(self, name: str) -> str:
         """Return a query parameter, empty if there is none."""
-        return self.request.query.get(name, "")
+        return well_formed(self.request.query.get(name, ""))
 
     def flag(self, name: str, *, default: bool = False) -> bool:
         """Return a query parameter as Docker reads booleans: everything but the known words for false is true."""
@@ -57,18 +62,21 @@ class Call:
         return default if value is None else value.strip().lower() not in _FALSE
 
     def number(self, name: str, default: int | None = None) -> int | None:
-        """Return a numeric query parameter.
+        """Return a numeric query parameter; one that fits Go's int but not the services' counts as the most they take.
+
+        So much is as good as infinite: seconds of patience, or how many of a list.
 
         Raises:
-            InvalidArgumentError: it is there and no number.
+            InvalidArgumentError: it is there and no number, or none that Go's int holds.
         """
         value = self.text(name)
         if not value:
             return default
-        try:
-            return int(value)
-        except ValueError:
-            raise InvalidArgumentError(f"invalid value for {name}: {value!r} is not a number") from None
+        if not _NUMBER.fullmatch(value):
+            raise InvalidArgumentError(f"invalid value for {name}: {shown(value)} is not a number")
+        if (number := int(value)) not in INT64:
+            raise InvalidArgumentError(f"invalid value for {name}: {shown(value)} is out of range")
+        return max(INT32.start, min(number, INT32.stop - 1))
 
     def filters(self) -> Filters:
         """Return the ``filters`` parameter: a JSON object of lists or, the newer form, of objects with true members.
@@ -98,10 +106,7 @@ class Call:
             raise InvalidArgumentError(f'unsupported Content-Type header ({kind}): must be "application/json"')
         if required and "Content-Type" not in self.request.headers:
             raise InvalidArgumentError('unsupported Content-Type header (): must be "application/json"')
-        try:
-            value = json.loads(raw)
-        except ValueError as error:
-            raise InvalidArgumentError(f"invalid JSON: {error}") from error
+        value = decode(raw, "invalid JSON")
         if value is None:
             return {}
         if not isinstance(value, dict):
@@ -123,10 +128,7 @@ def parse_filters(text: str) -> Filters:
     """See ``Call.filters``."""
     if not text:
         return {}
-    try:
-        given = json.loads(text)
-    except ValueError:
-        raise InvalidArgumentError(f"invalid filter: {text!r} is not JSON") from None
+    given = decode(text, f"invalid filter: {shown(text)} is not JSON")
     if not isinstance(given, dict):
         raise InvalidArgumentError("invalid filter: expected an object")
     filters: Filters = {}
@@ -134,7 +136,7 @@ def parse_filters(text: str) -> Filters:
         if isinstance(values, dict):
             values = list(values)
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            raise InvalidArgumentError(f"invalid filter {key!r}: expected a list of strings")
+            raise InvalidArgumentError(f"invalid filter {shown(key)}: expected a list of strings")
         filters[key] = values
     return filters
 

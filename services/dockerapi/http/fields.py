@@ -1,9 +1,16 @@
 """Typed looks into JSON that a client sent. Null is the same as absent, as it is for Go."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
+from dockerapi.http.decode import shown
 from sampan.errors import InvalidArgumentError
+
+# What Go's types hold. The services' own are never narrower than what a field is read with.
+INT64: Final = range(-(2**63), 2**63)
+INT32: Final = range(-(2**31), 2**31)
+UINT32: Final = range(2**32)
+UINT16: Final = range(2**16)
 
 
 class Fields:
@@ -35,18 +42,20 @@ class Fields:
         value = self.get(name)
         return False if value is None else self._check(name, value, bool, "true or false")
 
-    def number(self, name: str) -> int:
+    def number(self, name: str, within: range = INT64) -> int:
         """Return a whole number, 0 if absent."""
         value = self.get(name)
+        if value is None:
+            return 0
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if isinstance(value, bool):
-            raise self._wrong(name, "a number")
-        return 0 if value is None else self._check(name, value, int, "a number")
+        if isinstance(value, bool) or not isinstance(value, int) or value not in within:
+            raise self._wrong(name, f"a whole number{_bounds(within)}")
+        return value
 
-    def optional_number(self, name: str) -> int | None:
+    def optional_number(self, name: str, within: range = INT64) -> int | None:
         """Return a whole number, None if absent."""
-        return None if self.get(name) is None else self.number(name)
+        return None if self.get(name) is None else self.number(name, within)
 
     def texts(self, name: str) -> list[str]:
         """Return a list of strings; a single string counts as a list of one, which Docker's shell form is."""
@@ -58,11 +67,11 @@ class Fields:
             raise self._wrong(name, "a list of strings")
         return items
 
-    def numbers(self, name: str) -> list[int]:
+    def numbers(self, name: str, within: range = UINT32) -> list[int]:
         """Return a list of whole numbers."""
         items = self._list(name)
-        if not all(isinstance(item, int) and item >= 0 for item in items):
-            raise self._wrong(name, "a list of numbers")
+        if not all(isinstance(item, int) and not isinstance(item, bool) and item in within for item in items):
+            raise self._wrong(name, f"a list of whole numbers{_bounds(within)}")
         return items
 
     def mapping(self, name: str) -> dict[str, str]:
@@ -120,4 +129,10 @@ class Fields:
         return value
 
     def _wrong(self, name: str, expected: str) -> InvalidArgumentError:
-        return InvalidArgumentError(f"invalid JSON: {self._where}{name} is {self.get(name)!r}, expected {expected}")
+        return InvalidArgumentError(
+            f"invalid JSON: {self._where}{name} is {shown(self.get(name))}, expected {expected}"
+        )
+
+
+def _bounds(within: range) -> str:
+    return f" from {within.start} to {within.stop - 1}"

@@ -15,6 +15,7 @@ from dockerapi.backend import Backend
 from dockerapi.http import versions
 from dockerapi.http.call import HEADERS, Call, reply
 from dockerapi.http.connection import ApiServer, Connection
+from dockerapi.http.decode import well_formed
 from dockerapi.http.hijack import Finished
 from dockerapi.http.routing import Route, Router
 from sampan.errors import NotFoundError, SampanError
@@ -73,7 +74,7 @@ class DockerApi:
             found = self._router.find(request.method, path)
             if found is None:
                 raise NotFoundError("page not found")
-            route, args = found
+            route, args = found[0], {name: well_formed(value) for name, value in found[1].items()}
             if not route.alone:
                 await self._backend.engine.reach(_RESTART_S)
             response = await self._run(route, Call(request, self._backend, version, args))

@@ -7,12 +7,13 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from dockerapi.http.decode import shown
 from sampan.errors import InvalidArgumentError
 
 # Go's zero time, which Docker sends for "never".
 NEVER: Final = "0001-01-01T00:00:00Z"
 
-_SECONDS: Final = re.compile(r"(-?)(\d+)(?:\.(\d{1,9})\d*)?")
+_SECONDS: Final = re.compile(r"(-?)(\d{1,19})(?:\.(\d{1,9})\d*)?")
 _UNIX_RANGE: Final = 253_402_300_799  # the last second of the year 9999
 
 
@@ -66,7 +67,7 @@ def parse_point(text: str, name: str) -> Timestamp | None:
     try:
         stamp.FromJsonString(text)
     except ValueError:
-        raise InvalidArgumentError(f"invalid value for {name}: {text!r} is neither seconds nor RFC 3339") from None
+        raise InvalidArgumentError(f"invalid value for {name}: {shown(text)} is neither seconds nor RFC 3339") from None
     return stamp
 
 

@@ -1,7 +1,6 @@
 """Platforms as the API takes them: JSON in a query parameter."""
 
-import json
-
+from dockerapi.http.decode import decode, shown
 from sampan.errors import InvalidArgumentError
 
 
@@ -14,10 +13,10 @@ def from_query(text: str) -> str:
     if not text:
         return ""
     try:
-        sent = json.loads(text)
+        sent = decode(text, f"invalid platform: {shown(text)} is not a JSON object")
         parts = [sent.get(name) or "" for name in ("os", "architecture", "variant")]
-    except (ValueError, AttributeError):
-        raise InvalidArgumentError(f"invalid platform: {text!r} is not a JSON object") from None
+    except AttributeError:
+        raise InvalidArgumentError(f"invalid platform: {shown(text)} is not a JSON object") from None
     if not all(isinstance(part, str) for part in parts):
-        raise InvalidArgumentError(f"invalid platform: {text!r}")
+        raise InvalidArgumentError(f"invalid platform: {shown(text)}")
     return "/".join(part for part in parts if part)

@@ -2,8 +2,8 @@
 
 import base64
 import binascii
-import json
 
+from dockerapi.http.decode import decode
 from dockerapi.http.fields import Fields
 from sampan.api.image.v1 import images_pb2
 from sampan.errors import InvalidArgumentError
@@ -18,10 +18,12 @@ def from_header(text: str) -> images_pb2.Credentials | None:
     if not text:
         return None
     plain = text.replace("+", "-").replace("/", "_").rstrip("=")
+    what = "invalid X-Registry-Auth header: expected JSON in base64url"
     try:
-        decoded = json.loads(base64.urlsafe_b64decode(plain + "=" * (-len(plain) % 4)))
+        document = base64.urlsafe_b64decode(plain + "=" * (-len(plain) % 4))
     except (binascii.Error, ValueError):
-        raise InvalidArgumentError("invalid X-Registry-Auth header: expected JSON in base64url") from None
+        raise InvalidArgumentError(what) from None
+    decoded = decode(document, what)
     if not isinstance(decoded, dict):
         raise InvalidArgumentError("invalid X-Registry-Auth header: expected a JSON object")
     return from_json(Fields(decoded, "X-Registry-Auth."))

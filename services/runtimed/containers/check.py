@@ -20,6 +20,7 @@ from sampan.resource.container_spec import ContainerSpec, HealthCheck, MountType
 
 _CONTAINER: Final = "container:"
 _SHORTEST_PROBE_S: Final = 0.001
+_LONGEST_S: Final = 2**63 / 1e9  # what Go's durations end at: 292 years
 _RESTART_POLICIES: Final = ("", "no", "always", "on-failure", "unless-stopped")
 _MAX_HOSTNAME: Final = 64  # __NEW_UTS_LEN
 
@@ -66,6 +67,8 @@ def _process(spec: ContainerSpec) -> None:
         )
     if spec.stop_signal:
         parse_signal(spec.stop_signal)
+    if spec.stop_timeout_s is not None and abs(spec.stop_timeout_s) > _LONGEST_S:
+        raise InvalidArgumentError(f"invalid stop timeout: {spec.stop_timeout_s:.0f} s is longer than 292 years")
 
 
 def _names(spec: ContainerSpec) -> None:
@@ -118,6 +121,8 @@ def _health_check(spec: ContainerSpec) -> None:
     ):
         if value and value < _SHORTEST_PROBE_S:
             raise InvalidArgumentError(f"{name} in Healthcheck cannot be less than 1ms")
+        if value and value > _LONGEST_S:
+            raise InvalidArgumentError(f"{name} in Healthcheck cannot be more than 292 years")
     if health.retries < 0:
         raise InvalidArgumentError("Retries in Healthcheck cannot be negative")
     if health.test and health.test[0] not in ("NONE", "CMD", "CMD-SHELL", ""):

@@ -1,5 +1,6 @@
 """Limits that are asked for, against what the kernel and the machine have: errors and warnings in Docker's words."""
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -12,7 +13,13 @@ _LEAST_MEMORY: Final = 6 << 20
 _NANO: Final = 1_000_000_000
 _PERIOD_US: Final = range(1_000, 1_000_001)
 _BLKIO_WEIGHT: Final = range(10, 1_001)
+# Twice as much is asked for when nothing is said of swap, and the kernel's numbers end at 2^63.
+_MOST_BYTES: Final = (1 << 62) - 1
+_MOST_PIDS: Final = 1 << 22  # PID_MAX_LIMIT
+_MOST_QUOTA_US: Final = (1 << 44) - 1  # the scheduler's MAX_BW
 _MAX_CPU: Final = 8191  # far above any machine: "0-4294967295" shall not fill memory
+
+_CPU: Final = re.compile(r"[0-9]{1,9}")
 
 _NOT_SUPPORTED: Final = "Your kernel does not support {} or the cgroup is not mounted. {}"
 
@@ -35,6 +42,9 @@ def _memory(resources: Resources, host: HostFacts) -> list[str]:
         resources.memory_swap_bytes,
         resources.memory_reservation_bytes,
     )
+    for name, value in (("memory", memory), ("memory swap", swap), ("memory reservation", reservation)):
+        if value > _MOST_BYTES:
+            raise InvalidArgumentError(f"Invalid value: {value}, the largest {name} limit is {_MOST_BYTES} bytes")
     if memory and memory < _LEAST_MEMORY:
         raise InvalidArgumentError("Minimum memory limit allowed is 6MB")
     if memory > 0 and 0 < swap < memory:
@@ -92,6 +102,8 @@ def _cpu(resources: Resources, host: HostFacts) -> list[str]:
         )
     if resources.cpu_quota_us > 0 and resources.cpu_quota_us < _PERIOD_US.start:
         raise InvalidArgumentError("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    if resources.cpu_quota_us > _MOST_QUOTA_US:
+        raise InvalidArgumentError(f"CPU cfs quota can not be larger than {_MOST_QUOTA_US}us")
     warnings = []
     if resources.cpu_shares and not host.limits.cpu_shares:
         warnings.append(_NOT_SUPPORTED.format("CPU shares", "Shares discarded."))
@@ -101,8 +113,6 @@ def _cpu(resources: Resources, host: HostFacts) -> list[str]:
 
 
 def _cpuset(resources: Resources, host: HostFacts) -> list[str]:
-    if (resources.cpuset_cpus or resources.cpuset_mems) and not host.limits.cpuset:
-        return [_NOT_SUPPORTED.format("cpuset", "Cpuset discarded.")]
     for kind, what, asked, available in (
         ("cpus", "CPUs", resources.cpuset_cpus, host.cpuset_cpus),
         ("mems", "memory nodes", resources.cpuset_mems, host.cpuset_mems),
@@ -111,11 +121,13 @@ def _cpuset(resources: Resources, host: HostFacts) -> list[str]:
             continue
         wanted = _parse_set(asked)
         if wanted is None:
-            raise InvalidArgumentError(f"Invalid value {asked} for cpuset {kind}")
-        if not wanted <= (_parse_set(available) or frozenset()):
+            raise InvalidArgumentError(f"Invalid value {asked} for cpuset {kind}: invalid format: {asked}")
+        if host.limits.cpuset and not wanted <= (_parse_set(available) or frozenset()):
             raise InvalidArgumentError(
                 f"Requested {what} are not available - requested {asked}, available: {available}"
             )
+    if (resources.cpuset_cpus or resources.cpuset_mems) and not host.limits.cpuset:
+        return [_NOT_SUPPORTED.format("cpuset", "Cpuset discarded.")]
     return []
 
 
@@ -123,8 +135,8 @@ def _parse_set(text: str) -> frozenset[int] | None:
     """Return the members of ``0-3,8``, or None if it is no such list."""
     members: set[int] = set()
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        first, dash, last = part.partition("-")
+        if not _CPU.fullmatch(first) or (dash and not _CPU.fullmatch(last)):
             return None
         low, high = int(first), int(last) if dash else int(first)
         if high < low or high > _MAX_CPU:
@@ -137,6 +149,10 @@ def _rest(resources: Resources, host: HostFacts) -> list[str]:
     check_oom_score(resources.oom_score_adj)
     if resources.shm_size_bytes < 0:
         raise InvalidArgumentError("SHM size can not be less than 0")
+    if resources.shm_size_bytes > _MOST_BYTES:
+        raise InvalidArgumentError(f"SHM size can not be larger than {_MOST_BYTES} bytes")
+    if resources.pids_limit > _MOST_PIDS:
+        raise InvalidArgumentError(f"PIDs limit {resources.pids_limit} can not be larger than {_MOST_PIDS}")
     if resources.blkio_weight and resources.blkio_weight not in _BLKIO_WEIGHT:
         raise InvalidArgumentError("Range of blkio weight is from 10 to 1000")
     if ".." in resources.cgroup_parent.split("/"):

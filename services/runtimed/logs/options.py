@@ -17,7 +17,9 @@ _KNOWN: Final = frozenset(
     ("max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size")
 )
 
-_SIZE: Final = re.compile(r"(\d+)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_SIZE: Final = re.compile(r"(\d{1,19}) ?([kmgt]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_FILES: Final = re.compile(r"[0-9]{1,9}")
+_MOST_BYTES: Final = 2**63 - 1
 _UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -32,8 +34,9 @@ def check_log(config: LogConfig) -> None:
     for name in config.options:
         if name not in _KNOWN:
             raise InvalidArgumentError(f"unknown log opt '{name}' for {config.driver or DEFAULT_DRIVER} log driver")
-    _size(config.options.get("max-size", ""))
-    _files(config.options.get("max-file", ""))
+    size, files = _size(config.options.get("max-size", "")), _files(config.options.get("max-file", ""))
+    if size * files > _MOST_BYTES:
+        raise InvalidArgumentError(f"invalid value for max-file: {files} files of {size} bytes are too much to keep")
     for name in ("labels-regex", "env-regex"):
         if expression := config.options.get(name):
             try:
@@ -56,14 +59,15 @@ def _size(text: str) -> int:
     if text in ("", "-1"):
         return 0
     match = _SIZE.fullmatch(text.strip())
-    if match is None or not int(match[1]):
+    size = int(match[1]) * _UNITS[match[2].lower()] if match else 0
+    if not 0 < size <= _MOST_BYTES:
         raise InvalidArgumentError(f"invalid value for max-size: {text}")
-    return int(match[1]) * _UNITS[match[2].lower()]
+    return size
 
 
 def _files(text: str) -> int:
     if not text:
         return 1
-    if not text.isdigit() or int(text) < 1:
+    if not _FILES.fullmatch(text) or int(text) < 1:
         raise InvalidArgumentError(f"invalid value for max-file: {text}")
     return int(text)

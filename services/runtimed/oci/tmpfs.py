@@ -1,5 +1,6 @@
 """Options of a tmpfs in a container, from ``--tmpfs`` and ``--mount type=tmpfs``."""
 
+import re
 from typing import Final
 
 from sampan.errors import InvalidArgumentError
@@ -26,7 +27,15 @@ _PLAIN: Final = frozenset(
         *("rslave", "unbindable", "runbindable"),
     )
 )
-_WITH_VALUE: Final = frozenset(("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge"))
+_BYTES: Final = re.compile(r"[0-9]{1,18}[kmgtpeKMGTPE]?|[0-9]{1,3}%")
+_ID: Final = re.compile(r"[0-9]{1,10}")
+_WITH_VALUE: Final = {
+    **dict.fromkeys(("size", "nr_inodes", "nr_blocks"), _BYTES),
+    **dict.fromkeys(("uid", "gid"), _ID),
+    "mode": re.compile(r"[0-7]{1,7}"),
+    **dict.fromkeys(("mpol", "huge"), re.compile(r"[^\0]+")),
+}
+_MAX_ID: Final = 2**32 - 2  # the last one means none
 
 
 def tmpfs_options(mount: Mount) -> tuple[str, ...]:
@@ -44,9 +53,9 @@ def tmpfs_options(mount: Mount) -> tuple[str, ...]:
         asked.append("ro")
     options: dict[str, str] = {name: name for name in _DEFAULT}
     for option in asked:
-        name, separator, _ = option.partition("=")
+        name, separator, value = option.partition("=")
         if separator:
-            if name not in _WITH_VALUE or option.endswith("="):
+            if not _accepts(name, value):
                 raise InvalidArgumentError(f'invalid tmpfs option "{option}"')
         elif name in _OPPOSITE:
             options.pop(_OPPOSITE[name], None)
@@ -55,3 +64,11 @@ def tmpfs_options(mount: Mount) -> tuple[str, ...]:
         options.pop(name, None)
         options[name] = option
     return tuple(options.values())
+
+
+def _accepts(name: str, value: str) -> bool:
+    """Whether the kernel takes ``value`` for the option ``name``."""
+    pattern = _WITH_VALUE.get(name)
+    if pattern is None or not pattern.fullmatch(value):
+        return False
+    return pattern is not _ID or int(value) <= _MAX_ID

@@ -20,6 +20,7 @@ from runtimed.containers.paths import ContainerPaths
 from runtimed.events import Event
 from runtimed.logs.k8s_format import LogEntry
 from sampan.api.runtime.v1 import containers_pb2, events_pb2, execs_pb2, spec_pb2
+from sampan.errors import InvalidArgumentError
 from sampan.resource import container as model
 from sampan.resource import container_spec
 from sampan.resource.exec import Exec, ExecSpec
@@ -28,6 +29,7 @@ T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 
 _PLAIN: Final = (str, int, float, bool, bytes, tuple[str, ...], Mapping[str, str])
+_MAX_CONSOLE: Final = 65535
 _SECOND_NS: Final = 1_000_000_000
 
 
@@ -100,7 +102,15 @@ def filters_from_proto(filters: Mapping[str, containers_pb2.FilterValues]) -> Fi
 
 
 def console_size_from_proto(message: spec_pb2.ConsoleSize) -> container_spec.ConsoleSize:
-    """Return a terminal's size."""
+    """Return a terminal's size.
+
+    Raises:
+        InvalidArgumentError: one that struct winsize does not hold.
+    """
+    if not (0 <= message.height <= _MAX_CONSOLE and 0 <= message.width <= _MAX_CONSOLE):
+        raise InvalidArgumentError(
+            f"invalid console size {message.height}x{message.width}: neither side is above {_MAX_CONSOLE}"
+        )
     return _from(container_spec.ConsoleSize, message)
 
 

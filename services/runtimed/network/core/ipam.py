@@ -45,6 +45,10 @@ def parse_pool(subnet: str, gateway: str, ip_range: str, auxiliary: dict[str, st
     # The range's first address when there is one, as in Docker: an address plan in the user's head starts there.
     first = inner[0] if inner is not None and inner[0] != network[0] else (inner or network)[1]
     chosen = _inside(gateway, network, "gateway") if gateway else _skip(first, set(taken.values()), network)
+    if chosen in (network.network_address, network.broadcast_address):
+        raise InvalidArgumentError(
+            f"failed to allocate gateway ({chosen}): Address already in use: it stands for all of subnet {network}"
+        )
     if chosen in taken.values():
         raise InvalidArgumentError(f"gateway {chosen} is also an auxiliary address")
     return Pool(network, chosen, inner, taken)

@@ -61,6 +61,8 @@ def predefined(pool: Pool, bridge: str, now: datetime) -> tuple[Network, ...]:
 
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_WHOLE: Final = re.compile(r"-?[0-9]{1,9}")
+_MTU: Final = range(68, 65536)  # ETH_MIN_MTU, ETH_MAX_MTU
 _INTERFACE: Final = re.compile(r"[^\s/:]{1,15}")
 
 
@@ -334,6 +336,7 @@ def _check_request(request: NetworkRequest) -> None:
         raise NotFoundError(f'plugin "{request.ipam_driver}" not found')
     if request.enable_ipv6 or any(":" in pool.subnet for pool in request.pools):
         raise UnimplementedError(f"network {request.name}: this engine's networks are IPv4 only")
+    _check_mtu(request.options.get(OPTION_MTU, ""))
     bridge = request.options.get(OPTION_BRIDGE_NAME, "")
     if bridge and (not _INTERFACE.fullmatch(bridge) or bridge in (".", "..")):
         raise InvalidArgumentError(f"invalid bridge name {bridge!r}: 1 to 15 characters without spaces, '/' and ':'")
@@ -341,6 +344,15 @@ def _check_request(request: NetworkRequest) -> None:
         raise InvalidArgumentError("every pool of a network with several needs a subnet")
     if request.pools and not request.pools[0].subnet and (request.pools[0].gateway or request.pools[0].ip_range):
         raise InvalidArgumentError("a gateway or an ip-range needs a subnet")
+
+
+def _check_mtu(text: str) -> None:
+    if text and not _WHOLE.fullmatch(text):
+        raise InvalidArgumentError(f"failed to parse {OPTION_MTU} value: {text}: it is no whole number")
+    if text and int(text) and int(text) not in _MTU:
+        raise InvalidArgumentError(
+            f"invalid MTU number: {text}: {OPTION_MTU} is from {_MTU.start} to {_MTU.stop - 1}, or 0 for the kernel's"
+        )
 
 
 def _check_pair(container: Container, network: Network) -> None:
