@@ -23,7 +23,7 @@ from runtimed.events import Events
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.health import is_checked
 from runtimed.lifecycle.removal import Removal
-from runtimed.lifecycle.restart import next_backoff_s, restarts_after_exit
+from runtimed.lifecycle.restart import next_backoff_s, restarts
 from runtimed.lifecycle.runner import Runner, Started
 from runtimed.metrics import Metrics
 from runtimed.oci.errors import exit_code as exit_code_for
@@ -81,9 +81,7 @@ class Lifecycle:
                 raise NotModifiedError(f"Container {entry.container.name} is already running")
             if entry.status in (Status.REMOVING, Status.DEAD):
                 raise ConflictError("container is marked for removal and cannot be started")
-            entry.stop_requested = entry.stopped_by_request = False
-            await self._registry.set_state(entry, restart_count=0)
-            await self._start_locked(entry)
+            await self._start_anew(entry)
 
     async def _start_locked(self, entry: Entry) -> None:
         await self._registry.set_state(entry, entry.container.state, intent=Intent.STARTING)
@@ -154,8 +152,11 @@ class Lifecycle:
         found = read_exit_code(self._paths.exits, entry.id)
         oom_killed = (paths.bundle / "oom").exists()
         code = found if found is not None else (128 + signal.SIGKILL if oom_killed else UNKNOWN_EXIT)
-        again = restarts_after_exit(
-            container.spec.restart_policy, code, container.restart_count, stop_requested=entry.stop_requested
+        again = not entry.stop_requested and restarts(
+            container.spec.restart_policy,
+            code,
+            container.restart_count,
+            manually_stopped=entry.stopped_by_request,
         )
         ended_at = _modified(paths.exit_file) or utcnow()
         started_at = container.state.started_at or ended_at
@@ -227,10 +228,25 @@ class Lifecycle:
         self._background.watch(self._restart_later(entry), f"restart of {entry.id}")
 
     async def start_by_policy(self, entry: Entry) -> None:
-        """Start a container because the engine was started."""
+        """Start a container because the engine was started; it counts as one that was never stopped or restarted."""
+        await self._background.finish(self._start_by_policy(entry), f"start {entry.id}")
+
+    async def _start_by_policy(self, entry: Entry) -> None:
         async with entry.lock:
             if entry.status is Status.EXITED and self._registry.by_id(entry.id) is entry:
-                await self._start_locked(entry)
+                await self._start_anew(entry)
+
+    async def _start_anew(self, entry: Entry) -> None:
+        entry.stop_requested = entry.stopped_by_request = False
+        await self._registry.set_state(entry, restart_count=0)
+        await self._start_locked(entry)
+
+    async def ended_unseen(self, entry: Entry) -> None:
+        """Record the exit of a container that ended while the engine was away, and start it if its policy says so."""
+        entry.stop_requested = True  # what follows is an engine's start, with its own rule, and not a restart
+        await self.exited(entry)
+        if entry.status is Status.EXITED and starts_with_engine(entry):
+            await self.start_by_policy(entry)
 
     async def stop(self, entry: Entry, timeout_s: float | None, signal_name: str) -> None:
         """Signal, wait, SIGKILL; returns when its exit is recorded. A caller who leaves changes nothing.
@@ -252,13 +268,17 @@ class Lifecycle:
         grace_s = timeout_s if timeout_s is not None else own if own is not None else _STOP_TIMEOUT_S
         return None if grace_s < 0 else grace_s
 
-    async def _request_stop(self, entry: Entry) -> bool:
-        """Say that it is not to come back; return whether that was all, since it waited for its next start."""
+    async def _request_stop(self, entry: Entry, *, ends: bool = True) -> bool:
+        """Say that it is not to come back; return whether that was all, since it waited for its next start.
+
+        With ``ends`` false a signal is sent that is not meant to end it: its policy goes on to apply in this run.
+        """
         async with entry.lock:
             if entry.status in UP:
-                entry.stop_requested = entry.stopped_by_request = True
+                entry.stop_requested = entry.stop_requested or ends
+                entry.stopped_by_request = True
                 await self._registry.set_state(entry)
-            if entry.status is not Status.RESTARTING:
+            if entry.status is not Status.RESTARTING or not ends:
                 return False
             entry.stop_requested = entry.stopped_by_request = True
             await self._registry.set_state(entry, replace(entry.container.state, status=Status.EXITED))
@@ -294,8 +314,10 @@ class Lifecycle:
         number = parse_signal(signal_name or "SIGKILL")
         if entry.status not in UP:
             raise ConflictError(f"Cannot kill container: {entry.container.name}: Container {entry.id} is not running")
-        own = parse_signal(entry.container.spec.stop_signal or "SIGTERM")
-        if number in (signal.SIGKILL, own) and await self._request_stop(entry):
+        own = entry.container.spec.stop_signal
+        # As with Docker: where no signal is named for stopping, every one may be meant to end it.
+        ends = number == signal.SIGKILL or not own or number == parse_signal(own)
+        if await self._request_stop(entry, ends=ends):
             return
         await self._signal(entry, number)
         if number == signal.SIGKILL:
@@ -367,6 +389,17 @@ class Lifecycle:
         await self._runner.runtime(entry.container).resume(entry.id, self._paths.container(entry.id).bundle)
         await self._registry.set_state(entry, replace(entry.container.state, status=Status.RUNNING))
         self._events.container(entry.container, "unpause")
+
+
+def starts_with_engine(entry: Entry) -> bool:
+    """Whether a container that has ended is started when the engine is."""
+    container = entry.container
+    return restarts(
+        container.spec.restart_policy,
+        container.state.exit_code,
+        container.restart_count,
+        manually_stopped=entry.stopped_by_request,
+    )
 
 
 def _modified(path: Path) -> datetime | None:

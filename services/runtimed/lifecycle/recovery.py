@@ -24,9 +24,8 @@ from runtimed.containers.memory_store import UP, Entry, Registry
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
 from runtimed.lifecycle.background import Background
-from runtimed.lifecycle.lifecycle import Lifecycle
+from runtimed.lifecycle.lifecycle import Lifecycle, starts_with_engine
 from runtimed.lifecycle.removal import Removal
-from runtimed.lifecycle.restart import starts_with_engine
 from runtimed.lifecycle.runner import Mounter, Runner
 from runtimed.protocol import Networking, Snapshots
 from sampan.errors import SampanError
@@ -99,16 +98,13 @@ class Recovery:
             elif entry.intent is Intent.STARTING:
                 await self._undo_start(entry)
             elif entry.status in UP:
-                entry.stop_requested = entry.stopped_by_request
-                self._background.watch(self._lifecycle.exited(entry), f"exit of {entry.id}")
+                self._background.watch(self._lifecycle.ended_unseen(entry), f"exit of {entry.id}")
             elif entry.status is Status.RESTARTING:
                 entry.down.clear()
                 self._lifecycle.restart_by_policy(entry)
             elif entry.status in (Status.EXITED, Status.DEAD) and entry.container.spec.auto_remove:
                 self._remove_later(entry)  # killed between its end and its removal
-            elif entry.status is Status.EXITED and starts_with_engine(
-                entry.container.spec.restart_policy, stopped_by_request=entry.stopped_by_request
-            ):
+            elif entry.status is Status.EXITED and starts_with_engine(entry):
                 self._background.watch(self._lifecycle.start_by_policy(entry), f"start {entry.id}")
         except (SampanError, OSError) as error:
             log.warning("container not settled", container=entry.id, intent=entry.intent.value, error=str(error))
@@ -129,9 +125,7 @@ class Recovery:
         await self._registry.set_state(entry, replace(state, status=status, pid=0, error=error))
         if entry.container.spec.auto_remove:
             self._remove_later(entry)  # as after every start that failed
-        elif restarting or starts_with_engine(
-            entry.container.spec.restart_policy, stopped_by_request=entry.stopped_by_request
-        ):
+        elif restarting or (status is Status.EXITED and starts_with_engine(entry)):
             self._background.watch(self._lifecycle.start_by_policy(entry), f"start {entry.id}")
 
     def _remove_strays(self, entries: Iterable[Entry]) -> None:

@@ -32,18 +32,20 @@ def check_policy(policy: RestartPolicy, *, auto_remove: bool) -> None:
         raise InvalidArgumentError("can't create 'AutoRemove' container with restart policy")
 
 
-def restarts_after_exit(policy: RestartPolicy, exit_code: int, restart_count: int, *, stop_requested: bool) -> bool:
-    """Whether a container that just ended is started again."""
-    if stop_requested:
-        return False
-    if policy.name == "on-failure":
-        return exit_code != 0 and (not policy.maximum_retries or restart_count < policy.maximum_retries)
-    return policy.name in ("always", "unless-stopped")
+def restarts(policy: RestartPolicy, exit_code: int, restart_count: int, *, manually_stopped: bool) -> bool:
+    """Whether the policy starts a container that has ended: behind its exit, and when the engine starts.
 
-
-def starts_with_engine(policy: RestartPolicy, *, stopped_by_request: bool) -> bool:
-    """Whether a container that does not run is started when the engine is."""
-    return policy.name == "always" or (policy.name == "unless-stopped" and not stopped_by_request)
+    ``manually_stopped``: it was sent a signal by a client in its last run. That keeps ``unless-stopped`` alone from
+    starting it, as with Docker; behind an exit that was asked for no policy is consulted at all.
+    """
+    match policy.name:
+        case "always":
+            return True
+        case "unless-stopped":
+            return not manually_stopped
+        case "on-failure":
+            return exit_code != 0 and (not policy.maximum_retries or restart_count < policy.maximum_retries)
+    return False
 
 
 def next_backoff_s(last_s: float, ran_s: float) -> float:

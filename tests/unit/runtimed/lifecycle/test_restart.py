@@ -1,6 +1,6 @@
 import pytest
 
-from runtimed.lifecycle.restart import check_policy, next_backoff_s, restarts_after_exit, starts_with_engine
+from runtimed.lifecycle.restart import check_policy, next_backoff_s, restarts
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import RestartPolicy
 
@@ -8,7 +8,7 @@ ALWAYS, UNLESS, FAILURE, NO = (RestartPolicy(name) for name in ("always", "unles
 
 
 @pytest.mark.parametrize(
-    ("policy", "code", "count", "restarts"),
+    ("policy", "code", "count", "again"),
     [
         (NO, 1, 0, False),
         (RestartPolicy(), 1, 0, False),
@@ -20,16 +20,9 @@ ALWAYS, UNLESS, FAILURE, NO = (RestartPolicy(name) for name in ("always", "unles
         (RestartPolicy("on-failure", 2), 1, 2, False),
     ],
 )
-def test_what_follows_an_exit(policy: RestartPolicy, code: int, count: int, restarts: bool) -> None:
-    assert restarts_after_exit(policy, code, count, stop_requested=False) is restarts
-    assert restarts_after_exit(policy, code, count, stop_requested=True) is False
-
-
-def test_always_starts_with_the_engine_and_unless_stopped_does_unless_it_was() -> None:
-    assert starts_with_engine(ALWAYS, stopped_by_request=True)
-    assert starts_with_engine(UNLESS, stopped_by_request=False)
-    assert not starts_with_engine(UNLESS, stopped_by_request=True)
-    assert not starts_with_engine(FAILURE, stopped_by_request=False)
+def test_what_follows_an_exit(policy: RestartPolicy, code: int, count: int, again: bool) -> None:
+    assert restarts(policy, code, count, manually_stopped=False) is again
+    assert restarts(policy, code, count, manually_stopped=True) is (again and policy != UNLESS)
 
 
 def test_the_delay_doubles_up_to_a_minute_and_starts_over_after_a_good_run() -> None:

@@ -1,0 +1,157 @@
+"""Which containers run after the engine's start, by their policy and what was done to them before.
+
+The table is what dockerd 20.10 does on the same steps: behind a start of the engine alone, and behind a power cut.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from runtimed.containers.memory_store import Entry
+from sampan.resource.container import Status
+from sampan.resource.container_spec import RestartPolicy
+from sampan.store.database import Store
+from tests.fakes.lifecycle import EngineParts, World, patch_kernel, until
+
+Step = Callable[[EngineParts, World, Entry], Awaitable[None]]
+
+
+@pytest.fixture
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    async with Store(tmp_path / "metadata.db", "runtimed.schema", durable=False) as store:
+        made = World(store, tmp_path)
+        patch_kernel(monkeypatch, made)
+        yield made
+        await made.machine.cut()
+
+
+async def start(engine: EngineParts, world: World, entry: Entry) -> None:
+    await engine.lifecycle.start(entry)
+
+
+async def stop(engine: EngineParts, world: World, entry: Entry) -> None:
+    await engine.lifecycle.stop(entry, 5, "")
+
+
+async def restart(engine: EngineParts, world: World, entry: Entry) -> None:
+    await engine.lifecycle.restart(entry, 5, "")
+
+
+async def kill(engine: EngineParts, world: World, entry: Entry) -> None:
+    await engine.lifecycle.kill(entry, "")
+
+
+async def harmless_signal(engine: EngineParts, world: World, entry: Entry) -> None:
+    await engine.lifecycle.kill(entry, "WINCH")
+
+
+async def succeeds(engine: EngineParts, world: World, entry: Entry) -> None:
+    entry.stop_requested = True  # no restart: the next engine decides
+    await world.machine.end(entry.id, 0)
+    await until(lambda: entry.status is Status.EXITED)
+
+
+async def fails(engine: EngineParts, world: World, entry: Entry) -> None:
+    entry.stop_requested = True
+    await world.machine.end(entry.id, 1)
+    await until(lambda: entry.status is Status.EXITED)
+
+
+RUNS: tuple[tuple[tuple[Step, ...], str], ...] = (
+    # steps, and the policies with which it runs after the next start of the engine, the power having gone
+    ((), ""),
+    ((start,), "always unless-stopped on-failure"),
+    ((start, stop), "always on-failure"),  # its process does not take SIGTERM for a success
+    ((start, kill), "always on-failure"),
+    ((start, stop, start), "always unless-stopped on-failure"),
+    ((start, restart), "always unless-stopped on-failure"),
+    ((start, stop, restart), "always unless-stopped on-failure"),
+    ((start, harmless_signal), "always on-failure"),
+    ((start, succeeds), "always unless-stopped"),
+    ((start, fails), "always unless-stopped on-failure"),
+)
+
+
+@pytest.mark.parametrize("policy", ["no", "always", "unless-stopped", "on-failure"])
+@pytest.mark.parametrize(("steps", "runs"), RUNS)
+async def test_what_runs_after_a_power_cut(world: World, policy: str, steps: tuple[Step, ...], runs: str) -> None:
+    async with world.engine() as engine:
+        entry = await engine.make(RestartPolicy(policy))
+        for step in steps:
+            await step(engine, world, entry)
+    await world.machine.cut()
+    async with world.engine() as engine:
+        found = engine.registry.find(entry.id)
+        wanted = Status.RUNNING if policy in runs.split() else (Status.EXITED if steps else Status.CREATED)
+        await until(lambda: found.status is wanted)
+        assert found.container.restart_count == 0
+        for _ in range(3):  # whatever else would be done to it
+            await asyncio.sleep(0)
+        assert found.status is wanted
+
+
+@pytest.mark.parametrize("policy", ["always", "unless-stopped", "on-failure"])
+async def test_an_engines_start_ends_what_was_asked_of_the_run_before(world: World, policy: str) -> None:
+    """Stopped, started by the engine, and the power goes: it runs again, as if nobody had ever stopped it."""
+    async with world.engine() as engine:
+        entry = await engine.make(RestartPolicy(policy))
+        await engine.lifecycle.start(entry)
+        await engine.lifecycle.stop(entry, 5, "")
+    async with world.engine() as engine:
+        found = engine.registry.find(entry.id)
+        if policy == "unless-stopped":
+            assert found.status is Status.EXITED
+            await engine.lifecycle.start(found)
+        await until(lambda: found.status is Status.RUNNING)
+        assert not found.stopped_by_request
+    await world.machine.cut()
+    async with world.engine() as engine:
+        found = engine.registry.find(entry.id)
+        await until(lambda: found.status is Status.RUNNING)
+
+
+@pytest.mark.parametrize("policy", ["always", "unless-stopped", "on-failure"])
+async def test_a_container_that_runs_through_the_engines_end_is_restarted_when_it_fails(
+    world: World, policy: str
+) -> None:
+    async with world.engine() as engine:
+        entry = await engine.make(RestartPolicy(policy))
+        await engine.lifecycle.start(entry)
+    async with world.engine() as engine:
+        found = engine.registry.find(entry.id)
+        assert found.status is Status.RUNNING
+        await world.machine.end(entry.id, 1)
+        await until(lambda: found.status is Status.RUNNING and found.container.restart_count == 1)
+
+
+@pytest.mark.parametrize(
+    ("stop_signal", "sent", "again"),
+    [
+        ("", "HUP", False),  # no signal is named for stopping: any may be meant so
+        ("", "USR1", False),
+        ("SIGTERM", "HUP", True),
+        ("SIGHUP", "HUP", False),
+        ("SIGTERM", "KILL", False),
+    ],
+)
+async def test_whether_a_signal_that_ends_it_is_taken_for_a_wish(
+    world: World, stop_signal: str, sent: str, again: bool
+) -> None:
+    async with world.engine() as engine:
+        entry = await engine.make(RestartPolicy("always"), stop_signal=stop_signal)
+        await engine.lifecycle.start(entry)
+        await engine.lifecycle.kill(entry, sent)
+        if again:
+            await until(lambda: entry.container.restart_count == 1 and entry.status is Status.RUNNING)
+        else:
+            await until(lambda: entry.status is Status.EXITED)
+
+
+async def test_two_restarts_at_once_of_a_container_with_auto_remove_leave_it(world: World) -> None:
+    async with world.engine() as engine:
+        entry = await engine.make(RestartPolicy(), auto_remove=True)
+        await engine.lifecycle.start(entry)
+        await asyncio.gather(*(engine.lifecycle.restart(entry, 5, "") for _ in range(3)))
+        assert engine.registry.find(entry.id).status is Status.RUNNING
