@@ -1,4 +1,4 @@
-"""The operations that users perform on networks, and the networks that every engine has: bridge, host and none."""
+"""The operations that users perform on networks."""
 
 import asyncio
 import re
@@ -17,11 +17,7 @@ from runtimed.network.core.model import (
     DRIVERS,
     HOST,
     NONE,
-    NULL_DRIVER,
     OPTION_BRIDGE_NAME,
-    OPTION_HOST_BINDING,
-    OPTION_ICC,
-    OPTION_MASQUERADE,
     OPTION_MTU,
     PREDEFINED,
     Network,
@@ -41,24 +37,6 @@ from sampan.errors import (
 )
 from sampan.resource.container import Container, EndpointState, NetworkSettings
 from sampan.resource.container_spec import Endpoint
-
-
-def predefined(pool: Pool, bridge: str, now: datetime) -> tuple[Network, ...]:
-    """Return them, new: the default one on ``bridge`` with the addresses of ``pool``."""
-    options = {
-        "com.docker.network.bridge.default_bridge": "true",
-        OPTION_ICC: "true",
-        OPTION_MASQUERADE: "true",
-        OPTION_HOST_BINDING: "0.0.0.0",
-        OPTION_BRIDGE_NAME: bridge,
-        OPTION_MTU: "1500",
-    }
-    return (
-        Network(new_id(), BRIDGE, BRIDGE, now, bridge, pools=(pool,), options=options),
-        Network(new_id(), HOST, HOST, now),
-        Network(new_id(), NONE, NULL_DRIVER, now),
-    )
-
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _WHOLE: Final = re.compile(r"-?[0-9]{1,9}")
