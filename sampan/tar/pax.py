@@ -3,12 +3,15 @@
 Reference: POSIX.1-2017 ``pax``, "pax Extended Header"; star's SCHILY.xattr records.
 """
 
+import os
 import re
 from typing import Final
 
 from sampan.errors import InvalidArgumentError
 
 _XATTR: Final = "SCHILY.xattr."
+_XATTR_NAME_MAX: Final = 255  # linux/limits.h, as the next
+_XATTR_SIZE_MAX: Final = 65536
 _DECIMAL: Final = re.compile(rb"(-?)(\d{1,19})(?:\.(\d*))?")
 # Seconds that fit a 64-bit count of nanoseconds.
 _MAX_SECONDS: Final = 2**63 // 10**9 - 1
@@ -77,5 +80,19 @@ def nanoseconds(records: dict[str, bytes], key: str, default_s: int) -> int:
 
 
 def xattrs(records: dict[str, bytes]) -> dict[str, bytes]:
-    """Return the extended attributes among the records."""
-    return {key[len(_XATTR) :]: value for key, value in records.items() if key.startswith(_XATTR)}
+    """Return the extended attributes among the records.
+
+    Raises:
+        InvalidArgumentError: one that no Linux file system can have.
+    """
+    found = {key[len(_XATTR) :]: value for key, value in records.items() if key.startswith(_XATTR)}
+    for name, value in found.items():
+        if not name or "\0" in name or len(os.fsencode(name)) > _XATTR_NAME_MAX:
+            raise InvalidArgumentError(
+                f"tar archive has an extended attribute {name[:40]!r}: names have 1 to {_XATTR_NAME_MAX} bytes, no NUL"
+            )
+        if len(value) > _XATTR_SIZE_MAX:
+            raise InvalidArgumentError(
+                f"tar archive has an extended attribute {name!r} of {len(value)} bytes, the most is {_XATTR_SIZE_MAX}"
+            )
+    return found

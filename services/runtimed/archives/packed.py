@@ -14,6 +14,8 @@ from sampan.errors import InvalidArgumentError
 _MAGIC_BYTES: Final = 6
 _INPUT_BYTES: Final = 128 << 10
 _XZ_MEMORY_BYTES: Final = 256 << 20
+# zstd cannot be told to stop in the middle. A block of at least 4 bytes holds at most 128 KiB: 16 MiB of a slice.
+_ZSTD_SLICE_BYTES: Final = 512
 _ZSTD_WINDOW_BYTES: Final = 128 << 20  # what `zstd -d` takes without being asked to take more
 
 
@@ -41,8 +43,8 @@ def plain_bytes(source: IO[bytes]) -> Readable:
     if head.startswith(b"\x28\xb5\x2f\xfd"):
         import zstandard
 
-        zstd = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES)
-        return _Checked(zstd.stream_reader(whole, read_across_frames=True), "zstd", (zstandard.ZstdError,))
+        frames = _Frames(whole, zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES))
+        return _Checked(frames, "zstd", (zstandard.ZstdError, EOFError))
     plain: Readable = whole
     return plain
 
@@ -83,6 +85,30 @@ class _Members:
                     raise EOFError("it ends too early")
             if piece := self._inner.decompress(data, size):
                 return bytes(piece)
+
+
+class _Frames:
+    """Frames of zstd, one after the other. The library's own reader takes half a frame for a whole one."""
+
+    def __init__(self, source: _Joined, decompressor: Any) -> None:
+        self._source = source
+        self._decompressor = decompressor
+        self._frame = decompressor.decompressobj()
+        self._plain = memoryview(b"")
+
+    def read(self, size: int, /) -> bytes:
+        while not self._plain:
+            rest = b""
+            if self._frame.eof:
+                rest = self._frame.unused_data or self._source.read(_ZSTD_SLICE_BYTES)
+                if not rest:
+                    return b""
+                self._frame = self._decompressor.decompressobj()
+            elif not (rest := self._source.read(_ZSTD_SLICE_BYTES)):
+                raise EOFError("it ends too early")
+            self._plain = memoryview(self._frame.decompress(rest))
+        piece, self._plain = bytes(self._plain[:size]), self._plain[size:]
+        return piece
 
 
 class _Checked:

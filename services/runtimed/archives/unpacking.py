@@ -68,6 +68,8 @@ class Unpacker:
                     if error.errno == errno.EROFS:
                         raise PermissionDeniedError(self._read_only()) from error
                     raise _translated(entry, error) from error
+                except (OverflowError, ValueError) as error:  # a number or a text that no system call takes
+                    raise InvalidArgumentError(f"entry {entry.shown}: {error}") from error
             self._finish()
         finally:
             self._forget()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sampan.errors import InvalidArgumentError
 from sampan.tar.entry import Entry, EntryType, Limits
+from sampan.tar.pax import xattrs
 from sampan.tar.reader import TarReader
 from sampan.tar.writer import TarWriter
 
@@ -246,3 +247,12 @@ def test_damage_behind_a_right_checksum_is_an_error_of_ours_or_does_no_harm() ->
             read(bytes(header) + whole[512:])
         except InvalidArgumentError:
             continue
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [("", b"x", "names have 1 to 255 bytes"), ("user.a\0b", b"x", "no NUL"), ("user.x", bytes(65537), "the most is")],
+)
+def test_attribute_that_no_file_system_can_have_is_refused(name: str, value: bytes, words: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=words):
+        xattrs({f"SCHILY.xattr.{name}": value})
