@@ -41,7 +41,7 @@ async def commit(engine: "Engine", container: str, options: CommitOptions) -> st
         raise NotFoundError(f"container {found.spec.name} was not made from an image")
     if found.state.status in (containers_pb2.ContainerState.REMOVING, containers_pb2.ContainerState.DEAD):
         raise ConflictError(f"You cannot commit container {found.id} which is {_word(found)}")
-    async with _paused(engine, found, wanted=options.pause):
+    async with _held(engine, found.id, wanted=options.pause):
         with rpc_errors():
             made = await engine.layers.Diff(layers_pb2.DiffLayerRequest(key=found.id, exclude=MOUNT_POINTS))
     layer = None if made.empty else images_pb2.LayerContent(descriptor=made.descriptor, diff_id=made.diff_id)
@@ -82,21 +82,26 @@ async def _name(engine: "Engine", committed: images_pb2.ImportResponse, referenc
 
 
 @asynccontextmanager
-async def _paused(engine: "Engine", container: containers_pb2.Container, *, wanted: bool) -> AsyncIterator[None]:
-    """Hold a running container still, so that its files belong together."""
-    if not wanted or container.state.status != containers_pb2.ContainerState.RUNNING:
+async def _held(engine: "Engine", container: str, *, wanted: bool) -> AsyncIterator[None]:
+    """Hold a running container still, so that its files belong together.
+
+    The container's service does so for as long as this call is open: nobody has to live to let it go on.
+    """
+    if not wanted:
         yield
         return
-    with rpc_errors():
-        await engine.containers.Pause(containers_pb2.PauseContainerRequest(container=container.id))
+    call = engine.containers.Hold()
     try:
+        with rpc_errors():
+            await call.write(containers_pb2.HoldContainerRequest(container=container))
+            await anext(aiter(call))
         yield
+        with rpc_errors():
+            await call.done_writing()
+            async for _ in call:
+                pass
     finally:
-        try:
-            with rpc_errors():
-                await engine.containers.Unpause(containers_pb2.UnpauseContainerRequest(container=container.id))
-        except (ConflictError, NotFoundError):
-            pass  # somebody else has ended it, or let it go on
+        call.cancel()
 
 
 def _config(container: containers_pb2.Container, replaced: images_pb2.ImageConfig | None) -> images_pb2.ImageConfig:

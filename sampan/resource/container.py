@@ -75,6 +75,7 @@ class ContainerState:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     health: Health | None = None  # None: it has no health check
+    held: bool = False  # paused for as long as a client's call lasts, and not because somebody asked for a pause
 
 
 @dataclass(frozen=True, slots=True)

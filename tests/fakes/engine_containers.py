@@ -152,6 +152,21 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
         held.record.state.status = State.RUNNING
         return containers_pb2.UnpauseContainerResponse()
 
+    async def Hold(
+        self, request_iterator: AsyncIterator[containers_pb2.HoldContainerRequest], context: Any
+    ) -> AsyncIterator[containers_pb2.HoldContainerResponse]:
+        held = self.find((await anext(request_iterator)).container)
+        running = held.record.state.status == State.RUNNING
+        if running:
+            held.record.state.status = State.PAUSED
+        try:
+            yield containers_pb2.HoldContainerResponse()
+            async for _ in request_iterator:
+                pass
+        finally:
+            if running:
+                held.record.state.status = State.RUNNING
+
     async def Kill(self, request: containers_pb2.KillContainerRequest, context: Any) -> Any:
         held = self.find(request.container)
         if held.process is None or held.record.state.status != State.RUNNING:

@@ -50,6 +50,7 @@ class Entry:
     root_mounts: tuple[SnapshotMount, ...] = ()  # empty: not asked for yet
     console_size: ConsoleSize | None = None  # of a client's terminal, for the next start
     stop_requested: bool = False  # in this run: no restart policy applies
+    holders: set[object] = field(default_factory=set)  # calls that keep it frozen
     restarting: int = 0  # calls that are about to start it again: auto-remove does not apply
     init_pidfd: int = -1  # of its first process, while it runs
     backoff_s: float = 0.0

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -371,9 +371,60 @@ class Lifecycle:
                 raise ConflictError(f"Container {entry.id} is already paused")
             if entry.status is not Status.RUNNING:
                 raise ConflictError(f"Container {entry.id} is not running")
+            await self._freeze(entry, held=False)
+
+    async def _freeze(self, entry: Entry, *, held: bool) -> None:
+        # Recorded first: whatever is interrupted from here on, recovery finds a record that says what to do again.
+        running = entry.container.state
+        await self._registry.set_state(entry, replace(running, status=Status.PAUSED, held=held))
+        try:
             await self._runner.runtime(entry.container).pause(entry.id, self._paths.container(entry.id).bundle)
-            await self._registry.set_state(entry, replace(entry.container.state, status=Status.PAUSED))
-            self._events.container(entry.container, "pause")
+        except Exception:
+            await self._registry.set_state(entry, running)
+            raise
+        self._events.container(entry.container, "pause")
+
+    @contextlib.asynccontextmanager
+    async def held(self, entry: Entry) -> AsyncIterator[None]:
+        """Keep all its processes frozen while the block lasts, together with others that do the same.
+
+        It ends with whoever asked for it: cancelling the block, and the end of this process, thaw the container. One
+        that does not run, or that is paused already, is left alone.
+
+        Raises:
+            ConflictError: it could not be frozen.
+        """
+        holder = object()
+        try:
+            await self._background.finish(self._hold(entry, holder), f"hold {entry.id}")
+            yield
+        finally:
+            await self._background.finish(self._let_go(entry, holder), f"let go of {entry.id}")
+
+    async def _hold(self, entry: Entry, holder: object) -> None:
+        async with entry.lock:
+            self._registry.check_known(entry)
+            if entry.status is Status.RUNNING:
+                await self._freeze(entry, held=True)
+            if entry.container.state.held:
+                entry.holders.add(holder)
+
+    async def _let_go(self, entry: Entry, holder: object) -> None:
+        # Behind ``_hold`` of the same holder, even if that is still waiting: locks are given in turn.
+        async with entry.lock:
+            entry.holders.discard(holder)
+            if not entry.holders and entry.container.state.held and entry.status is Status.PAUSED:
+                await self._resume(entry)
+
+    async def settle_pause(self, entry: Entry) -> None:
+        """Do again what an earlier process may have been killed in: thaw what it held, freeze what is to be paused."""
+        async with entry.lock:
+            if entry.status is not Status.PAUSED:
+                return
+            if entry.container.state.held:
+                await self._resume(entry)
+            else:
+                await self._runner.runtime(entry.container).pause(entry.id, self._paths.container(entry.id).bundle)
 
     async def unpause(self, entry: Entry) -> None:
         """Thaw it. Raises ConflictError: it is not paused."""
@@ -387,7 +438,7 @@ class Lifecycle:
 
     async def _resume(self, entry: Entry) -> None:
         await self._runner.runtime(entry.container).resume(entry.id, self._paths.container(entry.id).bundle)
-        await self._registry.set_state(entry, replace(entry.container.state, status=Status.RUNNING))
+        await self._registry.set_state(entry, replace(entry.container.state, status=Status.RUNNING, held=False))
         self._events.container(entry.container, "unpause")
 
 

@@ -7,6 +7,7 @@ The rules, by what was intended and what is found:
     starting, nothing runs        cleared, back to what it was before
     starting, conmon runs         cleared as well: its client was told that the start failed
     running, conmon runs          watched again; attach, logs, exec, stop and wait work on it
+    paused, conmon runs           frozen again, or thawed if it was only held for a client's call
     running, conmon is gone       its exit recorded, from the exit file if there is one; policy and auto-remove apply
     restarting                    started again
     stopped, policy says so       started again
@@ -72,6 +73,7 @@ class Recovery:
         await self._networking.recover([entry.container for entry in alive])
         for entry in alive:
             self._lifecycle.adopt(entry)
+            await self._settle_pause(entry)
         for entry in self._registry:
             if entry not in alive:
                 await self._settle(entry)
@@ -79,6 +81,12 @@ class Recovery:
             return
         self._remove_strays(self._registry)
         self._background.watch(self._remove_stray_snapshots(), "stray snapshots")
+
+    async def _settle_pause(self, entry: Entry) -> None:
+        try:
+            await self._lifecycle.settle_pause(entry)
+        except (SampanError, OSError) as error:
+            log.warning("pause not settled", container=entry.id, error=str(error))
 
     def _runs(self, entry: Entry) -> bool:
         if entry.status not in UP:

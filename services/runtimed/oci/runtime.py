@@ -37,12 +37,27 @@ class OciRuntime:
             raise ConflictError(f"{self.name} cannot delete container {id}: {message}")
 
     async def pause(self, id: str, bundle: Path) -> None:
-        """Freeze it. Raises ConflictError."""
-        await self._must(bundle, "pause", id)
+        """Freeze it; no error if it is frozen. Raises ConflictError."""
+        await self._bring_to("paused", bundle, "pause", id)
 
     async def resume(self, id: str, bundle: Path) -> None:
-        """Thaw it. Raises ConflictError."""
-        await self._must(bundle, "resume", id)
+        """Thaw it; no error if it is not frozen. Raises ConflictError."""
+        await self._bring_to("running", bundle, "resume", id)
+
+    async def _bring_to(self, status: str, bundle: Path, *arguments: str) -> None:
+        try:
+            await self._must(bundle, *arguments)
+        except ConflictError:
+            if await self._status(bundle, arguments[-1]) != status:
+                raise
+
+    async def _status(self, bundle: Path, id: str) -> str:
+        """Return what the runtime says of a container's state, empty if it says nothing."""
+        done = await self._run(bundle, "state", id)
+        try:
+            return str(json.loads(done.stdout)["status"])
+        except (ValueError, KeyError, TypeError):
+            return ""
 
     async def update(self, id: str, bundle: Path, resources: Mapping[str, object]) -> None:
         """Change its limits to ``resources``, OCI's ``linux.resources``. Raises ConflictError."""

@@ -110,6 +110,18 @@ class ContainersServicer(containers_pb2_grpc.ContainersServicer):
         await self._lifecycle.unpause(self._registry.find(request.container))
         return pb.UnpauseContainerResponse()
 
+    async def Hold(
+        self, request_iterator: AsyncIterator[pb.HoldContainerRequest], context: Context
+    ) -> AsyncIterator[pb.HoldContainerResponse]:
+        """Keep it frozen until the client half-closes, or is gone."""
+        request = await anext(request_iterator, None)
+        if request is None:
+            raise InvalidArgumentError("the first message must name a container")
+        async with self._lifecycle.held(self._registry.find(request.container)):
+            yield pb.HoldContainerResponse()
+            async for _ in request_iterator:
+                pass
+
     async def Remove(self, request: pb.RemoveContainerRequest, context: Context) -> pb.RemoveContainerResponse:
         """Remove it."""
         entry = self._registry.find(request.container)

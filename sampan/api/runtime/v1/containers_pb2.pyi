@@ -786,6 +786,40 @@ class UnpauseContainerResponse(_message.Message):
 Global___UnpauseContainerResponse: _TypeAlias = UnpauseContainerResponse  # noqa: Y015
 
 @_typing.final
+class HoldContainerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    container: _builtins.str
+    def __init__(
+        self,
+        *,
+        container: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldContainerRequest: _TypeAlias = HoldContainerRequest  # noqa: Y015
+
+@_typing.final
+class HoldContainerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldContainerResponse: _TypeAlias = HoldContainerResponse  # noqa: Y015
+
+@_typing.final
 class RemoveContainerRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -80,6 +80,11 @@ class ContainersStub:
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.UnpauseContainerRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.UnpauseContainerResponse.FromString,
                 _registered_method=True)
+        self.Hold = channel.stream_stream(
+                '/sampan.runtime.v1.Containers/Hold',
+                request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.HoldContainerRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.HoldContainerResponse.FromString,
+                _registered_method=True)
         self.Remove = channel.unary_unary(
                 '/sampan.runtime.v1.Containers/Remove',
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.RemoveContainerRequest.SerializeToString,
@@ -188,6 +193,15 @@ class ContainersServicer:
 
     def Unpause(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Hold(self, request_iterator, context):
+        """Keeps a container frozen for as long as the client has the stream open, so that its files hold still. One message
+        in, `container`; one message out when it is frozen, or need not be. Half-closing lets it go on, and the stream ends
+        when it does. So does the client's death: nobody has to ask for it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -303,6 +317,11 @@ def add_ContainersServicer_to_server(servicer, server):
                     servicer.Unpause,
                     request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.UnpauseContainerRequest.FromString,
                     response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.UnpauseContainerResponse.SerializeToString,
+            ),
+            'Hold': grpc.stream_stream_rpc_method_handler(
+                    servicer.Hold,
+                    request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.HoldContainerRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.HoldContainerResponse.SerializeToString,
             ),
             'Remove': grpc.unary_unary_rpc_method_handler(
                     servicer.Remove,
@@ -599,6 +618,33 @@ class Containers:
             '/sampan.runtime.v1.Containers/Unpause',
             sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.UnpauseContainerRequest.SerializeToString,
             sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.UnpauseContainerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Hold(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/sampan.runtime.v1.Containers/Hold',
+            sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.HoldContainerRequest.SerializeToString,
+            sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.HoldContainerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,11 @@ class ContainersStub:
     Kill: _grpc.UnaryUnaryMultiCallable[_containers_pb2.KillContainerRequest, _containers_pb2.KillContainerResponse]
     Pause: _grpc.UnaryUnaryMultiCallable[_containers_pb2.PauseContainerRequest, _containers_pb2.PauseContainerResponse]
     Unpause: _grpc.UnaryUnaryMultiCallable[_containers_pb2.UnpauseContainerRequest, _containers_pb2.UnpauseContainerResponse]
+    Hold: _grpc.StreamStreamMultiCallable[_containers_pb2.HoldContainerRequest, _containers_pb2.HoldContainerResponse]
+    """Keeps a container frozen for as long as the client has the stream open, so that its files hold still. One message
+    in, `container`; one message out when it is frozen, or need not be. Half-closing lets it go on, and the stream ends
+    when it does. So does the client's death: nobody has to ask for it.
+    """
     Remove: _grpc.UnaryUnaryMultiCallable[_containers_pb2.RemoveContainerRequest, _containers_pb2.RemoveContainerResponse]
     Rename: _grpc.UnaryUnaryMultiCallable[_containers_pb2.RenameContainerRequest, _containers_pb2.RenameContainerResponse]
     Update: _grpc.UnaryUnaryMultiCallable[_containers_pb2.UpdateContainerRequest, _containers_pb2.UpdateContainerResponse]
@@ -76,6 +81,11 @@ class ContainersAsyncStub(ContainersStub):
     Kill: _aio.UnaryUnaryMultiCallable[_containers_pb2.KillContainerRequest, _containers_pb2.KillContainerResponse]  # type: ignore[assignment]
     Pause: _aio.UnaryUnaryMultiCallable[_containers_pb2.PauseContainerRequest, _containers_pb2.PauseContainerResponse]  # type: ignore[assignment]
     Unpause: _aio.UnaryUnaryMultiCallable[_containers_pb2.UnpauseContainerRequest, _containers_pb2.UnpauseContainerResponse]  # type: ignore[assignment]
+    Hold: _aio.StreamStreamMultiCallable[_containers_pb2.HoldContainerRequest, _containers_pb2.HoldContainerResponse]  # type: ignore[assignment]
+    """Keeps a container frozen for as long as the client has the stream open, so that its files hold still. One message
+    in, `container`; one message out when it is frozen, or need not be. Half-closing lets it go on, and the stream ends
+    when it does. So does the client's death: nobody has to ask for it.
+    """
     Remove: _aio.UnaryUnaryMultiCallable[_containers_pb2.RemoveContainerRequest, _containers_pb2.RemoveContainerResponse]  # type: ignore[assignment]
     Rename: _aio.UnaryUnaryMultiCallable[_containers_pb2.RenameContainerRequest, _containers_pb2.RenameContainerResponse]  # type: ignore[assignment]
     Update: _aio.UnaryUnaryMultiCallable[_containers_pb2.UpdateContainerRequest, _containers_pb2.UpdateContainerResponse]  # type: ignore[assignment]
@@ -159,6 +169,17 @@ class ContainersServicer(metaclass=_abc_1.ABCMeta):
         request: _containers_pb2.UnpauseContainerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_containers_pb2.UnpauseContainerResponse, _abc.Awaitable[_containers_pb2.UnpauseContainerResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Hold(
+        self,
+        request_iterator: _MaybeAsyncIterator[_containers_pb2.HoldContainerRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_containers_pb2.HoldContainerResponse], _abc.AsyncIterator[_containers_pb2.HoldContainerResponse]]:
+        """Keeps a container frozen for as long as the client has the stream open, so that its files hold still. One message
+        in, `container`; one message out when it is frozen, or need not be. Half-closing lets it go on, and the stream ends
+        when it does. So does the client's death: nobody has to ask for it.
+        """
 
     @_abc_1.abstractmethod
     def Remove(
