@@ -36,6 +36,7 @@ from sampan.service.check_servicer import CheckMetrics, CheckServicer, DamagedHa
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.service.notify import notify
 from sampan.service.rest import Rest, give_back
+from sampan.service.set_aside import SetAside
 from sampan.sys import closed
 from sampan.sys.files import note_owner
 
@@ -66,6 +67,7 @@ class Service(Generic[C]):
     stopping: asyncio.Event  # set at SIGTERM: streams without an end of their own end now
     rest: Rest  # whatever answers other than by gRPC tells it that it is used
     checkers: list[Checker]  # of what `sampan system check` looks at, beyond the databases
+    set_aside: SetAside
     _names: list[str]
     _stores: "list[Store]"
 
@@ -139,7 +141,8 @@ async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event) 
         stack.callback(rest.close)
         interceptor = Interceptor(RpcMetrics(registry), rest.used)
         server = grpc.aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
-        service = Service(config, layout, registry, server, stack, stopping, rest, [], [], [])
+        set_aside = SetAside(name, layout.run(name))
+        service = Service(config, layout, registry, server, stack, stopping, rest, [], set_aside, [], [])
         checker = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(checker, server)
         damage = await _build(service, build)

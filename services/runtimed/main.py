@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Final
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -87,6 +88,9 @@ from sampan.store.database import Store
 from sampan.store.repair import is_incomplete
 from sampan.wire.channel import open_channel
 
+# Of what may be set aside at the start.
+_KINDS: Final = ("container", "volume", "network", "sandbox", "leftover")
+
 
 @dataclass(frozen=True, slots=True)
 class RuntimedConfig(ServiceConfig):
@@ -110,7 +114,8 @@ class Core:
         self.paths.make()
         self.rows = ContainerStore(store)
         self.lossy = is_incomplete(store.path)
-        self.registry = Registry(self.rows, random.SystemRandom())
+        service.set_aside.count_in(service.metrics, _KINDS)
+        self.registry = Registry(self.rows, random.SystemRandom(), service.set_aside)
         self.events = Events(self.rows, past)
         self.background = Background()
         self.metrics = Metrics(service.metrics, self.statuses)
@@ -129,7 +134,9 @@ class Core:
         self.conmon = Conmon(Path(self.conmon_path), os.environ)
         self.init_path = config.init_path or find_init()
         self.mounter = LinuxMounter()
-        self.volumes = LocalVolumes(self.paths.data / "volumes", VolumeStore(store), self.publish, self.background)
+        self.volumes = LocalVolumes(
+            self.paths.data / "volumes", VolumeStore(store), self.publish, self.background, service.set_aside
+        )
         self.snapshots = SnapshotsClient(self._snapshotter())
         self.network = NetworkStack(
             names=KernelNames.of(layout),
@@ -137,6 +144,7 @@ class Core:
             registry=NetworkRegistry(store),
             table=Nftables(),
             publish=self.publish,
+            set_aside=service.set_aside,
         )
         self.records = Records(self.registry, self.paths, self.network)
         self.runner = self._runner()
@@ -198,7 +206,7 @@ class Core:
         stack.push_async_callback(_end, writer)
         recovery = Recovery(
             self.registry, self.lifecycle, self.removal, self.runner, self.network, self.snapshots, self.mounter,
-            self.background, self.paths, lossy=self.lossy,
+            self.background, self.paths, self.service.set_aside, lossy=self.lossy,
         )  # fmt: skip
         await recovery.run()
         await self.execs.recover()

@@ -30,6 +30,7 @@ from runtimed.metrics import Metrics
 from runtimed.protocol import Networking, Snapshots, Volumes
 from sampan.resource.container import Container, NetworkSettings
 from sampan.resource.container_spec import ContainerSpec, RestartPolicy
+from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -133,7 +134,8 @@ class EngineParts:
         self.paths = Paths(root / "data", root / "run")
         self.paths.make()
         self.background = Background()
-        self.registry = Registry(store, random.Random(0))
+        set_aside = SetAside()
+        self.registry = Registry(store, random.Random(0), set_aside)
         self.events = Events(store, ())
         self.runner = FakeRunner(machine)
         runner = cast("Runner", self.runner)
@@ -160,6 +162,7 @@ class EngineParts:
             cast("Mounter", None),
             self.background,
             self.paths,
+            set_aside,
         )
 
     async def make(self, policy: RestartPolicy, digit: str = "a", **fields: object) -> Entry:

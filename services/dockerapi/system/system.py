@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -12,10 +13,12 @@ from dockerapi.http import versions
 from dockerapi.http.call import Call, reply
 from dockerapi.http.routing import Route
 from dockerapi.system.host_facts import engine_id, host_facts, open_files
+from sampan import services
 from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import host_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.oci.reference import DEFAULT_REGISTRY
+from sampan.service.set_aside import read_set_aside
 from sampan.version import VERSION
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import whole
@@ -105,8 +108,16 @@ async def info(call: Call) -> web.StreamResponse:
         "Images": len(images.images),
     }
     layout = call.engine.layout
+    set_aside = await asyncio.to_thread(read_set_aside, layout, services.ALL)
     head = {"ID": engine_id(layout.data_root)}
-    return reply(head | counts | _storage(drivers) | _plugins(host) | _machine(host) | _engine(call, host))
+    return reply(
+        head
+        | counts
+        | _storage(drivers)
+        | _plugins(host)
+        | _machine(host)
+        | _engine(call, host, [str(each) for each in set_aside])
+    )
 
 
 def _storage(drivers: layers_pb2.DriversResponse) -> dict[str, Any]:
@@ -153,7 +164,7 @@ def _machine(host: host_pb2.HostInfoResponse) -> dict[str, Any]:
     }
 
 
-def _engine(call: Call, host: host_pb2.HostInfoResponse) -> dict[str, Any]:
+def _engine(call: Call, host: host_pb2.HostInfoResponse, set_aside: Sequence[str]) -> dict[str, Any]:
     runtimes: dict[str, Any] = {one.name: {"path": one.path or one.name} for one in host.runtimes if one.usable}
     refused = [f"runtime {one.name} is not usable: {one.reason}" for one in host.runtimes if not one.usable]
     security = list(host.security_options)
@@ -200,7 +211,7 @@ def _engine(call: Call, host: host_pb2.HostInfoResponse) -> dict[str, Any]:
         "InitCommit": {"ID": ""},
         "SecurityOptions": security,
         "CDISpecDirs": [],
-        "Warnings": [*host.warnings, *refused] or None,
+        "Warnings": [*host.warnings, *refused, *set_aside] or None,
     }
 
 

@@ -16,6 +16,7 @@ from runtimed.protocol import SnapshotMount
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.resource.container import ALLOWED, Container, ContainerState, NetworkSettings, Status
 from sampan.resource.container_spec import ConsoleSize
+from sampan.service.set_aside import SetAside
 
 _HEX: Final = re.compile(r"[0-9a-f]{1,64}")
 
@@ -74,8 +75,9 @@ class Entry:
 class Registry:
     """Containers by ID and by name."""
 
-    def __init__(self, store: ContainerStore, choose: random.Random) -> None:
+    def __init__(self, store: ContainerStore, choose: random.Random, set_aside: SetAside) -> None:
         self._store = store
+        self._set_aside = set_aside
         self._choose = choose
         self._by_id: dict[str, Entry] = {}
         self._ids_by_name: dict[str, str] = {}
@@ -83,11 +85,25 @@ class Registry:
     async def load(self) -> None:
         """Read the store; called once, before anything else."""
         for row in await self._store.containers():
+            if row.fault:
+                self._set_aside.add("container", row.container.id, row.fault, row.container.name)
             entry = Entry(row.container, row.intent, row.stopped_by_request)
             if entry.status not in UP:
                 entry.down.set()
             self._by_id[entry.id] = entry
             self._ids_by_name[entry.container.name] = entry.id
+
+    def set_aside(self, entry: Entry, reason: str) -> None:
+        """Show it as dead from now on, which can be removed and nothing else; its record stays for the next start."""
+        self._set_aside.add("container", entry.id, reason, entry.container.name)
+        state = dataclasses.replace(entry.container.state, status=Status.DEAD, pid=0, error=reason)
+        entry.container = dataclasses.replace(entry.container, state=state)
+        entry.intent = Intent.SETTLED
+        entry.down.set()
+
+    def is_set_aside(self, entry: Entry) -> bool:
+        """Whether it could not be recovered."""
+        return bool(self._set_aside.reason("container", entry.id))
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(tuple(self._by_id.values()))
@@ -221,6 +237,7 @@ class Registry:
         """Forget it."""
         async with entry.recording:
             await self._store.remove_container(entry.id)
+            self._set_aside.drop("container", entry.id)
             self._forget(entry)
 
     def _forget(self, entry: Entry) -> None:

@@ -9,9 +9,11 @@ from enum import Enum
 from runtimed import events
 from runtimed.containers.columns import from_json, to_json
 from runtimed.events import Event
-from sampan.resource.container import Container, ContainerState, MountPoint, NetworkSettings
+from sampan.log import log
+from sampan.resource.container import Container, ContainerState, MountPoint, NetworkSettings, Status
 from sampan.resource.container_spec import ContainerSpec
 from sampan.resource.exec import Exec, ExecSpec
+from sampan.service.set_aside import why
 from sampan.store.database import Store
 
 _MICROSECOND_NS = 1000
@@ -33,6 +35,7 @@ class Row:
     container: Container
     intent: Intent
     stopped_by_request: bool = False
+    fault: str = ""  # why its record cannot be read: ``container`` is what is known in spite of that, and dead
 
 
 class ContainerStore:
@@ -90,17 +93,8 @@ class ContainerStore:
         """Return all, oldest first."""
 
         def select(db: sqlite3.Connection) -> list[Exec]:
-            return [
-                Exec(
-                    id=row["id"],
-                    container_id=row["container_id"],
-                    spec=from_json(ExecSpec, row["spec"]),
-                    pid=row["pid"],
-                    started=bool(row["started"]),
-                    exit_code=row["exit_code"],
-                )
-                for row in db.execute("SELECT * FROM execs ORDER BY created_ns")
-            ]
+            found = [_exec(row) for row in db.execute("SELECT * FROM execs ORDER BY created_ns")]
+            return [each for each in found if each is not None]
 
         return await self._store.read(select)
 
@@ -128,7 +122,8 @@ class ContainerStore:
         """Return the journal, oldest first."""
 
         def select(db: sqlite3.Connection) -> list[Event]:
-            return [from_json(Event, event) for (event,) in db.execute("SELECT event FROM events ORDER BY number")]
+            found = [_event(event) for (event,) in db.execute("SELECT event FROM events ORDER BY number")]
+            return [each for each in found if each is not None]
 
         return await self._store.read(select)
 
@@ -159,6 +154,22 @@ def _update_state(db: sqlite3.Connection, row: Row) -> None:
 
 
 def _row(row: sqlite3.Row) -> Row:
+    try:
+        return _read(row)
+    except Exception as error:  # noqa: BLE001 - a record is data, and any of its values may be wrong in any way
+        fault = f"its record cannot be read: {why(error)}"
+        container = Container(
+            id=row["id"],
+            spec=ContainerSpec(name=row["name"]),
+            created=datetime.fromtimestamp(0, UTC),
+            state=ContainerState(Status.DEAD, error=fault),
+            runtime=str(row["runtime"]),
+            cgroup_path=str(row["cgroup"]),
+        )
+        return Row(container, Intent.SETTLED, fault=fault)
+
+
+def _read(row: sqlite3.Row) -> Row:
     container = Container(
         id=row["id"],
         spec=from_json(ContainerSpec, row["spec"]),
@@ -171,6 +182,30 @@ def _row(row: sqlite3.Row) -> Row:
         cgroup_path=row["cgroup"],
     )
     return Row(container, Intent(row["intent"]), bool(row["stopped_by_request"]))
+
+
+def _exec(row: sqlite3.Row) -> Exec | None:
+    """Return an exec; None for a record that cannot be read: nothing depends on it, and it goes with its container."""
+    try:
+        return Exec(
+            id=row["id"],
+            container_id=row["container_id"],
+            spec=from_json(ExecSpec, row["spec"]),
+            pid=row["pid"],
+            started=bool(row["started"]),
+            exit_code=row["exit_code"],
+        )
+    except Exception as error:  # noqa: BLE001 - as for containers
+        log.error("record of an exec cannot be read", id=row["id"], reason=why(error))
+        return None
+
+
+def _event(text: str) -> Event | None:
+    try:
+        return from_json(Event, text)
+    except Exception as error:  # noqa: BLE001 - as for containers
+        log.error("record of an event cannot be read", reason=why(error))
+        return None
 
 
 def _since_epoch(ns: int) -> timedelta:

@@ -32,9 +32,11 @@ from sampan.errors import (
     StartError,
     UnavailableError,
 )
+from sampan.log import log
 from sampan.resource.container import Frame, Status, Stream
 from sampan.resource.container_spec import ConsoleSize
 from sampan.resource.exec import Exec, ExecSpec
+from sampan.service.set_aside import why
 
 # Execs that have ended and are kept for whoever asks for their exit code.
 _KEPT_PER_CONTAINER: Final = 256
@@ -94,18 +96,24 @@ class Execs:
         records = await self._store.execs()
         await asyncio.to_thread(self._remove_strays, {record.id for record in records if record.running})
         for record in records:
-            if record.running:
-                record = replace(record, pid=await asyncio.to_thread(self._pid, record.id))
-            entry = self._registry.by_id(record.container_id)  # containers are being removed meanwhile
-            if entry is None:
-                continue
-            running = Running(record, entry)
-            self._execs[record.id] = running
-            if record.exit_code is not None:
-                running.done.set()
-            if record.running:
-                pidfd = find_conmon(self._paths.exec(record.id).conmon_pid, record.container_id)
-                self._background.watch(self._watch(running, pidfd), f"exec {record.id}")
+            try:
+                await self._take_up(record)
+            except Exception as error:  # noqa: BLE001 - one exec must not keep the rest from being served
+                log.error("exec cannot be recovered", id=record.id, container=record.container_id, reason=why(error))
+
+    async def _take_up(self, record: Exec) -> None:
+        if record.running:
+            record = replace(record, pid=await asyncio.to_thread(self._pid, record.id))
+        entry = self._registry.by_id(record.container_id)  # containers are being removed meanwhile
+        if entry is None:
+            return
+        running = Running(record, entry)
+        self._execs[record.id] = running
+        if record.exit_code is not None:
+            running.done.set()
+        if record.running:
+            pidfd = find_conmon(self._paths.exec(record.id).conmon_pid, record.container_id)
+            self._background.watch(self._watch(running, pidfd), f"exec {record.id}")
 
     def _pid(self, id: str) -> int:
         """Return what conmon has been told by the runtime: nothing is recorded between an exec's start and its end."""
@@ -118,7 +126,10 @@ class Execs:
         """Remove what health probes, removed containers and execs that were prepared and never started left."""
         for directory in self._paths.execs.iterdir():
             if directory.name not in known:
-                remove_files(self._paths.exec(directory.name))
+                try:
+                    remove_files(self._paths.exec(directory.name))
+                except OSError as error:  # it is in nobody's way, and the next start tries again
+                    log.warning("files of an exec stay", path=error.filename, error=error.strerror)
 
     async def create(self, entry: Entry, spec: ExecSpec) -> Exec:
         """Record a process to run in the container.

@@ -12,11 +12,12 @@ The rules, by what was intended and what is found:
     restarting                    started again
     stopped, policy says so       started again
     on disk without a record      removed
+    whatever fails                set aside: dead until it is removed, or until the next start
 """
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from runtimed.protocol import Networking, Snapshots
 from sampan.errors import SampanError
 from sampan.log import log
 from sampan.resource.container import Status
+from sampan.service.set_aside import SetAside, why
 from sampan.sys.trees import remove_tree
 
 
@@ -49,6 +51,7 @@ class Recovery:
         mounter: Mounter,
         background: Background,
         paths: Paths,
+        set_aside: SetAside,
         *,
         lossy: bool = False,
     ) -> None:
@@ -65,18 +68,25 @@ class Recovery:
         self._mounter = mounter
         self._background = background
         self._paths = paths
+        self._set_aside = set_aside
         self._lossy = lossy
 
     async def run(self) -> None:
         """Settle everything that clients could notice; what may take long goes on in the background."""
-        alive = [entry for entry in self._registry if entry.intent is Intent.SETTLED and self._runs(entry)]
+        alive = []
+        for entry in self._registry:
+            with self._guard(entry):
+                if entry.intent is Intent.SETTLED and self._runs(entry):
+                    alive.append(entry)
         await self._networking.recover([entry.container for entry in alive])
         for entry in alive:
-            self._lifecycle.adopt(entry)
-            await self._settle_pause(entry)
+            with self._guard(entry):
+                self._lifecycle.adopt(entry)
+                await self._settle_pause(entry)
         for entry in self._registry:
-            if entry not in alive:
-                await self._settle(entry)
+            if entry not in alive and not self._registry.is_set_aside(entry):
+                with self._guard(entry):
+                    await self._settle(entry)
         if self._lossy:
             return
         self._remove_strays(self._registry)
@@ -88,6 +98,17 @@ class Recovery:
         except (SampanError, OSError) as error:
             log.warning("pause not settled", container=entry.id, error=str(error))
 
+    @contextlib.contextmanager
+    def _guard(self, entry: Entry) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep the rest from being served
+            self._registry.set_aside(entry, why(error))
+
+    async def _guarded(self, entry: Entry, work: Callable[[], Awaitable[None]]) -> None:
+        with self._guard(entry):
+            await work()
+
     def _runs(self, entry: Entry) -> bool:
         if entry.status not in UP:
             return False
@@ -98,27 +119,27 @@ class Recovery:
         return True
 
     async def _settle(self, entry: Entry) -> None:
-        try:
-            if entry.intent is Intent.CREATING:
-                self._background.watch(self._undo_create(entry), f"undo create of {entry.id}")
-            elif entry.intent is Intent.REMOVING or entry.status is Status.REMOVING:
-                self._remove_later(entry)
-            elif entry.intent is Intent.STARTING:
-                await self._undo_start(entry)
-            elif entry.status in UP:
-                self._background.watch(self._lifecycle.ended_unseen(entry), f"exit of {entry.id}")
-            elif entry.status is Status.RESTARTING:
-                entry.down.clear()
-                self._lifecycle.restart_by_policy(entry)
-            elif entry.status in (Status.EXITED, Status.DEAD) and entry.container.spec.auto_remove:
-                self._remove_later(entry)  # killed between its end and its removal
-            elif entry.status is Status.EXITED and starts_with_engine(entry):
-                self._background.watch(self._lifecycle.start_by_policy(entry), f"start {entry.id}")
-        except (SampanError, OSError) as error:
-            log.warning("container not settled", container=entry.id, intent=entry.intent.value, error=str(error))
+        if entry.intent is Intent.CREATING:
+            self._background.watch(self._guarded(entry, lambda: self._undo_create(entry)), f"undo create of {entry.id}")
+        elif entry.intent is Intent.REMOVING or entry.status is Status.REMOVING:
+            self._remove_later(entry)
+        elif entry.intent is Intent.STARTING:
+            await self._undo_start(entry)
+        elif entry.status in UP:
+            self._background.watch(
+                self._guarded(entry, lambda: self._lifecycle.ended_unseen(entry)), f"exit of {entry.id}"
+            )
+        elif entry.status is Status.RESTARTING:
+            entry.down.clear()
+            self._lifecycle.restart_by_policy(entry)
+        elif entry.status in (Status.EXITED, Status.DEAD) and entry.container.spec.auto_remove:
+            self._remove_later(entry)  # killed between its end and its removal
+        elif entry.status is Status.EXITED and starts_with_engine(entry):
+            self._background.watch(self._lifecycle.start_by_policy(entry), f"start {entry.id}")
 
     def _remove_later(self, entry: Entry) -> None:
-        self._background.watch(self._removal.remove_entry(entry, volumes=True), f"remove {entry.id}")
+        work = self._guarded(entry, lambda: self._removal.remove_entry(entry, volumes=True))
+        self._background.watch(work, f"remove {entry.id}")
 
     async def _undo_create(self, entry: Entry) -> None:
         await self._removal.give_back(entry, volumes=True)
@@ -140,18 +161,23 @@ class Recovery:
         known = {entry.id for entry in entries}
         for bundle in _children(self._paths.bundles):
             if bundle.name not in known:
-                for mounted in ("rootfs", "shm"):
-                    self._mounter.unmount(bundle / mounted)
-                    with contextlib.suppress(OSError):
-                        (bundle / mounted).rmdir()
-                if not (bundle / "rootfs").exists():
-                    remove_tree(bundle)
+                with self._set_aside.guard("leftover", bundle.name):
+                    self._remove_bundle(bundle)
         for home in _children(self._paths.containers):
             if home.name not in known:
-                remove_tree(home)
+                with self._set_aside.guard("leftover", home.name):
+                    remove_tree(home)
         for link in _children(self._paths.sockets):
             if not link.exists():  # conmon's link, and the bundle it showed is gone
                 link.unlink(missing_ok=True)
+
+    def _remove_bundle(self, bundle: Path) -> None:
+        for mounted in ("rootfs", "shm"):
+            self._mounter.unmount(bundle / mounted)
+            with contextlib.suppress(OSError):
+                (bundle / mounted).rmdir()
+        if not (bundle / "rootfs").exists():
+            remove_tree(bundle)
 
     async def _remove_stray_snapshots(self) -> None:
         # Keys first: a container that is created meanwhile is in the registry before its snapshot is there.
@@ -159,7 +185,8 @@ class Recovery:
         known = {entry.id for entry in self._registry}
         for key in sorted(set(keys) - known):
             log.info("removing a snapshot without a container", key=key)
-            await self._snapshots.remove(key)
+            with self._set_aside.guard("leftover", key):
+                await self._snapshots.remove(key)
 
 
 def _children(directory: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, St
 from sampan.log import log
 from sampan.resource.container import Container, MountPoint
 from sampan.resource.container_spec import ContainerSpec, Mount, MountType
+from sampan.service.set_aside import SetAside
 from sampan.sys.trees import walking
 
 # type, action, ID, attributes
@@ -31,12 +32,15 @@ ANONYMOUS_LABEL: Final = "com.docker.volume.anonymous"
 class LocalVolumes:
     """Satisfies ``protocol.Volumes``, and is what the ``Volumes`` service serves."""
 
-    def __init__(self, root: Path, store: VolumeStore, publish: Publish, background: Background) -> None:
+    def __init__(
+        self, root: Path, store: VolumeStore, publish: Publish, background: Background, set_aside: SetAside
+    ) -> None:
         """``root`` is the directory that holds all volumes; call ``recover`` before anything else."""
         self._driver = LocalDriver(root)
         self._store = store
         self._publish = publish
         self._background = background
+        self._set_aside = set_aside
         # A lock lives as long as somebody holds it or waits for it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -44,21 +48,30 @@ class LocalVolumes:
         """Bring disk and records together after whatever happened.
 
         Removals that had begun are finished. A directory without a record becomes a volume, as one restored from a
-        copy does, unless it is empty; a record without a directory gets an empty one.
+        copy does, unless it is empty; a record without a directory gets an empty one. A volume with which that does
+        not work is set aside: it can be removed, and no container gets it.
         """
         await asyncio.to_thread(self._driver.prepare)
         for name in await asyncio.to_thread(lambda: list(self._driver.leftovers())):
-            if await self._store.remove(name):
-                log.warning("volume kept: it is in use", volume=name)
-                await asyncio.to_thread(self._driver.show, name)
-            else:  # which may take as long as whoever filled it likes
-                self._background.watch(self._discard(name), f"remove volume {name}")
-        known = {volume.name for volume in await self._store.all()}
+            with self._set_aside.guard("leftover", name):
+                await self._finish_removal(name)
+        known = {volume.name: volume for volume in await self._store.all()}
         for name in await asyncio.to_thread(lambda: list(self._driver.found())):
             if name not in known:
-                await self._adopt(name)
-        for name in known:
-            await asyncio.to_thread(self._driver.make, name)
+                with self._set_aside.guard("volume", name):
+                    await self._adopt(name)
+        for name, volume in known.items():
+            with self._set_aside.guard("volume", name):
+                await asyncio.to_thread(self._driver.make, name)
+                if volume.fault:
+                    self._set_aside.add("volume", name, volume.fault)
+
+    async def _finish_removal(self, name: str) -> None:
+        if await self._store.remove(name):
+            log.warning("volume kept: it is in use", volume=name)
+            await asyncio.to_thread(self._driver.show, name)
+        else:  # which may take as long as whoever filled it likes
+            self._background.watch(self._discard(name), f"remove volume {name}")
 
     async def create(self, name: str, driver: str, options: Mapping[str, str], labels: Mapping[str, str]) -> Volume:
         """Return the volume ``name``, made if there is none; without a name an anonymous one is made.
@@ -192,6 +205,7 @@ class LocalVolumes:
             return
         holds = await self._store.holds(container.id)
         for point in used:
+            self._check_usable(point.name)
             volume = await self.get(point.name)
             async with self._lock(volume.name):
                 if volume.options and await self._mount(volume):
@@ -218,6 +232,7 @@ class LocalVolumes:
         while True:
             name = before.volume if before is not None else mount.source
             target = normal(mount.target)
+            self._check_usable(name)
             volume, new = await self._create(
                 name, mount.volume_driver, mount.volume_options, mount.volume_labels, (container_id, target)
             )
@@ -232,6 +247,10 @@ class LocalVolumes:
             await asyncio.to_thread(_copy, root, hold.target, volume)
         await self._store.set_filled(hold.container_id, hold.target, Filled.DONE)
 
+    def _check_usable(self, name: str) -> None:
+        if reason := self._set_aside.reason("volume", name):
+            raise ConflictError(f"volume {name} was set aside when the engine started, remove it: {reason}")
+
     async def _mount(self, volume: Volume) -> bool:
         return await asyncio.to_thread(self._driver.mount, volume.name, volume.options)
 
@@ -242,6 +261,7 @@ class LocalVolumes:
         if users:
             await asyncio.to_thread(self._driver.show, volume.name)
             _refuse_used(volume.name, users)
+        self._set_aside.drop("volume", volume.name)
         self._publish("volume", "destroy", volume.name, {"driver": volume.driver})
         await self._background.finish(self._discard(volume.name), f"remove volume {volume.name}")
 
@@ -250,7 +270,7 @@ class LocalVolumes:
         try:
             await walking(lambda stop: self._driver.discard(name, stop))
         except OSError as error:
-            log.warning("content of a removed volume stays", volume=name, path=error.filename, error=error.strerror)
+            self._set_aside.add("leftover", name, f"{error.filename}: {error.strerror}")
 
     async def _adopt(self, name: str) -> None:
         if await asyncio.to_thread(_is_empty, self._driver.mountpoint(name)):

@@ -26,6 +26,7 @@ class Volume:
     options: Mapping[str, str] = field(default_factory=dict)
     anonymous: bool = False
     used_by: tuple[str, ...] = ()  # container IDs
+    fault: str = ""  # why its record cannot be read: nothing but its name is known then
 
 
 class Filled(enum.IntEnum):
@@ -159,12 +160,19 @@ def _insert(db: sqlite3.Connection, hold: Hold) -> None:
 
 
 def _volume(row: sqlite3.Row, used_by: tuple[str, ...]) -> Volume:
+    try:
+        return _read(row, used_by)
+    except (ValueError, TypeError, ArithmeticError, OSError) as error:
+        return Volume(row["name"], datetime.fromtimestamp(0, UTC), used_by=used_by, fault=f"its record: {error}")
+
+
+def _read(row: sqlite3.Row, used_by: tuple[str, ...]) -> Volume:
     return Volume(
         row["name"],
         datetime.fromtimestamp(row["created_ns"] / _SECOND_NS, UTC),
         row["driver"],
-        json.loads(row["labels"]),
-        json.loads(row["options"]),
+        dict(json.loads(row["labels"])),
+        dict(json.loads(row["options"])),
         bool(row["anonymous"]),
         used_by,
     )

@@ -23,6 +23,7 @@ from runtimed.network.kernel import netns
 from runtimed.network.kernel.nftables import Nftables
 from sampan.resource.container import Container
 from sampan.resource.container_spec import ContainerSpec, Namespaces, PortBinding
+from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 from sampan.sys.libc import LIBC, check
 
@@ -57,6 +58,7 @@ class Lab:
             names=NAMES,
             run=self.directory / "run",
             registry=NetworkRegistry(store),
+            set_aside=SetAside(),
             table=Nftables(),
             publish=self.publish,
             host=self.host,

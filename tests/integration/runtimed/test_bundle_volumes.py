@@ -15,6 +15,7 @@ from runtimed.volumes.store import VolumeStore
 from sampan.errors import StartError
 from sampan.resource.container import Container
 from sampan.resource.container_spec import ContainerSpec, Mount, MountType
+from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 
 pytestmark = pytest.mark.root
@@ -26,7 +27,7 @@ B = "b" * 64
 @pytest.fixture
 async def volumes(tmp_path: Path) -> AsyncIterator[LocalVolumes]:
     async with Store(tmp_path / "metadata.db", "runtimed.schema") as store:
-        made = LocalVolumes(tmp_path / "volumes", VolumeStore(store), lambda *_: None, Background())
+        made = LocalVolumes(tmp_path / "volumes", VolumeStore(store), lambda *_: None, Background(), SetAside())
         await made.recover()
         yield made
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sampan import services
 from sampan.version import VERSION
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
@@ -33,6 +34,7 @@ class Facts:
     host: "host_pb2.HostInfoResponse"
     drivers: "layers_pb2.DriversResponse"
     images: int
+    set_aside: tuple[str, ...]  # what services could not recover when they started
 
 
 async def show_info(engine: "Engine", template: str) -> None:
@@ -40,6 +42,7 @@ async def show_info(engine: "Engine", template: str) -> None:
     from sampan.api.image.v1 import images_pb2
     from sampan.api.runtime.v1 import host_pb2
     from sampan.api.snapshot.v1 import layers_pb2
+    from sampan.service.set_aside import read_set_aside
     from sampan.wire.channel import rpc_errors
     from sampan.wire.pages import whole
     from sampan_cli.template.functions import to_json
@@ -50,6 +53,7 @@ async def show_info(engine: "Engine", template: str) -> None:
             host=await engine.host.Info(host_pb2.HostInfoRequest()),
             drivers=await engine.layers.Drivers(layers_pb2.DriversRequest()),
             images=len((await whole(engine.images.List(images_pb2.ListRequest(brief=True)))).images),
+            set_aside=tuple(map(str, read_set_aside(engine.layout, services.ALL))),
         )
     shaped = _shape(engine, facts)
     if template:
@@ -57,7 +61,7 @@ async def show_info(engine: "Engine", template: str) -> None:
         return
     for line in _lines(shaped, facts):
         click.echo(line)
-    for warning in facts.host.warnings:
+    for warning in shaped["Warnings"]:
         click.echo(warning, err=True)
 
 
@@ -101,7 +105,7 @@ def _shape(engine: "Engine", facts: Facts) -> dict[str, Any]:
         "DataRoot": str(engine.layout.data_root),
         "RunRoot": str(engine.layout.run_root),
         "DockerSocket": f"unix://{engine.layout.docker_socket}",
-        "Warnings": list(host.warnings),
+        "Warnings": [*host.warnings, *facts.set_aside],
     }
 
 

@@ -12,6 +12,7 @@ import click
 
 from sampan.errors import SampanError
 from sampan.layout import Layout
+from sampan.service.set_aside import Unrecovered, read_set_aside
 from sampan.services import STARTED
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import CommandError, Session
@@ -33,6 +34,7 @@ class ServiceStatus:
     healthy: bool
     socket: str
     metrics: str  # host:port, or empty
+    set_aside: tuple[Unrecovered, ...] = ()  # what it could not recover when it started
 
 
 @sampan_command(
@@ -43,6 +45,8 @@ class ServiceStatus:
 def command(session: Session, template: str) -> None:
     """Show the engine's services: process, health, gRPC socket and the address of /metrics.
 
+    What a service could not recover when it started, and has set aside, is told on stderr.
+
     Exits with 0 if all are healthy and with 1 if not.
     """
     statuses = asyncio.run(read_status(session.layout))
@@ -50,6 +54,8 @@ def command(session: Session, template: str) -> None:
         click.echo(json.dumps([asdict(status) for status in statuses], indent=2))
     else:
         _print(statuses, template)
+        for each in (each for status in statuses for each in status.set_aside):
+            click.echo(str(each), err=True)
     if not all(status.healthy for status in statuses):
         raise click.exceptions.Exit(1)
 
@@ -70,7 +76,9 @@ async def _status(layout: Layout, service: str, pid: int | None) -> ServiceStatu
         else:
             facts = {}  # of a process that was killed
     healthy = bool(facts) and await _is_healthy(layout, service)
-    return ServiceStatus(service, pid, healthy, str(layout.socket(service)), str(facts.get("metrics") or ""))
+    set_aside = await asyncio.to_thread(read_set_aside, layout, (service,)) if facts else ()
+    metrics = str(facts.get("metrics") or "")
+    return ServiceStatus(service, pid, healthy, str(layout.socket(service)), metrics, set_aside)
 
 
 def _exists(pid: int) -> bool:

@@ -52,6 +52,7 @@ class Network:
     labels: Mapping[str, str] = field(default_factory=dict)
     ipam_driver: str = "default"
     ipam_options: Mapping[str, str] = field(default_factory=dict)
+    fault: str = ""  # why it could not be recovered: no container is connected to it any more
 
     @property
     def predefined(self) -> bool:

@@ -263,6 +263,7 @@ class Networks:
     async def _forget(self, network: Network) -> None:
         # The row goes first: after a crash a bridge without one is a leftover, and recover removes it.
         await self._stack.registry.remove(network.id)
+        self._stack.set_aside.drop("network", network.id)
         await self._stack.apply_rules()
         await asyncio.to_thread(self._stack.dataplane.remove_bridge, network)
 

@@ -6,7 +6,7 @@ from ipaddress import IPv4Address
 
 from runtimed.network.core import files, ipam, names, ports
 from runtimed.network.core.model import BRIDGE, CONTAINER_PREFIX, HOST, NONE, Attached, Network, Sandbox
-from sampan.errors import InvalidArgumentError, NotFoundError
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.resource.container import Container, EndpointState, NetworkSettings, PublishedPort
 from sampan.resource.container_spec import ContainerSpec, Endpoint
 
@@ -111,7 +111,14 @@ def parse_mac(text: str) -> str:
 def connect(
     network: Network, endpoint: Endpoint, container: Container, in_use: Collection[IPv4Address], interface: str
 ) -> Attached:
-    """Give an endpoint its identity and addresses. Errors are those of ``ipam.allocate``."""
+    """Give an endpoint its identity and addresses.
+
+    Raises:
+        ConflictError: the network is set aside.
+        SampanError: as ``ipam.allocate``.
+    """
+    if network.fault:
+        raise ConflictError(f"network {network.name} was set aside when the engine started, remove it: {network.fault}")
     identity = names.new_id()
     if network.driver != BRIDGE:
         state = EndpointState(network.name, network.id, endpoint, identity, aliases=endpoint.aliases)

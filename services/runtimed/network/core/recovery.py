@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runtimed.network.core import plan
-from runtimed.network.core.model import BRIDGE, CONTAINER_PREFIX
+from runtimed.network.core.model import BRIDGE, CONTAINER_PREFIX, Network
 from runtimed.network.dns.server_pool import needs_resolver
 from runtimed.network.kernel.dataplane import pools_locked
 from sampan.log import log
 from sampan.resource.container import Container
+from sampan.service.set_aside import why
 
 if TYPE_CHECKING:  # it calls us
     from runtimed.network.core.stack import NetworkStack
@@ -20,19 +22,31 @@ async def recover(stack: "NetworkStack", running: Collection[Container]) -> None
     alive = {container.id: container for container in running}
     for container_id in {*stack.files_of.namespaces(), *stack.files_of.all(), *stack.sandboxes} - set(alive):
         log.info("removing leftover network", container=container_id)
-        await _remove(stack, container_id)
+        with stack.set_aside.guard("sandbox", container_id):
+            await _remove(stack, container_id)
     async with pools_locked():
         await _settle_default_bridge(stack)
-        for network in stack.networks.values():
-            if network.driver == BRIDGE:
-                await asyncio.to_thread(stack.dataplane.make_bridge, network)
+        for network in tuple(stack.networks.values()):
+            if network.fault:
+                stack.set_aside.add("network", network.id, network.fault, network.name)
+            elif network.driver == BRIDGE:
+                await _make_bridge(stack, network)
     veths = [attached.veth for sandbox in stack.sandboxes.values() for attached in sandbox.endpoints]
     swept = await asyncio.to_thread(stack.dataplane.sweep, tuple(stack.networks.values()), veths)
     if swept:
         log.info("removed leftover interfaces", interfaces=swept)
     for container in alive.values():
-        await _reclaim(stack, container)
+        with stack.set_aside.guard("sandbox", container.id, container.name):
+            await _reclaim(stack, container)
     await stack.apply_rules()
+
+
+async def _make_bridge(stack: "NetworkStack", network: Network) -> None:
+    try:
+        await asyncio.to_thread(stack.dataplane.make_bridge, network)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep the rest from being served
+        stack.set_aside.add("network", network.id, why(error), network.name)
+        stack.networks[network.id] = replace(network, fault=why(error))
 
 
 async def _remove(stack: "NetworkStack", container_id: str) -> None:

@@ -49,6 +49,7 @@ from sampan.errors import ConflictError, NotFoundError
 from sampan.log import log
 from sampan.resource.container import Container, NetworkSettings, PublishedPort
 from sampan.resource.container_spec import ContainerSpec
+from sampan.service.set_aside import SetAside
 
 
 class RuleTable(Protocol):
@@ -76,6 +77,7 @@ class NetworkStack:
         registry: NetworkRegistry,
         table: RuleTable,
         publish: Publish,
+        set_aside: SetAside,
         host: HostFiles = HostFiles(),  # noqa: B008  # frozen
     ) -> None:
         """Keep records and namespaces below directory ``run``; ``table`` is closed with the stack."""
@@ -84,6 +86,7 @@ class NetworkStack:
         self.networks: Final[dict[str, Network]] = {}  # by ID
         self.sandboxes: Final[dict[str, Sandbox]] = {}  # by container ID
         self.publish: Final = publish
+        self.set_aside: Final = set_aside
         self.names: Final = names
         self.files_of: Final = SandboxFiles(run)
         self.ports: Final = ports.PortTable()
@@ -106,6 +109,7 @@ class NetworkStack:
         self.networks.update((network.id, network) for network in await self.registry.all())
         if not self.networks:
             await self._predefine()
+        await self._redefine()
         for container_id, sandbox in self.files_of.all().items():
             if sandbox is not None and all(a.state.network_id in self.networks for a in sandbox.endpoints):
                 self.sandboxes[container_id] = sandbox
@@ -366,6 +370,19 @@ class NetworkStack:
             await self.registry.add(*networks)
             self.networks.update((network.id, network) for network in networks)
             await asyncio.to_thread(self.dataplane.make_bridge, self.default)
+
+    async def _redefine(self) -> None:
+        """Define those of the predefined networks anew whose records cannot be read: nothing in them is a user's."""
+        broken = [each for each in self.networks.values() if each.fault and each.predefined]
+        if not broken:
+            return
+        async with pools_locked():
+            fresh = predefined(await self.free_pool(), self.names.default_bridge, datetime.now(UTC))
+        for network in broken:
+            (made,) = (replace(one, id=network.id) for one in fresh if one.name == network.name)
+            log.warning("network defined anew", network=network.name, reason=network.fault)
+            await self.registry.redefine(made)
+            self.networks[network.id] = made
 
     async def free_pool(self) -> Pool:
         """Choose addresses that nobody uses; hold ``pools_locked``.

@@ -9,6 +9,7 @@ from typing import Any
 
 from runtimed.network.core.model import Network, Pool
 from sampan.errors import AlreadyExistsError
+from sampan.service.set_aside import why
 from sampan.store.database import Store
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,6 +28,13 @@ class NetworkRegistry:
             lambda db: db.execute("SELECT * FROM networks ORDER BY created_us, rowid").fetchall()
         )
         return tuple(_network(row) for row in rows)
+
+    async def redefine(self, network: Network) -> None:
+        """Put another definition in the place of one that cannot be read."""
+        text = _definition(network)
+        await self._store.write(
+            lambda db: db.execute("UPDATE networks SET definition = ? WHERE id = ?", (text, network.id)) and None
+        )
 
     async def add(self, *networks: Network) -> None:
         """Record new networks; all or none.
@@ -91,6 +99,14 @@ def _pool_facts(pool: Pool) -> dict[str, Any]:
 
 
 def _network(row: sqlite3.Row) -> Network:
+    try:
+        return _read(row)
+    except Exception as error:  # noqa: BLE001 - a record is data, and any of its values may be wrong in any way
+        fault = f"its record cannot be read: {why(error)}"
+        return Network(row["id"], row["name"], row["driver"], _EPOCH, row["bridge"] or "", fault=fault)
+
+
+def _read(row: sqlite3.Row) -> Network:
     facts = json.loads(row["definition"])
     return Network(
         id=row["id"],

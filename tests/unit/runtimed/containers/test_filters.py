@@ -22,6 +22,7 @@ from sampan.resource.container import (
     Status,
 )
 from sampan.resource.container_spec import ContainerSpec, Endpoint, MountType, PortBinding
+from sampan.service.set_aside import SetAside
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -53,7 +54,7 @@ class Known(Registry):
     """Knows ``CONTAINERS`` and has no store."""
 
     def __init__(self, containers: Iterable[Container]) -> None:
-        super().__init__(cast("ContainerStore", None), random.Random(0))
+        super().__init__(cast("ContainerStore", None), random.Random(0), SetAside())
         for container in containers:
             self._by_id[container.id] = Entry(container, Intent.SETTLED)
             self._ids_by_name[container.name] = container.id

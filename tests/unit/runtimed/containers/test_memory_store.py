@@ -14,6 +14,7 @@ from runtimed.containers.store import ContainerStore, Intent, Row
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.resource.container import ALLOWED, Container, ContainerState, NetworkSettings, Status
 from sampan.resource.container_spec import ContainerSpec, Resources
+from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 
 NOW = datetime(2026, 1, 1, 0, 0, 0, 123456, tzinfo=UTC)
@@ -27,7 +28,7 @@ async def store(tmp_path: Path) -> AsyncIterator[ContainerStore]:
 
 @pytest.fixture
 def registry(store: ContainerStore) -> Registry:
-    return Registry(store, random.Random(0))
+    return Registry(store, random.Random(0), SetAside())
 
 
 def container(digit: str, name: str) -> Container:
@@ -76,7 +77,7 @@ async def test_another_process_reads_what_was_recorded(registry: Registry, store
     await registry.set_state(entry, ContainerState(Status.RUNNING, pid=7, started_at=NOW))
     await registry.rename(entry, "new")
     await registry.set_state(entry, ContainerState(Status.EXITED, exit_code=3), restart_count=2)
-    again = Registry(store, random.Random(0))
+    again = Registry(store, random.Random(0), SetAside())
     await again.load()
     found = again.find("new")
     assert found.container == entry.container
@@ -119,7 +120,7 @@ async def _while_its_exit_is_recorded(
     """Begin ``operation`` while the exit is on its way to disk; return what is shown at the end, and what is stored."""
     async with Store(tmp_path / "metadata.db", "runtimed.schema") as opened:
         store = GatedStore(opened)
-        registry = Registry(store, random.Random(0))
+        registry = Registry(store, random.Random(0), SetAside())
         entry = await registry.add(container("a", "web"))
         store.gate.set()
         await registry.set_state(entry, ContainerState(Status.RUNNING, pid=7, started_at=NOW))

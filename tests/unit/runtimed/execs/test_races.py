@@ -24,6 +24,7 @@ from sampan.errors import NotFoundError
 from sampan.resource.container import Container, ContainerState, Status
 from sampan.resource.container_spec import ContainerSpec
 from sampan.resource.exec import Exec, ExecSpec
+from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -61,7 +62,7 @@ async def store(tmp_path: Path) -> AsyncIterator[GatedStore]:
 
 @pytest.fixture
 async def registry(store: GatedStore) -> Registry:
-    return Registry(store, random.Random(0))
+    return Registry(store, random.Random(0), SetAside())
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Volumes: their names, their life, who holds them, and how they are filled."""
 
 import asyncio
+import errno
 import os
 import stat
 from collections.abc import AsyncIterator, Mapping
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from runtimed.lifecycle.background import Background
+from runtimed.volumes import local_driver
 from runtimed.volumes.operations import LocalVolumes
 from runtimed.volumes.store import VolumeStore
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.resource.container import Container
 from sampan.resource.container_spec import ContainerSpec, Mount, MountType
+from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 
 A = "a" * 64
@@ -27,7 +30,10 @@ class Engine:
     def __init__(self, directory: Path, store: Store) -> None:
         self.directory = directory
         self.events: list[tuple[str, str]] = []
-        self.volumes = LocalVolumes(directory / "volumes", VolumeStore(store), self._publish, Background())
+        self.set_aside = SetAside()
+        self.volumes = LocalVolumes(
+            directory / "volumes", VolumeStore(store), self._publish, Background(), self.set_aside
+        )
 
     def _publish(self, type: str, action: str, actor_id: str, attributes: Mapping[str, str]) -> None:
         self.events.append((action, actor_id))
@@ -38,11 +44,16 @@ class Engine:
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
     async with Store(tmp_path / "metadata.db", "runtimed.schema") as store:
-        engine = Engine(tmp_path, store)
-        await engine.volumes.recover()
-        yield engine
+        yield store
+
+
+@pytest.fixture
+async def engine(tmp_path: Path, store: Store) -> Engine:
+    engine = Engine(tmp_path, store)
+    await engine.volumes.recover()
+    return engine
 
 
 def volume(target: str, name: str = "", **more: object) -> Mount:
@@ -238,9 +249,65 @@ async def test_recovery_finishes_removals_and_keeps_what_it_finds(engine: Engine
     (volumes / "found/_data/f").touch()
     (volumes / "empty/_data").mkdir(parents=True)
     await engine.volumes.recover()
+    await removals()
     assert [v.name for v in await engine.volumes.list({})] == ["found", "lost"]
     assert sorted(os.listdir(volumes)) == ["found", "lost"]
     assert (volumes / "lost/_data").is_dir()
+
+
+async def removals() -> None:
+    """Wait for what is removed in the background."""
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name().startswith("remove volume")))
+
+
+async def test_a_tree_too_deep_for_any_name_is_measured_and_removed(engine: Engine) -> None:
+    made = await engine.volumes.create("deep", "", {}, {})
+    fd = os.open(engine.volumes.mountpoint(made), os.O_DIRECTORY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_DIRECTORY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    assert await engine.volumes.size_bytes(made) > 0
+    await engine.volumes.remove("deep")
+    assert os.listdir(engine.directory / "volumes") == []
+
+
+async def test_a_volume_whose_record_is_damaged_is_set_aside_and_can_be_removed(engine: Engine, store: Store) -> None:
+    await engine.volumes.create("bad", "", {}, {"a": "b"})
+    await engine.volumes.create("good", "", {}, {})
+    await store.write(lambda db: db.execute("UPDATE volumes SET labels = '{' WHERE name = 'bad'"))
+    await engine.volumes.recover()
+    assert [volume.name for volume in await engine.volumes.list({})] == ["bad", "good"]
+    with pytest.raises(ConflictError, match="volume bad was set aside when the engine started, remove it: its record"):
+        await engine.container(A, volume("/x", "bad"))
+    await engine.container(B, volume("/x", "good"))
+    await engine.volumes.remove("bad")
+    assert [each.id for each in engine.set_aside] == []
+    await engine.container(A, volume("/x", "bad"))
+
+
+async def test_a_removal_that_cannot_be_finished_keeps_no_other_volume_from_use(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await engine.volumes.create("stuck", "", {}, {})
+    await engine.volumes.create("good", "", {}, {})
+    volumes = engine.directory / "volumes"
+    (volumes / "stuck").rename(volumes / ".gone-stuck")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error", "d/d/d")
+
+    monkeypatch.setattr(local_driver, "remove_tree", fail)
+    await engine.volumes.recover()
+    await removals()
+    assert [(each.kind, each.id) for each in engine.set_aside] == [("leftover", "stuck")]
+    assert [volume.name for volume in await engine.volumes.list({})] == ["good"]
+    monkeypatch.undo()
+    await engine.volumes.recover()
+    await removals()
+    assert sorted(os.listdir(volumes)) == ["good"]
 
 
 async def test_many_at_once_get_one_volume(engine: Engine) -> None:
