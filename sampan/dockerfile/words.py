@@ -4,14 +4,10 @@ Reference: the Dockerfile reference, "Environment replacement" and "ENV".
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping
-from typing import Final
 
+from sampan.dockerfile.expansion import Expander
 from sampan.errors import InvalidArgumentError
-
-_NAME: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-_BRACED: Final = re.compile(r"\{([A-Za-z_]\w*)(?:(:[-+])([^{}]*))?\}", re.ASCII)
 
 
 def json_words(text: str) -> tuple[str, ...] | None:
@@ -51,57 +47,8 @@ def split_words(text: str) -> Iterator[str]:
 
 
 def expand(word: str, env: Mapping[str, str]) -> str:
-    """Take away quotes and escapes and put variables in; there are none between single quotes.
-
-    Raises:
-        InvalidArgumentError: a quote or a brace that is not closed.
-    """
-    out: list[str] = []
-    position, quote = 0, ""
-    while position < len(word):
-        char = word[position]
-        position += 1
-        if quote == "'":
-            if char == "'":
-                quote = ""
-            else:
-                out.append(char)
-        elif char == "\\" and position < len(word):
-            following = word[position]
-            position += 1
-            # Between double quotes a backslash is itself unless it takes away a meaning.
-            out.append(following if not quote or following in '"$\\' else f"\\{following}")
-        elif char == quote:
-            quote = ""
-        elif char in "\"'" and not quote:
-            quote = char
-        elif char == "$":
-            value, position = _variable(word, position, env)
-            out.append(value)
-        else:
-            out.append(char)
-    if quote:
-        raise InvalidArgumentError(f"unexpected end of statement while looking for matching {_QUOTES[quote]}-quote")
-    return "".join(out)
-
-
-_QUOTES: Final = {'"': "double", "'": "single"}
-
-
-def _variable(word: str, position: int, env: Mapping[str, str]) -> tuple[str, int]:
-    """Return the value of the variable after ``$``, and where it ends."""
-    if word.startswith("{", position):
-        match = _BRACED.match(word, position)
-        if not match:
-            raise InvalidArgumentError(f"failed to process {json.dumps(word)}: missing or bad substitution in braces")
-        value = env.get(match[1], "")
-        if match[2] == ":-":
-            value = value or match[3]
-        elif match[2] == ":+":
-            value = match[3] if value else ""
-        return value, match.end()
-    match = _NAME.match(word, position)
-    return (env.get(match[0], ""), match.end()) if match else ("$", position)
+    """Take away quotes and escapes and put variables in. Raises as ``Expander.expand``."""
+    return Expander(env).expand(word)
 
 
 def assignments(instruction: str, text: str, env: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,144 @@
+"""``RUN --mount``: a comma-separated record of keys and values.
+
+Reference: the Dockerfile reference, "RUN --mount". Values may hold variables, which are put in when the step is made.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sampan.errors import InvalidArgumentError
+
+_TYPES: Final = ("bind", "cache", "tmpfs", "secret", "ssh")
+_SHARINGS: Final = ("shared", "private", "locked")
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
+_UNITS: Final = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
+_MAX_INT64: Final = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunMount:
+    """One mount of a step. Paths may hold variables."""
+
+    type: str = "bind"
+    target: str = ""
+    source: str = ""  # bind, cache: a path in what it comes from
+    from_stage: str = ""  # bind, cache: a stage, an image or a named context
+    read_only: bool | None = None  # None: a bind is, a cache is not
+    id: str = ""  # cache, secret, ssh
+    sharing: str = "shared"  # cache
+    required: bool = False  # secret, ssh
+    env: str = ""  # secret: a variable instead of a file
+    mode: int | None = None  # cache, secret, ssh
+    uid: int = 0
+    gid: int = 0
+    size_bytes: int = 0  # tmpfs; 0 is no limit
+
+
+def parse_run_mount(text: str) -> RunMount:
+    """Parse ``type=cache,target=/root/.cache``.
+
+    Raises:
+        InvalidArgumentError: in BuildKit's words, an unknown key or type, a key of another type, a bad value.
+    """
+    try:
+        (fields,) = csv.reader([text], strict=True)
+    except (csv.Error, ValueError) as error:
+        raise InvalidArgumentError(f"failed to parse mount {json.dumps(text)}: {error}") from error
+    values: dict[str, str] = {}
+    for item in fields:
+        key, equals, value = item.partition("=")
+        key = _ALIASES.get(key.strip().lower(), key.strip().lower())
+        if not equals:
+            if key not in ("readonly", "rw", "required"):
+                raise InvalidArgumentError(f"invalid field '{item}' must be a key=value pair")
+            value = "true"
+        if key not in _KEYS:
+            raise InvalidArgumentError(f"unexpected key '{key}' in '{item}'")
+        values[key] = value
+    kind = values.pop("type", "bind").lower()
+    if kind not in _TYPES:
+        raise InvalidArgumentError(f'unsupported mount type "{kind}"')
+    for key in values:
+        if kind not in _KEYS[key]:
+            raise InvalidArgumentError(f"unexpected key '{key}' for mount type '{kind}'")
+    return _mount(kind, values)
+
+
+_ALIASES: Final = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly", "readwrite": "rw"}
+
+# Which types have a key.
+_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "type": _TYPES,
+    "target": _TYPES,
+    "source": ("bind", "cache", "secret"),
+    "from": ("bind", "cache"),
+    "readonly": ("bind", "cache"),
+    "rw": ("bind", "cache"),
+    "id": ("cache", "secret", "ssh"),
+    "sharing": ("cache",),
+    "required": ("secret", "ssh"),
+    "env": ("secret",),
+    "mode": ("cache", "secret", "ssh"),
+    "uid": ("cache", "secret", "ssh"),
+    "gid": ("cache", "secret", "ssh"),
+    "size": ("tmpfs",),
+}
+
+
+def _mount(kind: str, values: Mapping[str, str]) -> RunMount:
+    read_only: bool | None = None
+    if "readonly" in values:
+        read_only = _truth("readonly", values["readonly"])
+    if "rw" in values:
+        read_only = not _truth("rw", values["rw"])
+    sharing = values.get("sharing", "shared").lower()
+    if sharing not in _SHARINGS:
+        raise InvalidArgumentError(f'unsupported sharing value "{sharing}"')
+    target = values.get("target", "")
+    if kind in ("bind", "cache", "tmpfs") and not target:
+        raise InvalidArgumentError(f'invalid mount type="{kind}": target is required')
+    if kind == "secret" and not (target or values.get("id") or values.get("source") or values.get("env")):
+        raise InvalidArgumentError("invalid secret mount. one of source, target required")
+    source = values.get("source", "")
+    return RunMount(
+        type=kind,
+        target=target,
+        source="" if kind == "secret" else source,
+        from_stage=values.get("from", ""),
+        read_only=read_only,
+        id=values.get("id", source if kind == "secret" else ""),
+        sharing=sharing,
+        required=_truth("required", values.get("required", "false")),
+        env=values.get("env", ""),
+        mode=_number("mode", values["mode"], 8) if "mode" in values else None,
+        uid=_number("uid", values.get("uid", "0"), 10),
+        gid=_number("gid", values.get("gid", "0"), 10),
+        size_bytes=_size(values["size"]) if "size" in values else 0,
+    )
+
+
+def _truth(key: str, value: str) -> bool:
+    if value.lower() not in ("true", "false", "1", "0"):
+        raise InvalidArgumentError(f"invalid value for {key}: {value}")
+    return value.lower() in ("true", "1")
+
+
+def _number(key: str, value: str, base: int) -> int:
+    digits: Callable[[str], bool] = (
+        (lambda text: text.isdigit()) if base == 10 else (lambda text: set(text) <= set("01234567"))
+    )
+    if not value.isascii() or not value or not digits(value) or int(value, base) >= 1 << 32:
+        raise InvalidArgumentError(f"invalid value {value} for {key}")
+    return int(value, base)
+
+
+def _size(value: str) -> int:
+    match = _SIZE.fullmatch(value)
+    size = int(float(match[1]) * (1 << _UNITS[match[2].lower()])) if match and len(value) < 32 else -1
+    if not 0 <= size <= _MAX_INT64:
+        raise InvalidArgumentError(f"invalid value for size: {value}")
+    return size
