@@ -2,11 +2,13 @@
 
 import asyncio
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from sampan.resource.container_spec import PortBinding
 from tests.integration.network.network_lab import HOST, WORLD, Lab, container, lab, output, seen_as, server
 
 pytestmark = [
@@ -46,8 +48,58 @@ async def test_firewall_that_closes_later_is_opened_again(place: Lab) -> None:
         await until(lambda: "-i lab0" in output("iptables -S FORWARD"))
 
 
-async def test_table_that_somebody_flushed_comes_back(place: Lab) -> None:
+def rules_of(table: str) -> list[str]:
+    return output(f"nft --stateless list table ip {table}").splitlines() if f"ip {table}\n" in tables() else []
+
+
+def tables() -> str:
+    return output("nft list tables")
+
+
+def handle(chain: str, rule: str) -> str:
+    listing = output(f"nft --handle list chain ip lab {chain}").splitlines()
+    return next(line.rpartition(" ")[2] for line in listing if rule in line)
+
+
+DAMAGE: dict[str, Callable[[], str]] = {
+    "everything flushed": lambda: "nft flush ruleset",
+    "table deleted": lambda: "nft delete table ip lab",
+    "table flushed": lambda: "nft flush table ip lab",
+    "chain flushed": lambda: "nft flush chain ip lab forward",
+    "early chain flushed": lambda: "nft flush chain ip lab raw",
+    "rule deleted": lambda: f"nft delete rule ip lab raw handle {handle('raw', 'ip daddr 127.0.0.0/8')}",
+    "rule inserted": lambda: "nft insert rule ip lab forward accept",
+    "bridge taken out of its set": lambda: "nft delete element ip lab bridges { lab0 }",
+    "published port led elsewhere": lambda: "nft flush map ip lab published",
+    "table made dormant": lambda: "nft add table ip lab { flags dormant; }",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+async def test_whatever_somebody_does_to_our_table_is_undone(place: Lab, damage: str) -> None:
     async with place.stack() as stack:
         await stack.recover(())
-        output("nft flush ruleset")
-        await until(lambda: "table ip lab" in output("nft list tables"))
+        await stack.attach(container("web", "bridge", PortBinding(80, host_port=8080)))
+        before = rules_of("lab")
+        for _ in range(3):  # and again, and again
+            command = DAMAGE[damage]()
+            await asyncio.to_thread(subprocess.run, command.split(), check=True)
+            await until(lambda: rules_of("lab") == before)
+
+
+async def test_rules_of_ours_that_are_flushed_with_the_machines_firewall_come_back(place: Lab) -> None:
+    output("iptables -P FORWARD DROP")
+    async with place.stack() as stack:
+        await stack.recover(())
+        await until(lambda: "-i lab0" in output("iptables -S FORWARD"))
+        output("iptables -F")
+        await until(lambda: "-i lab0" in output("iptables -S FORWARD"))
+
+
+async def test_rules_of_others_are_left_alone_by_a_repair(place: Lab) -> None:
+    async with place.stack() as stack:
+        await stack.recover(())
+        output("nft add table ip theirs")
+        output("nft delete table ip lab")
+        await until(lambda: "table ip lab" in tables())
+        assert "table ip theirs" in tables()

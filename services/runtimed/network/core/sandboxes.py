@@ -49,6 +49,12 @@ def forwardings(sandboxes: Iterable[Sandbox]) -> tuple[Forwarding, ...]:
     )
 
 
+def publishing(networks: Iterable[Network], sandboxes: Iterable[Sandbox]) -> frozenset[str]:
+    """Return the bridges that published ports lead to."""
+    leading = {sandbox.target.state.network_id for sandbox in sandboxes if sandbox.target is not None and sandbox.ports}
+    return frozenset(network.bridge for network in networks if network.driver == BRIDGE and network.id in leading)
+
+
 class SandboxFiles:
     """The directory of records, and of namespaces beside them."""
 

@@ -58,6 +58,12 @@ class RuleTable(Protocol):
     def apply(self, commands: str) -> None:
         """Run them as one transaction; StartError if refused."""
 
+    def again(self) -> None:
+        """Run once more what was run last."""
+
+    def is_own(self, port: int) -> bool:
+        """Say whether a netlink socket of ours has this port ID."""
+
     def close(self) -> None:
         """Let go of it; rules stay."""
 
@@ -94,7 +100,7 @@ class NetworkStack:
         self._host = host
         self.resolvers: Final = Resolvers(self.sandboxes, host)
         self._firewall = Firewall(names.table)
-        self._guard = Guard(names.table, self._restore_rules)
+        self._guard = Guard(names.table, table, self._restore_rules)
         self._applied = ""  # the rules that the kernel has
         self._admitted: tuple[str, ...] | None = None  # the bridges that the machine's firewall lets through
         self._applying = asyncio.Lock()
@@ -264,12 +270,18 @@ class NetworkStack:
             bridges = sandboxes.bridges(self.networks.values())
             text = rules.table(self.names.table, bridges, sandboxes.forwardings(self.sandboxes.values()))
             if text != self._applied:
-                await to_the_end(asyncio.to_thread(self._table.apply, text))
+                publishing = sandboxes.publishing(self.networks.values(), self.sandboxes.values())
+                carries = {bridge.name: bridge.name in publishing for bridge in bridges}
+                await to_the_end(asyncio.to_thread(self._apply_now, text, carries))
                 self._applied = text
             admitted = tuple(bridge.name for bridge in bridges)
             if admitted != self._admitted:
                 await asyncio.to_thread(self._firewall.admit, admitted)
                 self._admitted = admitted
+
+    def _apply_now(self, text: str, carries: Mapping[str, bool]) -> None:
+        self._table.apply(text)
+        self.dataplane.carry_localhost(carries)
 
     async def ports_changed(self, changed: Collection[PublishedPort]) -> None:
         """Make the rules follow: these ports were published, lead elsewhere, or are published no more.

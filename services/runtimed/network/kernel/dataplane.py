@@ -9,13 +9,13 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Final
 
-from runtimed.network.core.model import OPTION_BRIDGE_NAME, Attached, Network
+from runtimed.network.core.model import OPTION_BRIDGE_NAME, OPTION_ICC, Attached, Network
 from runtimed.network.core.names import KernelNames, random_mac
 from runtimed.network.kernel import netns
 from runtimed.network.kernel.netns import to_the_end
@@ -108,12 +108,19 @@ class Dataplane:
                 if pool.gateway is not None:
                     host.add_address(link.index, IPv4Interface((pool.gateway, pool.subnet.prefixlen)))
             _write(_SYSCTL / f"ipv6/conf/{link.name}/disable_ipv6", "1")
-            # Ports published on 127.0.0.1 lead from there through the bridge, which needs permission to carry it.
-            _write(_SYSCTL / f"ipv4/conf/{link.name}/route_localnet", "1")
+            _refuse_local_sources(_SYSCTL / f"ipv4/conf/{link.name}/rp_filter")
             host.set_up(link.index)
             _enable_forwarding()
             self._configured.add(network.bridge)
             return link.index
+
+    def carry_localhost(self, bridges: Mapping[str, bool]) -> None:
+        """Say which bridges carry packets of 127.0.0.0/8: those to which ports lead that are reached from there.
+
+        Call it when the rules are in force that keep containers from sending such packets themselves.
+        """
+        for name, carries in bridges.items():
+            _write(_SYSCTL / f"ipv4/conf/{name}/route_localnet", "1" if carries else "0")
 
     def make_bridge(self, network: Network) -> None:
         """As ``ensure_bridge``."""
@@ -191,6 +198,10 @@ def _plug(host: Rtnetlink, inside: Rtnetlink, path: Path, master: int, wire: Wir
     # Where br_netfilter is loaded, what a container sends to a port that it publishes itself is translated inside the
     # bridge and has to go back the way it came.
     host.set_hairpin(port)
+    if not wire.network.flag(OPTION_ICC, default=True):
+        # Netfilter sees what passes from port to port only where br_netfilter is loaded, and can be flushed. Where it
+        # is loaded, this also stops what goes to a neighbour's published port.
+        host.isolate(port)
     host.set_up(port)
     # The address may have been another container's a moment ago, whose port the bridge still remembers.
     host.pin(port, mac)
@@ -218,6 +229,15 @@ def _enable_forwarding() -> None:
     path = _SYSCTL / "ipv4/ip_forward"
     if path.read_text().strip() != "1":
         path.write_text("1")
+
+
+def _refuse_local_sources(rp_filter: Path) -> None:
+    # A second wall beside our rules, which stands while they are gone: at least in its loose mode, the kernel takes no
+    # packet from the wire whose sender is the machine itself, 127.0.0.0/8 included. A strict mode is left as it is, and
+    # so is one for all interfaces, of which the larger number counts: 2, the loose one, would weaken it.
+    with contextlib.suppress(FileNotFoundError):
+        if "1" not in (rp_filter.read_text().strip(), (rp_filter.parent.parent / "all/rp_filter").read_text().strip()):
+            rp_filter.write_text("2")
 
 
 def _write(path: Path, value: str) -> None:

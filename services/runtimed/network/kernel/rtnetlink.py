@@ -46,6 +46,7 @@ IFLA_INFO_KIND: Final = 1
 IFLA_INFO_DATA: Final = 2
 IFLA_INFO_SLAVE_KIND: Final = 4
 IFLA_INFO_SLAVE_DATA: Final = 5
+IFLA_BRPORT_ISOLATED: Final = 33
 IFLA_BRPORT_MODE: Final = 4  # "hairpin"
 IFLA_INET6_ADDR_GEN_MODE: Final = 8
 IN6_ADDR_GEN_MODE_NONE: Final = 1
@@ -149,8 +150,15 @@ class Rtnetlink(Netlink):
 
     def set_hairpin(self, index: int) -> None:
         """Let a bridge send a frame back through the port that it came from."""
+        self._set_port(index, IFLA_BRPORT_MODE)
+
+    def isolate(self, index: int) -> None:
+        """Keep a bridge from passing frames from this port to another one that is isolated, too."""
+        self._set_port(index, IFLA_BRPORT_ISOLATED)
+
+    def _set_port(self, index: int, option: int) -> None:
         info = attribute(IFLA_INFO_SLAVE_KIND, b"bridge")
-        info += attribute(IFLA_INFO_SLAVE_DATA | NESTED, attribute(IFLA_BRPORT_MODE, b"\1"))
+        info += attribute(IFLA_INFO_SLAVE_DATA | NESTED, attribute(option, b"\1"))
         body = IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_LINKINFO | NESTED, info)
         self.request(RTM_NEWLINK, NLM_F_ACK, body, f"link {index}")
 

@@ -128,9 +128,19 @@ def _filter(bridges: tuple[Bridge, ...]) -> list[str]:
     return [
         "chain raw {",
         "  type filter hook prerouting priority -300; policy accept;",
-        # Our bridges have route_localnet set, for ports published on 127.0.0.1. Without this rule a container could
-        # reach whatever else listens there. Answers to translated connections still name the bridge's own address here.
+        # Bridges with published ports have route_localnet set, for 127.0.0.1. Without this rule a container could reach
+        # whatever else listens there. Answers to translated connections still name the bridge's own address here.
         "  iifname @bridges ip daddr 127.0.0.0/8 drop",
+        # With route_localnet the kernel takes 127.0.0.0/8 for an ordinary sender, too; what is forged must not reach a
+        # service that trusts its own machine.
+        "  iifname @bridges ip saddr 127.0.0.0/8 drop",
+        # Nor may a container pass for one of another network. What is behind a container, as its own pods are or what
+        # it routes for, is let through as by Docker's engine.
+        *(
+            f'  iifname @bridges iifname != "{bridge.name}" ip saddr {subnet} drop'
+            for bridge in bridges
+            for subnet in bridge.subnets
+        ),
         "}",
         "chain forward {",
         "  type filter hook forward priority 0; policy accept;",

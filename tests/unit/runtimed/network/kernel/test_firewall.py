@@ -40,9 +40,19 @@ def test_rules_that_are_no_longer_needed_are_taken_out() -> None:
     assert plan(f"-P FORWARD ACCEPT\n-A FORWARD {' '.join(OURS)}\n", "sampan", ["sampan0"]).delete == (OURS,)
 
 
-def message(kind: int, *names: tuple[int, str], family: int = socket.AF_INET) -> bytes:
+def message(kind: int, *names: tuple[int, str], family: int = socket.AF_INET, port: int = 77) -> bytes:
     body = struct.pack("!BBH", family, 0, 0) + b"".join(attribute(key, name.encode() + b"\0") for key, name in names)
-    return HEADER.pack(HEADER.size + len(body), 10 << 8 | kind, 0, 0, 0) + body
+    return HEADER.pack(HEADER.size + len(body), 10 << 8 | kind, 0, 0, port) + body
+
+
+class OwnPort:
+    """A table that is changed through the netlink socket with port ID 5."""
+
+    def again(self) -> None:
+        """Nothing to apply."""
+
+    def is_own(self, port: int) -> bool:
+        return port == 5
 
 
 async def repaired() -> None:
@@ -53,16 +63,27 @@ async def repaired() -> None:
     ("batch", "alarmed"),
     [
         (message(2, (1, "sampan")), True),
-        (message(2, (1, "sampan")) + message(0, (1, "sampan")), False),  # replaced, as we do it ourselves
+        (message(2, (1, "sampan")) + message(0, (1, "sampan")), True),  # somebody else put another in its place
+        (message(2, (1, "sampan"), port=5) + message(0, (1, "sampan"), port=5), False),
+        (message(5, (1, "sampan"), (3, "forward")), True),  # a chain that went
+        (message(8, (1, "sampan"), (2, "forward")), True),  # a rule
+        (message(6, (1, "sampan"), (2, "forward")), True),  # a rule that came
+        (message(11, (1, "sampan"), (2, "bridges")), True),  # a set
+        (message(14, (1, "sampan"), (2, "bridges")), True),  # an element
+        (message(8, (1, "sampan"), (2, "forward"), port=5), False),
         (message(2, (1, "other")), False),
         (message(2, (1, "sampan"), family=socket.AF_INET6), False),
         (message(3, (1, "filter"), (3, "FORWARD")), True),
         (message(3, (1, "filter"), (3, "INPUT")), False),
+        (message(8, (1, "filter"), (2, "FORWARD")), True),  # iptables -F
+        (message(6, (1, "filter"), (2, "FORWARD")), True),
+        (message(6, (1, "filter"), (2, "FORWARD"), (7, "sampan")), False),  # a rule that bears our mark
+        (message(8, (1, "filter"), (2, "INPUT")), False),
         (b"\1\2\3", False),
         (b"\0" * 64, False),
     ],
 )
-def test_only_what_cuts_containers_off_is_an_alarm(batch: bytes, alarmed: bool) -> None:
-    guard = Guard("sampan", repaired)
+def test_only_what_opens_containers_or_cuts_them_off_is_an_alarm(batch: bytes, alarmed: bool) -> None:
+    guard = Guard("sampan", OwnPort(), repaired)
     guard.observe(batch)
     assert guard.alarmed is alarmed
