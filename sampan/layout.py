@@ -8,6 +8,7 @@
 <run-root>/docker.sock     the Docker Engine API
 """
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -55,6 +56,14 @@ class Layout:
     def state_file(self, service: str) -> Path:
         """Where the running service says who it is."""
         return self.run_root / f"{service}.json"
+
+    def problems(self, service: str) -> list[str]:
+        """What the running service says should be looked after, as a disk that is full; blocks."""
+        try:
+            facts = json.loads(self.state_file(service).read_text())
+        except (OSError, ValueError):  # it does not run, or we may not know
+            return []
+        return [str(problem) for problem in facts.get("problems", ())]
 
     @property
     def data_root_mode(self) -> int:

@@ -7,8 +7,6 @@ import asyncio
 import contextlib
 import fcntl
 import gc
-import grp
-import json
 import os
 import signal
 import sys
@@ -37,6 +35,7 @@ from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.service.notify import notify
 from sampan.service.rest import Rest, give_back
 from sampan.service.set_aside import SetAside
+from sampan.service.statefile import StateFile, StoreCollector
 from sampan.sys import closed
 from sampan.sys.files import note_owner
 
@@ -68,6 +67,7 @@ class Service(Generic[C]):
     rest: Rest  # whatever answers other than by gRPC tells it that it is used
     checkers: list[Checker]  # of what `sampan system check` looks at, beyond the databases
     set_aside: SetAside
+    state: StateFile  # where problems are noted
     _names: list[str]
     _stores: "list[Store]"
 
@@ -80,7 +80,8 @@ class Service(Generic[C]):
         """Open a database that lives as long as the service does, and is checked with it. Raises as ``Store`` does."""
         from sampan.store.database import Store  # not every service has one, and SQLite is a megabyte or two
 
-        store = await self.stack.enter_async_context(Store(path, schema))
+        store = Store(path, schema, tell=lambda problem: self.state.note(str(path), problem))
+        await self.stack.enter_async_context(store)
         self._stores.append(store)
         return store
 
@@ -142,7 +143,9 @@ async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event) 
         interceptor = Interceptor(RpcMetrics(registry), rest.used)
         server = grpc.aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
         set_aside = SetAside(name, layout.run(name))
-        service = Service(config, layout, registry, server, stack, stopping, rest, [], set_aside, [], [])
+        state = StateFile(name, layout, config.socket_group)
+        service = Service(config, layout, registry, server, stack, stopping, rest, [], set_aside, state, [], [])
+        registry.register(StoreCollector(service._stores, layout.data_root))
         checker = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(checker, server)
         damage = await _build(service, build)
@@ -155,7 +158,8 @@ async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event) 
         await server.start()
         for served in ("", *names):
             await checker.set(served, _health(served, damage))
-        stack.enter_context(_state_file(layout.state_file(name), name, layout, scrape.address, config.socket_group))
+        stack.callback(state.close)
+        state.open(scrape.address)
         gc.collect()
         gc.freeze()  # what is alive now lives as long as the process: later collections need not look at it
         give_back()
@@ -211,14 +215,7 @@ def _bind(server: grpc.aio.Server, path: Path, group: str) -> None:
         server.add_insecure_port(f"unix:{path}")  # the socket exists, and is ours alone to share, from here on
     finally:
         os.umask(previous)
-    share(path, group)
-
-
-def share(path: Path, group: str, mode: int = 0o660) -> None:
-    """Let ``group``, if it exists, use a socket, or read a file, and nobody else but its owner."""
-    with contextlib.suppress(KeyError, PermissionError):
-        os.chown(path, -1, grp.getgrnam(group).gr_gid)
-    path.chmod(mode)
+    closed.share(path, group)
 
 
 @contextlib.contextmanager
@@ -241,16 +238,3 @@ def locked(path: Path, what: str) -> Any:
         yield
     finally:
         os.close(fd)
-
-
-@contextlib.contextmanager
-def _state_file(path: Path, name: str, layout: Layout, metrics: str, group: str) -> Any:
-    facts = {"service": name, "pid": os.getpid(), "socket": str(layout.socket(name)), "metrics": metrics}
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(facts))
-    share(temporary, group, 0o640)
-    temporary.rename(path)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from sampan.errors import SampanError
 from sampan.log import log
-from sampan.wire.status import REASON_KEY, REFUSAL_KEY, wire_for
+from sampan.wire.status import REASON_KEY, REFUSAL_KEY, explained, wire_for
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -119,20 +119,21 @@ class Interceptor(grpc.aio.ServerInterceptor):
             try:
                 yield
                 code = _code_name(context.code() or grpc.StatusCode.OK)
-            except SampanError as error:
+            except grpc.aio.AbortError:
+                code = _code_name(context.code() or grpc.StatusCode.UNKNOWN)
+                raise
+            except Exception as raised:
+                error = explained(raised)
+                if not isinstance(error, SampanError):
+                    code = _code_name(grpc.StatusCode.INTERNAL)
+                    log.exception("request failed")
+                    await context.abort(grpc.StatusCode.INTERNAL, f"internal error (request {request_id})")
                 wire = wire_for(error)
                 code = _code_name(wire.code)
                 log.debug("request refused", reason=wire.reason, error=str(error))
                 if labels[0] in _SENDING:
                     await _refuse_early(context, wire.reason, str(error))
                 await context.abort(wire.code, str(error), ((REASON_KEY, wire.reason),))
-            except grpc.aio.AbortError:
-                code = _code_name(context.code() or grpc.StatusCode.UNKNOWN)
-                raise
-            except Exception:
-                code = _code_name(grpc.StatusCode.INTERNAL)
-                log.exception("request failed")
-                await context.abort(grpc.StatusCode.INTERNAL, f"internal error (request {request_id})")
             except BaseException:  # cancelled, or the client left in the middle of a stream
                 code = _code_name(grpc.StatusCode.CANCELLED)
                 raise

@@ -1,7 +1,7 @@
 """A service's own SQLite file: one writer thread, forward-only schema.
 
-Only its owner opens a database; others ask over gRPC. A copy of it follows its changes (see ``store_repair``), so that
-a damaged one can be mended.
+Only its owner opens a database; others ask over gRPC. A copy of it follows its changes (see ``repair``), so that a
+damaged one can be repaired. On a full disk it can still be written to, so that things can be removed (see ``reserve``).
 """
 
 import asyncio
@@ -15,10 +15,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from sampan.errors import ConflictError, DatabaseDamagedError, DataLossError
+from sampan.errors import ConflictError, DatabaseDamagedError, DataLossError, ResourceExhaustedError
 from sampan.log import log
 from sampan.store import repair
 from sampan.store.repair import Restored
+from sampan.store.reserve import RESERVE_BYTES, Reserve, means_full
 
 T = TypeVar("T")
 
@@ -39,24 +40,35 @@ _PRAGMAS: Final = (
 _COPY_AFTER_S: Final = 5.0
 _COPYING_SHARE: Final = 0.01
 
+# How long a reserve that was given up waits for space.
+_RESERVE_AFTER_S: Final = 5.0
+
 
 class Store:
     """One database, one thread: transactions queue in memory and never meet "database is locked"."""
 
-    def __init__(self, path: Path, schema: str, *, durable: bool = True) -> None:
+    def __init__(
+        self, path: Path, schema: str, *, durable: bool = True, tell: Callable[[str], None] = lambda _: None
+    ) -> None:
         """Name the file, and the package whose numbered ``.sql`` files are its schema.
+
+        ``tell`` is called when the disk is found full, with a sentence, and with an empty one when all is well again.
 
         With ``durable`` false nothing is ever synced: for tests, whose machine does not lose its power.
         """
         self._path = path
         self._schema = schema
         self._durable = durable
+        self._tell = tell
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"store-{path.stem}")
         self._db: sqlite3.Connection | None = None
         self._copier: asyncio.Task[None] | None = None
         self._changed = False  # since the copy was made
         self._closing = asyncio.Event()
         self._copying_s = 0.0
+        self._reserve = Reserve(path)
+        self._reserving: asyncio.Task[None] | None = None
+        self.found_full = 0  # how many transactions found the disk full
         self.restored: Restored | None = None  # what took the place of a damaged database, until ``settle``
 
     @property
@@ -68,29 +80,38 @@ class Store:
         """Open the database and bring its schema up to date.
 
         Raises:
+            ResourceExhaustedError: the disk is full, and nothing was in reserve.
             ConflictError: the file was written by a newer version of the engine.
             DatabaseDamagedError: the file is not a database, or not whole, or gone.
         """
         await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+        self._reserve_later()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Finish what is queued and close; later calls fail."""
         self._closing.set()
-        if self._copier is not None:
-            await self._copier
+        await asyncio.gather(*(task for task in (self._copier, self._reserving) if task is not None))
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=True)
 
     async def write(self, fn: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         """Run ``fn`` in one transaction; roll back if it raises.
 
+        On a full disk, what is in reserve is given up and ``fn`` runs a second time: it has no effects but on rows.
+
         With ``durable`` false nobody waits for the disk: the transaction survives the process, and is lost with the
         machine's power unless a durable one has followed. That is right for what a reboot ends anyway.
 
         Cancelling a waiting caller leaves its transaction either never begun or wholly finished.
+
+        Raises:
+            ResourceExhaustedError: the disk is full, and so was the reserve.
         """
-        result = await asyncio.get_running_loop().run_in_executor(self._thread, self._write, fn, durable)
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(self._thread, self._write, fn, durable)
+        finally:
+            self._reserve_later()
         if durable and self._durable:
             self._changed = True
             if self._copier is None or self._copier.done():
@@ -101,9 +122,38 @@ class Store:
         """Run ``fn``, which changes nothing."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, fn)
 
+    @property
+    def reserve_bytes(self) -> int:
+        """How much is in reserve for when the disk is full."""
+        return self._reserve.size_bytes
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the disk, or nothing."""
+        if not self._durable or self._reserve.is_whole:
+            return ""
+        left = f"{self._reserve.size_bytes >> 10} of {RESERVE_BYTES >> 10} KiB are left in reserve for removals"
+        return f"the disk of {self._path} is full: {left}"
+
     async def settle(self) -> None:
         """Say that whatever a repaired database needs to be put right beside it has been."""
         await asyncio.to_thread(repair.forget, self._path)
+
+    def _reserve_later(self) -> None:
+        """Have the reserve made again when there is space."""
+        self._tell(self.problem)
+        if self._durable and not self._reserve.is_whole and (self._reserving is None or self._reserving.done()):
+            self._reserving = asyncio.create_task(self._make_reserve(), name=f"reserve {self._path.name}")
+
+    async def _make_reserve(self) -> None:
+        # The kernel tells nobody that there is space again, so the disk is looked at from time to time.
+        while not self._reserve.is_whole:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RESERVE_AFTER_S):
+                    await self._closing.wait()
+                    return
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._reserve.make)
+            self._tell(self.problem)
 
     async def _follow(self) -> None:
         """Copy what has changed, and again what changes meanwhile; ends when nothing does, or soon after closing."""
@@ -111,6 +161,10 @@ class Store:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(_COPY_AFTER_S, self._copying_s / _COPYING_SHARE)):
                     await self._closing.wait()
+            if not self._reserve.is_whole:  # a copy would take what is left
+                if self._closing.is_set():
+                    return
+                continue
             self._changed = False
             await asyncio.to_thread(self._copy)
 
@@ -123,6 +177,28 @@ class Store:
         self._copying_s = time.monotonic() - begin
 
     def _open(self) -> None:
+        try:
+            self._open_once()
+        except (sqlite3.Error, OSError) as error:
+            if not means_full(error, self._path.parent):
+                raise
+            self._give_up(error)
+            try:
+                self._open_once()
+            except (sqlite3.Error, OSError) as again:
+                raise self._explained(again) from again
+        if self._durable:
+            self._reserve.reserve_log()
+            self._reserve.make()
+
+    def _give_up(self, error: Exception) -> bool:
+        """Give up what is in reserve because of ``error``; return whether there was anything."""
+        self.found_full += 1
+        held = self._reserve.give_up()
+        log.warning("disk full", path=str(self._path), error=str(error), reserve="given up" if held else "none left")
+        return held
+
+    def _open_once(self) -> None:
         self.restored = repair.carry_out(self._path)
         if self.restored is not None:
             log.warning("database repaired", path=str(self._path), how=self.restored.how, aside=self.restored.aside)
@@ -142,6 +218,8 @@ class Store:
             version = self._migrate(db)
         except sqlite3.DatabaseError as error:
             db.close()
+            if means_full(error, self._path.parent):
+                raise
             if not repair.is_damage(error):
                 raise DataLossError(f"database {self._path} cannot be opened: {error}") from error
             raise DatabaseDamagedError(self._path, str(error)) from error
@@ -186,13 +264,24 @@ class Store:
         except sqlite3.DatabaseError as error:
             raise self._explained(error) from error
 
-    def _explained(self, error: sqlite3.DatabaseError) -> Exception:
-        """Return what to raise: other errors than damage are whoever's who asked."""
-        return DatabaseDamagedError(self._path, str(error)) if repair.is_damage(error) else error
+    def _explained(self, error: Exception) -> Exception:
+        """Return what to raise: other errors than damage and a full disk are whoever's who asked."""
+        if isinstance(error, sqlite3.DatabaseError) and repair.is_damage(error):
+            return DatabaseDamagedError(self._path, str(error))
+        if means_full(error, self._path.parent):
+            return ResourceExhaustedError(f"write {self._path}: no space left on device")
+        return error
 
     def _write(self, fn: Callable[[sqlite3.Connection], T], durable: bool) -> T:
         try:
-            return self._transact(self._connection(), fn, durable)
+            try:
+                return self._transact(self._connection(), fn, durable)
+            except sqlite3.DatabaseError as error:
+                if not means_full(error, self._path.parent) or not self._give_up(error):
+                    raise
+                result = self._transact(self._connection(), fn, durable)
+                self._reserve.make()  # with what is left of it
+                return result
         except sqlite3.DatabaseError as error:
             raise self._explained(error) from error
 
@@ -203,8 +292,9 @@ class Store:
         db.execute("BEGIN IMMEDIATE")
         try:
             result = fn(db)
+            db.execute("COMMIT")
         except BaseException:
-            db.execute("ROLLBACK")
+            if db.in_transaction:  # SQLite has rolled back by itself after some errors
+                db.execute("ROLLBACK")
             raise
-        db.execute("COMMIT")
         return result

@@ -7,6 +7,7 @@ dockerd's data root is ``0710``, too.
 """
 
 import contextlib
+import grp
 import os
 import stat
 from pathlib import Path
@@ -38,6 +39,13 @@ def make_closed(path: Path, mode: int = CLOSED) -> None:
     if stat.S_IMODE(path.stat().st_mode) != mode:
         with contextlib.suppress(PermissionError):  # somebody else's, who has let us in
             path.chmod(mode)
+
+
+def share(path: Path, group: str, mode: int = 0o660) -> None:
+    """Let ``group``, if it exists, use a socket, or read a file, and nobody else but its owner."""
+    with contextlib.suppress(KeyError, PermissionError):
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    path.chmod(mode)
 
 
 def close_files(directory: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final
 import grpc
 
 from sampan import errors as e
+from sampan.sys.files import is_full
 
 REASON_KEY: Final = "sampan-reason"
 
@@ -67,6 +68,18 @@ _BY_CODE: Final[dict[grpc.StatusCode, type[e.SampanError]]] = {
     grpc.StatusCode.UNIMPLEMENTED: e.UnimplementedError,
     grpc.StatusCode.DATA_LOSS: e.DataLossError,
 }
+
+
+def explained(error: Exception) -> Exception:
+    """Return what a system's error that nobody has translated is to whoever asked; any other is returned as it is.
+
+    A disk may be full wherever something is written, and is nobody's bug.
+    """
+    if is_full(error):
+        return e.ResourceExhaustedError(
+            f"write {getattr(error, 'filename', None) or 'a file'}: no space left on device"
+        )
+    return error
 
 
 def wire_for(error: BaseException) -> Wire:

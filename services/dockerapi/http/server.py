@@ -20,7 +20,7 @@ from dockerapi.http.hijack import Finished
 from dockerapi.http.routing import Route, Router
 from sampan.errors import NotFoundError, SampanError
 from sampan.log import log
-from sampan.service.harness import share
+from sampan.sys.closed import share
 from sampan.wire.status import wire_for
 
 _SLASHES: Final = re.compile("//+")

@@ -166,6 +166,8 @@ def _machine(host: host_pb2.HostInfoResponse) -> dict[str, Any]:
 
 def _engine(call: Call, host: host_pb2.HostInfoResponse, set_aside: Sequence[str]) -> dict[str, Any]:
     runtimes: dict[str, Any] = {one.name: {"path": one.path or one.name} for one in host.runtimes if one.usable}
+    layout = call.engine.layout
+    problems = [f"WARNING: {problem}" for name in services.ALL for problem in layout.problems(name)]
     refused = [f"runtime {one.name} is not usable: {one.reason}" for one in host.runtimes if not one.usable]
     security = list(host.security_options)
     if call.version < (1, 25):
@@ -186,7 +188,7 @@ def _engine(call: Call, host: host_pb2.HostInfoResponse, set_aside: Sequence[str
             "Mirrors": None,
         },
         "GenericResources": None,
-        "DockerRootDir": str(call.engine.layout.data_root),
+        "DockerRootDir": str(layout.data_root),
         "HttpProxy": "",
         "HttpsProxy": "",
         "NoProxy": "",
@@ -211,7 +213,7 @@ def _engine(call: Call, host: host_pb2.HostInfoResponse, set_aside: Sequence[str
         "InitCommit": {"ID": ""},
         "SecurityOptions": security,
         "CDISpecDirs": [],
-        "Warnings": [*host.warnings, *refused, *set_aside] or None,
+        "Warnings": [*host.warnings, *refused, *set_aside, *problems] or None,
     }
 
 

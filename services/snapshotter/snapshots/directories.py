@@ -8,10 +8,8 @@
 """
 
 import asyncio
-import errno
 import fcntl
 import os
-import sqlite3
 import struct
 import time
 from collections.abc import Iterator
@@ -23,15 +21,12 @@ from sampan.errors import ResourceExhaustedError
 from sampan.log import log
 from sampan.sys.beneath import OPEN_DIRECTORY
 from sampan.sys.closed import make_closed
-from sampan.sys.files import syncfs
+from sampan.sys.files import is_full, syncfs
 from sampan.sys.trees import Stop, empty, walking
 
 _FS_IOC_GETFLAGS: Final = 0x80086601
 _FS_IOC_SETFLAGS: Final = 0x40086602
 _FS_TOPDIR_FL: Final = 0x00020000
-
-
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @contextmanager
@@ -40,13 +35,9 @@ def disk_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if not is_full(error):
             raise
         raise ResourceExhaustedError(f"{what} cannot be stored: {error.strerror}") from error
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
-            raise
-        raise ResourceExhaustedError(f"{what} cannot be recorded: no space left on device") from error
 
 
 class Disk:

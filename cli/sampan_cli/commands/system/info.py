@@ -35,6 +35,7 @@ class Facts:
     drivers: "layers_pb2.DriversResponse"
     images: int
     set_aside: tuple[str, ...]  # what services could not recover when they started
+    problems: list[str]
 
 
 async def show_info(engine: "Engine", template: str) -> None:
@@ -54,6 +55,7 @@ async def show_info(engine: "Engine", template: str) -> None:
             drivers=await engine.layers.Drivers(layers_pb2.DriversRequest()),
             images=len((await whole(engine.images.List(images_pb2.ListRequest(brief=True)))).images),
             set_aside=tuple(map(str, read_set_aside(engine.layout, services.ALL))),
+            problems=[problem for name in services.ALL for problem in engine.layout.problems(name)],
         )
     shaped = _shape(engine, facts)
     if template:
@@ -105,7 +107,7 @@ def _shape(engine: "Engine", facts: Facts) -> dict[str, Any]:
         "DataRoot": str(engine.layout.data_root),
         "RunRoot": str(engine.layout.run_root),
         "DockerSocket": f"unix://{engine.layout.docker_socket}",
-        "Warnings": [*host.warnings, *facts.set_aside],
+        "Warnings": [*host.warnings, *facts.set_aside, *(f"WARNING: {problem}" for problem in facts.problems)],
     }
 
 

@@ -35,6 +35,7 @@ class ServiceStatus:
     socket: str
     metrics: str  # host:port, or empty
     set_aside: tuple[Unrecovered, ...] = ()  # what it could not recover when it started
+    problems: tuple[str, ...] = ()  # what should be looked after although it works
 
 
 @sampan_command(
@@ -56,6 +57,8 @@ def command(session: Session, template: str) -> None:
         _print(statuses, template)
         for each in (each for status in statuses for each in status.set_aside):
             click.echo(str(each), err=True)
+        for problem in (problem for status in statuses for problem in status.problems):
+            click.echo(f"{problem[:1].upper()}{problem[1:]}", err=True)
     if not all(status.healthy for status in statuses):
         raise click.exceptions.Exit(1)
 
@@ -77,8 +80,9 @@ async def _status(layout: Layout, service: str, pid: int | None) -> ServiceStatu
             facts = {}  # of a process that was killed
     healthy = bool(facts) and await _is_healthy(layout, service)
     set_aside = await asyncio.to_thread(read_set_aside, layout, (service,)) if facts else ()
+    problems = tuple(map(str, facts.get("problems", ())))
     metrics = str(facts.get("metrics") or "")
-    return ServiceStatus(service, pid, healthy, str(layout.socket(service)), metrics, set_aside)
+    return ServiceStatus(service, pid, healthy, str(layout.socket(service)), metrics, set_aside, problems)
 
 
 def _exists(pid: int) -> bool:
