@@ -3,6 +3,7 @@
 from collections.abc import Iterable, MutableSequence
 from typing import TYPE_CHECKING, Final
 
+from sampan import limits
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2
 from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2, spec_pb2
@@ -13,6 +14,9 @@ from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
+
+# In a message, frames cost a little.
+_MAX_SPEC_BYTES: Final = 2 * limits.RECORD_BYTES
 
 # --entrypoint "" arrives as one empty word: "none, and not the image's either".
 _NO_ENTRYPOINT: Final = [""]
@@ -46,9 +50,30 @@ async def create_container(
 
 
 async def _create(engine: "Engine", spec: spec_pb2.ContainerSpec) -> tuple[str, tuple[str, ...]]:
+    _check_size(spec)
     with rpc_errors():
         created = await engine.containers.Create(containers_pb2.CreateContainerRequest(spec=spec))
     return created.id, tuple(created.warnings)
+
+
+def _check_size(spec: spec_pb2.ContainerSpec) -> None:
+    """Refuse what is more than a message to runtimed can hold, which would refuse it for its size anyway."""
+    if spec.ByteSize() <= _MAX_SPEC_BYTES:
+        return
+
+    def alone(name: str) -> int:
+        part = spec_pb2.ContainerSpec()
+        part.CopyFrom(spec)
+        for field, _ in spec.ListFields():
+            if field.name != name:
+                part.ClearField(field.name)  # type: ignore[arg-type]  # the stub lists the names
+        return part.ByteSize()
+
+    longest = max((field.name for field, _ in spec.ListFields() if field.name != limits.SENT), key=alone)
+    raise InvalidArgumentError(
+        f"container, most of it in {longest.replace('_', ' ')}: {spec.ByteSize()} bytes in all, "
+        f"the most is {limits.RECORD_BYTES}"
+    )
 
 
 async def _stands(engine: "Engine", chain_id: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from imaged.archive.files import File, Files
-from imaged.documents.config import parse_config
+from imaged.documents.config import check_sizes, parse_config
 from imaged.documents.manifest import MAX_CONFIG_BYTES, MAX_LAYERS
 from imaged.images.model import ConfigFile
 from sampan.errors import DataLossError, InvalidArgumentError, RemoteError, UnimplementedError
@@ -64,9 +64,11 @@ def read_json(content: bytes, what: str) -> Any:
 def read_config(content: bytes, what: str) -> ConfigFile:
     """Parse an image's config. Raises InvalidArgumentError."""
     try:
-        return parse_config(content, what)
+        config = parse_config(content, what)
     except RemoteError as error:
         raise InvalidArgumentError(str(error)) from error
+    check_sizes(config.run, what)
+    return config
 
 
 def small(file: File, read: Read, what: str, most: int = MAX_CONFIG_BYTES) -> bytes:

@@ -10,6 +10,7 @@ from imaged.content.blobs import ContentStore
 from imaged.content.disk_full import storing
 from imaged.content.ingest import Ingest, Ingests, in_thread
 from imaged.content.leases import Leases
+from imaged.documents.config import check_sizes
 from imaged.documents.render import render_config, render_manifest
 from imaged.images.model import PIECE_BYTES, ConfigFile, History, Imported, Layer
 from sampan.dockerfile.changes import apply_changes
@@ -51,6 +52,7 @@ class Importer:
             ResourceExhaustedError: the disk is full.
         """
         run = apply_changes(RunConfig(), changes)
+        check_sizes(run, "the new image")
         async with self._leases.held() as lease:
             layer = await self._layer(lease, chunks)
             now_ns = self._now_ns()

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from imaged.documents.json_documents import load_json
 from imaged.images.model import ConfigFile, History
+from sampan import limits
 from sampan.errors import InvalidArgumentError, RemoteError
 from sampan.oci.digest import Digest
 from sampan.oci.image_config import HealthCheck, RunConfig
@@ -52,6 +53,16 @@ def parse_config(data: bytes, what: str) -> ConfigFile:
         comment=fields.text("comment"),
         docker_version=fields.text("docker_version"),
     )
+
+
+def check_sizes(run: RunConfig, what: str) -> None:
+    """Refuse, when it comes in, an image that would make every list long, or that no container could be made from.
+
+    Raises:
+        InvalidArgumentError: its labels, or its command and environment, take more than ``sampan.limits`` says.
+    """
+    limits.check_labels(run.labels, f"{what}: labels")
+    limits.check_process((*run.entrypoint, *run.cmd), run.env, what)
 
 
 def _run_config(fields: "_Fields") -> RunConfig:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from imaged.content import store as rows
 from imaged.content.blobs import ContentStore
 from imaged.content.leases import Leases
+from imaged.documents.config import check_sizes
 from imaged.documents.render import render_config, render_manifest
 from imaged.images.model import History, Imported, Layer
 from imaged.images.names import Images
@@ -58,6 +59,7 @@ class Committer:
         if not run.entrypoint and not run.cmd:
             # As with dockerd: taking the entrypoint away leaves the container's command.
             run = replace(run, cmd=options.config.cmd)
+        check_sizes(run, "the new image")
         image = await self._images.get(base)
         layers = (*image.record.layers, *((layer,) if layer else ()))
         now_ns = self._now_ns()

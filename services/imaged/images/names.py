@@ -11,7 +11,7 @@ from typing import Final
 from imaged.content import store as rows
 from imaged.content.blobs import ContentStore
 from imaged.content.disk_full import storing
-from imaged.documents.config import parse_config
+from imaged.documents.config import check_sizes, parse_config
 from imaged.documents.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
 from imaged.gc.roots import familiar, roots
 from imaged.images import store as image_store
@@ -72,6 +72,7 @@ class Images:
         """
         manifest_descriptor, manifest = await self._manifest(target, platform or host_platform())
         config = await self._config(manifest.config.digest, manifest.config.size)
+        check_sizes(config.run, f"config {manifest.config.digest}")
         layers = pair_layers(manifest, config)
         own = (target, manifest_descriptor, manifest.config)
         tree = await survey(self._store, self._content, target) if target.media_type in INDEXES else None

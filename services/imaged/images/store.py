@@ -2,12 +2,16 @@
 
 import sqlite3
 from collections.abc import Iterable
+from typing import Final
 
 from imaged.images.model import ImageRecord, Layer
-from sampan.errors import NotFoundError
+from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.reference import Reference, parse_reference
+
+# Of one image: every list has them all. What one archive may give is a part of them.
+MAX_NAMES: Final = 10_000
 
 
 def upsert_image(db: sqlite3.Connection, record: ImageRecord, blobs: Iterable[Digest]) -> None:
@@ -127,7 +131,15 @@ def find_prefix(db: sqlite3.Connection, prefix: str) -> Digest | None:
 
 
 def set_name(db: sqlite3.Connection, reference: Reference, target: Digest, image: Digest, now_ns: int) -> str | None:
-    """Point a name at an image; return the digest it pointed to before."""
+    """Point a name at an image; return the digest it pointed to before.
+
+    Raises:
+        InvalidArgumentError: the image has ``MAX_NAMES`` names already.
+    """
+    others = "SELECT count(*) FROM names WHERE image = ? AND reference != ?"
+    (names,) = db.execute(others, (image, str(reference))).fetchone()
+    if names >= MAX_NAMES:
+        raise InvalidArgumentError(f"image {image.short} has {names} names, which is the most")
     before = db.execute("SELECT digest FROM names WHERE reference = ?", (str(reference),)).fetchone()
     canonical = int(reference.digest is not None)
     db.execute(

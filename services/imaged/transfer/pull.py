@@ -7,7 +7,7 @@ from typing import Final
 
 from imaged.content.blobs import ContentStore
 from imaged.content.leases import Leases
-from imaged.documents.config import parse_config
+from imaged.documents.config import check_sizes, parse_config
 from imaged.documents.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
 from imaged.images.model import ConfigFile, Credentials, Fetched, Layer, LayerProgress, Phase, Resolved
 from imaged.metrics import PullMetrics
@@ -151,7 +151,9 @@ class Puller:
     async def _config(self, lease: str, descriptor: Descriptor, clients: Sequence[RegistryClient]) -> ConfigFile:
         await self._blob(lease, descriptor, clients, lambda _: None)
         data = await self._content.load(descriptor.digest, MAX_CONFIG_BYTES)
-        return parse_config(data, f"config {descriptor.digest}")
+        config = parse_config(data, f"config {descriptor.digest}")
+        check_sizes(config.run, f"config {descriptor.digest}")
+        return config
 
     async def _layers(
         self, lease: str, manifest: Manifest, clients: Sequence[RegistryClient], progress: Progress

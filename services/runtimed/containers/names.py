@@ -5,6 +5,7 @@ import re
 from collections.abc import Container
 from typing import Final
 
+from sampan import limits
 from sampan.errors import InvalidArgumentError
 
 _ALLOWED: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -40,6 +41,7 @@ def check_name(name: str) -> str:
     bare = name.removeprefix("/")
     if not _ALLOWED.fullmatch(bare):
         raise InvalidArgumentError(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+    limits.check_name(bare, "container name")
     return bare
 
 

@@ -21,6 +21,7 @@ from runtimed.lifecycle.runner import Runner
 from runtimed.logs.options import check_log
 from runtimed.oci.signals import parse_signal
 from runtimed.protocol import Bundles, Networking, Snapshots, Volumes
+from sampan import limits
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.resource.container import Container, Status
 from sampan.resource.container_spec import ContainerSpec, Namespaces, Resources, RestartPolicy
@@ -77,6 +78,7 @@ class Containers:
             NotFoundError: the image's snapshot is not there.
         """
         name = check_name(spec.name) if spec.name else self._registry.choose_name()
+        check_sizes(spec)
         check_log(spec.log)
         check_policy(spec.restart_policy, auto_remove=spec.auto_remove)
         if spec.stop_signal:
@@ -242,6 +244,19 @@ class Containers:
             reclaimed += size
         self._events.publish(Event("container", "prune", "", {"reclaimed": str(reclaimed)}))
         return Pruned(tuple(removed), reclaimed)
+
+
+def check_sizes(spec: ContainerSpec) -> None:
+    """Raise InvalidArgumentError if a spec is larger than lists and their readers can bear, or the kernel."""
+    limits.check_labels(spec.labels, "labels", limits.CONTAINER_LABELS_BYTES)
+    limits.check_process(spec.process.args, spec.process.env, "container")
+    if len(spec.endpoints) > limits.NETWORKS:
+        raise InvalidArgumentError(f"container: {len(spec.endpoints)} networks, the most is {limits.NETWORKS}")
+    if len(spec.mounts) > limits.MOUNTS:
+        raise InvalidArgumentError(f"container: {len(spec.mounts)} mounts, the most is {limits.MOUNTS}")
+    for mount in spec.mounts:
+        limits.check_labels(mount.volume_labels, f"labels of the volume at {mount.target[:100]}")
+    limits.check_record(spec, "container")
 
 
 def _check_removable(entry: Entry) -> None:

@@ -25,6 +25,7 @@ from runtimed.oci.errors import exec_error, exit_code
 from runtimed.protocol import Bundles
 from runtimed.streams.detach import DetachScanner, parse_detach_keys
 from runtimed.streams.sessions import Input, Session
+from sampan import limits
 from sampan.errors import (
     ConflictError,
     InvalidArgumentError,
@@ -136,12 +137,14 @@ class Execs:
 
         Raises:
             ConflictError: the container does not run, or is paused; Docker's words.
-            InvalidArgumentError: no command, or detach keys that are none.
+            InvalidArgumentError: no command, detach keys that are none, or more than ``sampan.limits`` has room for.
             NotFoundError: the container is removed meanwhile.
         """
         _check_runs(entry)
         if not spec.args or not spec.args[0]:
             raise InvalidArgumentError("No exec command specified")
+        limits.check_process(spec.args, spec.env, "exec")
+        limits.check_record(spec, "exec")
         parse_detach_keys(spec.detach_keys)
         record = Exec(secrets.token_hex(32), entry.id, spec)
         running = Running(record, entry)

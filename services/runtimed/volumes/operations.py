@@ -16,6 +16,7 @@ from runtimed.volumes.copyup import copy_up
 from runtimed.volumes.filters import Filters, select, split_prune_filters
 from runtimed.volumes.local_driver import LocalDriver, check_name, check_options
 from runtimed.volumes.store import LOCAL, Filled, Hold, Volume, VolumeStore
+from sampan import limits
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, StartError
 from sampan.log import log
 from sampan.resource.container import Container, MountPoint
@@ -101,9 +102,12 @@ class LocalVolumes:
             labels = {**labels, ANONYMOUS_LABEL: ""}
         try:
             check_name(name)
+            limits.check_name(name, "volume name")
+            limits.check_labels(labels, "labels")
+            limits.check_labels(options, "options")
             check_options(options)
         except InvalidArgumentError as error:
-            raise InvalidArgumentError(f"create {name}: {error}") from error
+            raise InvalidArgumentError(f"create {name[: limits.NAME_CHARACTERS]}: {error}") from error
         async with self._lock(name):
             known = await self._store.get(name)
             if known is not None:

@@ -28,6 +28,7 @@ from runtimed.network.core.stack import NetworkStack
 from runtimed.network.kernel.dataplane import pools_locked
 from runtimed.network.kernel.netns import to_the_end
 from runtimed.protocol import ContainerRecords
+from sampan import limits
 from sampan.errors import (
     AlreadyExistsError,
     InvalidArgumentError,
@@ -172,6 +173,7 @@ class Networks:
             network = self._stack.resolve(network.id)
             _check_pair(container, network)
             plan.check_endpoint(network, endpoint)
+            _check_count(container, endpoint)
             if any(self._stack.resolve(e.network) is network for e in self._asked(container)):
                 raise PermissionDeniedError(
                     f"endpoint with name {container.name} already exists in network {network.name}"
@@ -305,6 +307,10 @@ class Networks:
 def _check_request(request: NetworkRequest) -> None:
     if not _NAME.fullmatch(request.name):
         raise InvalidArgumentError(f"invalid network name {request.name!r}: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed")
+    limits.check_name(request.name, "network name")
+    limits.check_labels(request.labels, "labels")
+    limits.check_labels(request.options, "options")
+    limits.check_record(request, "network")
     if request.name in PREDEFINED:
         raise PermissionDeniedError(f"operation is not permitted on predefined {request.name} network")
     if request.driver not in DRIVERS:
@@ -332,6 +338,13 @@ def _check_mtu(text: str) -> None:
         raise InvalidArgumentError(
             f"invalid MTU number: {text}: {OPTION_MTU} is from {_MTU.start} to {_MTU.stop - 1}, or 0 for the kernel's"
         )
+
+
+def _check_count(container: Container, endpoint: Endpoint) -> None:
+    """Refuse one network more than a container's record has room for."""
+    if len(container.network.endpoints) >= limits.NETWORKS:
+        raise InvalidArgumentError(f"container {container.name} has {limits.NETWORKS} networks, which is the most")
+    limits.check_record(replace(container.spec, endpoints=(*container.spec.endpoints, endpoint)), "container")
 
 
 def _check_pair(container: Container, network: Network) -> None:
