@@ -1,20 +1,35 @@
 """/metrics over HTTP, in the Prometheus text format."""
 
 import errno
-from wsgiref.simple_server import WSGIServer
+import socket
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from socketserver import ThreadingMixIn
+from typing import Any, Final
+from urllib.parse import parse_qs
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import (
+    CONTENT_TYPE_LATEST,
     CollectorRegistry,
     GCCollector,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
-    start_http_server,
+    generate_latest,
 )
 
 from sampan.errors import InvalidArgumentError, UnavailableError
 from sampan.layout import Layout
 from sampan.services import METRICS_PORTS
+
+# Yields families in the text format, each beginning with its HELP line.
+Render = Callable[[], Iterable[str]]
+
+_MOST_AT_ONCE: Final = 4
+_PATIENCE_S: Final = 10.0
+_GZIP_WBITS: Final = 31
 
 
 def new_registry() -> CollectorRegistry:
@@ -28,20 +43,36 @@ def new_registry() -> CollectorRegistry:
 
 
 class Exposition:
-    """The HTTP server, in a thread of its own; ``address`` is empty when there is none."""
+    """The HTTP server, in threads of its own; ``address`` is empty when there is none.
 
-    def __init__(self, registry: CollectorRegistry, setting: str, service: str, layout: Layout) -> None:
+    An answer is written family by family, as fast as whoever asks reads, in the text format, packed if that is
+    accepted. Of the event loop a scrape takes no more than its share of the interpreter.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        series: Sequence[Render],
+        setting: str,
+        service: str,
+        layout: Layout,
+    ) -> None:
+        """Serve ``registry`` and then ``series``, whose members are called in the threads."""
         self.address = ""
         self._server: WSGIServer | None = None
         if setting == "off":
             return
         host, port = _resolve(setting, service, layout)
         try:
-            self._server, self._thread = start_http_server(port, host, registry)
+            address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+            server = type("Server", (_Server,), {"address_family": address[0]})
+            self._server = make_server(str(address[4][0]), port, _App(registry, series), server, _Handler)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise UnavailableError(f"metrics address {host}:{port} is in use: set another one") from error
             raise InvalidArgumentError(f"metrics address {setting!r}: {error.strerror}") from error
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
         self.address = f"{host}:{self._server.server_port}"
 
     def close(self) -> None:
@@ -50,6 +81,74 @@ class Exposition:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread per scrape."""
+
+    daemon_threads = True
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _PATIENCE_S  # of every read and write: who does not read on is given up
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing."""
+
+
+class _App:
+    """The WSGI application: any path is /metrics, as in Prometheus' own client."""
+
+    def __init__(self, registry: CollectorRegistry, series: Sequence[Render]) -> None:
+        self._registry = registry
+        self._series = series
+        self._slots = threading.BoundedSemaphore(_MOST_AT_ONCE)
+
+    def __call__(self, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "GET":
+            start_response("405 Method Not Allowed", [("Allow", "GET"), ("Content-Type", "text/plain")])
+            return [b"only GET is allowed\n"]
+        if not self._slots.acquire(blocking=False):
+            start_response("503 Service Unavailable", [("Retry-After", "5"), ("Content-Type", "text/plain")])
+            return [b"too many scrapes at once\n"]
+        wanted = frozenset(parse_qs(environ.get("QUERY_STRING", "")).get("name[]", ()))
+        headers = [("Content-Type", CONTENT_TYPE_LATEST)]
+        packed = "gzip" in environ.get("HTTP_ACCEPT_ENCODING", "")
+        if packed:
+            headers.append(("Content-Encoding", "gzip"))
+        start_response("200 OK", headers)
+        return _Answer(self._chunks(wanted), self._slots.release, packed=packed)
+
+    def _chunks(self, wanted: frozenset[str]) -> Iterator[bytes]:
+        registry = self._registry.restricted_registry(wanted) if wanted else self._registry
+        yield generate_latest(registry)
+        for render in self._series:
+            for family in render():
+                if not wanted or family.split(" ", 3)[2] in wanted:  # "# HELP <name> …"
+                    yield family.encode(errors="replace")
+
+
+class _Answer:
+    """The body, whose ``close`` WSGI servers call in any case."""
+
+    def __init__(self, chunks: Iterator[bytes], done: Callable[[], None], *, packed: bool) -> None:
+        self._chunks = _gzipped(chunks) if packed else chunks
+        self._done = done
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
+
+    def close(self) -> None:
+        """Let the next one in."""
+        self._done()
+
+
+def _gzipped(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    packer = zlib.compressobj(1, wbits=_GZIP_WBITS)
+    for chunk in chunks:
+        if piece := packer.compress(chunk):
+            yield piece
+    yield packer.flush()
 
 
 def _resolve(setting: str, service: str, layout: Layout) -> tuple[str, int]:

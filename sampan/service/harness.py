@@ -68,6 +68,7 @@ class Service(Generic[C]):
     checkers: list[Checker]  # of what `sampan system check` looks at, beyond the databases
     set_aside: SetAside
     state: StateFile  # where problems are noted
+    series: list[exposition.Render]  # what is served at /metrics beside the registry: written, not collected
     _names: list[str]
     _stores: "list[Store]"
 
@@ -144,7 +145,7 @@ async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event) 
         server = grpc.aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
         set_aside = SetAside(name, layout.run(name))
         state = StateFile(name, layout, config.socket_group)
-        service = Service(config, layout, registry, server, stack, stopping, rest, [], set_aside, state, [], [])
+        service = Service(config, layout, registry, server, stack, stopping, rest, [], set_aside, state, [], [], [])
         registry.register(StoreCollector(service._stores, layout.data_root))
         checker = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(checker, server)
@@ -152,7 +153,7 @@ async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event) 
         _serve_check(service, name, damage)
         names = service._names
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-        scrape = exposition.Exposition(registry, config.metrics, name, layout)
+        scrape = exposition.Exposition(registry, service.series, config.metrics, name, layout)
         stack.callback(scrape.close)
         _bind(server, layout.socket(name), config.socket_group)
         await server.start()

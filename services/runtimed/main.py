@@ -48,7 +48,8 @@ from runtimed.oci.builder import OciBundles
 from runtimed.oci.init import find_init
 from runtimed.oci.resources import oci_resources
 from runtimed.oci.runtime import OciRuntime
-from runtimed.stats.container_metrics import ContainerCollector
+from runtimed.stats.container_labels import DEFAULT_LABELS, ContainerLabels
+from runtimed.stats.container_metrics import ContainerSeries
 from runtimed.stats.disk_usage import RuntimeUsage
 from runtimed.stats.observation import Observation
 from runtimed.stats.sampling import Stats
@@ -101,6 +102,9 @@ class RuntimedConfig(ServiceConfig):
     )
     conmon_path: str = option("", "conmon to use; empty: the one on $PATH")
     init_path: str = option("", "init program for --init; empty: the one that is installed")
+    metrics_labels: tuple[str, ...] = option(
+        DEFAULT_LABELS, "containers' labels on each of their series; all others are in sampan_container_info"
+    )
     snapshotter_socket: str = option("", "socket of the snapshotter; empty: the engine's own")
 
 
@@ -221,9 +225,9 @@ class Core:
 
     def _observation(self) -> Observation:
         reader = CgroupReader(self.host.trees)
-        self.service.metrics.register(
-            ContainerCollector(lambda: [entry.container for entry in self.registry], reader, self.host)
-        )
+        labels = ContainerLabels(self.service.config.metrics_labels)
+        series = ContainerSeries(lambda: [entry.container for entry in self.registry], reader, self.host, labels)
+        self.service.series.append(series.render)
         return Observation(self.registry, reader, Stats(reader, self.host), os.environ, self.service.stopping)
 
     async def serve(self) -> None:

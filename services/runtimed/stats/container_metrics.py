@@ -5,27 +5,24 @@ in ``sampan_container_…``.
 """
 
 import os
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Final
 
-from prometheus_client import Metric
-from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from runtimed.cgroups.files import text
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.cgroups.usage import MemoryUsage, Usage
 from runtimed.host.facts import HostFacts
+from runtimed.stats.container_labels import ContainerLabels, LeftOut, label_text
 from runtimed.stats.netdev import Interface, read_interfaces
 from sampan.resource.container import Container, Status
 
 _S_PER_NS: Final = 1e-9
-_NOT_IN_A_LABEL: Final = re.compile(r"[^a-zA-Z0-9_]")
 _UP: Final = frozenset((Status.RUNNING, Status.PAUSED))
 
-Labels = Mapping[str, str]
 Value = Callable[["_Row"], float | None]  # None: the row has none
 
 
@@ -33,7 +30,7 @@ Value = Callable[["_Row"], float | None]  # None: the row has none
 class _Row:
     """One cgroup with everything that was read of it at one time."""
 
-    labels: Labels
+    labels: str  # as the exposition writes them
     usage: Usage
     interfaces: tuple[Interface, ...] = ()
     processes: int = 0
@@ -48,7 +45,7 @@ class _Series:
     help: str
     type: str
     value: Value
-    extra: tuple[tuple[str, str], ...] = ()
+    extra: str = ""  # a further label
 
 
 _PLAIN: Final = (
@@ -57,7 +54,7 @@ _PLAIN: Final = (
         "CPU time used.",
         "counter",
         lambda row: row.usage.cpu.usage_ns * _S_PER_NS,
-        (("cpu", "total"),),
+        'cpu="total"',
     ),
     _Series(
         "container_cpu_user_seconds_total",
@@ -168,28 +165,34 @@ _DISK: Final = (
 )
 
 
-class ContainerCollector(Collector):
+class ContainerSeries:
     """Reads every cgroup anew for each scrape; keeps nothing, and so may serve several threads at once.
 
     ``snapshot`` returns all containers, running or not. It is called from the exposition's threads.
     """
 
-    def __init__(self, snapshot: Callable[[], Sequence[Container]], reader: CgroupReader, host: HostFacts) -> None:
+    def __init__(
+        self,
+        snapshot: Callable[[], Sequence[Container]],
+        reader: CgroupReader,
+        host: HostFacts,
+        labels: ContainerLabels | None = None,
+    ) -> None:
         self._snapshot = snapshot
         self._reader = reader
         self._host = host
+        self._labels = labels or ContainerLabels()
         self._devices: dict[tuple[int, int], str] = {}
 
-    def describe(self) -> Iterable[Metric]:
-        """Name nothing: reading all cgroups just to register would be waste, and no name is anyone else's."""
-        return ()
+    def render(self) -> Iterator[str]:
+        """Yield the families, one after the other, in the text format of Prometheus.
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield all families. A container that vanishes meanwhile is left out or has its last values."""
+        A container that vanishes meanwhile is left out or has its last values.
+        """
         containers = self._snapshot()
-        names = _label_names(containers)
-        rows = [self._host_row(names)]
-        rows += [row for container in containers if (row := self._row(container, names)) is not None]
+        choice = self._labels.among(containers)
+        rows = [self._host_row(choice)]
+        rows += [row for container in containers if (row := self._row(container, choice)) is not None]
         for series in _PLAIN:
             yield _family(series, rows)
         running = rows[1:]
@@ -197,11 +200,12 @@ class ContainerCollector(Collector):
             yield _family(series, running)
         yield from _network_families(rows)
         yield from self._disk_families(running)
-        yield from _state_families(containers, names)
-        yield _machine("machine_cpu_cores", "Processors of the host.", self._host.cpus)
-        yield _machine("machine_memory_bytes", "Memory of the host.", self._host.memory_bytes)
+        yield from _state_families(containers, choice)
+        yield from _info_families(containers, choice)
+        yield _text("machine_cpu_cores", "Processors of the host.", "gauge", [("", self._host.cpus)])
+        yield _text("machine_memory_bytes", "Memory of the host.", "gauge", [("", self._host.memory_bytes)])
 
-    def _row(self, container: Container, names: Mapping[str, str]) -> _Row | None:
+    def _row(self, container: Container, labels: ContainerLabels) -> _Row | None:
         if container.state.status not in _UP:
             return None
         usage = self._reader.read(container.cgroup_path)
@@ -210,25 +214,28 @@ class ContainerCollector(Collector):
         shares_host = container.spec.namespaces.network == "host"
         interfaces = () if shares_host else read_interfaces(container.state.pid)
         processes = len(self._reader.processes(container.cgroup_path))
-        return _Row(_labels(container, names), usage, interfaces, processes, container)
+        return _Row(labels.of_series(container), usage, interfaces, processes, container)
 
-    def _host_row(self, names: Mapping[str, str]) -> _Row:
+    def _host_row(self, labels: ContainerLabels) -> _Row:
         usage = self._reader.read("/") or Usage()
         if usage.memory.usage_bytes == 0:  # the root of version 2 does not say
             usage = Usage(usage.cpu, _host_memory(), usage.pids, 0, usage.block_io)
-        labels = {"id": "/", "name": "", "image": "", **dict.fromkeys(names.values(), "")}
         pids = sum(1 for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208  # names are enough
-        return _Row(labels, usage, read_interfaces(1), pids)
+        return _Row(labels.of_host(), usage, read_interfaces(1), pids)
 
-    def _disk_families(self, rows: Sequence[_Row]) -> Iterator[Metric]:
+    def _disk_families(self, rows: Sequence[_Row]) -> Iterator[str]:
         for name, meaning, operation, field in _DISK:
-            metric = Metric(name.removesuffix("_total"), meaning, "counter")
-            for row in rows:
-                for io in row.usage.block_io:
-                    if io.operation == operation:
-                        labels = {**row.labels, "device": self._device(io.major, io.minor)}
-                        metric.add_sample(name, labels, float(io.bytes if field == "bytes" else io.operations))
-            yield metric
+            yield _text(
+                name,
+                meaning,
+                "counter",
+                (
+                    (f'{row.labels},device="{self._device(io.major, io.minor)}"', getattr(io, field))
+                    for row in rows
+                    for io in row.usage.block_io
+                    if io.operation == operation
+                ),
+            )
 
     def _device(self, major: int, minor: int) -> str:
         name = self._devices.get((major, minor))
@@ -241,65 +248,82 @@ class ContainerCollector(Collector):
         return name
 
 
-def _family(series: _Series, rows: Iterable[_Row]) -> Metric:
-    # The exposition puts the suffix of a counter's samples back on its family's name.
-    metric = Metric(
-        series.name.removesuffix("_total") if series.type == "counter" else series.name, series.help, series.type
-    )
-    for row in rows:
-        value = series.value(row)
-        if value is not None:
-            metric.add_sample(series.name, {**row.labels, **dict(series.extra)}, float(value))
-    return metric
+def _family(series: _Series, rows: Iterable[_Row]) -> str:
+    values = ((row.labels, series.value(row)) for row in rows)
+    extra = f",{series.extra}" if series.extra else ""
+    samples = ((f"{labels}{extra}", value) for labels, value in values if value is not None)
+    return _text(series.name, series.help, series.type, samples)
 
 
-def _network_families(rows: Sequence[_Row]) -> Iterator[Metric]:
+def _network_families(rows: Sequence[_Row]) -> Iterator[str]:
     for name, meaning, value in _NETWORK:
-        metric = Metric(name.removesuffix("_total"), meaning, "counter")
-        for row in rows:
-            for interface in row.interfaces:
-                metric.add_sample(name, {**row.labels, "interface": interface.name}, float(value(interface)))
-        yield metric
+        yield _text(
+            name,
+            meaning,
+            "counter",
+            (
+                (f"{row.labels},{label_text({'interface': interface.name})}", value(interface))
+                for row in rows
+                for interface in row.interfaces
+            ),
+        )
 
 
-def _state_families(containers: Sequence[Container], names: Mapping[str, str]) -> Iterator[Metric]:
+def _state_families(containers: Sequence[Container], labels: ContainerLabels) -> Iterator[str]:
     """What became of every container, running or not."""
-    state = Metric("sampan_container_state", "1 for the state that the container is in.", "gauge")
-    code = Metric("sampan_container_exit_code", "Exit code of the last run.", "gauge")
-    finished = Metric("sampan_container_finished_time_seconds", "When the last run ended.", "gauge")
-    killed = Metric("sampan_container_oom_killed", "1 if the last run ended for want of memory.", "gauge")
-    restarts = Metric("sampan_container_policy_restarts", "Restarts by the restart policy so far.", "gauge")
-    for container in containers:
-        labels = _labels(container, names)
-        now = container.state
-        state.add_sample(state.name, {**labels, "state": now.status.value}, 1.0)
-        restarts.add_sample(restarts.name, labels, float(container.restart_count))
-        if now.status not in _UP and now.finished_at is not None:
-            code.add_sample(code.name, labels, float(now.exit_code))
-            finished.add_sample(finished.name, labels, now.finished_at.timestamp())
-            killed.add_sample(killed.name, labels, float(now.oom_killed))
-    yield from (state, code, finished, killed, restarts)
+    every = [(labels.of_series(container), container) for container in containers]
+    ended = [(text, c) for text, c in every if c.state.status not in _UP and c.state.finished_at is not None]
+    yield _text(
+        "sampan_container_state",
+        "1 for the state that the container is in.",
+        "gauge",
+        ((f'{text},state="{c.state.status.value}"', 1) for text, c in every),
+    )
+    for name, meaning, rows, value in (
+        ("sampan_container_exit_code", "Exit code of the last run.", ended, lambda c: c.state.exit_code),
+        ("sampan_container_finished_time_seconds", "When the last run ended.", ended, _finished),
+        ("sampan_container_oom_killed", "1 if the last run ended for want of memory.", ended, _oom_killed),
+        ("sampan_container_policy_restarts", "Restarts by the policy so far.", every, lambda c: c.restart_count),
+    ):
+        yield _text(name, meaning, "gauge", ((text, value(c)) for text, c in rows))
 
 
-def _machine(name: str, help: str, value: float) -> Metric:
-    metric = Metric(name, help, "gauge")
-    metric.add_sample(name, {}, float(value))
-    return metric
+def _info_families(containers: Sequence[Container], labels: ContainerLabels) -> Iterator[str]:
+    left_out = LeftOut()
+    yield _text(
+        "sampan_container_info",
+        "1 for every container, with its labels: join them on id.",
+        "gauge",
+        ((text, 1) for text in labels.info(containers, left_out)),
+    )
+    yield _text(
+        "sampan_container_labels_left_out",
+        "Labels that this answer does not tell, by the bound that they are beyond.",
+        "gauge",
+        ((f'reason="{reason}"', count) for reason, count in asdict(left_out).items()),
+    )
 
 
-def _label_names(containers: Iterable[Container]) -> dict[str, str]:
-    """Return the labels of all containers with their names here: all samples of a family have the same ones."""
-    names = sorted({name for container in containers for name in container.spec.labels})
-    return {name: f"container_label_{_NOT_IN_A_LABEL.sub('_', name)}" for name in names}
+def _text(name: str, help: str, type: str, samples: Iterable[tuple[str, float]]) -> str:
+    """Return one family with its samples: labels as they are written, and a value."""
+    lines = [f"# HELP {name} {help}\n# TYPE {name} {type}\n"]
+    lines += [
+        f"{name}{{{labels}}} {_number(value)}\n" if labels else f"{name} {_number(value)}\n"
+        for labels, value in samples
+    ]
+    return "".join(lines)
 
 
-def _labels(container: Container, names: Mapping[str, str]) -> dict[str, str]:
-    labels = {"id": container.cgroup_path, "name": container.name, "image": container.spec.image}
-    labels |= dict.fromkeys(names.values(), "")
-    for name, value in container.spec.labels.items():
-        if name in names:
-            labels[names[name]] = value
-    return labels
+def _number(value: float) -> str:
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]  # the client's own is not typed
+
+
+def _finished(container: Container) -> float:
+    return container.state.finished_at.timestamp() if container.state.finished_at else 0.0
+
+
+def _oom_killed(container: Container) -> float:
+    return float(container.state.oom_killed)
 
 
 def _quota(row: _Row) -> tuple[int | None, int | None]:

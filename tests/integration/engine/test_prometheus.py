@@ -136,7 +136,9 @@ def test_container_series_say_whose_they_are(prometheus: Prometheus, docker: Doc
     identity = docker("inspect", "--format", "{{.Id}}", "busy").line
     assert sample["metric"]["id"].endswith(identity)
     assert sample["metric"]["image"] == "busybox:metrics"
-    assert sample["metric"]["container_label_team"] == "a"
+    labels = "on(id) group_left(container_label_team) sampan_container_info"
+    (joined,) = prometheus.query(f'container_memory_working_set_bytes{{name="busy"}} * {labels}')
+    assert joined["metric"]["container_label_team"] == "a"
 
 
 def test_cpu_seconds_grow(prometheus: Prometheus) -> None:

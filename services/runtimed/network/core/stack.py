@@ -23,13 +23,7 @@ from runtimed.network.core.model import (
     BRIDGE,
     CONTAINER_PREFIX,
     HOST,
-    NONE,
-    NULL_DRIVER,
-    OPTION_BRIDGE_NAME,
     OPTION_HOST_BINDING,
-    OPTION_ICC,
-    OPTION_MASQUERADE,
-    OPTION_MTU,
     Attached,
     Network,
     Pool,
@@ -37,7 +31,7 @@ from runtimed.network.core.model import (
 )
 from runtimed.network.core.names import KernelNames, new_id
 from runtimed.network.core.sandboxes import SandboxFiles
-from runtimed.network.core.store import NetworkRegistry
+from runtimed.network.core.store import NetworkRegistry, predefined
 from runtimed.network.dns.server_pool import Resolvers, needs_resolver
 from runtimed.network.kernel import conntrack, rules
 from runtimed.network.kernel.dataplane import Dataplane, Wire, pools_locked
@@ -411,20 +405,3 @@ class NetworkStack:
                 await asyncio.to_thread(self.dataplane.remove_bridge, network)
         await asyncio.to_thread(self._table.apply, rules.drop(self.names.table))
         await asyncio.to_thread(self._firewall.admit, ())
-
-
-def predefined(pool: Pool, bridge: str, now: datetime) -> tuple[Network, ...]:
-    """Return the networks that every engine has, new: the default one on ``bridge`` with the addresses of ``pool``."""
-    options = {
-        "com.docker.network.bridge.default_bridge": "true",
-        OPTION_ICC: "true",
-        OPTION_MASQUERADE: "true",
-        OPTION_HOST_BINDING: "0.0.0.0",
-        OPTION_BRIDGE_NAME: bridge,
-        OPTION_MTU: "1500",
-    }
-    return (
-        Network(new_id(), BRIDGE, BRIDGE, now, bridge, pools=(pool,), options=options),
-        Network(new_id(), HOST, HOST, now),
-        Network(new_id(), NONE, NULL_DRIVER, now),
-    )

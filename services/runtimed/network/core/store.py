@@ -1,4 +1,4 @@
-"""Networks on disk: their rows in runtimed's database."""
+"""Networks on disk: their rows in runtimed's database, and those that every engine begins with."""
 
 import json
 import sqlite3
@@ -7,7 +7,20 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from runtimed.network.core.model import Network, Pool
+from runtimed.network.core.model import (
+    BRIDGE,
+    HOST,
+    NONE,
+    NULL_DRIVER,
+    OPTION_BRIDGE_NAME,
+    OPTION_HOST_BINDING,
+    OPTION_ICC,
+    OPTION_MASQUERADE,
+    OPTION_MTU,
+    Network,
+    Pool,
+)
+from runtimed.network.core.names import new_id
 from sampan.errors import AlreadyExistsError
 from sampan.service.set_aside import why
 from sampan.store.database import Store
@@ -131,4 +144,21 @@ def _pool(facts: dict[str, Any]) -> Pool:
         ip_range=IPv4Network(facts["ip_range"]) if facts["ip_range"] else None,
         auxiliary={name: IPv4Address(text) for name, text in facts["auxiliary"].items()},
         asked_for=facts["asked_for"],
+    )
+
+
+def predefined(pool: Pool, bridge: str, now: datetime) -> tuple[Network, ...]:
+    """Return the networks that every engine has, new: the default one on ``bridge`` with the addresses of ``pool``."""
+    options = {
+        "com.docker.network.bridge.default_bridge": "true",
+        OPTION_ICC: "true",
+        OPTION_MASQUERADE: "true",
+        OPTION_HOST_BINDING: "0.0.0.0",
+        OPTION_BRIDGE_NAME: bridge,
+        OPTION_MTU: "1500",
+    }
+    return (
+        Network(new_id(), BRIDGE, BRIDGE, now, bridge, pools=(pool,), options=options),
+        Network(new_id(), HOST, HOST, now),
+        Network(new_id(), NONE, NULL_DRIVER, now),
     )

@@ -3,16 +3,17 @@
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.host.facts import CgroupTree
-from runtimed.stats.container_metrics import ContainerCollector
+from runtimed.stats.container_labels import ContainerLabels
+from runtimed.stats.container_metrics import ContainerSeries
 from sampan.resource.container import Container, ContainerState, Status
 from sampan.resource.container_spec import ContainerSpec, Resources
 from tests.unit.runtimed.bundle_values import HOST
@@ -49,10 +50,9 @@ def scrape(root: Path, *containers: Container) -> tuple[Samples, bytes]:
             directory.mkdir(parents=True, exist_ok=True)
             for name, content in FILES.items():
                 (directory / name).write_text(content)
-    registry = CollectorRegistry()
     reader = CgroupReader((CgroupTree(root, 2, frozenset()),))
-    registry.register(ContainerCollector(lambda: containers, reader, HOST))
-    text = generate_latest(registry)
+    series = ContainerSeries(lambda: containers, reader, HOST, ContainerLabels(("com.example/team",)))
+    text = "".join(series.render()).encode()
     samples: Samples = {}
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
@@ -100,7 +100,7 @@ def test_a_stopped_container_says_how_it_ended(tmp_path: Path) -> None:
 def test_all_samples_of_a_family_have_the_same_labels(tmp_path: Path) -> None:
     samples, _ = scrape(tmp_path, up("a", **{"com.example/team": "x"}), up("b", other="y"), down("d"))
     for name, rows in samples.items():
-        assert len({frozenset(labels) for labels, _ in rows}) == 1, name
+        assert name == "sampan_container_info" or len({frozenset(labels) for labels, _ in rows}) == 1, name
     assert samples["container_memory_rss"][1][0]["container_label_com_example_team"] == "x"
     assert samples["container_memory_rss"][2][0]["container_label_com_example_team"] == ""
 
@@ -115,3 +115,43 @@ def test_promtool_has_nothing_to_say(tmp_path: Path) -> None:
     _, text = scrape(tmp_path, up("a", **{"com.example/team": "x"}), down("d"))
     done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def info(samples: Samples, name: str) -> dict[str, str]:
+    (labels,) = [labels for labels, _ in samples["sampan_container_info"] if labels["name"] == name]
+    return {key.removeprefix("container_label_"): value for key, value in labels.items() if "label" in key}
+
+
+def left_out(samples: Samples) -> dict[str, float]:
+    return {labels["reason"]: value for labels, value in samples["sampan_container_labels_left_out"]}
+
+
+def test_labels_are_told_once_per_container(tmp_path: Path) -> None:
+    samples, text = scrape(tmp_path, up("a", **{"com.example/team": "x", "tier": "web"}), down("d"))
+    assert info(samples, "a") == {"com_example_team": "x", "tier": "web"}
+    assert info(samples, "d") == {}
+    assert text.count(b"container_label_tier") == 1
+    assert left_out(samples) == {"per_container": 0, "too_long": 0, "in_all": 0}
+
+
+def test_labels_of_one_container_are_bounded(tmp_path: Path) -> None:
+    many = {f"key{number}": "v" for number in range(9_900)}
+    samples, text = scrape(tmp_path, up("a", **many, long="x" * 257))
+    assert len(info(samples, "a")) == 64
+    assert left_out(samples) == {"per_container": 9_836, "too_long": 1, "in_all": 0}
+    assert text.count(b"container_label_key") == 64
+
+
+def test_labels_of_all_containers_are_bounded_together(tmp_path: Path) -> None:
+    labels = {f"{number:0>200}": "v" * 200 for number in range(64)}
+    containers = [replace(down("d"), spec=ContainerSpec(name=f"d{number}", labels=labels)) for number in range(100)]
+    samples, text = scrape(tmp_path, *containers)
+    assert left_out(samples)["in_all"] == 6_400 - (1 << 20) // 400
+    assert text.count(b"container_label_0") == (1 << 20) // 400
+
+
+def test_value_is_written_so_that_it_is_read_as_it_was(tmp_path: Path) -> None:
+    value = 'a"b\\c\nd\u2028é{}'
+    samples, _ = scrape(tmp_path, up("a", odd=value, **{"com.example/team": value}))
+    assert info(samples, "a")["odd"] == value
+    assert samples["container_memory_rss"][1][0]["container_label_com_example_team"] == value
