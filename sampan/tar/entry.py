@@ -20,11 +20,14 @@ class EntryType(enum.Enum):
     FIFO = b"6"
 
 
+MAX_NAME_BYTES: Final = 4095  # PATH_MAX, which counts a NUL: no program can name more at once
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What an archive may ask of its reader. Each default is far above any real layer."""
 
-    name_bytes: int = 4095  # PATH_MAX, which counts a NUL
+    name_bytes: int = MAX_NAME_BYTES
     component_bytes: int = 255  # NAME_MAX
     header_bytes: int = 1 << 20  # the pax headers and GNU long names before one entry
     sparse_parts: int = 1 << 20

@@ -6,7 +6,9 @@ A pax header is written only for what ustar cannot say: long names, large number
 from collections.abc import Callable
 from typing import Final
 
-from sampan.tar.entry import Entry, EntryType
+from sampan.errors import InvalidArgumentError
+from sampan.sys.trees import shortened
+from sampan.tar.entry import MAX_NAME_BYTES, Entry, EntryType
 
 _BLOCK: Final = 512
 _MAX_OCTAL: Final = {8: 8**7 - 1, 12: 8**11 - 1}
@@ -21,7 +23,16 @@ class TarWriter:
         self._padding = 0
 
     def add(self, entry: Entry) -> None:
-        """Begin an entry. One with a size is to be followed by exactly so many bytes of ``data``."""
+        """Begin an entry. One with a size is to be followed by exactly so many bytes of ``data``.
+
+        Raises:
+            InvalidArgumentError: its name is longer than any program could unpack.
+        """
+        if len(entry.name) > MAX_NAME_BYTES:
+            shown = shortened(entry.name)
+            raise InvalidArgumentError(
+                f"path {shown} has {len(entry.name)} bytes, and an archive holds at most {MAX_NAME_BYTES}"
+            )
         self._end()
         records = _records(entry)
         if records:

@@ -6,10 +6,14 @@ the nearest piece changes, and not to the tree.
 
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from snapshotter.diff.merged import Found, MergedDirectory
+from sampan.errors import InvalidArgumentError
+from sampan.sys.trees import AbandonedError, Stop, never, shortened
+from sampan.tar.entry import MAX_NAME_BYTES
+from snapshotter.diff.merged import Found, MergedTree
 from snapshotter.model import Change, ChangeKind, Piece
 
 _COMPARED_BYTES: Final = 1 << 20
@@ -29,76 +33,106 @@ class _Frame:
     """A directory being compared."""
 
     def __init__(
-        self, path: bytes, found: Found | None, left: MergedDirectory | None, right: MergedDirectory, *, told: bool
+        self, path: bytes, found: Found | None, left: MergedTree | None, right: MergedTree, *, told: bool
     ) -> None:
         self.path = path
         self.found = found
-        self.left = left
-        self.right = right
+        self.left = left  # None: it has no such directory
         self.told = told  # whether the directory itself has been yielded
         self.before = left.entries() if left is not None else {}
         self.after = right.entries()
         self.names = sorted(self.before.keys() | self.after.keys(), reverse=True)
 
-    def close(self) -> None:
-        self.right.close()
-        if self.left is not None:
-            self.left.close()
 
-
-def compare(left: Sequence[Piece], right: Sequence[Piece], *, opaque: bool = False) -> Iterator[Difference]:
+def compare(
+    left: Sequence[Piece], right: Sequence[Piece], *, opaque: bool = False, stop: Stop = never
+) -> Iterator[Difference]:
     """Yield what makes ``left`` into ``right``, both nearest piece first; no ``left`` means nothing at all.
 
     A directory comes before what is in it, and is MODIFIED if anything in it differs. A directory that is gone is one
     difference, and one that is new comes with all that is in it. Times of files count, those of directories do not.
     With ``opaque`` a directory that was removed and made again is told as that: DELETED ``inside``, then all of it.
+
+    Raises:
+        InvalidArgumentError: a path is longer than any layer may hold.
+        AbandonedError: ``stop`` said so.
     """
-    before = MergedDirectory.of(left) if left else None
-    stack = [_Frame(b"", None, before, MergedDirectory.of(right), told=False)]
-    try:
-        while stack:
-            frame = stack[-1]
+    with ExitStack() as stack:
+        before = stack.enter_context(MergedTree(left)) if left else None
+        yield from _Comparison(before, stack.enter_context(MergedTree(right)), opaque, stop).run()
+
+
+class _Comparison:
+    def __init__(self, left: MergedTree | None, right: MergedTree, opaque: bool, stop: Stop) -> None:
+        self._right = right
+        self._opaque = opaque
+        self._stop = stop
+        self._frames = [_Frame(b"", None, left, right, told=False)]
+
+    def run(self) -> Iterator[Difference]:
+        while True:
+            frame = self._frames[-1]
             if frame.names:
-                yield from _compare_entry(stack, frame, frame.names.pop(), opaque=opaque)
+                if self._stop():
+                    raise AbandonedError
+                yield from self._entry(frame, frame.names.pop())
+            elif len(self._frames) == 1:
+                return
             else:
-                stack.pop().close()
-    finally:
-        for frame in stack:
-            frame.close()
+                self._frames.pop()
+                self._right.leave()
+                if frame.left is not None:
+                    frame.left.leave()
 
+    def _entry(self, frame: _Frame, name: bytes) -> Iterator[Difference]:
+        path = frame.path + b"/" + name if frame.path else name
+        if len(path) > MAX_NAME_BYTES:
+            raise InvalidArgumentError(
+                f"path {shortened(path)} has {len(path)} bytes, and an archive or layer holds at most {MAX_NAME_BYTES}"
+            )
+        listed = name in frame.after
+        before = frame.left.find(name, frame.before.pop(name, None)) if frame.left is not None else None
+        after = self._right.find(name, frame.after.pop(name, None))
+        if after is None:
+            if before is not None or not listed:
+                yield from _tell(self._frames)
+                yield Difference(path, ChangeKind.DELETED, None)
+            return
+        changed = before is None or not _same(before, after)
+        if changed:
+            yield from _tell(self._frames)
+            yield Difference(path, ChangeKind.ADDED if before is None else ChangeKind.MODIFIED, after)
+        if after.is_directory:
+            yield from self._directory(frame, path, before, after, changed=changed)
 
-def _compare_entry(stack: list[_Frame], frame: _Frame, name: bytes, *, opaque: bool) -> Iterator[Difference]:
-    path = frame.path + b"/" + name if frame.path else name
-    before, after = frame.before.get(name), frame.after.get(name)
-    if after is None:
-        yield from _tell(stack)
-        yield Difference(path, ChangeKind.DELETED, None)
-        return
-    both_directories = before is not None and before.is_directory and after.is_directory
-    changed = before is None or not _same(before, after)
-    if changed:
-        yield from _tell(stack)
-        yield Difference(path, ChangeKind.ADDED if before is None else ChangeKind.MODIFIED, after)
-    if not after.is_directory:
-        return
-    try:
-        right = frame.right.child(after)
-    except (FileNotFoundError, NotADirectoryError):  # removed meanwhile
-        return
-    left = frame.left.child(before) if both_directories and before is not None and frame.left is not None else None
-    if left is not None and left.identity == right.identity:
-        left.close()
-        right.close()
-        return
-    if left is not None and opaque and right.opaque:
-        left.close()
-        left = None
+    def _directory(
+        self, frame: _Frame, path: bytes, before: Found | None, after: Found, *, changed: bool
+    ) -> Iterator[Difference]:
         if not changed:
-            yield from _tell(stack)
-            yield Difference(path, ChangeKind.MODIFIED, after)
-            changed = True
-        yield Difference(path, ChangeKind.DELETED, None, inside=True)
-    stack.append(_Frame(path, after, left, right, told=changed))
+            after = after.kept()  # it may be told later, because of what is inside
+        try:
+            self._right.enter(after)
+        except (FileNotFoundError, NotADirectoryError):  # removed meanwhile
+            return
+        left = frame.left if before is not None and before.is_directory else None
+        if left is not None and before is not None:
+            try:
+                left.enter(before)
+            except (FileNotFoundError, NotADirectoryError):
+                left = None
+        if left is not None and left.identity == self._right.identity:
+            left.leave()
+            self._right.leave()
+            return
+        if left is not None and self._opaque and self._right.opaque:
+            left.leave()
+            left = None
+            if not changed:
+                yield from _tell(self._frames)
+                yield Difference(path, ChangeKind.MODIFIED, after)
+                changed = True
+            yield Difference(path, ChangeKind.DELETED, None, inside=True)
+        self._frames.append(_Frame(path, after, left, self._right, told=changed))
 
 
 def _tell(stack: list[_Frame]) -> Iterator[Difference]:
@@ -138,9 +172,9 @@ def _same_content(before: Found, after: Found) -> bool:
                 return True
 
 
-def changes_between(left: Sequence[Piece], right: Sequence[Piece]) -> list[Change]:
-    """Return all differences, sorted by path."""
+def changes_between(left: Sequence[Piece], right: Sequence[Piece], stop: Stop = never) -> list[Change]:
+    """Return all differences, sorted by path. Raises as ``compare``."""
     return sorted(
-        (Change(difference.path, difference.kind) for difference in compare(left, right)),
+        (Change(difference.path, difference.kind) for difference in compare(left, right, stop=stop)),
         key=lambda change: change.path,
     )

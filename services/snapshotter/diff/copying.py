@@ -7,79 +7,95 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from sampan.sys.beneath import OPEN_DIRECTORY, open_directory
+from sampan.sys.beneath import OPEN_DIRECTORY
 from sampan.sys.files import clone
-from snapshotter.diff.merged import Found, MergedDirectory, read_xattrs
+from sampan.sys.trees import AbandonedError, Descent, Stop, never, remove_tree, shortened
+from snapshotter.diff.merged import Found, MergedTree, read_xattrs
 from snapshotter.model import Piece
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK: Final = 1 << 30
 
 
-def copy_merged(pieces: Sequence[Piece], target: Path) -> None:
+def copy_merged(pieces: Sequence[Piece], target: Path, stop: Stop = never) -> None:
     """Fill the empty directory ``target`` with what ``pieces``, nearest first, show. Blocks, for long.
 
     File data is shared with the original where the file system can (btrfs, xfs), holes stay holes, and hard links
-    within one piece stay hard links. Owners, modes, times and attributes are those of the original.
+    within one piece stay hard links. Owners, modes, times and attributes are those of the original. ``<target>.links``
+    is used meanwhile. Raises OSError, and AbandonedError if ``stop`` said so.
     """
     root = os.open(target, OPEN_DIRECTORY)
+    links = target.with_name(f"{target.name}.links")
+    links.mkdir(mode=0o700)
+    linked = os.open(links, OPEN_DIRECTORY)
     try:
-        _Copy(root).run(MergedDirectory.of(pieces))
+        with MergedTree(pieces) as merged, Descent(root) as copied:
+            _Copy(merged, copied, linked, stop).run()
     finally:
+        os.close(linked)
         os.close(root)
+        remove_tree(links)
 
 
 class _Copy:
-    def __init__(self, root: int) -> None:
-        self._root = root
+    def __init__(self, merged: MergedTree, copied: Descent, links: int, stop: Stop) -> None:
+        self._merged = merged
+        self._copied = copied
+        self._stop = stop
+        self._links = links  # a directory with one more name of each file that has several: any of them may be deep
         self._linked: dict[tuple[int, int], bytes] = {}
         self._clones = True  # until the file system declines
 
-    def run(self, merged: MergedDirectory) -> None:
+    def run(self) -> None:
         """Copy a tree; without recursion, because a tree may be deeper than the interpreter's stack."""
-        stack: list[tuple[bytes, MergedDirectory, list[Found]]] = [(b"", merged, list(merged.entries().values()))]
-        try:
-            while stack:
-                path, directory, left = stack[-1]
-                if not left:
-                    self._finish(path, directory)
-                    stack.pop()[1].close()
-                    continue
-                inner = self._level(path, left)
-                if inner is not None:
-                    child = directory.child(inner)
-                    name = path + b"/" + inner.name if path else inner.name
-                    stack.append((name, child, list(child.entries().values())))
-        finally:
-            for _, directory, _ in stack:
-                directory.close()
+        merged = self._merged
+        frames = [merged.entries()]
+        while True:
+            inner = self._level(frames[-1])
+            if inner is not None:
+                merged.enter(inner)
+                self._copied.enter(inner.name)
+                frames.append(merged.entries())
+                continue
+            _attributes(self._copied.fd, os.fstat(merged.fd), read_xattrs(merged.fd))
+            frames.pop()
+            if not frames:
+                return
+            merged.leave()
+            self._copied.leave()
+            if self._copied.depth != merged.depth:
+                raise FileNotFoundError(errno.ENOENT, "moved while it was copied", shortened(self._copied.path))
 
-    def _level(self, path: bytes, left: list[Found]) -> Found | None:
+    def _level(self, left: dict[bytes, int]) -> Found | None:
         """Copy entries until all are done, or one is a directory, which is made and returned."""
-        parent = open_directory(self._root, path)
-        try:
-            while left:
-                found = left.pop()
-                if found.is_directory:
-                    os.mkdir(found.name, 0o700, dir_fd=parent)
-                    return found
-                self._entry(parent, path, found)
-        finally:
-            os.close(parent)
+        while left:
+            if self._stop():
+                raise AbandonedError
+            name, number = left.popitem()
+            found = self._merged.find(name, number)
+            if found is None:
+                continue
+            if found.is_directory:
+                os.mkdir(found.name, 0o700, dir_fd=self._copied.fd)
+                return found
+            self._entry(self._copied.fd, found)
         return None
 
-    def _entry(self, parent: int, path: bytes, found: Found) -> None:
-        if found.stat.st_nlink > 1:
-            first = self._linked.get(found.identity)
-            if first is not None:
-                directory, _, name = first.rpartition(b"/")
-                source = open_directory(self._root, directory)
-                try:
-                    os.link(name, found.name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
-                finally:
-                    os.close(source)
-                return
-            self._linked[found.identity] = path + b"/" + found.name if path else found.name
+    def _entry(self, parent: int, found: Found) -> None:
+        if found.stat.st_nlink == 1:
+            self._one(parent, found)
+            return
+        first = self._linked.get(found.identity)
+        if first is not None:
+            os.link(first, found.name, src_dir_fd=self._links, dst_dir_fd=parent, follow_symlinks=False)
+            return
+        self._one(parent, found)
+        if stat.S_ISSOCK(found.stat.st_mode):
+            return
+        self._linked[found.identity] = first = b"%d" % len(self._linked)
+        os.link(found.name, first, src_dir_fd=parent, dst_dir_fd=self._links, follow_symlinks=False)
+
+    def _one(self, parent: int, found: Found) -> None:
         kind = stat.S_IFMT(found.stat.st_mode)
         if kind == stat.S_IFREG:
             self._file(parent, found)
@@ -133,13 +149,6 @@ class _Copy:
                 if not copied:  # cut short while being copied
                     return
                 offset += copied
-
-    def _finish(self, path: bytes, merged: MergedDirectory) -> None:
-        fd = open_directory(self._root, path)
-        try:
-            _attributes(fd, os.fstat(merged.fd), read_xattrs(merged.fd))
-        finally:
-            os.close(fd)
 
 
 def _copy(source: int, target: int, offset: int, most: int) -> int:

@@ -1,10 +1,10 @@
 """Layers from and onto snapshots that are named by their mounts, as containerd names them."""
 
-import asyncio
 import secrets
 import sqlite3
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ from sampan.oci import descriptor as media
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.sys.files import exchange
+from sampan.sys.trees import walking
 from snapshotter.diff import packer_pool
 from snapshotter.diff.copying import copy_merged
 from snapshotter.layers.apply import Applier
@@ -128,7 +129,7 @@ class LocalDiffer:
             directory.chmod(0o755)
         answer = await self._applier.unpack(descriptor, "", LayerFormat.TREE, layer, place / "trash")
         pieces = (Piece(layer, complete=answer.complete), Piece(own))
-        await asyncio.to_thread(copy_merged, pieces, merged)
+        await walking(partial(copy_merged, pieces, merged))
         exchange(merged, own)
         return answer
 

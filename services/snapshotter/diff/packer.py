@@ -12,7 +12,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any, Final, Protocol, Self
 
@@ -160,8 +160,7 @@ def run(job: DiffJob) -> Packed | Failure:
 def without(differences: Iterable[Difference], exclude: Iterable[str]) -> Iterator[Difference]:
     """Leave out paths with what is in them, and directories on the way to them in which nothing else differs.
 
-    Such a directory is told late, together with the first thing in it that stays: what ``found`` refers to is open
-    as long as its parent's entries are being told.
+    Such a directory is told late, together with the first thing in it that stays.
     """
     hidden = {os.fsencode(path) for path in exclude}
     parents = {path[:at] for path in hidden for at, byte in enumerate(path) if byte == ord("/")}
@@ -172,7 +171,7 @@ def without(differences: Iterable[Difference], exclude: Iterable[str]) -> Iterat
             continue
         held = [each for each in held if path.startswith(each.path + b"/")]
         if path in parents and difference.found is not None and difference.found.is_directory:
-            held.append(difference)
+            held.append(replace(difference, found=difference.found.kept()))
             continue
         yield from held
         held = []

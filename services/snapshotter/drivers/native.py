@@ -3,9 +3,10 @@
 Layers are stored as for ``overlayfs``, marks included; a copy has none.
 """
 
-import asyncio
+from functools import partial
 from pathlib import Path
 
+from sampan.sys.trees import walking
 from snapshotter.diff.copying import copy_merged
 from snapshotter.layers.formats import LayerFormat
 from snapshotter.model import Kind, Mount, Piece, SnapshotFormat
@@ -29,7 +30,7 @@ class NativeDriver:
         target.chmod(0o755)
         if not pieces or _needs_no_copy(kind, pieces):
             return
-        await asyncio.to_thread(copy_merged, pieces, target)
+        await walking(partial(copy_merged, pieces, target))
 
     async def mounts(self, directory: Path, kind: Kind, pieces: tuple[Piece, ...]) -> tuple[Mount, ...]:
         """Bind the copy, or for a view of what is a copy itself that one."""

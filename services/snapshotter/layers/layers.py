@@ -186,7 +186,7 @@ class LocalLayers:
 
         chain = await self._catalog.read(look)
         below, own = await self._catalog.pieces(chain[1:]), await self._catalog.pieces(chain)
-        return await asyncio.to_thread(changes_between, below, own)
+        return await walking(partial(changes_between, below, own))
 
     async def _measure(self, snapshot: Snapshot) -> Usage:
         if snapshot.dir_id is None:
