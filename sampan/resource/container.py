@@ -3,7 +3,6 @@
 import enum
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
 
 from sampan.resource.container_spec import ContainerSpec, Endpoint, MountType
 
@@ -18,22 +17,6 @@ class Status(enum.Enum):
     REMOVING = "removing"
     EXITED = "exited"
     DEAD = "dead"
-
-
-class Stream(enum.Enum):
-    """One of a process's three standard streams; the value is Docker's stream number."""
-
-    STDIN = 0
-    STDOUT = 1
-    STDERR = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """Output of a process: one write, as far as it is known."""
-
-    stream: Stream
-    data: bytes
 
 
 class HealthStatus(enum.Enum):
@@ -156,13 +139,39 @@ class Container:
         return self.id[:12]
 
 
-# Which moves there are; ``lifecycle`` checks every change against this table.
-ALLOWED: Final[dict[Status, frozenset[Status]]] = {
-    Status.CREATED: frozenset({Status.RUNNING, Status.CREATED, Status.REMOVING, Status.DEAD, Status.EXITED}),
-    Status.RUNNING: frozenset({Status.PAUSED, Status.EXITED, Status.RESTARTING}),
-    Status.PAUSED: frozenset({Status.RUNNING, Status.EXITED, Status.RESTARTING}),
-    Status.RESTARTING: frozenset({Status.RUNNING, Status.EXITED, Status.REMOVING}),
-    Status.EXITED: frozenset({Status.RUNNING, Status.EXITED, Status.RESTARTING, Status.REMOVING}),
-    Status.REMOVING: frozenset({Status.DEAD, Status.REMOVING}),
-    Status.DEAD: frozenset({Status.REMOVING, Status.DEAD}),
-}
+@dataclass(frozen=True, slots=True)
+class ContainerDetails(Container):
+    """A container's record, and what is looked up for those who ask."""
+
+    driver: str = ""  # of its snapshot
+    log_path: str = ""  # empty: nothing is logged
+    hostname_path: str = ""
+    hosts_path: str = ""
+    resolv_conf_path: str = ""
+    exec_ids: tuple[str, ...] = ()  # those that have not ended, oldest first
+    size_rw_bytes: int | None = None  # what it wrote; None: not asked for
+    root_path: str = ""  # where the root file system is mounted while it runs
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A container that was made."""
+
+    id: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a run of a container ended."""
+
+    code: int
+    error: str = ""
+
+
+class Condition(enum.Enum):
+    """What is waited for."""
+
+    NOT_RUNNING = "not-running"  # at once if it does not run
+    NEXT_EXIT = "next-exit"
+    REMOVED = "removed"

@@ -7,14 +7,29 @@ mappings, which nobody changes.
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
+
+from sampan.errors import InvalidArgumentError
+
+_MAX_CONSOLE: Final = 65535
 
 
 @dataclass(frozen=True, slots=True)
 class ConsoleSize:
-    """A terminal's size in characters."""
+    """A terminal's size in characters.
+
+    Raises:
+        InvalidArgumentError: one that struct winsize does not hold.
+    """
 
     height: int
     width: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.height <= _MAX_CONSOLE and 0 <= self.width <= _MAX_CONSOLE):
+            raise InvalidArgumentError(
+                f"invalid console size {self.height}x{self.width}: neither side is above {_MAX_CONSOLE}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

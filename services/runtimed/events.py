@@ -5,27 +5,15 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from sampan.errors import UnavailableError
 from sampan.resource.container import Container
+from sampan.resource.event import Event
+from sampan.resource.listing import Filters
 
 _SECOND_NS: Final = 1_000_000_000
 KEPT: Final = 4096  # events in memory and in the journal
-
-Filters = Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One thing that happened, in Docker's vocabulary."""
-
-    type: str  # "container", "image", "network", "volume", "daemon"
-    action: str  # "create", "exec_start: sh", …
-    actor_id: str
-    attributes: Mapping[str, str] = field(default_factory=dict)
-    time_ns: int = 0  # since 1970; 0 is now
 
 
 class Journal(Protocol):
@@ -68,8 +56,10 @@ class Events:
 
     async def subscribe(
         self, since_ns: int, until_ns: int, filters: Filters, stopping: asyncio.Event
-    ) -> AsyncGenerator[Event, None]:
-        """Yield past events from ``since_ns`` on, then live ones, until ``until_ns`` (0: for ever).
+    ) -> AsyncGenerator[Event | None, None]:
+        """Yield None when nothing is missed any more, past events from ``since_ns`` on, and live ones.
+
+        Ends at ``until_ns``; 0: never.
 
         Without ``since_ns`` (0) there are no past ones, unless there is an end: then all of them, as with Docker.
 
@@ -81,6 +71,7 @@ class Events:
         self._subscribers.add(queue)  # in the same step as looking back, so that nothing falls in between
         stopper = asyncio.create_task(stopping.wait(), name="end of events")
         try:
+            yield None
             for event in past:
                 if (not until_ns or event.time_ns <= until_ns) and matches(event, filters):
                     yield event

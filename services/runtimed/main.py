@@ -23,7 +23,7 @@ from runtimed.containers.operations import Containers
 from runtimed.containers.paths import Paths
 from runtimed.containers.records import Records
 from runtimed.containers.store import ContainerStore
-from runtimed.events import Event, Events
+from runtimed.events import Events
 from runtimed.execs.operations import Execs
 from runtimed.host.facts import read_host
 from runtimed.host.info import Installed, conmon_version
@@ -36,6 +36,11 @@ from runtimed.lifecycle.recovery import Recovery
 from runtimed.lifecycle.removal import Removal
 from runtimed.lifecycle.runner import LinuxMounter, Parts, Runner
 from runtimed.lifecycle.waits import Waits
+from runtimed.local.containers import LocalContainers
+from runtimed.local.events import LocalEvents
+from runtimed.local.execs import LocalExecs
+from runtimed.local.host import LocalHost
+from runtimed.local.networks import LocalNetworks
 from runtimed.logs.options import DRIVERS
 from runtimed.metrics import Metrics
 from runtimed.network.core.model import DRIVERS as NETWORK_DRIVERS
@@ -82,6 +87,7 @@ from sampan.api.runtime.v1 import (
     volumes_pb2_grpc,
 )
 from sampan.resource.container import Status
+from sampan.resource.event import Event
 from sampan.service import harness
 from sampan.service.config import ServiceConfig, option
 from sampan.service.disk_servicer import UsageServicer
@@ -234,11 +240,12 @@ class Core:
         """Register everything that is served."""
         serve, stopping = self.service.serve, self.service.stopping
         streams = Streams(self.paths, self.events, self.background, stopping)
-        containers = ContainersServicer(
+        local = LocalContainers(
             self.registry, self._containers(), self.lifecycle, Waits(stopping), streams, self.execs,
             self._observation(), self.paths,
         )  # fmt: skip
-        host = HostServicer(
+        containers = ContainersServicer(local)
+        known = LocalHost(
             self.host,
             Installed(self.installed, await conmon_version(self.conmon_path, os.environ), self.init_path),
             self.statuses,
@@ -247,8 +254,10 @@ class Core:
             network_drivers=NETWORK_DRIVERS,
             volume_drivers=("local",),
         )
-        execs, events = ExecsServicer(self.registry, self.execs), EventsServicer(self.events, stopping)
-        networks, volumes = NetworksServicer(Networks(self.network, self.records)), VolumesServicer(self.volumes)
+        execs = ExecsServicer(LocalExecs(self.registry, self.execs))
+        events = EventsServicer(LocalEvents(self.events, stopping))
+        networks = NetworksServicer(LocalNetworks(Networks(self.network, self.records)))
+        volumes, host = VolumesServicer(self.volumes), HostServicer(known)
         serve(
             containers_pb2_grpc.add_ContainersServicer_to_server, containers, _descriptor(containers_pb2, "Containers")
         )

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from runtimed.containers.memory_store import Entry, Registry
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import ContainerStore, Intent
-from runtimed.events import Event, Events
+from runtimed.events import Events
 from runtimed.lifecycle import lifecycle as module
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.lifecycle import Lifecycle
@@ -30,6 +30,7 @@ from runtimed.metrics import Metrics
 from runtimed.protocol import Networking, Snapshots, Volumes
 from sampan.resource.container import Container, NetworkSettings
 from sampan.resource.container_spec import ContainerSpec, RestartPolicy
+from sampan.resource.event import Event
 from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 

@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from runtimed.archives.job import ArchiveJob, Bind, PathStat
+from runtimed.archives.job import ArchiveJob, Bind
 from runtimed.containers.memory_store import Entry, Registry
 from runtimed.containers.mountpoints import normal
 from runtimed.containers.paths import Paths
 from runtimed.protocol import Snapshots
 from sampan import errors
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnavailableError
+from sampan.resource.archive import PathStat
 from sampan.resource.container import Container, Status
 from sampan.resource.container_spec import MountType
 
@@ -65,7 +66,7 @@ class Archives:
                 yield piece
             await _finish(process, container, path)
 
-    async def write(self, container: str, path: str, chunks: AsyncIterator[bytes], *, keep_kinds: bool) -> None:
+    async def write(self, container: str, path: str, chunks: AsyncIterator[bytes], *, keep_kinds: bool = False) -> None:
         """Unpack an archive, plain or packed, into the directory ``path``. What is there in part stays if this fails.
 
         Raises:

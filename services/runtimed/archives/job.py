@@ -38,14 +38,3 @@ class ArchiveJob:
         fields = json.loads(text)
         root_mounts = tuple((kind, source, tuple(options)) for kind, source, options in fields["root_mounts"])
         return cls(**fields | {"root_mounts": root_mounts, "binds": tuple(Bind(**bind) for bind in fields["binds"])})
-
-
-@dataclass(frozen=True, slots=True)
-class PathStat:
-    """What a path is."""
-
-    name: str
-    size_bytes: int
-    mode: int  # st_mode
-    mtime_ns: int
-    link_target: str = ""  # absolute, within the container

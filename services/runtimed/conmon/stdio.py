@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from sampan.errors import ConflictError
-from sampan.resource.container import Frame, Stream
+from sampan.resource.streams import Frame, Stream
 
 _STREAMS: Final = {2: Stream.STDOUT, 3: Stream.STDERR}
 _MAX_PACKET_BYTES: Final = 1 + 8192

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from runtimed.containers.memory_store import UP, Registry
@@ -10,18 +9,9 @@ from sampan.errors import InvalidArgumentError
 from sampan.moments import to_ns, until_ns
 from sampan.pattern import any_found
 from sampan.resource.container import Container, Status
+from sampan.resource.listing import Filters, Selection
 
-Filters = Mapping[str, tuple[str, ...]]
 Predicate = Callable[[Container], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """How much of the list is wanted."""
-
-    all: bool = False  # not only running ones
-    limit: int = 0  # newest; 0: no limit. A limit includes those that do not run
-    latest: bool = False
 
 
 def select(

@@ -14,21 +14,13 @@ from runtimed.containers.names import make_up_name
 from runtimed.containers.store import ContainerStore, Intent, Row
 from runtimed.protocol import SnapshotMount
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
-from sampan.resource.container import ALLOWED, Container, ContainerState, NetworkSettings, Status
+from sampan.resource.container import Container, ContainerState, Exit, NetworkSettings, Status
 from sampan.resource.container_spec import ConsoleSize
 from sampan.service.set_aside import SetAside
 
 _HEX: Final = re.compile(r"[0-9a-f]{1,64}")
 
 UP: Final = frozenset({Status.RUNNING, Status.PAUSED})
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """How a run of a container ended."""
-
-    code: int
-    error: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +62,18 @@ class Entry:
     def row(self) -> Row:
         """What the store shall hold."""
         return Row(self.container, self.intent, self.stopped_by_request)
+
+
+# Which moves there are; ``lifecycle`` checks every change against this table.
+ALLOWED: Final[dict[Status, frozenset[Status]]] = {
+    Status.CREATED: frozenset({Status.RUNNING, Status.CREATED, Status.REMOVING, Status.DEAD, Status.EXITED}),
+    Status.RUNNING: frozenset({Status.PAUSED, Status.EXITED, Status.RESTARTING}),
+    Status.PAUSED: frozenset({Status.RUNNING, Status.EXITED, Status.RESTARTING}),
+    Status.RESTARTING: frozenset({Status.RUNNING, Status.EXITED, Status.REMOVING}),
+    Status.EXITED: frozenset({Status.RUNNING, Status.EXITED, Status.RESTARTING, Status.REMOVING}),
+    Status.REMOVING: frozenset({Status.DEAD, Status.REMOVING}),
+    Status.DEAD: frozenset({Status.REMOVING, Status.DEAD}),
+}
 
 
 class Registry:

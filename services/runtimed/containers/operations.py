@@ -3,16 +3,16 @@
 import secrets
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from runtimed.containers.filters import Filters, Selection, select
+from runtimed.containers.filters import select
 from runtimed.containers.hostname import hostname_of
 from runtimed.containers.memory_store import UP, Entry, Registry, utcnow
 from runtimed.containers.names import check_name
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
 from runtimed.containers.update import changed_resources
-from runtimed.events import Event, Events
+from runtimed.events import Events
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.lifecycle import Lifecycle
 from runtimed.lifecycle.removal import Removal
@@ -25,14 +25,8 @@ from sampan import limits
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.resource.container import Container, Status
 from sampan.resource.container_spec import ContainerSpec, Namespaces, Resources, RestartPolicy
-
-
-@dataclass(frozen=True, slots=True)
-class Pruned:
-    """What a prune removed."""
-
-    ids: tuple[str, ...]
-    reclaimed_bytes: int
+from sampan.resource.event import Event
+from sampan.resource.listing import Filters, Pruned, Selection
 
 
 class Containers:

@@ -8,10 +8,10 @@ from enum import Enum
 
 from runtimed import events
 from runtimed.containers.columns import from_json, to_json
-from runtimed.events import Event
 from sampan.log import log
 from sampan.resource.container import Container, ContainerState, MountPoint, NetworkSettings, Status
 from sampan.resource.container_spec import ContainerSpec
+from sampan.resource.event import Event
 from sampan.resource.exec import Exec, ExecSpec
 from sampan.service.set_aside import why
 from sampan.store.database import Store

@@ -5,7 +5,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -24,7 +24,7 @@ from runtimed.lifecycle.runner import Runner
 from runtimed.oci.errors import exec_error, exit_code
 from runtimed.protocol import Bundles
 from runtimed.streams.detach import DetachScanner, parse_detach_keys
-from runtimed.streams.sessions import Input, Session
+from runtimed.streams.sessions import Session
 from sampan import limits
 from sampan.errors import (
     ConflictError,
@@ -34,9 +34,10 @@ from sampan.errors import (
     UnavailableError,
 )
 from sampan.log import log
-from sampan.resource.container import Frame, Status, Stream
+from sampan.resource.container import Status
 from sampan.resource.container_spec import ConsoleSize
 from sampan.resource.exec import Exec, ExecSpec
+from sampan.resource.streams import Frame, Input, Stream
 from sampan.service.set_aside import why
 
 # Execs that have ended and are kept for whoever asks for their exit code.
@@ -322,7 +323,7 @@ class Execs:
             self._resize(running, running.console_size)
         self._background.watch(self._finish(running, prepared.pending), f"exec {running.exec.id}")
 
-    async def converse(self, running: Running, input: Input) -> AsyncIterator[list[Frame]]:
+    async def converse(self, running: Running, input: Input) -> AsyncGenerator[list[Frame], None]:
         """Yield output until the exec has ended, its exit code recorded, or the client detached (see ``detached``).
 
         Raises:

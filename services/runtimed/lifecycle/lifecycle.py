@@ -16,7 +16,7 @@ from typing import Final
 
 from runtimed.conmon.process import ended
 from runtimed.conmon.running import find_conmon, find_first_process, read_exit_code
-from runtimed.containers.memory_store import UP, Entry, Exit, Registry, utcnow
+from runtimed.containers.memory_store import UP, Entry, Registry, utcnow
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
 from runtimed.events import Events
@@ -30,7 +30,7 @@ from runtimed.oci.errors import exit_code as exit_code_for
 from runtimed.oci.signals import parse_signal
 from sampan.errors import ConflictError, NotModifiedError, SampanError, StartError
 from sampan.log import log
-from sampan.resource.container import Container, ContainerState, Health, Status
+from sampan.resource.container import Container, ContainerState, Exit, Health, Status
 
 _STOP_TIMEOUT_S: Final = 10.0
 # After SIGKILL the kernel needs a moment; a process in uninterruptible sleep may take for ever, its client need not.

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from runtimed.containers.memory_store import UP, Entry, Exit, Registry
+from runtimed.containers.memory_store import UP, Entry, Registry
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
 from runtimed.events import Events
 from runtimed.lifecycle.background import both
 from runtimed.lifecycle.runner import Runner
 from runtimed.protocol import Volumes
-from sampan.resource.container import ContainerState, Status
+from sampan.resource.container import ContainerState, Exit, Status
 from sampan.sys.trees import remove_tree
 
 

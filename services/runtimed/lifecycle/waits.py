@@ -1,19 +1,11 @@
 """Waiting for containers to end."""
 
 import asyncio
-from enum import Enum, auto
 
-from runtimed.containers.memory_store import Entry, Exit
+from runtimed.containers.memory_store import Entry
 from runtimed.lifecycle.background import done_before
 from sampan.errors import UnavailableError
-
-
-class Condition(Enum):
-    """What is waited for."""
-
-    NOT_RUNNING = auto()  # at once if it does not run
-    NEXT_EXIT = auto()
-    REMOVED = auto()
+from sampan.resource.container import Condition, Exit
 
 
 class Wait:

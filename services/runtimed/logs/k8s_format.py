@@ -8,22 +8,14 @@ import itertools
 import os
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final
 
-from sampan.resource.container import Stream
+from sampan.resource.streams import LogEntry, Stream
 
 _SECOND_NS: Final = 1_000_000_000
 _BLOCK_BYTES: Final = 256 << 10
 _TAG_OFFSET: Final = len("2026-11-24T04:00:52.786240777+00:00 stdout ")
 _STREAMS: Final = {b"stdout": Stream.STDOUT, b"stderr": Stream.STDERR}
-
-
-class LogEntry(NamedTuple):  # there may be millions: a frozen dataclass takes three times as long to make
-    """A line, or the piece of one that was written at once."""
-
-    stream: Stream
-    time_ns: int  # since 1970
-    line: bytes  # with its newline, if it had one
 
 
 def _second_ns(stamp: bytes) -> int:

@@ -5,41 +5,15 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from runtimed.logs.inotify import Watch
-from runtimed.logs.k8s_format import LogEntry, LogParser, tail_offset
-from sampan.resource.container import Stream
+from runtimed.logs.k8s_format import LogParser, tail_offset
+from sampan.resource.streams import LogEntry, LogQuery
 
 _READ_BYTES: Final = 256 << 10  # some 2,000 lines a message
 _SECOND_NS: Final = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class LogQuery:
-    """Which entries are wanted."""
-
-    stdout: bool = True
-    stderr: bool = True
-    follow: bool = False
-    tail: int | None = None  # lines; None: all
-    since_ns: int = 0
-    until_ns: int = 0  # 0: no end
-
-    @property
-    def all(self) -> bool:
-        """Whether every entry is wanted, so that nobody needs to look at each."""
-        return self.stdout and self.stderr and not self.since_ns and not self.until_ns
-
-    def wants(self, entry: LogEntry) -> bool:
-        """Whether ``entry`` is among them."""
-        return (
-            (self.stdout if entry.stream is Stream.STDOUT else self.stderr)
-            and entry.time_ns >= self.since_ns
-            and (not self.until_ns or entry.time_ns <= self.until_ns)
-        )
 
 
 class _LogFile:

@@ -1,14 +1,15 @@
 """Looking at running containers: their processes, and what they use."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.containers.memory_store import UP, Entry, Registry
 from runtimed.stats.sampling import Sample, Stats
-from runtimed.stats.top import Top, top
+from runtimed.stats.top import top
 from sampan.errors import ConflictError
 from sampan.resource.container import Container
+from sampan.resource.stats import Top
 
 
 class Observation:
@@ -40,7 +41,7 @@ class Observation:
         pids = await asyncio.to_thread(self._reader.processes, entry.container.cgroup_path)
         return await top(pids, ps_args, self._environ)
 
-    def stats(self, entry: Entry, *, stream: bool, one_shot: bool) -> AsyncIterator[Sample]:
+    def stats(self, entry: Entry, *, stream: bool, one_shot: bool) -> AsyncGenerator[Sample, None]:
         """Yield samples: see ``Stats.follow``. A stream ends when the container is removed."""
 
         def find() -> Container | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -13,6 +13,7 @@ from runtimed.cgroups.usage import Usage
 from runtimed.host.facts import HostFacts
 from runtimed.stats.netdev import Interface, read_interfaces
 from sampan.resource.container import Container
+from sampan.resource.stats import BlockIoSample, ContainerStats, CpuSample, InterfaceSample, MemorySample
 
 _INTERVAL_S: Final = 1.0
 _NS_PER_TICK: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -41,6 +42,60 @@ class Sample:
     previous: Reading | None = None
 
 
+def stats_of(container: Container, sample: Sample) -> ContainerStats:
+    """Return a sample as clients see it."""
+    reading, previous = sample.reading, sample.previous
+    usage = reading.usage
+    return ContainerStats(
+        id=container.id,
+        name=container.name,
+        read=reading.time,
+        previous_read=previous.time if previous else None,
+        cpu=_cpu(reading),
+        previous_cpu=_cpu(previous) if previous else CpuSample(),
+        memory=MemorySample(
+            usage_bytes=usage.memory.usage_bytes,
+            max_usage_bytes=usage.memory.max_usage_bytes,
+            limit_bytes=reading.memory_limit_bytes,
+            stats=usage.memory.stats,
+            failcnt=usage.memory.failures,
+        ),
+        networks={interface.name: _interface(interface) for interface in reading.networks},
+        pids=usage.pids,
+        pids_limit=usage.pids_limit,
+        block_io=tuple(
+            BlockIoSample(io.major, io.minor, io.operation, io.bytes, io.operations) for io in usage.block_io
+        ),
+    )
+
+
+def _cpu(reading: Reading) -> CpuSample:
+    cpu = reading.usage.cpu
+    return CpuSample(
+        usage_ns=cpu.usage_ns,
+        user_ns=cpu.user_ns,
+        kernel_ns=cpu.kernel_ns,
+        system_ns=reading.system_ns,
+        online_cpus=reading.online_cpus,
+        periods=cpu.periods,
+        throttled_periods=cpu.throttled_periods,
+        throttled_ns=cpu.throttled_ns,
+    )
+
+
+def _interface(interface: Interface) -> InterfaceSample:
+    return InterfaceSample(
+        rx_bytes=interface.rx_bytes,
+        rx_packets=interface.rx_packets,
+        rx_errors=interface.rx_errors,
+        rx_dropped=interface.rx_dropped,
+        tx_bytes=interface.tx_bytes,
+        tx_packets=interface.tx_packets,
+        tx_errors=interface.tx_errors,
+        tx_dropped=interface.tx_dropped,
+    )
+
+
 class Stats:
     """Reads containers. ``read`` blocks for well under a millisecond, and is safe in any thread."""
 
@@ -66,7 +121,7 @@ class Stats:
 
     async def follow(
         self, find: Callable[[], Container | None], stopping: asyncio.Event, *, stream: bool, one_shot: bool
-    ) -> AsyncIterator[Sample]:
+    ) -> AsyncGenerator[Sample, None]:
         """Yield samples of the container that ``find`` returns, which is asked each time.
 
         With ``stream`` one a second until it returns None or ``stopping`` is set. Otherwise a single one: at once

@@ -3,25 +3,17 @@
 import re
 import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from runtimed.conmon.process import run
 from sampan.errors import InvalidArgumentError, StartError
+from sampan.resource.stats import Top
 
 _DEFAULT: Final = "-ef"
 _TIMEOUT_S: Final = 10.0
 
 # A renamed column could pass another number off as the process ID.
 _RENAMED: Final = re.compile(r"(\S*)=\s*(PID\S*)")
-
-
-@dataclass(frozen=True, slots=True)
-class Top:
-    """A table of processes."""
-
-    titles: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 async def top(pids: Collection[int], ps_args: str, environ: Mapping[str, str]) -> Top:

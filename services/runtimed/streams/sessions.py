@@ -5,12 +5,8 @@ from collections.abc import AsyncIterator, Callable
 
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.streams.detach import DetachScanner
-from sampan.resource.container import Frame, Stream
 from sampan.resource.container_spec import ConsoleSize
-
-# What a client sends: bytes for stdin, or its terminal's new size. The iterator's end is the end of stdin.
-Input = AsyncIterator[bytes | ConsoleSize]
-
+from sampan.resource.streams import Frame, Input, Stream
 
 # Tells a process its terminal's size; nothing happens if it has ended.
 Resize = Callable[[ConsoleSize], None]

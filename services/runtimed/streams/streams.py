@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from runtimed.conmon.running import resize
@@ -11,24 +11,13 @@ from runtimed.containers.memory_store import UP, Entry
 from runtimed.containers.paths import Paths
 from runtimed.events import Events
 from runtimed.lifecycle.background import Background, done_before
-from runtimed.logs.k8s_format import LogEntry
-from runtimed.logs.reader import LogQuery, read_log
+from runtimed.logs.reader import read_log
 from runtimed.streams.detach import DetachScanner, parse_detach_keys
-from runtimed.streams.sessions import Input, Session
+from runtimed.streams.sessions import Session
 from sampan.errors import ConflictError, UnavailableError, UnimplementedError
-from sampan.resource.container import Frame, Status, Stream
+from sampan.resource.container import Status
 from sampan.resource.container_spec import ConsoleSize
-
-
-@dataclass(frozen=True, slots=True)
-class AttachOptions:
-    """What a client attaches to."""
-
-    stdin: bool = False
-    streams: frozenset[Stream] = frozenset((Stream.STDOUT, Stream.STDERR))
-    live: bool = True
-    logs: bool = False  # output so far, first
-    detach_keys: str = ""
+from sampan.resource.streams import AttachOptions, Frame, Input, LogEntry, LogQuery, Stream
 
 
 @dataclass(slots=True)
@@ -90,7 +79,7 @@ class Streams:
             return connection
         return None
 
-    async def converse(self, attachment: Attachment, input: Input) -> AsyncIterator[list[Frame]]:
+    async def converse(self, attachment: Attachment, input: Input) -> AsyncGenerator[list[Frame], None]:
         """Yield output until the container's streams end, or the client's input says to detach.
 
         Raises:
@@ -130,7 +119,7 @@ class Streams:
             raise UnavailableError("runtimed is stopping")
         return attachment.connection.result()
 
-    async def _past(self, entry: Entry, streams: frozenset[Stream]) -> AsyncIterator[list[Frame]]:
+    async def _past(self, entry: Entry, streams: frozenset[Stream]) -> AsyncGenerator[list[Frame], None]:
         if entry.container.spec.log.driver == "none":
             return
         query = LogQuery(Stream.STDOUT in streams, Stream.STDERR in streams)
@@ -172,7 +161,7 @@ class Streams:
             resize(self._paths.container(entry.id).control, size.height, size.width)
         self._events.container(entry.container, "resize", height=str(size.height), width=str(size.width))
 
-    async def logs(self, entry: Entry, query: LogQuery) -> AsyncIterator[list[LogEntry]]:
+    async def logs(self, entry: Entry, query: LogQuery) -> AsyncGenerator[list[LogEntry], None]:
         """Yield what was logged; with ``follow``, on until the container stops.
 
         Raises:

@@ -1,13 +1,13 @@
 """Docker's filters on lists of volumes."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from runtimed.volumes.store import Volume
 from sampan.errors import InvalidArgumentError
 from sampan.pattern import any_found
+from sampan.resource.listing import Filters
+from sampan.resource.volume import Volume
 
-Filters = Mapping[str, tuple[str, ...]]
 Predicate = Callable[[Volume], bool]
 
 _TRUTHS: Final = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}

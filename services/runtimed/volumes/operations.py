@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -13,14 +14,17 @@ from runtimed.containers.mountpoints import check_mounts, normal, point_of
 from runtimed.lifecycle.background import Background
 from runtimed.oci.rootfs import RootFs
 from runtimed.volumes.copyup import copy_up
-from runtimed.volumes.filters import Filters, select, split_prune_filters
+from runtimed.volumes.filters import select, split_prune_filters
 from runtimed.volumes.local_driver import LocalDriver, check_name, check_options
-from runtimed.volumes.store import LOCAL, Filled, Hold, Volume, VolumeStore
+from runtimed.volumes.store import Filled, Hold, VolumeStore
 from sampan import limits
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, StartError
 from sampan.log import log
 from sampan.resource.container import Container, MountPoint
 from sampan.resource.container_spec import ContainerSpec, Mount, MountType
+from sampan.resource.listing import Filters, Pruned
+from sampan.resource.protocols import NO_FILTERS
+from sampan.resource.volume import LOCAL, Volume, VolumeRequest
 from sampan.service.set_aside import SetAside
 from sampan.sys.trees import walking
 
@@ -74,15 +78,15 @@ class LocalVolumes:
         else:  # which may take as long as whoever filled it likes
             self._background.watch(self._discard(name), f"remove volume {name}")
 
-    async def create(self, name: str, driver: str, options: Mapping[str, str], labels: Mapping[str, str]) -> Volume:
-        """Return the volume ``name``, made if there is none; without a name an anonymous one is made.
+    async def create(self, request: VolumeRequest) -> Volume:
+        """Return the volume of that name, made if there is none; without a name an anonymous one is made.
 
         Raises:
             InvalidArgumentError: a name or an option that cannot be; in Docker's words.
             NotFoundError: an unknown driver.
         """
-        volume, _ = await self._create(name, driver, options, labels)
-        return volume
+        volume, _ = await self._create(request.name, request.driver, request.options, request.labels)
+        return self._placed(volume)
 
     async def _create(
         self,
@@ -126,7 +130,11 @@ class LocalVolumes:
         volume = await self._store.get(name)
         if volume is None:
             raise NotFoundError(f"get {name}: no such volume")
-        return volume
+        return self._placed(volume)
+
+    def _placed(self, volume: Volume, size_bytes: int | None = None) -> Volume:
+        """Return a volume with what its record does not say."""
+        return replace(volume, mountpoint=self.mountpoint(volume), size_bytes=size_bytes)
 
     def mountpoint(self, volume: Volume) -> str:
         """Return where its content is."""
@@ -136,9 +144,10 @@ class LocalVolumes:
         """Return what its content takes on disk, by reading the whole tree; each file counts once."""
         return await walking(lambda stop: self._driver.size_bytes(volume.name, stop))
 
-    async def list(self, filters: Filters) -> tuple[Volume, ...]:
+    async def list(self, filters: Filters = NO_FILTERS, *, size: bool = False) -> tuple[Volume, ...]:
         """Return the volumes that match, by name. Raises InvalidArgumentError for an unknown filter."""
-        return tuple(select(await self._store.all(), filters))
+        found = select(await self._store.all(), filters)
+        return tuple([self._placed(one, await self.size_bytes(one) if size else None) for one in found])
 
     async def remove(self, name: str, *, force: bool = False) -> None:
         """Remove a volume and its content; with ``force`` no error if there is none.
@@ -156,7 +165,7 @@ class LocalVolumes:
             _refuse_used(name, volume.used_by)
             await self._remove(volume)
 
-    async def prune(self, filters: Filters) -> tuple[tuple[str, ...], int]:
+    async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:
         """Remove the volumes that nobody uses, anonymous ones alone unless the filter ``all`` is true.
 
         Returns their names and how many bytes they took.
@@ -175,7 +184,7 @@ class LocalVolumes:
             removed += (volume.name,)
             reclaimed += size
         self._publish("volume", "prune", "", {"reclaimed": str(reclaimed)})
-        return removed, reclaimed
+        return Pruned(removed, reclaimed)
 
     async def resolve(self, container_id: str, spec: ContainerSpec) -> tuple[MountPoint, ...]:
         """At create: check bind sources, make missing volumes, hold them for the container; see ``protocol``."""

@@ -3,30 +3,14 @@
 import enum
 import json
 import sqlite3
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from sampan.resource.volume import Volume
 from sampan.store.database import Store
 
 _SECOND_NS: Final = 1_000_000_000
-
-LOCAL: Final = "local"
-
-
-@dataclass(frozen=True, slots=True)
-class Volume:
-    """A directory that outlives containers."""
-
-    name: str
-    created: datetime
-    driver: str = LOCAL
-    labels: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, str] = field(default_factory=dict)
-    anonymous: bool = False
-    used_by: tuple[str, ...] = ()  # container IDs
-    fault: str = ""  # why its record cannot be read: nothing but its name is known then
 
 
 class Filled(enum.IntEnum):

@@ -6,11 +6,12 @@ from typing import Any
 
 import grpc
 
-from runtimed.archives.archives import Archives
-from runtimed.archives.job import PathStat
 from sampan.api.runtime.v1 import archives_pb2 as pb
 from sampan.api.runtime.v1 import archives_pb2_grpc as pb_grpc
+from sampan.client.convert.archives import PATH_STAT
 from sampan.errors import InvalidArgumentError
+from sampan.resource.archive import PathStat
+from sampan.resource.protocols import Archives
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -23,14 +24,14 @@ class ArchivesServicer(pb_grpc.ArchivesServicer):
 
     async def Stat(self, request: pb.PathRequest, context: Context) -> pb.PathStat:
         """Say what a path is."""
-        return _stat(await self._archives.stat(request.container, request.path))
+        return PATH_STAT.encode(await self._archives.stat(request.container, request.path))
 
     async def Read(self, request: pb.PathRequest, context: Context) -> AsyncIterator[pb.ReadArchiveResponse]:
         """Send a path as a tar."""
         async with aclosing(self._archives.read(request.container, request.path)) as parts:
             async for part in parts:
                 if isinstance(part, PathStat):
-                    yield pb.ReadArchiveResponse(stat=_stat(part))
+                    yield pb.ReadArchiveResponse(stat=PATH_STAT.encode(part))
                 else:
                     yield pb.ReadArchiveResponse(chunk=part)
 
@@ -49,9 +50,3 @@ class ArchivesServicer(pb_grpc.ArchivesServicer):
 
         await self._archives.write(options.container, options.path, chunks(), keep_kinds=options.keep_kinds)
         return pb.WriteArchiveResponse()
-
-
-def _stat(found: PathStat) -> pb.PathStat:
-    message = pb.PathStat(name=found.name, size_bytes=found.size_bytes, mode=found.mode, link_target=found.link_target)
-    message.modified.FromNanoseconds(found.mtime_ns)
-    return message

@@ -1,61 +1,56 @@
-"""``sampan.runtime.v1.Execs`` over the core."""
+"""``sampan.runtime.v1.Execs``: decode, one call, encode."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc
 
-from runtimed.containers.memory_store import Registry
-from runtimed.execs.operations import Execs
-from runtimed.wire import convert
-from runtimed.wire.containers_servicer import first, input_of
 from sampan.api.runtime.v1 import containers_pb2, execs_pb2_grpc
 from sampan.api.runtime.v1 import execs_pb2 as pb
+from sampan.client.convert import execs as convert
+from sampan.client.convert import streams
+from sampan.client.convert.containers import CONSOLE_SIZE
+from sampan.errors import InvalidArgumentError
+from sampan.resource.protocols import Execs
+from sampan.resource.streams import Accepted
 from sampan.wire.metadata import ATTACHES_STDIN
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ExecsServicer(execs_pb2_grpc.ExecsServicer):
-    """Decodes, makes one call, encodes."""
+    """Execs."""
 
-    def __init__(self, registry: Registry, execs: Execs) -> None:
-        self._registry = registry
+    def __init__(self, execs: Execs) -> None:
         self._execs = execs
 
     async def Create(self, request: pb.CreateExecRequest, context: Context) -> pb.CreateExecResponse:
         """Record a process to run."""
-        entry = self._registry.find(request.spec.container)
-        return pb.CreateExecResponse(
-            id=(await self._execs.create(entry, convert.exec_spec_from_proto(request.spec))).id
-        )
+        spec = convert.SPEC.decode(request.spec)
+        return pb.CreateExecResponse(id=await self._execs.create(request.spec.container, spec))
 
     async def Get(self, request: pb.GetExecRequest, context: Context) -> pb.Exec:
         """Return one."""
-        return convert.exec_to_proto(self._execs.get(request.id))
+        return convert.exec_to_proto(await self._execs.get(request.id))
 
     async def Start(
         self, request_iterator: AsyncIterator[pb.StartExecRequest], context: Context
     ) -> AsyncIterator[containers_pb2.StreamOutput]:
         """Run it, with the client connected to its streams unless detached."""
-        start = (await first(request_iterator)).start
-        tty = start.tty if start.HasField("tty") else None
-        size = convert.console_size_from_proto(start.console_size) if start.console_size.height else None
-        begin = self._execs.start_detached if start.detach else self._execs.start
-        running, started = begin(start.id, tty, size)
-        # Clients answer their own clients by now, and need to know whether there is input.
-        await context.send_initial_metadata(((ATTACHES_STDIN, str(int(running.exec.spec.attach_stdin))),))
-        await started
-        if start.detach:
-            yield containers_pb2.StreamOutput(attached=True)
-            return
-        yield containers_pb2.StreamOutput(attached=True, tty=running.exec.spec.tty)
-        async for frames in self._execs.converse(running, input_of(request_iterator)):
-            yield convert.output_to_proto(frames)
-        if running.detached:
-            yield containers_pb2.StreamOutput(detached=True)
+        first = await anext(request_iterator, pb.StartExecRequest())
+        if not first.HasField("start"):
+            raise InvalidArgumentError("the first message must be `start`")
+        options = streams.exec_start_from_proto(first.start)
+        given = streams.input_from_proto(request_iterator)
+        async with aclosing(self._execs.start(first.start.id, options, given)) as output:
+            async for one in output:
+                if isinstance(one, Accepted):
+                    await context.send_initial_metadata(((ATTACHES_STDIN, str(int(one.attaches_stdin))),))
+                else:
+                    yield streams.output_to_proto(one)
 
     async def Resize(self, request: pb.ResizeExecRequest, context: Context) -> pb.ResizeExecResponse:
         """Set its terminal's size."""
-        self._execs.resize(request.id, convert.console_size_from_proto(request.size))
+        await self._execs.resize(request.id, CONSOLE_SIZE.decode(request.size))
         return pb.ResizeExecResponse()

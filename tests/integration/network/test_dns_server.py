@@ -13,9 +13,10 @@ import pytest
 import pytest_asyncio
 
 from runtimed.network.core.container_files import HostFiles
-from runtimed.network.core.networks import NetworkRequest, Networks
+from runtimed.network.core.networks import Networks
 from runtimed.network.core.stack import NetworkStack
 from sampan.resource.container_spec import Dns, Endpoint
+from sampan.resource.network import NetworkRequest
 from tests.fakes.container_records import InMemoryRecords
 from tests.integration.network.network_lab import WORLD, Lab, container, inside, lab
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runtimed.network.core.networks import NetworkRequest, Networks, PoolRequest
+from runtimed.network.core.networks import Networks
 from runtimed.network.kernel import netns
 from runtimed.network.kernel.rtnetlink import Rtnetlink
 from sampan.errors import (
@@ -23,6 +23,7 @@ from sampan.errors import (
     StartError,
 )
 from sampan.resource.container_spec import Endpoint, PortBinding
+from sampan.resource.network import AddressPool, NetworkRequest
 from sampan.store.database import Store
 from tests.fakes.container_records import InMemoryRecords
 from tests.integration.network.network_lab import HOST, Lab, container, inside, lab, output, seen_as, server
@@ -268,7 +269,7 @@ async def test_network_with_containers_cannot_be_removed(place: Lab) -> None:
     async with place.stack() as stack:
         await stack.recover(())
         networks = Networks(stack, InMemoryRecords())
-        await networks.create(NetworkRequest("side", pools=(PoolRequest("10.9.0.0/24", ip_range="10.9.0.128/25"),)))
+        await networks.create(NetworkRequest("side", pools=(AddressPool("10.9.0.0/24", ip_range="10.9.0.128/25"),)))
         web = container("web", "side", endpoints=(Endpoint("side", ipv4_address="10.9.0.7"),))
         assert (await stack.attach(web)).endpoints[0].ipv4_address == "10.9.0.7"
         with pytest.raises(ResourceExhaustedError, match="Address already in use"):
@@ -276,7 +277,7 @@ async def test_network_with_containers_cannot_be_removed(place: Lab) -> None:
         with pytest.raises(PermissionDeniedError, match='network side has active endpoints \\(name:"web" id:"'):
             await networks.remove("side")
         with pytest.raises(PermissionDeniedError, match="Pool overlaps with other one on this address space"):
-            await networks.create(NetworkRequest("clash", pools=(PoolRequest("10.9.0.0/16"),)))
+            await networks.create(NetworkRequest("clash", pools=(AddressPool("10.9.0.0/16"),)))
         await stack.detach(web.id)
         await networks.remove("side")
         with pytest.raises(PermissionDeniedError, match="bridge is a pre-defined network and cannot be removed"):

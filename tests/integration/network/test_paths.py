@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from runtimed.network.core.networks import NetworkRequest, Networks
+from runtimed.network.core.networks import Networks
 from runtimed.network.core.stack import NetworkStack
 from sampan.resource.container import NetworkSettings
 from sampan.resource.container_spec import PortBinding
+from sampan.resource.network import NetworkRequest
 from tests.fakes.container_records import InMemoryRecords
 from tests.integration.network.network_lab import (
     HOST,

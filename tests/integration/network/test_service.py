@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
+from runtimed.local.networks import LocalNetworks
 from runtimed.network.core.networks import Networks
 from runtimed.wire.networks_servicer import NetworksServicer
 from sampan.api.runtime.v1 import containers_pb2, networks_pb2_grpc, spec_pb2
@@ -49,7 +50,9 @@ async def stub(place: Lab, records: InMemoryRecords) -> AsyncIterator["NetworksA
         socket = Path(directory) / "n.sock"
         async with place.stack() as stack:
             await stack.recover(())
-            networks_pb2_grpc.add_NetworksServicer_to_server(NetworksServicer(Networks(stack, records)), server)
+            networks_pb2_grpc.add_NetworksServicer_to_server(
+                NetworksServicer(LocalNetworks(Networks(stack, records))), server
+            )
             server.add_insecure_port(f"unix:{socket}")
             await server.start()
             async with open_channel(socket) as channel:

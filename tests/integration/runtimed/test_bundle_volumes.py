@@ -15,6 +15,7 @@ from runtimed.volumes.store import VolumeStore
 from sampan.errors import StartError
 from sampan.resource.container import Container
 from sampan.resource.container_spec import ContainerSpec, Mount, MountType
+from sampan.resource.volume import VolumeRequest
 from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 
@@ -44,7 +45,7 @@ def mounted(path: str) -> list[str]:
 async def test_a_tmpfs_volume_is_mounted_once_and_unmounted_with_its_last_user(
     volumes: LocalVolumes, tmp_path: Path
 ) -> None:
-    await volumes.create("t1", "", {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,mode=750"}, {})
+    await volumes.create(VolumeRequest("t1", "", {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,mode=750"}, {}))
     first, second = await container(volumes, A, "t1"), await container(volumes, B, "t1")
     source = first.mounts[0].source
     assert mounted(source) == []
@@ -63,7 +64,7 @@ async def test_a_bind_volume_shows_a_host_directory_which_outlives_it(volumes: L
     host = tmp_path / "host"
     host.mkdir()
     (host / "file").write_text("x")
-    await volumes.create("b1", "", {"type": "none", "device": str(host), "o": "bind"}, {})
+    await volumes.create(VolumeRequest("b1", "", {"type": "none", "device": str(host), "o": "bind"}, {}))
     one = await container(volumes, A, "b1")
     await volumes.fill(one, tmp_path)
     await volumes.fill(one, tmp_path)
@@ -91,7 +92,7 @@ async def test_a_host_directory_with_content_is_never_filled_from_an_image(
 
 
 async def test_a_mount_that_fails_says_what_was_to_be_mounted(volumes: LocalVolumes, tmp_path: Path) -> None:
-    await volumes.create("b2", "", {"type": "none", "device": "/nosuch", "o": "bind"}, {})
+    await volumes.create(VolumeRequest("b2", "", {"type": "none", "device": "/nosuch", "o": "bind"}, {}))
     with pytest.raises(StartError, match=r"failed to mount local volume: mount /nosuch:.*no such file or directory"):
         await volumes.fill(await container(volumes, A, "b2"), tmp_path)
 

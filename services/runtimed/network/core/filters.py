@@ -1,6 +1,6 @@
 """Which networks a filter means, in Docker's terms."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 
@@ -8,8 +8,7 @@ from runtimed.network.core.model import Network
 from sampan.errors import InvalidArgumentError
 from sampan.moments import to_ns, until_ns
 from sampan.pattern import any_found
-
-Filters = Mapping[str, tuple[str, ...]]
+from sampan.resource.listing import Filters
 
 _LIST: Final = frozenset({"name", "id", "driver", "type", "label", "dangling", "scope"})
 _PRUNE: Final = frozenset({"until", "label", "label!"})

@@ -2,14 +2,12 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from runtimed.network.core import filters as selection
 from runtimed.network.core import ipam, plan
-from runtimed.network.core.filters import Filters
 from runtimed.network.core.live import LiveEndpoints
 from runtimed.network.core.model import (
     BRIDGE,
@@ -38,37 +36,13 @@ from sampan.errors import (
 )
 from sampan.resource.container import Container, EndpointState, NetworkSettings
 from sampan.resource.container_spec import Endpoint
+from sampan.resource.listing import Filters
+from sampan.resource.network import NetworkRequest
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _WHOLE: Final = re.compile(r"-?[0-9]{1,9}")
 _MTU: Final = range(68, 65536)  # ETH_MIN_MTU, ETH_MAX_MTU
 _INTERFACE: Final = re.compile(r"[^\s/:]{1,15}")
-
-
-@dataclass(frozen=True, slots=True)
-class PoolRequest:
-    """Addresses as a user asks for them; empty: chosen."""
-
-    subnet: str = ""
-    gateway: str = ""
-    ip_range: str = ""
-    auxiliary: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkRequest:
-    """A network to make."""
-
-    name: str
-    driver: str = BRIDGE
-    internal: bool = False
-    attachable: bool = False
-    enable_ipv6: bool = False
-    pools: tuple[PoolRequest, ...] = ()
-    options: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    ipam_driver: str = "default"
-    ipam_options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,9 +287,9 @@ def _check_request(request: NetworkRequest) -> None:
     limits.check_record(request, "network")
     if request.name in PREDEFINED:
         raise PermissionDeniedError(f"operation is not permitted on predefined {request.name} network")
-    if request.driver not in DRIVERS:
+    if request.driver not in ("", *DRIVERS):
         raise NotFoundError(f'plugin "{request.driver}" not found')
-    if request.driver != BRIDGE:
+    if request.driver not in ("", BRIDGE):
         raise PermissionDeniedError(f'only one instance of "{request.driver}" network is allowed')
     if request.ipam_driver not in ("", "default"):
         raise NotFoundError(f'plugin "{request.ipam_driver}" not found')

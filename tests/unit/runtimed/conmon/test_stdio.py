@@ -7,8 +7,8 @@ import pytest
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.streams.detach import DetachScanner
 from runtimed.streams.sessions import Session
-from sampan.resource.container import Frame, Stream
 from sampan.resource.container_spec import ConsoleSize
+from sampan.resource.streams import Frame, Stream
 
 OUT, ERR = b"\x02", b"\x03"
 

@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from runtimed.containers.filters import Filters, Selection, select
+from runtimed.containers.filters import select
 from runtimed.containers.memory_store import Entry, Registry
 from runtimed.containers.store import ContainerStore, Intent
 from sampan.errors import InvalidArgumentError, NotFoundError
@@ -22,6 +22,7 @@ from sampan.resource.container import (
     Status,
 )
 from sampan.resource.container_spec import ContainerSpec, Endpoint, MountType, PortBinding
+from sampan.resource.listing import Filters, Selection
 from sampan.service.set_aside import SetAside
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

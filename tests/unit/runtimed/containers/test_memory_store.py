@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from runtimed.containers.memory_store import Entry, Registry, check_move
+from runtimed.containers.memory_store import ALLOWED, Entry, Registry, check_move
 from runtimed.containers.store import ContainerStore, Intent, Row
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
-from sampan.resource.container import ALLOWED, Container, ContainerState, NetworkSettings, Status
+from sampan.resource.container import Container, ContainerState, NetworkSettings, Status
 from sampan.resource.container_spec import ContainerSpec, Resources
 from sampan.service.set_aside import SetAside
 from sampan.store.database import Store

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimed.logs.k8s_format import LogEntry, LogParser, tail_offset
-from sampan.resource.container import Stream
+from runtimed.logs.k8s_format import LogParser, tail_offset
+from sampan.resource.streams import LogEntry, Stream
 
 LOG = b"".join(
     [

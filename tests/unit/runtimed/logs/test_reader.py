@@ -1,8 +1,8 @@
 import asyncio
 from pathlib import Path
 
-from runtimed.logs.k8s_format import LogEntry
-from runtimed.logs.reader import LogQuery, read_log
+from runtimed.logs.reader import read_log
+from sampan.resource.streams import LogEntry, LogQuery
 
 
 def line(number: int, stream: str = "stdout") -> bytes:

@@ -11,9 +11,9 @@ from runtimed.cgroups.reader import CgroupReader
 from runtimed.host.facts import CgroupTree
 from runtimed.stats import sampling as stats_module
 from runtimed.stats.netdev import Interface, parse_interfaces
-from runtimed.stats.sampling import Sample, Stats, system_ns
+from runtimed.stats.sampling import Sample, Stats, stats_of, system_ns
 from runtimed.stats.top import parse_ps, top
-from runtimed.wire.stats_convert import sample_to_proto
+from sampan.client.convert.stats import STATS
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container import Container, ContainerState, Status
 from sampan.resource.container_spec import ContainerSpec
@@ -84,7 +84,7 @@ async def test_a_container_that_does_not_run_is_all_zero_at_once(tmp_path: Path)
     stopped = Container("b" * 64, ContainerSpec(), datetime.now(UTC), cgroup_path="/sampan/y")
     (sample,) = await take(reader(tmp_path), stopped, stream=False, one_shot=False)
     assert sample.reading.usage.memory.usage_bytes == 0
-    message = sample_to_proto(stopped, sample)
+    message = STATS.encode(stats_of(stopped, sample))
     assert message.memory.limit_bytes == 0
 
 

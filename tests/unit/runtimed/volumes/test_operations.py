@@ -17,6 +17,7 @@ from runtimed.volumes.store import VolumeStore
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.resource.container import Container
 from sampan.resource.container_spec import ContainerSpec, Mount, MountType
+from sampan.resource.volume import VolumeRequest
 from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 
@@ -61,14 +62,14 @@ def volume(target: str, name: str = "", **more: object) -> Mount:
 
 
 async def test_creating_a_volume_twice_gives_the_same_one(engine: Engine) -> None:
-    first = await engine.volumes.create("cache", "local", {}, {"a": "1"})
-    assert await engine.volumes.create("cache", "", {}, {}) == first
+    first = await engine.volumes.create(VolumeRequest("cache", "local", {}, {"a": "1"}))
+    assert await engine.volumes.create(VolumeRequest("cache", "", {}, {})) == first
     assert Path(engine.volumes.mountpoint(first)).is_dir()
     assert engine.events == [("create", "cache")]
 
 
 async def test_a_volume_without_a_name_gets_64_digits_and_is_anonymous(engine: Engine) -> None:
-    made = await engine.volumes.create("", "", {}, {})
+    made = await engine.volumes.create(VolumeRequest("", "", {}, {}))
     assert len(made.name) == 64
     assert made.anonymous
     assert made.labels == {"com.docker.volume.anonymous": ""}
@@ -77,7 +78,7 @@ async def test_a_volume_without_a_name_gets_64_digits_and_is_anonymous(engine: E
 @pytest.mark.parametrize("name", ["../x", "a b", "x!y", ".hidden", "-x"])
 async def test_a_name_with_other_characters_is_refused(engine: Engine, name: str) -> None:
     with pytest.raises(InvalidArgumentError, match=r"create .*: .* includes invalid characters for a local vol"):
-        await engine.volumes.create(name, "", {}, {})
+        await engine.volumes.create(VolumeRequest(name, "", {}, {}))
 
 
 @pytest.mark.parametrize(
@@ -90,12 +91,12 @@ async def test_a_name_with_other_characters_is_refused(engine: Engine, name: str
 )
 async def test_options_that_make_no_mount_are_refused(engine: Engine, options: dict[str, str], text: str) -> None:
     with pytest.raises(InvalidArgumentError, match=text):
-        await engine.volumes.create("v1", "", options, {})
+        await engine.volumes.create(VolumeRequest("v1", "", options, {}))
 
 
 async def test_an_unknown_driver_is_not_found(engine: Engine) -> None:
     with pytest.raises(NotFoundError, match=r"create .*: error looking up volume plugin rexray"):
-        await engine.volumes.create("v1", "rexray", {}, {})
+        await engine.volumes.create(VolumeRequest("v1", "rexray", {}, {}))
 
 
 async def test_a_volume_in_use_cannot_be_removed_until_it_is_released(engine: Engine) -> None:
@@ -210,19 +211,19 @@ async def test_a_volume_with_content_or_nocopy_is_not_filled(engine: Engine) -> 
 
 
 async def test_prune_takes_unused_anonymous_volumes_and_named_ones_only_with_all(engine: Engine) -> None:
-    await engine.volumes.create("named", "", {}, {"keep": "yes"})
-    loose = await engine.volumes.create("", "", {}, {})
+    await engine.volumes.create(VolumeRequest("named", "", {}, {"keep": "yes"}))
+    loose = await engine.volumes.create(VolumeRequest("", "", {}, {}))
     (Path(engine.volumes.mountpoint(loose)) / "f").write_bytes(b"x" * 5000)
     await engine.container(A, volume("/x"))
-    removed, reclaimed = await engine.volumes.prune({})
-    assert removed == (loose.name,)
-    assert reclaimed >= 5000
-    assert (await engine.volumes.prune({"all": ("true",), "label!": ("keep",)}))[0] == ()
-    assert (await engine.volumes.prune({"all": ("true",)}))[0] == ("named",)
+    pruned = await engine.volumes.prune({})
+    assert pruned.removed == (loose.name,)
+    assert pruned.reclaimed_bytes >= 5000
+    assert (await engine.volumes.prune({"all": ("true",), "label!": ("keep",)})).removed == ()
+    assert (await engine.volumes.prune({"all": ("true",)})).removed == ("named",)
 
 
 async def test_lists_are_filtered(engine: Engine) -> None:
-    await engine.volumes.create("web-data", "", {}, {"tier": "web"})
+    await engine.volumes.create(VolumeRequest("web-data", "", {}, {"tier": "web"}))
     await engine.container(A, volume("/x", "db-data"))
 
     async def names(filters: dict[str, tuple[str, ...]]) -> list[str]:
@@ -239,8 +240,8 @@ async def test_lists_are_filtered(engine: Engine) -> None:
 
 async def test_recovery_finishes_removals_and_keeps_what_it_finds(engine: Engine) -> None:
     volumes = engine.directory / "volumes"
-    await engine.volumes.create("half", "", {}, {})
-    await engine.volumes.create("lost", "", {}, {})
+    await engine.volumes.create(VolumeRequest("half", "", {}, {}))
+    await engine.volumes.create(VolumeRequest("lost", "", {}, {}))
     (volumes / "half").rename(volumes / ".gone-half")
     (volumes / ".new-x/_data").mkdir(parents=True)
     (volumes / "lost/_data").rmdir()
@@ -261,7 +262,7 @@ async def removals() -> None:
 
 
 async def test_a_tree_too_deep_for_any_name_is_measured_and_removed(engine: Engine) -> None:
-    made = await engine.volumes.create("deep", "", {}, {})
+    made = await engine.volumes.create(VolumeRequest("deep", "", {}, {}))
     fd = os.open(engine.volumes.mountpoint(made), os.O_DIRECTORY)
     for _ in range(3000):
         os.mkdir("d", dir_fd=fd)
@@ -275,8 +276,8 @@ async def test_a_tree_too_deep_for_any_name_is_measured_and_removed(engine: Engi
 
 
 async def test_a_volume_whose_record_is_damaged_is_set_aside_and_can_be_removed(engine: Engine, store: Store) -> None:
-    await engine.volumes.create("bad", "", {}, {"a": "b"})
-    await engine.volumes.create("good", "", {}, {})
+    await engine.volumes.create(VolumeRequest("bad", "", {}, {"a": "b"}))
+    await engine.volumes.create(VolumeRequest("good", "", {}, {}))
     await store.write(lambda db: db.execute("UPDATE volumes SET labels = '{' WHERE name = 'bad'"))
     await engine.volumes.recover()
     assert [volume.name for volume in await engine.volumes.list({})] == ["bad", "good"]
@@ -291,8 +292,8 @@ async def test_a_volume_whose_record_is_damaged_is_set_aside_and_can_be_removed(
 async def test_a_removal_that_cannot_be_finished_keeps_no_other_volume_from_use(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await engine.volumes.create("stuck", "", {}, {})
-    await engine.volumes.create("good", "", {}, {})
+    await engine.volumes.create(VolumeRequest("stuck", "", {}, {}))
+    await engine.volumes.create(VolumeRequest("good", "", {}, {}))
     volumes = engine.directory / "volumes"
     (volumes / "stuck").rename(volumes / ".gone-stuck")
 

@@ -1,0 +1,185 @@
+"""Client of ``sampan.runtime.v1.Containers``."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import grpc
+
+from sampan.api.runtime.v1 import containers_pb2 as pb
+from sampan.api.runtime.v1.containers_pb2_grpc import ContainersStub
+from sampan.client.calls import read, requests
+from sampan.client.convert import containers as convert
+from sampan.client.convert import streams
+from sampan.errors import UnavailableError
+from sampan.resource.container import Condition, ContainerDetails, Created, Exit
+from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Resources, RestartPolicy
+from sampan.resource.listing import Filters, Pruned, Selection
+from sampan.resource.protocols import NO_FILTERS, RUNNING_ONES
+from sampan.resource.stats import ContainerStats, Top
+from sampan.resource.streams import AttachOptions, Input, LogBatch, LogQuery, Output
+from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import whole
+
+if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
+    from sampan.api.runtime.v1.containers_pb2_grpc import ContainersAsyncStub
+
+
+class ContainersClient:
+    """Satisfies ``resource.protocols.Containers``."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub: ContainersAsyncStub = ContainersStub(channel)
+
+    async def create(self, spec: ContainerSpec) -> Created:
+        """Make a container."""
+        with rpc_errors():
+            created = await self._stub.Create(pb.CreateContainerRequest(spec=convert.SPEC.encode(spec)))
+        return Created(created.id, tuple(created.warnings))
+
+    async def get(self, container: str, *, size: bool = False) -> ContainerDetails:
+        """Return one."""
+        with rpc_errors():
+            return convert.CONTAINER.decode(
+                await self._stub.Get(pb.GetContainerRequest(container=container, size=size))
+            )
+
+    async def list(
+        self, selection: Selection = RUNNING_ONES, filters: Filters = NO_FILTERS, *, size: bool = False
+    ) -> tuple[ContainerDetails, ...]:
+        """Return those asked for, newest first."""
+        request = pb.ListContainersRequest(
+            all=selection.all,
+            limit=selection.limit,
+            latest=selection.latest,
+            filters=convert.filters_to_proto(filters),
+            size=size,
+        )
+        with rpc_errors():
+            return convert.CONTAINER.decode_all((await whole(self._stub.List(request))).containers)
+
+    async def start(self, container: str) -> None:
+        """Start it."""
+        with rpc_errors():
+            await self._stub.Start(pb.StartContainerRequest(container=container))
+
+    async def stop(self, container: str, timeout_s: float | None = None, signal: str = "") -> None:
+        """Stop it."""
+        request = pb.StopContainerRequest(container=container, timeout_s=_whole(timeout_s), signal=signal)
+        with rpc_errors():
+            await self._stub.Stop(request)
+
+    async def restart(self, container: str, timeout_s: float | None = None, signal: str = "") -> None:
+        """Stop and start it."""
+        request = pb.RestartContainerRequest(container=container, timeout_s=_whole(timeout_s), signal=signal)
+        with rpc_errors():
+            await self._stub.Restart(request)
+
+    async def kill(self, container: str, signal: str = "") -> None:
+        """Send a signal."""
+        with rpc_errors():
+            await self._stub.Kill(pb.KillContainerRequest(container=container, signal=signal))
+
+    async def pause(self, container: str) -> None:
+        """Freeze it."""
+        with rpc_errors():
+            await self._stub.Pause(pb.PauseContainerRequest(container=container))
+
+    async def unpause(self, container: str) -> None:
+        """Thaw it."""
+        with rpc_errors():
+            await self._stub.Unpause(pb.UnpauseContainerRequest(container=container))
+
+    @asynccontextmanager
+    async def held(self, container: str) -> AsyncGenerator[None, None]:
+        """Keep it frozen within."""
+        call = self._stub.Hold()
+        try:
+            with rpc_errors():
+                await call.write(pb.HoldContainerRequest(container=container))
+                if await call.read() is grpc.aio.EOF:
+                    await call.code()
+                    raise UnavailableError("the engine closed the connection before the container was frozen")
+            yield
+            with rpc_errors():
+                await call.done_writing()
+                while await call.read() is not grpc.aio.EOF:
+                    pass
+        finally:
+            call.cancel()
+
+    async def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove it."""
+        with rpc_errors():
+            await self._stub.Remove(pb.RemoveContainerRequest(container=container, force=force, volumes=volumes))
+
+    async def rename(self, container: str, name: str) -> None:
+        """Give it another name."""
+        with rpc_errors():
+            await self._stub.Rename(pb.RenameContainerRequest(container=container, name=name))
+
+    async def update(
+        self, container: str, resources: Resources | None = None, restart_policy: RestartPolicy | None = None
+    ) -> tuple[str, ...]:
+        """Change limits and the restart policy; return warnings."""
+        request = pb.UpdateContainerRequest(
+            container=container,
+            resources=None if resources is None else convert.RESOURCES.encode(resources),
+            restart_policy=None if restart_policy is None else convert.RESTART_POLICY.encode(restart_policy),
+        )
+        with rpc_errors():
+            return tuple((await self._stub.Update(request)).warnings)
+
+    def wait(self, container: str, condition: Condition = Condition.NOT_RUNNING) -> AsyncGenerator[Exit | None, None]:
+        """Yield None when the wait is in place, then the exit."""
+        request = pb.WaitContainerRequest(container=container, condition=convert.condition_to_proto(condition))
+        return read(self._stub.Wait(request), convert.exit_from_proto)
+
+    def attach(self, container: str, options: AttachOptions, input: Input) -> AsyncGenerator[Output, None]:
+        """Connect a client with its streams."""
+        first = streams.attach_to_proto(container, options)
+        return read(self._stub.Attach(requests(first, input, _input)), streams.output_from_proto)
+
+    async def resize(self, container: str, size: ConsoleSize) -> None:
+        """Set its terminal's size."""
+        request = pb.ResizeContainerRequest(container=container, size=convert.CONSOLE_SIZE.encode(size))
+        with rpc_errors():
+            await self._stub.Resize(request)
+
+    def logs(self, container: str, query: LogQuery) -> AsyncGenerator[LogBatch, None]:
+        """Yield what was logged."""
+        return read(self._stub.Logs(streams.query_to_proto(container, query)), streams.logs_from_proto)
+
+    async def top(self, container: str, ps_args: str = "") -> Top:
+        """Return its processes."""
+        from sampan.client.convert import stats  # here and below: few commands need it
+
+        with rpc_errors():
+            return stats.top_from_proto(
+                await whole(self._stub.Top(pb.TopRequest(container=container, ps_args=ps_args)))
+            )
+
+    def stats(
+        self, container: str, *, stream: bool = True, one_shot: bool = False
+    ) -> AsyncGenerator[ContainerStats, None]:
+        """Yield what it uses."""
+        from sampan.client.convert import stats
+
+        request = pb.StatsRequest(container=container, stream=stream, one_shot=one_shot)
+        return read(self._stub.Stats(request), stats.STATS.decode)
+
+    async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:
+        """Remove all that do not run."""
+        with rpc_errors():
+            pruned = await whole(self._stub.Prune(pb.PruneContainersRequest(filters=convert.filters_to_proto(filters))))
+        return Pruned(tuple(pruned.removed), pruned.reclaimed_bytes)
+
+
+def _whole(timeout_s: float | None) -> int | None:
+    return None if timeout_s is None else int(timeout_s)
+
+
+def _input(item: bytes | ConsoleSize) -> pb.AttachRequest:
+    if isinstance(item, ConsoleSize):
+        return pb.AttachRequest(resize=convert.CONSOLE_SIZE.encode(item))
+    return pb.AttachRequest(stdin=item)

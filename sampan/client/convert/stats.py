@@ -1,0 +1,35 @@
+"""Samples of what containers use, and their processes."""
+
+from typing import Final
+
+from sampan.api.runtime.v1 import containers_pb2
+from sampan.client.convert.codec import Codec
+from sampan.resource.stats import (
+    BlockIoSample,
+    ContainerStats,
+    CpuSample,
+    InterfaceSample,
+    MemorySample,
+    Top,
+)
+
+STATS: Final = Codec(
+    ContainerStats,
+    containers_pb2.StatsResponse,
+    nested=(
+        Codec(CpuSample, containers_pb2.StatsResponse.Cpu),
+        Codec(MemorySample, containers_pb2.StatsResponse.Memory),
+        Codec(InterfaceSample, containers_pb2.StatsResponse.Interface),
+        Codec(BlockIoSample, containers_pb2.StatsResponse.BlockIo),
+    ),
+)
+
+
+def row_to_proto(row: tuple[str, ...]) -> containers_pb2.TopResponse.Row:
+    """Return a row of the table of processes."""
+    return containers_pb2.TopResponse.Row(values=row)
+
+
+def top_from_proto(message: containers_pb2.TopResponse) -> Top:
+    """Return a table of processes."""
+    return Top(tuple(message.titles), tuple(tuple(row.values) for row in message.processes))

@@ -1,0 +1,62 @@
+"""Client of ``sampan.runtime.v1.Execs``."""
+
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+import grpc
+
+from sampan.api.runtime.v1 import execs_pb2 as pb
+from sampan.api.runtime.v1.execs_pb2_grpc import ExecsStub
+from sampan.client.calls import requests
+from sampan.client.convert import execs as convert
+from sampan.client.convert import streams
+from sampan.client.convert.containers import CONSOLE_SIZE
+from sampan.resource.container_spec import ConsoleSize
+from sampan.resource.exec import Exec, ExecSpec
+from sampan.resource.streams import Accepted, ExecStart, Input, Output
+from sampan.wire.channel import rpc_errors
+from sampan.wire.metadata import ATTACHES_STDIN
+
+if TYPE_CHECKING:
+    from sampan.api.runtime.v1.execs_pb2_grpc import ExecsAsyncStub
+
+
+class ExecsClient:
+    """Satisfies ``resource.protocols.Execs``."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub: ExecsAsyncStub = ExecsStub(channel)
+
+    async def create(self, container: str, spec: ExecSpec) -> str:
+        """Record a process to run; return its ID."""
+        with rpc_errors():
+            return (await self._stub.Create(pb.CreateExecRequest(spec=convert.spec_to_proto(container, spec)))).id
+
+    async def get(self, id: str) -> Exec:
+        """Return one."""
+        with rpc_errors():
+            return convert.exec_from_proto(await self._stub.Get(pb.GetExecRequest(id=id)))
+
+    async def start(self, id: str, options: ExecStart, input: Input) -> AsyncGenerator[Accepted | Output, None]:
+        """Run it: ``Accepted`` when the start is, ``Attached`` when it runs, its output unless detached."""
+        call = self._stub.Start(requests(streams.exec_start_to_proto(id, options), input, _input))
+        try:
+            with rpc_errors():
+                metadata = dict(await call.initial_metadata() or ())
+                if ATTACHES_STDIN in metadata:  # else the call has ended, and what it ended with comes below
+                    yield Accepted(metadata[ATTACHES_STDIN] == "1")
+                async for message in call:
+                    yield streams.output_from_proto(message)
+        finally:
+            call.cancel()
+
+    async def resize(self, id: str, size: ConsoleSize) -> None:
+        """Set its terminal's size."""
+        with rpc_errors():
+            await self._stub.Resize(pb.ResizeExecRequest(id=id, size=CONSOLE_SIZE.encode(size)))
+
+
+def _input(item: bytes | ConsoleSize) -> pb.StartExecRequest:
+    if isinstance(item, ConsoleSize):
+        return pb.StartExecRequest(resize=CONSOLE_SIZE.encode(item))
+    return pb.StartExecRequest(stdin=item)

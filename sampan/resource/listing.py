@@ -1,0 +1,24 @@
+"""Which objects of a kind are wanted, and what a removal of many came to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# Docker's filters: any of the values of each name.
+Filters = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """How much of the list of containers is wanted."""
+
+    all: bool = False  # not only running ones
+    limit: int = 0  # newest; 0: no limit. A limit includes those that do not run
+    latest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a prune removed: IDs of containers, names of networks and volumes."""
+
+    removed: tuple[str, ...] = ()
+    reclaimed_bytes: int = 0

@@ -1,0 +1,225 @@
+"""What runtimed offers, as Python: the cores satisfy these, and so do the clients that reach them over gRPC.
+
+Objects are named by their ID, an unambiguous prefix of one, or their name. All methods raise ``SampanError``; the
+messages are Docker's where Docker has some. Closing an iterator (``contextlib.aclosing``) ends what it stands for; who
+reads slowly slows the other side down. Consumers declare narrower protocols of their own.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from sampan.resource.archive import PathStat
+from sampan.resource.container import Condition, ContainerDetails, Created, Exit
+from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Endpoint, Resources, RestartPolicy
+from sampan.resource.event import Event
+from sampan.resource.exec import Exec, ExecSpec
+from sampan.resource.host import HostInfo
+from sampan.resource.listing import Filters, Pruned, Selection
+from sampan.resource.network import Network, NetworkRequest
+from sampan.resource.stats import ContainerStats, Top
+from sampan.resource.streams import Accepted, AttachOptions, ExecStart, Input, LogBatch, LogQuery, Output
+from sampan.resource.volume import Volume, VolumeRequest
+
+RUNNING_ONES = Selection()
+NO_FILTERS: Filters = {}
+
+
+class Containers(Protocol):
+    """Containers: their records, their life, their streams."""
+
+    async def create(self, spec: ContainerSpec) -> Created:
+        """Make a container and its file system. All or nothing.
+
+        Raises:
+            InvalidArgumentError: also if another container that it names is not there.
+            ConflictError: the name is taken.
+            NotFoundError: the image's snapshot is not there.
+        """
+
+    async def get(self, container: str, *, size: bool = False) -> ContainerDetails:
+        """Return one; with ``size`` also what it wrote. NotFoundError."""
+
+    async def list(
+        self, selection: Selection = RUNNING_ONES, filters: Filters = NO_FILTERS, *, size: bool = False
+    ) -> tuple[ContainerDetails, ...]:
+        """Return those asked for, newest first. InvalidArgumentError: an unknown filter, or a bad value."""
+
+    async def start(self, container: str) -> None:
+        """Start it. NotModifiedError if it runs; StartError and its kinds if it cannot be."""
+
+    async def stop(self, container: str, timeout_s: float | None = None, signal: str = "") -> None:
+        """Signal, wait, kill. ``timeout_s`` None: the container's own; -1: wait for ever. NotModifiedError."""
+
+    async def restart(self, container: str, timeout_s: float | None = None, signal: str = "") -> None:
+        """Stop it if it runs, and start it."""
+
+    async def kill(self, container: str, signal: str = "") -> None:
+        """Send a signal, by name or number; SIGKILL if empty. ConflictError if it does not run."""
+
+    async def pause(self, container: str) -> None:
+        """Freeze it. ConflictError if it does not run, or is frozen."""
+
+    async def unpause(self, container: str) -> None:
+        """Thaw it. ConflictError if it is not frozen."""
+
+    def held(self, container: str) -> AbstractAsyncContextManager[None]:
+        """Keep it frozen within, if it runs; it goes on when whoever holds it leaves, or dies."""
+
+    async def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove it, with ``volumes`` its anonymous volumes too. ConflictError if it runs, unless ``force``."""
+
+    async def rename(self, container: str, name: str) -> None:
+        """Give it another name. InvalidArgumentError, ConflictError."""
+
+    async def update(
+        self, container: str, resources: Resources | None = None, restart_policy: RestartPolicy | None = None
+    ) -> tuple[str, ...]:
+        """Change limits (0 leaves one as it is) and the restart policy; return warnings."""
+
+    def wait(self, container: str, condition: Condition = Condition.NOT_RUNNING) -> AsyncGenerator[Exit | None, None]:
+        """Yield None when the wait is in place, so that nothing is missed from there on; then the exit.
+
+        Raises:
+            UnavailableError: the service stops first.
+        """
+
+    def attach(self, container: str, options: AttachOptions, input: Input) -> AsyncGenerator[Output, None]:
+        """Connect a client with its streams, also before it starts; ends when they do.
+
+        Raises:
+            ConflictError: it is paused or restarting.
+            UnavailableError: the service stops; the container does not.
+        """
+
+    async def resize(self, container: str, size: ConsoleSize) -> None:
+        """Set its terminal's size."""
+
+    def logs(self, container: str, query: LogQuery) -> AsyncGenerator[LogBatch, None]:
+        """Yield what was logged; with ``follow`` until the container stops."""
+
+    async def top(self, container: str, ps_args: str = "") -> Top:
+        """Return its processes as ps(1) shows them. ConflictError if it does not run."""
+
+    def stats(
+        self, container: str, *, stream: bool = True, one_shot: bool = False
+    ) -> AsyncGenerator[ContainerStats, None]:
+        """Yield a sample a second; without ``stream`` one, and with ``one_shot`` that without a second reading."""
+
+    async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:
+        """Remove all that do not run."""
+
+
+class Execs(Protocol):
+    """Further processes in running containers."""
+
+    async def create(self, container: str, spec: ExecSpec) -> str:
+        """Record a process to run; return its ID. ConflictError: the container does not run."""
+
+    async def get(self, id: str) -> Exec:
+        """Return one. NotFoundError."""
+
+    def start(self, id: str, options: ExecStart, input: Input) -> AsyncGenerator[Accepted | Output, None]:
+        """Run it: ``Accepted`` when the start is, ``Attached`` when it runs, its output unless detached.
+
+        Ends when the exec has, with its exit code recorded.
+
+        Raises:
+            ConflictError: it was started before, or its container does not run.
+            StartError: it cannot be started; Docker's words.
+            UnavailableError: the service stops; the exec does not.
+        """
+
+    async def resize(self, id: str, size: ConsoleSize) -> None:
+        """Set its terminal's size. NotFoundError."""
+
+
+class Archives(Protocol):
+    """Files of containers. Paths are the container's own: links lead where they lead in there."""
+
+    async def stat(self, container: str, path: str) -> PathStat:
+        """Return what a path is; a link is not followed. NotFoundError: no such container, or no such path in it."""
+
+    def read(self, container: str, path: str) -> AsyncGenerator[PathStat | bytes, None]:
+        """Yield what a path is, and then its tar in pieces. Raises as ``stat``."""
+
+    async def write(self, container: str, path: str, chunks: AsyncIterator[bytes], *, keep_kinds: bool = False) -> None:
+        """Unpack a tar into a directory that is there.
+
+        ``keep_kinds``: refuse to put a file where a directory is, and the other way round.
+        """
+
+
+class Events(Protocol):
+    """What happened."""
+
+    def subscribe(
+        self, *, since_ns: int = 0, until_ns: int = 0, filters: Filters = NO_FILTERS
+    ) -> AsyncGenerator[Event | None, None]:
+        """Yield None when the subscription is in place, then past events from ``since_ns`` on, then live ones.
+
+        Without ``since_ns`` there are no past ones, unless there is an end: then all of them. ``until_ns`` 0: for ever.
+
+        Raises:
+            UnavailableError: the service stops first.
+        """
+
+    async def publish(self, events: Iterable[Event]) -> None:
+        """Record what another service did, for all who listen."""
+
+
+class Networks(Protocol):
+    """Networks and their endpoints."""
+
+    async def create(self, request: NetworkRequest) -> str:
+        """Make a network; return its ID.
+
+        Raises:
+            InvalidArgumentError: a bad name, address or option.
+            AlreadyExistsError: the name is taken.
+            PermissionDeniedError: a predefined name, or addresses that overlap another network's.
+        """
+
+    async def get(self, network: str) -> Network:
+        """Return one. NotFoundError."""
+
+    async def list(self, filters: Filters = NO_FILTERS) -> tuple[Network, ...]:
+        """Return those that match, newest first. InvalidArgumentError."""
+
+    async def remove(self, network: str) -> None:
+        """Remove it. NotFoundError; PermissionDeniedError if it is predefined or in use."""
+
+    async def connect(self, network: str, container: str, endpoint: Endpoint) -> None:
+        """Connect a container, at once if it runs and otherwise when it starts."""
+
+    async def disconnect(self, network: str, container: str, *, force: bool = False) -> None:
+        """Disconnect a container; ``force``: no error if it is gone."""
+
+    async def prune(self, filters: Filters = NO_FILTERS) -> tuple[str, ...]:
+        """Remove every network that no container is on; return their names."""
+
+
+class Volumes(Protocol):
+    """Volumes."""
+
+    async def create(self, request: VolumeRequest) -> Volume:
+        """Make a volume, or return the one of that name if it has the same driver. ConflictError if it has not."""
+
+    async def get(self, name: str) -> Volume:
+        """Return one. NotFoundError."""
+
+    async def list(self, filters: Filters = NO_FILTERS, *, size: bool = False) -> tuple[Volume, ...]:
+        """Return those that match, by name; ``size``: measured, which reads each one's whole tree."""
+
+    async def remove(self, name: str, *, force: bool = False) -> None:
+        """Remove it; ``force``: no error if there is none. ConflictError if a container uses it."""
+
+    async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:
+        """Remove what no container uses."""
+
+
+class Host(Protocol):
+    """What the host can do."""
+
+    async def info(self) -> HostInfo:
+        """Say what there is, and what was chosen because of it."""

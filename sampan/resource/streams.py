@@ -1,0 +1,110 @@
+"""Standard streams of containers and execs, and what is kept of them in logs."""
+
+import enum
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sampan.resource.container_spec import ConsoleSize
+
+
+class Stream(enum.Enum):
+    """One of a process's three standard streams; the value is Docker's stream number."""
+
+    STDIN = 0
+    STDOUT = 1
+    STDERR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Output of a process: one write, as far as it is known."""
+
+    stream: Stream
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AttachOptions:
+    """What a client attaches to."""
+
+    stdin: bool = False
+    streams: frozenset[Stream] = frozenset((Stream.STDOUT, Stream.STDERR))
+    live: bool = True
+    logs: bool = False  # output so far, first
+    detach_keys: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecStart:
+    """How an exec is started."""
+
+    detach: bool = False
+    tty: bool | None = None  # None: as the exec was made
+    console_size: ConsoleSize | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The start of an exec is accepted; it does not run yet."""
+
+    attaches_stdin: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """The client is connected: input is taken from here on, and no output is missed."""
+
+    tty: bool = False  # output is raw terminal output
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """The user typed the detach keys; the process goes on."""
+
+
+# What a client sends: bytes for stdin, sizes of its terminal; the end of the iterator is the end of stdin.
+Input = AsyncIterator[bytes | ConsoleSize]
+
+# What a client gets: ``Attached`` first, output in batches, and ``Detached`` last if that is how it ended.
+Output = Attached | Sequence[Frame] | Detached
+
+
+class LogEntry(NamedTuple):  # there may be millions: a frozen dataclass takes three times as long to make
+    """A line, or the piece of one that was written at once."""
+
+    stream: Stream
+    time_ns: int  # since 1970
+    line: bytes  # with its newline, if it had one
+
+
+class LogBatch(NamedTuple):
+    """Some entries; the first batch, which may be empty, says whether the container has a terminal."""
+
+    entries: Sequence[LogEntry]
+    tty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """Which entries are wanted."""
+
+    stdout: bool = True
+    stderr: bool = True
+    follow: bool = False
+    tail: int | None = None  # lines; None: all
+    since_ns: int = 0
+    until_ns: int = 0  # 0: no end
+
+    @property
+    def all(self) -> bool:
+        """Whether every entry is wanted, so that nobody needs to look at each."""
+        return self.stdout and self.stderr and not self.since_ns and not self.until_ns
+
+    def wants(self, entry: LogEntry) -> bool:
+        """Whether ``entry`` is among them."""
+        return (
+            (self.stdout if entry.stream is Stream.STDOUT else self.stderr)
+            and entry.time_ns >= self.since_ns
+            and (not self.until_ns or entry.time_ns <= self.until_ns)
+        )

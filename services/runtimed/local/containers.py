@@ -1,0 +1,181 @@
+"""Containers as clients are offered them: the cores that work on them, put together."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import fields
+from typing import Any, Final
+
+from runtimed.containers.memory_store import Registry
+from runtimed.containers.operations import Containers
+from runtimed.containers.paths import Paths
+from runtimed.execs.operations import Execs
+from runtimed.lifecycle.lifecycle import Lifecycle
+from runtimed.lifecycle.waits import Waits
+from runtimed.stats.observation import Observation
+from runtimed.stats.sampling import stats_of
+from runtimed.streams.streams import Streams
+from sampan.resource.container import Condition, Container, ContainerDetails, Created, Exit
+from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Resources, RestartPolicy
+from sampan.resource.listing import Filters, Pruned, Selection
+from sampan.resource.protocols import NO_FILTERS, RUNNING_ONES
+from sampan.resource.stats import ContainerStats, Top
+from sampan.resource.streams import Attached, AttachOptions, Detached, Input, LogBatch, LogQuery, Output
+
+_RECORDED: Final = tuple(field.name for field in fields(Container))
+
+
+class LocalContainers:
+    """Satisfies ``resource.protocols.Containers``: looks the container up, and leaves the rest to its core."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        containers: Containers,
+        lifecycle: Lifecycle,
+        waits: Waits,
+        streams: Streams,
+        execs: Execs,
+        observation: Observation,
+        paths: Paths,
+    ) -> None:
+        self._registry = registry
+        self._containers = containers
+        self._lifecycle = lifecycle
+        self._waits = waits
+        self._streams = streams
+        self._execs = execs
+        self._observation = observation
+        self._paths = paths
+
+    async def create(self, spec: ContainerSpec) -> Created:
+        """Make a container."""
+        container, warnings = await self._containers.create(spec)
+        return Created(container.id, warnings)
+
+    async def get(self, container: str, *, size: bool = False) -> ContainerDetails:
+        """Return one."""
+        found = self._registry.find(container).container
+        return self._details(found, await self._containers.size_bytes(found) if size else None)
+
+    async def list(
+        self, selection: Selection = RUNNING_ONES, filters: Filters = NO_FILTERS, *, size: bool = False
+    ) -> tuple[ContainerDetails, ...]:
+        """Return those asked for, newest first."""
+        chosen = self._containers.list(selection, filters)
+        if not size:
+            return tuple([self._details(one, None) for one in chosen])
+        sizes = await asyncio.gather(*map(self._containers.size_bytes, chosen))
+        return tuple(map(self._details, chosen, sizes))
+
+    def _details(self, container: Container, size_bytes: int | None) -> ContainerDetails:
+        paths = self._paths.container(container.id)
+        recorded: dict[str, Any] = {name: getattr(container, name) for name in _RECORDED}
+        return ContainerDetails(
+            **recorded,
+            driver="overlayfs",
+            log_path="" if container.spec.log.driver == "none" else str(paths.log),
+            hostname_path=str(paths.files / "hostname"),
+            hosts_path=str(paths.files / "hosts"),
+            resolv_conf_path=str(paths.files / "resolv.conf"),
+            exec_ids=self._execs.ids_of(container.id),
+            size_rw_bytes=size_bytes,
+            root_path=str(paths.root),
+        )
+
+    async def start(self, container: str) -> None:
+        """Start it."""
+        await self._lifecycle.start(self._registry.find(container))
+
+    async def stop(self, container: str, timeout_s: float | None = None, signal: str = "") -> None:
+        """Stop it."""
+        await self._lifecycle.stop(self._registry.find(container), timeout_s, signal)
+
+    async def restart(self, container: str, timeout_s: float | None = None, signal: str = "") -> None:
+        """Stop and start it."""
+        await self._lifecycle.restart(self._registry.find(container), timeout_s, signal)
+
+    async def kill(self, container: str, signal: str = "") -> None:
+        """Send a signal."""
+        await self._lifecycle.kill(self._registry.find(container), signal)
+
+    async def pause(self, container: str) -> None:
+        """Freeze it."""
+        await self._lifecycle.pause(self._registry.find(container))
+
+    async def unpause(self, container: str) -> None:
+        """Thaw it."""
+        await self._lifecycle.unpause(self._registry.find(container))
+
+    @asynccontextmanager
+    async def held(self, container: str) -> AsyncGenerator[None, None]:
+        """Keep it frozen within."""
+        async with self._lifecycle.held(self._registry.find(container)):
+            yield
+
+    async def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove it."""
+        await self._containers.remove(self._registry.find(container), force=force, volumes=volumes)
+
+    async def rename(self, container: str, name: str) -> None:
+        """Give it another name."""
+        await self._containers.rename(self._registry.find(container), name)
+
+    async def update(
+        self, container: str, resources: Resources | None = None, restart_policy: RestartPolicy | None = None
+    ) -> tuple[str, ...]:
+        """Change limits or restart policy."""
+        return await self._containers.update(self._registry.find(container), resources, restart_policy)
+
+    async def wait(
+        self, container: str, condition: Condition = Condition.NOT_RUNNING
+    ) -> AsyncGenerator[Exit | None, None]:
+        """Yield None when the wait is in place, then the exit."""
+        wait = self._waits.place(self._registry.find(container), condition)
+        try:
+            yield None
+            yield await wait.exit()
+        finally:
+            wait.close()
+
+    async def attach(self, container: str, options: AttachOptions, input: Input) -> AsyncGenerator[Output, None]:
+        """Connect a client with its streams."""
+        attachment = self._streams.attach(self._registry.find(container), options)
+        try:
+            yield Attached(attachment.tty)
+            async with aclosing(self._streams.converse(attachment, input)) as output:
+                async for frames in output:
+                    yield frames
+            if attachment.detached:
+                yield Detached()
+        finally:
+            self._streams.leave(attachment)
+
+    async def resize(self, container: str, size: ConsoleSize) -> None:
+        """Set its terminal's size."""
+        self._streams.resize(self._registry.find(container), size)
+
+    async def logs(self, container: str, query: LogQuery) -> AsyncGenerator[LogBatch, None]:
+        """Yield what was logged."""
+        entry = self._registry.find(container)
+        async with aclosing(self._streams.logs(entry, query)) as entries:
+            yield LogBatch((), entry.container.spec.process.tty)
+            async for batch in entries:
+                yield LogBatch(batch)
+
+    async def top(self, container: str, ps_args: str = "") -> Top:
+        """Return its processes."""
+        return await self._observation.top(self._registry.find(container), ps_args)
+
+    async def stats(
+        self, container: str, *, stream: bool = True, one_shot: bool = False
+    ) -> AsyncGenerator[ContainerStats, None]:
+        """Yield what it uses."""
+        entry = self._registry.find(container)
+        async with aclosing(self._observation.stats(entry, stream=stream, one_shot=one_shot)) as samples:
+            async for sample in samples:
+                yield stats_of(entry.container, sample)
+
+    async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:
+        """Remove all that do not run."""
+        return await self._containers.prune(filters)
