@@ -1,6 +1,7 @@
 """``docker cp``: into containers and out of them, whether they run or not."""
 
 import io
+import stat
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -39,7 +40,7 @@ def test_a_file_goes_in_and_out(docker: DockerClient, container: str, tmp_path: 
     docker("cp", f"{container}:/tmp/renamed", f"{tmp_path}/back")
     assert (tmp_path / "back").read_text() == "content\n"
     (entry,) = archive_of(docker, f"{container}:/tmp/renamed")
-    assert (entry.name, entry.mode, entry.size) == ("renamed", 0o640, 8)
+    assert (entry.name, stat.S_IMODE(entry.mode), entry.size) == ("renamed", 0o640, 8)
 
 
 def test_a_directory_goes_in_and_out(docker: DockerClient, container: str, tmp_path: Path) -> None:

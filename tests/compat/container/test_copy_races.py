@@ -107,7 +107,7 @@ def host(tmp_path: Path) -> Path:
     return tmp_path / "host"
 
 
-@pytest.fixture(params=["host pids", "host proc"])
+@pytest.fixture(params=["host pids", pytest.param("host proc", marks=ours)])
 def trap(
     request: pytest.FixtureRequest,
     docker: DockerClient,
