@@ -25,6 +25,7 @@ from runtimed.containers.records import Records
 from runtimed.containers.store import ContainerStore
 from runtimed.events import Events
 from runtimed.execs.operations import Execs
+from runtimed.host.advisories import sentence
 from runtimed.host.facts import read_host
 from runtimed.host.info import Installed, conmon_version
 from runtimed.host.runtimes import find_runtimes
@@ -137,6 +138,10 @@ class Core:
             cgroup_parent=layout.kernel_name,
             preferred=config.runtime,
         )
+        for found in self.installed.found:
+            if found.vulnerabilities:
+                told = sentence(found.name, found.version, found.vulnerabilities)
+                service.state.note(f"runtime {found.name}", told)
         self.bundles = OciBundles(
             self.host, cgroup_parent=layout.kernel_name, runtimes=self.installed.names, log_drivers=DRIVERS
         )

@@ -14,10 +14,11 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from runtimed.host.advisories import Version, parse_version, vulnerabilities
 from runtimed.host.facts import HostFacts
 from sampan.errors import InvalidArgumentError
 from sampan.log import log
@@ -26,6 +27,9 @@ PREFERRED: Final = ("crun", "runc")
 
 # What containerd calls runc; Docker's clients may name it.
 ALIASES: Final = ("io.containerd.runc.v2",)
+
+# Where a newer one is put beside the distribution's, whether or not $PATH leads there.
+PLACES: Final = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 _TIMEOUT_S: Final = 10.0
 
@@ -42,6 +46,7 @@ class Runtime:
     version: str
     usable: bool
     reason: str = ""  # why not
+    vulnerabilities: tuple[str, ...] = ()  # known of this version
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,43 +87,73 @@ def find_runtimes(
     cgroup_parent: str,
     preferred: str = "auto",
     configured: Mapping[str, str] | None = None,
+    places: Sequence[str] = PLACES,
 ) -> Runtimes:
     """Look for runtimes and try each; blocks for some 50 ms, or not at all where ``cache`` knows the answer.
 
-    ``configured`` has further ones by name. ``scratch`` is a directory for bundles; ``cache`` is a file that says
+    ``configured`` has further ones by name; the usual ones are looked for on $PATH and in ``places``, and of several
+    the newest that works is taken. ``scratch`` is a directory for bundles; ``cache`` is a file that says
     what was found out about each binary, by its size and age, on this kernel with this cgroup layout.
 
     Raises:
         InvalidArgumentError: ``preferred`` is not ``auto`` and there is none of that name.
     """
-    candidates = _candidates(configured or {})
+    candidates = _candidates(configured or {}, places)
     known = _read_cache(cache)
-    keys = {name: _key(path, host) for name, path in candidates.items()}
+    keys = {path: _key(path, host) for _, path in candidates}
 
-    def look(name: str) -> Runtime:
-        cached = known.get(keys[name])
+    def look(candidate: tuple[str, str]) -> Runtime:
+        name, path = candidate
+        cached = known.get(keys[path])
         if cached is not None:
-            return Runtime(name, candidates[name], cached.version, cached.usable, cached.reason)
-        return _try(name, candidates[name], scratch, cgroup_parent)
+            return Runtime(name, path, cached.version, cached.usable, cached.reason)
+        return _try(name, path, scratch, cgroup_parent)
 
     with ThreadPoolExecutor(max(1, len(candidates))) as threads:
-        found = tuple(threads.map(look, candidates))
-    fresh = {keys[runtime.name]: runtime for runtime in found}
+        tried = tuple(threads.map(look, candidates))
+    fresh = {keys[runtime.path]: runtime for runtime in tried}
+    found = tuple(_with_vulnerabilities(runtime) for runtime in _best_of_each(tried))
     if fresh.keys() - known.keys():
         _write_cache(cache, fresh)
     default = _default(found, preferred)
     for runtime in found:
         log.info(
-            "runtime found", runtime=runtime.name, version=runtime.version, usable=runtime.usable, reason=runtime.reason
-        )
+            "runtime found", runtime=runtime.name, path=runtime.path, version=runtime.version, usable=runtime.usable,
+            reason=runtime.reason, vulnerabilities=runtime.vulnerabilities,
+        )  # fmt: skip
     return Runtimes(found, default)
 
 
-def _candidates(configured: Mapping[str, str]) -> dict[str, str]:
-    paths = {name: shutil.which(name) for name in PREFERRED} | {
-        name: shutil.which(path) or path for name, path in configured.items()
-    }
-    return {name: path for name, path in paths.items() if path}
+def _candidates(configured: Mapping[str, str], places: Sequence[str]) -> list[tuple[str, str]]:
+    """Return names and paths: each of the preferred ones wherever it is installed, and what is configured."""
+    found = [(name, path) for name in PREFERRED if name not in configured for path in _everywhere(name, places)]
+    return found + [(name, shutil.which(path) or path) for name, path in configured.items()]
+
+
+def _everywhere(name: str, places: Sequence[str]) -> list[str]:
+    """Return the files of that name on $PATH and in ``places``, each once, in their order."""
+    directories = [*os.environ.get("PATH", "").split(os.pathsep), *places]
+    paths = filter(None, (shutil.which(name, path=directory) for directory in directories if directory))
+    return list({os.path.realpath(path): path for path in reversed(list(paths))}.values())[::-1]
+
+
+def _best_of_each(tried: Sequence[Runtime]) -> list[Runtime]:
+    """Return one per name: of those that work here the newest, and of equals the first on the way."""
+    best: dict[str, Runtime] = {}
+    for runtime in tried:
+        other = best.get(runtime.name)
+        if other is None or _rank(runtime) > _rank(other):
+            best[runtime.name] = runtime
+    return list(best.values())
+
+
+def _rank(runtime: Runtime) -> tuple[bool, Version]:
+    return runtime.usable, parse_version(runtime.version)
+
+
+def _with_vulnerabilities(runtime: Runtime) -> Runtime:
+    known = vulnerabilities(runtime.name, runtime.version, lambda: _said(runtime.path)) if runtime.version else []
+    return replace(runtime, vulnerabilities=tuple(known))
 
 
 def _default(found: Sequence[Runtime], preferred: str) -> str:
@@ -145,14 +180,18 @@ def _try(name: str, path: str, scratch: Path, cgroup_parent: str) -> Runtime:
 
 def _version(path: str) -> str:
     """Return the number that ``--version`` starts with, such as ``1.8.1``; empty if it cannot be run."""
+    return _said(path).partition("\n")[0].strip().rpartition(" ")[2]
+
+
+def _said(path: str) -> str:
+    """Return the output of ``--version``; empty if it cannot be run."""
     try:
         done = subprocess.run(
             [path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    first = done.stdout.decode(errors="replace").partition("\n")[0].strip()
-    return first.rpartition(" ")[2] if done.returncode == 0 else ""
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
 
 
 def _probe(path: str, scratch: Path, cgroup_parent: str) -> str:

@@ -14,13 +14,13 @@ CRUN = Runtime("crun", "/usr/bin/crun", "1.8.1", usable=False, reason="hybrid mo
 RUNC = Runtime("runc", "/usr/sbin/runc", "1.1.5", usable=True)
 
 
-def fake(directory: Path, name: str, *, works: bool) -> str:
+def fake(directory: Path, name: str, *, works: bool, version: str = "9.9") -> str:
     """A runtime that counts its calls, and makes containers of nothing."""
     path = directory / name
     create = "sleep 100 & echo $! >$7" if works else 'echo \'time="x" level=error msg="no way"\' >&2; exit 1'
     path.write_text(
         f"#!/bin/sh\necho call >>{directory}/{name}.calls\n"
-        f'case "$1 $3" in\n--version*) echo {name} version 9.9;;\n*create) {create} ;;\nesac\n'
+        f'case "$1 $3" in\n--version*) echo {name} version {version};;\n*create) {create} ;;\nesac\n'
     )
     path.chmod(0o755)
     return str(path)
@@ -30,7 +30,7 @@ def find(directory: Path, monkeypatch: pytest.MonkeyPatch, preferred: str = "aut
     monkeypatch.setenv("PATH", f"{directory}:/usr/bin:/bin")
     monkeypatch.setattr(module, "PREFERRED", ("good", "bad"))
     return find_runtimes(
-        HOST, scratch=directory, cache=directory / "cache.json", cgroup_parent="none", preferred=preferred
+        HOST, scratch=directory, cache=directory / "cache.json", cgroup_parent="none", preferred=preferred, places=()
     )
 
 
@@ -43,6 +43,25 @@ def test_what_works_is_the_default_and_what_does_not_says_why(tmp_path: Path, mo
         ("good", "9.9", True, ""),
         ("bad", "9.9", False, "no way"),
     ]
+
+
+def test_of_several_the_newest_that_works_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = [tmp_path / name for name in ("first", "newer", "broken", "same")]
+    for place, version in zip(places, ("1.9.0", "1.10.0", "2.0.0", "1.10.0"), strict=True):
+        place.mkdir()
+        fake(place, "good", works=place.name != "broken", version=version)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/good").symlink_to(places[0] / "good")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{places[0]}:/usr/bin:/bin")
+    monkeypatch.setattr(module, "PREFERRED", ("good",))
+    found = find_runtimes(
+        HOST,
+        scratch=tmp_path,
+        cache=tmp_path / "cache.json",
+        cgroup_parent="none",
+        places=[str(place) for place in places[1:]],
+    )
+    assert [(one.path, one.version) for one in found.found] == [(f"{places[1]}/good", "1.10.0")]
 
 
 def test_nothing_is_tried_again_until_a_binary_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
