@@ -24,6 +24,8 @@ async def recover(stack: "NetworkStack", running: Collection[Container]) -> None
         log.info("removing leftover network", container=container_id)
         with stack.set_aside.guard("sandbox", container_id):
             await _remove(stack, container_id)
+    # Containers run while the engine does not, and somebody may have flushed the rules: they come before all below.
+    await stack.apply_table()
     async with pools_locked():
         await _settle_default_bridge(stack)
         for network in tuple(stack.networks.values()):

@@ -176,8 +176,8 @@ class NetworkStack:
 
     async def recover(self, running: Collection[Container]) -> None:
         """See ``Networking.recover``."""
-        await recovery.recover(self, running)
         self._guard.start()
+        await recovery.recover(self, running)
 
     # -- shared with operations on networks ----------------------------------------------------------------------------
 
@@ -272,6 +272,12 @@ class NetworkStack:
             if admitted != self._admitted:
                 await asyncio.to_thread(self._firewall.admit, admitted)
                 self._admitted = admitted
+
+    async def apply_table(self) -> None:
+        """Put our table in force ahead of everything else; ``apply_rules`` does it again, with what belongs to it."""
+        bridges = sandboxes.bridges(self.networks.values())
+        text = rules.table(self.names.table, bridges, sandboxes.forwardings(self.sandboxes.values()))
+        await to_the_end(asyncio.to_thread(self._table.apply, text))
 
     def _apply_now(self, text: str, carries: Mapping[str, bool]) -> None:
         self._table.apply(text)
