@@ -12,8 +12,9 @@ from typing import Final
 
 from runtimed.oci.rootfs import RootFs
 from sampan.errors import StartError
+from sampan.sys.beneath import open_directory
+from sampan.sys.trees import Descent, Names, shortened
 
-_MAX_DEPTH: Final = 400  # below Python's own limit, and two descriptors a level stay within any process's
 _PIECE: Final = 16 << 20
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NODE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -25,7 +26,7 @@ def copy_up(root: RootFs, target: str, volume: Path) -> bool:
     ``volume`` itself gets its owner and mode, too. What is there under the same names is replaced.
 
     Raises:
-        StartError: the tree is too deep, or the disk is full.
+        StartError: the disk is full, or somebody changes the volume meanwhile.
     """
     try:
         found = root.find(target)
@@ -39,7 +40,8 @@ def copy_up(root: RootFs, target: str, volume: Path) -> bool:
         os.close(found)
     destination = os.open(volume, _DIRECTORY)
     try:
-        _Copy().directory(source, destination, 0)
+        with Descent(source) as here, Descent(destination) as there:
+            _Copy(here, there, destination).run()
     except OSError as error:
         raise StartError(f"cannot copy the image's {target} into a volume: {error.strerror}") from error
     finally:
@@ -51,61 +53,65 @@ def copy_up(root: RootFs, target: str, volume: Path) -> bool:
 class _Copy:
     """One copy: remembers where each file with several names went."""
 
-    def __init__(self) -> None:
-        self._copied: dict[tuple[int, int], tuple[int, str]] = {}
-        self._kept: list[int] = []  # descriptors of directories that hard links refer to
+    def __init__(self, source: Descent, destination: Descent, root: int) -> None:
+        self._source = source
+        self._destination = destination
+        self._root = root  # the destination's
+        self._copied: dict[tuple[int, int], tuple[bytes, bytes]] = {}  # directory and name below the root
 
-    def directory(self, source: int, destination: int, depth: int) -> None:
-        """Copy everything in ``source``, and then its own attributes."""
-        try:
-            self._entries(source, destination, depth)
-        finally:
-            if depth == 0:
-                for descriptor in self._kept:
-                    os.close(descriptor)
-        _copy_attributes(source, destination, os.fstat(source))
+    def run(self) -> None:
+        """Copy everything in the source, directories' attributes last, as what is made in them changes their times."""
+        source, destination = self._source, self._destination
+        frames = [self._files()]
+        while True:
+            if frames[-1]:
+                name = frames[-1].pop()
+                with contextlib.suppress(FileExistsError):  # of an interrupted copy; anything else fails to open
+                    os.mkdir(name, 0o700, dir_fd=destination.fd)
+                source.enter(name)
+                destination.enter(name)
+                frames.append(self._files())
+                continue
+            _copy_attributes(source.fd, destination.fd, os.fstat(source.fd))
+            frames.pop()
+            if not frames:
+                return
+            source.leave()
+            destination.leave()
+            if not len(frames) == source.depth + 1 == destination.depth + 1:
+                raise OSError(errno.ESTALE, "a directory was moved while it was copied", shortened(destination.path))
 
-    def _entries(self, source: int, destination: int, depth: int) -> None:
-        if depth > _MAX_DEPTH:
-            raise StartError(
-                f"cannot copy the image's files into a volume: more than {_MAX_DEPTH} levels of directories"
-            )
+    def _files(self) -> Names:
+        """Copy what is no directory from where we are, and return the names of the directories."""
+        source, destination = self._source.fd, self._destination.fd
+        directories = []
         with os.scandir(source) as entries:
-            names = sorted(entry.name for entry in entries)
-        kept = -1
-        for name in names:
-            status = os.stat(name, dir_fd=source, follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                self._subdirectory(source, destination, name, depth)
-                continue
-            _remove(name, destination)
-            key = (status.st_dev, status.st_ino)
-            if key in self._copied:
-                where, first = self._copied[key]
-                os.link(first, name, src_dir_fd=where, dst_dir_fd=destination, follow_symlinks=False)
-                continue
-            _copy_one(source, destination, name, status)
-            if status.st_nlink > 1:
-                if kept < 0:
-                    kept = os.dup(destination)
-                    self._kept.append(kept)
-                self._copied[key] = (kept, name)
+            for entry in entries:
+                name = os.fsencode(entry.name)
+                status = os.stat(name, dir_fd=source, follow_symlinks=False)
+                if stat.S_ISDIR(status.st_mode):
+                    directories.append(name)
+                    continue
+                _remove(name, destination)
+                if status.st_nlink == 1 or not self._link(name, status):
+                    _copy_one(source, destination, name, status)
+        return Names(sorted(directories, reverse=True))
 
-    def _subdirectory(self, source: int, destination: int, name: str, depth: int) -> None:
-        with contextlib.suppress(FileExistsError):  # of an interrupted copy; anything but a directory fails to open
-            os.mkdir(name, 0o700, dir_fd=destination)
-        inner_source = os.open(name, _DIRECTORY, dir_fd=source)
+    def _link(self, name: bytes, status: os.stat_result) -> bool:
+        """Make ``name`` one more of a file that was copied under another; return False if it was not copied yet."""
+        here = self._destination.path
+        directory, first = self._copied.setdefault((status.st_dev, status.st_ino), (here, name))
+        if (directory, first) == (here, name):
+            return False
+        where = open_directory(self._root, directory)
         try:
-            inner_destination = os.open(name, _DIRECTORY, dir_fd=destination)
-            try:
-                self.directory(inner_source, inner_destination, depth + 1)
-            finally:
-                os.close(inner_destination)
+            os.link(first, name, src_dir_fd=where, dst_dir_fd=self._destination.fd, follow_symlinks=False)
         finally:
-            os.close(inner_source)
+            os.close(where)
+        return True
 
 
-def _copy_one(source: int, destination: int, name: str, status: os.stat_result) -> None:
+def _copy_one(source: int, destination: int, name: bytes, status: os.stat_result) -> None:
     kind = status.st_mode
     if stat.S_ISREG(kind):
         _copy_file(source, destination, name, status)
@@ -124,7 +130,7 @@ def _copy_one(source: int, destination: int, name: str, status: os.stat_result) 
         _set_times(name, destination, status)
 
 
-def _copy_file(source: int, destination: int, name: str, status: os.stat_result) -> None:
+def _copy_file(source: int, destination: int, name: bytes, status: os.stat_result) -> None:
     reading = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=source)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -172,10 +178,10 @@ def _copy_attributes(source: int, destination: int, status: os.stat_result) -> N
     os.utime(destination, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def _set_times(name: str, directory: int, status: os.stat_result) -> None:
+def _set_times(name: bytes, directory: int, status: os.stat_result) -> None:
     os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=directory, follow_symlinks=False)
 
 
-def _remove(name: str, directory: int) -> None:
+def _remove(name: bytes, directory: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)
