@@ -89,12 +89,15 @@ async def _recover(service: harness.Service[ImagedConfig], root: Path) -> _Store
     ingests = Ingests(root, content)
     partials = Partials(root, config.resume_s)
     leases = Leases(store, content, config.lease_s, abandoned_s=config.resume_s)
-    await ingests.recover()
-    await leases.recover()
+    set_aside = service.set_aside
+    set_aside.count_in(service.metrics, ("lease", "blob", "ingest", "partial", "leftover"))
+    await ingests.recover(set_aside)
+    with set_aside.guard("lease", "all"):
+        await leases.recover()
     if store.restored is not None and store.restored.lossy:
         await Rebuilder(store, content).run()
-    await content.recover()
-    await partials.recover()
+    await content.recover(set_aside)
+    await partials.recover(set_aside)
     await service.stack.enter_async_context(leases)
     await service.stack.enter_async_context(partials)
     return _Stores(store, content, ingests, partials, leases)

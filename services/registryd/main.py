@@ -67,7 +67,8 @@ async def build(service: Service[RegistryConfig]) -> None:
     contents = ContentClient(channel)
     store = await service.open_store(layout.data(NAME) / "registry.db", "registryd.schema")
     roots = Roots()
-    upkeep = Upkeep(store, contents, config.unused_s, roots)
+    upkeep = Upkeep(store, contents, config.unused_s, roots, set_aside=service.set_aside)
+    service.set_aside.count_in(service.metrics, ("label",))
     reach_imaged = partial(reach, channel, "imaged", _DEADLINE_S)
     try:
         await reach_imaged()

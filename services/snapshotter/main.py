@@ -82,7 +82,8 @@ async def build(service: Service[Config]) -> None:
     images.counted = metrics.mounted
     store = await service.open_store(root / "metadata.db", "snapshotter.schema")
     catalog = Catalog(store, disk, images, counted=metrics.snapshots)
-    await catalog.recover()
+    service.set_aside.count_in(service.metrics, ("layer", "snapshot", "mount", "leftover"))
+    await catalog.recover(service.set_aside)
     stack.push_async_callback(images.close)
     channel = await stack.enter_async_context(open_channel(layout.socket("imaged")))
     content = ContentClient(channel, layout.blobs_socket)

@@ -26,8 +26,10 @@ from sampan.errors import ConflictError, DataLossError, InvalidArgumentError, No
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 from sampan.sys.files import sync_directory
+from sampan.sys.trees import remove_tree
 
 T = TypeVar("T")
 
@@ -46,6 +48,7 @@ class ContentStore:
         self._blobs = root / "blobs" / "sha256"
         self._store = store
         self._now_ns = now_ns
+        self._set_aside = SetAside()
         self._damaged: set[Digest] = set()  # found by a check, and not put right since
         self._removing: set[asyncio.Task[object]] = set()
 
@@ -58,19 +61,20 @@ class ContentStore:
         """Where the blob is, if it is here."""
         return self._blobs / digest.hex
 
-    async def recover(self) -> None:
+    async def recover(self, set_aside: SetAside | None = None) -> None:
         """Bring disk and records together after a crash; call before anything else.
 
         Unused blobs go, as do files without a record. A record whose file is gone or has another size is dropped
-        with a warning, unless an image needs it: then the image is damaged, and pulling it again mends it.
+        with a warning, unless an image needs it: then the blob is set aside, and pulling the image again repairs it.
         """
+        self._set_aside = set_aside = set_aside or SetAside()
         await asyncio.to_thread(self._blobs.mkdir, mode=0o700, parents=True, exist_ok=True)
         self._damaged = await self._store.read(rows.damaged)
-        gone = await self._store.write(self._reconcile)
+        gone = await self._store.write(lambda db: self._reconcile(db, set_aside))
         for digest in gone:
             log.info("unused blob removed", digest=digest)
 
-    def _reconcile(self, db: sqlite3.Connection) -> list[Digest]:
+    def _reconcile(self, db: sqlite3.Connection, set_aside: SetAside) -> list[Digest]:
         known = {blob.digest: blob.size for blob in rows.list_blobs(db)}
         gone = list(rows.delete_unused(db, known, self._now_ns()))
         for digest in gone:
@@ -82,12 +86,15 @@ class ContentStore:
             log.error("blob is damaged", digest=digest, size_bytes=size, found_bytes=sizes.get(digest.hex))
             try:
                 rows.delete_blob(db, digest)
-            except sqlite3.IntegrityError:
-                continue  # the image that needs it shows the damage to whoever uses it
+            except sqlite3.IntegrityError:  # the image that needs it shows the damage to whoever uses it
+                there = f"{sizes[digest.hex]} of {size} bytes are" if digest.hex in sizes else "it is not"
+                set_aside.add("blob", digest, f"{there} on disk: pull the image that needs it again")
+                continue
             gone.append(digest)
         keep = {digest.hex for digest in (known.keys() - set(gone)) | rows.lost(db)}
         for name in sizes.keys() - keep:
-            (self._blobs / name).unlink()
+            with set_aside.guard("leftover", name):
+                remove_tree(self._blobs / name)
         return gone
 
     async def info(self, digest: Digest) -> Blob:
@@ -313,6 +320,7 @@ class ContentStore:
         self._damaged.discard(digest)
 
     def _mended(self, db: sqlite3.Connection, digest: Digest) -> None:
+        self._set_aside.drop("blob", digest)
         if digest in self._damaged:
             rows.set_labels(db, digest, {rows.DAMAGED_LABEL: ""})
             self._damaged.discard(digest)

@@ -27,7 +27,9 @@ from sampan.errors import (
     UnavailableError,
 )
 from sampan.oci.digest import Digest
+from sampan.service.set_aside import SetAside
 from sampan.sys.files import start_writing
+from sampan.sys.trees import remove_tree
 
 # Dirty pages that may pile up before the kernel is asked to write them out: the sync at commit then has little left to
 # do, and the disk works while the network does.
@@ -142,14 +144,15 @@ class Ingests:
         self._now_ns = now_ns
         self._by_ref: dict[str, Ingest] = {}
 
-    async def recover(self) -> None:
+    async def recover(self, set_aside: SetAside | None = None) -> None:
         """Remove what a previous process was writing."""
-        await asyncio.to_thread(self._sweep)
+        await asyncio.to_thread(self._sweep, set_aside or SetAside())
 
-    def _sweep(self) -> None:
+    def _sweep(self, set_aside: SetAside) -> None:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for leftover in self._root.iterdir():
-            leftover.unlink()
+            with set_aside.guard("ingest", leftover.name):
+                remove_tree(leftover)
 
     async def expire(self, keep_s: float) -> list[int]:
         """Forget writes that nobody went on with for so long, and remove files of none; return what each took."""

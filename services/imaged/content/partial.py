@@ -28,7 +28,9 @@ from sampan.errors import ResourceExhaustedError
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.service.set_aside import SetAside
 from sampan.sys.files import start_writing
+from sampan.sys.trees import remove_tree
 
 # As in ``ingest.py``: what the sync at the end has left to do.
 _FLUSH_BYTES: Final = 8 << 20
@@ -196,10 +198,11 @@ class Partials:
         self._idle = asyncio.Event()  # one has been left
         self._sweeper: asyncio.Task[None] | None = None
 
-    async def recover(self) -> None:
+    async def recover(self, set_aside: SetAside | None = None) -> None:
         """Make the directory and remove what is too old, not of two files, or a blob; call after ``ContentStore``'s."""
         await asyncio.to_thread(self._root.mkdir, mode=0o700, parents=True, exist_ok=True)
-        await self._sweep(self._now_s() - self._keep_s)
+        with (set_aside or SetAside()).guard("partial", "all"):
+            await self._sweep(self._now_s() - self._keep_s)
 
     async def __aenter__(self) -> Self:
         self._sweeper = asyncio.create_task(self._expire(), name="partial expiry")
@@ -279,8 +282,7 @@ class Partials:
             is_blob = blob in files and files[blob].st_nlink > 1
             if blob in in_use or (paired and status.st_mtime > before_s and not is_blob):
                 continue
-            with contextlib.suppress(FileNotFoundError):
-                (self._root / name).unlink()
+            remove_tree(self._root / name)
             freed += Freed(int(name == blob), status.st_blocks * 512 if status.st_nlink == 1 else 0)
         return freed
 

@@ -10,6 +10,7 @@ from registryd.repositories import store as rows
 from registryd.repositories.roots import Roots
 from sampan.errors import NotFoundError, SampanError, UnavailableError
 from sampan.log import log
+from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 
 _EVERY_S: Final = 600.0
@@ -25,7 +26,9 @@ class Upkeep:
         unused_s: float,
         roots: Roots,
         now_ns: Callable[[], int] = time.time_ns,
+        set_aside: SetAside | None = None,
     ) -> None:
+        self._set_aside = set_aside or SetAside()
         self._roots = roots
         self._store = store
         self._contents = contents
@@ -54,7 +57,15 @@ class Upkeep:
         pending = self._roots.pending()
         known = await self._store.read(rows.list_roots)
         unkept = [each for each in found if each.root not in pending and each.root not in known]
-        await self._contents.let_go(unkept)
+        for each in unkept:
+            try:
+                await self._contents.let_go([each])
+            except UnavailableError:
+                raise
+            except SampanError as error:
+                self._set_aside.add("label", each.digest, str(error))
+            else:
+                self._set_aside.drop("label", each.digest)
         if unkept:
             log.info("labels without a row taken back", count=len(unkept))
 

@@ -181,6 +181,7 @@ class Applier:
         try:
             held = run.followers
             before = await self._catalog.write(lambda db: rows.put_layer(db, layer, now_ns, held, now_ns + HOLD_NS))
+            self._catalog.set_aside.drop("layer", diff_id)
             if before is not None:
                 await self._catalog.discard_layer(before)
             while held < run.followers:  # who came during the write

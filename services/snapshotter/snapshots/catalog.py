@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from sampan.disk import NOTHING_FREED, Freed
 from sampan.errors import DataLossError
 from sampan.log import log
+from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 from sampan.sys.measuring import measure_any
 from sampan.sys.trees import walking
@@ -59,27 +60,32 @@ class Catalog:
         # one, instead of with a pass of garbage collection, which finds it after a restart.
         self._outlived: dict[str, Sequence[str]] = {}
         self._reserving = asyncio.Lock()
+        self.set_aside = SetAside()
 
-    async def recover(self) -> None:
-        """Make disk and rows agree after whatever ended the last process. Nothing may be served before."""
-        await asyncio.to_thread(self.disk.prepare)
+    async def recover(self, set_aside: SetAside | None = None) -> None:
+        """Make disk and rows agree after whatever ended the last process. Nothing may be served before.
+
+        A layer or snapshot that has vanished is set aside: who asks for it is told, and it can be removed.
+        """
+        self.set_aside = set_aside = set_aside or SetAside()
+        await asyncio.to_thread(self.disk.prepare, set_aside)
         snapshots = await self.read(rows.everything)
         layers = await self.read(rows.layers)
         own = {snapshot.dir_id for snapshot in snapshots if snapshot.dir_id is not None}
         numbers = {layer.dir_id for layer in layers}
-        await asyncio.to_thread(self._images.prepare, self.disk.root, numbers)
+        await asyncio.to_thread(self._images.prepare, self.disk.root, numbers, set_aside)
         if self._store.restored is not None and self._store.restored.lossy:
             for place in await asyncio.to_thread(self.disk.set_aside, own):
                 log.warning("directory of an unknown snapshot set aside", path=str(place))
-        strays = await asyncio.to_thread(self.disk.adopt, numbers, own)
+        strays = await asyncio.to_thread(self.disk.adopt, numbers, own, set_aside)
         if strays:
             log.info("discarded what was left unfinished", directories=strays)
         for layer in layers:
             if not self.disk.layer(layer.dir_id).exists():
-                log.error("layer has vanished from disk: pull its image again", diff_id=layer.diff_id)
+                set_aside.add("layer", layer.diff_id, "it has vanished from disk: pull its image again")
         for snapshot in snapshots:
             if snapshot.dir_id is not None and not (self.disk.snapshot(snapshot.dir_id) / "fs").exists():
-                log.error("snapshot has vanished from disk", key=snapshot.key)
+                set_aside.add("snapshot", snapshot.key, "it has vanished from disk: remove it")
         await self.collect()
 
     async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
@@ -122,6 +128,7 @@ class Catalog:
                 self.disk.discard(self.disk.layer(layer.dir_id))
             await self._images.hide(*(layer.dir_id for layer in some if layer.format is LayerFormat.EROFS))
             for layer in some:
+                self.set_aside.drop("layer", layer.diff_id)
                 log.info("layer removed", diff_id=layer.diff_id, size_bytes=layer.usage.size_bytes)
             removed += some
             if len(some) < _COLLECTED:

@@ -19,6 +19,7 @@ from typing import Final
 
 from sampan.errors import ResourceExhaustedError
 from sampan.log import log
+from sampan.service.set_aside import SetAside
 from sampan.sys.beneath import OPEN_DIRECTORY
 from sampan.sys.closed import make_closed
 from sampan.sys.files import is_full, syncfs
@@ -56,13 +57,14 @@ class Disk:
         self._reaper: asyncio.Task[None] | None = None
         self._next_name = 0
 
-    def prepare(self) -> None:
+    def prepare(self, set_aside: SetAside) -> None:
         """Make the directories; what an earlier process was making or removing goes to the trash."""
         for directory in (self.layers, self.snapshots, self._temporary, self._trash):
             make_closed(directory)
             _spread(directory)
         for left in list(self._temporary.iterdir()):
-            self.discard(left)
+            with set_aside.guard("leftover", left.name):
+                self.discard(left)
         if self._short_root is not None:
             self._short_root.unlink(missing_ok=True)
             self._short_root.symlink_to(self.root, target_is_directory=True)
@@ -81,14 +83,15 @@ class Disk:
                 moved.append(place)
         return moved
 
-    def adopt(self, layers: set[int], snapshots: set[int]) -> int:
+    def adopt(self, layers: set[int], snapshots: set[int], set_aside: SetAside) -> int:
         """Discard directories that no row refers to; return how many there were."""
         strays = 0
         for parent, known in ((self.layers, layers), (self.snapshots, snapshots)):
             for directory in list(parent.iterdir()):
                 if not directory.name.isdigit() or int(directory.name) not in known:
-                    self.discard(directory)
-                    strays += 1
+                    with set_aside.guard("leftover", f"{parent.name}/{directory.name}"):
+                        self.discard(directory)
+                        strays += 1
         return strays
 
     def names(self) -> tuple[list[str], list[str]]:

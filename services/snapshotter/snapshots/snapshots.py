@@ -72,6 +72,7 @@ class LocalSnapshots:
     async def remove(self, key: str) -> None:
         """See ``protocol.Snapshots``."""
         removed = await self._catalog.write(lambda db: rows.delete(db, key))
+        self._catalog.set_aside.drop("snapshot", key)
         if removed.dir_id is not None:
             self._catalog.disk.discard(self._catalog.disk.snapshot(removed.dir_id))
         else:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sampan.errors import DataLossError, UnavailableError, UnimplementedError
+from sampan.service.set_aside import SetAside
 from sampan.sys.mounts import MNT_DETACH, umount2
 from snapshotter.drivers.erofs.driver import ErofsDriver
 from snapshotter.drivers.erofs.mounts import ImageMounts, Way
@@ -118,13 +119,13 @@ async def test_mounts_of_another_data_root_are_not_taken_for_ones_own(tmp_path: 
         await Kit(parts).image(tar(a="1"))
         images = ImageMounts(directory)
         await ErofsDriver(images).probe(root)
-        images.prepare(root, {1})
+        images.prepare(root, {1}, SetAside())
         await images.show(1, parts.disk.image(1))
-        images.prepare(root, {1})
+        images.prepare(root, {1}, SetAside())
         assert mounted(tmp_path) == [f"{directory}/1"]
         other = tmp_path / "other"
         other.mkdir()
-        ImageMounts(directory).prepare(other, {1})
+        ImageMounts(directory).prepare(other, {1}, SetAside())
         assert mounted(tmp_path) == []
 
 

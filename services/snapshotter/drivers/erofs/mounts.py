@@ -17,6 +17,7 @@ from typing import Final
 
 from sampan.errors import DataLossError, SampanError, UnavailableError
 from sampan.log import log
+from sampan.service.set_aside import SetAside
 from sampan.sys.closed import make_closed
 from sampan.sys.loop import read_only_loop
 from sampan.sys.mounts import MNT_DETACH, MS_RDONLY, mount, umount2
@@ -52,7 +53,7 @@ class ImageMounts:
         """Mount this way from now on."""
         self._way = way
 
-    def prepare(self, root: Path, known: set[int]) -> None:
+    def prepare(self, root: Path, known: set[int], set_aside: SetAside) -> None:
         """Take over the mounts that an earlier process on the data root ``root`` left; only those of ``known`` stay.
 
         Numbers begin anew with each data root, so the mounts of one that is gone must not be taken for this one's.
@@ -63,7 +64,8 @@ class ImageMounts:
         same = owner.exists() and owner.read_text() == token
         for number in self._numbers():
             if not same or number not in known:
-                self._detach(number)
+                with set_aside.guard("mount", str(number)):
+                    self._detach(number)
         owner.write_text(token)
 
     def expected_bytes(self, image: Path) -> int:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import pytest
 
+from imaged.content import blobs
 from imaged.content.blobs import UNLEASED_HOLD_NS
 from imaged.content.disk_full import storing
 from imaged.content.filters import parse_filters
@@ -22,6 +23,7 @@ from sampan.errors import (
     UnavailableError,
 )
 from sampan.oci.digest import Digest
+from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 from tests.fakes.registry import FakeRegistry
 from tests.unit.imaged.parts import Parts, imaged_parts
@@ -267,3 +269,27 @@ async def test_a_second_writer_of_content_that_has_come_meanwhile_leaves_the_fir
         with pytest.raises(AlreadyExistsError):
             await parts.ingests.commit(ingest, 5, HELLO)
     assert parts.leftovers() == []
+
+
+async def test_something_odd_among_the_files_keeps_nothing_from_being_served(tmp_path: Path) -> None:
+    async with imaged_parts(tmp_path / "imaged") as parts:
+        await parts.content.put(b"hello", "text/plain", await parts.leases.begin("registry.example/x"))
+    for place in ("ingests/odd", "blobs/sha256/odd", "partials/odd"):
+        (tmp_path / "imaged" / place / "deep").mkdir(parents=True)
+    async with imaged_parts(tmp_path / "imaged") as parts:
+        assert parts.blobs() == {HELLO}
+    assert not list((tmp_path / "imaged").rglob("odd"))
+
+
+async def test_a_file_that_cannot_be_removed_at_the_start_is_set_aside(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts.content.path(HELLO).write_bytes(b"hello")
+
+    def fail(path: Path) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(blobs, "remove_tree", fail)
+    set_aside = SetAside()
+    await parts.content.recover(set_aside)
+    assert [(each.kind, each.id) for each in set_aside] == [("leftover", HELLO.hex)]
