@@ -117,7 +117,7 @@ class Archives:
         job = ArchiveJob(
             action,
             path,
-            root=str(self._paths.run),
+            root=str(self._paths.archives),
             read_only=container.spec.security.read_only_root,
             keep_kinds=keep_kinds,
         )

@@ -38,13 +38,24 @@ class Paths:
         """One durable directory per container."""
         return self.data / "containers"
 
+    @property
+    def archives(self) -> Path:
+        """An empty directory, on which the workers of ``cp`` mount what they see, each in a namespace of its own.
+
+        It hides nothing that a path of the host may have to lead to: that would be looked for in the container.
+        """
+        return self.run / "archives"
+
     def make(self) -> None:
         """Make the directories that everything else is below.
 
         They are closed to everyone else: a user of the host has no business in a container's file system, where a
         program that belongs to root may be anything.
         """
-        for path in (self.exits, self.sockets, self.bundles, self.execs, self.containers, self.run / "oci"):
+        for path in (
+            *(self.exits, self.sockets, self.bundles, self.execs),
+            *(self.containers, self.archives, self.run / "oci"),
+        ):
             make_closed(path)
 
     def oci_root(self, runtime: str) -> Path:

@@ -19,6 +19,7 @@ from docker.errors import APIError
 
 from tests.compat.conftest import TARGET, Spawn
 from tests.support.docker_client import DockerClient
+from tests.support.engine import Engine
 
 pytestmark = pytest.mark.root
 ours = pytest.mark.skipif(TARGET is not None, reason="Docker's engine differs here")
@@ -201,6 +202,22 @@ def test_bind_whose_source_the_container_has_replaced_is_still_the_one_it_has(
     docker("exec", container, "sh", "-c", f"mv /shared/sub /shared/other && ln -s {host} /shared/sub")
     docker("cp", f"{container}:/sub/file", f"{tmp_path}/back")
     assert (tmp_path / "back").read_text() == "shared"
+
+
+@ours
+def test_bind_from_the_engines_own_directory_is_not_looked_for_in_the_container(
+    docker: DockerClient, engine: Engine, image: str, spawn: Spawn, tmp_path: Path, host: Path
+) -> None:
+    source = engine.layout.run_root / "runtimed/probe"
+    source.write_text("shared")
+    try:
+        script = f"ln -s {host}/file /probe; exec sleep 3600"
+        container = spawn("--volume", f"{source}:/mnt/probe", image, "sh", "-c", script)
+        docker("stop", "--time", "0", container)
+        docker("cp", f"{container}:/mnt/probe", f"{tmp_path}/back")
+        assert (tmp_path / "back").read_text() == "shared"
+    finally:
+        source.unlink()
 
 
 @ours
