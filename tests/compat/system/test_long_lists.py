@@ -138,9 +138,9 @@ def test_an_image_with_too_long_labels_is_refused_by_every_way_in(
             "container, most of it in extra hosts: ",
         ),
         ("/containers/SLEEPER/exec", {"Cmd": ["true", "x" * 3_000_000]}, "exec: command and environment: 3000"),
-        ("/volumes/create", {"Name": "v", "Labels": {"a": "x" * 2_000_000}}, "labels: 2000"),
+        ("/volumes/create", {"Name": "long", "Labels": {"a": "x" * 2_000_000}}, "labels: 2000"),
         ("/volumes/create", {"Name": "v" * 256}, "volume name"),
-        ("/networks/create", {"Name": "n", "Options": {"a": "x" * 2_000_000}}, "options: 2000"),
+        ("/networks/create", {"Name": "long", "Options": {"a": "x" * 2_000_000}}, "options: 2000"),
         ("/networks/create", {"Name": "n" * 256}, "network name"),
     ],
 )
