@@ -43,7 +43,7 @@ class Containers(Protocol):
     async def list(
         self, selection: Selection = RUNNING_ONES, filters: Filters = NO_FILTERS, *, size: bool = False
     ) -> tuple[ContainerDetails, ...]:
-        """Return those asked for, newest first. InvalidArgumentError: an unknown filter, or a bad value."""
+        """Return those asked for, newest first, without ``spec.docker``. InvalidArgumentError: a bad filter."""
 
     async def start(self, container: str) -> None:
         """Start it. NotModifiedError if it runs; StartError and its kinds if it cannot be."""

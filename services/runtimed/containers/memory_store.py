@@ -109,6 +109,9 @@ class Registry:
         """Whether it could not be recovered."""
         return bool(self._set_aside.reason("container", entry.id))
 
+    def __len__(self) -> int:
+        return len(self._by_id)
+
     def __iter__(self) -> Iterator[Entry]:
         return iter(tuple(self._by_id.values()))
 

@@ -197,11 +197,13 @@ class Execs:
         """Return an exec by its ID or an unambiguous prefix of it. Raises NotFoundError."""
         return self._find(id).exec
 
-    def ids_of(self, container_id: str) -> tuple[str, ...]:
-        """Return the IDs of the container's execs that have not ended, oldest first."""
-        return tuple(
-            key for key, one in self._execs.items() if one.entry.id == container_id and one.exec.exit_code is None
-        )
+    def ids(self) -> dict[str, tuple[str, ...]]:
+        """Return the IDs of execs that have not ended, oldest first, by their containers' IDs."""
+        found: dict[str, tuple[str, ...]] = {}
+        for key, one in self._execs.items():
+            if one.exec.exit_code is None:
+                found[one.entry.id] = (*found.get(one.entry.id, ()), key)
+        return found
 
     def _find(self, id: str) -> Running:
         if (found := self._execs.get(id)) is None or self._registry.by_id(found.entry.id) is None:

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import fields
-from typing import Any, Final
+from dataclasses import fields, replace
+from typing import Any, Final, NamedTuple
 
 from runtimed.containers.memory_store import Registry
 from runtimed.containers.operations import Containers
@@ -23,6 +23,17 @@ from sampan.resource.stats import ContainerStats, Top
 from sampan.resource.streams import Attached, AttachOptions, Detached, Input, LogBatch, LogQuery, Output
 
 _RECORDED: Final = tuple(field.name for field in fields(Container))
+
+
+_FEW: Final = 100  # rows of containers that are gone
+
+
+class _Row(NamedTuple):
+    """A container as it was last listed, and what that was made of."""
+
+    container: Container
+    exec_ids: tuple[str, ...]
+    details: ContainerDetails
 
 
 class LocalContainers:
@@ -47,6 +58,7 @@ class LocalContainers:
         self._execs = execs
         self._observation = observation
         self._paths = paths
+        self._rows: dict[str, _Row] = {}  # of the last lists, by ID
 
     async def create(self, spec: ContainerSpec) -> Created:
         """Make a container."""
@@ -56,19 +68,33 @@ class LocalContainers:
     async def get(self, container: str, *, size: bool = False) -> ContainerDetails:
         """Return one."""
         found = self._registry.find(container).container
-        return self._details(found, await self._containers.size_bytes(found) if size else None)
+        size_bytes = await self._containers.size_bytes(found) if size else None
+        return self._details(found, self._execs.ids().get(found.id, ()), size_bytes)
 
     async def list(
         self, selection: Selection = RUNNING_ONES, filters: Filters = NO_FILTERS, *, size: bool = False
     ) -> tuple[ContainerDetails, ...]:
         """Return those asked for, newest first."""
         chosen = self._containers.list(selection, filters)
+        if len(self._rows) > 2 * len(self._registry) + _FEW:
+            self._rows = {key: row for key, row in self._rows.items() if self._registry.by_id(key) is not None}
+        execs = self._execs.ids()
+        rows = [self._row(one, execs.get(one.id, ())) for one in chosen]
         if not size:
-            return tuple([self._details(one, None) for one in chosen])
+            return tuple(rows)
         sizes = await asyncio.gather(*map(self._containers.size_bytes, chosen))
-        return tuple(map(self._details, chosen, sizes))
+        return tuple(replace(row, size_rw_bytes=one) for row, one in zip(rows, sizes, strict=True))
 
-    def _details(self, container: Container, size_bytes: int | None) -> ContainerDetails:
+    def _row(self, container: Container, exec_ids: tuple[str, ...]) -> ContainerDetails:
+        """Return a container for a list, as the same object as long as it has not changed."""
+        known = self._rows.get(container.id)
+        if known is not None and known.container is container and known.exec_ids == exec_ids:
+            return known.details
+        shown = replace(container, spec=replace(container.spec, docker=b""))
+        self._rows[container.id] = _Row(container, exec_ids, self._details(shown, exec_ids, None))
+        return self._rows[container.id].details
+
+    def _details(self, container: Container, exec_ids: tuple[str, ...], size_bytes: int | None) -> ContainerDetails:
         paths = self._paths.container(container.id)
         recorded: dict[str, Any] = {name: getattr(container, name) for name in _RECORDED}
         return ContainerDetails(
@@ -78,7 +104,7 @@ class LocalContainers:
             hostname_path=str(paths.files / "hostname"),
             hosts_path=str(paths.files / "hosts"),
             resolv_conf_path=str(paths.files / "resolv.conf"),
-            exec_ids=self._execs.ids_of(container.id),
+            exec_ids=exec_ids,
             size_rw_bytes=size_bytes,
             root_path=str(paths.root),
         )

@@ -130,3 +130,30 @@ def test_info_counts_containers(docker: DockerClient, crew: dict[str, str]) -> N
     assert shown["MemTotal"] > 1 << 28
     assert shown["Driver"]
     del crew
+
+
+def test_every_list_shows_what_has_changed_since_the_last_one(
+    docker: DockerClient, sleeper: str, container_name: Callable[[], str]
+) -> None:
+    def row(name: str) -> list[str]:
+        shown = "{{.State}} {{.Networks}}"
+        return docker("ps", "--all", "--filter", f"name=^{name}$", "--format", shown).line.split(" ")
+
+    assert row(sleeper) == ["running", "bridge"]
+    docker("pause", sleeper)
+    assert row(sleeper) == ["paused", "bridge"]
+    docker("unpause", sleeper)
+    network = docker("network", "create", container_name()).line
+    docker("network", "connect", network, sleeper)
+    assert len(row(sleeper)[1].split(",")) == 2
+    docker("network", "disconnect", network, sleeper)
+    docker("network", "rm", network)
+    assert row(sleeper) == ["running", "bridge"]
+    renamed = container_name()
+    docker("rename", sleeper, renamed)
+    assert row(renamed) == ["running", "bridge"]
+    docker("kill", renamed)
+    docker("wait", renamed)
+    assert row(renamed) == ["exited", "bridge"]
+    docker("rm", renamed)
+    assert row(renamed) == [""]

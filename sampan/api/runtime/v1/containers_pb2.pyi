@@ -544,7 +544,7 @@ class ListContainersResponse(_message.Message):
     CONTAINERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def containers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Container]:
-        """newest first"""
+        """newest first; without spec.docker, which only an inspect shows"""
 
     def __init__(
         self,
