@@ -20,7 +20,6 @@ from runtimed.archives.view import show
 from runtimed.oci.rootfs import RootFs
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, PermissionDeniedError, SampanError
 from sampan.sys.processes import die_with_parent
-from sampan.tar.writer import TarWriter
 
 _PIECE_BYTES: Final = 1 << 20
 
@@ -34,6 +33,7 @@ def tell(tree: RootFs, job: ArchiveJob, out: IO[bytes]) -> None:
 def read(tree: RootFs, job: ArchiveJob, out: IO[bytes]) -> None:
     """Write the path's stat as a line of JSON, and its tar."""
     from runtimed.archives.packing import Packer
+    from sampan.tar.writer import TarWriter
 
     with look(tree, job.path) as found:
         out.write(json.dumps(asdict(found.status)).encode() + b"\n")
