@@ -1,6 +1,6 @@
 """imaged's parts put together in a temporary directory, as ``main.py`` does it, without gRPC."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,13 +87,13 @@ class Parts:
         registry.add_image(repository, tag, content)
         return await self.pull(f"{registry.address}/{repository}:{tag}")
 
-    async def import_image(self, reference: str, content: bytes = b"hello") -> Imported:
+    async def import_image(self, reference: str, content: bytes = b"hello", changes: Sequence[str] = ()) -> Imported:
         """Make an image of a tar with one file, and name it if ``reference`` is not empty."""
 
         async def chunks() -> AsyncIterator[bytes]:
             yield tar(Entry("file", content))
 
-        imported = await self.importer.run(chunks(), (), "", None)
+        imported = await self.importer.run(chunks(), changes, "", None)
         name = parse_reference(reference) if reference else None
         await self.images.create(name, imported.target, imported.lease, None)
         return imported

@@ -144,6 +144,25 @@ async def test_tag_is_one_more_name(parts: Parts) -> None:
     assert image.repo_digests == ()
 
 
+async def test_an_image_has_no_more_names_than_a_list_can_show(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MAX_NAMES", 3)
+    imported = await parts.import_image("one")
+    for tag in ("2", "3", "3"):  # a name that it has already is no new one
+        await parts.images.tag(imported.image_id.short, parse_reference(f"one:{tag}"))
+    with pytest.raises(InvalidArgumentError, match="has 3 names, which is the most"):
+        await parts.images.tag(imported.image_id.short, parse_reference("one:4"))
+    (image,) = await parts.images.list()
+    assert image.repo_tags == ("one:2", "one:3", "one:latest")
+
+
+async def test_an_image_whose_labels_are_too_long_gets_no_name(parts: Parts) -> None:
+    labels = " ".join(f"l{number}={'x' * 10_000}" for number in range(110))
+    with pytest.raises(InvalidArgumentError, match=r"labels: .* the most is 1048576"):
+        await parts.import_image("long", changes=(f"LABEL {labels}",))
+    assert await parts.images.list() == []
+    assert parts.blobs() == set()
+
+
 async def test_tag_of_a_name_points_to_what_the_name_does(parts: Parts, registry: FakeRegistry) -> None:
     image = Image([layer(tar(Entry("file", b"content")))], oci=True)
     document = json.loads(image.manifest())
