@@ -57,7 +57,7 @@ class FakeContent:
     async def abort(self, ref: str) -> None:
         self.taken.pop(ref, None)
 
-    async def commit(self, ref: str, labels: Mapping[str, str]) -> tuple[Digest, int]:
+    async def commit(self, ref: str, labels: Mapping[str, str], lease: str = "") -> tuple[Digest, int]:
         data = self.taken.pop(ref)
         digest = Digest.of(data)
         self.blobs[digest] = data

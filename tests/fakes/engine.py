@@ -144,6 +144,14 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
         existed = found.id in self.images
         return images_pb2.CreateResponse(image=self.add(found), existed=existed)
 
+    async def Keep(
+        self, request_iterator: AsyncIterator[images_pb2.KeepRequest], context: Any
+    ) -> AsyncIterator[images_pb2.KeepResponse]:
+        leases = tuple((await anext(request_iterator)).leases) or ("made",)
+        yield images_pb2.KeepResponse(leases=leases)
+        async for _ in request_iterator:
+            pass
+
     async def Release(self, request: images_pb2.ReleaseRequest, context: Any) -> images_pb2.ReleaseResponse:
         return images_pb2.ReleaseResponse()
 

@@ -69,6 +69,14 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
         self.leases.discard(request.lease)
         return images_pb2.CreateResponse(image=self.image(), existed=existed)
 
+    async def Keep(
+        self, request_iterator: AsyncIterator[images_pb2.KeepRequest], context: Context
+    ) -> AsyncIterator[images_pb2.KeepResponse]:
+        leases = tuple((await anext(request_iterator)).leases) or ("made",)
+        yield images_pb2.KeepResponse(leases=leases)
+        async for _ in request_iterator:
+            pass
+
     async def Release(self, request: images_pb2.ReleaseRequest, context: Context) -> images_pb2.ReleaseResponse:
         (self.abandoned.add if request.abandon else self.leases.discard)(request.lease)
         return images_pb2.ReleaseResponse()
