@@ -5,7 +5,7 @@ network or volume brings is bounded where it comes in. A service's message holds
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from sampan.errors import InvalidArgumentError
@@ -18,6 +18,9 @@ CONTAINER_LABELS_BYTES: Final = 2 * LABELS_BYTES
 
 # Command line and environment. With the usual stack of 8 MiB, execve(2) takes a quarter of that, and no more.
 PROCESS_BYTES: Final = 2 << 20
+
+# PATH_MAX, without the NUL at the end.
+PATH_BYTES: Final = 4095
 
 # A container's spec, or another record that users make, with all that is in it.
 RECORD_BYTES: Final = 6 << 20
@@ -60,6 +63,24 @@ def check_labels(labels: Mapping[str, str], what: str, most: int = LABELS_BYTES)
 def check_process(args: Iterable[str], env: Iterable[str], what: str) -> None:
     """Raise InvalidArgumentError, naming ``what``, if the kernel would not take them."""
     _check(size_of(tuple(args)) + size_of(tuple(env)), PROCESS_BYTES, f"{what}: command and environment")
+
+
+def check_execution(args: Sequence[str], working_dir: str, user: str, groups: Sequence[str], what: str) -> None:
+    """Raise InvalidArgumentError, naming ``what``, for what no system call takes: NUL, and paths beyond PATH_MAX.
+
+    A runtime repeats them in its error, and one of 70,000 bytes does not get through the monitor's pipe.
+    """
+    for part, text in (
+        *(("argument", text) for text in args),
+        ("working directory", working_dir),
+        ("user", user),
+        *(("group", text) for text in groups),
+    ):
+        if "\0" in text:
+            raise InvalidArgumentError(f"{what}: {part} {text[:40]!r} has a NUL byte in it")
+    for part, text in (("command", args[0] if args else ""), ("working directory", working_dir), ("user", user)):
+        if size_of(text) > PATH_BYTES:
+            raise InvalidArgumentError(f"{what}: {part} {text[:40]}…: file name too long, the most is {PATH_BYTES}")
 
 
 def check_name(name: str, what: str) -> None:

@@ -128,18 +128,24 @@ class Interceptor(grpc.aio.ServerInterceptor):
                     code = _code_name(grpc.StatusCode.INTERNAL)
                     log.exception("request failed")
                     await context.abort(grpc.StatusCode.INTERNAL, f"internal error (request {request_id})")
-                wire = wire_for(error)
+                wire, words = wire_for(error), _bounded(str(error))
                 code = _code_name(wire.code)
-                log.debug("request refused", reason=wire.reason, error=str(error))
+                log.debug("request refused", reason=wire.reason, error=words)
                 if labels[0] in _SENDING:
-                    await _refuse_early(context, wire.reason, str(error))
-                await context.abort(wire.code, str(error), ((REASON_KEY, wire.reason),))
+                    await _refuse_early(context, wire.reason, words)
+                await context.abort(wire.code, words, ((REASON_KEY, wire.reason),))
             except BaseException:  # cancelled, or the client left in the middle of a stream
                 code = _code_name(grpc.StatusCode.CANCELLED)
                 raise
             finally:
                 end(code)
                 self._used()
+
+
+def _bounded(words: str) -> str:
+    """Return what can travel as metadata: a stranger's text in it may be of any length and hold anything."""
+    encoded = words.encode(errors="replace")
+    return encoded[: _MOST_BYTES - 3].decode(errors="ignore") + "…" if len(encoded) > _MOST_BYTES else encoded.decode()
 
 
 async def _refuse_early(context: grpc.aio.ServicerContext[Any, Any], reason: str, words: str) -> None:

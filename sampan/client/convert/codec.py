@@ -29,6 +29,8 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from sampan.errors import InvalidArgumentError
+
 V = TypeVar("V")
 M = TypeVar("M", bound=Message)
 
@@ -235,7 +237,13 @@ class Codec(Generic[V, M]):
             raise self._misfit(name, f"its values are not those of {kind.__qualname__}")
         decoded = {one.number: kind[one.name] for one in names.values}
         encoded = {member: number for number, member in decoded.items()}
-        return decoded.__getitem__, encoded.__getitem__
+
+        def decode(number: int) -> enum.Enum:
+            if number not in decoded:  # proto3 takes any
+                raise InvalidArgumentError(f"{name} is {number}, expected one of {', '.join(kind.__members__)}")
+            return decoded[number]
+
+        return decode, encoded.__getitem__
 
     def _misfit(self, name: str, why: str) -> TypeError:
         return TypeError(f"{self.value.__qualname__}.{name} and {self.message.DESCRIPTOR.full_name}: {why}")

@@ -15,6 +15,8 @@ _PERIOD_US: Final = range(1_000, 1_000_001)
 _BLKIO_WEIGHT: Final = range(10, 1_001)
 # Twice as much is asked for when nothing is said of swap, and the kernel's numbers end at 2^63.
 _MOST_BYTES: Final = (1 << 62) - 1
+_MOST_SHARES: Final = 262_144  # of cgroup v1, which v2's weights are made from
+_LONGEST_CGROUP: Final = 1024  # with room for the container's own below PATH_MAX
 _MOST_PIDS: Final = 1 << 22  # PID_MAX_LIMIT
 _MOST_QUOTA_US: Final = (1 << 44) - 1  # the scheduler's MAX_BW
 _MAX_CPU: Final = 8191  # far above any machine: "0-4294967295" shall not fill memory
@@ -96,6 +98,8 @@ def _cpu(resources: Resources, host: HostFacts) -> list[str]:
         )
     if resources.cpu_shares < 0:
         raise InvalidArgumentError(f"invalid CPU shares ({resources.cpu_shares}): value must be a positive integer")
+    if resources.cpu_shares > _MOST_SHARES:
+        raise InvalidArgumentError(f"invalid CPU shares ({resources.cpu_shares}): the maximum is {_MOST_SHARES}")
     if resources.cpu_period_us and resources.cpu_period_us not in _PERIOD_US:
         raise InvalidArgumentError(
             "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
@@ -155,8 +159,9 @@ def _rest(resources: Resources, host: HostFacts) -> list[str]:
         raise InvalidArgumentError(f"PIDs limit {resources.pids_limit} can not be larger than {_MOST_PIDS}")
     if resources.blkio_weight and resources.blkio_weight not in _BLKIO_WEIGHT:
         raise InvalidArgumentError("Range of blkio weight is from 10 to 1000")
-    if ".." in resources.cgroup_parent.split("/"):
-        raise InvalidArgumentError(f"invalid cgroup parent: {resources.cgroup_parent}")
+    parent = resources.cgroup_parent
+    if ".." in parent.split("/") or len(parent) > _LONGEST_CGROUP or any(c in parent for c in "\0\n"):
+        raise InvalidArgumentError(f"invalid cgroup parent: {parent[:_LONGEST_CGROUP]}")
     warnings = []
     if resources.pids_limit and not host.limits.pids:
         warnings.append(_NOT_SUPPORTED.format("PIDs limit capabilities", "PIDs limit discarded."))

@@ -243,7 +243,9 @@ class Containers:
 def check_sizes(spec: ContainerSpec) -> None:
     """Raise InvalidArgumentError if a spec is larger than lists and their readers can bear, or the kernel."""
     limits.check_labels(spec.labels, "labels", limits.CONTAINER_LABELS_BYTES)
-    limits.check_process(spec.process.args, spec.process.env, "container")
+    process = spec.process
+    limits.check_process(process.args, process.env, "container")
+    limits.check_execution(process.args, process.working_dir, process.user, process.additional_groups, "container")
     if len(spec.endpoints) > limits.NETWORKS:
         raise InvalidArgumentError(f"container: {len(spec.endpoints)} networks, the most is {limits.NETWORKS}")
     if len(spec.mounts) > limits.MOUNTS:

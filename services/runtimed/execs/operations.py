@@ -145,6 +145,7 @@ class Execs:
         if not spec.args or not spec.args[0]:
             raise InvalidArgumentError("No exec command specified")
         limits.check_process(spec.args, spec.env, "exec")
+        limits.check_execution((*spec.args, *spec.env), spec.working_dir, spec.user, (), "exec")
         limits.check_record(spec, "exec")
         parse_detach_keys(spec.detach_keys)
         record = Exec(secrets.token_hex(32), entry.id, spec)

@@ -57,6 +57,8 @@ class DeviceNode:
 def check_devices(devices: Sequence[Device], rules: Sequence[str]) -> None:
     """Raise InvalidArgumentError for permissions or rules of the wrong form; devices are looked for at start."""
     for device in devices:
+        if "\0" in device.host_path + device.container_path:
+            raise InvalidArgumentError(f"device {device.host_path[:40]!r}: its path has a NUL byte in it")
         if device.permissions and not _PERMISSIONS.fullmatch(device.permissions):
             raise InvalidArgumentError(f"invalid device mode: {device.permissions}")
         if device.container_path and not device.container_path.startswith("/"):

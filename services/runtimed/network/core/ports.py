@@ -7,6 +7,7 @@ EADDRINUSE.
 
 import contextlib
 import errno
+import re
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from sampan.resource.container_spec import ContainerSpec, PortBinding
 PROTOCOLS: Final = ("tcp", "udp", "sctp")
 _EPHEMERAL: Final = (32768, 60999)  # the kernel's default for ip_local_port_range
 _EPHEMERAL_FILE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+_PORT_NUMBER: Final = re.compile(r"[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,10 @@ def parse_exposed(text: str) -> Exposed:
     """
     port, _, protocol = text.partition("/")
     protocol = protocol.lower() or "tcp"
-    if not port.isdigit() or not 0 < int(port) <= 65535 or protocol not in PROTOCOLS:
-        raise InvalidArgumentError(f"invalid exposed port {text!r}: expected a port and a protocol, such as 80/tcp")
+    if not _PORT_NUMBER.fullmatch(port) or not 0 < int(port) <= 65535 or protocol not in PROTOCOLS:
+        raise InvalidArgumentError(
+            f"invalid exposed port {text[:40]!r}: expected a port and a protocol, such as 80/tcp"
+        )
     return Exposed(int(port), protocol)
 
 
