@@ -116,12 +116,12 @@ def merge(spec: spec_pb2.ContainerSpec, image: images_pb2.Image) -> spec_pb2.Con
 
 
 def _merge_command(process: spec_pb2.Process, config: images_pb2.ImageConfig) -> None:
-    if list(process.entrypoint) == _NO_ENTRYPOINT:
-        del process.entrypoint[:]
-    elif not process.entrypoint:
+    if not process.entrypoint:
         if not process.cmd:
             process.cmd.extend(config.cmd)
         process.entrypoint.extend(config.entrypoint)
+    if list(process.entrypoint) == _NO_ENTRYPOINT:  # the user's, or what the image says
+        del process.entrypoint[:]
     if not process.entrypoint and not process.cmd:
         raise InvalidArgumentError("no command specified")
 

@@ -26,6 +26,9 @@ def spec(**process: object) -> spec_pb2.ContainerSpec:
         ((["init"], ["sh"]), (["mine"], []), (["mine"], [])),
         ((["init"], ["sh"]), (["mine"], ["x"]), (["mine"], ["x"])),
         ((["init"], ["sh"]), ([""], ["x"]), ([], ["x"])),
+        (([""], ["sh", "-c"]), ([], []), ([], ["sh", "-c"])),
+        (([""], ["sh"]), ([], ["ls"]), ([], ["ls"])),
+        (([""], ["sh"]), (["mine"], []), (["mine"], [])),
     ],
 )
 def test_command_and_entrypoint(
