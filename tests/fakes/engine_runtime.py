@@ -19,7 +19,7 @@ from sampan.api.runtime.v1 import (
     volumes_pb2,
     volumes_pb2_grpc,
 )
-from sampan.errors import AlreadyExistsError, CommandNotFoundError, ConflictError, NotFoundError
+from sampan.errors import AlreadyExistsError, CommandNotFoundError, ConflictError, NotFoundError, UnavailableError
 from sampan.wire.metadata import ATTACHES_STDIN
 from tests.fakes.engine_containers import FakeContainers, Held, State, now
 from tests.fakes.engine_process import Process
@@ -57,6 +57,8 @@ class FakeExecs(execs_pb2_grpc.ExecsServicer):
         if args == ["missing"]:
             record.exit_code = 127
             raise CommandNotFoundError('exec failed: "missing": executable file not found in $PATH')
+        if args == ["gone"]:
+            raise UnavailableError("runtimed does not answer")
         process = self.processes[start.id] = Process(args)
         record.running = True
         yield containers_pb2.StreamOutput(attached=True, tty=start.tty)

@@ -13,7 +13,7 @@ from dockerapi.http.connection import Connection
 from dockerapi.http.hijack import Finished, RawStream, head, wants_upgrade
 from dockerapi.http.routing import Route
 from sampan.api.runtime.v1 import containers_pb2
-from sampan.errors import InvalidArgumentError, SampanError
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, SampanError, StartError
 from sampan.log import log
 from sampan.wire.channel import rpc_errors
 from sampan.wire.metadata import ATTACHES_STDIN
@@ -26,6 +26,10 @@ _LAST_INPUT_S: Final = 2.0
 _MAX_REASON_BYTES: Final = 123  # of a websocket's close: RFC 6455, section 5.5
 
 Opened = grpc.aio.StreamStreamCall[R, containers_pb2.StreamOutput]
+
+
+# What a service says of a start that it refuses; anything else says that the service is in trouble.
+_REFUSALS: Final = (ConflictError, InvalidArgumentError, NotFoundError, StartError)
 
 
 class BrokenOffError(Exception):
@@ -85,9 +89,11 @@ class Streams:
                 async for message in self._messages:
                     self._accepted = True
                     yield message
-        except SampanError as error:
+        except _REFUSALS as error:
             if not self._accepted:
                 raise
+            raise BrokenOffError(str(error)) from error
+        except SampanError as error:
             log.warning("stream broke off", error=str(error))
             raise BrokenOffError(str(error)) from error
 
@@ -115,15 +121,15 @@ async def hijack_first(call: Call, streams: Streams, *, tty: bool) -> web.Stream
     """Like ``hijack``, but with the answer's head sent before the other side is attached.
 
     That is what dockerd does for execs, and clients have come to need it: Docker's SDK for Python loses output that
-    arrives together with the head. What goes wrong once the start is accepted is told as output, then, and a failed
-    start has its exit code on record.
+    arrives together with the head. A start that is refused once it was accepted is told as output, then, and has its
+    exit code on record. That a service has gone away is never told as the process's output: it may well run.
     """
     try:
         await streams.accepted()
         raw = await _take_over(call, tty=tty)
         try:
             return await _carry(call, raw, streams, tty=tty)
-        except SampanError as error:
+        except _REFUSALS as error:
             text = f"{error}\r\n".encode()
             await raw.write(text if tty else frames.framed(containers_pb2.Frame.STDOUT, text))
             await raw.finish()

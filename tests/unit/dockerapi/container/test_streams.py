@@ -229,6 +229,23 @@ async def test_an_exec_that_cannot_start_says_so_as_output_and_has_127_on_record
     assert (await api.get(f"/exec/{exec_id}/json")).json["ExitCode"] == 127
 
 
+@pytest.mark.parametrize("tty", [False, True])
+async def test_a_service_that_goes_away_while_an_exec_starts_is_never_its_output(api: Api, *, tty: bool) -> None:
+    container = api.fake.runtime.create("sleep")
+    await start(api, container)
+    exec_id = await create_exec(api, container, "gone", Tty=tty)
+    async with api.raw() as (reader, writer):
+        body = b'{"Tty":true}' if tty else b"{}"
+        writer.write(head_of("POST", f"/v1.50/exec/{exec_id}/start", body=body))
+        await read_head(reader)
+        output = await reader.read()
+    if tty:
+        assert output == b""
+    else:
+        assert output[0] == 3  # the stream of the daemon's own errors
+        assert b"runtimed does not answer" in output
+
+
 async def test_an_exec_runs_once(api: Api) -> None:
     container = api.fake.runtime.create("sleep")
     await start(api, container)
