@@ -4,12 +4,14 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
+from dockerapi.http.decode import shown
 from dockerapi.http.fields import Fields
 from sampan.api.runtime.v1 import containers_pb2, spec_pb2
 from sampan.errors import InvalidArgumentError
 
-_PORT: Final = re.compile(r"(\d+)(?:/(\w+))?")
-_HOST_PORT: Final = re.compile(r"(\d+)(?:-(\d+))?")
+_NUMBER: Final = re.compile(r"[0-9]{1,5}")
+_PORT: Final = re.compile(r"(\d{1,5})(?:/(\w+))?", re.ASCII)
+_HOST_PORT: Final = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?", re.ASCII)
 _PROTOCOLS: Final = frozenset({"tcp", "udp", "sctp"})
 
 
@@ -22,7 +24,7 @@ def parse_port(text: str) -> tuple[int, str]:
     match = _PORT.fullmatch(text)
     protocol = (match[2] or "tcp").lower() if match else ""
     if match is None or not 0 < int(match[1]) < 1 << 16 or protocol not in _PROTOCOLS:
-        raise InvalidArgumentError(f"invalid port specification: {text!r}")
+        raise InvalidArgumentError(f"invalid port specification: {shown(text)}")
     return int(match[1]), protocol
 
 
@@ -32,7 +34,7 @@ def exposed(texts: Iterable[str]) -> list[str]:
     for text in texts:
         head, slash, protocol = text.partition("/")
         low, dash, high = head.partition("-")
-        if dash and low.isdigit() and high.isdigit() and int(low) <= int(high) < 1 << 16:
+        if dash and _NUMBER.fullmatch(low) and _NUMBER.fullmatch(high) and int(low) <= int(high) < 1 << 16:
             texts_of_range = [f"{port}{slash}{protocol}" for port in range(int(low), int(high) + 1)]
         else:
             texts_of_range = [text]
@@ -64,10 +66,10 @@ def _host_ports(text: str) -> tuple[int, int]:
         return 0, 0
     match = _HOST_PORT.fullmatch(text)
     if match is None:
-        raise InvalidArgumentError(f"invalid port specification: {text!r}")
+        raise InvalidArgumentError(f"invalid port specification: {shown(text)}")
     first, last = int(match[1]), int(match[2] or 0)
     if not first < 1 << 16 or not last < 1 << 16 or (last and last < first):
-        raise InvalidArgumentError(f"invalid port specification: {text!r}")
+        raise InvalidArgumentError(f"invalid port specification: {shown(text)}")
     return first, last if last != first else 0
 
 
