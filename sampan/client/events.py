@@ -7,7 +7,7 @@ import grpc
 
 from sampan.api.runtime.v1 import events_pb2 as pb
 from sampan.api.runtime.v1.events_pb2_grpc import EventsStub
-from sampan.client.convert.codec import ns_to_timestamp
+from sampan.client.convert.codec import ns_to_timestamp, timestamp_ns
 from sampan.client.convert.containers import filters_to_proto
 from sampan.client.convert.events import EVENT
 from sampan.resource.event import Event
@@ -48,6 +48,11 @@ class EventsClient:
                     yield EVENT.decode(event)
         finally:
             call.cancel()
+
+    async def kept_since_ns(self) -> int:
+        """Return the time of the oldest event that is kept, 0 if none has been dropped."""
+        with rpc_errors():
+            return timestamp_ns((await self._stub.Kept(pb.KeptRequest())).since)
 
     async def publish(self, events: Iterable[Event]) -> None:
         """Record what another service did."""

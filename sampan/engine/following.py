@@ -131,6 +131,18 @@ async def events(
                 yield None
 
 
+async def dropped_events(engine: "Engine", since: Timestamp) -> str:
+    """Return a sentence if events from ``since`` on are asked for of which the oldest are not kept, else empty."""
+    try:
+        with rpc_errors():
+            kept = (await engine.events.Kept(events_pb2.KeptRequest())).since
+    except UnavailableError:
+        return ""  # it is being started again, and who follows waits for that
+    if since.ToNanoseconds() >= kept.ToNanoseconds():
+        return ""
+    return f"events before {kept.ToDatetime():%Y-%m-%dT%H:%M:%S}Z are not kept any more"
+
+
 def stats(engine: "Engine", request: containers_pb2.StatsRequest) -> AsyncGenerator[containers_pb2.StatsResponse, None]:
     """Yield what ``Containers.Stats`` yields; the first sample after a gap has nothing to compare with.
 

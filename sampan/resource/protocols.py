@@ -164,6 +164,9 @@ class Events(Protocol):
             UnavailableError: the service stops first.
         """
 
+    async def kept_since_ns(self) -> int:
+        """Return the time of the oldest event that is kept, 0 if none has been dropped."""
+
     async def publish(self, events: Iterable[Event]) -> None:
         """Record what another service did, for all who listen."""
 

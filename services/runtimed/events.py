@@ -54,6 +54,10 @@ class Events:
         described = {**container.spec.labels, "image": container.spec.image, "name": container.name, **attributes}
         self.publish(Event("container", action, container.id, described))
 
+    def kept_since_ns(self) -> int:
+        """Return the time of the oldest event that is kept, 0 as long as none can have been dropped."""
+        return self._past[0].time_ns if len(self._past) == KEPT else 0
+
     async def subscribe(
         self, since_ns: int, until_ns: int, filters: Filters, stopping: asyncio.Event
     ) -> AsyncGenerator[Event | None, None]:

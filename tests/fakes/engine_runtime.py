@@ -5,6 +5,8 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import Any
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from sampan.api.runtime.v1 import (
     containers_pb2,
     events_pb2,
@@ -91,6 +93,7 @@ class FakeEvents(events_pb2_grpc.EventsServicer):
         self._listeners: set[asyncio.Queue[events_pb2.Event]] = set()
         self.published: list[events_pb2.Event] = []
         self.subscriptions: list[events_pb2.SubscribeRequest] = []
+        self.kept_since_s = 0
 
     async def Subscribe(self, request: events_pb2.SubscribeRequest, context: Any) -> AsyncIterator[events_pb2.Event]:
         queue: asyncio.Queue[events_pb2.Event] = asyncio.Queue()
@@ -106,6 +109,9 @@ class FakeEvents(events_pb2_grpc.EventsServicer):
                 yield await queue.get()
         finally:
             self._listeners.discard(queue)
+
+    async def Kept(self, request: events_pb2.KeptRequest, context: Any) -> events_pb2.KeptResponse:
+        return events_pb2.KeptResponse(since=Timestamp(seconds=self.kept_since_s) if self.kept_since_s else None)
 
     async def Publish(self, request: events_pb2.PublishRequest, context: Any) -> events_pb2.PublishResponse:
         for event in (request.event, *request.further):

@@ -201,6 +201,10 @@ class JsonStream:
         """Whether it is too late for another status."""
         return self._response.prepared
 
+    def header(self, name: str, value: str) -> None:
+        """Add a header to the answer, before ``begin``."""
+        self._response.headers[name] = value
+
     async def begin(self) -> None:
         """Send the status and the headers; safe to repeat."""
         if not self._response.prepared:

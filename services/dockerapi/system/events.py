@@ -11,6 +11,7 @@ from dockerapi.http.times import nanoseconds, parse_point
 from sampan.api.runtime.v1 import events_pb2
 from sampan.engine import following
 from sampan.errors import SampanError
+from sampan.log import log
 
 
 async def events(call: Call) -> web.StreamResponse:
@@ -21,6 +22,10 @@ async def events(call: Call) -> web.StreamResponse:
         filters=call.proto_filters(),
     )
     stream = JsonStream(call.request)
+    if call.text("since") and (dropped := await following.dropped_events(call.engine, request.since)):
+        # The body is events alone, and a made-up one would be taken for one that happened.
+        log.warning("events that are asked for are gone", since=call.text("since"), problem=dropped)
+        stream.header("Warning", f'299 - "{dropped}"')
     async with aclosing(following.events(call.engine, request)) as happening:
         try:
             async for event in happening:

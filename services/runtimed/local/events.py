@@ -22,6 +22,10 @@ class LocalEvents:
         """Yield None when the subscription is in place, past events, then live ones."""
         return self._events.subscribe(since_ns, until_ns, filters, self._stopping)
 
+    async def kept_since_ns(self) -> int:
+        """Return the time of the oldest event that is kept, 0 if none has been dropped."""
+        return self._events.kept_since_ns()
+
     async def publish(self, events: Iterable[Event]) -> None:
         """Tell what another service did."""
         for event in events:

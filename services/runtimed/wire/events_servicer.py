@@ -8,7 +8,7 @@ import grpc
 
 from sampan.api.runtime.v1 import events_pb2 as pb
 from sampan.api.runtime.v1 import events_pb2_grpc
-from sampan.client.convert.codec import timestamp_ns
+from sampan.client.convert.codec import ns_to_timestamp, timestamp_ns
 from sampan.client.convert.containers import filters_from_proto
 from sampan.client.convert.events import EVENT
 from sampan.resource.protocols import Events
@@ -37,6 +37,11 @@ class EventsServicer(events_pb2_grpc.EventsServicer):
                     # Clients begin what they want to hear of when they know that they will; the first event may be
                     # long in coming.
                     await context.send_initial_metadata(())
+
+    async def Kept(self, request: pb.KeptRequest, context: Context) -> pb.KeptResponse:
+        """Say how far back events are kept."""
+        since_ns = await self._events.kept_since_ns()
+        return pb.KeptResponse(since=ns_to_timestamp(since_ns) if since_ns else None)
 
     async def Publish(self, request: pb.PublishRequest, context: Context) -> pb.PublishResponse:
         """Tell what another service did."""

@@ -140,3 +140,13 @@ async def test_the_journal_gets_everything_even_what_is_published_last(events: E
 def test_filters(filters: Filters, passes: bool) -> None:
     one = Event("container", "exec_start: sh", "c12345", {"name": "web", "image": "busybox:1", "team": "a"})
     assert matches(one, filters) is passes
+
+
+async def test_it_is_known_how_far_back_events_are_kept(journal: Memory, clock: Clock) -> None:
+    events = Events(journal, (), clock)
+    for _ in range(KEPT - 1):
+        events.publish(event("start"))
+    assert events.kept_since_ns() == 0
+    for _ in range(11):
+        events.publish(event("start"))
+    assert events.kept_since_ns() == clock.now_ns + 10

@@ -58,6 +58,8 @@ async def show_events(engine: "Engine", options: EventsOptions, now_ns: int) -> 
             moment = Timestamp()
             moment.FromNanoseconds(point_in_time_ns(text, now_ns))
             getattr(request, name).CopyFrom(moment)
+    if options.since and (dropped := await following.dropped_events(engine, request.since)):
+        click.echo(f"WARNING: {dropped}", err=True)
     shown = Template(options.template) if options.template not in ("", "json") else None
     async with aclosing(following.events(engine, request)) as happening:
         async for event in happening:

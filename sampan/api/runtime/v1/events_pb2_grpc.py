@@ -39,6 +39,11 @@ class EventsStub:
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_events__pb2.SubscribeRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_events__pb2.Event.FromString,
                 _registered_method=True)
+        self.Kept = channel.unary_unary(
+                '/sampan.runtime.v1.Events/Kept',
+                request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_events__pb2.KeptRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_events__pb2.KeptResponse.FromString,
+                _registered_method=True)
         self.Publish = channel.unary_unary(
                 '/sampan.runtime.v1.Events/Publish',
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_events__pb2.PublishRequest.SerializeToString,
@@ -51,6 +56,13 @@ class EventsServicer:
 
     def Subscribe(self, request, context):
         """Past events from `since` on, then live ones, until `until` or for ever.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Kept(self, request, context):
+        """How far back past events are kept: their number is bounded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,6 +82,11 @@ def add_EventsServicer_to_server(servicer, server):
                     servicer.Subscribe,
                     request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_events__pb2.SubscribeRequest.FromString,
                     response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_events__pb2.Event.SerializeToString,
+            ),
+            'Kept': grpc.unary_unary_rpc_method_handler(
+                    servicer.Kept,
+                    request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_events__pb2.KeptRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_events__pb2.KeptResponse.SerializeToString,
             ),
             'Publish': grpc.unary_unary_rpc_method_handler(
                     servicer.Publish,
@@ -104,6 +121,33 @@ class Events:
             '/sampan.runtime.v1.Events/Subscribe',
             sampan_dot_api_dot_runtime_dot_v1_dot_events__pb2.SubscribeRequest.SerializeToString,
             sampan_dot_api_dot_runtime_dot_v1_dot_events__pb2.Event.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Kept(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.runtime.v1.Events/Kept',
+            sampan_dot_api_dot_runtime_dot_v1_dot_events__pb2.KeptRequest.SerializeToString,
+            sampan_dot_api_dot_runtime_dot_v1_dot_events__pb2.KeptResponse.FromString,
             options,
             channel_credentials,
             insecure,

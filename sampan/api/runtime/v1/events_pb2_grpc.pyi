@@ -33,6 +33,8 @@ class EventsStub:
     def __new__(cls, channel: _aio.Channel) -> EventsAsyncStub: ...
     Subscribe: _grpc.UnaryStreamMultiCallable[_events_pb2.SubscribeRequest, _events_pb2.Event]
     """Past events from `since` on, then live ones, until `until` or for ever."""
+    Kept: _grpc.UnaryUnaryMultiCallable[_events_pb2.KeptRequest, _events_pb2.KeptResponse]
+    """How far back past events are kept: their number is bounded."""
     Publish: _grpc.UnaryUnaryMultiCallable[_events_pb2.PublishRequest, _events_pb2.PublishResponse]
     """Record what another service did (an image pulled, tagged, removed), for all who listen."""
 
@@ -41,6 +43,8 @@ class EventsAsyncStub(EventsStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Subscribe: _aio.UnaryStreamMultiCallable[_events_pb2.SubscribeRequest, _events_pb2.Event]  # type: ignore[assignment]
     """Past events from `since` on, then live ones, until `until` or for ever."""
+    Kept: _aio.UnaryUnaryMultiCallable[_events_pb2.KeptRequest, _events_pb2.KeptResponse]  # type: ignore[assignment]
+    """How far back past events are kept: their number is bounded."""
     Publish: _aio.UnaryUnaryMultiCallable[_events_pb2.PublishRequest, _events_pb2.PublishResponse]  # type: ignore[assignment]
     """Record what another service did (an image pulled, tagged, removed), for all who listen."""
 
@@ -52,6 +56,14 @@ class EventsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_events_pb2.Event], _abc.AsyncIterator[_events_pb2.Event]]:
         """Past events from `since` on, then live ones, until `until` or for ever."""
+
+    @_abc_1.abstractmethod
+    def Kept(
+        self,
+        request: _events_pb2.KeptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_events_pb2.KeptResponse, _abc.Awaitable[_events_pb2.KeptResponse]]:
+        """How far back past events are kept: their number is bounded."""
 
     @_abc_1.abstractmethod
     def Publish(

@@ -69,3 +69,12 @@ async def test_events_of_the_past_end(api: Api) -> None:
     assert [line["Action"] for line in answer.lines] == ["pull"]
     assert "from" not in answer.lines[0]
     assert (await api.get("/events?since=whenever")).status == 400
+
+
+async def test_an_answer_says_that_events_it_is_asked_for_are_not_kept(api: Api) -> None:
+    api.fake.runtime.events.kept_since_s = 1_700_000_000
+    older = await api.get("/events?since=1600000000&until=2000000000")
+    assert older.headers["Warning"] == '299 - "events before 2023-11-14T22:13:20Z are not kept any more"'
+    assert older.lines == []
+    for query in ("since=1700000001&until=2000000000", "until=2000000000"):
+        assert "Warning" not in (await api.get(f"/events?{query}")).headers
