@@ -73,8 +73,8 @@ class ReportPipe:
     """The reading end of a pipe that a conmon reports through."""
 
     def __init__(self) -> None:
-        self._read, self.write_end = os.pipe()
-        os.set_blocking(self._read, False)
+        self.read_end, self.write_end = os.pipe()
+        os.set_blocking(self.read_end, False)
         self._buffer = b""
 
     async def next(self) -> Report | None:
@@ -96,12 +96,12 @@ class ReportPipe:
     async def _fill(self) -> bool:
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
-        loop.add_reader(self._read, ready.set)
+        loop.add_reader(self.read_end, ready.set)
         try:
             await ready.wait()
         finally:
-            loop.remove_reader(self._read)
-        piece = os.read(self._read, 65536)
+            loop.remove_reader(self.read_end)
+        piece = os.read(self.read_end, 65536)
         self._buffer += piece
         return bool(piece)
 
@@ -114,9 +114,9 @@ class ReportPipe:
     def close(self) -> None:
         """Close both ends; conmon does not mind."""
         self.close_write_end()
-        if self._read >= 0:
-            os.close(self._read)
-            self._read = -1
+        if self.read_end >= 0:
+            os.close(self.read_end)
+            self.read_end = -1
 
     def __enter__(self) -> Self:
         return self
@@ -151,7 +151,7 @@ class Conmon:
             *_stdio_arguments(stdio),
         ]
         with ReportPipe() as pipe:
-            report = await self._spawn(argv, paths.bundle, pipe, {})
+            report = await self._spawn(argv, paths.bundle, pipe, ())
         return report.value
 
     async def exec_detached(
@@ -163,9 +163,8 @@ class Conmon:
             StartError: with the runtime's own message.
         """
         with ReportPipe() as pipe:
-            report = await self._spawn(
-                self._exec_arguments(container_id, paths, runtime, stdio, spec), paths.bundle, pipe, {}
-            )
+            argv = self._exec_arguments(container_id, paths, runtime, stdio, spec)
+            report = await self._spawn(argv, paths.bundle, pipe, (pipe.read_end,))
         return report.value
 
     async def exec_attached(
@@ -214,10 +213,10 @@ class Conmon:
             *("-e", "--exec-process-spec", str(spec)),
         ]
 
-    async def _spawn(self, argv: Sequence[str], cwd: Path, pipe: ReportPipe, env: Mapping[str, str]) -> Report:
+    async def _spawn(self, argv: Sequence[str], cwd: Path, pipe: ReportPipe, fds: Sequence[int]) -> Report:
         errors = os.memfd_create("conmon-stderr", os.MFD_CLOEXEC)
         try:
-            process = self.popen(argv, cwd, pipe, env, (), errors)
+            process = self.popen(argv, cwd, pipe, {}, fds, errors)
             return await _first_report(process, pipe, errors)
         finally:
             os.close(errors)
@@ -268,7 +267,9 @@ class PendingExec:
             cwd,
             self._reports,
             {"_OCI_STARTPIPE": str(self._start_read), "_OCI_ATTACHPIPE": str(self._attached.write_end)},
-            (self._start_read, self._attached.write_end),
+            # Its own reading end of the reports: with nobody there to read the pid conmon would end, and the exit code
+            # of a process that has begun would be lost with it. A container that has begun is cleared away instead.
+            (self._start_read, self._attached.write_end, self._reports.read_end),
             self._errors,
         )
         self._attached.close_write_end()
