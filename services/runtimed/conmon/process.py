@@ -1,10 +1,13 @@
 """Start programs and learn of their end through pidfds, in the event loop: no thread, no SIGCHLD, no polling."""
 
 import asyncio
+import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sampan.errors import UnavailableError
 
@@ -43,6 +46,42 @@ async def reap(process: "subprocess.Popen[bytes]") -> int:
         finally:
             os.close(pidfd)
     return process.wait()
+
+
+async def kill_at_work_on(directory: Path) -> None:
+    """Kill every process whose command line names ``directory``; return when they are gone.
+
+    For what an earlier process of ours has started and has not been told about: there is no pid file yet that names it.
+    """
+    for pidfd in await asyncio.to_thread(_at_work_on, os.fsencode(directory)):
+        try:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            await ended(pidfd)
+        finally:
+            os.close(pidfd)
+
+
+def _at_work_on(directory: bytes) -> list[int]:
+    """Return a pidfd for each."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            pidfd = os.pidfd_open(int(entry.name))
+        except OSError:
+            continue  # it has ended
+        try:
+            # Read when the descriptor is there already: the number is the same process's, or the read fails.
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            arguments = []
+        if directory in arguments:
+            found.append(pidfd)
+        else:
+            os.close(pidfd)
+    return found
 
 
 async def run(argv: Sequence[str], env: Mapping[str, str], timeout_s: float) -> Completed:

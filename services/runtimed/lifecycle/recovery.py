@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from runtimed.conmon.process import kill_at_work_on
 from runtimed.conmon.running import find_conmon
 from runtimed.containers.memory_store import UP, Entry, Registry
 from runtimed.containers.paths import Paths
@@ -146,6 +147,8 @@ class Recovery:
         await self._registry.remove(entry)
 
     async def _undo_start(self, entry: Entry) -> None:
+        # A conmon that has not written its pid down yet would go on, and make anew what is cleared here.
+        await kill_at_work_on(self._paths.container(entry.id).bundle)
         await self._runner.clear(entry.container)
         state = entry.container.state
         restarting = state.status is Status.RESTARTING

@@ -1,11 +1,14 @@
 import asyncio
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from runtimed.conmon.conmon import Report, ReportPipe
-from runtimed.conmon.process import run
+from runtimed.conmon.process import kill_at_work_on, run
 from sampan.errors import StartError, UnavailableError
 
 ENV = {"PATH": os.environ["PATH"]}
@@ -52,3 +55,17 @@ async def test_what_is_no_report_is_refused() -> None:
         os.write(pipe.write_end, b"hello\n")
         with pytest.raises(StartError, match="no report"):
             await pipe.next()
+
+
+async def test_all_that_works_on_a_directory_is_killed_and_nothing_else(tmp_path: Path) -> None:
+    ours, other = tmp_path / "ours", tmp_path / "ours-too"
+    at_work = [
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", each]) for each in (ours, ours, other)
+    ]
+    try:
+        await kill_at_work_on(ours)
+        assert [process.poll() is None for process in at_work] == [False, False, True]
+    finally:
+        for process in at_work:
+            process.kill()
+            process.wait()
