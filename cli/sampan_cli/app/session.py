@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,8 +104,7 @@ class Session:
         return error
 
     def _connection_error(self, exit_code: int) -> "CommandError":
-        sockets = [self.layout.socket(service) for service in STARTED]
-        if any(socket.exists() and not os.access(socket, os.W_OK) for socket in sockets):
+        if any(_is_closed_to_us(self.layout.socket(service)) for service in STARTED):
             return CommandError(
                 f"permission denied while trying to connect to the Sampan engine at {self.layout.run_root}: "
                 "members of the group 'sampan' and root may",
@@ -123,6 +123,17 @@ class Session:
         if process is not None:
             process.close()
         return process is not None
+
+
+def _is_closed_to_us(path: Path) -> bool:
+    """Say whether the kernel forbids to connect, in one step: while an engine starts, sockets come and go."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except OSError as error:
+            return isinstance(error, PermissionError)
+    return False
 
 
 def _is_of_the_connection(error: BaseException) -> bool:
