@@ -7,7 +7,7 @@ PACKAGES := conmon crun runc nftables iproute2 busybox-static ca-certificates py
 TEST_PACKAGES := docker-registry skopeo debootstrap apache2-utils openssl prometheus curl procps kmod util-linux containerd xfsprogs erofs-utils nodejs
 BENCH_PACKAGES := docker.io iptables podman docker-registry debootstrap
 
-.PHONY: install run down test test-needs check dev-needs bench protos lock clean help
+.PHONY: install run down test chaos soak test-needs check dev-needs bench protos lock clean help
 .DEFAULT_GOAL := install
 
 # Compiled here, because who may not write here, or has PYTHONDONTWRITEBYTECODE set, would compile it all at every start.
@@ -42,6 +42,12 @@ test-needs: install .venv/.test .venv/.dev
 
 test: test-needs ## Run every test
 	@tools/run-tests
+
+chaos: test-needs ## Clients and random kills for as long as asked: make chaos ARGS='--seed 7 --minutes 12'
+	@$(VENV)/python -m tests.chaos.run $(ARGS)
+
+soak: test-needs ## Thousands of execs and lives of containers, then memory, descriptors, files and rows as before
+	@$(VENV)/python -m tests.chaos.run.soak $(ARGS)
 
 dev-needs: install .venv/.dev
 

@@ -1,0 +1,42 @@
+"""All checks, one after the other, until what is still on its way has arrived."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from tests.chaos.run.comparison import networking, processes, storage
+from tests.chaos.run.comparison.view import View, view_of
+from tests.support.engine import Engine
+
+Check = Callable[[Engine, View], list[str]]
+
+ALWAYS: Final[tuple[Check, ...]] = (
+    processes.services,
+    processes.monitors,
+    processes.first_processes,
+    processes.groups,
+    networking.namespaces,
+    networking.interfaces,
+    networking.addresses,
+    networking.rules,
+    storage.mounted,
+    storage.files,
+    storage.records,
+)
+
+# After a collection that takes what broken pulls keep for the next try.
+COLLECTED: Final[tuple[Check, ...]] = (*ALWAYS, storage.leftovers, storage.disk)
+
+_SETTLE_S: Final = 60.0  # removals and restarts go on in the background
+_PAUSE_S: Final = 0.25
+
+
+def compare(engine: Engine, checks: tuple[Check, ...]) -> list[str]:
+    """Return every difference between what the engine says and what is there that does not go away by itself."""
+    end = time.monotonic() + _SETTLE_S
+    while True:
+        view = view_of(engine)
+        findings = [f"{check.__name__}: {finding}" for check in checks for finding in check(engine, view)]
+        if not findings or time.monotonic() > end:
+            return findings
+        time.sleep(_PAUSE_S)
