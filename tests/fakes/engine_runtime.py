@@ -174,6 +174,8 @@ class FakeVolumes(volumes_pb2_grpc.VolumesServicer):
 
     def __init__(self) -> None:
         self.volumes: dict[str, volumes_pb2.Volume] = {}
+        self.sizes_take_for_ever = False
+        self.listing, self.list_cancelled = asyncio.Event(), asyncio.Event()
 
     async def Create(self, request: volumes_pb2.CreateVolumeRequest, context: Any) -> volumes_pb2.Volume:
         name = request.name or secrets.token_hex(32)
@@ -193,7 +195,14 @@ class FakeVolumes(volumes_pb2_grpc.VolumesServicer):
         return self.volumes[request.name]
 
     async def List(self, request: volumes_pb2.ListVolumesRequest, context: Any) -> AsyncIterator[Any]:
-        yield volumes_pb2.ListVolumesResponse(volumes=self.volumes.values())
+        self.listing.set()
+        try:
+            if request.size and self.sizes_take_for_ever:
+                await asyncio.Event().wait()
+            yield volumes_pb2.ListVolumesResponse(volumes=self.volumes.values())
+        except asyncio.CancelledError:
+            self.list_cancelled.set()
+            raise
 
     async def Remove(self, request: volumes_pb2.RemoveVolumeRequest, context: Any) -> Any:
         if self.volumes.pop(request.name, None) is None and not request.force:

@@ -93,12 +93,14 @@ class DockerApi:
         return response
 
     async def _run(self, route: Route, call: Call) -> web.StreamResponse:
-        if not route.follows:
+        # What only looks ends with its client: it may walk all that a container has. What changes something does not.
+        if not route.follows and route.method != "GET":
             return await route.handler(call)
         task: asyncio.Task[web.StreamResponse] = asyncio.create_task(_as_coroutine(route, call), name=route.path)
         connection = Connection.of(call.request)
         connection.when_gone(task.cancel)
-        self._following.add(task)
+        if route.follows:
+            self._following.add(task)
         try:
             return await task
         except asyncio.CancelledError:

@@ -69,6 +69,15 @@ async def test_a_client_that_leaves_in_the_middle_ends_the_list_behind_it(api: A
     assert (await api.get("/_ping")).status == 200
 
 
+async def test_a_client_that_leaves_ends_the_measuring_behind_its_question(api: Api) -> None:
+    api.fake.runtime.volumes.sizes_take_for_ever = True
+    async with api.raw() as (_, writer):
+        writer.write(head_of("GET", "/system/df", upgrade=False))
+        await asyncio.wait_for(api.fake.runtime.volumes.listing.wait(), 5)
+    await asyncio.wait_for(api.fake.runtime.volumes.list_cancelled.wait(), 5)
+    assert (await api.get("/_ping")).status == 200
+
+
 async def test_a_list_that_breaks_off_is_an_error_at_first_and_never_taken_for_whole_later(api: Api) -> None:
     api.fake.runtime.containers.list_fails = UnavailableError("runtimed was killed")
     api.fake.runtime.create("sleep")
