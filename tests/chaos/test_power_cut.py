@@ -22,7 +22,7 @@ from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine, run_engine
 from tests.support.images import Entry, Image, layer, push, tar
 from tests.support.registry import Registry
-from tests.support.tools import need
+from tests.support.tools import need, unmount
 from tests.support.trees import BUSYBOX_CONFIG, busybox_tar
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -60,7 +60,7 @@ def mounted(file: Path, place: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", place], check=True)
+        unmount(place)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from sampan.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Des
 from sampan.oci.digest import Digest
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.store.database import Store
-from sampan.sys.mounts import mount_options, umount2
+from sampan.sys.mounts import mount_options
 from sampan.wire.channel import open_channel
 from snapshotter.diff.differ import LocalDiffer
 from snapshotter.drivers.driver import Driver
@@ -55,6 +55,7 @@ from snapshotter.snapshots.snapshots import LocalSnapshots
 from snapshotter.wire.client import DifferClient, LayersClient, SnapshotsClient
 from snapshotter.wire.servicer import DiffServicer, LayersServicer, SnapshotsServicer
 from tests.fakes.content import FakeContent
+from tests.support.tools import unmount
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ def shown(mounts: Sequence[Mount]) -> Iterator[Path]:
         try:
             yield Path(directory)
         finally:
-            umount2(directory)
+            unmount(directory)
 
 
 def tar(**files: str | bytes | tarfile.TarInfo | None) -> bytes:

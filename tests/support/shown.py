@@ -12,6 +12,7 @@ from pathlib import Path
 from sampan.sys import mounts
 from sampan.tar.reader import TarReader
 from snapshotter.drivers.erofs.converter import Converter
+from tests.support.tools import unmount
 
 
 @dataclass(frozen=True)
@@ -82,4 +83,4 @@ def mounted(image: Path, target: Path) -> Iterator[Path]:
     try:
         yield target
     finally:
-        mounts.umount2(str(target))
+        unmount(target)

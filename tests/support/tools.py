@@ -1,13 +1,17 @@
 """What the machine has to offer. A missing tool or privilege skips a test on a laptop and fails it in CI."""
 
+import errno
 import os
 import shutil
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+from sampan.sys.mounts import umount2
 
 # Set by tools/run-tests: there, a test that cannot run has failed.
 STRICT = "SAMPAN_TEST_STRICT"
@@ -53,3 +57,22 @@ def eventually(holds: Callable[[], bool], what: str, deadline_s: float = 20) -> 
         if time.monotonic() > end:
             raise AssertionError(f"not within {deadline_s} s: {what}")
         time.sleep(0.02)
+
+
+def unmount(point: str | Path) -> None:
+    """Unmount what a test has mounted, as soon as nothing holds it.
+
+    Other mount namespaces that were made meanwhile, a container's or a worker's, hold a copy until their last process
+    is gone. No event tells of that, so it is asked for.
+    """
+    eventually(lambda: _unmounted(point), f"{point} can be unmounted")
+
+
+def _unmounted(point: str | Path) -> bool:
+    try:
+        umount2(str(point))
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True

@@ -10,6 +10,7 @@ import pytest
 from tests.support.docker_client import DockerClient
 from tests.support.engine import SAMPAN, Engine
 from tests.support.registry import Registry, run_registry
+from tests.support.tools import unmount
 from tests.support.trees import busybox_image
 
 Unique = Callable[[str], str]
@@ -67,7 +68,7 @@ def test_what_there_is_no_room_for_is_said(engine: Engine, image: str, tmp_path:
         assert (failed.code, failed.stderr) == (1, f"sampan: write {tmp_path}/image.tar: no space left on device\n")
         assert [path.read_text() for path in tmp_path.iterdir()] == ["kept"]
     finally:
-        subprocess.run(["umount", tmp_path], check=True)
+        unmount(tmp_path)
     with Path("/dev/full").open("wb") as full:
         for command in (["save", image], ["images"]):
             done = subprocess.run([SAMPAN, *command], stdout=full, stderr=subprocess.PIPE, env=engine.env())

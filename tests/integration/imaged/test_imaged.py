@@ -30,7 +30,7 @@ from tests.fakes.registry import FakeRegistry, Fault
 from tests.support import images
 from tests.support.imaged_process import Imaged, imaged, until
 from tests.support.registry import Registry, run_registry
-from tests.support.tools import need, need_root
+from tests.support.tools import need, need_root, unmount
 
 LAYER = images.layer(images.tar(images.Entry("noise", os.urandom(3_000_000))))
 SMALL = images.layer(images.tar(images.Entry("hello", b"hello")), "none")
@@ -302,7 +302,7 @@ async def test_full_disk_is_told_and_leaves_nothing(tmp_path: Path, registry: Re
             assert service.files("blobs/sha256") == service.files("ingests") == set()
             await service.pull(f"{registry.address}/small:1")
     finally:
-        await _run("umount", str(mount))
+        await asyncio.to_thread(unmount, mount)
 
 
 async def _run(*command: str) -> None:

@@ -17,7 +17,7 @@ from sampan.errors import RemoteError, ResourceExhaustedError
 from sampan.wire.pages import whole
 from tests.fakes.registry import DOCKER_LAYER_GZIP, DOCKER_MANIFEST, FakeRegistry, Fault, sha256
 from tests.support.imaged_process import Imaged, imaged
-from tests.support.tools import need_root
+from tests.support.tools import need_root, unmount
 
 KILLS = 20
 
@@ -109,7 +109,7 @@ async def small_disk(root: Path, size: str) -> AsyncIterator[Path]:
     try:
         yield mount / "filler"
     finally:
-        await run("umount", str(mount))
+        await asyncio.to_thread(unmount, mount)
 
 
 async def run(*command: str) -> None:

@@ -29,6 +29,7 @@ from sampan.resource.container_spec import (
     Security,
     Ulimit,
 )
+from tests.support.tools import unmount
 
 pytestmark = pytest.mark.root
 
@@ -216,7 +217,7 @@ def test_a_read_only_bind_is_read_only_all_the_way_down(host: Host, tmp_path: Pa
         assert result.lines == ["/data/deep"]
         assert result.err.count("Read-only file system") == 2
     finally:
-        subprocess.run(["umount", outer / "deep"], check=True)
+        unmount(outer / "deep")
 
 
 def test_mount_targets_that_are_links_resolve_inside_the_root(host: Host, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from tests.support.images import Entry, Image, directory, layer, push, tar
 from tests.support.registry import Registry, run_registry
-from tests.support.tools import eventually, need, need_root
+from tests.support.tools import eventually, need, need_root, unmount
 from tests.support.trees import busybox_image
 
 pytestmark = pytest.mark.root
@@ -169,4 +169,4 @@ def _mounted(containerd: Containerd, key: str) -> Iterator[Path]:
     try:
         yield target
     finally:
-        subprocess.run(["umount", target], check=True)
+        unmount(target)

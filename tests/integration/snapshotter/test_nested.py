@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from sampan.sys.mounts import mount, umount2
+from sampan.sys.mounts import mount
 from snapshotter.drivers import whiteouts
 from tests.contract.snapshotter import Kit, Parts, local, names, shown
 from tests.fakes.content import FakeContent
 from tests.support.images import Entry, directory, tar
-from tests.support.tools import need_root
+from tests.support.tools import need_root, unmount
 
 pytestmark = pytest.mark.root
 
@@ -26,7 +26,7 @@ def overlay(tmp_path: Path) -> Iterator[Path]:
     try:
         yield tmp_path / "merged"
     finally:
-        umount2(str(tmp_path / "merged"))
+        unmount(tmp_path / "merged")
 
 
 @pytest.fixture

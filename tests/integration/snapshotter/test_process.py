@@ -23,12 +23,13 @@ from sampan.errors import DataLossError, NotFoundError, ResourceExhaustedError, 
 from sampan.oci.descriptor import OCI_LAYER, OCI_LAYER_ZSTD, Descriptor
 from sampan.oci.digest import Digest
 from sampan.service.interceptor import Interceptor, RpcMetrics
-from sampan.sys.mounts import mount, umount2
+from sampan.sys.mounts import mount
 from sampan.wire.channel import open_channel
 from snapshotter.snapshots.directories import Disk
 from snapshotter.wire.client import DifferClient, LayersClient, SnapshotsClient
 from tests.contract.snapshotter import Clock, Kit, Parts, finished, local, names, shown, tar
 from tests.fakes.content import FakeContent, FakeContentServicer
+from tests.support.tools import unmount
 
 pytestmark = pytest.mark.root
 
@@ -308,7 +309,7 @@ async def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, driver: st
                 assert [one.key for one in await parts.snapshots.list(["kind==active"])] == ["one"]
                 assert len(list(parts.disk.snapshots.iterdir())) == 1
     finally:
-        umount2(str(root))
+        unmount(root)
 
 
 async def test_what_one_driver_made_another_goes_on_with(tmp_path: Path) -> None:
