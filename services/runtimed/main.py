@@ -15,6 +15,7 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
 from runtimed.archives.archives import Archives
+from runtimed.cgroups.orphans import Orphans
 from runtimed.cgroups.parent import remove_parent
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.conmon.conmon import Conmon, RuntimeCommand
@@ -221,7 +222,8 @@ class Core:
         stack.push_async_callback(_end, writer)
         recovery = Recovery(
             self.registry, self.lifecycle, self.removal, self.runner, self.network, self.snapshots, self.mounter,
-            self.background, self.paths, self.service.set_aside, lossy=self.lossy,
+            self.background, self.paths, self.service.set_aside, Orphans(self.host.trees).end,
+            lossy=self.lossy,
         )  # fmt: skip
         await recovery.run()
         await self.execs.recover()

@@ -164,6 +164,7 @@ class EngineParts:
             self.background,
             self.paths,
             set_aside,
+            len,
         )
 
     async def make(self, policy: RestartPolicy, digit: str = "a", **fields: object) -> Entry:

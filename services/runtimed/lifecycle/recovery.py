@@ -12,12 +12,14 @@ The rules, by what was intended and what is found:
     restarting                    started again
     stopped, policy says so       started again
     on disk without a record      removed
+    processes without a conmon    killed, by the cgroup that the record names
     whatever fails                set aside: dead until it is removed, or until the next start
 """
 
+import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +55,7 @@ class Recovery:
         background: Background,
         paths: Paths,
         set_aside: SetAside,
+        end_orphans: Callable[[Collection[str]], int],
         *,
         lossy: bool = False,
     ) -> None:
@@ -70,6 +73,7 @@ class Recovery:
         self._background = background
         self._paths = paths
         self._set_aside = set_aside
+        self._end_orphans = end_orphans
         self._lossy = lossy
 
     async def run(self) -> None:
@@ -79,6 +83,9 @@ class Recovery:
             with self._guard(entry):
                 if entry.intent is Intent.SETTLED and self._runs(entry):
                     alive.append(entry)
+        # Before anything of theirs is started again: without a monitor nobody would ever know of these processes.
+        lost = [entry for entry in self._registry if entry not in alive and not self._registry.is_set_aside(entry)]
+        await asyncio.to_thread(self._end_orphans, [entry.container.cgroup_path for entry in lost])
         await self._networking.recover([entry.container for entry in alive])
         for entry in alive:
             with self._guard(entry):

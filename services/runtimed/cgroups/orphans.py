@@ -1,0 +1,84 @@
+"""Processes of containers that nothing watches any more, found by their cgroups.
+
+The run root says which monitor belongs to which container. Where it was removed under running containers, or a monitor
+was killed together with its record of the process, the cgroup is all that is left to know the processes by: its name is
+the container's ID, and its parent carries the engine's tag.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from runtimed.host.facts import CgroupTree
+from sampan.log import log
+
+_ENDING_S: Final = 10.0  # SIGKILL needs a moment; a process in uninterruptible sleep may take for ever
+_LOOK_S: Final = 0.01
+
+
+class Orphans:
+    """Ends them."""
+
+    def __init__(self, trees: Sequence[CgroupTree]) -> None:
+        self._trees = tuple(Path(tree.path) for tree in trees)
+
+    def end(self, paths: Collection[str]) -> int:
+        """Kill all processes in cgroups, as containers record their paths; blocks. Return how many were found."""
+        return sum(self._end(path.strip("/")) for path in paths if path.strip("/"))
+
+    def _end(self, group: str) -> int:
+        found: set[int] = set()
+        deadline = time.monotonic() + _ENDING_S
+        while pids := self._processes(group):
+            found |= pids
+            if time.monotonic() > deadline:
+                log.warning("processes without a monitor do not end", cgroup=group, count=len(pids))
+                break
+            for pid in pids:
+                self._kill(group, pid)
+            self._thaw(group)
+            time.sleep(_LOOK_S)
+        if found:
+            log.warning("processes without a monitor ended", cgroup=group, count=len(found))
+        return len(found)
+
+    def _kill(self, group: str, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                if pid in self._processes(group):  # it is still the one that was found
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            finally:
+                os.close(pidfd)
+
+    def _thaw(self, group: str) -> None:
+        """Let frozen processes take the signal."""
+        for tree in self._trees:
+            for name, value in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+                with contextlib.suppress(OSError):
+                    fd = os.open(tree / group / name, os.O_WRONLY | os.O_CLOEXEC)
+                    try:
+                        os.write(fd, value.encode())
+                    finally:
+                        os.close(fd)
+
+    def _processes(self, group: str) -> set[int]:
+        pids: set[int] = set()
+        for tree in self._trees:
+            for directory in _with_descendants(tree / group):
+                with contextlib.suppress(OSError):
+                    pids |= {int(line) for line in (directory / "cgroup.procs").read_text().split()}
+        return pids - {0}  # of another pid namespace, which cannot be named here
+
+
+def _with_descendants(group: Path) -> Iterator[Path]:
+    left = [group]
+    while left:
+        directory = left.pop()
+        yield directory
+        with contextlib.suppress(OSError):
+            left += [Path(entry.path) for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
