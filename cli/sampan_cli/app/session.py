@@ -24,6 +24,7 @@ _PATIENCE: Final = 3
 
 
 # What writing our output fails with when there is no room for it.
+_PROTOBUF_S_WORDS: Final = ("Value out of range", "Timestamp is not valid", "Duration is not valid")
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
@@ -97,6 +98,8 @@ class Session:
             log = self.layout.run_root / "logs"
             return CommandError(f"the engine failed, its logs in {log} say why: {_details(error)}", engine_exit_code)
         assert isinstance(error, Exception)
+        if (refusal := _unsayable(error)) is not None:
+            return CommandError(refusal, engine_exit_code)
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             # Python would try once more to write what it holds, and say so in words of its own.
             os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
@@ -214,3 +217,18 @@ def root_options(*, hidden: bool) -> list[click.Parameter]:
 def new_session() -> Session:
     """Return the session of this process's environment."""
     return Session.from_environment(os.environ)
+
+
+def _unsayable(error: Exception) -> str | None:
+    """Return what to tell about an argument that no message to the engine can hold; None for other errors.
+
+    Requests are made of what the user typed, so it is protobuf that finds a number too large for its field, or a text
+    that is no UTF-8.
+    """
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        shown = error.object.encode(errors="surrogateescape").decode(errors="replace")
+        return f"{shown[:100]!r} is not UTF-8: the engine takes no other text"
+    if isinstance(error, ValueError) and str(error).startswith(_PROTOBUF_S_WORDS):
+        said = str(error)
+        return f"{said[:1].lower()}{said[1:200]}"
+    return None

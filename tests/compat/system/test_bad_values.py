@@ -63,7 +63,6 @@ CREATES: Final = (
     *(_host(name, value) for name, value in NARROW),
     _host("OomScoreAdj", BEYOND),
     _host("Ulimits", f'[{{"Name":"nofile","Soft":{BEYOND},"Hard":1}}]'),
-    _host("ConsoleSize", f"[{BEYOND},1]"),
     _host("ConsoleSize", "[-1,1]"),
     _host("RestartPolicy", f'{{"Name":"on-failure","MaximumRetryCount":{BEYOND}}}'),
     _host("Mounts", f'[{{"Type":"tmpfs","Target":"/t","TmpfsOptions":{{"SizeBytes":{BEYOND}}}}}]'),
@@ -77,6 +76,7 @@ MEANINGLESS: Final = (
     Bad("PIDs limit", _host("PidsLimit", "9223372036854775807").body, docker_takes_it=True),
     Bad("CPU shares", _host("CpuShares", "9223372036854775807").body, docker_takes_it=True),
     Bad("CPU cfs quota", _host("CpuQuota", "9223372036854775807").body, docker_takes_it=True),
+    Bad("ConsoleSize", _host("ConsoleSize", f"[{BEYOND},1]").body, docker_takes_it=True),
     Bad("cpuset cpus", _host("CpusetCpus", '"0\\n"').body),
     Bad("cpuset mems", _host("CpusetMems", '"²"').body),
     Bad("oom score adj", _host("OomScoreAdj", "1001").body),
@@ -247,3 +247,29 @@ def test_no_field_of_a_spec_makes_a_service_fail(engine: Engine, image: str) -> 
         return failed
 
     assert asyncio.run(try_all()) == []
+
+
+@pytest.mark.skipif(bool(TARGET), reason="about the engine's own command line")
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("run", "--rm", "--memory", BEYOND, "IMAGE", "true"), BEYOND),
+        (("run", "--rm", "--pids-limit", HUGE, "IMAGE", "true"), HUGE),
+        (("run", "--rm", "--ulimit", f"nofile={HUGE}", "IMAGE", "true"), HUGE),
+        (("run", "--rm", "--stop-timeout", HUGE, "IMAGE", "true"), HUGE),
+        (("run", "--rm", "--oom-score-adj", "99999999999", "IMAGE", "true"), "99999999999"),
+        (("run", "--rm", "--env", "A=\udcff", "IMAGE", "true"), "is not UTF-8"),
+        (("ps", "--last", HUGE), HUGE),
+        (("logs", "--tail", HUGE, "nothing"), HUGE),
+        (("stop", "--time", HUGE, "nothing"), HUGE),
+        (("events", "--since", HUGE, "--until", "1"), HUGE),
+    ],
+)
+def test_command_line_refuses_what_no_request_holds(
+    engine: Engine, image: str, arguments: tuple[str, ...], named: str
+) -> None:
+    failed = engine.sampan_fails(*(argument.replace("IMAGE", image) for argument in arguments))
+    assert failed.code == (125 if arguments[0] == "run" else 1)
+    assert named in failed.stderr
+    assert "Traceback" not in failed.stderr
