@@ -5,13 +5,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import grpc
+
 from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine import publish
 from sampan.engine.changes import MOUNT_POINTS
-from sampan.engine.pull import release
-from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
+from sampan.engine.leases import kept
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, UnavailableError
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
 
@@ -41,9 +43,22 @@ async def commit(engine: "Engine", container: str, options: CommitOptions) -> st
         raise NotFoundError(f"container {found.spec.name} was not made from an image")
     if found.state.status in (containers_pb2.ContainerState.REMOVING, containers_pb2.ContainerState.DEAD):
         raise ConflictError(f"You cannot commit container {found.id} which is {_word(found)}")
+    async with kept(engine) as lease:
+        committed = await _commit(engine, found, options, lease)
+        await _name(engine, committed, options.reference, found.spec.image_id)
+    attributes = {"comment": options.message, "imageID": committed.image_id, "imageRef": options.reference}
+    await publish.container(engine, "commit", found, **attributes)
+    return committed.image_id
+
+
+async def _commit(
+    engine: "Engine", found: containers_pb2.Container, options: CommitOptions, lease: str
+) -> images_pb2.ImportResponse:
+    """Make the image; ``lease`` keeps its layer until it is held by one of the image's own."""
+    diff = layers_pb2.DiffLayerRequest(key=found.id, exclude=MOUNT_POINTS, lease=lease)
     async with _held(engine, found.id, wanted=options.pause):
         with rpc_errors():
-            made = await engine.layers.Diff(layers_pb2.DiffLayerRequest(key=found.id, exclude=MOUNT_POINTS))
+            made = await engine.layers.Diff(diff)
     layer = None if made.empty else images_pb2.LayerContent(descriptor=made.descriptor, diff_id=made.diff_id)
     request = images_pb2.CommitRequest(
         base=found.spec.image_id,
@@ -56,11 +71,7 @@ async def commit(engine: "Engine", container: str, options: CommitOptions) -> st
         reference=options.reference,
     )
     with rpc_errors():
-        committed = await engine.images.Commit(request)
-    await _name(engine, committed, options.reference, found.spec.image_id)
-    attributes = {"comment": options.message, "imageID": committed.image_id, "imageRef": options.reference}
-    await publish.container(engine, "commit", found, **attributes)
-    return committed.image_id
+        return await engine.images.Commit(request)
 
 
 async def _name(engine: "Engine", committed: images_pb2.ImportResponse, reference: str, parent: str) -> None:
@@ -68,12 +79,9 @@ async def _name(engine: "Engine", committed: images_pb2.ImportResponse, referenc
     request = images_pb2.CreateRequest(
         reference=reference, target=committed.target, lease=committed.lease, parent=parent
     )
-    try:
+    async with kept(engine, committed.lease):
         with rpc_errors():
             await engine.images.Create(request)
-    except BaseException:
-        await release(engine, committed.lease)
-        raise
     layers = [
         layers_pb2.ApplyLayerRequest(descriptor=layer.descriptor, diff_id=layer.diff_id) for layer in committed.layers
     ]
@@ -94,12 +102,12 @@ async def _held(engine: "Engine", container: str, *, wanted: bool) -> AsyncItera
     try:
         with rpc_errors():
             await call.write(containers_pb2.HoldContainerRequest(container=container))
-            await anext(aiter(call))
+            if await call.read() is grpc.aio.EOF:
+                raise UnavailableError("runtimed has let the container go while it was committed")
         yield
         with rpc_errors():
             await call.done_writing()
-            async for _ in call:
-                pass
+            await call.read()  # raises how it ended
     finally:
         call.cancel()
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from sampan.api.image.v1 import images_pb2
 from sampan.engine import publish
 from sampan.engine.feed import Feed
+from sampan.engine.leases import kept
 from sampan.engine.progress import Loaded, Progress
-from sampan.engine.pull import Report, Unpacking, release, wanted_platform, watched
+from sampan.engine.pull import Report, Unpacking, wanted_platform, watched
 from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import whole
@@ -31,19 +32,13 @@ async def load(engine: "Engine", chunks: AsyncIterator[bytes], platform: str) ->
     async def work(report: Report) -> None:
         with feed.told(), rpc_errors():
             images = (await whole(engine.images.Load(requests()))).images
-        left = [image.lease for image in images]
-        try:
+        async with kept(engine, *(image.lease for image in images)):
             await _unpack(engine, report, list(images))
             for image in images:
                 await _name(engine, image)
-                left.remove(image.lease)
                 names = tuple(parse_reference(text).familiar for text in image.references)
                 await publish.image(engine, "load", image.image_id, names[0] if names else image.image_id)
                 await report(Loaded(image.image_id, names))
-        except BaseException:
-            for lease in left:
-                await release(engine, lease)
-            raise
 
     async with aclosing(watched(work)) as events:
         async for event in events:

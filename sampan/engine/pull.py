@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Final
 
 from sampan.api.containerd.types import types_pb2
@@ -10,6 +10,7 @@ from sampan.api.image.v1 import images_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine import publish
 from sampan.engine.feed import Feed
+from sampan.engine.leases import kept, release
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
 from sampan.errors import DataLossError, RemoteError, SampanError, UnavailableError
 from sampan.oci.platform import host_platform, parse_platform
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 # Events that a slow watcher may leave unread before the work waits for it.
 _BACKLOG: Final = 256
 
-_RELEASE_S: Final = 10.0
 
 # Layers that are asked for at once. The snapshotter unpacks a few at a time; each that waits there costs both sides of
 # the call memory, and an archive may hold a thousand.
@@ -77,16 +77,13 @@ async def import_image(
     async def work(report: Report) -> None:
         with feed.told(), rpc_errors():
             imported = await engine.images.Import(requests())
-        try:
+        async with kept(engine, imported.lease):
             unpacking = Unpacking(engine, report)
             async with asyncio.TaskGroup() as tasks:
                 for layer in imported.layers:
                     tasks.create_task(unpacking.apply(layer), name=f"apply {layer.diff_id}")
             await unpacking.stack(imported.layers)
             await _name(engine, report, "import", reference, imported.target, imported.lease, options.platform)
-        except BaseException:
-            await release(engine, imported.lease)
-            raise
 
     async with aclosing(watched(work)) as events:
         async for event in events:
@@ -106,15 +103,23 @@ class _Pull:
 
     async def run(self, reference: str, credentials: images_pb2.Credentials | None) -> None:
         request = images_pb2.FetchRequest(reference=reference, platform=self._platform, credentials=credentials)
+        async with AsyncExitStack() as stack:
+            await self._run(request, stack)
+
+    async def _run(self, request: images_pb2.FetchRequest, stack: AsyncExitStack) -> None:
+        call = self._engine.images.Fetch(request)
         try:
             async with asyncio.TaskGroup() as tasks:
                 with rpc_errors():
-                    async for message in self._engine.images.Fetch(request):
+                    async for message in call:
                         await self._step(message, tasks)
+                        if message.HasField("resolved"):
+                            await stack.enter_async_context(kept(self._engine, message.resolved.lease))
             await self._unpacking.stack(self._resolved.layers)
             name, lease, target = self._resolved.reference, self._resolved.lease, self._resolved.target
             await _name(self._engine, self._report, "pull", name, target, lease, self._platform)
         except BaseException as error:
+            call.cancel()
             if self._resolved.lease:
                 await release(self._engine, self._resolved.lease, abandon=_goes_on_later(error))
             raise
@@ -191,20 +196,6 @@ def _goes_on_later(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(_goes_on_later(one) for one in error.exceptions)
     return isinstance(error, asyncio.CancelledError | RemoteError | UnavailableError)
-
-
-async def release(engine: "Engine", lease: str, *, abandon: bool = False) -> None:
-    """Give back what a failed pull held, or leave it to the next one, even while being cancelled.
-
-    imaged gives it back itself when the lease expires, but that is long after the next pull.
-    """
-    request = images_pb2.ReleaseRequest(lease=lease, abandon=abandon)
-    try:
-        async with asyncio.timeout(_RELEASE_S):
-            with rpc_errors():
-                await engine.images.Release(request, wait_for_ready=True)  # it may be what was killed
-    except (SampanError, TimeoutError):
-        return
 
 
 async def watched(work: Callable[[Report], Awaitable[None]]) -> AsyncGenerator[Progress, None]:

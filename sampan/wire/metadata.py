@@ -3,3 +3,6 @@
 from typing import Final
 
 ATTACHES_STDIN: Final = "sampan-attaches-stdin"  # of Execs.Start, initial: "1" or "0"
+
+# containerd's: names the lease that keeps what a call makes.
+LEASE: Final = "containerd-lease"

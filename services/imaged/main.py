@@ -59,7 +59,7 @@ class ImagedConfig(ServiceConfig):
     retry_base_s: float = option(1.0, "seconds before the second try; doubled for each further one")
     connect_timeout_s: float = option(10.0, "seconds to wait for a connection to a registry")
     stall_timeout_s: float = option(30.0, "seconds to wait for a registry that sends nothing")
-    lease_s: float = option(3600.0, "seconds that fetched content without a name is kept")
+    lease_s: float = option(120.0, "seconds that content without a name is kept for a client that has left")
     resume_s: float = option(86400.0, "seconds that what a broken pull brought is kept for the next one")
     gc_interval_s: float = option(
         600.0, "seconds between passes of garbage collection; 0: at the start, and when asked"
@@ -151,7 +151,7 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     )
     mender = Mender(store, content, leases, sources, downloads)
     service.checkers.append(ContentCheck(store, content, mender))
-    servicer = ImagesServicer(images, puller, importer, leases, Login(sources), traffic)
+    servicer = ImagesServicer(images, puller, importer, leases, Login(sources), traffic, service.stopping)
 
     usage = ContentUsage(root, store, content, ingests, partials, keep_s=config.resume_s, now_ns=time.time_ns)
     collector = ContentCollector(store, content, ingests, partials, leases, usage, keep_s=config.resume_s)

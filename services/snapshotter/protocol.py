@@ -173,10 +173,11 @@ class Differ(Protocol):
             InvalidArgumentError: a media type that is no layer's.
         """
 
-    async def layer_of(self, key: str, exclude: Sequence[str]) -> NewLayer | None:
+    async def layer_of(self, key: str, exclude: Sequence[str], lease: str = "") -> NewLayer | None:
         """Write what a snapshot changes in its parent to the content store, as an uncompressed layer.
 
-        Paths in ``exclude``, and what is in them, are left out. None if nothing else differs.
+        Paths in ``exclude``, and what is in them, are left out. None if nothing else differs. The content store keeps
+        the layer by ``lease``, or for a time of its own.
 
         Raises:
             NotFoundError: there is no snapshot ``key``.

@@ -3,12 +3,14 @@
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.chaos.conftest import Steady
 from tests.support.docker_client import DockerClient
-from tests.support.engine import SAMPAN, Engine
+from tests.support.engine import SAMPAN, Engine, run_engine
 from tests.support.tools import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -22,14 +24,28 @@ def large(docker: DockerClient, image: str) -> str:
     return "large"
 
 
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """An engine that waits a second for clients that it lost when it was killed itself."""
+    with run_engine({"imaged": "lease_s = 1.0\n"}) as running:
+        yield running
+
+
 def _state(docker: DockerClient, name: str) -> str:
     return docker("inspect", "--format", "{{.State.Status}}", name).line
+
+
+def _kept(engine: Engine) -> set[str]:
+    """Return what imaged has on disk."""
+    root = engine.layout.data("imaged")
+    return {path.name for directory in ("blobs/sha256", "ingests") for path in (root / directory).iterdir()}
 
 
 @pytest.mark.parametrize("victim", ["docker", "dockerapi", "sampan", "runtimed", "snapshotter", "imaged"])
 def test_a_container_goes_on_whoever_is_killed_in_its_commit(
     engine: Engine, docker: DockerClient, large: str, steady: Steady, victim: str
 ) -> None:
+    before = _kept(engine)
     if victim == "sampan":
         client = subprocess.Popen([SAMPAN, "commit", large], env=engine.env(), stdout=subprocess.DEVNULL)
     else:
@@ -43,3 +59,37 @@ def test_a_container_goes_on_whoever_is_killed_in_its_commit(
     eventually(lambda: _state(docker, large) == "running", "it goes on")
     assert docker("exec", large, "echo", "inside").line == "inside"
     docker("rm", "--force", large)
+
+    def collected() -> bool:
+        docker("image", "prune", "--force")  # it may have been committed all the same
+        engine.sampan("system", "gc")
+        return _kept(engine) == before
+
+    eventually(collected, "nothing of the commit is kept", 20)
+
+
+@pytest.mark.parametrize("victim", ["docker", "dockerapi", "snapshotter", "imaged"])
+def test_nothing_is_kept_of_a_load_whose_parties_are_killed(
+    engine: Engine, docker: DockerClient, image: str, steady: Steady, tmp_path: Path, victim: str
+) -> None:
+    docker("run", "--name", "made", image, "sh", "-c", "head -c 60000000 /dev/urandom > /file")
+    docker("commit", "made", "made:1")
+    docker("rm", "made")
+    docker("save", "--output", str(tmp_path / "made.tar"), "made:1")
+    docker("rmi", "made:1")
+    engine.sampan("system", "gc")
+    before = _kept(engine)
+    client = docker.start("load", "--input", str(tmp_path / "made.tar"))
+    eventually(lambda: _kept(engine) != before, "it has begun to arrive")
+    if victim == "docker":
+        client.kill()
+    else:
+        engine.kill(victim)
+    client.communicate(timeout=60)
+
+    def collected() -> bool:
+        docker.fails("rmi", "made:1")  # it may have been loaded all the same
+        engine.sampan("system", "gc")
+        return _kept(engine) == before
+
+    eventually(collected, "nothing of the load is kept", 20)

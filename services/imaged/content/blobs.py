@@ -325,6 +325,17 @@ class ContentStore:
             rows.set_labels(db, digest, {rows.DAMAGED_LABEL: ""})
             self._damaged.discard(digest)
 
+    async def hold(self, lease: str, digest: Digest) -> None:
+        """Keep content that is here, or will be, by a lease. Raises NotFoundError: there is no such lease."""
+
+        def hold(db: sqlite3.Connection) -> None:
+            if rows.lease_source(db, lease) is None:
+                raise NotFoundError(f"lease {lease!r} does not exist")
+            rows.hold(db, lease, [digest])
+
+        with storing("lease"):
+            await self._store.write(hold)
+
     async def put(self, data: bytes, media_type: str, lease: str) -> Descriptor:
         """Store a small blob under ``lease``, durably; content that is here already is only leased.
 

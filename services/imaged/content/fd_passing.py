@@ -10,8 +10,8 @@ be asked for with ``Content.Read``, which says why.
 
 ``write <ref>`` comes with the reading end of a pipe. All that is in it until its other end is closed goes to the
 ingest of that name, hashed on the way as any write; then the answer is ``taken``, or ``full`` and what the disk said.
-To make a blob of it, or to forget it, is for ``Content.Write`` and ``Abort``. If whoever sent the pipe is not there
-any more, the ingest is forgotten.
+To make a blob of it is for ``Content.Write``. Whoever sent the pipe keeps the connection until that is done: with its
+end, the process's death included, what has not become a blob is forgotten.
 """
 
 import asyncio
@@ -111,8 +111,9 @@ class Handout:
                 answer = f"full {error}".encode()[:_MAX_ANSWER_BYTES]
         try:
             asker.send(answer)
-        except OSError:
-            self._ingests.discard(ingest)
+            await _readable(asker.fileno())  # it says nothing more: this is its end, or its death
+        finally:
+            self._ingests.abandon(ingest)
 
 
 async def _pour(pipe: int, ingest: Ingest) -> None:

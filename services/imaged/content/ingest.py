@@ -60,6 +60,7 @@ class Ingest:
         self.total = 0
         self.expected: Digest | None = None
         self.busy = False
+        self.abandoned = False  # it goes when whoever is at it leaves
         self._now_ns = now_ns
         self._path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -218,6 +219,8 @@ class Ingests:
             yield ingest
         finally:
             ingest.busy = False
+            if ingest.abandoned:
+                self.discard(ingest)
 
     async def refuse_existing(self, ref: str, expected: Digest, own: Ingest | None = None) -> None:
         """Raise AlreadyExistsError, and drop the ingest, if content with the expected digest is here.
@@ -239,24 +242,34 @@ class Ingests:
         raise AlreadyExistsError(f"content {expected}: already exists")
 
     async def commit(
-        self, ingest: Ingest, size: int, expected: Digest | None, labels: Mapping[str, str] | None = None
+        self,
+        ingest: Ingest,
+        size: int,
+        expected: Digest | None,
+        labels: Mapping[str, str] | None = None,
+        lease: str = "",
     ) -> Digest:
-        """Make the ingest a blob, kept for a day, or by a label that makes it a root; a ``size`` of 0 is not checked.
+        """Make the ingest a blob; a ``size`` of 0 is not checked.
+
+        It is kept by ``lease``, by a label that makes it a root, or for a day.
 
         Whether it succeeds or not, the ingest is over, unless the size or the digest are wrong: then it stays.
 
         Raises:
             ConflictError: another size, or another digest, was expected.
             AlreadyExistsError: the content is here.
+            NotFoundError: there is no such lease.
         """
         digest = ingest.digest
         if size and size != ingest.offset:
             raise ConflictError(f"unexpected commit size {ingest.offset}, expected {size}")
         if expected is not None and expected != digest:
             raise ConflictError(f"unexpected commit digest {digest}, expected {expected}")
+        if lease:
+            await self._content.hold(lease, digest)
         await self.refuse_existing(ingest.ref, digest, ingest)
-        rooted = any(map(is_root, labels or ()))
-        await self.publish(ingest, labels, hold_ns=0 if rooted else UNLEASED_HOLD_NS)
+        kept = bool(lease) or any(map(is_root, labels or ()))
+        await self.publish(ingest, labels, hold_ns=0 if kept else UNLEASED_HOLD_NS)
         return digest
 
     async def publish(self, ingest: Ingest, labels: Mapping[str, str] | None = None, *, hold_ns: int = 0) -> None:
@@ -269,6 +282,12 @@ class Ingests:
             path = await ingest.seal()
             await self._content.place(path, ingest.digest, ingest.offset, labels, hold_ns)
         finally:
+            self.discard(ingest)
+
+    def abandon(self, ingest: Ingest) -> None:
+        """Forget an ingest that nobody goes on with, once its last writer has left; safe to repeat."""
+        ingest.abandoned = True
+        if not ingest.busy:
             self.discard(ingest)
 
     def discard(self, ingest: Ingest) -> None:

@@ -4,9 +4,10 @@ import asyncio
 import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from imaged.content import store as rows
 from imaged.content.blobs import ContentStore
@@ -18,6 +19,7 @@ from sampan.store.database import Store
 
 _RETRY_S: Final = 60.0
 _SETTLE_S: Final = 5.0
+_FOR_EVER_NS: Final = 10 * 365 * 24 * 3600 * 10**9
 
 
 class Leases:
@@ -39,6 +41,8 @@ class Leases:
         self._now_ns = now_ns
         self._changed = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+        self._bound: Counter[str] = Counter()  # leases that clients keep, and how many do
         self._open = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -57,12 +61,15 @@ class Leases:
                 await self._idle.wait()
         except TimeoutError:
             log.warning("leases still open; the next start ends them", count=self._open)
+        if self._ending:
+            await asyncio.wait(tuple(self._ending), timeout=_SETTLE_S)
 
     async def recover(self) -> None:
         """Abandon leases whose fetch was killed, end those that expired; call before ``ContentStore.recover``."""
 
         def end(db: sqlite3.Connection) -> None:
             rows.abandon_killed(db, self._now_ns() + self._abandoned_ns)
+            rows.cap_leases(db, self._now_ns() + self._lifetime_ns)
             rows.delete_leases(db, rows.stale_leases(db, self._now_ns()))
 
         await self._store.write(end)
@@ -123,11 +130,61 @@ class Leases:
 
         def complete(db: sqlite3.Connection) -> None:
             for lease in leases:
-                rows.complete_lease(db, lease, self._now_ns() + self._lifetime_ns)
+                rows.complete_lease(db, lease, self._expires_ns(lease))
 
         with storing("lease"):
             await self._store.write(complete)
         self._changed.set()
+
+    @asynccontextmanager
+    async def bound(self, leases: Sequence[str], stopping: asyncio.Event) -> AsyncIterator[tuple[str, ...]]:
+        """Keep leases, a new one if there are none, for as long as the block lasts, which is a client's call.
+
+        What is left of them at its end is abandoned, if it is a fetch's, or released. Only when the service stops they
+        stay as they are, for a client that comes back to the next process.
+
+        Raises:
+            NotFoundError: one is over.
+        """
+        kept = tuple(leases) or (await self.begin(),)
+        self._bound.update(kept)
+        try:
+            await self._bind(kept)
+            yield kept
+        finally:
+            for lease in kept:
+                self._bound[lease] -= 1
+                if not self._bound[lease]:
+                    del self._bound[lease]
+                    if not stopping.is_set():
+                        await self._finish(self._end_bound(lease))
+
+    async def _bind(self, leases: Sequence[str]) -> None:
+        def bind(db: sqlite3.Connection) -> None:
+            for lease in leases:
+                if rows.lease_source(db, lease) is None:
+                    raise NotFoundError(f"lease {lease!r} does not exist")
+                rows.bind_lease(db, lease, self._expires_ns(lease))
+
+        with storing("lease"):
+            await self._store.write(bind)
+
+    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` to its end, however often whoever waits for it is cancelled."""
+        task = asyncio.create_task(work, name="end of a lease")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        await asyncio.shield(task)
+
+    async def _end_bound(self, lease: str) -> None:
+        source = await self._store.read(lambda db: rows.lease_source(db, lease))
+        if source is None:
+            return  # its content has a name, or was given back
+        await (self.abandon if source else self.let_go)(lease)
+
+    def _expires_ns(self, lease: str) -> int:
+        """Return until when a complete lease holds; one that is bound ends with its client."""
+        return self._now_ns() + (_FOR_EVER_NS if lease in self._bound else self._lifetime_ns)
 
     async def release(self, lease: str) -> None:
         """End a lease and remove what nothing else keeps.

@@ -157,6 +157,19 @@ def complete_lease(db: sqlite3.Connection, lease: str, expires_ns: int) -> None:
     db.execute("UPDATE leases SET complete = 1, expires_ns = ? WHERE id = ?", (expires_ns, lease))
 
 
+def bind_lease(db: sqlite3.Connection, lease: str, expires_ns: int) -> None:
+    """Put off the expiry of a complete lease, if it is still there."""
+    db.execute("UPDATE leases SET expires_ns = ? WHERE id = ? AND complete AND NOT abandoned", (expires_ns, lease))
+
+
+def cap_leases(db: sqlite3.Connection, expires_ns: int) -> None:
+    """Have complete leases expire by then: whoever they were bound to has to come back."""
+    db.execute(
+        "UPDATE leases SET expires_ns = min(expires_ns, ?) WHERE complete AND NOT abandoned",
+        (expires_ns,),
+    )
+
+
 def abandon_lease(db: sqlite3.Connection, lease: str, expires_ns: int) -> None:
     """Say that a fetch broke off: what it brought is kept for the next one, until it expires."""
     db.execute("UPDATE leases SET complete = 1, abandoned = 1, expires_ns = ? WHERE id = ?", (expires_ns, lease))

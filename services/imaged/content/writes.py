@@ -47,8 +47,10 @@ class WriteReply:
     updated_ns: int
 
 
-async def write_session(ingests: Ingests, steps: AsyncIterator[WriteStep]) -> AsyncIterator[WriteReply]:
-    """Answer each step; one that is cut off before COMMIT can be resumed by its ref.
+async def write_session(
+    ingests: Ingests, steps: AsyncIterator[WriteStep], lease: str = ""
+) -> AsyncIterator[WriteReply]:
+    """Answer each step; one that is cut off before COMMIT can be resumed by its ref. ``lease`` keeps the content.
 
     Raises:
         InvalidArgumentError: no ref, an offset that is not the current one, a step after COMMIT.
@@ -66,12 +68,12 @@ async def write_session(ingests: Ingests, steps: AsyncIterator[WriteStep]) -> As
         while step is not None:
             if committed:
                 raise InvalidArgumentError(f"ref {ingest.ref}: committed already")
-            yield await _answer(ingests, ingest, step)
+            yield await _answer(ingests, ingest, step, lease)
             committed = step.action is Action.COMMIT
             step = await anext(steps, None)
 
 
-async def _answer(ingests: Ingests, ingest: Ingest, step: WriteStep) -> WriteReply:
+async def _answer(ingests: Ingests, ingest: Ingest, step: WriteStep, lease: str) -> WriteReply:
     if step.expected is not None and step.expected != ingest.expected:
         await ingests.refuse_existing(ingest.ref, step.expected, ingest)
         ingest.expected = step.expected
@@ -81,7 +83,7 @@ async def _answer(ingests: Ingests, ingest: Ingest, step: WriteStep) -> WriteRep
         await _write(ingest, step)
     reply = _reply(ingest, step.action)
     if step.action is Action.COMMIT:
-        await ingests.commit(ingest, ingest.total, ingest.expected, step.labels)
+        await ingests.commit(ingest, ingest.total, ingest.expected, step.labels, lease)
     return reply
 
 

@@ -14,6 +14,7 @@ from imaged.wire.content_convert import blob_to_proto, reply_to_proto, status_to
 from sampan.api.containerd.content.v1 import content_pb2 as pb
 from sampan.api.containerd.content.v1 import content_pb2_grpc as pb_grpc
 from sampan.oci.digest import Digest
+from sampan.wire.metadata import LEASE
 from sampan.wire.pages import pages
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -69,13 +70,18 @@ class ContentServicer(pb_grpc.ContentServicer):
         self, request_iterator: AsyncIterator[pb.WriteContentRequest], context: Context
     ) -> AsyncIterator[pb.WriteContentResponse]:
         """Write content, resumable by ref."""
-        async for reply in write_session(self._ingests, _steps(request_iterator)):
+        async for reply in write_session(self._ingests, _steps(request_iterator), _lease(context)):
             yield reply_to_proto(reply)
 
     async def Abort(self, request: pb.AbortRequest, context: Context) -> Empty:
         """Drop a write."""
         self._ingests.abort(request.ref)
         return Empty()
+
+
+def _lease(context: Context) -> str:
+    """Return the lease that containerd's clients name in the call's metadata, empty if they name none."""
+    return next((str(value) for key, value in context.invocation_metadata() or () if key == LEASE), "")
 
 
 async def _steps(requests: AsyncIterator[pb.WriteContentRequest]) -> AsyncIterator[WriteStep]:

@@ -1,5 +1,6 @@
 """``sampan.image.v1.Images`` over the puller, the importer and the names."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         leases: Leases,
         login: Login,
         traffic: Traffic,
+        stopping: asyncio.Event,
     ) -> None:
         self._images = images
         self._puller = puller
@@ -65,6 +67,7 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         self._listed_from: object = None
         self._listed: dict[bool, Sequence[pb.ListResponse]] = {}  # brief or not
         self._traffic = traffic
+        self._stopping = stopping
 
     async def Fetch(self, request: pb.FetchRequest, context: Context) -> AsyncIterator[pb.FetchProgress]:
         """Bring an image's content."""
@@ -92,6 +95,19 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         """End a lease, or abandon it."""
         await (self._leases.abandon if request.abandon else self._leases.release)(request.lease)
         return pb.ReleaseResponse()
+
+    async def Keep(self, request_iterator: AsyncIterator[pb.KeepRequest], context: Context) -> None:  # type: ignore[override]
+        """Bind leases to this call.
+
+        Not a generator: one that a client's death finds at its yield is closed at some later time.
+        """
+        request = await anext(request_iterator, None)
+        if request is None:
+            raise InvalidArgumentError("the first message must name the leases")
+        async with self._leases.bound(request.leases, self._stopping) as leases:
+            await context.write(pb.KeepResponse(leases=leases))
+            async for _ in request_iterator:
+                pass
 
     async def Get(self, request: pb.GetRequest, context: Context) -> pb.Image:
         """Find an image."""

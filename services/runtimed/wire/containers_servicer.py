@@ -92,15 +92,18 @@ class ContainersServicer(containers_pb2_grpc.ContainersServicer):
         await self._containers.unpause(request.container)
         return pb.UnpauseContainerResponse()
 
-    async def Hold(
+    async def Hold(  # type: ignore[override]
         self, request_iterator: AsyncIterator[pb.HoldContainerRequest], context: Context
-    ) -> AsyncIterator[pb.HoldContainerResponse]:
-        """Keep it frozen until the client half-closes, or is gone."""
+    ) -> None:
+        """Keep it frozen until the client half-closes, or is gone.
+
+        Not a generator: one that a client's death finds at its yield is closed at some later time.
+        """
         request = await anext(request_iterator, None)
         if request is None:
             raise InvalidArgumentError("the first message must name a container")
         async with self._containers.held(request.container):
-            yield pb.HoldContainerResponse()
+            await context.write(pb.HoldContainerResponse())
             async for _ in request_iterator:
                 pass
 

@@ -83,7 +83,7 @@ class LocalDiffer:
             await self._content.write(target, digest, ref or f"diff-{digest}", written)
         return Descriptor(media_type or media.OCI_LAYER_GZIP, digest, packed.size_bytes)
 
-    async def layer_of(self, key: str, exclude: Sequence[str]) -> NewLayer | None:
+    async def layer_of(self, key: str, exclude: Sequence[str], lease: str = "") -> NewLayer | None:
         """See ``protocol.Differ``."""
         left, right = await self._stack(key)
         hidden = tuple(path.strip("/") for path in exclude)
@@ -100,7 +100,7 @@ class LocalDiffer:
         if packed.tar_bytes <= EMPTY_TAR_BYTES:
             await self._content.abort(ref)
             return None
-        digest, size = await self._content.commit(ref, {_UNCOMPRESSED: packed.diff_id})
+        digest, size = await self._content.commit(ref, {_UNCOMPRESSED: packed.diff_id}, lease)
         return NewLayer(Descriptor(media.OCI_LAYER_GZIP, digest, size), Digest(packed.diff_id))
 
     async def export(self, key: str) -> AsyncGenerator[bytes, None]:

@@ -30,13 +30,12 @@ class LayerCollector:
         self._roots = roots
         self._usage = usage
 
-    async def collect(self, *, leftovers: bool) -> Mapping[str, Freed]:
+    async def collect(self, *, leftovers: bool) -> Mapping[str, Freed]:  # noqa: ARG002 - nothing here waits for one
         """See ``sampan.disk.Collector``."""
         with self._catalog.wanted.noted():
             roots = await self._roots.roots()
             snapshots = await self._sweep(roots)
-            if leftovers:
-                await self._end_holds(roots)
+            await self._end_holds(roots)
         layers = NOTHING_FREED
         for layer in await self._catalog.collect():
             layers += Freed(1, layer.usage.size_bytes)

@@ -38,8 +38,10 @@ class ContentStore(Protocol):
             UnavailableError, ResourceExhaustedError: as ``write``.
         """
 
-    async def commit(self, ref: str, labels: Mapping[str, str]) -> tuple[Digest, int]:
+    async def commit(self, ref: str, labels: Mapping[str, str], lease: str = "") -> tuple[Digest, int]:
         """Make content of what was taken; that it is there already is as good. Return its digest and size.
+
+        The store keeps it by ``lease``, or for a time of its own.
 
         Raises:
             UnavailableError, ResourceExhaustedError: as ``write``; then nothing is kept.

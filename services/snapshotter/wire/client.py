@@ -178,11 +178,11 @@ class DifferClient:
         with rpc_errors():
             return convert.descriptor_from_proto((await self._stub.Diff(request)).diff)
 
-    async def layer_of(self, key: str, exclude: Sequence[str]) -> NewLayer | None:
+    async def layer_of(self, key: str, exclude: Sequence[str], lease: str = "") -> NewLayer | None:
         """See ``protocol.Differ``."""
         with rpc_errors():
             return convert.new_layer_from_proto(
-                await self._layers.Diff(layers_pb.DiffLayerRequest(key=key, exclude=exclude))
+                await self._layers.Diff(layers_pb.DiffLayerRequest(key=key, exclude=exclude, lease=lease))
             )
 
     async def export(self, key: str) -> AsyncGenerator[bytes, None]:

@@ -20,6 +20,7 @@ from sampan.log import log
 from sampan.oci.digest import Digest
 from sampan.wire.channel import reach, rpc_errors
 from sampan.wire.disk import holder_from_proto
+from sampan.wire.metadata import LEASE
 from sampan.wire.pages import whole
 
 _PIECE_BYTES: Final = 1 << 20
@@ -39,6 +40,7 @@ class ContentClient:
         self._channel = channel
         self._files = files
         self._stub: content_grpc.ContentAsyncStub = content_grpc.ContentStub(channel)
+        self._taken: dict[str, socket.socket] = {}  # what the store keeps for as long as the connection is there
 
     async def open(self, digest: Digest) -> int | None:
         """See ``content.ContentStore``."""
@@ -87,18 +89,22 @@ class ContentClient:
         if self._files is None:
             raise UnavailableError("the content store takes no pipes")
         await self._reach()
-        answer = b""
-        with suppress(OSError):
-            answer, _ = await _exchange(self._files, b"write " + ref.encode(), pipe)
-        if answer.startswith(_FULL):
-            await self.abort(ref)
-            raise ResourceExhaustedError(answer.removeprefix(_FULL).decode(errors="replace"))
-        if answer != b"taken":
-            raise UnavailableError("the content store, imaged, does not answer: it has broken off a write")
+        answer, asker = b"", _asker()
+        try:
+            with suppress(OSError):
+                answer, _ = await _exchange(asker, self._files, b"write " + ref.encode(), pipe)
+            if answer.startswith(_FULL):
+                raise ResourceExhaustedError(answer.removeprefix(_FULL).decode(errors="replace"))
+            if answer != b"taken":
+                raise UnavailableError("the content store, imaged, does not answer: it has broken off a write")
+        except BaseException:
+            asker.close()
+            raise
+        self._taken[ref] = asker  # with its end the store forgets what was taken
 
-    async def commit(self, ref: str, labels: Mapping[str, str]) -> tuple[Digest, int]:
+    async def commit(self, ref: str, labels: Mapping[str, str], lease: str = "") -> tuple[Digest, int]:
         """See ``content.ContentStore``."""
-        call = self._stub.Write()
+        call = self._stub.Write(metadata=((LEASE, lease),) if lease else None)
         committed = False
         try:
             with _answering(), rpc_errors():
@@ -120,11 +126,18 @@ class ContentClient:
             return digest, size
         finally:
             call.cancel()
-            if not committed:
+            if committed:
+                self._let_go(ref)
+            else:
                 await self.abort(ref)
+
+    def _let_go(self, ref: str) -> None:
+        if (asker := self._taken.pop(ref, None)) is not None:
+            asker.close()
 
     async def abort(self, ref: str) -> None:
         """See ``content.ContentStore``."""
+        self._let_go(ref)
         with suppress(SampanError), rpc_errors():
             await self._stub.Abort(content_pb.AbortRequest(ref=ref), timeout=_ABORT_S)
 
@@ -152,31 +165,36 @@ class RootsClient:
 
 async def _ask_for_file(path: Path, digest: Digest) -> int | None:
     """Return the descriptor that the store sends, None if it sends none. Raises OSError."""
-    _, fds = await _exchange(path, digest.encode())
+    with _asker() as asker:
+        _, fds = await _exchange(asker, path, digest.encode())
     for fd in fds:
         os.set_inheritable(fd, False)
     return fds[0] if fds else None
 
 
-async def _exchange(path: Path, message: bytes, fd: int | None = None) -> tuple[bytes, list[int]]:
+def _asker() -> socket.socket:
+    asker = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    asker.setblocking(False)
+    return asker
+
+
+async def _exchange(asker: socket.socket, path: Path, message: bytes, fd: int | None = None) -> tuple[bytes, list[int]]:
     """Send the store a message, with a descriptor or without; return its answer, an empty one if it goes away.
 
     Raises:
         OSError: there is no store.
     """
     loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
-        asker.setblocking(False)
-        await loop.sock_connect(asker, str(path))
-        socket.send_fds(asker, [message], [] if fd is None else [fd])
-        answered = asyncio.Event()
-        loop.add_reader(asker, answered.set)
-        try:
-            await answered.wait()
-        finally:
-            loop.remove_reader(asker)
-        answer, fds, _, _ = socket.recv_fds(asker, _ANSWER_BYTES, 1)
-        return answer, fds
+    await loop.sock_connect(asker, str(path))
+    socket.send_fds(asker, [message], [] if fd is None else [fd])
+    answered = asyncio.Event()
+    loop.add_reader(asker, answered.set)
+    try:
+        await answered.wait()
+    finally:
+        loop.remove_reader(asker)
+    answer, fds, _, _ = socket.recv_fds(asker, _ANSWER_BYTES, 1)
+    return answer, fds
 
 
 async def _so_far(

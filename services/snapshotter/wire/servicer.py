@@ -166,7 +166,8 @@ class LayersServicer(layers_grpc.LayersServicer):
 
     async def Diff(self, request: layers_pb.DiffLayerRequest, context: Context) -> layers_pb.DiffLayerResponse:
         """Make a layer of what differs from the parent."""
-        return convert.new_layer_to_proto(await self._differ.layer_of(request.key, tuple(request.exclude)))
+        layer = await self._differ.layer_of(request.key, tuple(request.exclude), request.lease)
+        return convert.new_layer_to_proto(layer)
 
     async def Export(
         self, request: layers_pb.ExportRequest, context: Context

@@ -53,6 +53,11 @@ class ImagesStub:
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ReleaseRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ReleaseResponse.FromString,
                 _registered_method=True)
+        self.Keep = channel.stream_stream(
+                '/sampan.image.v1.Images/Keep',
+                request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.KeepRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.KeepResponse.FromString,
+                _registered_method=True)
         self.Get = channel.unary_unary(
                 '/sampan.image.v1.Images/Get',
                 request_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.GetRequest.SerializeToString,
@@ -154,6 +159,15 @@ class ImagesServicer:
 
     def Release(self, request, context):
         """End a lease; what nothing else refers to is removed, unless it is abandoned for the next fetch: then after a while.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Keep(self, request_iterator, context):
+        """Bind leases to a client: they do not expire while its stream is open, and what is left of them ends with it, its
+        death included: a fetch's is abandoned for the next one, others are released. One message in, one out when the
+        leases are bound. NOT_FOUND: one is over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -281,6 +295,11 @@ def add_ImagesServicer_to_server(servicer, server):
                     servicer.Release,
                     request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ReleaseRequest.FromString,
                     response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ReleaseResponse.SerializeToString,
+            ),
+            'Keep': grpc.stream_stream_rpc_method_handler(
+                    servicer.Keep,
+                    request_deserializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.KeepRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_image_dot_v1_dot_images__pb2.KeepResponse.SerializeToString,
             ),
             'Get': grpc.unary_unary_rpc_method_handler(
                     servicer.Get,
@@ -443,6 +462,33 @@ class Images:
             '/sampan.image.v1.Images/Release',
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ReleaseRequest.SerializeToString,
             sampan_dot_api_dot_image_dot_v1_dot_images__pb2.ReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Keep(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/sampan.image.v1.Images/Keep',
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.KeepRequest.SerializeToString,
+            sampan_dot_api_dot_image_dot_v1_dot_images__pb2.KeepResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,11 @@ class ImagesStub:
     """Give fetched content a name. Moves the name if it exists. Ends the lease."""
     Release: _grpc.UnaryUnaryMultiCallable[_images_pb2.ReleaseRequest, _images_pb2.ReleaseResponse]
     """End a lease; what nothing else refers to is removed, unless it is abandoned for the next fetch: then after a while."""
+    Keep: _grpc.StreamStreamMultiCallable[_images_pb2.KeepRequest, _images_pb2.KeepResponse]
+    """Bind leases to a client: they do not expire while its stream is open, and what is left of them ends with it, its
+    death included: a fetch's is abandoned for the next one, others are released. One message in, one out when the
+    leases are bound. NOT_FOUND: one is over.
+    """
     Get: _grpc.UnaryUnaryMultiCallable[_images_pb2.GetRequest, _images_pb2.Image]
     """Find one image by ID, unambiguous ID prefix, name, or name@digest."""
     List: _grpc.UnaryStreamMultiCallable[_images_pb2.ListRequest, _images_pb2.ListResponse]
@@ -94,6 +99,11 @@ class ImagesAsyncStub(ImagesStub):
     """Give fetched content a name. Moves the name if it exists. Ends the lease."""
     Release: _aio.UnaryUnaryMultiCallable[_images_pb2.ReleaseRequest, _images_pb2.ReleaseResponse]  # type: ignore[assignment]
     """End a lease; what nothing else refers to is removed, unless it is abandoned for the next fetch: then after a while."""
+    Keep: _aio.StreamStreamMultiCallable[_images_pb2.KeepRequest, _images_pb2.KeepResponse]  # type: ignore[assignment]
+    """Bind leases to a client: they do not expire while its stream is open, and what is left of them ends with it, its
+    death included: a fetch's is abandoned for the next one, others are released. One message in, one out when the
+    leases are bound. NOT_FOUND: one is over.
+    """
     Get: _aio.UnaryUnaryMultiCallable[_images_pb2.GetRequest, _images_pb2.Image]  # type: ignore[assignment]
     """Find one image by ID, unambiguous ID prefix, name, or name@digest."""
     List: _aio.UnaryStreamMultiCallable[_images_pb2.ListRequest, _images_pb2.ListResponse]  # type: ignore[assignment]
@@ -158,6 +168,17 @@ class ImagesServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_images_pb2.ReleaseResponse, _abc.Awaitable[_images_pb2.ReleaseResponse]]:
         """End a lease; what nothing else refers to is removed, unless it is abandoned for the next fetch: then after a while."""
+
+    @_abc_1.abstractmethod
+    def Keep(
+        self,
+        request_iterator: _MaybeAsyncIterator[_images_pb2.KeepRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_images_pb2.KeepResponse], _abc.AsyncIterator[_images_pb2.KeepResponse]]:
+        """Bind leases to a client: they do not expire while its stream is open, and what is left of them ends with it, its
+        death included: a fetch's is abandoned for the next one, others are released. One message in, one out when the
+        leases are bound. NOT_FOUND: one is over.
+        """
 
     @_abc_1.abstractmethod
     def Get(

@@ -441,7 +441,10 @@ class DiffLayerRequest(_message.Message):
 
     KEY_FIELD_NUMBER: _builtins.int
     EXCLUDE_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
+    lease: _builtins.str
+    """of the content store, which holds the layer; empty: the store's own time for what has none"""
     @_builtins.property
     def exclude(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """absolute paths that are left out, with what is in them"""
@@ -451,10 +454,11 @@ class DiffLayerRequest(_message.Message):
         *,
         key: _builtins.str = ...,
         exclude: _abc.Iterable[_builtins.str] | None = ...,
+        lease: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude", b"exclude", "key", b"key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude", b"exclude", "key", b"key", "lease", b"lease"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

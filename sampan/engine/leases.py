@@ -1,0 +1,91 @@
+"""Leases of imaged's, as sequences use them: what they hold ends with the sequence, and with its process."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import grpc
+
+from sampan.api.image.v1 import images_pb2
+from sampan.errors import SampanError, UnavailableError
+from sampan.wire.channel import rpc_errors
+
+if TYPE_CHECKING:
+    from sampan.engine.engine import Engine
+
+    KeepCall: TypeAlias = grpc.aio.StreamStreamCall[images_pb2.KeepRequest, images_pb2.KeepResponse]
+
+_RELEASE_S: Final = 5.0
+
+
+@asynccontextmanager
+async def kept(engine: "Engine", *leases: str) -> AsyncIterator[str]:
+    """Have imaged keep ``leases`` for as long as this block lasts, and no longer than this process; yield the first.
+
+    Without any a new one is made. What they still hold at the end is given back, or, of a fetch, left to the next one.
+    When imaged is started again meanwhile, it is told again.
+
+    Raises:
+        NotFoundError: one is over.
+    """
+    keeper = _Keeper(engine)
+    try:
+        bound = await keeper.begin(leases)
+        keeping = asyncio.create_task(keeper.go_on(bound), name="keep leases")
+        try:
+            yield bound[0]
+            await keeper.end()
+            await asyncio.wait({keeping}, timeout=_RELEASE_S)
+        finally:
+            keeping.cancel()
+            await asyncio.wait({keeping})
+    finally:
+        keeper.call.cancel()
+
+
+class _Keeper:
+    """A call that keeps leases, and the next one whenever imaged goes away."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self.call: KeepCall = engine.images.Keep()
+
+    async def begin(self, leases: Sequence[str]) -> tuple[str, ...]:
+        with rpc_errors():
+            await self.call.write(images_pb2.KeepRequest(leases=leases))
+            answer = await self.call.read()
+        if not isinstance(answer, images_pb2.KeepResponse):
+            raise UnavailableError("imaged has ended the call that keeps its leases")
+        return tuple(answer.leases)
+
+    async def go_on(self, leases: Sequence[str]) -> None:
+        while True:
+            try:
+                with rpc_errors():
+                    while await self.call.read() is not grpc.aio.EOF:
+                        pass
+                return
+            except UnavailableError:
+                self.call = self._engine.images.Keep(wait_for_ready=True)
+            except SampanError:
+                return  # they are over: whoever uses them is told so
+            with contextlib.suppress(UnavailableError), rpc_errors():
+                await self.call.write(images_pb2.KeepRequest(leases=leases))
+
+    async def end(self) -> None:
+        """Say that they are not needed any more; imaged ends the call when they are given back."""
+        with contextlib.suppress(SampanError, asyncio.InvalidStateError), rpc_errors():
+            await self.call.done_writing()
+
+
+async def release(engine: "Engine", lease: str, *, abandon: bool = False) -> None:
+    """Give back what a failed sequence held, or leave it to the next one, even while being cancelled."""
+    request = images_pb2.ReleaseRequest(lease=lease, abandon=abandon)
+    try:
+        async with asyncio.timeout(_RELEASE_S):
+            with rpc_errors():
+                await engine.images.Release(request, wait_for_ready=True)  # it may be what was killed
+    except (SampanError, TimeoutError):
+        return
