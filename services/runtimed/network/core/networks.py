@@ -79,8 +79,7 @@ class Networks:
                 raise AlreadyExistsError(f"network with name {request.name} already exists")
             async with pools_locked():
                 network = await self._plan(request)
-                await self._make(network)
-        self._stack.announce("create", network)
+                await to_the_end(self._make(network))
         return network
 
     def get(self, reference: str) -> tuple[Network, tuple[Member, ...]]:
@@ -194,6 +193,10 @@ class Networks:
         await self._record(container, remaining)
 
     async def _make(self, network: Network) -> None:
+        """Record and make it; a client that leaves in between does not part the two.
+
+        A row is written although nobody waits for it any more: its name would be taken by a network that is not there.
+        """
         await self._stack.registry.add(network)
         try:
             await asyncio.to_thread(self._stack.dataplane.make_bridge, network)
@@ -203,6 +206,7 @@ class Networks:
             self._stack.networks.pop(network.id, None)
             await to_the_end(self._forget(network))
             raise
+        self._stack.announce("create", network)
 
     async def _plan(self, request: NetworkRequest) -> Network:
         identity = new_id()

@@ -1,16 +1,21 @@
 """What a connection does when its network goes, or its client leaves, while it waits."""
 
 import asyncio
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from runtimed.network.core.model import Network
+from runtimed.network.core.model import Network, Pool
 from runtimed.network.core.networks import Networks
 from runtimed.network.core.stack import NetworkStack
+from runtimed.network.kernel import dataplane
 from sampan.errors import NotFoundError
 from sampan.resource.container import Container
 from sampan.resource.container_spec import ContainerSpec, Endpoint
+from sampan.resource.network import NetworkRequest
 from tests.fakes.container_records import InMemoryRecords
 from tests.unit.runtimed.containers.test_records import SIDE
 
@@ -78,3 +83,55 @@ async def test_a_client_that_leaves_while_its_connection_is_recorded_changes_not
     with pytest.raises(asyncio.CancelledError):
         await connecting
     assert [endpoint.network for endpoint in (await records.find("web")).spec.endpoints] == ["side"]
+
+
+class GatedRegistry:
+    """Writes a row when the gate opens, whether or not anybody waits for it still: as a store's thread does."""
+
+    def __init__(self) -> None:
+        self.reached, self.gate = asyncio.Event(), asyncio.Event()
+        self.names: list[str] = []
+        self._writing: asyncio.Task[None] | None = None
+
+    async def add(self, network: Network) -> None:
+        async def write() -> None:
+            await self.gate.wait()
+            self.names.append(network.name)
+
+        self.reached.set()
+        self._writing = asyncio.create_task(write())
+        await asyncio.shield(self._writing)
+
+
+async def test_a_client_that_leaves_while_its_network_is_recorded_leaves_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataplane, "_POOLS_LOCK", tmp_path / "lock")
+    stack, registry = Stack(), GatedRegistry()
+
+    async def nothing() -> None:
+        """Stands for what changes the kernel."""
+
+    async def pool() -> Pool:
+        return Pool(IPv4Network("10.9.0.0/16"), IPv4Address("10.9.0.1"))
+
+    parts = {
+        "registry": registry,
+        "free_pool": pool,
+        "apply_rules": nothing,
+        "names": SimpleNamespace(bridge=lambda identity: f"sp-{identity[:10]}"),
+        "dataplane": SimpleNamespace(make_bridge=lambda network: None),
+        "announce": lambda *what: None,
+    }
+    for name, part in parts.items():
+        setattr(stack, name, part)
+    networks = Networks(cast("NetworkStack", stack), GatedRecords())
+    making = asyncio.create_task(networks.create(NetworkRequest("left")))
+    await registry.reached.wait()
+    making.cancel()
+    await asyncio.sleep(0)
+    registry.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    assert registry.names == ["left"]
+    assert stack.resolve("left").name == "left"
