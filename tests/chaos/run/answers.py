@@ -39,6 +39,7 @@ _LINE_LOST: Final = (
     "no engine answers",
     "the engine was stopped while",
     "received 503",
+    "is stopping; the process goes on",
     "restarted: its exit code is lost",
 )
 
