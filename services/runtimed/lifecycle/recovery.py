@@ -8,6 +8,7 @@ The rules, by what was intended and what is found:
     starting, conmon runs         cleared as well: its client was told that the start failed
     running, conmon runs          watched again; attach, logs, exec, stop and wait work on it
     paused, conmon runs           frozen again, or thawed if it was only held for a client's call
+    ended, with a bundle          cleared: it was killed between recording the exit and that
     running, conmon is gone       its exit recorded, from the exit file if there is one; policy and auto-remove apply
     restarting                    started again
     stopped, policy says so       started again
@@ -127,6 +128,8 @@ class Recovery:
         return True
 
     async def _settle(self, entry: Entry) -> None:
+        if entry.intent is Intent.SETTLED and entry.status in (Status.EXITED, Status.RESTARTING, Status.DEAD):
+            await self._clear_rest(entry)
         if entry.intent is Intent.CREATING:
             self._background.watch(self._guarded(entry, lambda: self._undo_create(entry)), f"undo create of {entry.id}")
         elif entry.intent is Intent.REMOVING or entry.status is Status.REMOVING:
@@ -144,6 +147,13 @@ class Recovery:
             self._remove_later(entry)  # killed between its end and its removal
         elif entry.status is Status.EXITED and starts_with_engine(entry):
             self._background.watch(self._lifecycle.start_by_policy(entry), f"start {entry.id}")
+
+    async def _clear_rest(self, entry: Entry) -> None:
+        """Take down what a run has left whose exit was recorded, and whose process was killed in clearing up."""
+        paths = self._paths.container(entry.id)
+        left = (paths.bundle, paths.exit_file, self._paths.sockets / paths.token)
+        if await asyncio.to_thread(lambda: any(os.path.lexists(path) for path in left)):
+            await self._runner.clear(entry.container)
 
     def _remove_later(self, entry: Entry) -> None:
         work = self._guarded(entry, lambda: self._removal.remove_entry(entry, volumes=True))

@@ -155,3 +155,22 @@ async def test_two_restarts_at_once_of_a_container_with_auto_remove_leave_it(wor
         await engine.lifecycle.start(entry)
         await asyncio.gather(*(engine.lifecycle.restart(entry, 5, "") for _ in range(3)))
         assert engine.registry.find(entry.id).status is Status.RUNNING
+
+
+@pytest.mark.parametrize("left", ["bundle", "exit file", "socket", "nothing"])
+async def test_what_a_run_left_whose_clearing_was_cut_short_is_cleared_at_the_next_start(
+    world: World, left: str
+) -> None:
+    async with world.engine() as engine:
+        entry = await engine.make(RestartPolicy())
+        await engine.lifecycle.start(entry)
+        await engine.lifecycle.kill(entry, "")
+    paths = engine.paths.container(entry.id)
+    if left == "bundle":
+        paths.bundle.mkdir(parents=True)
+    elif left == "exit file":
+        paths.exit_file.write_text("137")
+    elif left == "socket":
+        (engine.paths.sockets / paths.token).symlink_to("/nowhere")
+    async with world.engine() as engine:
+        assert engine.runner.cleared == ([] if left == "nothing" else [entry.id])
