@@ -1,17 +1,19 @@
 """Client of ``sampan.runtime.v1.Containers``."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Final
 
 import grpc
 
+from sampan import limits
 from sampan.api.runtime.v1 import containers_pb2 as pb
+from sampan.api.runtime.v1 import spec_pb2
 from sampan.api.runtime.v1.containers_pb2_grpc import ContainersStub
 from sampan.client.calls import read, requests
 from sampan.client.convert import containers as convert
 from sampan.client.convert import streams
-from sampan.errors import UnavailableError
+from sampan.errors import InvalidArgumentError, UnavailableError
 from sampan.resource.container import Condition, ContainerDetails, Created, Exit
 from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Resources, RestartPolicy
 from sampan.resource.listing import Filters, Pruned, Selection
@@ -24,6 +26,9 @@ from sampan.wire.pages import whole
 if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
     from sampan.api.runtime.v1.containers_pb2_grpc import ContainersAsyncStub
 
+# In a message, frames cost a little.
+_MAX_SPEC_BYTES: Final = 2 * limits.RECORD_BYTES
+
 
 class ContainersClient:
     """Satisfies ``resource.protocols.Containers``."""
@@ -33,8 +38,10 @@ class ContainersClient:
 
     async def create(self, spec: ContainerSpec) -> Created:
         """Make a container."""
+        message = convert.SPEC.encode(spec)
+        _check_size(message)
         with rpc_errors():
-            created = await self._stub.Create(pb.CreateContainerRequest(spec=convert.SPEC.encode(spec)))
+            created = await self._stub.Create(pb.CreateContainerRequest(spec=message))
         return Created(created.id, tuple(created.warnings))
 
     async def get(self, container: str, *, size: bool = False) -> ContainerDetails:
@@ -48,6 +55,13 @@ class ContainersClient:
         self, selection: Selection = RUNNING_ONES, filters: Filters = NO_FILTERS, *, size: bool = False
     ) -> tuple[ContainerDetails, ...]:
         """Return those asked for, newest first."""
+        async with aclosing(self.pages(selection, filters, size=size)) as pages:
+            return tuple([container async for page in pages for container in page])
+
+    def pages(
+        self, selection: Selection = RUNNING_ONES, filters: Filters = NO_FILTERS, *, size: bool = False
+    ) -> AsyncGenerator[Sequence[ContainerDetails], None]:
+        """Yield those asked for, some at a time."""
         request = pb.ListContainersRequest(
             all=selection.all,
             limit=selection.limit,
@@ -55,8 +69,7 @@ class ContainersClient:
             filters=convert.filters_to_proto(filters),
             size=size,
         )
-        with rpc_errors():
-            return convert.CONTAINER.decode_all((await whole(self._stub.List(request))).containers)
+        return read(self._stub.List(request), lambda page: convert.CONTAINER.decode_all(page.containers))
 
     async def start(self, container: str) -> None:
         """Start it."""
@@ -98,13 +111,11 @@ class ContainersClient:
             with rpc_errors():
                 await call.write(pb.HoldContainerRequest(container=container))
                 if await call.read() is grpc.aio.EOF:
-                    await call.code()
-                    raise UnavailableError("the engine closed the connection before the container was frozen")
+                    raise UnavailableError("runtimed has let the container go before it was held")
             yield
             with rpc_errors():
                 await call.done_writing()
-                while await call.read() is not grpc.aio.EOF:
-                    pass
+                await call.read()  # raises how it ended
         finally:
             call.cancel()
 
@@ -173,6 +184,26 @@ class ContainersClient:
         with rpc_errors():
             pruned = await whole(self._stub.Prune(pb.PruneContainersRequest(filters=convert.filters_to_proto(filters))))
         return Pruned(tuple(pruned.removed), pruned.reclaimed_bytes)
+
+
+def _check_size(spec: spec_pb2.ContainerSpec) -> None:
+    """Refuse what is more than a message to runtimed can hold, which would refuse it for its size anyway."""
+    if spec.ByteSize() <= _MAX_SPEC_BYTES:
+        return
+
+    def alone(name: str) -> int:
+        part = spec_pb2.ContainerSpec()
+        part.CopyFrom(spec)
+        for field, _ in spec.ListFields():
+            if field.name != name:
+                part.ClearField(field.name)  # type: ignore[arg-type]  # the stub lists the names
+        return part.ByteSize()
+
+    longest = max((field.name for field, _ in spec.ListFields() if field.name != limits.SENT), key=alone)
+    raise InvalidArgumentError(
+        f"container, most of it in {longest.replace('_', ' ')}: {spec.ByteSize()} bytes in all, "
+        f"the most is {limits.RECORD_BYTES}"
+    )
 
 
 def _whole(timeout_s: float | None) -> int | None:

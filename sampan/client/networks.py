@@ -1,11 +1,14 @@
 """Client of ``sampan.runtime.v1.Networks``."""
 
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import grpc
 
 from sampan.api.runtime.v1 import networks_pb2 as pb
 from sampan.api.runtime.v1.networks_pb2_grpc import NetworksStub
+from sampan.client.calls import read
 from sampan.client.convert import networks as convert
 from sampan.client.convert.containers import ENDPOINT, filters_to_proto
 from sampan.resource.container_spec import Endpoint
@@ -37,9 +40,13 @@ class NetworksClient:
 
     async def list(self, filters: Filters = NO_FILTERS) -> tuple[Network, ...]:
         """Return those that match, newest first."""
-        with rpc_errors():
-            listed = await whole(self._stub.List(pb.ListNetworksRequest(filters=filters_to_proto(filters))))
-        return convert.NETWORK.decode_all(listed.networks)
+        async with aclosing(self.pages(filters)) as pages:
+            return tuple([network async for page in pages for network in page])
+
+    def pages(self, filters: Filters = NO_FILTERS) -> AsyncGenerator[Sequence[Network], None]:
+        """Yield those that match, some at a time."""
+        call = self._stub.List(pb.ListNetworksRequest(filters=filters_to_proto(filters)))
+        return read(call, lambda page: convert.NETWORK.decode_all(page.networks))
 
     async def remove(self, network: str) -> None:
         """Remove it."""

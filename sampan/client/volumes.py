@@ -1,11 +1,14 @@
 """Client of ``sampan.runtime.v1.Volumes``."""
 
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import grpc
 
 from sampan.api.runtime.v1 import volumes_pb2 as pb
 from sampan.api.runtime.v1.volumes_pb2_grpc import VolumesStub
+from sampan.client.calls import read
 from sampan.client.convert import volumes as convert
 from sampan.client.convert.containers import filters_to_proto
 from sampan.resource.listing import Filters, Pruned
@@ -36,9 +39,13 @@ class VolumesClient:
 
     async def list(self, filters: Filters = NO_FILTERS, *, size: bool = False) -> tuple[Volume, ...]:
         """Return those that match, by name."""
-        with rpc_errors():
-            listed = await whole(self._stub.List(pb.ListVolumesRequest(filters=filters_to_proto(filters), size=size)))
-        return convert.VOLUME.decode_all(listed.volumes)
+        async with aclosing(self.pages(filters, size=size)) as pages:
+            return tuple([volume async for page in pages for volume in page])
+
+    def pages(self, filters: Filters = NO_FILTERS, *, size: bool = False) -> AsyncGenerator[Sequence[Volume], None]:
+        """Yield those that match, some at a time."""
+        call = self._stub.List(pb.ListVolumesRequest(filters=filters_to_proto(filters), size=size))
+        return read(call, lambda page: convert.VOLUME.decode_all(page.volumes))
 
     async def remove(self, name: str, *, force: bool = False) -> None:
         """Remove it."""

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from sampan.api.runtime.v1 import containers_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import whole
@@ -36,8 +35,8 @@ async def container_changes(engine: "Engine", container: str) -> list[Change]:
     Raises:
         NotFoundError: no such container.
     """
+    found = await engine.runtime.containers.get(container)
     with rpc_errors():
-        found = await engine.containers.Get(containers_pb2.GetContainerRequest(container=container))
         answer = await whole(engine.layers.Changes(layers_pb2.ChangesRequest(key=found.id)))
     return of_the_user(answer.changes)
 

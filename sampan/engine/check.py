@@ -14,12 +14,13 @@ from sampan.api.check.v1 import check_pb2 as pb
 from sampan.api.check.v1.check_pb2_grpc import CheckStub
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2
 from sampan.api.image.v1 import images_pb2
-from sampan.api.runtime.v1 import containers_pb2
 from sampan.check import Amount, Finding, Login, Means, Outcome
 from sampan.engine.create import ensure_stack
 from sampan.errors import DataLossError, NotFoundError, SampanError, UnavailableError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.resource.container import Container, Status
+from sampan.resource.protocols import ALL
 from sampan.service import check_convert as convert
 from sampan.services import USED_BY_ENGINE
 from sampan.wire.channel import open_channel, reach, rpc_errors
@@ -42,9 +43,9 @@ _RESTART_S: Final = 60.0
 
 _UP: Final = frozenset(
     {
-        containers_pb2.ContainerState.RUNNING,
-        containers_pb2.ContainerState.PAUSED,
-        containers_pb2.ContainerState.RESTARTING,
+        Status.RUNNING,
+        Status.PAUSED,
+        Status.RESTARTING,
     }
 )
 
@@ -162,12 +163,12 @@ class _Run:
         try:
             with rpc_errors():
                 # Containers first: one that is created meanwhile is not among them.
-                listed = await whole(self._engine.containers.List(containers_pb2.ListContainersRequest(all=True)))
+                listed = await self._engine.runtime.containers.list(ALL)
             keys = await _snapshot_keys(self._engine)
         except DataLossError as error:
             yield Skipped("containers", str(error))
             return
-        for container in listed.containers:
+        for container in listed:
             if container.id in keys or not await _is_there(self._engine, container.id):
                 continue
             running = container.state.status in _UP
@@ -182,9 +183,9 @@ class _Run:
             yield finding
             if self._options.repair:
                 yield Repaired(finding, await self._begin_anew(container))
-        yield Amount("containers", len(listed.containers), len(listed.containers))
+        yield Amount("containers", len(listed), len(listed))
 
-    async def _begin_anew(self, container: containers_pb2.Container) -> Outcome:
+    async def _begin_anew(self, container: Container) -> Outcome:
         spec = container.spec
         try:
             with rpc_errors():
@@ -225,8 +226,8 @@ async def _known(engine: "Engine") -> _Known:
     names: dict[str, str] = {}
     try:
         with rpc_errors():
-            listed = await whole(engine.containers.List(containers_pb2.ListContainersRequest(all=True)))
-        names = {container.id: _shown(container) for container in listed.containers}
+            listed = await engine.runtime.containers.list(ALL)
+        names = {container.id: _shown(container) for container in listed}
     except SampanError:
         pass  # the IDs do, too; what is wrong with runtimed is its own finding
     blobs: dict[str, Descriptor] = {}
@@ -239,7 +240,7 @@ async def _known(engine: "Engine") -> _Known:
     return _Known(blobs, users, names)
 
 
-def _shown(container: containers_pb2.Container) -> str:
+def _shown(container: Container) -> str:
     name = container.spec.name.removeprefix("/")
     return f"{name} (running)" if container.state.status in _UP else name
 
@@ -255,7 +256,7 @@ async def _snapshot_keys(engine: "Engine") -> set[str]:
 async def _is_there(engine: "Engine", container: str) -> bool:
     try:
         with rpc_errors():
-            await engine.containers.Get(containers_pb2.GetContainerRequest(container=container))
+            await engine.runtime.containers.get(container)
     except NotFoundError:
         return False
     return True

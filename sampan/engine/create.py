@@ -1,30 +1,29 @@
 """Create a container: what the user leaves open comes from the image."""
 
-from collections.abc import Iterable, MutableSequence
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from sampan import limits
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2
 from sampan.api.image.v1 import images_pb2
-from sampan.api.runtime.v1 import containers_pb2, spec_pb2
 from sampan.api.snapshot.v1 import layers_pb2
+from sampan.client.convert.codec import from_duration
+from sampan.docker.mounts import inherited, parse_volumes_from
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.platform import Platform, host_platform, parse_platform
+from sampan.resource.container import Created
+from sampan.resource.container_spec import ContainerSpec, HealthCheck, Process
+from sampan.resource.protocols import Containers
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
 
-# In a message, frames cost a little.
-_MAX_SPEC_BYTES: Final = 2 * limits.RECORD_BYTES
-
 # --entrypoint "" arrives as one empty word: "none, and not the image's either".
-_NO_ENTRYPOINT: Final = [""]
+_NO_ENTRYPOINT: Final = ("",)
 
 
-async def create_container(
-    engine: "Engine", spec: spec_pb2.ContainerSpec, platform: str
-) -> tuple[str, tuple[str, ...]]:
+async def create_container(engine: "Engine", spec: ContainerSpec, platform: str) -> Created:
     """See ``Engine.create_container``."""
     wanted = parse_platform(platform) if platform else None
     with rpc_errors():
@@ -32,48 +31,35 @@ async def create_container(
     if wanted is not None:
         _check_platform(spec.image, wanted, image.platform)
     warnings = () if wanted is not None else _platform_warning(image.platform)
-    complete = merge(spec, image)
-    complete.chain_id = await ensure_stack(engine, image)
+    complete = replace(merge(spec, image), chain_id=await ensure_stack(engine, image))
     try:
-        container, others = await _create(engine, complete)
-        return container, (*warnings, *others)
+        created = await engine.runtime.containers.create(complete)
     except NotFoundError:
         if not complete.chain_id or await _stands(engine, complete.chain_id):
             raise
-    # It was removed between the two, with its image, or with another one of the same layers.
-    with rpc_errors():
-        image = await engine.images.Get(images_pb2.GetRequest(image=spec.image))
-    complete = merge(spec, image)
-    complete.chain_id = await ensure_stack(engine, image)
-    container, others = await _create(engine, complete)
-    return container, (*warnings, *others)
+        # It was removed between the two, with its image, or with another one of the same layers.
+        with rpc_errors():
+            image = await engine.images.Get(images_pb2.GetRequest(image=spec.image))
+        complete = replace(merge(spec, image), chain_id=await ensure_stack(engine, image))
+        created = await engine.runtime.containers.create(complete)
+    return Created(created.id, (*warnings, *created.warnings))
 
 
-async def _create(engine: "Engine", spec: spec_pb2.ContainerSpec) -> tuple[str, tuple[str, ...]]:
-    _check_size(spec)
-    with rpc_errors():
-        created = await engine.containers.Create(containers_pb2.CreateContainerRequest(spec=spec))
-    return created.id, tuple(created.warnings)
+async def with_volumes_of(containers: Containers, spec: ContainerSpec, sources: Iterable[str]) -> ContainerSpec:
+    """Return ``spec`` with the mounts of other containers, each ``container[:ro|rw…]``; its own targets win.
 
-
-def _check_size(spec: spec_pb2.ContainerSpec) -> None:
-    """Refuse what is more than a message to runtimed can hold, which would refuse it for its size anyway."""
-    if spec.ByteSize() <= _MAX_SPEC_BYTES:
-        return
-
-    def alone(name: str) -> int:
-        part = spec_pb2.ContainerSpec()
-        part.CopyFrom(spec)
-        for field, _ in spec.ListFields():
-            if field.name != name:
-                part.ClearField(field.name)  # type: ignore[arg-type]  # the stub lists the names
-        return part.ByteSize()
-
-    longest = max((field.name for field, _ in spec.ListFields() if field.name != limits.SENT), key=alone)
-    raise InvalidArgumentError(
-        f"container, most of it in {longest.replace('_', ' ')}: {spec.ByteSize()} bytes in all, "
-        f"the most is {limits.RECORD_BYTES}"
-    )
+    Raises:
+        InvalidArgumentError: in Docker's words, an unknown mode, or there is no such container: a 404 would say that
+            the image is missing.
+    """
+    for text in sources:
+        name, read_only = parse_volumes_from(text)
+        try:
+            source = await containers.get(name)
+        except NotFoundError as error:
+            raise InvalidArgumentError(str(error)) from error
+        spec = replace(spec, mounts=(*spec.mounts, *inherited(source.mounts, spec.mounts, read_only=read_only)))
+    return spec
 
 
 async def _stands(engine: "Engine", chain_id: str) -> bool:
@@ -85,7 +71,7 @@ async def _stands(engine: "Engine", chain_id: str) -> bool:
     return True
 
 
-def merge(spec: spec_pb2.ContainerSpec, image: images_pb2.Image) -> spec_pb2.ContainerSpec:
+def merge(spec: ContainerSpec, image: images_pb2.Image) -> ContainerSpec:
     """Return ``spec`` with the gaps filled from the image's config.
 
     The rules are Docker's: a command of the user's own comes without the image's entrypoint only if the user has set
@@ -94,53 +80,57 @@ def merge(spec: spec_pb2.ContainerSpec, image: images_pb2.Image) -> spec_pb2.Con
     Raises:
         InvalidArgumentError: neither of them says what to run.
     """
-    config = image.config
-    merged = spec_pb2.ContainerSpec()
-    merged.CopyFrom(spec)
-    merged.image_id = image.id
-    merged.platform = image.platform.os or "linux"
-    process = merged.process
-    process.user = process.user or config.user
-    process.working_dir = process.working_dir or config.working_dir
-    _merge_command(process, config)
+    config, process = image.config, spec.process
+    entrypoint, cmd = _command(process, config)
     taken = {entry.partition("=")[0] for entry in process.env}
-    process.env.extend(entry for entry in config.env if entry.partition("=")[0] not in taken)
-    for key, value in config.labels.items():
-        if key not in spec.labels:
-            merged.labels[key] = value
-    _add_missing(merged.exposed_ports, config.exposed_ports)
-    _add_missing(merged.anonymous_volumes, config.volumes)
-    merged.stop_signal = merged.stop_signal or config.stop_signal
-    _merge_health_check(merged, config)
-    return merged
+    return replace(
+        spec,
+        image_id=image.id,
+        platform=image.platform.os or "linux",
+        process=replace(
+            process,
+            entrypoint=entrypoint,
+            cmd=cmd,
+            user=process.user or config.user,
+            working_dir=process.working_dir or config.working_dir,
+            env=(*process.env, *(entry for entry in config.env if entry.partition("=")[0] not in taken)),
+        ),
+        labels={**config.labels, **spec.labels},
+        exposed_ports=_with_missing(spec.exposed_ports, config.exposed_ports),
+        anonymous_volumes=_with_missing(spec.anonymous_volumes, config.volumes),
+        stop_signal=spec.stop_signal or config.stop_signal,
+        health_check=_health_check(spec.health_check, config),
+    )
 
 
-def _merge_command(process: spec_pb2.Process, config: images_pb2.ImageConfig) -> None:
-    if not process.entrypoint:
-        if not process.cmd:
-            process.cmd.extend(config.cmd)
-        process.entrypoint.extend(config.entrypoint)
-    if list(process.entrypoint) == _NO_ENTRYPOINT:  # the user's, or what the image says
-        del process.entrypoint[:]
-    if not process.entrypoint and not process.cmd:
+def _command(process: Process, config: images_pb2.ImageConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    entrypoint, cmd = process.entrypoint, process.cmd
+    if not entrypoint:
+        entrypoint, cmd = tuple(config.entrypoint), cmd or tuple(config.cmd)
+    if entrypoint == _NO_ENTRYPOINT:  # the user's, or what the image says
+        entrypoint = ()
+    if not entrypoint and not cmd:
         raise InvalidArgumentError("no command specified")
+    return entrypoint, cmd
 
 
-def _merge_health_check(merged: spec_pb2.ContainerSpec, config: images_pb2.ImageConfig) -> None:
-    """Fill in the image's health check, whole or field by field."""
+def _health_check(ours: HealthCheck | None, config: images_pb2.ImageConfig) -> HealthCheck | None:
+    """Return the image's health check where ours leaves something open, whole or field by field."""
     if not config.HasField("health_check"):
-        return
-    ours, theirs = merged.health_check, config.health_check
-    if not ours.test:
-        ours.test.extend(theirs.test)
-    for name in ("interval", "timeout", "start_period", "start_interval"):
-        if not ours.HasField(name) and theirs.HasField(name):
-            getattr(ours, name).CopyFrom(getattr(theirs, name))
-    ours.retries = ours.retries or theirs.retries
+        return ours
+    ours, theirs = ours or HealthCheck(), config.health_check
+    return HealthCheck(
+        ours.test or tuple(theirs.test),
+        ours.interval_s or from_duration(theirs.interval),
+        ours.timeout_s or from_duration(theirs.timeout),
+        ours.start_period_s or from_duration(theirs.start_period),
+        ours.start_interval_s or from_duration(theirs.start_interval),
+        ours.retries or theirs.retries,
+    )
 
 
-def _add_missing(values: MutableSequence[str], more: Iterable[str]) -> None:
-    values.extend(value for value in more if value not in values)
+def _with_missing(values: tuple[str, ...], more: Iterable[str]) -> tuple[str, ...]:
+    return (*values, *(value for value in more if value not in values))
 
 
 def _check_platform(name: str, wanted: Platform, actual: images_pb2.Platform) -> None:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from sampan.api.disk.v1 import disk_pb2
 from sampan.api.image.v1 import images_pb2
-from sampan.api.runtime.v1 import containers_pb2, volumes_pb2
 from sampan.disk import CONTAINER, SNAPSHOT, Holder, StoredObject
 from sampan.engine.listing import Listed, list_containers, list_images
 from sampan.engine.sizes import sizes
+from sampan.resource.container import ContainerDetails
+from sampan.resource.protocols import ALL
+from sampan.resource.volume import Volume
 from sampan.wire.channel import rpc_errors
 from sampan.wire.disk import object_from_proto
-from sampan.wire.pages import whole
 
 if TYPE_CHECKING:
     from sampan.api.disk.v1.disk_pb2_grpc import DiskAsyncStub
@@ -34,7 +35,7 @@ class ImageUse:
 class ContainerUse:
     """A container's files."""
 
-    container: containers_pb2.Container
+    container: ContainerDetails
     size_rw_bytes: int  # written by it
     size_root_bytes: int  # with its image
 
@@ -47,9 +48,9 @@ class DiskUse:
     needed_bytes: int  # of these, in images that containers are made from
     images: tuple[ImageUse, ...]  # newest first
     containers: tuple[ContainerUse, ...]
-    volumes: tuple[volumes_pb2.Volume, ...]
+    volumes: tuple[Volume, ...]
     listed_images: Listed[images_pb2.Image]  # of which the uses are
-    listed_containers: Listed[containers_pb2.Container]
+    listed_containers: Listed[ContainerDetails]
 
 
 async def disk_use(engine: "Engine", *, images: bool, containers: bool, volumes: bool) -> DiskUse:
@@ -58,16 +59,15 @@ async def disk_use(engine: "Engine", *, images: bool, containers: bool, volumes:
     async def listed_images() -> Listed[images_pb2.Image]:
         return await list_images(engine) if images else Listed((), complete=True)
 
-    async def listed_volumes() -> tuple[volumes_pb2.Volume, ...]:
-        return (
-            tuple((await whole(engine.volumes.List(volumes_pb2.ListVolumesRequest(size=True)))).volumes)
-            if volumes
-            else ()
-        )
+    async def listed_volumes() -> tuple[Volume, ...]:
+        return await engine.runtime.volumes.list(size=True) if volumes else ()
 
     with rpc_errors():
         here, made, held, found = await asyncio.gather(
-            listed_images(), list_containers(engine), listed_volumes(), sizes(engine, measure=containers)
+            listed_images(),
+            list_containers(engine.runtime.containers),
+            listed_volumes(),
+            sizes(engine, measure=containers),
         )
     users = Counter(container.spec.image_id for container in made.items)
     own = [found.own_bytes(container.id) for container in made.items]
@@ -103,9 +103,9 @@ async def explain(engine: "Engine") -> tuple[StoredObject, ...]:
             _objects(engine.content_disk),
             _objects(engine.layer_disk),
             _objects(engine.runtime_disk),
-            whole(engine.containers.List(containers_pb2.ListContainersRequest(all=True))),
+            engine.runtime.containers.list(ALL),
         )
-    names = {container.id: container.spec.name for container in listed.containers}
+    names = {container.id: container.spec.name for container in listed}
 
     def known(holder: Holder) -> Holder:
         if holder.kind == SNAPSHOT and holder.id in names:

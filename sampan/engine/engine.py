@@ -16,7 +16,6 @@ from sampan.api.containerd.snapshots.v1.snapshots_pb2_grpc import SnapshotsStub
 from sampan.api.disk.v1.disk_pb2_grpc import DiskStub
 from sampan.api.image.v1 import images_pb2
 from sampan.api.image.v1.images_pb2_grpc import ImagesStub
-from sampan.api.runtime.v1 import spec_pb2
 from sampan.api.runtime.v1.archives_pb2_grpc import ArchivesStub
 from sampan.api.runtime.v1.containers_pb2_grpc import ContainersStub
 from sampan.api.runtime.v1.events_pb2_grpc import EventsStub
@@ -25,10 +24,14 @@ from sampan.api.runtime.v1.host_pb2_grpc import HostStub
 from sampan.api.runtime.v1.networks_pb2_grpc import NetworksStub
 from sampan.api.runtime.v1.volumes_pb2_grpc import VolumesStub
 from sampan.api.snapshot.v1.layers_pb2_grpc import LayersStub
-from sampan.engine import commit, create, export, load, push, remove, save, search
+from sampan.client.runtime import Runtime
+from sampan.engine import commit, create, export, listing, load, push, remove, save, search
 from sampan.engine import pull as bring
 from sampan.engine.progress import Progress
 from sampan.layout import Layout
+from sampan.resource.container import ContainerDetails, Created
+from sampan.resource.container_spec import ContainerSpec
+from sampan.resource.listing import Filters, Selection
 from sampan.services import USED_BY_ENGINE
 from sampan.wire.channel import open_channel, reach, rpc_errors
 from sampan.wire.pages import whole
@@ -71,6 +74,7 @@ class Engine:
     volumes: "VolumesAsyncStub"
     host: "HostAsyncStub"
     runtime_disk: "DiskAsyncStub"
+    runtime: Runtime
 
     @classmethod
     @asynccontextmanager
@@ -98,6 +102,7 @@ class Engine:
                 volumes=VolumesStub(runtimed),
                 host=HostStub(runtimed),
                 runtime_disk=DiskStub(runtimed),
+                runtime=Runtime.over(runtimed),
             )
 
     async def reach(self, deadline_s: float) -> None:
@@ -217,9 +222,7 @@ class Engine:
         """Yield a container's file system, without its volumes, as a tar, in pieces. NotFoundError."""
         return export.export(self, container)
 
-    async def create_container(
-        self, spec: spec_pb2.ContainerSpec, *, platform: str = ""
-    ) -> tuple[str, tuple[str, ...]]:
+    async def create_container(self, spec: ContainerSpec, *, platform: str = "") -> Created:
         """Create a container from an image that is here; return its ID and warnings.
 
         Whatever ``spec`` leaves open is filled in from the image's config, as Docker does.
@@ -230,6 +233,16 @@ class Engine:
             ConflictError, AlreadyExistsError: the name is in use.
         """
         return await create.create_container(self, spec, platform)
+
+    def select_containers(
+        self, selection: Selection, filters: Filters, *, size: bool = False
+    ) -> AsyncGenerator[Sequence[ContainerDetails], None]:
+        """Yield the containers that are asked for, some at a time, newest first, as Docker chooses them.
+
+        Raises:
+            InvalidArgumentError: an unknown filter, or a bad value.
+        """
+        return listing.select_containers(self, selection, filters, size=size)
 
     async def tag_image(self, image: str, reference: str) -> None:
         """Add a name to an image. NotFoundError, InvalidArgumentError."""

@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
-from sampan.api.runtime.v1 import containers_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine import publish
 from sampan.wire.channel import rpc_errors
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
 
 async def export(engine: "Engine", container: str) -> AsyncGenerator[bytes, None]:
     """See ``Engine.export_container``."""
-    with rpc_errors():
-        found = await engine.containers.Get(containers_pb2.GetContainerRequest(container=container))
+    found = await engine.runtime.containers.get(container)
     call = engine.layers.Export(layers_pb2.ExportRequest(key=found.id))
     try:
         with rpc_errors():
@@ -23,4 +21,4 @@ async def export(engine: "Engine", container: str) -> AsyncGenerator[bytes, None
                 yield part.chunk
     finally:
         call.cancel()
-    await publish.container(engine, "export", found)
+    await publish.container(engine.runtime.events, "export", found)

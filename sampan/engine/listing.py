@@ -6,11 +6,15 @@ Labels and environments are as long as strangers made them, and not needed for t
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from sampan import limits
 from sampan.api.image.v1 import images_pb2
-from sampan.api.runtime.v1 import containers_pb2
+from sampan.errors import InvalidArgumentError, NotFoundError
+from sampan.resource.container import ContainerDetails
+from sampan.resource.listing import Filters, Selection
+from sampan.resource.protocols import ALL, Containers
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import page_by_page, whole
 
@@ -66,36 +70,60 @@ async def _image_pages(engine: "Engine", *, manifests: bool) -> AsyncGenerator[S
             yield page.images
 
 
-async def list_containers(engine: "Engine") -> Listed[containers_pb2.Container]:
+async def list_containers(containers: Containers) -> Listed[ContainerDetails]:
     """Return all containers; of a list that is not complete, without labels and environments."""
-    found: list[containers_pb2.Container] = []
+    found: list[ContainerDetails] = []
     size, shortened = 0, 0
-    async with aclosing(_container_pages(engine)) as pages:
+    async with aclosing(containers.pages(ALL)) as pages:
         async for page in pages:
             found += page
-            size += sum(map(containers_pb2.Container.ByteSize, page))
+            size += sum(map(limits.size_of, page))
             if size > KEPT_BYTES:
-                for container in found[shortened:]:
-                    container.spec.ClearField("labels")
-                    container.spec.process.ClearField("env")
+                found[shortened:] = map(_brief, found[shortened:])
                 shortened = len(found)
     return Listed(found, complete=not shortened)
 
 
+def _brief(container: ContainerDetails) -> ContainerDetails:
+    spec = replace(container.spec, labels={}, process=replace(container.spec.process, env=()))
+    return replace(container, spec=spec)
+
+
 async def container_pages(
-    engine: "Engine", listed: Listed[containers_pb2.Container]
-) -> AsyncGenerator[Sequence[containers_pb2.Container], None]:
+    containers: Containers, listed: Listed[ContainerDetails]
+) -> AsyncGenerator[Sequence[ContainerDetails], None]:
     """Yield all containers, some at a time, with nothing left out, now that ``listed`` is known."""
     if listed.complete:
         yield listed.items
         return
-    async with aclosing(_container_pages(engine)) as pages:
+    async with aclosing(containers.pages(ALL)) as pages:
         async for page in pages:
             yield page
 
 
-async def _container_pages(engine: "Engine") -> AsyncGenerator[Sequence[containers_pb2.Container], None]:
-    request = containers_pb2.ListContainersRequest(all=True)
-    async with aclosing(page_by_page(engine.containers.List(request))) as pages:
+async def select_containers(
+    engine: "Engine", selection: Selection, filters: Filters, *, size: bool = False
+) -> AsyncGenerator[Sequence[ContainerDetails], None]:
+    """Yield the containers that are asked for, some at a time, newest first, as Docker chooses them.
+
+    Asking for the newest few, or for a state, is asking among all. ``ancestor`` names images by any of their names,
+    while runtimed knows those alone that containers were made from.
+    """
+    among_all = selection.all or selection.limit > 0 or selection.latest or "status" in filters
+    if "ancestor" in filters:
+        named = filters["ancestor"]
+        filters = {**filters, "ancestor": (*named, *[one async for one in _image_ids(engine, named)])}
+    async with aclosing(
+        engine.runtime.containers.pages(replace(selection, all=among_all), filters, size=size)
+    ) as pages:
         async for page in pages:
-            yield page.containers
+            yield page
+
+
+async def _image_ids(engine: "Engine", names: Sequence[str]) -> AsyncGenerator[str, None]:
+    for name in names:
+        try:
+            with rpc_errors():
+                yield (await engine.images.Get(images_pb2.GetRequest(image=name))).id
+        except (NotFoundError, InvalidArgumentError):
+            continue  # a name that is gone may still be in a container's record

@@ -37,7 +37,9 @@ async def load(engine: "Engine", chunks: AsyncIterator[bytes], platform: str) ->
             for image in images:
                 await _name(engine, image)
                 names = tuple(parse_reference(text).familiar for text in image.references)
-                await publish.image(engine, "load", image.image_id, names[0] if names else image.image_id)
+                await publish.image(
+                    engine.runtime.events, "load", image.image_id, names[0] if names else image.image_id
+                )
                 await report(Loaded(image.image_id, names))
 
     async with aclosing(watched(work)) as events:

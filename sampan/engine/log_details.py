@@ -1,29 +1,23 @@
 """What ``docker logs --details`` shows before each line: labels and variables that the log's options name."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import quote_plus
 
-from sampan.api.runtime.v1 import containers_pb2, spec_pb2
 from sampan.pattern import Pattern
-from sampan.wire.channel import rpc_errors
-
-if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+from sampan.resource.container_spec import ContainerSpec
+from sampan.resource.protocols import Containers
 
 
-async def log_details(engine: "Engine", container: str) -> bytes:
+async def log_details(containers: Containers, container: str) -> bytes:
     """Return what to put before each line of a container's log, at least a space.
 
     Raises:
         NotFoundError: there is no such container.
     """
-    with rpc_errors():
-        found = await engine.containers.Get(containers_pb2.GetContainerRequest(container=container))
-    return details(found.spec)
+    return details((await containers.get(container)).spec)
 
 
-def details(spec: spec_pb2.ContainerSpec) -> bytes:
+def details(spec: ContainerSpec) -> bytes:
     """See ``log_details``."""
     variables = dict(text.partition("=")[::2] for text in spec.process.env)
     chosen = {

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sampan.api.image.v1 import images_pb2
-from sampan.api.runtime.v1 import containers_pb2
 from sampan.engine import gc, publish
 from sampan.engine.image_filters import Filters, prunable
 from sampan.engine.remove import Removal, Step, finish
 from sampan.errors import UnavailableError
+from sampan.resource.protocols import ALL
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import pages, send, whole
 
@@ -32,8 +32,8 @@ async def prune_images(engine: "Engine", filters: Filters) -> PrunedImages:
     asked = prunable(filters, time.time_ns())
     with rpc_errors():
         images = (await whole(engine.images.List(images_pb2.ListRequest()))).images
-        listed = await whole(engine.containers.List(containers_pb2.ListContainersRequest(all=True)))
-    used = {container.spec.image_id for container in listed.containers}
+        listed = await engine.runtime.containers.list(ALL)
+    used = {container.spec.image_id for container in listed}
     parents = {image.parent for image in images if image.parent}
     doomed: list[str] = []
     for image in images:
@@ -51,7 +51,7 @@ async def prune_images(engine: "Engine", filters: Filters) -> PrunedImages:
     reclaimed = total.reclaimed_bytes
     with suppress(UnavailableError):  # the images are gone, and the next pass does the rest
         reclaimed += (await gc.collect(engine, leftovers=False)).reclaimed_bytes
-    await publish.pruned(engine, "image", reclaimed)
+    await publish.pruned(engine.runtime.events, "image", reclaimed)
     return PrunedImages(total.steps, reclaimed)
 
 

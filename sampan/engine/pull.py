@@ -184,7 +184,7 @@ async def _name(
     with rpc_errors():
         created = await engine.images.Create(request)
     name = parse_reference(reference).with_default_tag().familiar if reference else created.image.id
-    await publish.image(engine, action, created.image.id, name)
+    await publish.image(engine.runtime.events, action, created.image.id, name)
     await report(Done(created.image, target.digest, created.existed))
 
 

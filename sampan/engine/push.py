@@ -30,4 +30,4 @@ async def push(
         call.cancel()
     if pushed:
         name = parse_reference(reference).with_default_tag().familiar
-        await publish.image(engine, "push", name, name)
+        await publish.image(engine.runtime.events, "push", name, name)

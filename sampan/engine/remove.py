@@ -1,17 +1,19 @@
 """Names and what happens to an image with its last one."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sampan.api.image.v1 import images_pb2
-from sampan.api.runtime.v1 import containers_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine import publish
 from sampan.engine.pull import wanted_platform
 from sampan.errors import ConflictError, UnavailableError
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
+from sampan.resource.container import Container, Status
+from sampan.resource.protocols import ALL
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import pages, send, whole
 
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
 
 _RUNNING = frozenset(
     {
-        containers_pb2.ContainerState.RUNNING,
-        containers_pb2.ContainerState.PAUSED,
-        containers_pb2.ContainerState.RESTARTING,
+        Status.RUNNING,
+        Status.PAUSED,
+        Status.RESTARTING,
     }
 )
 
@@ -32,7 +34,7 @@ async def tag_image(engine: "Engine", image: str, reference: str) -> None:
     with rpc_errors():
         await engine.images.Tag(images_pb2.TagRequest(image=image, reference=reference))
         tagged = await engine.images.Get(images_pb2.GetRequest(image=image))
-    await publish.image(engine, "tag", tagged.id, parse_reference(reference).with_default_tag().familiar)
+    await publish.image(engine.runtime.events, "tag", tagged.id, parse_reference(reference).with_default_tag().familiar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,12 @@ async def remove(engine: "Engine", image: str, *, force: bool, no_prune: bool, p
     """See ``Engine.remove_image``."""
     with rpc_errors():
         found = await engine.images.Get(images_pb2.GetRequest(image=image))
-        listed = await whole(engine.containers.List(containers_pb2.ListContainersRequest(all=True)))
-    users = [container for container in listed.containers if container.spec.image_id == found.id]
+        listed = await engine.runtime.containers.list(ALL)
+    users = [container for container in listed if container.spec.image_id == found.id]
     if not platform:
         _check_users(image, found, users, force=force)
     # By force an image goes away under containers that are stopped, and never under one that runs.
-    holders = [user for user in listed.containers if not force or user.state.status in _RUNNING]
+    holders = [user for user in listed if not force or user.state.status in _RUNNING]
     in_use = sorted({user.spec.image_id for user in holders if user.spec.image_id})
     request = images_pb2.RemoveRequest(image=image, force=force, no_prune=no_prune, in_use=in_use)
     if platform:
@@ -90,11 +92,11 @@ async def finish(engine: "Engine", removed: images_pb2.RemoveResponse) -> Remova
         steps.append(Step(change.image))
         steps += [Step(chain_id) for chain_id in reversed(change.chain_ids) if chain_id in gone]
         events.append(("delete", change.image, change.image))
-    await publish.images(engine, events)
+    await publish.images(engine.runtime.events, events)
     return Removal(tuple(steps), removed.reclaimed_bytes + unstacked.reclaimed_bytes)
 
 
-def _check_users(asked: str, image: images_pb2.Image, users: list[containers_pb2.Container], *, force: bool) -> None:
+def _check_users(asked: str, image: images_pb2.Image, users: Sequence[Container], *, force: bool) -> None:
     """Refuse, in Docker's words, to take an image away from a container."""
     if not users:
         return

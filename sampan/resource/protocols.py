@@ -5,7 +5,7 @@ messages are Docker's where Docker has some. Closing an iterator (``contextlib.a
 reads slowly slows the other side down. Consumers declare narrower protocols of their own.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from sampan.resource.streams import Accepted, AttachOptions, ExecStart, Input, L
 from sampan.resource.volume import Volume, VolumeRequest
 
 RUNNING_ONES = Selection()
+ALL = Selection(all=True)
 NO_FILTERS: Filters = {}
 
 
@@ -44,6 +45,11 @@ class Containers(Protocol):
         self, selection: Selection = RUNNING_ONES, filters: Filters = NO_FILTERS, *, size: bool = False
     ) -> tuple[ContainerDetails, ...]:
         """Return those asked for, newest first, without ``spec.docker``. InvalidArgumentError: a bad filter."""
+
+    def pages(
+        self, selection: Selection = RUNNING_ONES, filters: Filters = NO_FILTERS, *, size: bool = False
+    ) -> AsyncGenerator[Sequence[ContainerDetails], None]:
+        """Yield what ``list`` returns, some at a time."""
 
     async def start(self, container: str) -> None:
         """Start it. NotModifiedError if it runs; StartError and its kinds if it cannot be."""
@@ -189,6 +195,9 @@ class Networks(Protocol):
     async def list(self, filters: Filters = NO_FILTERS) -> tuple[Network, ...]:
         """Return those that match, newest first. InvalidArgumentError."""
 
+    def pages(self, filters: Filters = NO_FILTERS) -> AsyncGenerator[Sequence[Network], None]:
+        """Yield what ``list`` returns, some at a time."""
+
     async def remove(self, network: str) -> None:
         """Remove it. NotFoundError; PermissionDeniedError if it is predefined or in use."""
 
@@ -213,6 +222,9 @@ class Volumes(Protocol):
 
     async def list(self, filters: Filters = NO_FILTERS, *, size: bool = False) -> tuple[Volume, ...]:
         """Return those that match, by name; ``size``: measured, which reads each one's whole tree."""
+
+    def pages(self, filters: Filters = NO_FILTERS, *, size: bool = False) -> AsyncGenerator[Sequence[Volume], None]:
+        """Yield what ``list`` returns, some at a time."""
 
     async def remove(self, name: str, *, force: bool = False) -> None:
         """Remove it; ``force``: no error if there is none. ConflictError if a container uses it."""

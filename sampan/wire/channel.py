@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,9 @@ _OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 
+_RESTART_S: Final = 10.0
+_GONE_S: Final = 0.5
+
 
 def open_channel(socket: Path) -> grpc.aio.Channel:
     """Return a channel to a service; connects when first used. With nobody there, calls fail with UnavailableError."""
@@ -47,6 +50,14 @@ async def reach(channel: grpc.aio.Channel, service: str, deadline_s: float) -> N
                 await channel.wait_for_state_change(state)
     except TimeoutError:
         raise UnavailableError(f"service {service} does not answer: see `sampan status` and its log") from None
+
+
+async def back(channel: grpc.aio.Channel, service: str) -> None:
+    """Return when a service that has gone can be called again. UnavailableError if it does not come back."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_GONE_S):  # one that stops in order refuses calls for a moment before it goes
+            await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+    await reach(channel, service, _RESTART_S)
 
 
 @contextmanager

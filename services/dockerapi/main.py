@@ -14,7 +14,6 @@ from dockerapi.image import archives, commit, images, push, registries
 from dockerapi.metrics import ApiMetrics, DaemonCollector, DaemonFacts
 from dockerapi.system import disk, events, swarm, system, unsupported
 from dockerapi.system.host_facts import engine_id, host_facts
-from sampan.api.runtime.v1 import host_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine.engine import Engine
 from sampan.service.config import ServiceConfig
@@ -59,15 +58,15 @@ async def build(service: Service[ApiConfig]) -> None:
     service.stack.callback(hangups.close)
     metrics = ApiMetrics(service.metrics)
     service.metrics.register(DaemonCollector(loop, lambda: _ask_facts(engine), _info_labels(service)))
-    api = DockerApi(Backend(engine, metrics, hangups), ROUTES, service.rest.used)
+    api = DockerApi(Backend(engine, engine.runtime, metrics, hangups), ROUTES, service.rest.used)
     service.stack.push_async_callback(api.close, service.config.grace_s)
     await api.listen(service.layout.docker_socket, service.config.socket_group)
     service.stack.callback(service.layout.docker_socket.unlink, missing_ok=True)
 
 
 async def _ask_facts(engine: Engine) -> DaemonFacts:
+    host = await engine.runtime.host.info()
     with rpc_errors():
-        host = await engine.host.Info(host_pb2.HostInfoRequest())
         drivers = await engine.layers.Drivers(layers_pb2.DriversRequest())
     # dockerd knows these three states, and counts every other one as stopped.
     states = {

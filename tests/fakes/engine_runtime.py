@@ -127,7 +127,7 @@ class FakeNetworks(networks_pb2_grpc.NetworksServicer):
 
     def __init__(self) -> None:
         pool = networks_pb2.Network.Pool(subnet="172.17.0.0/16", gateway="172.17.0.1")
-        bridge = networks_pb2.Network(id="b" * 64, name="bridge", driver="bridge", pools=[pool])
+        bridge = networks_pb2.Network(id="b" * 64, name="bridge", driver="bridge", created=now(), pools=[pool])
         self.networks = {bridge.id: bridge}
         self.connected: list[networks_pb2.ConnectRequest] = []
 
@@ -143,6 +143,7 @@ class FakeNetworks(networks_pb2_grpc.NetworksServicer):
             raise AlreadyExistsError(f"network with name {network.name} already exists")
         network.id = secrets.token_hex(32)
         network.driver = network.driver or "bridge"
+        network.created.CopyFrom(now())
         self.networks[network.id] = network
         return networks_pb2.CreateNetworkResponse(id=network.id)
 

@@ -49,13 +49,9 @@ def _ask(
 
 
 async def _container_names(engine: "Engine") -> list[str]:
-    from sampan.api.runtime.v1 import containers_pb2 as pb
-    from sampan.wire.channel import rpc_errors
-    from sampan.wire.pages import whole
+    from sampan.resource.protocols import ALL
 
-    with rpc_errors():
-        listed = await whole(engine.containers.List(pb.ListContainersRequest(all=True)))
-    return [container.spec.name for container in listed.containers]
+    return [container.name for container in await engine.runtime.containers.list(ALL)]
 
 
 async def _image_names(engine: "Engine") -> list[str]:

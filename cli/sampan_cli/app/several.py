@@ -7,7 +7,6 @@ from typing import Final
 import click
 
 from sampan.errors import NotModifiedError, SampanError, UnavailableError
-from sampan.wire.channel import rpc_errors
 
 # Enough to overlap the waiting, few enough not to start a hundred processes at once.
 _AT_ONCE: Final = 16
@@ -32,8 +31,7 @@ async def for_each(
     async def attempt(name: str) -> SampanError | None:
         try:
             async with slots:
-                with rpc_errors():
-                    await action(name)
+                await action(name)
         except NotModifiedError:
             return None
         except UnavailableError:

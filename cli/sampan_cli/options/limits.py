@@ -3,8 +3,8 @@
 import re
 from typing import Final
 
-from sampan.api.runtime.v1 import spec_pb2 as pb
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import Device, RestartPolicy, Ulimit
 
 _ULIMITS: Final = (
     *("core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice"),
@@ -13,7 +13,7 @@ _ULIMITS: Final = (
 _POLICIES: Final = ("no", "always", "unless-stopped", "on-failure")
 
 
-def parse_ulimit(text: str) -> pb.Resources.Ulimit:
+def parse_ulimit(text: str) -> Ulimit:
     """Parse ``nofile=1024:2048``; one number is both limits, -1 is none.
 
     Raises:
@@ -33,10 +33,10 @@ def parse_ulimit(text: str) -> pb.Resources.Ulimit:
         raise InvalidArgumentError(
             f"ulimit soft limit must be less than or equal to hard limit: {limits[0]} > {limits[1]}"
         )
-    return pb.Resources.Ulimit(name=name, soft=limits[0], hard=limits[1])
+    return Ulimit(name=name, soft=limits[0], hard=limits[1])
 
 
-def parse_device(text: str) -> pb.Resources.Device:
+def parse_device(text: str) -> Device:
     """Parse ``/dev/a[:/dev/b][:rwm]``.
 
     Raises:
@@ -53,10 +53,10 @@ def parse_device(text: str) -> pb.Resources.Device:
     for path in parts:
         if not path.startswith("/"):
             raise InvalidArgumentError(f"{path} is not an absolute path")
-    return pb.Resources.Device(host_path=parts[0], container_path=parts[-1], permissions=permissions)
+    return Device(host_path=parts[0], container_path=parts[-1], permissions=permissions)
 
 
-def parse_restart(text: str) -> pb.RestartPolicy:
+def parse_restart(text: str) -> RestartPolicy:
     """Parse ``on-failure:3``, ``always``.
 
     Raises:
@@ -73,4 +73,4 @@ def parse_restart(text: str) -> pb.RestartPolicy:
         )
     if count and name != "on-failure":
         raise InvalidArgumentError("invalid restart policy: maximum retry count can only be used with 'on-failure'")
-    return pb.RestartPolicy(name=name or "no", maximum_retries=int(count or 0))
+    return RestartPolicy(name=name or "no", maximum_retries=int(count or 0))

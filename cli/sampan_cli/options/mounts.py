@@ -4,11 +4,12 @@ import csv
 import posixpath
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from sampan.api.runtime.v1 import spec_pb2 as pb
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import Mount, MountType
 from sampan_cli.options.quantity import size_bytes
 
 _VOLUME_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
@@ -20,10 +21,10 @@ _ONE_OF: Final = (("ro", "rw"), _PROPAGATIONS, _HINTS[:2], _HINTS[2:])
 
 _TRUE: Final = ("", "1", "true", "True", "TRUE", "t", "T")
 _FALSE: Final = ("0", "false", "False", "FALSE", "f", "F")
-_TYPES: Final = {"bind": pb.Mount.BIND, "volume": pb.Mount.VOLUME, "tmpfs": pb.Mount.TMPFS}
+_TYPES: Final = {"bind": MountType.BIND, "volume": MountType.VOLUME, "tmpfs": MountType.TMPFS}
 
 
-def parse_volume(text: str, directory: Path) -> pb.Mount | str:
+def parse_volume(text: str, directory: Path) -> Mount | str:
     """Parse ``[source:]target[:options]``; a target alone is returned as it is: an anonymous volume.
 
     ``directory`` is what a source that begins with a dot is relative to.
@@ -40,19 +41,15 @@ def parse_volume(text: str, directory: Path) -> pb.Mount | str:
     target = _target(text, target)
     if not source and not mode:
         return target
-    mount = pb.Mount(source=source, target=target, mode=mode)
     if source.startswith((".", "~/")) or source == "~":
-        mount.source = str((directory / Path(source).expanduser()).resolve())
-    if mount.source.startswith("/"):
-        mount.type = pb.Mount.BIND
-        mount.create_source = True
-        mount.source = posixpath.normpath(mount.source)
+        source = str((directory / Path(source).expanduser()).resolve())
+    if source.startswith("/"):
+        mount = Mount(MountType.BIND, target, posixpath.normpath(source), create_source=True, mode=mode)
     else:
-        mount.type = pb.Mount.VOLUME
         if source:
             _check_volume_name(source)
-    _apply_modes(mount, mode, text)
-    return mount
+        mount = Mount(MountType.VOLUME, target, source, mode=mode)
+    return _with_modes(mount, text)
 
 
 def _are_modes(text: str) -> bool:
@@ -60,19 +57,20 @@ def _are_modes(text: str) -> bool:
     return all(word in known for word in text.split(","))
 
 
-def _apply_modes(mount: pb.Mount, mode: str, text: str) -> None:
-    words = [word for word in mode.split(",") if word]
+def _with_modes(mount: Mount, text: str) -> Mount:
+    words = [word for word in mount.mode.split(",") if word]
     if any(sum(word in words for word in kind) > 1 for kind in _ONE_OF):
-        raise InvalidArgumentError(f"invalid volume specification: '{text}': invalid mode: {mode}")
+        raise InvalidArgumentError(f"invalid volume specification: '{text}': invalid mode: {mount.mode}")
     for word in words:
         if word in ("ro", "rw"):
-            mount.read_only = word == "ro"
-        elif word in _PROPAGATIONS and mount.type == pb.Mount.BIND:
-            mount.propagation = word
-        elif word == "nocopy" and mount.type == pb.Mount.VOLUME:
-            mount.no_copy = True
+            mount = replace(mount, read_only=word == "ro")
+        elif word in _PROPAGATIONS and mount.type is MountType.BIND:
+            mount = replace(mount, propagation=word)
+        elif word == "nocopy" and mount.type is MountType.VOLUME:
+            mount = replace(mount, no_copy=True)
         elif word not in _HINTS:
-            raise InvalidArgumentError(f"invalid volume specification: '{text}': invalid mode: {mode}")
+            raise InvalidArgumentError(f"invalid volume specification: '{text}': invalid mode: {mount.mode}")
+    return mount
 
 
 def _check_volume_name(name: str) -> None:
@@ -102,25 +100,26 @@ def _invalid(text: str) -> InvalidArgumentError:
     return InvalidArgumentError(f"invalid volume specification: '{text}'")
 
 
-def parse_tmpfs(text: str) -> pb.Mount:
+def parse_tmpfs(text: str) -> Mount:
     """Parse ``/target[:options]``; options are mount(8)'s.
 
     Raises:
         InvalidArgumentError: a relative target, or a bad size or mode.
     """
     target, _, options = text.partition(":")
-    mount = pb.Mount(type=pb.Mount.TMPFS, target=_target(text, target), mode=options)
+    fields: dict[str, Any] = {}
+    others: list[str] = []
     for option in filter(None, options.split(",")):
         key, _, value = option.partition("=")
         if key == "size" and not value.endswith("%"):
-            mount.tmpfs_size_bytes = size_bytes(value)
+            fields["tmpfs_size_bytes"] = size_bytes(value)
         elif key == "mode":
-            mount.tmpfs_mode = _octal(value)
+            fields["tmpfs_mode"] = _octal(value)
         elif key in ("ro", "rw"):
-            mount.read_only = key == "ro"
+            fields["read_only"] = key == "ro"
         else:
-            mount.options.append(option)
-    return mount
+            others.append(option)
+    return Mount(MountType.TMPFS, _target(text, target), mode=options, options=tuple(others), **fields)
 
 
 def _octal(text: str) -> int:
@@ -130,14 +129,14 @@ def _octal(text: str) -> int:
         raise InvalidArgumentError(f"invalid value for tmpfs-mode: {text}") from None
 
 
-def parse_mount(text: str, directory: Path) -> pb.Mount:
+def parse_mount(text: str, directory: Path) -> Mount:
     """Parse ``type=bind,source=/a,target=/b,readonly``; a comma within a value needs quotes, as in CSV.
 
     Raises:
         InvalidArgumentError: in Docker's words.
     """
-    mount = pb.Mount(type=pb.Mount.VOLUME)
-    fields = {}
+    fields: dict[str, str] = {}
+    maps: dict[str, Any] = {"volume_labels": {}, "volume_options": {}}
     for field in next(csv.reader([text], strict=True), []):
         key, equals, value = field.partition("=")
         key = key.strip().lower()
@@ -145,7 +144,7 @@ def parse_mount(text: str, directory: Path) -> pb.Mount:
             raise InvalidArgumentError(f"invalid field '{field}' must be a key=value pair")
         if key in _MAPS:
             name, _, given = value.partition("=")
-            _MAPS[key](mount)[name] = given
+            maps[_MAPS[key]][name] = given
         elif key not in _KEYS:
             raise InvalidArgumentError(f"unexpected key '{key}' in '{field}'")
         else:
@@ -153,18 +152,15 @@ def parse_mount(text: str, directory: Path) -> pb.Mount:
     kind = fields.pop("type", "volume")
     if kind not in _TYPES:
         raise InvalidArgumentError(f"mount type {kind!r} is not supported: bind, volume or tmpfs")
-    mount.type = _TYPES[kind]
     if not fields.get("target"):
         raise InvalidArgumentError("target is required")
-    mount.target = _target(text, fields.pop("target"))
-    _apply_fields(mount, fields, directory)
+    target = _target(text, fields.pop("target"))
+    mount = Mount(_TYPES[kind], target, **_parsed(fields, directory), **maps)
+    _check_source(mount)
     return mount
 
 
-_MAPS: Final = {
-    "volume-label": lambda mount: mount.volume_labels,
-    "volume-opt": lambda mount: mount.volume_options,
-}
+_MAPS: Final = {"volume-label": "volume_labels", "volume-opt": "volume_options"}
 _KEYS: Final = {
     "type": "type",
     **dict.fromkeys(("source", "src"), "source"),
@@ -183,23 +179,29 @@ _KEYS: Final = {
 }
 
 
-def _apply_fields(mount: pb.Mount, fields: Mapping[str, str], directory: Path) -> None:
+def _parsed(fields: Mapping[str, str], directory: Path) -> dict[str, Any]:
+    """Return the fields of a mount with their values."""
+    parsed: dict[str, Any] = {}
     for key, value in fields.items():
         if key in ("read_only", "non_recursive", "no_copy", "create_source"):
-            setattr(mount, key, _boolean(key, value))
+            parsed[key] = _boolean(key, value)
         elif key == "tmpfs_size_bytes":
-            mount.tmpfs_size_bytes = size_bytes(value)
+            parsed[key] = size_bytes(value)
         elif key == "tmpfs_mode":
-            mount.tmpfs_mode = _octal(value)
+            parsed[key] = _octal(value)
         elif key == "recursive":
-            mount.non_recursive = value == "disabled"
+            parsed["non_recursive"] = value == "disabled"
         elif key == "volume_subpath":
             raise InvalidArgumentError("volume-subpath is not supported")
         elif key == "source" and value.startswith("."):
-            mount.source = str((directory / value).resolve())
+            parsed[key] = str((directory / value).resolve())
         elif key != "consistency":
-            setattr(mount, key, value)
-    if mount.type == pb.Mount.BIND:
+            parsed[key] = value
+    return parsed
+
+
+def _check_source(mount: Mount) -> None:
+    if mount.type is MountType.BIND:
         if not mount.source:
             raise InvalidArgumentError('invalid mount config for type "bind": field Source must not be empty')
         if not mount.source.startswith("/"):
@@ -207,9 +209,9 @@ def _apply_fields(mount: pb.Mount, fields: Mapping[str, str], directory: Path) -
                 f"invalid mount config for type \"bind\": invalid mount path: '{mount.source}' "
                 "mount path must be absolute"
             )
-    elif mount.type == pb.Mount.TMPFS and mount.source:
+    elif mount.type is MountType.TMPFS and mount.source:
         raise InvalidArgumentError('invalid mount config for type "tmpfs": field Source must not be specified')
-    elif mount.type == pb.Mount.VOLUME and mount.source:
+    elif mount.type is MountType.VOLUME and mount.source:
         _check_volume_name(mount.source)
 
 

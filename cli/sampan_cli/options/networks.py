@@ -2,10 +2,11 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from sampan.api.runtime.v1 import spec_pb2 as pb
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import Endpoint
 
 _PREDEFINED = ("", "default", "bridge", "host", "none")
 
@@ -23,13 +24,13 @@ class NetworkFlags:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-def parse_networks(flags: NetworkFlags) -> tuple[str, list[pb.Endpoint]]:
+def parse_networks(flags: NetworkFlags) -> tuple[str, list[Endpoint]]:
     """Return the network mode and the networks to join.
 
     Raises:
         InvalidArgumentError: in Docker's words.
     """
-    modes = [_network(text) for text in flags.networks] or [pb.Endpoint(network="")]
+    modes = [_network(text) for text in flags.networks] or [Endpoint("")]
     first = modes[0]
     if len({mode.network for mode in modes}) < len(modes):
         raise InvalidArgumentError(f'network "{first.network}" is specified multiple times')
@@ -44,47 +45,54 @@ def parse_networks(flags: NetworkFlags) -> tuple[str, list[pb.Endpoint]]:
     ):
         if value and getattr(first, name):
             raise InvalidArgumentError(f"conflicting options: cannot specify both --network and per-network {text}")
-        setattr(first, name, value or getattr(first, name))
-    first.aliases.extend(flags.aliases)
-    first.links.extend(flags.links)
+    first = replace(
+        first,
+        ipv4_address=flags.ipv4 or first.ipv4_address,
+        ipv6_address=flags.ipv6 or first.ipv6_address,
+        mac_address=flags.mac_address or first.mac_address,
+        aliases=(*first.aliases, *flags.aliases),
+        links=(*first.links, *flags.links),
+    )
     if first.aliases and _is_predefined(first.network):
         raise InvalidArgumentError("network-scoped aliases are only supported for user-defined networks")
     mode = "bridge" if first.network in ("", "default") else first.network
     if mode in ("host", "none") or mode.startswith("container:"):
         return mode, []
-    first.network = mode
-    return mode, modes
+    return mode, [replace(first, network=mode), *modes[1:]]
 
 
 def _is_predefined(name: str) -> bool:
     return name in _PREDEFINED or name.startswith("container:")
 
 
-def _network(text: str) -> pb.Endpoint:
+def _network(text: str) -> Endpoint:
     """Parse a name, or ``name=web,alias=a,ip=10.0.0.2``."""
     if "=" not in text:
-        return pb.Endpoint(network=text)
-    endpoint = pb.Endpoint()
+        return Endpoint(text)
+    name = ""
+    aliases: list[str] = []
+    addresses: dict[str, Any] = {}
+    options: dict[str, str] = {}
     for part in next(csv.reader([text], strict=True), []):
         key, equals, value = part.strip().partition("=")
         if not equals:
             raise InvalidArgumentError(f"invalid field {part}: must be a key=value pair")
         match key.lower():
             case "name":
-                endpoint.network = value
+                name = value
             case "alias":
-                endpoint.aliases.append(value)
+                aliases.append(value)
             case "ip":
-                endpoint.ipv4_address = value
+                addresses["ipv4_address"] = value
             case "ip6":
-                endpoint.ipv6_address = value
+                addresses["ipv6_address"] = value
             case "mac-address":
-                endpoint.mac_address = value
+                addresses["mac_address"] = value
             case "driver-opt":
-                name, _, setting = value.partition("=")
-                endpoint.driver_options[name] = setting
+                option, _, setting = value.partition("=")
+                options[option] = setting
             case _:
                 raise InvalidArgumentError(f"invalid field key {key}")
-    if not endpoint.network:
+    if not name:
         raise InvalidArgumentError(f"network name is missing in {text!r}")
-    return endpoint
+    return Endpoint(name, tuple(aliases), **addresses, driver_options=options)

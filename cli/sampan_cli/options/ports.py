@@ -2,33 +2,17 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import PortBinding
 
 _PROTOCOLS: Final = ("tcp", "udp", "sctp")
 _PORT: Final = re.compile(r"\d{1,5}")
 _HIGHEST: Final = 65535
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """One port of the container on the host."""
-
-    container_port: int
-    protocol: str
-    host_ip: str = ""  # empty: all addresses
-    host_port: int = 0  # 0: any free one
-    host_port_end: int = 0  # with host_port: any free one of this range
-
-    @property
-    def exposed(self) -> str:
-        """The port as an image's config writes it."""
-        return f"{self.container_port}/{self.protocol}"
-
-
-def parse_publish(text: str) -> list[Publication]:
+def parse_publish(text: str) -> list[PortBinding]:
     """Parse ``[[ip:]hostPort:]containerPort[/protocol]``, where ports may be ranges.
 
     A range of the host's for a single container port means any free port of it; otherwise both ranges must be of one
@@ -45,14 +29,14 @@ def parse_publish(text: str) -> list[Publication]:
         raise InvalidArgumentError(f"no port specified: {text}<empty>")
     first, last = _range(container, "containerPort")
     if not host:
-        return [Publication(port, protocol, address) for port in range(first, last + 1)]
+        return [PortBinding(port, protocol, address) for port in range(first, last + 1)]
     host_first, host_last = _range(host, "hostPort")
     if host_last - host_first != last - first:
         if first != last:
             raise InvalidArgumentError(f"invalid ranges specified for container and host Ports: {container} and {host}")
-        return [Publication(first, protocol, address, host_first, host_last)]
+        return [PortBinding(first, protocol, address, host_first, host_last)]
     return [
-        Publication(port, protocol, address, host_first + offset if host_first else 0)
+        PortBinding(port, protocol, address, host_first + offset if host_first else 0)
         for offset, port in enumerate(range(first, last + 1))
     ]
 

@@ -1,16 +1,27 @@
-"""From the flags of ``run`` and ``create`` to the engine's message."""
+"""From the flags of ``run`` and ``create`` to the engine's value."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from google.protobuf.duration_pb2 import Duration
-
-from sampan.api.runtime.v1 import spec_pb2 as pb
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import (
+    ContainerSpec,
+    Dns,
+    HealthCheck,
+    LogConfig,
+    Mount,
+    MountType,
+    Namespaces,
+    Process,
+    Resources,
+    Security,
+)
 from sampan_cli.options import limits, mounts, networks, ports, variables
 from sampan_cli.options.container import ContainerOptions
 
+_SECOND_NS: Final = 1_000_000_000
 _STREAMS: Final = ("stdin", "stdout", "stderr")
 
 _NAMESPACES: Final = {
@@ -22,7 +33,7 @@ _NAMESPACES: Final = {
 }
 
 
-def build_spec(options: ContainerOptions, environ: Mapping[str, str], directory: Path) -> pb.ContainerSpec:
+def build_spec(options: ContainerOptions, environ: Mapping[str, str], directory: Path) -> ContainerSpec:
     """Return what to create; the rest comes from the image.
 
     ``environ`` gives values to variables that are named without one; ``directory`` is what relative paths are
@@ -33,7 +44,16 @@ def build_spec(options: ContainerOptions, environ: Mapping[str, str], directory:
     """
     if options.rm and options.restart not in ("", "no"):
         raise InvalidArgumentError("conflicting options: cannot specify both --restart and --rm")
-    spec = pb.ContainerSpec(
+    mode, endpoints = networks.parse_networks(
+        networks.NetworkFlags(
+            options.network, options.network_alias, options.ip, options.ip6, options.mac_address, options.link
+        )
+    )
+    published = [publication for text in options.publish for publication in ports.parse_publish(text)]
+    exposed = [f"{one.container_port}/{one.protocol}" for one in published]
+    exposed += [port for text in options.expose for port in ports.parse_expose(text)]
+    mounted, anonymous = _mounts(options, directory)
+    return ContainerSpec(
         name=options.name,
         image=options.image,
         process=_process(options, environ),
@@ -41,32 +61,36 @@ def build_spec(options: ContainerOptions, environ: Mapping[str, str], directory:
         hostname=options.hostname,
         domainname=options.domainname,
         stop_signal=options.stop_signal,
+        stop_timeout_s=options.stop_timeout,
+        exposed_ports=tuple(dict.fromkeys(exposed)),
+        mounts=mounted,
+        anonymous_volumes=anonymous,
         resources=_resources(options),
         security=_security(options, directory),
-        dns=pb.Dns(servers=options.dns, search=options.dns_search, options=options.dns_option),
-        extra_hosts=[_extra_host(text) for text in options.add_host],
+        namespaces=_namespaces(options, mode),
+        endpoints=tuple(endpoints),
+        ports=tuple(published),
+        publish_all_ports=options.publish_all,
+        dns=Dns(tuple(options.dns), tuple(options.dns_search), tuple(options.dns_option)),
+        extra_hosts=tuple(_extra_host(text) for text in options.add_host),
         sysctls=variables.pairs(options.sysctl, "sysctl", need_value=True),
         restart_policy=limits.parse_restart(options.restart),
         auto_remove=options.rm,
-        log=pb.LogConfig(driver=options.log_driver, options=variables.pairs(options.log_opt, "log option")),
+        log=LogConfig(options.log_driver, variables.pairs(options.log_opt, "log option")),
         init=options.init,
         runtime=options.runtime,
+        health_check=_health_check(options),
         annotations=variables.pairs(options.annotation, "annotation"),
-        publish_all_ports=options.publish_all,
     )
-    if options.stop_timeout is not None:
-        spec.stop_timeout.FromSeconds(options.stop_timeout)
-    _add_health_check(spec, options)
-    _add_mounts(spec, options, directory)
-    _add_network(spec, options)
-    return spec
 
 
-def _process(options: ContainerOptions, environ: Mapping[str, str]) -> pb.Process:
+def _process(options: ContainerOptions, environ: Mapping[str, str]) -> Process:
     attached = attached_streams(options)
-    process = pb.Process(
-        cmd=options.command,
-        env=variables.environment(options.env, options.env_file, environ),
+    return Process(
+        # One empty word: not the image's either.
+        entrypoint=() if options.entrypoint is None else (options.entrypoint,),
+        cmd=tuple(options.command),
+        env=tuple(variables.environment(options.env, options.env_file, environ)),
         working_dir=_workdir(options.workdir),
         user=options.user,
         tty=options.tty,
@@ -75,11 +99,8 @@ def _process(options: ContainerOptions, environ: Mapping[str, str]) -> pb.Proces
         attach_stdout="stdout" in attached,
         attach_stderr="stderr" in attached,
         stdin_once=options.interactive and "stdin" in attached,
-        additional_groups=options.group_add,
+        additional_groups=tuple(options.group_add),
     )
-    if options.entrypoint is not None:
-        process.entrypoint.append(options.entrypoint)  # one empty word: not the image's either
-    return process
 
 
 def attached_streams(options: ContainerOptions) -> tuple[str, ...]:
@@ -102,10 +123,14 @@ def _workdir(path: str) -> str:
     return path
 
 
-def _resources(options: ContainerOptions) -> pb.Resources:
+def _resources(options: ContainerOptions) -> Resources:
     if options.nano_cpus and (options.cpu_period or options.cpu_quota):
         raise InvalidArgumentError("conflicting options: --cpus, and --cpu-period or --cpu-quota")
-    resources = pb.Resources(
+    if not -1 <= options.memory_swappiness <= 100:
+        raise InvalidArgumentError(
+            f"invalid value: {options.memory_swappiness}. Valid memory swappiness range is 0-100"
+        )
+    return Resources(
         memory_bytes=options.memory_bytes,
         memory_swap_bytes=options.memory_swap_bytes,
         memory_reservation_bytes=options.memory_reservation_bytes,
@@ -119,28 +144,22 @@ def _resources(options: ContainerOptions) -> pb.Resources:
         blkio_weight=options.blkio_weight,
         oom_kill_disable=options.oom_kill_disable,
         oom_score_adj=options.oom_score_adj,
-        ulimits=[limits.parse_ulimit(text) for text in options.ulimit],
-        devices=[limits.parse_device(text) for text in options.device],
-        device_cgroup_rules=options.device_cgroup_rule,
+        ulimits=tuple(limits.parse_ulimit(text) for text in options.ulimit),
+        devices=tuple(limits.parse_device(text) for text in options.device),
+        device_cgroup_rules=tuple(options.device_cgroup_rule),
         shm_size_bytes=options.shm_size_bytes,
         cgroup_parent=options.cgroup_parent,
+        memory_swappiness=None if options.memory_swappiness == -1 else options.memory_swappiness,
     )
-    if options.memory_swappiness != -1:
-        if not 0 <= options.memory_swappiness <= 100:
-            raise InvalidArgumentError(
-                f"invalid value: {options.memory_swappiness}. Valid memory swappiness range is 0-100"
-            )
-        resources.memory_swappiness = options.memory_swappiness
-    return resources
 
 
-def _security(options: ContainerOptions, directory: Path) -> pb.Security:
-    return pb.Security(
+def _security(options: ContainerOptions, directory: Path) -> Security:
+    return Security(
         privileged=options.privileged,
-        cap_add=options.cap_add,
-        cap_drop=options.cap_drop,
+        cap_add=tuple(options.cap_add),
+        cap_drop=tuple(options.cap_drop),
         read_only_root=options.read_only,
-        options=[_security_option(text, directory) for text in options.security_opt],
+        options=tuple(_security_option(text, directory) for text in options.security_opt),
     )
 
 
@@ -167,71 +186,48 @@ def _extra_host(text: str) -> str:
     return f"{name}:{address.removeprefix('[').removesuffix(']')}"
 
 
-def _add_health_check(spec: pb.ContainerSpec, options: ContainerOptions) -> None:
-    check = pb.HealthCheck(retries=options.health_retries)
-    if options.health_cmd:
-        check.test.extend(("CMD-SHELL", options.health_cmd))
-    for name in ("interval", "timeout", "start_period", "start_interval"):
-        nanoseconds: int = getattr(options, f"health_{name}_ns")
-        if nanoseconds:
-            duration = Duration()
-            duration.FromNanoseconds(nanoseconds)
-            getattr(check, name).CopyFrom(duration)
-    if options.no_healthcheck:
-        if check != pb.HealthCheck():
-            raise InvalidArgumentError("--no-healthcheck conflicts with --health-* options")
-        check.test.append("NONE")
-    if check != pb.HealthCheck():
-        spec.health_check.CopyFrom(check)
+def _health_check(options: ContainerOptions) -> HealthCheck | None:
+    check = HealthCheck(
+        test=("CMD-SHELL", options.health_cmd) if options.health_cmd else (),
+        interval_s=options.health_interval_ns / _SECOND_NS,
+        timeout_s=options.health_timeout_ns / _SECOND_NS,
+        start_period_s=options.health_start_period_ns / _SECOND_NS,
+        start_interval_s=options.health_start_interval_ns / _SECOND_NS,
+        retries=options.health_retries,
+    )
+    given = check != HealthCheck()
+    if not options.no_healthcheck:
+        return check if given else None
+    if given:
+        raise InvalidArgumentError("--no-healthcheck conflicts with --health-* options")
+    return HealthCheck(("NONE",))
 
 
-def _add_mounts(spec: pb.ContainerSpec, options: ContainerOptions, directory: Path) -> None:
+def _mounts(options: ContainerOptions, directory: Path) -> tuple[tuple[Mount, ...], tuple[str, ...]]:
+    """Return the mounts, and the targets of anonymous volumes."""
+    result: list[Mount] = []
+    anonymous: list[str] = []
     for text in options.volume:
         parsed = mounts.parse_volume(text, directory)
         if isinstance(parsed, str):
-            spec.anonymous_volumes.append(parsed)
+            anonymous.append(parsed)
+        elif parsed.type is MountType.VOLUME:
+            result.append(replace(parsed, volume_driver=options.volume_driver))
         else:
-            if parsed.type == pb.Mount.VOLUME:
-                parsed.volume_driver = options.volume_driver
-            spec.mounts.append(parsed)
-    spec.mounts.extend(mounts.parse_tmpfs(text) for text in options.tmpfs)
-    spec.mounts.extend(mounts.parse_mount(text, directory) for text in options.mount)
+            result.append(parsed)
+    result += [mounts.parse_tmpfs(text) for text in options.tmpfs]
+    result += [mounts.parse_mount(text, directory) for text in options.mount]
     taken: set[str] = set()
-    for mount in spec.mounts:
+    for mount in result:
         if mount.target in taken:
             raise InvalidArgumentError(f"Duplicate mount point: {mount.target}")
         taken.add(mount.target)
+    return tuple(result), tuple(anonymous)
 
 
-def _add_network(spec: pb.ContainerSpec, options: ContainerOptions) -> None:
+def _namespaces(options: ContainerOptions, network: str) -> Namespaces:
     for name, allowed in _NAMESPACES.items():
         value: str = getattr(options, name)
         if value not in allowed and not (name in ("pid", "ipc") and value.startswith("container:")):
             raise InvalidArgumentError(f"--{name}: invalid {name.removesuffix('ns').upper()} mode")
-    flags = networks.NetworkFlags(
-        options.network, options.network_alias, options.ip, options.ip6, options.mac_address, options.link
-    )
-    mode, endpoints = networks.parse_networks(flags)
-    spec.namespaces.CopyFrom(
-        pb.Namespaces(
-            network=mode,
-            pid=options.pid,
-            ipc=options.ipc,
-            uts=options.uts,
-            cgroup=options.cgroupns,
-            user=options.userns,
-        )
-    )
-    spec.endpoints.extend(endpoints)
-    published = [publication for text in options.publish for publication in ports.parse_publish(text)]
-    exposed = [publication.exposed for publication in published]
-    exposed += [port for text in options.expose for port in ports.parse_expose(text)]
-    spec.exposed_ports.extend(dict.fromkeys(exposed))
-    for publication in published:
-        spec.ports.add(
-            container_port=publication.container_port,
-            protocol=publication.protocol,
-            host_ip=publication.host_ip,
-            host_port=publication.host_port,
-            host_port_end=publication.host_port_end,
-        )
+    return Namespaces(network, options.pid, options.ipc, options.uts, options.cgroupns, options.userns)

@@ -42,7 +42,7 @@ def print_details(used: DiskUse, template: str, now_s: float, echo: Echo) -> Non
         container_row(one.container, now_s, trunc=True) | {"Size": human_size(one.size_rw_bytes, 3)}
         for one in used.containers
     ]
-    volumes = [(volume.name, str(len(volume.used_by)), human_size(volume.size_bytes)) for volume in used.volumes]
+    volumes = [(volume.name, str(len(volume.used_by)), human_size(volume.size_bytes or 0)) for volume in used.volumes]
     if template == "json":
         shown = [{field: row[field] for field in _CONTAINER_FIELDS} for row in containers]
         document = {

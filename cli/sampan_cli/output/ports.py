@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from sampan.api.runtime.v1 import containers_pb2 as pb
+from sampan.resource.container import PublishedPort
 
 
-def shown_ports(ports: Iterable[pb.PublishedPort]) -> str:
+def shown_ports(ports: Iterable[PublishedPort]) -> str:
     """Return ``443/tcp, 0.0.0.0:8080->80/tcp`` as docker's client does.
 
     Ports that are the same on both sides, and those that are not published, come first, neighbours as one range.
@@ -28,7 +28,7 @@ def shown_ports(ports: Iterable[pb.PublishedPort]) -> str:
     return ", ".join([*closed, *last, *mapped])
 
 
-def _address(port: pb.PublishedPort) -> str:
+def _address(port: PublishedPort) -> str:
     return (port.host_ip or "0.0.0.0") if port.host_port else ""
 
 

@@ -56,7 +56,7 @@ def ago(then_s: float, now_s: float) -> str:
     return f"{human_duration(max(0.0, now_s - then_s))} ago" if then_s else "N/A"
 
 
-def local_time(seconds: int) -> str:
+def local_time(seconds: float) -> str:
     """Return ``2026-11-24 03:58:18 +0100 CET``: how list templates show a time."""
     return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S %z %Z")
 

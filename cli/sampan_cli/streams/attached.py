@@ -5,16 +5,15 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
 
-import grpc
-
-from sampan.api.runtime.v1 import containers_pb2 as pb
 from sampan.engine.engine import Engine
 from sampan.errors import InvalidArgumentError, SampanError, UnavailableError
-from sampan.wire.channel import rpc_errors
+from sampan.resource.container import Condition, Exit
+from sampan.resource.streams import AttachOptions, Stream
 from sampan_cli.streams.console import Console
 from sampan_cli.streams.pump import Pump
 
@@ -56,8 +55,8 @@ async def _pass_on(engine: Engine, container: str, arrived: "asyncio.Queue[signa
             sys.stderr.write(f"sampan: got {_PATIENCE} SIGTERM/SIGINTs, leaving the container as it is\n")
             os._exit(1)
         # It may have ended a moment before; its exit is on the way to us.
-        with contextlib.suppress(SampanError), rpc_errors():
-            await engine.containers.Kill(pb.KillContainerRequest(container=container, signal=number.name))
+        with contextlib.suppress(SampanError):
+            await engine.runtime.containers.kill(container, number.name)
 
 
 _SHORT_ID: Final = 12
@@ -91,6 +90,16 @@ class Foreground:
         """Return the same for ``container``, which now has an ID."""
         return replace(self, container=container)
 
+    @property
+    def attachment(self) -> AttachOptions:
+        """What of the container's streams is connected."""
+        wanted = ((Stream.STDOUT, self.stdout), (Stream.STDERR, self.stderr))
+        return AttachOptions(
+            stdin=self.stdin,
+            streams=frozenset(stream for stream, asked in wanted if asked),
+            detach_keys=self.detach_keys,
+        )
+
     def check(self, console: Console) -> None:
         """Raise InvalidArgumentError if this needs a terminal that is not there."""
         if self.tty and self.stdin and not console.stdin_is_terminal:
@@ -109,26 +118,30 @@ async def in_foreground(
         DetachedError: the user detached from a container that ran before.
         SampanError: it could not be attached to or started.
     """
-    condition = pb.WaitContainerRequest.NEXT_EXIT if start else pb.WaitContainerRequest.NOT_RUNNING
+    condition = Condition.NEXT_EXIT if start else Condition.NOT_RUNNING
     if foreground.removed:
-        condition = pb.WaitContainerRequest.REMOVED
-    request = pb.WaitContainerRequest(container=foreground.container, condition=condition)
+        condition = Condition.REMOVED
+    containers = engine.runtime.containers
+    attachment = foreground.attachment
     # Both calls end here whatever happens: an attachment that is left open holds a container's input open.
-    with contextlib.ExitStack() as stack:
-        with rpc_errors():
-            call, wait = engine.containers.Attach(), engine.containers.Wait(request)
-            stack.callback(call.cancel)
-            stack.callback(wait.cancel)
-            pump = Pump(call, pb.AttachRequest, console, foreground.stdin, foreground.tty)
-            await pump.open(_attach_request(foreground))
-            if start is not None:
-                if await wait.read() is grpc.aio.EOF:
-                    raise UnavailableError("the engine closed the connection")
-                await start()
+    async with (
+        aclosing(containers.wait(foreground.container, condition)) as wait,
+        aclosing(
+            Pump(
+                lambda given: containers.attach(foreground.container, attachment, given),
+                console,
+                foreground.stdin,
+                foreground.tty,
+            )
+        ) as pump,
+    ):
+        await pump.open()
+        if start is not None:
+            await anext(wait)  # it is in place
+            await start()
         try:
-            with rpc_errors():
-                if not await _pump(engine, foreground, pump):
-                    return await _exit_code(wait)
+            if not await _pump(engine, foreground, pump):
+                return await _exit_code(wait)
         except UnavailableError as error:
             short = foreground.container[:_SHORT_ID]
             raise ConnectionLostError(
@@ -148,22 +161,8 @@ async def _pump(engine: Engine, foreground: Foreground, pump: Pump) -> bool:
     return await pump.run()
 
 
-async def _exit_code(wait: "grpc.aio.UnaryStreamCall[pb.WaitContainerRequest, pb.WaitContainerResponse]") -> int:
-    while (answer := await wait.read()) is not grpc.aio.EOF:
-        assert isinstance(answer, pb.WaitContainerResponse)
-        if not answer.waiting:
-            return answer.exit_code
+async def _exit_code(wait: AsyncGenerator[Exit | None, None]) -> int:
+    async for end in wait:
+        if end is not None:
+            return end.code
     raise UnavailableError("the engine stopped before the container did")
-
-
-def _attach_request(foreground: Foreground) -> pb.AttachRequest:
-    return pb.AttachRequest(
-        start=pb.AttachRequest.Start(
-            container=foreground.container,
-            stdin=foreground.stdin,
-            stdout=foreground.stdout,
-            stderr=foreground.stderr,
-            stream=True,
-            detach_keys=foreground.detach_keys,
-        )
-    )

@@ -7,7 +7,7 @@ import tty
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sampan.api.runtime.v1 import spec_pb2 as pb
+from sampan.resource.container_spec import ConsoleSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ class Console:
         """Whether someone types."""
         return os.isatty(self.stdin)
 
-    def size(self) -> pb.ConsoleSize | None:
+    def size(self) -> ConsoleSize | None:
         """Return the terminal's size, or None if the output is not a terminal."""
         try:
             size = os.get_terminal_size(self.stdout)
         except OSError:
             return None
-        return pb.ConsoleSize(height=size.lines, width=size.columns)
+        return ConsoleSize(size.lines, size.columns)
 
     @contextlib.contextmanager
     def raw(self) -> Iterator[None]:

@@ -14,10 +14,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import IO, Final
 
-from sampan.api.runtime.v1 import archives_pb2 as pb
 from sampan.engine.engine import Engine
 from sampan.errors import InvalidArgumentError, NotFoundError
-from sampan.wire.channel import rpc_errors
+from sampan.resource.archive import PathStat
 
 _PIECE_BYTES: Final = 1 << 20
 
@@ -41,16 +40,14 @@ def goes_to(source: str, target: str, *, is_directory: bool, target_kind: str) -
     return posixpath.dirname(plain) or ".", posixpath.basename(plain)
 
 
-async def stat_in(engine: Engine, container: str, path: str, *, follow: bool) -> pb.PathStat | None:
+async def stat_in(engine: Engine, container: str, path: str, *, follow: bool) -> PathStat | None:
     """Return what a path in a container is, None if nothing is there."""
     try:
-        with rpc_errors():
-            found = await engine.archives.Stat(pb.PathRequest(container=container, path=path))
-            if follow and found.link_target:
-                found = await engine.archives.Stat(pb.PathRequest(container=container, path=found.link_target))
+        found = await engine.runtime.archives.stat(container, path)
+        if follow and found.link_target:
+            found = await engine.runtime.archives.stat(container, found.link_target)
     except NotFoundError:
-        with rpc_errors():  # which of the two is not there?
-            await engine.archives.Stat(pb.PathRequest(container=container, path="/"))
+        await engine.runtime.archives.stat(container, "/")  # which of the two is not there?
         return None
     return found
 
@@ -80,10 +77,10 @@ async def copy_out(engine: Engine, container: str, path: str, target: str, *, ar
 
 async def pieces_of(engine: Engine, container: str, path: str) -> AsyncGenerator[bytes, None]:
     """Yield the tar of a path in a container."""
-    with rpc_errors():
-        async for part in engine.archives.Read(pb.PathRequest(container=container, path=path)):
-            if part.HasField("chunk"):
-                yield part.chunk
+    async with contextlib.aclosing(engine.runtime.archives.read(container, path)) as parts:
+        async for part in parts:
+            if not isinstance(part, PathStat):
+                yield part
 
 
 async def copy_in(engine: Engine, source: str, container: str, target: str, *, archive: bool, follow: bool) -> None:
@@ -106,15 +103,7 @@ async def copy_in(engine: Engine, source: str, container: str, target: str, *, a
 
 async def write_in(engine: Engine, container: str, path: str, pieces: AsyncIterator[bytes]) -> None:
     """Unpack a tar into a directory of a container."""
-    options = pb.WriteArchiveRequest.Options(container=container, path=path, keep_kinds=True)
-
-    async def requests() -> AsyncIterator[pb.WriteArchiveRequest]:
-        yield pb.WriteArchiveRequest(options=options)
-        async for piece in pieces:
-            yield pb.WriteArchiveRequest(chunk=piece)
-
-    with rpc_errors():
-        await engine.archives.Write(requests())
+    await engine.runtime.archives.write(container, path, pieces, keep_kinds=True)
 
 
 def _kind(path: str) -> str:

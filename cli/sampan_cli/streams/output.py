@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from types import TracebackType
 
-from sampan.api.runtime.v1 import containers_pb2 as pb
+from sampan.resource.streams import Frame, Stream
 from sampan_cli.streams.console import Console
 
 
@@ -18,7 +18,7 @@ class OutputWriter:
     """
 
     def __init__(self, console: Console) -> None:
-        self._fds = {pb.Frame.STDOUT: console.stdout, pb.Frame.STDERR: console.stderr}
+        self._fds = {Stream.STDOUT: console.stdout, Stream.STDERR: console.stderr}
         self._thread = ThreadPoolExecutor(1, "output")
         self._writing: asyncio.Future[None] | None = None
 
@@ -33,14 +33,14 @@ class OutputWriter:
             await self.flush()
         self._thread.shutdown(wait=error is None, cancel_futures=True)
 
-    async def write(self, frames: Iterable[pb.Frame]) -> None:
+    async def write(self, frames: Iterable[Frame]) -> None:
         """Take ``frames``; they are written when ``flush`` returns.
 
         Raises:
             BrokenPipeError: nobody reads our output any more.
         """
         pieces = [
-            (self._fds.get(stream, self._fds[pb.Frame.STDOUT]), b"".join(frame.data for frame in group))
+            (self._fds.get(stream, self._fds[Stream.STDOUT]), b"".join(frame.data for frame in group))
             for stream, group in groupby(frames, key=lambda frame: frame.stream)
         ]
         await self.flush()

@@ -7,14 +7,12 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Final
 
-import grpc
-
-from sampan.api.runtime.v1 import containers_pb2, execs_pb2
 from sampan.errors import UnavailableError
+from sampan.resource.container_spec import ConsoleSize
+from sampan.resource.streams import Accepted, Attached, Detached, Input, Output
 from sampan_cli.streams.console import Console
 from sampan_cli.streams.output import OutputWriter
 
@@ -58,32 +56,42 @@ def _read(fd: int) -> bytes:
         return b""  # EIO: the terminal is gone
 
 
-Request = type[containers_pb2.AttachRequest] | type[execs_pb2.StartExecRequest]
+# A call whose input is given to it: of a container's attachment, or of an exec.
+Opened = Callable[[Input], AsyncGenerator[Accepted | Output, None]]
 
 # Pieces of input, 64 KiB each, that wait for a process that does not read.
 _BACKLOG: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
 class Pump:
-    """One attached call: ``open`` it, start what it is attached to, then ``run`` it."""
+    """One attached call: ``open`` it, start what it is attached to, then ``run`` it; close it in any case."""
 
-    call: Any  # grpc.aio.StreamStreamCall of requests of type ``request`` and StreamOutput
-    request: Request
-    console: Console
-    stdin: bool  # whether our input is the process's
-    tty: bool
+    def __init__(self, open_call: Opened, console: Console, stdin: bool, tty: bool) -> None:
+        """``stdin``: whether our input is the process's."""
+        self.console = console
+        self.stdin = stdin
+        self.tty = tty
+        self._input: asyncio.Queue[bytes | ConsoleSize | None] = asyncio.Queue(_BACKLOG)
+        self._output = open_call(self._given())
 
-    async def open(self, start: containers_pb2.AttachRequest | execs_pb2.StartExecRequest) -> None:
-        """Send the first message and return when the other side is attached.
+    async def _given(self) -> Input:
+        while (item := await self._input.get()) is not None:
+            yield item
+
+    async def open(self) -> None:
+        """Return when the other side is attached.
 
         Raises:
-            grpc.aio.AioRpcError: it refuses.
+            SampanError: it refuses.
         """
-        await self.call.write(start)
-        if await self.call.read() is grpc.aio.EOF:
-            await self.call.code()
-            raise UnavailableError("the engine closed the connection before it was attached")
+        async for item in self._output:
+            if isinstance(item, Attached):
+                return
+        raise UnavailableError("the engine closed the connection before it was attached")
+
+    async def aclose(self) -> None:
+        """End the call."""
+        await self._output.aclose()
 
     async def run(self) -> bool:
         """Carry input and output until the other side has no more; say whether the user detached.
@@ -91,20 +99,19 @@ class Pump:
         Input that nobody reads any more does not keep this from ending.
 
         Raises:
-            grpc.aio.AioRpcError: the call failed.
+            SampanError: the call failed.
             BrokenPipeError: nobody reads our output any more.
         """
         with contextlib.ExitStack() as stack:
             if self.tty and self.stdin and self.console.stdin_is_terminal:
                 stack.enter_context(self.console.raw())
-            requests: asyncio.Queue[Any] = asyncio.Queue(_BACKLOG)
-            tasks = [asyncio.create_task(self._send(requests), name="send requests")]
+            tasks: list[asyncio.Task[None]] = []
             if self.tty:
-                tasks.append(asyncio.create_task(self._follow_size(requests), name="follow the terminal's size"))
+                tasks.append(asyncio.create_task(self._follow_size(), name="follow the terminal's size"))
             if self.stdin:
-                tasks.append(asyncio.create_task(self._read_input(requests), name="read input"))
+                tasks.append(asyncio.create_task(self._read_input(), name="read input"))
             elif not self.tty:
-                await requests.put(None)
+                await self._input.put(None)
             try:
                 return await self._receive()
             finally:
@@ -115,28 +122,22 @@ class Pump:
     async def _receive(self) -> bool:
         detached = False
         async with OutputWriter(self.console) as output:
-            while (message := await self.call.read()) is not grpc.aio.EOF:
-                detached = detached or message.detached
-                await output.write(message.frames)
+            async for item in self._output:
+                detached = detached or isinstance(item, Detached)
+                if not isinstance(item, Accepted | Attached | Detached):
+                    await output.write(item)
         return detached
 
-    async def _send(self, requests: "asyncio.Queue[Any]") -> None:
-        # The other side may have ended first; why it did is the receiver's to say.
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            while (request := await requests.get()) is not None:
-                await self.call.write(request)
-            await self.call.done_writing()
-
-    async def _read_input(self, requests: "asyncio.Queue[Any]") -> None:
+    async def _read_input(self) -> None:
         async for piece in read_input(self.console.stdin):
-            await requests.put(self.request(stdin=piece))
-        await requests.put(None)
+            await self._input.put(piece)
+        await self._input.put(None)
 
-    async def _follow_size(self, requests: "asyncio.Queue[Any]") -> None:
+    async def _follow_size(self) -> None:
         async for _ in _now_and_at(signal.SIGWINCH):
             size = self.console.size()
             if size is not None:
-                await requests.put(self.request(resize=size))
+                await self._input.put(size)
 
 
 async def _now_and_at(number: signal.Signals) -> AsyncIterator[None]:

@@ -7,29 +7,23 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from dockerapi.container import create_body, host_config, mount_specs
-from dockerapi.container.container_json import inspect_json, summary_json
+from dockerapi.container import create_body, host_config
 from dockerapi.container.execs import query_size
-from dockerapi.http.call import Call, JsonStream, empty, reply, to_proto
+from dockerapi.http.call import Call, JsonStream, empty, reply
 from dockerapi.http.fields import Fields
-from dockerapi.http.listing import Part, reply_list, reply_object, rows_of
+from dockerapi.http.listing import reply_list, rows_of
 from dockerapi.http.routing import Route
-from sampan.api.image.v1 import images_pb2
-from sampan.api.runtime.v1 import containers_pb2, spec_pb2
 from sampan.api.snapshot.v1 import layers_pb2
+from sampan.docker.container_view import inspect_json, summary_json
 from sampan.engine import following
 from sampan.engine.changes import Change, container_changes
-from sampan.engine.sizes import sizes
+from sampan.engine.create import with_volumes_of
+from sampan.engine.sizes import Sizes, sizes
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
-from sampan.wire.channel import rpc_errors
-from sampan.wire.pages import page_by_page, whole
+from sampan.resource.container import Condition, ContainerDetails
+from sampan.resource.listing import Selection
 
-_CONDITIONS: Final = {
-    "": containers_pb2.WaitContainerRequest.NOT_RUNNING,
-    "not-running": containers_pb2.WaitContainerRequest.NOT_RUNNING,
-    "next-exit": containers_pb2.WaitContainerRequest.NEXT_EXIT,
-    "removed": containers_pb2.WaitContainerRequest.REMOVED,
-}
+_CONDITIONS: Final = {"": Condition.NOT_RUNNING} | {one.value: one for one in Condition}
 
 _CHANGES: Final = 1000  # made into JSON at a time: a few milliseconds
 _CHANGE_KINDS: Final = {
@@ -43,80 +37,45 @@ async def create(call: Call) -> web.StreamResponse:
     """POST /containers/create."""
     body = await call.body(required=True)
     spec, ignored = create_body.parse(body, call.text("name"), call.version)
-    for text in Fields(body, "").fields("HostConfig").texts("VolumesFrom"):
-        await _inherit(call, spec, text)
+    inherits = Fields(body, "").fields("HostConfig").texts("VolumesFrom")
+    spec = await with_volumes_of(call.runtime.containers, spec, inherits)
     with call.backend.metrics.action("create"):
-        container_id, warnings = await call.engine.create_container(spec, platform=call.text("platform"))
-    return reply({"Id": container_id, "Warnings": [*ignored, *warnings]}, 201)
-
-
-async def _inherit(call: Call, spec: spec_pb2.ContainerSpec, text: str) -> None:
-    name, read_only = mount_specs.parse_volumes_from(text)
-    try:
-        with rpc_errors():
-            source = await call.engine.containers.Get(containers_pb2.GetContainerRequest(container=name))
-    except NotFoundError as error:  # clients take a 404 from create for a missing image, and pull it
-        raise InvalidArgumentError(str(error)) from error
-    spec.mounts.extend(mount_specs.inherited(source.mounts, spec.mounts, read_only=read_only))
+        created = await call.engine.create_container(spec, platform=call.text("platform"))
+    return reply({"Id": created.id, "Warnings": [*ignored, *created.warnings]}, 201)
 
 
 async def listing(call: Call) -> web.StreamResponse:
     """GET /containers/json."""
-    filters = call.filters()
-    limit = call.number("limit", 0) or 0
-    request = containers_pb2.ListContainersRequest(
-        # Asking for the newest few, or for a state, is asking among all.
-        all=call.flag("all") or limit > 0 or "status" in filters,
-        filters=to_proto(await _with_image_ids(call, filters)),
-        limit=max(limit, 0),
-        size=call.flag("size"),
-    )
-    stored = await sizes(call.engine) if request.size else None
+    selection = Selection(call.flag("all"), max(call.number("limit", 0) or 0, 0))
+    size = call.flag("size")
+    filters = call.chosen()
+    stored = await sizes(call.engine) if size else None
     now = time.time()
 
-    def rows(page: containers_pb2.ListContainersResponse) -> list[dict[str, Any]]:
-        shown = [summary_json(container, call.version, now) for container in page.containers]
-        if stored is not None:
-            for row, container in zip(shown, page.containers, strict=True):
-                row["SizeRootFs"] = container.size_rw_bytes + stored.chain_bytes(container.spec.chain_id)
-        return shown
+    def row(container: ContainerDetails) -> dict[str, Any]:
+        return summary_json(container, call.version, now) | _root_size(container, stored)
 
-    return await reply_list(call.request, rows_of(call.engine.containers.List(request), rows))
+    return await reply_list(call.request, rows_of(call.engine.select_containers(selection, filters, size=size), row))
 
 
-async def _with_image_ids(call: Call, filters: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Add to ``ancestor`` the IDs of the images that it names; runtimed knows no image names but those as given."""
-    if "ancestor" not in filters:
-        return filters
-    ids = []
-    for name in filters["ancestor"]:
-        try:
-            with rpc_errors():
-                ids.append((await call.engine.images.Get(images_pb2.GetRequest(image=name))).id)
-        except (NotFoundError, InvalidArgumentError):
-            continue  # a name that is gone may still be in a container's record
-    return {**filters, "ancestor": [*filters["ancestor"], *ids]}
+def _root_size(container: ContainerDetails, stored: Sizes | None) -> dict[str, int]:
+    if stored is None:
+        return {}
+    return {"SizeRootFs": (container.size_rw_bytes or 0) + stored.chain_bytes(container.spec.chain_id)}
 
 
 async def inspect(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/json."""
-    request = containers_pb2.GetContainerRequest(container=call.args["id"], size=call.flag("size"))
-    with rpc_errors():
-        container = await call.engine.containers.Get(request)
-    result = inspect_json(container, call.version)
-    if request.size:
-        stored = await sizes(call.engine)
-        result["SizeRootFs"] = container.size_rw_bytes + stored.chain_bytes(container.spec.chain_id)
-    return reply(result)
+    size = call.flag("size")
+    container = await call.runtime.containers.get(call.args["id"], size=size)
+    stored = await sizes(call.engine) if size else None
+    return reply(inspect_json(container, call.version) | _root_size(container, stored))
 
 
 async def top(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/top."""
-    request = containers_pb2.TopRequest(container=call.args["id"], ps_args=call.text("ps_args"))
-    async with aclosing(page_by_page(call.engine.containers.Top(request))) as pages:
-        titles = (await anext(pages)).titles  # the first page has nothing else
-        rows = ([list(row.values) for row in page.processes] async for page in pages)
-        return await reply_object(call.request, Part("Titles", list(titles)), Part("Processes", rows))
+    table = await call.runtime.containers.top(call.args["id"], call.text("ps_args"))
+    return reply({"Titles": table.titles, "Processes": table.rows})
 
 
 async def changes(call: Call) -> web.StreamResponse:
@@ -134,36 +93,26 @@ async def _parts(found: Sequence[Change]) -> AsyncGenerator[Sequence[Change], No
 
 async def resize(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/resize."""
-    request = containers_pb2.ResizeContainerRequest(container=call.args["id"], size=query_size(call))
-    with rpc_errors():
-        await call.engine.containers.Resize(request)
+    await call.runtime.containers.resize(call.args["id"], query_size(call))
     return empty(200)
 
 
 async def start(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/start."""
-    with call.backend.metrics.action("start"), rpc_errors():
-        await call.engine.containers.Start(containers_pb2.StartContainerRequest(container=call.args["id"]))
+    with call.backend.metrics.action("start"):
+        await call.runtime.containers.start(call.args["id"])
     return empty()
 
 
 async def stop(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/stop."""
-    request = containers_pb2.StopContainerRequest(
-        container=call.args["id"], timeout_s=call.number("t"), signal=call.text("signal")
-    )
-    with rpc_errors():
-        await call.engine.containers.Stop(request)
+    await call.runtime.containers.stop(call.args["id"], call.number("t"), call.text("signal"))
     return empty()
 
 
 async def restart(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/restart."""
-    request = containers_pb2.RestartContainerRequest(
-        container=call.args["id"], timeout_s=call.number("t"), signal=call.text("signal")
-    )
-    with rpc_errors():
-        await call.engine.containers.Restart(request)
+    await call.runtime.containers.restart(call.args["id"], call.number("t"), call.text("signal"))
     return empty()
 
 
@@ -171,10 +120,7 @@ async def kill(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/kill."""
     name = call.args["id"]
     try:
-        with rpc_errors():
-            await call.engine.containers.Kill(
-                containers_pb2.KillContainerRequest(container=name, signal=call.text("signal"))
-            )
+        await call.runtime.containers.kill(name, call.text("signal"))
     except NotFoundError as error:
         raise NotFoundError(f"Cannot kill container: {name}: {error}") from error
     return empty()
@@ -182,29 +128,23 @@ async def kill(call: Call) -> web.StreamResponse:
 
 async def pause(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/pause."""
-    with rpc_errors():
-        await call.engine.containers.Pause(containers_pb2.PauseContainerRequest(container=call.args["id"]))
+    await call.runtime.containers.pause(call.args["id"])
     return empty()
 
 
 async def unpause(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/unpause."""
-    with rpc_errors():
-        await call.engine.containers.Unpause(containers_pb2.UnpauseContainerRequest(container=call.args["id"]))
+    await call.runtime.containers.unpause(call.args["id"])
     return empty()
 
 
 async def update(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/update."""
     sent = Fields(await call.body(required=True), "")
-    request = containers_pb2.UpdateContainerRequest(
-        container=call.args["id"],
-        resources=host_config.resources(sent),
-        restart_policy=host_config.restart_policy(sent),
+    warnings = await call.runtime.containers.update(
+        call.args["id"], host_config.resources(sent), host_config.restart_policy(sent)
     )
-    with rpc_errors():
-        updated = await call.engine.containers.Update(request)
-    return reply({"Warnings": list(updated.warnings)})
+    return reply({"Warnings": warnings})
 
 
 async def rename(call: Call) -> web.StreamResponse:
@@ -212,8 +152,7 @@ async def rename(call: Call) -> web.StreamResponse:
     name = call.text("name").removeprefix("/")
     if not name:
         raise InvalidArgumentError("Neither old nor new names may be empty")
-    with rpc_errors():
-        await call.engine.containers.Rename(containers_pb2.RenameContainerRequest(container=call.args["id"], name=name))
+    await call.runtime.containers.rename(call.args["id"], name)
     return empty()
 
 
@@ -223,11 +162,8 @@ async def remove(call: Call) -> web.StreamResponse:
         raise InvalidArgumentError(
             "removing a link is not supported by this engine: legacy links go with their container"
         )
-    request = containers_pb2.RemoveContainerRequest(
-        container=call.args["id"], force=call.flag("force"), volumes=call.flag("v")
-    )
-    with call.backend.metrics.action("delete"), rpc_errors():
-        await call.engine.containers.Remove(request)
+    with call.backend.metrics.action("delete"):
+        await call.runtime.containers.remove(call.args["id"], force=call.flag("force"), volumes=call.flag("v"))
     return empty()
 
 
@@ -236,19 +172,18 @@ async def wait(call: Call) -> web.StreamResponse:
     condition = _CONDITIONS.get(call.text("condition"))
     if condition is None:
         raise InvalidArgumentError(f'invalid condition: "{call.text("condition")}"')
-    request = containers_pb2.WaitContainerRequest(container=call.args["id"], condition=condition)
     stream = JsonStream(call.request)
     result: dict[str, Any] = {"StatusCode": 0}
-    async with aclosing(following.wait(call.engine, request)) as answers:
+    async with aclosing(following.wait(call.runtime, call.args["id"], condition)) as answers:
         try:
-            async for message in answers:
-                if message.waiting:
+            async for end in answers:
+                if end is None:
                     await stream.begin()
                     continue
-                result["StatusCode"] = message.exit_code
+                result["StatusCode"] = end.code
                 # Clients print it, and whoever waits beside a start is told its error by the start already.
-                if message.error and condition == containers_pb2.WaitContainerRequest.NOT_RUNNING:
-                    result["Error"] = {"Message": message.error}
+                if end.error and condition is Condition.NOT_RUNNING:
+                    result["Error"] = {"Message": end.error}
         except SampanError as error:
             if not stream.begun:
                 raise
@@ -259,9 +194,7 @@ async def wait(call: Call) -> web.StreamResponse:
 
 async def prune(call: Call) -> web.StreamResponse:
     """POST /containers/prune."""
-    request = containers_pb2.PruneContainersRequest(filters=call.proto_filters())
-    with rpc_errors():
-        pruned = await whole(call.engine.containers.Prune(request))
+    pruned = await call.runtime.containers.prune(call.chosen())
     return reply({"ContainersDeleted": list(pruned.removed) or None, "SpaceReclaimed": pruned.reclaimed_bytes})
 
 

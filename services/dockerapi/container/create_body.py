@@ -1,19 +1,28 @@
 """The body of POST /containers/create: Docker's JSON into the typed spec."""
 
 import json
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
-from dockerapi.container import host_config, port_specs
+from dockerapi.container import host_config, mount_specs, port_specs
 from dockerapi.http.fields import INT32, UINT16, Fields
-from dockerapi.http.times import to_duration
 from dockerapi.http.versions import Version
-from sampan.api.runtime.v1 import spec_pb2
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import (
+    ConsoleSize,
+    ContainerSpec,
+    Dns,
+    Endpoint,
+    HealthCheck,
+    Process,
+    RestartPolicy,
+)
 
-_WITHOUT_ENDPOINTS = ("none", "host")
+_SECOND_NS: Final = 1_000_000_000
+_WITHOUT_ENDPOINTS: Final = ("none", "host")
 
 
-def parse(body: dict[str, Any], name: str, version: Version) -> tuple[spec_pb2.ContainerSpec, list[str]]:
+def parse(body: dict[str, Any], name: str, version: Version) -> tuple[ContainerSpec, list[str]]:
     """Return the spec that ``body`` asks for, and warnings. ``VolumesFrom`` is not in it: that takes a question.
 
     Raises:
@@ -21,7 +30,11 @@ def parse(body: dict[str, Any], name: str, version: Version) -> tuple[spec_pb2.C
     """
     sent = Fields(body, "")
     host = sent.fields("HostConfig")
-    spec = spec_pb2.ContainerSpec(
+    if not sent.text("Image"):
+        raise InvalidArgumentError("no image specified: Config.Image is empty")
+    warnings = host_config.check(host)
+    namespaces = host_config.namespaces(host)
+    spec = ContainerSpec(
         name=name.removeprefix("/"),
         image=sent.text("Image"),
         process=_process(sent, host),
@@ -29,26 +42,37 @@ def parse(body: dict[str, Any], name: str, version: Version) -> tuple[spec_pb2.C
         hostname=sent.text("Hostname"),
         domainname=sent.text("Domainname"),
         stop_signal=sent.text("StopSignal"),
-        exposed_ports=port_specs.exposed(sent.keys("ExposedPorts")),
-        anonymous_volumes=sent.keys("Volumes"),
+        stop_timeout_s=sent.optional_number("StopTimeout", INT32),
+        exposed_ports=tuple(port_specs.exposed(sent.keys("ExposedPorts"))),
+        mounts=tuple(mount_specs.mounts(host)),
+        anonymous_volumes=tuple(sent.keys("Volumes")),
+        resources=host_config.resources(host),
+        security=host_config.security(host),
+        namespaces=namespaces,
+        endpoints=tuple(_endpoints(sent, host, namespaces.network, version)),
+        ports=tuple(port_specs.bindings(host)),
+        publish_all_ports=host.flag("PublishAllPorts"),
+        dns=Dns(tuple(host.texts("Dns")), tuple(host.texts("DnsSearch")), tuple(host.texts("DnsOptions"))),
+        extra_hosts=tuple(host.texts("ExtraHosts")),
+        sysctls=host.mapping("Sysctls"),
+        restart_policy=host_config.restart_policy(host) or RestartPolicy(),
+        auto_remove=host.flag("AutoRemove"),
+        log=host_config.log(host),
+        init=host.flag("Init"),
+        runtime=host.text("Runtime"),
         health_check=health_check(sent),
+        annotations=host.mapping("Annotations"),
         docker=json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogateescape"),
     )
-    if not spec.image:
-        raise InvalidArgumentError("no image specified: Config.Image is empty")
-    if (timeout_s := sent.optional_number("StopTimeout", INT32)) is not None:
-        spec.stop_timeout.seconds = timeout_s
-    warnings = host_config.apply(host, spec)
-    spec.endpoints.extend(_endpoints(sent, host, spec.namespaces.network, version))
     return spec, warnings
 
 
-def _process(sent: Fields, host: Fields) -> spec_pb2.Process:
+def _process(sent: Fields, host: Fields) -> Process:
     size = host.numbers("ConsoleSize", UINT16)
-    return spec_pb2.Process(
-        entrypoint=sent.texts("Entrypoint"),
-        cmd=sent.texts("Cmd"),
-        env=sent.texts("Env"),
+    return Process(
+        entrypoint=tuple(sent.texts("Entrypoint")),
+        cmd=tuple(sent.texts("Cmd")),
+        env=tuple(sent.texts("Env")),
         working_dir=sent.text("WorkingDir"),
         user=sent.text("User"),
         tty=sent.flag("Tty"),
@@ -57,32 +81,36 @@ def _process(sent: Fields, host: Fields) -> spec_pb2.Process:
         attach_stdin=sent.flag("AttachStdin"),
         attach_stdout=sent.flag("AttachStdout"),
         attach_stderr=sent.flag("AttachStderr"),
-        console_size=spec_pb2.ConsoleSize(height=size[0], width=size[1]) if len(size) == 2 and any(size) else None,
+        additional_groups=tuple(host.texts("GroupAdd")),
+        console_size=ConsoleSize(height=size[0], width=size[1]) if len(size) == 2 and any(size) else None,
     )
 
 
-def health_check(sent: Fields) -> spec_pb2.HealthCheck | None:
+def health_check(sent: Fields) -> HealthCheck | None:
     """Return the ``Healthcheck``; its durations are nanoseconds in JSON."""
     if not sent.has("Healthcheck"):
         return None
     given = sent.fields("Healthcheck")
-    check = spec_pb2.HealthCheck(test=given.texts("Test"), retries=given.number("Retries", INT32))
-    for name, field in (
-        ("Interval", check.interval),
-        ("Timeout", check.timeout),
-        ("StartPeriod", check.start_period),
-        ("StartInterval", check.start_interval),
-    ):
-        if value_ns := given.number(name):
-            if value_ns < 0:
-                raise InvalidArgumentError(f"{name} in Healthcheck cannot be less than 1ms")
-            field.CopyFrom(to_duration(value_ns))
-    return check
+
+    def seconds(name: str) -> float:
+        value_ns = given.number(name)
+        if value_ns < 0:
+            raise InvalidArgumentError(f"{name} in Healthcheck cannot be less than 1ms")
+        return value_ns / _SECOND_NS
+
+    return HealthCheck(
+        test=tuple(given.texts("Test")),
+        interval_s=seconds("Interval"),
+        timeout_s=seconds("Timeout"),
+        start_period_s=seconds("StartPeriod"),
+        start_interval_s=seconds("StartInterval"),
+        retries=given.number("Retries", INT32),
+    )
 
 
-def _endpoints(sent: Fields, host: Fields, mode: str, version: Version) -> list[spec_pb2.Endpoint]:
+def _endpoints(sent: Fields, host: Fields, mode: str, version: Version) -> list[Endpoint]:
     """Return the networks to join, that of ``NetworkMode`` first; none for a default bridge with nothing said of it."""
-    given: dict[str, spec_pb2.Endpoint] = {}
+    given: dict[str, Endpoint] = {}
     for name, fields in sent.fields("NetworkingConfig").members("EndpointsConfig"):
         network = "bridge" if name == "default" else name
         given[network] = endpoint(network, fields)
@@ -96,24 +124,26 @@ def _endpoints(sent: Fields, host: Fields, mode: str, version: Version) -> list[
                 f"conflicting options: cannot attach both user-defined and non-user-defined network-modes ({mode})"
             )
         return []
-    first = given.pop(mode, spec_pb2.Endpoint())
-    first.network = mode
-    first.links.extend(host.texts("Links"))
-    first.mac_address = first.mac_address or sent.text("MacAddress")
-    if mode == "bridge" and not given and first == spec_pb2.Endpoint(network="bridge"):
+    first = given.pop(mode, Endpoint(mode))
+    first = replace(
+        first,
+        links=(*first.links, *host.texts("Links")),
+        mac_address=first.mac_address or sent.text("MacAddress"),
+    )
+    if mode == "bridge" and not given and first == Endpoint(network="bridge"):
         return []
     return [first, *given.values()]
 
 
-def endpoint(network: str, given: Fields) -> spec_pb2.Endpoint:
+def endpoint(network: str, given: Fields) -> Endpoint:
     """Return one ``EndpointSettings`` as a request."""
     ipam = given.fields("IPAMConfig")
-    return spec_pb2.Endpoint(
+    return Endpoint(
         network=network,
-        aliases=given.texts("Aliases"),
+        aliases=tuple(given.texts("Aliases")),
         ipv4_address=ipam.text("IPv4Address"),
         ipv6_address=ipam.text("IPv6Address"),
         mac_address=given.text("MacAddress"),
-        links=given.texts("Links"),
+        links=tuple(given.texts("Links")),
         driver_options=given.mapping("DriverOpts"),
     )

@@ -3,20 +3,17 @@
 import base64
 import json
 import stat
+from contextlib import aclosing
 from typing import Any, Final
 
-import structlog
 from aiohttp import web
 
 from dockerapi.http.body import Body
-from dockerapi.http.call import Call, streamed
+from dockerapi.http.call import Call, break_off, streamed
 from dockerapi.http.routing import Route
-from dockerapi.http.times import rfc3339_known
-from sampan.api.runtime.v1 import archives_pb2
+from sampan.docker.times import rfc3339_ns
 from sampan.errors import InvalidArgumentError, SampanError
-from sampan.wire.channel import rpc_errors
-
-log = structlog.get_logger()
+from sampan.resource.archive import PathStat
 
 _STAT_HEADER: Final = "X-Docker-Container-Path-Stat"
 
@@ -38,13 +35,13 @@ def go_mode(mode: int) -> int:
     return kind | mode & 0o777 | sum(bit for mask, bit in _BITS.items() if mode & mask)
 
 
-def stat_header(found: archives_pb2.PathStat) -> str:
+def stat_header(found: PathStat) -> str:
     """Return what clients learn of a path before its archive: JSON in base64."""
     fields: dict[str, Any] = {
         "name": found.name,
         "size": found.size_bytes,
         "mode": go_mode(found.mode),
-        "mtime": rfc3339_known(found.modified),
+        "mtime": rfc3339_ns(found.modified_ns),
         "linkTarget": found.link_target,
     }
     return base64.b64encode(json.dumps(fields).encode()).decode()
@@ -58,51 +55,36 @@ def _path(call: Call) -> str:
 
 async def get(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/archive, and HEAD, which tells what there is."""
-    request = archives_pb2.PathRequest(container=call.args["id"], path=_path(call))
+    container, path = call.args["id"], _path(call)
     response = streamed("application/x-tar")
     if call.request.method == "HEAD":
-        with rpc_errors():
-            response.headers[_STAT_HEADER] = stat_header(await call.engine.archives.Stat(request))
+        response.headers[_STAT_HEADER] = stat_header(await call.runtime.archives.stat(container, path))
         await response.prepare(call.request)
         await response.write_eof()
         return response
-    parts = call.engine.archives.Read(request)
     try:
-        with rpc_errors():
+        async with aclosing(call.runtime.archives.read(container, path)) as parts:
             async for part in parts:
-                if part.HasField("stat"):
-                    response.headers[_STAT_HEADER] = stat_header(part.stat)
+                if isinstance(part, PathStat):
+                    response.headers[_STAT_HEADER] = stat_header(part)
                     await response.prepare(call.request)
                 else:
-                    await response.write(part.chunk)
+                    await response.write(part)
     except SampanError as error:
         if not response.prepared:
             raise
-        log.error("archive broken off", path=call.request.path, error=str(error))
-        if call.request.transport is not None:
-            call.request.transport.abort()
-        raise ConnectionResetError("the archive is not whole") from error
-    finally:
-        parts.cancel()
+        break_off(call.request, error)
     await response.write_eof()
     return response
 
 
 async def put(call: Call) -> web.StreamResponse:
     """PUT /containers/{id}/archive."""
-    options = archives_pb2.WriteArchiveRequest.Options(
-        container=call.args["id"], path=_path(call), keep_kinds=call.flag("noOverwriteDirNonDir")
-    )
     body = Body(call.request)
-
-    async def requests() -> Any:
-        yield archives_pb2.WriteArchiveRequest(options=options)
-        async for chunk in body.chunks():
-            yield archives_pb2.WriteArchiveRequest(chunk=chunk)
-
     try:
-        with rpc_errors():
-            await call.engine.archives.Write(requests())
+        await call.runtime.archives.write(
+            call.args["id"], _path(call), body.chunks(), keep_kinds=call.flag("noOverwriteDirNonDir")
+        )
     finally:
         body.close()
     return web.Response(status=200)

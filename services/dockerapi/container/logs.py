@@ -8,38 +8,36 @@ from aiohttp import web
 from dockerapi.http import frames
 from dockerapi.http.call import Call, break_off, streamed
 from dockerapi.http.routing import Route
-from dockerapi.http.times import parse_point, rfc3339_fixed
-from sampan.api.runtime.v1 import containers_pb2
+from dockerapi.http.times import point_ns
+from sampan.docker.times import rfc3339_fixed
 from sampan.engine import following
 from sampan.engine.log_details import log_details
 from sampan.errors import InvalidArgumentError, SampanError
+from sampan.resource.streams import LogBatch, LogQuery
 
 
-def _request(call: Call) -> containers_pb2.LogsRequest:
-    request = containers_pb2.LogsRequest(
-        container=call.args["id"],
-        stdout=call.flag("stdout"),
-        stderr=call.flag("stderr"),
-        follow=call.flag("follow"),
-        since=parse_point(call.text("since"), "since"),
-        until=parse_point(call.text("until"), "until"),
-    )
-    if not (request.stdout or request.stderr):
+def _query(call: Call) -> LogQuery:
+    stdout, stderr, tail = call.flag("stdout"), call.flag("stderr"), call.text("tail")
+    if not (stdout or stderr):
         raise InvalidArgumentError("Bad parameters: you must choose at least one stream")
-    tail = call.text("tail")
-    # Docker takes anything that is no number, "all" above others, negative ones and what no int64 holds for all lines.
-    if tail.isascii() and tail.isdecimal() and len(tail) < 19:
-        request.tail = int(tail)
-    return request
+    return LogQuery(
+        stdout=stdout,
+        stderr=stderr,
+        follow=call.flag("follow"),
+        # Docker takes anything that is no number, "all" above others, and negative ones too, for all lines.
+        tail=int(tail) if tail.isdecimal() else None,
+        since_ns=point_ns(call.text("since"), "since"),
+        until_ns=point_ns(call.text("until"), "until"),
+    )
 
 
 async def logs(call: Call) -> web.StreamResponse:
     """Send what the container wrote: framed, or raw if it has a terminal; with follow, until it stops."""
     timestamps = call.flag("timestamps")
-    prefix = await log_details(call.engine, call.args["id"]) if call.flag("details") else b""
+    prefix = await log_details(call.runtime.containers, call.args["id"]) if call.flag("details") else b""
     response: web.StreamResponse | None = None
     tty = False
-    async with aclosing(following.logs(call.engine, _request(call))) as answers:
+    async with aclosing(following.logs(call.runtime, call.args["id"], _query(call))) as answers:
         try:
             async for message in answers:
                 if response is None:
@@ -63,13 +61,13 @@ async def _begin(call: Call, *, tty: bool) -> web.StreamResponse:
     return response
 
 
-def _encode(message: containers_pb2.LogsResponse, prefix: bytes, *, tty: bool, timestamps: bool) -> bytes:
+def _encode(message: LogBatch, prefix: bytes, *, tty: bool, timestamps: bool) -> bytes:
     parts: list[bytes] = []
     for entry in message.entries:
         line = prefix + entry.line
         if timestamps:
-            line = f"{rfc3339_fixed(entry.time)} ".encode() + line
-        parts.append(line if tty else frames.framed(entry.stream, line))
+            line = f"{rfc3339_fixed(entry.time_ns)} ".encode() + line
+        parts.append(line if tty else frames.framed(entry.stream.value, line))
     return b"".join(parts)
 
 

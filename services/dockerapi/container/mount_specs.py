@@ -1,24 +1,11 @@
-"""Mounts as Docker's clients ask for them: ``Binds``, ``Mounts``, ``Tmpfs``, ``VolumesFrom``."""
+"""Mounts as Docker's clients ask for them: ``Binds``, ``Mounts``, ``Tmpfs``."""
 
-from collections.abc import Iterable
-from typing import Final
+from dataclasses import replace
 
 from dockerapi.http.fields import UINT32, Fields
-from sampan.api.runtime.v1 import containers_pb2, spec_pb2
+from sampan.docker.mounts import MODES, PROPAGATIONS, parse_mode
 from sampan.errors import InvalidArgumentError
-
-Mount = spec_pb2.Mount
-
-_PROPAGATIONS: Final = frozenset({"shared", "slave", "private", "rshared", "rslave", "rprivate"})
-# Of each kind, a mode has one word at most.
-_KINDS_OF_WORDS: Final = (
-    frozenset({"rw", "ro"}),
-    frozenset({"z", "Z"}),
-    frozenset({"copy", "nocopy"}),
-    frozenset({"consistent", "cached", "delegated"}),
-    _PROPAGATIONS,
-)
-_MODES: Final = frozenset[str]().union(*_KINDS_OF_WORDS)
+from sampan.resource.container_spec import Mount, MountType
 
 
 def parse_bind(text: str) -> Mount:
@@ -38,9 +25,9 @@ def parse_bind(text: str) -> Mount:
     else:
         source, target = parts[0], parts[1]
         mode = parts[2] if len(parts) == 3 else ""
-    if len(parts) == 2 and target in _MODES:
+    if len(parts) == 2 and target in MODES:
         raise InvalidArgumentError(f"invalid volume specification: '{text}'")
-    words = _words(mode)
+    words = parse_mode(mode)
     absolute = source.startswith("/")
     if target == "/":
         kind = "bind" if absolute else "volume"
@@ -49,22 +36,15 @@ def parse_bind(text: str) -> Mount:
             "invalid specification: destination can't be '/'"
         )
     return Mount(
-        type=Mount.BIND if absolute else Mount.VOLUME,
+        type=MountType.BIND if absolute else MountType.VOLUME,
         source=source,
         target=target,
         read_only="ro" in words,
-        propagation=next((word for word in words if word in _PROPAGATIONS), ""),
+        propagation=next((word for word in words if word in PROPAGATIONS), ""),
         create_source=absolute,
         no_copy="nocopy" in words,
         mode=mode,
     )
-
-
-def _words(mode: str) -> list[str]:
-    words = [word for word in mode.split(",") if word]
-    if not _MODES.issuperset(words) or any(len(kind.intersection(words)) > 1 for kind in _KINDS_OF_WORDS):
-        raise InvalidArgumentError(f"invalid mode: {mode}")
-    return words
 
 
 def parse_mount(sent: Fields) -> Mount:
@@ -76,117 +56,66 @@ def parse_mount(sent: Fields) -> Mount:
     kind = sent.text("Type").lower()
     if kind not in ("bind", "volume", "tmpfs"):
         raise InvalidArgumentError(f'invalid mount config for type "{kind}": mount type unknown')
-    mount = Mount(source=sent.text("Source"), target=sent.text("Target"), read_only=sent.flag("ReadOnly"))
-    if not mount.target:
+    source, target, read_only = sent.text("Source"), sent.text("Target"), sent.flag("ReadOnly")
+    if not target:
         raise InvalidArgumentError(f'invalid mount config for type "{kind}": field Target must not be empty')
     if kind == "bind":
-        options = sent.fields("BindOptions")
-        mount.type = Mount.BIND
-        mount.propagation = options.text("Propagation")
-        mount.non_recursive = options.flag("NonRecursive")
-        mount.create_source = options.flag("CreateMountpoint")
-        if not mount.source:
+        if not source:
             raise InvalidArgumentError('invalid mount config for type "bind": field Source must not be empty')
-    elif kind == "volume":
-        _volume(mount, sent.fields("VolumeOptions"))
-    else:
-        _tmpfs(mount, sent.fields("TmpfsOptions"))
-        if mount.source:
-            raise InvalidArgumentError('invalid mount config for type "tmpfs": field Source must not be specified')
-    return mount
+        options = sent.fields("BindOptions")
+        return Mount(
+            MountType.BIND,
+            target,
+            source,
+            read_only,
+            propagation=options.text("Propagation"),
+            non_recursive=options.flag("NonRecursive"),
+            create_source=options.flag("CreateMountpoint"),
+        )
+    if kind == "volume":
+        return replace(_volume(target, sent.fields("VolumeOptions")), source=source, read_only=read_only)
+    if source:
+        raise InvalidArgumentError('invalid mount config for type "tmpfs": field Source must not be specified')
+    return replace(_tmpfs(target, sent.fields("TmpfsOptions")), read_only=read_only)
 
 
-def _volume(mount: Mount, options: Fields) -> None:
+def _volume(target: str, options: Fields) -> Mount:
     driver = options.fields("DriverConfig")
     if options.text("Subpath"):
         raise InvalidArgumentError("volume-subpath is not supported by this engine")
-    mount.type = Mount.VOLUME
-    mount.no_copy = options.flag("NoCopy")
-    mount.volume_driver = driver.text("Name")
-    mount.volume_labels.update(options.mapping("Labels"))
-    mount.volume_options.update(driver.mapping("Options"))
+    return Mount(
+        MountType.VOLUME,
+        target,
+        no_copy=options.flag("NoCopy"),
+        volume_driver=driver.text("Name"),
+        volume_labels=options.mapping("Labels"),
+        volume_options=driver.mapping("Options"),
+    )
 
 
-def _tmpfs(mount: Mount, options: Fields) -> None:
-    mount.type = Mount.TMPFS
-    mount.tmpfs_size_bytes = options.number("SizeBytes")
-    mount.tmpfs_mode = options.number("Mode", UINT32)
+def _tmpfs(target: str, options: Fields) -> Mount:
+    given: list[str] = []
     for pair in options.get("Options") or []:
         if not isinstance(pair, list) or not all(isinstance(word, str) for word in pair):
             raise InvalidArgumentError('invalid mount config for type "tmpfs": invalid Options')
-        mount.options.append("=".join(pair))
+        given.append("=".join(pair))
+    return Mount(
+        MountType.TMPFS,
+        target,
+        tmpfs_size_bytes=options.number("SizeBytes"),
+        tmpfs_mode=options.number("Mode", UINT32),
+        options=tuple(given),
+    )
 
 
 def mounts(host: Fields) -> list[Mount]:
     """Return all mounts of a ``HostConfig``, except ``VolumesFrom``."""
     driver = host.text("VolumeDriver")
     result = [parse_bind(text) for text in host.texts("Binds")]
-    for mount in result:
-        if mount.type == Mount.VOLUME:
-            mount.volume_driver = driver
+    result = [replace(one, volume_driver=driver) if one.type is MountType.VOLUME else one for one in result]
     result += [parse_mount(sent) for sent in host.items("Mounts")]
     for target, options in host.mapping("Tmpfs").items():
-        result.append(Mount(type=Mount.TMPFS, target=target, options=[word for word in options.split(",") if word]))
-    return result
-
-
-def parse_volumes_from(text: str) -> tuple[str, bool]:
-    """Parse ``container[:ro|rw…]``: whose volumes, and whether they are read-only.
-
-    Raises:
-        InvalidArgumentError: in Docker's words, an unknown mode.
-    """
-    container, _, mode = text.partition(":")
-    if not container:
-        raise InvalidArgumentError(f"invalid volumes-from specification: '{text}'")
-    return container, "ro" in _words(mode)
-
-
-def inherited(points: Iterable[containers_pb2.MountPoint], own: Iterable[Mount], *, read_only: bool) -> list[Mount]:
-    """Return the mounts that ``--volumes-from`` takes over; targets in ``own`` win."""
-    taken = {mount.target for mount in own}
-    result = []
-    for point in points:
-        if point.target in taken or point.type == Mount.TMPFS:
-            continue
-        named = point.type == Mount.VOLUME
         result.append(
-            Mount(
-                type=point.type,
-                source=point.name if named else point.source,
-                target=point.target,
-                read_only=read_only or not point.read_write,
-                propagation="" if named else point.propagation,
-                volume_driver=point.driver,
-                no_copy=True,
-            )
+            Mount(type=MountType.TMPFS, target=target, options=tuple(word for word in options.split(",") if word))
         )
     return result
-
-
-_TYPES: Final = {Mount.BIND: "bind", Mount.VOLUME: "volume", Mount.TMPFS: "tmpfs"}
-
-
-def points_json(points: Iterable[containers_pb2.MountPoint]) -> list[dict[str, object]]:
-    """Return the mounts as they are, in the shape of ``Mounts`` in an inspect and in a list."""
-    result = []
-    for point in points:
-        row: dict[str, object] = {"Type": _TYPES[point.type]}
-        if point.name:
-            row["Name"] = point.name
-        row |= {"Source": point.source, "Destination": point.target}
-        if point.driver:
-            row["Driver"] = point.driver
-        row |= {"Mode": point.mode, "RW": point.read_write, "Propagation": point.propagation}
-        result.append(row)
-    return result
-
-
-def binds_json(asked: Iterable[Mount]) -> list[str] | None:
-    """Return binds and named volumes in the form of ``Binds``; null without any."""
-    result = []
-    for mount in asked:
-        if mount.type != Mount.TMPFS and mount.source:
-            mode = mount.mode or ("ro" if mount.read_only else "")
-            result.append(":".join(part for part in (mount.source, mount.target, mode) if part))
-    return result or None

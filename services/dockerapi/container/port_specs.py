@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from dockerapi.http.decode import shown
 from dockerapi.http.fields import Fields
-from sampan.api.runtime.v1 import containers_pb2, spec_pb2
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import PortBinding
 
 _NUMBER: Final = re.compile(r"[0-9]{1,5}")
 _PORT: Final = re.compile(r"(\d{1,5})(?:/(\w+))?", re.ASCII)
@@ -42,7 +42,7 @@ def exposed(texts: Iterable[str]) -> list[str]:
     return ports
 
 
-def bindings(host: Fields) -> list[spec_pb2.PortBinding]:
+def bindings(host: Fields) -> list[PortBinding]:
     """Return ``PortBindings``. A port with an empty list gets one free host port, as with Docker."""
     result = []
     for key, rows in host.lists("PortBindings"):
@@ -50,7 +50,7 @@ def bindings(host: Fields) -> list[spec_pb2.PortBinding]:
         for row in rows or [Fields({}, "")]:
             first, last = _host_ports(row.text("HostPort"))
             result.append(
-                spec_pb2.PortBinding(
+                PortBinding(
                     container_port=port,
                     protocol=protocol,
                     host_ip=row.text("HostIp"),
@@ -71,42 +71,3 @@ def _host_ports(text: str) -> tuple[int, int]:
     if not first < 1 << 16 or not last < 1 << 16 or (last and last < first):
         raise InvalidArgumentError(f"invalid port specification: {shown(text)}")
     return first, last if last != first else 0
-
-
-def bindings_json(ports: Iterable[spec_pb2.PortBinding]) -> dict[str, list[dict[str, str]]]:
-    """Return what was asked for in the shape of ``HostConfig.PortBindings``."""
-    result: dict[str, list[dict[str, str]]] = {}
-    for port in ports:
-        host = str(port.host_port) if port.host_port else ""
-        if port.host_port_end:
-            host += f"-{port.host_port_end}"
-        key = f"{port.container_port}/{port.protocol or 'tcp'}"
-        result.setdefault(key, []).append({"HostIp": port.host_ip, "HostPort": host})
-    return result
-
-
-def published_json(ports: Iterable[containers_pb2.PublishedPort]) -> dict[str, list[dict[str, str]] | None]:
-    """Return what is the case in the shape of ``NetworkSettings.Ports``: null for a port that is exposed only."""
-    result: dict[str, list[dict[str, str]] | None] = {}
-    for port in sorted(ports, key=lambda port: (port.container_port, port.protocol)):
-        key = f"{port.container_port}/{port.protocol}"
-        if port.host_port:
-            rows = result.get(key) or []
-            rows.append({"HostIp": port.host_ip, "HostPort": str(port.host_port)})
-            result[key] = rows
-        else:
-            result.setdefault(key, None)
-    return result
-
-
-def summary_json(ports: Iterable[containers_pb2.PublishedPort]) -> list[dict[str, Any]]:
-    """Return the ports in the shape of a container list."""
-    result: list[dict[str, Any]] = []
-    for port in ports:
-        row: dict[str, Any] = {"IP": port.host_ip} if port.host_port and port.host_ip else {}
-        row["PrivatePort"] = port.container_port
-        if port.host_port:
-            row["PublicPort"] = port.host_port
-        row["Type"] = port.protocol
-        result.append(row)
-    return result

@@ -1,10 +1,9 @@
 """Standard streams of containers and execs: hijacked connections and websockets, over gRPC streams."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from typing import Final
 
-import grpc
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from dockerapi.http import frames
@@ -12,20 +11,17 @@ from dockerapi.http.call import Call
 from dockerapi.http.connection import Connection
 from dockerapi.http.hijack import Finished, RawStream, head, wants_upgrade
 from dockerapi.http.routing import Route
-from sampan.api.runtime.v1 import containers_pb2
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, SampanError, StartError
 from sampan.log import log
-from sampan.wire.channel import rpc_errors
-from sampan.wire.metadata import ATTACHES_STDIN
-
-R = TypeVar("R")
+from sampan.resource.streams import Accepted, Attached, AttachOptions, Detached, Frame, Output, Stream
 
 # Input of a client that has left is still delivered, as far as the container takes it within this time.
 _LAST_INPUT_S: Final = 2.0
 
 _MAX_REASON_BYTES: Final = 123  # of a websocket's close: RFC 6455, section 5.5
 
-Opened = grpc.aio.StreamStreamCall[R, containers_pb2.StreamOutput]
+# A call whose input is given to it: of a container's attachment, or of an exec.
+Opened = Callable[[AsyncIterator[bytes]], AsyncGenerator[Accepted | Output, None]]
 
 
 # What a service says of a start that it refuses; anything else says that the service is in trouble.
@@ -39,56 +35,42 @@ class BrokenOffError(Exception):
 class Streams:
     """One bidirectional call and the input for it, which comes once the connection is taken over."""
 
-    def __init__(
-        self,
-        open_call: Callable[[AsyncIterator[R]], "Opened[R]"],
-        start: R,
-        to_request: Callable[[bytes], R] | None,
-    ) -> None:
-        """Begin the call. ``to_request`` wraps a piece of input; None: the input is not attached.
-
-        If only the other side knows that, give ``to_request`` and wait for ``accepted``.
-        """
-        self.has_input = to_request is not None
+    def __init__(self, open_call: Opened, *, has_input: bool) -> None:
+        """Begin the call. If only the other side knows whether there is input, say so and wait for ``accepted``."""
+        self.has_input = has_input
         self._accepted = False
         self._source: asyncio.Future[AsyncIterator[bytes]] = asyncio.get_running_loop().create_future()
+        self._items = open_call(self._input() if has_input else _nothing())
 
-        async def requests() -> AsyncIterator[R]:
-            yield start
-            if to_request is not None:
-                async for chunk in await self._source:
-                    yield to_request(chunk)
+    async def _input(self) -> AsyncIterator[bytes]:
+        async for chunk in await self._source:
+            yield chunk
 
-        self._call = open_call(requests())
-        self._messages = aiter(self._call)
-
-    async def attached(self) -> containers_pb2.StreamOutput:
-        """Return the first message: the other side is ready. Raises what it refuses with."""
-        with rpc_errors():
-            first = await anext(self._messages, containers_pb2.StreamOutput(attached=True))
-        self._accepted = True
-        return first
+    async def attached(self) -> Attached:
+        """Return when the other side is ready. Raises what it refuses with."""
+        async for item in self._items:
+            if isinstance(item, Attached):
+                self._accepted = True
+                return item
+        return Attached()
 
     async def accepted(self) -> None:
         """Return when the other side has begun, and said whether there is input. Raises what it refuses with."""
-        with rpc_errors():
-            metadata = dict(await self._call.initial_metadata() or ())
-        if ATTACHES_STDIN not in metadata:  # the call has ended
-            await self.attached()
-        self.has_input = metadata.get(ATTACHES_STDIN) == "1"
+        first = await anext(self._items, None)
+        self.has_input = isinstance(first, Accepted) and first.attaches_stdin
 
     def feed(self, source: AsyncIterator[bytes]) -> None:
         """Let the input flow."""
         if not self._source.done():
             self._source.set_result(source)
 
-    async def output(self) -> AsyncIterator[containers_pb2.StreamOutput]:
-        """Yield messages. Raises BrokenOffError if the other side goes away in the middle."""
+    async def output(self) -> AsyncIterator[Sequence[Frame]]:
+        """Yield output. Raises BrokenOffError if the other side goes away in the middle."""
         try:
-            with rpc_errors():
-                async for message in self._messages:
-                    self._accepted = True
-                    yield message
+            async for item in self._items:
+                self._accepted = True
+                if not isinstance(item, Accepted | Attached | Detached):
+                    yield item
         except _REFUSALS as error:
             if not self._accepted:
                 raise
@@ -97,10 +79,10 @@ class Streams:
             log.warning("stream broke off", error=str(error))
             raise BrokenOffError(str(error)) from error
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End the call."""
         self._source.cancel()
-        self._call.cancel()
+        await self._items.aclose()
 
 
 async def hijack(call: Call, streams: Streams) -> web.StreamResponse:
@@ -111,10 +93,9 @@ async def hijack(call: Call, streams: Streams) -> web.StreamResponse:
     try:
         first = await streams.attached()
         raw = await _take_over(call, tty=first.tty)
-        await raw.write(frames.encode(first, tty=first.tty))
         return await _carry(call, raw, streams, tty=first.tty)
     finally:
-        streams.close()
+        await streams.close()
 
 
 async def hijack_first(call: Call, streams: Streams, *, tty: bool) -> web.StreamResponse:
@@ -131,11 +112,11 @@ async def hijack_first(call: Call, streams: Streams, *, tty: bool) -> web.Stream
             return await _carry(call, raw, streams, tty=tty)
         except _REFUSALS as error:
             text = f"{error}\r\n".encode()
-            await raw.write(text if tty else frames.framed(containers_pb2.Frame.STDOUT, text))
+            await raw.write(text if tty else frames.framed(Stream.STDOUT.value, text))
             await raw.finish()
             return Finished(_status(call))
     finally:
-        streams.close()
+        await streams.close()
 
 
 async def _take_over(call: Call, *, tty: bool) -> RawStream:
@@ -171,9 +152,8 @@ async def _copy(raw: RawStream, streams: Streams, *, tty: bool) -> None:
     """Copy output until it ends or the client has left, which is noticed even while nothing comes."""
 
     async def copy() -> None:
-        async for message in streams.output():
-            if message.frames:
-                await raw.write(frames.encode(message, tty=tty))
+        async for output in streams.output():
+            await raw.write(frames.encode(output, tty=tty))
 
     copying = asyncio.create_task(copy(), name="copy output")
     leaving = asyncio.create_task(raw.gone(), name="watch client")
@@ -190,48 +170,40 @@ async def _copy(raw: RawStream, streams: Streams, *, tty: bool) -> None:
         await asyncio.wait({copying, leaving})
 
 
-def _start(call: Call) -> containers_pb2.AttachRequest:
-    start = containers_pb2.AttachRequest.Start(
-        container=call.args["id"],
+def _attachment(call: Call) -> Streams:
+    wanted = ((Stream.STDOUT, call.flag("stdout")), (Stream.STDERR, call.flag("stderr")))
+    options = AttachOptions(
         stdin=call.flag("stdin"),
-        stdout=call.flag("stdout"),
-        stderr=call.flag("stderr"),
-        stream=call.flag("stream"),
+        streams=frozenset(stream for stream, asked in wanted if asked),
+        live=call.flag("stream"),
         logs=call.flag("logs"),
         detach_keys=call.text("detachKeys"),
     )
-    if not (start.stream or start.logs):
+    if not (options.live or options.logs):
         raise InvalidArgumentError("Bad parameters: you must choose at least one of stream and logs")
-    return containers_pb2.AttachRequest(start=start)
-
-
-def _input(chunk: bytes) -> containers_pb2.AttachRequest:
-    return containers_pb2.AttachRequest(stdin=chunk)
+    return Streams(
+        lambda given: call.runtime.containers.attach(call.args["id"], options, given), has_input=options.stdin
+    )
 
 
 async def attach(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/attach."""
-    start = _start(call)
-    return await hijack(call, Streams(call.engine.containers.Attach, start, _input if start.start.stdin else None))
+    return await hijack(call, _attachment(call))
 
 
 async def attach_websocket(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/attach/ws: output is not framed; which stream it came from is lost, as with Docker."""
-    start = _start(call)
-    streams = Streams(call.engine.containers.Attach, start, _input if start.start.stdin else None)
+    streams = _attachment(call)
     try:
-        first = await streams.attached()
+        await streams.attached()
         socket = web.WebSocketResponse()
         await socket.prepare(call.request)
         send = socket.send_bytes if call.version >= (1, 28) else _send_text(socket)
 
         async def copy() -> None:
-            if first.frames:
-                await send(frames.encode(first, tty=True))
             try:
-                async for message in streams.output():
-                    if message.frames:
-                        await send(frames.encode(message, tty=True))
+                async for output in streams.output():
+                    await send(frames.encode(output, tty=True))
             except BrokenOffError as error:
                 await socket.close(code=WSCloseCode.INTERNAL_ERROR, message=str(error).encode()[:_MAX_REASON_BYTES])
             await socket.close()
@@ -249,7 +221,7 @@ async def attach_websocket(call: Call) -> web.StreamResponse:
             copying.cancel()
         return socket
     finally:
-        streams.close()
+        await streams.close()
 
 
 async def _queued(queue: "asyncio.Queue[bytes | None]") -> AsyncIterator[bytes]:

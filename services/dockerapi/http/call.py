@@ -8,15 +8,15 @@ from typing import Any, Final, NoReturn
 
 from aiohttp import web
 
-from dockerapi.backend import Backend
+from dockerapi.backend import Backend, RuntimeBackend
 from dockerapi.http import versions
 from dockerapi.http.decode import decode, shown, well_formed
 from dockerapi.http.fields import INT32, INT64
 from dockerapi.http.versions import Version
-from sampan.api.runtime.v1 import containers_pb2
 from sampan.engine.engine import Engine
 from sampan.errors import InvalidArgumentError
 from sampan.log import log
+from sampan.resource.listing import Filters as ServiceFilters
 from sampan.version import VERSION
 
 # A create body with inlined seccomp profiles is a few hundred KiB.
@@ -52,6 +52,11 @@ class Call:
         """The services."""
         return self.backend.engine
 
+    @property
+    def runtime(self) -> RuntimeBackend:
+        """The service of containers, networks and volumes."""
+        return self.backend.runtime
+
     def text(self, name: str) -> str:
         """Return a query parameter, empty if there is none."""
         return well_formed(self.request.query.get(name, ""))
@@ -86,9 +91,9 @@ class Call:
         """
         return parse_filters(self.text("filters"))
 
-    def proto_filters(self) -> dict[str, containers_pb2.FilterValues]:
+    def chosen(self) -> ServiceFilters:
         """Return the filters as the services take them."""
-        return to_proto(self.filters())
+        return to_filters(self.filters())
 
     async def body(self, *, required: bool = False) -> dict[str, Any]:
         """Return the JSON object in the body; an absent body is an empty object unless ``required``.
@@ -148,9 +153,9 @@ def only(filters: Filters, *known: str) -> None:
             raise InvalidArgumentError(f"invalid filter '{key}'")
 
 
-def to_proto(filters: Filters) -> dict[str, containers_pb2.FilterValues]:
+def to_filters(filters: Filters) -> ServiceFilters:
     """Return filters as the services take them."""
-    return {key: containers_pb2.FilterValues(values=values) for key, values in filters.items()}
+    return {key: tuple(values) for key, values in filters.items()}
 
 
 def encode(value: Any) -> bytes:

@@ -4,9 +4,10 @@ A frame is one byte for the stream, three zeros, a big-endian length, and the da
 """
 
 import struct
+from collections.abc import Sequence
 from typing import Final
 
-from sampan.api.runtime.v1 import containers_pb2
+from sampan.resource.streams import Frame
 
 RAW: Final = "application/vnd.docker.raw-stream"
 MULTIPLEXED: Final = "application/vnd.docker.multiplexed-stream"
@@ -26,13 +27,13 @@ def framed(stream: int, data: bytes) -> bytes:
     return _HEADER.pack(stream, len(data)) + data
 
 
-def encode(output: containers_pb2.StreamOutput, *, tty: bool) -> bytes:
-    """Return the bytes for all frames of a message, in one piece: one write costs less than many."""
+def encode(output: Sequence[Frame], *, tty: bool) -> bytes:
+    """Return the bytes for a batch of frames, in one piece: one write costs less than many."""
     if tty:
-        return b"".join([frame.data for frame in output.frames])
+        return b"".join([frame.data for frame in output])
     parts: list[bytes] = []
-    for frame in output.frames:
+    for frame in output:
         data = frame.data
-        parts.append(_HEADER.pack(frame.stream, len(data)))
+        parts.append(_HEADER.pack(frame.stream.value, len(data)))
         parts.append(data)
     return b"".join(parts)

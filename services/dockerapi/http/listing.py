@@ -6,16 +6,14 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import grpc
 from aiohttp import web
-from google.protobuf.message import Message
 
 from dockerapi.http.call import break_off, encode, streamed
 from sampan.errors import SampanError
-from sampan.wire.pages import Pages, page_by_page
 
 # An answer that is shorter goes out whole, with its length; of a longer one this much is in memory, and one page.
 _PIECE_BYTES: Final = 256 << 10
 
-M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 
 Rows = AsyncGenerator[Sequence[Any], None]  # some rows at a time
 
@@ -27,11 +25,11 @@ class Part(NamedTuple):
     value: Any  # plain, or ``Rows``
 
 
-async def rows_of(call: Pages[M], render: Callable[[M], Sequence[Any]]) -> Rows:
-    """Yield what ``render`` makes of each page of an answer; closing the iterator ends the call."""
-    async with aclosing(page_by_page(call)) as pages:
+async def rows_of(pages: AsyncGenerator[Sequence[T], None], render: Callable[[T], Any]) -> Rows:
+    """Yield what ``render`` makes of each object, page by page; closing the iterator closes ``pages``."""
+    async with aclosing(pages):
         async for page in pages:
-            yield render(page)
+            yield [render(one) for one in page]
 
 
 async def reply_list(request: web.BaseRequest, rows: Rows, *, empty: bytes = b"[]") -> web.StreamResponse:

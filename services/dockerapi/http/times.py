@@ -71,6 +71,12 @@ def parse_point(text: str, name: str) -> Timestamp | None:
     return stamp
 
 
+def point_ns(text: str, name: str) -> int:
+    """Parse ``since`` or ``until`` to nanoseconds since 1970; 0 if empty or ``0``. Raises as ``parse_point``."""
+    stamp = parse_point(text, name)
+    return 0 if stamp is None else nanoseconds(stamp)
+
+
 def now() -> Timestamp:
     """Return the present."""
     stamp = Timestamp()

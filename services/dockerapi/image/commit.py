@@ -10,6 +10,7 @@ from dockerapi.http.call import Call, reply
 from dockerapi.http.fields import Fields
 from dockerapi.http.routing import Route
 from sampan.api.image.v1 import images_pb2
+from sampan.client.convert.codec import to_duration
 from sampan.engine.commit import CommitOptions
 from sampan.errors import InvalidArgumentError
 
@@ -51,10 +52,10 @@ def _config(sent: Fields) -> images_pb2.ImageConfig:
             images_pb2.HealthCheck(
                 test=check.test,
                 retries=check.retries,
-                interval=check.interval,
-                timeout=check.timeout,
-                start_period=check.start_period,
-                start_interval=check.start_interval,
+                interval=to_duration(check.interval_s) if check.interval_s else None,
+                timeout=to_duration(check.timeout_s) if check.timeout_s else None,
+                start_period=to_duration(check.start_period_s) if check.start_period_s else None,
+                start_interval=to_duration(check.start_interval_s) if check.start_interval_s else None,
             )
         )
     return config

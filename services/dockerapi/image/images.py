@@ -152,7 +152,7 @@ async def _brief(call: Call) -> Sequence[images_pb2.Image]:
 async def _users(call: Call) -> dict[str, list[str]]:
     """Return the containers of each image, by IDs."""
     users: dict[str, list[str]] = {}
-    for container in (await list_containers(call.engine)).items:
+    for container in (await list_containers(call.runtime.containers)).items:
         users.setdefault(container.spec.image_id, []).append(container.id)
     return users
 

@@ -6,12 +6,12 @@ from typing import Final
 
 from aiohttp import web
 
-from dockerapi.container.container_json import summary_json as container_json
 from dockerapi.http.call import Call, reply
 from dockerapi.http.listing import Part, Rows, reply_object
 from dockerapi.http.routing import Route
 from dockerapi.image.image_json import summary_json as image_json
-from dockerapi.volumes import volume_json
+from sampan.docker.container_view import summary_json as container_json
+from sampan.docker.volume_view import volume_json
 from sampan.engine import publish
 from sampan.engine.df import DiskUse
 from sampan.engine.listing import container_pages, image_pages
@@ -63,7 +63,7 @@ async def _containers(call: Call, used: DiskUse) -> Rows:
     now = time.time()
     uses = {one.container.id: one for one in used.containers}
 
-    async with aclosing(container_pages(call.engine, used.listed_containers)) as pages:
+    async with aclosing(container_pages(call.runtime.containers, used.listed_containers)) as pages:
         async for containers in pages:
             yield [
                 container_json(container, call.version, now)
@@ -79,7 +79,7 @@ async def prune_build_cache(call: Call) -> web.StreamResponse:
     What is kept here for the next time is what broken pulls have brought.
     """
     reclaimed = (await call.engine.collect_garbage(leftovers=True)).reclaimed_bytes
-    await publish.pruned(call.engine, "builder", reclaimed)
+    await publish.pruned(call.engine.runtime.events, "builder", reclaimed)
     return reply({"CachesDeleted": None, "SpaceReclaimed": reclaimed})
 
 

@@ -15,9 +15,9 @@ from dockerapi.http.routing import Route
 from dockerapi.system.host_facts import engine_id, host_facts, open_files
 from sampan import services
 from sampan.api.image.v1 import images_pb2
-from sampan.api.runtime.v1 import host_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.oci.reference import DEFAULT_REGISTRY
+from sampan.resource.host import HostInfo, OciRuntimeInfo
 from sampan.service.set_aside import read_set_aside
 from sampan.version import VERSION
 from sampan.wire.channel import rpc_errors
@@ -44,8 +44,7 @@ async def ping(call: Call) -> web.StreamResponse:
 async def version(call: Call) -> web.StreamResponse:
     """GET /version."""
     facts = host_facts()
-    with rpc_errors():
-        host = await call.engine.host.Info(host_pb2.HostInfoRequest())
+    host = await call.runtime.host.info()
     runtime = _default_runtime(host)
     python = sys.version.partition(" ")[0]
     installed = await asyncio.to_thread(_installed)
@@ -87,8 +86,8 @@ def _installed() -> str:
     return datetime.fromtimestamp(Path(__file__).stat().st_mtime, UTC).isoformat()
 
 
-def _default_runtime(host: host_pb2.HostInfoResponse) -> host_pb2.HostInfoResponse.Runtime:
-    fallback = host_pb2.HostInfoResponse.Runtime(name=host.default_runtime)
+def _default_runtime(host: HostInfo) -> OciRuntimeInfo:
+    fallback = OciRuntimeInfo(host.default_runtime, "", "", usable=False)
     return next((one for one in host.runtimes if one.name == host.default_runtime), fallback)
 
 
@@ -96,7 +95,7 @@ async def info(call: Call) -> web.StreamResponse:
     """GET /info."""
     with rpc_errors():
         host, drivers, images = await asyncio.gather(
-            call.engine.host.Info(host_pb2.HostInfoRequest()),
+            call.runtime.host.info(),
             call.engine.layers.Drivers(layers_pb2.DriversRequest()),
             whole(call.engine.images.List(images_pb2.ListRequest(brief=True))),
         )
@@ -128,7 +127,7 @@ def _storage(drivers: layers_pb2.DriversResponse) -> dict[str, Any]:
     return {"Driver": drivers.driver, "DriverStatus": rows}
 
 
-def _plugins(host: host_pb2.HostInfoResponse) -> dict[str, Any]:
+def _plugins(host: HostInfo) -> dict[str, Any]:
     return {
         "Plugins": {
             "Volume": list(host.volume_drivers),
@@ -139,7 +138,7 @@ def _plugins(host: host_pb2.HostInfoResponse) -> dict[str, Any]:
     }
 
 
-def _machine(host: host_pb2.HostInfoResponse) -> dict[str, Any]:
+def _machine(host: HostInfo) -> dict[str, Any]:
     facts = host_facts()
     return {
         "MemoryLimit": True,
@@ -164,7 +163,7 @@ def _machine(host: host_pb2.HostInfoResponse) -> dict[str, Any]:
     }
 
 
-def _engine(call: Call, host: host_pb2.HostInfoResponse, set_aside: Sequence[str]) -> dict[str, Any]:
+def _engine(call: Call, host: HostInfo, set_aside: Sequence[str]) -> dict[str, Any]:
     runtimes: dict[str, Any] = {one.name: {"path": one.path or one.name} for one in host.runtimes if one.usable}
     layout = call.engine.layout
     problems = [f"WARNING: {problem}" for name in services.ALL for problem in layout.problems(name)]

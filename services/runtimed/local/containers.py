@@ -1,7 +1,7 @@
 """Containers as clients are offered them: the cores that work on them, put together."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import fields, replace
 from typing import Any, Final, NamedTuple
@@ -84,6 +84,12 @@ class LocalContainers:
             return tuple(rows)
         sizes = await asyncio.gather(*map(self._containers.size_bytes, chosen))
         return tuple(replace(row, size_rw_bytes=one) for row, one in zip(rows, sizes, strict=True))
+
+    async def pages(
+        self, selection: Selection = RUNNING_ONES, filters: Filters = NO_FILTERS, *, size: bool = False
+    ) -> AsyncGenerator[Sequence[ContainerDetails], None]:
+        """Yield those asked for."""
+        yield await self.list(selection, filters, size=size)
 
     def _row(self, container: Container, exec_ids: tuple[str, ...]) -> ContainerDetails:
         """Return a container for a list, as the same object as long as it has not changed."""

@@ -1,5 +1,7 @@
 """Networks as clients are offered them: addresses as text."""
 
+from collections.abc import AsyncGenerator, Sequence
+
 from runtimed.network.core.model import Network
 from runtimed.network.core.networks import Member, Networks
 from sampan.resource import network as shown
@@ -25,6 +27,10 @@ class LocalNetworks:
     async def list(self, filters: Filters = NO_FILTERS) -> tuple[shown.Network, ...]:
         """Return those that match."""
         return tuple(_shown(*entry) for entry in self._networks.list(filters))
+
+    async def pages(self, filters: Filters = NO_FILTERS) -> AsyncGenerator[Sequence[shown.Network], None]:
+        """Yield those that match."""
+        yield await self.list(filters)
 
     async def remove(self, network: str) -> None:
         """Remove it."""

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -148,6 +148,12 @@ class LocalVolumes:
         """Return the volumes that match, by name. Raises InvalidArgumentError for an unknown filter."""
         found = select(await self._store.all(), filters)
         return tuple([self._placed(one, await self.size_bytes(one) if size else None) for one in found])
+
+    async def pages(
+        self, filters: Filters = NO_FILTERS, *, size: bool = False
+    ) -> AsyncGenerator[Sequence[Volume], None]:
+        """Yield the volumes that match."""
+        yield await self.list(filters, size=size)
 
     async def remove(self, name: str, *, force: bool = False) -> None:
         """Remove a volume and its content; with ``force`` no error if there is none.

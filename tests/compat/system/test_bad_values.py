@@ -16,10 +16,11 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 
-from sampan.api.runtime.v1 import containers_pb2, spec_pb2
+from sampan.api.runtime.v1 import spec_pb2
+from sampan.client.convert.containers import SPEC
 from sampan.engine.engine import Engine as Services
 from sampan.errors import SampanError
-from sampan.wire.channel import rpc_errors
+from sampan.resource.protocols import ALL
 from tests.compat.conftest import TARGET
 from tests.support.docker_client import DockerClient, UnixConnection
 from tests.support.engine import Engine
@@ -232,14 +233,10 @@ def test_no_field_of_a_spec_makes_a_service_fail(engine: Engine, image: str) -> 
                 spec = spec_pb2.ContainerSpec(image=image, process=spec_pb2.Process(cmd=["true"]))
                 fill(spec)
                 try:
-                    identity, _ = await services.create_container(spec)
-                    with rpc_errors():
-                        await services.containers.Get(containers_pb2.GetContainerRequest(container=identity))
-                        async for _ in services.containers.List(containers_pb2.ListContainersRequest(all=True)):
-                            pass
-                        await services.containers.Remove(
-                            containers_pb2.RemoveContainerRequest(container=identity, force=True, volumes=True)
-                        )
+                    identity = (await services.create_container(SPEC.decode(spec))).id
+                    await services.runtime.containers.get(identity)
+                    await services.runtime.containers.list(ALL)
+                    await services.runtime.containers.remove(identity, force=True, volumes=True)
                 except SampanError:
                     continue
                 except grpc.aio.AioRpcError as error:

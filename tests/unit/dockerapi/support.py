@@ -87,7 +87,7 @@ async def running_api(root: Path) -> AsyncIterator[Api]:
     async with fake_engine(layout) as fake, Engine.connect(layout) as engine:
         hangups = HangupWatch(asyncio.get_running_loop())
         registry = CollectorRegistry()
-        server = DockerApi(Backend(engine, ApiMetrics(registry), hangups), ROUTES)
+        server = DockerApi(Backend(engine, engine.runtime, ApiMetrics(registry), hangups), ROUTES)
         await server.listen(layout.docker_socket, "no-such-group")
         connector = aiohttp.UnixConnector(str(layout.docker_socket))
         try:

@@ -33,20 +33,18 @@ async def attach(engine: "Engine", name: str, stdin: bool, detach_keys: str, sig
         ConflictError: in Docker's words, it does not run.
         DetachedError: the user detached.
     """
-    from sampan.api.runtime.v1 import containers_pb2 as pb
     from sampan.errors import ConflictError
-    from sampan.wire.channel import rpc_errors
+    from sampan.resource.container import Status
     from sampan_cli.streams.attached import Foreground, in_foreground
     from sampan_cli.streams.console import Console
 
-    with rpc_errors():
-        container = await engine.containers.Get(pb.GetContainerRequest(container=name))
+    container = await engine.runtime.containers.get(name)
     refusals = {
-        pb.ContainerState.PAUSED: "You cannot attach to a paused container, unpause it first",
-        pb.ContainerState.RESTARTING: "You cannot attach to a restarting container, wait until it is running",
+        Status.PAUSED: "You cannot attach to a paused container, unpause it first",
+        Status.RESTARTING: "You cannot attach to a restarting container, wait until it is running",
     }
     status = container.state.status
-    if status != pb.ContainerState.RUNNING:
+    if status is not Status.RUNNING:
         raise ConflictError(refusals.get(status, "You cannot attach to a stopped container, start it first"))
     process = container.spec.process
     foreground = Foreground(

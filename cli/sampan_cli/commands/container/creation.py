@@ -6,16 +6,17 @@ from pathlib import Path
 import click
 
 from sampan.api.image.v1 import images_pb2
-from sampan.api.runtime.v1 import containers_pb2, spec_pb2
+from sampan.engine.create import with_volumes_of
 from sampan.engine.engine import Engine
 from sampan.errors import AlreadyExistsError, NotFoundError
 from sampan.oci.reference import parse_reference
+from sampan.resource.container_spec import ContainerSpec
 from sampan.wire.channel import rpc_errors
 from sampan_cli.options.container import ContainerOptions
 from sampan_cli.output.pulling import pull
 
 
-async def create(engine: Engine, options: ContainerOptions, spec: spec_pb2.ContainerSpec) -> str:
+async def create(engine: Engine, options: ContainerOptions, spec: ContainerSpec) -> str:
     """Create the container and return its ID; warnings go to stderr.
 
     Raises:
@@ -27,12 +28,11 @@ async def create(engine: Engine, options: ContainerOptions, spec: spec_pb2.Conta
         raise AlreadyExistsError(
             f"container ID file found, make sure the other container isn't running or delete {cidfile}"
         )
-    for source in options.volumes_from:
-        await _add_volumes_from(engine, spec, source)
+    spec = await with_volumes_of(engine.runtime.containers, spec, options.volumes_from)
     if options.pull == "always":
         await pull(engine, options.image, platform=options.platform, quiet=options.quiet, stream=sys.stderr)
     try:
-        container, warnings = await engine.create_container(spec, platform=options.platform)
+        created = await engine.create_container(spec, platform=options.platform)
     except NotFoundError:
         if options.pull != "missing" or await _image_is_here(engine, options.image):
             raise
@@ -40,12 +40,12 @@ async def create(engine: Engine, options: ContainerOptions, spec: spec_pb2.Conta
         if not options.quiet:
             click.echo(f"Unable to find image '{reference.familiar}' locally", err=True)
         await pull(engine, options.image, platform=options.platform, quiet=options.quiet, stream=sys.stderr)
-        container, warnings = await engine.create_container(spec, platform=options.platform)
-    for warning in warnings:
+        created = await engine.create_container(spec, platform=options.platform)
+    for warning in created.warnings:
         click.echo(f"WARNING: {warning}", err=True)
     if cidfile is not None:
-        cidfile.write_text(container)
-    return container
+        cidfile.write_text(created.id)
+    return created.id
 
 
 async def _image_is_here(engine: Engine, image: str) -> bool:
@@ -55,22 +55,3 @@ async def _image_is_here(engine: Engine, image: str) -> bool:
     except NotFoundError:
         return False
     return bool(found.id)
-
-
-async def _add_volumes_from(engine: Engine, spec: spec_pb2.ContainerSpec, source: str) -> None:
-    """Add another container's mounts, except where this one has its own; ``source`` may end in ``:ro``."""
-    name, _, mode = source.partition(":")
-    with rpc_errors():
-        other = await engine.containers.Get(containers_pb2.GetContainerRequest(container=name))
-    taken = {mount.target for mount in spec.mounts}
-    for point in other.mounts:
-        if point.target in taken or point.type == spec_pb2.Mount.TMPFS:
-            continue
-        spec.mounts.add(
-            type=point.type,
-            source=point.name if point.type == spec_pb2.Mount.VOLUME else point.source,
-            target=point.target,
-            read_only=mode == "ro" or not point.read_write,
-            propagation=point.propagation if point.type == spec_pb2.Mount.BIND else "",
-            no_copy=point.type == spec_pb2.Mount.VOLUME,
-        )

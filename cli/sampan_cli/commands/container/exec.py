@@ -11,8 +11,8 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.api.runtime.v1 import execs_pb2
     from sampan.engine.engine import Engine
+    from sampan.resource.exec import ExecSpec
     from sampan_cli.streams.console import Console
 
 
@@ -75,44 +75,35 @@ async def execute(engine: "Engine", options: ExecOptions, console: "Console") ->
         DetachedError: the user detached; the command goes on.
         InvalidArgumentError: a terminal is needed and not there.
     """
-    from sampan.api.runtime.v1 import execs_pb2 as pb
+    from contextlib import aclosing
+
     from sampan.errors import InvalidArgumentError
-    from sampan.wire.channel import rpc_errors
+    from sampan.resource.streams import ExecStart
     from sampan_cli.streams.attached import DetachedError
     from sampan_cli.streams.pump import Pump
 
     stdin = options.interactive and not options.detach
     if options.tty and stdin and not console.stdin_is_terminal:
         raise InvalidArgumentError("the input device is not a TTY")
-    with rpc_errors():
-        created = await engine.execs.Create(pb.CreateExecRequest(spec=_spec(options, console)))
-        call = engine.execs.Start()
-        try:
-            start = pb.StartExecRequest.Start(id=created.id, detach=options.detach, console_size=console.size())
-            pump = Pump(call, pb.StartExecRequest, console, stdin, options.tty)
-            if options.detach:
-                await call.write(pb.StartExecRequest(start=start))
-                await call.done_writing()
-                async for _ in call:
-                    pass
-                return 0
-            await pump.open(pb.StartExecRequest(start=start))
-            if await pump.run():
-                raise DetachedError
-        finally:
-            call.cancel()
-        ended = await engine.execs.Get(pb.GetExecRequest(id=created.id))
-    return ended.exit_code
+    execs = engine.runtime.execs
+    identity = await execs.create(options.container, _spec(options, console))
+    start = ExecStart(options.detach, console_size=console.size())
+    async with aclosing(Pump(lambda given: execs.start(identity, start, given), console, stdin, options.tty)) as pump:
+        await pump.open()
+        if options.detach:
+            return 0
+        if await pump.run():
+            raise DetachedError
+    return (await execs.get(identity)).exit_code or 0
 
 
-def _spec(options: ExecOptions, console: "Console") -> "execs_pb2.ExecSpec":
-    from sampan.api.runtime.v1 import execs_pb2 as pb
+def _spec(options: ExecOptions, console: "Console") -> "ExecSpec":
+    from sampan.resource.exec import ExecSpec
     from sampan_cli.options.variables import environment
 
-    return pb.ExecSpec(
-        container=options.container,
+    return ExecSpec(
         args=options.command,
-        env=environment(options.env, options.env_file, os.environ),
+        env=tuple(environment(options.env, options.env_file, os.environ)),
         working_dir=options.workdir,
         user=options.user,
         tty=options.tty,

@@ -20,11 +20,8 @@ def command(session: Session, /, containers: tuple[str, ...], signal: str) -> No
     """Kill one or more running containers."""
 
     async def work(engine: "Engine") -> int:
-        from sampan.api.runtime.v1 import containers_pb2 as pb
         from sampan_cli.app.several import for_each
 
-        return await for_each(
-            containers, lambda name: engine.containers.Kill(pb.KillContainerRequest(container=name, signal=signal))
-        )
+        return await for_each(containers, lambda name: engine.runtime.containers.kill(name, signal))
 
     session.run(work)

@@ -13,8 +13,8 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.api.runtime.v1 import containers_pb2
     from sampan.engine.engine import Engine
+    from sampan.resource.streams import Frame, LogEntry, LogQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,43 +54,39 @@ async def show_logs(engine: "Engine", options: LogsOptions, now_ns: int) -> None
     from sampan_cli.streams.console import Console
     from sampan_cli.streams.output import OutputWriter
 
-    request = _request(options, now_ns)
-    prefix = await log_details(engine, options.container) if options.details else b""
-    async with OutputWriter(Console()) as output, aclosing(following.logs(engine, request)) as answers:
-        async for answer in answers:
-            await output.write(_frames(answer.entries, prefix, timestamps=options.timestamps))
+    query = _query(options, now_ns)
+    containers = engine.runtime.containers
+    prefix = await log_details(containers, options.container) if options.details else b""
+    read = following.logs(engine.runtime, options.container, query)
+    async with OutputWriter(Console()) as output, aclosing(read) as batches:
+        async for batch in batches:
+            await output.write(_frames(batch.entries, prefix, timestamps=options.timestamps))
 
 
-def _request(options: LogsOptions, now_ns: int) -> "containers_pb2.LogsRequest":
-    from google.protobuf.timestamp_pb2 import Timestamp
-
-    from sampan.api.runtime.v1 import containers_pb2 as pb
+def _query(options: LogsOptions, now_ns: int) -> "LogQuery":
+    from sampan.resource.streams import LogQuery
     from sampan_cli.options.quantity import point_in_time_ns
 
-    request = pb.LogsRequest(container=options.container, stdout=True, stderr=True, follow=options.follow)
+    tail: int | None = None
     if options.tail not in ("", "all"):
         try:
             tail = int(options.tail)
         except ValueError:
             raise InvalidArgumentError(f"invalid tail {options.tail!r}: expected a number of lines or 'all'") from None
-        if tail >= 0:
-            request.tail = tail
-    for name, text in (("since", options.since), ("until", options.until)):
-        if text:
-            moment = Timestamp()
-            moment.FromNanoseconds(point_in_time_ns(text, now_ns))
-            getattr(request, name).CopyFrom(moment)
-    return request
+    return LogQuery(
+        follow=options.follow,
+        tail=None if tail is None or tail < 0 else tail,
+        since_ns=point_in_time_ns(options.since, now_ns) if options.since else 0,
+        until_ns=point_in_time_ns(options.until, now_ns) if options.until else 0,
+    )
 
 
-def _frames(
-    entries: "Iterable[containers_pb2.LogEntry]", prefix: bytes, *, timestamps: bool
-) -> "list[containers_pb2.Frame]":
-    from sampan.api.runtime.v1 import containers_pb2 as pb
-    from sampan_cli.output.units import rfc3339_fixed
+def _frames(entries: "Iterable[LogEntry]", prefix: bytes, *, timestamps: bool) -> "list[Frame]":
+    from sampan.docker.times import rfc3339_fixed
+    from sampan.resource.streams import Frame
 
-    def line(entry: "containers_pb2.LogEntry") -> bytes:
-        stamp = rfc3339_fixed(entry.time.seconds, entry.time.nanos).encode() + b" " if timestamps else b""
+    def line(entry: "LogEntry") -> bytes:
+        stamp = rfc3339_fixed(entry.time_ns).encode() + b" " if timestamps else b""
         return stamp + prefix + entry.line
 
-    return [pb.Frame(stream=entry.stream, data=line(entry)) for entry in entries]
+    return [Frame(entry.stream, line(entry)) for entry in entries]

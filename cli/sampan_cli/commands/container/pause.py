@@ -19,11 +19,8 @@ def command(session: Session, /, containers: tuple[str, ...]) -> None:
     """Pause all processes within one or more containers."""
 
     async def work(engine: "Engine") -> int:
-        from sampan.api.runtime.v1 import containers_pb2 as pb
         from sampan_cli.app.several import for_each
 
-        return await for_each(
-            containers, lambda name: engine.containers.Pause(pb.PauseContainerRequest(container=name))
-        )
+        return await for_each(containers, engine.runtime.containers.pause)
 
     session.run(work)

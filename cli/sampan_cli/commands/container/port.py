@@ -27,16 +27,14 @@ async def show_ports(engine: "Engine", container: str, private_port: str) -> Non
     Raises:
         NotFoundError: in Docker's words, that port is not published.
     """
-    from sampan.api.runtime.v1 import containers_pb2 as pb
+    from sampan.docker.container_view import live_network
     from sampan.errors import NotFoundError
-    from sampan.wire.channel import rpc_errors
     from sampan_cli.output.ports import host_address
 
-    with rpc_errors():
-        found = await engine.containers.Get(pb.GetContainerRequest(container=container))
+    found = await engine.runtime.containers.get(container)
     published = [
         (f"{port.container_port}/{port.protocol}", f"{host_address(port.host_ip)}:{port.host_port}")
-        for port in found.network.ports
+        for port in live_network(found).ports
         if port.host_port
     ]
     if not private_port:

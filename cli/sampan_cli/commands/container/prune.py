@@ -25,14 +25,9 @@ def command(session: Session, /, filters: tuple[str, ...], force: bool) -> None:
 
 async def remove(engine: "Engine", filters: tuple[str, ...]) -> int:
     """Remove what matches and say what was removed; return how many bytes that was."""
-    from sampan.api.runtime.v1 import containers_pb2 as pb
-    from sampan.wire.channel import rpc_errors
-    from sampan.wire.pages import whole
     from sampan_cli.options.filters import parse_filters
 
-    request = pb.PruneContainersRequest(filters=parse_filters(filters, ("until", "label", "label!")))
-    with rpc_errors():
-        answer = await whole(engine.containers.Prune(request))
+    answer = await engine.runtime.containers.prune(parse_filters(filters, ("until", "label", "label!")))
     if answer.removed:
         click.echo("Deleted Containers:")
         click.echo("".join(f"{container}\n" for container in answer.removed))

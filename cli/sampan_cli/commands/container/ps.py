@@ -14,8 +14,8 @@ from sampan_cli.options.flags import filter_option, format_option, no_trunc_opti
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sampan.api.runtime.v1 import containers_pb2
     from sampan.engine.engine import Engine
+    from sampan.resource.container import ContainerDetails
 
 FILTERS: Final = (
     *("id", "name", "label", "exited", "status", "ancestor", "before", "since", "volume", "network", "publish"),
@@ -82,32 +82,26 @@ def command(session: Session, /, **flags: Any) -> None:
 
 async def list_containers(engine: "Engine", options: PsOptions, now_s: float) -> None:
     """Print the containers that match, newest first."""
-    from sampan.api.runtime.v1 import containers_pb2 as pb
-    from sampan.wire.channel import rpc_errors
-    from sampan.wire.pages import whole
+    from contextlib import aclosing
+
+    from sampan.resource.listing import Selection
     from sampan_cli.options.filters import parse_filters
     from sampan_cli.output.table import print_list
 
     filters = parse_filters(options.filters, FILTERS)
     limit = 1 if options.latest else max(options.last, 0)
     sized = options.size or asks_for_size(options.template)
-    request = pb.ListContainersRequest(
-        all=options.all or limit > 0,
-        filters=filters,
-        limit=limit,
-        size=sized,
-        latest=options.latest,
-    )
-    with rpc_errors():
-        listed = await whole(engine.containers.List(request))
+    selection = Selection(options.all, limit, options.latest)
+    async with aclosing(engine.select_containers(selection, filters, size=sized)) as pages:
+        listed = [container async for page in pages for container in page]
     if options.quiet and not options.template:
-        for container in listed.containers:
+        for container in listed:
             click.echo(container.id if options.no_trunc else container.id[:_SHORT_ID])
         return
-    below = await _sizes_below(engine, listed.containers) if sized else {}
+    below = await _sizes_below(engine, listed) if sized else {}
     rows = [
         container_row(container, now_s, trunc=not options.no_trunc, below_bytes=below.get(container.id, 0))
-        for container in listed.containers
+        for container in listed
     ]
     table = f"{_TABLE}\t{{{{.Size}}}}" if options.size else _TABLE
     print_list(rows, options.template, _HEADERS, table, click.echo)
@@ -118,37 +112,36 @@ def asks_for_size(template: str) -> bool:
     return template == "json" or ".Size" in template or re.search(r"\bjson\s+\.\s*-?\}\}", template) is not None
 
 
-async def _sizes_below(engine: "Engine", containers: "Iterable[containers_pb2.Container]") -> dict[str, int]:
+async def _sizes_below(engine: "Engine", containers: "Iterable[ContainerDetails]") -> dict[str, int]:
     """Return how much the layers of each container's image take, by the container's ID."""
     from sampan.engine.sizes import sizes
-    from sampan.wire.channel import rpc_errors
 
-    with rpc_errors():
-        stored = await sizes(engine)
+    stored = await sizes(engine)
     return {container.id: stored.chain_bytes(container.spec.chain_id) for container in containers}
 
 
-def container_row(
-    container: "containers_pb2.Container", now_s: float, *, trunc: bool, below_bytes: int = 0
-) -> dict[str, Any]:
+def container_row(container: "ContainerDetails", now_s: float, *, trunc: bool, below_bytes: int = 0) -> dict[str, Any]:
     """Return all fields that a line about a container can show; ``below_bytes`` is the size of its image, if known."""
+    from sampan.docker.container_view import live_network, quoted, status_text
     from sampan_cli.output.ports import shown_ports
     from sampan_cli.output.units import ago, human_size, local_time
-    from sampan_cli.shape.container import status_name
 
+    network = live_network(container)
     spec = container.spec
-    command = " ".join(_quoted(word) for word in (*spec.process.entrypoint, *spec.process.cmd))
+    command = " ".join(quoted(word) for word in (*spec.process.entrypoint, *spec.process.cmd))
     sources = [point.name or point.source for point in container.mounts]
-    written, total = human_size(container.size_rw_bytes, 3), container.size_rw_bytes + below_bytes
+    own_bytes = container.size_rw_bytes or 0
+    written, total = human_size(own_bytes, 3), own_bytes + below_bytes
+    created_s = container.created.timestamp()
     return {
         "ID": container.id[:_SHORT_ID] if trunc else container.id,
         "Names": spec.name,
         "Image": _shown_image(spec.image) if trunc else spec.image,
         "Command": f'"{_ellipsis(command, _COMMAND_WIDTH) if trunc else command}"',
-        "CreatedAt": local_time(container.created.seconds),
-        "RunningFor": ago(container.created.seconds, now_s),
-        "Ports": shown_ports(container.network.ports),
-        "State": status_name(container.state),
+        "CreatedAt": local_time(created_s),
+        "RunningFor": ago(created_s, now_s),
+        "Ports": shown_ports(network.ports),
+        "State": container.state.status.value,
         "Status": status_text(container.state, now_s),
         "Size": written + (f" (virtual {human_size(total, 3)})" if below_bytes else ""),
         "Labels": ",".join(f"{key}={value}" for key, value in sorted(spec.labels.items())),
@@ -159,10 +152,6 @@ def container_row(
     }
 
 
-def _quoted(word: str) -> str:
-    return f"'{word}'" if " " in word else word
-
-
 def _ellipsis(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
@@ -170,29 +159,3 @@ def _ellipsis(text: str, width: int) -> str:
 def _shown_image(image: str) -> str:
     digits = image.removeprefix("sha256:")
     return digits[:_SHORT_ID] if len(digits) == 64 and ":" not in digits else image
-
-
-def status_text(state: "containers_pb2.ContainerState", now_s: float) -> str:
-    """Return ``Up 3 minutes (healthy)``, ``Exited (0) 2 hours ago``."""
-    from sampan.api.runtime.v1 import containers_pb2 as pb
-    from sampan_cli.output.units import ago, human_duration
-
-    since = ago(state.finished_at.seconds, now_s)
-    match state.status:
-        case pb.ContainerState.RUNNING | pb.ContainerState.PAUSED:
-            text = f"Up {human_duration(max(0.0, now_s - state.started_at.seconds))}"
-            if state.status == pb.ContainerState.PAUSED:
-                return f"{text} (Paused)"
-            health = state.health.status
-            shown = f"health: {health}" if health == "starting" else health
-            return f"{text} ({shown})" if shown and health != "none" else text
-        case pb.ContainerState.RESTARTING:
-            return f"Restarting ({state.exit_code}) {since}"
-        case pb.ContainerState.REMOVING:
-            return "Removal In Progress"
-        case pb.ContainerState.DEAD:
-            return "Dead"
-        case pb.ContainerState.EXITED:
-            return f"Exited ({state.exit_code}) {since}"
-        case _:
-            return "Created"

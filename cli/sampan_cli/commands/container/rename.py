@@ -20,10 +20,7 @@ def command(session: Session, /, container: str, new_name: str) -> None:
     """Rename a container."""
 
     async def work(engine: "Engine") -> None:
-        from sampan.api.runtime.v1 import containers_pb2 as pb
-        from sampan.wire.channel import rpc_errors
 
-        with rpc_errors():
-            await engine.containers.Rename(pb.RenameContainerRequest(container=container, name=new_name))
+        await engine.runtime.containers.rename(container, new_name)
 
     session.run(work)

@@ -22,18 +22,19 @@ def command(session: Session, /, containers: tuple[str, ...], force: bool, volum
     """Remove one or more containers."""
 
     async def work(engine: "Engine") -> int:
-        from sampan.api.runtime.v1 import containers_pb2 as pb
-        from sampan.errors import NotFoundError
+        from sampan.errors import InvalidArgumentError, NotFoundError
         from sampan_cli.app.several import for_each
 
-        def request(name: str) -> pb.RemoveContainerRequest:
-            container, _, alias = name.strip("/").partition("/")
-            return pb.RemoveContainerRequest(
-                container=container if link else name, force=force, volumes=volumes, link=alias if link else ""
+        if link:
+            raise InvalidArgumentError(
+                "removing a link is not supported by this engine: legacy links go with their container"
             )
+
+        async def remove(name: str) -> None:
+            await engine.runtime.containers.remove(name, force=force, volumes=volumes)
 
         # With --force what is not there is no failure: that is what was wanted.
         ignore = (NotFoundError,) if force else ()
-        return await for_each(containers, lambda name: engine.containers.Remove(request(name)), ignore=ignore)
+        return await for_each(containers, remove, ignore=ignore)
 
     session.run(work)

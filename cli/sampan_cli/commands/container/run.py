@@ -1,7 +1,7 @@
 """``sampan run``: create a container and start it."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +66,6 @@ async def run_container(engine: "Engine", options: ContainerOptions, run: RunOpt
     Raises:
         SampanError: it could not be created or started. One with --rm is gone then.
     """
-    from sampan.api.runtime.v1 import containers_pb2 as pb
-    from sampan.wire.channel import rpc_errors
     from sampan_cli.commands.container.creation import create
     from sampan_cli.options.spec import attached_streams, build_spec
     from sampan_cli.streams.attached import Foreground, in_foreground
@@ -76,9 +74,9 @@ async def run_container(engine: "Engine", options: ContainerOptions, run: RunOpt
         raise InvalidArgumentError("conflicting options: cannot specify both --attach and --detach")
     spec = build_spec(options, os.environ, Path.cwd())
     streams = () if run.detach else attached_streams(options)
+    process = spec.process
     if run.detach:
-        process = spec.process
-        process.attach_stdin = process.attach_stdout = process.attach_stderr = process.stdin_once = False
+        process = replace(process, attach_stdin=False, attach_stdout=False, attach_stderr=False, stdin_once=False)
     foreground = Foreground(
         container="",
         stdin="stdin" in streams and options.interactive,
@@ -90,13 +88,12 @@ async def run_container(engine: "Engine", options: ContainerOptions, run: RunOpt
         removed=options.rm,
     )
     foreground.check(console)
-    if options.tty and (size := console.size()) is not None:
-        spec.process.console_size.CopyFrom(size)
-    container = await create(engine, options, spec)
+    if options.tty:
+        process = replace(process, console_size=console.size())
+    container = await create(engine, options, replace(spec, process=process))
 
     async def start() -> None:
-        with rpc_errors():
-            await engine.containers.Start(pb.StartContainerRequest(container=container))
+        await engine.runtime.containers.start(container)
 
     try:
         if not run.detach:
@@ -112,13 +109,10 @@ async def run_container(engine: "Engine", options: ContainerOptions, run: RunOpt
 
 async def _remove_if_not_started(engine: "Engine", container: str) -> None:
     """Remove what --rm can no longer remove because it never ran."""
-    from sampan.api.runtime.v1 import containers_pb2 as pb
     from sampan.errors import SampanError
-    from sampan.wire.channel import rpc_errors
 
     try:
-        with rpc_errors():
-            # Without force: a container that does run after all is left alone.
-            await engine.containers.Remove(pb.RemoveContainerRequest(container=container, volumes=True))
+        # Without force: a container that does run after all is left alone.
+        await engine.runtime.containers.remove(container, volumes=True)
     except SampanError:
         return  # the engine was faster, or is gone; the first error is the one to tell

@@ -46,27 +46,21 @@ async def start_containers(engine: "Engine", options: StartOptions) -> int:
     Raises:
         InvalidArgumentError: attaching to more than one.
     """
-    from sampan.api.runtime.v1 import containers_pb2 as pb
     from sampan_cli.app.several import for_each
 
     if not options.attach and not options.interactive:
-        return await for_each(
-            options.containers, lambda name: engine.containers.Start(pb.StartContainerRequest(container=name))
-        )
+        return await for_each(options.containers, engine.runtime.containers.start)
     if len(options.containers) > 1:
         raise InvalidArgumentError("you cannot start and attach multiple containers at once")
     return await _in_foreground(engine, options)
 
 
 async def _in_foreground(engine: "Engine", options: StartOptions) -> int:
-    from sampan.api.runtime.v1 import containers_pb2 as pb
     from sampan.errors import NotModifiedError
-    from sampan.wire.channel import rpc_errors
     from sampan_cli.streams.attached import Foreground, in_foreground
     from sampan_cli.streams.console import Console
 
-    with rpc_errors():
-        container = await engine.containers.Get(pb.GetContainerRequest(container=options.containers[0]))
+    container = await engine.runtime.containers.get(options.containers[0])
     process = container.spec.process
     foreground = Foreground(
         container=container.id,
@@ -83,8 +77,7 @@ async def _in_foreground(engine: "Engine", options: StartOptions) -> int:
 
     async def start() -> None:
         try:
-            with rpc_errors():
-                await engine.containers.Start(pb.StartContainerRequest(container=container.id))
+            await engine.runtime.containers.start(container.id)
         except NotModifiedError:
             return  # it runs, and we are attached
 

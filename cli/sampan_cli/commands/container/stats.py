@@ -13,8 +13,8 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import format_option, no_trunc_option
 
 if TYPE_CHECKING:
-    from sampan.api.runtime.v1 import containers_pb2
     from sampan.engine.engine import Engine
+    from sampan.resource.stats import ContainerStats, MemorySample
 
 _HEADERS: Final = {
     "Container": "CONTAINER",
@@ -60,15 +60,12 @@ def command(session: Session, /, **flags: Any) -> None:
 
 async def show_stats(engine: "Engine", options: StatsOptions) -> None:
     """Print a table once, or again every second."""
-    from sampan.api.runtime.v1 import containers_pb2 as pb
-    from sampan.wire.channel import rpc_errors
-    from sampan.wire.pages import whole
+    from sampan.resource.listing import Selection
 
     names = options.containers
     if not names:
-        with rpc_errors():
-            listed = await whole(engine.containers.List(pb.ListContainersRequest(all=options.all)))
-        names = tuple(container.id for container in listed.containers)
+        listed = await engine.runtime.containers.list(Selection(options.all))
+        names = tuple(container.id for container in listed)
     rows: dict[str, Row] = {}
     if options.no_stream:
         async with asyncio.TaskGroup() as readings:
@@ -87,10 +84,9 @@ async def show_stats(engine: "Engine", options: StatsOptions) -> None:
 async def _follow(engine: "Engine", name: str, options: StatsOptions, rows: dict[str, Row], *, stream: bool) -> None:
     from contextlib import aclosing
 
-    from sampan.api.runtime.v1 import containers_pb2 as pb
     from sampan.engine import following
 
-    async with aclosing(following.stats(engine, pb.StatsRequest(container=name, stream=stream))) as readings:
+    async with aclosing(following.stats(engine.runtime, name, stream=stream)) as readings:
         async for reading in readings:
             rows[name] = stats_row(reading, name, trunc=not options.no_trunc)
 
@@ -101,7 +97,7 @@ def _print(rows: Mapping[str, Row], names: tuple[str, ...], options: StatsOption
     print_list([rows[name] for name in names if name in rows], options.template, _HEADERS, _TABLE, click.echo)
 
 
-def stats_row(reading: "containers_pb2.StatsResponse", name: str, *, trunc: bool) -> Row:
+def stats_row(reading: "ContainerStats", name: str, *, trunc: bool) -> Row:
     """Return one line: what a container used between its last two readings, and in total."""
     from sampan_cli.output.units import binary_size, human_size
 
@@ -125,7 +121,7 @@ def stats_row(reading: "containers_pb2.StatsResponse", name: str, *, trunc: bool
     }
 
 
-def used_memory(memory: "containers_pb2.StatsResponse.Memory") -> int:
+def used_memory(memory: "MemorySample") -> int:
     """Return the memory in use without file cache that the kernel could drop at once, as Docker counts it."""
     for key in ("total_inactive_file", "inactive_file"):  # cgroup v1, v2
         inactive = memory.stats.get(key, 0)
@@ -134,7 +130,7 @@ def used_memory(memory: "containers_pb2.StatsResponse.Memory") -> int:
     return memory.usage_bytes
 
 
-def cpu_percent(reading: "containers_pb2.StatsResponse") -> float:
+def cpu_percent(reading: "ContainerStats") -> float:
     """Return the share of the CPUs between two readings: 100 is one CPU."""
     used = reading.cpu.usage_ns - reading.previous_cpu.usage_ns
     system = reading.cpu.system_ns - reading.previous_cpu.system_ns

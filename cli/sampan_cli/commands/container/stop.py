@@ -23,14 +23,11 @@ def command(session: Session, /, containers: tuple[str, ...], timeout_s: int | N
     """Stop one or more running containers: signal, wait, SIGKILL."""
 
     async def work(engine: "Engine") -> int:
-        from sampan.api.runtime.v1 import containers_pb2 as pb
         from sampan_cli.app.several import for_each
 
         return await for_each(
             containers,
-            lambda name: engine.containers.Stop(
-                pb.StopContainerRequest(container=name, timeout_s=timeout_s, signal=signal)
-            ),
+            lambda name: engine.runtime.containers.stop(name, timeout_s, signal),
         )
 
     session.run(work)

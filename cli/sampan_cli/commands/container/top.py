@@ -27,12 +27,8 @@ def command(session: Session, /, container: str, ps_options: tuple[str, ...]) ->
 
 async def show_processes(engine: "Engine", container: str, ps_args: str) -> None:
     """Print a table of processes."""
-    from sampan.api.runtime.v1 import containers_pb2 as pb
-    from sampan.wire.channel import rpc_errors
-    from sampan.wire.pages import whole
     from sampan_cli.output.table import table
 
-    with rpc_errors():
-        answer = await whole(engine.containers.Top(pb.TopRequest(container=container, ps_args=ps_args)))
-    for line in table([answer.titles, *(row.values for row in answer.processes)]):
+    found = await engine.runtime.containers.top(container, ps_args)
+    for line in table([found.titles, *found.rows]):
         click.echo(line.rstrip())

@@ -65,19 +65,16 @@ def command(session: Session, /, **flags: Any) -> None:
 
 async def update_containers(engine: "Engine", options: UpdateOptions) -> int:
     """Change each container; return 1 if one could not be."""
-    from sampan.api.runtime.v1 import containers_pb2, spec_pb2
+    from sampan.resource.container_spec import Resources
     from sampan_cli.app.several import for_each
     from sampan_cli.options.limits import parse_restart
 
     names = [name for name in UpdateOptions.__slots__ if name not in ("containers", "restart")]
-    resources = spec_pb2.Resources(**{name: getattr(options, name) for name in names})
+    resources = Resources(**{name: getattr(options, name) for name in names})
     policy = parse_restart(options.restart) if options.restart else None
 
     async def update(name: str) -> None:
-        answer = await engine.containers.Update(
-            containers_pb2.UpdateContainerRequest(container=name, resources=resources, restart_policy=policy)
-        )
-        for warning in answer.warnings:
+        for warning in await engine.runtime.containers.update(name, resources, policy):
             click.echo(f"WARNING: {warning}", err=True)
 
     return await for_each(options.containers, update)

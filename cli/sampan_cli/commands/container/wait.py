@@ -24,17 +24,16 @@ async def wait_for(engine: "Engine", containers: tuple[str, ...]) -> int:
     """Print each container's exit code, in order; return 1 if one was not found."""
     from contextlib import aclosing
 
-    from sampan.api.runtime.v1 import containers_pb2 as pb
     from sampan.engine import following
     from sampan.errors import SampanError, UnavailableError
 
     failed = 0
     for name in containers:
         try:
-            async with aclosing(following.wait(engine, pb.WaitContainerRequest(container=name))) as answers:
-                async for answer in answers:
-                    if not answer.waiting:
-                        click.echo(str(answer.exit_code))
+            async with aclosing(following.wait(engine.runtime, name)) as answers:
+                async for end in answers:
+                    if end is not None:
+                        click.echo(str(end.code))
         except UnavailableError:
             raise  # nothing will work for the others either
         except SampanError as error:

@@ -71,7 +71,7 @@ async def list_images(engine: "Engine", options: ImagesOptions, now_s: float) ->
     with rpc_errors():
         images = list((await whole(engine.images.List(pb.ListRequest()))).images)
     sizes = await image_sizes(engine)
-    filters = {key: list(values.values) for key, values in parse_filters(options.filters, LISTED).items()}
+    filters = {key: list(values) for key, values in parse_filters(options.filters, LISTED).items()}
     if options.repository:
         filters.setdefault("reference", []).append(options.repository)
     chosen = choose(images, filters, int(now_s * 1e9))

@@ -30,7 +30,7 @@ async def remove(engine: "Engine", filters: tuple[str, ...], *, dangling: bool) 
     from sampan_cli.options.filters import parse_filters
 
     parsed = parse_filters(filters, ("until", "label", "label!"))
-    wanted = {key: list(values.values) for key, values in parsed.items()}
+    wanted = {key: list(values) for key, values in parsed.items()}
     pruned = await engine.prune_images(wanted | {"dangling": [str(dangling).lower()]})
     if pruned.steps:
         click.echo("Deleted Images:")

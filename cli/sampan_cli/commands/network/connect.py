@@ -35,11 +35,10 @@ def command(
     """Connect a container to a network."""
 
     async def work(engine: "Engine") -> None:
-        from sampan.api.runtime.v1 import networks_pb2, spec_pb2
-        from sampan.wire.channel import rpc_errors
+        from sampan.resource.container_spec import Endpoint
         from sampan_cli.options.variables import pairs
 
-        endpoint = spec_pb2.Endpoint(
+        endpoint = Endpoint(
             network=network,
             aliases=alias,
             ipv4_address=ip,
@@ -47,9 +46,6 @@ def command(
             links=link,
             driver_options=pairs(driver_opt, "driver option"),
         )
-        with rpc_errors():
-            await engine.networks.Connect(
-                networks_pb2.ConnectRequest(network=network, container=container, endpoint=endpoint)
-            )
+        await engine.runtime.networks.connect(network, container, endpoint)
 
     session.run(work)

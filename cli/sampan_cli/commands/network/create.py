@@ -1,7 +1,7 @@
 """``sampan network create``: make a network."""
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,8 +11,8 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.api.runtime.v1 import networks_pb2
     from sampan.engine.engine import Engine
+    from sampan.resource.network import AddressPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,49 +63,47 @@ def command(session: Session, /, **flags: Any) -> None:
 
 async def create_network(engine: "Engine", options: NetworkCreateOptions) -> None:
     """Create it."""
-    from sampan.api.runtime.v1 import networks_pb2 as pb
-    from sampan.wire.channel import rpc_errors
+    from sampan.resource.network import NetworkRequest
     from sampan_cli.options.variables import labels, pairs
 
-    network = pb.Network(
+    network = NetworkRequest(
         name=options.name,
         driver=options.driver,
         internal=options.internal,
         attachable=options.attachable,
         enable_ipv6=options.ipv6,
-        pools=_pools(options),
+        pools=tuple(_pools(options)),
         options=pairs(options.opt, "driver option"),
         labels=labels(options.label),
         ipam_driver=options.ipam_driver,
         ipam_options=pairs(options.ipam_opt, "IPAM option"),
     )
-    with rpc_errors():
-        answer = await engine.networks.Create(pb.CreateNetworkRequest(network=network, check_duplicate=True))
-    if answer.warning:
-        click.echo(f"WARNING: {answer.warning}", err=True)
-    click.echo(answer.id)
+    click.echo(await engine.runtime.networks.create(network))
 
 
-def _pools(options: NetworkCreateOptions) -> "list[networks_pb2.Network.Pool]":
+def _pools(options: NetworkCreateOptions) -> "list[AddressPool]":
     """Give every gateway, range and auxiliary address to the subnet that it lies in."""
-    from sampan.api.runtime.v1 import networks_pb2 as pb
+    from sampan.resource.network import AddressPool
     from sampan_cli.options.variables import pairs
 
-    pools = [pb.Network.Pool(subnet=subnet) for subnet in options.subnet]
+    pools = [AddressPool(subnet) for subnet in options.subnet]
 
-    def pool_of(address: str, what: str) -> pb.Network.Pool:
-        for pool in pools:
+    def index_of(address: str, what: str) -> int:
+        for index, pool in enumerate(pools):
             if ipaddress.ip_address(address.partition("/")[0]) in ipaddress.ip_network(pool.subnet, strict=False):
-                return pool
+                return index
         raise InvalidArgumentError(f"no matching subnet for {what} {address}")
 
     try:
         for gateway in options.gateway:
-            pool_of(gateway, "gateway").gateway = gateway
+            index = index_of(gateway, "gateway")
+            pools[index] = replace(pools[index], gateway=gateway)
         for ip_range in options.ip_range:
-            pool_of(ip_range, "range").ip_range = ip_range
+            index = index_of(ip_range, "range")
+            pools[index] = replace(pools[index], ip_range=ip_range)
         for name, address in pairs(options.aux_address, "auxiliary address", need_value=True).items():
-            pool_of(address, "aux-address").auxiliary[name] = address
+            index = index_of(address, "aux-address")
+            pools[index] = replace(pools[index], auxiliary={**pools[index].auxiliary, name: address})
     except ValueError as error:
         raise InvalidArgumentError(f"invalid address: {error}") from error
     return pools

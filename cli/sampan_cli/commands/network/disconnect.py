@@ -21,10 +21,7 @@ def command(session: Session, /, network: str, container: str, force: bool) -> N
     """Disconnect a container from a network."""
 
     async def work(engine: "Engine") -> None:
-        from sampan.api.runtime.v1 import networks_pb2 as pb
-        from sampan.wire.channel import rpc_errors
 
-        with rpc_errors():
-            await engine.networks.Disconnect(pb.DisconnectRequest(network=network, container=container, force=force))
+        await engine.runtime.networks.disconnect(network, container, force=force)
 
     session.run(work)

@@ -50,16 +50,11 @@ def command(session: Session, /, **flags: Any) -> None:
 
 async def list_networks(engine: "Engine", options: NetworkLsOptions) -> None:
     """Print the networks that match."""
-    from sampan.api.runtime.v1 import networks_pb2 as pb
-    from sampan.wire.channel import rpc_errors
-    from sampan.wire.pages import whole
     from sampan_cli.options.filters import parse_filters
     from sampan_cli.output.table import print_list
     from sampan_cli.output.units import local_time
 
-    with rpc_errors():
-        request = pb.ListNetworksRequest(filters=parse_filters(options.filters, _FILTERS))
-        answer = await whole(engine.networks.List(request))
+    found = await engine.runtime.networks.list(parse_filters(options.filters, _FILTERS))
     rows = [
         {
             "ID": network.id if options.no_trunc else network.id[:12],
@@ -69,9 +64,9 @@ async def list_networks(engine: "Engine", options: NetworkLsOptions) -> None:
             "IPv6": str(network.enable_ipv6).lower(),
             "Internal": str(network.internal).lower(),
             "Labels": ",".join(f"{key}={value}" for key, value in sorted(network.labels.items())),
-            "CreatedAt": local_time(network.created.seconds),
+            "CreatedAt": local_time(network.created.timestamp()),
         }
-        for network in sorted(answer.networks, key=lambda network: network.name)
+        for network in sorted(found, key=lambda network: network.name)
     ]
     if options.quiet and not options.template:
         for row in rows:

@@ -24,14 +24,9 @@ def command(session: Session, /, filters: tuple[str, ...], force: bool) -> None:
 
 async def remove(engine: "Engine", filters: tuple[str, ...]) -> None:
     """Remove what matches and say what was removed."""
-    from sampan.api.runtime.v1 import networks_pb2 as pb
-    from sampan.wire.channel import rpc_errors
-    from sampan.wire.pages import whole
     from sampan_cli.options.filters import parse_filters
 
-    request = pb.PruneNetworksRequest(filters=parse_filters(filters, ("until", "label", "label!")))
-    with rpc_errors():
-        answer = await whole(engine.networks.Prune(request))
-    if answer.removed:
+    removed = await engine.runtime.networks.prune(parse_filters(filters, ("until", "label", "label!")))
+    if removed:
         click.echo("Deleted Networks:")
-        click.echo("".join(f"{network}\n" for network in answer.removed))
+        click.echo("".join(f"{network}\n" for network in removed))

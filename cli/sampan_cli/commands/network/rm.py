@@ -19,13 +19,12 @@ def command(session: Session, /, networks: tuple[str, ...], force: bool) -> None
     """Remove one or more networks."""
 
     async def work(engine: "Engine") -> int:
-        from sampan.api.runtime.v1 import networks_pb2 as pb
         from sampan.errors import NotFoundError
         from sampan_cli.app.several import for_each
 
         return await for_each(
             networks,
-            lambda name: engine.networks.Remove(pb.RemoveNetworkRequest(network=name)),
+            engine.runtime.networks.remove,
             ignore=(NotFoundError,) if force else (),
         )
 

@@ -75,9 +75,9 @@ async def show_usage(engine: "Engine", options: DfOptions, now_s: float) -> None
 
 
 def _rows(used: "DiskUse") -> list[dict[str, Any]]:
-    from sampan.api.runtime.v1 import containers_pb2 as pb
+    from sampan.resource.container import Status
 
-    alive = (pb.ContainerState.RUNNING, pb.ContainerState.PAUSED, pb.ContainerState.RESTARTING)
+    alive = (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
     running = [one for one in used.containers if one.container.state.status in alive]
     written = sum(one.size_rw_bytes for one in used.containers)
     return [
@@ -96,8 +96,8 @@ def _rows(used: "DiskUse") -> list[dict[str, Any]]:
         _row(
             "Local Volumes",
             (len(used.volumes), sum(bool(volume.used_by) for volume in used.volumes)),
-            sum(volume.size_bytes for volume in used.volumes),
-            sum(volume.size_bytes for volume in used.volumes if not volume.used_by),
+            sum(volume.size_bytes or 0 for volume in used.volumes),
+            sum(volume.size_bytes or 0 for volume in used.volumes if not volume.used_by),
         ),
         _row("Build Cache", (0, 0), 0, 0),
     ]

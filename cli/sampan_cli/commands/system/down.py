@@ -63,24 +63,16 @@ async def stop_containers(engine: "Engine") -> None:
     """Stop every container that runs, all at once."""
     import asyncio
 
-    from sampan.api.runtime.v1 import containers_pb2 as pb
-    from sampan.wire.channel import rpc_errors
-    from sampan.wire.pages import whole
-
-    with rpc_errors():
-        listed = await whole(engine.containers.List(pb.ListContainersRequest()))
-        async with asyncio.TaskGroup() as stops:
-            for container in listed.containers:
-                stops.create_task(_stop(engine, container.id))
+    listed = await engine.runtime.containers.list()
+    async with asyncio.TaskGroup() as stops:
+        for container in listed:
+            stops.create_task(_stop(engine, container.id))
 
 
 async def _stop(engine: "Engine", container: str) -> None:
-    from sampan.api.runtime.v1 import containers_pb2 as pb
     from sampan.errors import NotFoundError, NotModifiedError
-    from sampan.wire.channel import rpc_errors
 
     try:
-        with rpc_errors():
-            await engine.containers.Stop(pb.StopContainerRequest(container=container))
+        await engine.runtime.containers.stop(container)
     except (NotModifiedError, NotFoundError):
         return  # it ended by itself, and may have been removed with that

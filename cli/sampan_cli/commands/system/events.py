@@ -11,8 +11,8 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import filter_option
 
 if TYPE_CHECKING:
-    from sampan.api.runtime.v1 import events_pb2
     from sampan.engine.engine import Engine
+    from sampan.resource.event import Event
 
 _FILTERS: Final = ("container", "daemon", "event", "image", "label", "network", "scope", "type", "volume")
 
@@ -43,25 +43,23 @@ async def show_events(engine: "Engine", options: EventsOptions, now_ns: int) -> 
     """Print one line per event."""
     from contextlib import aclosing
 
-    from google.protobuf.timestamp_pb2 import Timestamp
-
-    from sampan.api.runtime.v1 import events_pb2 as pb
     from sampan.engine import following
     from sampan_cli.options.filters import parse_filters
     from sampan_cli.options.quantity import point_in_time_ns
     from sampan_cli.template.functions import to_json
     from sampan_cli.template.template import Template
 
-    request = pb.SubscribeRequest(filters=parse_filters(options.filters, _FILTERS))
-    for name, text in (("since", options.since), ("until", options.until)):
-        if text:
-            moment = Timestamp()
-            moment.FromNanoseconds(point_in_time_ns(text, now_ns))
-            getattr(request, name).CopyFrom(moment)
-    if options.since and (dropped := await following.dropped_events(engine, request.since)):
+    since_ns = point_in_time_ns(options.since, now_ns) if options.since else 0
+    if options.since and (dropped := await following.dropped_events(engine.runtime, since_ns)):
         click.echo(f"WARNING: {dropped}", err=True)
+    told = following.events(
+        engine.runtime,
+        since_ns=since_ns,
+        until_ns=point_in_time_ns(options.until, now_ns) if options.until else 0,
+        filters=parse_filters(options.filters, _FILTERS),
+    )
     shown = Template(options.template) if options.template not in ("", "json") else None
-    async with aclosing(following.events(engine, request)) as happening:
+    async with aclosing(told) as happening:
         async for event in happening:
             if event is None:
                 continue
@@ -73,28 +71,20 @@ async def show_events(engine: "Engine", options: EventsOptions, now_ns: int) -> 
                 click.echo(_line(event))
 
 
-def shape_event(event: "events_pb2.Event") -> dict[str, Any]:
+def shape_event(event: "Event") -> dict[str, Any]:
     """Return an event under Docker's names."""
+    from sampan.docker.event_view import event_json
     from sampan_cli.template.functions import GoMap
 
-    shaped: dict[str, Any] = {
-        "Type": event.type,
-        "Action": event.action,
-        "Actor": {"ID": event.actor_id, "Attributes": GoMap(event.attributes)},
-        "scope": "local",
-        "time": event.time.seconds,
-        "timeNano": event.time.seconds * 1_000_000_000 + event.time.nanos,
-    }
-    if event.type in ("container", "image"):
-        shaped = {"status": event.action, "id": event.actor_id, **shaped}
-    return shaped
+    return event_json(event) | {"Actor": {"ID": event.actor_id, "Attributes": GoMap(event.attributes)}}
 
 
-def _line(event: "events_pb2.Event") -> str:
+def _line(event: "Event") -> str:
     import datetime
 
-    moment = datetime.datetime.fromtimestamp(event.time.seconds).astimezone()
+    moment = datetime.datetime.fromtimestamp(event.time_ns // 1_000_000_000).astimezone()
     zone = moment.strftime("%z")
-    stamp = f"{moment:%Y-%m-%dT%H:%M:%S}.{event.time.nanos:09d}{f'{zone[:3]}:{zone[3:]}' if zone != '+0000' else 'Z'}"
+    shown_zone = f"{zone[:3]}:{zone[3:]}" if zone != "+0000" else "Z"
+    stamp = f"{moment:%Y-%m-%dT%H:%M:%S}.{event.time_ns % 1_000_000_000:09d}{shown_zone}"
     attributes = ", ".join(f"{key}={value}" for key, value in sorted(event.attributes.items()))
     return f"{stamp} {event.type} {event.action} {event.actor_id}{f' ({attributes})' if attributes else ''}"

@@ -14,9 +14,9 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import inspect_format_option
 
 if TYPE_CHECKING:
-    from sampan.api.runtime.v1 import host_pb2
     from sampan.api.snapshot.v1 import layers_pb2
     from sampan.engine.engine import Engine
+    from sampan.resource.host import HostInfo
 
 
 @sampan_command("info", examples="sampan info\nsampan info --format '{{.Driver}}'")
@@ -31,7 +31,7 @@ def command(session: Session, /, template: str) -> None:
 class Facts:
     """What the services say about themselves."""
 
-    host: "host_pb2.HostInfoResponse"
+    host: "HostInfo"
     drivers: "layers_pb2.DriversResponse"
     images: int
     set_aside: tuple[str, ...]  # what services could not recover when they started
@@ -41,7 +41,6 @@ class Facts:
 async def show_info(engine: "Engine", template: str) -> None:
     """Print the facts."""
     from sampan.api.image.v1 import images_pb2
-    from sampan.api.runtime.v1 import host_pb2
     from sampan.api.snapshot.v1 import layers_pb2
     from sampan.service.set_aside import read_set_aside
     from sampan.wire.channel import rpc_errors
@@ -51,7 +50,7 @@ async def show_info(engine: "Engine", template: str) -> None:
 
     with rpc_errors():
         facts = Facts(
-            host=await engine.host.Info(host_pb2.HostInfoRequest()),
+            host=await engine.runtime.host.info(),
             drivers=await engine.layers.Drivers(layers_pb2.DriversRequest()),
             images=len((await whole(engine.images.List(images_pb2.ListRequest(brief=True)))).images),
             set_aside=tuple(map(str, read_set_aside(engine.layout, services.ALL))),

@@ -77,10 +77,9 @@ def finder(engine: "Engine", kinds: tuple[str, ...], *, size: bool = False) -> "
 
 
 async def _container(engine: "Engine", name: str, size: bool) -> dict[str, Any]:
-    from sampan.api.runtime.v1 import containers_pb2 as pb
     from sampan_cli.shape.container import shape_container
 
-    return shape_container(await engine.containers.Get(pb.GetContainerRequest(container=name, size=size)))
+    return shape_container(await engine.runtime.containers.get(name, size=size))
 
 
 async def _image(engine: "Engine", name: str) -> dict[str, Any]:
@@ -96,14 +95,14 @@ async def _image(engine: "Engine", name: str) -> dict[str, Any]:
 
 
 async def _network(engine: "Engine", name: str) -> dict[str, Any]:
-    from sampan.api.runtime.v1 import networks_pb2 as pb
-    from sampan_cli.shape.network import shape_network
+    from sampan.docker.network_view import network_json
+    from sampan_cli.shape.go import go_value
 
-    return shape_network(await engine.networks.Get(pb.GetNetworkRequest(network=name)))
+    return go_value(network_json(await engine.runtime.networks.get(name), members=True))
 
 
 async def _volume(engine: "Engine", name: str) -> dict[str, Any]:
-    from sampan.api.runtime.v1 import volumes_pb2 as pb
-    from sampan_cli.shape.volume import shape_volume
+    from sampan.docker.volume_view import volume_json
+    from sampan_cli.shape.go import go_value
 
-    return shape_volume(await engine.volumes.Get(pb.GetVolumeRequest(name=name)))
+    return go_value(volume_json(await engine.runtime.volumes.get(name)))

@@ -39,11 +39,8 @@ async def show_version(engine: "Engine", template: str) -> None:
 
 
 async def _server(engine: "Engine") -> dict[str, Any]:
-    from sampan.api.runtime.v1 import host_pb2 as pb
-    from sampan.wire.channel import rpc_errors
 
-    with rpc_errors():
-        info = await engine.host.Info(pb.HostInfoRequest())
+    info = await engine.runtime.host.info()
     runtimes = {runtime.name: runtime.version for runtime in info.runtimes if runtime.usable}
     return {"Version": VERSION, "KernelVersion": platform.release(), "conmon": info.conmon_version, **runtimes}
 

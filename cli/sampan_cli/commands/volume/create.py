@@ -31,19 +31,14 @@ def command(
     """Create a volume and print its name; without one it is an anonymous volume."""
 
     async def work(engine: "Engine") -> None:
-        from sampan.api.runtime.v1 import volumes_pb2 as pb
-        from sampan.wire.channel import rpc_errors
+        from sampan.resource.volume import VolumeRequest
         from sampan_cli.options.variables import labels, pairs
 
         if name and volume:
             raise InvalidArgumentError(
                 "conflicting options: cannot specify a volume-name through both --name and as a positional arg"
             )
-        request = pb.CreateVolumeRequest(
-            name=volume or name, driver=driver, options=pairs(opt, "driver option"), labels=labels(label)
-        )
-        with rpc_errors():
-            created = await engine.volumes.Create(request)
-        click.echo(created.name)
+        request = VolumeRequest(volume or name, driver, pairs(opt, "driver option"), labels(label))
+        click.echo((await engine.runtime.volumes.create(request)).name)
 
     session.run(work)

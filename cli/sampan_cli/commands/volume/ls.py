@@ -46,16 +46,11 @@ def command(session: Session, /, **flags: Any) -> None:
 
 async def list_volumes(engine: "Engine", options: VolumeLsOptions) -> None:
     """Print the volumes that match."""
-    from sampan.api.runtime.v1 import volumes_pb2 as pb
-    from sampan.wire.channel import rpc_errors
-    from sampan.wire.pages import whole
     from sampan_cli.options.filters import parse_filters
     from sampan_cli.output.table import print_list
 
-    with rpc_errors():
-        request = pb.ListVolumesRequest(filters=parse_filters(options.filters, _FILTERS))
-        answer = await whole(engine.volumes.List(request))
-    volumes = sorted(answer.volumes, key=lambda volume: volume.name)
+    found = await engine.runtime.volumes.list(parse_filters(options.filters, _FILTERS))
+    volumes = sorted(found, key=lambda volume: volume.name)
     if options.quiet and not options.template:
         for volume in volumes:
             click.echo(volume.name)

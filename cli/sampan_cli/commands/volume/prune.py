@@ -27,17 +27,12 @@ def command(session: Session, /, all: bool, filters: tuple[str, ...], force: boo
 
 async def remove(engine: "Engine", filters: tuple[str, ...], *, named_too: bool) -> int:
     """Remove what matches and say what was removed; return how many bytes that was."""
-    from sampan.api.runtime.v1 import containers_pb2
-    from sampan.api.runtime.v1 import volumes_pb2 as pb
-    from sampan.wire.channel import rpc_errors
-    from sampan.wire.pages import whole
     from sampan_cli.options.filters import parse_filters
 
     parsed = parse_filters(filters, ("all", "label", "label!"))
     if named_too:
-        parsed["all"] = containers_pb2.FilterValues(values=["true"])
-    with rpc_errors():
-        answer = await whole(engine.volumes.Prune(pb.PruneVolumesRequest(filters=parsed)))
+        parsed["all"] = ("true",)
+    answer = await engine.runtime.volumes.prune(parsed)
     if answer.removed:
         click.echo("Deleted Volumes:")
         click.echo("".join(f"{volume}\n" for volume in answer.removed))

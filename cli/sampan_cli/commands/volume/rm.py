@@ -19,13 +19,12 @@ def command(session: Session, /, volumes: tuple[str, ...], force: bool) -> None:
     """Remove one or more volumes and what is in them."""
 
     async def work(engine: "Engine") -> int:
-        from sampan.api.runtime.v1 import volumes_pb2 as pb
         from sampan.errors import NotFoundError
         from sampan_cli.app.several import for_each
 
         return await for_each(
             volumes,
-            lambda name: engine.volumes.Remove(pb.RemoveVolumeRequest(name=name, force=force)),
+            lambda name: engine.runtime.volumes.remove(name, force=force),
             ignore=(NotFoundError,) if force else (),
         )
 

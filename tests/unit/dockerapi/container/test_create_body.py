@@ -1,13 +1,23 @@
 """From the body of a create to the spec, and back into an inspect."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from dockerapi.container.container_json import inspect_json, summary_json
 from dockerapi.container.create_body import parse
-from sampan.api.runtime.v1 import containers_pb2, spec_pb2
+from sampan.docker.container_view import inspect_json, summary_json
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container import (
+    ContainerDetails,
+    ContainerState,
+    EndpointState,
+    NetworkSettings,
+    PublishedPort,
+    Status,
+)
+from sampan.resource.container_spec import ContainerSpec, Endpoint, Mount, MountType, PortBinding, RestartPolicy
 
 
 def spec_of(host: dict[str, Any] | None = None, *, version: tuple[int, int] = (1, 50), **config: Any) -> Any:
@@ -17,8 +27,12 @@ def spec_of(host: dict[str, Any] | None = None, *, version: tuple[int, int] = (1
     return spec
 
 
-def inspected(spec: spec_pb2.ContainerSpec, version: tuple[int, int] = (1, 50)) -> dict[str, Any]:
-    return inspect_json(containers_pb2.Container(id="c" * 64, spec=spec, runtime="crun", driver="overlayfs"), version)
+def shown(spec: ContainerSpec | None = None, **fields: Any) -> ContainerDetails:
+    return ContainerDetails("c" * 64, spec or ContainerSpec(), datetime.fromtimestamp(0, UTC), **fields)
+
+
+def inspected(spec: ContainerSpec, version: tuple[int, int] = (1, 50)) -> dict[str, Any]:
+    return inspect_json(shown(spec), version)
 
 
 def test_process_fields_arrive() -> None:
@@ -41,7 +55,7 @@ def test_process_fields_arrive() -> None:
     assert (list(process.entrypoint), list(process.cmd)) == (["sh", "-c"], ["a", "b"])
     assert (process.working_dir, process.user, list(process.env)) == ("/w", "1:2", ["A=1"])
     assert (process.tty, process.open_stdin, process.stdin_once, process.attach_stdout) == (True, True, True, True)
-    assert (spec.name, spec.hostname, spec.stop_signal, spec.stop_timeout.seconds) == ("web", "h", "SIGQUIT", 3)
+    assert (spec.name, spec.hostname, spec.stop_signal, spec.stop_timeout_s) == ("web", "h", "SIGQUIT", 3)
 
 
 def test_a_command_may_be_a_string() -> None:
@@ -102,7 +116,7 @@ def test_limits_arrive_and_come_back() -> None:
 
 
 def test_swappiness_of_minus_one_is_none() -> None:
-    assert not spec_of({"MemorySwappiness": -1}).resources.HasField("memory_swappiness")
+    assert spec_of({"MemorySwappiness": -1}).resources.memory_swappiness is None
 
 
 def test_limits_that_are_not_supported_are_warned_about() -> None:
@@ -193,7 +207,7 @@ def test_modes_without_a_network_of_their_own_have_no_endpoints(mode: str) -> No
 def test_health_check_durations_are_nanoseconds() -> None:
     check = {"Test": ["CMD", "true"], "Interval": 1_500_000_000, "Retries": 3}
     spec = spec_of(Healthcheck=check)
-    assert (spec.health_check.interval.seconds, spec.health_check.interval.nanos) == (1, 500_000_000)
+    assert spec.health_check.interval_s == 1.5
     assert inspected(spec)["Config"]["Healthcheck"] == check
 
 
@@ -204,9 +218,8 @@ def test_inspect_gives_unmodelled_fields_back_as_sent() -> None:
 
 
 def test_inspect_of_a_container_that_no_docker_client_made_is_complete() -> None:
-    mount = spec_pb2.Mount(type=spec_pb2.Mount.BIND, source="/a", target="/b", read_only=True)
-    port = spec_pb2.PortBinding(container_port=80, host_port=8080)
-    spec = spec_pb2.ContainerSpec(image="x", mounts=[mount], ports=[port])
+    mount = Mount(MountType.BIND, "/b", "/a", read_only=True)
+    spec = ContainerSpec(image="x", mounts=(mount,), ports=(PortBinding(80, host_port=8080),))
     back = inspected(spec)
     assert back["HostConfig"]["Binds"] == ["/a:/b:ro"]
     assert back["HostConfig"]["PortBindings"] == {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}
@@ -215,25 +228,21 @@ def test_inspect_of_a_container_that_no_docker_client_made_is_complete() -> None
 
 def test_limits_changed_later_win_over_what_was_sent() -> None:
     spec = spec_of({"Memory": 1, "RestartPolicy": {"Name": "always"}})
-    spec.resources.memory_bytes = 2
-    spec.restart_policy.name = "no"
-    back = inspected(spec)["HostConfig"]
+    resources = replace(spec.resources, memory_bytes=2)
+    back = inspected(replace(spec, resources=resources, restart_policy=RestartPolicy("no")))["HostConfig"]
     assert (back["Memory"], back["RestartPolicy"]["Name"]) == (2, "no")
 
 
 @pytest.mark.parametrize(("version", "expected"), [((1, 44), ["db", "c" * 12]), ((1, 45), ["db"])])
 def test_the_short_id_is_an_alias_for_older_clients(version: tuple[int, int], expected: list[str]) -> None:
-    container = containers_pb2.Container(id="c" * 64)
-    container.network.endpoints.add(network="net", aliases=["db"])
+    container = shown(network=NetworkSettings(endpoints=(EndpointState("net", "", Endpoint("net"), aliases=("db",)),)))
     assert inspect_json(container, version)["NetworkSettings"]["Networks"]["net"]["Aliases"] == expected
 
 
 def test_published_ports_have_addresses_and_exposed_ones_null() -> None:
-    container = containers_pb2.Container(id="c" * 64)
-    container.state.status = containers_pb2.ContainerState.RUNNING
-    for address in ("0.0.0.0", "::"):
-        container.network.ports.add(container_port=80, protocol="tcp", host_ip=address, host_port=8080)
-    container.network.ports.add(container_port=443, protocol="tcp")
+    ports = [PublishedPort(80, "tcp", address, 8080) for address in ("0.0.0.0", "::")]
+    network = NetworkSettings(ports=(*ports, PublishedPort(443, "tcp")))
+    container = shown(state=ContainerState(Status.RUNNING), network=network)
     assert inspect_json(container, (1, 50))["NetworkSettings"]["Ports"] == {
         "80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", "HostPort": "8080"}],
         "443/tcp": None,
@@ -241,11 +250,9 @@ def test_published_ports_have_addresses_and_exposed_ones_null() -> None:
 
 
 def test_a_stopped_container_has_neither_addresses_nor_ports() -> None:
-    container = containers_pb2.Container(id="c" * 64)
-    container.state.status = containers_pb2.ContainerState.EXITED
-    container.network.endpoints.add(network="bridge", ipv4_address="172.17.0.2", endpoint_id="e", aliases=["db"])
-    container.network.ports.add(container_port=80, protocol="tcp", host_port=8080)
-    container.network.sandbox_id = "s"
+    endpoint = EndpointState("bridge", "", Endpoint("bridge"), "e", "172.17.0.2", aliases=("db",))
+    network = NetworkSettings("s", endpoints=(endpoint,), ports=(PublishedPort(80, "tcp", "", 8080),))
+    container = shown(state=ContainerState(Status.EXITED), network=network)
     settings = inspect_json(container, (1, 50))["NetworkSettings"]
     assert (settings["Ports"], settings["SandboxID"], settings["IPAddress"]) == ({}, "", "")
     assert settings["Networks"]["bridge"]["EndpointID"] == ""

@@ -4,28 +4,27 @@ from typing import Any
 
 import pytest
 
-from dockerapi.container.mount_specs import inherited, mounts, parse_bind, parse_mount, parse_volumes_from
+from dockerapi.container.mount_specs import mounts, parse_bind, parse_mount
 from dockerapi.http.fields import Fields
-from sampan.api.runtime.v1 import containers_pb2, spec_pb2
+from sampan.docker.mounts import parse_volumes_from
 from sampan.errors import InvalidArgumentError
-
-Mount = spec_pb2.Mount
+from sampan.resource.container_spec import MountType
 
 
 def test_an_absolute_source_is_bound_and_made_if_missing() -> None:
     mount = parse_bind("/host:/target:ro,rshared")
-    assert (mount.type, mount.source, mount.target) == (Mount.BIND, "/host", "/target")
+    assert (mount.type, mount.source, mount.target) == (MountType.BIND, "/host", "/target")
     assert (mount.read_only, mount.propagation, mount.create_source) == (True, "rshared", True)
 
 
 def test_a_name_is_a_volume() -> None:
     mount = parse_bind("data:/var/lib:nocopy")
-    assert (mount.type, mount.source, mount.no_copy, mount.create_source) == (Mount.VOLUME, "data", True, False)
+    assert (mount.type, mount.source, mount.no_copy, mount.create_source) == (MountType.VOLUME, "data", True, False)
 
 
 def test_a_target_alone_is_an_anonymous_volume() -> None:
     mount = parse_bind("/data")
-    assert (mount.type, mount.source, mount.target) == (Mount.VOLUME, "", "/data")
+    assert (mount.type, mount.source, mount.target) == (MountType.VOLUME, "", "/data")
 
 
 @pytest.mark.parametrize("text", ["", ":", "a::b", "/a:/b:ro:x", "/a:ro", "/a:/"])
@@ -49,10 +48,10 @@ def test_two_words_of_a_kind_are_no_mode(mode: str) -> None:
 
 def test_mount_objects_of_each_type() -> None:
     bind = parse_mount(Fields({"Type": "bind", "Source": "/a", "Target": "/b", "ReadOnly": True}, ""))
-    assert (bind.type, bind.read_only, bind.create_source) == (Mount.BIND, True, False)
+    assert (bind.type, bind.read_only, bind.create_source) == (MountType.BIND, True, False)
     options = {"NoCopy": True, "DriverConfig": {"Name": "local", "Options": {"type": "tmpfs"}}, "Labels": {"a": "b"}}
     volume = parse_mount(Fields({"Type": "volume", "Source": "v", "Target": "/b", "VolumeOptions": options}, ""))
-    assert (volume.type, volume.no_copy, dict(volume.volume_options)) == (Mount.VOLUME, True, {"type": "tmpfs"})
+    assert (volume.type, volume.no_copy, dict(volume.volume_options)) == (MountType.VOLUME, True, {"type": "tmpfs"})
     limits = {"SizeBytes": 1 << 20, "Mode": 0o1777, "Options": [["noexec"], ["uid", "5"]]}
     tmpfs = parse_mount(Fields({"Type": "tmpfs", "Target": "/t", "TmpfsOptions": limits}, ""))
     assert (tmpfs.tmpfs_size_bytes, tmpfs.tmpfs_mode, list(tmpfs.options)) == (1 << 20, 0o1777, ["noexec", "uid=5"])
@@ -81,28 +80,8 @@ def test_all_forms_add_up_in_order() -> None:
     }
     found = mounts(Fields(host, ""))
     assert [(mount.target, mount.type) for mount in found] == [
-        ("/1", Mount.BIND),
-        ("/2", Mount.VOLUME),
-        ("/3", Mount.TMPFS),
+        ("/1", MountType.BIND),
+        ("/2", MountType.VOLUME),
+        ("/3", MountType.TMPFS),
     ]
     assert list(found[2].options) == ["size=64m", "noexec"]
-
-
-def test_volumes_from_takes_over_what_is_not_covered() -> None:
-    points = [
-        containers_pb2.MountPoint(type=Mount.VOLUME, name="v", source="/volumes/v", target="/data", read_write=True),
-        containers_pb2.MountPoint(type=Mount.BIND, source="/host", target="/bound", read_write=True),
-        containers_pb2.MountPoint(type=Mount.BIND, source="/x", target="/own", read_write=True),
-    ]
-    taken = inherited(points, [Mount(target="/own")], read_only=True)
-    assert [(mount.source, mount.target, mount.read_only) for mount in taken] == [
-        ("v", "/data", True),
-        ("/host", "/bound", True),
-    ]
-
-
-def test_volumes_from_names_a_container_and_a_mode() -> None:
-    assert parse_volumes_from("web:ro") == ("web", True)
-    assert parse_volumes_from("web") == ("web", False)
-    with pytest.raises(InvalidArgumentError, match="invalid mode: fast"):
-        parse_volumes_from("web:fast")

@@ -7,18 +7,19 @@ import pytest
 
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2
 from sampan.api.image.v1 import images_pb2
-from sampan.api.runtime.v1 import containers_pb2, spec_pb2
 from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine.create import create_container
 from sampan.engine.engine import Engine
 from sampan.errors import NotFoundError
+from sampan.resource.container import Created
+from sampan.resource.container_spec import ContainerSpec
 
 
 class Services:
-    """Stands for an engine's stubs; ``before_create`` happens between Stack and Create."""
+    """Stands for an engine's clients; ``before_create`` happens between Stack and Create."""
 
     def __init__(self, before_create: "Callable[[Services], None]") -> None:
-        self.images = self.layers = self.containers = self.snapshots = self
+        self.images = self.layers = self.runtime = self.containers = self.snapshots = self
         self.here = True
         self.stacked = False
         self.creates = 0
@@ -39,7 +40,7 @@ class Services:
             raise NotFoundError("snapshot 'chain' does not exist")
         return snapshots_pb2.StatSnapshotResponse()
 
-    async def Create(self, request: containers_pb2.CreateContainerRequest) -> containers_pb2.CreateContainerResponse:
+    async def create(self, spec: ContainerSpec) -> Created:
         self.creates += 1
         if self.creates == 1:
             self.before_create(self)
@@ -47,14 +48,12 @@ class Services:
             raise NotFoundError(self.missing)
         if not self.stacked:
             raise NotFoundError("parent snapshot 'chain' does not exist")
-        return containers_pb2.CreateContainerResponse(id="made")
+        return Created("made")
 
 
 async def create(services: Services) -> str:
-    identity, _ = await create_container(
-        cast("Engine", cast("Any", services)), spec_pb2.ContainerSpec(image="web:1"), ""
-    )
-    return identity
+    created = await create_container(cast("Engine", cast("Any", services)), ContainerSpec(image="web:1"), "")
+    return created.id
 
 
 async def test_it_is_made_on_a_new_stack_while_the_image_is_there() -> None:

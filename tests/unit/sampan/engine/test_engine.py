@@ -9,6 +9,8 @@ import pytest
 from sampan.api.runtime.v1 import containers_pb2, spec_pb2
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
 from sampan.errors import ConflictError, DataLossError, NotFoundError, UnavailableError
+from sampan.resource.container import Created
+from sampan.resource.container_spec import ContainerSpec, Process
 from tests.fakes.services import Services, running_services
 
 
@@ -105,22 +107,21 @@ async def test_leaving_a_pull_cancels_it_and_leaves_what_it_brought_to_the_next_
 
 async def test_a_container_is_created_on_the_image_s_chain(services: Services) -> None:
     await pull(services)
-    spec = spec_pb2.ContainerSpec(image="web:1", process=spec_pb2.Process(cmd=["sh"]))
-    container_id, warnings = await services.engine.create_container(spec)
-    assert (container_id, warnings) == ("c" * 64, ("careful",))
+    spec = ContainerSpec(image="web:1", process=Process(cmd=("sh",)))
+    assert await services.engine.create_container(spec) == Created("c" * 64, ("careful",))
     assert services.containers.containers[0].spec.chain_id in services.layers.chains
 
 
 async def test_layers_that_were_lost_are_unpacked_again_before_a_create(services: Services) -> None:
     await pull(services)
     services.layers.stored.clear()
-    await services.engine.create_container(spec_pb2.ContainerSpec(image="web:1", process=spec_pb2.Process(cmd=["sh"])))
+    await services.engine.create_container(ContainerSpec(image="web:1", process=Process(cmd=("sh",))))
     assert len(services.layers.stored) == 3
 
 
 async def test_an_image_for_another_platform_is_refused(services: Services) -> None:
     await pull(services)
-    spec = spec_pb2.ContainerSpec(image="web:1", process=spec_pb2.Process(cmd=["sh"]))
+    spec = ContainerSpec(image="web:1", process=Process(cmd=("sh",)))
     with pytest.raises(NotFoundError, match="linux/s390x"):
         await services.engine.create_container(spec, platform="linux/s390x")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
+from sampan.api.runtime.v1 import containers_pb2
 from sampan.layout import Layout
 from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
@@ -211,6 +212,8 @@ def test_port_lists_all_or_finds_one(sampan: Sampan) -> None:
     record = sampan.fake.runtime.containers.held[sampan.container("sleep", name="web")].record
     record.network.ports.add(container_port=80, protocol="tcp", host_ip="127.0.0.1", host_port=8080)
     record.network.ports.add(container_port=443, protocol="tcp")
+    assert sampan.ok("port", "web") == "", "it does not run"
+    record.state.status = containers_pb2.ContainerState.RUNNING
     assert sampan.ok("port", "web") == "80/tcp -> 127.0.0.1:8080\n"
     assert sampan.ok("port", "web", "80") == "127.0.0.1:8080\n"
     assert sampan("port", "web", "81").stderr == "sampan: no public port '81/tcp' published for web\n"

@@ -1,13 +1,13 @@
 import pytest
 
-from sampan.api.runtime.v1 import spec_pb2 as pb
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import RestartPolicy, Ulimit
 from sampan_cli.options.limits import parse_device, parse_restart, parse_ulimit
 
 
 def test_one_number_is_both_limits() -> None:
-    assert parse_ulimit("nofile=1024") == pb.Resources.Ulimit(name="nofile", soft=1024, hard=1024)
-    assert parse_ulimit("core=0:-1") == pb.Resources.Ulimit(name="core", soft=0, hard=-1)
+    assert parse_ulimit("nofile=1024") == Ulimit(name="nofile", soft=1024, hard=1024)
+    assert parse_ulimit("core=0:-1") == Ulimit(name="core", soft=0, hard=-1)
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,8 @@ def test_bad_device_is_refused(text: str) -> None:
 
 
 def test_restart_policy_may_count() -> None:
-    assert parse_restart("on-failure:3") == pb.RestartPolicy(name="on-failure", maximum_retries=3)
-    assert parse_restart("") == pb.RestartPolicy(name="no")
+    assert parse_restart("on-failure:3") == RestartPolicy(name="on-failure", maximum_retries=3)
+    assert parse_restart("") == RestartPolicy(name="no")
 
 
 @pytest.mark.parametrize("text", [":3", "on-failure:x", "sometimes", "always:3"])

@@ -2,32 +2,32 @@ from pathlib import Path
 
 import pytest
 
-from sampan.api.runtime.v1 import spec_pb2 as pb
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import Mount, MountType
 from sampan_cli.options.mounts import parse_mount, parse_tmpfs, parse_volume
 
 HERE = Path("/work")
-BIND, VOLUME, TMPFS = pb.Mount.BIND, pb.Mount.VOLUME, pb.Mount.TMPFS
+BIND, VOLUME, TMPFS = MountType.BIND, MountType.VOLUME, MountType.TMPFS
 
 
 @pytest.mark.parametrize(
     ("text", "mount"),
     [
-        ("/a:/b", pb.Mount(type=BIND, source="/a", target="/b", create_source=True)),
-        ("/a:/b:ro", pb.Mount(type=BIND, source="/a", target="/b", create_source=True, read_only=True, mode="ro")),
-        ("/a/../c:/b/", pb.Mount(type=BIND, source="/c", target="/b", create_source=True)),
-        ("./src:/b", pb.Mount(type=BIND, source="/work/src", target="/b", create_source=True)),
+        ("/a:/b", Mount(type=BIND, source="/a", target="/b", create_source=True)),
+        ("/a:/b:ro", Mount(type=BIND, source="/a", target="/b", create_source=True, read_only=True, mode="ro")),
+        ("/a/../c:/b/", Mount(type=BIND, source="/c", target="/b", create_source=True)),
+        ("./src:/b", Mount(type=BIND, source="/work/src", target="/b", create_source=True)),
         (
             "/a:/b:rslave,z",
-            pb.Mount(type=BIND, source="/a", target="/b", create_source=True, propagation="rslave", mode="rslave,z"),
+            Mount(type=BIND, source="/a", target="/b", create_source=True, propagation="rslave", mode="rslave,z"),
         ),
-        ("data:/b", pb.Mount(type=VOLUME, source="data", target="/b")),
-        ("data:/b:nocopy", pb.Mount(type=VOLUME, source="data", target="/b", no_copy=True, mode="nocopy")),
-        ("/b:ro", pb.Mount(type=VOLUME, target="/b", read_only=True, mode="ro")),
+        ("data:/b", Mount(type=VOLUME, source="data", target="/b")),
+        ("data:/b:nocopy", Mount(type=VOLUME, source="data", target="/b", no_copy=True, mode="nocopy")),
+        ("/b:ro", Mount(type=VOLUME, target="/b", read_only=True, mode="ro")),
         ("/b", "/b"),
     ],
 )
-def test_volume_is_a_bind_a_named_volume_or_an_anonymous_one(text: str, mount: pb.Mount | str) -> None:
+def test_volume_is_a_bind_a_named_volume_or_an_anonymous_one(text: str, mount: Mount | str) -> None:
     assert parse_volume(text, HERE) == mount
 
 
@@ -55,13 +55,13 @@ def test_bad_volume_is_refused_in_dockers_words(text: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("text", "mount"),
     [
-        ("type=bind,src=/a,dst=/b,readonly", pb.Mount(type=BIND, source="/a", target="/b", read_only=True)),
-        ("type=bind,source=.,target=/b", pb.Mount(type=BIND, source="/work", target="/b")),
-        ('type=bind,"source=/a,b",target=/b', pb.Mount(type=BIND, source="/a,b", target="/b")),
-        ("target=/b", pb.Mount(type=VOLUME, target="/b")),
+        ("type=bind,src=/a,dst=/b,readonly", Mount(type=BIND, source="/a", target="/b", read_only=True)),
+        ("type=bind,source=.,target=/b", Mount(type=BIND, source="/work", target="/b")),
+        ('type=bind,"source=/a,b",target=/b', Mount(type=BIND, source="/a,b", target="/b")),
+        ("target=/b", Mount(type=VOLUME, target="/b")),
         (
             "type=volume,src=data,dst=/b,volume-opt=type=nfs,volume-label=x=y,volume-nocopy",
-            pb.Mount(
+            Mount(
                 type=VOLUME,
                 source="data",
                 target="/b",
@@ -72,11 +72,11 @@ def test_bad_volume_is_refused_in_dockers_words(text: str, words: str) -> None:
         ),
         (
             "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=1770",
-            pb.Mount(type=TMPFS, target="/t", tmpfs_size_bytes=1 << 20, tmpfs_mode=0o1770),
+            Mount(type=TMPFS, target="/t", tmpfs_size_bytes=1 << 20, tmpfs_mode=0o1770),
         ),
     ],
 )
-def test_mount_takes_key_value_pairs(text: str, mount: pb.Mount) -> None:
+def test_mount_takes_key_value_pairs(text: str, mount: Mount) -> None:
     assert parse_mount(text, HERE) == mount
 
 

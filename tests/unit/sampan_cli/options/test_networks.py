@@ -1,12 +1,12 @@
 import pytest
 
-from sampan.api.runtime.v1 import spec_pb2 as pb
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import Endpoint
 from sampan_cli.options.networks import NetworkFlags, parse_networks
 
 
 def test_without_a_flag_it_is_the_bridge() -> None:
-    assert parse_networks(NetworkFlags(())) == ("bridge", [pb.Endpoint(network="bridge")])
+    assert parse_networks(NetworkFlags(())) == ("bridge", [Endpoint(network="bridge")])
 
 
 @pytest.mark.parametrize("name", ["host", "none", "container:web"])
@@ -19,8 +19,8 @@ def test_flags_are_about_the_first_network() -> None:
     mode, endpoints = parse_networks(flags)
     assert mode == "a"
     assert endpoints == [
-        pb.Endpoint(network="a", aliases=["db"], ipv4_address="10.1.0.2", links=["w:w"]),
-        pb.Endpoint(network="b", aliases=["x"], ipv4_address="10.0.0.9"),
+        Endpoint(network="a", aliases=("db",), ipv4_address="10.1.0.2", links=("w:w",)),
+        Endpoint(network="b", aliases=("x",), ipv4_address="10.0.0.9"),
     ]
 
 

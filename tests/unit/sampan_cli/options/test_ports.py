@@ -1,26 +1,27 @@
 import pytest
 
 from sampan.errors import InvalidArgumentError
-from sampan_cli.options.ports import Publication, parse_expose, parse_publish
+from sampan.resource.container_spec import PortBinding
+from sampan_cli.options.ports import parse_expose, parse_publish
 
 
 @pytest.mark.parametrize(
     ("text", "publications"),
     [
-        ("80", [Publication(80, "tcp")]),
-        ("8080:80", [Publication(80, "tcp", "", 8080)]),
-        ("53:53/udp", [Publication(53, "udp", "", 53)]),
-        ("127.0.0.1:8080:80", [Publication(80, "tcp", "127.0.0.1", 8080)]),
-        ("127.0.0.1::80", [Publication(80, "tcp", "127.0.0.1")]),
-        ("[::1]:8080:80", [Publication(80, "tcp", "::1", 8080)]),
-        ("::1:8080:80", [Publication(80, "tcp", "::1", 8080)]),
-        ("8000-8001:80-81", [Publication(80, "tcp", "", 8000), Publication(81, "tcp", "", 8001)]),
-        ("8000-8010:80", [Publication(80, "tcp", "", 8000, 8010)]),
-        ("80-81/TCP", [Publication(80, "tcp"), Publication(81, "tcp")]),
-        ("published=8080,target=80,protocol=udp", [Publication(80, "udp", "", 8080)]),
+        ("80", [PortBinding(80, "tcp")]),
+        ("8080:80", [PortBinding(80, "tcp", "", 8080)]),
+        ("53:53/udp", [PortBinding(53, "udp", "", 53)]),
+        ("127.0.0.1:8080:80", [PortBinding(80, "tcp", "127.0.0.1", 8080)]),
+        ("127.0.0.1::80", [PortBinding(80, "tcp", "127.0.0.1")]),
+        ("[::1]:8080:80", [PortBinding(80, "tcp", "::1", 8080)]),
+        ("::1:8080:80", [PortBinding(80, "tcp", "::1", 8080)]),
+        ("8000-8001:80-81", [PortBinding(80, "tcp", "", 8000), PortBinding(81, "tcp", "", 8001)]),
+        ("8000-8010:80", [PortBinding(80, "tcp", "", 8000, 8010)]),
+        ("80-81/TCP", [PortBinding(80, "tcp"), PortBinding(81, "tcp")]),
+        ("published=8080,target=80,protocol=udp", [PortBinding(80, "udp", "", 8080)]),
     ],
 )
-def test_publish_pairs_ports(text: str, publications: list[Publication]) -> None:
+def test_publish_pairs_ports(text: str, publications: list[PortBinding]) -> None:
     assert parse_publish(text) == publications
 
 

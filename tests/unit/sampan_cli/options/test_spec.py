@@ -2,10 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
-from google.protobuf.duration_pb2 import Duration
 
-from sampan.api.runtime.v1 import spec_pb2 as pb
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import ContainerSpec, HealthCheck, Resources, Security
 from sampan_cli.commands.container.create import command
 from sampan_cli.options.container import ContainerOptions
 from sampan_cli.options.spec import attached_streams, build_spec
@@ -16,7 +15,7 @@ def options(*arguments: str) -> ContainerOptions:
     return ContainerOptions(**context.params)
 
 
-def spec(*arguments: str) -> pb.ContainerSpec:
+def spec(*arguments: str) -> ContainerSpec:
     return build_spec(options(*arguments), {"HOME": "/root"}, Path("/work"))
 
 
@@ -27,11 +26,11 @@ def test_what_follows_the_image_is_the_containers() -> None:
 
 def test_nothing_said_leaves_the_engines_defaults() -> None:
     built = spec("busybox")
-    assert built.resources == pb.Resources()
-    assert built.security == pb.Security()
+    assert built.resources == Resources()
+    assert built.security == Security()
     assert built.namespaces.network == "bridge"
-    assert not built.HasField("stop_timeout")
-    assert not built.HasField("health_check")
+    assert built.stop_timeout_s is None
+    assert built.health_check is None
 
 
 def test_limits_become_numbers() -> None:
@@ -42,7 +41,7 @@ def test_limits_become_numbers() -> None:
     assert (resources.memory_bytes, resources.memory_swap_bytes) == (512 << 20, -1)
     assert (resources.nano_cpus, resources.pids_limit, resources.cpu_shares) == (1_500_000_000, 100, 512)
     assert resources.shm_size_bytes == 1 << 30
-    assert resources.HasField("memory_swappiness")
+    assert resources.memory_swappiness == 0
     assert [ulimit.name for ulimit in resources.ulimits] == ["nofile"]
     assert [device.host_path for device in resources.devices] == ["/dev/fuse"]
 
@@ -78,10 +77,11 @@ def test_volumes_and_mounts_are_all_mounts_but_anonymous_ones() -> None:
 
 def test_health_flags_become_a_check() -> None:
     check = spec("--health-cmd", "true", "--health-interval", "1m30s", "--health-retries", "4", "busybox").health_check
+    assert check is not None
     assert list(check.test) == ["CMD-SHELL", "true"]
-    assert check.interval == Duration(seconds=90)
+    assert check.interval_s == 90
     assert check.retries == 4
-    assert list(spec("--no-healthcheck", "busybox").health_check.test) == ["NONE"]
+    assert spec("--no-healthcheck", "busybox").health_check == HealthCheck(("NONE",))
 
 
 def test_seccomp_profile_is_sent_not_named(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-from sampan.api.runtime.v1 import containers_pb2 as pb
+from sampan.resource.container import PublishedPort
 from sampan_cli.output.ports import host_address, shown_ports
 
 
-def port(container: int, host: int = 0, ip: str = "", protocol: str = "tcp") -> pb.PublishedPort:
-    return pb.PublishedPort(container_port=container, protocol=protocol, host_ip=ip, host_port=host)
+def port(container: int, host: int = 0, ip: str = "", protocol: str = "tcp") -> PublishedPort:
+    return PublishedPort(container_port=container, protocol=protocol, host_ip=ip, host_port=host)
 
 
 def test_published_port_shows_both_sides() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sampan.api.runtime.v1 import spec_pb2 as pb
+from sampan.resource.container_spec import ConsoleSize
 from sampan_cli.streams.console import Console
 
 
@@ -35,7 +35,7 @@ def test_raw_terminal_is_restored_whatever_happens(terminal: int) -> None:
 
 def test_size_is_that_of_the_terminal_and_unknown_elsewhere(terminal: int) -> None:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 33, 101, 0, 0))
-    assert Console(terminal, terminal, terminal).size() == pb.ConsoleSize(height=33, width=101)
+    assert Console(terminal, terminal, terminal).size() == ConsoleSize(height=33, width=101)
     ours, theirs = os.pipe()
     assert Console(ours, theirs, theirs).size() is None
     assert not Console(ours, theirs, theirs).stdin_is_terminal

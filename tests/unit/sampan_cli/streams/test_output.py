@@ -3,18 +3,18 @@ from pathlib import Path
 
 import pytest
 
-from sampan.api.runtime.v1 import containers_pb2 as pb
+from sampan.resource.streams import Frame, Stream
 from sampan_cli.streams.console import Console
 from sampan_cli.streams.output import OutputWriter
 
-OUT, ERR = pb.Frame.STDOUT, pb.Frame.STDERR
+OUT, ERR = Stream.STDOUT, Stream.STDERR
 
 
 async def test_frames_are_written_in_order_each_to_its_stream(tmp_path: Path) -> None:
     with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
         async with OutputWriter(Console(0, out.fileno(), err.fileno())) as output:
-            await output.write([pb.Frame(stream=OUT, data=b"a"), pb.Frame(stream=OUT, data=b"b")])
-            await output.write([pb.Frame(stream=ERR, data=b"c"), pb.Frame(stream=OUT, data=b"d")])
+            await output.write([Frame(stream=OUT, data=b"a"), Frame(stream=OUT, data=b"b")])
+            await output.write([Frame(stream=ERR, data=b"c"), Frame(stream=OUT, data=b"d")])
             await output.write([])
     assert (tmp_path / "out").read_bytes() == b"abd"
     assert (tmp_path / "err").read_bytes() == b"c"
@@ -25,7 +25,7 @@ async def test_reader_that_has_left_is_an_error_for_the_next_write() -> None:
     os.close(ours)
     with pytest.raises(BrokenPipeError):
         async with OutputWriter(Console(0, theirs, theirs)) as output:
-            await output.write([pb.Frame(stream=OUT, data=b"a")])
+            await output.write([Frame(stream=OUT, data=b"a")])
     os.close(theirs)
 
 
@@ -34,7 +34,7 @@ async def test_slow_reader_gets_everything() -> None:
     data = os.urandom(1 << 20)  # sixteen times what fits into the pipe
     received = b""
     async with OutputWriter(Console(0, theirs, theirs)) as output:
-        await output.write([pb.Frame(stream=OUT, data=data)])
+        await output.write([Frame(stream=OUT, data=data)])
         while len(received) < len(data):
             received += os.read(ours, 1 << 16)
     assert received == data

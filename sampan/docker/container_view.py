@@ -1,29 +1,32 @@
 """A container in the shapes that Docker's clients know: of ``inspect``, and of a list."""
 
 import json
+from collections.abc import Iterable
 from typing import Any, Final
 
-from dockerapi.container import host_config, mount_specs, port_specs
-from dockerapi.http.times import NEVER, duration_ns, human_duration, nanoseconds, rfc3339
-from dockerapi.http.versions import Version
-from sampan.api.runtime.v1 import containers_pb2, spec_pb2
+from sampan.docker import host_config_view
+from sampan.docker.times import duration_ns, human_duration, rfc3339
+from sampan.resource.container import (
+    ContainerDetails,
+    ContainerState,
+    EndpointState,
+    HealthStatus,
+    MountPoint,
+    NetworkSettings,
+    PublishedPort,
+    Status,
+)
+from sampan.resource.container_spec import ContainerSpec, Endpoint, HealthCheck
 
-Status = containers_pb2.ContainerState
+Version = tuple[int, int]  # of Docker's API
 
-STATUS_NAMES: Final = {
-    Status.CREATED: "created",
-    Status.RUNNING: "running",
-    Status.PAUSED: "paused",
-    Status.RESTARTING: "restarting",
-    Status.REMOVING: "removing",
-    Status.EXITED: "exited",
-    Status.DEAD: "dead",
-}
+NEWEST: Final[Version] = (1, 1 << 15)  # later than every difference
+
 _CONNECTED: Final = frozenset({Status.RUNNING, Status.PAUSED})
 _ALIVE: Final = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
 
 
-def inspect_json(container: containers_pb2.Container, version: Version) -> dict[str, Any]:
+def inspect_json(container: ContainerDetails, version: Version = NEWEST) -> dict[str, Any]:
     """Return everything that GET /containers/{id}/json says, but ``SizeRootFs``, which the snapshotter knows."""
     spec = container.spec
     sent = sent_json(spec)
@@ -47,18 +50,18 @@ def inspect_json(container: containers_pb2.Container, version: Version) -> dict[
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": list(container.exec_ids) or None,
-        "HostConfig": host_config.to_json(spec, sent.get("HostConfig") or {}, spec.runtime or container.runtime),
+        "HostConfig": host_config_view.to_json(spec, sent.get("HostConfig") or {}, spec.runtime or container.runtime),
         "GraphDriver": _graph_driver(container),
-        "Mounts": mount_specs.points_json(container.mounts),
+        "Mounts": points_json(container.mounts),
         "Config": _config(container, sent),
         "NetworkSettings": _network_settings(container, version),
     }
-    if container.HasField("size_rw_bytes"):
+    if container.size_rw_bytes is not None:
         result["SizeRw"] = container.size_rw_bytes
     return result
 
 
-def sent_json(spec: spec_pb2.ContainerSpec) -> dict[str, Any]:
+def sent_json(spec: ContainerSpec) -> dict[str, Any]:
     """Return what the client sent at create; empty for a container that no Docker client made."""
     if not spec.docker:
         return {}
@@ -66,24 +69,24 @@ def sent_json(spec: spec_pb2.ContainerSpec) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _state(state: containers_pb2.ContainerState) -> dict[str, Any]:
+def _state(state: ContainerState) -> dict[str, Any]:
     status = state.status
     result: dict[str, Any] = {
-        "Status": STATUS_NAMES[status],
+        "Status": status.value,
         "Running": status in _ALIVE,
-        "Paused": status == Status.PAUSED,
-        "Restarting": status == Status.RESTARTING,
+        "Paused": status is Status.PAUSED,
+        "Restarting": status is Status.RESTARTING,
         "OOMKilled": state.oom_killed,
-        "Dead": status == Status.DEAD,
+        "Dead": status is Status.DEAD,
         "Pid": state.pid,
         "ExitCode": state.exit_code,
         "Error": state.error,
         "StartedAt": rfc3339(state.started_at),
         "FinishedAt": rfc3339(state.finished_at),
     }
-    if state.HasField("health"):
+    if state.health is not None:
         result["Health"] = {
-            "Status": state.health.status,
+            "Status": state.health.status.value,
             "FailingStreak": state.health.failing_streak,
             "Log": [
                 {
@@ -98,7 +101,7 @@ def _state(state: containers_pb2.ContainerState) -> dict[str, Any]:
     return result
 
 
-def _config(container: containers_pb2.Container, sent: dict[str, Any]) -> dict[str, Any]:
+def _config(container: ContainerDetails, sent: dict[str, Any]) -> dict[str, Any]:
     spec, process = container.spec, container.spec.process
     config: dict[str, Any] = {
         "Hostname": spec.hostname or ("" if spec.namespaces.network == "host" else container.id[:12]),
@@ -117,7 +120,7 @@ def _config(container: containers_pb2.Container, sent: dict[str, Any]) -> dict[s
         "Env": list(process.env),
         "Cmd": list(process.cmd) or None,
     }
-    if spec.HasField("health_check"):
+    if spec.health_check is not None:
         config["Healthcheck"] = health_check_json(spec.health_check)
     config |= {
         "Image": spec.image,
@@ -129,40 +132,40 @@ def _config(container: containers_pb2.Container, sent: dict[str, Any]) -> dict[s
     }
     if spec.stop_signal:
         config["StopSignal"] = spec.stop_signal
-    if spec.HasField("stop_timeout"):
-        config["StopTimeout"] = spec.stop_timeout.seconds
+    if spec.stop_timeout_s is not None:
+        config["StopTimeout"] = int(spec.stop_timeout_s)
     for key in ("NetworkDisabled", "Shell", "ArgsEscaped"):
         if sent.get(key):
             config[key] = sent[key]
     return config
 
 
-def health_check_json(check: spec_pb2.HealthCheck) -> dict[str, Any]:
+def health_check_json(check: HealthCheck) -> dict[str, Any]:
     """Return a health check with durations in nanoseconds, without what is not set."""
     result: dict[str, Any] = {"Test": list(check.test)} if check.test else {}
     durations = {
-        "Interval": duration_ns(check.interval),
-        "Timeout": duration_ns(check.timeout),
-        "StartPeriod": duration_ns(check.start_period),
-        "StartInterval": duration_ns(check.start_interval),
+        "Interval": duration_ns(check.interval_s),
+        "Timeout": duration_ns(check.timeout_s),
+        "StartPeriod": duration_ns(check.start_period_s),
+        "StartInterval": duration_ns(check.start_interval_s),
         "Retries": check.retries,
     }
     return result | {key: value for key, value in durations.items() if value}
 
 
-def _graph_driver(container: containers_pb2.Container) -> dict[str, Any]:
+def _graph_driver(container: ContainerDetails) -> dict[str, Any]:
     facts = {"MergedDir": container.root_path} if container.root_path else None
     return {"Data": facts, "Name": container.driver}
 
 
-def _network_settings(container: containers_pb2.Container, version: Version) -> dict[str, Any]:
+def _network_settings(container: ContainerDetails, version: Version = NEWEST) -> dict[str, Any]:
     network = live_network(container)
-    bridge = next((one for one in network.endpoints if one.network == "bridge"), containers_pb2.EndpointState())
+    bridge = next((one for one in network.endpoints if one.network == "bridge"), _NOWHERE)
     return {
         "Bridge": "",
         "SandboxID": network.sandbox_id,
         "SandboxKey": network.sandbox_path,
-        "Ports": port_specs.published_json(network.ports),
+        "Ports": published_json(network.ports),
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
@@ -181,12 +184,12 @@ def _network_settings(container: containers_pb2.Container, version: Version) -> 
     }
 
 
-def live_network(container: containers_pb2.Container) -> containers_pb2.NetworkSettings:
+def live_network(container: ContainerDetails) -> NetworkSettings:
     """Return how the container is connected: with addresses and ports only while it runs, as Docker shows it."""
     if container.state.status in _CONNECTED:
         return container.network
-    endpoints = [
-        containers_pb2.EndpointState(
+    endpoints = tuple(
+        EndpointState(
             network=one.network,
             network_id=one.network_id,
             mac_address=one.requested.mac_address,
@@ -195,11 +198,14 @@ def live_network(container: containers_pb2.Container) -> containers_pb2.NetworkS
             requested=one.requested,
         )
         for one in container.network.endpoints
-    ]
-    return containers_pb2.NetworkSettings(endpoints=endpoints)
+    )
+    return NetworkSettings(endpoints=endpoints)
 
 
-def endpoint_json(endpoint: containers_pb2.EndpointState, container_id: str, version: Version) -> dict[str, Any]:
+_NOWHERE: Final = EndpointState("", "", Endpoint(""))
+
+
+def endpoint_json(endpoint: EndpointState, container_id: str, version: Version = NEWEST) -> dict[str, Any]:
     """Return one ``EndpointSettings``."""
     asked = endpoint.requested
     ipam = {"IPv4Address": asked.ipv4_address, "IPv6Address": asked.ipv6_address}
@@ -228,7 +234,7 @@ def endpoint_json(endpoint: containers_pb2.EndpointState, container_id: str, ver
     return result
 
 
-def summary_json(container: containers_pb2.Container, version: Version, now: float) -> dict[str, Any]:
+def summary_json(container: ContainerDetails, version: Version, now: float) -> dict[str, Any]:
     """Return one row of GET /containers/json; ``now`` is the time that "Up 3 seconds" counts from."""
     spec = container.spec
     args = [*spec.process.entrypoint, *spec.process.cmd]
@@ -238,37 +244,35 @@ def summary_json(container: containers_pb2.Container, version: Version, now: flo
         "Names": [f"/{spec.name}"],
         "Image": spec.image,
         "ImageID": spec.image_id,
-        "Command": " ".join(_quoted(word) for word in args),
-        "Created": container.created.seconds,
-        "Ports": port_specs.summary_json(network.ports),
+        "Command": " ".join(quoted(word) for word in args),
+        "Created": int(container.created.timestamp()),
+        "Ports": ports_summary_json(network.ports),
         "Labels": dict(spec.labels),
-        "State": STATUS_NAMES[container.state.status],
+        "State": container.state.status.value,
         "Status": status_text(container.state, now),
         "HostConfig": {"NetworkMode": spec.namespaces.network or "bridge"},
         "NetworkSettings": {
             "Networks": {one.network: endpoint_json(one, container.id, version) for one in network.endpoints}
         },
-        "Mounts": mount_specs.points_json(container.mounts),
+        "Mounts": points_json(container.mounts),
     }
-    if container.HasField("size_rw_bytes"):
+    if container.size_rw_bytes is not None:
         result["SizeRw"] = container.size_rw_bytes
     return result
 
 
-def _quoted(word: str) -> str:
-    """Docker quotes, in single quotes, arguments that hold a space."""
+def quoted(word: str) -> str:
+    """Return a word of a command line as Docker shows it: in single quotes if it holds a space."""
     return f"'{word}'" if " " in word else word
 
 
-def status_text(state: containers_pb2.ContainerState, now: float) -> str:
+def status_text(state: ContainerState, now: float) -> str:
     """Return the STATUS column of ``docker ps``."""
-    since_start = human_duration(now - nanoseconds(state.started_at) / 1e9)
-    since_end = human_duration(now - nanoseconds(state.finished_at) / 1e9)
+    since_start = human_duration(now - state.started_at.timestamp()) if state.started_at else ""
+    since_end = human_duration(now - state.finished_at.timestamp()) if state.finished_at else ""
     match state.status:
         case Status.RUNNING:
-            health = state.health.status
-            note = {"starting": " (health: starting)", "": ""}.get(health, f" ({health})")
-            return f"Up {since_start}{note}"
+            return f"Up {since_start}{_health_note(state)}"
         case Status.PAUSED:
             return f"Up {since_start} (Paused)"
         case Status.RESTARTING:
@@ -280,5 +284,53 @@ def status_text(state: containers_pb2.ContainerState, now: float) -> str:
         case Status.CREATED:
             return "Created"
         case _:
-            ended = rfc3339(state.finished_at) != NEVER
-            return f"Exited ({state.exit_code}) {since_end} ago" if ended else "Exited"
+            return f"Exited ({state.exit_code}) {since_end} ago" if since_end else "Exited"
+
+
+def _health_note(state: ContainerState) -> str:
+    if state.health is None:
+        return ""
+    starting = state.health.status is HealthStatus.STARTING
+    return " (health: starting)" if starting else f" ({state.health.status.value})"
+
+
+def points_json(points: Iterable[MountPoint]) -> list[dict[str, object]]:
+    """Return the mounts as they are, in the shape of ``Mounts`` in an inspect and in a list."""
+    result = []
+    for point in points:
+        row: dict[str, object] = {"Type": point.type.value}
+        if point.name:
+            row["Name"] = point.name
+        row |= {"Source": point.source, "Destination": point.target}
+        if point.driver:
+            row["Driver"] = point.driver
+        row |= {"Mode": point.mode, "RW": point.read_write, "Propagation": point.propagation}
+        result.append(row)
+    return result
+
+
+def published_json(ports: Iterable[PublishedPort]) -> dict[str, list[dict[str, str]] | None]:
+    """Return what is the case in the shape of ``NetworkSettings.Ports``: null for a port that is exposed only."""
+    result: dict[str, list[dict[str, str]] | None] = {}
+    for port in sorted(ports, key=lambda port: (port.container_port, port.protocol)):
+        key = f"{port.container_port}/{port.protocol}"
+        if port.host_port:
+            rows = result.get(key) or []
+            rows.append({"HostIp": port.host_ip, "HostPort": str(port.host_port)})
+            result[key] = rows
+        else:
+            result.setdefault(key, None)
+    return result
+
+
+def ports_summary_json(ports: Iterable[PublishedPort]) -> list[dict[str, Any]]:
+    """Return the ports in the shape of a container list."""
+    result: list[dict[str, Any]] = []
+    for port in ports:
+        row: dict[str, Any] = {"IP": port.host_ip} if port.host_port and port.host_ip else {}
+        row["PrivatePort"] = port.container_port
+        if port.host_port:
+            row["PublicPort"] = port.host_port
+        row["Type"] = port.protocol
+        result.append(row)
+    return result

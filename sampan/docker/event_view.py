@@ -1,0 +1,23 @@
+"""An event in the shape that Docker's clients know."""
+
+from typing import Any
+
+from sampan.resource.event import Event
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """Return one event; ``status``, ``id`` and ``from`` are the form it had before 1.22, which some still read."""
+    attributes = dict(event.attributes)
+    result: dict[str, Any] = {}
+    if event.type in ("container", "image"):
+        result |= {"status": event.action, "id": event.actor_id}
+        if event.type == "container" and "image" in attributes:
+            result["from"] = attributes["image"]
+    return result | {
+        "Type": event.type,
+        "Action": event.action,
+        "Actor": {"ID": event.actor_id, "Attributes": attributes},
+        "scope": "local",
+        "time": event.time_ns // 1_000_000_000,
+        "timeNano": event.time_ns,
+    }

@@ -1,0 +1,163 @@
+"""``HostConfig`` of an inspect: what a container may use of its host."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sampan.resource.container_spec import ContainerSpec, Mount, MountType, Namespaces, PortBinding, Resources, Security
+
+MASKED_PATHS: Final = (
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+)
+READONLY_PATHS: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+_DEFAULT_SHM_BYTES: Final = 64 << 20
+
+
+def to_json(spec: ContainerSpec, sent: dict[str, Any], runtime: str) -> dict[str, Any]:
+    """Return the whole ``HostConfig`` of an inspect.
+
+    What a client sent is given back in the form it had where several forms mean the same; what the engine may have
+    changed since, or completed, comes from the spec.
+    """
+    form = {
+        "Binds": binds_json(spec.mounts),
+        "ContainerIDFile": "",
+        "PortBindings": bindings_json(spec.ports),
+        "VolumeDriver": "",
+        "VolumesFrom": None,
+        "ConsoleSize": [0, 0],
+        "Links": None,
+        "Isolation": "",
+        "BlkioWeightDevice": [],
+        "BlkioDeviceReadBps": [],
+        "BlkioDeviceWriteBps": [],
+        "BlkioDeviceReadIOps": [],
+        "BlkioDeviceWriteIOps": [],
+        "CpuRealtimePeriod": 0,
+        "CpuRealtimeRuntime": 0,
+        "DeviceRequests": None,
+        "CpuCount": 0,
+        "CpuPercent": 0,
+        "IOMaximumIOps": 0,
+        "IOMaximumBandwidth": 0,
+        "Cgroup": "",
+    }
+    kept = {key: value for key, value in sent.items() if value is not None}
+    typed = _namespaces_json(spec.namespaces) | _security_json(spec.security) | resources_json(spec.resources)
+    return form | kept | typed | _rest_json(spec, runtime)
+
+
+def _namespaces_json(namespaces: Namespaces) -> dict[str, Any]:
+    return {
+        "NetworkMode": namespaces.network or "bridge",
+        "PidMode": namespaces.pid,
+        "IpcMode": namespaces.ipc or "private",
+        "UTSMode": namespaces.uts,
+        "CgroupnsMode": namespaces.cgroup or "private",
+        "UsernsMode": namespaces.user,
+    }
+
+
+def _security_json(security: Security) -> dict[str, Any]:
+    masked, readonly = list(MASKED_PATHS), list(READONLY_PATHS)
+    if security.own_paths:
+        masked, readonly = list(security.masked_paths), list(security.readonly_paths)
+    return {
+        "Privileged": security.privileged,
+        "CapAdd": list(security.cap_add) or None,
+        "CapDrop": list(security.cap_drop) or None,
+        "ReadonlyRootfs": security.read_only_root,
+        "SecurityOpt": list(security.options) or None,
+        "MaskedPaths": None if security.privileged and not security.own_paths else masked,
+        "ReadonlyPaths": None if security.privileged and not security.own_paths else readonly,
+    }
+
+
+def resources_json(limits: Resources) -> dict[str, Any]:
+    """Return the limits in Docker's names."""
+    return {
+        "CpuShares": limits.cpu_shares,
+        "Memory": limits.memory_bytes,
+        "NanoCpus": limits.nano_cpus,
+        "CgroupParent": limits.cgroup_parent,
+        "BlkioWeight": limits.blkio_weight,
+        "CpuPeriod": limits.cpu_period_us,
+        "CpuQuota": limits.cpu_quota_us,
+        "CpusetCpus": limits.cpuset_cpus,
+        "CpusetMems": limits.cpuset_mems,
+        "Devices": [
+            {
+                "PathOnHost": device.host_path,
+                "PathInContainer": device.container_path,
+                "CgroupPermissions": device.permissions,
+            }
+            for device in limits.devices
+        ],
+        "DeviceCgroupRules": list(limits.device_cgroup_rules) or None,
+        "MemoryReservation": limits.memory_reservation_bytes,
+        "MemorySwap": limits.memory_swap_bytes,
+        "MemorySwappiness": limits.memory_swappiness,
+        "OomKillDisable": limits.oom_kill_disable,
+        "OomScoreAdj": limits.oom_score_adj,
+        "PidsLimit": limits.pids_limit or None,
+        "Ulimits": [{"Name": limit.name, "Hard": limit.hard, "Soft": limit.soft} for limit in limits.ulimits],
+        "ShmSize": limits.shm_size_bytes or _DEFAULT_SHM_BYTES,
+    }
+
+
+def _rest_json(spec: ContainerSpec, runtime: str) -> dict[str, Any]:
+    rest: dict[str, Any] = {
+        "LogConfig": {"Type": spec.log.driver or "json-file", "Config": dict(spec.log.options)},
+        "RestartPolicy": {
+            "Name": spec.restart_policy.name or "no",
+            "MaximumRetryCount": spec.restart_policy.maximum_retries,
+        },
+        "AutoRemove": spec.auto_remove,
+        "PublishAllPorts": spec.publish_all_ports,
+        "Dns": list(spec.dns.servers),
+        "DnsOptions": list(spec.dns.options),
+        "DnsSearch": list(spec.dns.search),
+        "ExtraHosts": list(spec.extra_hosts) or None,
+        "GroupAdd": list(spec.process.additional_groups) or None,
+        "Runtime": runtime,
+    }
+    if spec.sysctls:
+        rest["Sysctls"] = dict(spec.sysctls)
+    if spec.annotations:
+        rest["Annotations"] = dict(spec.annotations)
+    if spec.init:
+        rest["Init"] = True
+    return rest
+
+
+def binds_json(asked: Iterable[Mount]) -> list[str] | None:
+    """Return binds and named volumes in the form of ``Binds``; null without any."""
+    result = []
+    for mount in asked:
+        if mount.type is not MountType.TMPFS and mount.source:
+            mode = mount.mode or ("ro" if mount.read_only else "")
+            result.append(":".join(part for part in (mount.source, mount.target, mode) if part))
+    return result or None
+
+
+def bindings_json(ports: Iterable[PortBinding]) -> dict[str, list[dict[str, str]]]:
+    """Return what was asked for in the shape of ``HostConfig.PortBindings``."""
+    result: dict[str, list[dict[str, str]]] = {}
+    for port in ports:
+        host = str(port.host_port) if port.host_port else ""
+        if port.host_port_end:
+            host += f"-{port.host_port_end}"
+        key = f"{port.container_port}/{port.protocol or 'tcp'}"
+        result.setdefault(key, []).append({"HostIp": port.host_ip, "HostPort": host})
+    return result

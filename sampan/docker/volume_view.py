@@ -1,0 +1,19 @@
+"""A volume in the shape that Docker's clients know."""
+
+from typing import Any
+
+from sampan.docker.times import rfc3339
+from sampan.resource.volume import Volume
+
+
+def volume_json(volume: Volume) -> dict[str, Any]:
+    """Return a volume as every endpoint shows it."""
+    return {
+        "CreatedAt": rfc3339(volume.created),
+        "Driver": volume.driver,
+        "Labels": dict(volume.labels) or None,
+        "Mountpoint": volume.mountpoint,
+        "Name": volume.name,
+        "Options": dict(volume.options) or None,
+        "Scope": "local",
+    }
