@@ -7,6 +7,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -190,7 +191,7 @@ async def test_names_resolve_again_after_the_engine_was_away(place: Lab) -> None
         await Networks(stack, InMemoryRecords()).create(NetworkRequest("shop"))
         settings = await stack.attach(web)
     async with place.stack() as stack:
-        await stack.recover((web,))
+        await stack.recover((replace(web, network=settings),))
         answer = await in_container(settings.sandbox_path, "web")
         assert answer.endswith(socket.inet_aton(settings.endpoints[0].ipv4_address))
         await stack.detach(web.id)

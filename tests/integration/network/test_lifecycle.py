@@ -81,7 +81,7 @@ async def test_stop_and_start_leave_running_containers_connected(place: Lab) -> 
     with server(Path(settings.sandbox_path), 80):
         assert seen_as(None, HOST, 8080) is not None  # while nobody looks after it
         async with place.stack() as stack:
-            await stack.recover((web,))
+            await stack.recover((replace(web, network=settings),))
             assert stack.settings(web) == settings
             assert seen_as(None, HOST, 8080) is not None
             with pytest.raises(OSError, match="in use"):
@@ -101,7 +101,7 @@ async def test_recover_removes_what_belongs_to_nobody(place: Lab) -> None:
         network = await Networks(killed, InMemoryRecords()).create(NetworkRequest("side"))
         await killed.registry.remove(network.id)  # killed between the row and the bridge
     async with place.stack() as stack:
-        await stack.recover((kept,))
+        await stack.recover((replace(kept, network=settings),))
         assert leftovers(place) == sorted([kept.id, kept.id])
         assert len(veths()) == 1
         assert network.bridge not in links()

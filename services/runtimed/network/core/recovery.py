@@ -24,6 +24,8 @@ async def recover(stack: "NetworkStack", running: Collection[Container]) -> None
         log.info("removing leftover network", container=container_id)
         with stack.set_aside.guard("sandbox", container_id):
             await _remove(stack, container_id)
+    for container in running:
+        undo_unrecorded(stack, container)
     # Containers run while the engine does not, and somebody may have flushed the rules: they come before all below.
     await stack.apply_table()
     async with pools_locked():
@@ -41,6 +43,32 @@ async def recover(stack: "NetworkStack", running: Collection[Container]) -> None
         with stack.set_aside.guard("sandbox", container.id, container.name):
             await _reclaim(stack, container)
     await stack.apply_rules()
+
+
+def undo_unrecorded(stack: "NetworkStack", container: Container) -> None:
+    """Take endpoints out of a sandbox that the container's record does not know: of a connect that was killed.
+
+    Its client was told nothing, inspect does not show it, and another connect would be refused as the second one. The
+    interface goes with all others that no sandbox has.
+    """
+    sandbox = stack.sandboxes.get(container.id)
+    if sandbox is None:
+        return
+    recorded = {state.endpoint_id for state in container.network.endpoints}
+    known = tuple(attached for attached in sandbox.endpoints if attached.state.endpoint_id in recorded)
+    if known == sandbox.endpoints:
+        return
+    log.info("undoing a connect that was not recorded", container=container.id)
+    # Ports lead to the first network that leads out. If that was this one, there was none before it.
+    leads_out = sandbox.gateway_endpoint in recorded
+    stack.keep(
+        replace(
+            sandbox,
+            endpoints=known,
+            gateway_endpoint=sandbox.gateway_endpoint if leads_out else "",
+            ports=sandbox.ports if leads_out else (),
+        )
+    )
 
 
 async def _make_bridge(stack: "NetworkStack", network: Network) -> None:
