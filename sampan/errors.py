@@ -8,7 +8,8 @@
     │   └── NotModifiedError      things are that way already
     ├── PermissionDeniedError     whoever asks may not
     │   └── UnauthenticatedError  credentials are missing or wrong
-    ├── ResourceExhaustedError    a disk, a range, a limit is used up
+    ├── ResourceExhaustedError    a range, a limit is used up
+    │   └── NoSpaceError          a disk, or a quota on it
     ├── UnavailableError          somebody else does not answer; worth another try
     ├── RemoteError               a party outside the engine, such as a registry, fails or answers nonsense
     ├── UnimplementedError        this engine or this host cannot do it
@@ -59,6 +60,10 @@ class UnauthenticatedError(PermissionDeniedError):
 
 class ResourceExhaustedError(SampanError):
     """A disk, an address range or a limit is used up."""
+
+
+class NoSpaceError(ResourceExhaustedError):
+    """No space, or no quota, is left on a disk; the message says what was being written."""
 
 
 class UnavailableError(SampanError):

@@ -112,10 +112,12 @@ class ContainersClient:
                 await call.write(pb.HoldContainerRequest(container=container))
                 if await call.read() is grpc.aio.EOF:
                     raise UnavailableError("runtimed has let the container go before it was held")
-            yield
-            with rpc_errors():
-                await call.done_writing()
-                await call.read()  # raises how it ended
+            try:
+                yield
+            finally:  # it goes on before anybody hears how this ended
+                with rpc_errors():
+                    await call.done_writing()
+                    await call.read()  # raises how it ended
         finally:
             call.cancel()
 

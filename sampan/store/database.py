@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from sampan.errors import ConflictError, DatabaseDamagedError, DataLossError, ResourceExhaustedError
+from sampan.errors import ConflictError, DatabaseDamagedError, DataLossError, NoSpaceError
 from sampan.log import log
 from sampan.store import repair
 from sampan.store.repair import Restored
@@ -80,7 +80,7 @@ class Store:
         """Open the database and bring its schema up to date.
 
         Raises:
-            ResourceExhaustedError: the disk is full, and nothing was in reserve.
+            NoSpaceError: the disk is full, and nothing was in reserve.
             ConflictError: the file was written by a newer version of the engine.
             DatabaseDamagedError: the file is not a database, or not whole, or gone.
         """
@@ -106,7 +106,7 @@ class Store:
         Cancelling a waiting caller leaves its transaction either never begun or wholly finished.
 
         Raises:
-            ResourceExhaustedError: the disk is full, and so was the reserve.
+            NoSpaceError: the disk is full, and so was the reserve.
         """
         try:
             result = await asyncio.get_running_loop().run_in_executor(self._thread, self._write, fn, durable)
@@ -269,7 +269,7 @@ class Store:
         if isinstance(error, sqlite3.DatabaseError) and repair.is_damage(error):
             return DatabaseDamagedError(self._path, str(error))
         if means_full(error, self._path.parent):
-            return ResourceExhaustedError(f"write {self._path}: no space left on device")
+            return NoSpaceError(f"write {self._path}: no space left on device")
         return error
 
     def _write(self, fn: Callable[[sqlite3.Connection], T], durable: bool) -> T:

@@ -35,6 +35,7 @@ TABLE: Final[dict[type[e.SampanError], Wire]] = {
     e.PermissionDeniedError: Wire("permission_denied", grpc.StatusCode.PERMISSION_DENIED, 403),
     e.UnauthenticatedError: Wire("unauthenticated", grpc.StatusCode.UNAUTHENTICATED, 401),
     e.ResourceExhaustedError: Wire("exhausted", grpc.StatusCode.RESOURCE_EXHAUSTED, 500),
+    e.NoSpaceError: Wire("no_space", grpc.StatusCode.RESOURCE_EXHAUSTED, 500),
     e.UnavailableError: Wire("unavailable", grpc.StatusCode.UNAVAILABLE, 503),
     # Not UNAVAILABLE, which means this engine to whoever retries; Docker's daemon answers 500 too.
     e.RemoteError: Wire("remote", grpc.StatusCode.UNKNOWN, 500),
@@ -76,9 +77,7 @@ def explained(error: Exception) -> Exception:
     A disk may be full wherever something is written, and is nobody's bug.
     """
     if is_full(error):
-        return e.ResourceExhaustedError(
-            f"write {getattr(error, 'filename', None) or 'a file'}: no space left on device"
-        )
+        return e.NoSpaceError(f"write {getattr(error, 'filename', None) or 'a file'}: no space left on device")
     return error
 
 

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Final, Protocol
 
-from sampan.errors import UnavailableError
+from sampan.errors import NoSpaceError, UnavailableError
+from sampan.log import log
 from sampan.resource.container import Container
 from sampan.resource.event import Event
 from sampan.resource.listing import Filters
@@ -113,7 +114,11 @@ class Events:
         self._written.clear()
         events, self._unwritten = self._unwritten, []
         if events:
-            await self._journal.append_events(events)
+            try:
+                await self._journal.append_events(events)
+            except NoSpaceError as error:  # with the next ones, perhaps; subscribers have had them
+                log.warning("events not written", number=len(events), error=str(error))
+                self._unwritten[:0] = events[-KEPT:]
 
 
 def matches(event: Event, filters: Filters) -> bool:

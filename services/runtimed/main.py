@@ -218,6 +218,8 @@ class Core:
         await stack.enter_async_context(self.network)
         await self.volumes.recover()
         await self.registry.load()
+        recorder = asyncio.create_task(self.registry.write_behind(), name="records of containers")
+        stack.push_async_callback(_end, recorder)
         writer = asyncio.create_task(self.events.write_behind(), name="event journal")
         stack.push_async_callback(_end, writer)
         recovery = Recovery(

@@ -31,13 +31,14 @@ from snapshotter.drivers.erofs.driver import ErofsDriver
 from snapshotter.drivers.erofs.mounts import ImageMounts, Way
 from snapshotter.drivers.native import NativeDriver
 from snapshotter.drivers.overlayfs import OverlayDriver
+from snapshotter.drivers.trials import try_all
 from snapshotter.gc.collector import LayerCollector
 from snapshotter.gc.usage import LayerUsage
 from snapshotter.layers.apply import Applier
 from snapshotter.layers.layers import LocalLayers
 from snapshotter.layers.limits import LayerLimits
 from snapshotter.metrics import Metrics
-from snapshotter.model import DriverReport, DriversReport
+from snapshotter.model import DriversReport
 from snapshotter.snapshots.catalog import Catalog
 from snapshotter.snapshots.directories import Disk, Syncer
 from snapshotter.snapshots.snapshots import LocalSnapshots
@@ -132,15 +133,11 @@ async def choose(drivers: Mapping[str, Driver], wanted: str, root: Path) -> Driv
     Raises:
         InvalidArgumentError: ``wanted`` is not a driver.
         UnimplementedError: it cannot be used on this host.
+        NoSpaceError: see ``try_all``.
     """
     if wanted != "auto" and wanted not in drivers:
         raise InvalidArgumentError(f"driver {wanted!r} is unknown: known are auto, {', '.join(drivers)}")
-    reports: dict[str, DriverReport] = {}
-    for name, driver in drivers.items():
-        try:
-            reports[name] = DriverReport(name, usable=True, reason=await driver.probe(root))
-        except UnimplementedError as error:
-            reports[name] = DriverReport(name, usable=False, reason=str(error))
+    reports = await try_all(drivers, root)
     chosen = wanted if wanted != "auto" else next(name for name in _PREFERENCE if reports[name].usable)
     if not reports[chosen].usable:
         raise UnimplementedError(f"driver {chosen!r} cannot be used here: {reports[chosen].reason}")

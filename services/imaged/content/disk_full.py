@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sampan.errors import ResourceExhaustedError
+from sampan.errors import NoSpaceError
 from sampan.sys.files import is_full
 
 
@@ -12,11 +12,11 @@ def storing(what: str) -> Iterator[None]:
     """Name ``what`` when the disk is full.
 
     Raises:
-        ResourceExhaustedError: no space, or no quota, is left.
+        NoSpaceError: no space, or no quota, is left.
     """
     try:
         yield
     except OSError as error:
         if not is_full(error):
             raise
-        raise ResourceExhaustedError(f"write {what}: no space left on device") from error
+        raise NoSpaceError(f"write {what}: no space left on device") from error

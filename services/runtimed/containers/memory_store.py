@@ -13,12 +13,15 @@ from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.names import make_up_name
 from runtimed.containers.store import ContainerStore, Intent, Row
 from runtimed.protocol import SnapshotMount
-from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
+from sampan.errors import ConflictError, InvalidArgumentError, NoSpaceError, NotFoundError
+from sampan.log import log
 from sampan.resource.container import Container, ContainerState, Exit, NetworkSettings, Status
 from sampan.resource.container_spec import ConsoleSize
 from sampan.service.set_aside import SetAside
 
 _HEX: Final = re.compile(r"[0-9a-f]{1,64}")
+
+_RECORD_AGAIN_S: Final = 2.0
 
 UP: Final = frozenset({Status.RUNNING, Status.PAUSED})
 
@@ -85,6 +88,8 @@ class Registry:
         self._choose = choose
         self._by_id: dict[str, Entry] = {}
         self._ids_by_name: dict[str, str] = {}
+        self._unrecorded: set[Entry] = set()
+        self._behind = asyncio.Event()
 
     async def load(self) -> None:
         """Read the store; called once, before anything else."""
@@ -206,11 +211,16 @@ class Registry:
         intent: Intent = Intent.SETTLED,
         network: NetworkSettings | None = None,
         restart_count: int | None = None,
+        happened: bool = False,
     ) -> None:
         """Record a change of state, then show it.
 
+        What has ``happened`` already, such as an exit, is shown even if the disk is full, and recorded as soon as there
+        is space for it; until then a record says less than what is so, and recovery finds out again.
+
         Raises:
             ConflictError: there is no way from its state to that one.
+            NoSpaceError: the disk is full, and it has not happened yet.
         """
         async with entry.recording:
             old = entry.container
@@ -222,8 +232,35 @@ class Registry:
                 network=old.network if network is None else network,
                 restart_count=old.restart_count if restart_count is None else restart_count,
             )
-            await self._store.set_state(Row(new, intent, entry.stopped_by_request))
+            try:
+                await self._store.set_state(Row(new, intent, entry.stopped_by_request))
+            except NoSpaceError as error:
+                if not happened:
+                    raise
+                status = new.state.status.value
+                log.warning("container not recorded yet", container=entry.id, status=status, error=str(error))
+                self._unrecorded.add(entry)
+                self._behind.set()
+            else:
+                self._unrecorded.discard(entry)
             entry.container, entry.intent = new, intent
+
+    def is_recorded(self, entry: Entry) -> bool:
+        """Whether the store holds what is shown."""
+        return entry not in self._unrecorded
+
+    async def write_behind(self) -> None:
+        """Record what could not be when it happened, for as long as the service lives."""
+        while True:
+            await self._behind.wait()
+            await asyncio.sleep(_RECORD_AGAIN_S)  # the kernel tells nobody that there is space again
+            for entry in tuple(self._unrecorded):
+                if self._by_id.get(entry.id) is entry:
+                    await self.set_state(entry, intent=entry.intent, happened=True)
+                else:
+                    self._unrecorded.discard(entry)
+            if not self._unrecorded:
+                self._behind.clear()
 
     async def change(
         self, entry: Entry, change: Callable[[Container], Container], *, intent: Intent | None = None

@@ -1,13 +1,15 @@
 """runtimed's rows: containers, their states, execs, events."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from runtimed import events
 from runtimed.containers.columns import from_json, to_json
+from sampan.errors import NoSpaceError
 from sampan.log import log
 from sampan.resource.container import Container, ContainerState, MountPoint, NetworkSettings, Status
 from sampan.resource.container_spec import ContainerSpec
@@ -109,14 +111,16 @@ class ContainerStore:
     async def set_exec(self, exec: Exec) -> None:
         """Record how far an exec is; no error if its container is gone."""
         values = (exec.pid, exec.started, exec.exit_code, exec.id)
-        await self._store.write(
-            lambda db: db.execute("UPDATE execs SET pid=?, started=?, exit_code=? WHERE id=?", values),
-            durable=False,
-        )
+        with _best_effort("exec", exec.id):
+            await self._store.write(
+                lambda db: db.execute("UPDATE execs SET pid=?, started=?, exit_code=? WHERE id=?", values),
+                durable=False,
+            )
 
     async def remove_exec(self, id: str) -> None:
         """Forget an exec."""
-        await self._store.write(lambda db: db.execute("DELETE FROM execs WHERE id=?", (id,)), durable=False)
+        with _best_effort("exec", id):
+            await self._store.write(lambda db: db.execute("DELETE FROM execs WHERE id=?", (id,)), durable=False)
 
     async def events(self) -> list[Event]:
         """Return the journal, oldest first."""
@@ -136,6 +140,15 @@ class ContainerStore:
             db.execute("DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (events.KEPT,))
 
         await self._store.write(insert, durable=False)
+
+
+@contextmanager
+def _best_effort(kind: str, id: str) -> Iterator[None]:
+    """Go on without a record that only the next process would read, if the disk has no space for it."""
+    try:
+        yield
+    except NoSpaceError as error:
+        log.warning("not recorded", kind=kind, id=id, error=str(error))
 
 
 def _update_state(db: sqlite3.Connection, row: Row) -> None:

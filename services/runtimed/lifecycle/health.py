@@ -131,7 +131,7 @@ class HealthChecks:
                 return  # it ended while it was probed
             old = state.health or Health()
             new = judge(old, probe, check, starting_up=self._starting_up(entry, check))
-            await self._registry.set_state(entry, replace(state, health=new))
+            await self._registry.set_state(entry, replace(state, health=new), happened=True)
         if new.status is not old.status:
             self._events.container(entry.container, f"health_status: {new.status.value}")
 

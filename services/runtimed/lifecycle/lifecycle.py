@@ -28,9 +28,10 @@ from runtimed.lifecycle.runner import Runner, Started
 from runtimed.metrics import Metrics
 from runtimed.oci.errors import exit_code as exit_code_for
 from runtimed.oci.signals import parse_signal
-from sampan.errors import ConflictError, NotModifiedError, SampanError, StartError
+from sampan.errors import ConflictError, NoSpaceError, NotModifiedError, SampanError, StartError
 from sampan.log import log
 from sampan.resource.container import Container, ContainerState, Exit, Health, Status
+from sampan.sys.files import is_full
 
 _STOP_TIMEOUT_S: Final = 10.0
 # After SIGKILL the kernel needs a moment; a process in uninterruptible sleep may take for ever, its client need not.
@@ -84,7 +85,8 @@ class Lifecycle:
             await self._start_anew(entry)
 
     async def _start_locked(self, entry: Entry) -> None:
-        await self._registry.set_state(entry, entry.container.state, intent=Intent.STARTING)
+        again = entry.status is Status.RESTARTING  # if killed meanwhile it is still restarting
+        await self._registry.set_state(entry, entry.container.state, intent=Intent.STARTING, happened=again)
         try:
             with self._metrics.phase("total"):
                 started = await self._runner.start(entry)
@@ -139,7 +141,8 @@ class Lifecycle:
             if entry.status not in UP:
                 return
             end, again = await self._record_exit(entry)
-            await self._clear(entry.container)
+            # What is not recorded yet is to be found again, should this process end before it is.
+            await self._clear(entry.container, keep_exit=not self._registry.is_recorded(entry))
             self._tell(entry, end, restarting=again)
         if again:
             self._background.watch(self._restart_later(entry), f"restart of {entry.id}")
@@ -170,16 +173,16 @@ class Lifecycle:
         )
         if again:
             entry.backoff_s = next_backoff_s(entry.backoff_s, (ended_at - started_at).total_seconds())
-        await self._registry.set_state(entry, state)
+        await self._registry.set_state(entry, state, happened=True)
         self._metrics.exited(code, oom_killed=oom_killed)
         if oom_killed:
             self._events.container(container, "oom")
         self._events.container(container, "die", exitCode=str(code), execDuration=_whole_s(started_at, ended_at))
         return Exit(code), again
 
-    async def _clear(self, container: Container) -> None:
+    async def _clear(self, container: Container, *, keep_exit: bool = False) -> None:
         try:
-            await self._runner.clear(container)
+            await self._runner.clear(container, keep_exit=keep_exit)
         except (SampanError, OSError) as error:
             # Whatever is left is tried again at the next start, at removal and when the service starts.
             log.warning("container not cleared", container=container.id, error=str(error))
@@ -195,10 +198,14 @@ class Lifecycle:
     async def _start_failed(self, entry: Entry, error: Exception) -> None:
         await self._clear(entry.container)
         self._metrics.start_failed()
+        if entry.status is Status.RESTARTING and _means_full(error):
+            await self._registry.set_state(entry, replace(entry.container.state, error=str(error)), happened=True)
+            return  # its policy tries again: there will be space some time
         code = exit_code_for(error) if isinstance(error, StartError) else 128
         old = entry.container.state
         status = Status.CREATED if old.started_at is None else Status.EXITED
-        await self._registry.set_state(entry, replace(old, status=status, pid=0, exit_code=code, error=str(error)))
+        state = replace(old, status=status, pid=0, exit_code=code, error=str(error))
+        await self._registry.set_state(entry, state, happened=True)
         for waiting in entry.pending:
             if not waiting.done():
                 waiting.set_result(None)
@@ -219,8 +226,15 @@ class Lifecycle:
             if entry.status is not Status.RESTARTING:
                 return
             self._metrics.restarted()
-            await self._registry.set_state(entry, restart_count=entry.container.restart_count + 1)
-            await self._start_locked(entry)
+            count = entry.container.restart_count + 1
+            await self._registry.set_state(entry, restart_count=count, happened=True)
+            try:
+                await self._start_locked(entry)
+            except Exception as error:
+                if not _means_full(error):
+                    raise
+                log.warning("restart waits for space on the disk", container=entry.id, error=str(error))
+                self.restart_by_policy(entry)
 
     def restart_by_policy(self, entry: Entry) -> None:
         """Go on waiting for the next start of a container that was to be restarted by an earlier process of ours."""
@@ -277,11 +291,11 @@ class Lifecycle:
             if entry.status in UP:
                 entry.stop_requested = entry.stop_requested or ends
                 entry.stopped_by_request = True
-                await self._registry.set_state(entry)
+                await self._registry.set_state(entry, happened=True)
             if entry.status is not Status.RESTARTING or not ends:
                 return False
             entry.stop_requested = entry.stopped_by_request = True
-            await self._registry.set_state(entry, replace(entry.container.state, status=Status.EXITED))
+            await self._registry.set_state(entry, replace(entry.container.state, status=Status.EXITED), happened=True)
             self._tell(entry, Exit(entry.container.state.exit_code), restarting=False)
         self._events.container(entry.container, "stop")
         if entry.container.spec.auto_remove:
@@ -380,7 +394,7 @@ class Lifecycle:
         try:
             await self._runner.runtime(entry.container).pause(entry.id, self._paths.container(entry.id).bundle)
         except Exception:
-            await self._registry.set_state(entry, running)
+            await self._registry.set_state(entry, running, happened=True)
             raise
         self._events.container(entry.container, "pause")
 
@@ -438,7 +452,8 @@ class Lifecycle:
 
     async def _resume(self, entry: Entry) -> None:
         await self._runner.runtime(entry.container).resume(entry.id, self._paths.container(entry.id).bundle)
-        await self._registry.set_state(entry, replace(entry.container.state, status=Status.RUNNING, held=False))
+        running = replace(entry.container.state, status=Status.RUNNING, held=False)
+        await self._registry.set_state(entry, running, happened=True)
         self._events.container(entry.container, "unpause")
 
 
@@ -451,6 +466,15 @@ def starts_with_engine(entry: Entry) -> bool:
         container.restart_count,
         manually_stopped=entry.stopped_by_request,
     )
+
+
+def _means_full(error: BaseException | None) -> bool:
+    """Say whether a start failed for want of space on a disk."""
+    while error is not None:
+        if isinstance(error, NoSpaceError) or is_full(error):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _modified(path: Path) -> datetime | None:

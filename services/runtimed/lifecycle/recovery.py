@@ -171,7 +171,7 @@ class Recovery:
         restarting = state.status is Status.RESTARTING
         status = Status.EXITED if restarting else state.status
         error = "the engine was stopped while it was starting"
-        await self._registry.set_state(entry, replace(state, status=status, pid=0, error=error))
+        await self._registry.set_state(entry, replace(state, status=status, pid=0, error=error), happened=True)
         if entry.container.spec.auto_remove:
             self._remove_later(entry)  # as after every start that failed
         elif restarting or (status is Status.EXITED and starts_with_engine(entry)):

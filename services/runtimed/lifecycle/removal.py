@@ -42,13 +42,15 @@ class Removal:
         async with entry.lock:
             if entry.status in UP or self._registry.by_id(entry.id) is not entry:
                 return
-            await self._registry.set_state(entry, _with(entry.container.state, Status.REMOVING), intent=Intent.REMOVING)
+            # On a full disk the removal itself makes room for its record; repeated, it finds less to do.
+            removing = _with(entry.container.state, Status.REMOVING)
+            await self._registry.set_state(entry, removing, intent=Intent.REMOVING, happened=True)
             try:
                 await self.give_back(entry, volumes=volumes)
+                await self._registry.remove(entry)
             except Exception:
-                await self._registry.set_state(entry, _with(entry.container.state, Status.DEAD))
+                await self._registry.set_state(entry, _with(entry.container.state, Status.DEAD), happened=True)
                 raise
-            await self._registry.remove(entry)
             self._forget_execs(entry.id)
             self._events.container(entry.container, "destroy")
             self._tell(entry)

@@ -202,12 +202,17 @@ class Runner:
     def _log(self, container: Container, paths: ContainerPaths) -> LogFile:
         return log_file(container.spec.log, paths.log)
 
-    async def clear(self, container: Container) -> None:
-        """Take down everything that a run of the container set up. Safe to repeat; the process is killed if it runs."""
+    async def clear(self, container: Container, *, keep_exit: bool = False) -> None:
+        """Take down everything that a run of the container set up. Safe to repeat; the process is killed if it runs.
+
+        With ``keep_exit``, what conmon has written about its exit stays: nothing else has it.
+        """
         paths = self._paths.container(container.id)
         if paths.bundle.exists():
             await self.runtime(container).delete(container.id, paths.bundle)
         await both(self._parts.networking.detach(container.id), asyncio.to_thread(self._clear_bundle, paths))
+        if not keep_exit:
+            await asyncio.to_thread(paths.exit_file.unlink, missing_ok=True)
 
     def _clear_bundle(self, paths: ContainerPaths) -> None:
         self._parts.mounter.unmount(paths.root)
@@ -217,7 +222,6 @@ class Runner:
             with contextlib.suppress(FileNotFoundError):
                 directory.rmdir()
         remove_tree(paths.bundle)
-        paths.exit_file.unlink(missing_ok=True)
         (self._paths.sockets / paths.token).unlink(missing_ok=True)
 
     async def remove_snapshot(self, id: str) -> None:

@@ -30,7 +30,15 @@ class Driver(Protocol):
 
         Raises:
             UnimplementedError: this host cannot; the message says why.
+            NoSpaceError: the disk is too full to try.
         """
+
+    @property
+    def found(self) -> str:
+        """What the driver has to know of its last trial, in its own words; see ``assume``."""
+
+    def assume(self, found: str) -> None:
+        """Work as after a trial that found ``found``, since there can be none now."""
 
     async def fill(self, directory: Path, kind: Kind, pieces: tuple[Piece, ...]) -> None:
         """Put into the new ``directory`` what a snapshot on ``pieces``, nearest first, begins with.

@@ -23,6 +23,14 @@ class NativeDriver:
         """Directories can be copied everywhere."""
         return "copies of whole directories need nothing of the host"
 
+    @property
+    def found(self) -> str:
+        """Nothing."""
+        return ""
+
+    def assume(self, found: str) -> None:
+        """Nothing depends on it."""
+
     async def fill(self, directory: Path, kind: Kind, pieces: tuple[Piece, ...]) -> None:
         """Copy all that ``pieces`` show."""
         target = directory / "fs"

@@ -13,7 +13,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from sampan.errors import InvalidArgumentError, UnimplementedError
+from sampan.errors import InvalidArgumentError, NoSpaceError, UnimplementedError
+from sampan.sys.files import is_full
 from sampan.sys.mounts import MAX_DATA_BYTES, MNT_DETACH, MS_NODEV, MS_NOSUID, mount, umount2
 from sampan.sys.trees import remove_tree
 from snapshotter.layers.formats import LayerFormat
@@ -26,6 +27,9 @@ MAX_LOWER_LAYERS: Final = 500
 # Without redirects and metadata-only copies an upper directory says by itself what has changed, so it can be made a
 # layer by reading it; "nofollow" is for what a layer might bring along, and stops what "off" would still obey.
 SETTINGS: Final = ("index=off", "metacopy=off", "redirect_dir=nofollow")
+
+# More than the few directories and the small image of a trial take.
+_TRIAL_BYTES: Final = 1 << 20
 
 
 class OverlayDriver:
@@ -43,6 +47,14 @@ class OverlayDriver:
         """Stack two directories on ``root``'s file system, and look whether marks hide what they should."""
         await asyncio.to_thread(probe_stack, root, _directory)
         return "a trial mount works"
+
+    @property
+    def found(self) -> str:
+        """Nothing: there is one way only."""
+        return ""
+
+    def assume(self, found: str) -> None:
+        """Nothing depends on it."""
 
     async def fill(self, directory: Path, kind: Kind, pieces: tuple[Piece, ...]) -> None:
         """Make an empty upper directory, and beside it the one that overlayfs works in."""
@@ -115,7 +127,23 @@ def probe_stack(root: Path, lower: Callable[[Path], AbstractContextManager[Path]
 
     Raises:
         UnimplementedError: it does not work; the message says why.
+        NoSpaceError: there is no space to try it.
     """
+    try:
+        _probe_stack(root, lower)
+    except (OSError, UnimplementedError) as error:
+        # Overlayfs itself says so by a mount that is read-only.
+        if is_full(error) or is_full(error.__cause__ or error) or not _has_room(root):
+            raise NoSpaceError(f"write {root}: no space left on device") from error
+        raise
+
+
+def _has_room(root: Path) -> bool:
+    found = os.statvfs(root)
+    return found.f_bavail * found.f_frsize >= _TRIAL_BYTES
+
+
+def _probe_stack(root: Path, lower: Callable[[Path], AbstractContextManager[Path]]) -> None:
     for left in root.glob("probe-*"):  # by a process that was killed while it tried
         for place in left.iterdir():
             with suppress(OSError):

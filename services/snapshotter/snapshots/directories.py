@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from sampan.errors import ResourceExhaustedError
+from sampan.errors import NoSpaceError
 from sampan.log import log
 from sampan.service.set_aside import SetAside
 from sampan.sys.beneath import OPEN_DIRECTORY
@@ -32,13 +32,13 @@ _FS_TOPDIR_FL: Final = 0x00020000
 
 @contextmanager
 def disk_errors(what: str) -> Iterator[None]:
-    """Raise ResourceExhaustedError, naming ``what`` was to be stored, where the disk or a quota is full."""
+    """Raise NoSpaceError, naming ``what`` was to be stored, where the disk or a quota is full."""
     try:
         yield
     except OSError as error:
         if not is_full(error):
             raise
-        raise ResourceExhaustedError(f"{what} cannot be stored: {error.strerror}") from error
+        raise NoSpaceError(f"{what} cannot be stored: no space left on device") from error
 
 
 class Disk:

@@ -110,23 +110,24 @@ class Networks:
                 raise PermissionDeniedError(
                     f"error while removing network: network {network.name} has active endpoints ({who})"
                 )
-            # In the same step as looking who is on it, so that nobody joins in between.
-            del self._stack.networks[network.id]
-            await to_the_end(self._forget(network))
+            await to_the_end(self._remove(network))
         self._stack.announce("destroy", network)
 
     async def prune(self, filters: Filters) -> tuple[str, ...]:
         """Remove every network that no container is on; return their names. Errors are those of ``selection``."""
         async with self._changing:
             chosen = selection.prunable(self._stack.networks.values(), filters, self._used(), datetime.now(UTC))
-            for network in chosen:
-                del self._stack.networks[network.id]
-            for network in chosen:
-                await to_the_end(self._forget(network))
-        for network in chosen:
-            self._stack.announce("destroy", network)
+            removed = []
+            try:
+                for network in chosen:
+                    if not self._members(network):  # nobody has joined it while others were removed
+                        await to_the_end(self._remove(network))
+                        removed.append(network)
+            finally:
+                for network in removed:
+                    self._stack.announce("destroy", network)
         self._stack.publish("network", "prune", "", {"reclaimed": "0"})  # the field of all prunes
-        return tuple(network.name for network in chosen)
+        return tuple(network.name for network in removed)
 
     async def connect(self, reference: str, container_reference: str, endpoint: Endpoint) -> None:
         """Connect a container, at once if it runs and otherwise when it starts.
@@ -239,6 +240,16 @@ class Networks:
             if any(pool.subnet.overlaps(other) for other in taken):
                 raise PermissionDeniedError(ipam.OVERLAP)
             taken.append(pool.subnet)
+
+    async def _remove(self, network: Network) -> None:
+        # Out of sight first, so that nobody joins it meanwhile.
+        del self._stack.networks[network.id]
+        try:
+            await self._stack.registry.remove(network.id)
+        except BaseException:
+            self._stack.networks[network.id] = network  # it is recorded, so it is there
+            raise
+        await self._forget(network)
 
     async def _forget(self, network: Network) -> None:
         # The row goes first: after a crash a bridge without one is a leftover, and recover removes it.

@@ -48,6 +48,15 @@ class ErofsDriver(OverlayDriver):
             return "; ".join((f"a trial mount of an image {way.value} works", *failures))
         raise UnimplementedError("; ".join(failures))
 
+    @property
+    def found(self) -> str:
+        """The way to mount an image that works here."""
+        return self._images.way.name if self._images.way is not None else ""
+
+    def assume(self, found: str) -> None:
+        """Mount images that way."""
+        self._images.choose(Way[found])
+
 
 @contextmanager
 def _small_image(way: Way, base: Path) -> Iterator[Path]:

@@ -49,6 +49,11 @@ class ImageMounts:
         """Whether images can be mounted on this host: a way has been chosen."""
         return self._way is not None
 
+    @property
+    def way(self) -> Way | None:
+        """How images are mounted here; None: not chosen yet."""
+        return self._way
+
     def choose(self, way: Way) -> None:
         """Mount this way from now on."""
         self._way = way
