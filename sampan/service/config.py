@@ -21,8 +21,23 @@ CONFIG_DIRECTORY = Path("/etc/sampan")
 
 
 def option(default: Any, help: str) -> Any:
-    """Return a dataclass field with a help text for ``--help``."""
+    """Return a dataclass field with a help text, for ``--help`` and docs/configuration.md."""
     return field(default=default, metadata={"help": help})
+
+
+def required(help: str) -> Any:
+    """Return a field of a table that has no default."""
+    return field(metadata={"help": help})
+
+
+def tables(help: str) -> Any:
+    """Return a field that holds any number of tables, ``[[name]]`` in the file; the file alone can set it."""
+    return field(default=(), metadata={"tables": help})
+
+
+def secret(help: str) -> Any:
+    """Return a field that no log and no error shows."""
+    return field(default="", repr=False, metadata={"help": help})
 
 
 @dataclass(frozen=True, slots=True)

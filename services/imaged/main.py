@@ -40,7 +40,7 @@ from sampan.api.disk.v1 import disk_pb2, disk_pb2_grpc
 from sampan.api.image.v1 import images_pb2, images_pb2_grpc
 from sampan.errors import InvalidArgumentError
 from sampan.service import harness
-from sampan.service.config import ServiceConfig, option
+from sampan.service.config import ServiceConfig, option, tables
 from sampan.service.disk_servicer import DiskServicer
 from sampan.service.passes import Passes
 from sampan.store.database import Store
@@ -68,7 +68,7 @@ class ImagedConfig(ServiceConfig):
         ("/etc/sampan/certs.d", "/etc/docker/certs.d"), "directories that hold <host>/*.crt, *.cert and *.key"
     )
     docker_io_host: str = option(DOCKER_IO_HOST, "the host behind the name docker.io")
-    registries: tuple[RegistryConfig, ...] = ()
+    registries: tuple[RegistryConfig, ...] = tables("what is special about a registry")
 
 
 @dataclass(frozen=True, slots=True)

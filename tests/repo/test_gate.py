@@ -21,8 +21,9 @@ PRODUCT = ("sampan", "services", "cli", "bench", "tools")
         ["lint-imports"],
         ["tools/gen-protos", "--check"],
         [sys.executable, "tools/lock.py", "--check"],
+        [sys.executable, "tools/config_reference.py", "--check"],
     ],
-    ids=["format", "lint", "types", "imports", "stubs", "locks"],
+    ids=["format", "lint", "types", "imports", "stubs", "locks", "config-docs"],
 )
 @pytest.mark.timeout(600)
 def test_gate(command: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from imaged.images.model import ANONYMOUS, Credentials
 from sampan.errors import InvalidArgumentError
 from sampan.oci.reference import DEFAULT_REGISTRY, parse_reference
+from sampan.service.config import option, required, secret, tables
 
 # The host behind the name docker.io, as Docker documents it.
 DOCKER_IO_HOST: Final = "registry-1.docker.io"
@@ -25,23 +26,23 @@ _DOCKER_IO_ALIASES: Final = frozenset({"", "index.docker.io", "registry-1.docker
 class MirrorConfig:
     """A mirror, as configured."""
 
-    url: str  # "https://mirror.example/prefix"; plain http is taken at its word
-    username: str = ""
-    password: str = field(default="", repr=False)
-    ca_file: str = ""
-    insecure: bool = False  # https without verification
-    max_connections: int = 0  # as for a registry
+    url: str = required('"https://mirror.example/prefix"; plain http is taken at its word')
+    username: str = option("", "user name at the mirror")
+    password: str = secret("the user's password")
+    ca_file: str = option("", "certificates that sign the mirror's, besides the system's")
+    insecure: bool = option(default=False, help="take https without verification")
+    max_connections: int = option(0, "connections that download from the mirror at the same time; 0: the default")
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryConfig:
     """A registry, as configured."""
 
-    host: str  # as in references: "docker.io", "registry.example:5000"
-    insecure: bool = False  # https without verification, or plain http
-    ca_file: str = ""
-    mirrors: tuple[MirrorConfig, ...] = ()
-    max_connections: int = 0  # that download at the same time; 0: as many as the default says
+    host: str = required('the registry as image names begin: "docker.io", "registry.example:5000"')
+    insecure: bool = option(default=False, help="take https without verification, or plain http")
+    ca_file: str = option("", "certificates that sign the registry's, besides the system's")
+    mirrors: tuple[MirrorConfig, ...] = tables("mirrors to ask before the registry, in this order")
+    max_connections: int = option(0, "connections that download from it at the same time; 0: connections_per_registry")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,142 @@
+"""Write docs/configuration.md from the options of the services, so that it says what there is.
+
+python tools/config_reference.py            # write
+python tools/config_reference.py --check    # exit 1 if the file says something else
+"""
+
+import dataclasses
+import importlib
+import json
+import sys
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sampan import services
+from sampan.service.config import ServiceConfig
+
+ROOT = Path(__file__).parent.parent
+TARGET = ROOT / "docs" / "configuration.md"
+
+_HEAD = """# Configuration
+
+Written by `tools/config_reference.py` from the services' own options; `make check` holds it current.
+
+Every service reads, each outweighing the one before it:
+
+1. its defaults;
+2. `/etc/sampan/<service>.toml`, or the file of that name in `$SAMPAN_CONFIG_DIR` (`sampan up --config-dir`);
+3. the environment: `SAMPAN_<KEY>` for all services, `SAMPAN_<SERVICE>_<KEY>` for one, in capitals;
+4. flags: `--<key>`, with dashes. `python -m <service> --help` lists them.
+
+An unknown key is an error that names the nearest known one; a service that cannot read its configuration does not
+start. Lists are separated by commas in the environment and in flags. Tables can be written in the file alone. A change
+takes effect when the service starts again; containers go on meanwhile.
+
+"""
+
+_MIRRORS = """## Mirrors and registries of your own
+
+`/etc/sampan/imaged.toml`:
+
+```toml
+[[registries]]
+host = "docker.io"                       # names without a registry are docker.io's
+
+[[registries.mirrors]]                   # asked first, in this order; the registry itself last
+url = "https://mirror.example"
+
+[[registries.mirrors]]
+url = "http://10.0.0.5:5000/cache"       # plain http, because it says so; a path before /v2/ is possible
+
+[[registries]]
+host = "registry.example:5000"           # a registry with a certificate of your own authority
+ca_file = "/etc/ssl/our-ca.pem"
+
+[[registries.mirrors]]                   # any registry can have mirrors
+url = "https://cache.example/registry"
+username = "reader"
+password = "secret"
+```
+
+A mirror that does not answer, or does not have the image, is passed over; what it serves is verified by digest like
+everything else. Loopback registries need no entry. Certificates are found in `certs_dirs`, too, as Docker has them:
+`<host>/ca.crt`.
+
+"""
+
+_WHAT = {
+    "imaged": "images: content, names, registries",
+    "snapshotter": "layers and snapshots",
+    "runtimed": "containers, networks, volumes",
+    "dockerapi": "the Docker Engine API",
+    "registryd": "the registry that `sampan registry serve` runs; its flags are passed on",
+}
+
+
+def page() -> str:
+    """Return the whole page."""
+    parts = [_HEAD, "## Every service\n\n", *_table(ServiceConfig, ""), "\n", _MIRRORS]
+    common = {f.name for f in dataclasses.fields(ServiceConfig)}
+    for name in services.ALL:
+        kind = _config_class(name)
+        parts.append(f"## {name}\n\n`{name}.toml`: {_WHAT[name]}.\n\n")
+        parts += list(_table(kind, "", common)) or ["Nothing beyond what every service can be told.\n"]
+        parts.append("\n")
+    return "".join(parts).rstrip() + "\n"
+
+
+def _config_class(service: str) -> type[Any]:
+    module = importlib.import_module(f"{service}.main")
+    (kind,) = (
+        each
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, ServiceConfig) and each.__module__ == module.__name__
+    )
+    return kind
+
+
+def _table(kind: type[Any], prefix: str, without: typing.Container[str] = ()) -> Iterator[str]:
+    """Yield the rows of one table of options, and the tables below it."""
+    fields = [f for f in dataclasses.fields(kind) if f.name not in without]
+    if not fields:
+        return
+    yield "| key | default | |\n|---|---|---|\n"
+    hints = typing.get_type_hints(kind)
+    below: list[tuple[str, type[Any]]] = []
+    for f in fields:
+        if "tables" in f.metadata:
+            (item, *_) = typing.get_args(hints[f.name])
+            below.append((prefix + f.name, item))
+            yield f"| `[[{prefix}{f.name}]]` | none | {f.metadata['tables']} |\n"
+        else:
+            yield f"| `{f.name}` | {_default(f)} | {f.metadata['help']} |\n"
+    for path, item in below:
+        yield f"\nKeys of `[[{path}]]`:\n\n"
+        yield from _table(item, f"{path}.")
+
+
+def _default(f: "dataclasses.Field[Any]") -> str:
+    if f.default is dataclasses.MISSING:
+        return "required"
+    if f.name.endswith("_host"):
+        return "Docker's"
+    value = str(f.default) if isinstance(f.default, Path) else f.default
+    return f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+def main(arguments: list[str]) -> int:
+    """Write, or check."""
+    text = page()
+    if arguments == ["--check"]:
+        if not TARGET.exists() or TARGET.read_text() != text:
+            print(f"{TARGET.relative_to(ROOT)} is not what the options say: run tools/config_reference.py")
+            return 1
+        return 0
+    TARGET.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
