@@ -4,13 +4,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from sampan.api.snapshot.v1 import layers_pb2
+from sampan.resource.container import Change, ChangeKind
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import whole
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
-
-Change = layers_pb2.ChangesResponse.Change
 
 # Places that the engine makes for what it mounts into every container; they are no change of the user's.
 MOUNT_POINTS: Final = (
@@ -26,6 +25,11 @@ MOUNT_POINTS: Final = (
     "/proc",
     "/sys",
 )
+_KINDS: Final = {
+    layers_pb2.ChangesResponse.MODIFIED: ChangeKind.MODIFIED,
+    layers_pb2.ChangesResponse.ADDED: ChangeKind.ADDED,
+    layers_pb2.ChangesResponse.DELETED: ChangeKind.DELETED,
+}
 _PARENTS: Final = frozenset({"/dev", "/etc"})  # of these: changed by them alone
 
 
@@ -38,7 +42,7 @@ async def container_changes(engine: "Engine", container: str) -> list[Change]:
     found = await engine.runtime.containers.get(container)
     with rpc_errors():
         answer = await whole(engine.layers.Changes(layers_pb2.ChangesRequest(key=found.id)))
-    return of_the_user(answer.changes)
+    return of_the_user(Change(one.path, _KINDS[one.kind]) for one in answer.changes)
 
 
 def of_the_user(found: Iterable[Change]) -> list[Change]:

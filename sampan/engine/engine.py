@@ -16,13 +16,6 @@ from sampan.api.containerd.snapshots.v1.snapshots_pb2_grpc import SnapshotsStub
 from sampan.api.disk.v1.disk_pb2_grpc import DiskStub
 from sampan.api.image.v1 import images_pb2
 from sampan.api.image.v1.images_pb2_grpc import ImagesStub
-from sampan.api.runtime.v1.archives_pb2_grpc import ArchivesStub
-from sampan.api.runtime.v1.containers_pb2_grpc import ContainersStub
-from sampan.api.runtime.v1.events_pb2_grpc import EventsStub
-from sampan.api.runtime.v1.execs_pb2_grpc import ExecsStub
-from sampan.api.runtime.v1.host_pb2_grpc import HostStub
-from sampan.api.runtime.v1.networks_pb2_grpc import NetworksStub
-from sampan.api.runtime.v1.volumes_pb2_grpc import VolumesStub
 from sampan.api.snapshot.v1.layers_pb2_grpc import LayersStub
 from sampan.client.runtime import Runtime
 from sampan.engine import commit, create, export, listing, load, push, remove, save, search
@@ -41,13 +34,6 @@ if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
     from sampan.api.containerd.snapshots.v1.snapshots_pb2_grpc import SnapshotsAsyncStub
     from sampan.api.disk.v1.disk_pb2_grpc import DiskAsyncStub
     from sampan.api.image.v1.images_pb2_grpc import ImagesAsyncStub
-    from sampan.api.runtime.v1.archives_pb2_grpc import ArchivesAsyncStub
-    from sampan.api.runtime.v1.containers_pb2_grpc import ContainersAsyncStub
-    from sampan.api.runtime.v1.events_pb2_grpc import EventsAsyncStub
-    from sampan.api.runtime.v1.execs_pb2_grpc import ExecsAsyncStub
-    from sampan.api.runtime.v1.host_pb2_grpc import HostAsyncStub
-    from sampan.api.runtime.v1.networks_pb2_grpc import NetworksAsyncStub
-    from sampan.api.runtime.v1.volumes_pb2_grpc import VolumesAsyncStub
     from sampan.api.snapshot.v1.layers_pb2_grpc import LayersAsyncStub
     from sampan.disk import Collected, StoredObject
     from sampan.engine.df import DiskUse
@@ -66,13 +52,6 @@ class Engine:
     layers: "LayersAsyncStub"
     snapshots: "SnapshotsAsyncStub"
     layer_disk: "DiskAsyncStub"
-    containers: "ContainersAsyncStub"
-    archives: "ArchivesAsyncStub"
-    execs: "ExecsAsyncStub"
-    events: "EventsAsyncStub"
-    networks: "NetworksAsyncStub"
-    volumes: "VolumesAsyncStub"
-    host: "HostAsyncStub"
     runtime_disk: "DiskAsyncStub"
     runtime: Runtime
 
@@ -94,13 +73,6 @@ class Engine:
                 layers=LayersStub(snapshotter),
                 snapshots=SnapshotsStub(snapshotter),
                 layer_disk=DiskStub(snapshotter),
-                containers=ContainersStub(runtimed),
-                archives=ArchivesStub(runtimed),
-                execs=ExecsStub(runtimed),
-                events=EventsStub(runtimed),
-                networks=NetworksStub(runtimed),
-                volumes=VolumesStub(runtimed),
-                host=HostStub(runtimed),
                 runtime_disk=DiskStub(runtimed),
                 runtime=Runtime.over(runtimed),
             )

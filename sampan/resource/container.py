@@ -175,3 +175,19 @@ class Condition(enum.Enum):
     NOT_RUNNING = "not-running"  # at once if it does not run
     NEXT_EXIT = "next-exit"
     REMOVED = "removed"
+
+
+class ChangeKind(enum.Enum):
+    """What happened to a path; the value is Docker's number."""
+
+    MODIFIED = 0
+    ADDED = 1
+    DELETED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A path that a container has changed."""
+
+    path: str
+    kind: ChangeKind

@@ -13,24 +13,18 @@ from dockerapi.http.call import Call, JsonStream, empty, reply
 from dockerapi.http.fields import Fields
 from dockerapi.http.listing import reply_list, rows_of
 from dockerapi.http.routing import Route
-from sampan.api.snapshot.v1 import layers_pb2
 from sampan.docker.container_view import inspect_json, summary_json
 from sampan.engine import following
-from sampan.engine.changes import Change, container_changes
+from sampan.engine.changes import container_changes
 from sampan.engine.create import with_volumes_of
 from sampan.engine.sizes import Sizes, sizes
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
-from sampan.resource.container import Condition, ContainerDetails
+from sampan.resource.container import Change, Condition, ContainerDetails
 from sampan.resource.listing import Selection
 
 _CONDITIONS: Final = {"": Condition.NOT_RUNNING} | {one.value: one for one in Condition}
 
 _CHANGES: Final = 1000  # made into JSON at a time: a few milliseconds
-_CHANGE_KINDS: Final = {
-    layers_pb2.ChangesResponse.MODIFIED: 0,
-    layers_pb2.ChangesResponse.ADDED: 1,
-    layers_pb2.ChangesResponse.DELETED: 2,
-}
 
 
 async def create(call: Call) -> web.StreamResponse:
@@ -82,7 +76,7 @@ async def changes(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/changes; null if nothing changed."""
     with call.backend.metrics.action("changes"):
         found = await container_changes(call.engine, call.args["id"])
-    rows = ([{"Path": one.path, "Kind": _CHANGE_KINDS[one.kind]} for one in some] async for some in _parts(found))
+    rows = ([{"Path": one.path, "Kind": one.kind.value} for one in some] async for some in _parts(found))
     return await reply_list(call.request, rows, empty=b"null")
 
 

@@ -22,9 +22,9 @@ def command(session: Session, /, container: str) -> None:
 
 async def show_changes(engine: "Engine", container: str) -> None:
     """Print one line per changed path."""
-    from sampan.api.snapshot.v1 import layers_pb2 as pb
     from sampan.engine.changes import container_changes
+    from sampan.resource.container import ChangeKind
 
-    letters = {pb.ChangesResponse.ADDED: "A", pb.ChangesResponse.MODIFIED: "C", pb.ChangesResponse.DELETED: "D"}
+    letters = {ChangeKind.ADDED: "A", ChangeKind.MODIFIED: "C", ChangeKind.DELETED: "D"}
     for change in await container_changes(engine, container):
         click.echo(f"{letters[change.kind]} {change.path}")

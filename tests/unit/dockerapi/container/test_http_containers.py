@@ -7,14 +7,14 @@ import pytest
 from yarl import URL
 
 from sampan.api.runtime.v1 import containers_pb2
-from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine.changes import of_the_user
+from sampan.resource.container import Change, ChangeKind
 from tests.fakes.engine import image
 from tests.unit.dockerapi.support import Api, head_of, read_head, unframe
 
 
-def changed(path: str, kind: str) -> layers_pb2.ChangesResponse.Change:
-    return layers_pb2.ChangesResponse.Change(path=path, kind=layers_pb2.ChangesResponse.Kind.Value(kind))
+def changed(path: str, kind: str) -> Change:
+    return Change(path, ChangeKind[kind])
 
 
 def test_changes_leave_out_what_the_engine_made_to_mount_on() -> None:
