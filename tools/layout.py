@@ -26,6 +26,7 @@ _FREE_NAMES = frozenset(("__init__", "__main__", "main", "protocol", "metrics", 
 # Short files with one user that stay files, and why.
 _KEPT = {
     "imaged.registry.addresses": "imported with the first request: it brings aiohttp, a third of a second and 8 MB",
+    "snapshotter.drivers.native": "a file per storage driver",
     "sampan.service.database_check": "imported by services that have a database: SQLite is two megabytes",
 }
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
+from sampan.disk import Root
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.sys.measuring import Usage
@@ -16,6 +17,17 @@ from snapshotter.model import (
     SnapshotUsage,
     Unstacked,
 )
+
+
+class RootSource(Protocol):
+    """Who knows what must stay unpacked."""
+
+    async def roots(self) -> Sequence[Root]:
+        """Return all images, and all leases for images to come.
+
+        Raises:
+            UnavailableError: nobody answers.
+        """
 
 
 class Snapshots(Protocol):

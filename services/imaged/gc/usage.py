@@ -9,10 +9,10 @@ from typing import Final
 
 from imaged.content import store as rows
 from imaged.content.blobs import ContentStore
-from imaged.content.files import file_sizes
 from imaged.content.ingest import Ingests
 from imaged.content.partial import Partials
 from imaged.gc import roots
+from imaged.gc.collector import file_sizes
 from sampan.disk import FOREIGN, HOLD, IMAGE, LABEL, LEASE, REGISTRY, SERVICE, WRITER, Holder, StoredObject
 from sampan.oci.digest import Digest
 from sampan.store.database import Store

@@ -15,10 +15,10 @@ from imaged.documents.config import check_sizes, parse_config
 from imaged.documents.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
 from imaged.gc.roots import familiar, roots
 from imaged.images import store as image_store
-from imaged.images.finding import existing, find
 from imaged.images.index import Member, Tree, claims, describe, survey
 from imaged.images.model import ConfigFile, Created, Image, ImageRecord, Removed
 from imaged.images.remover import Remover, Request
+from imaged.images.store import existing, find
 from imaged.registry.client import MAX_MANIFEST_BYTES
 from imaged.transfer.pull import pair_layers
 from sampan.disk import Root

@@ -10,9 +10,9 @@ from imaged.gc.roots import kept_chains
 from imaged.images import claims
 from imaged.images import store as image_store
 from imaged.images.claims import Claimed
-from imaged.images.finding import find
 from imaged.images.model import Change, ImageRecord, Removed
 from imaged.images.removal import plan_removal
+from imaged.images.store import find
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest

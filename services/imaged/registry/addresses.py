@@ -5,7 +5,7 @@ import socket
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
-from imaged.registry.urls import is_link_local
+from imaged.registry.challenge import is_link_local
 
 
 class Resolver(AbstractResolver):

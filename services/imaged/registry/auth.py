@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode, urlsplit
 
 from imaged.images.model import Credentials
-from imaged.registry.challenge import Challenge
+from imaged.registry.challenge import Challenge, split_url
 from imaged.registry.endpoints import Tls
 from imaged.registry.errors import refusal
 from imaged.registry.pace import read_limited
 from imaged.registry.transport import Transport
-from imaged.registry.urls import split_url
 from sampan.errors import RemoteError, UnauthenticatedError
 
 if TYPE_CHECKING:

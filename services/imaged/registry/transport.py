@@ -16,9 +16,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from imaged.registry.challenge import split_url
 from imaged.registry.endpoints import Tls, is_loopback
 from imaged.registry.errors import TransportError
-from imaged.registry.urls import split_url
 from sampan.errors import InvalidArgumentError, RemoteError
 from sampan.service.lean import without_certificates
 

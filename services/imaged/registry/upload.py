@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from imaged.registry.auth import Authorizer, Tokens
+from imaged.registry.challenge import split_url
 from imaged.registry.client import RegistryClient
 from imaged.registry.errors import Refusal, TransportError, refusal
 from imaged.registry.pace import read_limited
 from imaged.registry.transport import Transport
-from imaged.registry.urls import split_url
 from sampan.errors import DataLossError, RemoteError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest

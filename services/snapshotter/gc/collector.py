@@ -11,8 +11,8 @@ from typing import Final
 
 from sampan.disk import NOTHING_FREED, Freed, Root, StoredObject
 from snapshotter.gc.mark import doomed
-from snapshotter.gc.roots import RootSource
 from snapshotter.gc.usage import LayerUsage
+from snapshotter.protocol import RootSource
 from snapshotter.snapshots import store as rows
 from snapshotter.snapshots.catalog import Catalog
 

@@ -10,9 +10,9 @@ from sampan.disk import FOREIGN, SERVICE, SNAPSHOT, WRITER, Holder, StoredObject
 from sampan.sys.measuring import measure_any
 from sampan.sys.trees import Stop, walking
 from snapshotter.gc.mark import Node, layer_holders
-from snapshotter.gc.roots import RootSource
 from snapshotter.layers.formats import LayerFormat
 from snapshotter.model import Kind, Layer, Snapshot
+from snapshotter.protocol import RootSource
 from snapshotter.snapshots import store as rows
 from snapshotter.snapshots.catalog import Catalog
 

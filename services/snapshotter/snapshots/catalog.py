@@ -2,12 +2,15 @@
 
 Disk and rows cannot change in one step, so: make the directory, then commit the row; delete the row, then discard the
 directory. Whatever a crash leaves is then a directory that no row knows, and the next start discards it.
+
+What somebody asks for while a pass of garbage collection is under way is noted here: the pass leaves it alone.
 """
 
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -20,11 +23,36 @@ from sampan.store.database import Store
 from sampan.sys.measuring import measure_any
 from sampan.sys.trees import walking
 from snapshotter.drivers.erofs.mounts import ImageMounts
-from snapshotter.gc.wanted import Wanted
 from snapshotter.layers.formats import LayerFormat
 from snapshotter.model import Kind, Layer, Piece, Snapshot, SnapshotFormat, Unstacked
 from snapshotter.snapshots import store as rows
 from snapshotter.snapshots.directories import Disk
+
+
+class Wanted:
+    """Names of stacks and layers. Asked on the event loop, looked at on the store's thread as well."""
+
+    def __init__(self) -> None:
+        self._asked: set[str] | None = None  # None: nobody looks
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note what is asked for during the block; one block at a time."""
+        assert self._asked is None
+        self._asked = set()
+        try:
+            yield
+        finally:
+            self._asked = None
+
+    def ask(self, names: Iterable[str]) -> None:
+        """Say so before anything else is done: what a pass removes after that is not among them."""
+        if self._asked is not None:
+            self._asked.update(names)
+
+    def __contains__(self, name: object) -> bool:
+        return self._asked is not None and name in self._asked
+
 
 T = TypeVar("T")
 

@@ -5,8 +5,7 @@ import re
 import pytest
 
 from imaged.images.model import Credentials
-from imaged.registry.challenge import Challenge
-from imaged.registry.urls import is_link_local
+from imaged.registry.challenge import Challenge, is_link_local
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, UnauthenticatedError
 from tests.fakes.registry import REFRESH_TOKEN, TOKEN, FakeRegistry, Fault
 from tests.unit.imaged.parts import Parts
