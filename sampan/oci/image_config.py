@@ -1,7 +1,10 @@
-"""What an image says of how its containers run: ``config`` of OCI image-spec 1.1, with Docker's additions."""
+"""An image's config as a value: OCI image spec 1.1, "Image Configuration", with Docker's additions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +36,29 @@ class RunConfig:
     shell: tuple[str, ...] = ()
     on_build: tuple[str, ...] = ()
     args_escaped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """One step of how the image was made."""
+
+    created_ns: int | None
+    created_by: str = ""
+    author: str = ""
+    comment: str = ""
+    empty_layer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """An image's config (OCI image spec 1.1, "Image Configuration"), checked."""
+
+    platform: Platform
+    diff_ids: tuple[Digest, ...]  # base first
+    created_ns: int | None
+    run: RunConfig
+    history: tuple[History, ...] = ()  # oldest first
+    os_version: str = ""
+    author: str = ""
+    comment: str = ""
+    docker_version: str = ""

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from imaged.archive.files import File, Files
 from imaged.archive.images import ArchivedImage, Read, layer_descriptor, read_config, read_json, small
-from imaged.documents.manifest import MAX_LAYERS
+from imaged.images.manifest import MAX_LAYERS
 from sampan.errors import InvalidArgumentError
 from sampan.oci import descriptor as media
 from sampan.oci.reference import Reference, parse_reference

@@ -16,8 +16,8 @@ from imaged.content.blobs import ContentStore
 from imaged.content.disk_full import storing
 from imaged.content.ingest import Ingest, Ingests
 from imaged.content.leases import Leases
-from imaged.documents.render import render_manifest
 from imaged.images import store as image_store
+from imaged.images.manifest import render_manifest
 from imaged.images.model import ImageRecord, Layer
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor

@@ -12,15 +12,15 @@ from pathlib import Path
 
 from imaged.content import store as rows
 from imaged.content.blobs import UNLEASED_HOLD_NS, ContentStore
-from imaged.documents.config import parse_config
-from imaged.documents.manifest import MAX_CONFIG_BYTES, Manifest, parse_document
 from imaged.images import store as image_store
+from imaged.images.manifest import MAX_CONFIG_BYTES, Manifest, parse_document
 from imaged.images.model import ImageRecord
 from imaged.registry.client import MAX_MANIFEST_BYTES
 from imaged.transfer.pull import pair_layers
 from sampan.check import Amount
 from sampan.errors import SampanError
 from sampan.log import log
+from sampan.oci.config_document import parse_config
 from sampan.oci.descriptor import MANIFESTS, OCI_MANIFEST, Descriptor
 from sampan.oci.digest import Digest
 from sampan.store.database import Store

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from imaged.content import store as rows
 from imaged.content.blobs import ContentStore
 from imaged.content.leases import Leases
-from imaged.documents.config import check_sizes
-from imaged.documents.render import render_config, render_manifest
-from imaged.images.model import History, Imported, Layer
+from imaged.images.manifest import render_manifest
+from imaged.images.model import Imported, Layer
 from imaged.images.names import Images
 from sampan.dockerfile.changes import apply_changes
 from sampan.errors import NotFoundError
+from sampan.oci.config_document import check_sizes, render_config
 from sampan.oci.descriptor import OCI_CONFIG, OCI_MANIFEST
-from sampan.oci.image_config import RunConfig
+from sampan.oci.image_config import History, RunConfig
 from sampan.store.database import Store
 
 

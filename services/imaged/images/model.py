@@ -8,8 +8,7 @@ from typing import Final
 from sampan.errors import InvalidArgumentError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
-from sampan.oci.image_config import RunConfig
-from sampan.oci.platform import Platform
+from sampan.oci.image_config import ConfigFile
 from sampan.oci.reference import Reference
 
 # Pieces in which blobs are read, hashed, written and sent.
@@ -116,32 +115,6 @@ class Imported:
     image_id: Digest
     target: Descriptor
     layers: tuple[Layer, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """One step of how the image was made."""
-
-    created_ns: int | None
-    created_by: str = ""
-    author: str = ""
-    comment: str = ""
-    empty_layer: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigFile:
-    """An image's config (OCI image spec 1.1, "Image Configuration"), checked."""
-
-    platform: Platform
-    diff_ids: tuple[Digest, ...]  # base first
-    created_ns: int | None
-    run: RunConfig
-    history: tuple[History, ...] = ()  # oldest first
-    os_version: str = ""
-    author: str = ""
-    comment: str = ""
-    docker_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,11 @@ from typing import Final
 from imaged.content import store as rows
 from imaged.content.blobs import ContentStore
 from imaged.content.disk_full import storing
-from imaged.documents.config import check_sizes, parse_config
-from imaged.documents.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
 from imaged.gc.roots import familiar, roots
 from imaged.images import store as image_store
 from imaged.images.index import Member, Tree, claims, describe, survey
-from imaged.images.model import ConfigFile, Created, Image, ImageRecord, Removed
+from imaged.images.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
+from imaged.images.model import Created, Image, ImageRecord, Removed
 from imaged.images.remover import Remover, Request
 from imaged.images.store import existing, find
 from imaged.registry.client import MAX_MANIFEST_BYTES
@@ -24,9 +23,10 @@ from imaged.transfer.pull import pair_layers
 from sampan.disk import Root
 from sampan.errors import InvalidArgumentError, RemoteError, SampanError
 from sampan.log import log
+from sampan.oci.config_document import check_sizes, parse_config
 from sampan.oci.descriptor import INDEXES, Descriptor
 from sampan.oci.digest import Digest
-from sampan.oci.image_config import RunConfig
+from sampan.oci.image_config import ConfigFile, RunConfig
 from sampan.oci.platform import Platform, host_platform
 from sampan.oci.reference import Reference
 from sampan.store.database import Store

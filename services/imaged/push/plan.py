@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from imaged.content.blobs import ContentStore
-from imaged.documents.config import parse_config
-from imaged.documents.manifest import MAX_CONFIG_BYTES
 from imaged.images.index import Member, Tree, describe, survey
-from imaged.images.model import ConfigFile, ImageRecord, Layer
+from imaged.images.manifest import MAX_CONFIG_BYTES
+from imaged.images.model import ImageRecord, Layer
 from sampan.errors import DataLossError, NotFoundError, RemoteError
+from sampan.oci.config_document import parse_config
 from sampan.oci.descriptor import CONFIGS, Descriptor
 from sampan.oci.digest import Digest
+from sampan.oci.image_config import ConfigFile
 from sampan.oci.platform import Platform
 from sampan.oci.reference import Reference
 from sampan.store.database import Store

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from imaged.content.ranges import Range
-from imaged.documents.json_documents import load_json
 from imaged.registry.auth import Authorizer, Tokens
 from imaged.registry.challenge import Challenge
 from imaged.registry.endpoints import Endpoint
@@ -21,6 +20,7 @@ from sampan.errors import RemoteError
 from sampan.log import log
 from sampan.oci.descriptor import INDEXES, MANIFESTS
 from sampan.oci.digest import Digest
+from sampan.oci.json_documents import load_json
 
 if TYPE_CHECKING:
     import aiohttp

@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from imaged.documents.config import parse_config
-from imaged.documents.json_documents import load_json
-from imaged.documents.manifest import MAX_CONFIG_BYTES, Manifest, parse_document, parse_references
+from imaged.images.manifest import MAX_CONFIG_BYTES, Manifest, parse_document, parse_references
 from imaged.images.model import Credentials
 from imaged.registry.auth import basic
 from imaged.registry.endpoints import Endpoint, Endpoints
@@ -25,8 +23,10 @@ from sampan.errors import (
     UnimplementedError,
 )
 from sampan.log import log
+from sampan.oci.config_document import parse_config
 from sampan.oci.descriptor import CONFIGS, Descriptor
 from sampan.oci.digest import Digest
+from sampan.oci.json_documents import load_json
 from sampan.oci.platform import Platform
 from sampan.oci.reference import DEFAULT_REGISTRY, Reference
 

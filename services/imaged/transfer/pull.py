@@ -7,9 +7,8 @@ from typing import Final
 
 from imaged.content.blobs import ContentStore
 from imaged.content.leases import Leases
-from imaged.documents.config import check_sizes, parse_config
-from imaged.documents.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
-from imaged.images.model import ConfigFile, Credentials, Fetched, Layer, LayerProgress, Phase, Resolved
+from imaged.images.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
+from imaged.images.model import Credentials, Fetched, Layer, LayerProgress, Phase, Resolved
 from imaged.metrics import PullMetrics
 from imaged.registry.client import RegistryClient
 from imaged.registry.errors import Refusal, TransportError
@@ -19,8 +18,10 @@ from imaged.transfer.download import Downloads
 from imaged.transfer.progress import Progress, Step
 from sampan.errors import DataLossError, InvalidArgumentError, RemoteError, SampanError, UnimplementedError
 from sampan.log import log
+from sampan.oci.config_document import check_sizes, parse_config
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.oci.image_config import ConfigFile
 from sampan.oci.platform import Platform, host_platform
 from sampan.oci.reference import Reference
 

@@ -11,7 +11,6 @@ from imaged.images.model import (
     Created,
     Credentials,
     Fetched,
-    History,
     Image,
     Imported,
     Layer,
@@ -28,7 +27,7 @@ from sampan.disk import Root
 from sampan.errors import InvalidArgumentError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
-from sampan.oci.image_config import HealthCheck, RunConfig
+from sampan.oci.image_config import HealthCheck, History, RunConfig
 from sampan.oci.platform import Platform
 from sampan.wire.disk import holder_to_proto
 from sampan.wire.pages import pages

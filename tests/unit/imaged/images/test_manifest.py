@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from imaged.documents.manifest import IndexEntry, Manifest, choose, parse_document
+from imaged.images.manifest import IndexEntry, Manifest, choose, parse_document
 from sampan.errors import NotFoundError, RemoteError, SampanError, UnimplementedError
 from sampan.oci.descriptor import (
     DOCKER_CONFIG,

@@ -6,12 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imaged.documents.config import parse_config, parse_time
-from imaged.documents.render import render_config
-from imaged.images.model import ConfigFile
 from sampan.errors import RemoteError
+from sampan.oci.config_document import parse_config, parse_time, render_config
 from sampan.oci.digest import Digest
-from sampan.oci.image_config import HealthCheck
+from sampan.oci.image_config import ConfigFile, HealthCheck
 from sampan.oci.platform import Platform
 
 MINIMAL: dict[str, Any] = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}

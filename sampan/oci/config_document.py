@@ -1,4 +1,4 @@
-"""An image's config: JSON from strangers to a checked value.
+"""An image's config: JSON from strangers to a checked value, and back to the bytes that its digest names.
 
 Reference: OCI image spec 1.1, "Image Configuration"; Docker image spec 1.2 for ``Healthcheck``, ``OnBuild``, ``Shell``.
 
@@ -6,17 +6,17 @@ Real configs hold nulls where a list or a map should be, numbers as strings, and
 can be read is read; what would mislead whoever runs the image is an error.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from imaged.documents.json_documents import load_json
-from imaged.images.model import ConfigFile, History
 from sampan import limits
 from sampan.errors import InvalidArgumentError, RemoteError
 from sampan.oci.digest import Digest
-from sampan.oci.image_config import HealthCheck, RunConfig
+from sampan.oci.image_config import ConfigFile, HealthCheck, History, RunConfig
+from sampan.oci.json_documents import load_json
 from sampan.oci.platform import Platform
 
 # Far above anything real; below it no list can make a client or a table unusable.
@@ -202,3 +202,71 @@ class _Fields:
 def _clean(text: str) -> str:
     """Return text that can travel: JSON may hold lone surrogates, which are not UTF-8."""
     return text.encode("utf-8", "replace").decode() if not text.isascii() else text
+
+
+def render_config(config: ConfigFile) -> bytes:
+    """Return the JSON of a config; what is empty is left out."""
+    platform = config.platform
+    document = {
+        "created": _time(config.created_ns),
+        "author": config.author,
+        "architecture": platform.architecture,
+        "os": platform.os,
+        "os.version": config.os_version,
+        "variant": platform.variant,
+        "comment": config.comment,
+        "config": _run_config_members(config.run),
+        "rootfs": {"type": "layers", "diff_ids": list(config.diff_ids)},
+        "history": [_history_members(step) for step in config.history],
+    }
+    present = {key: value for key, value in document.items() if value or key in ("config", "rootfs")}
+    return json.dumps(present, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _run_config_members(run: RunConfig) -> dict[str, Any]:
+    members: dict[str, Any] = {
+        "User": run.user,
+        "ExposedPorts": {port: {} for port in run.exposed_ports},
+        "Env": list(run.env),
+        "Entrypoint": list(run.entrypoint),
+        "Cmd": list(run.cmd),
+        "Healthcheck": _health_check_members(run.health_check) if run.health_check else None,
+        "Volumes": {volume: {} for volume in run.volumes},
+        "WorkingDir": run.working_dir,
+        "Labels": dict(run.labels),
+        "StopSignal": run.stop_signal,
+        "Shell": list(run.shell),
+        "OnBuild": list(run.on_build),
+        "ArgsEscaped": run.args_escaped,
+    }
+    return {key: value for key, value in members.items() if value}
+
+
+def _health_check_members(check: HealthCheck) -> dict[str, Any]:
+    members = {
+        "Test": list(check.test),
+        "Interval": check.interval_ns,
+        "Timeout": check.timeout_ns,
+        "StartPeriod": check.start_period_ns,
+        "StartInterval": check.start_interval_ns,
+        "Retries": check.retries,
+    }
+    return {key: value for key, value in members.items() if value}
+
+
+def _history_members(step: History) -> dict[str, Any]:
+    members = {
+        "created": _time(step.created_ns),
+        "created_by": step.created_by,
+        "author": step.author,
+        "comment": step.comment,
+        "empty_layer": step.empty_layer,
+    }
+    return {key: value for key, value in members.items() if value}
+
+
+def _time(moment_ns: int | None) -> str:
+    if moment_ns is None:
+        return ""
+    seconds, nanoseconds = divmod(moment_ns, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"

@@ -3,14 +3,16 @@
 Reference: OCI image spec 1.1, "Image Manifest" and "Image Index"; Docker image manifest v2, schema 2.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from imaged.documents.json_documents import load_json
+from imaged.images.model import Layer
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, UnimplementedError
-from sampan.oci.descriptor import CONFIGS, INDEXES, LAYERS, MANIFESTS, Descriptor
+from sampan.oci.descriptor import CONFIGS, INDEXES, LAYERS, MANIFESTS, OCI_MANIFEST, Descriptor
 from sampan.oci.digest import Digest
+from sampan.oci.json_documents import load_json
 from sampan.oci.platform import Platform
 
 MAX_CONFIG_BYTES: Final = 8 << 20
@@ -189,3 +191,18 @@ def choose(entries: tuple[IndexEntry, ...], platform: Platform) -> Descriptor:
         if candidates:
             return candidates[0].descriptor
     raise NotFoundError(f"no matching manifest for {platform} in the manifest list entries")
+
+
+def render_manifest(config: Descriptor, layers: tuple[Layer, ...]) -> bytes:
+    """Return the JSON of an OCI image manifest."""
+    members = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": _descriptor_members(config),
+        "layers": [_descriptor_members(layer.descriptor) for layer in layers],
+    }
+    return json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _descriptor_members(descriptor: Descriptor) -> dict[str, Any]:
+    return {"mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size}
