@@ -153,8 +153,8 @@ def test_engine_starts_again_and_finds_what_happened(engine: Engine, docker: Doc
     for service in ("runtimed", "snapshotter", "imaged", "dockerapi"):
         engine.kill(service)
     assert docker("inspect", "--format", "{{.State.Pid}}", "stays").line == pid
-    status = engine.sampan("status")
-    assert "is full" in status.stderr or not disk.is_full
+    # A connection that a killed service had may break in the first call after it; the second finds its successor.
+    docker.fails("rm", "--force", "stays")
     docker("rm", "--force", "stays", "ends")
 
 
