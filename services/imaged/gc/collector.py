@@ -5,13 +5,8 @@ ask nobody else, so a pass is a look through all rows for what a removal that wa
 small that the writes of a pull go in between; each step looks again before it removes anything.
 """
 
-import asyncio
-import os
-import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from imaged.content import store as rows
@@ -19,43 +14,9 @@ from imaged.content.blobs import ContentStore
 from imaged.content.ingest import Ingests
 from imaged.content.leases import Leases
 from imaged.content.partial import Partials
-from imaged.gc.usage import ContentUsage
+from imaged.gc.usage import ContentUsage, drop_strays
 from sampan.disk import NOTHING_FREED, Freed, StoredObject
 from sampan.store.database import Store
-
-# Files looked at between two transactions of others.
-_BATCH: Final = 500
-
-
-async def drop_strays(store: Store, blobs: Path) -> tuple[int, ...]:
-    """Remove files that have no record; return what each took on disk, in bytes."""
-    names = sorted(await asyncio.to_thread(os.listdir, blobs))
-    freed: list[int] = []
-    for first in range(0, len(names), _BATCH):
-        batch = names[first : first + _BATCH]
-
-        # A file is placed and recorded in one transaction, and this runs between two of them.
-        def remove(db: sqlite3.Connection, batch: list[str] = batch) -> None:
-            for name in rows.unknown(db, batch):
-                with suppress(FileNotFoundError):
-                    size = (blobs / name).lstat().st_blocks * 512
-                    (blobs / name).unlink()
-                    freed.append(size)
-
-        await store.read(remove)
-    return tuple(freed)
-
-
-def file_sizes(blobs: Path) -> dict[str, int]:
-    """Return what each file takes on disk, in bytes, by its name; blocks."""
-    sizes = {}
-    with os.scandir(blobs) as entries:
-        for entry in entries:
-            with suppress(FileNotFoundError):  # removed meanwhile
-                if entry.is_file(follow_symlinks=False):
-                    sizes[entry.name] = entry.stat(follow_symlinks=False).st_blocks * 512
-    return sizes
-
 
 # Rows looked at in one step, and blobs removed in one: some milliseconds each.
 _LOOK: Final = 500

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,6 @@ from imaged.content.blobs import ContentStore
 from imaged.content.ingest import Ingests
 from imaged.content.partial import Partials
 from imaged.gc import roots
-from imaged.gc.collector import file_sizes
 from sampan.disk import FOREIGN, HOLD, IMAGE, LABEL, LEASE, REGISTRY, SERVICE, WRITER, Holder, StoredObject
 from sampan.oci.digest import Digest
 from sampan.store.database import Store
@@ -23,6 +23,40 @@ _PAGE: Final = 500
 
 # What is in them is counted by itself.
 _DIRECTORIES: Final = ("blobs", "blobs/sha256", "ingests", "partials")
+
+# Files looked at between two transactions of others.
+_BATCH: Final = 500
+
+
+async def drop_strays(store: Store, blobs: Path) -> tuple[int, ...]:
+    """Remove files that have no record; return what each took on disk, in bytes."""
+    names = sorted(await asyncio.to_thread(os.listdir, blobs))
+    freed: list[int] = []
+    for first in range(0, len(names), _BATCH):
+        batch = names[first : first + _BATCH]
+
+        # A file is placed and recorded in one transaction, and this runs between two of them.
+        def remove(db: sqlite3.Connection, batch: list[str] = batch) -> None:
+            for name in rows.unknown(db, batch):
+                with suppress(FileNotFoundError):
+                    size = (blobs / name).lstat().st_blocks * 512
+                    (blobs / name).unlink()
+                    freed.append(size)
+
+        await store.read(remove)
+    return tuple(freed)
+
+
+def file_sizes(blobs: Path) -> dict[str, int]:
+    """Return what each file takes on disk, in bytes, by its name; blocks."""
+    sizes = {}
+    with os.scandir(blobs) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # removed meanwhile
+                if entry.is_file(follow_symlinks=False):
+                    sizes[entry.name] = entry.stat(follow_symlinks=False).st_blocks * 512
+    return sizes
+
 
 _Holders = Mapping[str, list[Holder]]
 

@@ -9,7 +9,7 @@ import pytest
 from imaged.check.check import ContentCheck
 from imaged.check.rebuild import Rebuilder
 from imaged.check.repair import Mender
-from imaged.gc.collector import drop_strays
+from imaged.gc.usage import drop_strays
 from sampan.check import Finding, Means, Outcome
 from sampan.oci.digest import Digest
 from tests.fakes.registry import FakeRegistry
