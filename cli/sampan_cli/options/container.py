@@ -15,7 +15,10 @@ _MANY: Final[dict[str, Any]] = {"multiple": True}
 
 @dataclass(frozen=True, slots=True)
 class ContainerOptions:
-    """What a user wants a container to be. A field is named for its flag; 0 and "" are what is not said."""
+    """What a user wants a container to be; 0 and "" are what is not said.
+
+    A field is named for its flag. One that is named as a field of ``Resources`` is copied there by ``spec``.
+    """
 
     image: str
     command: tuple[str, ...]
@@ -28,8 +31,8 @@ class ContainerOptions:
     cgroup_parent: str
     cgroupns: str
     cidfile: str
-    cpu_period: int
-    cpu_quota: int
+    cpu_period_us: int
+    cpu_quota_us: int
     cpu_shares: int
     nano_cpus: int
     cpuset_cpus: str
@@ -125,8 +128,8 @@ _OPTIONS: Final = (
     _option("--cgroup-parent", help="Parent cgroup for the container."),
     _option("--cgroupns", help="Cgroup namespace to use (host|private)."),
     _option("--cidfile", help="Write the container ID to this file."),
-    _option("--cpu-period", type=int, default=0, help="Limit the CPU CFS period (microseconds)."),
-    _option("--cpu-quota", type=int, default=0, help="Limit the CPU CFS quota (microseconds)."),
+    _option("--cpu-period", "cpu_period_us", type=int, default=0, help="Limit the CPU CFS period (microseconds)."),
+    _option("--cpu-quota", "cpu_quota_us", type=int, default=0, help="Limit the CPU CFS quota (microseconds)."),
     _option("--cpu-shares", "-c", type=int, default=0, help="CPU shares (relative weight)."),
     _option("--cpus", "nano_cpus", type=Parsed("decimal", nano_cpus), default=0, help="Number of CPUs."),
     _option("--cpuset-cpus", help="CPUs in which to allow execution (0-3, 0,1)."),

@@ -1,7 +1,7 @@
 """From the flags of ``run`` and ``create`` to the engine's value."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +31,15 @@ _NAMESPACES: Final = {
     "cgroupns": ("", "private", "host"),
     "userns": ("", "host"),
 }
+
+
+# Limits that a flag gives as they are: a new one is a flag in ``container`` and nothing here.
+_COPIED: Final = tuple(
+    sorted(
+        {field.name for field in fields(Resources)}
+        & {field.name for field in fields(ContainerOptions)} - {"memory_swappiness"}
+    )
+)
 
 
 def build_spec(options: ContainerOptions, environ: Mapping[str, str], directory: Path) -> ContainerSpec:
@@ -124,31 +133,18 @@ def _workdir(path: str) -> str:
 
 
 def _resources(options: ContainerOptions) -> Resources:
-    if options.nano_cpus and (options.cpu_period or options.cpu_quota):
+    if options.nano_cpus and (options.cpu_period_us or options.cpu_quota_us):
         raise InvalidArgumentError("conflicting options: --cpus, and --cpu-period or --cpu-quota")
     if not -1 <= options.memory_swappiness <= 100:
         raise InvalidArgumentError(
             f"invalid value: {options.memory_swappiness}. Valid memory swappiness range is 0-100"
         )
+    same = {name: getattr(options, name) for name in _COPIED}
     return Resources(
-        memory_bytes=options.memory_bytes,
-        memory_swap_bytes=options.memory_swap_bytes,
-        memory_reservation_bytes=options.memory_reservation_bytes,
-        nano_cpus=options.nano_cpus,
-        cpu_shares=options.cpu_shares,
-        cpu_period_us=options.cpu_period,
-        cpu_quota_us=options.cpu_quota,
-        cpuset_cpus=options.cpuset_cpus,
-        cpuset_mems=options.cpuset_mems,
-        pids_limit=options.pids_limit,
-        blkio_weight=options.blkio_weight,
-        oom_kill_disable=options.oom_kill_disable,
-        oom_score_adj=options.oom_score_adj,
+        **same,
         ulimits=tuple(limits.parse_ulimit(text) for text in options.ulimit),
         devices=tuple(limits.parse_device(text) for text in options.device),
         device_cgroup_rules=tuple(options.device_cgroup_rule),
-        shm_size_bytes=options.shm_size_bytes,
-        cgroup_parent=options.cgroup_parent,
         memory_swappiness=None if options.memory_swappiness == -1 else options.memory_swappiness,
     )
 

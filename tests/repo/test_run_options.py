@@ -1,0 +1,97 @@
+"""A run option is made in a few places; whoever forgets one is told which.
+
+What a container is asked to be stands in ``sampan/resource/container_spec.py``. Each of its fields has to be known to
+runtimed, which acts on it, to Docker's views, to the API's way in and to the command line, or be excused here.
+"""
+
+import ast
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sampan.resource import container_spec
+
+ROOT = Path(__file__).parents[2]
+
+PLACES = {
+    "what acts on it: services/runtimed": ("services/runtimed",),
+    "Docker's views: sampan/docker": ("sampan/docker",),
+    "the API's way in: services/dockerapi/container": ("services/dockerapi/container", "sampan/docker"),
+    "the command line: cli/sampan_cli/options": ("cli/sampan_cli", "sampan/docker", "sampan/engine"),
+}
+
+# Fields that a place need not know, and why.
+_ACTS, _VIEWS, _API, _COMMAND = PLACES
+EXCUSED = (
+    {
+        ("Process.entrypoint", _ACTS): "Process.args puts it before cmd",
+        ("Endpoint.driver_options", _ACTS): "kept and shown; no option of a network driver is known yet",
+        ("ContainerSpec.platform", _ACTS): "shown; the image has been chosen by it",
+        ("ContainerSpec.docker", _ACTS): "kept for dockerapi alone",
+        ("ContainerSpec.chain_id", _VIEWS): "clients know images, not snapshots",
+        ("ContainerSpec.docker", _COMMAND): "kept for dockerapi alone",
+        ("ContainerSpec.platform", _COMMAND): "the image's, filled in by the engine",
+    }
+    | {
+        (f"Mount.{field}", _VIEWS): "in HostConfig.Mounts, which shows what the client sent"
+        for field in (
+            "create_source",
+            "tmpfs_size_bytes",
+            "tmpfs_mode",
+            "non_recursive",
+            "volume_labels",
+            "volume_options",
+        )
+    }
+    | {
+        (option, place): "of one start, and not of the container"
+        for option in ("ConsoleSize.height", "ConsoleSize.width", "Process.console_size")
+        for place in (_VIEWS, _COMMAND)
+    }
+)
+
+
+def options() -> Iterator[tuple[str, str]]:
+    """Yield class and field of everything that a spec is made of."""
+    for kind in vars(container_spec).values():
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type) and kind.__module__ == container_spec.__name__:
+            for field in dataclasses.fields(kind):
+                yield kind.__name__, field.name
+
+
+def names_in(*folders: str) -> set[str]:
+    """Return the names of attributes, keywords and annotated fields in the files of some folders."""
+    found: set[str] = set()
+    for folder in folders:
+        for path in (ROOT / folder).rglob("*.py"):
+            if "wire" in path.parts:
+                continue  # conversions copy whatever there is
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Attribute):
+                    found.add(node.attr)
+                elif isinstance(node, ast.keyword) and node.arg:
+                    found.add(node.arg)
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
+                    found.add(node.value)  # a key that becomes the name of a field
+                elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                    found.add(node.target.id)
+    return found
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_option_is_known_wherever_options_are_made(place: str) -> None:
+    known = names_in(*PLACES[place])
+    forgotten = [
+        f"{kind}.{field}"
+        for kind, field in options()
+        if field not in known and (f"{kind}.{field}", place) not in EXCUSED
+    ]
+    assert forgotten == [], f"forgotten in {place}"
+
+
+def test_nothing_is_excused_that_is_no_option() -> None:
+    known = {f"{kind}.{field}" for kind, field in options()}
+    assert {option for option, _ in EXCUSED} <= known
+    assert {place for _, place in EXCUSED} <= PLACES.keys()
