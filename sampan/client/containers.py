@@ -16,8 +16,7 @@ from sampan.client.convert import streams
 from sampan.errors import InvalidArgumentError, UnavailableError
 from sampan.resource.container import Condition, ContainerDetails, Created, Exit
 from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Resources, RestartPolicy
-from sampan.resource.listing import Filters, Pruned, Selection
-from sampan.resource.protocols import NO_FILTERS, RUNNING_ONES
+from sampan.resource.listing import NO_FILTERS, RUNNING_ONES, Filters, Pruned, Selection
 from sampan.resource.stats import ContainerStats, Top
 from sampan.resource.streams import AttachOptions, Input, LogBatch, LogQuery, Output
 from sampan.wire.channel import rpc_errors

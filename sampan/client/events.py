@@ -11,8 +11,7 @@ from sampan.client.convert.codec import ns_to_timestamp, timestamp_ns
 from sampan.client.convert.containers import filters_to_proto
 from sampan.client.convert.events import EVENT
 from sampan.resource.event import Event
-from sampan.resource.listing import Filters
-from sampan.resource.protocols import NO_FILTERS
+from sampan.resource.listing import NO_FILTERS, Filters
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import batches, size_of
 

@@ -12,9 +12,8 @@ from sampan.client.calls import read
 from sampan.client.convert import networks as convert
 from sampan.client.convert.containers import ENDPOINT, filters_to_proto
 from sampan.resource.container_spec import Endpoint
-from sampan.resource.listing import Filters
+from sampan.resource.listing import NO_FILTERS, Filters
 from sampan.resource.network import Network, NetworkRequest
-from sampan.resource.protocols import NO_FILTERS
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import whole
 

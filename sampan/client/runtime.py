@@ -1,45 +1,74 @@
 """All that runtimed serves, over one channel."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import grpc
 
-from sampan.client.archives import ArchivesClient
-from sampan.client.containers import ContainersClient
-from sampan.client.events import EventsClient
-from sampan.client.execs import ExecsClient
-from sampan.client.host import HostClient
-from sampan.client.networks import NetworksClient
-from sampan.client.volumes import VolumesClient
-from sampan.resource.protocols import Archives, Containers, Events, Execs, Host, Networks, Volumes
 from sampan.wire.channel import back
 
+if TYPE_CHECKING:
+    from sampan.resource.protocols import Archives, Containers, Events, Execs, Host, Networks, Volumes
 
-@dataclass(frozen=True, slots=True)
+# Each client, with the values and conversions that it needs, takes milliseconds to import, and a command line uses one
+# or two of them.
+
+
 class Runtime:
-    """The clients of one runtimed. ``reconnected`` returns when it can be called again after it was gone."""
+    """The clients of one runtimed, each made when it is first asked for."""
 
-    containers: Containers
-    archives: Archives
-    execs: Execs
-    events: Events
-    networks: Networks
-    volumes: Volumes
-    host: Host
-    reconnected: Callable[[], Awaitable[None]]
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
 
-    @classmethod
-    def over(cls, channel: grpc.aio.Channel) -> "Runtime":
-        """Return clients that call over ``channel``."""
-        return cls(
-            containers=ContainersClient(channel),
-            archives=ArchivesClient(channel),
-            execs=ExecsClient(channel),
-            events=EventsClient(channel),
-            networks=NetworksClient(channel),
-            volumes=VolumesClient(channel),
-            host=HostClient(channel),
-            reconnected=partial(back, channel, "runtimed"),
-        )
+    @cached_property
+    def containers(self) -> "Containers":
+        """Containers."""
+        from sampan.client.containers import ContainersClient
+
+        return ContainersClient(self._channel)
+
+    @cached_property
+    def archives(self) -> "Archives":
+        """Their files."""
+        from sampan.client.archives import ArchivesClient
+
+        return ArchivesClient(self._channel)
+
+    @cached_property
+    def execs(self) -> "Execs":
+        """Further processes in them."""
+        from sampan.client.execs import ExecsClient
+
+        return ExecsClient(self._channel)
+
+    @cached_property
+    def events(self) -> "Events":
+        """What happened."""
+        from sampan.client.events import EventsClient
+
+        return EventsClient(self._channel)
+
+    @cached_property
+    def networks(self) -> "Networks":
+        """Networks."""
+        from sampan.client.networks import NetworksClient
+
+        return NetworksClient(self._channel)
+
+    @cached_property
+    def volumes(self) -> "Volumes":
+        """Volumes."""
+        from sampan.client.volumes import VolumesClient
+
+        return VolumesClient(self._channel)
+
+    @cached_property
+    def host(self) -> "Host":
+        """What the host can do."""
+        from sampan.client.host import HostClient
+
+        return HostClient(self._channel)
+
+    async def reconnected(self) -> None:
+        """Return when runtimed can be called again after it was gone. UnavailableError if it does not come back."""
+        await back(self._channel, "runtimed")

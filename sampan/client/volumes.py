@@ -11,8 +11,7 @@ from sampan.api.runtime.v1.volumes_pb2_grpc import VolumesStub
 from sampan.client.calls import read
 from sampan.client.convert import volumes as convert
 from sampan.client.convert.containers import filters_to_proto
-from sampan.resource.listing import Filters, Pruned
-from sampan.resource.protocols import NO_FILTERS
+from sampan.resource.listing import NO_FILTERS, Filters, Pruned
 from sampan.resource.volume import Volume, VolumeRequest
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import whole

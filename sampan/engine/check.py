@@ -20,7 +20,7 @@ from sampan.errors import DataLossError, NotFoundError, SampanError, Unavailable
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.resource.container import Container, Status
-from sampan.resource.protocols import ALL
+from sampan.resource.listing import ALL
 from sampan.service import check_convert as convert
 from sampan.services import USED_BY_ENGINE
 from sampan.wire.channel import open_channel, reach, rpc_errors

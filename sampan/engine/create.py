@@ -13,11 +13,11 @@ from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.platform import Platform, host_platform, parse_platform
 from sampan.resource.container import Created
 from sampan.resource.container_spec import ContainerSpec, HealthCheck, Process
-from sampan.resource.protocols import Containers
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
+    from sampan.resource.protocols import Containers
 
 # --entrypoint "" arrives as one empty word: "none, and not the image's either".
 _NO_ENTRYPOINT: Final = ("",)
@@ -45,7 +45,7 @@ async def create_container(engine: "Engine", spec: ContainerSpec, platform: str)
     return Created(created.id, (*warnings, *created.warnings))
 
 
-async def with_volumes_of(containers: Containers, spec: ContainerSpec, sources: Iterable[str]) -> ContainerSpec:
+async def with_volumes_of(containers: "Containers", spec: ContainerSpec, sources: Iterable[str]) -> ContainerSpec:
     """Return ``spec`` with the mounts of other containers, each ``container[:ro|rw…]``; its own targets win.
 
     Raises:

@@ -11,7 +11,7 @@ from sampan.disk import CONTAINER, SNAPSHOT, Holder, StoredObject
 from sampan.engine.listing import Listed, list_containers, list_images
 from sampan.engine.sizes import sizes
 from sampan.resource.container import ContainerDetails
-from sampan.resource.protocols import ALL
+from sampan.resource.listing import ALL
 from sampan.resource.volume import Volume
 from sampan.wire.channel import rpc_errors
 from sampan.wire.disk import object_from_proto

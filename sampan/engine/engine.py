@@ -1,5 +1,7 @@
 """The engine as its clients see it: the services' stubs, and the sequences that need several of them.
 
+Each sequence is imported when it is asked for: a command line needs one of them.
+
 It holds no state: everything it knows is in the services, and any number of engines may be connected at once.
 """
 
@@ -18,13 +20,7 @@ from sampan.api.image.v1 import images_pb2
 from sampan.api.image.v1.images_pb2_grpc import ImagesStub
 from sampan.api.snapshot.v1.layers_pb2_grpc import LayersStub
 from sampan.client.runtime import Runtime
-from sampan.engine import commit, create, export, listing, load, push, remove, save, search
-from sampan.engine import pull as bring
-from sampan.engine.progress import Progress
 from sampan.layout import Layout
-from sampan.resource.container import ContainerDetails, Created
-from sampan.resource.container_spec import ContainerSpec
-from sampan.resource.listing import Filters, Selection
 from sampan.services import USED_BY_ENGINE
 from sampan.wire.channel import open_channel, reach, rpc_errors
 from sampan.wire.pages import whole
@@ -36,8 +32,15 @@ if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
     from sampan.api.image.v1.images_pb2_grpc import ImagesAsyncStub
     from sampan.api.snapshot.v1.layers_pb2_grpc import LayersAsyncStub
     from sampan.disk import Collected, StoredObject
+    from sampan.engine.commit import CommitOptions
     from sampan.engine.df import DiskUse
+    from sampan.engine.progress import Progress
     from sampan.engine.prune import PrunedImages
+    from sampan.engine.remove import Step
+    from sampan.engine.search import Results
+    from sampan.resource.container import ContainerDetails, Created
+    from sampan.resource.container_spec import ContainerSpec
+    from sampan.resource.listing import Filters, Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class Engine:
                 snapshots=SnapshotsStub(snapshotter),
                 layer_disk=DiskStub(snapshotter),
                 runtime_disk=DiskStub(runtimed),
-                runtime=Runtime.over(runtimed),
+                runtime=Runtime(runtimed),
             )
 
     async def reach(self, deadline_s: float) -> None:
@@ -85,7 +88,7 @@ class Engine:
 
     def pull(
         self, reference: str, *, platform: str = "", credentials: images_pb2.Credentials | None = None
-    ) -> AsyncGenerator[Progress, None]:
+    ) -> "AsyncGenerator[Progress, None]":
         """Bring an image and unpack it; the last event is ``Done``.
 
         The name appears, or moves, only when everything is there and verified. Closing the iterator (use
@@ -99,6 +102,8 @@ class Engine:
             DataLossError: a blob or a layer is not what its digest says; the message names it.
             ResourceExhaustedError: the disk is full.
         """
+        from sampan.engine import pull as bring
+
         return bring.pull(self, reference, platform, credentials)
 
     async def remote_tags(
@@ -118,13 +123,15 @@ class Engine:
         message: str = "",
         changes: tuple[str, ...] = (),
         platform: str = "",
-    ) -> AsyncGenerator[Progress, None]:
+    ) -> "AsyncGenerator[Progress, None]":
         """Make an image from the tar of a root file system; the last event is ``Done``.
 
         Raises:
             InvalidArgumentError: a bad reference, a bad Dockerfile instruction in ``changes``, or not a tar.
             ResourceExhaustedError: the disk is full.
         """
+        from sampan.engine import pull as bring
+
         return bring.import_image(self, chunks, reference, message, changes, platform)
 
     def push(
@@ -141,6 +148,8 @@ class Engine:
             RemoteError: the registry does not answer, or does not take it.
             DataLossError: content is damaged, or the registry says that it got something else.
         """
+        from sampan.engine import push
+
         return push.push(self, reference, platform, credentials)
 
     async def search_images(
@@ -150,13 +159,15 @@ class Engine:
         limit: int = 0,
         filters: Mapping[str, Sequence[str]] | None = None,
         credentials: images_pb2.Credentials | None = None,
-    ) -> search.Results:
+    ) -> "Results":
         """Return what the registry before the first slash of ``term`` finds; ``limit`` 0 means 25 of them.
 
         Raises:
             InvalidArgumentError: in Docker's words, a limit, a filter or a term that cannot be.
             RemoteError: ``Unexpected status code 404``, which is to say that the registry offers no search.
         """
+        from sampan.engine import search
+
         return await search.search(self, term, limit, filters or {}, credentials)
 
     def save_images(self, images: Iterable[str], *, platform: str = "") -> AsyncGenerator[bytes, None]:
@@ -166,9 +177,11 @@ class Engine:
             NotFoundError: ``No such image: …``, or it has nothing for ``platform``; before the first piece.
             DataLossError: a blob is damaged; what has been yielded is not a whole archive then.
         """
+        from sampan.engine import save
+
         return save.save(self, images, platform)
 
-    def load_images(self, chunks: AsyncIterator[bytes], *, platform: str = "") -> AsyncGenerator[Progress, None]:
+    def load_images(self, chunks: AsyncIterator[bytes], *, platform: str = "") -> "AsyncGenerator[Progress, None]":
         """Bring in the images of an archive, plain or packed; each ends in a ``Loaded``.
 
         Nothing gets a name before all of them are there. A load that fails or is cancelled leaves nothing.
@@ -178,9 +191,11 @@ class Engine:
             DataLossError: content is not what its name or its image says.
             ResourceExhaustedError: the disk is full.
         """
+        from sampan.engine import load
+
         return load.load(self, chunks, platform)
 
-    async def commit_container(self, container: str, options: commit.CommitOptions) -> str:
+    async def commit_container(self, container: str, options: "CommitOptions") -> str:
         """Make an image of what a container has changed; return its ID.
 
         Raises:
@@ -188,13 +203,17 @@ class Engine:
             InvalidArgumentError: a bad reference, or a bad Dockerfile instruction.
             ResourceExhaustedError: the disk is full.
         """
+        from sampan.engine import commit
+
         return await commit.commit(self, container, options)
 
     def export_container(self, container: str) -> AsyncGenerator[bytes, None]:
         """Yield a container's file system, without its volumes, as a tar, in pieces. NotFoundError."""
+        from sampan.engine import export
+
         return export.export(self, container)
 
-    async def create_container(self, spec: ContainerSpec, *, platform: str = "") -> Created:
+    async def create_container(self, spec: "ContainerSpec", *, platform: str = "") -> "Created":
         """Create a container from an image that is here; return its ID and warnings.
 
         Whatever ``spec`` leaves open is filled in from the image's config, as Docker does.
@@ -204,25 +223,31 @@ class Engine:
             InvalidArgumentError: something in ``spec`` is not possible.
             ConflictError, AlreadyExistsError: the name is in use.
         """
+        from sampan.engine import create
+
         return await create.create_container(self, spec, platform)
 
     def select_containers(
-        self, selection: Selection, filters: Filters, *, size: bool = False
-    ) -> AsyncGenerator[Sequence[ContainerDetails], None]:
+        self, selection: "Selection", filters: "Filters", *, size: bool = False
+    ) -> "AsyncGenerator[Sequence[ContainerDetails], None]":
         """Yield the containers that are asked for, some at a time, newest first, as Docker chooses them.
 
         Raises:
             InvalidArgumentError: an unknown filter, or a bad value.
         """
+        from sampan.engine import listing
+
         return listing.select_containers(self, selection, filters, size=size)
 
     async def tag_image(self, image: str, reference: str) -> None:
         """Add a name to an image. NotFoundError, InvalidArgumentError."""
+        from sampan.engine import remove
+
         await remove.tag_image(self, image, reference)
 
     async def remove_image(
         self, image: str, *, force: bool = False, no_prune: bool = False, platform: str = ""
-    ) -> "tuple[remove.Step, ...]":
+    ) -> "tuple[Step, ...]":
         """Remove a name, and the image and its layers with its last one; return what was untagged and deleted.
 
         With ``platform``, ``os/architecture[/variant]``, that one of an index goes and the others stay.
@@ -231,6 +256,8 @@ class Engine:
             NotFoundError: ``No such image: …``.
             ConflictError: in Docker's words, a container uses it, or it has several names.
         """
+        from sampan.engine import remove
+
         return (await remove.remove(self, image, force=force, no_prune=no_prune, platform=platform)).steps
 
     async def prune_images(self, filters: Mapping[str, Sequence[str]]) -> "PrunedImages":
@@ -240,7 +267,7 @@ class Engine:
             InvalidArgumentError: an unknown filter (there are ``dangling``, ``label``, ``label!`` and ``until``), or a
                 bad value.
         """
-        from sampan.engine import prune  # here and below: most command lines never need them
+        from sampan.engine import prune
 
         return await prune.prune_images(self, filters)
 

@@ -9,15 +9,17 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from sampan.errors import NotFoundError, UnavailableError
 from sampan.resource.container import Condition, Exit
 from sampan.resource.event import Event
-from sampan.resource.listing import Filters
-from sampan.resource.protocols import NO_FILTERS, Containers, Events
+from sampan.resource.listing import NO_FILTERS, Filters
 from sampan.resource.stats import ContainerStats
 from sampan.resource.streams import LogBatch, LogEntry, LogQuery
+
+if TYPE_CHECKING:
+    from sampan.resource.protocols import Containers, Events
 
 M = TypeVar("M")
 
@@ -31,11 +33,11 @@ class Followed(Protocol):
     """The service that is followed, and when it can be called again."""
 
     @property
-    def containers(self) -> Containers:
+    def containers(self) -> "Containers":
         """Its containers."""
 
     @property
-    def events(self) -> Events:
+    def events(self) -> "Events":
         """What happens to them."""
 
     @property

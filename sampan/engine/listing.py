@@ -13,13 +13,13 @@ from sampan import limits
 from sampan.api.image.v1 import images_pb2
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.resource.container import ContainerDetails
-from sampan.resource.listing import Filters, Selection
-from sampan.resource.protocols import ALL, Containers
+from sampan.resource.listing import ALL, Filters, Selection
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import page_by_page, whole
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
+    from sampan.resource.protocols import Containers
 
 # Thousands of images or containers, unless they are out of the ordinary.
 KEPT_BYTES: Final = 8 << 20
@@ -70,7 +70,7 @@ async def _image_pages(engine: "Engine", *, manifests: bool) -> AsyncGenerator[S
             yield page.images
 
 
-async def list_containers(containers: Containers) -> Listed[ContainerDetails]:
+async def list_containers(containers: "Containers") -> Listed[ContainerDetails]:
     """Return all containers; of a list that is not complete, without labels and environments."""
     found: list[ContainerDetails] = []
     size, shortened = 0, 0
@@ -90,7 +90,7 @@ def _brief(container: ContainerDetails) -> ContainerDetails:
 
 
 async def container_pages(
-    containers: Containers, listed: Listed[ContainerDetails]
+    containers: "Containers", listed: Listed[ContainerDetails]
 ) -> AsyncGenerator[Sequence[ContainerDetails], None]:
     """Yield all containers, some at a time, with nothing left out, now that ``listed`` is known."""
     if listed.complete:

@@ -1,14 +1,17 @@
 """What ``docker logs --details`` shows before each line: labels and variables that the log's options name."""
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import quote_plus
 
 from sampan.pattern import Pattern
 from sampan.resource.container_spec import ContainerSpec
-from sampan.resource.protocols import Containers
+
+if TYPE_CHECKING:
+    from sampan.resource.protocols import Containers
 
 
-async def log_details(containers: Containers, container: str) -> bytes:
+async def log_details(containers: "Containers", container: str) -> bytes:
     """Return what to put before each line of a container's log, at least a space.
 
     Raises:

@@ -11,7 +11,7 @@ from sampan.engine import gc, publish
 from sampan.engine.image_filters import Filters, prunable
 from sampan.engine.remove import Removal, Step, finish
 from sampan.errors import UnavailableError
-from sampan.resource.protocols import ALL
+from sampan.resource.listing import ALL
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import pages, send, whole
 

@@ -13,7 +13,7 @@ from sampan.errors import ConflictError, UnavailableError
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
 from sampan.resource.container import Container, Status
-from sampan.resource.protocols import ALL
+from sampan.resource.listing import ALL
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import pages, send, whole
 

@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 # Docker's filters: any of the values of each name.
 Filters = Mapping[str, tuple[str, ...]]
+
+
+NO_FILTERS: Final[Filters] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +18,10 @@ class Selection:
     all: bool = False  # not only running ones
     limit: int = 0  # newest; 0: no limit. A limit includes those that do not run
     latest: bool = False
+
+
+RUNNING_ONES: Final = Selection()
+ALL: Final = Selection(all=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,11 @@ from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Endpoint,
 from sampan.resource.event import Event
 from sampan.resource.exec import Exec, ExecSpec
 from sampan.resource.host import HostInfo
-from sampan.resource.listing import Filters, Pruned, Selection
+from sampan.resource.listing import NO_FILTERS, RUNNING_ONES, Filters, Pruned, Selection
 from sampan.resource.network import Network, NetworkRequest
 from sampan.resource.stats import ContainerStats, Top
 from sampan.resource.streams import Accepted, AttachOptions, ExecStart, Input, LogBatch, LogQuery, Output
 from sampan.resource.volume import Volume, VolumeRequest
-
-RUNNING_ONES = Selection()
-ALL = Selection(all=True)
-NO_FILTERS: Filters = {}
 
 
 class Containers(Protocol):

@@ -14,6 +14,8 @@ from typing import Any
 import grpc
 from prometheus_client import CollectorRegistry
 
+from runtimed.wire.networks_servicer import NetworksServicer
+from runtimed.wire.volumes_servicer import VolumesServicer
 from sampan.api.containerd.types import types_pb2
 from sampan.api.disk.v1 import disk_pb2, disk_pb2_grpc
 from sampan.api.image.v1 import images_pb2, images_pb2_grpc
@@ -303,8 +305,8 @@ async def fake_engine(layout: Layout) -> AsyncIterator[FakeEngine]:
         containers_pb2_grpc.add_ContainersServicer_to_server(fake.runtime.containers, runtimed)
         execs_pb2_grpc.add_ExecsServicer_to_server(fake.runtime.execs, runtimed)
         events_pb2_grpc.add_EventsServicer_to_server(fake.runtime.events, runtimed)
-        networks_pb2_grpc.add_NetworksServicer_to_server(fake.runtime.networks, runtimed)
-        volumes_pb2_grpc.add_VolumesServicer_to_server(fake.runtime.volumes, runtimed)
+        networks_pb2_grpc.add_NetworksServicer_to_server(NetworksServicer(fake.runtime.networks), runtimed)
+        volumes_pb2_grpc.add_VolumesServicer_to_server(VolumesServicer(fake.runtime.volumes), runtimed)
         host_pb2_grpc.add_HostServicer_to_server(fake.runtime.host, runtimed)
         for name, server in servers.items():
             server.add_insecure_port(f"unix:{layout.socket(name)}")

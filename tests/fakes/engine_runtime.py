@@ -15,16 +15,14 @@ from sampan.api.runtime.v1 import (
     execs_pb2_grpc,
     host_pb2,
     host_pb2_grpc,
-    networks_pb2,
-    networks_pb2_grpc,
     spec_pb2,
-    volumes_pb2,
-    volumes_pb2_grpc,
 )
-from sampan.errors import AlreadyExistsError, CommandNotFoundError, ConflictError, NotFoundError, UnavailableError
+from sampan.errors import CommandNotFoundError, ConflictError, NotFoundError, UnavailableError
 from sampan.wire.metadata import ATTACHES_STDIN
 from tests.fakes.engine_containers import FakeContainers, Held, State, now
 from tests.fakes.engine_process import Process
+from tests.fakes.networks import FakeNetworks
+from tests.fakes.volumes import FakeVolumes
 
 
 class FakeExecs(execs_pb2_grpc.ExecsServicer):
@@ -120,98 +118,6 @@ class FakeEvents(events_pb2_grpc.EventsServicer):
             for queue in self._listeners:
                 queue.put_nowait(event)
         return events_pb2.PublishResponse()
-
-
-class FakeNetworks(networks_pb2_grpc.NetworksServicer):
-    """The default bridge, and what is created."""
-
-    def __init__(self) -> None:
-        pool = networks_pb2.Network.Pool(subnet="172.17.0.0/16", gateway="172.17.0.1")
-        bridge = networks_pb2.Network(id="b" * 64, name="bridge", driver="bridge", created=now(), pools=[pool])
-        self.networks = {bridge.id: bridge}
-        self.connected: list[networks_pb2.ConnectRequest] = []
-
-    def find(self, name: str) -> networks_pb2.Network:
-        for network in self.networks.values():
-            if name in (network.id, network.name):
-                return network
-        raise NotFoundError(f"network {name} not found")
-
-    async def Create(self, request: networks_pb2.CreateNetworkRequest, context: Any) -> Any:
-        network = request.network
-        if any(network.name == other.name for other in self.networks.values()):
-            raise AlreadyExistsError(f"network with name {network.name} already exists")
-        network.id = secrets.token_hex(32)
-        network.driver = network.driver or "bridge"
-        network.created.CopyFrom(now())
-        self.networks[network.id] = network
-        return networks_pb2.CreateNetworkResponse(id=network.id)
-
-    async def Get(self, request: networks_pb2.GetNetworkRequest, context: Any) -> networks_pb2.Network:
-        return self.find(request.network)
-
-    async def List(self, request: networks_pb2.ListNetworksRequest, context: Any) -> AsyncIterator[Any]:
-        yield networks_pb2.ListNetworksResponse(networks=self.networks.values())
-
-    async def Remove(self, request: networks_pb2.RemoveNetworkRequest, context: Any) -> Any:
-        del self.networks[self.find(request.network).id]
-        return networks_pb2.RemoveNetworkResponse()
-
-    async def Connect(self, request: networks_pb2.ConnectRequest, context: Any) -> networks_pb2.ConnectResponse:
-        self.find(request.network)
-        self.connected.append(request)
-        return networks_pb2.ConnectResponse()
-
-    async def Disconnect(self, request: networks_pb2.DisconnectRequest, context: Any) -> Any:
-        self.find(request.network)
-        return networks_pb2.DisconnectResponse()
-
-    async def Prune(self, request: networks_pb2.PruneNetworksRequest, context: Any) -> AsyncIterator[Any]:
-        yield networks_pb2.PruneNetworksResponse()
-
-
-class FakeVolumes(volumes_pb2_grpc.VolumesServicer):
-    """Volumes by name."""
-
-    def __init__(self) -> None:
-        self.volumes: dict[str, volumes_pb2.Volume] = {}
-        self.sizes_take_for_ever = False
-        self.listing, self.list_cancelled = asyncio.Event(), asyncio.Event()
-
-    async def Create(self, request: volumes_pb2.CreateVolumeRequest, context: Any) -> volumes_pb2.Volume:
-        name = request.name or secrets.token_hex(32)
-        volume = volumes_pb2.Volume(
-            name=name,
-            driver=request.driver or "local",
-            mountpoint=f"/volumes/{name}/_data",
-            created=now(),
-            labels=request.labels,
-            options=request.options,
-        )
-        return self.volumes.setdefault(name, volume)
-
-    async def Get(self, request: volumes_pb2.GetVolumeRequest, context: Any) -> volumes_pb2.Volume:
-        if request.name not in self.volumes:
-            raise NotFoundError(f"get {request.name}: no such volume")
-        return self.volumes[request.name]
-
-    async def List(self, request: volumes_pb2.ListVolumesRequest, context: Any) -> AsyncIterator[Any]:
-        self.listing.set()
-        try:
-            if request.size and self.sizes_take_for_ever:
-                await asyncio.Event().wait()
-            yield volumes_pb2.ListVolumesResponse(volumes=self.volumes.values())
-        except asyncio.CancelledError:
-            self.list_cancelled.set()
-            raise
-
-    async def Remove(self, request: volumes_pb2.RemoveVolumeRequest, context: Any) -> Any:
-        if self.volumes.pop(request.name, None) is None and not request.force:
-            raise NotFoundError(f"get {request.name}: no such volume")
-        return volumes_pb2.RemoveVolumeResponse()
-
-    async def Prune(self, request: volumes_pb2.PruneVolumesRequest, context: Any) -> AsyncIterator[Any]:
-        yield volumes_pb2.PruneVolumesResponse(removed=list(self.volumes), reclaimed_bytes=5)
 
 
 class FakeHost(host_pb2_grpc.HostServicer):

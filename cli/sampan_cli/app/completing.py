@@ -49,7 +49,7 @@ def _ask(
 
 
 async def _container_names(engine: "Engine") -> list[str]:
-    from sampan.resource.protocols import ALL
+    from sampan.resource.listing import ALL
 
     return [container.name for container in await engine.runtime.containers.list(ALL)]
 

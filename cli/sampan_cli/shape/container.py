@@ -5,15 +5,18 @@ from typing import Any
 from sampan.docker.container_view import inspect_json
 from sampan.resource.container import ContainerDetails
 from sampan_cli.shape.go import go_value
-from sampan_cli.template.functions import ABSENT, ABSENT_LIST
+from sampan_cli.template.functions import ABSENT, ABSENT_LIST, ABSENT_TEXT
 
 
 def shape_container(container: ContainerDetails) -> dict[str, Any]:
     """Return everything that is known about a container, also what Docker has no name for."""
     shown = go_value(inspect_json(container))
-    shown["Config"] = {"Healthcheck": ABSENT, "StopTimeout": ABSENT, "StopSignal": "", "Shell": ABSENT_LIST} | (
-        shown["Config"]
-    )
+    shown["Config"] = {
+        "Healthcheck": ABSENT,
+        "StopTimeout": ABSENT,
+        "StopSignal": ABSENT_TEXT,
+        "Shell": ABSENT_LIST,
+    } | (shown["Config"])
     shown["State"] = {"Health": ABSENT} | shown["State"]
     own = {"SizeRw": ABSENT, "RootPath": container.root_path, "CgroupPath": container.cgroup_path}
     return own | shown

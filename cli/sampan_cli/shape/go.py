@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sampan_cli.template.functions import ABSENT_LIST, NIL, NIL_LIST, NIL_MAP, GoMap
+from sampan_cli.template.functions import NIL, NIL_LIST, NIL_MAP, GoMap
 
 # Members that are maps with keys of the user's: a missing key is nothing, where a missing field is an error.
 _MAPS: Final = frozenset(
@@ -15,7 +15,7 @@ _MAPS: Final = frozenset(
 _NULL_LISTS: Final = frozenset(
     {
         *("Aliases", "Binds", "BlkioWeightDevice", "CapAdd", "CapDrop", "Cmd", "DNSNames", "DeviceCgroupRules"),
-        *("DeviceRequests", "Entrypoint", "ExecIDs", "ExtraHosts", "GroupAdd", "Links", "MaskedPaths"),
+        *("DeviceRequests", "Entrypoint", "ExecIDs", "ExtraHosts", "GroupAdd", "Links", "MaskedPaths", "OnBuild"),
         *("ReadonlyPaths", "SecondaryIPAddresses", "SecondaryIPv6Addresses", "SecurityOpt", "VolumesFrom"),
     }
 )
@@ -43,8 +43,6 @@ def _member(name: str, item: Any) -> Any:
 
 
 def _null(name: str) -> Any:
-    if name == "OnBuild":
-        return ABSENT_LIST
     if name in _MAPS:
         return NIL_MAP
     return NIL_LIST if name in _NULL_LISTS else NIL

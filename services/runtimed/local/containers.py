@@ -17,8 +17,7 @@ from runtimed.stats.sampling import stats_of
 from runtimed.streams.streams import Streams
 from sampan.resource.container import Condition, Container, ContainerDetails, Created, Exit
 from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Resources, RestartPolicy
-from sampan.resource.listing import Filters, Pruned, Selection
-from sampan.resource.protocols import NO_FILTERS, RUNNING_ONES
+from sampan.resource.listing import NO_FILTERS, RUNNING_ONES, Filters, Pruned, Selection
 from sampan.resource.stats import ContainerStats, Top
 from sampan.resource.streams import Attached, AttachOptions, Detached, Input, LogBatch, LogQuery, Output
 

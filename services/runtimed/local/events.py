@@ -5,8 +5,7 @@ from collections.abc import AsyncGenerator, Iterable
 
 from runtimed.events import Events
 from sampan.resource.event import Event
-from sampan.resource.listing import Filters
-from sampan.resource.protocols import NO_FILTERS
+from sampan.resource.listing import NO_FILTERS, Filters
 
 
 class LocalEvents:

@@ -6,8 +6,7 @@ from runtimed.network.core.model import Network
 from runtimed.network.core.networks import Member, Networks
 from sampan.resource import network as shown
 from sampan.resource.container_spec import Endpoint
-from sampan.resource.listing import Filters
-from sampan.resource.protocols import NO_FILTERS
+from sampan.resource.listing import NO_FILTERS, Filters
 
 
 class LocalNetworks:

@@ -22,8 +22,7 @@ from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, St
 from sampan.log import log
 from sampan.resource.container import Container, MountPoint
 from sampan.resource.container_spec import ContainerSpec, Mount, MountType
-from sampan.resource.listing import Filters, Pruned
-from sampan.resource.protocols import NO_FILTERS
+from sampan.resource.listing import NO_FILTERS, Filters, Pruned
 from sampan.resource.volume import LOCAL, Volume, VolumeRequest
 from sampan.service.set_aside import SetAside
 from sampan.sys.trees import walking

@@ -20,7 +20,7 @@ from sampan.api.runtime.v1 import spec_pb2
 from sampan.client.convert.containers import SPEC
 from sampan.engine.engine import Engine as Services
 from sampan.errors import SampanError
-from sampan.resource.protocols import ALL
+from sampan.resource.listing import ALL
 from tests.compat.conftest import TARGET
 from tests.support.docker_client import DockerClient, UnixConnection
 from tests.support.engine import Engine

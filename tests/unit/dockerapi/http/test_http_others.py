@@ -18,10 +18,10 @@ async def test_networks(api: Api) -> None:
     inspected = (await api.get(f"/networks/{network_id}")).json
     assert inspected["IPAM"]["Config"] == [{"Subnet": "10.1.0.0/24", "Gateway": "10.1.0.1"}]
     assert (inspected["Driver"], inspected["Labels"], inspected["Scope"]) == ("bridge", {"a": "b"}, "local")
-    assert [network["Name"] for network in (await api.get("/networks")).json] == ["bridge", "net"]
+    assert [network["Name"] for network in (await api.get("/networks")).json] == ["net", "bridge"]
     connect = {"Container": "web", "EndpointConfig": {"Aliases": ["db"]}}
     assert (await api.post("/networks/net/connect", json=connect)).status == 200
-    assert list(api.fake.runtime.networks.connected[0].endpoint.aliases) == ["db"]
+    assert api.fake.runtime.networks.connected[0][2].aliases == ("db",)
     assert (await api.post("/networks/net/disconnect", json={"Container": "web", "Force": True})).status == 200
     assert (await api.delete("/networks/net")).status == 204
     assert (await api.get("/networks/net")).message == "network net not found"
@@ -34,7 +34,10 @@ async def test_volumes(api: Api) -> None:
     assert (await api.get("/volumes/v")).json["Mountpoint"] == "/volumes/v/_data"
     listed = (await api.get("/volumes")).json
     assert ([volume["Name"] for volume in listed["Volumes"]], listed["Warnings"]) == (["v"], None)
-    assert (await api.post("/volumes/prune")).json == {"VolumesDeleted": ["v"], "SpaceReclaimed": 5}
+    assert (await api.post("/volumes/prune")).json == {"VolumesDeleted": None, "SpaceReclaimed": 0}
+    everything = await api.post("/volumes/prune", params={"filters": '{"all": ["true"]}'})
+    assert everything.json == {"VolumesDeleted": ["v"], "SpaceReclaimed": 5}
+    await api.post("/volumes/create", json={"Name": "v"})
     assert (await api.delete("/volumes/v")).status == 204
     assert (await api.delete("/volumes/v")).status == 404
     assert (await api.delete("/volumes/v?force=1")).status == 204
