@@ -8,15 +8,16 @@ _OCI_ATTACHPIPE that its socket listens, and waits for a second byte in _OCI_STA
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from runtimed.conmon.process import reap
+from runtimed.conmon.process import kill_at_work_on, reap
 from runtimed.containers.paths import ContainerPaths, ExecPaths
 from sampan.errors import StartError, UnavailableError
 
@@ -217,7 +218,7 @@ class Conmon:
         errors = os.memfd_create("conmon-stderr", os.MFD_CLOEXEC)
         try:
             process = self.popen(argv, cwd, pipe, {}, fds, errors)
-            return await _first_report(process, pipe, errors)
+            return await _first_report(process, pipe, errors, cwd)
         finally:
             os.close(errors)
 
@@ -259,9 +260,11 @@ class PendingExec:
         self._errors = os.memfd_create("conmon-stderr", os.MFD_CLOEXEC)
         self._start_read, self._start_write = os.pipe()
         self._process: subprocess.Popen[bytes] | None = None
+        self._bundle = Path()
 
     async def prepare(self, conmon: Conmon, argv: Sequence[str], cwd: Path, *, released: bool) -> None:
         """Start conmon and return when its attach socket listens."""
+        self._bundle = cwd
         self._process = conmon.popen(
             argv,
             cwd,
@@ -279,7 +282,7 @@ class PendingExec:
         if released:
             os.close(self._start_write)  # it takes the end of the pipe for the word
             self._start_write = -1
-        async with _deadline():
+        async with _deadline(cwd):
             if await self._attached.next() is None:
                 raise StartError(f"conmon did not start: {_text(self._errors)}")
 
@@ -299,12 +302,12 @@ class PendingExec:
             StartError: with the runtime's own message.
         """
         assert self._process is not None
-        return (await _first_report(self._process, self._reports, self._errors)).value
+        return (await _first_report(self._process, self._reports, self._errors, self._bundle)).value
 
     async def settled(self) -> None:
         """Return when conmon's pid is written down: its first process does that, and ends."""
         if self._process is not None:
-            async with _deadline():
+            async with _deadline(self._bundle):
                 await reap(self._process)
 
     async def exit_code(self) -> int | None:
@@ -328,24 +331,24 @@ class PendingExec:
         self._start_read = self._start_write = self._errors = -1
 
 
-class _deadline:  # noqa: N801  # reads as the function it stands for
-    """Bound a wait for conmon. Raises UnavailableError when the time is over."""
+@contextlib.asynccontextmanager
+async def _deadline(bundle: Path) -> AsyncIterator[None]:
+    """Bound a wait for the conmon at work on ``bundle``, and end it and its runtime when the time is over.
 
-    def __init__(self) -> None:
-        self._timeout = asyncio.timeout(_START_TIMEOUT_S)
+    Raises:
+        UnavailableError: it was.
+    """
+    try:
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            yield
+    except TimeoutError:
+        # They would go on, and could start a process whose container has been cleared or removed by then.
+        await kill_at_work_on(bundle)
+        raise UnavailableError(f"the runtime did not answer within {_START_TIMEOUT_S:g} s") from None
 
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        try:
-            await self._timeout.__aexit__(kind, error, trace)  # type: ignore[arg-type]  # passed on as it came
-        except TimeoutError:
-            raise UnavailableError(f"the runtime did not answer within {_START_TIMEOUT_S:g} s") from None
-
-
-async def _first_report(process: "subprocess.Popen[bytes]", pipe: ReportPipe, errors: int) -> Report:
-    async with _deadline():
+async def _first_report(process: "subprocess.Popen[bytes]", pipe: ReportPipe, errors: int, bundle: Path) -> Report:
+    async with _deadline(bundle):
         report = await pipe.next()
         await reap(process)  # conmon's first process, which has long left the second one to itself
     if report is None:

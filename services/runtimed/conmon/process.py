@@ -8,8 +8,12 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from sampan.errors import UnavailableError
+from sampan.log import log
+
+_ENDING_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,43 +53,62 @@ async def reap(process: "subprocess.Popen[bytes]") -> int:
 
 
 async def kill_at_work_on(directory: Path) -> None:
-    """Kill every process whose command line names ``directory``; return when they are gone.
+    """Kill every process whose command line names ``directory``, and all below it; return when they are gone,
+    or after ten seconds: a process in uninterruptible sleep may take for ever.
 
-    For what an earlier process of ours has started and has not been told about: there is no pid file yet that names it.
+    For what was started and has not reported: there may be no pid file yet that names it.
     """
-    for pidfd in await asyncio.to_thread(_at_work_on, os.fsencode(directory)):
-        try:
+    pidfds = await asyncio.to_thread(_stopped_at_work_on, os.fsencode(directory))
+    try:
+        for pidfd in pidfds:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            await ended(pidfd)
-        finally:
+        async with asyncio.timeout(_ENDING_S):
+            for pidfd in pidfds:
+                await ended(pidfd)
+    except TimeoutError:
+        log.warning("processes do not end after SIGKILL", directory=str(directory))
+    finally:
+        for pidfd in pidfds:
             os.close(pidfd)
 
 
-def _at_work_on(directory: bytes) -> list[int]:
-    """Return a pidfd for each."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            pidfd = os.pidfd_open(int(entry.name))
-        except OSError:
-            continue  # it has ended
-        try:
+def _stopped_at_work_on(directory: bytes) -> list[int]:
+    """Return a pidfd for each, stopped: one that runs could leave a child behind that nobody has seen."""
+    found: dict[int, int] = {}
+    while True:
+        new = _at_work_on(directory, found)
+        if not new:
+            return list(found.values())
+        for pidfd in new.values():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+        found |= new
+
+
+def _at_work_on(directory: bytes, known: Mapping[int, int]) -> dict[int, int]:
+    """Return, by pid, a pidfd for each process that works on ``directory`` and is not among the ``known``."""
+    pidfds: dict[int, int] = {}
+    parents: dict[int, int] = {}
+    found: set[int] = set()
+    for pid in {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()} - known.keys():
+        with contextlib.suppress(OSError, IndexError):  # it has ended
+            pidfds[pid] = os.pidfd_open(pid)
             # Read when the descriptor is there already: the number is the same process's, or the read fails.
-            arguments = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            arguments = []
-        if directory in arguments:
-            found.append(pidfd)
-        else:
-            os.close(pidfd)
-    return found
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            # After ") " come the state and the parent's pid; a process's name may hold anything.
+            parents[pid] = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[1])
+            if directory in arguments:
+                found.add(pid)
+    while below := {pid for pid, parent in parents.items() if parent in found or parent in known} - found:
+        found |= below
+    for pid in pidfds.keys() - found:
+        os.close(pidfds[pid])
+    return {pid: pidfds[pid] for pid in found}
 
 
 async def run(argv: Sequence[str], env: Mapping[str, str], timeout_s: float) -> Completed:
-    """Run a program to its end. When cancelled or out of time the program is killed.
+    """Run a program to its end. When cancelled or out of time it is killed with its process group.
 
     Raises:
         UnavailableError: it took longer than ``timeout_s``.
@@ -104,7 +127,7 @@ async def run(argv: Sequence[str], env: Mapping[str, str], timeout_s: float) -> 
             raise UnavailableError(f"{argv[0]} did not end within {timeout_s:g} s") from None
         finally:
             if process.returncode is None:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # and whatever it has started
                 process.wait()
         return Completed(code, _contents(out), _contents(err))
     finally:

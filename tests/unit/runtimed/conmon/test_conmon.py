@@ -1,10 +1,17 @@
 """What conmon is started with, seen by a stand-in for it."""
 
+import contextlib
+import os
+import shutil
 import sys
 from pathlib import Path
 
-from runtimed.conmon.conmon import Conmon, RuntimeCommand, Stdio
+import pytest
+
+from runtimed.conmon import conmon
+from runtimed.conmon.conmon import Conmon, LogFile, RuntimeCommand, Stdio
 from runtimed.containers.paths import Paths
+from sampan.errors import UnavailableError
 from tests.support.tools import eventually
 
 # Reports when a file tells it to, as conmon does when the runtime has come back, and leaves word of how that went.
@@ -41,3 +48,58 @@ async def test_an_exec_is_not_given_up_by_conmon_when_nobody_reads_its_reports_a
     said = one.bundle / "said"
     eventually(said.exists, "the stand-in has reported")
     assert said.read_text() == "reported"
+
+
+# Hangs as a runtime may, with a helper of its own that does not name the bundle.
+_HANGING_RUNTIME = """#!/bin/sh
+case "$*" in *create*|*exec*) ;; *) exit 1;; esac
+sleep 1000 &
+echo $! > {helper}.new
+mv {helper}.new {helper}
+wait
+"""
+
+
+@pytest.mark.skipif(shutil.which("conmon") is None, reason="conmon is not installed")
+@pytest.mark.parametrize("work", ["create", "exec"])
+async def test_a_runtime_that_hangs_is_ended_with_its_conmon_and_its_helpers(
+    tmp_path: Path, work: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, helper = tmp_path / "runtime", tmp_path / "helper"
+    program.write_text(_HANGING_RUNTIME.format(helper=helper))
+    program.chmod(0o755)
+    paths = Paths(tmp_path / "data", tmp_path / "run")
+    paths.make()
+    container, one = paths.container("c" * 64), paths.exec("e" * 64)
+    container.bundle.mkdir(parents=True)
+    container.home.mkdir(parents=True)
+    one.bundle.mkdir(parents=True)
+    runtime, stdio = RuntimeCommand(program, tmp_path), Stdio(tty=False, stdin=False)
+    monkeypatch.setattr(conmon, "_START_TIMEOUT_S", 1)
+    real = Conmon(Path(shutil.which("conmon") or ""), os.environ)
+    document = container.bundle / "process.json"
+    document.write_text("{}")
+    calls = {
+        "create": lambda: real.create(container, runtime, stdio, LogFile(None)),
+        "exec": lambda: real.exec_detached("c" * 64, one, runtime, stdio, document),
+    }
+    with pytest.raises(UnavailableError, match="did not answer"):
+        await calls[work]()
+    assert _is_gone(int(helper.read_text()))
+    assert [line for line in _command_lines() if str(tmp_path) in line] == []
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except OSError:
+        return True
+    return state == "Z"  # whoever is its parent by now may reap it or not
+
+
+def _command_lines() -> list[str]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found
