@@ -12,6 +12,8 @@ from sampan.errors import InvalidArgumentError
 _XATTR: Final = "SCHILY.xattr."
 _XATTR_NAME_MAX: Final = 255  # linux/limits.h, as the next
 _XATTR_SIZE_MAX: Final = 65536
+_XATTR_LIST_MAX: Final = 65536
+_NAMESPACES: Final = frozenset({"user.", "trusted.", "security.", "system."})  # a prefix alone names nothing
 _DECIMAL: Final = re.compile(rb"(-?)(\d{1,19})(?:\.(\d*))?")
 # Seconds that fit a 64-bit count of nanoseconds.
 _MAX_SECONDS: Final = 2**63 // 10**9 - 1
@@ -86,8 +88,12 @@ def xattrs(records: dict[str, bytes]) -> dict[str, bytes]:
         InvalidArgumentError: one that no Linux file system can have.
     """
     found = {key[len(_XATTR) :]: value for key, value in records.items() if key.startswith(_XATTR)}
+    if sum(len(os.fsencode(name)) + 1 for name in found) > _XATTR_LIST_MAX:
+        raise InvalidArgumentError(
+            f"tar archive has {len(found)} extended attributes on an entry: names may take {_XATTR_LIST_MAX} bytes"
+        )
     for name, value in found.items():
-        if not name or "\0" in name or len(os.fsencode(name)) > _XATTR_NAME_MAX:
+        if not name or name in _NAMESPACES or "\0" in name or len(os.fsencode(name)) > _XATTR_NAME_MAX:
             raise InvalidArgumentError(
                 f"tar archive has an extended attribute {name[:40]!r}: names have 1 to {_XATTR_NAME_MAX} bytes, no NUL"
             )

@@ -262,6 +262,10 @@ class Converter:
             for name, value in entry.xattrs.items()
             if layout.can_hold(name, value) and not (bare and name.startswith("user."))
         }
+        if (size := len(layout.xattrs(kept))) > layout.MAX_XATTRS_BYTES:
+            raise InvalidArgumentError(
+                f"its extended attributes need {size} bytes, the most is {layout.MAX_XATTRS_BYTES}"
+            )
         self._result.skipped_xattrs += len(entry.xattrs) - len(kept)
         return kept
 

@@ -50,6 +50,8 @@ _PREFIXES: Final = (
 )
 
 MAX_XATTR_VALUE: Final = 0xFFFF
+# Of one inode: it counts them in units of 4 bytes, in 16 bits, the header of 12 being the first.
+MAX_XATTRS_BYTES: Final = (0xFFFF - 1) * 4 + 12
 
 
 SUPER_END: Final = SUPER_OFFSET + _SUPER.size
