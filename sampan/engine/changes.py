@@ -9,7 +9,7 @@ from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import whole
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan.engine.services import Services
 
 # Places that the engine makes for what it mounts into every container; they are no change of the user's.
 MOUNT_POINTS: Final = (
@@ -33,7 +33,7 @@ _KINDS: Final = {
 _PARENTS: Final = frozenset({"/dev", "/etc"})  # of these: changed by them alone
 
 
-async def container_changes(engine: "Engine", container: str) -> list[Change]:
+async def container_changes(engine: "Services", container: str) -> list[Change]:
     """Return what ``container``, an ID or a name, has changed, by path.
 
     Raises:

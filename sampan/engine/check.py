@@ -28,7 +28,7 @@ from sampan.wire.pages import whole
 
 if TYPE_CHECKING:
     from sampan.api.check.v1.check_pb2_grpc import CheckAsyncStub
-    from sampan.engine.engine import Engine
+    from sampan.engine.services import Services
 
 _PRIVATE_REGISTRY: Final = "registryd"
 _REGISTRY_ROWS: Final = "registry.db"
@@ -80,7 +80,7 @@ class Skipped:
 Step = Amount | Finding | Repaired | Skipped
 
 
-async def check(engine: "Engine", options: Options, logins: Logins) -> AsyncGenerator[Step, None]:
+async def check(engine: "Services", options: Options, logins: Logins) -> AsyncGenerator[Step, None]:
     """Yield how far it is, what is wrong, and with ``repair`` what became of it: right behind each service's findings.
 
     ``logins`` is asked for credentials of the registries that something has to be fetched from.
@@ -111,7 +111,7 @@ async def check(engine: "Engine", options: Options, logins: Logins) -> AsyncGene
 class _Run:
     """One check of everything."""
 
-    def __init__(self, engine: "Engine", options: Options, logins: Logins) -> None:
+    def __init__(self, engine: "Services", options: Options, logins: Logins) -> None:
         self._engine = engine
         self._options = options
         self._logins = logins
@@ -220,7 +220,7 @@ class _Known:
         return replace(finding, affected=tuple(dict.fromkeys(suffering)))
 
 
-async def _known(engine: "Engine") -> _Known:
+async def _known(engine: "Services") -> _Known:
     with rpc_errors():
         images = (await whole(engine.images.List(images_pb2.ListRequest(brief=True)))).images
     names: dict[str, str] = {}
@@ -245,7 +245,7 @@ def _shown(container: Container) -> str:
     return f"{name} (running)" if container.state.status in _UP else name
 
 
-async def _snapshot_keys(engine: "Engine") -> set[str]:
+async def _snapshot_keys(engine: "Services") -> set[str]:
     keys: set[str] = set()
     with rpc_errors():
         async for page in engine.snapshots.List(snapshots_pb2.ListSnapshotsRequest()):
@@ -253,7 +253,7 @@ async def _snapshot_keys(engine: "Engine") -> set[str]:
     return keys
 
 
-async def _is_there(engine: "Engine", container: str) -> bool:
+async def _is_there(engine: "Services", container: str) -> bool:
     try:
         with rpc_errors():
             await engine.runtime.containers.get(container)

@@ -16,7 +16,7 @@ from sampan.resource.container import Container, Status
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan.engine.services import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class CommitOptions:
     config: images_pb2.ImageConfig | None = None  # what is set in it replaces the container's
 
 
-async def commit(engine: "Engine", container: str, options: CommitOptions) -> str:
+async def commit(engine: "Services", container: str, options: CommitOptions) -> str:
     """See ``Engine.commit_container``."""
     if options.reference and parse_reference(options.reference).digest is not None:
         raise InvalidArgumentError("refusing to create a tag with a digest reference")
@@ -48,7 +48,9 @@ async def commit(engine: "Engine", container: str, options: CommitOptions) -> st
     return committed.image_id
 
 
-async def _commit(engine: "Engine", found: Container, options: CommitOptions, lease: str) -> images_pb2.ImportResponse:
+async def _commit(
+    engine: "Services", found: Container, options: CommitOptions, lease: str
+) -> images_pb2.ImportResponse:
     """Make the image; ``lease`` keeps its layer until it is held by one of the image's own."""
     diff = layers_pb2.DiffLayerRequest(key=found.id, exclude=MOUNT_POINTS, lease=lease)
     async with engine.runtime.containers.held(found.id) if options.pause else nullcontext():
@@ -69,7 +71,7 @@ async def _commit(engine: "Engine", found: Container, options: CommitOptions, le
         return await engine.images.Commit(request)
 
 
-async def _name(engine: "Engine", committed: images_pb2.ImportResponse, reference: str, parent: str) -> None:
+async def _name(engine: "Services", committed: images_pb2.ImportResponse, reference: str, parent: str) -> None:
     """Name the image, and have its new layer unpacked while nobody waits for it."""
     request = images_pb2.CreateRequest(
         reference=reference, target=committed.target, lease=committed.lease, parent=parent

@@ -16,14 +16,14 @@ from sampan.resource.container_spec import ContainerSpec, HealthCheck, Process
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan.engine.services import Services
     from sampan.resource.protocols import Containers
 
 # --entrypoint "" arrives as one empty word: "none, and not the image's either".
 _NO_ENTRYPOINT: Final = ("",)
 
 
-async def create_container(engine: "Engine", spec: ContainerSpec, platform: str) -> Created:
+async def create_container(engine: "Services", spec: ContainerSpec, platform: str) -> Created:
     """See ``Engine.create_container``."""
     wanted = parse_platform(platform) if platform else None
     with rpc_errors():
@@ -62,7 +62,7 @@ async def with_volumes_of(containers: "Containers", spec: ContainerSpec, sources
     return spec
 
 
-async def _stands(engine: "Engine", chain_id: str) -> bool:
+async def _stands(engine: "Services", chain_id: str) -> bool:
     try:
         with rpc_errors():
             await engine.snapshots.Stat(snapshots_pb2.StatSnapshotRequest(key=chain_id))
@@ -153,7 +153,7 @@ def _platform_warning(actual: images_pb2.Platform) -> tuple[str, ...]:
     )
 
 
-async def ensure_stack(engine: "Engine", image: images_pb2.Image) -> str:
+async def ensure_stack(engine: "Services", image: images_pb2.Image) -> str:
     """Return the chain ID of the image's snapshots; layers that were lost are unpacked again from their blobs."""
     request = layers_pb2.StackRequest(diff_ids=[layer.diff_id for layer in image.layers])
     try:

@@ -18,7 +18,7 @@ from sampan.wire.disk import object_from_proto
 
 if TYPE_CHECKING:
     from sampan.api.disk.v1.disk_pb2_grpc import DiskAsyncStub
-    from sampan.engine.engine import Engine
+    from sampan.engine.services import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class DiskUse:
     listed_containers: Listed[ContainerDetails]
 
 
-async def disk_use(engine: "Engine", *, images: bool, containers: bool, volumes: bool) -> DiskUse:
+async def disk_use(engine: "Services", *, images: bool, containers: bool, volumes: bool) -> DiskUse:
     """See ``Engine.disk_use``."""
 
     async def listed_images() -> Listed[images_pb2.Image]:
@@ -90,13 +90,13 @@ async def disk_use(engine: "Engine", *, images: bool, containers: bool, volumes:
     )
 
 
-async def stored_content(engine: "Engine") -> tuple[StoredObject, ...]:
+async def stored_content(engine: "Services") -> tuple[StoredObject, ...]:
     """See ``Engine.stored_content``."""
     with rpc_errors():
         return tuple(await _objects(engine.content_disk))
 
 
-async def explain(engine: "Engine") -> tuple[StoredObject, ...]:
+async def explain(engine: "Services") -> tuple[StoredObject, ...]:
     """See ``Engine.explain_disk``."""
     with rpc_errors():
         content, layers, runtime, listed = await asyncio.gather(

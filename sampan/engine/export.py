@@ -8,10 +8,10 @@ from sampan.engine import publish
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan.engine.services import Services
 
 
-async def export(engine: "Engine", container: str) -> AsyncGenerator[bytes, None]:
+async def export(engine: "Services", container: str) -> AsyncGenerator[bytes, None]:
     """See ``Engine.export_container``."""
     found = await engine.runtime.containers.get(container)
     call = engine.layers.Export(layers_pb2.ExportRequest(key=found.id))

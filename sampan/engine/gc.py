@@ -8,10 +8,10 @@ from sampan.wire.channel import rpc_errors
 from sampan.wire.disk import collected_from_proto
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan.engine.services import Services
 
 
-async def collect(engine: "Engine", *, leftovers: bool) -> Collected:
+async def collect(engine: "Services", *, leftovers: bool) -> Collected:
     """See ``Engine.collect_garbage``."""
     request = disk_pb2.CollectRequest(leftovers=leftovers)
     freed: dict[str, Freed] = {}

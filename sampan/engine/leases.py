@@ -13,7 +13,7 @@ from sampan.errors import SampanError, UnavailableError
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan.engine.services import Services
 
     KeepCall: TypeAlias = grpc.aio.StreamStreamCall[images_pb2.KeepRequest, images_pb2.KeepResponse]
 
@@ -21,7 +21,7 @@ _RELEASE_S: Final = 5.0
 
 
 @asynccontextmanager
-async def kept(engine: "Engine", *leases: str) -> AsyncIterator[str]:
+async def kept(engine: "Services", *leases: str) -> AsyncIterator[str]:
     """Have imaged keep ``leases`` for as long as this block lasts, and no longer than this process; yield the first.
 
     Without any a new one is made. What they still hold at the end is given back, or, of a fetch, left to the next one.
@@ -48,7 +48,7 @@ async def kept(engine: "Engine", *leases: str) -> AsyncIterator[str]:
 class _Keeper:
     """A call that keeps leases, and the next one whenever imaged goes away."""
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: "Services") -> None:
         self._engine = engine
         self.call: KeepCall = engine.images.Keep()
 
@@ -80,7 +80,7 @@ class _Keeper:
             await self.call.done_writing()
 
 
-async def release(engine: "Engine", lease: str, *, abandon: bool = False) -> None:
+async def release(engine: "Services", lease: str, *, abandon: bool = False) -> None:
     """Give back what a failed sequence held, or leave it to the next one, even while being cancelled."""
     request = images_pb2.ReleaseRequest(lease=lease, abandon=abandon)
     try:

@@ -18,7 +18,7 @@ from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import page_by_page, whole
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan.engine.services import Services
     from sampan.resource.protocols import Containers
 
 # Thousands of images or containers, unless they are out of the ordinary.
@@ -35,7 +35,7 @@ class Listed(Generic[T]):
     complete: bool  # nothing was left out of any item
 
 
-async def list_images(engine: "Engine", *, manifests: bool = False) -> Listed[images_pb2.Image]:
+async def list_images(engine: "Services", *, manifests: bool = False) -> Listed[images_pb2.Image]:
     """Return all images; ``manifests``: with what their indexes lead to, if the list is complete."""
     found: list[images_pb2.Image] = []
     size = 0
@@ -53,7 +53,7 @@ async def list_images(engine: "Engine", *, manifests: bool = False) -> Listed[im
 
 
 async def image_pages(
-    engine: "Engine", listed: Listed[images_pb2.Image], *, manifests: bool = False
+    engine: "Services", listed: Listed[images_pb2.Image], *, manifests: bool = False
 ) -> AsyncGenerator[Sequence[images_pb2.Image], None]:
     """Yield all images, some at a time, with nothing left out, now that ``listed`` is known."""
     if listed.complete:
@@ -64,7 +64,7 @@ async def image_pages(
             yield page
 
 
-async def _image_pages(engine: "Engine", *, manifests: bool) -> AsyncGenerator[Sequence[images_pb2.Image], None]:
+async def _image_pages(engine: "Services", *, manifests: bool) -> AsyncGenerator[Sequence[images_pb2.Image], None]:
     async with aclosing(page_by_page(engine.images.List(images_pb2.ListRequest(manifests=manifests)))) as pages:
         async for page in pages:
             yield page.images
@@ -102,7 +102,7 @@ async def container_pages(
 
 
 async def select_containers(
-    engine: "Engine", selection: Selection, filters: Filters, *, size: bool = False
+    engine: "Services", selection: Selection, filters: Filters, *, size: bool = False
 ) -> AsyncGenerator[Sequence[ContainerDetails], None]:
     """Yield the containers that are asked for, some at a time, newest first, as Docker chooses them.
 
@@ -120,7 +120,7 @@ async def select_containers(
             yield page
 
 
-async def _image_ids(engine: "Engine", names: Sequence[str]) -> AsyncGenerator[str, None]:
+async def _image_ids(engine: "Services", names: Sequence[str]) -> AsyncGenerator[str, None]:
     for name in names:
         try:
             with rpc_errors():

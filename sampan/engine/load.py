@@ -16,10 +16,10 @@ from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import whole
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan.engine.services import Services
 
 
-async def load(engine: "Engine", chunks: AsyncIterator[bytes], platform: str) -> AsyncGenerator[Progress, None]:
+async def load(engine: "Services", chunks: AsyncIterator[bytes], platform: str) -> AsyncGenerator[Progress, None]:
     """See ``Engine.load_images``."""
     feed = Feed(chunks)
     options = images_pb2.LoadRequest.Options(platform=wanted_platform(platform) if platform else None)
@@ -47,7 +47,7 @@ async def load(engine: "Engine", chunks: AsyncIterator[bytes], platform: str) ->
             yield event
 
 
-async def _unpack(engine: "Engine", report: Report, images: list[images_pb2.LoadedImage]) -> None:
+async def _unpack(engine: "Services", report: Report, images: list[images_pb2.LoadedImage]) -> None:
     """Unpack all layers, each once, before anything gets a name."""
     unpacking = Unpacking(engine, report)
     layers = {layer.diff_id: layer for image in images for layer in image.layers}
@@ -58,7 +58,7 @@ async def _unpack(engine: "Engine", report: Report, images: list[images_pb2.Load
         await unpacking.stack(image.layers)
 
 
-async def _name(engine: "Engine", image: images_pb2.LoadedImage) -> None:
+async def _name(engine: "Services", image: images_pb2.LoadedImage) -> None:
     first, *others = image.references or [""]
     request = images_pb2.CreateRequest(reference=first, target=image.target, lease=image.lease, platform=image.platform)
     with rpc_errors():

@@ -16,7 +16,7 @@ from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import pages, send, whole
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan.engine.services import Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class PrunedImages:
     reclaimed_bytes: int  # on disk: of blobs and layers
 
 
-async def prune_images(engine: "Engine", filters: Filters) -> PrunedImages:
+async def prune_images(engine: "Services", filters: Filters) -> PrunedImages:
     """See ``Engine.prune_images``."""
     asked = prunable(filters, time.time_ns())
     with rpc_errors():

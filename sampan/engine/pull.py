@@ -18,7 +18,7 @@ from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan.engine.services import Services
 
 # Events that a slow watcher may leave unread before the work waits for it.
 _BACKLOG: Final = 256
@@ -41,7 +41,7 @@ Report = Callable[[Progress], Awaitable[None]]
 
 
 async def pull(
-    engine: "Engine", reference: str, platform: str, credentials: images_pb2.Credentials | None
+    engine: "Services", reference: str, platform: str, credentials: images_pb2.Credentials | None
 ) -> AsyncGenerator[Progress, None]:
     """See ``Engine.pull``."""
 
@@ -56,7 +56,7 @@ async def pull(
 
 
 async def import_image(
-    engine: "Engine",
+    engine: "Services",
     chunks: AsyncIterator[bytes],
     reference: str,
     message: str,
@@ -93,7 +93,7 @@ async def import_image(
 class _Pull:
     """One pull: what is known of it so far, and its layers being unpacked while others still download."""
 
-    def __init__(self, engine: "Engine", report: Report, platform: images_pb2.Platform) -> None:
+    def __init__(self, engine: "Services", report: Report, platform: images_pb2.Platform) -> None:
         self._engine = engine
         self._report = report
         self._platform = platform
@@ -143,7 +143,7 @@ class _Pull:
 class Unpacking:
     """Layers on their way into the snapshotter."""
 
-    def __init__(self, engine: "Engine", report: Report) -> None:
+    def __init__(self, engine: "Services", report: Report) -> None:
         self._engine = engine
         self._report = report
         self._turns = asyncio.Semaphore(_APPLIED_AT_ONCE)
@@ -172,7 +172,7 @@ class Unpacking:
 
 
 async def _name(
-    engine: "Engine",
+    engine: "Services",
     report: Report,
     action: str,
     reference: str,

@@ -10,11 +10,11 @@ from sampan.oci.reference import parse_reference
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan.engine.services import Services
 
 
 async def push(
-    engine: "Engine", reference: str, platform: str, credentials: images_pb2.Credentials | None
+    engine: "Services", reference: str, platform: str, credentials: images_pb2.Credentials | None
 ) -> AsyncGenerator[images_pb2.PushProgress, None]:
     """See ``Engine.push``."""
     wanted = wanted_platform(platform) if platform else None

@@ -18,7 +18,7 @@ from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import pages, send, whole
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan.engine.services import Services
 
 _RUNNING = frozenset(
     {
@@ -29,7 +29,7 @@ _RUNNING = frozenset(
 )
 
 
-async def tag_image(engine: "Engine", image: str, reference: str) -> None:
+async def tag_image(engine: "Services", image: str, reference: str) -> None:
     """See ``Engine.tag_image``."""
     with rpc_errors():
         await engine.images.Tag(images_pb2.TagRequest(image=image, reference=reference))
@@ -53,7 +53,7 @@ class Removal:
     reclaimed_bytes: int = 0  # on disk: of blobs and layers
 
 
-async def remove(engine: "Engine", image: str, *, force: bool, no_prune: bool, platform: str = "") -> Removal:
+async def remove(engine: "Services", image: str, *, force: bool, no_prune: bool, platform: str = "") -> Removal:
     """See ``Engine.remove_image``."""
     with rpc_errors():
         found = await engine.images.Get(images_pb2.GetRequest(image=image))
@@ -72,7 +72,7 @@ async def remove(engine: "Engine", image: str, *, force: bool, no_prune: bool, p
     return await finish(engine, removed)
 
 
-async def finish(engine: "Engine", removed: images_pb2.RemoveResponse) -> Removal:
+async def finish(engine: "Services", removed: images_pb2.RemoveResponse) -> Removal:
     """Take down what only the removed images stood on, and tell of all of it."""
     stacks = [
         layers_pb2.UnstackRequest.Stack(chain_ids=change.chain_ids) for change in removed.changes if change.chain_ids

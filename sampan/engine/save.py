@@ -8,10 +8,10 @@ from sampan.engine.pull import wanted_platform
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan.engine.services import Services
 
 
-async def save(engine: "Engine", images: Iterable[str], platform: str) -> AsyncGenerator[bytes, None]:
+async def save(engine: "Services", images: Iterable[str], platform: str) -> AsyncGenerator[bytes, None]:
     """See ``Engine.save_images``."""
     wanted = tuple(images)
     of_platform = wanted_platform(platform) if platform else None

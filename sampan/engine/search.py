@@ -8,7 +8,7 @@ from sampan.errors import InvalidArgumentError
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan.engine.services import Services
 
 FILTERS: Final = ("is-official", "is-automated", "stars")
 DEFAULT_LIMIT: Final = 25
@@ -22,7 +22,7 @@ Results = list[images_pb2.SearchResponse.Result]
 
 
 async def search(
-    engine: "Engine",
+    engine: "Services",
     term: str,
     limit: int,
     filters: Mapping[str, Sequence[str]],

@@ -11,7 +11,7 @@ from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import whole
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan.engine.services import Services
 
 Snapshot = layers_pb2.LayersUsageResponse.Snapshot
 
@@ -92,7 +92,7 @@ class Sizes:
         return {image.id: use.shared_bytes for image, use in zip(images, self.uses(images), strict=True)}
 
 
-async def sizes(engine: "Engine", *, measure: bool = False) -> Sizes:
+async def sizes(engine: "Services", *, measure: bool = False) -> Sizes:
     """Ask the snapshotter; with ``measure`` it looks through the files of those snapshots that are written to."""
     with rpc_errors():
         usage = await whole(engine.layers.Usage(layers_pb2.LayersUsageRequest(committed=not measure)))
