@@ -10,7 +10,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sampan.api.runtime.v1 import containers_pb2, containers_pb2_grpc
 from sampan.errors import (
-    AlreadyExistsError,
     CommandNotFoundError,
     ConflictError,
     NotFoundError,
@@ -64,7 +63,7 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
         name = spec.name or f"fake_{len(self.held)}"
         for held in self.held.values():
             if held.record.spec.name == name:
-                raise AlreadyExistsError(
+                raise ConflictError(
                     f'Conflict. The container name "/{name}" is already in use by container "{held.record.id}". '
                     "You have to remove (or rename) that container to be able to reuse that name."
                 )

@@ -1,0 +1,52 @@
+"""Clients of a real runtimed keep the contracts that those of the fake engine keep."""
+
+import os
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sampan.client.containers import ContainersClient
+from sampan.client.networks import NetworksClient
+from sampan.resource.container_spec import ContainerSpec, Namespaces
+from sampan.resource.protocols import Containers, Networks
+from tests.contract.containers import ContainersContract
+from tests.contract.networks import NetworksContract
+from tests.integration.runtimed.runtimed_process import Runtimed, mounts_below, running
+
+pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="containers need root")]
+
+
+@pytest.fixture
+async def runtimed(tmp_path: Path) -> AsyncIterator[Runtimed]:
+    async with running(tmp_path) as (process, _):
+        yield process
+    assert mounts_below(tmp_path) == []
+
+
+class TestContainers(ContainersContract):
+    @pytest.fixture
+    def containers(self, runtimed: Runtimed) -> Containers:
+        assert runtimed.channel is not None
+        return ContainersClient(runtimed.channel)
+
+    def spec(self, name: str, *cmd: str, **process: bool) -> ContainerSpec:
+        plain = super().spec(name, *cmd, **process)
+        process_in_root = replace(plain.process, env=("PATH=/bin",))
+        return replace(plain, chain_id="busybox", process=process_in_root, namespaces=Namespaces(network="none"))
+
+
+class TestNetworks(NetworksContract):
+    @pytest.fixture
+    async def networks(self, runtimed: Runtimed) -> AsyncIterator[Networks]:
+        assert runtimed.channel is not None
+        client = NetworksClient(runtimed.channel)
+        yield client
+        await client.prune()
+
+    @pytest.fixture
+    async def container(self, runtimed: Runtimed) -> AsyncIterator[str]:
+        container_id = await runtimed.begin("sleep", "60", network="bridge")
+        yield container_id
+        await runtimed.remove(container_id)
