@@ -50,11 +50,12 @@ class NetworksContract:
             await networks.list({"colour": ("red",)})
 
     async def test_a_list_is_newest_first_and_filtered(self, networks: Networks) -> None:
-        for name in ("one", "two"):
+        made = ("first", "second")
+        for name in made:
             await networks.create(NetworkRequest(name))
-        assert [one.name for one in await networks.list() if one.name in ("one", "two")] == ["two", "one"]
-        assert [one.name for one in await networks.list({"name": ("one",)})] == ["one"]
-        assert [one.name async for page in networks.pages({"name": ("one",)}) for one in page] == ["one"]
+        assert [one.name for one in await networks.list() if one.name in made] == ["second", "first"]
+        assert [one.name for one in await networks.list({"name": ("irs",)})] == ["first"]
+        assert [one.name async for page in networks.pages({"name": ("irs",)}) for one in page] == ["first"]
 
     async def test_a_network_with_a_running_container_stays(self, networks: Networks, container: str) -> None:
         await networks.create(NetworkRequest("back"))
