@@ -1,4 +1,4 @@
-"""What a check finds, and what mends it: the values that services and the engine hand to each other."""
+"""What a check finds, and what repairs it: the values that services and the engine hand to each other."""
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
@@ -60,7 +60,7 @@ class Finding:
     kind: str
     subject: str  # digest, key or name
     problem: str  # a sentence without its subject
-    remedy: str  # what would mend it
+    remedy: str  # what would repair it
     path: str = ""
     mendable: bool = True
     affected: tuple[str, ...] = ()  # names of images and containers that suffer
@@ -90,7 +90,7 @@ class Means:
 class Outcome:
     """What became of a repair."""
 
-    mended: bool
+    repaired: bool
     text: str  # what was done, or why not
     restarting: bool = False  # the service begins anew to do it
 
@@ -103,13 +103,13 @@ class Checker(Protocol):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Of the findings that it makes and mends."""
+        """Of the findings that it makes and repairs."""
 
     def check(self, *, quick: bool) -> AsyncGenerator[Step, None]:
         """Yield how far it is, and what is wrong; ``quick`` reads no content. Closing the iterator ends the work."""
 
     async def repair(self, finding: Finding, means: Means) -> Outcome:
-        """Mend what ``finding`` names and nothing else; look again first, since it may be old.
+        """Repair what ``finding`` names and nothing else; look again first, since it may be old.
 
         Raises:
             SampanError: it cannot be done now; nothing has been changed.

@@ -86,7 +86,7 @@ class DatabaseDamagedError(DataLossError):
     """A service's database cannot be read; ``path`` says which."""
 
     def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"database {path} is damaged: {problem}; mend it with: sampan system check --repair")
+        super().__init__(f"database {path} is damaged: {problem}; repair it with: sampan system check --repair")
         self.path = path
         self.problem = problem
 

@@ -1,4 +1,4 @@
-"""Is the engine whole? Each service checks what it keeps; what concerns two of them is compared here, and mended."""
+"""Is the engine whole? Each service checks what it keeps; what concerns two of them is compared here, and repaired."""
 
 import asyncio
 import contextlib
@@ -62,7 +62,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What became of a finding that was to be mended."""
+    """What became of a finding that was to be repaired."""
 
     finding: Finding
     outcome: Outcome
@@ -117,7 +117,7 @@ class _Run:
         self._logins = logins
 
     async def service(self, name: str, channel: grpc.aio.Channel) -> AsyncGenerator[Step, None]:
-        """Check one service, and mend what it finds; one whose database was restored is checked from the start."""
+        """Check one service, and repair what it finds; one whose database was restored is checked from the start."""
         stub = CheckStub(channel)
         known = _Known()
         if name == "snapshotter":
@@ -146,7 +146,7 @@ class _Run:
 
     async def _repair(self, stub: "CheckAsyncStub", finding: Finding, known: "_Known") -> Outcome:
         if not finding.mendable:
-            return Outcome(mended=False, text=finding.remedy)
+            return Outcome(repaired=False, text=finding.remedy)
         logins = {}
         for registry in sorted({source.partition("/")[0] for source in finding.sources}):
             if (login := await self._logins(registry)) is not None:
@@ -156,7 +156,7 @@ class _Run:
             with rpc_errors():
                 return convert.outcome_from_proto(await stub.Repair(convert.repair_to_proto(finding, means)))
         except SampanError as error:
-            return Outcome(mended=False, text=str(error))
+            return Outcome(repaired=False, text=str(error))
 
     async def containers(self) -> AsyncGenerator[Step, None]:
         """Compare container records with snapshots."""
@@ -197,8 +197,8 @@ class _Run:
             with rpc_errors():
                 await self._engine.snapshots.Prepare(request)
         except SampanError as error:
-            return Outcome(mended=False, text=str(error))
-        return Outcome(mended=True, text="begun anew: what it had written is lost")
+            return Outcome(repaired=False, text=str(error))
+        return Outcome(repaired=True, text="begun anew: what it had written is lost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,5 +273,5 @@ async def _restored(name: str, channel: grpc.aio.Channel, stub: "CheckAsyncStub"
         with rpc_errors():
             answer = await stub.Restored(pb.RestoredRequest())
     except (TimeoutError, SampanError) as error:
-        return Outcome(mended=False, text=f"{name} did not begin anew: {error}")
-    return Outcome(mended=bool(answer.outcome), text=answer.outcome or "its log says what became of it")
+        return Outcome(repaired=False, text=f"{name} did not begin anew: {error}")
+    return Outcome(repaired=bool(answer.outcome), text=answer.outcome or "its log says what became of it")

@@ -61,7 +61,7 @@ def finding_from_proto(finding: pb.Finding) -> Finding:
 
 
 def repair_to_proto(finding: Finding, means: Means) -> pb.RepairRequest:
-    """Encode a request to mend something."""
+    """Encode a request to repair something."""
     request = pb.RepairRequest(finding=finding_to_proto(finding))
     for registry, login in means.logins.items():
         request.credentials[registry].CopyFrom(
@@ -92,9 +92,9 @@ def means_from_proto(request: pb.RepairRequest) -> Means:
 
 def outcome_to_proto(outcome: Outcome) -> pb.RepairResponse:
     """Encode what became of a repair."""
-    return pb.RepairResponse(mended=outcome.mended, outcome=outcome.text, restarting=outcome.restarting)
+    return pb.RepairResponse(repaired=outcome.repaired, outcome=outcome.text, restarting=outcome.restarting)
 
 
 def outcome_from_proto(response: pb.RepairResponse) -> Outcome:
     """Decode what became of a repair."""
-    return Outcome(response.mended, response.outcome, response.restarting)
+    return Outcome(response.repaired, response.outcome, response.restarting)

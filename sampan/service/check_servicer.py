@@ -1,7 +1,7 @@
 """What every service serves about its own damage: its databases, and whatever it has to check beyond them.
 
 A service whose database is damaged cannot do its work, and says so to whoever asks for it; this it serves all the same,
-since it is how one learns what is wrong and has it mended.
+since it is how one learns what is wrong and has it repaired.
 """
 
 import time
@@ -56,7 +56,7 @@ class CheckMetrics:
         self._findings.labels(kind).inc()
 
     def repaired(self, kind: str, result: str) -> None:
-        """Count a repair: mended, failed or restarting."""
+        """Count a repair: repaired, failed or restarting."""
         self._repairs.labels(kind, result).inc()
 
 
@@ -96,15 +96,15 @@ class CheckServicer(pb_grpc.CheckServicer):
             self._metrics.ran(outcome, time.monotonic() - begin)
 
     async def Repair(self, request: pb.RepairRequest, context: Context) -> pb.RepairResponse:
-        """Have the part mend it that knows its kind."""
+        """Have the part repair it that knows its kind."""
         finding = convert.finding_from_proto(request.finding)
         checker = next((one for one in self._checkers if finding.kind in one.kinds), None)
         if checker is None:
-            raise InvalidArgumentError(f"{self._service} mends nothing of the kind {finding.kind!r}")
+            raise InvalidArgumentError(f"{self._service} repairs nothing of the kind {finding.kind!r}")
         result = "failed"
         try:
             outcome = await checker.repair(finding, convert.means_from_proto(request))
-            result = "mended" if outcome.mended else "restarting" if outcome.restarting else "failed"
+            result = "repaired" if outcome.repaired else "restarting" if outcome.restarting else "failed"
         finally:
             self._metrics.repaired(finding.kind, result)
         log.info("repair", kind=finding.kind, subject=finding.subject, result=result, outcome=outcome.text)

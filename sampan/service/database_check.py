@@ -38,7 +38,7 @@ class DatabaseCheck:
         """See ``Checker``."""
         del finding, means
         if not await asyncio.to_thread(store_repair.examine, self._path):
-            return Outcome(mended=True, text="it is whole")
+            return Outcome(repaired=True, text="it is whole")
         await asyncio.to_thread(store_repair.ask, self._path)
         self._restart()
-        return Outcome(mended=False, text="the service begins anew", restarting=True)
+        return Outcome(repaired=False, text="the service begins anew", restarting=True)

@@ -1,4 +1,4 @@
-"""A database's damage: found, and mended from what is left of it and from its copy. Everything here blocks.
+"""A database's damage: found, and repaired from what is left of it and from its copy. Everything here blocks.
 
 <name>                          the database, with ``-wal`` and ``-shm`` beside it
 <name>.copy                     a copy of it, page by page; see ``make_copy``

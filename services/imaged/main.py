@@ -9,9 +9,9 @@ from imaged.archive.load import Loader
 from imaged.archive.save import Saver
 from imaged.check.check import ContentCheck
 from imaged.check.rebuild import Rebuilder
-from imaged.check.repair import Mender
+from imaged.check.repair import Repairer
 from imaged.content.blobs import ContentStore
-from imaged.content.fd_passing import Handout
+from imaged.content.fd_passing import FdServer
 from imaged.content.ingest import Ingests
 from imaged.content.leases import Leases
 from imaged.content.partial import Partials
@@ -60,7 +60,7 @@ class ImagedConfig(ServiceConfig):
     connect_timeout_s: float = option(10.0, "seconds to wait for a connection to a registry")
     stall_timeout_s: float = option(30.0, "seconds to wait for a registry that sends nothing")
     lease_s: float = option(120.0, "seconds that content without a name is kept for a client that has left")
-    resume_s: float = option(86400.0, "seconds that what a broken pull brought is kept for the next one")
+    resume_s: float = option(86400.0, "seconds that what a broken pull fetched is kept for the next one")
     gc_interval_s: float = option(
         600.0, "seconds between passes of garbage collection; 0: at the start, and when asked"
     )
@@ -112,8 +112,8 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     store, content, leases = stores.rows, stores.content, stores.leases
     ingests, partials = stores.ingests, stores.partials
 
-    handout = Handout(service.layout.blobs_socket, content, ingests)
-    service.stack.push_async_callback(handout.close)
+    fd_server = FdServer(service.layout.blobs_socket, content, ingests)
+    service.stack.push_async_callback(fd_server.close)
     transport = Transport(connect_timeout_s=config.connect_timeout_s, stall_timeout_s=config.stall_timeout_s)
     service.stack.push_async_callback(transport.close)
     retry = RetryPolicy(config.download_attempts, config.retry_base_s)
@@ -149,8 +149,8 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
         Committer(images, store, content, leases),
         Lookup(sources, endpoints, transport),
     )
-    mender = Mender(store, content, leases, sources, downloads)
-    service.checkers.append(ContentCheck(store, content, mender))
+    repairer = Repairer(store, content, leases, sources, downloads)
+    service.checkers.append(ContentCheck(store, content, repairer))
     servicer = ImagesServicer(images, puller, importer, leases, Login(sources), traffic, service.stopping)
 
     usage = ContentUsage(root, store, content, ingests, partials, keep_s=config.resume_s, now_ns=time.time_ns)

@@ -36,7 +36,7 @@ class PullMetrics:
         self._retries = Counter("sampan_image_pull_retries", "Requests to registries tried again.", registry=registry)
         self._speed = Gauge(
             "sampan_image_pull_bytes_per_second",
-            "Throughput of the blob that was last brought (download) or stored (commit).",
+            "Throughput of the blob that was last fetched (download) or stored (commit).",
             ["phase"],
             registry=registry,
         )

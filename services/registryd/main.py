@@ -9,7 +9,7 @@ from typing import Final
 
 from registryd.check.check import RegistryCheck
 from registryd.check.rebuild import Rebuilder
-from registryd.check.repair import Mender
+from registryd.check.repair import Repairer
 from registryd.check.upkeep import Upkeep
 from registryd.http.call import Parts
 from registryd.http.htpasswd import Htpasswd
@@ -85,8 +85,8 @@ async def build(service: Service[RegistryConfig]) -> None:
     blobs = Blobs(store, contents, engine, config.unused_s, time.time_ns, roots)
     manifests = Manifests(store, contents, blobs, engine)
     uploads = Uploads(contents, blobs, config.max_blob_bytes)
-    mender = Mender(store, contents, blobs, manifests, upkeep)
-    service.checkers.append(RegistryCheck(store, contents, roots, mender, users, upkeep.is_abandoned))
+    repairer = Repairer(store, contents, blobs, manifests, upkeep)
+    service.checkers.append(RegistryCheck(store, contents, roots, repairer, users, upkeep.is_abandoned))
     parts = Parts(blobs, manifests, uploads, RegistryMetrics(service.metrics), config.stall_timeout_s)
     server = RegistryServer(parts, users, reach_imaged, service.rest.used, read_only=config.read_only)
     stack.push_async_callback(server.close, config.grace_s)

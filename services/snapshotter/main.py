@@ -24,7 +24,7 @@ from sampan.service.harness import Service, run
 from sampan.service.passes import Passes
 from sampan.wire.channel import open_channel
 from snapshotter.check.check import LayersCheck
-from snapshotter.check.repair import Mender
+from snapshotter.check.repair import Repairer
 from snapshotter.diff.differ import LocalDiffer
 from snapshotter.drivers.driver import Driver
 from snapshotter.drivers.erofs.driver import ErofsDriver
@@ -95,7 +95,7 @@ async def build(service: Service[Config]) -> None:
     differ = LocalDiffer(catalog, applier, content)
     shown_by = {d.snapshot_format: d for d in drivers.values()}
     snapshots = LocalSnapshots(catalog, driver, shown_by, syncer)
-    service.checkers.append(LayersCheck(catalog, images, Mender(catalog, images, applier, shown_by)))
+    service.checkers.append(LayersCheck(catalog, images, Repairer(catalog, images, applier, shown_by)))
     disk.start()
     stack.push_async_callback(disk.close)
     layers.start()

@@ -94,7 +94,7 @@ REGISTRY: Final = {
 SYSTEM: Final = {
     "info": Entry("system.info", "Display system-wide information"),
     "df": Entry("system.df", "Show disk usage"),
-    "check": Entry("system.check", "Find damage to what the engine keeps, and mend it"),
+    "check": Entry("system.check", "Find damage to what the engine keeps, and repair it"),
     "events": Entry("system.events", "Get real time events from the engine"),
     "gc": Entry("system.gc", "Remove content and layers that nothing needs"),
     "prune": Entry("system.prune", "Remove unused data"),

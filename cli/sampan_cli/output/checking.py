@@ -31,7 +31,7 @@ class _Entry:
     """A finding, and what became of it."""
 
     finding: Finding
-    mended: bool = False
+    repaired: bool = False
     outcome: str = ""
 
 
@@ -49,7 +49,7 @@ class Report:
     @property
     def whole(self) -> bool:
         """Whether nothing is wrong any more."""
-        return not self._incomplete and all(entry.mended for entry in self._entries)
+        return not self._incomplete and all(entry.repaired for entry in self._entries)
 
     @property
     def _incomplete(self) -> bool:
@@ -71,22 +71,22 @@ class Report:
             return _lines(step)
         for entry in self._entries:
             if entry.finding is step.finding:
-                entry.mended, entry.outcome = step.outcome.mended, step.outcome.text
+                entry.repaired, entry.outcome = step.outcome.repaired, step.outcome.text
         return [_mended(step)]
 
     def summary(self) -> list[str]:
         """Return what the check comes to, in lines."""
         checked = [f"{len(self._databases)} databases", *(_amount(one) for one in self._amounts.values() if one.total)]
         lines = [f"Checked {', '.join(checked)}.", *(f"Not covered: {text}." for text in self._not_covered())]
-        left = sum(not entry.mended for entry in self._entries)
+        left = sum(not entry.repaired for entry in self._entries)
         if not self._entries and not self._incomplete:
             lines.append("Everything is whole.")
         elif not left and not self._incomplete:
-            lines.append(f"{len(self._entries)} found, all mended.")
+            lines.append(f"{len(self._entries)} found, all repaired.")
         else:
-            lines.append(f"{len(self._entries)} found, {len(self._entries) - left} mended.")
+            lines.append(f"{len(self._entries)} found, {len(self._entries) - left} repaired.")
             if not self.repair and any(entry.finding.mendable for entry in self._entries):
-                lines.append("Mend it with: sampan system check --repair")
+                lines.append("Repair it with: sampan system check --repair")
         return lines
 
     def json(self) -> str:
@@ -101,7 +101,7 @@ class Report:
                 "affected": list(entry.finding.affected),
                 "service": entry.finding.service,
                 "mendable": entry.finding.mendable,
-                "mended": entry.mended,
+                "repaired": entry.repaired,
                 "outcome": entry.outcome,
             }
             for entry in sorted(self._entries, key=lambda entry: KINDS.index(entry.finding.kind))
@@ -161,7 +161,7 @@ def _lines(finding: Finding) -> list[str]:
 
 
 def _mended(step: Repaired) -> str:
-    word = "mended" if step.outcome.mended else "NOT MENDED"
+    word = "repaired" if step.outcome.repaired else "NOT REPAIRED"
     return f"{word}: {step.finding.kind} {step.finding.subject}: {step.outcome.text}"
 
 

@@ -53,7 +53,7 @@ class Loader:
         self._leases = leases
 
     async def run(self, chunks: AsyncIterator[bytes], platform: Platform | None) -> list[Loaded]:
-        """Bring the images of an archive here, in the archive's order; each is held by a lease of its own.
+        """Load the images of an archive, in the archive's order; each is held by a lease of its own.
 
         An OCI layout in the archive outweighs a ``manifest.json`` beside it, since it has the manifests themselves.
         Layers that are here already, under whatever compression, are not stored again. A failed or cancelled load

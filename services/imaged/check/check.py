@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from imaged.check import rows as check_rows
-from imaged.check.repair import Mender
+from imaged.check.repair import Repairer
 from imaged.content import store as rows
 from imaged.content.blobs import ContentStore
 from imaged.images.manifest import MAX_CONFIG_BYTES, Manifest, parse_document
@@ -50,13 +50,13 @@ class ContentCheck:
         kinds.IMAGE_BROKEN, kinds.LEASE_BROKEN, kinds.ROW_BROKEN,
     )  # fmt: skip
 
-    def __init__(self, store: Store, content: ContentStore, mender: Mender) -> None:
+    def __init__(self, store: Store, content: ContentStore, repairer: Repairer) -> None:
         self._store = store
         self._content = content
-        self._mender = mender
+        self._repairer = repairer
 
     async def check(self, *, quick: bool) -> AsyncGenerator[Step, None]:
-        """See ``Checker``. What is found damaged counts as missing from then on for whoever brings it again."""
+        """See ``Checker``. What is found damaged counts as missing from then on for whoever fetches it again."""
         blobs = await self._store.read(_look)
         bad: set[Digest] = set()
         files = {self._content.path(digest): digest for digest in blobs.sizes}
@@ -84,15 +84,15 @@ class ContentCheck:
         """See ``Checker``."""
         if finding.kind in (kinds.LEASE_BROKEN, kinds.ROW_BROKEN):
             if not await self._store.write(lambda db: check_rows.drop(db, finding)):
-                return Outcome(mended=True, text="it is gone already")
-            return Outcome(mended=True, text="removed")
+                return Outcome(repaired=True, text="it is gone already")
+            return Outcome(repaired=True, text="removed")
         if finding.kind == kinds.IMAGE_BROKEN:
-            return Outcome(mended=False, text="an image is rebuilt by pulling it again")
+            return Outcome(repaired=False, text="an image is rebuilt by pulling it again")
         digest = Digest.parse(finding.subject)
         if finding.kind == kinds.BLOB_ORPHAN:
             await self._content.unlink([digest])
-            return Outcome(mended=True, text="removed")
-        return await self._mender.mend(digest, means)
+            return Outcome(repaired=True, text="removed")
+        return await self._repairer.repair(digest, means)
 
     async def _blob(self, digest: Digest, difference: Difference) -> Finding:
         claims = await self._store.read(lambda db: check_rows.claims(db, digest))

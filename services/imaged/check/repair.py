@@ -19,8 +19,8 @@ from sampan.store.database import Store
 from sampan.verifying import ExpectedFile, compare
 
 
-class Mender:
-    """Mends blobs, one at a time."""
+class Repairer:
+    """Repairs blobs, one at a time."""
 
     def __init__(
         self, store: Store, content: ContentStore, leases: Leases, sources: Sources, downloads: Downloads
@@ -31,7 +31,7 @@ class Mender:
         self._sources = sources
         self._downloads = downloads
 
-    async def mend(self, digest: Digest, means: Means) -> Outcome:
+    async def repair(self, digest: Digest, means: Means) -> Outcome:
         """Make a blob whole, or forget it if nobody needs it; nothing else changes."""
         claims = await self._store.read(lambda db: rows.claims(db, digest))
         descriptor = await self._store.read(lambda db: rows.describe(db, digest))
@@ -39,14 +39,14 @@ class Mender:
         size = descriptor.size if descriptor is not None else -1
         if await asyncio.to_thread(compare, ExpectedFile(path, size, digest)) is None:
             await self._content.adopt(digest)
-            return Outcome(mended=True, text="its file is whole, and is recorded")
+            return Outcome(repaired=True, text="its file is whole, and is recorded")
         if not claims.images:
             if claims.rooted:
-                return Outcome(mended=False, text="only the private registry has it: push it again")
+                return Outcome(repaired=False, text="only the private registry has it: push it again")
             await self._content.forget(digest)
-            return Outcome(mended=True, text="nobody needs it: forgotten")
+            return Outcome(repaired=True, text="nobody needs it: forgotten")
         if descriptor is None:
-            return Outcome(mended=False, text="nothing says what it was: pull the image again")
+            return Outcome(repaired=False, text="nothing says what it was: pull the image again")
         failures = []
         for name in claims.sources:
             try:
@@ -54,9 +54,9 @@ class Mender:
             except (SampanError, Refusal) as error:
                 failures.append(f"{name}: {error}")
             else:
-                return Outcome(mended=True, text=f"fetched from {name}")
+                return Outcome(repaired=True, text=f"fetched from {name}")
         why = "; ".join(failures) or "it came from no registry: load or build the image again"
-        return Outcome(mended=False, text=why)
+        return Outcome(repaired=False, text=why)
 
     async def _fetch(self, descriptor: Descriptor, name: str, logins: Mapping[str, Login]) -> None:
         reference = parse_reference(name)

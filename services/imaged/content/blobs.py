@@ -62,7 +62,7 @@ class ContentStore:
         return self._blobs / digest.hex
 
     async def recover(self, set_aside: SetAside | None = None) -> None:
-        """Bring disk and records together after a crash; call before anything else.
+        """Reconcile disk and records after a crash; call before anything else.
 
         Unused blobs go, as do files without a record. A record whose file is gone or has another size is dropped
         with a warning, unless an image needs it: then the blob is set aside, and pulling the image again repairs it.
@@ -291,7 +291,7 @@ class ContentStore:
         return digest in self._damaged
 
     async def mark_damaged(self, digest: Digest, problem: str) -> bool:
-        """Have a blob count as missing for whoever would bring it; return False if it is gone altogether."""
+        """Have a blob count as missing for whoever would fetch it; return False if it is gone altogether."""
 
         def mark(db: sqlite3.Connection) -> bool:
             if rows.get_blob(db, digest) is None:

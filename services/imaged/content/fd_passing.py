@@ -37,7 +37,7 @@ _PIECE_BYTES: Final = 1 << 20
 _PIECES: Final = 16  # between two moments at which a write can be cancelled
 
 
-class Handout:
+class FdServer:
     """Listens until it is closed."""
 
     def __init__(self, path: Path, content: ContentStore, ingests: Ingests) -> None:

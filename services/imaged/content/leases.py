@@ -1,4 +1,4 @@
-"""Leases: what a fetch brings is kept until somebody names it, lets it go, or forgets about it."""
+"""Leases: what a fetch gets is kept until somebody names it, lets it go, or forgets about it."""
 
 import asyncio
 import secrets
@@ -52,7 +52,7 @@ class Leases:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Wait for operations that are being cancelled to let go of what they brought."""
+        """Wait for operations that are being cancelled to let go of what they fetched."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.wait([self._sweeper])
@@ -76,7 +76,7 @@ class Leases:
 
     @asynccontextmanager
     async def held(self, source: str = "", abandon_on: tuple[type[BaseException], ...] = ()) -> AsyncIterator[str]:
-        """Yield a new lease for an operation that brings content.
+        """Yield a new lease for an operation that adds content.
 
         At the end of the block the lease is complete. If the block fails or is cancelled it is released, or with an
         error of ``abandon_on`` abandoned.
@@ -201,7 +201,7 @@ class Leases:
         await self._content.drop_unused(end)
 
     async def abandon(self, lease: str) -> None:
-        """Keep what a fetch brought that broke off, so that the next one need not bring it again; for a while only.
+        """Keep what a fetch got that broke off, so that the next one need not fetch it again; for a while only.
 
         It goes earlier if the disk is full, or with the first image from the same source that gets its name.
         """
@@ -237,7 +237,7 @@ class Leases:
         return len(expired), gone
 
     async def let_go(self, lease: str) -> None:
-        """Release what a failed operation brought; a failure of that is logged, so that it does not hide the first."""
+        """Release what a failed operation fetched; a failure of that is logged, so that it does not hide the first."""
         try:
             await self.release(lease)
         except SampanError as error:  # the disk is full: the next start removes what is left

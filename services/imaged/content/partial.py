@@ -35,7 +35,7 @@ from sampan.sys.trees import remove_tree
 # As in ``ingest.py``: what the sync at the end has left to do.
 _FLUSH_BYTES: Final = 8 << 20
 
-# What one write hashes of bytes that other connections brought, so that none of them waits long for it.
+# What one write hashes of bytes that other connections fetched, so that none of them waits long for it.
 _CATCH_UP_BYTES: Final = 4 << 20
 
 _SUFFIX: Final = ".ranges"

@@ -86,7 +86,7 @@ def replace_labels(db: sqlite3.Connection, digest: Digest, labels: Mapping[str, 
 
 
 def lost(db: sqlite3.Connection) -> set[Digest]:
-    """Return what images need and no row has: damage, which ``sampan system check`` mends."""
+    """Return what images need and no row has: damage, which ``sampan system check`` repairs."""
     query = "SELECT DISTINCT digest FROM image_blobs WHERE digest NOT IN (SELECT digest FROM blobs)"
     return {Digest(row[0]) for row in db.execute(query)}
 
@@ -171,7 +171,7 @@ def cap_leases(db: sqlite3.Connection, expires_ns: int) -> None:
 
 
 def abandon_lease(db: sqlite3.Connection, lease: str, expires_ns: int) -> None:
-    """Say that a fetch broke off: what it brought is kept for the next one, until it expires."""
+    """Say that a fetch broke off: what it fetched is kept for the next one, until it expires."""
     db.execute("UPDATE leases SET complete = 1, abandoned = 1, expires_ns = ? WHERE id = ?", (expires_ns, lease))
 
 

@@ -237,7 +237,7 @@ class Images:
     async def give_up(self, image: Digest, member: Member) -> Removed:
         """Have an image no longer claim a platform of its index that is here and that no image stands for."""
         config = member.references[0].digest if member.references else member.descriptor.digest
-        return await self._remove(Request((), (), unnamed=(image,), forsaken={config: member.descriptor.digest}))
+        return await self._remove(Request((), (), unnamed=(image,), abandoned={config: member.descriptor.digest}))
 
     async def _remove(self, request: Request) -> Removed:
         removed = await self._remover.remove(request)

@@ -32,7 +32,7 @@ class Request:
     no_prune: bool = False
     lenient: bool = False  # pass over what is refused
     unnamed: tuple[Digest, ...] = ()  # images that have lost a name to another one
-    forsaken: Mapping[Digest, Digest] = field(default_factory=dict)  # configs, with manifests, to give up claims to
+    abandoned: Mapping[Digest, Digest] = field(default_factory=dict)  # configs, with manifests, to give up claims to
 
 
 class _UnreadError(Exception):
@@ -76,7 +76,7 @@ class _Step:
     def settle(self, looked: dict[Digest, Claimed]) -> None:
         """Have images that are left give up what they have no name for any more. Raises _UnreadError."""
         unread: dict[Digest, frozenset[Digest]] = {}
-        gone = {record.id: record.manifest.digest for record in self.deleted} | dict(self.request.forsaken)
+        gone = {record.id: record.manifest.digest for record in self.deleted} | dict(self.request.abandoned)
         for image in {**self.before, **dict.fromkeys(self.sharing)}:
             record = image_store.get_image(self.db, image)
             if record is None or not claims.has_more(self.db, record):
@@ -107,7 +107,7 @@ class _Step:
         return tuple(
             change if change.untagged else Change(change.image, chain_ids=stacks[change.image])
             for change in self.changes
-        ) + tuple(map(Change, self.request.forsaken.values()))
+        ) + tuple(map(Change, self.request.abandoned.values()))
 
 
 class Remover:

@@ -29,7 +29,7 @@ _OTHER_DIGEST: Final = "DIGEST_INVALID"
 
 
 class BlobPusher:
-    """Brings blobs to one repository."""
+    """Pushes blobs to one repository."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class BlobPusher:
         self._report = report
         self._damage: dict[Digest, SampanError] = {}  # found while a request was being sent
 
-    async def bring(self, blob: Descriptor, neighbours: Sequence[UploadClient]) -> None:
+    async def push(self, blob: Descriptor, neighbours: Sequence[UploadClient]) -> None:
         """See to it that the repository has a blob; ``neighbours`` are clients for a mount, best first.
 
         Raises:

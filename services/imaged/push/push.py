@@ -52,7 +52,7 @@ class UploadMeans:
 
 
 class Pusher:
-    """Brings images to registries."""
+    """Pushes images to registries."""
 
     def __init__(
         self,
@@ -136,13 +136,13 @@ class Pusher:
             own = client()
             blobs = BlobPusher(self._content, own, means.retry, means.metrics, report)
 
-            async def bring(blob: Descriptor) -> None:
+            async def push(blob: Descriptor) -> None:
                 names = await self._store.read(lambda db: _neighbours(db, reference, blob.digest))
-                await blobs.bring(blob, [client(name) for name in names])
+                await blobs.push(blob, [client(name) for name in names])
 
             try:
                 await source.client.connect()
-                await self._bring_all(plan.blobs, bring, report)
+                await self._push_all(plan.blobs, push, report)
                 with means.metrics.timed("manifest"):
                     for document in plan.documents:
                         await self._put(blobs, own, document, reference if document == plan.target else None)
@@ -154,28 +154,28 @@ class Pusher:
     async def _put(
         self, blobs: BlobPusher, client: UploadClient, document: Descriptor, reference: Reference | None
     ) -> None:
-        """Bring a manifest or an index: under its tag, or by its digest alone."""
+        """Push a manifest or an index: under its tag, or by its digest alone."""
         content = await self._content.load(document.digest, MAX_MANIFEST_BYTES)
         name = str(reference.tag) if reference else document.digest
         await blobs.retried(lambda: client.put_manifest(name, document, content))
 
-    async def _bring_all(
+    async def _push_all(
         self,
         blobs: Sequence[Descriptor],
-        bring: Callable[[Descriptor], Awaitable[None]],
+        push: Callable[[Descriptor], Awaitable[None]],
         report: Callable[[PushStep], None],
     ) -> None:
         slots = asyncio.Semaphore(self._parallel)
 
         async def bring_in_turn(blob: Descriptor) -> None:
             async with slots:
-                await bring(blob)
+                await push(blob)
 
         # The first one alone: if it is refused, nothing else need be tried, and tokens are asked for once.
         first, *rest = {blob.digest: blob for blob in blobs}.values()
         for blob in rest[self._parallel :]:
             report(PushStep(blob.digest, PushPhase.WAITING, 0, blob.size))
-        await bring(first)
+        await push(first)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for blob in rest:

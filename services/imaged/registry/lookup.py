@@ -1,4 +1,4 @@
-"""What registries say of images that nobody brings here: what a name means, and which names there are."""
+"""What registries say of images that nobody pulls: what a name means, and which names there are."""
 
 from dataclasses import dataclass
 from typing import Any, Final

@@ -206,7 +206,7 @@ def _translated(method: str, url: str) -> Iterator[None]:
     try:
         yield
     except aiohttp.ClientConnectorCertificateError as error:
-        # Asking again does not mend it.
+        # Asking again does not repair it.
         raise RemoteError(f"{where}: {_certificate_text(error.certificate_error)}") from error
     except aiohttp.ClientConnectorSSLError as error:
         raise _tls_failure(where, error) from error

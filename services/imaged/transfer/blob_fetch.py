@@ -31,10 +31,10 @@ Report = Callable[[LayerProgress], None]
 # the time on any line, and a broken connection loses nothing but its request.
 PART_BYTES: Final = 16 << 20
 
-# A try that brought so much was worth it: the next one counts as the second again.
+# A try that got so much was worth it: the next one counts as the second again.
 _WORTHWHILE_BYTES: Final = 1 << 20
 
-# What a slow line brings is written after so long even if it is no whole piece, and at once when nothing comes any
+# What a slow line delivers is written after so long even if it is no whole piece, and at once when nothing comes any
 # more: a killed process loses less, and a client sees what is here.
 _LONGEST_PENDING_S: Final = 0.1
 
@@ -75,7 +75,7 @@ class Transfer:
         self._whole = Range(0, descriptor.size)
         self._parts: deque[Range] = deque()
         self._ranged = True  # until the registry shows otherwise
-        self._tries = 0  # of the first connection, since one brought something
+        self._tries = 0  # of the first connection, since one got something
         self._helpers_wanted = True
         self._helpers: set[asyncio.Task[None]] = set()
         self._group: asyncio.TaskGroup | None = None
@@ -134,7 +134,7 @@ class Transfer:
         return parts
 
     async def _work(self) -> None:
-        """Bring one part after the other, waiting for a connection and trying again."""
+        """Fetch one part after the other, waiting for a connection and trying again."""
         while self._parts:
             await self._insist(self._parts.popleft())
 

@@ -41,7 +41,7 @@ class Downloads:
         self._shared: dict[Digest, _Shared] = {}
 
     async def fetch(self, descriptor: Descriptor, sources: Sequence[RegistryClient], report: Report) -> None:
-        """Bring a blob here from the first source that has it; whoever calls holds it with a lease already.
+        """Fetch a blob from the first source that has it; whoever calls holds it with a lease already.
 
         Calls for one blob share one download, which ends when the last of them is cancelled. If one that somebody
         else began fails, or ends because whoever waited for it left, this call goes on with its own sources and

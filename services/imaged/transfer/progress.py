@@ -42,7 +42,7 @@ class Progress:
         self._watchers.append(watcher)
 
     def resolved(self, resolved: Resolved) -> None:
-        """Say what there is to bring; every layer waits."""
+        """Say what there is to fetch; every layer waits."""
         for watcher in self._watchers:
             watcher.resolved(resolved)
         self._ready[None] = resolved

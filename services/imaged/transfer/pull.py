@@ -1,4 +1,4 @@
-"""Fetch an image: resolve its name, bring everything it is made of, and hold it with a lease."""
+"""Fetch an image: resolve its name, fetch everything it is made of, and hold it with a lease."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -38,7 +38,7 @@ class _Document:
 
 
 class Puller:
-    """Brings images here."""
+    """Pulls images."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Puller:
     ) -> AsyncGenerator[Step | Fetched, None]:
         """Yield ``Resolved``, then steps of the layers, each first waiting, and ``Fetched`` last.
 
-        Closing the iterator, or cancelling, before the last step ends the pull. What it brought is kept for a while
+        Closing the iterator, or cancelling, before the last step ends the pull. What it fetched is kept for a while
         without being visible, so that the next one goes on there; the same holds if the registry breaks off. Any
         other failure, and bytes that were refused, leave nothing.
 
@@ -161,7 +161,7 @@ class Puller:
     ) -> None:
         slots = asyncio.Semaphore(self._parallel)
 
-        async def bring(descriptor: Descriptor) -> None:
+        async def fetch(descriptor: Descriptor) -> None:
             async with slots:
                 await self._blob(lease, descriptor, clients, progress.post)
 
@@ -170,7 +170,7 @@ class Puller:
         try:
             async with asyncio.TaskGroup() as tasks:
                 for descriptor in different.values():
-                    tasks.create_task(bring(descriptor), name=f"layer {descriptor.digest.short}")
+                    tasks.create_task(fetch(descriptor), name=f"layer {descriptor.digest.short}")
         except ExceptionGroup as group:
             failure = group.exceptions[0]
             if not isinstance(failure, TransportError):
@@ -180,7 +180,7 @@ class Puller:
     async def _blob(
         self, lease: str, descriptor: Descriptor, clients: Sequence[RegistryClient], report: Report
     ) -> None:
-        """Hold a blob and bring it if it is not here, or not whole any more."""
+        """Hold a blob and fetch it if it is not here, or not whole any more."""
         here = await self._leases.hold(lease, [descriptor.digest])
         size = here.get(descriptor.digest)
         if size is None or not await asyncio.to_thread(self._content.is_whole, descriptor.digest, size):

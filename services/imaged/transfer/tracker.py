@@ -27,7 +27,7 @@ class Tracker:
         self._samples: deque[tuple[float, int]] = deque()
 
     def resolved(self, resolved: Resolved) -> None:
-        """Learn what there is to bring."""
+        """Learn what there is to fetch."""
         self._total = sum({layer.descriptor.digest: layer.descriptor.size for layer in resolved.layers}.values())
         self._samples.append((self._monotonic(), 0))
 

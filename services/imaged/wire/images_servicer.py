@@ -36,7 +36,7 @@ _KEPT_PAGES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What brings images to other places, looks at them there, or makes new ones of them."""
+    """What moves images to other places, looks at them there, or makes new ones of them."""
 
     pusher: Pusher
     saver: Saver
@@ -70,7 +70,7 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         self._stopping = stopping
 
     async def Fetch(self, request: pb.FetchRequest, context: Context) -> AsyncIterator[pb.FetchProgress]:
-        """Bring an image's content."""
+        """Fetch an image's content."""
         steps = self._puller.fetch(
             parse_reference(request.reference).with_default_tag(),
             images_convert.platform_from_proto(request.platform),
@@ -203,7 +203,7 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         return images_convert.imported_to_proto(await self._traffic.committer.run(request.base, layer, options))
 
     async def Push(self, request: pb.PushRequest, context: Context) -> AsyncIterator[pb.PushProgress]:
-        """Bring an image to its registry."""
+        """Push an image to its registry."""
         steps = self._traffic.pusher.push(
             parse_reference(request.reference).with_default_tag(),
             images_convert.credentials_from_proto(request.credentials),

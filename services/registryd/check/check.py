@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 from registryd.check import rows as check_rows
-from registryd.check.repair import Mender
+from registryd.check.repair import Repairer
 from registryd.http.htpasswd import Htpasswd
 from registryd.protocol import Contents
 from registryd.repositories import store as rows
@@ -35,7 +35,7 @@ class RegistryCheck:
         store: Store,
         contents: Contents,
         roots: Roots,
-        mender: Mender,
+        repairer: Repairer,
         users: Htpasswd | None,
         is_abandoned: Callable[[int], bool],
     ) -> None:
@@ -43,7 +43,7 @@ class RegistryCheck:
         self._store = store
         self._contents = contents
         self._roots = roots
-        self._mender = mender
+        self._repairer = repairer
         self._users = users
         self._is_abandoned = is_abandoned
 
@@ -73,8 +73,8 @@ class RegistryCheck:
         """See ``Checker``."""
         del means
         if not finding.mendable:
-            return Outcome(mended=False, text=finding.remedy)
-        return await self._mender.mend(finding)
+            return Outcome(repaired=False, text=finding.remedy)
+        return await self._repairer.repair(finding)
 
     async def _row(self, row: Row, held: Held | None) -> AsyncGenerator[Finding, None]:
         if held is None or held.size != row.size or row.root not in held.roots:
@@ -171,7 +171,7 @@ class RegistryCheck:
                 kinds.REGISTRY_USERS,
                 self._users.path.name,
                 f"{problem}; the users stay as they were until the registry starts again",
-                "mend the file: `htpasswd -B` writes it",
+                "repair the file: `htpasswd -B` writes it",
                 str(self._users.path),
                 mendable=False,
             )

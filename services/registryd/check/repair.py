@@ -18,11 +18,11 @@ from sampan.errors import NotFoundError, SampanError
 from sampan.oci.digest import Digest
 from sampan.store.database import Store
 
-_GONE = Outcome(mended=True, text="it is gone already")
+_GONE = Outcome(repaired=True, text="it is gone already")
 
 
-class Mender:
-    """Mends what ``RegistryCheck`` finds; looks again first."""
+class Repairer:
+    """Repairs what ``RegistryCheck`` finds; looks again first."""
 
     def __init__(self, store: Store, contents: Contents, blobs: Blobs, manifests: Manifests, upkeep: Upkeep) -> None:
         self._store = store
@@ -31,14 +31,14 @@ class Mender:
         self._manifests = manifests
         self._upkeep = upkeep
 
-    async def mend(self, finding: Finding) -> Outcome:
-        """Mend what ``finding`` names and nothing else. Raises SampanError if it cannot be done now."""
+    async def repair(self, finding: Finding) -> Outcome:
+        """Repair what ``finding`` names and nothing else. Raises SampanError if it cannot be done now."""
         try:
-            return await self._mend(finding)
+            return await self._repair(finding)
         except RefusedError as error:  # in terms of a push: what it needs is not here, or wrong itself
-            return Outcome(mended=False, text=str(error))
+            return Outcome(repaired=False, text=str(error))
 
-    async def _mend(self, finding: Finding) -> Outcome:
+    async def _repair(self, finding: Finding) -> Outcome:
         if finding.kind == kinds.REGISTRY_LABEL:
             return await self._label(finding.subject)
         if finding.kind == kinds.REGISTRY_UPLOAD:
@@ -54,23 +54,23 @@ class Mender:
             return await self._without_content(row)
         if finding.kind == kinds.REGISTRY_ROW and row.size != size:
             await self._store.write(lambda db: check_rows.set_size(db, row, size))
-            return Outcome(mended=True, text="its size is recorded")
+            return Outcome(repaired=True, text="its size is recorded")
         if finding.kind == kinds.REGISTRY_ROW:
             return await self._references(row)
         await self._contents.keep(row.digest, row.root, row.repository)
-        return Outcome(mended=True, text="its label is set again")
+        return Outcome(repaired=True, text="its label is set again")
 
     async def _label(self, subject: str) -> Outcome:
         root, _, digest = subject.partition("@")
         if root in await self._store.read(rows.list_roots):
-            return Outcome(mended=True, text="it has a row by now")
+            return Outcome(repaired=True, text="it has a row by now")
         await self._contents.let_go([Unkept(Digest.parse(digest), root)])
-        return Outcome(mended=True, text="taken back")
+        return Outcome(repaired=True, text="taken back")
 
     async def _upload(self, ref: str) -> Outcome:
         if any(each == ref and self._upkeep.is_abandoned(grown_ns) for each, grown_ns in await self._contents.writes()):
             await self._contents.abort(ref)
-            return Outcome(mended=True, text="dropped")
+            return Outcome(repaired=True, text="dropped")
         return _GONE
 
     async def _tag(self, name: str) -> Outcome:
@@ -80,9 +80,9 @@ class Mender:
         if digest is None:
             return _GONE
         if await self._record_manifest(repository, digest):
-            return Outcome(mended=True, text="its manifest is recorded again")
+            return Outcome(repaired=True, text="its manifest is recorded again")
         await self._store.write(lambda db: rows.delete_tag(db, repository, tag))
-        return Outcome(mended=True, text="removed: its manifest is not here")
+        return Outcome(repaired=True, text="removed: its manifest is not here")
 
     async def _unrecorded(self, subject: str) -> Outcome:
         table, _, rest = subject.partition("/")
@@ -92,7 +92,7 @@ class Mender:
             done = await self._record_manifest(repository, digest)
         else:
             done = await self._blobs.adopt(repository, digest)
-        return Outcome(mended=done, text="recorded again" if done else "its content is not here: push it again")
+        return Outcome(repaired=done, text="recorded again" if done else "its content is not here: push it again")
 
     async def _record_manifest(self, repository: str, digest: Digest) -> bool:
         try:
@@ -110,13 +110,13 @@ class Mender:
 
     async def _without_content(self, row: Row) -> Outcome:
         if row.table == "manifests":
-            return Outcome(mended=False, text="push it again: only this registry has it")
+            return Outcome(repaired=False, text="push it again: only this registry has it")
         try:
             unkept = await self._store.write(lambda db: rows.delete_blob(db, row.repository, row.digest))
         except sqlite3.IntegrityError:
-            return Outcome(mended=False, text="push it again: a manifest refers to it")
+            return Outcome(repaired=False, text="push it again: a manifest refers to it")
         await self._contents.let_go(unkept)
-        return Outcome(mended=True, text="forgotten: no manifest refers to it")
+        return Outcome(repaired=True, text="forgotten: no manifest refers to it")
 
     async def _references(self, row: Row) -> Outcome:
         manifest = parse_manifest(await load_document(self._contents, row.digest), row.media_type)
@@ -126,4 +126,4 @@ class Mender:
             rows.put_manifest(db, row.repository, manifest, row.root, None)
 
         await self._store.write(record)
-        return Outcome(mended=True, text="recorded again")
+        return Outcome(repaired=True, text="recorded again")

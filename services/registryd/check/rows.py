@@ -9,7 +9,7 @@ from sampan.oci.digest import Digest
 
 
 def everything(db: sqlite3.Connection) -> list[Row]:
-    """Return what all repositories hold, in the order in which one can be mended: a manifest needs its blobs' rows."""
+    """Return what all repositories hold, in the order of repairs: a manifest needs its blobs' rows."""
     blobs = db.execute("SELECT repository, digest, size_bytes, root FROM blobs ORDER BY 1, 2")
     found = [Row("blobs", *row) for row in blobs]
     manifests = db.execute("SELECT repository, digest, size_bytes, root, media_type FROM manifests ORDER BY 1, 2")

@@ -49,7 +49,7 @@ class Blobs:
         """Return the size of a blob of the repository; if it is ``counted_on``, it stays for a while.
 
         Raises:
-            RefusedError: BLOB_UNKNOWN; also if its bytes are gone, so that a push brings them again.
+            RefusedError: BLOB_UNKNOWN; also if its bytes are gone, so that a push restores them.
         """
         until_ns = self.seen_until_ns()
 
@@ -62,7 +62,7 @@ class Blobs:
                 size = await self._contents.size(digest)
             except NotFoundError:
                 raise blob_unknown(digest, repository) from None
-            # A client that asks what it must push will not bring this, and may take its time for the rest.
+            # A client that asks what it must push will not push this, and may take its time for the rest.
             if counted_on:
                 await self._store.write(lambda db: rows.keep_blob(db, repository, digest, until_ns))
             return size

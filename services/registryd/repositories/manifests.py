@@ -44,7 +44,7 @@ class Manifests:
         """Return a manifest with its bytes, verified.
 
         Raises:
-            RefusedError: MANIFEST_UNKNOWN; also if its bytes are gone, so that a push brings them again.
+            RefusedError: MANIFEST_UNKNOWN; also if its bytes are gone, so that a push restores them.
         """
         found = await self.find(repository, target)
         try:
@@ -79,7 +79,7 @@ class Manifests:
         await self._contents.let_go(unkept)
 
     async def _adopt(self, repository: str, manifest: Manifest, depth: int) -> None:
-        """Bring in what the engine's images of that repository have: whoever pushes has been told that it is here."""
+        """Take over what the engine's images of that repository have: whoever pushes has been told that it is here."""
         for blob in manifest.blobs:
             if await self._has_blob(repository, blob.digest):
                 continue

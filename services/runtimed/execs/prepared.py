@@ -1,4 +1,4 @@
-"""Bring an exec to where only its document is missing: conmon listens, we are connected, the runtime waits.
+"""Prepare an exec up to where only its document is missing: conmon listens, we are connected, the runtime waits.
 
 That takes some ten milliseconds, most of them the runtime's, so it begins when the exec is made: as a rule its client
 comes back at once to start it. One that does not come within ``HELD_S`` loses what was prepared, and nothing else.

@@ -1,4 +1,4 @@
-"""Bring a container's process up and take everything down again: mounts, network, bundle, conmon, OCI runtime.
+"""Start a container's process and take everything down again: mounts, network, bundle, conmon, OCI runtime.
 
 Nothing is recorded here: the lifecycle writes what it intends before it calls, and what came of it afterwards.
 """

@@ -49,7 +49,7 @@ class LocalVolumes:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def recover(self) -> None:
-        """Bring disk and records together after whatever happened.
+        """Reconcile disk and records after whatever happened.
 
         Removals that had begun are finished. A directory without a record becomes a volume, as one restored from a
         copy does, unless it is empty; a record without a directory gets an empty one. A volume with which that does

@@ -15,7 +15,7 @@ from sampan.check import Amount, Finding, Means, Outcome, Step
 from sampan.sys.measuring import measure
 from sampan.verifying import Difference, ExpectedFile, verify
 from snapshotter.check import rows as check_rows
-from snapshotter.check.repair import Mender
+from snapshotter.check.repair import Repairer
 from snapshotter.check.rows import Rows
 from snapshotter.drivers.erofs.mounts import ImageMounts
 from snapshotter.layers.formats import LayerFormat
@@ -43,11 +43,11 @@ class LayersCheck:
         kinds.ROW_BROKEN,
     )  # fmt: skip
 
-    def __init__(self, catalog: Catalog, images: ImageMounts, mender: Mender) -> None:
+    def __init__(self, catalog: Catalog, images: ImageMounts, repairer: Repairer) -> None:
         self._catalog = catalog
         self._disk = catalog.disk
         self._images = images
-        self._mender = mender
+        self._repairer = repairer
 
     async def check(self, *, quick: bool) -> AsyncGenerator[Step, None]:
         """See ``Checker``. A layer that is found damaged counts as missing from then on for whoever applies it."""
@@ -74,7 +74,7 @@ class LayersCheck:
 
     async def repair(self, finding: Finding, means: Means) -> Outcome:
         """See ``Checker``."""
-        return await self._mender.mend(finding, means)
+        return await self._repairer.repair(finding, means)
 
     async def _layer_files(self, layers: Iterable[Layer], *, quick: bool) -> AsyncGenerator[Step, None]:
         files = {self._disk.image(layer.dir_id): layer for layer in layers if layer.format is LayerFormat.EROFS}

@@ -1,4 +1,4 @@
-"""Damage by hand: ``sampan system check`` names each, ``--repair`` mends it and touches nothing else."""
+"""Damage by hand: ``sampan system check`` names each, ``--repair`` repairs it and touches nothing else."""
 
 import hashlib
 import json
@@ -138,7 +138,7 @@ DAMAGES: Final[dict[str, tuple[str, str, Damage]]] = {
 
 
 @pytest.mark.parametrize("what", DAMAGES)
-def test_damage_is_named_and_mended_and_nothing_else_is_touched(place: Place, what: str) -> None:
+def test_damage_is_named_and_repaired_and_nothing_else_is_touched(place: Place, what: str) -> None:
     kind, subject, damage = DAMAGES[what]
     old_layer = str(place.layer().relative_to(place.data))
     before = place.files()
@@ -153,25 +153,25 @@ def test_damage_is_named_and_mended_and_nothing_else_is_touched(place: Place, wh
         assert answer["findings"][0]["affected"] == [place.name]
 
     code, answer = place.check("--repair")
-    assert (code, [finding["mended"] for finding in answer["findings"]]) == (0, [True]), answer
-    mended = place.files()
+    assert (code, [finding["repaired"] for finding in answer["findings"]]) == (0, [True]), answer
+    repaired = place.files()
     assert place.check()[0] == 0
     concerned = {f"imaged/blobs/sha256/{subject.removeprefix('sha256:')}", f"{old_layer}/image"}
     concerned.add(f"{place.layer().relative_to(place.data)}/image")
-    changed = {path for path in before.keys() | mended.keys() if before.get(path) != mended.get(path)}
+    changed = {path for path in before.keys() | repaired.keys() if before.get(path) != repaired.get(path)}
     assert changed <= concerned
     place.runs()
 
 
 @pytest.mark.parametrize("what", ["a truncated blob", "a row without its file", "a missing manifest"])
-def test_damage_that_shows_by_its_size_is_mended_by_pulling_again(place: Place, what: str) -> None:
+def test_damage_that_shows_by_its_size_is_repaired_by_pulling_again(place: Place, what: str) -> None:
     DAMAGES[what][2](place)
     place.pull()
     assert place.check()[1]["findings"] == []
 
 
 @pytest.mark.parametrize("what", ["a missing EROFS file", "a truncated EROFS image", "a removed layer directory"])
-def test_a_layer_that_is_gone_is_mended_by_pulling_again(place: Place, what: str) -> None:
+def test_a_layer_that_is_gone_is_repaired_by_pulling_again(place: Place, what: str) -> None:
     DAMAGES[what][2](place)
     place.pull()
     assert [finding["kind"] for finding in place.check()[1]["findings"]] in ([], ["mount-broken"])
@@ -180,7 +180,7 @@ def test_a_layer_that_is_gone_is_mended_by_pulling_again(place: Place, what: str
 
 
 @pytest.mark.parametrize("what", ["a flipped bit in a layer's blob", "a flipped bit in an EROFS image"])
-def test_what_a_check_found_damaged_is_mended_by_pulling_again(place: Place, what: str) -> None:
+def test_what_a_check_found_damaged_is_repaired_by_pulling_again(place: Place, what: str) -> None:
     DAMAGES[what][2](place)
     assert place.check()[0] == 1
     place.pull()
@@ -188,7 +188,7 @@ def test_what_a_check_found_damaged_is_mended_by_pulling_again(place: Place, wha
     place.runs()
 
 
-def test_several_damages_are_mended_at_once_the_blob_before_its_layer(place: Place) -> None:
+def test_several_damages_are_repaired_at_once_the_blob_before_its_layer(place: Place) -> None:
     flip(place.blob(BLOB))
     (place.layer() / "image").unlink()
     code, answer = place.check("--repair")
@@ -206,16 +206,16 @@ def test_damage_that_no_registry_can_mend_stays_named(place: Place, tmp_path: Pa
     flip(place.blob(BLOB))
     code, answer = place.check("--repair")
     (finding,) = answer["findings"]
-    assert (code, finding["mended"]) == (1, False)
+    assert (code, finding["repaired"]) == (1, False)
     assert finding["affected"] == ["localhost:1/nowhere:1"]
     assert "localhost:1" in finding["outcome"]
     place.docker("load", "--input", str(archive))
-    assert place.check()[0] == 0, "an archive mends as well as a registry"
+    assert place.check()[0] == 0, "an archive repairs as well as a registry"
     place.docker("rmi", "localhost:1/nowhere:1")
     place.pull()
 
 
-def test_a_running_container_is_not_disturbed_by_its_layer_being_mended(place: Place) -> None:
+def test_a_running_container_is_not_disturbed_by_its_layer_being_repaired(place: Place) -> None:
     container = place.docker("run", "--detach", "--network", "none", place.name, "sleep", "1000").line
     place.docker("exec", container, "cat", "/mark")
     (place.layer() / "image").unlink()
@@ -253,7 +253,7 @@ SQL: Final = {
 }
 
 
-def test_rows_that_are_lost_are_named_and_mended(place: Place) -> None:
+def test_rows_that_are_lost_are_named_and_repaired(place: Place) -> None:
     place.engine.stop()
     for service, statement in SQL.values():
         with closing(sqlite3.connect(place.data / service / "metadata.db", isolation_level=None)) as db:
@@ -262,12 +262,12 @@ def test_rows_that_are_lost_are_named_and_mended(place: Place) -> None:
     code, answer = place.check()
     assert (code, {finding["kind"] for finding in answer["findings"]}) == (1, set(SQL))
     code, answer = place.check("--repair")
-    assert (code, [finding["mended"] for finding in answer["findings"]]) == (0, [True] * len(SQL)), answer
+    assert (code, [finding["repaired"] for finding in answer["findings"]]) == (0, [True] * len(SQL)), answer
     assert place.check()[0] == 0
     place.runs()
 
 
-def test_databases_whose_first_page_is_zeroed_are_named_and_mended_without_loss(place: Place) -> None:
+def test_databases_whose_first_page_is_zeroed_are_named_and_repaired_without_loss(place: Place) -> None:
     services = ("imaged", "snapshotter", "runtimed")
     container = place.docker("create", "--network", "none", place.name, "cat", "/mark").line
     images = place.docker("images", "--no-trunc").stdout
@@ -325,9 +325,9 @@ def test_text_says_what_would_mend_it(place: Place) -> None:
     assert shown.code == 1
     assert f"blob-damaged: {BLOB}" in shown.stdout
     assert f"remedy:  fetch it from {place.registry.address}/whole" in shown.stdout
-    assert "Mend it with: sampan system check --repair" in shown.stdout
-    mended = place.engine.sampan("system", "check", "--repair")
-    assert "1 found, all mended." in mended.stdout
+    assert "Repair it with: sampan system check --repair" in shown.stdout
+    repaired = place.engine.sampan("system", "check", "--repair")
+    assert "1 found, all repaired." in repaired.stdout
 
 
 def test_metrics_count_checks_findings_and_repairs(place: Place) -> None:
@@ -339,7 +339,7 @@ def test_metrics_count_checks_findings_and_repairs(place: Place) -> None:
     samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("sampan_check_"))
     assert float(samples['sampan_check_runs_total{outcome="damaged"}']) >= 1
     assert float(samples['sampan_check_findings_total{kind="blob-truncated"}']) >= 1
-    assert float(samples['sampan_check_repairs_total{kind="blob-truncated",result="mended"}']) >= 1
+    assert float(samples['sampan_check_repairs_total{kind="blob-truncated",result="repaired"}']) >= 1
     assert float(samples["sampan_check_seconds_count"]) >= 1
 
 

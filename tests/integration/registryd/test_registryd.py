@@ -407,7 +407,7 @@ def findings(stub: check_pb2_grpc.CheckStub) -> list[check_pb2.Finding]:
     return [step.finding for step in stub.Check(check_pb2.CheckRequest(), timeout=30) if step.HasField("finding")]
 
 
-def test_rows_are_checked_against_the_content_store_and_mended(layout: Layout, served: PrivateRegistry) -> None:
+def test_rows_are_checked_against_the_content_store_and_repaired(layout: Layout, served: PrivateRegistry) -> None:
     images.push(served.registry, "app", "1", IMAGE)
     digest = sha256(LAYER)
     with grpc.insecure_channel(f"unix:{layout.socket('registryd')}") as channel:
@@ -417,7 +417,7 @@ def test_rows_are_checked_against_the_content_store_and_mended(layout: Layout, s
             db.execute("UPDATE blobs SET size_bytes = 1 WHERE digest = ?", (digest,))
         (found,) = findings(stub)
         assert (found.kind, found.subject) == ("registry-row-broken", f"blobs/app@{digest}")
-        assert stub.Repair(check_pb2.RepairRequest(finding=found), timeout=30).mended
+        assert stub.Repair(check_pb2.RepairRequest(finding=found), timeout=30).repaired
         assert findings(stub) == []
     assert get(served, f"app/blobs/{digest}").content == LAYER
 

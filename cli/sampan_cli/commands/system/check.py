@@ -18,7 +18,7 @@ _ENGINE_DOWN = 125
 @sampan_command(
     "check", examples="sampan system check\nsampan system check --repair\nsampan system check --quick --format json"
 )
-@click.option("--repair", is_flag=True, help="Mend what is found, and nothing else; fetch only what is missing.")
+@click.option("--repair", is_flag=True, help="Repair what is found, and nothing else; fetch only what is missing.")
 @click.option("--quick", is_flag=True, help="Compare sizes, rows and names; read no content.")
 @click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to print what is found."
@@ -27,7 +27,7 @@ _ENGINE_DOWN = 125
 def command(session: Session, /, repair: bool, quick: bool, form: str) -> None:
     """Compare blobs and layers with their digests, and rows, files, names and containers with each other.
 
-    Exits with 0 if everything is whole or has been mended, with 1 if not, and with 125 if the engine does not answer.
+    Exits with 0 if everything is whole or has been repaired, with 1 if not, and with 125 if the engine does not answer.
     """
     session.run(
         lambda engine: check_engine(engine, repair=repair, quick=quick, as_json=form == "json"),

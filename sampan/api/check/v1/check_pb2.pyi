@@ -120,7 +120,7 @@ class Finding(_message.Message):
     problem: _builtins.str
     """a sentence without its subject"""
     remedy: _builtins.str
-    """what would mend it"""
+    """what would repair it"""
     mendable: _builtins.bool
     """by Repair"""
     @_builtins.property
@@ -237,10 +237,10 @@ Global___RepairRequest: _TypeAlias = RepairRequest  # noqa: Y015
 class RepairResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    MENDED_FIELD_NUMBER: _builtins.int
+    REPAIRED_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     RESTARTING_FIELD_NUMBER: _builtins.int
-    mended: _builtins.bool
+    repaired: _builtins.bool
     outcome: _builtins.str
     """what was done, or why not"""
     restarting: _builtins.bool
@@ -248,13 +248,13 @@ class RepairResponse(_message.Message):
     def __init__(
         self,
         *,
-        mended: _builtins.bool = ...,
+        repaired: _builtins.bool = ...,
         outcome: _builtins.str = ...,
         restarting: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mended", b"mended", "outcome", b"outcome", "restarting", b"restarting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "repaired", b"repaired", "restarting", b"restarting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -63,7 +63,7 @@ class CheckServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Repair(self, request, context):
-        """Mend what one finding names, and nothing else. Safe to repeat.
+        """Repair what one finding names, and nothing else. Safe to repeat.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

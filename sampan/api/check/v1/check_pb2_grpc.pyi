@@ -36,7 +36,7 @@ class CheckStub:
     Changes nothing but notes: content that was found damaged counts as missing for whoever brings it again.
     """
     Repair: _grpc.UnaryUnaryMultiCallable[_check_pb2.RepairRequest, _check_pb2.RepairResponse]
-    """Mend what one finding names, and nothing else. Safe to repeat."""
+    """Repair what one finding names, and nothing else. Safe to repeat."""
     Restored: _grpc.UnaryUnaryMultiCallable[_check_pb2.RestoredRequest, _check_pb2.RestoredResponse]
     """What became of a damaged database: set when the service has put another one in its place since it was last asked
     to repair it.
@@ -50,7 +50,7 @@ class CheckAsyncStub(CheckStub):
     Changes nothing but notes: content that was found damaged counts as missing for whoever brings it again.
     """
     Repair: _aio.UnaryUnaryMultiCallable[_check_pb2.RepairRequest, _check_pb2.RepairResponse]  # type: ignore[assignment]
-    """Mend what one finding names, and nothing else. Safe to repeat."""
+    """Repair what one finding names, and nothing else. Safe to repeat."""
     Restored: _aio.UnaryUnaryMultiCallable[_check_pb2.RestoredRequest, _check_pb2.RestoredResponse]  # type: ignore[assignment]
     """What became of a damaged database: set when the service has put another one in its place since it was last asked
     to repair it.
@@ -73,7 +73,7 @@ class CheckServicer(metaclass=_abc_1.ABCMeta):
         request: _check_pb2.RepairRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_check_pb2.RepairResponse, _abc.Awaitable[_check_pb2.RepairResponse]]:
-        """Mend what one finding names, and nothing else. Safe to repeat."""
+        """Repair what one finding names, and nothing else. Safe to repeat."""
 
     @_abc_1.abstractmethod
     def Restored(

@@ -1,4 +1,4 @@
-"""Bring memory, records and kernel together when the engine starts."""
+"""Reconcile memory, records and kernel when the engine starts."""
 
 import asyncio
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""Blobs, rows and images compared, and mended from a registry that a test has in hand."""
+"""Blobs, rows and images compared, and repaired from a registry that a test has in hand."""
 
 import os
 from contextlib import aclosing
@@ -8,7 +8,7 @@ import pytest
 
 from imaged.check.check import ContentCheck
 from imaged.check.rebuild import Rebuilder
-from imaged.check.repair import Mender
+from imaged.check.repair import Repairer
 from imaged.gc.usage import drop_strays
 from sampan.check import Finding, Means, Outcome
 from sampan.oci.digest import Digest
@@ -19,8 +19,8 @@ LAYER = os.urandom(3 << 20)  # larger than what is read to see whether it is who
 
 
 def checker(parts: Parts) -> ContentCheck:
-    mender = Mender(parts.store, parts.content, parts.leases, parts.sources, parts.downloads)
-    return ContentCheck(parts.store, parts.content, mender)
+    repairer = Repairer(parts.store, parts.content, parts.leases, parts.sources, parts.downloads)
+    return ContentCheck(parts.store, parts.content, repairer)
 
 
 async def findings(parts: Parts, *, quick: bool = False) -> list[Finding]:
@@ -28,7 +28,7 @@ async def findings(parts: Parts, *, quick: bool = False) -> list[Finding]:
         return [step async for step in steps if isinstance(step, Finding)]
 
 
-async def mended(parts: Parts, finding: Finding) -> Outcome:
+async def repaired(parts: Parts, finding: Finding) -> Outcome:
     return await checker(parts).repair(finding, Means())
 
 
@@ -77,7 +77,7 @@ async def test_only_what_is_damaged_is_fetched(parts: Parts, registry: FakeRegis
     flip(parts.content.path(layer))
     (finding,) = await findings(parts)
     before = len(registry.paths("/blobs/"))
-    assert (await mended(parts, finding)).mended
+    assert (await repaired(parts, finding)).repaired
     assert len(registry.paths("/blobs/")) == before + 1
     assert await findings(parts) == []
 
@@ -101,8 +101,8 @@ async def test_one_that_the_registry_does_not_have_any_more_stays_named(
     flip(parts.content.path(layer))
     (finding,) = await findings(parts)
     del registry.blobs[layer]
-    outcome = await mended(parts, finding)
-    assert not outcome.mended
+    outcome = await repaired(parts, finding)
+    assert not outcome.repaired
     assert f"{registry.address}/a/b" in outcome.text
     assert [again.subject for again in await findings(parts)] == [layer]
 
@@ -117,7 +117,7 @@ async def test_a_file_whose_row_is_lost_is_recorded_again_if_it_is_whole(
     (finding,) = await findings(parts)
     assert finding.problem == "its row is gone"
     before = len(registry.paths("/blobs/"))
-    assert (await mended(parts, finding)).mended
+    assert (await repaired(parts, finding)).repaired
     assert len(registry.paths("/blobs/")) == before, "nothing was fetched"
     assert await findings(parts) == []
 
@@ -127,7 +127,7 @@ async def test_a_blob_that_no_image_needs_is_forgotten(parts: Parts) -> None:
     blob = await parts.content.put(LAYER, "", lease)
     flip(parts.content.path(blob.digest))
     (finding,) = await findings(parts)
-    assert (await mended(parts, finding)).mended
+    assert (await repaired(parts, finding)).repaired
     assert parts.blobs() == set()
 
 
@@ -138,13 +138,13 @@ async def test_a_lease_that_promises_what_is_not_here_is_ended(parts: Parts) -> 
     await parts.leases.complete(lease)
     (finding,) = await findings(parts)
     assert (finding.kind, finding.subject) == ("lease-broken", lease)
-    assert (await mended(parts, finding)).mended
+    assert (await repaired(parts, finding)).repaired
     assert await findings(parts) == []
 
 
 async def test_a_file_that_came_to_have_a_row_is_not_removed(parts: Parts, layer: Digest) -> None:
     orphan = Finding("blob-orphan", layer, "no row knows its file", "remove the file")
-    assert (await mended(parts, orphan)).mended
+    assert (await repaired(parts, orphan)).repaired
     assert parts.content.path(layer).exists()
 
 

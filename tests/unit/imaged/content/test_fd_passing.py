@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from imaged.content.fd_passing import Handout
+from imaged.content.fd_passing import FdServer
 from imaged.content.ingest import Ingest
 from sampan.errors import NotFoundError
 from sampan.oci.digest import Digest
@@ -26,9 +26,9 @@ HELLO = Digest.of(b"hello")
 async def files(parts: Parts, tmp_path: Path) -> AsyncIterator[Path]:
     path = tmp_path / "files.sock"
     path.write_bytes(b"")  # what a killed process left
-    handout = Handout(path, parts.content, parts.ingests)
+    fd_server = FdServer(path, parts.content, parts.ingests)
     yield path
-    await handout.close()
+    await fd_server.close()
     assert not path.exists()
 
 
@@ -163,12 +163,12 @@ async def test_full_disk_is_told_to_whoever_sent_the_pipe(
 
 
 async def test_write_is_given_up_when_the_service_ends(parts: Parts, tmp_path: Path) -> None:
-    handout = Handout(tmp_path / "ending.sock", parts.content, parts.ingests)
+    fd_server = FdServer(tmp_path / "ending.sock", parts.content, parts.ingests)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
         writing = await send(asker, tmp_path / "ending.sock", "ending")
         os.write(writing, b"half")
         await until(lambda: bool(parts.ingests.files()))
         async with asyncio.timeout(10):
-            await handout.close()
+            await fd_server.close()
         assert await answer_of(asker) == b""
         os.close(writing)

@@ -1,4 +1,4 @@
-"""The registry's rows against the content store: each difference is named, and mended by itself."""
+"""The registry's rows against the content store: each difference is named, and repaired by itself."""
 
 import sqlite3
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,7 @@ import pytest
 from registryd.check import rows
 from registryd.check.check import RegistryCheck
 from registryd.check.rebuild import Rebuilder
-from registryd.check.repair import Mender
+from registryd.check.repair import Repairer
 from registryd.check.upkeep import Upkeep
 from registryd.http.htpasswd import Htpasswd
 from registryd.repositories.roots import ROOT_PREFIX, Roots
@@ -26,8 +26,8 @@ OF_APP = "WHERE repository = 'app'"
 
 
 def checker(parts: Parts, users: Htpasswd | None = None) -> RegistryCheck:
-    mender = Mender(parts.store, parts.contents, parts.blobs, parts.manifests, parts.upkeep)
-    return RegistryCheck(parts.store, parts.contents, parts.blobs.roots, mender, users, parts.upkeep.is_abandoned)
+    repairer = Repairer(parts.store, parts.contents, parts.blobs, parts.manifests, parts.upkeep)
+    return RegistryCheck(parts.store, parts.contents, parts.blobs.roots, repairer, users, parts.upkeep.is_abandoned)
 
 
 async def findings(parts: Parts, users: Htpasswd | None = None) -> list[Finding]:
@@ -112,7 +112,7 @@ async def test_what_is_whole_has_no_findings(parts: Parts) -> None:
 
 
 @pytest.mark.parametrize("what", MENDABLE)
-async def test_what_can_be_mended_is_as_it_was_afterwards(parts: Parts, what: str) -> None:
+async def test_what_can_be_repaired_is_as_it_was_afterwards(parts: Parts, what: str) -> None:
     await parts.push_image("app", "1")
     await parts.push_image("other", "1")  # whose rows and labels nobody touches
     before = await state(parts)
@@ -123,10 +123,10 @@ async def test_what_can_be_mended_is_as_it_was_afterwards(parts: Parts, what: st
     assert first.subject.startswith(subject)
     assert first.mendable
     for finding in (first, *others):
-        assert (await checker(parts).repair(finding, Means())).mended
+        assert (await checker(parts).repair(finding, Means())).repaired
     for finding in await findings(parts):
         assert finding.kind == "registry-label-orphan", finding
-        assert (await checker(parts).repair(finding, Means())).mended
+        assert (await checker(parts).repair(finding, Means())).repaired
     assert await findings(parts) == []
     assert await state(parts) == before
 
@@ -137,7 +137,7 @@ async def test_content_that_is_gone_is_named_with_the_tags_that_suffer(parts: Pa
     (finding,) = await findings(parts)
     assert (finding.kind, finding.subject) == ("registry-content-missing", f"blobs/app@{LAYER}")
     assert (finding.affected, finding.mendable) == (("app:1",), False)
-    assert not (await checker(parts).repair(finding, Means())).mended
+    assert not (await checker(parts).repair(finding, Means())).repaired
     await lose_content(parts, manifest)
     assert [each.subject for each in await findings(parts)] == [f"blobs/app@{LAYER}", f"manifests/app@{manifest}"]
     # A push brings it again, and that is all that is needed.
@@ -149,7 +149,7 @@ async def test_blob_that_no_manifest_needs_is_forgotten_with_its_content(parts: 
     await parts.push("app", b"alone")
     await lose_content(parts, Digest.of(b"alone"))
     (finding,) = await findings(parts)
-    assert (await checker(parts).repair(finding, Means())).mended
+    assert (await checker(parts).repair(finding, Means())).repaired
     assert await parts.store.read(rows.everything) == []
 
 
@@ -159,7 +159,7 @@ async def test_tag_of_a_manifest_that_is_nowhere_goes(parts: Parts) -> None:
     await lose_content(parts, manifest)
     finding = (await findings(parts))[0]
     assert (finding.subject, finding.remedy) == ("tags/app:1", "remove the tag")
-    assert (await checker(parts).repair(finding, Means())).mended
+    assert (await checker(parts).repair(finding, Means())).repaired
     assert [each.subject for each in await findings(parts)] == []
 
 
@@ -172,7 +172,7 @@ async def test_label_without_a_row_and_upload_that_nobody_goes_on_with_are_taken
         found = await findings(parts)
         assert [each.kind for each in found] == ["registry-upload-orphan", "registry-label-orphan"]
         for finding in found:
-            assert (await checker(parts).repair(finding, Means())).mended
+            assert (await checker(parts).repair(finding, Means())).repaired
         assert (set(parts.contents.blobs), parts.contents.ingests) == ({Digest.of(b"y")}, {})
 
 
@@ -190,15 +190,15 @@ async def test_file_of_users_that_cannot_be_read_is_named(parts: Parts, tmp_path
     assert "No such file or directory" in finding.problem
 
 
-async def test_one_damage_hides_another_until_it_is_mended(parts: Parts) -> None:
+async def test_one_damage_hides_another_until_it_is_repaired(parts: Parts) -> None:
     await parts.push_image("app", "1")
     await write(parts, "UPDATE blobs SET size_bytes = 7 WHERE digest = ?", LAYER)
     await write(parts, "UPDATE manifests SET artifact_type = 'x'")
     blob, manifest = await findings(parts)
     refused = await checker(parts).repair(manifest, Means())
-    assert (refused.mended, "has 5 bytes, it has 7" in refused.text) == (False, True)
+    assert (refused.repaired, "has 5 bytes, it has 7" in refused.text) == (False, True)
     for finding in (blob, manifest):
-        assert (await checker(parts).repair(finding, Means())).mended
+        assert (await checker(parts).repair(finding, Means())).repaired
     assert await findings(parts) == []
 
 

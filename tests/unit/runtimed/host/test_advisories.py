@@ -45,7 +45,7 @@ def test_flaw_of_a_feature_concerns_builds_that_have_it() -> None:
     assert known("1.8.1", "crun", "+SYSTEMD +LIBKRUN +YAJL") == {"CVE-2025-24965"}
 
 
-def test_what_the_package_s_changelog_names_is_mended(tmp_path: Path) -> None:
+def test_what_the_package_s_changelog_names_is_repaired(tmp_path: Path) -> None:
     (tmp_path / "runc").mkdir()
     with gzip.open(tmp_path / "runc/changelog.Debian.gz", "wt") as changelog:
         changelog.write("runc (1.1.5+ds1-1+deb12u1) bookworm; urgency=medium\n\n  * CVE-2024-21626: leaked fds\n")
