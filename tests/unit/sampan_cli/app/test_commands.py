@@ -208,6 +208,27 @@ def test_top_and_stats_are_tables(sampan: Sampan) -> None:
     assert sampan.ok("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}} {{.PIDs}}") == "web 4KiB / 8KiB 1\n"
 
 
+def test_ancestor_finds_containers_by_any_name_of_their_image(sampan: Sampan) -> None:
+    made = sampan.fake.images.add(image("busybox:latest"))
+    sampan.ok("ps", "--filter", "ancestor=busybox")
+    asked = sampan.fake.runtime.containers.listed[-1]
+    assert list(asked.filters["ancestor"].values) == ["busybox", made.id]
+    assert sampan("ps", "--filter", "ancestor=nosuch").exit_code == 0
+
+
+def test_a_state_is_looked_for_among_all_containers(sampan: Sampan) -> None:
+    sampan.ok("ps", "--filter", "status=exited")
+    assert sampan.fake.runtime.containers.listed[-1].all
+    sampan.ok("ps")
+    assert not sampan.fake.runtime.containers.listed[-1].all
+
+
+def test_removing_a_link_is_refused(sampan: Sampan) -> None:
+    sampan.container("true", name="web")
+    assert "removing a link is not supported" in sampan("rm", "--link", "web/db").stderr
+    assert sampan.ok("ps", "-aq").strip()
+
+
 def test_port_lists_all_or_finds_one(sampan: Sampan) -> None:
     record = sampan.fake.runtime.containers.held[sampan.container("sleep", name="web")].record
     record.network.ports.add(container_port=80, protocol="tcp", host_ip="127.0.0.1", host_port=8080)
