@@ -8,17 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from sampan.docker.mounts import MODES, PROPAGATIONS, parse_mode
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import Mount, MountType
 from sampan_cli.options.quantity import size_bytes
 
 _VOLUME_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-_PROPAGATIONS: Final = ("shared", "rshared", "slave", "rslave", "private", "rprivate")
-# Desktop's hints about caching, and SELinux labels: accepted and kept, with no effect here.
-_HINTS: Final = ("z", "Z", "consistent", "cached", "delegated")
-# Of each of these, a mode has one word at most.
-_ONE_OF: Final = (("ro", "rw"), _PROPAGATIONS, _HINTS[:2], _HINTS[2:])
-
 _TRUE: Final = ("", "1", "true", "True", "TRUE", "t", "T")
 _FALSE: Final = ("0", "false", "False", "FALSE", "f", "F")
 _TYPES: Final = {"bind": MountType.BIND, "volume": MountType.VOLUME, "tmpfs": MountType.TMPFS}
@@ -53,24 +48,24 @@ def parse_volume(text: str, directory: Path) -> Mount | str:
 
 
 def _are_modes(text: str) -> bool:
-    known = ("ro", "rw", "nocopy", *_PROPAGATIONS, *_HINTS)
-    return all(word in known for word in text.split(","))
+    return MODES.issuperset(text.split(","))
 
 
 def _with_modes(mount: Mount, text: str) -> Mount:
-    words = [word for word in mount.mode.split(",") if word]
-    if any(sum(word in words for word in kind) > 1 for kind in _ONE_OF):
-        raise InvalidArgumentError(f"invalid volume specification: '{text}': invalid mode: {mount.mode}")
-    for word in words:
-        if word in ("ro", "rw"):
-            mount = replace(mount, read_only=word == "ro")
-        elif word in _PROPAGATIONS and mount.type is MountType.BIND:
-            mount = replace(mount, propagation=word)
-        elif word == "nocopy" and mount.type is MountType.VOLUME:
-            mount = replace(mount, no_copy=True)
-        elif word not in _HINTS:
-            raise InvalidArgumentError(f"invalid volume specification: '{text}': invalid mode: {mount.mode}")
-    return mount
+    invalid = f"invalid volume specification: '{text}': invalid mode: {mount.mode}"
+    try:
+        words = parse_mode(mount.mode)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(invalid) from error
+    misplaced = {"copy", "nocopy"} if mount.type is MountType.BIND else PROPAGATIONS
+    if misplaced.intersection(words):
+        raise InvalidArgumentError(invalid)
+    return replace(
+        mount,
+        read_only="ro" in words,
+        propagation=next((word for word in words if word in PROPAGATIONS), ""),
+        no_copy="nocopy" in words,
+    )
 
 
 def _check_volume_name(name: str) -> None:
