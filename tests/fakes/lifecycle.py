@@ -106,7 +106,7 @@ class FakeRunner:
     async def start(self, entry: Entry) -> Started:
         return Started(await self._machine.begin(entry.id), NetworkSettings())
 
-    async def clear(self, container: Container) -> None:
+    async def clear(self, container: Container, *, keep_exit: bool = False) -> None:
         self.cleared.append(container.id)
 
     async def remove_snapshot(self, id: str) -> None:
