@@ -11,7 +11,7 @@ import pytest
 
 from runtimed.containers.memory_store import ALLOWED, Entry, Registry, check_move
 from runtimed.containers.store import ContainerStore, Intent, Row
-from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
+from sampan.errors import ConflictError, InvalidArgumentError, NoSpaceError, NotFoundError
 from sampan.resource.container import Container, ContainerState, NetworkSettings, Status
 from sampan.resource.container_spec import ContainerSpec, Resources
 from sampan.service.set_aside import SetAside
@@ -184,3 +184,35 @@ async def test_a_name_that_could_not_be_recorded_is_free_again(
             await registry.rename(entry, "new")
     assert entry.container.name == "old"
     await registry.add(container("b", "new"))
+
+
+async def test_what_has_happened_is_shown_on_a_full_disk_and_recorded_when_there_is_space(
+    registry: Registry, store: ContainerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtimed.containers.memory_store._RECORD_AGAIN_S", 0)
+    entry = await registry.add(container("a", "web"))
+    await registry.set_state(entry, ContainerState(Status.RUNNING, pid=7, started_at=NOW))
+    write, recorded = store.set_state, asyncio.Event()
+
+    async def full(row: Row) -> None:
+        raise NoSpaceError("write metadata.db: no space left on device")
+
+    async def spacious(row: Row) -> None:
+        await write(row)
+        recorded.set()
+
+    monkeypatch.setattr(store, "set_state", full)
+    ended = ContainerState(Status.EXITED, exit_code=3)
+    with pytest.raises(NoSpaceError):
+        await registry.set_state(entry, ended)
+    assert entry.status is Status.RUNNING
+    await registry.set_state(entry, ended, happened=True)
+    assert (entry.status, registry.is_recorded(entry)) == (Status.EXITED, False)
+    writing = asyncio.create_task(registry.write_behind())
+    monkeypatch.setattr(store, "set_state", spacious)
+    async with asyncio.timeout(5):
+        await recorded.wait()
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    (row,) = await store.containers()
+    assert row.container.state.exit_code == 3
