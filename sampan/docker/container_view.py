@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from sampan.docker import host_config_view
-from sampan.docker.times import duration_ns, human_duration, rfc3339
+from sampan.docker.durations import duration_ns, human_duration
+from sampan.docker.times import rfc3339
 from sampan.resource.container import (
     ContainerDetails,
     ContainerState,

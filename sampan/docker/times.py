@@ -1,12 +1,30 @@
-"""Points in time and durations as Docker's clients write and read them."""
+"""Points in time as Docker's clients write and read them."""
 
+import re
+import time
 from datetime import UTC, datetime
 from typing import Final
+
+from sampan.docker.durations import parse_duration, quoted
+from sampan.errors import InvalidArgumentError
 
 # Go's zero time, which Docker sends for "never".
 NEVER: Final = "0001-01-01T00:00:00Z"
 
 _SECOND_NS: Final = 1_000_000_000
+# What datetime, protobuf's Timestamp and RFC 3339 can say: the years 1 to 9999.
+_FIRST_S: Final = -62_135_596_800
+_LAST_S: Final = 253_402_300_799
+
+_MAX_DIGITS: Final = 19  # of an int64
+_UNIX: Final = re.compile(r"([+-]?)([0-9]++)(?:\.([0-9]++))?")
+_DATE: Final = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)"
+    r"(?:T(\d\d)(?::(\d\d)(?::(\d\d)(?:[.,](\d{1,9})\d*+)?)?)?)?"
+    r"(?:Z|([+-])(\d\d):(\d\d))?",
+    re.ASCII,
+)
+_PARTS: Final = (("month", 2, 1, 12), ("hour", 4, 0, 23), ("minute", 5, 0, 59), ("second", 6, 0, 59))
 
 
 def rfc3339(moment: datetime | None) -> str:
@@ -29,38 +47,113 @@ def rfc3339_fixed(time_ns: int) -> str:
     return f"{_date(seconds)}.{nanos:09d}Z"
 
 
-def duration_ns(seconds: float) -> int:
-    """Return a duration as Docker's JSON has it."""
-    return round(seconds * _SECOND_NS)
+def local_time(seconds: float) -> str:
+    """Return ``2026-11-24 03:58:18 +0100 CET``: how list templates show a time."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S %z %Z")
 
 
-def human_duration(seconds: float) -> str:
-    """Say how long something took the way ``docker ps`` does.
+def to_ns(moment: datetime) -> int:
+    """Return a datetime, which knows microseconds, in nanoseconds since 1970."""
+    return int(moment.timestamp() * 1e6) * 1000
 
-    Each unit goes on until the next one is clearly the better word: 59 seconds, 59 minutes, 47 hours, 13 days.
+
+def parse_moment(text: str, now_ns: int) -> int:
+    """Read the moment that a filter or an option names, as Docker's GetTimestamp does.
+
+    It is a duration before now (``1h30m``; a negative one is after now), seconds since 1970 with a fraction, or a date
+    with as much of the time as is known: ``2026-01-31``, ``2026-01-31T08``, ``2026-01-31T08:00:00.5+01:00``. Without a
+    zone it is in the local one, with the offset that holds now.
+
+    Returns:
+        nanoseconds since 1970; beyond the years 1 to 9999, the nearest end of them.
+
+    Raises:
+        InvalidArgumentError: it is none of these; in Go's words.
     """
-    whole = max(0, int(seconds))
-    if whole < 1:
-        return "Less than a second"
-    if whole < 60:
-        return "1 second" if whole == 1 else f"{whole} seconds"
-    minutes = whole // 60
-    if minutes == 1:
-        return "About a minute"
-    if minutes < 60:
-        return f"{minutes} minutes"
-    hours = int(seconds / 3600 + 0.5)
-    if hours == 1:
-        return "About an hour"
-    for size, unit, end in (
-        (1, "hours", 48),
-        (24, "days", 24 * 14),
-        (168, "weeks", 720 * 2),
-        (720, "months", 8760 * 2),
-    ):
-        if hours < end:
-            return f"{hours // size} {unit}"
-    return f"{int(seconds / 3600) // 8760} years"
+    if text != "0":
+        try:
+            return _within(now_ns - parse_duration(text))
+        except InvalidArgumentError:
+            pass
+    if (date := _date_ns(text, now_ns)) is not None:
+        return date
+    if "-" not in text and (unix := _unix_ns(text)) is not None:
+        return unix
+    raise InvalidArgumentError(_not_a_time(text))
+
+
+def parse_point(text: str, name: str) -> int:
+    """Read ``since`` or ``until`` of a request: seconds since 1970 with a fraction, or RFC 3339.
+
+    Returns:
+        nanoseconds since 1970; 0 if the text is empty or ``0``, which is no limit.
+
+    Raises:
+        InvalidArgumentError: anything else.
+    """
+    if text in ("", "0"):
+        return 0
+    if (unix := _unix_ns(text)) is not None:
+        return unix
+    try:
+        date = _date_ns(text, time.time_ns()) if "T" in text else None
+    except InvalidArgumentError:
+        date = None
+    if date is None:
+        raise InvalidArgumentError(f"invalid value for {name}: {quoted(text)} is neither seconds nor RFC 3339")
+    return date
+
+
+def _unix_ns(text: str) -> int | None:
+    """Return what seconds since 1970 come to, None if it is no such number or none that an int64 holds."""
+    match = _UNIX.fullmatch(text)
+    digits = match[2].lstrip("0") if match else ""
+    if match is None or len(digits) > _MAX_DIGITS or int(digits or 0) >= 2**63:
+        return None
+    total = int(digits or 0) * _SECOND_NS + int((match[3] or "")[:9].ljust(9, "0"))
+    return _within(-total if match[1] == "-" else total)
+
+
+def _date_ns(text: str, now_ns: int) -> int | None:
+    """Return the moment of a date; None if it is written like none.
+
+    Raises:
+        InvalidArgumentError: it is written like one, and there is no such day or hour.
+    """
+    match = _DATE.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
+    for part, group, low, high in _PARTS:
+        if match[group] is not None and not low <= int(match[group]) <= high:
+            raise InvalidArgumentError(f"parsing time {quoted(text)}: {part} out of range")
+    try:
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    except ValueError:
+        raise InvalidArgumentError(f"parsing time {quoted(text)}: day out of range") from None
+    seconds = int(moment.timestamp()) - _offset_s(match, now_ns)
+    return _within(seconds * _SECOND_NS + int((match[7] or "").ljust(9, "0")))
+
+
+def _offset_s(match: re.Match[str], now_ns: int) -> int:
+    """Return how far the zone of a date is ahead of UTC, in seconds."""
+    if match[8]:
+        return (int(match[9]) * 3600 + int(match[10]) * 60) * (-1 if match[8] == "-" else 1)
+    if match[0].endswith("Z"):
+        return 0
+    return time.localtime(now_ns // _SECOND_NS).tm_gmtoff
+
+
+def _within(time_ns: int) -> int:
+    return max(_FIRST_S * _SECOND_NS, min(time_ns, _LAST_S * _SECOND_NS))
+
+
+def _not_a_time(text: str) -> str:
+    """Return what Go says of it."""
+    shown = quoted(text)
+    if "-" not in text:
+        return f"failed to parse value as time or duration: {shown}"
+    return f'parsing time {shown} as "2006-01-02": cannot parse {shown} as "2006"'
 
 
 def _date(seconds: int) -> str:

@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from sampan.docker.durations import parse_duration
 from sampan.dockerfile.words import assignments, expand, json_words, split_words
 from sampan.errors import InvalidArgumentError
-from sampan.moments import duration_ns
 from sampan.oci.image_config import HealthCheck, RunConfig
 
 _SHELL: Final = ("/bin/sh", "-c")
 _PORT: Final = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.ASCII | re.IGNORECASE)
 _MAX_PORT: Final = 65535
+_LEAST_NS: Final = 1_000_000  # of a health check's times, if they are given
 _NOT_ON_BUILD: Final = frozenset({"FROM", "MAINTAINER"})
 
 
@@ -190,10 +191,10 @@ def _health_check(run: RunConfig, text: str) -> RunConfig:
 
 
 def _duration(text: str) -> int:
-    duration = duration_ns(text)
-    if duration is None:
-        raise InvalidArgumentError(f'time: invalid duration "{text}"')
-    return duration
+    duration_ns = parse_duration(text)
+    if duration_ns != 0 and duration_ns < _LEAST_NS:
+        raise InvalidArgumentError(f"Interval {text!r} cannot be less than 1ms")
+    return duration_ns
 
 
 def _retries(text: str) -> int:

@@ -5,17 +5,16 @@ Reference: the Dockerfile reference, "RUN --mount". Values may hold variables, w
 
 import csv
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from sampan.docker.booleans import parse_bool
+from sampan.docker.sizes import parse_size
 from sampan.errors import InvalidArgumentError
 
 _TYPES: Final = ("bind", "cache", "tmpfs", "secret", "ssh")
 _SHARINGS: Final = ("shared", "private", "locked")
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
-_UNITS: Final = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
 _MAX_INT64: Final = (1 << 63) - 1
 
 
@@ -122,9 +121,7 @@ def _mount(kind: str, values: Mapping[str, str]) -> RunMount:
 
 
 def _truth(key: str, value: str) -> bool:
-    if value.lower() not in ("true", "false", "1", "0"):
-        raise InvalidArgumentError(f"invalid value for {key}: {value}")
-    return value.lower() in ("true", "1")
+    return parse_bool(value, key)
 
 
 def _number(key: str, value: str, base: int) -> int:
@@ -137,8 +134,7 @@ def _number(key: str, value: str, base: int) -> int:
 
 
 def _size(value: str) -> int:
-    match = _SIZE.fullmatch(value)
-    size = int(float(match[1]) * (1 << _UNITS[match[2].lower()])) if match and len(value) < 32 else -1
-    if not 0 <= size <= _MAX_INT64:
-        raise InvalidArgumentError(f"invalid value for size: {value}")
-    return size
+    try:
+        return parse_size(value)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"invalid value for size: {value}: {error}") from error

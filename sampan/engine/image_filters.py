@@ -1,23 +1,19 @@
 """The filters of ``docker images`` and ``docker image prune``."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from sampan.api.image.v1 import images_pb2
-from sampan.errors import InvalidArgumentError, NotFoundError
-from sampan.moments import until_ns
+from sampan.docker.filters import Filters, check_known, label_test, truth, until_ns
+from sampan.errors import NotFoundError
 from sampan.oci.reference import parse_reference
 from sampan.pattern import Pattern, glob
 
 Image = images_pb2.Image
-Filters = Mapping[str, Sequence[str]]
 
 LISTED: Final = ("dangling", "label", "label!", "before", "since", "reference", "until")
 PRUNED: Final = ("dangling", "label", "label!", "until")
-
-_TRUE: Final = frozenset({"1", "true"})
-_FALSE: Final = frozenset({"0", "false"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +36,12 @@ def choose(
         InvalidArgumentError: an unknown filter or a bad value.
         NotFoundError: ``before`` or ``since`` names no image.
     """
-    _only(filters, LISTED)
+    check_known(filters, LISTED)
     if everything is None:
         everything = images
-    chosen = [image for image in images if _matches_labels(image, filters)]
-    if "dangling" in filters:
-        wanted = _boolean("dangling", filters["dangling"])
+    labelled = label_test(filters)
+    chosen = [image for image in images if labelled(image.config.labels)]
+    if (wanted := truth(filters, "dangling")) is not None:
         chosen = [image for image in chosen if bool(image.repo_tags) is not wanted]
     for name in filters.get("before", ()):
         limit = created_ns(_find(everything, name))
@@ -53,9 +49,8 @@ def choose(
     for name in filters.get("since", ()):
         limit = created_ns(_find(everything, name))
         chosen = [image for image in chosen if created_ns(image) > limit]
-    for text in filters.get("until", ()):
-        limit = until_ns(text, now_ns)
-        chosen = [image for image in chosen if created_ns(image) <= limit]
+    if (until := until_ns(filters, now_ns)) is not None:
+        chosen = [image for image in chosen if created_ns(image) <= until]
     if "reference" in filters:
         patterns = [glob(pattern) for pattern in filters["reference"]]
         chosen = [matched for image in chosen if (matched := _matching(image, patterns)) is not None]
@@ -68,48 +63,18 @@ def prunable(filters: Filters, now_ns: int) -> Prunable:
     Raises:
         InvalidArgumentError: an unknown filter or a bad value.
     """
-    _only(filters, PRUNED)
-    dangling = _boolean("dangling", filters["dangling"]) if "dangling" in filters else True
-    limits = [until_ns(text, now_ns) for text in filters.get("until", ())]
-    if len(limits) > 1:
-        raise InvalidArgumentError("more than one until filter specified")
+    check_known(filters, PRUNED)
+    dangling, limit, labelled = truth(filters, "dangling"), until_ns(filters, now_ns), label_test(filters)
 
     def wanted(image: Image) -> bool:
-        return _matches_labels(image, filters) and all(created_ns(image) <= limit for limit in limits)
+        return labelled(image.config.labels) and (limit is None or created_ns(image) <= limit)
 
-    return Prunable(dangling, wanted)
+    return Prunable(dangling is not False, wanted)
 
 
 def created_ns(image: Image) -> int:
     """Return when an image was made, in nanoseconds since the epoch."""
     return image.created.seconds * 10**9 + image.created.nanos
-
-
-def _only(filters: Filters, known: Iterable[str]) -> None:
-    for key in filters:
-        if key not in known:
-            raise InvalidArgumentError(f"invalid filter '{key}'")
-
-
-def _boolean(name: str, values: Sequence[str]) -> bool:
-    given = set(values)
-    if not given:
-        raise InvalidArgumentError(f"invalid filter '{name}'")
-    is_true, is_false = bool(given & _TRUE), bool(given & _FALSE)
-    if is_true == is_false:
-        raise InvalidArgumentError(f"invalid filter '{name}=[{' '.join(values)}]'")
-    return is_true
-
-
-def _matches_labels(image: Image, filters: Filters) -> bool:
-    return all(_labelled(image, text) for text in filters.get("label", ())) and not any(
-        _labelled(image, text) for text in filters.get("label!", ())
-    )
-
-
-def _labelled(image: Image, text: str) -> bool:
-    key, equals, value = text.partition("=")
-    return key in image.config.labels and (not equals or image.config.labels[key] == value)
 
 
 def _find(images: Iterable[Image], name: str) -> Image:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sampan.api.image.v1 import images_pb2
+from sampan.docker.filters import Filters
 from sampan.engine import gc, publish
-from sampan.engine.image_filters import Filters, prunable
+from sampan.engine.image_filters import prunable
 from sampan.engine.remove import Removal, Step, finish
 from sampan.errors import UnavailableError
 from sampan.resource.listing import ALL

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from sampan.api.image.v1 import images_pb2
+from sampan.docker.filters import check_known, truth
 from sampan.errors import InvalidArgumentError
 from sampan.wire.channel import rpc_errors
 
@@ -13,10 +14,6 @@ if TYPE_CHECKING:
 FILTERS: Final = ("is-official", "is-automated", "stars")
 DEFAULT_LIMIT: Final = 25
 MAX_LIMIT: Final = 100
-
-# What Go's strconv.ParseBool takes, and Docker's filters with it.
-_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-_FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 
 Results = list[images_pb2.SearchResponse.Result]
 
@@ -29,11 +26,8 @@ async def search(
     credentials: images_pb2.Credentials | None,
 ) -> Results:
     """See ``Engine.search_images``."""
-    for key in filters:
-        if key not in FILTERS:
-            raise InvalidArgumentError(f"invalid filter '{key}'")
-    automated = _flag(filters, "is-automated")
-    official = _flag(filters, "is-official")
+    check_known(filters, FILTERS)
+    automated, official = truth(filters, "is-automated"), truth(filters, "is-official")
     stars = max((_number(text) for text in filters.get("stars", ())), default=0)
     limit = limit or DEFAULT_LIMIT
     if not 1 <= limit <= MAX_LIMIT:
@@ -46,21 +40,8 @@ async def search(
     return [each for each in found if official in (None, each.official) and each.stars >= stars]
 
 
-def _flag(filters: Mapping[str, Sequence[str]], key: str) -> bool | None:
-    values = filters.get(key)
-    if not values:
-        return None
-    if len(values) == 1 and values[0] in _TRUE | _FALSE:
-        return values[0] in _TRUE
-    raise _invalid(key, values)
-
-
 def _number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise _invalid("stars", [text]) from None
-
-
-def _invalid(key: str, values: Sequence[str]) -> InvalidArgumentError:
-    return InvalidArgumentError(f"invalid filter '{key}=[{' '.join(values)}]'")
+        raise InvalidArgumentError(f"invalid filter 'stars=[{text}]'") from None

@@ -1,15 +1,10 @@
 """Docker's ways to write flags that click does not know: ``--rm=false``, ``-t=1``, ``-p=80:80``."""
 
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 import click
 
-# What Go's strconv.ParseBool takes.
-_BOOLEANS: Final = {
-    **dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True),
-    **dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False),
-}
+from sampan.docker.booleans import SPELLINGS
 
 
 def as_click_writes(args: Iterable[str], options: Iterable[click.Option], *, mixed: bool) -> Iterator[str]:
@@ -73,8 +68,8 @@ def _is_flag(option: click.Option) -> bool:
 
 
 def _flag(option: click.Option, name: str, value: str) -> list[str]:
-    if value not in _BOOLEANS:
+    if value not in SPELLINGS:
         raise click.UsageError(f'invalid argument "{value}" for "{name}" flag: it is true or false')
-    if _BOOLEANS[value] == (name in option.opts):
+    if SPELLINGS[value] == (name in option.opts):
         return [option.opts[0]]
     return [option.secondary_opts[0]] if option.secondary_opts else []

@@ -6,8 +6,11 @@ from typing import Any, Final
 
 import click
 
+from sampan.docker.durations import parse_duration
+from sampan.docker.sizes import parse_size
+from sampan.errors import InvalidArgumentError
 from sampan_cli.app import completing
-from sampan_cli.options.quantity import duration_ns, nano_cpus, size_bytes
+from sampan_cli.options.limits import nano_cpus
 from sampan_cli.options.types import Parsed
 
 _MANY: Final[dict[str, Any]] = {"multiple": True}
@@ -106,12 +109,20 @@ class ContainerOptions:
     workdir: str
 
 
-_SIZE: Final = Parsed("bytes", size_bytes)
-_DURATION: Final = Parsed("duration", duration_ns)
+def _health_time(text: str) -> int:
+    """Return the nanoseconds of one of a health check's times: none, or at least what Docker lets it be."""
+    duration_ns = parse_duration(text)
+    if duration_ns < 0:
+        raise InvalidArgumentError(f"{text} cannot be negative")
+    return duration_ns
+
+
+_SIZE: Final = Parsed("bytes", parse_size)
+_DURATION: Final = Parsed("duration", _health_time)
 
 
 def _swap(text: str) -> int:
-    return -1 if text == "-1" else size_bytes(text)
+    return -1 if text == "-1" else parse_size(text)
 
 
 def _option(*names: str, help: str, default: Any = "", **attributes: Any) -> Callable[[Any], Any]:

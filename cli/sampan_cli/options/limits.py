@@ -1,6 +1,7 @@
-"""``--ulimit``, ``--device``, ``--restart`` and other limits."""
+"""``--ulimit``, ``--device``, ``--restart``, ``--cpus`` and other limits."""
 
 import re
+from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from sampan.errors import InvalidArgumentError
@@ -74,3 +75,20 @@ def parse_restart(text: str) -> RestartPolicy:
     if count and name != "on-failure":
         raise InvalidArgumentError("invalid restart policy: maximum retry count can only be used with 'on-failure'")
     return RestartPolicy(name=name or "no", maximum_retries=int(count or 0))
+
+
+def nano_cpus(text: str) -> int:
+    """Parse a number of CPUs such as ``1.5``.
+
+    Raises:
+        InvalidArgumentError: not a number, negative, or finer than a billionth.
+    """
+    try:
+        nano = Decimal(text) * 10**9
+    except InvalidOperation:
+        raise InvalidArgumentError(f"failed to parse {text} as a rational number") from None
+    if not nano.is_finite() or nano < 0:
+        raise InvalidArgumentError(f"failed to parse {text} as a rational number")
+    if nano != int(nano):
+        raise InvalidArgumentError("value is too precise")
+    return int(nano)

@@ -8,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from sampan.docker.booleans import parse_bool
 from sampan.docker.mounts import MODES, PROPAGATIONS, parse_mode
+from sampan.docker.sizes import parse_size
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import Mount, MountType
-from sampan_cli.options.quantity import size_bytes
 
 _VOLUME_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-_TRUE: Final = ("", "1", "true", "True", "TRUE", "t", "T")
-_FALSE: Final = ("0", "false", "False", "FALSE", "f", "F")
 _TYPES: Final = {"bind": MountType.BIND, "volume": MountType.VOLUME, "tmpfs": MountType.TMPFS}
 
 
@@ -107,7 +106,7 @@ def parse_tmpfs(text: str) -> Mount:
     for option in filter(None, options.split(",")):
         key, _, value = option.partition("=")
         if key == "size" and not value.endswith("%"):
-            fields["tmpfs_size_bytes"] = size_bytes(value)
+            fields["tmpfs_size_bytes"] = parse_size(value)
         elif key == "mode":
             fields["tmpfs_mode"] = _octal(value)
         elif key in ("ro", "rw"):
@@ -181,7 +180,7 @@ def _parsed(fields: Mapping[str, str], directory: Path) -> dict[str, Any]:
         if key in ("read_only", "non_recursive", "no_copy", "create_source"):
             parsed[key] = _boolean(key, value)
         elif key == "tmpfs_size_bytes":
-            parsed[key] = size_bytes(value)
+            parsed[key] = parse_size(value)
         elif key == "tmpfs_mode":
             parsed[key] = _octal(value)
         elif key == "recursive":
@@ -211,6 +210,5 @@ def _check_source(mount: Mount) -> None:
 
 
 def _boolean(key: str, value: str) -> bool:
-    if value not in (*_TRUE, *_FALSE):
-        raise InvalidArgumentError(f"invalid value for {key.replace('_', '-')}: {value}")
-    return value in _TRUE
+    # Docker's client takes an empty value for true: ``readonly=`` is ``readonly``.
+    return parse_bool(value or "true", key.replace("_", "-"))

@@ -6,8 +6,8 @@ from typing import IO, Final
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from sampan.docker.sizes import human_size
 from sampan.engine.progress import LayerProgress, Phase
-from sampan_cli.output.units import human_size
 
 _WORDS: Final = {
     Phase.WAITING: "Waiting",

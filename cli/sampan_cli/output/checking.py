@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Final
 
 from sampan.check import KINDS, Amount, Finding, Login
+from sampan.docker.sizes import human_size
 from sampan.engine.check import Repaired, Skipped, Step
 from sampan_cli.credentials.store import CredentialStore, config_path
-from sampan_cli.output.units import human_size
 
 # What a check cannot know; said each time, so that "whole" promises nothing more.
 _NOT_COVERED: Final = {

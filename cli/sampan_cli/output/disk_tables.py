@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from sampan.disk import IMAGE, LEASE, Holder, StoredObject, sizes_by_owner
+from sampan.docker.durations import ago
+from sampan.docker.sizes import human_size
 from sampan.engine.df import DiskUse, ImageUse
 from sampan_cli.commands.container.ps import container_row
 from sampan_cli.output.table import print_list, table
-from sampan_cli.output.units import ago, human_size
 from sampan_cli.template.functions import to_json
 
 Echo = Callable[[str], object]

@@ -7,6 +7,6 @@ import click
 
 async def print_total(removal: Awaitable[int]) -> None:
     """Print how many bytes a removal came to, once it is done."""
-    from sampan_cli.output.units import human_size
+    from sampan.docker.sizes import human_size
 
     click.echo(f"Total reclaimed space: {human_size(await removal)}")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from sampan.api.image.v1 import images_pb2 as pb
-from sampan_cli.output.units import rfc3339
+from sampan.docker.times import rfc3339_ns
 from sampan_cli.shape.times import nanoseconds, shape_time
 from sampan_cli.template.functions import (
     ABSENT,
@@ -29,7 +29,7 @@ def shape_image(image: pb.Image, size_bytes: int, driver: str) -> dict[str, Any]
         "RepoDigests": list(image.repo_digests),
         "Parent": image.parent,
         "Comment": image.comment,
-        "Created": rfc3339(image.created.seconds, image.created.nanos) if image.HasField("created") else "",
+        "Created": rfc3339_ns(image.created.ToNanoseconds()) if image.HasField("created") else "",
         "DockerVersion": image.docker_version,
         "Author": image.author,
         "Config": _config(image.config),

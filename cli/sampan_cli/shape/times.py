@@ -3,17 +3,14 @@
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sampan_cli.output.units import rfc3339
-
-# What Go prints for a time that was never set.
-NEVER = "0001-01-01T00:00:00Z"
+from sampan.docker.times import NEVER, rfc3339_ns
 
 
 def shape_time(message: Timestamp) -> str:
     """Return RFC 3339 with nanoseconds, or Go's zero time for one that is not set."""
     if not message.seconds and not message.nanos:
         return NEVER
-    return rfc3339(message.seconds, message.nanos)
+    return rfc3339_ns(message.ToNanoseconds())
 
 
 def nanoseconds(message: Duration) -> int:

@@ -8,8 +8,7 @@ from aiohttp import web
 from dockerapi.http import frames
 from dockerapi.http.call import Call, break_off, streamed
 from dockerapi.http.routing import Route
-from dockerapi.http.times import point_ns
-from sampan.docker.times import rfc3339_fixed
+from sampan.docker.times import parse_point, rfc3339_fixed
 from sampan.engine import following
 from sampan.engine.log_details import log_details
 from sampan.errors import InvalidArgumentError, SampanError
@@ -26,8 +25,8 @@ def _query(call: Call) -> LogQuery:
         follow=call.flag("follow"),
         # Docker takes anything that is no number, "all" above others, and negative ones too, for all lines.
         tail=int(tail) if tail.isdecimal() else None,
-        since_ns=point_ns(call.text("since"), "since"),
-        until_ns=point_ns(call.text("until"), "until"),
+        since_ns=parse_point(call.text("since"), "since"),
+        until_ns=parse_point(call.text("until"), "until"),
     )
 
 

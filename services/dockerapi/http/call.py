@@ -13,6 +13,7 @@ from dockerapi.http import versions
 from dockerapi.http.decode import decode, shown, well_formed
 from dockerapi.http.fields import INT32, INT64
 from dockerapi.http.versions import Version
+from sampan.docker.booleans import query_bool
 from sampan.engine.engine import Engine
 from sampan.errors import InvalidArgumentError
 from sampan.log import log
@@ -33,7 +34,6 @@ HEADERS: Final = {
 
 # No digit more than the largest has; leading zeros are not worth more.
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,40}")
-_FALSE: Final = frozenset({"", "0", "no", "false", "none"})
 
 Filters = dict[str, list[str]]
 
@@ -64,7 +64,7 @@ class Call:
     def flag(self, name: str, *, default: bool = False) -> bool:
         """Return a query parameter as Docker reads booleans: everything but the known words for false is true."""
         value = self.request.query.get(name)
-        return default if value is None else value.strip().lower() not in _FALSE
+        return default if value is None else query_bool(value)
 
     def number(self, name: str, default: int | None = None) -> int | None:
         """Return a numeric query parameter; one that fits Go's int but not the services' counts as the most they take.
@@ -144,13 +144,6 @@ def parse_filters(text: str) -> Filters:
             raise InvalidArgumentError(f"invalid filter {shown(key)}: expected a list of strings")
         filters[key] = values
     return filters
-
-
-def only(filters: Filters, *known: str) -> None:
-    """Raise InvalidArgumentError, in Docker's words, for a filter that is not in ``known``."""
-    for key in filters:
-        if key not in known:
-            raise InvalidArgumentError(f"invalid filter '{key}'")
 
 
 def to_filters(filters: Filters) -> ServiceFilters:

@@ -4,13 +4,12 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
+from sampan.docker.sizes import human_size
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
 from sampan.oci.reference import Reference
 
 # A client redraws a line at every message; ten a second for each layer look smooth.
 _INTERVAL_S: Final = 0.1
-
-_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 
 _MOVING: Final = {Phase.DOWNLOADING: "Downloading", Phase.EXTRACTING: "Extracting"}
 _STILL: Final = {
@@ -104,16 +103,6 @@ def moving(status: str, identity: str, current: int, total: int) -> dict[str, An
 def bar(current: int, total: int) -> str:
     """Return the bar that clients without a terminal print as it is: 50 cells with an arrow head, then the sizes."""
     if total <= 0:
-        return f"{size_text(current):>8}"
+        return f"{human_size(current):>8}"
     filled = min(current * 50 // total, 50)
-    return f"[{'=' * filled}>{' ' * (50 - filled)}] {size_text(current):>8}/{size_text(total)}"
-
-
-def size_text(size_bytes: float) -> str:
-    """Return a size with four significant digits in decimal units, as in ``4.096kB``."""
-    size = float(size_bytes)
-    unit = 0
-    while size >= 1000 and unit < len(_UNITS) - 1:
-        size /= 1000
-        unit += 1
-    return f"{size:.4g}{_UNITS[unit]}"
+    return f"[{'=' * filled}>{' ' * (50 - filled)}] {human_size(current):>8}/{human_size(total)}"

@@ -7,8 +7,8 @@ from aiohttp import web
 
 from dockerapi.http.call import Call, JsonStream, break_off
 from dockerapi.http.routing import Route
-from dockerapi.http.times import point_ns
 from sampan.docker.event_view import event_json
+from sampan.docker.times import parse_point
 from sampan.engine import following
 from sampan.errors import SampanError
 from sampan.log import log
@@ -16,11 +16,11 @@ from sampan.log import log
 
 async def events(call: Call) -> web.StreamResponse:
     """Send what has happened since ``since``, and what happens until ``until`` or for as long as somebody listens."""
-    since_ns = point_ns(call.text("since"), "since")
+    since_ns = parse_point(call.text("since"), "since")
     told = following.events(
         call.runtime,
         since_ns=since_ns,
-        until_ns=point_ns(call.text("until"), "until"),
+        until_ns=parse_point(call.text("until"), "until"),
         filters=call.chosen(),
     )
     stream = JsonStream(call.request)

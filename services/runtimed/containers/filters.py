@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from runtimed.containers.memory_store import UP, Registry
+from sampan.docker.booleans import filter_bool
+from sampan.docker.filters import found_test, label_test, until_ns
+from sampan.docker.times import to_ns
 from sampan.errors import InvalidArgumentError
-from sampan.moments import to_ns, until_ns
-from sampan.pattern import any_found
 from sampan.resource.container import Container, Status
 from sampan.resource.listing import Filters, Selection
 
@@ -53,29 +54,24 @@ def _beside(key: str, values: tuple[str, ...], registry: Registry) -> Predicate:
 
 def _id(values: tuple[str, ...]) -> Predicate:
     """A regular expression, too; most send the beginning of an ID."""
-    found = any_found(values, "invalid filter 'id'")
+    found = found_test({"id": values}, "id")
     return lambda c: any(c.id.startswith(value) for value in values) or found(c.id)
 
 
 def _name(values: tuple[str, ...]) -> Predicate:
     """Docker's name filter is a regular expression, with or without the slash that its names begin with."""
-    found = any_found(values, "invalid filter 'name'")
+    found = found_test({"name": values}, "name")
     return lambda c: found(c.name) or found(f"/{c.name}")
 
 
 def _label(values: tuple[str, ...]) -> Predicate:
-    wanted = [value.partition("=") for value in values]
-
-    def has_all(c: Container) -> bool:
-        return all(
-            key in c.spec.labels and (not equals or c.spec.labels[key] == value) for key, equals, value in wanted
-        )
-
-    return has_all
+    passes = label_test({"label": values})
+    return lambda c: passes(c.spec.labels)
 
 
 def _no_label(values: tuple[str, ...]) -> Predicate:
-    return lambda c: not any(_label((value,))(c) for value in values)
+    passes = label_test({"label!": values})
+    return lambda c: passes(c.spec.labels)
 
 
 def _status(values: tuple[str, ...]) -> Predicate:
@@ -158,16 +154,14 @@ def _health(values: tuple[str, ...]) -> Predicate:
 
 
 def _is_task(values: tuple[str, ...]) -> Predicate:
-    truths = [value.lower() in ("true", "1") for value in values]
-    # Tasks are Swarm's, and there is none.
-    return lambda _: not any(truths)
+    wanted = filter_bool("is-task", values)
+    return lambda _: not wanted  # tasks are Swarm's, and there is none
 
 
 def _until(values: tuple[str, ...]) -> Predicate:
     """``docker container prune --filter until=``: older than a time, or than a duration ago."""
-    now_ns = time.time_ns()
-    limit = max(until_ns(value, now_ns) for value in values)
-    return lambda c: to_ns(c.created) < limit
+    limit = until_ns({"until": values}, time.time_ns())
+    return lambda c: limit is None or to_ns(c.created) < limit
 
 
 _BY_KEY: Final[Mapping[str, Callable[[tuple[str, ...]], Predicate]]] = {

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from runtimed.conmon.conmon import LogFile
+from sampan.docker.sizes import parse_decimal_size
 from sampan.errors import InvalidArgumentError
 from sampan.pattern import Pattern
 from sampan.resource.container_spec import LogConfig
@@ -17,10 +18,8 @@ _KNOWN: Final = frozenset(
     ("max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size")
 )
 
-_SIZE: Final = re.compile(r"(\d{1,19}) ?([kmgt]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
 _FILES: Final = re.compile(r"[0-9]{1,9}")
 _MOST_BYTES: Final = 2**63 - 1
-_UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 def check_log(config: LogConfig) -> None:
@@ -58,10 +57,12 @@ def log_file(config: LogConfig, path: Path) -> LogFile:
 def _size(text: str) -> int:
     if text in ("", "-1"):
         return 0
-    match = _SIZE.fullmatch(text.strip())
-    size = int(match[1]) * _UNITS[match[2].lower()] if match else 0
-    if not 0 < size <= _MOST_BYTES:
-        raise InvalidArgumentError(f"invalid value for max-size: {text}")
+    try:
+        size = parse_decimal_size(text)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"invalid value for max-size: {text}: {error}") from error
+    if size == 0:
+        raise InvalidArgumentError(f"invalid value for max-size: {text}: it must be positive")
     return size
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +14,10 @@ from runtimed.containers.mountpoints import check_mounts, normal, point_of
 from runtimed.lifecycle.background import Background
 from runtimed.oci.rootfs import RootFs
 from runtimed.volumes.copyup import copy_up
-from runtimed.volumes.filters import select, split_prune_filters
 from runtimed.volumes.local_driver import LocalDriver, check_name, check_options
 from runtimed.volumes.store import Filled, Hold, VolumeStore
 from sampan import limits
+from sampan.docker.filters import check_known, found_test, label_test, truth
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, StartError
 from sampan.log import log
 from sampan.resource.container import Container, MountPoint
@@ -26,6 +26,39 @@ from sampan.resource.listing import NO_FILTERS, Filters, Pruned
 from sampan.resource.volume import LOCAL, Volume, VolumeRequest
 from sampan.service.set_aside import SetAside
 from sampan.sys.trees import walking
+
+_LISTED: Final = frozenset({"name", "driver", "dangling", "label", "label!"})
+_PRUNED: Final = frozenset({"all", "label", "label!"})
+
+
+def select(volumes: Iterable[Volume], filters: Filters) -> list[Volume]:
+    """Return those that pass every filter; of one filter's values any, but of labels all.
+
+    Raises:
+        InvalidArgumentError: an unknown filter, or a value that cannot be.
+    """
+    check_known(filters, _LISTED)
+    named, labelled = found_test(filters, "name"), label_test(filters)
+    drivers, dangling = filters.get("driver", ()), truth(filters, "dangling")
+    return [
+        volume
+        for volume in volumes
+        if named(volume.name)
+        and (not drivers or volume.driver in drivers)
+        and (dangling is None or dangling is not bool(volume.used_by))
+        and labelled(volume.labels)
+    ]
+
+
+def split_prune_filters(filters: Filters) -> tuple[bool, Filters]:
+    """Return whether named volumes are meant, too, and the other filters of a prune.
+
+    Raises:
+        InvalidArgumentError: as ``select``.
+    """
+    check_known(filters, _PRUNED)
+    return bool(truth(filters, "all")), {key: values for key, values in filters.items() if key != "all"}
+
 
 # type, action, ID, attributes
 Publish = Callable[[str, str, str, Mapping[str, str]], None]

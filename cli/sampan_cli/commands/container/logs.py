@@ -64,8 +64,8 @@ async def show_logs(engine: "Engine", options: LogsOptions, now_ns: int) -> None
 
 
 def _query(options: LogsOptions, now_ns: int) -> "LogQuery":
+    from sampan.docker.times import parse_moment
     from sampan.resource.streams import LogQuery
-    from sampan_cli.options.quantity import point_in_time_ns
 
     tail: int | None = None
     if options.tail not in ("", "all"):
@@ -76,8 +76,8 @@ def _query(options: LogsOptions, now_ns: int) -> "LogQuery":
     return LogQuery(
         follow=options.follow,
         tail=None if tail is None or tail < 0 else tail,
-        since_ns=point_in_time_ns(options.since, now_ns) if options.since else 0,
-        until_ns=point_in_time_ns(options.until, now_ns) if options.until else 0,
+        since_ns=parse_moment(options.since, now_ns) if options.since else 0,
+        until_ns=parse_moment(options.until, now_ns) if options.until else 0,
     )
 
 

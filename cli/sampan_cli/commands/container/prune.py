@@ -25,7 +25,7 @@ def command(session: Session, /, filters: tuple[str, ...], force: bool) -> None:
 
 async def remove(engine: "Engine", filters: tuple[str, ...]) -> int:
     """Remove what matches and say what was removed; return how many bytes that was."""
-    from sampan_cli.options.filters import parse_filters
+    from sampan.docker.filters import parse_filters
 
     answer = await engine.runtime.containers.prune(parse_filters(filters, ("until", "label", "label!")))
     if answer.removed:

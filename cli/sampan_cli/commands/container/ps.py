@@ -84,8 +84,8 @@ async def list_containers(engine: "Engine", options: PsOptions, now_s: float) ->
     """Print the containers that match, newest first."""
     from contextlib import aclosing
 
+    from sampan.docker.filters import parse_filters
     from sampan.resource.listing import Selection
-    from sampan_cli.options.filters import parse_filters
     from sampan_cli.output.table import print_list
 
     filters = parse_filters(options.filters, FILTERS)
@@ -123,8 +123,10 @@ async def _sizes_below(engine: "Engine", containers: "Iterable[ContainerDetails]
 def container_row(container: "ContainerDetails", now_s: float, *, trunc: bool, below_bytes: int = 0) -> dict[str, Any]:
     """Return all fields that a line about a container can show; ``below_bytes`` is the size of its image, if known."""
     from sampan.docker.container_view import live_network, quoted, status_text
+    from sampan.docker.durations import ago
+    from sampan.docker.sizes import human_size
+    from sampan.docker.times import local_time
     from sampan_cli.output.ports import shown_ports
-    from sampan_cli.output.units import ago, human_size, local_time
 
     network = live_network(container)
     spec = container.spec

@@ -99,7 +99,7 @@ def _print(rows: Mapping[str, Row], names: tuple[str, ...], options: StatsOption
 
 def stats_row(reading: "ContainerStats", name: str, *, trunc: bool) -> Row:
     """Return one line: what a container used between its last two readings, and in total."""
-    from sampan_cli.output.units import binary_size, human_size
+    from sampan.docker.sizes import binary_size, human_size
 
     memory, limit = used_memory(reading.memory), reading.memory.limit_bytes
     received = sum(interface.rx_bytes for interface in reading.networks.values())

@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sampan.docker.sizes import parse_size
 from sampan_cli.app import completing
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
-from sampan_cli.options.quantity import nano_cpus, size_bytes
+from sampan_cli.options.limits import nano_cpus
 from sampan_cli.options.types import Parsed
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
 
-_SIZE = Parsed("bytes", size_bytes)
+_SIZE = Parsed("bytes", parse_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class UpdateOptions:
 @click.option(
     "--memory-swap",
     "memory_swap_bytes",
-    type=Parsed("bytes", lambda text: -1 if text == "-1" else size_bytes(text)),
+    type=Parsed("bytes", lambda text: -1 if text == "-1" else parse_size(text)),
     default=0,
     help="Memory plus swap; -1 for unlimited swap.",
 )

@@ -71,7 +71,9 @@ async def show_history(engine: "Engine", options: HistoryOptions, now_s: float) 
 
 
 def _rows(image: "images_pb2.Image", sizes: "Sizes", options: HistoryOptions, now_s: float) -> Iterator[dict[str, Any]]:
-    from sampan_cli.output.units import ago, human_size, rfc3339
+    from sampan.docker.durations import ago
+    from sampan.docker.sizes import human_size
+    from sampan.docker.times import rfc3339_ns
 
     layers = sizes.parts(image)
     for number, step in enumerate(reversed(image.history)):
@@ -80,7 +82,7 @@ def _rows(image: "images_pb2.Image", sizes: "Sizes", options: HistoryOptions, no
         if not options.no_trunc and len(created_by) > _COMMAND_WIDTH:
             created_by = f"{created_by[: _COMMAND_WIDTH - 1]}…"
         identity = image.id if options.no_trunc else image.id.partition(":")[2][:12]
-        created_at = rfc3339(step.created.seconds, 0)
+        created_at = rfc3339_ns(step.created.seconds * 10**9)
         yield {
             "ID": "<missing>" if number else identity,
             "CreatedSince": ago(step.created.seconds, now_s) if options.human else created_at,

@@ -61,11 +61,11 @@ def command(session: Session, /, **flags: Any) -> None:
 async def list_images(engine: "Engine", options: ImagesOptions, now_s: float) -> None:
     """Print one line per name, newest image first."""
     from sampan.api.image.v1 import images_pb2 as pb
+    from sampan.docker.filters import parse_filters
     from sampan.engine.image_filters import LISTED, choose
     from sampan.engine.sizes import sizes as image_sizes
     from sampan.wire.channel import rpc_errors
     from sampan.wire.pages import whole
-    from sampan_cli.options.filters import parse_filters
     from sampan_cli.output.table import print_list
 
     with rpc_errors():
@@ -88,7 +88,9 @@ async def list_images(engine: "Engine", options: ImagesOptions, now_s: float) ->
 
 
 def _rows(image: "images_pb2.Image", sizes: "Sizes", options: ImagesOptions, now_s: float) -> Iterator[dict[str, Any]]:
-    from sampan_cli.output.units import ago, human_size, local_time
+    from sampan.docker.durations import ago
+    from sampan.docker.sizes import human_size
+    from sampan.docker.times import local_time
 
     digests = dict(each.rpartition("@")[::2] for each in image.repo_digests)
     names: list[tuple[str, str]] = [(repository, tag) for repository, _, tag in

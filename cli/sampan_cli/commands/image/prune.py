@@ -27,7 +27,7 @@ def command(session: Session, /, all: bool, filters: tuple[str, ...], force: boo
 
 async def remove(engine: "Engine", filters: tuple[str, ...], *, dangling: bool) -> int:
     """Remove what matches and say what was removed; return how many bytes that was."""
-    from sampan_cli.options.filters import parse_filters
+    from sampan.docker.filters import parse_filters
 
     parsed = parse_filters(filters, ("until", "label", "label!"))
     wanted = {key: list(values) for key, values in parsed.items()}

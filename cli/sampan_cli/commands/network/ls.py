@@ -50,9 +50,9 @@ def command(session: Session, /, **flags: Any) -> None:
 
 async def list_networks(engine: "Engine", options: NetworkLsOptions) -> None:
     """Print the networks that match."""
-    from sampan_cli.options.filters import parse_filters
+    from sampan.docker.filters import parse_filters
+    from sampan.docker.times import local_time
     from sampan_cli.output.table import print_list
-    from sampan_cli.output.units import local_time
 
     found = await engine.runtime.networks.list(parse_filters(options.filters, _FILTERS))
     rows = [

@@ -24,7 +24,7 @@ def command(session: Session, /, filters: tuple[str, ...], force: bool) -> None:
 
 async def remove(engine: "Engine", filters: tuple[str, ...]) -> None:
     """Remove what matches and say what was removed."""
-    from sampan_cli.options.filters import parse_filters
+    from sampan.docker.filters import parse_filters
 
     removed = await engine.runtime.networks.prune(parse_filters(filters, ("until", "label", "label!")))
     if removed:

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
+from sampan.docker.sizes import parse_size
 from sampan.errors import SampanError
 from sampan.layout import Layout
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import CommandError, EngineDownError, Session
-from sampan_cli.options.quantity import size_bytes
 from sampan_cli.options.types import Parsed
 
 _FILE = click.Path(exists=True, dir_okay=False, resolve_path=True)
@@ -67,7 +67,7 @@ class ServeOptions:
     help="Serve the images, too, that the engine has of another registry, such as docker.io.",
 )  # fmt: skip
 @click.option(
-    "--max-blob-size", "max_blob_bytes", type=Parsed("size", size_bytes), metavar="SIZE",
+    "--max-blob-size", "max_blob_bytes", type=Parsed("size", parse_size), metavar="SIZE",
     help="Refuse larger blobs. [default: 64g]",
 )  # fmt: skip
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="debug shows each request.")

@@ -114,7 +114,7 @@ def _content(objects: "tuple[StoredObject, ...]") -> dict[str, Any]:
 
 
 def _row(kind: str, counts: tuple[int, int], size_bytes: int, reclaimable_bytes: int) -> dict[str, Any]:
-    from sampan_cli.output.units import human_size
+    from sampan.docker.sizes import human_size
 
     share = f" ({100 * reclaimable_bytes // size_bytes}%)" if size_bytes else ""
     return {

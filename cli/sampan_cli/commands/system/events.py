@@ -43,19 +43,19 @@ async def show_events(engine: "Engine", options: EventsOptions, now_ns: int) -> 
     """Print one line per event."""
     from contextlib import aclosing
 
+    from sampan.docker.filters import parse_filters
+    from sampan.docker.times import parse_moment
     from sampan.engine import following
-    from sampan_cli.options.filters import parse_filters
-    from sampan_cli.options.quantity import point_in_time_ns
     from sampan_cli.template.functions import to_json
     from sampan_cli.template.template import Template
 
-    since_ns = point_in_time_ns(options.since, now_ns) if options.since else 0
+    since_ns = parse_moment(options.since, now_ns) if options.since else 0
     if options.since and (dropped := await following.dropped_events(engine.runtime, since_ns)):
         click.echo(f"WARNING: {dropped}", err=True)
     told = following.events(
         engine.runtime,
         since_ns=since_ns,
-        until_ns=point_in_time_ns(options.until, now_ns) if options.until else 0,
+        until_ns=parse_moment(options.until, now_ns) if options.until else 0,
         filters=parse_filters(options.filters, _FILTERS),
     )
     shown = Template(options.template) if options.template not in ("", "json") else None

@@ -21,7 +21,7 @@ def command(session: Session, /, leftovers: bool) -> None:
 
 async def collect(engine: "Engine", *, leftovers: bool) -> None:
     """Run a pass and say what it came to."""
-    from sampan_cli.output.units import human_size
+    from sampan.docker.sizes import human_size
 
     collected = await engine.collect_garbage(leftovers=leftovers)
     for kind, freed in sorted(collected.freed.items()):

@@ -118,7 +118,7 @@ def _operating_system() -> str:
 
 
 def _lines(shaped: dict[str, Any], facts: Facts) -> list[str]:
-    from sampan_cli.output.units import binary_size
+    from sampan.docker.sizes import binary_size
 
     lines = [
         f"Containers: {shaped['Containers']}",

@@ -46,7 +46,7 @@ def command(session: Session, /, **flags: Any) -> None:
 
 async def list_volumes(engine: "Engine", options: VolumeLsOptions) -> None:
     """Print the volumes that match."""
-    from sampan_cli.options.filters import parse_filters
+    from sampan.docker.filters import parse_filters
     from sampan_cli.output.table import print_list
 
     found = await engine.runtime.volumes.list(parse_filters(options.filters, _FILTERS))

@@ -27,7 +27,7 @@ def command(session: Session, /, all: bool, filters: tuple[str, ...], force: boo
 
 async def remove(engine: "Engine", filters: tuple[str, ...], *, named_too: bool) -> int:
     """Remove what matches and say what was removed; return how many bytes that was."""
-    from sampan_cli.options.filters import parse_filters
+    from sampan.docker.filters import parse_filters
 
     parsed = parse_filters(filters, ("all", "label", "label!"))
     if named_too:

@@ -6,6 +6,7 @@ from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
+from sampan.docker.booleans import SPELLINGS
 from sampan.resource.container import EndpointState, PublishedPort
 
 # Docker's names for driver options that users set.
@@ -65,9 +66,8 @@ class Network:
         return not self.predefined
 
     def flag(self, option: str, *, default: bool) -> bool:
-        """Read a driver option that is true or false."""
-        value = self.options.get(option)
-        return default if value is None else value.strip().lower() in ("1", "t", "true", "yes", "on")
+        """Read a driver option that is true or false; its spelling was checked when the network was made."""
+        return SPELLINGS.get(self.options.get(option, ""), default)
 
     @property
     def mtu(self) -> int:

@@ -16,6 +16,8 @@ from runtimed.network.core.model import (
     HOST,
     NONE,
     OPTION_BRIDGE_NAME,
+    OPTION_ICC,
+    OPTION_MASQUERADE,
     OPTION_MTU,
     PREDEFINED,
     Network,
@@ -27,6 +29,7 @@ from runtimed.network.kernel.dataplane import pools_locked
 from runtimed.network.kernel.netns import to_the_end
 from runtimed.protocol import ContainerRecords
 from sampan import limits
+from sampan.docker.booleans import parse_bool
 from sampan.errors import (
     AlreadyExistsError,
     InvalidArgumentError,
@@ -311,6 +314,9 @@ def _check_request(request: NetworkRequest) -> None:
     if request.enable_ipv6 or any(":" in pool.subnet for pool in request.pools):
         raise UnimplementedError(f"network {request.name}: this engine's networks are IPv4 only")
     _check_mtu(request.options.get(OPTION_MTU, ""))
+    for option in (OPTION_ICC, OPTION_MASQUERADE):
+        if option in request.options:
+            parse_bool(request.options[option], option)
     bridge = request.options.get(OPTION_BRIDGE_NAME, "")
     if bridge and (not _INTERFACE.fullmatch(bridge) or bridge in (".", "..")):
         raise InvalidArgumentError(f"invalid bridge name {bridge!r}: 1 to 15 characters without spaces, '/' and ':'")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sampan.docker.booleans import SPELLINGS
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import Security
 
@@ -54,8 +55,8 @@ def parse_security_options(options: Sequence[str]) -> SecurityOptions:
     for option in options:
         name, separator, value = _split(option)
         match name:
-            case "no-new-privileges" if not separator or value in ("true", "false"):
-                no_new_privileges = value != "false"
+            case "no-new-privileges" if not separator or value in SPELLINGS:
+                no_new_privileges = not separator or SPELLINGS[value]
             case "seccomp" if separator:
                 seccomp = value
             case "apparmor" if separator:
@@ -64,8 +65,8 @@ def parse_security_options(options: Sequence[str]) -> SecurityOptions:
                 labels.append(value)
             case "systempaths" if value == "unconfined":
                 confined = False
-            case "writable-cgroups" if value in ("true", "false"):
-                writable_cgroups = value == "true"
+            case "writable-cgroups" if value in SPELLINGS:
+                writable_cgroups = SPELLINGS[value]
             case _:
                 number = 1 if separator else 2
                 raise InvalidArgumentError(f'invalid --security-opt {number}: "{option}"')

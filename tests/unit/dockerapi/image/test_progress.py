@@ -2,7 +2,7 @@
 
 import pytest
 
-from dockerapi.image.progress import PullMessages, bar, size_text
+from dockerapi.image.progress import PullMessages, bar
 from sampan.api.image.v1 import images_pb2
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
 from sampan.oci.reference import parse_reference
@@ -92,13 +92,3 @@ def test_unpacking_is_thinned_out_and_the_end_is_not() -> None:
 )
 def test_bars(current: int, total: int, expected: str) -> None:
     assert bar(current, total) == expected
-
-
-def test_sizes_have_four_digits() -> None:
-    assert [size_text(size) for size in (0, 999, 4096, 123_456_789, 5_000_000_000)] == [
-        "0B",
-        "999B",
-        "4.096kB",
-        "123.5MB",
-        "5GB",
-    ]

@@ -15,8 +15,8 @@ PATH = Path("/log")
     [
         (LogConfig(), LogFile(PATH)),
         (LogConfig("none"), LogFile(None)),
-        (LogConfig("json-file", {"max-size": "10m"}), LogFile(PATH, 10 << 20)),
-        (LogConfig("local", {"max-size": "10KB", "max-file": "3"}), LogFile(PATH, 30 << 10)),
+        (LogConfig("json-file", {"max-size": "10m"}), LogFile(PATH, 10_000_000)),
+        (LogConfig("local", {"max-size": "10KB", "max-file": "3"}), LogFile(PATH, 30_000)),
         (LogConfig("json-file", {"max-size": "-1"}), LogFile(PATH)),
     ],
 )

@@ -2,7 +2,7 @@ import pytest
 
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import RestartPolicy, Ulimit
-from sampan_cli.options.limits import parse_device, parse_restart, parse_ulimit
+from sampan_cli.options.limits import nano_cpus, parse_device, parse_restart, parse_ulimit
 
 
 def test_one_number_is_both_limits() -> None:
@@ -53,3 +53,14 @@ def test_restart_policy_may_count() -> None:
 def test_bad_restart_policy_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgumentError, match="invalid restart policy"):
         parse_restart(text)
+
+
+def test_cpus_are_exact() -> None:
+    assert nano_cpus("1.5") == 1_500_000_000
+    assert nano_cpus("0.000000001") == 1
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "nan", "inf", "0.0000000001"])
+def test_bad_cpus_are_refused(text: str) -> None:
+    with pytest.raises(InvalidArgumentError):
+        nano_cpus(text)
