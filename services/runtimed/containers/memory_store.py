@@ -33,6 +33,7 @@ class Entry:
     container: Container
     intent: Intent
     stopped_by_request: bool = False
+    removes_volumes: bool = False  # its anonymous ones, when it is removed
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     # Held by the registry from reading the record until its successor is written and shown. State, name, limits and
     # networks are changed by different operations at the same time: none may write back what it read before another.
@@ -64,7 +65,11 @@ class Entry:
     @property
     def row(self) -> Row:
         """What the store shall hold."""
-        return Row(self.container, self.intent, self.stopped_by_request)
+        return self.row_with(self.container, self.intent)
+
+    def row_with(self, container: Container, intent: Intent) -> Row:
+        """What the store shall hold when it is ``container``."""
+        return Row(container, intent, self.stopped_by_request, self.removes_volumes)
 
 
 # Which moves there are; ``lifecycle`` checks every change against this table.
@@ -96,7 +101,7 @@ class Registry:
         for row in await self._store.containers():
             if row.fault:
                 self._set_aside.add("container", row.container.id, row.fault, row.container.name)
-            entry = Entry(row.container, row.intent, row.stopped_by_request)
+            entry = Entry(row.container, row.intent, row.stopped_by_request, row.removes_volumes)
             if entry.status not in UP:
                 entry.down.set()
             self._by_id[entry.id] = entry
@@ -194,7 +199,7 @@ class Registry:
             self._claim(name, entry.id)
             new = dataclasses.replace(old, spec=dataclasses.replace(old.spec, name=name))
             try:
-                await self._store.set_container(Row(new, entry.intent, entry.stopped_by_request))
+                await self._store.set_container(entry.row_with(new, entry.intent))
             except BaseException:
                 if name != old.name:
                     del self._ids_by_name[name]
@@ -233,7 +238,7 @@ class Registry:
                 restart_count=old.restart_count if restart_count is None else restart_count,
             )
             try:
-                await self._store.set_state(Row(new, intent, entry.stopped_by_request))
+                await self._store.set_state(entry.row_with(new, intent))
             except NoSpaceError as error:
                 if not happened:
                     raise
@@ -273,7 +278,7 @@ class Registry:
         async with entry.recording:
             self.check_known(entry)
             new, settled = change(entry.container), entry.intent if intent is None else intent
-            await self._store.set_container(Row(new, settled, entry.stopped_by_request))
+            await self._store.set_container(entry.row_with(new, settled))
             entry.container, entry.intent = new, settled
             return new
 

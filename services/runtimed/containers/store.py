@@ -37,6 +37,7 @@ class Row:
     container: Container
     intent: Intent
     stopped_by_request: bool = False
+    removes_volumes: bool = False  # what was asked of a removal that has begun
     fault: str = ""  # why its record cannot be read: ``container`` is what is known in spite of that, and dead
 
 
@@ -154,13 +155,15 @@ def _best_effort(kind: str, id: str) -> Iterator[None]:
 def _update_state(db: sqlite3.Connection, row: Row) -> None:
     c = row.container
     db.execute(
-        "UPDATE states SET intent=?, state=?, network=?, restart_count=?, stopped_by_request=? WHERE id=?",
+        "UPDATE states SET intent=?, state=?, network=?, restart_count=?, stopped_by_request=?, removes_volumes=?"
+        " WHERE id=?",
         (
             row.intent.value,
             to_json(c.state),
             to_json(c.network),
             c.restart_count,
             row.stopped_by_request,
+            row.removes_volumes,
             c.id,
         ),
     )
@@ -194,7 +197,7 @@ def _read(row: sqlite3.Row) -> Row:
         runtime=row["runtime"],
         cgroup_path=row["cgroup"],
     )
-    return Row(container, Intent(row["intent"]), bool(row["stopped_by_request"]))
+    return Row(container, Intent(row["intent"]), bool(row["stopped_by_request"]), bool(row["removes_volumes"]))
 
 
 def _exec(row: sqlite3.Row) -> Exec | None:

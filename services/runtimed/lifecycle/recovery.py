@@ -3,7 +3,7 @@
 The rules, by what was intended and what is found:
 
     creating                      undone: its client never learned of it
-    removing                      finished
+    removing                      finished, with anonymous volumes if that was asked
     starting, nothing runs        cleared, back to what it was before
     starting, conmon runs         cleared as well: its client was told that the start failed
     running, conmon runs          watched again; attach, logs, exec, stop and wait work on it
@@ -133,7 +133,7 @@ class Recovery:
         if entry.intent is Intent.CREATING:
             self._background.watch(self._guarded(entry, lambda: self._undo_create(entry)), f"undo create of {entry.id}")
         elif entry.intent is Intent.REMOVING or entry.status is Status.REMOVING:
-            self._remove_later(entry)
+            self._remove_later(entry, volumes=entry.removes_volumes)
         elif entry.intent is Intent.STARTING:
             await self._undo_start(entry)
         elif entry.status in UP:
@@ -155,8 +155,8 @@ class Recovery:
         if await asyncio.to_thread(lambda: any(os.path.lexists(path) for path in left)):
             await self._runner.clear(entry.container)
 
-    def _remove_later(self, entry: Entry) -> None:
-        work = self._guarded(entry, lambda: self._removal.remove_entry(entry, volumes=True))
+    def _remove_later(self, entry: Entry, *, volumes: bool = True) -> None:
+        work = self._guarded(entry, lambda: self._removal.remove_entry(entry, volumes=volumes))
         self._background.watch(work, f"remove {entry.id}")
 
     async def _undo_create(self, entry: Entry) -> None:

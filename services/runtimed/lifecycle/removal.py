@@ -42,6 +42,7 @@ class Removal:
         async with entry.lock:
             if entry.status in UP or self._registry.by_id(entry.id) is not entry:
                 return
+            entry.removes_volumes = volumes
             # On a full disk the removal itself makes room for its record; repeated, it finds less to do.
             removing = _with(entry.container.state, Status.REMOVING)
             await self._registry.set_state(entry, removing, intent=Intent.REMOVING, happened=True)

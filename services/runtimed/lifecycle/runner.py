@@ -9,13 +9,15 @@ import dataclasses
 import errno
 import json
 import os
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from runtimed.conmon.conmon import Conmon, LogFile, Stdio
-from runtimed.conmon.running import AcceptedConnections, resize
+from runtimed.conmon.process import ended
+from runtimed.conmon.running import AcceptedConnections, find_conmon, resize
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.memory_store import Entry
 from runtimed.containers.paths import ContainerPaths, Paths
@@ -33,6 +35,8 @@ from sampan.sys.mounts import MNT_DETACH, UMOUNT_NOFOLLOW, mount_options, umount
 from sampan.sys.trees import remove_tree
 
 DEFAULT_SHM_BYTES: Final = 64 << 20
+
+_CONMON_ENDS_S: Final = 2.0  # after its process: it has to write the last output away
 
 _TEARDOWN_ERRORS: Final = (errno.EINVAL, errno.ENOENT)  # not mounted, not there
 
@@ -210,6 +214,7 @@ class Runner:
         paths = self._paths.container(container.id)
         if paths.bundle.exists():
             await self.runtime(container).delete(container.id, paths.bundle)
+            await _end_conmon(paths)
         await both(self._parts.networking.detach(container.id), asyncio.to_thread(self._clear_bundle, paths))
         if not keep_exit:
             await asyncio.to_thread(paths.exit_file.unlink, missing_ok=True)
@@ -227,6 +232,23 @@ class Runner:
     async def remove_snapshot(self, id: str) -> None:
         """Give the container's file system back."""
         await self._parts.snapshots.remove(id)
+
+
+async def _end_conmon(paths: ContainerPaths) -> None:
+    """Return when the container's conmon has ended: until then it makes files, the exit file above all."""
+    pidfd = find_conmon(paths.conmon_pid, paths.id)
+    if pidfd < 0:
+        return
+    try:
+        try:
+            async with asyncio.timeout(_CONMON_ENDS_S):
+                await ended(pidfd)
+        except TimeoutError:  # it waits for a client that does not read its output
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            await ended(pidfd)
+    finally:
+        os.close(pidfd)
 
 
 def _write_for_all(path: Path, content: bytes) -> None:

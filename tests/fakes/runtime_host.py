@@ -1,0 +1,328 @@
+"""A machine for runtimed's cores, without root: its processes, mounts, snapshots, networks and volumes.
+
+``Host`` is what outlives an engine; the classes beside it are one engine's view of it, and satisfy the protocols of
+``runtimed.protocol``. Each thing that they do to the machine is a step, at which the engine can be killed.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtimed.conmon.conmon import LogFile, RuntimeCommand, Stdio
+from runtimed.containers.paths import ContainerPaths, ExecPaths, Paths
+from runtimed.protocol import NO_JOINS, ExecProcess, Joins, SnapshotMount
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, StartError
+from sampan.resource.container import Container, MountPoint, NetworkSettings
+from sampan.resource.container_spec import ContainerSpec, MountType
+from tests.fakes.crashes import Steps
+
+
+@dataclass
+class FakeProcess:
+    """A process with its conmon."""
+
+    pid: int
+    container_id: str
+    bundle: Path
+    exit_file: Path
+    created: bool = False  # the OCI runtime has made it
+    started: bool = False
+    ended: bool = False
+    below: "list[FakeProcess]" = field(default_factory=list)  # of its PID namespace: they end with it
+    done: int = field(default_factory=lambda: os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+
+    def end(self, code: int) -> None:
+        """End it: conmon writes the code down and goes."""
+        if not self.ended:
+            self.ended = True
+            if self.exit_file.parent.is_dir():
+                self.exit_file.write_text(str(code))
+            os.eventfd_write(self.done, 1)
+            for other in self.below:
+                other.end(137)
+
+
+class Host:
+    """Everything that is there when an engine is not."""
+
+    def __init__(self, root: Path) -> None:
+        self.paths = Paths(root / "data", root / "run")
+        self.images = {"base"}
+        self.snapshots: set[str] = set()
+        self.mounts: dict[Path, SnapshotMount] = {}
+        self.addresses: dict[str, str] = {}  # by container: its namespace and address
+        self.volumes: dict[str, bool] = {}  # by name: whether it is anonymous
+        self.holds: dict[str, list[str]] = {}  # by container
+        self.processes: list[FakeProcess] = []
+        self.frozen: set[str] = set()
+        self.limits: dict[str, Mapping[str, object]] = {}
+        self.fails: dict[str, BaseException] = {}  # what is raised by the step of that name
+        self._fds: dict[int, FakeProcess] = {}
+
+    def begin(self, container_id: str, bundle: Path, exit_file: Path) -> FakeProcess:
+        process = FakeProcess(1_000_000_000 + len(self.processes), container_id, bundle, exit_file)
+        self.processes.append(process)
+        return process
+
+    def alive(self, container_id: str | None = None) -> list[FakeProcess]:
+        """Return the processes of one container, or all."""
+        return [one for one in self.processes if not one.ended and container_id in (None, one.container_id)]
+
+    def first(self, container_id: str) -> FakeProcess:
+        """Return the container's own process. Raises StopIteration."""
+        return next(one for one in self.alive(container_id) if one.bundle.parent == self.paths.bundles)
+
+    # What the kernel and conmon's files are asked for.
+
+    def _fd(self, process: FakeProcess) -> int:
+        fd = os.dup(process.done)
+        self._fds[fd] = process
+        return fd
+
+    def find_conmon(self, pid_file: Path, id: str) -> int:
+        try:
+            pid = int(pid_file.read_text())
+        except (OSError, ValueError):
+            return -1
+        return next((self._fd(one) for one in self.alive(id) if one.pid == pid), -1)
+
+    def find_first_process(self, pid_file: Path, pid: int) -> int:
+        return next((self._fd(one) for one in self.alive() if one.pid == pid), -1)
+
+    def send_signal(self, fd: int, number: int) -> None:
+        process = self._fds[fd]
+        if process.ended:
+            raise ProcessLookupError
+        if number in (signal.SIGKILL, signal.SIGTERM) and process.container_id not in self.frozen:
+            process.end(128 + number)
+        elif number == signal.SIGKILL:
+            self.frozen.discard(process.container_id)
+            process.end(128 + number)
+
+    async def kill_at_work_on(self, directory: Path) -> None:
+        for process in self.alive():
+            if process.bundle == directory:
+                process.end(137)
+
+    def end_orphans(self, cgroups: Collection[str]) -> int:
+        found = [one for one in self.alive() if f"/fake/{one.container_id}" in cgroups]
+        for process in found:
+            process.end(137)
+        return len(found)
+
+
+class FakeSnapshots:
+    """Satisfies ``protocol.Snapshots``."""
+
+    def __init__(self, host: Host, steps: Steps) -> None:
+        self._host, self._steps = host, steps
+
+    async def prepare(self, key: str, parent: str) -> tuple[SnapshotMount, ...]:
+        self._steps.step("prepare snapshot")
+        if parent not in self._host.images:
+            raise NotFoundError(f"snapshot {parent} not found")
+        self._host.snapshots.add(key)
+        return self._mounts(key)
+
+    async def mounts(self, key: str) -> tuple[SnapshotMount, ...]:
+        if key not in self._host.snapshots:
+            raise NotFoundError(f"snapshot {key} not found")
+        return self._mounts(key)
+
+    def _mounts(self, key: str) -> tuple[SnapshotMount, ...]:
+        return (SnapshotMount("overlay", key, ()),)
+
+    async def remove(self, key: str) -> None:
+        self._steps.step("remove snapshot")
+        self._host.snapshots.discard(key)
+
+    async def usage_bytes(self, key: str) -> int:
+        if key not in self._host.snapshots:
+            raise NotFoundError(f"snapshot {key} not found")
+        return 4096
+
+    async def keys(self) -> Collection[str]:
+        return tuple(self._host.snapshots)
+
+
+class FakeMounter:
+    """Satisfies ``runner.Mounter``."""
+
+    def __init__(self, host: Host, steps: Steps) -> None:
+        self._host, self._steps = host, steps
+
+    def mount(self, mount: SnapshotMount, target: Path) -> None:
+        self._steps.step("mount")
+        if not target.is_dir():
+            raise FileNotFoundError(2, "No such file or directory", str(target))
+        self._host.mounts[target] = mount
+
+    def unmount(self, target: Path) -> None:
+        self._steps.step("unmount")
+        self._host.mounts.pop(target, None)
+
+
+class FakeNetworking:
+    """Satisfies ``protocol.Networking``: one network, one address for each container."""
+
+    def __init__(self, host: Host, steps: Steps) -> None:
+        self._host, self._steps = host, steps
+
+    async def check(self, spec: ContainerSpec) -> tuple[NetworkSettings, tuple[str, ...]]:
+        return NetworkSettings(), ()
+
+    async def attach(self, container: Container) -> NetworkSettings:
+        self._steps.step("attach network")
+        if error := self._host.fails.get("attach network"):
+            raise error
+        taken = set(self._host.addresses.values())
+        address = next(f"192.0.2.{last}" for last in range(2, 255) if f"192.0.2.{last}" not in taken)
+        self._host.addresses.setdefault(container.id, address)
+        return NetworkSettings(sandbox_id=container.id, sandbox_path=f"/run/netns/{container.id}")
+
+    async def detach(self, container_id: str) -> None:
+        self._steps.step("detach network")
+        self._host.addresses.pop(container_id, None)
+
+    async def files(self, container: Container, settings: NetworkSettings) -> Mapping[str, bytes]:
+        if container.id not in self._host.addresses:
+            raise ConflictError(f"container {container.id} is not connected")
+        address = self._host.addresses[container.id]
+        return {"hosts": f"{address} {container.name}\n".encode(), "hostname": b"h\n", "resolv.conf": b""}
+
+    async def renamed(self, container_id: str, name: str) -> None:
+        self._steps.step("rename in network")
+
+    async def recover(self, running: Collection[Container]) -> None:
+        keep = {container.id for container in running}
+        self._host.addresses = {key: one for key, one in self._host.addresses.items() if key in keep}
+
+
+class FakeVolumes:
+    """Satisfies ``protocol.Volumes``."""
+
+    def __init__(self, host: Host, steps: Steps) -> None:
+        self._host, self._steps = host, steps
+
+    async def resolve(self, container_id: str, spec: ContainerSpec) -> tuple[MountPoint, ...]:
+        wanted = [(mount.target, mount.source) for mount in spec.mounts if mount.type is MountType.VOLUME]
+        wanted += [(target, "") for target in spec.anonymous_volumes]
+        if any(not target.startswith("/") for target, _ in wanted):
+            raise InvalidArgumentError("invalid mount path: mount path must be absolute")
+        points = []
+        for target, named in wanted:
+            self._steps.step("hold volume")
+            name = named or f"anonymous-{container_id[:12]}-{target.strip('/')}"
+            self._host.volumes.setdefault(name, not named)
+            held = self._host.holds.setdefault(container_id, [])
+            if name not in held:
+                held.append(name)
+            points.append(MountPoint(MountType.VOLUME, f"/volumes/{name}", target, name, "local"))
+        return tuple(points)
+
+    async def fill(self, container: Container, root: Path) -> None:
+        if container.mounts:
+            self._steps.step("fill volumes")
+
+    async def release(self, container_id: str, *, anonymous: bool) -> None:
+        self._steps.step("release volumes")
+        names = self._host.holds.pop(container_id, [])
+        for name in names:
+            held = any(name in others for others in self._host.holds.values())
+            if anonymous and self._host.volumes.get(name) and not held:
+                del self._host.volumes[name]
+
+
+class FakeBundles:
+    """Satisfies ``protocol.Bundles``."""
+
+    def cgroup_path(self, container_id: str, spec: ContainerSpec) -> str:
+        return f"/fake/{container_id}"
+
+    def check(self, spec: ContainerSpec) -> tuple[str, ...]:
+        return ()
+
+    def config(
+        self, container: Container, root: Path, *, files: Path, init_path: str | None, joins: Joins = NO_JOINS
+    ) -> dict[str, object]:
+        return {"ociVersion": "1.1.0", "process": {"args": list(container.spec.process.args)}}
+
+    def exec_process(self, container: Container, root: Path, request: ExecProcess) -> dict[str, object]:
+        return {"args": list(request.process.args)}
+
+
+class FakeConmon:
+    """Starts processes of the host, as conmon with an OCI runtime does."""
+
+    def __init__(self, host: Host, steps: Steps) -> None:
+        self._host, self._steps = host, steps
+
+    async def create(self, paths: ContainerPaths, runtime: RuntimeCommand, stdio: Stdio, log: LogFile) -> int:
+        self._steps.step("fork conmon")
+        paths.exit_file.unlink(missing_ok=True)
+        process = self._host.begin(paths.id, paths.bundle, paths.exit_file)
+        return await self._created(process)
+
+    async def exec_detached(
+        self, container_id: str, paths: ExecPaths, runtime: RuntimeCommand, stdio: Stdio, spec: Path
+    ) -> int:
+        self._steps.step("fork conmon of exec")
+        process = self._host.begin(container_id, paths.bundle, paths.exits / container_id)
+        process.started = True
+        self._host.first(container_id).below.append(process)
+        return await self._created(process)
+
+    async def _created(self, process: FakeProcess) -> int:
+        link = self._host.paths.sockets / process.bundle.name[:16]
+        if not link.is_symlink():
+            link.symlink_to(process.bundle)
+        self._steps.step("write conmon.pid")
+        (process.bundle / "conmon.pid").write_text(str(process.pid))
+        self._steps.step("create in runtime")
+        if error := self._host.fails.get("create in runtime"):
+            process.end(127)
+            raise error
+        process.created = True
+        (process.bundle / "pidfile").write_text(str(process.pid))
+        self._steps.step("report pid")
+        return process.pid
+
+
+class FakeOciRuntime:
+    """An OCI runtime of the host."""
+
+    def __init__(self, host: Host, steps: Steps) -> None:
+        self._host, self._steps = host, steps
+        self.name = "fake"
+        self.command = RuntimeCommand(Path("/fake"), Path("/fake"))
+
+    async def start(self, id: str, bundle: Path) -> None:
+        self._steps.step("start in runtime")
+        if error := self._host.fails.get("start in runtime"):
+            raise error
+        process = self._host.first(id)
+        if not process.created:
+            raise StartError(f"container {id} does not exist")
+        process.started = True
+
+    async def delete(self, id: str, bundle: Path) -> None:
+        self._steps.step("delete in runtime")
+        self._host.frozen.discard(id)
+        for process in self._host.alive(id):
+            # conmon writes the exit down in its own time, after the runtime has come back.
+            asyncio.get_running_loop().call_later(0.002, process.end, 137)
+
+    async def pause(self, id: str, bundle: Path) -> None:
+        self._steps.step("freeze")
+        self._host.frozen.add(id)
+
+    async def resume(self, id: str, bundle: Path) -> None:
+        self._steps.step("thaw")
+        self._host.frozen.discard(id)
+
+    async def update(self, id: str, bundle: Path, resources: Mapping[str, object]) -> None:
+        self._steps.step("set limits")
+        self._host.limits[id] = resources
