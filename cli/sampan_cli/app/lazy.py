@@ -17,9 +17,9 @@ USAGE_ERROR: Final = 125
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A command: its module in ``sampan_cli.commands``, which has it as ``command``, and its one-line help."""
+    """A command and its one-line help."""
 
-    module: str
+    place: str  # "module" or "module:name" in ``sampan_cli.commands``; without a name it is ``command`` there
     help: str
     hidden: bool = False
 
@@ -73,7 +73,8 @@ class LazyGroup(click.Group):
         entry = self.entries.get(cmd_name)
         if entry is None:
             return None
-        command = importlib.import_module(f"sampan_cli.commands.{entry.module}").command
+        module, _, name = entry.place.partition(":")
+        command = getattr(importlib.import_module(f"sampan_cli.commands.{module}"), name or "command")
         assert isinstance(command, click.Command)
         return command
 

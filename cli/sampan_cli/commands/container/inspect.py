@@ -1,4 +1,4 @@
-"""``sampan container inspect``: everything about containers."""
+"""What is to be known of one container: everything, its ports, its processes, its changed files."""
 
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,89 @@ if TYPE_CHECKING:
 @click.argument("names", shell_complete=completing.containers, nargs=-1, required=True)
 @inspect_format_option
 @click.pass_obj
-def command(session: Session, /, names: tuple[str, ...], template: str) -> None:
+def inspect(session: Session, /, names: tuple[str, ...], template: str) -> None:
     """Display detailed information on one or more containers."""
 
     async def work(engine: "Engine") -> int:
-        from sampan_cli.output.inspecting import inspect
+        from sampan_cli.output import inspecting
 
-        return await inspect(names, finder(engine, ("container",)), template)
+        return await inspecting.inspect(names, finder(engine, ("container",)), template)
 
     session.run(work)
+
+
+@sampan_command("port", examples="sampan port web\nsampan port web 80/tcp")
+@click.argument("container", shell_complete=completing.containers)
+@click.argument("private_port", default="")
+@click.pass_obj
+def port(session: Session, /, container: str, private_port: str) -> None:
+    """List port mappings or a specific mapping for the container."""
+    session.run(lambda engine: show_ports(engine, container, private_port))
+
+
+async def show_ports(engine: "Engine", container: str, private_port: str) -> None:
+    """Print all mappings, or the host's side of one.
+
+    Raises:
+        NotFoundError: in Docker's words, that port is not published.
+    """
+    from sampan.docker.container_view import live_network
+    from sampan.errors import NotFoundError
+    from sampan_cli.output.ports import host_address
+
+    found = await engine.runtime.containers.get(container)
+    published = [
+        (f"{port.container_port}/{port.protocol}", f"{host_address(port.host_ip)}:{port.host_port}")
+        for port in live_network(found).ports
+        if port.host_port
+    ]
+    if not private_port:
+        for inside, outside in sorted(published):
+            click.echo(f"{inside} -> {outside}")
+        return
+    wanted = private_port if "/" in private_port else f"{private_port}/tcp"
+    matching = [outside for inside, outside in published if inside == wanted]
+    if not matching:
+        raise NotFoundError(f"no public port '{wanted}' published for {container}")
+    for outside in matching:
+        click.echo(outside)
+
+
+@sampan_command(
+    "top",
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
+    examples="sampan top web\nsampan top web -o pid,comm,rss",
+)
+@click.argument("container", shell_complete=completing.containers)
+@click.argument("ps_options", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def top(session: Session, /, container: str, ps_options: tuple[str, ...]) -> None:
+    """Display the running processes of a container; what follows its name is for ps(1)."""
+    session.run(lambda engine: show_processes(engine, container, " ".join(ps_options)))
+
+
+async def show_processes(engine: "Engine", container: str, ps_args: str) -> None:
+    """Print a table of processes."""
+    from sampan_cli.output.table import table
+
+    found = await engine.runtime.containers.top(container, ps_args)
+    for line in table([found.titles, *found.rows]):
+        click.echo(line.rstrip())
+
+
+@sampan_command("diff", examples="sampan diff web")
+@click.argument("container", shell_complete=completing.containers)
+@click.pass_obj
+def diff(session: Session, /, container: str) -> None:
+    """Inspect changes to files or directories on a container's filesystem: A added, C changed, D deleted."""
+    session.run(lambda engine: show_changes(engine, container))
+
+
+async def show_changes(engine: "Engine", container: str) -> None:
+    """Print one line per changed path."""
+    from sampan.engine.changes import container_changes
+    from sampan.resource.container import ChangeKind
+
+    letters = {ChangeKind.ADDED: "A", ChangeKind.MODIFIED: "C", ChangeKind.DELETED: "D"}
+    for change in await container_changes(engine, container):
+        click.echo(f"{letters[change.kind]} {change.path}")

@@ -24,7 +24,7 @@ def command(session: Session, /, all: bool, volumes: bool, filters: tuple[str, .
     things = ["all stopped containers", "all networks not used by at least one container"]
     things += ["all anonymous volumes not used by at least one container"] if volumes else []
     things += ["all images without at least one container associated to them" if all else "all dangling images"]
-    things += ["what broken pulls have brought"]
+    things += ["what broken pulls have left"]
     listed = "\n".join(f"  - {thing}" for thing in things)
     confirm(f"This will remove:\n{listed}\n", force=force)
     session.run(lambda engine: print_total(remove(engine, filters, all_images=all, volumes=volumes)))
@@ -32,12 +32,12 @@ def command(session: Session, /, all: bool, volumes: bool, filters: tuple[str, .
 
 async def remove(engine: "Engine", filters: tuple[str, ...], *, all_images: bool, volumes: bool) -> int:
     """Remove containers first: what they used is free then. Return how many bytes all of it was."""
-    from sampan_cli.commands.container import prune
+    from sampan_cli.commands.container.remove import remove_stopped
     from sampan_cli.commands.image import prune as image_prune
     from sampan_cli.commands.network import prune as network_prune
     from sampan_cli.commands.volume import prune as volume_prune
 
-    reclaimed = await prune.remove(engine, filters)
+    reclaimed = await remove_stopped(engine, filters)
     await network_prune.remove(engine, filters)
     if volumes:  # which have no age: as with Docker, only labels choose among them
         labels = tuple(text for text in filters if not text.startswith("until="))

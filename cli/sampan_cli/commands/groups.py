@@ -1,0 +1,36 @@
+"""The groups of commands, as the docker command has them."""
+
+import click
+
+from sampan_cli.app import table
+from sampan_cli.app.lazy import LazyGroup
+
+
+@click.group("container", cls=LazyGroup, entries=table.CONTAINER)
+def container() -> None:
+    """Manage containers."""
+
+
+@click.group("image", cls=LazyGroup, entries=table.IMAGE)
+def image() -> None:
+    """Manage images."""
+
+
+@click.group("network", cls=LazyGroup, entries=table.NETWORK)
+def network() -> None:
+    """Manage networks."""
+
+
+@click.group("volume", cls=LazyGroup, entries=table.VOLUME)
+def volume() -> None:
+    """Manage volumes."""
+
+
+@click.group("registry", cls=LazyGroup, entries=table.REGISTRY)
+def registry() -> None:
+    """Serve the engine's images to others."""
+
+
+@click.group("system", cls=LazyGroup, entries=table.SYSTEM)
+def system() -> None:
+    """Manage the engine."""
