@@ -28,12 +28,14 @@ MAX_PATTERN_STEPS: Final = 1 << 21
 class Expander:
     """Expands words against one set of variables, and notes which were asked for.
 
-    With ``keep_quotes`` quotes are text like any other, as in the content of a here-document.
+    With ``keep_quotes`` quotes are text like any other, as in the content of a here-document. With ``show`` the word is
+    for people to read: quotes still protect, but stay, and so does what asks for a variable that is not there.
     """
 
     env: Mapping[str, str]
     escape: str = "\\"
     keep_quotes: bool = False
+    show: bool = False
     used: set[str] = field(default_factory=set)
     unset: set[str] = field(default_factory=set)  # asked for without a default, and not there
 
@@ -63,11 +65,11 @@ class Expander:
                 end = word.find("'", position + 1)
                 if end < 0:
                     raise _unclosed("'")
-                out.append(word[position + 1 : end])
+                out.append(word[position : end + 1] if self.show else word[position + 1 : end])
                 position = end + 1
             elif char == '"' and not self.keep_quotes:
                 text, position = self._double_quoted(word, position + 1)
-                out.append(text)
+                out.append(f'"{text}"' if self.show else text)
             elif char == self.escape:
                 text, position = self._escaped(word, position)
                 out.append(text)
@@ -107,12 +109,12 @@ class Expander:
 
     def _variable(self, word: str, position: int) -> tuple[str, int]:
         """Return the value of what follows a dollar sign, and where it ends."""
-        if word.startswith("{", position):
-            return self._braced(word, position + 1)
-        name, end = _name(word, position)
-        if not name:
+        braced = word.startswith("{", position)
+        name, end = _name(word, position + braced)
+        if not braced and not name:
             return "$", position
-        return self._value(name), end
+        text, end = self._braced(word, position + 1) if braced else (self._value(name), end)
+        return (f"${word[position:end]}" if self.show and name not in self.env else text), end
 
     def _value(self, name: str) -> str:
         self.used.add(name)

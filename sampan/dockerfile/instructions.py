@@ -4,13 +4,13 @@ Reference: the Dockerfile reference, one heading per instruction. Errors are in 
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sampan.dockerfile.mounts import RunMount, parse_run_mount
+from sampan.dockerfile.mounts import RunDevice, RunMount, parse_device, parse_run_mount
 from sampan.dockerfile.source import DockerfileError, HereDocument, Lines, Source, Statement
-from sampan.dockerfile.words import json_words, split_words
+from sampan.dockerfile.words import did_you_mean, json_words, split_words
 from sampan.errors import InvalidArgumentError
 
 _PAIR_WORDS: Final = 2
@@ -34,6 +34,8 @@ class From(Instruction):
 
     image: str
     name: str = ""  # lower case
+    written_name: str = ""
+    written_as: str = ""  # the keyword between the image and the name
     platform: str = ""
 
 
@@ -69,7 +71,7 @@ class Run(Instruction):
     mounts: tuple[RunMount, ...] = ()
     network: str = "default"  # none, host
     security: str = "sandbox"  # insecure
-    devices: tuple[str, ...] = ()
+    devices: tuple[RunDevice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +88,7 @@ class Transfer(Instruction):
     parents: bool = False
     excludes: tuple[str, ...] = ()
     checksum: str = ""  # ADD: of a URL
-    keep_git_dir: bool = False  # ADD: of a repository
+    keep_git_dir: bool | None = None  # ADD: of a repository
     unpack: bool | None = None  # ADD: None is what the reference says of local archives
 
 
@@ -124,8 +126,7 @@ def parse_instruction(statement: Statement) -> Instruction:
     """Parse one statement. Raises DockerfileError."""
     parse = _PARSERS.get(statement.keyword)
     if parse is None:
-        near = _nearest(statement.keyword, _PARSERS)
-        hint = f" (did you mean {near}?)" if near else ""
+        hint = did_you_mean(statement.keyword, _PARSERS)
         raise DockerfileError(f"unknown instruction: {statement.written}{hint}", statement.lines)
     try:
         return parse(statement)
@@ -133,12 +134,6 @@ def parse_instruction(statement: Statement) -> Instruction:
         raise
     except InvalidArgumentError as error:
         raise DockerfileError(str(error), statement.lines) from error
-
-
-def _nearest(word: str, known: Sequence[str] | Mapping[str, object]) -> str:
-    import difflib  # only for those who have made a mistake
-
-    return next(iter(difflib.get_close_matches(word, list(known), 1)), "")
 
 
 class _Flags:
@@ -151,8 +146,7 @@ class _Flags:
             name, equals, value = flag[2:].partition("=")
             kind = known.get(name.replace("-", "_"))
             if kind is None:
-                near = _nearest(name, [each.replace("_", "-") for each in known])
-                hint = f" (did you mean {near}?)" if near else ""
+                hint = did_you_mean(name, [each.replace("_", "-") for each in known])
                 raise InvalidArgumentError(f"unknown flag: --{name}{hint}")
             if kind != "bool" and not equals:
                 raise InvalidArgumentError(f"missing a value on flag: --{name}")
@@ -188,7 +182,15 @@ def _from(statement: Statement) -> Instruction:
         name = ""
     else:
         raise InvalidArgumentError("FROM requires either one or three arguments")
-    return From(statement=statement, image=words[0], name=name, platform=flags.text("platform"))
+    written_as, written_name = words[1:] if name else ("", "")
+    return From(
+        statement=statement,
+        image=words[0],
+        name=name,
+        written_name=written_name,
+        written_as=written_as,
+        platform=flags.text("platform"),
+    )
 
 
 def _arg(statement: Statement) -> Instruction:
@@ -266,7 +268,7 @@ def _run(statement: Statement) -> Instruction:
         mounts=tuple(parse_run_mount(text) for text in flags.many("mount")),
         network=network,
         security=security,
-        devices=flags.many("device"),
+        devices=tuple(parse_device(text) for text in flags.many("device")),
     )
 
 
@@ -302,7 +304,7 @@ def _transfer(statement: Statement) -> Instruction:
         parents=bool(flags.truth("parents")),
         excludes=flags.many("exclude"),
         checksum=flags.text("checksum"),
-        keep_git_dir=bool(flags.truth("keep-git-dir")),
+        keep_git_dir=flags.truth("keep-git-dir"),
         unpack=flags.truth("unpack"),
     )
 

@@ -1,4 +1,4 @@
-"""``RUN --mount``: a comma-separated record of keys and values.
+"""``RUN --mount`` and ``RUN --device``: comma-separated records of keys and values.
 
 Reference: the Dockerfile reference, "RUN --mount". Values may hold variables, which are put in when the step is made.
 """
@@ -32,9 +32,39 @@ class RunMount:
     required: bool = False  # secret, ssh
     env: str = ""  # secret: a variable instead of a file
     mode: int | None = None  # cache, secret, ssh
-    uid: int = 0
-    gid: int = 0
+    uid: int | None = None
+    gid: int | None = None
     size_bytes: int = 0  # tmpfs; 0 is no limit
+
+
+@dataclass(frozen=True, slots=True)
+class RunDevice:
+    """A CDI device of a step."""
+
+    name: str
+    required: bool = False
+
+
+def parse_device(text: str) -> RunDevice:
+    """Parse ``vendor/class=device[,required]``.
+
+    Raises:
+        InvalidArgumentError: no name, or an unknown key.
+    """
+    name, required = "", False
+    for item in text.split(","):
+        key, equals, value = item.partition("=")
+        if key == "required":
+            required = _truth(key, value if equals else "true")
+        elif key == "name" and equals:
+            name = value
+        elif not name:
+            name = item
+        else:
+            raise InvalidArgumentError(f"unexpected key '{key}' in '{item}'")
+    if not name:
+        raise InvalidArgumentError(f"invalid device {json.dumps(text)}: a name is required")
+    return RunDevice(name, required)
 
 
 def parse_run_mount(text: str) -> RunMount:
@@ -103,6 +133,8 @@ def _mount(kind: str, values: Mapping[str, str]) -> RunMount:
     if kind == "secret" and not (target or values.get("id") or values.get("source") or values.get("env")):
         raise InvalidArgumentError("invalid secret mount. one of source, target required")
     source = values.get("source", "")
+    if "$" in values.get("from", ""):
+        raise InvalidArgumentError("'from' doesn't support variable expansion, define alias stage instead")
     return RunMount(
         type=kind,
         target=target,
@@ -114,8 +146,8 @@ def _mount(kind: str, values: Mapping[str, str]) -> RunMount:
         required=_truth("required", values.get("required", "false")),
         env=values.get("env", ""),
         mode=_number("mode", values["mode"], 8) if "mode" in values else None,
-        uid=_number("uid", values.get("uid", "0"), 10),
-        gid=_number("gid", values.get("gid", "0"), 10),
+        uid=_number("uid", values["uid"], 10) if "uid" in values else None,
+        gid=_number("gid", values["gid"], 10) if "gid" in values else None,
         size_bytes=_size(values["size"]) if "size" in values else 0,
     )
 

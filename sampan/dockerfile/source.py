@@ -4,7 +4,7 @@ Reference: the Dockerfile reference, "Format", "Parser directives" and "Here-Doc
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -36,6 +36,13 @@ class DockerfileError(InvalidArgumentError):
     def __init__(self, message: str, lines: Lines | None = None) -> None:
         super().__init__(message)
         self.lines = lines
+        self.file_name = ""
+        self.data = b""
+
+    def within(self, file_name: str, data: bytes) -> "DockerfileError":
+        """Return this, with the file that the lines are in."""
+        self.file_name, self.data = file_name, data
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +117,7 @@ def parse_source(data: bytes) -> Source:
     lines = text.split("\n")
     directives = _read_directives(lines)
     escape = next((each.value for each in directives if each.name == "escape"), "\\")
-    reader = _Reader(lines, escape)
+    reader = _Reader(lines, escape, {each.line for each in directives})
     statements = tuple(reader.statements())
     if not statements:
         raise DockerfileError("file with no instructions")
@@ -136,16 +143,12 @@ def _read_directives(lines: Sequence[str]) -> tuple[Directive, ...]:
     return tuple(found)
 
 
-def _is_directive(line: str) -> bool:
-    match = _DIRECTIVE.fullmatch(line)
-    return match is not None and match[1].lower() in _DIRECTIVES
-
-
 class _Reader:
     """Walks through the lines once."""
 
-    def __init__(self, lines: Sequence[str], escape: str) -> None:
+    def __init__(self, lines: Sequence[str], escape: str, directives: Collection[int]) -> None:
         self._lines = [line.removesuffix("\r") for line in lines]
+        self._directives = directives  # their lines
         self._next = 0
         token = re.escape(escape)
         self._continued = re.compile(rf"(?:^|[^{token}])({token}[ \t]*)$")
@@ -157,7 +160,7 @@ class _Reader:
         while self._next < len(self._lines):
             line = self._lines[self._next].strip()
             if line.startswith("#"):
-                if not _is_directive(line):
+                if self._next + 1 not in self._directives:
                     comments.append(line[1:].strip())
                 self._next += 1
             elif not line:

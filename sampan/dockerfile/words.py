@@ -4,7 +4,7 @@ Reference: the Dockerfile reference, "Environment replacement" and "ENV".
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from sampan.dockerfile.expansion import Expander
 from sampan.errors import InvalidArgumentError
@@ -76,3 +76,17 @@ def assignments(instruction: str, text: str, env: Mapping[str, str]) -> Iterator
         if not name:
             raise InvalidArgumentError(f"{instruction} names can not be blank")
         yield expand(name, env), expand(value, env)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the one of ``known`` that ``word`` may be a slip of; empty if none is near."""
+    import difflib  # only for those who have made a mistake
+
+    folded = {each.lower(): each for each in known if each.lower() != word.lower()}
+    return folded.get(next(iter(difflib.get_close_matches(word.lower(), folded, 1, 0.7)), ""), "")
+
+
+def did_you_mean(word: str, known: Iterable[str], sign: str = "") -> str:
+    """Return what is added to an error about ``word``; empty if nothing is near."""
+    near = nearest(word, known)
+    return f" (did you mean {sign}{near}?)" if near else ""
