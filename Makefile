@@ -15,7 +15,8 @@ install: .venv/.installed ## Install the engine into .venv
 	@tools/apt-install $(PACKAGES)
 	@$(VENV)/python -m compileall -q sampan services cli
 
-.venv/.installed: pyproject.toml requirements/lock.txt
+# The installation knows packages by name: a new service is one more.
+.venv/.installed: pyproject.toml requirements/lock.txt $(wildcard services/*/__init__.py)
 	@tools/apt-install $(PACKAGES)
 	@test -x $(VENV)/python || { python=$${PYTHON:-$$(tools/find-python)} && "$$python" -m venv .venv; }
 	$(VENV)/pip install -q --disable-pip-version-check -r requirements/lock.txt

@@ -29,11 +29,14 @@ def test_ports_are_each_service_s_own() -> None:
 def test_import_contracts_know_every_service() -> None:
     contracts = configparser.ConfigParser()
     contracts.read(ROOT / ".importlinter")
-    assert set(services.ALL) <= set(contracts["importlinter"]["root_packages"].split())
-    assert set(contracts["importlinter:contract:services"]["modules"].split()) == set(services.ALL)
-    assert set(contracts["importlinter:contract:cli"]["forbidden_modules"].split()) == set(services.ALL)
+    # Also of a service that has rooms and no main yet.
+    packages = {path.parent.name for path in (ROOT / "services").glob("*/__init__.py")}
+    assert set(services.ALL) <= packages
+    assert packages <= set(contracts["importlinter"]["root_packages"].split())
+    assert set(contracts["importlinter:contract:services"]["modules"].split()) == packages
+    assert set(contracts["importlinter:contract:cli"]["forbidden_modules"].split()) == packages
     layers = contracts["importlinter:contract:arrows"]["layers"].splitlines()
-    assert {name.strip() for line in layers if "|" in line for name in line.split("|")} == set(services.ALL)
+    assert {name.strip() for line in layers if "|" in line for name in line.split("|")} == packages
 
 
 def test_prometheus_is_configured_to_scrape_every_service() -> None:
