@@ -1,0 +1,331 @@
+"""A Dockerfile as a graph of operations, for one platform: which stages are needed, and their instructions in order."""
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from buildd.frontend.checks import INVALID_BASE_PLATFORM, Checks
+from buildd.frontend.configuring import configure
+from buildd.frontend.contexts import Contexts, NamedContext, pinned
+from buildd.frontend.options import Options, normalized, parse_epoch
+from buildd.frontend.run import run
+from buildd.frontend.stage_graph import StageGraph, Unit
+from buildd.frontend.stages import (
+    SCRATCH,
+    GlobalArguments,
+    Stage,
+    automatic_arguments,
+    check_text,
+    global_arguments,
+    parse_stages,
+    split,
+)
+from buildd.frontend.state import StageState
+from buildd.frontend.step import Build, Progress, Step
+from buildd.frontend.transfer import transfer, work_directory
+from buildd.llb.graph import image, substitute
+from buildd.llb.ops import Edge, Metadata, Node, Position
+from buildd.protocol import Bridge, ImageQuery
+from sampan.dockerfile.ignore import IgnorePatterns
+from sampan.dockerfile.instructions import (
+    Instruction,
+    OnBuild,
+    Run,
+    Transfer,
+    Words,
+    parse_instruction,
+    trigger_statement,
+)
+from sampan.dockerfile.source import DockerfileError, Source
+from sampan.dockerfile.words import did_you_mean
+from sampan.errors import SampanError
+from sampan.oci.config_document import parse_config
+from sampan.oci.image_config import ConfigFile
+from sampan.oci.platform import Platform
+from sampan.oci.reference import parse_reference
+
+T = TypeVar("T")
+
+_FILE_INSTRUCTIONS: Final = frozenset(("ADD", "COPY", "RUN", "WORKDIR"))
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """The image that a target is."""
+
+    edge: Edge | None
+    config: ConfigFile
+    base_config: bytes
+    target: Unit
+    epoch_s: int | None
+    arguments: GlobalArguments
+
+
+class Conversion:
+    """Makes the graph of one target for one platform."""
+
+    def __init__(
+        self,
+        source: Source,
+        instructions: Sequence[Instruction],
+        options: Options,
+        contexts: Contexts,
+        bridge: Bridge,
+        checks: Checks,
+        platform: Platform | None,
+    ) -> None:
+        """``platform`` None is the builder's own one, unless an image for another one is all that there is."""
+        self._source = source
+        self._instructions = instructions
+        self._options = options
+        self._contexts = contexts
+        self._bridge = bridge
+        self._checks = checks
+        self._implicit = platform is None
+        self.platform = platform or options.build_platform
+        self._graph = StageGraph(())
+        self._placeholders: dict[Node, tuple[NamedContext, str, Unit]] = {}
+
+    async def convert(self, *, all_stages: bool = False) -> Converted:
+        """Return the target's graph; with ``all_stages`` every stage is gone through, for checks.
+
+        Raises:
+            DockerfileError: with the lines that are to blame.
+            InvalidArgumentError: no such target, or a context or a pattern that cannot be.
+            NotFoundError: an image that is not there.
+        """
+        escape = self._source.escape
+        arguments, starts = split(self._instructions)
+        stage_name = self._options.target or starts[-1][0].name
+        automatic = automatic_arguments(
+            self._options.build_platform, self.platform, stage_name, self._options.build_args
+        )
+        check_text(self._source, self._instructions, automatic, self._checks)
+        values = global_arguments(arguments, automatic, self._options.build_args, escape)
+        epoch_s = parse_epoch(
+            self._options.build_args.get("SOURCE_DATE_EPOCH", values.values.get("SOURCE_DATE_EPOCH", ""))
+        )
+        graph = StageGraph(self._units(parse_stages(self._instructions, values, escape, self._checks)))
+        self._graph = graph
+        target = graph.target(self._options.target)
+        for unit in graph.units:
+            graph.link(unit)
+        graph.check_circles()
+        needed = await self._resolve(target, all_stages=all_stages)
+        patterns = await self._contexts.load_ignore()
+        build = Build(
+            self._options,
+            escape,
+            values.values,
+            self._contexts.main,
+            IgnorePatterns(patterns) if patterns else None,
+            epoch_s,
+        )
+        for unit in sorted(needed, key=lambda each: each.stage.index):
+            self._dispatch(unit, build)
+        self._checks.raise_if_asked()
+        assert target.state is not None
+        edge = await self._complete(target, needed)
+        config = target.state.finished(self._final_platform(target.state), self._options.labels)
+        return Converted(edge, config, target.state.base_bytes, target, epoch_s, values)
+
+    def _units(self, stages: Iterable[Stage]) -> Iterator[Unit]:
+        """Yield the stages; a named context takes the place of one that has its name."""
+        for stage in stages:
+            unit = Unit(stage, instructions=[(each, False) for each in stage.instructions])
+            if stage.name:
+                unit.context = self._contexts.has(stage.name, stage.platform or self.platform)
+            if unit.context:
+                unit.instructions.clear()
+                unit.replaced = True
+            yield unit
+
+    # Base images.
+
+    async def _resolve(self, target: Unit, *, all_stages: bool) -> list[Unit]:
+        """Find the base images of all needed stages. Their triggers may need further stages."""
+        while True:
+            needed = self._graph.reachable(target, all_stages=all_stages)
+            await at_once(self._resolve_base(unit) for unit in needed if unit.base is None and unit.state is None)
+            fresh = [unit for unit in needed if not unit.triggers_known]
+            if not fresh:
+                return needed
+            for unit in fresh:
+                unit.triggers_known = True
+                self._add_triggers(unit)
+
+    async def _resolve_base(self, unit: Unit) -> None:
+        try:
+            await self._load_base(unit)
+        except DockerfileError:
+            raise
+        except SampanError as error:
+            hint = ""
+            if not unit.context:
+                hint = did_you_mean(unit.stage.base, (each.stage.name for each in self._graph.units if each.stage.name))
+            raise DockerfileError(f"{error}{hint}", unit.stage.lines) from error
+
+    async def _load_base(self, unit: Unit) -> None:
+        platform = unit.stage.platform or self.platform
+        name = unit.stage.base
+        if not unit.replaced:
+            if name == SCRATCH:
+                unit.state = StageState.of_image(None, b"", None, self.platform)
+                return
+            reference = parse_reference(name).with_default_tag()
+            unit.context = self._contexts.has(str(reference), platform)
+        if unit.context:
+            context = await self._contexts.load(unit.context, platform)
+            if unit.replaced and context.config is not None:
+                platform = normalized(context.config.platform)
+            unit.state = StageState.of_image(context.config, context.config_bytes, context.edge, platform)
+            if context.edge is not None and context.directory is not None:
+                self._placeholders[context.edge.node] = (context, unit.context, unit)
+            return
+        await self._load_image(unit, str(reference), platform)
+
+    async def _load_image(self, unit: Unit, reference: str, platform: Platform) -> None:
+        several = self._options.multi_platform
+        shown = f"{platform} " if several else ""
+        mode = self._options.resolve_mode
+        query = ImageQuery(reference, platform, mode, f"[{shown}internal] load metadata for {reference}")
+        found = await self._bridge.resolve_config(query)
+        config = parse_config(found.config, unit.stage.base)
+        theirs = normalized(config.platform)
+        if unit.stage.platform is None and self._implicit and _same_machine(theirs, self._options.build_platform):
+            platform = self._options.build_platform
+        name = pinned(found.reference, found.digest)
+        edge = None
+        if config.diff_ids or any(not step.empty_layer for step in config.history):
+            text = self._progress(unit, platform).label(f"FROM {name}")
+            said = Metadata(text, positions=(Position(unit.stage.lines.first, unit.stage.lines.last),))
+            edge = image(name, platform, mode, said)
+        if not _same_machine(theirs, platform):
+            self._checks.beside(unit.stage.comments).report(
+                INVALID_BASE_PLATFORM,
+                f'Base image {unit.stage.base} was pulled with platform "{theirs}", expected "{platform}" for current '
+                "build",
+                unit.stage.lines,
+            )
+        unit.state = StageState.of_image(config, found.config, edge, platform)
+
+    def _add_triggers(self, unit: Unit) -> None:
+        """Put the ONBUILD instructions of the base in front of the stage's own."""
+        if unit.only_copied or unit.replaced:
+            return
+        if unit.base is not None:
+            triggers = [each.trigger for each, _ in unit.base.instructions if isinstance(each, OnBuild)]
+        else:
+            base = unit.state.base if unit.state else None
+            triggers = list(base.run.on_build) if base else []
+        lines = unit.stage.lines
+        parsed = [parse_instruction(trigger_statement(trigger, lines)) for trigger in triggers]
+        unit.instructions[:0] = [(instruction, True) for instruction in parsed]
+        self._graph.link(unit)
+        if parsed:
+            self._graph.check_circles()
+
+    # Instructions.
+
+    def _progress(self, unit: Unit, platform: Platform) -> Progress:
+        only = len(self._graph.units) + len(self._graph.images) == 1
+        total = 0
+        if not unit.only_copied:
+            total = sum(each.statement.keyword in _FILE_INSTRUCTIONS for each, _ in unit.instructions)
+            total += unit.base is None and unit.stage.base != SCRATCH
+        shown = platform if self._options.multi_platform else None
+        return Progress("" if only else unit.stage.label, shown, total)
+
+    def _dispatch(self, unit: Unit, build: Build) -> None:
+        """Apply the instructions of a stage. The stages that it needs come earlier in the file, and are done."""
+        unit.dispatched = True
+        if unit.base is not None:
+            assert unit.base.state is not None
+            unit.state = unit.base.state.fork()
+            unit.base.paths.add("/")
+        state = unit.state
+        assert state is not None
+        state.epoch_s = build.epoch_s
+        if unit.only_copied or unit.replaced:
+            return
+        progress = self._progress(unit, state.platform)
+        if unit.base is None and state.edge is not None and not unit.context:
+            progress.done = 1
+        ignore_cache = self._options.ignores_cache(unit.stage.name)
+        for instruction, trigger in unit.instructions:
+            checks = self._checks.beside(instruction.statement.comments)
+            step = Step(build, state, instruction, progress, unit.trace, checks, ignore_cache, trigger)
+            self._apply(unit, step)
+
+    def _apply(self, unit: Unit, step: Step) -> None:
+        instruction = step.instruction
+        if configure(step):
+            return
+        if isinstance(instruction, Run):
+            sources = tuple(
+                self._files(unit, step, mount.from_stage, ("/",)) if mount.from_stage else None
+                for mount in instruction.mounts
+            )
+            run(step, instruction, sources)
+        elif isinstance(instruction, Transfer):
+            source = step.build.main_context
+            if instruction.from_stage:
+                paths = tuple(step.expand(each) for each in instruction.sources)
+                transfer(step, instruction, self._files(unit, step, instruction.from_stage, paths))
+            else:
+                transfer(step, instruction, source)
+        elif isinstance(instruction, Words):
+            work_directory(step, instruction)
+        else:
+            raise AssertionError(f"no instruction is a {type(instruction).__name__}")
+
+    def _files(self, unit: Unit, step: Step, name: str, paths: Sequence[str]) -> Edge | None:
+        other = self._graph.source_of(name, step.instruction)
+        if not other.dispatched or other.state is None:
+            raise step.fail(
+                f'cannot copy from stage "{name}", it needs to be defined before current stage "{unit.stage.label}"'
+            )
+        other.paths.update(f"/{path.strip('/')}" for path in paths)
+        return other.state.edge
+
+    # The result.
+
+    async def _complete(self, target: Unit, needed: Sequence[Unit]) -> Edge | None:
+        """Put the client's directories, of which the paths are known now, in the place of their placeholders."""
+        assert target.state is not None
+        target.paths.add("/")
+        paths = {path for unit in needed for path in unit.trace.context_paths}
+        replacements: dict[Node, Edge] = {}
+        final = await self._contexts.final_main(paths)
+        if final is not self._contexts.main:
+            replacements[self._contexts.main.node] = final
+        for node, (context, name, unit) in self._placeholders.items():
+            assert context.directory is not None
+            wanted = unit.paths if unit.only_copied or unit.replaced else {"/"}
+            replacements[node] = self._contexts.final_named(context.directory, name, wanted)
+        return substitute(target.state.edge, replacements)
+
+    def _final_platform(self, state: StageState) -> Platform:
+        if self._implicit and state.base is not None:
+            return normalized(state.base.platform)
+        return self.platform
+
+    def needs(self, unit: Unit) -> list[Unit]:
+        """Return what a stage is made of, directly."""
+        return [other for other, _ in self._graph.needs(unit)]
+
+
+def _same_machine(one: Platform, other: Platform) -> bool:
+    return (one.os, one.architecture) == (other.os, other.architecture)
+
+
+async def at_once(works: Iterable[Coroutine[None, None, T]]) -> list[T]:
+    """Do several things at once; the first that fails ends the others, and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except ExceptionGroup as errors:
+        first = errors.exceptions[0]
+        raise first from first.__cause__
+    return [task.result() for task in tasks]

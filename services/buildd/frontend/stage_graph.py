@@ -1,0 +1,144 @@
+"""Which stages a Dockerfile has, and what each of them is made of: other stages, and images that files are taken from.
+
+Reference: the Dockerfile reference, "FROM", "COPY --from", "RUN --mount=type=bind".
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from buildd.frontend.stages import Stage
+from buildd.frontend.state import StageState
+from buildd.frontend.step import Trace
+from sampan.dockerfile.instructions import Instruction, Run, Transfer
+from sampan.dockerfile.source import DockerfileError, Lines
+from sampan.dockerfile.words import did_you_mean
+from sampan.errors import InvalidArgumentError
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """A stage while it becomes a graph, or an image that only files are taken from."""
+
+    stage: Stage
+    only_copied: bool = False
+    base: "Unit | None" = None
+    context: str = ""  # the named context that stands in for it, or for its base
+    instructions: list[tuple[Instruction, bool]] = field(default_factory=list)  # with: is a trigger of the base
+    state: StageState | None = None
+    paths: set[str] = field(default_factory=set)  # that others take from it
+    trace: Trace = field(default_factory=Trace)
+    triggers_known: bool = False
+    dispatched: bool = False
+    replaced: bool = False  # a named context stands in for the whole stage
+
+
+class StageGraph:
+    """The stages of one Dockerfile, in its order, and the images that they name beside them."""
+
+    def __init__(self, units: Iterable[Unit]) -> None:
+        """Join each stage with the earlier one that it begins from."""
+        self.units: list[Unit] = []
+        self.images: dict[str, Unit] = {}
+        for unit in units:
+            if not unit.replaced:
+                earlier = [each for each in self.units if each.stage.name == unit.stage.base.lower()]
+                unit.base = earlier[-1] if earlier else None
+            self.units.append(unit)
+
+    def target(self, name: str) -> Unit:
+        """Return the stage to build, by name or number; without a name the last one.
+
+        Raises:
+            InvalidArgumentError: there is none of that name.
+        """
+        if not name:
+            return self.units[-1]
+        found = self.find(name)
+        if found is None and name.isascii() and name.isdigit() and int(name) < len(self.units):
+            found = self.units[int(name)]
+        if found is None:
+            hint = did_you_mean(name, (unit.stage.label for unit in self.units))
+            raise InvalidArgumentError(f'target stage "{name}" could not be found{hint}')
+        return found
+
+    def find(self, name: str) -> Unit | None:
+        """Return a stage by name; of two with one name the later one."""
+        return next((unit for unit in reversed(self.units) if unit.stage.name == name.lower() != ""), None)
+
+    def link(self, unit: Unit) -> None:
+        """Find what the instructions of a stage take files from, images among them. Raises DockerfileError."""
+        for instruction, _ in unit.instructions:
+            for name in _names(instruction):
+                self.source_of(name, instruction)
+
+    def source_of(self, name: str, instruction: Instruction) -> Unit:
+        """Return what ``--from`` or ``from=`` names. Raises DockerfileError."""
+        lines = instruction.lines
+        if isinstance(instruction, Transfer):
+            if "$" in name:
+                raise DockerfileError(
+                    "variable expansion is not supported for --from, define a new stage with FROM using ARG from "
+                    "global scope as a workaround",
+                    lines,
+                )
+            if name.lstrip("-").isascii() and name.lstrip("-").isdigit():
+                if not name.isdigit() or int(name) >= len(self.units):
+                    raise DockerfileError(f"invalid stage index {name}", lines)
+                return self.units[int(name)]
+        found = self.find(name)
+        if found is not None:
+            return found
+        if name not in self.images:
+            stage = Stage(-1, "", name, None, lines, ())
+            self.images[name] = Unit(stage, only_copied=True)
+        return self.images[name]
+
+    def needs(self, unit: Unit) -> Iterator[tuple[Unit, Lines]]:
+        """Yield what a stage is made of, directly, and where that is said."""
+        if unit.base is not None:
+            yield unit.base, unit.stage.lines
+        for instruction, _ in unit.instructions:
+            for name in _names(instruction):
+                yield self.source_of(name, instruction), instruction.lines
+
+    def check_circles(self) -> None:
+        """Refuse stages that need themselves. Raises DockerfileError."""
+        done: set[Unit] = set()
+        for start in self.units:
+            path: dict[Unit, Iterator[tuple[Unit, Lines]]] = {}
+            waiting = [start]
+            while waiting:
+                unit = waiting[-1]
+                if unit in done:
+                    waiting.pop()
+                    continue
+                needs = path.setdefault(unit, self.needs(unit))
+                following = next(needs, None)
+                if following is None:
+                    done.add(unit)
+                    del path[unit]
+                    waiting.pop()
+                elif following[0] in path:
+                    name = following[0].stage.label
+                    raise DockerfileError(f"circular dependency detected on stage: {name}", following[1])
+                else:
+                    waiting.append(following[0])
+
+    def reachable(self, target: Unit, *, all_stages: bool) -> list[Unit]:
+        """Return all that ``target`` is made of, itself among them."""
+        found: dict[Unit, None] = {}
+        waiting = [target, *(self.units if all_stages else ())]
+        while waiting:
+            unit = waiting.pop()
+            if unit not in found:
+                found[unit] = None
+                waiting += [other for other, _ in self.needs(unit)]
+        return list(found)
+
+
+def _names(instruction: Instruction) -> Iterator[str]:
+    """Yield what an instruction names as a source: stages, images and named contexts alike."""
+    if isinstance(instruction, Transfer) and instruction.from_stage:
+        yield instruction.from_stage
+    elif isinstance(instruction, Run):
+        yield from (mount.from_stage for mount in instruction.mounts if mount.from_stage)

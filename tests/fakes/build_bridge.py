@@ -1,0 +1,65 @@
+"""A build that a frontend works for: files that are there, images that are known, and nothing that runs."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from buildd.llb.ops import Edge, Node, SourceOp
+from buildd.protocol import BuildWarning, Files, ImageQuery, ResolvedImage
+from sampan.errors import NotFoundError
+from sampan.oci.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class FakeFiles:
+    """A tree of files by path."""
+
+    files: Mapping[str, bytes]
+
+    async def read_file(self, path: str, length: int = 0) -> bytes:
+        data = self.files.get(path.lstrip("/"))
+        if data is None:
+            raise NotFoundError(f"open {path}: no such file or directory")
+        return data[:length] if length else data
+
+
+@dataclass(slots=True)
+class FakeBuildBridge:
+    """Solves sources by their identifiers, other steps by their names, and says of images what it was told."""
+
+    sources: dict[str, Mapping[str, bytes]] = field(default_factory=dict)  # "local://context"
+    images: dict[str, bytes] = field(default_factory=dict)  # configs, by complete reference
+    warnings: list[BuildWarning] = field(default_factory=list)
+    queries: list[ImageQuery] = field(default_factory=list)
+    solved: list[Node] = field(default_factory=list)
+
+    async def solve(self, edge: Edge) -> Files:
+        self.solved.append(edge.node)
+        op = edge.node.op
+        identifier = op.identifier if isinstance(op, SourceOp) else edge.node.metadata.name
+        files = self.sources.get(identifier)
+        if files is None:
+            raise NotFoundError(f"{identifier} is not there")
+        return FakeFiles(files)
+
+    async def resolve_config(self, query: ImageQuery) -> ResolvedImage:
+        self.queries.append(query)
+        data = self.images.get(query.reference)
+        if data is None:
+            raise NotFoundError(f"{query.reference}: not found")
+        return ResolvedImage(query.reference, Digest.of(data), data)
+
+    async def warn(self, warning: BuildWarning) -> None:
+        self.warnings.append(warning)
+
+
+def image_config(architecture: str = "amd64", **run: object) -> bytes:
+    """Return the config of an image of one layer; ``run`` are members of its ``config``."""
+    document = {
+        "architecture": architecture,
+        "os": "linux",
+        "config": run,
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{'1' * 64}"]},
+        "history": [{"created_by": "ADD rootfs"}],
+    }
+    return json.dumps(document).encode()
