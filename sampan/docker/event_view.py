@@ -1,14 +1,12 @@
 """An event in the shape that Docker's clients know."""
 
-from typing import Any
-
 from sampan.resource.event import Event
 
 
-def event_json(event: Event) -> dict[str, Any]:
+def event_json(event: Event) -> dict[str, object]:
     """Return one event; ``status``, ``id`` and ``from`` are the form it had before 1.22, which some still read."""
     attributes = dict(event.attributes)
-    result: dict[str, Any] = {}
+    result: dict[str, object] = {}
     if event.type in ("container", "image"):
         result |= {"status": event.action, "id": event.actor_id}
         if event.type == "container" and "image" in attributes:

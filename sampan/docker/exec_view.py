@@ -1,11 +1,9 @@
 """An exec in the shape that Docker's clients know."""
 
-from typing import Any
-
 from sampan.resource.exec import Exec
 
 
-def exec_json(found: Exec) -> dict[str, Any]:
+def exec_json(found: Exec) -> dict[str, object]:
     """Return an exec in the shape of its inspect; ``ExitCode`` is null until it has ended."""
     spec = found.spec
     process = {

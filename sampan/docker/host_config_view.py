@@ -1,7 +1,7 @@
 """``HostConfig`` of an inspect: what a container may use of its host."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from sampan.resource.container_spec import ContainerSpec, Mount, MountType, Namespaces, PortBinding, Resources, Security
 
@@ -24,7 +24,7 @@ READONLY_PATHS: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/pr
 _DEFAULT_SHM_BYTES: Final = 64 << 20
 
 
-def to_json(spec: ContainerSpec, sent: dict[str, Any], runtime: str) -> dict[str, Any]:
+def to_json(spec: ContainerSpec, sent: dict[str, object], runtime: str) -> dict[str, object]:
     """Return the whole ``HostConfig`` of an inspect.
 
     What a client sent is given back in the form it had where several forms mean the same; what the engine may have
@@ -58,7 +58,7 @@ def to_json(spec: ContainerSpec, sent: dict[str, Any], runtime: str) -> dict[str
     return form | kept | typed | _rest_json(spec, runtime)
 
 
-def _namespaces_json(namespaces: Namespaces) -> dict[str, Any]:
+def _namespaces_json(namespaces: Namespaces) -> dict[str, object]:
     return {
         "NetworkMode": namespaces.network or "bridge",
         "PidMode": namespaces.pid,
@@ -69,7 +69,7 @@ def _namespaces_json(namespaces: Namespaces) -> dict[str, Any]:
     }
 
 
-def _security_json(security: Security) -> dict[str, Any]:
+def _security_json(security: Security) -> dict[str, object]:
     masked, readonly = list(MASKED_PATHS), list(READONLY_PATHS)
     if security.own_paths:
         masked, readonly = list(security.masked_paths), list(security.readonly_paths)
@@ -84,7 +84,7 @@ def _security_json(security: Security) -> dict[str, Any]:
     }
 
 
-def resources_json(limits: Resources) -> dict[str, Any]:
+def resources_json(limits: Resources) -> dict[str, object]:
     """Return the limits in Docker's names."""
     return {
         "CpuShares": limits.cpu_shares,
@@ -116,8 +116,8 @@ def resources_json(limits: Resources) -> dict[str, Any]:
     }
 
 
-def _rest_json(spec: ContainerSpec, runtime: str) -> dict[str, Any]:
-    rest: dict[str, Any] = {
+def _rest_json(spec: ContainerSpec, runtime: str) -> dict[str, object]:
+    rest: dict[str, object] = {
         "LogConfig": {"Type": spec.log.driver or "json-file", "Config": dict(spec.log.options)},
         "RestartPolicy": {
             "Name": spec.restart_policy.name or "no",

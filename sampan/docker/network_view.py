@@ -1,12 +1,10 @@
 """A network in the shape that Docker's clients know."""
 
-from typing import Any
-
 from sampan.docker.times import rfc3339
 from sampan.resource.network import AddressPool, Network, NetworkMember
 
 
-def network_json(network: Network, *, members: bool) -> dict[str, Any]:
+def network_json(network: Network, *, members: bool) -> dict[str, object]:
     """Return a network; its containers only with ``members``, as in an inspect."""
     return {
         "Name": network.name,
@@ -32,8 +30,8 @@ def network_json(network: Network, *, members: bool) -> dict[str, Any]:
     }
 
 
-def _pool_json(pool: AddressPool) -> dict[str, Any]:
-    result: dict[str, Any] = {"Subnet": pool.subnet}
+def _pool_json(pool: AddressPool) -> dict[str, object]:
+    result: dict[str, object] = {"Subnet": pool.subnet}
     if pool.ip_range:
         result["IPRange"] = pool.ip_range
     if pool.gateway:

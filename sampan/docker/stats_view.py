@@ -1,6 +1,6 @@
 """What a container uses in the shape that Docker's clients know."""
 
-from typing import Any, Final
+from typing import Final
 
 from sampan.docker.times import rfc3339
 from sampan.resource.stats import ContainerStats, CpuSample, InterfaceSample, MemorySample
@@ -16,9 +16,9 @@ _UNUSED_BLOCK_IO: Final = (
 )
 
 
-def stats_json(sample: ContainerStats) -> dict[str, Any]:
+def stats_json(sample: ContainerStats) -> dict[str, object]:
     """Return one sample in Docker's shape."""
-    result: dict[str, Any] = {
+    result: dict[str, object] = {
         "name": f"/{sample.name.removeprefix('/')}",
         "id": sample.id,
         "read": rfc3339(sample.read),
@@ -41,8 +41,8 @@ def _pids(sample: ContainerStats) -> dict[str, int]:
     return pids | ({"limit": sample.pids_limit} if sample.pids_limit else {})
 
 
-def _cpu(cpu: CpuSample) -> dict[str, Any]:
-    result: dict[str, Any] = {
+def _cpu(cpu: CpuSample) -> dict[str, object]:
+    result: dict[str, object] = {
         "cpu_usage": {
             "total_usage": cpu.usage_ns,
             "usage_in_kernelmode": cpu.kernel_ns,
@@ -61,8 +61,8 @@ def _cpu(cpu: CpuSample) -> dict[str, Any]:
     return result
 
 
-def _memory(memory: MemorySample) -> dict[str, Any]:
-    result: dict[str, Any] = {}
+def _memory(memory: MemorySample) -> dict[str, object]:
+    result: dict[str, object] = {}
     if memory.usage_bytes:
         result["usage"] = memory.usage_bytes
     if memory.max_usage_bytes:
@@ -89,8 +89,8 @@ def _interface(counters: InterfaceSample) -> dict[str, int]:
     }
 
 
-def _block_io(sample: ContainerStats) -> dict[str, Any]:
-    def rows(field: str) -> list[dict[str, Any]]:
+def _block_io(sample: ContainerStats) -> dict[str, object]:
+    def rows(field: str) -> list[dict[str, object]]:
         return [
             {"major": io.major, "minor": io.minor, "op": io.operation, "value": getattr(io, field)}
             for io in sample.block_io

@@ -1,12 +1,10 @@
 """A volume in the shape that Docker's clients know."""
 
-from typing import Any
-
 from sampan.docker.times import rfc3339
 from sampan.resource.volume import Volume
 
 
-def volume_json(volume: Volume) -> dict[str, Any]:
+def volume_json(volume: Volume) -> dict[str, object]:
     """Return a volume as every endpoint shows it."""
     return {
         "CreatedAt": rfc3339(volume.created),

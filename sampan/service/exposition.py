@@ -104,7 +104,7 @@ class _App:
         self._series = series
         self._slots = threading.BoundedSemaphore(_MOST_AT_ONCE)
 
-    def __call__(self, environ: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def __call__(self, environ: Mapping[str, str], start_response: Callable[..., object]) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] != "GET":
             start_response("405 Method Not Allowed", [("Allow", "GET"), ("Content-Type", "text/plain")])
             return [b"only GET is allowed\n"]

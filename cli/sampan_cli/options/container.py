@@ -13,7 +13,7 @@ from sampan_cli.app import completing
 from sampan_cli.options.limits import nano_cpus
 from sampan_cli.options.types import Parsed
 
-_MANY: Final[dict[str, Any]] = {"multiple": True}
+_MANY: Final[dict[str, object]] = {"multiple": True}
 
 
 @dataclass(frozen=True, slots=True)

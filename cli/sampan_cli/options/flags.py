@@ -1,11 +1,13 @@
 """Flags that many commands have."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import click
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+T = TypeVar("T")
+
+Decorator = Callable[[Callable[..., object]], Callable[..., object]]
 
 format_option: Decorator = click.option(
     "--format",
@@ -37,3 +39,8 @@ def confirm(warning: str, *, force: bool) -> None:
     """Ask before removing things, unless told not to; leaves the program if the answer is no."""
     if not force and not click.confirm(f"WARNING! {warning}\nAre you sure you want to continue?"):
         raise click.exceptions.Exit(1)
+
+
+def from_flags(kind: Callable[..., T], flags: Mapping[str, object]) -> T:
+    """Make an options value of the flags that click has parsed: a field for each, named as its parameter."""
+    return kind(**flags)

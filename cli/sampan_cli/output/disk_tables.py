@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from sampan.disk import IMAGE, LEASE, Holder, StoredObject, sizes_by_owner
 from sampan.docker.durations import ago
@@ -55,7 +55,7 @@ def print_details(used: DiskUse, template: str, now_s: float, echo: Echo) -> Non
         echo(to_json(document))
         return
     _section("Images space usage:", _IMAGE_TITLES, images, echo)
-    rows = [[row[field] for field in _CONTAINER_FIELDS] for row in containers]
+    rows = [[str(row[field]) for field in _CONTAINER_FIELDS] for row in containers]
     _section("\nContainers space usage:", tuple(_CONTAINER_FIELDS.values()), rows, echo)
     _section("\nLocal Volumes space usage:", _VOLUME_TITLES, volumes, echo)
     _section("\nBuild cache usage: 0B", _CACHE_TITLES, (), echo)
@@ -118,7 +118,7 @@ def _totals(objects: Sequence[StoredObject]) -> Iterator[tuple[str, str, str]]:
     yield "total", "", human_size(sum(sizes.values()))
 
 
-def _document(one: StoredObject) -> dict[str, Any]:
+def _document(one: StoredObject) -> dict[str, object]:
     holders = [
         {"Kind": holder.kind}
         | ({"ID": holder.id} if holder.id else {})

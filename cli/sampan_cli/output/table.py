@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from sampan_cli.template.functions import to_json
 from sampan_cli.template.template import Template
@@ -28,7 +28,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def print_list(
-    rows: Iterable[Mapping[str, Any]], template: str, headers: Mapping[str, str], default: str, echo: Echo
+    rows: Iterable[Mapping[str, object]], template: str, headers: Mapping[str, str], default: str, echo: Echo
 ) -> None:
     """Print ``rows`` by ``template``: empty or ``table``, ``json``, ``table <template>``, or a template.
 
@@ -71,5 +71,5 @@ def _label_title(key: str) -> str:
     return re.sub("[-_]", " ", key.rpartition(".")[2])
 
 
-def _fields(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+def _fields(rows: Sequence[Mapping[str, object]]) -> Iterable[str]:
     return rows[0] if rows else ()

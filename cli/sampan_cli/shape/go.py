@@ -23,7 +23,7 @@ _NULL_LISTS: Final = frozenset(
 _MAPS_OF_LISTS: Final = frozenset({"Ports"})
 
 
-def go_value(value: dict[str, Any]) -> dict[str, Any]:
+def go_value(value: dict[str, object]) -> dict[str, object]:
     """Return an object of Docker's JSON for templates."""
     return {name: _member(name, item) for name, item in value.items()}
 

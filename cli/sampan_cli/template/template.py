@@ -28,7 +28,7 @@ class Template:
 @dataclass(slots=True)
 class _Scope:
     dot: Any
-    variables: dict[str, Any] = field(default_factory=dict)
+    variables: dict[str, object] = field(default_factory=dict)
 
     def inside(self, dot: object, **variables: object) -> "_Scope":
         return _Scope(dot, {**self.variables, **variables})

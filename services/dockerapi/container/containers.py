@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -46,7 +46,7 @@ async def listing(call: Call) -> web.StreamResponse:
     stored = await sizes(call.engine) if size else None
     now = time.time()
 
-    def row(container: ContainerDetails) -> dict[str, Any]:
+    def row(container: ContainerDetails) -> dict[str, object]:
         return summary_json(container, call.version, now) | _root_size(container, stored)
 
     return await reply_list(call.request, rows_of(call.engine.select_containers(selection, filters, size=size), row))
@@ -167,7 +167,7 @@ async def wait(call: Call) -> web.StreamResponse:
     if condition is None:
         raise InvalidArgumentError(f'invalid condition: "{call.text("condition")}"')
     stream = JsonStream(call.request)
-    result: dict[str, Any] = {"StatusCode": 0}
+    result: dict[str, object] = {"StatusCode": 0}
     async with aclosing(following.wait(call.runtime, call.args["id"], condition)) as answers:
         try:
             async for end in answers:

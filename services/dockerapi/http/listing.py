@@ -15,7 +15,7 @@ _PIECE_BYTES: Final = 256 << 10
 
 T = TypeVar("T")
 
-Rows = AsyncGenerator[Sequence[Any], None]  # some rows at a time
+Rows = AsyncGenerator[Sequence[object], None]  # some rows at a time
 
 
 class Part(NamedTuple):

@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 from sampan_cli.options.container import ContainerOptions, container_options
+from sampan_cli.options.flags import from_flags
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 )
 @container_options
 @click.pass_obj
-def command(session: Session, /, **flags: Any) -> None:
+def command(session: Session, /, **flags: object) -> None:
     """Create a new container without starting it, and print its ID."""
-    options = ContainerOptions(**flags)
+    options = from_flags(ContainerOptions, flags)
 
     async def work(engine: "Engine") -> None:
         from sampan_cli.commands.container.creation import create

@@ -2,13 +2,14 @@
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from sampan_cli.app import completing
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
+from sampan_cli.options.flags import from_flags
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -54,9 +55,9 @@ class ExecOptions:
 @click.option("--user", "-u", default="", help="Username or UID (format: <name|uid>[:<group|gid>]).")
 @click.option("--workdir", "-w", default="", help="Working directory inside the container.")
 @click.pass_obj
-def command(session: Session, /, **flags: Any) -> None:
+def command(session: Session, /, **flags: object) -> None:
     """Execute a command in a running container and exit with its exit code."""
-    options = ExecOptions(**flags)
+    options = from_flags(ExecOptions, flags)
 
     async def work(engine: "Engine") -> int:
         from sampan_cli.streams.console import Console

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +11,7 @@ from sampan.errors import InvalidArgumentError
 from sampan_cli.app import completing
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
+from sampan_cli.options.flags import from_flags
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -39,9 +40,9 @@ class LogsOptions:
 @click.option("--timestamps", "-t", is_flag=True, help="Show timestamps.")
 @click.option("--until", default="", help="Show logs before a time (2026-01-02T13:23:37Z) or a duration ago (42m).")
 @click.pass_obj
-def command(session: Session, /, **flags: Any) -> None:
+def command(session: Session, /, **flags: object) -> None:
     """Fetch the logs of a container; its stderr goes to stderr."""
-    options = LogsOptions(**flags)
+    options = from_flags(LogsOptions, flags)
     session.run(lambda engine: show_logs(engine, options, time.time_ns()))
 
 

@@ -3,13 +3,13 @@
 import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
-from sampan_cli.options.flags import filter_option, format_option, no_trunc_option
+from sampan_cli.options.flags import filter_option, format_option, from_flags, no_trunc_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -74,9 +74,9 @@ class PsOptions:
 @click.option("--quiet", "-q", is_flag=True, help="Only display container IDs.")
 @click.option("--size", "-s", is_flag=True, help="Display total file sizes.")
 @click.pass_obj
-def command(session: Session, /, **flags: Any) -> None:
+def command(session: Session, /, **flags: object) -> None:
     """List containers."""
-    options = PsOptions(**flags)
+    options = from_flags(PsOptions, flags)
     session.run(lambda engine: list_containers(engine, options, time.time()))
 
 
@@ -120,7 +120,9 @@ async def _sizes_below(engine: "Engine", containers: "Iterable[ContainerDetails]
     return {container.id: stored.chain_bytes(container.spec.chain_id) for container in containers}
 
 
-def container_row(container: "ContainerDetails", now_s: float, *, trunc: bool, below_bytes: int = 0) -> dict[str, Any]:
+def container_row(
+    container: "ContainerDetails", now_s: float, *, trunc: bool, below_bytes: int = 0
+) -> dict[str, object]:
     """Return all fields that a line about a container can show; ``below_bytes`` is the size of its image, if known."""
     from sampan.docker.container_view import live_network, quoted, status_text
     from sampan.docker.durations import ago

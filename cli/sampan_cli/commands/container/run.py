@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +11,7 @@ from sampan.errors import InvalidArgumentError
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 from sampan_cli.options.container import ContainerOptions, container_options
+from sampan_cli.options.flags import from_flags
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -44,13 +45,13 @@ class RunOptions:
 @click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on to the process.")
 @click.option("--detach-keys", default="", help="Override the key sequence for detaching the container.")
 @click.pass_obj
-def command(session: Session, /, detach: bool, sig_proxy: bool, detach_keys: str, **flags: Any) -> None:
+def command(session: Session, /, detach: bool, sig_proxy: bool, detach_keys: str, **flags: object) -> None:
     """Create and run a new container from an image.
 
     Exits with the container's exit code; 125 if the engine fails, 126 if the command cannot be executed, 127 if it is
     not there.
     """
-    options, run = ContainerOptions(**flags), RunOptions(detach, sig_proxy, detach_keys)
+    options, run = from_flags(ContainerOptions, flags), RunOptions(detach, sig_proxy, detach_keys)
 
     async def work(engine: "Engine") -> int:
         from sampan_cli.streams.console import Console

@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from sampan_cli.app import completing
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
-from sampan_cli.options.flags import format_option, no_trunc_option
+from sampan_cli.options.flags import format_option, from_flags, no_trunc_option
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -31,7 +31,7 @@ _TABLE: Final = "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t
 _REFRESH_S: Final = 1.0
 _CLEAR: Final = "\033[H\033[J"
 
-Row = Mapping[str, Any]
+Row = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ class StatsOptions:
 @click.option("--no-stream", is_flag=True, help="Print the first result and leave.")
 @no_trunc_option
 @click.pass_obj
-def command(session: Session, /, **flags: Any) -> None:
+def command(session: Session, /, **flags: object) -> None:
     """Display a live stream of container(s) resource usage statistics, until Ctrl-C."""
-    options = StatsOptions(**flags)
+    options = from_flags(StatsOptions, flags)
     session.run(lambda engine: show_stats(engine, options))
 
 

@@ -1,7 +1,7 @@
 """``sampan update``: change the limits of containers."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,6 +9,7 @@ from sampan.docker.sizes import parse_size
 from sampan_cli.app import completing
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
+from sampan_cli.options.flags import from_flags
 from sampan_cli.options.limits import nano_cpus
 from sampan_cli.options.types import Parsed
 
@@ -58,9 +59,9 @@ class UpdateOptions:
 @click.option("--pids-limit", type=int, default=0, help="Tune the pids limit; -1 for unlimited.")
 @click.option("--restart", default="", help="Restart policy to apply when a container exits.")
 @click.pass_obj
-def command(session: Session, /, **flags: Any) -> None:
+def command(session: Session, /, **flags: object) -> None:
     """Update configuration of one or more containers."""
-    options = UpdateOptions(**flags)
+    options = from_flags(UpdateOptions, flags)
     session.run(lambda engine: update_containers(engine, options))
 
 

@@ -10,7 +10,7 @@ import click
 from sampan_cli.app import completing
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
-from sampan_cli.options.flags import format_option, no_trunc_option
+from sampan_cli.options.flags import format_option, from_flags, no_trunc_option
 
 if TYPE_CHECKING:
     from sampan.api.image.v1 import images_pb2
@@ -49,7 +49,7 @@ class HistoryOptions:
 @click.pass_obj
 def command(session: Session, /, **flags: Any) -> None:
     """Show the history of an image, newest step first."""
-    options = HistoryOptions(**flags)
+    options = from_flags(HistoryOptions, flags)
     session.run(lambda engine: show_history(engine, options, time.time()))
 
 

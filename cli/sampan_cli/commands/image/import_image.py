@@ -11,6 +11,7 @@ import click
 from sampan.errors import InvalidArgumentError, UnavailableError
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
+from sampan_cli.options.flags import from_flags
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -46,7 +47,7 @@ class ImportOptions:
 @click.pass_obj
 def command(session: Session, /, **flags: Any) -> None:
     """Create an image from a tarball: a file, a URL, or - for standard input; print the image's ID."""
-    options = ImportOptions(**flags)
+    options = from_flags(ImportOptions, flags)
     session.run(lambda engine: import_image(engine, options))
 
 

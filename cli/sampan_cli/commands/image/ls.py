@@ -9,7 +9,7 @@ import click
 
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
-from sampan_cli.options.flags import filter_option, format_option, no_trunc_option
+from sampan_cli.options.flags import filter_option, format_option, from_flags, no_trunc_option
 
 if TYPE_CHECKING:
     from sampan.api.image.v1 import images_pb2
@@ -54,7 +54,7 @@ class ImagesOptions:
 @click.pass_obj
 def command(session: Session, /, **flags: Any) -> None:
     """List images, or those of one REPOSITORY[:TAG]."""
-    options = ImagesOptions(**flags)
+    options = from_flags(ImagesOptions, flags)
     session.run(lambda engine: list_images(engine, options, time.time()))
 
 

@@ -2,13 +2,14 @@
 
 import ipaddress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from sampan.errors import InvalidArgumentError
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
+from sampan_cli.options.flags import from_flags
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -55,9 +56,9 @@ class NetworkCreateOptions:
 @click.option("--opt", "-o", multiple=True, help="Driver options.")
 @click.option("--subnet", multiple=True, help="Subnet in CIDR format.")
 @click.pass_obj
-def command(session: Session, /, **flags: Any) -> None:
+def command(session: Session, /, **flags: object) -> None:
     """Create a network and print its ID."""
-    options = NetworkCreateOptions(**flags)
+    options = from_flags(NetworkCreateOptions, flags)
     session.run(lambda engine: create_network(engine, options))
 
 

@@ -1,13 +1,13 @@
 """``sampan network ls``: list networks."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
-from sampan_cli.options.flags import filter_option, format_option, no_trunc_option
+from sampan_cli.options.flags import filter_option, format_option, from_flags, no_trunc_option
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -42,9 +42,9 @@ class NetworkLsOptions:
 @no_trunc_option
 @click.option("--quiet", "-q", is_flag=True, help="Only display network IDs.")
 @click.pass_obj
-def command(session: Session, /, **flags: Any) -> None:
+def command(session: Session, /, **flags: object) -> None:
     """List networks."""
-    options = NetworkLsOptions(**flags)
+    options = from_flags(NetworkLsOptions, flags)
     session.run(lambda engine: list_networks(engine, options))
 
 

@@ -10,7 +10,7 @@ import click
 from sampan.errors import InvalidArgumentError
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
-from sampan_cli.options.flags import filter_option, format_option, no_trunc_option
+from sampan_cli.options.flags import filter_option, format_option, from_flags, no_trunc_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +49,7 @@ class SearchOptions:
 @click.pass_obj
 def command(session: Session, /, **flags: Any) -> None:
     """Search a registry for images, Docker's own if TERM does not begin with another one's name."""
-    options = SearchOptions(**flags)
+    options = from_flags(SearchOptions, flags)
     session.run(lambda engine: search(engine, options))
 
 

@@ -8,7 +8,7 @@ import click
 
 from sampan_cli.app.lazy import USAGE_ERROR, sampan_command
 from sampan_cli.app.session import CommandError, Session
-from sampan_cli.options.flags import format_option
+from sampan_cli.options.flags import format_option, from_flags
 
 if TYPE_CHECKING:
     from sampan.disk import StoredObject
@@ -52,7 +52,7 @@ def command(session: Session, /, **flags: Any) -> None:
 
     Layers are counted as they are unpacked, image content as it came from registries.
     """
-    options = DfOptions(**flags)
+    options = from_flags(DfOptions, flags)
     if options.verbose and options.explain:
         raise CommandError("--verbose and --explain cannot be used together", USAGE_ERROR)
     session.run(lambda engine: show_usage(engine, options, time.time()))

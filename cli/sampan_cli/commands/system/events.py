@@ -8,7 +8,7 @@ import click
 
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
-from sampan_cli.options.flags import filter_option
+from sampan_cli.options.flags import filter_option, from_flags
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -35,7 +35,7 @@ class EventsOptions:
 @click.pass_obj
 def command(session: Session, /, **flags: Any) -> None:
     """Get real time events from the engine, until Ctrl-C."""
-    options = EventsOptions(**flags)
+    options = from_flags(EventsOptions, flags)
     session.run(lambda engine: show_events(engine, options, time.time_ns()))
 
 

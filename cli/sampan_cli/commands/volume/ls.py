@@ -1,13 +1,13 @@
 """``sampan volume ls``: list volumes."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
-from sampan_cli.options.flags import filter_option, format_option
+from sampan_cli.options.flags import filter_option, format_option, from_flags
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
@@ -38,9 +38,9 @@ class VolumeLsOptions:
 @format_option
 @click.option("--quiet", "-q", is_flag=True, help="Only display volume names.")
 @click.pass_obj
-def command(session: Session, /, **flags: Any) -> None:
+def command(session: Session, /, **flags: object) -> None:
     """List volumes."""
-    options = VolumeLsOptions(**flags)
+    options = from_flags(VolumeLsOptions, flags)
     session.run(lambda engine: list_volumes(engine, options))
 
 

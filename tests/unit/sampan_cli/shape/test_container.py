@@ -87,7 +87,7 @@ def test_a_stopped_container_has_neither_addresses_nor_ports() -> None:
 @pytest.mark.parametrize(("network", "hostname"), [("host", ""), ("bridge", "c" * 12)])
 def test_with_the_hosts_network_there_is_no_host_name_of_its_own(network: str, hostname: str) -> None:
     shown = shape_container(container(spec=ContainerSpec("web", namespaces=Namespaces(network))))
-    assert shown["Config"]["Hostname"] == hostname
+    assert Template("{{.Config.Hostname}}").render(shown) == hostname
 
 
 def test_a_health_check_shows_what_is_set_and_is_left_out_if_there_is_none() -> None:
