@@ -7,7 +7,7 @@ since it is how one learns what is wrong and has it repaired.
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -23,7 +23,7 @@ from sampan.service import check_convert as convert
 if TYPE_CHECKING:  # not every service has a database
     from sampan.store.repair import Restored
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context = grpc.aio.ServicerContext[object, object]
 
 _SECONDS = (0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800)
 
@@ -138,7 +138,7 @@ class DamagedHandler(grpc.GenericRpcHandler):
     def __init__(self, error: DatabaseDamagedError) -> None:
         self._error = error
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[object, object] | None":
         """Return a handler for any shape of call."""
         del handler_call_details
 

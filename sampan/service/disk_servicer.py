@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any
 
 import grpc
 
@@ -15,7 +14,7 @@ from sampan.service.passes import Passes
 from sampan.wire.disk import collected_to_proto, object_to_proto
 from sampan.wire.pages import pages
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context = grpc.aio.ServicerContext[object, object]
 
 
 Objects = Callable[[], AsyncGenerator[Sequence[StoredObject], None]]

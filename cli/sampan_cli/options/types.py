@@ -1,21 +1,20 @@
 """Values of flags that click does not know."""
 
 from collections.abc import Callable
-from typing import Any
 
 import click
 
 from sampan.errors import InvalidArgumentError
 
 
-class Parsed(click.ParamType[Any]):
+class Parsed(click.ParamType[object]):
     """A value parsed by a function that raises InvalidArgumentError."""
 
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
         self.name = name
         self._parse = parse
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
         """Parse text; a default is a value already."""
         if not isinstance(value, str):
             return value

@@ -1,6 +1,6 @@
 """Docker's JSON as Go's templates see it: maps apart from structures, and nulls that know what they are none of."""
 
-from typing import Any, Final
+from typing import Final
 
 from sampan_cli.template.functions import NIL, NIL_LIST, NIL_MAP, GoMap
 
@@ -28,7 +28,7 @@ def go_value(value: dict[str, object]) -> dict[str, object]:
     return {name: _member(name, item) for name, item in value.items()}
 
 
-def _member(name: str, item: Any) -> Any:
+def _member(name: str, item: object) -> object:
     if item is None:
         return _null(name)
     if isinstance(item, list):
@@ -42,7 +42,7 @@ def _member(name: str, item: Any) -> Any:
     return go_value(item)
 
 
-def _null(name: str) -> Any:
+def _null(name: str) -> object:
     if name in _MAPS:
         return NIL_MAP
     return NIL_LIST if name in _NULL_LISTS else NIL

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import grpc
 from aiohttp import web
@@ -22,10 +22,10 @@ class Part(NamedTuple):
     """A member of an object."""
 
     name: str
-    value: Any  # plain, or ``Rows``
+    value: object  # plain, or ``Rows``
 
 
-async def rows_of(pages: AsyncGenerator[Sequence[T], None], render: Callable[[T], Any]) -> Rows:
+async def rows_of(pages: AsyncGenerator[Sequence[T], None], render: Callable[[T], object]) -> Rows:
     """Yield what ``render`` makes of each object, page by page; closing the iterator closes ``pages``."""
     async with aclosing(pages):
         async for page in pages:

@@ -6,7 +6,7 @@ Reference: OCI image spec 1.1, "Image Layout"; names are where containerd, podma
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from imaged.archive.files import Files
 from imaged.archive.images import (
@@ -186,7 +186,7 @@ def _blob(digest: Digest) -> str:
     return f"blobs/sha256/{digest.hex}"
 
 
-def _names(annotations: Mapping[str, Any]) -> tuple[Reference, ...]:
+def _names(annotations: Mapping[str, object]) -> tuple[Reference, ...]:
     """Return the name: whole, or in the second annotation if that is more than a tag."""
     for key in (NAME_ANNOTATION, REF_ANNOTATION):
         text = annotations.get(key)

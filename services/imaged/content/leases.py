@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from imaged.content import store as rows
 from imaged.content.blobs import ContentStore
@@ -169,7 +169,7 @@ class Leases:
         with storing("lease"):
             await self._store.write(bind)
 
-    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _finish(self, work: Coroutine[object, object, None]) -> None:
         """Run ``work`` to its end, however often whoever waits for it is cancelled."""
         task = asyncio.create_task(work, name="end of a lease")
         self._ending.add(task)

@@ -1,7 +1,7 @@
 """What registries say of images that nobody pulls: what a name means, and which names there are."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 from imaged.images.manifest import MAX_CONFIG_BYTES, Manifest, parse_document, parse_references
@@ -187,7 +187,7 @@ def _split(term: str) -> tuple[str, str]:
     return registry, name
 
 
-def _result(fields: dict[str, Any]) -> SearchResult:
+def _result(fields: dict[str, object]) -> SearchResult:
     stars = fields.get("star_count")
     return SearchResult(
         name=_text(fields.get("name")),
