@@ -208,6 +208,14 @@ class World:
         finally:
             await engine.die()
 
+    async def killed_in_recovery(self, step: int) -> bool:
+        """Run an engine that is killed in its recovery before ``step``; return whether it came that far."""
+        engine = Engine(self.host, self._store)
+        try:
+            return await self.killed_at(engine, step, Engine.recover)
+        finally:
+            await engine.die()
+
     async def killed_at(self, engine: Engine, step: int, act: Callable[[Engine], Awaitable[object]]) -> bool:
         """Let ``engine`` do ``act`` and all that follows, killed before ``step``; return whether it came that far."""
         loop, dead = asyncio.get_running_loop(), asyncio.Event()
