@@ -19,7 +19,7 @@ from runtimed.cgroups.orphans import Orphans
 from runtimed.cgroups.parent import remove_parent
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.conmon.conmon import Conmon, RuntimeCommand
-from runtimed.containers.memory_store import Registry
+from runtimed.containers.memory_store import MemoryStore
 from runtimed.containers.operations import Containers
 from runtimed.containers.paths import Paths
 from runtimed.containers.records import Records
@@ -49,7 +49,7 @@ from runtimed.network.core.model import DRIVERS as NETWORK_DRIVERS
 from runtimed.network.core.names import KernelNames
 from runtimed.network.core.networks import Networks
 from runtimed.network.core.stack import NetworkStack
-from runtimed.network.core.store import NetworkRegistry
+from runtimed.network.core.store import NetworkStore
 from runtimed.network.kernel.nftables import Nftables
 from runtimed.oci.builder import OciBundles
 from runtimed.oci.init import find_init
@@ -127,7 +127,7 @@ class Core:
         self.rows = ContainerStore(store)
         self.lossy = is_incomplete(store.path)
         service.set_aside.count_in(service.metrics, _KINDS)
-        self.registry = Registry(self.rows, random.SystemRandom(), service.set_aside)
+        self.memory = MemoryStore(self.rows, random.SystemRandom(), service.set_aside)
         self.events = Events(self.rows, past)
         self.background = Background()
         self.metrics = Metrics(service.metrics, self.statuses)
@@ -157,31 +157,31 @@ class Core:
         self.network = NetworkStack(
             names=KernelNames.of(layout),
             run=self.paths.run / "network",
-            registry=NetworkRegistry(store),
+            store=NetworkStore(store),
             table=Nftables(),
             publish=self.publish,
             set_aside=service.set_aside,
         )
-        self.records = Records(self.registry, self.paths, self.network)
+        self.records = Records(self.memory, self.paths, self.network)
         self.runner = self._runner()
         self.execs = Execs(
-            self.registry, self.rows, self.runner, self.bundles, self.conmon, self.events, self.background, self.paths,
+            self.memory, self.rows, self.runner, self.bundles, self.conmon, self.events, self.background, self.paths,
             service.stopping,
         )  # fmt: skip
         self.removal = Removal(
-            self.registry, self.runner, self.volumes, self.events, self.paths, self.execs.forget_container
+            self.memory, self.runner, self.volumes, self.events, self.paths, self.execs.forget_container
         )
         health = HealthChecks(
-            self.registry, self.runner, self.bundles, self.conmon, self.events, self.background, self.paths
+            self.memory, self.runner, self.bundles, self.conmon, self.events, self.background, self.paths
         )
         self.lifecycle = Lifecycle(
-            self.registry, self.runner, self.removal, self.events, self.metrics, self.background, self.paths,
+            self.memory, self.runner, self.removal, self.events, self.metrics, self.background, self.paths,
             health.watch,
         )  # fmt: skip
 
     def statuses(self) -> list[Status]:
         """Return the state of every container."""
-        return [entry.status for entry in self.registry]
+        return [entry.status for entry in self.memory]
 
     def publish(self, type: str, action: str, actor_id: str, attributes: Mapping[str, str]) -> None:
         """Publish what happened to networks and volumes."""
@@ -206,7 +206,7 @@ class Core:
             self.volumes,
             self.bundles,
             self.mounter,
-            lambda container: joins_of(container, self.registry, self.paths),
+            lambda container: joins_of(container, self.memory, self.paths),
         )
         return Runner(self.paths, self.conmon, runtimes, parts, self.metrics, self.init_path)
 
@@ -217,13 +217,13 @@ class Core:
         stack.push_async_callback(self.background.close)
         await stack.enter_async_context(self.network)
         await self.volumes.recover()
-        await self.registry.load()
-        recorder = asyncio.create_task(self.registry.write_behind(), name="records of containers")
+        await self.memory.load()
+        recorder = asyncio.create_task(self.memory.write_behind(), name="records of containers")
         stack.push_async_callback(_end, recorder)
         writer = asyncio.create_task(self.events.write_behind(), name="event journal")
         stack.push_async_callback(_end, writer)
         recovery = Recovery(
-            self.registry, self.lifecycle, self.removal, self.runner, self.network, self.snapshots, self.mounter,
+            self.memory, self.lifecycle, self.removal, self.runner, self.network, self.snapshots, self.mounter,
             self.background, self.paths, self.service.set_aside, Orphans(self.host.trees).end,
             lossy=self.lossy,
         )  # fmt: skip
@@ -232,7 +232,7 @@ class Core:
 
     def _containers(self) -> Containers:
         return Containers(
-            self.registry, self.lifecycle, self.removal, self.runner, self.snapshots, self.network, self.volumes,
+            self.memory, self.lifecycle, self.removal, self.runner, self.snapshots, self.network, self.volumes,
             self.bundles, self.events, self.background, self.paths,
             choose_runtime=lambda name: self.installed.choose(name).name,
             limits=lambda resources: _without_devices(oci_resources(resources, self.host, [])),
@@ -241,16 +241,16 @@ class Core:
     def _observation(self) -> Observation:
         reader = CgroupReader(self.host.trees)
         labels = ContainerLabels(self.service.config.metrics_labels)
-        series = ContainerSeries(lambda: [entry.container for entry in self.registry], reader, self.host, labels)
+        series = ContainerSeries(lambda: [entry.container for entry in self.memory], reader, self.host, labels)
         self.service.series.append(series.render)
-        return Observation(self.registry, reader, Stats(reader, self.host), os.environ, self.service.stopping)
+        return Observation(self.memory, reader, Stats(reader, self.host), os.environ, self.service.stopping)
 
     async def serve(self) -> None:
         """Register everything that is served."""
         serve, stopping = self.service.serve, self.service.stopping
         streams = Streams(self.paths, self.events, self.background, stopping)
         local = LocalContainers(
-            self.registry, self._containers(), self.lifecycle, Waits(stopping), streams, self.execs,
+            self.memory, self._containers(), self.lifecycle, Waits(stopping), streams, self.execs,
             self._observation(), self.paths,
         )  # fmt: skip
         containers = ContainersServicer(local)
@@ -263,14 +263,14 @@ class Core:
             network_drivers=NETWORK_DRIVERS,
             volume_drivers=("local",),
         )
-        execs = ExecsServicer(LocalExecs(self.registry, self.execs))
+        execs = ExecsServicer(LocalExecs(self.memory, self.execs))
         events = EventsServicer(LocalEvents(self.events, stopping))
         networks = NetworksServicer(LocalNetworks(Networks(self.network, self.records)))
         volumes, host = VolumesServicer(self.volumes), HostServicer(known)
         serve(
             containers_pb2_grpc.add_ContainersServicer_to_server, containers, _descriptor(containers_pb2, "Containers")
         )
-        archives = ArchivesServicer(Archives(self.registry, self.snapshots, self.paths))
+        archives = ArchivesServicer(Archives(self.memory, self.snapshots, self.paths))
         serve(archives_pb2_grpc.add_ArchivesServicer_to_server, archives, _descriptor(archives_pb2, "Archives"))
         serve(execs_pb2_grpc.add_ExecsServicer_to_server, execs, _descriptor(execs_pb2, "Execs"))
         serve(events_pb2_grpc.add_EventsServicer_to_server, events, _descriptor(events_pb2, "Events"))
@@ -280,7 +280,7 @@ class Core:
         usage = RuntimeUsage(
             self.service.layout.data_root,
             self.paths.data,
-            lambda: {entry.id: entry.container.name for entry in self.registry},
+            lambda: {entry.id: entry.container.name for entry in self.memory},
         )
         disk = UsageServicer(usage.objects)
         serve(disk_pb2_grpc.add_DiskServicer_to_server, disk, _descriptor(disk_pb2, "Disk"))

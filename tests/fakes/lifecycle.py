@@ -16,7 +16,7 @@ from typing import cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from runtimed.containers.memory_store import Entry, Registry
+from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import ContainerStore, Intent
 from runtimed.events import Events
@@ -136,15 +136,15 @@ class EngineParts:
         self.paths.make()
         self.background = Background()
         set_aside = SetAside()
-        self.registry = Registry(store, random.Random(0), set_aside)
+        self.memory = MemoryStore(store, random.Random(0), set_aside)
         self.events = Events(store, ())
         self.runner = FakeRunner(machine)
         runner = cast("Runner", self.runner)
         self.removal = Removal(
-            self.registry, runner, cast("Volumes", FakeVolumes()), self.events, self.paths, lambda _: None
+            self.memory, runner, cast("Volumes", FakeVolumes()), self.events, self.paths, lambda _: None
         )
         self.lifecycle = Lifecycle(
-            self.registry,
+            self.memory,
             runner,
             self.removal,
             self.events,
@@ -154,7 +154,7 @@ class EngineParts:
             lambda _: None,
         )
         self.recovery = Recovery(
-            self.registry,
+            self.memory,
             self.lifecycle,
             self.removal,
             runner,
@@ -170,8 +170,8 @@ class EngineParts:
     async def make(self, policy: RestartPolicy, digit: str = "a", **fields: object) -> Entry:
         """Record a container that can be started."""
         spec = ContainerSpec(name=f"c{digit}", restart_policy=policy, **fields)  # type: ignore[arg-type]
-        entry = await self.registry.add(Container(digit * 64, spec, NOW, runtime="fake"))
-        await self.registry.change(entry, lambda container: container, intent=Intent.SETTLED)
+        entry = await self.memory.add(Container(digit * 64, spec, NOW, runtime="fake"))
+        await self.memory.change(entry, lambda container: container, intent=Intent.SETTLED)
         return entry
 
     def happened(self) -> list[str]:
@@ -192,7 +192,7 @@ class World:
         """Run an engine; with the block it is killed, and its containers are not."""
         parts = EngineParts(self._rows, self.machine, self._root)
         try:
-            await parts.registry.load()
+            await parts.memory.load()
             await parts.recovery.run()
             yield parts
         finally:

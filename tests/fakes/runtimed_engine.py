@@ -18,7 +18,7 @@ import runtimed.lifecycle.lifecycle
 import runtimed.lifecycle.recovery
 import runtimed.lifecycle.runner
 from runtimed.conmon.conmon import Conmon
-from runtimed.containers.memory_store import UP, Entry, Registry
+from runtimed.containers.memory_store import UP, Entry, MemoryStore
 from runtimed.containers.operations import Containers
 from runtimed.containers.store import ContainerStore, Intent, Row
 from runtimed.events import Events
@@ -93,7 +93,7 @@ class Engine:
         rows = SteppedStore(store, self.steps)
         self.background = Background()
         self.set_aside = SetAside()
-        self.registry = Registry(rows, random.Random(0), self.set_aside)
+        self.memory = MemoryStore(rows, random.Random(0), self.set_aside)
         self.events = Events(rows, ())
         metrics = Metrics(CollectorRegistry(), list)
         snapshots, mounter = FakeSnapshots(host, self.steps), FakeMounter(host, self.steps)
@@ -103,13 +103,11 @@ class Engine:
         parts = Parts(snapshots, networking, volumes, bundles, mounter, lambda _: NO_JOINS)
         self.runner = Runner(self.paths, conmon, runtimes, parts, metrics, None)
         self.execs = Execs(
-            self.registry, rows, self.runner, bundles, conmon, self.events, self.background, self.paths, asyncio.Event()
+            self.memory, rows, self.runner, bundles, conmon, self.events, self.background, self.paths, asyncio.Event()
         )
-        self.removal = Removal(
-            self.registry, self.runner, volumes, self.events, self.paths, self.execs.forget_container
-        )
+        self.removal = Removal(self.memory, self.runner, volumes, self.events, self.paths, self.execs.forget_container)
         self.lifecycle = Lifecycle(
-            self.registry,
+            self.memory,
             self.runner,
             self.removal,
             self.events,
@@ -119,7 +117,7 @@ class Engine:
             lambda _: None,
         )
         self.containers = Containers(
-            self.registry,
+            self.memory,
             self.lifecycle,
             self.removal,
             self.runner,
@@ -134,7 +132,7 @@ class Engine:
             limits=lambda resources: {"memory": resources.memory_bytes},
         )
         self.recovery = Recovery(
-            self.registry,
+            self.memory,
             self.lifecycle,
             self.removal,
             self.runner,
@@ -149,7 +147,7 @@ class Engine:
 
     async def recover(self) -> None:
         """As at the start of the service."""
-        await self.registry.load()
+        await self.memory.load()
         await self.recovery.run()
         await self.execs.recover()
 
@@ -184,7 +182,7 @@ class Engine:
 
     def one(self) -> Entry | None:
         """Return the container, if there is one. Raises ValueError: there are several."""
-        entries = list(self.registry)
+        entries = list(self.memory)
         if not entries:
             return None
         (entry,) = entries
@@ -242,10 +240,10 @@ class World:
 def check_consistent(engine: Engine) -> None:
     """Compare what the machine has with the records: whatever nobody has a use for is a leftover."""
     host, paths = engine.host, engine.paths
-    up = {entry.id for entry in engine.registry if entry.status in UP}
-    known = {entry.id for entry in engine.registry}
-    waiting = {entry.id for entry in engine.registry if entry.status is Status.RESTARTING}
-    assert all(entry.intent is Intent.SETTLED for entry in engine.registry)
+    up = {entry.id for entry in engine.memory if entry.status in UP}
+    known = {entry.id for entry in engine.memory}
+    waiting = {entry.id for entry in engine.memory if entry.status is Status.RESTARTING}
+    assert all(entry.intent is Intent.SETTLED for entry in engine.memory)
     assert list(engine.set_aside) == []
     assert host.snapshots == known, "snapshots"
     assert {path.name for path in paths.containers.iterdir()} == known, "homes"
@@ -255,7 +253,7 @@ def check_consistent(engine: Engine) -> None:
     assert set(host.addresses) == up, "addresses"
     assert {path.parent.name for path in host.mounts} == up, "mounts"
     assert {path.name for path in paths.bundles.iterdir()} == up, "bundles"
-    assert host.frozen == {entry.id for entry in engine.registry if entry.status is Status.PAUSED}, "frozen"
+    assert host.frozen == {entry.id for entry in engine.memory if entry.status is Status.PAUSED}, "frozen"
     assert {path.name for path in paths.exits.iterdir()} <= waiting, "exit files"
     running = {key for keys in engine.execs.ids().values() for key in keys if engine.execs.get(key).running}
     assert {path.name for path in paths.execs.iterdir()} == running, "files of execs"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from runtimed.archives.job import ArchiveJob, Bind
-from runtimed.containers.memory_store import Entry, Registry
+from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.mountpoints import normal
 from runtimed.containers.paths import Paths
 from runtimed.protocol import Snapshots
@@ -39,8 +39,8 @@ _KINDS: Final = {
 class Archives:
     """Reads and writes files of containers."""
 
-    def __init__(self, registry: Registry, snapshots: Snapshots, paths: Paths) -> None:
-        self._registry = registry
+    def __init__(self, memory: MemoryStore, snapshots: Snapshots, paths: Paths) -> None:
+        self._memory = memory
         self._snapshots = snapshots
         self._paths = paths
 
@@ -90,7 +90,7 @@ class Archives:
         self, container: str, action: str, path: str, *, keep_kinds: bool = False
     ) -> AsyncIterator[asyncio.subprocess.Process]:
         """Start a worker. A container that does not run is not started before the worker has left it."""
-        entry = self._registry.find(container)
+        entry = self._memory.find(container)
         if "\0" in path:
             raise InvalidArgumentError(f"the path {path!r} has a NUL byte in it")
         async with AsyncExitStack() as stack:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from runtimed.containers.memory_store import UP, Registry
+from runtimed.containers.memory_store import UP, MemoryStore
 from sampan.docker.booleans import filter_bool
 from sampan.docker.filters import found_test, label_test, until_ns
 from sampan.docker.times import to_ns
@@ -16,7 +16,7 @@ Predicate = Callable[[Container], bool]
 
 
 def select(
-    containers: Iterable[Container], selection: Selection, filters: Filters, registry: Registry
+    containers: Iterable[Container], selection: Selection, filters: Filters, memory: MemoryStore
 ) -> list[Container]:
     """Return the wanted containers, newest first.
 
@@ -24,7 +24,7 @@ def select(
         InvalidArgumentError: an unknown filter, or a value that cannot be.
         NotFoundError: ``before`` or ``since`` name no container.
     """
-    predicates = [_predicate(key, values, registry) for key, values in filters.items() if values]
+    predicates = [_predicate(key, values, memory) for key, values in filters.items() if values]
     limit = 1 if selection.latest else selection.limit
     everything = selection.all or limit > 0 or bool({"status", "exited"} & {k for k, v in filters.items() if v})
     chosen = [
@@ -36,17 +36,17 @@ def select(
     return chosen[:limit] if limit > 0 else chosen
 
 
-def _predicate(key: str, values: tuple[str, ...], registry: Registry) -> Predicate:
+def _predicate(key: str, values: tuple[str, ...], memory: MemoryStore) -> Predicate:
     if key in ("before", "since"):
-        return _beside(key, values, registry)
+        return _beside(key, values, memory)
     make = _BY_KEY.get(key)
     if make is None:
         raise InvalidArgumentError(f"invalid filter '{key}'")
     return make(values)
 
 
-def _beside(key: str, values: tuple[str, ...], registry: Registry) -> Predicate:
-    others = [registry.find(value).container.created for value in values]
+def _beside(key: str, values: tuple[str, ...], memory: MemoryStore) -> Predicate:
+    others = [memory.find(value).container.created for value in values]
     if key == "before":
         return lambda c: any(c.created < other for other in others)
     return lambda c: any(c.created > other for other in others)

@@ -35,7 +35,7 @@ class Entry:
     stopped_by_request: bool = False
     removes_volumes: bool = False  # its anonymous ones, when it is removed
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    # Held by the registry from reading the record until its successor is written and shown. State, name, limits and
+    # Held by the memory store from reading the record until its successor is written and shown. State, name, limits and
     # networks are changed by different operations at the same time: none may write back what it read before another.
     recording: asyncio.Lock = field(default_factory=asyncio.Lock)
     # Set while it does not run, cleaned up after its last run; restarting is running, as Docker sees it.
@@ -84,7 +84,7 @@ ALLOWED: Final[dict[Status, frozenset[Status]]] = {
 }
 
 
-class Registry:
+class MemoryStore:
     """Containers by ID and by name."""
 
     def __init__(self, store: ContainerStore, choose: random.Random, set_aside: SetAside) -> None:

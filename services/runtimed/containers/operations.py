@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from runtimed.containers.filters import select
 from runtimed.containers.hostname import hostname_of
-from runtimed.containers.memory_store import UP, Entry, Registry, utcnow
+from runtimed.containers.memory_store import UP, Entry, MemoryStore, utcnow
 from runtimed.containers.names import check_name
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
@@ -34,7 +34,7 @@ class Containers:
 
     def __init__(
         self,
-        registry: Registry,
+        memory: MemoryStore,
         lifecycle: Lifecycle,
         removal: Removal,
         runner: Runner,
@@ -49,7 +49,7 @@ class Containers:
         choose_runtime: Callable[[str], str],
         limits: Callable[[Resources], Mapping[str, object]],
     ) -> None:
-        self._registry = registry
+        self._memory = memory
         self._lifecycle = lifecycle
         self._removal = removal
         self._runner = runner
@@ -71,7 +71,7 @@ class Containers:
             ConflictError: the name is taken.
             NotFoundError: the image's snapshot is not there.
         """
-        name = check_name(spec.name) if spec.name else self._registry.choose_name()
+        name = check_name(spec.name) if spec.name else self._memory.choose_name()
         check_sizes(spec)
         check_log(spec.log)
         check_policy(spec.restart_policy, auto_remove=spec.auto_remove)
@@ -112,7 +112,7 @@ class Containers:
     def _other(self, name: str) -> Entry:
         """Return a container that another's spec names."""
         try:
-            return self._registry.find(name)
+            return self._memory.find(name)
         except NotFoundError as error:  # clients take "not found" for a missing image, and pull it
             raise InvalidArgumentError(str(error)) from error
 
@@ -125,7 +125,7 @@ class Containers:
         return replace(spec, hostname=hostname_of(joined, socket.gethostname()), domainname=joined.spec.domainname)
 
     async def _make(self, container: Container) -> Container:
-        entry = await self._registry.add(container)
+        entry = await self._memory.add(container)
         try:
             mounts = await self._volumes.resolve(container.id, container.spec)
             entry.root_mounts = await self._snapshots.prepare(container.id, container.spec.chain_id)
@@ -135,19 +135,19 @@ class Containers:
             # At create and not at the first start: others may use the volumes of a container that never runs.
             async with entry.lock:
                 await self._runner.fill_volumes(entry)
-            await self._registry.change(entry, lambda made: made, intent=Intent.SETTLED)
+            await self._memory.change(entry, lambda made: made, intent=Intent.SETTLED)
         except BaseException:
             entry.intent = Intent.CREATING
             await self._removal.give_back(entry, volumes=True)
-            await self._registry.remove(entry)
+            await self._memory.remove(entry)
             raise
         self._events.container(entry.container, "create")
         return entry.container
 
     def list(self, selection: Selection, filters: Filters) -> list[Container]:
         """Return the selected containers, newest first. Raises InvalidArgumentError: an unknown filter or value."""
-        visible = [entry.container for entry in self._registry if entry.intent is not Intent.CREATING]
-        return select(visible, selection, filters, self._registry)
+        visible = [entry.container for entry in self._memory if entry.intent is not Intent.CREATING]
+        return select(visible, selection, filters, self._memory)
 
     async def size_bytes(self, container: Container) -> int:
         """Return what the container wrote."""
@@ -167,7 +167,7 @@ class Containers:
         if force:
             await self._lifecycle.kill_and_wait(entry)
         await self._removal.remove_entry(entry, volumes=volumes)
-        if self._registry.by_id(entry.id) is entry:
+        if self._memory.by_id(entry.id) is entry:
             _check_removable(entry)  # it was started meanwhile
 
     async def rename(self, entry: Entry, name: str) -> None:
@@ -179,7 +179,7 @@ class Containers:
             raise InvalidArgumentError(f"Renaming a container with the same name as its current name: /{old}")
         try:
             new = check_name(name)
-            await self._background.finish(self._registry.rename(entry, new), f"rename {entry.id}")
+            await self._background.finish(self._memory.rename(entry, new), f"rename {entry.id}")
         except (InvalidArgumentError, ConflictError) as error:
             raise type(error)(f"Error when allocating new name: {error}") from error
         self._events.container(entry.container, "rename", oldName=f"/{old}")
@@ -201,7 +201,7 @@ class Containers:
         self, entry: Entry, resources: Resources | None, restart_policy: RestartPolicy | None
     ) -> tuple[str, ...]:
         async with entry.lock:
-            self._registry.check_known(entry)
+            self._memory.check_known(entry)
             if entry.status in (Status.REMOVING, Status.DEAD):
                 raise ConflictError('Container is marked for removal and cannot be "update".')
             spec = entry.container.spec
@@ -215,7 +215,7 @@ class Containers:
                 runtime = self._runner.runtime(entry.container)
                 await runtime.update(entry.id, bundle, self._limits(spec.resources))
             limits, policy = spec.resources, spec.restart_policy
-            await self._registry.change(
+            await self._memory.change(
                 entry, lambda now: replace(now, spec=replace(now.spec, resources=limits, restart_policy=policy))
             )
         self._events.container(entry.container, "update")
@@ -226,7 +226,7 @@ class Containers:
         removed: list[str] = []
         reclaimed = 0
         for container in self.list(Selection(all=True), filters):
-            entry = self._registry.by_id(container.id)
+            entry = self._memory.by_id(container.id)
             if entry is None or entry.status not in (Status.CREATED, Status.EXITED, Status.DEAD):
                 continue
             size = await self.size_bytes(container)

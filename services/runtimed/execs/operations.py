@@ -14,7 +14,7 @@ from runtimed.conmon.conmon import Conmon, PendingExec
 from runtimed.conmon.process import ended
 from runtimed.conmon.running import find_conmon, read_exit_code, resize
 from runtimed.conmon.stdio import StdioConnection
-from runtimed.containers.memory_store import Entry, Registry
+from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import ContainerStore
 from runtimed.events import Events
@@ -72,7 +72,7 @@ class Execs:
 
     def __init__(
         self,
-        registry: Registry,
+        memory: MemoryStore,
         store: ContainerStore,
         runner: Runner,
         bundles: Bundles,
@@ -82,7 +82,7 @@ class Execs:
         paths: Paths,
         stopping: asyncio.Event,
     ) -> None:
-        self._registry = registry
+        self._memory = memory
         self._store = store
         self._runner = runner
         self._conmon = conmon
@@ -106,7 +106,7 @@ class Execs:
     async def _take_up(self, record: Exec) -> None:
         if record.running:
             record = replace(record, pid=await asyncio.to_thread(self._pid, record.id))
-        entry = self._registry.by_id(record.container_id)  # containers are being removed meanwhile
+        entry = self._memory.by_id(record.container_id)  # containers are being removed meanwhile
         if entry is None:
             return
         running = Running(record, entry)
@@ -207,7 +207,7 @@ class Execs:
         return found
 
     def _find(self, id: str) -> Running:
-        if (found := self._execs.get(id)) is None or self._registry.by_id(found.entry.id) is None:
+        if (found := self._execs.get(id)) is None or self._memory.by_id(found.entry.id) is None:
             matches = [one for key, one in self._execs.items() if id and key.startswith(id)]
             if len(matches) != 1:
                 raise NotFoundError(f"No such exec instance: {id}")
@@ -397,7 +397,7 @@ class Execs:
         await asyncio.to_thread(remove_files, self._paths.exec(running.exec.id))
 
     def _publish(self, record: Exec, action: str, **attributes: str) -> None:
-        if (entry := self._registry.by_id(record.container_id)) is not None:
+        if (entry := self._memory.by_id(record.container_id)) is not None:
             self._events.container(entry.container, action, execID=record.id, **attributes)
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from runtimed.conmon.conmon import Conmon, Stdio
 from runtimed.conmon.stdio import StdioConnection
-from runtimed.containers.memory_store import Entry, Registry, utcnow
+from runtimed.containers.memory_store import Entry, MemoryStore, utcnow
 from runtimed.containers.paths import ExecPaths, Paths
 from runtimed.events import Events
 from runtimed.lifecycle.background import Background
@@ -74,7 +74,7 @@ class HealthChecks:
 
     def __init__(
         self,
-        registry: Registry,
+        memory: MemoryStore,
         runner: Runner,
         bundles: Bundles,
         conmon: Conmon,
@@ -83,7 +83,7 @@ class HealthChecks:
         paths: Paths,
         now: Callable[[], datetime] = utcnow,
     ) -> None:
-        self._registry = registry
+        self._memory = memory
         self._runner = runner
         self._bundles = bundles
         self._conmon = conmon
@@ -131,7 +131,7 @@ class HealthChecks:
                 return  # it ended while it was probed
             old = state.health or Health()
             new = judge(old, probe, check, starting_up=self._starting_up(entry, check))
-            await self._registry.set_state(entry, replace(state, health=new), happened=True)
+            await self._memory.set_state(entry, replace(state, health=new), happened=True)
         if new.status is not old.status:
             self._events.container(entry.container, f"health_status: {new.status.value}")
 

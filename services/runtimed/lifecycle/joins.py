@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from runtimed.containers.memory_store import UP, Entry, Registry
+from runtimed.containers.memory_store import UP, Entry, MemoryStore
 from runtimed.containers.paths import Paths
 from runtimed.protocol import Joins
 from sampan.errors import ConflictError
@@ -11,7 +11,7 @@ from sampan.resource.container import Container
 _PREFIX = "container:"
 
 
-def joins_of(container: Container, registry: Registry, paths: Paths) -> Joins:
+def joins_of(container: Container, memory: MemoryStore, paths: Paths) -> Joins:
     """Return the namespaces and the /dev/shm that ``container`` asks to share.
 
     Raises:
@@ -19,7 +19,7 @@ def joins_of(container: Container, registry: Registry, paths: Paths) -> Joins:
         ConflictError: it does not run, or does not share its IPC namespace.
     """
     namespaces = container.spec.namespaces
-    other = _lookup(registry)
+    other = _lookup(memory)
     shm = str(paths.container(container.id).shm) if namespaces.ipc == "shareable" else ""
     if owner := other(namespaces.ipc):
         if owner.container.spec.namespaces.ipc not in ("shareable", "host"):
@@ -37,11 +37,11 @@ def joins_of(container: Container, registry: Registry, paths: Paths) -> Joins:
     )
 
 
-def _lookup(registry: Registry) -> Callable[[str], Entry | None]:
+def _lookup(memory: MemoryStore) -> Callable[[str], Entry | None]:
     def other(mode: str) -> Entry | None:
         if not mode.startswith(_PREFIX):
             return None
-        entry = registry.find(mode.removeprefix(_PREFIX))
+        entry = memory.find(mode.removeprefix(_PREFIX))
         if entry.status not in UP:
             raise ConflictError(
                 f"cannot join namespace of a non running container: container {entry.id} is not running"

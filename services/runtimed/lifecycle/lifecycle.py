@@ -16,7 +16,7 @@ from typing import Final
 
 from runtimed.conmon.process import ended
 from runtimed.conmon.running import find_conmon, find_first_process, read_exit_code
-from runtimed.containers.memory_store import UP, Entry, Registry, utcnow
+from runtimed.containers.memory_store import UP, Entry, MemoryStore, utcnow
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
 from runtimed.events import Events
@@ -45,7 +45,7 @@ class Lifecycle:
 
     def __init__(
         self,
-        registry: Registry,
+        memory: MemoryStore,
         runner: Runner,
         removal: Removal,
         events: Events,
@@ -54,7 +54,7 @@ class Lifecycle:
         paths: Paths,
         watch_health: Callable[[Entry], None],
     ) -> None:
-        self._registry = registry
+        self._memory = memory
         self._runner = runner
         self._removal = removal
         self._events = events
@@ -75,7 +75,7 @@ class Lifecycle:
 
     async def _start(self, entry: Entry) -> None:
         async with entry.lock:
-            self._registry.check_known(entry)
+            self._memory.check_known(entry)
             if entry.status is Status.PAUSED:
                 raise ConflictError("cannot start a paused container, try unpause instead")
             if entry.status is Status.RUNNING:
@@ -86,7 +86,7 @@ class Lifecycle:
 
     async def _start_locked(self, entry: Entry) -> None:
         again = entry.status is Status.RESTARTING  # if killed meanwhile it is still restarting
-        await self._registry.set_state(entry, entry.container.state, intent=Intent.STARTING, happened=again)
+        await self._memory.set_state(entry, entry.container.state, intent=Intent.STARTING, happened=again)
         try:
             with self._metrics.phase("total"):
                 started = await self._runner.start(entry)
@@ -98,7 +98,7 @@ class Lifecycle:
     async def _started(self, entry: Entry, started: Started) -> None:
         health = Health() if is_checked(entry.container.spec.health_check) else None
         state = ContainerState(Status.RUNNING, pid=started.pid, started_at=utcnow(), health=health)
-        await self._registry.set_state(entry, state, network=started.network)
+        await self._memory.set_state(entry, state, network=started.network)
         self._up(entry)
         self._events.container(entry.container, "start")
 
@@ -142,7 +142,7 @@ class Lifecycle:
                 return
             end, again = await self._record_exit(entry)
             # What is not recorded yet is to be found again, should this process end before it is.
-            await self._clear(entry.container, keep_exit=not self._registry.is_recorded(entry))
+            await self._clear(entry.container, keep_exit=not self._memory.is_recorded(entry))
             self._tell(entry, end, restarting=again)
         if again:
             self._background.watch(self._restart_later(entry), f"restart of {entry.id}")
@@ -173,7 +173,7 @@ class Lifecycle:
         )
         if again:
             entry.backoff_s = next_backoff_s(entry.backoff_s, (ended_at - started_at).total_seconds())
-        await self._registry.set_state(entry, state, happened=True)
+        await self._memory.set_state(entry, state, happened=True)
         self._metrics.exited(code, oom_killed=oom_killed)
         if oom_killed:
             self._events.container(container, "oom")
@@ -199,13 +199,13 @@ class Lifecycle:
         await self._clear(entry.container)
         self._metrics.start_failed()
         if entry.status is Status.RESTARTING and _means_full(error):
-            await self._registry.set_state(entry, replace(entry.container.state, error=str(error)), happened=True)
+            await self._memory.set_state(entry, replace(entry.container.state, error=str(error)), happened=True)
             return  # its policy tries again: there will be space some time
         code = exit_code_for(error) if isinstance(error, StartError) else 128
         old = entry.container.state
         status = Status.CREATED if old.started_at is None else Status.EXITED
         state = replace(old, status=status, pid=0, exit_code=code, error=str(error))
-        await self._registry.set_state(entry, state, happened=True)
+        await self._memory.set_state(entry, state, happened=True)
         for waiting in entry.pending:
             if not waiting.done():
                 waiting.set_result(None)
@@ -227,7 +227,7 @@ class Lifecycle:
                 return
             self._metrics.restarted()
             count = entry.container.restart_count + 1
-            await self._registry.set_state(entry, restart_count=count, happened=True)
+            await self._memory.set_state(entry, restart_count=count, happened=True)
             try:
                 await self._start_locked(entry)
             except Exception as error:
@@ -247,12 +247,12 @@ class Lifecycle:
 
     async def _start_by_policy(self, entry: Entry) -> None:
         async with entry.lock:
-            if entry.status is Status.EXITED and self._registry.by_id(entry.id) is entry:
+            if entry.status is Status.EXITED and self._memory.by_id(entry.id) is entry:
                 await self._start_anew(entry)
 
     async def _start_anew(self, entry: Entry) -> None:
         entry.stop_requested = entry.stopped_by_request = False
-        await self._registry.set_state(entry, restart_count=0)
+        await self._memory.set_state(entry, restart_count=0)
         await self._start_locked(entry)
 
     async def ended_unseen(self, entry: Entry) -> None:
@@ -291,11 +291,11 @@ class Lifecycle:
             if entry.status in UP:
                 entry.stop_requested = entry.stop_requested or ends
                 entry.stopped_by_request = True
-                await self._registry.set_state(entry, happened=True)
+                await self._memory.set_state(entry, happened=True)
             if entry.status is not Status.RESTARTING or not ends:
                 return False
             entry.stop_requested = entry.stopped_by_request = True
-            await self._registry.set_state(entry, replace(entry.container.state, status=Status.EXITED), happened=True)
+            await self._memory.set_state(entry, replace(entry.container.state, status=Status.EXITED), happened=True)
             self._tell(entry, Exit(entry.container.state.exit_code), restarting=False)
         self._events.container(entry.container, "stop")
         if entry.container.spec.auto_remove:
@@ -390,11 +390,11 @@ class Lifecycle:
     async def _freeze(self, entry: Entry, *, held: bool) -> None:
         # Recorded first: whatever is interrupted from here on, recovery finds a record that says what to do again.
         running = entry.container.state
-        await self._registry.set_state(entry, replace(running, status=Status.PAUSED, held=held))
+        await self._memory.set_state(entry, replace(running, status=Status.PAUSED, held=held))
         try:
             await self._runner.runtime(entry.container).pause(entry.id, self._paths.container(entry.id).bundle)
         except Exception:
-            await self._registry.set_state(entry, running, happened=True)
+            await self._memory.set_state(entry, running, happened=True)
             raise
         self._events.container(entry.container, "pause")
 
@@ -417,7 +417,7 @@ class Lifecycle:
 
     async def _hold(self, entry: Entry, holder: object) -> None:
         async with entry.lock:
-            self._registry.check_known(entry)
+            self._memory.check_known(entry)
             if entry.status is Status.RUNNING:
                 await self._freeze(entry, held=True)
             if entry.container.state.held:
@@ -453,7 +453,7 @@ class Lifecycle:
     async def _resume(self, entry: Entry) -> None:
         await self._runner.runtime(entry.container).resume(entry.id, self._paths.container(entry.id).bundle)
         running = replace(entry.container.state, status=Status.RUNNING, held=False)
-        await self._registry.set_state(entry, running, happened=True)
+        await self._memory.set_state(entry, running, happened=True)
         self._events.container(entry.container, "unpause")
 
 

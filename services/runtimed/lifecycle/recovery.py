@@ -26,7 +26,7 @@ from pathlib import Path
 
 from runtimed.conmon.process import kill_at_work_on
 from runtimed.conmon.running import find_conmon
-from runtimed.containers.memory_store import UP, Entry, Registry
+from runtimed.containers.memory_store import UP, Entry, MemoryStore
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
 from runtimed.lifecycle.background import Background
@@ -46,7 +46,7 @@ class Recovery:
 
     def __init__(
         self,
-        registry: Registry,
+        memory: MemoryStore,
         lifecycle: Lifecycle,
         removal: Removal,
         runner: Runner,
@@ -64,7 +64,7 @@ class Recovery:
 
         It is so until whoever runs the engine removes what is left of that database.
         """
-        self._registry = registry
+        self._memory = memory
         self._lifecycle = lifecycle
         self._removal = removal
         self._runner = runner
@@ -80,25 +80,25 @@ class Recovery:
     async def run(self) -> None:
         """Settle everything that clients could notice; what may take long goes on in the background."""
         alive = []
-        for entry in self._registry:
+        for entry in self._memory:
             with self._guard(entry):
                 if entry.intent is Intent.SETTLED and self._runs(entry):
                     alive.append(entry)
         # Before anything of theirs is started again: without a monitor nobody would ever know of these processes.
-        lost = [entry for entry in self._registry if entry not in alive and not self._registry.is_set_aside(entry)]
+        lost = [entry for entry in self._memory if entry not in alive and not self._memory.is_set_aside(entry)]
         await asyncio.to_thread(self._end_orphans, [entry.container.cgroup_path for entry in lost])
         await self._networking.recover([entry.container for entry in alive])
         for entry in alive:
             with self._guard(entry):
                 self._lifecycle.adopt(entry)
                 await self._settle_pause(entry)
-        for entry in self._registry:
-            if entry not in alive and not self._registry.is_set_aside(entry):
+        for entry in self._memory:
+            if entry not in alive and not self._memory.is_set_aside(entry):
                 with self._guard(entry):
                     await self._settle(entry)
         if self._lossy:
             return
-        self._remove_strays(self._registry)
+        self._remove_strays(self._memory)
         self._background.watch(self._remove_stray_snapshots(), "stray snapshots")
 
     async def _settle_pause(self, entry: Entry) -> None:
@@ -112,7 +112,7 @@ class Recovery:
         try:
             yield
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep the rest from being served
-            self._registry.set_aside(entry, why(error))
+            self._memory.set_aside(entry, why(error))
 
     async def _guarded(self, entry: Entry, work: Callable[[], Awaitable[None]]) -> None:
         with self._guard(entry):
@@ -161,7 +161,7 @@ class Recovery:
 
     async def _undo_create(self, entry: Entry) -> None:
         await self._removal.give_back(entry, volumes=True)
-        await self._registry.remove(entry)
+        await self._memory.remove(entry)
 
     async def _undo_start(self, entry: Entry) -> None:
         # A conmon that has not written its pid down yet would go on, and make anew what is cleared here.
@@ -171,7 +171,7 @@ class Recovery:
         restarting = state.status is Status.RESTARTING
         status = Status.EXITED if restarting else state.status
         error = "the engine was stopped while it was starting"
-        await self._registry.set_state(entry, replace(state, status=status, pid=0, error=error), happened=True)
+        await self._memory.set_state(entry, replace(state, status=status, pid=0, error=error), happened=True)
         if entry.container.spec.auto_remove:
             self._remove_later(entry)  # as after every start that failed
         elif restarting or (status is Status.EXITED and starts_with_engine(entry)):
@@ -200,9 +200,9 @@ class Recovery:
             remove_tree(bundle)
 
     async def _remove_stray_snapshots(self) -> None:
-        # Keys first: a container that is created meanwhile is in the registry before its snapshot is there.
+        # Keys first: a container that is created meanwhile is known before its snapshot is there.
         keys = await self._snapshots.keys()
-        known = {entry.id for entry in self._registry}
+        known = {entry.id for entry in self._memory}
         for key in sorted(set(keys) - known):
             log.info("removing a snapshot without a container", key=key)
             with self._set_aside.guard("leftover", key):

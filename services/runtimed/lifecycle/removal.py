@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from runtimed.containers.memory_store import UP, Entry, Registry
+from runtimed.containers.memory_store import UP, Entry, MemoryStore
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
 from runtimed.events import Events
@@ -20,14 +20,14 @@ class Removal:
 
     def __init__(
         self,
-        registry: Registry,
+        memory: MemoryStore,
         runner: Runner,
         volumes: Volumes,
         events: Events,
         paths: Paths,
         forget_execs: Callable[[str], None],
     ) -> None:
-        self._registry = registry
+        self._memory = memory
         self._runner = runner
         self._volumes = volumes
         self._events = events
@@ -40,17 +40,17 @@ class Removal:
         What fails leaves it in the state ``dead``, to be removed again.
         """
         async with entry.lock:
-            if entry.status in UP or self._registry.by_id(entry.id) is not entry:
+            if entry.status in UP or self._memory.by_id(entry.id) is not entry:
                 return
             entry.removes_volumes = volumes
             # On a full disk the removal itself makes room for its record; repeated, it finds less to do.
             removing = _with(entry.container.state, Status.REMOVING)
-            await self._registry.set_state(entry, removing, intent=Intent.REMOVING, happened=True)
+            await self._memory.set_state(entry, removing, intent=Intent.REMOVING, happened=True)
             try:
                 await self.give_back(entry, volumes=volumes)
-                await self._registry.remove(entry)
+                await self._memory.remove(entry)
             except Exception:
-                await self._registry.set_state(entry, _with(entry.container.state, Status.DEAD), happened=True)
+                await self._memory.set_state(entry, _with(entry.container.state, Status.DEAD), happened=True)
                 raise
             self._forget_execs(entry.id)
             self._events.container(entry.container, "destroy")

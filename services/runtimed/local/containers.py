@@ -6,7 +6,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import fields, replace
 from typing import Any, Final, NamedTuple
 
-from runtimed.containers.memory_store import Registry
+from runtimed.containers.memory_store import MemoryStore
 from runtimed.containers.operations import Containers
 from runtimed.containers.paths import Paths
 from runtimed.execs.operations import Execs
@@ -40,7 +40,7 @@ class LocalContainers:
 
     def __init__(
         self,
-        registry: Registry,
+        memory: MemoryStore,
         containers: Containers,
         lifecycle: Lifecycle,
         waits: Waits,
@@ -49,7 +49,7 @@ class LocalContainers:
         observation: Observation,
         paths: Paths,
     ) -> None:
-        self._registry = registry
+        self._memory = memory
         self._containers = containers
         self._lifecycle = lifecycle
         self._waits = waits
@@ -66,7 +66,7 @@ class LocalContainers:
 
     async def get(self, container: str, *, size: bool = False) -> ContainerDetails:
         """Return one."""
-        found = self._registry.find(container).container
+        found = self._memory.find(container).container
         size_bytes = await self._containers.size_bytes(found) if size else None
         return self._details(found, self._execs.ids().get(found.id, ()), size_bytes)
 
@@ -75,8 +75,8 @@ class LocalContainers:
     ) -> tuple[ContainerDetails, ...]:
         """Return those asked for, newest first."""
         chosen = self._containers.list(selection, filters)
-        if len(self._rows) > 2 * len(self._registry) + _FEW:
-            self._rows = {key: row for key, row in self._rows.items() if self._registry.by_id(key) is not None}
+        if len(self._rows) > 2 * len(self._memory) + _FEW:
+            self._rows = {key: row for key, row in self._rows.items() if self._memory.by_id(key) is not None}
         execs = self._execs.ids()
         rows = [self._row(one, execs.get(one.id, ())) for one in chosen]
         if not size:
@@ -116,53 +116,53 @@ class LocalContainers:
 
     async def start(self, container: str) -> None:
         """Start it."""
-        await self._lifecycle.start(self._registry.find(container))
+        await self._lifecycle.start(self._memory.find(container))
 
     async def stop(self, container: str, timeout_s: float | None = None, signal: str = "") -> None:
         """Stop it."""
-        await self._lifecycle.stop(self._registry.find(container), timeout_s, signal)
+        await self._lifecycle.stop(self._memory.find(container), timeout_s, signal)
 
     async def restart(self, container: str, timeout_s: float | None = None, signal: str = "") -> None:
         """Stop and start it."""
-        await self._lifecycle.restart(self._registry.find(container), timeout_s, signal)
+        await self._lifecycle.restart(self._memory.find(container), timeout_s, signal)
 
     async def kill(self, container: str, signal: str = "") -> None:
         """Send a signal."""
-        await self._lifecycle.kill(self._registry.find(container), signal)
+        await self._lifecycle.kill(self._memory.find(container), signal)
 
     async def pause(self, container: str) -> None:
         """Freeze it."""
-        await self._lifecycle.pause(self._registry.find(container))
+        await self._lifecycle.pause(self._memory.find(container))
 
     async def unpause(self, container: str) -> None:
         """Thaw it."""
-        await self._lifecycle.unpause(self._registry.find(container))
+        await self._lifecycle.unpause(self._memory.find(container))
 
     @asynccontextmanager
     async def held(self, container: str) -> AsyncGenerator[None, None]:
         """Keep it frozen within."""
-        async with self._lifecycle.held(self._registry.find(container)):
+        async with self._lifecycle.held(self._memory.find(container)):
             yield
 
     async def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove it."""
-        await self._containers.remove(self._registry.find(container), force=force, volumes=volumes)
+        await self._containers.remove(self._memory.find(container), force=force, volumes=volumes)
 
     async def rename(self, container: str, name: str) -> None:
         """Give it another name."""
-        await self._containers.rename(self._registry.find(container), name)
+        await self._containers.rename(self._memory.find(container), name)
 
     async def update(
         self, container: str, resources: Resources | None = None, restart_policy: RestartPolicy | None = None
     ) -> tuple[str, ...]:
         """Change limits or restart policy."""
-        return await self._containers.update(self._registry.find(container), resources, restart_policy)
+        return await self._containers.update(self._memory.find(container), resources, restart_policy)
 
     async def wait(
         self, container: str, condition: Condition = Condition.NOT_RUNNING
     ) -> AsyncGenerator[Exit | None, None]:
         """Yield None when the wait is in place, then the exit."""
-        wait = self._waits.place(self._registry.find(container), condition)
+        wait = self._waits.place(self._memory.find(container), condition)
         try:
             yield None
             yield await wait.exit()
@@ -171,7 +171,7 @@ class LocalContainers:
 
     async def attach(self, container: str, options: AttachOptions, input: Input) -> AsyncGenerator[Output, None]:
         """Connect a client with its streams."""
-        attachment = self._streams.attach(self._registry.find(container), options)
+        attachment = self._streams.attach(self._memory.find(container), options)
         try:
             yield Attached(attachment.tty)
             async with aclosing(self._streams.converse(attachment, input)) as output:
@@ -184,11 +184,11 @@ class LocalContainers:
 
     async def resize(self, container: str, size: ConsoleSize) -> None:
         """Set its terminal's size."""
-        self._streams.resize(self._registry.find(container), size)
+        self._streams.resize(self._memory.find(container), size)
 
     async def logs(self, container: str, query: LogQuery) -> AsyncGenerator[LogBatch, None]:
         """Yield what was logged."""
-        entry = self._registry.find(container)
+        entry = self._memory.find(container)
         async with aclosing(self._streams.logs(entry, query)) as entries:
             yield LogBatch((), entry.container.spec.process.tty)
             async for batch in entries:
@@ -196,13 +196,13 @@ class LocalContainers:
 
     async def top(self, container: str, ps_args: str = "") -> Top:
         """Return its processes."""
-        return await self._observation.top(self._registry.find(container), ps_args)
+        return await self._observation.top(self._memory.find(container), ps_args)
 
     async def stats(
         self, container: str, *, stream: bool = True, one_shot: bool = False
     ) -> AsyncGenerator[ContainerStats, None]:
         """Yield what it uses."""
-        entry = self._registry.find(container)
+        entry = self._memory.find(container)
         async with aclosing(self._observation.stats(entry, stream=stream, one_shot=one_shot)) as samples:
             async for sample in samples:
                 yield stats_of(entry.container, sample)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from runtimed.containers.memory_store import Registry
+from runtimed.containers.memory_store import MemoryStore
 from runtimed.execs.operations import Execs
 from sampan.resource.container_spec import ConsoleSize
 from sampan.resource.exec import Exec, ExecSpec
@@ -13,13 +13,13 @@ from sampan.resource.streams import Accepted, Attached, Detached, ExecStart, Inp
 class LocalExecs:
     """Satisfies ``resource.protocols.Execs``."""
 
-    def __init__(self, registry: Registry, execs: Execs) -> None:
-        self._registry = registry
+    def __init__(self, memory: MemoryStore, execs: Execs) -> None:
+        self._memory = memory
         self._execs = execs
 
     async def create(self, container: str, spec: ExecSpec) -> str:
         """Record a process to run; return its ID."""
-        return (await self._execs.create(self._registry.find(container), spec)).id
+        return (await self._execs.create(self._memory.find(container), spec)).id
 
     async def get(self, id: str) -> Exec:
         """Return one."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 
 from runtimed.cgroups.reader import CgroupReader
-from runtimed.containers.memory_store import UP, Entry, Registry
+from runtimed.containers.memory_store import UP, Entry, MemoryStore
 from runtimed.stats.sampling import Sample, Stats
 from runtimed.stats.top import top
 from sampan.errors import ConflictError
@@ -17,13 +17,13 @@ class Observation:
 
     def __init__(
         self,
-        registry: Registry,
+        memory: MemoryStore,
         reader: CgroupReader,
         stats: Stats,
         environ: Mapping[str, str],
         stopping: asyncio.Event,
     ) -> None:
-        self._registry = registry
+        self._memory = memory
         self._reader = reader
         self._stats = stats
         self._environ = environ
@@ -45,6 +45,6 @@ class Observation:
         """Yield samples: see ``Stats.follow``. A stream ends when the container is removed."""
 
         def find() -> Container | None:
-            return entry.container if self._registry.by_id(entry.id) is entry else None
+            return entry.container if self._memory.by_id(entry.id) is entry else None
 
         return self._stats.follow(find, self._stopping, stream=stream, one_shot=one_shot)

@@ -18,7 +18,7 @@ from typing import TypeVar
 from runtimed.network.core.container_files import HostFiles
 from runtimed.network.core.names import KernelNames, new_id
 from runtimed.network.core.stack import NetworkStack
-from runtimed.network.core.store import NetworkRegistry
+from runtimed.network.core.store import NetworkStore
 from runtimed.network.kernel import netns
 from runtimed.network.kernel.nftables import Nftables
 from sampan.resource.container import Container
@@ -57,7 +57,7 @@ class Lab:
         return NetworkStack(
             names=NAMES,
             run=self.directory / "run",
-            registry=NetworkRegistry(store),
+            store=NetworkStore(store),
             set_aside=SetAside(),
             table=Nftables(),
             publish=self.publish,

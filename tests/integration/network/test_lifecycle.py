@@ -99,7 +99,7 @@ async def test_recover_removes_what_belongs_to_nobody(place: Lab) -> None:
         settings = await killed.attach(kept)
         await killed.attach(gone)
         network = await Networks(killed, InMemoryRecords()).create(NetworkRequest("side"))
-        await killed.registry.remove(network.id)  # killed between the row and the bridge
+        await killed.store.remove(network.id)  # killed between the row and the bridge
     async with place.stack() as stack:
         await stack.recover((replace(kept, network=settings),))
         assert leftovers(place) == sorted([kept.id, kept.id])

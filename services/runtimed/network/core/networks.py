@@ -201,7 +201,7 @@ class Networks:
 
         A row is written although nobody waits for it any more: its name would be taken by a network that is not there.
         """
-        await self._stack.registry.add(network)
+        await self._stack.store.add(network)
         try:
             await asyncio.to_thread(self._stack.dataplane.make_bridge, network)
             self._stack.networks[network.id] = network
@@ -248,7 +248,7 @@ class Networks:
         # Out of sight first, so that nobody joins it meanwhile.
         del self._stack.networks[network.id]
         try:
-            await self._stack.registry.remove(network.id)
+            await self._stack.store.remove(network.id)
         except BaseException:
             self._stack.networks[network.id] = network  # it is recorded, so it is there
             raise
@@ -256,7 +256,7 @@ class Networks:
 
     async def _forget(self, network: Network) -> None:
         # The row goes first: after a crash a bridge without one is a leftover, and recover removes it.
-        await self._stack.registry.remove(network.id)
+        await self._stack.store.remove(network.id)
         self._stack.set_aside.drop("network", network.id)
         await self._stack.apply_rules()
         await asyncio.to_thread(self._stack.dataplane.remove_bridge, network)

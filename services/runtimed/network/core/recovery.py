@@ -112,4 +112,4 @@ async def _settle_default_bridge(stack: "NetworkStack") -> None:
     await asyncio.to_thread(stack.dataplane.remove_bridge, network)
     pool = await stack.free_pool()
     log.warning("default network moved: its addresses are in use", subnet=str(pool.subnet))
-    stack.networks[network.id] = await stack.registry.replace_pools(network, (pool,))
+    stack.networks[network.id] = await stack.store.replace_pools(network, (pool,))

@@ -31,7 +31,7 @@ from runtimed.network.core.model import (
 )
 from runtimed.network.core.names import KernelNames, new_id
 from runtimed.network.core.sandboxes import SandboxFiles
-from runtimed.network.core.store import NetworkRegistry, predefined
+from runtimed.network.core.store import NetworkStore, predefined
 from runtimed.network.dns.server_pool import Resolvers, needs_resolver
 from runtimed.network.kernel import conntrack, rules
 from runtimed.network.kernel.dataplane import Dataplane, Wire, pools_locked
@@ -74,14 +74,14 @@ class NetworkStack:
         *,
         names: KernelNames,
         run: Path,
-        registry: NetworkRegistry,
+        store: NetworkStore,
         table: RuleTable,
         publish: Publish,
         set_aside: SetAside,
         host: HostFiles = HostFiles(),  # noqa: B008  # frozen
     ) -> None:
         """Keep records and namespaces below directory ``run``; ``table`` is closed with the stack."""
-        self.registry: Final = registry
+        self.store: Final = store
         self.dataplane: Final = Dataplane(names)
         self.networks: Final[dict[str, Network]] = {}  # by ID
         self.sandboxes: Final[dict[str, Sandbox]] = {}  # by container ID
@@ -106,7 +106,7 @@ class NetworkStack:
     async def __aenter__(self) -> Self:
         """Load what there is, and make the predefined networks if there are none."""
         self.files_of.create()
-        self.networks.update((network.id, network) for network in await self.registry.all())
+        self.networks.update((network.id, network) for network in await self.store.all())
         if not self.networks:
             await self._predefine()
         await self._redefine()
@@ -379,7 +379,7 @@ class NetworkStack:
     async def _predefine(self) -> None:
         async with pools_locked():
             networks = predefined(await self.free_pool(), self.names.default_bridge, datetime.now(UTC))
-            await self.registry.add(*networks)
+            await self.store.add(*networks)
             self.networks.update((network.id, network) for network in networks)
             await asyncio.to_thread(self.dataplane.make_bridge, self.default)
 
@@ -393,7 +393,7 @@ class NetworkStack:
         for network in broken:
             (made,) = (replace(one, id=network.id) for one in fresh if one.name == network.name)
             log.warning("network defined anew", network=network.name, reason=network.fault)
-            await self.registry.redefine(made)
+            await self.store.redefine(made)
             self.networks[network.id] = made
 
     async def free_pool(self) -> Pool:

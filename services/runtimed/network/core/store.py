@@ -29,7 +29,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class NetworkRegistry:
+class NetworkStore:
     """Reads and writes network rows."""
 
     def __init__(self, store: Store) -> None:

@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from runtimed.containers.filters import select
-from runtimed.containers.memory_store import Entry, Registry
+from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.store import ContainerStore, Intent
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.resource.container import (
@@ -51,7 +51,7 @@ CONTAINERS = (
 )
 
 
-class Known(Registry):
+class Known(MemoryStore):
     """Knows ``CONTAINERS`` and has no store."""
 
     def __init__(self, containers: Iterable[Container]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimed.containers.memory_store import ALLOWED, Entry, Registry, check_move
+from runtimed.containers.memory_store import ALLOWED, Entry, MemoryStore, check_move
 from runtimed.containers.store import ContainerStore, Intent, Row
 from sampan.errors import ConflictError, InvalidArgumentError, NoSpaceError, NotFoundError
 from sampan.resource.container import Container, ContainerState, NetworkSettings, Status
@@ -27,8 +27,8 @@ async def store(tmp_path: Path) -> AsyncIterator[ContainerStore]:
 
 
 @pytest.fixture
-def registry(store: ContainerStore) -> Registry:
-    return Registry(store, random.Random(0), SetAside())
+def memory(store: ContainerStore) -> MemoryStore:
+    return MemoryStore(store, random.Random(0), SetAside())
 
 
 def container(digit: str, name: str) -> Container:
@@ -49,35 +49,35 @@ def test_every_state_but_dead_leads_somewhere_and_removal_is_never_taken_back() 
     assert ALLOWED[Status.REMOVING] <= {Status.REMOVING, Status.DEAD}
 
 
-async def test_a_container_that_is_being_created_is_found_by_nobody_but_holds_its_name(registry: Registry) -> None:
-    entry = await registry.add(container("a", "web"))
+async def test_a_container_that_is_being_created_is_found_by_nobody_but_holds_its_name(memory: MemoryStore) -> None:
+    entry = await memory.add(container("a", "web"))
     with pytest.raises(NotFoundError):
-        registry.find("web")
+        memory.find("web")
     with pytest.raises(ConflictError, match=r'"/web" is already in use by container "a{64}"'):
-        await registry.add(container("b", "web"))
+        await memory.add(container("b", "web"))
     entry.intent = Intent.SETTLED
-    assert registry.find("web") is registry.find("/web") is registry.find("a") is entry
+    assert memory.find("web") is memory.find("/web") is memory.find("a") is entry
 
 
-async def test_an_ambiguous_prefix_is_refused_and_a_name_wins_over_a_prefix(registry: Registry) -> None:
+async def test_an_ambiguous_prefix_is_refused_and_a_name_wins_over_a_prefix(memory: MemoryStore) -> None:
     for one in (container("a", "x1"), container("b", "aa")):
-        (await registry.add(one)).intent = Intent.SETTLED
+        (await memory.add(one)).intent = Intent.SETTLED
     other = Container("a" * 32 + "c" * 32, ContainerSpec(name="x2"), NOW)
-    (await registry.add(other)).intent = Intent.SETTLED
-    assert registry.find("aa").container.name == "aa"
+    (await memory.add(other)).intent = Intent.SETTLED
+    assert memory.find("aa").container.name == "aa"
     with pytest.raises(InvalidArgumentError, match="multiple IDs found with provided prefix: aaa"):
-        registry.find("aaa")
-    assert registry.find("a" * 33).container.name == "x1"
+        memory.find("aaa")
+    assert memory.find("a" * 33).container.name == "x1"
     with pytest.raises(NotFoundError, match="No such container: zzz"):
-        registry.find("zzz")
+        memory.find("zzz")
 
 
-async def test_another_process_reads_what_was_recorded(registry: Registry, store: ContainerStore) -> None:
-    entry = await registry.add(container("a", "old"))
-    await registry.set_state(entry, ContainerState(Status.RUNNING, pid=7, started_at=NOW))
-    await registry.rename(entry, "new")
-    await registry.set_state(entry, ContainerState(Status.EXITED, exit_code=3), restart_count=2)
-    again = Registry(store, random.Random(0), SetAside())
+async def test_another_process_reads_what_was_recorded(memory: MemoryStore, store: ContainerStore) -> None:
+    entry = await memory.add(container("a", "old"))
+    await memory.set_state(entry, ContainerState(Status.RUNNING, pid=7, started_at=NOW))
+    await memory.rename(entry, "new")
+    await memory.set_state(entry, ContainerState(Status.EXITED, exit_code=3), restart_count=2)
+    again = MemoryStore(store, random.Random(0), SetAside())
     await again.load()
     found = again.find("new")
     assert found.container == entry.container
@@ -87,17 +87,17 @@ async def test_another_process_reads_what_was_recorded(registry: Registry, store
         again.find("old")
 
 
-async def test_a_move_that_is_not_allowed_changes_nothing(registry: Registry, store: ContainerStore) -> None:
-    entry = await registry.add(container("a", "web"))
+async def test_a_move_that_is_not_allowed_changes_nothing(memory: MemoryStore, store: ContainerStore) -> None:
+    entry = await memory.add(container("a", "web"))
     with pytest.raises(ConflictError):
-        await registry.set_state(entry, ContainerState(Status.PAUSED))
+        await memory.set_state(entry, ContainerState(Status.PAUSED))
     assert entry.status is Status.CREATED
     assert (await store.containers())[0].container.state.status is Status.CREATED
 
 
-async def test_a_removed_containers_name_is_free(registry: Registry) -> None:
-    await registry.remove(await registry.add(container("a", "web")))
-    await registry.add(container("b", "web"))
+async def test_a_removed_containers_name_is_free(memory: MemoryStore) -> None:
+    await memory.remove(await memory.add(container("a", "web")))
+    await memory.add(container("b", "web"))
 
 
 class GatedStore(ContainerStore):
@@ -115,20 +115,20 @@ class GatedStore(ContainerStore):
 
 
 async def _while_its_exit_is_recorded(
-    tmp_path: Path, operation: Callable[[Registry, Entry], Awaitable[object]]
+    tmp_path: Path, operation: Callable[[MemoryStore, Entry], Awaitable[object]]
 ) -> tuple[Container, Container]:
     """Begin ``operation`` while the exit is on its way to disk; return what is shown at the end, and what is stored."""
     async with Store(tmp_path / "metadata.db", "runtimed.schema") as opened:
         store = GatedStore(opened)
-        registry = Registry(store, random.Random(0), SetAside())
-        entry = await registry.add(container("a", "web"))
+        memory = MemoryStore(store, random.Random(0), SetAside())
+        entry = await memory.add(container("a", "web"))
         store.gate.set()
-        await registry.set_state(entry, ContainerState(Status.RUNNING, pid=7, started_at=NOW))
+        await memory.set_state(entry, ContainerState(Status.RUNNING, pid=7, started_at=NOW))
         store.gate.clear()
         store.waiting = asyncio.Semaphore(0)
-        ending = asyncio.create_task(registry.set_state(entry, ContainerState(Status.EXITED, exit_code=3)))
+        ending = asyncio.create_task(memory.set_state(entry, ContainerState(Status.EXITED, exit_code=3)))
         await store.waiting.acquire()
-        changing = asyncio.ensure_future(operation(registry, entry))
+        changing = asyncio.ensure_future(operation(memory, entry))
         for _ in range(3):
             await asyncio.sleep(0)
         store.gate.set()
@@ -139,7 +139,7 @@ async def _while_its_exit_is_recorded(
 async def test_a_network_recorded_while_the_container_ends_leaves_it_ended(tmp_path: Path) -> None:
     settings = NetworkSettings(sandbox_path="/run/netns/x")
     shown, stored = await _while_its_exit_is_recorded(
-        tmp_path, lambda registry, entry: registry.change(entry, lambda now: replace(now, network=settings))
+        tmp_path, lambda memory, entry: memory.change(entry, lambda now: replace(now, network=settings))
     )
     assert shown == stored
     assert shown.state.status is Status.EXITED
@@ -147,33 +147,33 @@ async def test_a_network_recorded_while_the_container_ends_leaves_it_ended(tmp_p
 
 
 async def test_a_name_given_while_the_container_ends_leaves_it_ended(tmp_path: Path) -> None:
-    shown, stored = await _while_its_exit_is_recorded(tmp_path, lambda registry, entry: registry.rename(entry, "new"))
+    shown, stored = await _while_its_exit_is_recorded(tmp_path, lambda memory, entry: memory.rename(entry, "new"))
     assert shown == stored
     assert (shown.name, shown.state.status) == ("new", Status.EXITED)
 
 
-async def test_limits_changed_while_the_container_is_renamed_keep_the_new_name(registry: Registry) -> None:
-    entry = await registry.add(container("a", "old"))
-    memory = Resources(memory_bytes=1 << 30)
+async def test_limits_changed_while_the_container_is_renamed_keep_the_new_name(memory: MemoryStore) -> None:
+    entry = await memory.add(container("a", "old"))
+    limits = Resources(memory_bytes=1 << 30)
     await asyncio.gather(
-        registry.rename(entry, "new"),
-        registry.change(entry, lambda now: replace(now, spec=replace(now.spec, resources=memory))),
+        memory.rename(entry, "new"),
+        memory.change(entry, lambda now: replace(now, spec=replace(now.spec, resources=limits))),
     )
-    assert (entry.container.name, entry.container.spec.resources) == ("new", memory)
+    assert (entry.container.name, entry.container.spec.resources) == ("new", limits)
 
 
-async def test_a_container_that_is_removed_before_its_turn_takes_no_name(registry: Registry) -> None:
-    entry = await registry.add(container("a", "old"))
-    outcomes = await asyncio.gather(registry.remove(entry), registry.rename(entry, "new"), return_exceptions=True)
+async def test_a_container_that_is_removed_before_its_turn_takes_no_name(memory: MemoryStore) -> None:
+    entry = await memory.add(container("a", "old"))
+    outcomes = await asyncio.gather(memory.remove(entry), memory.rename(entry, "new"), return_exceptions=True)
     assert isinstance(outcomes[1], NotFoundError)
     for name in ("old", "new"):
-        await registry.add(container("b" if name == "old" else "c", name))
+        await memory.add(container("b" if name == "old" else "c", name))
 
 
 async def test_a_name_that_could_not_be_recorded_is_free_again(
-    registry: Registry, store: ContainerStore, monkeypatch: pytest.MonkeyPatch
+    memory: MemoryStore, store: ContainerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = await registry.add(container("a", "old"))
+    entry = await memory.add(container("a", "old"))
 
     async def full(row: Row) -> None:
         raise sqlite3.OperationalError("database or disk is full")
@@ -181,17 +181,17 @@ async def test_a_name_that_could_not_be_recorded_is_free_again(
     with monkeypatch.context() as patched:
         patched.setattr(store, "set_container", full)
         with pytest.raises(sqlite3.OperationalError):
-            await registry.rename(entry, "new")
+            await memory.rename(entry, "new")
     assert entry.container.name == "old"
-    await registry.add(container("b", "new"))
+    await memory.add(container("b", "new"))
 
 
 async def test_what_has_happened_is_shown_on_a_full_disk_and_recorded_when_there_is_space(
-    registry: Registry, store: ContainerStore, monkeypatch: pytest.MonkeyPatch
+    memory: MemoryStore, store: ContainerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("runtimed.containers.memory_store._RECORD_AGAIN_S", 0)
-    entry = await registry.add(container("a", "web"))
-    await registry.set_state(entry, ContainerState(Status.RUNNING, pid=7, started_at=NOW))
+    entry = await memory.add(container("a", "web"))
+    await memory.set_state(entry, ContainerState(Status.RUNNING, pid=7, started_at=NOW))
     write, recorded = store.set_state, asyncio.Event()
 
     async def full(row: Row) -> None:
@@ -204,11 +204,11 @@ async def test_what_has_happened_is_shown_on_a_full_disk_and_recorded_when_there
     monkeypatch.setattr(store, "set_state", full)
     ended = ContainerState(Status.EXITED, exit_code=3)
     with pytest.raises(NoSpaceError):
-        await registry.set_state(entry, ended)
+        await memory.set_state(entry, ended)
     assert entry.status is Status.RUNNING
-    await registry.set_state(entry, ended, happened=True)
-    assert (entry.status, registry.is_recorded(entry)) == (Status.EXITED, False)
-    writing = asyncio.create_task(registry.write_behind())
+    await memory.set_state(entry, ended, happened=True)
+    assert (entry.status, memory.is_recorded(entry)) == (Status.EXITED, False)
+    writing = asyncio.create_task(memory.write_behind())
     monkeypatch.setattr(store, "set_state", spacious)
     async with asyncio.timeout(5):
         await recorded.wait()

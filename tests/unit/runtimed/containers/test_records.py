@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from runtimed.network.core.model import Network, Pool
 from runtimed.network.core.sandboxes import SandboxFiles
-from runtimed.network.core.store import NetworkRegistry
+from runtimed.network.core.store import NetworkStore
 from runtimed.network.kernel.netlink import attribute, attributes
 from sampan.errors import AlreadyExistsError
 from sampan.resource.container import PublishedPort
@@ -43,9 +43,9 @@ SIDE = Network(
 
 
 @pytest_asyncio.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[NetworkRegistry]:
+async def networks(tmp_path: Path) -> AsyncIterator[NetworkStore]:
     async with Store(tmp_path / "runtimed.db", "runtimed.schema") as store:
-        yield NetworkRegistry(store)
+        yield NetworkStore(store)
 
 
 @pytest.fixture
@@ -55,31 +55,31 @@ def files(tmp_path: Path) -> SandboxFiles:
     return made
 
 
-async def test_network_comes_back_from_disk_as_it_was(registry: NetworkRegistry) -> None:
-    await registry.add(SIDE)
-    assert await registry.all() == (SIDE,)
+async def test_network_comes_back_from_disk_as_it_was(networks: NetworkStore) -> None:
+    await networks.add(SIDE)
+    assert await networks.all() == (SIDE,)
 
 
-async def test_name_is_given_once(registry: NetworkRegistry) -> None:
-    await registry.add(SIDE)
+async def test_name_is_given_once(networks: NetworkStore) -> None:
+    await networks.add(SIDE)
     with pytest.raises(AlreadyExistsError, match="network with name side already exists"):
-        await registry.add(replace(SIDE, id="6" * 64, bridge="other"))
+        await networks.add(replace(SIDE, id="6" * 64, bridge="other"))
 
 
-async def test_networks_without_a_bridge_are_kept_side_by_side(registry: NetworkRegistry) -> None:
-    await registry.add(
+async def test_networks_without_a_bridge_are_kept_side_by_side(networks: NetworkStore) -> None:
+    await networks.add(
         *(Network(str(number) * 64, f"n{number}", "null", SIDE.created) for number in range(2)),
     )
-    assert [network.bridge for network in await registry.all()] == ["", ""]
+    assert [network.bridge for network in await networks.all()] == ["", ""]
 
 
-async def test_addresses_can_be_replaced_and_networks_forgotten(registry: NetworkRegistry) -> None:
-    await registry.add(SIDE)
-    moved = await registry.replace_pools(SIDE, SIDE.pools[:1])
-    assert await registry.all() == (moved,)
-    await registry.remove(SIDE.id)
-    await registry.remove(SIDE.id)
-    assert await registry.all() == ()
+async def test_addresses_can_be_replaced_and_networks_forgotten(networks: NetworkStore) -> None:
+    await networks.add(SIDE)
+    moved = await networks.replace_pools(SIDE, SIDE.pools[:1])
+    assert await networks.all() == (moved,)
+    await networks.remove(SIDE.id)
+    await networks.remove(SIDE.id)
+    assert await networks.all() == ()
 
 
 def test_sandbox_comes_back_from_its_file_as_it_was(files: SandboxFiles) -> None:

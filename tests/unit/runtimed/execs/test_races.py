@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 
 from runtimed.conmon.conmon import Conmon
-from runtimed.containers.memory_store import Entry, Registry
+from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import ContainerStore, Intent
 from runtimed.events import Events
@@ -61,17 +61,17 @@ async def store(tmp_path: Path) -> AsyncIterator[GatedStore]:
 
 
 @pytest.fixture
-async def registry(store: GatedStore) -> Registry:
-    return Registry(store, random.Random(0), SetAside())
+async def memory(store: GatedStore) -> MemoryStore:
+    return MemoryStore(store, random.Random(0), SetAside())
 
 
 @pytest.fixture
-async def execs(store: GatedStore, registry: Registry, tmp_path: Path) -> AsyncIterator[Execs]:
+async def execs(store: GatedStore, memory: MemoryStore, tmp_path: Path) -> AsyncIterator[Execs]:
     background = Background()
     paths = Paths(tmp_path / "data", tmp_path / "run")
     paths.make()
     yield Execs(
-        registry,
+        memory,
         store,
         cast("Runner", None),
         cast("Bundles", None),
@@ -85,10 +85,10 @@ async def execs(store: GatedStore, registry: Registry, tmp_path: Path) -> AsyncI
 
 
 @pytest.fixture
-async def entry(registry: Registry) -> Entry:
-    made = await registry.add(Container("a" * 64, ContainerSpec(name="web"), NOW))
-    await registry.change(made, lambda container: container, intent=Intent.SETTLED)
-    await registry.set_state(made, ContainerState(Status.RUNNING, pid=1, started_at=NOW))
+async def entry(memory: MemoryStore) -> Entry:
+    made = await memory.add(Container("a" * 64, ContainerSpec(name="web"), NOW))
+    await memory.change(made, lambda container: container, intent=Intent.SETTLED)
+    await memory.set_state(made, ContainerState(Status.RUNNING, pid=1, started_at=NOW))
     return made
 
 
@@ -127,12 +127,12 @@ async def test_an_exec_that_was_made_and_is_about_to_start_is_not_dropped_for_th
 
 
 async def test_an_exec_made_while_its_container_is_removed_is_refused_and_leaves_nothing(
-    execs: Execs, entry: Entry, store: GatedStore, registry: Registry
+    execs: Execs, entry: Entry, store: GatedStore, memory: MemoryStore
 ) -> None:
     store.gate.clear()
     making = asyncio.create_task(execs.create(entry, SPEC))
     await store.waiting.acquire()
-    await registry.remove(entry)
+    await memory.remove(entry)
     execs.forget_container(entry.id)
     store.gate.set()
     with pytest.raises(NotFoundError, match=f"No such container: {entry.id}"):

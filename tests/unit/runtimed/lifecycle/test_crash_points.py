@@ -109,7 +109,7 @@ def exits(code: int) -> Act:
         run = entry.container.state.started_at
         engine.host.first(entry.id).end(code)
         await engine.until(
-            lambda: engine.registry.by_id(entry.id) is None or entry.container.state.started_at != run
+            lambda: engine.memory.by_id(entry.id) is None or entry.container.state.started_at != run
             or entry.status is Status.EXITED
         )  # fmt: skip
 
@@ -309,7 +309,7 @@ async def test_rename(cases: Cases) -> None:
     def allowed(engine: Engine, killed: bool) -> None:
         entry = only(engine)
         assert entry.container.name in (("web", "site") if killed else ("site",))
-        assert engine.registry.find(entry.container.name) is entry
+        assert engine.memory.find(entry.container.name) is entry
 
     await cases.run(running(), rename, allowed)
 

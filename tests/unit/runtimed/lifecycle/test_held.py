@@ -127,8 +127,8 @@ async def test_an_engine_that_is_killed_holds_nothing_and_keeps_what_was_paused(
             await asyncio.wait({holder})
     assert world.machine.paused == {held.id}
     async with world.engine() as engine:
-        await until(lambda: engine.registry.find(held.id).status is Status.RUNNING)
-        assert engine.registry.find(paused.id).status is Status.PAUSED
+        await until(lambda: engine.memory.find(held.id).status is Status.RUNNING)
+        assert engine.memory.find(paused.id).status is Status.PAUSED
         assert world.machine.paused == {paused.id}
 
 

@@ -83,7 +83,7 @@ async def test_what_runs_after_a_power_cut(world: World, policy: str, steps: tup
             await step(engine, world, entry)
     await world.machine.cut()
     async with world.engine() as engine:
-        found = engine.registry.find(entry.id)
+        found = engine.memory.find(entry.id)
         wanted = Status.RUNNING if policy in runs.split() else (Status.EXITED if steps else Status.CREATED)
         await until(lambda: found.status is wanted)
         assert found.container.restart_count == 0
@@ -100,7 +100,7 @@ async def test_an_engines_start_ends_what_was_asked_of_the_run_before(world: Wor
         await engine.lifecycle.start(entry)
         await engine.lifecycle.stop(entry, 5, "")
     async with world.engine() as engine:
-        found = engine.registry.find(entry.id)
+        found = engine.memory.find(entry.id)
         if policy == "unless-stopped":
             assert found.status is Status.EXITED
             await engine.lifecycle.start(found)
@@ -108,7 +108,7 @@ async def test_an_engines_start_ends_what_was_asked_of_the_run_before(world: Wor
         assert not found.stopped_by_request
     await world.machine.cut()
     async with world.engine() as engine:
-        found = engine.registry.find(entry.id)
+        found = engine.memory.find(entry.id)
         await until(lambda: found.status is Status.RUNNING)
 
 
@@ -120,7 +120,7 @@ async def test_a_container_that_runs_through_the_engines_end_is_restarted_when_i
         entry = await engine.make(RestartPolicy(policy))
         await engine.lifecycle.start(entry)
     async with world.engine() as engine:
-        found = engine.registry.find(entry.id)
+        found = engine.memory.find(entry.id)
         assert found.status is Status.RUNNING
         await world.machine.end(entry.id, 1)
         await until(lambda: found.status is Status.RUNNING and found.container.restart_count == 1)
@@ -154,7 +154,7 @@ async def test_two_restarts_at_once_of_a_container_with_auto_remove_leave_it(wor
         entry = await engine.make(RestartPolicy(), auto_remove=True)
         await engine.lifecycle.start(entry)
         await asyncio.gather(*(engine.lifecycle.restart(entry, 5, "") for _ in range(3)))
-        assert engine.registry.find(entry.id).status is Status.RUNNING
+        assert engine.memory.find(entry.id).status is Status.RUNNING
 
 
 @pytest.mark.parametrize("left", ["bundle", "exit file", "socket", "nothing"])
