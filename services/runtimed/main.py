@@ -15,33 +15,28 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
 from runtimed.archives.archives import Archives
-from runtimed.cgroups.orphans import Orphans
-from runtimed.cgroups.parent import remove_parent
+from runtimed.cgroups.orphans import Orphans, remove_parent
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.conmon.conmon import Conmon, RuntimeCommand
-from runtimed.containers.memory_store import MemoryStore
+from runtimed.containers.memory_store import MemoryStore, Records
 from runtimed.containers.operations import Containers
 from runtimed.containers.paths import Paths
-from runtimed.containers.records import Records
 from runtimed.containers.store import ContainerStore
 from runtimed.events import Events
 from runtimed.execs.operations import Execs
 from runtimed.host.advisories import sentence
 from runtimed.host.facts import read_host
-from runtimed.host.info import Installed, conmon_version
+from runtimed.host.info import Installed, conmon_version, find_init
 from runtimed.host.runtimes import find_runtimes
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.health import HealthChecks
-from runtimed.lifecycle.joins import joins_of
 from runtimed.lifecycle.lifecycle import Lifecycle
 from runtimed.lifecycle.recovery import Recovery
 from runtimed.lifecycle.removal import Removal
-from runtimed.lifecycle.runner import LinuxMounter, Parts, Runner
+from runtimed.lifecycle.runner import LinuxMounter, Parts, Runner, joins_of
 from runtimed.lifecycle.waits import Waits
-from runtimed.local.containers import LocalContainers
-from runtimed.local.events import LocalEvents
-from runtimed.local.execs import LocalExecs
-from runtimed.local.host import LocalHost
+from runtimed.local.containers import LocalContainers, LocalExecs
+from runtimed.local.host import LocalEvents, LocalHost
 from runtimed.local.networks import LocalNetworks
 from runtimed.logs.options import DRIVERS
 from runtimed.metrics import Metrics
@@ -52,7 +47,6 @@ from runtimed.network.core.stack import NetworkStack
 from runtimed.network.core.store import NetworkStore
 from runtimed.network.kernel.nftables import Nftables
 from runtimed.oci.builder import OciBundles
-from runtimed.oci.init import find_init
 from runtimed.oci.resources import oci_resources
 from runtimed.oci.runtime import OciRuntime
 from runtimed.stats.container_labels import DEFAULT_LABELS, ContainerLabels

@@ -14,9 +14,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import IO, Any, Final
 
-from runtimed.archives.job import ArchiveJob
 from runtimed.archives.lookup import look, plain
-from runtimed.archives.view import show
+from runtimed.archives.view import ArchiveJob, show
 from runtimed.oci.rootfs import RootFs
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, PermissionDeniedError, SampanError
 from sampan.sys.processes import die_with_parent

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from runtimed.archives.job import ArchiveJob, Bind
+from runtimed.archives.view import ArchiveJob, Bind
 from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.mountpoints import normal
 from runtimed.containers.paths import Paths

@@ -1,5 +1,7 @@
 """A container's files, mounted for one process alone: its root, its volumes, and nothing else that is mounted in it.
 
+Also what that process is told.
+
 Docker's engine copies from the same: a container's /proc, /sys and /dev are empty directories in it, and what a
 container has mounted by itself is not there. Unlike Docker's, a running container's tmpfs mounts are.
 
@@ -10,16 +12,53 @@ Reference: mount_namespaces(7), setns(2), open_tree(2), move_mount(2); the latte
 """
 
 import ctypes
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
-from runtimed.archives.job import ArchiveJob, Bind
 from runtimed.oci.rootfs import RootFs
 from sampan.sys import mounts
 from sampan.sys.libc import LIBC, check
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A mount of the container's, to be made again."""
+
+    source: str  # host path; empty: as the running container has it at ``target``
+    target: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveJob:
+    """What to do, and where."""
+
+    action: str  # stat, read or write
+    path: str
+    root: str  # directory on which the worker, and it alone, has the container's files
+    live_root: str = ""  # where the root of a container that runs is mounted
+    pid: int = 0  # a process in a container that runs
+    root_mounts: tuple[tuple[str, str, tuple[str, ...]], ...] = ()  # of one that does not: type, source, options
+    read_only: bool = False  # the root alone
+    binds: tuple[Bind, ...] = ()
+    keep_kinds: bool = False
+
+    def to_json(self) -> str:
+        """Return the job as text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Undo ``to_json``."""
+        fields = json.loads(text)
+        root_mounts = tuple((kind, source, tuple(options)) for kind, source, options in fields["root_mounts"])
+        return cls(**fields | {"root_mounts": root_mounts, "binds": tuple(Bind(**bind) for bind in fields["binds"])})
+
 
 _CLONE_NEWNS: Final = 0x00020000
 

@@ -1,12 +1,119 @@
-"""Read what a container's cgroup uses, from whatever trees the host has; on a hybrid host from several."""
+"""Read what a container's cgroup uses, from whatever trees the host has; on a hybrid host from several.
+
+Version 1 has one directory for each controller, version 2 one for everything.
+"""
 
 import os
 from collections.abc import Sequence
+from typing import Final
 
-from runtimed.cgroups import v1, v2
-from runtimed.cgroups.files import number, text
-from runtimed.cgroups.usage import CpuUsage, MemoryUsage, Usage
+from runtimed.cgroups.usage import UNLIMITED, BlockIo, CpuUsage, MemoryUsage, Usage, number, table, text
 from runtimed.host.facts import CgroupTree
+
+_NS_PER_US = 1000
+
+
+def cpu_usage_v2(directory: str) -> CpuUsage:
+    """Read ``cpu.stat``."""
+    stat = table(f"{directory}/cpu.stat")
+    return CpuUsage(
+        usage_ns=stat.get("usage_usec", 0) * _NS_PER_US,
+        user_ns=stat.get("user_usec", 0) * _NS_PER_US,
+        kernel_ns=stat.get("system_usec", 0) * _NS_PER_US,
+        periods=stat.get("nr_periods", 0),
+        throttled_periods=stat.get("nr_throttled", 0),
+        throttled_ns=stat.get("throttled_usec", 0) * _NS_PER_US,
+    )
+
+
+def memory_usage_v2(directory: str) -> MemoryUsage:
+    """Read ``memory.*``; the root has only ``memory.stat``."""
+    stats = table(f"{directory}/memory.stat")
+    events = table(f"{directory}/memory.events")
+    return MemoryUsage(
+        usage_bytes=number(f"{directory}/memory.current"),
+        max_usage_bytes=number(f"{directory}/memory.peak"),  # since Linux 5.19
+        limit_bytes=number(f"{directory}/memory.max"),
+        failures=events.get("max", 0),
+        oom_kills=events.get("oom_kill", 0),
+        rss_bytes=stats.get("anon", 0),
+        cache_bytes=stats.get("file", 0),
+        swap_bytes=number(f"{directory}/memory.swap.current"),
+        mapped_bytes=stats.get("file_mapped", 0),
+        inactive_file_bytes=stats.get("inactive_file", 0),
+        stats=stats,
+    )
+
+
+def block_io_v2(directory: str) -> tuple[BlockIo, ...]:
+    """Read ``io.stat``: ``8:0 rbytes=1 wbytes=2 rios=3 wios=4 …``."""
+    rows = []
+    for line in text(f"{directory}/io.stat").splitlines():
+        device, *pairs = line.split()
+        major, _, minor = device.partition(":")
+        counts = {name: int(value) for name, _, value in (pair.partition("=") for pair in pairs) if value.isdigit()}
+        for operation, letter in (("read", "r"), ("write", "w")):
+            rows.append(
+                BlockIo(
+                    int(major), int(minor), operation, counts.get(f"{letter}bytes", 0), counts.get(f"{letter}ios", 0)
+                )
+            )
+    return tuple(rows)
+
+
+_OPERATIONS: Final = {"Read": "read", "Write": "write"}
+
+
+def cpu_usage_v1(cpuacct: str, cpu: str) -> CpuUsage:
+    """Read ``cpuacct`` and ``cpu``, which may be one directory."""
+    bandwidth = table(f"{cpu}/cpu.stat")
+    return CpuUsage(
+        usage_ns=number(f"{cpuacct}/cpuacct.usage"),
+        user_ns=number(f"{cpuacct}/cpuacct.usage_user"),
+        kernel_ns=number(f"{cpuacct}/cpuacct.usage_sys"),
+        periods=bandwidth.get("nr_periods", 0),
+        throttled_periods=bandwidth.get("nr_throttled", 0),
+        throttled_ns=bandwidth.get("throttled_time", 0),
+    )
+
+
+def memory_usage_v1(directory: str) -> MemoryUsage:
+    """Read ``memory``; everything includes the cgroups below."""
+    stats = table(f"{directory}/memory.stat")
+    limit = number(f"{directory}/memory.limit_in_bytes")
+    return MemoryUsage(
+        usage_bytes=number(f"{directory}/memory.usage_in_bytes"),
+        max_usage_bytes=number(f"{directory}/memory.max_usage_in_bytes"),
+        limit_bytes=0 if limit >= UNLIMITED else limit,
+        failures=number(f"{directory}/memory.failcnt"),
+        oom_kills=table(f"{directory}/memory.oom_control").get("oom_kill", 0),
+        rss_bytes=stats.get("total_rss", 0),
+        cache_bytes=stats.get("total_cache", 0),
+        swap_bytes=stats.get("total_swap", 0),
+        mapped_bytes=stats.get("total_mapped_file", 0),
+        inactive_file_bytes=stats.get("total_inactive_file", 0),
+        stats=stats,
+    )
+
+
+def block_io_v1(directory: str) -> tuple[BlockIo, ...]:
+    """Read ``blkio``: the throttling layer's counts, which are there for every I/O scheduler."""
+    sizes = _by_device(text(f"{directory}/blkio.throttle.io_service_bytes_recursive"))
+    counts = _by_device(text(f"{directory}/blkio.throttle.io_serviced_recursive"))
+    return tuple(
+        BlockIo(*key, bytes=sizes.get(key, 0), operations=counts.get(key, 0)) for key in sorted({*sizes, *counts})
+    )
+
+
+def _by_device(content: str) -> dict[tuple[int, int, str], int]:
+    rows = {}
+    for line in content.splitlines():
+        fields = line.split()  # 8:0 Read 4096
+        if len(fields) == 3 and fields[1] in _OPERATIONS:
+            major, _, minor = fields[0].partition(":")
+            rows[int(major), int(minor), _OPERATIONS[fields[1]]] = int(fields[2])
+    return rows
+
 
 # What processes are looked up by: controllers that every container is in, best first.
 _FOR_PROCESSES = ("pids", "devices", "memory", "cpu", "name=systemd")
@@ -32,7 +139,7 @@ class CgroupReader:
             memory=self._memory(path),
             pids=number(f"{pids}{path}/pids.current"),
             pids_limit=number(f"{pids}{path}/pids.max"),
-            block_io=(v1.block_io(self._v1["blkio"] + path) if "blkio" in self._v1 else v2.block_io(self._v2 + path)),
+            block_io=(block_io_v1(self._v1["blkio"] + path) if "blkio" in self._v1 else block_io_v2(self._v2 + path)),
         )
 
     def exists(self, path: str) -> bool:
@@ -51,10 +158,10 @@ class CgroupReader:
 
     def _cpu(self, path: str) -> CpuUsage:
         if "cpuacct" in self._v1:
-            return v1.cpu_usage(self._v1["cpuacct"] + path, self._v1.get("cpu", "") + path)
-        return v2.cpu_usage(self._v2 + path)
+            return cpu_usage_v1(self._v1["cpuacct"] + path, self._v1.get("cpu", "") + path)
+        return cpu_usage_v2(self._v2 + path)
 
     def _memory(self, path: str) -> MemoryUsage:
         if "memory" in self._v1:
-            return v1.memory_usage(self._v1["memory"] + path)
-        return v2.memory_usage(self._v2 + path)
+            return memory_usage_v1(self._v1["memory"] + path)
+        return memory_usage_v2(self._v2 + path)

@@ -1,23 +1,76 @@
-"""All containers, in memory and in the store: every read is answered from here, every change is written through."""
+"""All containers, in memory and in the database: every read is answered from here, every change is written through.
+
+Also their names: which are allowed, and made-up ones; and containers as operations on networks see them.
+"""
 
 import asyncio
 import dataclasses
 import random
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from runtimed.conmon.stdio import StdioConnection
-from runtimed.containers.names import make_up_name
+from runtimed.containers.paths import Paths
 from runtimed.containers.store import ContainerStore, Intent, Row
-from runtimed.protocol import SnapshotMount
+from runtimed.protocol import Networking, SnapshotMount
+from sampan import limits
 from sampan.errors import ConflictError, InvalidArgumentError, NoSpaceError, NotFoundError
 from sampan.log import log
 from sampan.resource.container import Container, ContainerState, Exit, NetworkSettings, Status
-from sampan.resource.container_spec import ConsoleSize
+from sampan.resource.container_spec import ConsoleSize, Endpoint
 from sampan.service.set_aside import SetAside
+
+_ALLOWED: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+
+_ADJECTIVE_WORDS: Final = """
+    able agile airy amber ample azure blithe bold brave breezy bright brisk broad calm candid careful cheerful civil
+    clear clever coastal cosy crisp curious daring deft eager early earnest easy fair faithful fond frank fresh
+    gentle glad golden grand green hardy hasty honest humble jolly keen kind level light lively loyal lucid lucky
+    mellow merry mild modest neat nimble noble open patient placid plain plucky polite prompt proud quick quiet
+    rapid ready robust rosy ruddy salty serene sharp silent silver simple sleek smart smooth snug solid spry steady
+    still sturdy subtle sunny sure swift tidy tranquil trim trusty upbeat vivid warm wary wise witty young zesty
+"""
+_ADJECTIVES: Final = tuple(_ADJECTIVE_WORDS.split())
+
+_NOUN_WORDS: Final = """
+    anchor barge bay beacon bilge binnacle boat boom bow breaker brig bulwark buoy canal canoe capstan catamaran
+    channel cleat clipper coble compass coracle cove current cutter deck delta dhow dinghy dock dory drifter eddy
+    estuary ferry fjord fleet frigate galley gangway gondola gull gunwale gybe harbour hatch hawser helm hull inlet
+    islet jetty jib junk kayak keel ketch knot lagoon lantern launch leeway lighter lock lugger mariner marina mast
+    mooring oar outrigger paddle pennant pier pilot pinnace pontoon port prow punt quay raft reef rigging river
+    rudder sail schooner sextant shoal shore skiff sloop spar spinnaker sprit starboard stern surf tackle tender
+    tide tiller towpath trawler tug voyage wake wharf wherry winch yacht yawl
+"""
+_NOUNS: Final = tuple(_NOUN_WORDS.split())
+
+
+def check_name(name: str) -> str:
+    """Return ``name`` without a leading slash.
+
+    Raises:
+        InvalidArgumentError: in Docker's words.
+    """
+    bare = name.removeprefix("/")
+    if not _ALLOWED.fullmatch(bare):
+        raise InvalidArgumentError(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+    limits.check_name(bare, "container name")
+    return bare
+
+
+def make_up_name(taken: Collection[str], choose: random.Random) -> str:
+    """Return a name that is not in ``taken``."""
+    for attempt in range(1000):
+        name = f"{choose.choice(_ADJECTIVES)}_{choose.choice(_NOUNS)}"
+        if attempt > 5:  # the engine is crowded: a digit makes room
+            name += str(choose.randrange(10 ** (1 + attempt // 50)))
+        if name not in taken:
+            return name
+    raise AssertionError("a thousand random names were all taken")
+
 
 _HEX: Final = re.compile(r"[0-9a-f]{1,64}")
 
@@ -304,3 +357,38 @@ def check_move(old: Status, new: Status) -> None:
 def utcnow() -> datetime:
     """Return the time of day."""
     return datetime.now(UTC)
+
+
+class Records:
+    """Finds containers, and records how they are connected."""
+
+    def __init__(self, memory: MemoryStore, paths: Paths, networking: Networking) -> None:
+        self._memory = memory
+        self._paths = paths
+        self._networking = networking
+
+    async def find(self, reference: str) -> Container:
+        """Return the container with this ID, prefix of one, or name; NotFoundError in Docker's words."""
+        return self._memory.find(reference).container
+
+    async def all(self) -> Collection[Container]:
+        """Return every container."""
+        return [entry.container for entry in self._memory if entry.intent is not Intent.CREATING]
+
+    async def set_network(self, container_id: str, endpoints: tuple[Endpoint, ...], settings: NetworkSettings) -> None:
+        """Record that the container now asks for ``endpoints`` and is connected as ``settings`` says."""
+        entry = self._memory.find(container_id)
+        await self._memory.change(
+            entry, lambda now: replace(now, spec=replace(now.spec, endpoints=endpoints), network=settings)
+        )
+        if entry.status in UP:
+            files = await self._networking.files(entry.container, settings)
+            await asyncio.to_thread(_rewrite, self._paths.container(entry.id).files, files)
+
+
+def _rewrite(directory: Path, files: Mapping[str, bytes]) -> None:
+    # In place: the container sees these very inodes.
+    for name, content in files.items():
+        with (directory / name).open("r+b") as file:
+            file.write(content)
+            file.truncate()

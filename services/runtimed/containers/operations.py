@@ -1,17 +1,18 @@
-"""What can be done with containers beside running them: make, find, change, remove."""
+"""What can be done with containers beside running them: make, find, change, remove.
+
+Limits are changed as ``docker update`` changes them: what is not given stays.
+"""
 
 import secrets
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from runtimed.containers.filters import select
 from runtimed.containers.hostname import hostname_of
-from runtimed.containers.memory_store import UP, Entry, MemoryStore, utcnow
-from runtimed.containers.names import check_name
+from runtimed.containers.memory_store import UP, Entry, MemoryStore, check_name, utcnow
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
-from runtimed.containers.update import changed_resources
 from runtimed.events import Events
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.lifecycle import Lifecycle
@@ -27,6 +28,28 @@ from sampan.resource.container import Container, Status
 from sampan.resource.container_spec import ContainerSpec, Namespaces, Resources, RestartPolicy
 from sampan.resource.event import Event
 from sampan.resource.listing import Filters, Pruned, Selection
+
+
+def changed_resources(old: Resources, new: Resources) -> Resources:
+    """Return ``old`` with every limit of ``new`` that is set: one that is 0, empty or None stays as it is.
+
+    Raises:
+        InvalidArgumentError: nano CPUs together with a period or a quota.
+        ConflictError: the memory limit would exceed memory + swap.
+    """
+    given = {f.name: value for f in fields(new) if (value := getattr(new, f.name)) not in (0, "", None, (), False)}
+    if "nano_cpus" in given and (old.cpu_quota_us or old.cpu_period_us):
+        raise InvalidArgumentError(
+            "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set"
+        )
+    if ("cpu_quota_us" in given or "cpu_period_us" in given) and old.nano_cpus:
+        raise InvalidArgumentError("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set")
+    merged = replace(old, **given)
+    if 0 < merged.memory_swap_bytes < merged.memory_bytes:
+        raise ConflictError(
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
+        )
+    return merged
 
 
 class Containers:

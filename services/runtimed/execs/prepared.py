@@ -3,8 +3,9 @@
 That takes some ten milliseconds, most of them the runtime's, so it begins when the exec is made: as a rule its client
 comes back at once to start it. One that does not come within ``HELD_S`` loses what was prepared, and nothing else.
 
-The runtime reads what it is to run from a pipe (see ``process_pipe``), into which that is written when the exec is
-started. If runtimed is killed before, the pipe ends, and nothing runs.
+The runtime is told to read what it is to run from ``/proc/<our pid>/fd/<n>``, the reading end of a pipe, into which it
+is written when the exec is started. It waits there with everything done that it does before it knows the process. If
+runtimed is killed before, it finds the end of the pipe, or no such file, and runs nothing.
 """
 
 import asyncio
@@ -22,13 +23,50 @@ from runtimed.conmon.running import find_conmon
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.memory_store import Entry
 from runtimed.containers.paths import ExecPaths, Paths
-from runtimed.execs.process_pipe import ProcessPipe
 from runtimed.lifecycle.runner import Runner
 from runtimed.protocol import Bundles, ExecProcess
 from sampan.errors import CommandNotExecutableError, ConflictError, StartError, UnavailableError
 from sampan.resource.container import Container
 from sampan.resource.exec import ExecSpec
 from sampan.sys.trees import remove_tree
+
+
+class ProcessPipe:
+    """One document for one reader. Close it when the reader has had it."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        # As long as it is open here, a reader that comes late still finds the document.
+        self.path = Path(f"/proc/{os.getpid()}/fd/{self._read}")
+
+    async def send(self, document: bytes) -> None:
+        """Write the document and its end: at once if the pipe holds all of it, else as the runtime reads it."""
+        left = memoryview(document)
+        while left:
+            try:
+                left = left[os.write(self._write, left) :]
+            except BlockingIOError:
+                await self._writable()
+        os.close(self._write)
+        self._write = -1
+
+    async def _writable(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        loop.add_writer(self._write, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_writer(self._write)
+
+    def close(self) -> None:
+        """Let go of both ends; safe to repeat."""
+        for fd in (self._read, self._write):
+            if fd >= 0:
+                os.close(fd)
+        self._read = self._write = -1
+
 
 # How long a conmon waits for the word. A client takes a few milliseconds; whoever takes longer is not in a hurry.
 HELD_S: Final = 2.0

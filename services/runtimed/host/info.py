@@ -1,15 +1,35 @@
-"""What ``info`` says about the host: in Docker's form, so that its clients can show it."""
+"""What ``info`` says about the host: in Docker's form, so that its clients can show it.
+
+Also which init program ``--init`` puts in front of a command, to reap zombies and pass signals on.
+"""
 
 import asyncio
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from runtimed.conmon.process import run
 from runtimed.host.facts import HostFacts
 from runtimed.host.runtimes import Runtimes
 from sampan.errors import UnavailableError
+
+# Statically linked ones alone: the container's own libraries are none of ours.
+_CANDIDATES: Final = (
+    "/usr/bin/docker-init",
+    "/usr/libexec/docker/docker-init",
+    "/usr/bin/tini-static",
+    "/usr/bin/catatonit",
+    "/usr/libexec/podman/catatonit",
+)
+
+
+def find_init(candidates: Sequence[str] = _CANDIDATES) -> str | None:
+    """Return the path of the first init program that is installed, or None."""
+    found = shutil.which("docker-init")
+    return found or next((path for path in candidates if Path(path).is_file()), None)
+
 
 _TIMEOUT_S: Final = 5.0
 

@@ -1,6 +1,8 @@
 """Start a container's process and take everything down again: mounts, network, bundle, conmon, OCI runtime.
 
 Nothing is recorded here: the lifecycle writes what it intends before it calls, and what came of it afterwards.
+
+What a container joins of others is looked up here too.
 """
 
 import asyncio
@@ -19,7 +21,7 @@ from runtimed.conmon.conmon import Conmon, LogFile, Stdio
 from runtimed.conmon.process import ended
 from runtimed.conmon.running import AcceptedConnections, find_conmon, resize
 from runtimed.conmon.stdio import StdioConnection
-from runtimed.containers.memory_store import Entry
+from runtimed.containers.memory_store import UP, Entry, MemoryStore
 from runtimed.containers.paths import ContainerPaths, Paths
 from runtimed.lifecycle.background import both
 from runtimed.logs.options import log_file
@@ -33,6 +35,53 @@ from sampan.resource.container import Container, NetworkSettings
 from sampan.resource.container_spec import MountType, Process
 from sampan.sys.mounts import MNT_DETACH, UMOUNT_NOFOLLOW, mount_options, umount2
 from sampan.sys.trees import remove_tree
+
+_PREFIX = "container:"
+
+
+def joins_of(container: Container, memory: MemoryStore, paths: Paths) -> Joins:
+    """Return the namespaces and the /dev/shm that ``container`` asks to share.
+
+    Raises:
+        NotFoundError: the other container is gone.
+        ConflictError: it does not run, or does not share its IPC namespace.
+    """
+    namespaces = container.spec.namespaces
+    other = _lookup(memory)
+    shm = str(paths.container(container.id).shm) if namespaces.ipc == "shareable" else ""
+    if owner := other(namespaces.ipc):
+        if owner.container.spec.namespaces.ipc not in ("shareable", "host"):
+            raise ConflictError(
+                f"cannot join IPC of a container {owner.id}: "
+                "non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+            )
+        owned = paths.container(owner.id).shm
+        shm = str(owned) if owned.is_dir() else ""
+    return Joins(
+        network=_namespace(other(namespaces.network), "net"),
+        pid=_namespace(other(namespaces.pid), "pid"),
+        ipc=_namespace(owner, "ipc"),
+        shm=shm,
+    )
+
+
+def _lookup(memory: MemoryStore) -> Callable[[str], Entry | None]:
+    def other(mode: str) -> Entry | None:
+        if not mode.startswith(_PREFIX):
+            return None
+        entry = memory.find(mode.removeprefix(_PREFIX))
+        if entry.status not in UP:
+            raise ConflictError(
+                f"cannot join namespace of a non running container: container {entry.id} is not running"
+            )
+        return entry
+
+    return other
+
+
+def _namespace(entry: Entry | None, kind: str) -> str:
+    return f"/proc/{entry.container.state.pid}/ns/{kind}" if entry is not None else ""
+
 
 DEFAULT_SHM_BYTES: Final = 64 << 20
 

@@ -12,12 +12,11 @@ from typing import Final
 
 from prometheus_client.utils import floatToGoString
 
-from runtimed.cgroups.files import text
 from runtimed.cgroups.reader import CgroupReader
-from runtimed.cgroups.usage import MemoryUsage, Usage
+from runtimed.cgroups.usage import MemoryUsage, Usage, text
 from runtimed.host.facts import HostFacts
 from runtimed.stats.container_labels import ContainerLabels, LeftOut, label_text
-from runtimed.stats.netdev import Interface, read_interfaces
+from runtimed.stats.sampling import Interface, read_interfaces
 from sampan.resource.container import Container, Status
 
 _S_PER_NS: Final = 1e-9

@@ -1,15 +1,63 @@
-"""Looking at running containers: their processes, and what they use."""
+"""Looking at running containers: their processes, as the host's ps(1) shows them, and what they use."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+import re
+import shutil
+from collections.abc import AsyncGenerator, Collection, Mapping
+from typing import Final
 
 from runtimed.cgroups.reader import CgroupReader
+from runtimed.conmon.process import run
 from runtimed.containers.memory_store import UP, Entry, MemoryStore
 from runtimed.stats.sampling import Sample, Stats
-from runtimed.stats.top import top
-from sampan.errors import ConflictError
+from sampan.errors import ConflictError, InvalidArgumentError, StartError
 from sampan.resource.container import Container
 from sampan.resource.stats import Top
+
+_DEFAULT: Final = "-ef"
+_TIMEOUT_S: Final = 10.0
+
+# A renamed column could pass another number off as the process ID.
+_RENAMED: Final = re.compile(r"(\S*)=\s*(PID\S*)")
+
+
+async def top(pids: Collection[int], ps_args: str, environ: Mapping[str, str]) -> Top:
+    """Run ``ps`` with ``ps_args`` (empty: ``-ef``) and keep the rows of ``pids``.
+
+    Raises:
+        InvalidArgumentError: the arguments rename the PID column, leave it out, or ps refuses them.
+        StartError: there is no ps.
+    """
+    for match in _RENAMED.finditer(ps_args):
+        if match[1].lower().endswith(("pid", "tgid")) or match[2] == "PID":
+            raise InvalidArgumentError(f'specifying "{match[1]}={match[2]}" is not allowed')
+    program = shutil.which("ps")
+    if program is None:
+        raise StartError("ps is not installed on the host")
+    done = await run((program, *(ps_args or _DEFAULT).split()), {"PATH": environ.get("PATH", "")}, _TIMEOUT_S)
+    if done.code:
+        reason = done.stderr.decode(errors="replace").strip().partition("\n")[0]
+        raise InvalidArgumentError(f"ps: {reason or f'exit code {done.code}'}")
+    return parse_ps(done.stdout.decode(errors="replace"), pids)
+
+
+def parse_ps(output: str, pids: Collection[int]) -> Top:
+    """Return the rows of ``pids``; the last column takes the rest of its line, spaces and all.
+
+    Raises:
+        InvalidArgumentError: there is no PID column.
+    """
+    lines = output.splitlines()
+    titles = tuple(lines[0].split()) if lines else ()
+    if "PID" not in titles:
+        raise InvalidArgumentError("Couldn't find PID field in ps output")
+    column = titles.index("PID")
+    rows = []
+    for line in lines[1:]:
+        fields = line.split(maxsplit=len(titles) - 1)
+        if len(fields) > column and fields[column].isdigit() and int(fields[column]) in pids:
+            rows.append(tuple(fields))
+    return Top(titles, tuple(rows))
 
 
 class Observation:

@@ -1,4 +1,7 @@
-"""Readings of a running container: once, or one a second."""
+"""Readings of a running container: once, or one a second.
+
+Interfaces are counted in ``/proc/<pid>/net/dev`` of a process in their network namespace.
+"""
 
 import asyncio
 import os
@@ -7,13 +10,43 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from runtimed.cgroups.files import text
 from runtimed.cgroups.reader import CgroupReader
-from runtimed.cgroups.usage import Usage
+from runtimed.cgroups.usage import Usage, text
 from runtimed.host.facts import HostFacts
-from runtimed.stats.netdev import Interface, read_interfaces
 from sampan.resource.container import Container
 from sampan.resource.stats import BlockIoSample, ContainerStats, CpuSample, InterfaceSample, MemorySample
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """What went through an interface, as seen from inside."""
+
+    name: str
+    rx_bytes: int
+    rx_packets: int
+    rx_errors: int
+    rx_dropped: int
+    tx_bytes: int
+    tx_packets: int
+    tx_errors: int
+    tx_dropped: int
+
+
+def read_interfaces(pid: int) -> tuple[Interface, ...]:
+    """Return the interfaces of ``pid``'s network namespace but for the loopback; none if the process is gone."""
+    return parse_interfaces(text(f"/proc/{pid}/net/dev"))
+
+
+def parse_interfaces(content: str) -> tuple[Interface, ...]:
+    """Read the table: two lines of titles, then eight columns received and eight sent."""
+    interfaces = []
+    for line in content.splitlines()[2:]:
+        name, _, columns = line.rpartition(":")
+        values = [int(value) for value in columns.split()]
+        if name.strip() != "lo" and len(values) >= 12:
+            interfaces.append(Interface(name.strip(), *values[0:4], *values[8:12]))
+    return tuple(interfaces)
+
 
 _INTERVAL_S: Final = 1.0
 _NS_PER_TICK: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")

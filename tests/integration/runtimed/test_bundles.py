@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from runtimed.host.facts import CgroupLayout, cgroup_trees, read_host
+from runtimed.host.info import find_init
 from runtimed.oci.builder import OciBundles
-from runtimed.oci.init import find_init
 from runtimed.protocol import ExecProcess
 from sampan.errors import ConflictError, StartError
 from sampan.resource.container import Container, MountPoint

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimed.cgroups.parent import remove_parent
+from runtimed.cgroups.orphans import remove_parent
 from runtimed.host.facts import cgroup_trees
 
 pytestmark = pytest.mark.root

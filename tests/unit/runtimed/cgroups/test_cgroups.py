@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimed.cgroups.parent import remove_parent
+from runtimed.cgroups.orphans import remove_parent
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.cgroups.usage import BlockIo, CpuUsage
 from runtimed.host.facts import CgroupLayout, CgroupTree, cgroup_trees, layout_of

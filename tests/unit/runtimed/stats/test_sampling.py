@@ -10,9 +10,8 @@ import pytest
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.host.facts import CgroupTree
 from runtimed.stats import sampling as stats_module
-from runtimed.stats.netdev import Interface, parse_interfaces
-from runtimed.stats.sampling import Sample, Stats, stats_of, system_ns
-from runtimed.stats.top import parse_ps, top
+from runtimed.stats.observation import parse_ps, top
+from runtimed.stats.sampling import Interface, Sample, Stats, parse_interfaces, stats_of, system_ns
 from sampan.client.convert.stats import STATS
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container import Container, ContainerState, Status

@@ -85,7 +85,7 @@ async def test_a_client_that_leaves_while_its_connection_is_recorded_changes_not
     assert [endpoint.network for endpoint in (await records.find("web")).spec.endpoints] == ["side"]
 
 
-class GatedRegistry:
+class GatedStore:
     """Writes a row when the gate opens, whether or not anybody waits for it still: as a store's thread does."""
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ async def test_a_client_that_leaves_while_its_network_is_recorded_leaves_one_tha
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dataplane, "_POOLS_LOCK", tmp_path / "lock")
-    stack, registry = Stack(), GatedRegistry()
+    stack, store = Stack(), GatedStore()
 
     async def nothing() -> None:
         """Stands for what changes the kernel."""
@@ -116,7 +116,7 @@ async def test_a_client_that_leaves_while_its_network_is_recorded_leaves_one_tha
         return Pool(IPv4Network("10.9.0.0/16"), IPv4Address("10.9.0.1"))
 
     parts = {
-        "registry": registry,
+        "store": store,
         "free_pool": pool,
         "apply_rules": nothing,
         "names": SimpleNamespace(bridge=lambda identity: f"sp-{identity[:10]}"),
@@ -127,11 +127,11 @@ async def test_a_client_that_leaves_while_its_network_is_recorded_leaves_one_tha
         setattr(stack, name, part)
     networks = Networks(cast("NetworkStack", stack), GatedRecords())
     making = asyncio.create_task(networks.create(NetworkRequest("left")))
-    await registry.reached.wait()
+    await store.reached.wait()
     making.cancel()
     await asyncio.sleep(0)
-    registry.gate.set()
+    store.gate.set()
     with pytest.raises(asyncio.CancelledError):
         await making
-    assert registry.names == ["left"]
+    assert store.names == ["left"]
     assert stack.resolve("left").name == "left"
