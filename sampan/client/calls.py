@@ -1,14 +1,19 @@
 """Reading calls: messages as iterators that end the call when they are closed, errors in our own words."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Any, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from sampan.wire.channel import rpc_errors
 
 M = TypeVar("M")
 V = TypeVar("V")
+P = TypeVar("P", bound=Message)
+
+# Lists of thousands, unless what is in them is out of the ordinary.
+_RECENT: Final = 16
 
 
 async def read(
@@ -32,3 +37,23 @@ async def requests(first: M, rest: AsyncIterator[V], encode: Callable[[V], M]) -
     yield first
     async for one in rest:
         yield encode(one)
+
+
+class Recent(Generic[P, V]):
+    """Decodes pages of lists that are asked for again and again, each that has not changed once.
+
+    What comes out is shared: it must be frozen, or left alone.
+    """
+
+    def __init__(self, decode: Callable[[P], V]) -> None:
+        self._decode = decode
+        self._known: dict[bytes, V] = {}  # the page that was not used for longest first
+
+    def decode(self, page: P) -> V:
+        """Return what ``page`` stands for."""
+        sent = page.SerializeToString(deterministic=True)
+        known = self._known.pop(sent, None)
+        self._known[sent] = value = self._decode(page) if known is None else known
+        if len(self._known) > _RECENT:
+            del self._known[next(iter(self._known))]
+        return value

@@ -1,37 +1,23 @@
 """Is the engine whole? Each service checks what it keeps; what concerns two of them is compared here, and repaired."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
-
-import grpc
+from typing import Final, Protocol
 
 from sampan import check as kinds
-from sampan.api.check.v1 import check_pb2 as pb
-from sampan.api.check.v1.check_pb2_grpc import CheckStub
-from sampan.api.containerd.snapshots.v1 import snapshots_pb2
-from sampan.api.image.v1 import images_pb2
 from sampan.check import Amount, Finding, Login, Means, Outcome
 from sampan.engine.create import ensure_stack
 from sampan.errors import DataLossError, NotFoundError, SampanError, UnavailableError
 from sampan.oci.descriptor import Descriptor
-from sampan.oci.digest import Digest
 from sampan.resource.container import Container, Status
 from sampan.resource.listing import ALL
-from sampan.service import check_convert as convert
-from sampan.services import USED_BY_ENGINE
-from sampan.wire.channel import open_channel, reach, rpc_errors
-from sampan.wire.pages import whole
-
-if TYPE_CHECKING:
-    from sampan.api.check.v1.check_pb2_grpc import CheckAsyncStub
-    from sampan.engine.services import Services
+from sampan.resource.parts import HasContainers, HasImages, HasLayers, HasSnapshots
+from sampan.resource.protocols import Containers
+from sampan.resource.storage import Check, Snapshots
 
 _PRIVATE_REGISTRY: Final = "registryd"
-_REGISTRY_ROWS: Final = "registry.db"
 
 # runtimed's mark on the snapshots that are its own to remove.
 _CONTAINER_LABEL: Final = "sampan.runtime.container"
@@ -41,13 +27,7 @@ _REACH_S: Final = 5.0
 _REGISTRY_REACH_S: Final = 1.0  # nobody restarts it
 _RESTART_S: Final = 60.0
 
-_UP: Final = frozenset(
-    {
-        Status.RUNNING,
-        Status.PAUSED,
-        Status.RESTARTING,
-    }
-)
+_UP: Final = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
 
 Logins = Callable[[str], Awaitable[Login | None]]
 
@@ -80,7 +60,25 @@ class Skipped:
 Step = Amount | Finding | Repaired | Skipped
 
 
-async def check(engine: "Services", options: Options, logins: Logins) -> AsyncGenerator[Step, None]:
+class Checking(HasImages, HasLayers, HasSnapshots, HasContainers, Protocol):
+    """What is checked."""
+
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        """Each service's own check, by its name, in the order of the table of services."""
+
+    async def reach(self, deadline_s: float) -> None:
+        """Return when all services can be called. Raises UnavailableError."""
+
+    def private_registry(self, deadline_s: float) -> AbstractAsyncContextManager[Check | None]:
+        """Yield the check of the private registry, None if there never was one.
+
+        Raises:
+            UnavailableError: it does not answer.
+        """
+
+
+async def check(services: Checking, options: Options, logins: Logins) -> AsyncGenerator[Step, None]:
     """Yield how far it is, what is wrong, and with ``repair`` what became of it: right behind each service's findings.
 
     ``logins`` is asked for credentials of the registries that something has to be fetched from.
@@ -89,44 +87,41 @@ async def check(engine: "Services", options: Options, logins: Logins) -> AsyncGe
         UnavailableError: a service does not answer.
     """
     async with AsyncExitStack() as stack:
-        await engine.reach(_REACH_S)
-        run = _Run(engine, options, logins)
+        await services.reach(_REACH_S)
+        run = _Run(services, options, logins)
         # In the table's order: a layer can be made again when its blob is whole, a snapshot when its layers are.
-        for name in USED_BY_ENGINE:
-            async for step in run.service(name, engine.channels[name]):
+        for name, one in services.checks.items():
+            async for step in run.service(name, one):
                 yield step
         async for step in run.containers():
             yield step
-        if await asyncio.to_thread((engine.layout.data(_PRIVATE_REGISTRY) / _REGISTRY_ROWS).exists):
-            channel = await stack.enter_async_context(open_channel(engine.layout.socket(_PRIVATE_REGISTRY)))
-            try:
-                await reach(channel, _PRIVATE_REGISTRY, _REGISTRY_REACH_S)
-            except UnavailableError:
-                yield Skipped("private registry", "it does not run: `sampan registry serve` starts it", matters=False)
-                return
-            async for step in run.service(_PRIVATE_REGISTRY, channel):
+        try:
+            registry = await stack.enter_async_context(services.private_registry(_REGISTRY_REACH_S))
+        except UnavailableError:
+            yield Skipped("private registry", "it does not run: `sampan registry serve` starts it", matters=False)
+            return
+        if registry is not None:
+            async for step in run.service(_PRIVATE_REGISTRY, registry):
                 yield step
 
 
 class _Run:
     """One check of everything."""
 
-    def __init__(self, engine: "Services", options: Options, logins: Logins) -> None:
-        self._engine = engine
+    def __init__(self, services: Checking, options: Options, logins: Logins) -> None:
+        self._services = services
         self._options = options
         self._logins = logins
 
-    async def service(self, name: str, channel: grpc.aio.Channel) -> AsyncGenerator[Step, None]:
+    async def service(self, name: str, service: Check) -> AsyncGenerator[Step, None]:
         """Check one service, and repair what it finds; one whose database was restored is checked from the start."""
-        stub = CheckStub(channel)
         known = _Known()
         if name == "snapshotter":
             with contextlib.suppress(DataLossError):  # of imaged's database, and a finding of its own
-                known = await _known(self._engine)
+                known = await _known(self._services)
         findings: list[Finding] = []
-        with rpc_errors():
-            async for message in stub.Check(pb.CheckRequest(quick=self._options.quick)):
-                step = convert.step_from_proto(message)
+        async with aclosing(service.check(quick=self._options.quick)) as steps:
+            async for step in steps:
                 if isinstance(step, Finding):
                     findings.append(known.complete(step))
                     yield findings[-1]
@@ -135,16 +130,16 @@ class _Run:
         if not self._options.repair:
             return
         for finding in findings:
-            outcome = await self._repair(stub, finding, known)
+            outcome = await self._repair(service, finding, known)
             if not outcome.restarting:
                 yield Repaired(finding, outcome)
                 continue
-            yield Repaired(finding, await _restored(name, channel, stub))
-            async for again in self.service(name, channel):
+            yield Repaired(finding, await _restored(name, service))
+            async for again in self.service(name, service):
                 yield again
             return
 
-    async def _repair(self, stub: "CheckAsyncStub", finding: Finding, known: "_Known") -> Outcome:
+    async def _repair(self, service: Check, finding: Finding, known: "_Known") -> Outcome:
         if not finding.mendable:
             return Outcome(repaired=False, text=finding.remedy)
         logins = {}
@@ -153,23 +148,21 @@ class _Run:
                 logins[registry] = login
         means = Means(logins, known.blobs.get(finding.subject))
         try:
-            with rpc_errors():
-                return convert.outcome_from_proto(await stub.Repair(convert.repair_to_proto(finding, means)))
+            return await service.repair(finding, means)
         except SampanError as error:
             return Outcome(repaired=False, text=str(error))
 
     async def containers(self) -> AsyncGenerator[Step, None]:
         """Compare container records with snapshots."""
         try:
-            with rpc_errors():
-                # Containers first: one that is created meanwhile is not among them.
-                listed = await self._engine.runtime.containers.list(ALL)
-            keys = await _snapshot_keys(self._engine)
+            # Containers first: one that is created meanwhile is not among them.
+            listed = await self._services.containers.list(ALL)
+            keys = await _snapshot_keys(self._services.snapshots)
         except DataLossError as error:
             yield Skipped("containers", str(error))
             return
         for container in listed:
-            if container.id in keys or not await _is_there(self._engine, container.id):
+            if container.id in keys or not await _is_there(self._services.containers, container.id):
                 continue
             running = container.state.status in _UP
             finding = Finding(
@@ -188,14 +181,9 @@ class _Run:
     async def _begin_anew(self, container: Container) -> Outcome:
         spec = container.spec
         try:
-            with rpc_errors():
-                image = await self._engine.images.Get(images_pb2.GetRequest(image=spec.image_id))
-            await ensure_stack(self._engine, image)
-            request = snapshots_pb2.PrepareSnapshotRequest(
-                key=container.id, parent=spec.chain_id, labels={_CONTAINER_LABEL: "true"}
-            )
-            with rpc_errors():
-                await self._engine.snapshots.Prepare(request)
+            image = await self._services.images.get(spec.image_id)
+            await ensure_stack(self._services.layers, image)
+            await self._services.snapshots.prepare(container.id, spec.chain_id or None, {_CONTAINER_LABEL: "true"})
         except SampanError as error:
             return Outcome(repaired=False, text=str(error))
         return Outcome(repaired=True, text="begun anew: what it had written is lost")
@@ -220,13 +208,11 @@ class _Known:
         return replace(finding, affected=tuple(dict.fromkeys(suffering)))
 
 
-async def _known(engine: "Services") -> _Known:
-    with rpc_errors():
-        images = (await whole(engine.images.List(images_pb2.ListRequest(brief=True)))).images
+async def _known(services: Checking) -> _Known:
+    images = await services.images.list(brief=True)
     names: dict[str, str] = {}
     try:
-        with rpc_errors():
-            listed = await engine.runtime.containers.list(ALL)
+        listed = await services.containers.list(ALL)
         names = {container.id: _shown(container) for container in listed}
     except SampanError:
         pass  # the IDs do, too; what is wrong with runtimed is its own finding
@@ -234,9 +220,8 @@ async def _known(engine: "Services") -> _Known:
     users: dict[str, list[str]] = {}
     for image in images:
         for layer in image.layers:
-            one = layer.descriptor
-            blobs[layer.diff_id] = Descriptor(one.media_type, Digest.parse(one.digest), one.size)
-            users.setdefault(layer.diff_id, []).extend(image.repo_tags or [Digest(image.id).short])
+            blobs[layer.diff_id] = layer.descriptor
+            users.setdefault(layer.diff_id, []).extend(image.repo_tags or [image.id.short])
     return _Known(blobs, users, names)
 
 
@@ -245,33 +230,22 @@ def _shown(container: Container) -> str:
     return f"{name} (running)" if container.state.status in _UP else name
 
 
-async def _snapshot_keys(engine: "Services") -> set[str]:
-    keys: set[str] = set()
-    with rpc_errors():
-        async for page in engine.snapshots.List(snapshots_pb2.ListSnapshotsRequest()):
-            keys |= {info.name for info in page.info}
-    return keys
+async def _snapshot_keys(snapshots: Snapshots) -> set[str]:
+    return {snapshot.key for snapshot in await snapshots.list(())}
 
 
-async def _is_there(engine: "Services", container: str) -> bool:
+async def _is_there(containers: Containers, container: str) -> bool:
     try:
-        with rpc_errors():
-            await engine.runtime.containers.get(container)
+        await containers.get(container)
     except NotFoundError:
         return False
     return True
 
 
-async def _restored(name: str, channel: grpc.aio.Channel, stub: "CheckAsyncStub") -> Outcome:
+async def _restored(name: str, service: Check) -> Outcome:
     """Wait until the service serves again, and return what it says of its database."""
-    ready = grpc.ChannelConnectivity.READY
     try:
-        async with asyncio.timeout(_RESTART_S):
-            while channel.get_state() is ready:
-                await channel.wait_for_state_change(ready)
-        await reach(channel, name, _RESTART_S)
-        with rpc_errors():
-            answer = await stub.Restored(pb.RestoredRequest())
-    except (TimeoutError, SampanError) as error:
+        outcome = await service.restored(_RESTART_S)
+    except SampanError as error:
         return Outcome(repaired=False, text=f"{name} did not begin anew: {error}")
-    return Outcome(repaired=bool(answer.outcome), text=answer.outcome or "its log says what became of it")
+    return Outcome(repaired=bool(outcome), text=outcome or "its log says what became of it")

@@ -1,22 +1,60 @@
-"""Make an image of what a container has changed."""
+"""What a container has changed in its file system, and an image of it."""
 
+from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields, replace
+from typing import Final, Protocol
 
-from sampan.api.image.v1 import images_pb2
-from sampan.api.snapshot.v1 import layers_pb2
-from sampan.client.convert.codec import to_duration
+from sampan.docker.durations import duration_ns
 from sampan.engine import publish
-from sampan.engine.changes import MOUNT_POINTS
-from sampan.engine.leases import kept
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
+from sampan.oci.image_config import HealthCheck, RunConfig
 from sampan.oci.reference import parse_reference
-from sampan.resource.container import Container, Status
-from sampan.wire.channel import rpc_errors
+from sampan.resource.container import Change, ChangeKind, Container, Status
+from sampan.resource.image import ImageCommit, Imported, Layer
+from sampan.resource.parts import HasContainers, HasDiffer, HasEvents, HasImages, HasLayers
 
-if TYPE_CHECKING:
-    from sampan.engine.services import Services
+# Places that the engine makes for what it mounts into every container; they are no change of the user's.
+MOUNT_POINTS: Final = (
+    "/.dockerenv",
+    "/dev/console",
+    "/dev/mqueue",
+    "/dev/pts",
+    "/dev/shm",  # noqa: S108 - a name to compare with
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/mtab",
+    "/etc/resolv.conf",
+    "/proc",
+    "/sys",
+)
+_PARENTS: Final = frozenset({"/dev", "/etc"})  # of these: changed by them alone
+
+
+class Changing(HasContainers, HasLayers, Protocol):
+    """Containers, and what their files are kept in."""
+
+
+async def container_changes(services: Changing, container: str) -> list[Change]:
+    """Return what ``container``, an ID or a name, has changed, by path.
+
+    Raises:
+        NotFoundError: no such container.
+    """
+    found = await services.containers.get(container)
+    changes = await services.layers.changes(found.id)
+    return of_the_user(Change(f"/{one.path.decode(errors='replace')}", ChangeKind[one.kind.name]) for one in changes)
+
+
+def of_the_user(found: Iterable[Change]) -> list[Change]:
+    """Leave out the places that the engine makes for what it mounts; Docker has them in a layer of their own."""
+    left = [one for one in found if one.path not in MOUNT_POINTS]
+    paths = [one.path for one in left]
+    return [one for one in left if one.path not in _PARENTS or any(path.startswith(f"{one.path}/") for path in paths)]
+
+
+class Committing(Changing, HasImages, HasDiffer, HasEvents, Protocol):
+    """What containers are read from, what images are made in, and those who are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,68 +66,53 @@ class CommitOptions:
     message: str = ""
     changes: tuple[str, ...] = ()  # Dockerfile instructions
     pause: bool = True  # while its files are read
-    config: images_pb2.ImageConfig | None = None  # what is set in it replaces the container's
+    config: RunConfig | None = None  # what is set in it replaces the container's
 
 
-async def commit(engine: "Services", container: str, options: CommitOptions) -> str:
+async def commit(services: Committing, container: str, options: CommitOptions) -> str:
     """See ``Engine.commit_container``."""
     if options.reference and parse_reference(options.reference).digest is not None:
         raise InvalidArgumentError("refusing to create a tag with a digest reference")
-    found = await engine.runtime.containers.get(container)
+    found = await services.containers.get(container)
     if not found.spec.image_id:
         raise NotFoundError(f"container {found.spec.name} was not made from an image")
     if found.state.status in (Status.REMOVING, Status.DEAD):
         raise ConflictError(f"You cannot commit container {found.id} which is {found.state.status.value.title()}")
-    async with kept(engine) as lease:
-        committed = await _commit(engine, found, options, lease)
-        await _name(engine, committed, options.reference, found.spec.image_id)
+    async with services.images.kept() as lease:
+        committed = await _commit(services, found, options, lease)
+        await _name(services, committed, options.reference, found.spec.image_id)
     attributes = {"comment": options.message, "imageID": committed.image_id, "imageRef": options.reference}
-    await publish.container(engine.runtime.events, "commit", found, **attributes)
+    await publish.container(services.events, "commit", found, **attributes)
     return committed.image_id
 
 
-async def _commit(
-    engine: "Services", found: Container, options: CommitOptions, lease: str
-) -> images_pb2.ImportResponse:
+async def _commit(services: Committing, found: Container, options: CommitOptions, lease: str) -> Imported:
     """Make the image; ``lease`` keeps its layer until it is held by one of the image's own."""
-    diff = layers_pb2.DiffLayerRequest(key=found.id, exclude=MOUNT_POINTS, lease=lease)
-    async with engine.runtime.containers.held(found.id) if options.pause else nullcontext():
-        with rpc_errors():
-            made = await engine.layers.Diff(diff)
-    layer = None if made.empty else images_pb2.LayerContent(descriptor=made.descriptor, diff_id=made.diff_id)
-    request = images_pb2.CommitRequest(
-        base=found.spec.image_id,
-        layer=layer,
+    async with services.containers.held(found.id) if options.pause else nullcontext():
+        made = await services.differ.layer_of(found.id, MOUNT_POINTS, lease)
+    said = ImageCommit(
         config=_config(found, options.config),
         changes=options.changes,
         author=options.author,
         message=options.message,
         created_by=" ".join((*found.spec.process.entrypoint, *found.spec.process.cmd)),
-        reference=options.reference,
     )
-    with rpc_errors():
-        return await engine.images.Commit(request)
+    layer = None if made is None else Layer(made.descriptor, made.diff_id)
+    return await services.images.commit(found.spec.image_id, layer, said, options.reference)
 
 
-async def _name(engine: "Services", committed: images_pb2.ImportResponse, reference: str, parent: str) -> None:
+async def _name(services: Committing, committed: Imported, reference: str, parent: str) -> None:
     """Name the image, and have its new layer unpacked while nobody waits for it."""
-    request = images_pb2.CreateRequest(
-        reference=reference, target=committed.target, lease=committed.lease, parent=parent
-    )
-    async with kept(engine, committed.lease):
-        with rpc_errors():
-            await engine.images.Create(request)
-    layers = [
-        layers_pb2.ApplyLayerRequest(descriptor=layer.descriptor, diff_id=layer.diff_id) for layer in committed.layers
-    ]
-    with rpc_errors():
-        await engine.layers.Unpack(layers_pb2.UnpackRequest(layers=layers))
+    async with services.images.kept(committed.lease):
+        await services.images.create(reference, committed.target, committed.lease, parent=parent)
+    await services.layers.unpack([(layer.descriptor, layer.diff_id) for layer in committed.layers])
 
 
-def _config(container: Container, replaced: images_pb2.ImageConfig | None) -> images_pb2.ImageConfig:
+def _config(container: Container, replaced: RunConfig | None) -> RunConfig:
     """Return what containers of the new image run as: what this one does, unless it is replaced."""
     spec, process = container.spec, container.spec.process
-    config = images_pb2.ImageConfig(
+    check = spec.health_check
+    config = RunConfig(
         user=process.user,
         env=process.env,
         entrypoint=process.entrypoint,
@@ -99,14 +122,18 @@ def _config(container: Container, replaced: images_pb2.ImageConfig | None) -> im
         exposed_ports=spec.exposed_ports,
         volumes=spec.anonymous_volumes,
         stop_signal=spec.stop_signal,
+        health_check=None
+        if check is None
+        else HealthCheck(
+            check.test,
+            duration_ns(check.interval_s),
+            duration_ns(check.timeout_s),
+            duration_ns(check.start_period_s),
+            duration_ns(check.start_interval_s),
+            check.retries,
+        ),
     )
-    if (check := spec.health_check) is not None:
-        config.health_check.test.extend(check.test)
-        config.health_check.retries = check.retries
-        for name in ("interval", "timeout", "start_period", "start_interval"):
-            if seconds := getattr(check, f"{name}_s"):
-                getattr(config.health_check, name).CopyFrom(to_duration(seconds))
-    for field, value in (replaced or images_pb2.ImageConfig()).ListFields():
-        config.ClearField(field.name)  # type: ignore[arg-type]  # the names of its own fields
-        config.MergeFrom(images_pb2.ImageConfig(**{field.name: value}))
-    return config
+    if replaced is None:
+        return config
+    given = {field.name: value for field in fields(replaced) if (value := getattr(replaced, field.name))}
+    return replace(config, **given)

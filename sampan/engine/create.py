@@ -1,51 +1,52 @@
 """Create a container: what the user leaves open comes from the image."""
 
 from collections.abc import Iterable
+from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
-from sampan.api.containerd.snapshots.v1 import snapshots_pb2
-from sampan.api.image.v1 import images_pb2
-from sampan.api.snapshot.v1 import layers_pb2
-from sampan.client.convert.codec import from_duration
 from sampan.docker.mounts import inherited, parse_volumes_from
 from sampan.errors import InvalidArgumentError, NotFoundError
+from sampan.oci.image_config import RunConfig
 from sampan.oci.platform import Platform, host_platform, parse_platform
 from sampan.resource.container import Created
 from sampan.resource.container_spec import ContainerSpec, HealthCheck, Process
-from sampan.wire.channel import rpc_errors
+from sampan.resource.image import ImageDetails
+from sampan.resource.parts import HasContainers, HasImages, HasLayers, HasSnapshots
+from sampan.resource.protocols import Containers
+from sampan.resource.storage import Layers, Snapshots
 
-if TYPE_CHECKING:
-    from sampan.engine.services import Services
-    from sampan.resource.protocols import Containers
+_SECOND_NS: Final = 1_000_000_000
 
 # --entrypoint "" arrives as one empty word: "none, and not the image's either".
 _NO_ENTRYPOINT: Final = ("",)
 
 
-async def create_container(engine: "Services", spec: ContainerSpec, platform: str) -> Created:
+class Creating(HasImages, HasLayers, HasSnapshots, HasContainers, Protocol):
+    """What containers are made of, and where."""
+
+
+async def create_container(services: Creating, spec: ContainerSpec, platform: str) -> Created:
     """See ``Engine.create_container``."""
     wanted = parse_platform(platform) if platform else None
-    with rpc_errors():
-        image = await engine.images.Get(images_pb2.GetRequest(image=spec.image))
+    image = await services.images.get(spec.image)
     if wanted is not None:
         _check_platform(spec.image, wanted, image.platform)
     warnings = () if wanted is not None else _platform_warning(image.platform)
-    complete = replace(merge(spec, image), chain_id=await ensure_stack(engine, image))
+    complete = replace(merge(spec, image), chain_id=await ensure_stack(services.layers, image))
     try:
-        created = await engine.runtime.containers.create(complete)
+        created = await services.containers.create(complete)
     except NotFoundError:
-        if not complete.chain_id or await _stands(engine, complete.chain_id):
+        if not complete.chain_id or await _stands(services.snapshots, complete.chain_id):
             raise
         # It was removed between the two, with its image, or with another one of the same layers.
-        with rpc_errors():
-            image = await engine.images.Get(images_pb2.GetRequest(image=spec.image))
-        complete = replace(merge(spec, image), chain_id=await ensure_stack(engine, image))
-        created = await engine.runtime.containers.create(complete)
+        image = await services.images.get(spec.image)
+        complete = replace(merge(spec, image), chain_id=await ensure_stack(services.layers, image))
+        created = await services.containers.create(complete)
     return Created(created.id, (*warnings, *created.warnings))
 
 
-async def with_volumes_of(containers: "Containers", spec: ContainerSpec, sources: Iterable[str]) -> ContainerSpec:
+async def with_volumes_of(containers: Containers, spec: ContainerSpec, sources: Iterable[str]) -> ContainerSpec:
     """Return ``spec`` with the mounts of other containers, each ``container[:ro|rw…]``; its own targets win.
 
     Raises:
@@ -62,16 +63,15 @@ async def with_volumes_of(containers: "Containers", spec: ContainerSpec, sources
     return spec
 
 
-async def _stands(engine: "Services", chain_id: str) -> bool:
+async def _stands(snapshots: Snapshots, chain_id: str) -> bool:
     try:
-        with rpc_errors():
-            await engine.snapshots.Stat(snapshots_pb2.StatSnapshotRequest(key=chain_id))
+        await snapshots.stat(chain_id)
     except NotFoundError:
         return False
     return True
 
 
-def merge(spec: ContainerSpec, image: images_pb2.Image) -> ContainerSpec:
+def merge(spec: ContainerSpec, image: ImageDetails) -> ContainerSpec:
     """Return ``spec`` with the gaps filled from the image's config.
 
     The rules are Docker's: a command of the user's own comes without the image's entrypoint only if the user has set
@@ -103,10 +103,10 @@ def merge(spec: ContainerSpec, image: images_pb2.Image) -> ContainerSpec:
     )
 
 
-def _command(process: Process, config: images_pb2.ImageConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _command(process: Process, config: RunConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
     entrypoint, cmd = process.entrypoint, process.cmd
     if not entrypoint:
-        entrypoint, cmd = tuple(config.entrypoint), cmd or tuple(config.cmd)
+        entrypoint, cmd = config.entrypoint, cmd or config.cmd
     if entrypoint == _NO_ENTRYPOINT:  # the user's, or what the image says
         entrypoint = ()
     if not entrypoint and not cmd:
@@ -114,17 +114,18 @@ def _command(process: Process, config: images_pb2.ImageConfig) -> tuple[tuple[st
     return entrypoint, cmd
 
 
-def _health_check(ours: HealthCheck | None, config: images_pb2.ImageConfig) -> HealthCheck | None:
+def _health_check(ours: HealthCheck | None, config: RunConfig) -> HealthCheck | None:
     """Return the image's health check where ours leaves something open, whole or field by field."""
-    if not config.HasField("health_check"):
+    theirs = config.health_check
+    if theirs is None:
         return ours
-    ours, theirs = ours or HealthCheck(), config.health_check
+    ours = ours or HealthCheck()
     return HealthCheck(
-        ours.test or tuple(theirs.test),
-        ours.interval_s or from_duration(theirs.interval),
-        ours.timeout_s or from_duration(theirs.timeout),
-        ours.start_period_s or from_duration(theirs.start_period),
-        ours.start_interval_s or from_duration(theirs.start_interval),
+        ours.test or theirs.test,
+        ours.interval_s or theirs.interval_ns / _SECOND_NS,
+        ours.timeout_s or theirs.timeout_ns / _SECOND_NS,
+        ours.start_period_s or theirs.start_period_ns / _SECOND_NS,
+        ours.start_interval_s or theirs.start_interval_ns / _SECOND_NS,
         ours.retries or theirs.retries,
     )
 
@@ -133,18 +134,17 @@ def _with_missing(values: tuple[str, ...], more: Iterable[str]) -> tuple[str, ..
     return (*values, *(value for value in more if value not in values))
 
 
-def _check_platform(name: str, wanted: Platform, actual: images_pb2.Platform) -> None:
-    found = Platform(actual.os, actual.architecture, actual.variant)
-    if not wanted.accepts(found):
+def _check_platform(name: str, wanted: Platform, actual: Platform) -> None:
+    if not wanted.accepts(actual):
         raise NotFoundError(
             f"image with reference {name} was found but does not provide the specified platform "
-            f"(wanted {wanted}, actual: {found})"
+            f"(wanted {wanted}, actual: {actual})"
         )
 
 
-def _platform_warning(actual: images_pb2.Platform) -> tuple[str, ...]:
+def _platform_warning(actual: Platform) -> tuple[str, ...]:
     """Say, in Docker's words, that an image is probably not for this host."""
-    host, found = host_platform(), Platform(actual.os, actual.architecture, actual.variant)
+    host, found = host_platform(), actual
     if not found.architecture or host.accepts(found):
         return ()
     return (
@@ -153,17 +153,14 @@ def _platform_warning(actual: images_pb2.Platform) -> tuple[str, ...]:
     )
 
 
-async def ensure_stack(engine: "Services", image: images_pb2.Image) -> str:
+async def ensure_stack(layers: Layers, image: ImageDetails) -> str:
     """Return the chain ID of the image's snapshots; layers that were lost are unpacked again from their blobs."""
-    request = layers_pb2.StackRequest(diff_ids=[layer.diff_id for layer in image.layers])
+    diff_ids = [layer.diff_id for layer in image.layers]
     try:
-        with rpc_errors():
-            return (await engine.layers.Stack(request)).chain_id
+        return await layers.stack(diff_ids)
     except NotFoundError:
         for layer in image.layers:
-            apply = layers_pb2.ApplyLayerRequest(descriptor=layer.descriptor, diff_id=layer.diff_id)
-            with rpc_errors():
-                async for _ in engine.layers.Apply(apply):
+            async with aclosing(layers.apply(layer.descriptor, layer.diff_id)) as steps:
+                async for _ in steps:
                     pass
-        with rpc_errors():
-            return (await engine.layers.Stack(request)).chain_id
+        return await layers.stack(diff_ids)

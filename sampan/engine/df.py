@@ -2,30 +2,117 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
-from sampan.api.disk.v1 import disk_pb2
-from sampan.api.image.v1 import images_pb2
 from sampan.disk import CONTAINER, SNAPSHOT, Holder, StoredObject
 from sampan.engine.listing import Listed, list_containers, list_images
-from sampan.engine.sizes import sizes
 from sampan.resource.container import ContainerDetails
+from sampan.resource.image import ImageDetails
 from sampan.resource.listing import ALL
+from sampan.resource.parts import HasContainers, HasImages, HasLayers, HasStores, HasVolumes
+from sampan.resource.snapshot import SnapshotUsage
+from sampan.resource.storage import Disk, Layers
 from sampan.resource.volume import Volume
-from sampan.wire.channel import rpc_errors
-from sampan.wire.disk import object_from_proto
 
-if TYPE_CHECKING:
-    from sampan.api.disk.v1.disk_pb2_grpc import DiskAsyncStub
-    from sampan.engine.services import Services
+
+class Measuring(HasImages, HasLayers, HasContainers, HasVolumes, Protocol):
+    """What takes disk."""
+
+
+class Explaining(HasContainers, HasStores, Protocol):
+    """What has something on disk, and the names of containers."""
+
+
+class Use(NamedTuple):
+    """What an image's layers take."""
+
+    size_bytes: int
+    shared_bytes: int  # of these, in other images as well
+
+
+class Sizes:
+    """The size of every stored layer, and of every snapshot by its key: a chain ID, or a container's ID."""
+
+    def __init__(self, rows: Sequence[SnapshotUsage]) -> None:
+        self._rows = rows
+        self.layers: dict[str, int] = {row.diff_id: row.usage.size_bytes for row in rows if row.diff_id}  # by diff ID
+
+    @cached_property
+    def snapshots(self) -> Mapping[str, SnapshotUsage]:
+        """All of them, by key; images alone can do without."""
+        return {row.key: row for row in self._rows}
+
+    def layer(self, diff_id: str) -> int:
+        """The size of a layer; 0 if it is not stored."""
+        return self.layers.get(diff_id, 0)
+
+    def parts(self, image: ImageDetails) -> list[int]:
+        """The size of each of an image's layers; of one that is not unpacked, that of its blob."""
+        return [self.layers.get(layer.diff_id, layer.descriptor.size) for layer in image.layers]
+
+    def of(self, image: ImageDetails) -> int:
+        """The size of all of an image's layers."""
+        return sum(self.parts(image))
+
+    def own_bytes(self, key: str) -> int:
+        """The size of one snapshot without its parents; 0 if it is not there."""
+        found = self.snapshots.get(key)
+        return found.usage.size_bytes if found else 0
+
+    def chain_bytes(self, key: str) -> int:
+        """The size of a snapshot and everything below it."""
+        total = 0
+        while found := self.snapshots.get(key):
+            total += found.usage.size_bytes
+            key = found.parent or ""
+        return total
+
+    def together(self, images: Iterable[ImageDetails]) -> int:
+        """What the layers of ``images`` take, each counted once however many of them have it."""
+        counted: dict[str, int] = {}
+        for image in images:
+            for layer in image.layers:
+                if (diff_id := layer.diff_id) not in counted:
+                    size = self.layers.get(diff_id)
+                    counted[diff_id] = layer.descriptor.size if size is None else size
+        return sum(counted.values())
+
+    def uses(self, images: Sequence[ImageDetails]) -> list[Use]:
+        """What each of ``images`` takes, and what it has in common with any other of them."""
+        stacks = [tuple([layer.diff_id for layer in image.layers]) for image in images]
+        users: Counter[str] = Counter()
+        for stack, count in Counter(stacks).items():
+            for diff_id in set(stack):
+                users[diff_id] += count
+        known: dict[tuple[str, ...], Use] = {}  # often many images have the same stack
+        for stack in stacks:
+            if stack not in known:
+                size = sum(map(self.layer, stack)) if all(diff_id in self.layers for diff_id in stack) else 0
+                known[stack] = Use(size, sum([self.layer(diff_id) for diff_id in stack if users[diff_id] > 1]))
+        return [
+            use if (use := known[stack]).size_bytes else Use(self.of(image), use.shared_bytes)
+            for image, stack in zip(images, stacks, strict=True)
+        ]
+
+    def shared(self, images: Sequence[ImageDetails]) -> dict[str, int]:
+        """What each of ``images``, by its ID, has in common with any other of them."""
+        return {image.id: use.shared_bytes for image, use in zip(images, self.uses(images), strict=True)}
+
+
+async def sizes(layers: Layers, *, measure: bool = False) -> Sizes:
+    """Ask the snapshotter; with ``measure`` it looks through the files of those snapshots that are written to."""
+    return Sizes(await layers.usages(committed=not measure))
 
 
 @dataclass(frozen=True, slots=True)
 class ImageUse:
     """An image's layers on disk."""
 
-    image: images_pb2.Image
+    image: ImageDetails
     size_bytes: int
     shared_bytes: int  # of these, in other images as well
     containers: int  # made from it
@@ -49,26 +136,25 @@ class DiskUse:
     images: tuple[ImageUse, ...]  # newest first
     containers: tuple[ContainerUse, ...]
     volumes: tuple[Volume, ...]
-    listed_images: Listed[images_pb2.Image]  # of which the uses are
+    listed_images: Listed[ImageDetails]  # of which the uses are
     listed_containers: Listed[ContainerDetails]
 
 
-async def disk_use(engine: "Services", *, images: bool, containers: bool, volumes: bool) -> DiskUse:
+async def disk_use(services: Measuring, *, images: bool, containers: bool, volumes: bool) -> DiskUse:
     """See ``Engine.disk_use``."""
 
-    async def listed_images() -> Listed[images_pb2.Image]:
-        return await list_images(engine) if images else Listed((), complete=True)
+    async def listed_images() -> Listed[ImageDetails]:
+        return await list_images(services.images) if images else Listed((), complete=True)
 
     async def listed_volumes() -> tuple[Volume, ...]:
-        return await engine.runtime.volumes.list(size=True) if volumes else ()
+        return await services.volumes.list(size=True) if volumes else ()
 
-    with rpc_errors():
-        here, made, held, found = await asyncio.gather(
-            listed_images(),
-            list_containers(engine.runtime.containers),
-            listed_volumes(),
-            sizes(engine, measure=containers),
-        )
+    here, made, held, found = await asyncio.gather(
+        listed_images(),
+        list_containers(services.containers),
+        listed_volumes(),
+        sizes(services.layers, measure=containers),
+    )
     users = Counter(container.spec.image_id for container in made.items)
     own = [found.own_bytes(container.id) for container in made.items]
     return DiskUse(
@@ -90,21 +176,20 @@ async def disk_use(engine: "Services", *, images: bool, containers: bool, volume
     )
 
 
-async def stored_content(engine: "Services") -> tuple[StoredObject, ...]:
+async def stored_content(disk: Disk) -> tuple[StoredObject, ...]:
     """See ``Engine.stored_content``."""
-    with rpc_errors():
-        return tuple(await _objects(engine.content_disk))
+    async with aclosing(disk.objects()) as pages:
+        return tuple([one async for page in pages for one in page])
 
 
-async def explain(engine: "Services") -> tuple[StoredObject, ...]:
+async def explain(services: Explaining) -> tuple[StoredObject, ...]:
     """See ``Engine.explain_disk``."""
-    with rpc_errors():
-        content, layers, runtime, listed = await asyncio.gather(
-            _objects(engine.content_disk),
-            _objects(engine.layer_disk),
-            _objects(engine.runtime_disk),
-            engine.runtime.containers.list(ALL),
-        )
+    content, layers, runtime, listed = await asyncio.gather(
+        stored_content(services.content_disk),
+        stored_content(services.layer_disk),
+        stored_content(services.runtime_disk),
+        services.containers.list(ALL),
+    )
     names = {container.id: container.spec.name for container in listed}
 
     def known(holder: Holder) -> Holder:
@@ -113,10 +198,3 @@ async def explain(engine: "Services") -> tuple[StoredObject, ...]:
         return holder
 
     return tuple(replace(one, holders=tuple(map(known, one.holders))) for one in (*content, *layers, *runtime))
-
-
-async def _objects(disk: "DiskAsyncStub") -> list[StoredObject]:
-    found: list[StoredObject] = []
-    async for page in disk.Usage(disk_pb2.UsageRequest()):
-        found += map(object_from_proto, page.objects)
-    return found

@@ -7,31 +7,30 @@ facade. It holds no state: everything it knows is in the services, and any numbe
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sampan.api.image.v1 import images_pb2
-from sampan.engine.services import Services
-from sampan.wire.channel import rpc_errors
-from sampan.wire.pages import whole
+from sampan.client.services import Services
 
-if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
+if TYPE_CHECKING:
     from sampan.disk import Collected, StoredObject
     from sampan.engine.commit import CommitOptions
     from sampan.engine.df import DiskUse
+    from sampan.engine.garbage import PrunedImages
     from sampan.engine.progress import Progress
-    from sampan.engine.prune import PrunedImages
     from sampan.engine.remove import Step
     from sampan.engine.search import Results
     from sampan.resource.container import ContainerDetails, Created
     from sampan.resource.container_spec import ContainerSpec
+    from sampan.resource.image import Credentials
     from sampan.resource.listing import Filters, Selection
+    from sampan.resource.transfer import PushProgress
 
 
 class Engine(Services):
     """One engine: its services, and what takes several of them."""
 
     def pull(
-        self, reference: str, *, platform: str = "", credentials: images_pb2.Credentials | None = None
+        self, reference: str, *, platform: str = "", credentials: "Credentials | None" = None
     ) -> "AsyncGenerator[Progress, None]":
-        """Bring an image and unpack it; the last event is ``Done``.
+        """Pull an image and unpack it; the last event is ``Done``.
 
         The name appears, or moves, only when everything is there and verified. Closing the iterator (use
         ``contextlib.aclosing``) cancels the pull; a pull that fails or is cancelled leaves nothing.
@@ -44,18 +43,13 @@ class Engine(Services):
             DataLossError: a blob or a layer is not what its digest says; the message names it.
             ResourceExhaustedError: the disk is full.
         """
-        from sampan.engine import pull as bring
+        from sampan.engine import transfer
 
-        return bring.pull(self, reference, platform, credentials)
+        return transfer.pull(self, reference, platform, credentials)
 
-    async def remote_tags(
-        self, repository: str, *, credentials: images_pb2.Credentials | None = None
-    ) -> tuple[str, ...]:
+    async def remote_tags(self, repository: str, *, credentials: "Credentials | None" = None) -> tuple[str, ...]:
         """Return the tags that a repository has at its registry. Raises as ``pull``."""
-        with rpc_errors():
-            request = images_pb2.TagsRequest(repository=repository, credentials=credentials)
-            answer = await whole(self.images.Tags(request))
-        return tuple(answer.tags)
+        return tuple(await self.images.tags(repository, credentials))
 
     def import_image(
         self,
@@ -72,14 +66,14 @@ class Engine(Services):
             InvalidArgumentError: a bad reference, a bad Dockerfile instruction in ``changes``, or not a tar.
             ResourceExhaustedError: the disk is full.
         """
-        from sampan.engine import pull as bring
+        from sampan.engine import archives
 
-        return bring.import_image(self, chunks, reference, message, changes, platform)
+        return archives.import_image(self, chunks, reference, message, changes, platform)
 
     def push(
-        self, reference: str, *, platform: str = "", credentials: images_pb2.Credentials | None = None
-    ) -> AsyncGenerator[images_pb2.PushProgress, None]:
-        """Bring an image to its registry; the last message has ``pushed``. Closing the iterator cancels the push.
+        self, reference: str, *, platform: str = "", credentials: "Credentials | None" = None
+    ) -> "AsyncGenerator[PushProgress, None]":
+        """Push an image to its registry; the last step is ``Pushed``. Closing the iterator cancels the push.
 
         An index goes whole if all of it is here, or ``platform``'s manifest alone.
 
@@ -90,9 +84,9 @@ class Engine(Services):
             RemoteError: the registry does not answer, or does not take it.
             DataLossError: content is damaged, or the registry says that it got something else.
         """
-        from sampan.engine import push
+        from sampan.engine import transfer
 
-        return push.push(self, reference, platform, credentials)
+        return transfer.push(self, reference, platform, credentials)
 
     async def search_images(
         self,
@@ -100,7 +94,7 @@ class Engine(Services):
         *,
         limit: int = 0,
         filters: Mapping[str, Sequence[str]] | None = None,
-        credentials: images_pb2.Credentials | None = None,
+        credentials: "Credentials | None" = None,
     ) -> "Results":
         """Return what the registry before the first slash of ``term`` finds; ``limit`` 0 means 25 of them.
 
@@ -110,7 +104,7 @@ class Engine(Services):
         """
         from sampan.engine import search
 
-        return await search.search(self, term, limit, filters or {}, credentials)
+        return await search.search(self.images, term, limit, filters or {}, credentials)
 
     def save_images(self, images: Iterable[str], *, platform: str = "") -> AsyncGenerator[bytes, None]:
         """Yield an archive, docker-archive and OCI layout at once, of images by name or ID, in pieces.
@@ -119,12 +113,12 @@ class Engine(Services):
             NotFoundError: ``No such image: …``, or it has nothing for ``platform``; before the first piece.
             DataLossError: a blob is damaged; what has been yielded is not a whole archive then.
         """
-        from sampan.engine import save
+        from sampan.engine import archives
 
-        return save.save(self, images, platform)
+        return archives.save(self.images, images, platform)
 
     def load_images(self, chunks: AsyncIterator[bytes], *, platform: str = "") -> "AsyncGenerator[Progress, None]":
-        """Bring in the images of an archive, plain or packed; each ends in a ``Loaded``.
+        """Load the images of an archive, plain or packed; each ends in a ``Loaded``.
 
         Nothing gets a name before all of them are there. A load that fails or is cancelled leaves nothing.
 
@@ -133,9 +127,9 @@ class Engine(Services):
             DataLossError: content is not what its name or its image says.
             ResourceExhaustedError: the disk is full.
         """
-        from sampan.engine import load
+        from sampan.engine import archives
 
-        return load.load(self, chunks, platform)
+        return archives.load(self, chunks, platform)
 
     async def commit_container(self, container: str, options: "CommitOptions") -> str:
         """Make an image of what a container has changed; return its ID.
@@ -151,9 +145,9 @@ class Engine(Services):
 
     def export_container(self, container: str) -> AsyncGenerator[bytes, None]:
         """Yield a container's file system, without its volumes, as a tar, in pieces. NotFoundError."""
-        from sampan.engine import export
+        from sampan.engine import archives
 
-        return export.export(self, container)
+        return archives.export(self, container)
 
     async def create_container(self, spec: "ContainerSpec", *, platform: str = "") -> "Created":
         """Create a container from an image that is here; return its ID and warnings.
@@ -209,9 +203,9 @@ class Engine(Services):
             InvalidArgumentError: an unknown filter (there are ``dangling``, ``label``, ``label!`` and ``until``), or a
                 bad value.
         """
-        from sampan.engine import prune
+        from sampan.engine import garbage
 
-        return await prune.prune_images(self, filters)
+        return await garbage.prune_images(self, filters)
 
     async def collect_garbage(self, *, leftovers: bool = False) -> "Collected":
         """Remove what nothing needs, content and layers; ``leftovers``: and what broken pulls left for the next try.
@@ -219,9 +213,9 @@ class Engine(Services):
         Raises:
             UnavailableError: a service does not answer.
         """
-        from sampan.engine import gc
+        from sampan.engine import garbage
 
-        return await gc.collect(self, leftovers=leftovers)
+        return await garbage.collect(self, leftovers=leftovers)
 
     async def disk_use(self, *, images: bool = True, containers: bool = True, volumes: bool = True) -> "DiskUse":
         """Return how much disk is used by what, as far as it is asked for. Containers and volumes take a walk."""
@@ -233,7 +227,7 @@ class Engine(Services):
         """Return all that the content store has on disk, and who holds each of it."""
         from sampan.engine import df
 
-        return await df.stored_content(self)
+        return await df.stored_content(self.content_disk)
 
     async def explain_disk(self) -> "tuple[StoredObject, ...]":
         """Return all that the stores of content and layers have on disk, and who holds each of it."""

@@ -1,25 +1,27 @@
 """Logs, events, statistics and waits that go on when runtimed is killed under them: what it writes down outlives it.
 
 Each asks again once the service is back, from just behind what was told already, so that nothing is told twice and
-nothing is left out. Attachments and execs are not here: what they carry is nowhere written down.
+nothing is left out. Attachments and execs are not here: what they carry is nowhere written down. What goes
+before each line of a log, if that is asked for, is here too.
 """
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
+from urllib.parse import quote_plus
 
 from sampan.errors import NotFoundError, UnavailableError
+from sampan.pattern import Pattern
 from sampan.resource.container import Condition, Exit
+from sampan.resource.container_spec import ContainerSpec
 from sampan.resource.event import Event
 from sampan.resource.listing import NO_FILTERS, Filters
+from sampan.resource.protocols import Containers, Events
 from sampan.resource.stats import ContainerStats
 from sampan.resource.streams import LogBatch, LogEntry, LogQuery
-
-if TYPE_CHECKING:
-    from sampan.resource.protocols import Containers, Events
 
 M = TypeVar("M")
 
@@ -33,11 +35,11 @@ class Followed(Protocol):
     """The service that is followed, and when it can be called again."""
 
     @property
-    def containers(self) -> "Containers":
+    def containers(self) -> Containers:
         """Its containers."""
 
     @property
-    def events(self) -> "Events":
+    def events(self) -> Events:
         """What happens to them."""
 
     @property
@@ -231,3 +233,36 @@ async def _persistent(runtime: Followed, call: Callable[[], AsyncGenerator[M, No
             if short >= _PATIENCE:
                 raise
         await runtime.reconnected()
+
+
+async def log_details(containers: Containers, container: str) -> bytes:
+    """Return what to put before each line of a container's log, at least a space.
+
+    Raises:
+        NotFoundError: there is no such container.
+    """
+    return details((await containers.get(container)).spec)
+
+
+def details(spec: ContainerSpec) -> bytes:
+    """See ``log_details``."""
+    variables = dict(text.partition("=")[::2] for text in spec.process.env)
+    chosen = {
+        **dict(_chosen(spec.labels, spec.log.options, "labels")),
+        **dict(_chosen(variables, spec.log.options, "env")),
+    }
+    return ",".join(f"{quote_plus(key)}={quote_plus(chosen[key])}" for key in sorted(chosen)).encode() + b" "
+
+
+def _chosen(values: Mapping[str, str], options: Mapping[str, str], name: str) -> Iterator[tuple[str, str]]:
+    """Yield the members of ``values`` that the options ``name``, a list, and ``name``-regex ask for."""
+    names = options.get(name, "").split(",")
+    expression = options.get(f"{name}-regex", "")
+    matches = Pattern(expression).found_in if expression else _nothing
+    for key, value in values.items():
+        if key in names or matches(key):
+            yield key, value
+
+
+def _nothing(_key: str) -> bool:
+    return False

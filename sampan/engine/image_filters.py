@@ -1,16 +1,14 @@
 """The filters of ``docker images`` and ``docker image prune``."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from sampan.api.image.v1 import images_pb2
 from sampan.docker.filters import Filters, check_known, label_test, truth, until_ns
 from sampan.errors import NotFoundError
 from sampan.oci.reference import parse_reference
 from sampan.pattern import Pattern, glob
-
-Image = images_pb2.Image
+from sampan.resource.image import ImageDetails
 
 LISTED: Final = ("dangling", "label", "label!", "before", "since", "reference", "until")
 PRUNED: Final = ("dangling", "label", "label!", "until")
@@ -21,12 +19,12 @@ class Prunable:
     """What a prune is about."""
 
     dangling: bool  # only images without a tag
-    wanted: Callable[[Image], bool]
+    wanted: Callable[[ImageDetails], bool]
 
 
 def choose(
-    images: Sequence[Image], filters: Filters, now_ns: int, everything: Sequence[Image] | None = None
-) -> list[Image]:
+    images: Sequence[ImageDetails], filters: Filters, now_ns: int, everything: Sequence[ImageDetails] | None = None
+) -> list[ImageDetails]:
     """Return the images that pass every filter; of a filter's values one is enough, of labels all are needed.
 
     With ``reference`` an image comes with only those of its names that match. If ``images`` are a part of all that
@@ -66,18 +64,18 @@ def prunable(filters: Filters, now_ns: int) -> Prunable:
     check_known(filters, PRUNED)
     dangling, limit, labelled = truth(filters, "dangling"), until_ns(filters, now_ns), label_test(filters)
 
-    def wanted(image: Image) -> bool:
+    def wanted(image: ImageDetails) -> bool:
         return labelled(image.config.labels) and (limit is None or created_ns(image) <= limit)
 
     return Prunable(dangling is not False, wanted)
 
 
-def created_ns(image: Image) -> int:
-    """Return when an image was made, in nanoseconds since the epoch."""
-    return image.created.seconds * 10**9 + image.created.nanos
+def created_ns(image: ImageDetails) -> int:
+    """Return when an image was made, in nanoseconds since the epoch; 0 if it does not say."""
+    return image.created_ns or 0
 
 
-def _find(images: Iterable[Image], name: str) -> Image:
+def _find(images: Iterable[ImageDetails], name: str) -> ImageDetails:
     """Find by ID, prefix of an ID, or name."""
     for image in images:
         if name and image.id.startswith((name, f"sha256:{name}")):
@@ -89,19 +87,13 @@ def _find(images: Iterable[Image], name: str) -> Image:
     raise NotFoundError(f"No such image: {wanted}")
 
 
-def _matching(image: Image, patterns: Sequence[Pattern]) -> Image | None:
+def _matching(image: ImageDetails, patterns: Sequence[Pattern]) -> ImageDetails | None:
     """Return the image with only those names that match, or None if none does."""
-    tags = [name for name in image.repo_tags if _matches(name, patterns)]
-    digests = [name for name in image.repo_digests if _matches(name, patterns)]
+    tags = tuple(name for name in image.repo_tags if _matches(name, patterns))
+    digests = tuple(name for name in image.repo_digests if _matches(name, patterns))
     if not tags and not digests:
         return None
-    result = Image()
-    result.CopyFrom(image)
-    del result.repo_tags[:]
-    result.repo_tags.extend(tags)
-    del result.repo_digests[:]
-    result.repo_digests.extend(digests)
-    return result
+    return replace(image, repo_tags=tags, repo_digests=digests)
 
 
 def _matches(name: str, patterns: Sequence[Pattern]) -> bool:

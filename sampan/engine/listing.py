@@ -7,19 +7,16 @@ Labels and environments are as long as strangers made them, and not needed for t
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from sampan import limits
-from sampan.api.image.v1 import images_pb2
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.resource.container import ContainerDetails
+from sampan.resource.image import ImageDetails
 from sampan.resource.listing import ALL, Filters, Selection
-from sampan.wire.channel import rpc_errors
-from sampan.wire.pages import page_by_page, whole
-
-if TYPE_CHECKING:
-    from sampan.engine.services import Services
-    from sampan.resource.protocols import Containers
+from sampan.resource.parts import HasContainers, HasImages
+from sampan.resource.protocols import Containers
+from sampan.resource.storage import Images
 
 # Thousands of images or containers, unless they are out of the ordinary.
 KEPT_BYTES: Final = 8 << 20
@@ -35,42 +32,34 @@ class Listed(Generic[T]):
     complete: bool  # nothing was left out of any item
 
 
-async def list_images(engine: "Services", *, manifests: bool = False) -> Listed[images_pb2.Image]:
+async def list_images(images: Images, *, manifests: bool = False) -> Listed[ImageDetails]:
     """Return all images; ``manifests``: with what their indexes lead to, if the list is complete."""
-    found: list[images_pb2.Image] = []
+    found: list[ImageDetails] = []
     size = 0
-    async with aclosing(_image_pages(engine, manifests=manifests)) as pages:
+    async with aclosing(images.pages(manifests=manifests)) as pages:
         async for page in pages:
-            found += page
-            size += sum(map(images_pb2.Image.ByteSize, page))
+            found += page.items
+            size += page.size_bytes
             if size > KEPT_BYTES:
                 break
         else:
             return Listed(found, complete=True)
-    with rpc_errors():
-        brief = await whole(engine.images.List(images_pb2.ListRequest(brief=True)))
-    return Listed(brief.images, complete=False)
+    return Listed(await images.list(brief=True), complete=False)
 
 
 async def image_pages(
-    engine: "Services", listed: Listed[images_pb2.Image], *, manifests: bool = False
-) -> AsyncGenerator[Sequence[images_pb2.Image], None]:
+    images: Images, listed: Listed[ImageDetails], *, manifests: bool = False
+) -> AsyncGenerator[Sequence[ImageDetails], None]:
     """Yield all images, some at a time, with nothing left out, now that ``listed`` is known."""
     if listed.complete:
         yield listed.items
         return
-    async with aclosing(_image_pages(engine, manifests=manifests)) as pages:
+    async with aclosing(images.pages(manifests=manifests)) as pages:
         async for page in pages:
-            yield page
+            yield page.items
 
 
-async def _image_pages(engine: "Services", *, manifests: bool) -> AsyncGenerator[Sequence[images_pb2.Image], None]:
-    async with aclosing(page_by_page(engine.images.List(images_pb2.ListRequest(manifests=manifests)))) as pages:
-        async for page in pages:
-            yield page.images
-
-
-async def list_containers(containers: "Containers") -> Listed[ContainerDetails]:
+async def list_containers(containers: Containers) -> Listed[ContainerDetails]:
     """Return all containers; of a list that is not complete, without labels and environments."""
     found: list[ContainerDetails] = []
     size, shortened = 0, 0
@@ -90,7 +79,7 @@ def _brief(container: ContainerDetails) -> ContainerDetails:
 
 
 async def container_pages(
-    containers: "Containers", listed: Listed[ContainerDetails]
+    containers: Containers, listed: Listed[ContainerDetails]
 ) -> AsyncGenerator[Sequence[ContainerDetails], None]:
     """Yield all containers, some at a time, with nothing left out, now that ``listed`` is known."""
     if listed.complete:
@@ -101,8 +90,12 @@ async def container_pages(
             yield page
 
 
+class Selecting(HasImages, HasContainers, Protocol):
+    """Containers, and the images that they may have been made from."""
+
+
 async def select_containers(
-    engine: "Services", selection: Selection, filters: Filters, *, size: bool = False
+    services: Selecting, selection: Selection, filters: Filters, *, size: bool = False
 ) -> AsyncGenerator[Sequence[ContainerDetails], None]:
     """Yield the containers that are asked for, some at a time, newest first, as Docker chooses them.
 
@@ -112,18 +105,15 @@ async def select_containers(
     among_all = selection.all or selection.limit > 0 or selection.latest or "status" in filters
     if "ancestor" in filters:
         named = filters["ancestor"]
-        filters = {**filters, "ancestor": (*named, *[one async for one in _image_ids(engine, named)])}
-    async with aclosing(
-        engine.runtime.containers.pages(replace(selection, all=among_all), filters, size=size)
-    ) as pages:
+        filters = {**filters, "ancestor": (*named, *[one async for one in _image_ids(services.images, named)])}
+    async with aclosing(services.containers.pages(replace(selection, all=among_all), filters, size=size)) as pages:
         async for page in pages:
             yield page
 
 
-async def _image_ids(engine: "Services", names: Sequence[str]) -> AsyncGenerator[str, None]:
+async def _image_ids(images: Images, names: Sequence[str]) -> AsyncGenerator[str, None]:
     for name in names:
         try:
-            with rpc_errors():
-                yield (await engine.images.Get(images_pb2.GetRequest(image=name))).id
+            yield (await images.get(name)).id
         except (NotFoundError, InvalidArgumentError):
             continue  # a name that is gone may still be in a container's record

@@ -1,9 +1,9 @@
-"""What happens while an image is brought in, as events for whoever watches."""
+"""What happens while an image is pulled or pushed, as events for whoever watches."""
 
 import enum
 from dataclasses import dataclass
 
-from sampan.api.image.v1 import images_pb2
+from sampan.resource.image import ImageDetails
 
 
 class Phase(enum.Enum):
@@ -48,7 +48,7 @@ class LayerProgress:
 class Done:
     """The image is there and has its name."""
 
-    image: images_pb2.Image
+    image: ImageDetails
     digest: str  # of the manifest or index
     existed: bool  # the name pointed to the same before
 

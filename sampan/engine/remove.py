@@ -3,38 +3,31 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Final, Protocol
 
-from sampan.api.image.v1 import images_pb2
-from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine import publish
-from sampan.engine.pull import wanted_platform
+from sampan.engine.transfer import wanted_platform
 from sampan.errors import ConflictError, UnavailableError
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
 from sampan.resource.container import Container, Status
+from sampan.resource.image import ImageDetails, RemovedImages
 from sampan.resource.listing import ALL
-from sampan.wire.channel import rpc_errors
-from sampan.wire.pages import pages, send, whole
+from sampan.resource.parts import HasContainers, HasEvents, HasImages, HasLayers
+from sampan.resource.snapshot import Unstacked
 
-if TYPE_CHECKING:
-    from sampan.engine.services import Services
-
-_RUNNING = frozenset(
-    {
-        Status.RUNNING,
-        Status.PAUSED,
-        Status.RESTARTING,
-    }
-)
+_RUNNING: Final = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
 
 
-async def tag_image(engine: "Services", image: str, reference: str) -> None:
+class Removing(HasImages, HasLayers, HasContainers, HasEvents, Protocol):
+    """What images are removed from, and those who are told."""
+
+
+async def tag_image(services: Removing, image: str, reference: str) -> None:
     """See ``Engine.tag_image``."""
-    with rpc_errors():
-        await engine.images.Tag(images_pb2.TagRequest(image=image, reference=reference))
-        tagged = await engine.images.Get(images_pb2.GetRequest(image=image))
-    await publish.image(engine.runtime.events, "tag", tagged.id, parse_reference(reference).with_default_tag().familiar)
+    await services.images.tag(image, reference)
+    tagged = await services.images.get(image)
+    await publish.image(services.events, "tag", tagged.id, parse_reference(reference).with_default_tag().familiar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,35 +46,34 @@ class Removal:
     reclaimed_bytes: int = 0  # on disk: of blobs and layers
 
 
-async def remove(engine: "Services", image: str, *, force: bool, no_prune: bool, platform: str = "") -> Removal:
+async def remove(services: Removing, image: str, *, force: bool, no_prune: bool, platform: str = "") -> Removal:
     """See ``Engine.remove_image``."""
-    with rpc_errors():
-        found = await engine.images.Get(images_pb2.GetRequest(image=image))
-        listed = await engine.runtime.containers.list(ALL)
+    found = await services.images.get(image)
+    listed = await services.containers.list(ALL)
     users = [container for container in listed if container.spec.image_id == found.id]
     if not platform:
         _check_users(image, found, users, force=force)
     # By force an image goes away under containers that are stopped, and never under one that runs.
     holders = [user for user in listed if not force or user.state.status in _RUNNING]
     in_use = sorted({user.spec.image_id for user in holders if user.spec.image_id})
-    request = images_pb2.RemoveRequest(image=image, force=force, no_prune=no_prune, in_use=in_use)
-    if platform:
-        request.platform.CopyFrom(wanted_platform(platform))
-    with rpc_errors():
-        removed = await whole(engine.images.Remove(request))
-    return await finish(engine, removed)
+    removed = await services.images.remove(
+        image,
+        force=force,
+        no_prune=no_prune,
+        in_use=in_use,
+        platform=wanted_platform(platform) if platform else None,
+    )
+    return await finish(services, removed)
 
 
-async def finish(engine: "Services", removed: images_pb2.RemoveResponse) -> Removal:
+async def finish(services: Removing, removed: RemovedImages) -> Removal:
     """Take down what only the removed images stood on, and tell of all of it."""
-    stacks = [
-        layers_pb2.UnstackRequest.Stack(chain_ids=change.chain_ids) for change in removed.changes if change.chain_ids
-    ]
-    unstacked = layers_pb2.UnstackResponse()
+    stacks = [change.chain_ids for change in removed.changes if change.chain_ids]
+    unstacked = Unstacked()
     if stacks:
-        with suppress(UnavailableError), rpc_errors():  # the images are gone, and the next pass does the rest
-            unstacked = await whole(engine.layers.Unstack(send(pages(layers_pb2.UnstackRequest, "stacks", stacks))))
-    gone = set(unstacked.removed_chain_ids)
+        with suppress(UnavailableError):  # the images are gone, and the next pass does the rest
+            unstacked = await services.layers.unstack(stacks)
+    gone = set(unstacked.chain_ids)
     steps: list[Step] = []
     events: list[tuple[str, str, str]] = []
     for change in removed.changes:
@@ -92,11 +84,11 @@ async def finish(engine: "Services", removed: images_pb2.RemoveResponse) -> Remo
         steps.append(Step(change.image))
         steps += [Step(chain_id) for chain_id in reversed(change.chain_ids) if chain_id in gone]
         events.append(("delete", change.image, change.image))
-    await publish.images(engine.runtime.events, events)
+    await publish.images(services.events, events)
     return Removal(tuple(steps), removed.reclaimed_bytes + unstacked.reclaimed_bytes)
 
 
-def _check_users(asked: str, image: images_pb2.Image, users: Sequence[Container], *, force: bool) -> None:
+def _check_users(asked: str, image: ImageDetails, users: Sequence[Container], *, force: bool) -> None:
     """Refuse, in Docker's words, to take an image away from a container."""
     if not users:
         return
@@ -121,7 +113,7 @@ def _check_users(asked: str, image: images_pb2.Image, users: Sequence[Container]
         )
 
 
-def _in_one_repository(image: images_pb2.Image) -> bool:
+def _in_one_repository(image: ImageDetails) -> bool:
     names = {parse_reference(text).name for text in (*image.repo_tags, *image.repo_digests)}
     return len(names) <= 1 and len(image.repo_tags) <= 1
 

@@ -1,8 +1,10 @@
 """Which objects of a kind are wanted, and what a removal of many came to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
 
 # Docker's filters: any of the values of each name.
 Filters = Mapping[str, tuple[str, ...]]
@@ -30,3 +32,11 @@ class Pruned:
 
     removed: tuple[str, ...] = ()
     reclaimed_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """A part of a list, of bounded size."""
+
+    items: Sequence[T]
+    size_bytes: int  # as it was sent

@@ -16,9 +16,9 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from sampan.api.check.v1 import check_pb2 as pb
 from sampan.api.check.v1 import check_pb2_grpc as pb_grpc
 from sampan.check import Checker, Finding
+from sampan.client.convert import check as convert
 from sampan.errors import DatabaseDamagedError, InvalidArgumentError
 from sampan.log import log
-from sampan.service import check_convert as convert
 
 if TYPE_CHECKING:  # not every service has a database
     from sampan.store.repair import Restored
@@ -97,7 +97,7 @@ class CheckServicer(pb_grpc.CheckServicer):
 
     async def Repair(self, request: pb.RepairRequest, context: Context) -> pb.RepairResponse:
         """Have the part repair it that knows its kind."""
-        finding = convert.finding_from_proto(request.finding)
+        finding = convert.FINDING.decode(request.finding)
         checker = next((one for one in self._checkers if finding.kind in one.kinds), None)
         if checker is None:
             raise InvalidArgumentError(f"{self._service} repairs nothing of the kind {finding.kind!r}")

@@ -8,10 +8,10 @@ import grpc
 
 from sampan.api.disk.v1 import disk_pb2 as pb
 from sampan.api.disk.v1 import disk_pb2_grpc as pb_grpc
+from sampan.client.convert.disk import OBJECT, collected_to_proto
 from sampan.disk import Collector, StoredObject
 from sampan.errors import UnimplementedError
 from sampan.service.passes import Passes
-from sampan.wire.disk import collected_to_proto, object_to_proto
 from sampan.wire.pages import pages
 
 Context = grpc.aio.ServicerContext[object, object]
@@ -34,7 +34,7 @@ class UsageServicer(pb_grpc.DiskServicer):
         """Say who holds what."""
         async with aclosing(self._objects()) as found:
             async for objects in found:
-                for page in pages(pb.UsageResponse, "objects", map(object_to_proto, objects)):
+                for page in pages(pb.UsageResponse, "objects", map(OBJECT.encode, objects)):
                     yield page
 
     async def Collect(

@@ -104,3 +104,18 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> Exception:
 
 def _value(metadata: Any, key: str) -> str | bytes | None:
     return next((value for name, value in metadata or () if name == key), None)
+
+
+def failure(error: BaseException) -> str | None:
+    """Return what gRPC says of a call that failed by a bug on the other side; None: ``error`` is something else."""
+    if not isinstance(error, grpc.aio.AioRpcError):
+        return None
+    return error.details() or error.code().name
+
+
+def is_of_the_connection(error: e.SampanError) -> bool:
+    """Say whether it was gRPC that failed, and not something that a service reported over it."""
+    cause = error.__cause__
+    if not isinstance(cause, grpc.aio.AioRpcError):
+        return False
+    return all(key != REASON_KEY for key, _ in cause.trailing_metadata() or ())

@@ -14,12 +14,10 @@ from dockerapi.image import archives, commit, images, push, registries
 from dockerapi.metrics import ApiMetrics, DaemonCollector, DaemonFacts
 from dockerapi.system import disk, events, swarm, system, unsupported
 from dockerapi.system.host_facts import engine_id, host_facts
-from sampan.api.snapshot.v1 import layers_pb2
 from sampan.engine.engine import Engine
 from sampan.service.config import ServiceConfig
 from sampan.service.harness import Service, run
 from sampan.version import VERSION
-from sampan.wire.channel import rpc_errors
 
 NAME: Final = "dockerapi"
 
@@ -66,8 +64,7 @@ async def build(service: Service[ApiConfig]) -> None:
 
 async def _ask_facts(engine: Engine) -> DaemonFacts:
     host = await engine.runtime.host.info()
-    with rpc_errors():
-        drivers = await engine.layers.Drivers(layers_pb2.DriversRequest())
+    drivers = await engine.layers.drivers()
     # dockerd knows these three states, and counts every other one as stopped.
     states = {
         "running": host.containers_running,

@@ -18,6 +18,7 @@ from sampan.api.snapshot.v1 import layers_pb2 as layers_pb
 from sampan.api.snapshot.v1 import layers_pb2_grpc as layers_grpc
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.log import log
+from sampan.resource.snapshot import DriversReport
 from sampan.service.config import ServiceConfig, option
 from sampan.service.disk_servicer import DiskServicer
 from sampan.service.harness import Service, run
@@ -38,7 +39,6 @@ from snapshotter.layers.apply import Applier
 from snapshotter.layers.layers import LocalLayers
 from snapshotter.layers.limits import LayerLimits
 from snapshotter.metrics import Metrics
-from snapshotter.model import DriversReport
 from snapshotter.snapshots.catalog import Catalog
 from snapshotter.snapshots.directories import Disk, Syncer
 from snapshotter.snapshots.snapshots import LocalSnapshots

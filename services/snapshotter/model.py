@@ -1,21 +1,13 @@
 """The snapshotter's nouns."""
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.resource.snapshot import SnapshotInfo
 from sampan.sys.measuring import NO_USAGE, Usage
 from snapshotter.layers.formats import LayerFormat
-
-
-class Kind(enum.Enum):
-    """What may be done with a snapshot."""
-
-    ACTIVE = "active"  # writable, not yet usable as a parent
-    VIEW = "view"  # read-only look at a committed snapshot
-    COMMITTED = "committed"  # frozen, may be a parent
 
 
 class SnapshotFormat(enum.Enum):
@@ -23,15 +15,6 @@ class SnapshotFormat(enum.Enum):
 
     UPPER = "upper"  # what differs from its parents, with overlayfs's marks
     FULL = "full"  # everything, with no mark: its parents are not needed to read it
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """Arguments of one mount(2)."""
-
-    fstype: str
-    source: str
-    options: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +26,9 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(SnapshotInfo):
     """A snapshot and where it is on disk."""
 
-    key: str  # the caller's name for it, unique across all kinds
-    kind: Kind
-    parent: str | None
-    created_at_ns: int
-    updated_at_ns: int
-    labels: dict[str, str] = field(default_factory=dict)
     diff_id: Digest | None = None  # of a stacked one, which has no directory of its own
     dir_id: int | None = None
     format: SnapshotFormat | None = None  # of its own directory
@@ -69,74 +46,3 @@ class Layer:
     complete: bool = False  # whatever lies below it is hidden
     image_digest: str = ""  # of the image file, where the format has one
     damaged: str = ""  # what a check found wrong with it
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a layer has come."""
-
-    read_bytes: int = 0  # of its blob
-    existed: bool = False
-    done: bool = False
-    size_bytes: int = 0  # on disk, once done
-
-
-@dataclass(frozen=True, slots=True)
-class Unstacked:
-    """What was removed with stacks."""
-
-    chain_ids: tuple[str, ...] = ()  # what is not there now, from the top down, stack by stack
-    reclaimed_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotUsage:
-    """Disk use of one snapshot, without its parents."""
-
-    key: str
-    parent: str | None
-    usage: Usage
-    diff_id: Digest | None
-    layer_users: int  # committed snapshots that share the layer
-
-
-@dataclass(frozen=True, slots=True)
-class DriverReport:
-    """Whether a driver can be used here."""
-
-    name: str
-    usable: bool
-    reason: str  # why not, or what was found
-
-
-@dataclass(frozen=True, slots=True)
-class DriversReport:
-    """The driver in use and how the others fared."""
-
-    driver: str
-    backing_filesystem: str
-    drivers: tuple[DriverReport, ...]
-
-
-class ChangeKind(enum.Enum):
-    """How a path differs."""
-
-    MODIFIED = "modified"
-    ADDED = "added"
-    DELETED = "deleted"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One path that differs."""
-
-    path: bytes  # relative, clean; empty for the root
-    kind: ChangeKind
-
-
-@dataclass(frozen=True, slots=True)
-class NewLayer:
-    """A layer that was made of a snapshot's changes and is in the content store."""
-
-    descriptor: Descriptor
-    diff_id: Digest

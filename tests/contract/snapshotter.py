@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from sampan.api.containerd.diff.v1 import diff_pb2_grpc as diff_grpc
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2_grpc as snapshots_grpc
 from sampan.api.snapshot.v1 import layers_pb2_grpc as layers_grpc
+from sampan.client.snapshots import DifferClient, LayersClient, SnapshotsClient
 from sampan.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -32,6 +33,8 @@ from sampan.errors import (
 from sampan.oci.chain import chain_ids
 from sampan.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, Descriptor
 from sampan.oci.digest import Digest
+from sampan.resource.snapshot import ApplyProgress, ChangeKind, Kind, Mount
+from sampan.resource.storage import Differ, Layers, Snapshots
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.store.database import Store
 from sampan.sys.mounts import mount_options
@@ -47,12 +50,9 @@ from snapshotter.layers.layers import LocalLayers
 from snapshotter.layers.limits import LayerLimits
 from snapshotter.main import choose
 from snapshotter.metrics import Metrics
-from snapshotter.model import ChangeKind, Kind, Mount, Progress
-from snapshotter.protocol import Differ, Layers, Snapshots
 from snapshotter.snapshots.catalog import Catalog
 from snapshotter.snapshots.directories import Disk, Syncer
 from snapshotter.snapshots.snapshots import LocalSnapshots
-from snapshotter.wire.client import DifferClient, LayersClient, SnapshotsClient
 from snapshotter.wire.servicer import DiffServicer, LayersServicer, SnapshotsServicer
 from tests.fakes.content import FakeContent
 from tests.support.tools import unmount
@@ -175,7 +175,7 @@ def names(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
 
 
-async def finished(progress: AsyncIterator[Progress]) -> Progress:
+async def finished(progress: AsyncIterator[ApplyProgress]) -> ApplyProgress:
     """Return the last progress."""
     return [step async for step in progress][-1]
 

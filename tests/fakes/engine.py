@@ -28,6 +28,7 @@ from sampan.api.runtime.v1 import (
     volumes_pb2_grpc,
 )
 from sampan.api.snapshot.v1 import layers_pb2, layers_pb2_grpc
+from sampan.client.convert.disk import OBJECT, collected_to_proto
 from sampan.disk import LEASE, ORPHAN, Collected, Freed, StoredObject
 from sampan.errors import NotFoundError, UnauthenticatedError
 from sampan.layout import Layout
@@ -35,7 +36,6 @@ from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
 from sampan.service.interceptor import Interceptor, RpcMetrics
-from sampan.wire.disk import collected_to_proto, object_to_proto
 from sampan.wire.pages import pages
 from tests.fakes.engine_runtime import FakeRuntime
 
@@ -65,6 +65,9 @@ def image(name: str, *, created_s: int = 1_700_000_000, **config: Any) -> images
             images_pb2.History(created_by="RUN something"),
         ],
         target=types_pb2.Descriptor(digest=MANIFEST, media_type="application/vnd.oci.image.index.v1+json", size=500),
+        manifest=types_pb2.Descriptor(
+            digest=MANIFEST, media_type="application/vnd.oci.image.manifest.v1+json", size=500
+        ),
         content_bytes=2 * LAYER_BYTES,
     )
     made.created.seconds = created_s
@@ -186,7 +189,9 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
             raise self.refuse
         chunks = [request.chunk async for request in requests if request.HasField("chunk")]
         self.imported = b"".join(chunks)
-        return images_pb2.ImportResponse(lease="lease", image_id=image("").id, layers=image("").layers)
+        return images_pb2.ImportResponse(
+            lease="lease", image_id=image("").id, target=image("").target, layers=image("").layers
+        )
 
     async def Tags(self, request: images_pb2.TagsRequest, context: Any) -> AsyncIterator[images_pb2.TagsResponse]:
         repository = parse_reference(request.repository).familiar
@@ -264,7 +269,7 @@ class FakeDisk(disk_pb2_grpc.DiskServicer):
 
     async def Usage(self, request: disk_pb2.UsageRequest, context: Any) -> AsyncIterator[disk_pb2.UsageResponse]:
         for one in self.objects:
-            yield disk_pb2.UsageResponse(objects=[object_to_proto(one)])
+            yield disk_pb2.UsageResponse(objects=[OBJECT.encode(one)])
 
     async def Collect(self, request: disk_pb2.CollectRequest, context: Any) -> disk_pb2.CollectResponse:
         self.passes.append(request.leftovers)

@@ -41,7 +41,13 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
     in_use: list[str] = field(default_factory=list)  # of the last removal
 
     def image(self) -> images_pb2.Image:
-        return images_pb2.Image(id=Digest.of(b"config"), layers=self.layers, repo_tags=["web:1"])
+        return images_pb2.Image(
+            id=Digest.of(b"config"),
+            target=types_pb2.Descriptor(digest=Digest.of(b"manifest")),
+            manifest=types_pb2.Descriptor(digest=Digest.of(b"manifest")),
+            layers=self.layers,
+            repo_tags=["web:1"],
+        )
 
     async def Fetch(
         self, request: images_pb2.FetchRequest, context: Context
@@ -61,7 +67,9 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
                     digest=layer.descriptor.digest, phase=images_pb2.FetchProgress.COMMITTED, offset=1000, total=1000
                 )
             )
-        yield images_pb2.FetchProgress(fetched=images_pb2.FetchProgress.Fetched(target=target))
+        yield images_pb2.FetchProgress(
+            fetched=images_pb2.FetchProgress.Fetched(image_id=self.image().id, target=target, manifest=target)
+        )
 
     async def Create(self, request: images_pb2.CreateRequest, context: Context) -> images_pb2.CreateResponse:
         existed = request.reference in self.names

@@ -55,10 +55,4 @@ async def _container_names(engine: "Engine") -> list[str]:
 
 
 async def _image_names(engine: "Engine") -> list[str]:
-    from sampan.api.image.v1 import images_pb2 as pb
-    from sampan.wire.channel import rpc_errors
-    from sampan.wire.pages import whole
-
-    with rpc_errors():
-        listed = await whole(engine.images.List(pb.ListRequest(brief=True)))
-    return [name for image in listed.images for name in image.repo_tags]
+    return [name for image in await engine.images.list(brief=True) for name in image.repo_tags]

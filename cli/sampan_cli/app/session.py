@@ -85,18 +85,18 @@ class Session:
     def _error(self, error: BaseException, engine_exit_code: int) -> Exception:
         """Return what to tell the user, or the error itself if it is a bug of ours."""
         from sampan.errors import UnavailableError
-        from sampan.wire.status import INTERNAL, wire_for
+        from sampan.wire.status import INTERNAL, failure, is_of_the_connection, wire_for
 
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        if isinstance(error, UnavailableError) and _is_of_the_connection(error):
+        if isinstance(error, UnavailableError) and is_of_the_connection(error):
             return self._connection_error(engine_exit_code)
         if isinstance(error, SampanError):
             own = wire_for(error).exit_code
             return CommandError(str(error), engine_exit_code if own == INTERNAL.exit_code else own)
-        if _is_rpc_error(error):
+        if (failed := failure(error)) is not None:
             log = self.layout.run_root / "logs"
-            return CommandError(f"the engine failed, its logs in {log} say why: {_details(error)}", engine_exit_code)
+            return CommandError(f"the engine failed, its logs in {log} say why: {failed}", engine_exit_code)
         assert isinstance(error, Exception)
         if (refusal := _unsayable(error)) is not None:
             return CommandError(refusal, engine_exit_code)
@@ -137,30 +137,6 @@ def _is_closed_to_us(path: Path) -> bool:
         except OSError as error:
             return isinstance(error, PermissionError)
     return False
-
-
-def _is_of_the_connection(error: BaseException) -> bool:
-    """Say whether it was gRPC that failed, and not something that a service reported over it."""
-    import grpc
-
-    from sampan.wire.status import REASON_KEY
-
-    cause = error.__cause__
-    if not isinstance(cause, grpc.aio.AioRpcError):
-        return False
-    return all(key != REASON_KEY for key, _ in cause.trailing_metadata() or ())
-
-
-def _is_rpc_error(error: BaseException) -> bool:
-    import grpc
-
-    return isinstance(error, grpc.aio.AioRpcError)
-
-
-def _details(error: BaseException) -> str:
-    import grpc
-
-    return (error.details() or error.code().name) if isinstance(error, grpc.aio.AioRpcError) else str(error)
 
 
 class CommandError(click.ClickException):

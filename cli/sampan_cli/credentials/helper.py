@@ -10,8 +10,8 @@ import asyncio
 import json
 from typing import Final
 
-from sampan.api.image.v1 import images_pb2 as pb
 from sampan.errors import NotFoundError, UnauthenticatedError
+from sampan.resource.image import Credentials
 
 # The name that helpers give to an entry whose secret is a refresh token rather than a password.
 _TOKEN_USER: Final = "<token>"  # noqa: S105 - a user name
@@ -33,7 +33,7 @@ class CredentialHelper:
         self.program = f"docker-credential-{name}"
         self._timeout_s = timeout_s
 
-    async def get(self, key: str) -> pb.Credentials | None:
+    async def get(self, key: str) -> Credentials | None:
         """Return what it keeps under ``key``, None if that is nothing.
 
         Raises:
@@ -53,10 +53,10 @@ class CredentialHelper:
         if not username and not secret:
             return None
         if username == _TOKEN_USER:
-            return pb.Credentials(identity_token=secret)
-        return pb.Credentials(username=username, password=secret)
+            return Credentials(identity_token=secret)
+        return Credentials(username=username, password=secret)
 
-    async def store(self, key: str, credentials: pb.Credentials) -> None:
+    async def store(self, key: str, credentials: Credentials) -> None:
         """Keep credentials under ``key``. Raises as ``_call``."""
         token = credentials.identity_token
         entry = {

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from sampan.api.image.v1 import images_pb2 as pb
 from sampan.errors import InvalidArgumentError
 from sampan.oci.reference import DEFAULT_REGISTRY, parse_reference
+from sampan.resource.image import Credentials
 from sampan_cli.credentials.helper import HELPER_TIMEOUT_S, CredentialHelper
 
 # Under this key everyone has kept the default registry's password since before there was a second registry.
@@ -32,7 +32,7 @@ class CredentialStore:
         self._path = path
         self._helper_timeout_s = helper_timeout_s
 
-    async def for_image(self, reference: str) -> pb.Credentials | None:
+    async def for_image(self, reference: str) -> Credentials | None:
         """Return the credentials for the registry that an image comes from, or None.
 
         Raises:
@@ -41,7 +41,7 @@ class CredentialStore:
         """
         return await self.get(parse_reference(reference).registry)
 
-    async def get(self, registry: str) -> pb.Credentials | None:
+    async def get(self, registry: str) -> Credentials | None:
         """Return the credentials for ``registry``, or None. Raises as ``for_image``."""
         config = self._load()
         if helper := self._helper(config, registry):
@@ -52,7 +52,7 @@ class CredentialStore:
                 return found
         return None
 
-    async def store(self, registry: str, credentials: pb.Credentials) -> Path | None:
+    async def store(self, registry: str, credentials: Credentials) -> Path | None:
         """Keep credentials; return the file if they are new in it as plain text. Raises as ``for_image``."""
         config = self._load()
         key = _keys(registry)[0]
@@ -129,7 +129,7 @@ def _keys(registry: str) -> tuple[str, ...]:
     return (registry, f"https://{registry}", f"https://{registry}/v1/", f"https://{registry}/v2/", f"http://{registry}")
 
 
-def _from_entry(entry: Any, key: str) -> pb.Credentials | None:
+def _from_entry(entry: Any, key: str) -> Credentials | None:
     if not isinstance(entry, Mapping) or not entry:
         return None
     fields = {name: entry.get(name) or "" for name in ("username", "password", "auth", *_TOKENS)}
@@ -142,7 +142,7 @@ def _from_entry(entry: Any, key: str) -> pb.Credentials | None:
         except (binascii.Error, UnicodeDecodeError) as error:
             raise InvalidArgumentError(f"the credentials of {key} are not base64") from error
         username, _, password = text.partition(":")
-    return pb.Credentials(
+    return Credentials(
         username=username,
         password=password.rstrip("\0"),
         identity_token=fields["identitytoken"],

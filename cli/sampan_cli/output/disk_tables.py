@@ -6,6 +6,7 @@ from typing import Final
 
 from sampan.disk import IMAGE, LEASE, Holder, StoredObject, sizes_by_owner
 from sampan.docker.durations import ago
+from sampan.docker.image_view import seconds
 from sampan.docker.sizes import human_size
 from sampan.engine.df import DiskUse, ImageUse
 from sampan_cli.commands.container.ps import container_row
@@ -81,7 +82,7 @@ def _image_rows(one: ImageUse, now_s: float) -> Iterator[tuple[str, ...]]:
             repository,
             tag,
             image.id.partition(":")[2][:_SHORT_ID],
-            ago(image.created.seconds, now_s),
+            ago(seconds(image.created_ns), now_s),
             *(human_size(size) for size in sizes),
             str(one.containers),
         )

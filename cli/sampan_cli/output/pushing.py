@@ -4,21 +4,21 @@ import contextlib
 import os
 from typing import IO, Final
 
-from sampan.api.image.v1 import images_pb2 as pb
 from sampan.engine.engine import Engine
 from sampan.engine.progress import LayerProgress, Phase
 from sampan.oci.reference import Reference
+from sampan.resource.transfer import Pushed, PushPhase, PushResolved, PushStep
 from sampan_cli.credentials.store import CredentialStore, config_path
 from sampan_cli.output.pulling import open_view
 
 _PHASES: Final = {
-    pb.PushProgress.WAITING: Phase.WAITING,
-    pb.PushProgress.PREPARING: Phase.PREPARING,
-    pb.PushProgress.PUSHING: Phase.PUSHING,
-    pb.PushProgress.PUSHED: Phase.PUSHED,
-    pb.PushProgress.EXISTED: Phase.THERE,
-    pb.PushProgress.MOUNTED: Phase.MOUNTED,
-    pb.PushProgress.RETRYING: Phase.RETRYING,
+    PushPhase.WAITING: Phase.WAITING,
+    PushPhase.PREPARING: Phase.PREPARING,
+    PushPhase.PUSHING: Phase.PUSHING,
+    PushPhase.PUSHED: Phase.PUSHED,
+    PushPhase.EXISTED: Phase.THERE,
+    PushPhase.MOUNTED: Phase.MOUNTED,
+    PushPhase.RETRYING: Phase.RETRYING,
 }
 
 
@@ -39,21 +39,22 @@ async def push(engine: Engine, reference: Reference, *, platform: str, quiet: bo
 
     terminal = stream if not quiet and stream.isatty() else None
     names: dict[str, str] = {}
-    pushed = pb.PushProgress.Pushed()
+    pushed: Pushed | None = None
     async with contextlib.aclosing(engine.push(str(reference), platform=platform, credentials=credentials)) as steps:
         with open_view(echo, terminal) as view:
             async for step in steps:
-                if step.HasField("resolved"):
-                    names = {each.descriptor.digest: each.diff_id for each in step.resolved.layers}
-                elif step.HasField("pushed"):
-                    pushed = step.pushed
-                elif (diff_id := names.get(step.layer.digest)) is not None:
-                    layer = step.layer
-                    phase = _PHASES[layer.phase]
-                    event = LayerProgress(layer.digest, phase, layer.offset, layer.total, layer.mounted_from)
+                if isinstance(step, PushResolved):
+                    names = {each.descriptor.digest: each.diff_id for each in step.layers}
+                elif isinstance(step, Pushed):
+                    pushed = step
+                elif isinstance(step, PushStep) and (diff_id := names.get(step.digest)) is not None:
+                    phase = _PHASES[step.phase]
+                    event = LayerProgress(step.digest, phase, step.offset, step.total, step.mounted_from)
                     view.layer(diff_id.partition(":")[2][:12], event)
+    if pushed is None:
+        return
     echo(f"{pushed.tag}: digest: {pushed.manifest.digest} size: {pushed.manifest.size}")
-    if pushed.HasField("instead_of"):
+    if pushed.instead_of is not None:
         echo(
             "\nNot all multiplatform-content is present and only the available single-platform image was pushed\n"
             f"{pushed.instead_of.digest} -> {pushed.manifest.digest}"

@@ -9,7 +9,8 @@ nothing is dropped in silence.
 | text, number, truth, bytes | the same, singular; ``| None``: ``optional`` |
 | ``tuple[T, ...]`` / ``Mapping[str, T]`` | ``repeated`` / ``map`` |
 | ``datetime`` | ``Timestamp`` of the same name; unset is None where there may be None |
-| ``x_ns: int`` | ``Timestamp x``, nanoseconds since 1970; 0 is unset |
+| ``Digest``, ``Reference`` | a string, checked when it is decoded; ``| None``: empty |
+| ``x_ns: int`` | ``Timestamp x``, nanoseconds since 1970, or ``Duration x``; 0 is unset; ``| None``: unset |
 | ``x_s: float`` | ``Duration x``; ``| None``: unset, else 0 is unset |
 | an enumeration | an enumeration with the same names, or a string: its value |
 | a dataclass | a message for which there is a codec; unset: the dataclass's default, or None |
@@ -30,6 +31,8 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sampan.errors import InvalidArgumentError
+from sampan.oci.digest import Digest
+from sampan.oci.reference import Reference, parse_reference
 
 V = TypeVar("V")
 M = TypeVar("M", bound=Message)
@@ -54,6 +57,9 @@ _SCALARS: Final = {
     float: {FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT},
 }
 
+# Kinds of text that are checked by parsing.
+_TEXTS: Final[Mapping[type, Convert]] = {Digest: Digest.parse, Reference: parse_reference}
+
 
 def to_timestamp(moment: datetime) -> Timestamp:
     """Return ``moment``, which has a time zone."""
@@ -75,6 +81,17 @@ def ns_to_timestamp(time_ns: int) -> Timestamp:
 def timestamp_ns(message: Timestamp) -> int:
     """Return nanoseconds since 1970."""
     return message.seconds * _SECOND_NS + message.nanos
+
+
+def duration_to_ns(message: Duration) -> int:
+    """Return nanoseconds."""
+    return message.seconds * _SECOND_NS + message.nanos
+
+
+def ns_to_duration(span_ns: int) -> Duration:
+    """Return a span of time given in nanoseconds, both parts with one sign."""
+    seconds = abs(span_ns) // _SECOND_NS * (-1 if span_ns < 0 else 1)
+    return Duration(seconds=seconds, nanos=span_ns - seconds * _SECOND_NS)
 
 
 def to_duration(seconds: float) -> Duration:
@@ -174,7 +191,9 @@ class Codec(Generic[V, M]):
         kind, optional = _without_none(hint)
         wire = fields.get(name)
         if wire is None and name.endswith("_ns") and _is(fields.get(name[:-3]), _TIMESTAMP):
-            return _Field(name, name[:-3], timestamp_ns, ns_to_timestamp)
+            return _Field(name, name[:-3], timestamp_ns, ns_to_timestamp, presence=optional, keeps_empty=optional)
+        if wire is None and name.endswith("_ns") and _is(fields.get(name[:-3]), _DURATION):
+            return _Field(name, name[:-3], duration_to_ns, ns_to_duration)
         if wire is None and name.endswith("_s") and _is(fields.get(name[:-2]), _DURATION):
             unset = None if optional else 0
             return _Field(name, name[:-2], from_duration, to_duration, presence=True, unset=unset, keeps_empty=optional)
@@ -192,10 +211,12 @@ class Codec(Generic[V, M]):
         if wire.message_type is not None:
             unset = None if optional or kind is datetime else _default(field)
             return _Field(name, wire.name, decode, encode, presence=True, unset=unset, keeps_empty=True)
+        if kind in _TEXTS and optional and decode is not None:
+            return _Field(name, wire.name, lambda text: decode(text) if text else None, encode)
         if optional != wire.has_presence:
             raise self._misfit(name, "one side may leave it out and the other may not")
         # The first value of an enumeration is 0, and false for the encoder below only once converted.
-        keeps = optional or encode is not None
+        keeps = optional or (encode is not None and kind not in _TEXTS)
         return _Field(name, wire.name, decode, encode, presence=optional, keeps_empty=keeps)
 
     def _sequence(self, name: str, kind: Any, wire: FieldDescriptor) -> _Field:
@@ -220,6 +241,8 @@ class Codec(Generic[V, M]):
             if wire.cpp_type not in _SCALARS[kind] or is_bytes != (kind is bytes):
                 raise self._misfit(name, f"it is no {kind.__name__} in the message")
             return None, None
+        if kind in _TEXTS and wire.type == FieldDescriptor.TYPE_STRING:
+            return _TEXTS[kind], str
         if kind is datetime and _is(wire, _TIMESTAMP):
             return from_timestamp, to_timestamp
         if isinstance(kind, type) and issubclass(kind, enum.Enum):

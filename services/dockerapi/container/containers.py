@@ -15,9 +15,9 @@ from dockerapi.http.listing import reply_list, rows_of
 from dockerapi.http.routing import Route
 from sampan.docker.container_view import inspect_json, summary_json
 from sampan.engine import following
-from sampan.engine.changes import container_changes
+from sampan.engine.commit import container_changes
 from sampan.engine.create import with_volumes_of
-from sampan.engine.sizes import Sizes, sizes
+from sampan.engine.df import Sizes, sizes
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
 from sampan.resource.container import Change, Condition, ContainerDetails
 from sampan.resource.listing import Selection
@@ -43,7 +43,7 @@ async def listing(call: Call) -> web.StreamResponse:
     selection = Selection(call.flag("all"), max(call.number("limit", 0) or 0, 0))
     size = call.flag("size")
     filters = call.chosen()
-    stored = await sizes(call.engine) if size else None
+    stored = await sizes(call.engine.layers) if size else None
     now = time.time()
 
     def row(container: ContainerDetails) -> dict[str, object]:
@@ -62,7 +62,7 @@ async def inspect(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/json."""
     size = call.flag("size")
     container = await call.runtime.containers.get(call.args["id"], size=size)
-    stored = await sizes(call.engine) if size else None
+    stored = await sizes(call.engine.layers) if size else None
     return reply(inspect_json(container, call.version) | _root_size(container, stored))
 
 

@@ -10,7 +10,7 @@ from dockerapi.http.call import Call, break_off, streamed
 from dockerapi.http.routing import Route
 from sampan.docker.times import parse_point, rfc3339_fixed
 from sampan.engine import following
-from sampan.engine.log_details import log_details
+from sampan.engine.following import log_details
 from sampan.errors import InvalidArgumentError, SampanError
 from sampan.resource.streams import LogBatch, LogQuery
 

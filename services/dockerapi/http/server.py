@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-import grpc
 from aiohttp import web
 
 from dockerapi.backend import Backend
@@ -21,7 +20,7 @@ from dockerapi.http.routing import Route, Router
 from sampan.errors import NotFoundError, SampanError
 from sampan.log import log
 from sampan.sys.closed import share
-from sampan.wire.status import wire_for
+from sampan.wire.status import failure, wire_for
 
 _SLASHES: Final = re.compile("//+")
 
@@ -120,9 +119,9 @@ class DockerApi:
             message = str(error)
         elif isinstance(error, web.HTTPException):
             status, message = error.status, error.reason
-        elif isinstance(error, grpc.aio.AioRpcError):
-            log.error("service failed", path=request.path, code=error.code().name, error=error.details())
-            message = error.details() or error.code().name
+        elif (failed := failure(error)) is not None:
+            log.error("service failed", path=request.path, error=failed)
+            message = failed
         else:
             log.exception("request failed", method=request.method, path=request.path)
             message = "internal error: the log of dockerapi has the details"

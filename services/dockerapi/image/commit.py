@@ -9,10 +9,10 @@ from dockerapi.container.create_body import health_check
 from dockerapi.http.call import Call, reply
 from dockerapi.http.fields import Fields
 from dockerapi.http.routing import Route
-from sampan.api.image.v1 import images_pb2
-from sampan.client.convert.codec import to_duration
+from sampan.docker.durations import duration_ns
 from sampan.engine.commit import CommitOptions
 from sampan.errors import InvalidArgumentError
+from sampan.oci.image_config import HealthCheck, RunConfig
 
 
 async def commit(call: Call) -> web.StreamResponse:
@@ -33,32 +33,31 @@ async def commit(call: Call) -> web.StreamResponse:
     return reply({"Id": await call.engine.commit_container(container, options)}, 201)
 
 
-def _config(sent: Fields) -> images_pb2.ImageConfig:
+def _config(sent: Fields) -> RunConfig:
     """Return what the body replaces in the container's config."""
-    config = images_pb2.ImageConfig(
+    check = health_check(sent)
+    return RunConfig(
         user=sent.text("User"),
-        env=sent.texts("Env"),
-        entrypoint=sent.texts("Entrypoint"),
-        cmd=sent.texts("Cmd"),
+        env=tuple(sent.texts("Env")),
+        entrypoint=tuple(sent.texts("Entrypoint")),
+        cmd=tuple(sent.texts("Cmd")),
         working_dir=sent.text("WorkingDir"),
         labels=sent.mapping("Labels"),
-        exposed_ports=port_specs.exposed(sent.keys("ExposedPorts")),
-        volumes=sent.keys("Volumes"),
+        exposed_ports=tuple(port_specs.exposed(sent.keys("ExposedPorts"))),
+        volumes=tuple(sent.keys("Volumes")),
         stop_signal=sent.text("StopSignal"),
-        on_build=sent.texts("OnBuild"),
+        on_build=tuple(sent.texts("OnBuild")),
+        health_check=None
+        if check is None
+        else HealthCheck(
+            check.test,
+            duration_ns(check.interval_s),
+            duration_ns(check.timeout_s),
+            duration_ns(check.start_period_s),
+            duration_ns(check.start_interval_s),
+            check.retries,
+        ),
     )
-    if (check := health_check(sent)) is not None:
-        config.health_check.CopyFrom(
-            images_pb2.HealthCheck(
-                test=check.test,
-                retries=check.retries,
-                interval=to_duration(check.interval_s) if check.interval_s else None,
-                timeout=to_duration(check.timeout_s) if check.timeout_s else None,
-                start_period=to_duration(check.start_period_s) if check.start_period_s else None,
-                start_interval=to_duration(check.start_interval_s) if check.start_interval_s else None,
-            )
-        )
-    return config
 
 
 ROUTES: Final = (Route("POST", "/commit", commit),)

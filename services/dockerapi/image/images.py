@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -14,20 +14,17 @@ from dockerapi.http.fields import Fields
 from dockerapi.http.listing import Rows, reply_list
 from dockerapi.http.routing import Route
 from dockerapi.image import platforms, registry_auth
-from dockerapi.image.image_json import deletions_json, history_json, inspect_json, summary_json
-from dockerapi.image.manifests_json import manifests_json
 from dockerapi.image.progress import PullMessages
-from sampan.api.image.v1 import images_pb2
-from sampan.api.snapshot.v1 import layers_pb2
+from sampan.docker.image_view import history_json, inspect_json, manifests_json, summary_json
 from sampan.engine import image_filters
+from sampan.engine.df import sizes
 from sampan.engine.listing import image_pages, list_containers, list_images
 from sampan.engine.progress import Done, Progress
-from sampan.engine.sizes import sizes
+from sampan.engine.remove import Step
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnauthenticatedError
 from sampan.oci.platform import Platform, parse_platform
 from sampan.oci.reference import Reference, parse_reference
-from sampan.wire.channel import rpc_errors
-from sampan.wire.pages import whole
+from sampan.resource.image import ANONYMOUS, Credentials, ImageDetails, ManifestKind
 
 
 async def create(call: Call) -> web.StreamResponse:
@@ -55,7 +52,7 @@ async def _pull(call: Call) -> web.StreamResponse:
 
 
 async def _pull_all(
-    call: Call, repository: Reference, credentials: images_pb2.Credentials | None
+    call: Call, repository: Reference, credentials: Credentials | None
 ) -> AsyncIterator[dict[str, Any]]:
     """Pull all tags, one after the other, and yield the messages; what came of it is said once, at the end."""
     newer = False
@@ -121,32 +118,28 @@ async def listing(call: Call) -> web.StreamResponse:
     if name := call.text("filter"):  # the form of clients up to 1.40
         filters.setdefault("reference", []).append(name)
     manifests = call.version >= (1, 47) and call.flag("manifests")
-    listed, stored = await asyncio.gather(list_images(call.engine, manifests=manifests), sizes(call.engine))
+    listed, stored = await asyncio.gather(
+        list_images(call.engine.images, manifests=manifests), sizes(call.engine.layers)
+    )
     everything = listed.items
     hidden = frozenset() if filters or call.flag("all") else {image.parent for image in everything if image.parent}
     shared = stored.shared(everything) if call.flag("shared-size") else {}
     users = await _users(call) if manifests else {}
     now_ns = time.time_ns()
 
-    def row(image: images_pb2.Image) -> dict[str, Any]:
+    def row(image: ImageDetails) -> dict[str, Any]:
         shown = summary_json(image, stored.of(image), call.version, shared_bytes=shared.get(image.id, -1))
         if manifests:
-            shown["Manifests"] = manifests_json(image, everything, stored, users)
+            shown["Manifests"] = manifests_json(image, everything, stored.of, users)
         return shown
 
     async def rows() -> Rows:
-        async with aclosing(image_pages(call.engine, listed, manifests=manifests)) as pages:
+        async with aclosing(image_pages(call.engine.images, listed, manifests=manifests)) as pages:
             async for page in pages:
                 chosen = image_filters.choose(page, filters, now_ns, everything)
                 yield [row(one) for one in chosen if one.id not in hidden or one.repo_tags or one.repo_digests]
 
     return await reply_list(call.request, rows())
-
-
-async def _brief(call: Call) -> Sequence[images_pb2.Image]:
-    """Return all images, without what may be long."""
-    with rpc_errors():
-        return (await whole(call.engine.images.List(images_pb2.ListRequest(brief=True)))).images
 
 
 async def _users(call: Call) -> dict[str, list[str]]:
@@ -157,55 +150,52 @@ async def _users(call: Call) -> dict[str, list[str]]:
     return users
 
 
-async def _get(call: Call, *, manifests: bool = False) -> images_pb2.Image:
+async def _get(call: Call, *, manifests: bool = False) -> ImageDetails:
     """Return the image that is named or, with ``platform``, that platform's of its index."""
     platform = platforms.from_query(call.text("platform"))
     if platform and manifests:
         raise InvalidArgumentError("conflicting options: manifests and platform options cannot both be set")
-    request = images_pb2.GetRequest(image=call.args["name"], manifests=manifests or bool(platform))
-    with rpc_errors():
-        image = await call.engine.images.Get(request)
-        return await _of_platform(call, image, parse_platform(platform)) if platform else image
+    image = await call.engine.images.get(call.args["name"], manifests=manifests or bool(platform))
+    return await _of_platform(call, image, parse_platform(platform)) if platform else image
 
 
-async def _of_platform(call: Call, image: images_pb2.Image, wanted: Platform) -> images_pb2.Image:
-    if wanted.accepts(_platform(image.platform)):
+async def _of_platform(call: Call, image: ImageDetails, wanted: Platform) -> ImageDetails:
+    if wanted.accepts(image.platform):
         return image
     for manifest in image.manifests:
-        fits = manifest.kind == images_pb2.ImageManifest.IMAGE and wanted.accepts(_platform(manifest.platform))
-        if fits and manifest.available:
-            return await call.engine.images.Get(images_pb2.GetRequest(image=manifest.image_id))
+        if manifest.kind is not ManifestKind.IMAGE or manifest.platform is None or not manifest.available:
+            continue
+        if wanted.accepts(manifest.platform):
+            return await call.engine.images.get(manifest.image_id)
     name = call.args["name"]
     raise NotFoundError(f"image with reference {name} was found but does not provide the specified platform ({wanted})")
-
-
-def _platform(sent: images_pb2.Platform) -> Platform:
-    return Platform(sent.os, sent.architecture, sent.variant)
 
 
 async def inspect(call: Call) -> web.StreamResponse:
     """GET /images/{name}/json."""
     manifests = call.version >= (1, 48) and call.flag("manifests")
     image = await _get(call, manifests=manifests)
-    stored = await sizes(call.engine)
-    with rpc_errors():
-        drivers = await call.engine.layers.Drivers(layers_pb2.DriversRequest())
-    result = inspect_json(image, stored, drivers.driver, call.version)
+    stored = await sizes(call.engine.layers)
+    drivers = await call.engine.layers.drivers()
+    result = inspect_json(image, stored.of(image), drivers.driver, call.version)
     if manifests:
-        result["Manifests"] = manifests_json(image, await _brief(call), stored, await _users(call))
+        result["Manifests"] = manifests_json(
+            image, await call.engine.images.list(brief=True), stored.of, await _users(call)
+        )
     return reply(result)
 
 
 async def history(call: Call) -> web.StreamResponse:
     """GET /images/{name}/history."""
     image = await _get(call)
-    return reply(history_json(image, await sizes(call.engine), await _ancestors(call, image)))
+    stored = await sizes(call.engine.layers)
+    return reply(history_json(image, stored.parts(image), await _ancestors(call, image)))
 
 
-async def _ancestors(call: Call, image: images_pb2.Image) -> list[images_pb2.Image]:
+async def _ancestors(call: Call, image: ImageDetails) -> list[ImageDetails]:
     """Return the images that one was committed from, nearest first, as far as they are here."""
-    here = {each.id: each for each in await _brief(call)}
-    found: list[images_pb2.Image] = []
+    here: dict[str, ImageDetails] = {each.id: each for each in await call.engine.images.list(brief=True)}
+    found: list[ImageDetails] = []
     while (parent := here.pop(image.parent, None)) is not None:
         found.append(parent)
         image = parent
@@ -244,10 +234,13 @@ async def auth(call: Call) -> web.StreamResponse:
     registry = sent.text("serveraddress")
     # Docker's own registry goes by a URL of another age.
     registry = registry.removeprefix("https://").removeprefix("http://").partition("/")[0] or "docker.io"
-    request = images_pb2.LoginRequest(registry=registry, credentials=registry_auth.from_json(sent))
-    with rpc_errors():
-        answer = await call.engine.images.Login(request)
-    return reply({"Status": answer.status, "IdentityToken": answer.identity_token})
+    token = await call.engine.images.login(registry, registry_auth.from_json(sent) or ANONYMOUS)
+    return reply({"Status": "Login Succeeded", "IdentityToken": token})
+
+
+def deletions_json(steps: Iterable[Step]) -> list[dict[str, str]]:
+    """Return what a removal did."""
+    return [{"Untagged" if step.untagged else "Deleted": step.name} for step in steps]
 
 
 ROUTES: Final = (

@@ -5,11 +5,11 @@ import binascii
 
 from dockerapi.http.decode import decode
 from dockerapi.http.fields import Fields
-from sampan.api.image.v1 import images_pb2
 from sampan.errors import InvalidArgumentError
+from sampan.resource.image import Credentials
 
 
-def from_header(text: str) -> images_pb2.Credentials | None:
+def from_header(text: str) -> Credentials | None:
     """Decode ``X-Registry-Auth``: base64 in the URL alphabet, with padding or without; None if there is nothing in it.
 
     Raises:
@@ -29,7 +29,7 @@ def from_header(text: str) -> images_pb2.Credentials | None:
     return from_json(Fields(decoded, "X-Registry-Auth."))
 
 
-def from_json(sent: Fields) -> images_pb2.Credentials | None:
+def from_json(sent: Fields) -> Credentials | None:
     """Read Docker's ``AuthConfig``; None if it names nobody."""
     username, password = sent.text("username"), sent.text("password")
     if not username and (packed := sent.text("auth")):
@@ -37,10 +37,10 @@ def from_json(sent: Fields) -> images_pb2.Credentials | None:
             username, _, password = base64.b64decode(packed).decode().partition(":")
         except ValueError:
             raise InvalidArgumentError("invalid auth: expected base64 of user:password") from None
-    credentials = images_pb2.Credentials(
+    credentials = Credentials(
         username=username,
         password=password,
         identity_token=sent.text("identitytoken"),
         registry_token=sent.text("registrytoken"),
     )
-    return None if credentials == images_pb2.Credentials() else credentials
+    return credentials or None

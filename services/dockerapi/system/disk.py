@@ -9,8 +9,8 @@ from aiohttp import web
 from dockerapi.http.call import Call, reply
 from dockerapi.http.listing import Part, Rows, reply_object
 from dockerapi.http.routing import Route
-from dockerapi.image.image_json import summary_json as image_json
 from sampan.docker.container_view import summary_json as container_json
+from sampan.docker.image_view import summary_json as image_json
 from sampan.docker.volume_view import volume_json
 from sampan.engine import publish
 from sampan.engine.df import DiskUse
@@ -48,7 +48,7 @@ async def usage(call: Call) -> web.StreamResponse:
 async def _images(call: Call, used: DiskUse) -> Rows:
     uses = {one.image.id: one for one in used.images}
 
-    async with aclosing(image_pages(call.engine, used.listed_images)) as pages:
+    async with aclosing(image_pages(call.engine.images, used.listed_images)) as pages:
         async for images in pages:
             yield [
                 image_json(

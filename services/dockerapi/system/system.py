@@ -14,14 +14,11 @@ from dockerapi.http.call import Call, reply
 from dockerapi.http.routing import Route
 from dockerapi.system.host_facts import engine_id, host_facts, open_files
 from sampan import services
-from sampan.api.image.v1 import images_pb2
-from sampan.api.snapshot.v1 import layers_pb2
 from sampan.oci.reference import DEFAULT_REGISTRY
 from sampan.resource.host import HostInfo, OciRuntimeInfo
+from sampan.resource.snapshot import DriversReport
 from sampan.service.set_aside import read_set_aside
 from sampan.version import VERSION
-from sampan.wire.channel import rpc_errors
-from sampan.wire.pages import whole
 
 _PING_HEADERS: Final = {
     # Version 1 says that builds go to the classic endpoint; 2 would promise BuildKit's gRPC.
@@ -93,18 +90,15 @@ def _default_runtime(host: HostInfo) -> OciRuntimeInfo:
 
 async def info(call: Call) -> web.StreamResponse:
     """GET /info."""
-    with rpc_errors():
-        host, drivers, images = await asyncio.gather(
-            call.runtime.host.info(),
-            call.engine.layers.Drivers(layers_pb2.DriversRequest()),
-            whole(call.engine.images.List(images_pb2.ListRequest(brief=True))),
-        )
+    host, drivers, images = await asyncio.gather(
+        call.runtime.host.info(), call.engine.layers.drivers(), call.engine.images.list(brief=True)
+    )
     counts = {
         "Containers": host.containers_running + host.containers_paused + host.containers_stopped,
         "ContainersRunning": host.containers_running,
         "ContainersPaused": host.containers_paused,
         "ContainersStopped": host.containers_stopped,
-        "Images": len(images.images),
+        "Images": len(images),
     }
     layout = call.engine.layout
     set_aside = await asyncio.to_thread(read_set_aside, layout, services.ALL)
@@ -119,7 +113,7 @@ async def info(call: Call) -> web.StreamResponse:
     )
 
 
-def _storage(drivers: layers_pb2.DriversResponse) -> dict[str, Any]:
+def _storage(drivers: DriversReport) -> dict[str, Any]:
     rows = [["Backing Filesystem", drivers.backing_filesystem]] if drivers.backing_filesystem else []
     for driver in drivers.drivers:
         verdict = "usable" if driver.usable else "not usable"

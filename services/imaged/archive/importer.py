@@ -11,13 +11,14 @@ from imaged.content.disk_full import storing
 from imaged.content.ingest import Ingest, Ingests, in_thread
 from imaged.content.leases import Leases
 from imaged.images.manifest import render_manifest
-from imaged.images.model import PIECE_BYTES, Imported, Layer
+from imaged.images.model import PIECE_BYTES
 from sampan.dockerfile.changes import apply_changes
 from sampan.errors import InvalidArgumentError
 from sampan.oci.config_document import check_sizes, render_config
 from sampan.oci.descriptor import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor
 from sampan.oci.image_config import ConfigFile, History, RunConfig
 from sampan.oci.platform import Platform, host_platform
+from sampan.resource.image import Imported, Layer
 
 _BLOCK_BYTES: Final = 512
 _CHECKSUM: Final = slice(148, 156)

@@ -4,7 +4,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import Final
 
 from imaged.archive.files import HEAD_BYTES, File, Files, read_archive
@@ -18,29 +17,17 @@ from imaged.content.ingest import Ingest, Ingests
 from imaged.content.leases import Leases
 from imaged.images import store as image_store
 from imaged.images.manifest import render_manifest
-from imaged.images.model import ImageRecord, Layer
+from imaged.images.model import ImageRecord
 from sampan.errors import InvalidArgumentError, UnimplementedError
-from sampan.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from sampan.oci.descriptor import OCI_CONFIG, OCI_MANIFEST
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
-from sampan.oci.reference import Reference
+from sampan.resource.image import Layer, LoadedImage
 from sampan.store.database import Store
 
 _NO_IMAGE: Final = (
     "not an archive of images: it holds neither manifest.json nor index.json; a file system is taken by `import`"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """An image that is here, held by a lease."""
-
-    lease: str
-    image_id: Digest
-    target: Descriptor
-    layers: tuple[Layer, ...]  # base first
-    references: tuple[Reference, ...]
-    platform: Platform
 
 
 class Loader:
@@ -52,7 +39,7 @@ class Loader:
         self._ingests = ingests
         self._leases = leases
 
-    async def run(self, chunks: AsyncIterator[bytes], platform: Platform | None) -> list[Loaded]:
+    async def run(self, chunks: AsyncIterator[bytes], platform: Platform | None) -> list[LoadedImage]:
         """Load the images of an archive, in the archive's order; each is held by a lease of its own.
 
         An OCI layout in the archive outweighs a ``manifest.json`` beside it, since it has the manifests themselves.
@@ -105,7 +92,7 @@ class Loader:
                 )
         return images
 
-    async def _keep_all(self, images: Iterable[ArchivedImage]) -> list[Loaded]:
+    async def _keep_all(self, images: Iterable[ArchivedImage]) -> list[LoadedImage]:
         async with AsyncExitStack() as undo:
             loaded = []
             for image in images:
@@ -117,7 +104,7 @@ class Loader:
             undo.pop_all()
             return loaded
 
-    async def _keep(self, image: ArchivedImage, lease: str) -> Loaded:
+    async def _keep(self, image: ArchivedImage, lease: str) -> LoadedImage:
         """Hold what the image is made of, preferring what is here already."""
         await self._leases.expect(lease, image.parsed.diff_ids)
         known = await self._known(image) if not image.documents else None
@@ -126,7 +113,7 @@ class Loader:
             held = [known.target.digest, known.manifest.digest, known.id, *(x.descriptor.digest for x in layers)]
             here = await self._leases.hold(lease, held)
             if all(digest in here for digest in held):
-                return Loaded(lease, known.id, target, layers, image.names, image.parsed.platform)
+                return LoadedImage(lease, known.id, target, layers, image.names, image.parsed.platform)
         layers = await self._layers(lease, image)
         files = {file.digest: file for _, file in image.layers}
         for layer in layers:
@@ -143,7 +130,7 @@ class Loader:
             target = image.documents[0].descriptor
         else:
             target = await self._content.put(render_manifest(config, layers), OCI_MANIFEST, lease)
-        return Loaded(lease, image.id, target, layers, image.names, image.parsed.platform)
+        return LoadedImage(lease, image.id, target, layers, image.names, image.parsed.platform)
 
     async def _known(self, image: ArchivedImage) -> ImageRecord | None:
         return await self._store.read(lambda db: image_store.get_image(db, image.id))

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from imaged.check import rows
 from imaged.content.blobs import ContentStore
 from imaged.content.leases import Leases
-from imaged.images.model import ANONYMOUS, Credentials
 from imaged.registry.errors import Refusal
 from imaged.registry.source import Source, Sources
 from imaged.transfer.download import Downloads
@@ -15,6 +14,7 @@ from sampan.errors import DataLossError, SampanError
 from sampan.oci.descriptor import INDEXES, MANIFESTS, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
+from sampan.resource.image import ANONYMOUS, Credentials
 from sampan.store.database import Store
 from sampan.verifying import ExpectedFile, compare
 

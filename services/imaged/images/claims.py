@@ -12,11 +12,12 @@ from imaged.content.blobs import ContentStore
 from imaged.images import index
 from imaged.images import store as image_store
 from imaged.images.index import Member, Tree, describe, survey
-from imaged.images.model import ImageRecord, Layer
+from imaged.images.model import ImageRecord
 from sampan.errors import SampanError
 from sampan.log import log
 from sampan.oci.descriptor import INDEXES, MANIFESTS
 from sampan.oci.digest import Digest
+from sampan.resource.image import Layer
 from sampan.store.database import Store
 
 

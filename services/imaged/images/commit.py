@@ -1,32 +1,21 @@
 """An image from another one, a layer on top of it, and what has changed in its config."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 from imaged.content import store as rows
 from imaged.content.blobs import ContentStore
 from imaged.content.leases import Leases
 from imaged.images.manifest import render_manifest
-from imaged.images.model import Imported, Layer
 from imaged.images.names import Images
 from sampan.dockerfile.changes import apply_changes
 from sampan.errors import NotFoundError
 from sampan.oci.config_document import check_sizes, render_config
 from sampan.oci.descriptor import OCI_CONFIG, OCI_MANIFEST
-from sampan.oci.image_config import History, RunConfig
+from sampan.oci.image_config import History
+from sampan.resource.image import ImageCommit, Imported, Layer
 from sampan.store.database import Store
-
-
-@dataclass(frozen=True, slots=True)
-class CommitOptions:
-    """What whoever commits says."""
-
-    config: RunConfig  # of the container
-    changes: Sequence[str] = ()  # Dockerfile instructions, applied to it
-    author: str = ""
-    message: str = ""
-    created_by: str = ""  # for the history
 
 
 class Committer:
@@ -46,7 +35,7 @@ class Committer:
         self._leases = leases
         self._now_ns = now_ns
 
-    async def run(self, base: str, layer: Layer | None, options: CommitOptions) -> Imported:
+    async def run(self, base: str, layer: Layer | None, options: ImageCommit) -> Imported:
         """Return a new image that its lease holds. Without a layer only the config is new.
 
         ``layer`` is in the content store; from now on it is kept for as long as an image or the lease needs it.

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from imaged.images.model import Layer
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, UnimplementedError
 from sampan.oci.descriptor import CONFIGS, INDEXES, LAYERS, MANIFESTS, OCI_MANIFEST, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.json_documents import load_json
 from sampan.oci.platform import Platform
+from sampan.resource.image import Layer
 
 MAX_CONFIG_BYTES: Final = 8 << 20
 

@@ -10,12 +10,13 @@ from imaged.gc.roots import kept_chains
 from imaged.images import claims
 from imaged.images import store as image_store
 from imaged.images.claims import Claimed
-from imaged.images.model import Change, ImageRecord, Removed
+from imaged.images.model import ImageRecord, Removed
 from imaged.images.removal import plan_removal
 from imaged.images.store import find
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
+from sampan.resource.image import ImageChange
 from sampan.store.database import Store
 
 # Names of what is left of an image may change between a look at it and the transaction that needs to know.
@@ -49,7 +50,7 @@ class _Step:
 
     db: sqlite3.Connection
     request: Request
-    changes: list[Change] = field(default_factory=list)
+    changes: list[ImageChange] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)  # of blobs that may have to go
     deleted: list[ImageRecord] = field(default_factory=list)
     before: dict[Digest, frozenset[Digest]] = field(default_factory=dict)  # targets of images that lost a name
@@ -63,13 +64,13 @@ class _Step:
         plan = plan_removal(record, asked, name, request.in_use, force=request.force, continued=continued)
         self.before.setdefault(record.id, claims.targets(db, record))
         image_store.delete_names(db, plan.untag)
-        self.changes += [Change(record.id, untagged=reference.familiar) for reference in plan.untag]
+        self.changes += [ImageChange(record.id, untagged=reference.familiar) for reference in plan.untag]
         doomed = record if plan.delete else None
         while doomed is not None:
             self.sharing.update(claims.sharers(db, doomed))
             self.digests += image_store.delete_image(db, doomed.id)
             self.deleted.append(doomed)
-            self.changes.append(Change(doomed.id))
+            self.changes.append(ImageChange(doomed.id))
             keep = request.no_prune or request.force
             doomed = None if keep else _forsaken(db, doomed.parent, request.in_use)
 
@@ -92,7 +93,7 @@ class _Step:
         if unread:
             raise _UnreadError(unread)
 
-    def outcome(self) -> tuple[Change, ...]:
+    def outcome(self) -> tuple[ImageChange, ...]:
         """Return the changes, with what nothing that is left is unpacked to."""
         kept = kept_chains(self.db, (record.layers[0].diff_id for record in self.deleted if record.layers))
         stacks: dict[Digest, tuple[Digest, ...]] = {}
@@ -105,9 +106,9 @@ class _Step:
             stacks[record.id] = tuple(each for each in stacks[record.id] if each not in seen)
             seen.update(stacks[record.id])
         return tuple(
-            change if change.untagged else Change(change.image, chain_ids=stacks[change.image])
+            change if change.untagged else ImageChange(change.image, chain_ids=stacks[change.image])
             for change in self.changes
-        ) + tuple(map(Change, self.request.abandoned.values()))
+        ) + tuple(map(ImageChange, self.request.abandoned.values()))
 
 
 class Remover:
@@ -125,7 +126,7 @@ class Remover:
             ConflictError: see ``plan_removal``. Nothing has been changed.
         """
         looked: dict[Digest, Claimed] = {}
-        changes: tuple[Change, ...] = ()
+        changes: tuple[ImageChange, ...] = ()
         deleted: Iterable[ImageRecord] = ()
 
         def change(db: sqlite3.Connection) -> list[str]:
@@ -151,7 +152,7 @@ class Remover:
                     looked[image] = await claims.look(self._store, self._content, image, targets)
             else:
                 break
-        return Removed(changes, tuple(deleted), sum(gone.values()))
+        return Removed(changes, sum(gone.values()), tuple(deleted))
 
 
 def _forsaken(db: sqlite3.Connection, image: Digest | None, in_use: Collection[str]) -> ImageRecord | None:

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from imaged.images.model import ImageRecord, Layer
+from imaged.images.model import ImageRecord
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.reference import Reference, parse_reference
+from sampan.resource.image import Layer
 
 _ID: Final = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 

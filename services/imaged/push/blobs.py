@@ -7,7 +7,6 @@ from typing import Final, TypeVar
 
 from imaged.content.blobs import ContentStore
 from imaged.push.metrics import PushMetrics
-from imaged.push.steps import PushPhase, PushStep
 from imaged.registry.errors import Refusal, TransportError
 from imaged.registry.retry import RetryPolicy
 from imaged.registry.upload import Upload, UploadClient
@@ -15,6 +14,7 @@ from sampan.errors import DataLossError, SampanError
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.resource.transfer import PushPhase, PushStep
 
 T = TypeVar("T")
 

@@ -11,11 +11,11 @@ from imaged.content import store as rows
 from imaged.content.blobs import ContentStore
 from imaged.content.leases import Leases
 from imaged.images import store as image_store
-from imaged.images.model import Credentials, ImageRecord
+from imaged.images.model import ImageRecord
 from imaged.push.blobs import BlobPusher
 from imaged.push.metrics import PushMetrics
 from imaged.push.plan import PushPlan, plan_push
-from imaged.push.steps import Pushed, PushPhase, PushResolved, PushStep, Steps
+from imaged.push.steps import Steps
 from imaged.registry.auth import Tokens
 from imaged.registry.client import MAX_MANIFEST_BYTES
 from imaged.registry.errors import Refusal
@@ -35,6 +35,8 @@ from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.oci.reference import Reference
+from sampan.resource.image import Credentials
+from sampan.resource.transfer import Pushed, PushPhase, PushResolved, PushStep
 from sampan.store.database import Store
 
 # Repositories that are tried for a mount, each with a question to the token server.

@@ -1,60 +1,15 @@
 """What a push tells its client while it goes on."""
 
 import asyncio
-import enum
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
-from imaged.images.model import Layer
-from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
-from sampan.oci.reference import Reference
+from sampan.resource.transfer import PushStep
 
 # Ten a second and layer are more than a person can read.
 _INTERVAL_S: Final = 0.1
-
-
-class PushPhase(enum.Enum):
-    """What is happening to a layer."""
-
-    PREPARING = "preparing"
-    WAITING = "waiting"
-    PUSHING = "pushing"
-    PUSHED = "pushed"
-    EXISTED = "existed"  # the repository had it
-    MOUNTED = "mounted"  # another repository of the registry had it
-    RETRYING = "retrying"
-
-
-@dataclass(frozen=True, slots=True)
-class PushStep:
-    """One step of one layer."""
-
-    digest: Digest
-    phase: PushPhase
-    offset: int  # bytes so far; with RETRYING, seconds until the next try
-    total: int  # bytes
-    mounted_from: str = ""  # repository
-
-
-@dataclass(frozen=True, slots=True)
-class PushResolved:
-    """What will be pushed."""
-
-    reference: Reference
-    layers: tuple[Layer, ...]  # base first
-
-
-@dataclass(frozen=True, slots=True)
-class Pushed:
-    """The registry has the image under its tag."""
-
-    image_id: Digest
-    tag: str
-    manifest: Descriptor  # or index: what the tag points to there
-    instead_of: Descriptor | None = None  # the index, if not all of it is here
 
 
 class Steps:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode, urlsplit
 
-from imaged.images.model import Credentials
 from imaged.registry.challenge import Challenge, split_url
 from imaged.registry.endpoints import Tls
 from imaged.registry.errors import refusal
 from imaged.registry.pace import read_limited
 from imaged.registry.transport import Transport
 from sampan.errors import RemoteError, UnauthenticatedError
+from sampan.resource.image import Credentials
 
 if TYPE_CHECKING:
     import aiohttp

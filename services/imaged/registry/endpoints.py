@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from imaged.images.model import ANONYMOUS, Credentials
 from sampan.errors import InvalidArgumentError
 from sampan.oci.reference import DEFAULT_REGISTRY, parse_reference
+from sampan.resource.image import ANONYMOUS, Credentials
 from sampan.service.config import option, required, secret, tables
 
 # The host behind the name docker.io, as Docker documents it.

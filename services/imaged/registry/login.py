@@ -1,9 +1,9 @@
 """Is there such a user at this registry?"""
 
-from imaged.images.model import Credentials
 from imaged.registry.errors import Refusal
 from imaged.registry.source import Sources
 from sampan.errors import RemoteError, UnauthenticatedError
+from sampan.resource.image import Credentials
 
 
 class Login:

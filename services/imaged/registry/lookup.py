@@ -1,11 +1,9 @@
 """What registries say of images that nobody pulls: what a name means, and which names there are."""
 
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
 from imaged.images.manifest import MAX_CONFIG_BYTES, Manifest, parse_document, parse_references
-from imaged.images.model import Credentials
 from imaged.registry.auth import basic
 from imaged.registry.endpoints import Endpoint, Endpoints
 from imaged.registry.errors import Refusal, TransportError
@@ -29,30 +27,12 @@ from sampan.oci.digest import Digest
 from sampan.oci.json_documents import load_json
 from sampan.oci.platform import Platform
 from sampan.oci.reference import DEFAULT_REGISTRY, Reference
+from sampan.resource.image import Credentials, RemoteImage, SearchResult
 
 # A hundred results with their descriptions take some 30 KB.
 _MAX_RESULTS_BYTES: Final = 4 << 20
 
 _NOT_HERE: Final = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "NOT_FOUND"})
-
-
-@dataclass(frozen=True, slots=True)
-class Remote:
-    """What a name points to at its registry, and what that can run on."""
-
-    target: Descriptor
-    platforms: tuple[Platform, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """One repository that a registry knows by a term."""
-
-    name: str
-    description: str
-    stars: int
-    official: bool
-    automated: bool
 
 
 class Lookup:
@@ -63,7 +43,7 @@ class Lookup:
         self._endpoints = endpoints
         self._transport = transport
 
-    async def inspect(self, reference: Reference, credentials: Credentials) -> Remote:
+    async def inspect(self, reference: Reference, credentials: Credentials) -> RemoteImage:
         """Return what ``reference`` points to; nothing of it is kept.
 
         Raises:
@@ -133,7 +113,7 @@ class Lookup:
         return [_result(each) for each in results if isinstance(each, dict)]
 
 
-async def _inspect(source: Source, reference: Reference) -> Remote:
+async def _inspect(source: Source, reference: Reference) -> RemoteImage:
     data, media_type = await source.manifest(str(reference.digest or reference.tag))
     found = Digest.of(data)
     if reference.digest not in (None, found):
@@ -145,11 +125,11 @@ async def _inspect(source: Source, reference: Reference) -> Remote:
     except UnimplementedError:
         # An artifact is nothing to run, and may be looked at.
         parse_references(data, media_type, what)
-        return Remote(target, ())
+        return RemoteImage(target, ())
     if isinstance(parsed, Manifest):
         platform = await _platform(source, parsed.config)
-        return Remote(target, (platform,) if platform else ())
-    return Remote(target, tuple(entry.platform for entry in parsed if entry.platform is not None))
+        return RemoteImage(target, (platform,) if platform else ())
+    return RemoteImage(target, tuple(entry.platform for entry in parsed if entry.platform is not None))
 
 
 async def _platform(source: Source, config: Descriptor) -> Platform | None:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from imaged.images.model import Credentials
 from imaged.registry.auth import Tokens
 from imaged.registry.client import RegistryClient
 from imaged.registry.endpoints import Endpoint, Endpoints
@@ -13,6 +12,7 @@ from imaged.registry.retry import RetryPolicy
 from imaged.registry.transport import Transport
 from sampan.log import log
 from sampan.oci.reference import Reference
+from sampan.resource.image import Credentials
 
 
 class Source:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from imaged.content.partial import Partial
 from imaged.content.ranges import Range
-from imaged.images.model import PIECE_BYTES, LayerProgress, Phase
+from imaged.images.model import PIECE_BYTES
 from imaged.metrics import PullMetrics
 from imaged.registry.client import RegistryClient
 from imaged.registry.errors import Refusal, TransportError
@@ -21,11 +21,12 @@ from imaged.transfer.slots import Slots
 from sampan.errors import DataLossError, RemoteError
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
+from sampan.resource.transfer import FetchPhase, FetchStep
 
 if TYPE_CHECKING:
     import aiohttp
 
-Report = Callable[[LayerProgress], None]
+Report = Callable[[FetchStep], None]
 
 # A part costs a request, and often one more to where the registry redirects it: with this size that is a few percent of
 # the time on any line, and a broken connection loses nothing but its request.
@@ -159,7 +160,7 @@ class Transfer:
         digest, size = self._descriptor.digest, self._descriptor.size
         self._means.metrics.retry()
         log.info("blob tried again", digest=digest, error=str(error), delay_s=round(delay_s, 1))
-        self._report(LayerProgress(digest, Phase.RETRYING, round(delay_s), size))
+        self._report(FetchStep(digest, FetchPhase.RETRYING, round(delay_s), size))
         await asyncio.sleep(delay_s)
 
     def _slot(self) -> AbstractAsyncContextManager[None]:
@@ -282,7 +283,7 @@ class Transfer:
 
     def _progress(self) -> None:
         descriptor = self._descriptor
-        self._report(LayerProgress(descriptor.digest, Phase.DOWNLOADING, self._partial.size, descriptor.size))
+        self._report(FetchStep(descriptor.digest, FetchPhase.DOWNLOADING, self._partial.size, descriptor.size))
 
 
 def _gave_up(descriptor: Descriptor, partial: Partial, error: TransportError | Refusal) -> Exception:

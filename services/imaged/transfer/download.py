@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from imaged.content.blobs import ContentStore
 from imaged.content.partial import MakeRoom, Partials
-from imaged.images.model import LayerProgress, Phase
 from imaged.registry.client import Place, RegistryClient
 from imaged.registry.errors import Refusal, TransportError
 from imaged.transfer.blob_fetch import Means, Report, Transfer
@@ -14,6 +13,7 @@ from sampan.errors import DataLossError, NotFoundError, RemoteError, ResourceExh
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.resource.transfer import FetchPhase, FetchStep
 from sampan.sys.memory import trim
 
 
@@ -25,7 +25,7 @@ class _Shared:
         self.task: asyncio.Task[None] | None = None
         self.reports: list[Report] = []
 
-    def report(self, progress: LayerProgress) -> None:
+    def report(self, progress: FetchStep) -> None:
         for report in tuple(self.reports):
             report(progress)
 
@@ -119,7 +119,7 @@ class Downloads:
             try:
                 with means.metrics.timed("download", descriptor.size - partial.size):
                     await Transfer(descriptor, source, partial, means, report).run()
-                report(LayerProgress(descriptor.digest, Phase.VERIFYING, descriptor.size, descriptor.size))
+                report(FetchStep(descriptor.digest, FetchPhase.VERIFYING, descriptor.size, descriptor.size))
                 with means.metrics.timed("commit", descriptor.size):
                     await self._content.place(await partial.seal(), descriptor.digest, descriptor.size)
             except (DataLossError, ResourceExhaustedError):

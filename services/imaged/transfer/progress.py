@@ -6,22 +6,22 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Final, Protocol
 
-from imaged.images.model import LayerProgress, Phase, Resolved
 from sampan.oci.digest import Digest
+from sampan.resource.transfer import FetchPhase, FetchResolved, FetchStep
 
 # Ten a second and layer are more than a person can read.
 _INTERVAL_S: Final = 0.1
 
-Step = Resolved | LayerProgress
+Step = FetchResolved | FetchStep
 
 
 class Watcher(Protocol):
     """Whoever counts a pull's steps."""
 
-    def resolved(self, resolved: Resolved) -> None:
+    def resolved(self, resolved: FetchResolved) -> None:
         """All layers are known."""
 
-    def post(self, step: LayerProgress) -> None:
+    def post(self, step: FetchStep) -> None:
         """A layer has come further."""
 
 
@@ -31,8 +31,8 @@ class Progress:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._ready: dict[Digest | None, Step] = {}
-        self._held: dict[Digest, LayerProgress] = {}
-        self._sent: dict[Digest, tuple[Phase, float]] = {}
+        self._held: dict[Digest, FetchStep] = {}
+        self._sent: dict[Digest, tuple[FetchPhase, float]] = {}
         self._wake = asyncio.Event()
         self._ended = False
         self._watchers: list[Watcher] = []
@@ -41,29 +41,29 @@ class Progress:
         """Tell ``watcher`` everything too, at once."""
         self._watchers.append(watcher)
 
-    def resolved(self, resolved: Resolved) -> None:
+    def resolved(self, resolved: FetchResolved) -> None:
         """Say what there is to fetch; every layer waits."""
         for watcher in self._watchers:
             watcher.resolved(resolved)
         self._ready[None] = resolved
         for layer in resolved.layers:
             descriptor = layer.descriptor
-            self._sent[descriptor.digest] = (Phase.WAITING, 0.0)
-            self._ready[descriptor.digest] = LayerProgress(descriptor.digest, Phase.WAITING, 0, descriptor.size)
+            self._sent[descriptor.digest] = (FetchPhase.WAITING, 0.0)
+            self._ready[descriptor.digest] = FetchStep(descriptor.digest, FetchPhase.WAITING, 0, descriptor.size)
         self._wake.set()
 
-    def post(self, step: LayerProgress) -> None:
+    def post(self, step: FetchStep) -> None:
         """Note a layer's step; of those of one phase only the newest is sent, every tenth of a second."""
         for watcher in self._watchers:
             watcher.post(step)
-        phase, sent_s = self._sent.get(step.digest, (Phase.WAITING, 0.0))
+        phase, sent_s = self._sent.get(step.digest, (FetchPhase.WAITING, 0.0))
         if step.phase is phase and self._monotonic() < sent_s + _INTERVAL_S:
             self._held[step.digest] = step
         else:
             self._send(step)
         self._wake.set()
 
-    def _send(self, step: LayerProgress) -> None:
+    def _send(self, step: FetchStep) -> None:
         self._held.pop(step.digest, None)
         self._sent[step.digest] = (step.phase, self._monotonic())
         self._ready[step.digest] = step

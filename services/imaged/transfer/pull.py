@@ -8,7 +8,6 @@ from typing import Final
 from imaged.content.blobs import ContentStore
 from imaged.content.leases import Leases
 from imaged.images.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
-from imaged.images.model import Credentials, Fetched, Layer, LayerProgress, Phase, Resolved
 from imaged.metrics import PullMetrics
 from imaged.registry.client import RegistryClient
 from imaged.registry.errors import Refusal, TransportError
@@ -24,6 +23,8 @@ from sampan.oci.digest import Digest
 from sampan.oci.image_config import ConfigFile
 from sampan.oci.platform import Platform, host_platform
 from sampan.oci.reference import Reference
+from sampan.resource.image import Credentials, Layer
+from sampan.resource.transfer import Fetched, FetchPhase, FetchResolved, FetchStep
 
 # An index may hold indexes; nobody nests them deeper than this.
 _MAX_INDEX_DEPTH: Final = 2
@@ -68,7 +69,7 @@ class Puller:
     async def fetch(
         self, reference: Reference, platform: Platform | None, credentials: Credentials
     ) -> AsyncGenerator[Step | Fetched, None]:
-        """Yield ``Resolved``, then steps of the layers, each first waiting, and ``Fetched`` last.
+        """Yield ``FetchResolved``, then steps of the layers, each first waiting, and ``Fetched`` last.
 
         Closing the iterator, or cancelling, before the last step ends the pull. What it fetched is kept for a while
         without being visible, so that the next one goes on there; the same holds if the registry breaks off. Any
@@ -126,7 +127,7 @@ class Puller:
         layers = pair_layers(manifest, config)
         target, own = documents[0].descriptor, documents[-1].descriptor
         await self._leases.expect(lease, [layer.diff_id for layer in layers])
-        progress.resolved(Resolved(lease, reference, target, layers))
+        progress.resolved(FetchResolved(lease, reference, target, layers))
         await self._layers(lease, manifest, source.clients, progress)
         return Fetched(manifest.config.digest, target, own)
 
@@ -186,13 +187,13 @@ class Puller:
         if size is None or not await asyncio.to_thread(self._content.is_whole, descriptor.digest, size):
             self._metrics.miss()
             await self._downloads.fetch(descriptor, clients, report)
-            phase = Phase.COMMITTED
+            phase = FetchPhase.COMMITTED
         elif size == descriptor.size:
             self._metrics.hit(size)
-            phase = Phase.EXISTED
+            phase = FetchPhase.EXISTED
         else:
             raise DataLossError(f"blob {descriptor.digest} has {size} bytes, the manifest says {descriptor.size}")
-        report(LayerProgress(descriptor.digest, phase, descriptor.size, descriptor.size))
+        report(FetchStep(descriptor.digest, phase, descriptor.size, descriptor.size))
 
 
 async def _documents(source: Source, reference: Reference, platform: Platform) -> tuple[list[_Document], Manifest]:

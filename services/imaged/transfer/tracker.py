@@ -5,14 +5,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from imaged.images.model import LayerProgress, Phase, Resolved
 from sampan.oci.digest import Digest
+from sampan.resource.transfer import FetchPhase, FetchResolved, FetchStep
 
 # The speed that the time left is reckoned with is that of so many seconds: a line that slows down shows soon.
 _WINDOW_S: Final = 15.0
 
-_COUNTED: Final = frozenset({Phase.DOWNLOADING, Phase.VERIFYING, Phase.COMMITTED, Phase.EXISTED})
-_HERE: Final = frozenset({Phase.VERIFYING, Phase.COMMITTED, Phase.EXISTED})
+_COUNTED: Final = frozenset({FetchPhase.DOWNLOADING, FetchPhase.VERIFYING, FetchPhase.COMMITTED, FetchPhase.EXISTED})
+_HERE: Final = frozenset({FetchPhase.VERIFYING, FetchPhase.COMMITTED, FetchPhase.EXISTED})
 
 
 class Tracker:
@@ -26,12 +26,12 @@ class Tracker:
         self._moved = 0  # bytes that came over the line
         self._samples: deque[tuple[float, int]] = deque()
 
-    def resolved(self, resolved: Resolved) -> None:
+    def resolved(self, resolved: FetchResolved) -> None:
         """Learn what there is to fetch."""
         self._total = sum({layer.descriptor.digest: layer.descriptor.size for layer in resolved.layers}.values())
         self._samples.append((self._monotonic(), 0))
 
-    def post(self, step: LayerProgress) -> None:
+    def post(self, step: FetchStep) -> None:
         """Note how far a layer is."""
         if step.phase not in _COUNTED:
             return

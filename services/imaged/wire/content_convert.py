@@ -2,8 +2,8 @@
 
 from imaged.content.writes import Action, WriteReply, WriteStep
 from imaged.images.model import Blob, IngestStatus
-from imaged.wire.images_convert import timestamp
 from sampan.api.containerd.content.v1 import content_pb2 as content_pb
+from sampan.client.convert.codec import ns_to_timestamp
 from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
 
@@ -20,8 +20,8 @@ def blob_to_proto(blob: Blob) -> content_pb.Info:
     return content_pb.Info(
         digest=blob.digest,
         size=blob.size,
-        created_at=timestamp(blob.created_ns),
-        updated_at=timestamp(blob.updated_ns),
+        created_at=ns_to_timestamp(blob.created_ns),
+        updated_at=ns_to_timestamp(blob.updated_ns),
         labels=blob.labels,
     )
 
@@ -29,8 +29,8 @@ def blob_to_proto(blob: Blob) -> content_pb.Info:
 def status_to_proto(status: IngestStatus) -> content_pb.Status:
     """Encode how far a write is."""
     return content_pb.Status(
-        started_at=timestamp(status.started_ns),
-        updated_at=timestamp(status.updated_ns),
+        started_at=ns_to_timestamp(status.started_ns),
+        updated_at=ns_to_timestamp(status.updated_ns),
         ref=status.ref,
         offset=status.offset,
         total=status.total,
@@ -60,8 +60,8 @@ def reply_to_proto(reply: WriteReply) -> content_pb.WriteContentResponse:
     """Encode the answer to a writer's message."""
     return content_pb.WriteContentResponse(
         action=_ACTION_NUMBERS[reply.action],
-        started_at=timestamp(reply.started_ns),
-        updated_at=timestamp(reply.updated_ns),
+        started_at=ns_to_timestamp(reply.started_ns),
+        updated_at=ns_to_timestamp(reply.updated_ns),
         offset=reply.offset,
         total=reply.total,
         digest=reply.digest,

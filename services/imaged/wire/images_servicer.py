@@ -1,7 +1,7 @@
 """``sampan.image.v1.Images`` over the puller, the importer and the names."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,7 +12,8 @@ from imaged.archive.importer import Importer
 from imaged.archive.load import Loader
 from imaged.archive.save import Saver
 from imaged.content.leases import Leases
-from imaged.images.commit import CommitOptions, Committer
+from imaged.images.commit import Committer
+from imaged.images.details import brief, details, named
 from imaged.images.model import Image
 from imaged.images.names import Images
 from imaged.images.platform_removal import remove_platform
@@ -20,12 +21,14 @@ from imaged.push.push import Pusher
 from imaged.registry.login import Login
 from imaged.registry.lookup import Lookup
 from imaged.transfer.pull import Puller
-from imaged.wire import images_convert
 from sampan.api.image.v1 import images_pb2 as pb
 from sampan.api.image.v1 import images_pb2_grpc as pb_grpc
+from sampan.client.convert import images as convert
+from sampan.client.convert.oci import DESCRIPTOR, LAYER, platform_from_proto
 from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
+from sampan.resource.image import RemovedImages
 from sampan.wire.pages import PAGE_BYTES, pages
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -73,23 +76,23 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         """Fetch an image's content."""
         steps = self._puller.fetch(
             parse_reference(request.reference).with_default_tag(),
-            images_convert.platform_from_proto(request.platform),
-            images_convert.credentials_from_proto(request.credentials),
+            platform_from_proto(request.platform),
+            convert.CREDENTIALS.decode(request.credentials),
         )
         async with aclosing(steps):
             async for step in steps:
-                yield images_convert.step_to_proto(step)
+                yield convert.fetch_to_proto(step)
 
     async def Create(self, request: pb.CreateRequest, context: Context) -> pb.CreateResponse:
         """Name what is here."""
         created = await self._images.create(
             parse_reference(request.reference) if request.reference else None,
-            images_convert.descriptor_from_proto(request.target),
+            DESCRIPTOR.decode(request.target),
             request.lease,
-            images_convert.platform_from_proto(request.platform),
+            platform_from_proto(request.platform),
             Digest.parse(request.parent) if request.parent else None,
         )
-        return images_convert.created_to_proto(created)
+        return convert.NAMED.encode(named(created))
 
     async def Release(self, request: pb.ReleaseRequest, context: Context) -> pb.ReleaseResponse:
         """End a lease, or abandon it."""
@@ -114,7 +117,8 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         return await self._shown(await self._images.get(request.image), manifests=request.manifests)
 
     async def _shown(self, image: Image, *, manifests: bool) -> pb.Image:
-        return images_convert.image_to_proto(image, await self._images.tree(image.record.target) if manifests else None)
+        tree = await self._images.tree(image.record.target) if manifests else None
+        return convert.IMAGE.encode(details(image, tree))
 
     async def List(self, request: pb.ListRequest, context: Context) -> AsyncIterator[pb.ListResponse]:
         """Show all images."""
@@ -134,9 +138,9 @@ class ImagesServicer(pb_grpc.ImagesServicer):
             for page in known:
                 yield page
             return
-        encode = images_convert.brief_image_to_proto if request.brief else images_convert.image_to_proto
+        show = brief if request.brief else details
         sent: list[pb.ListResponse] = []
-        for page in pages(pb.ListResponse, "images", map(encode, images)):
+        for page in pages(pb.ListResponse, "images", (convert.IMAGE.encode(show(image)) for image in images)):
             yield page
             if len(sent) <= _KEPT_PAGES:
                 sent.append(page)
@@ -150,14 +154,14 @@ class ImagesServicer(pb_grpc.ImagesServicer):
 
     async def Remove(self, request: pb.RemoveRequest, context: Context) -> AsyncIterator[pb.RemoveResponse]:
         """Take away names, and the image with its last one; or one platform."""
-        in_use, platform = frozenset(request.in_use), images_convert.platform_from_proto(request.platform)
+        in_use, platform = frozenset(request.in_use), platform_from_proto(request.platform)
         if platform is not None:
             removed = await remove_platform(self._images, request.image, platform, force=request.force, in_use=in_use)
         else:
             removed = await self._images.remove(
                 request.image, force=request.force, in_use=in_use, no_prune=request.no_prune
             )
-        for page in images_convert.removed_to_proto(removed):
+        for page in _removed(removed):
             yield page
 
     async def Prune(
@@ -169,7 +173,7 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         async for request in request_iterator:
             images += request.images
             in_use.update(request.in_use)
-        for page in images_convert.removed_to_proto(await self._images.prune(images, frozenset(in_use))):
+        for page in _removed(await self._images.prune(images, frozenset(in_use))):
             yield page
 
     async def Import(self, request_iterator: AsyncIterator[pb.ImportRequest], context: Context) -> pb.ImportResponse:
@@ -184,38 +188,32 @@ class ImagesServicer(pb_grpc.ImagesServicer):
             _chunks(request_iterator),
             options.changes,
             options.message,
-            images_convert.platform_from_proto(options.platform),
+            platform_from_proto(options.platform),
         )
-        return images_convert.imported_to_proto(imported)
+        return convert.IMPORTED.encode(imported)
 
     async def Commit(self, request: pb.CommitRequest, context: Context) -> pb.ImportResponse:
         """Make an image of a container's changes."""
         if request.reference:
             parse_reference(request.reference)
-        layer = images_convert.layer_from_proto(request.layer) if request.HasField("layer") else None
-        options = CommitOptions(
-            images_convert.run_config_from_proto(request.config),
-            tuple(request.changes),
-            request.author,
-            request.message,
-            request.created_by,
-        )
-        return images_convert.imported_to_proto(await self._traffic.committer.run(request.base, layer, options))
+        layer = LAYER.decode(request.layer) if request.HasField("layer") else None
+        options = convert.COMMIT.decode(request)
+        return convert.IMPORTED.encode(await self._traffic.committer.run(request.base, layer, options))
 
     async def Push(self, request: pb.PushRequest, context: Context) -> AsyncIterator[pb.PushProgress]:
         """Push an image to its registry."""
         steps = self._traffic.pusher.push(
             parse_reference(request.reference).with_default_tag(),
-            images_convert.credentials_from_proto(request.credentials),
-            images_convert.platform_from_proto(request.platform),
+            convert.CREDENTIALS.decode(request.credentials),
+            platform_from_proto(request.platform),
         )
         async with aclosing(steps):
             async for step in steps:
-                yield images_convert.push_to_proto(step)
+                yield convert.push_to_proto(step)
 
     async def Save(self, request: pb.SaveRequest, context: Context) -> AsyncIterator[pb.SaveResponse]:
         """Write images as an archive."""
-        platform = images_convert.platform_from_proto(request.platform)
+        platform = platform_from_proto(request.platform)
         async with aclosing(self._traffic.saver.archive(tuple(request.images), platform)) as pieces:
             async for piece in pieces:
                 yield pb.SaveResponse(chunk=piece)
@@ -227,43 +225,46 @@ class ImagesServicer(pb_grpc.ImagesServicer):
         first = await anext(request_iterator, pb.LoadRequest())
         if not first.HasField("options"):
             raise InvalidArgumentError("the first message of a load holds its options")
-        platform = images_convert.platform_from_proto(first.options.platform)
+        platform = platform_from_proto(first.options.platform)
         loaded = await self._traffic.loader.run(_chunks(request_iterator), platform)
-        for page in images_convert.loaded_to_proto(loaded):
+        for page in pages(pb.LoadResponse, "images", map(convert.LOADED.encode, loaded)):
             yield page
 
     async def Roots(self, request: pb.RootsRequest, context: Context) -> AsyncIterator[pb.RootsResponse]:
         """Say what must stay unpacked."""
-        for page in pages(pb.RootsResponse, "roots", map(images_convert.root_to_proto, await self._images.roots())):
+        for page in pages(pb.RootsResponse, "roots", map(convert.ROOT.encode, await self._images.roots())):
             yield page
 
     async def Login(self, request: pb.LoginRequest, context: Context) -> pb.LoginResponse:
         """Check credentials."""
-        identity_token = await self._login.check(
-            request.registry, images_convert.credentials_from_proto(request.credentials)
-        )
+        identity_token = await self._login.check(request.registry, convert.CREDENTIALS.decode(request.credentials))
         return pb.LoginResponse(status="Login Succeeded", identity_token=identity_token)
 
     async def Inspect(self, request: pb.InspectRequest, context: Context) -> pb.InspectResponse:
         """Look at a name at its registry."""
         reference = parse_reference(request.reference).with_default_tag()
-        credentials = images_convert.credentials_from_proto(request.credentials)
-        return images_convert.remote_to_proto(await self._traffic.lookup.inspect(reference, credentials))
+        credentials = convert.CREDENTIALS.decode(request.credentials)
+        return convert.REMOTE.encode(await self._traffic.lookup.inspect(reference, credentials))
 
     async def Tags(self, request: pb.TagsRequest, context: Context) -> AsyncIterator[pb.TagsResponse]:
         """List a repository's tags."""
-        credentials = images_convert.credentials_from_proto(request.credentials)
+        credentials = convert.CREDENTIALS.decode(request.credentials)
         tags = await self._traffic.lookup.tags(parse_reference(request.repository), credentials)
         for page in pages(pb.TagsResponse, "tags", tags):
             yield page
 
     async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:
         """Ask a registry for names."""
-        credentials = images_convert.credentials_from_proto(request.credentials)
+        credentials = convert.CREDENTIALS.decode(request.credentials)
         results = await self._traffic.lookup.search(request.term, request.limit, credentials)
-        return images_convert.results_to_proto(results)
+        return pb.SearchResponse(results=convert.RESULT.encode_all(results))
 
 
 async def _chunks(requests: AsyncIterator[pb.ImportRequest] | AsyncIterator[pb.LoadRequest]) -> AsyncIterator[bytes]:
     async for request in requests:
         yield request.chunk
+
+
+def _removed(removed: RemovedImages) -> Iterator[pb.RemoveResponse]:
+    changes = map(convert.CHANGE.encode, removed.changes)
+    return pages(pb.RemoveResponse, "changes", changes, reclaimed_bytes=removed.reclaimed_bytes)

@@ -12,6 +12,7 @@ from typing import Final
 
 from sampan import check as kinds
 from sampan.check import Amount, Finding, Means, Outcome, Step
+from sampan.resource.snapshot import Kind
 from sampan.sys.measuring import measure
 from sampan.verifying import Difference, ExpectedFile, verify
 from snapshotter.check import rows as check_rows
@@ -19,7 +20,7 @@ from snapshotter.check.repair import Repairer
 from snapshotter.check.rows import Rows
 from snapshotter.drivers.erofs.mounts import ImageMounts
 from snapshotter.layers.formats import LayerFormat
-from snapshotter.model import Kind, Layer, Snapshot
+from snapshotter.model import Layer, Snapshot
 from snapshotter.snapshots import store as rows
 from snapshotter.snapshots.catalog import Catalog
 

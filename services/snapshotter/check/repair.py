@@ -8,12 +8,13 @@ from typing import Final
 from sampan import check as kinds
 from sampan.check import Finding, Means, Outcome
 from sampan.oci.digest import Digest
+from sampan.resource.snapshot import Kind
 from sampan.sys.files import sync_directory
 from snapshotter.check import rows as check_rows
 from snapshotter.drivers.driver import Driver
 from snapshotter.drivers.erofs.mounts import ImageMounts
 from snapshotter.layers.apply import Applier
-from snapshotter.model import Kind, SnapshotFormat
+from snapshotter.model import SnapshotFormat
 from snapshotter.snapshots import store as rows
 from snapshotter.snapshots.catalog import Catalog
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
-from snapshotter.model import Kind, Layer, Snapshot
+from sampan.resource.snapshot import Kind
+from snapshotter.model import Layer, Snapshot
 from snapshotter.snapshots import store as rows
 
 _ABOVE = """

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from sampan.errors import InvalidArgumentError
+from sampan.resource.snapshot import Change, ChangeKind
 from sampan.sys.trees import AbandonedError, Stop, never, shortened
 from sampan.tar.entry import MAX_NAME_BYTES
 from snapshotter.diff.merged import Found, MergedTree
-from snapshotter.model import Change, ChangeKind, Piece
+from snapshotter.model import Piece
 
 _COMPARED_BYTES: Final = 1 << 20
 

@@ -12,6 +12,7 @@ from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci import descriptor as media
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.resource.snapshot import Kind, Mount, NewLayer
 from sampan.sys.files import exchange
 from sampan.sys.trees import walking
 from snapshotter.diff import packer_pool
@@ -19,7 +20,7 @@ from snapshotter.diff.copying import copy_merged
 from snapshotter.layers.apply import Applier
 from snapshotter.layers.content import ContentStore
 from snapshotter.layers.formats import LayerFormat
-from snapshotter.model import Kind, Mount, NewLayer, Piece, SnapshotFormat
+from snapshotter.model import Piece, SnapshotFormat
 from snapshotter.snapshots import store as rows
 from snapshotter.snapshots.catalog import Catalog
 from snapshotter.snapshots.directories import disk_errors

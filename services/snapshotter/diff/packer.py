@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import IO, Any, Final, Protocol, Self
 
 from sampan.errors import ResourceExhaustedError, SampanError
+from sampan.resource.snapshot import ChangeKind
 from sampan.sys.processes import die_with_parent
 from sampan.tar.entry import Entry, EntryType
 from sampan.tar.writer import TarWriter
 from snapshotter.diff.comparison import Difference, compare
 from snapshotter.diff.merged import Found, read_xattrs
-from snapshotter.model import ChangeKind, Piece
+from snapshotter.model import Piece
 from snapshotter.unpack.entry_names import OPAQUE, WHITEOUT
 from snapshotter.workers.job import Compression, DiffJob, Failure, Packed
 from snapshotter.workers.threads import Thread

@@ -6,8 +6,9 @@ Everything else (names, parents, rows, crashes) is the same for all drivers and 
 from pathlib import Path
 from typing import Protocol
 
+from sampan.resource.snapshot import Kind, Mount
 from snapshotter.layers.formats import LayerFormat
-from snapshotter.model import Kind, Mount, Piece, SnapshotFormat
+from snapshotter.model import Piece, SnapshotFormat
 
 
 class Driver(Protocol):

@@ -6,10 +6,11 @@ Layers are stored as for ``overlayfs``, marks included; a copy has none.
 from functools import partial
 from pathlib import Path
 
+from sampan.resource.snapshot import Kind, Mount
 from sampan.sys.trees import walking
 from snapshotter.diff.copying import copy_merged
 from snapshotter.layers.formats import LayerFormat
-from snapshotter.model import Kind, Mount, Piece, SnapshotFormat
+from snapshotter.model import Piece, SnapshotFormat
 
 
 class NativeDriver:

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from sampan.errors import InvalidArgumentError, NoSpaceError, UnimplementedError
+from sampan.resource.snapshot import Kind, Mount
 from sampan.sys.files import is_full
 from sampan.sys.mounts import MAX_DATA_BYTES, MNT_DETACH, MS_NODEV, MS_NOSUID, mount, umount2
 from sampan.sys.trees import remove_tree
 from snapshotter.layers.formats import LayerFormat
-from snapshotter.model import Kind, Mount, Piece, SnapshotFormat
+from snapshotter.model import Piece, SnapshotFormat
 
 # OVL_MAX_STACK in the kernel's fs/overlayfs; one layer more fails with a bare EINVAL.
 MAX_LOWER_LAYERS: Final = 500

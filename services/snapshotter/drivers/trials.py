@@ -11,9 +11,9 @@ from typing import Final
 
 from sampan.errors import NoSpaceError, UnimplementedError
 from sampan.log import log
+from sampan.resource.snapshot import DriverReport
 from sampan.sys.files import is_full
 from snapshotter.drivers.driver import Driver
-from snapshotter.model import DriverReport
 
 _FILE: Final = "drivers.json"
 

@@ -7,12 +7,13 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequenc
 from pathlib import Path
 
 from sampan.disk import FOREIGN, SERVICE, SNAPSHOT, WRITER, Holder, StoredObject
+from sampan.resource.snapshot import Kind
+from sampan.resource.storage import RootSource
 from sampan.sys.measuring import measure_any
 from sampan.sys.trees import Stop, walking
 from snapshotter.gc.mark import Node, layer_holders
 from snapshotter.layers.formats import LayerFormat
-from snapshotter.model import Kind, Layer, Snapshot
-from snapshotter.protocol import RootSource
+from snapshotter.model import Layer, Snapshot
 from snapshotter.snapshots import store as rows
 from snapshotter.snapshots.catalog import Catalog
 

@@ -12,6 +12,7 @@ from sampan.errors import SampanError
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.resource.snapshot import ApplyProgress
 from sampan.sys.files import sync_directory
 from sampan.sys.measuring import Usage
 from sampan.sys.memory import trim
@@ -19,7 +20,7 @@ from snapshotter.layers.content import ContentStore
 from snapshotter.layers.formats import LayerFormat
 from snapshotter.layers.limits import LayerLimits
 from snapshotter.metrics import Metrics
-from snapshotter.model import Layer, Progress
+from snapshotter.model import Layer
 from snapshotter.snapshots import store as rows
 from snapshotter.snapshots.catalog import Catalog
 from snapshotter.snapshots.directories import Syncer, disk_errors
@@ -54,13 +55,13 @@ class Applier:
         self._running: dict[Digest, _Run] = {}
         metrics.watch(lambda: [(run.read_bytes, run.descriptor.size) for run in list(self._running.values())])
 
-    async def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[Progress, None]:
+    async def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[ApplyProgress, None]:
         """See ``protocol.Layers.apply``."""
         while True:
             existing = await self._hold(diff_id)
             if existing is not None:
                 self._metrics.ended("existed")
-                yield Progress(descriptor.size, existed=True, done=True, size_bytes=existing.usage.size_bytes)
+                yield ApplyProgress(descriptor.size, existed=True, done=True, size_bytes=existing.usage.size_bytes)
                 return
             run = self._running.get(diff_id)
             if run is None or run.abandoned:
@@ -70,13 +71,13 @@ class Applier:
             try:
                 async with aclosing(run.follow()) as steps:
                     async for read_bytes in steps:
-                        yield Progress(read_bytes)
+                        yield ApplyProgress(read_bytes)
             except SampanError:
                 # What was wrong with somebody else's blob need not be wrong with this one of the same content.
                 if run.descriptor.digest == descriptor.digest:
                     raise
                 continue
-            yield Progress(descriptor.size, done=True, size_bytes=run.size_bytes)
+            yield ApplyProgress(descriptor.size, done=True, size_bytes=run.size_bytes)
             return
 
     async def unpack(

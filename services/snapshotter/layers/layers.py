@@ -12,20 +12,12 @@ from sampan.log import log
 from sampan.oci.chain import chain_ids
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.resource.snapshot import ApplyProgress, Change, DriversReport, Kind, SnapshotUsage, Unstacked
 from sampan.sys.measuring import NO_USAGE, Usage, measure
 from sampan.sys.trees import walking
 from snapshotter.diff.comparison import changes_between
 from snapshotter.layers.apply import Applier
-from snapshotter.model import (
-    Change,
-    DriversReport,
-    Kind,
-    Layer,
-    Progress,
-    Snapshot,
-    SnapshotUsage,
-    Unstacked,
-)
+from snapshotter.model import Layer, Snapshot
 from snapshotter.snapshots import store as rows
 from snapshotter.snapshots.catalog import Catalog
 
@@ -59,7 +51,7 @@ class LocalLayers:
             await self._end_unpacking(chain_id)
         await self._applier.close()
 
-    def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[Progress, None]:
+    def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[ApplyProgress, None]:
         """See ``protocol.Layers``."""
         self._catalog.wanted.ask([diff_id])
         return self._applier.apply(descriptor, diff_id)

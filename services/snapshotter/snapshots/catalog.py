@@ -18,13 +18,14 @@ from typing import Final, TypeVar
 from sampan.disk import NOTHING_FREED, Freed
 from sampan.errors import DataLossError
 from sampan.log import log
+from sampan.resource.snapshot import Kind, Unstacked
 from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 from sampan.sys.measuring import measure_any
 from sampan.sys.trees import walking
 from snapshotter.drivers.erofs.mounts import ImageMounts
 from snapshotter.layers.formats import LayerFormat
-from snapshotter.model import Kind, Layer, Piece, Snapshot, SnapshotFormat, Unstacked
+from snapshotter.model import Layer, Piece, Snapshot, SnapshotFormat
 from snapshotter.snapshots import store as rows
 from snapshotter.snapshots.directories import Disk
 

@@ -7,11 +7,12 @@ from functools import partial
 
 from sampan.errors import ConflictError, DataLossError, NotFoundError
 from sampan.log import log
+from sampan.resource.snapshot import Kind, Mount
 from sampan.sys.files import sync_directory
 from sampan.sys.measuring import Usage, measure
 from sampan.sys.trees import walking
 from snapshotter.drivers.driver import Driver
-from snapshotter.model import Kind, Mount, Piece, Snapshot, SnapshotFormat
+from snapshotter.model import Piece, Snapshot, SnapshotFormat
 from snapshotter.snapshots import filters as selection
 from snapshotter.snapshots import store as rows
 from snapshotter.snapshots.catalog import Catalog

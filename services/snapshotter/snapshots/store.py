@@ -9,10 +9,11 @@ from typing import Final
 
 from sampan.errors import AlreadyExistsError, ConflictError, InvalidArgumentError, NotFoundError
 from sampan.oci.digest import Digest
+from sampan.resource.snapshot import Kind
 from sampan.sys.measuring import Usage
 from snapshotter.gc.mark import Node
 from snapshotter.layers.formats import LayerFormat
-from snapshotter.model import Kind, Layer, Snapshot, SnapshotFormat
+from snapshotter.model import Layer, Snapshot, SnapshotFormat
 
 # As of content: "keep this although nothing refers to it".
 GC_ROOT_LABEL: Final = "containerd.io/gc.root"

@@ -14,12 +14,12 @@ from sampan.api.containerd.content.v1 import content_pb2 as content_pb
 from sampan.api.containerd.content.v1 import content_pb2_grpc as content_grpc
 from sampan.api.image.v1 import images_pb2 as images_pb
 from sampan.api.image.v1 import images_pb2_grpc as images_grpc
+from sampan.client.convert.images import ROOT
 from sampan.disk import Root
 from sampan.errors import AlreadyExistsError, ResourceExhaustedError, SampanError, UnavailableError
 from sampan.log import log
 from sampan.oci.digest import Digest
 from sampan.wire.channel import reach, rpc_errors
-from sampan.wire.disk import holder_from_proto
 from sampan.wire.metadata import LEASE
 from sampan.wire.pages import whole
 
@@ -160,7 +160,7 @@ class RootsClient:
         await reach(self._channel, "imaged", _RESTART_S)
         with _answering(), rpc_errors():
             answer = await whole(self._stub.Roots(images_pb.RootsRequest(), timeout=_ROOTS_S))
-        return tuple(Root(holder_from_proto(root.holder), tuple(root.diff_ids)) for root in answer.roots)
+        return ROOT.decode_all(answer.roots)
 
 
 async def _ask_for_file(path: Path, digest: Digest) -> int | None:

@@ -13,10 +13,11 @@ from sampan.api.containerd.snapshots.v1 import snapshots_pb2 as snapshots_pb
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2_grpc as snapshots_grpc
 from sampan.api.snapshot.v1 import layers_pb2 as layers_pb
 from sampan.api.snapshot.v1 import layers_pb2_grpc as layers_grpc
+from sampan.client.convert import snapshots as convert
+from sampan.client.convert.oci import DESCRIPTOR
 from sampan.oci.digest import Digest
+from sampan.resource.storage import Differ, Layers, Snapshots
 from sampan.wire.pages import pages
-from snapshotter.protocol import Differ, Layers, Snapshots
-from snapshotter.wire import convert
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -104,11 +105,11 @@ class LayersServicer(layers_grpc.LayersServicer):
         self, request: layers_pb.ApplyLayerRequest, context: Context
     ) -> AsyncIterator[layers_pb.ApplyLayerProgress]:
         """Store a layer."""
-        descriptor = convert.descriptor_from_proto(request.descriptor)
+        descriptor = DESCRIPTOR.decode(request.descriptor)
         # A client that leaves must not wait for the garbage collector to stop the work.
         async with aclosing(self._layers.apply(descriptor, Digest.parse(request.diff_id))) as steps:
             async for progress in steps:
-                yield convert.progress_to_proto(progress)
+                yield convert.PROGRESS.encode(progress)
 
     async def Stack(self, request: layers_pb.StackRequest, context: Context) -> layers_pb.StackResponse:
         """Make a stack of snapshots."""
@@ -118,7 +119,7 @@ class LayersServicer(layers_grpc.LayersServicer):
     async def Unpack(self, request: layers_pb.UnpackRequest, context: Context) -> layers_pb.UnpackResponse:
         """Apply and stack in the background."""
         await self._layers.unpack(
-            [(convert.descriptor_from_proto(one.descriptor), Digest.parse(one.diff_id)) for one in request.layers]
+            [(DESCRIPTOR.decode(one.descriptor), Digest.parse(one.diff_id)) for one in request.layers]
         )
         return layers_pb.UnpackResponse()
 
@@ -138,7 +139,7 @@ class LayersServicer(layers_grpc.LayersServicer):
 
     async def Drivers(self, request: layers_pb.DriversRequest, context: Context) -> layers_pb.DriversResponse:
         """Say which driver is in use."""
-        return convert.drivers_to_proto(await self._layers.drivers())
+        return convert.DRIVERS.encode(await self._layers.drivers())
 
     async def Usage(
         self, request: layers_pb.LayersUsageRequest, context: Context
@@ -191,9 +192,9 @@ class DiffServicer(diff_grpc.DiffServicer):
     async def Apply(self, request: diff_pb.ApplyRequest, context: Context) -> diff_pb.ApplyResponse:
         """Unpack a layer onto a snapshot."""
         applied = await self._differ.apply_onto(
-            convert.descriptor_from_proto(request.diff), convert.mounts_from_proto(request.mounts)
+            DESCRIPTOR.decode(request.diff), convert.mounts_from_proto(request.mounts)
         )
-        return diff_pb.ApplyResponse(applied=convert.descriptor_to_proto(applied))
+        return diff_pb.ApplyResponse(applied=DESCRIPTOR.encode(applied))
 
     async def Diff(self, request: diff_pb.DiffRequest, context: Context) -> diff_pb.DiffResponse:
         """Make a layer of a difference."""
@@ -204,4 +205,4 @@ class DiffServicer(diff_grpc.DiffServicer):
             request.ref,
             dict(request.labels),
         )
-        return diff_pb.DiffResponse(diff=convert.descriptor_to_proto(descriptor))
+        return diff_pb.DiffResponse(diff=DESCRIPTOR.encode(descriptor))

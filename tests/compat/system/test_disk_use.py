@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.api.image.v1 import images_pb2
 from sampan.engine.engine import Engine as Connection
-from sampan.wire.channel import rpc_errors
 from tests.compat.conftest import TARGET
 from tests.support.disk import archive_of, explained
 from tests.support.docker_client import DockerClient
@@ -101,16 +99,13 @@ def test_everyone_who_holds_something_is_named(
 @ours
 def test_what_is_leased_says_until_when(engine: Engine) -> None:
     async def leased() -> str:
-        async def requests() -> AsyncIterator[images_pb2.ImportRequest]:
-            yield images_pb2.ImportRequest(options=images_pb2.ImportRequest.Options())
-            yield images_pb2.ImportRequest(chunk=tar(Entry("file", b"leased")))
+        async def chunks() -> AsyncIterator[bytes]:
+            yield tar(Entry("file", b"leased"))
 
         async with Connection.connect(engine.layout) as connection:
-            with rpc_errors():
-                imported = await connection.images.Import(requests())
+            imported = await connection.images.import_root(chunks())
             held = {entry["ID"]: entry["HeldBy"] for entry in explained(engine)}
-            with rpc_errors():
-                await connection.images.Release(images_pb2.ReleaseRequest(lease=imported.lease))
+            await connection.images.release(imported.lease)
         (holder,) = held[imported.image_id]
         assert holder["Kind"] == "lease"
         assert holder["ID"] == imported.lease

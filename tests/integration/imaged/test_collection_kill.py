@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +19,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from sampan.api.disk.v1 import disk_pb2_grpc
-from sampan.api.image.v1 import images_pb2
 from sampan.api.runtime.v1 import containers_pb2_grpc, events_pb2_grpc
 from sampan.disk import IMAGE, ORPHAN, StoredObject
 from sampan.engine.engine import Engine
 from sampan.layout import Layout
+from sampan.resource.image import ImageDetails
 from sampan.service.interceptor import Interceptor, RpcMetrics
-from sampan.wire.channel import reach, rpc_errors
-from sampan.wire.pages import whole
+from sampan.wire.channel import reach
 from tests.fakes.engine import FakeDisk
 from tests.fakes.engine_runtime import FakeRuntime
 from tests.support.disk import archive_of
@@ -55,8 +54,7 @@ async def prune(engine: Engine, _: list[str]) -> None:
 async def collect(engine: Engine, names: list[str]) -> None:
     """A pass that has something to do: images whose removal was cut short after the first of its two steps."""
     for name in names:
-        with rpc_errors():
-            await whole(engine.images.Remove(images_pb2.RemoveRequest(image=name)))
+        await engine.images.remove(name)
     await engine.collect_garbage()
 
 
@@ -112,9 +110,8 @@ class Lab:
             layer.diff_id for image in await self.images() for layer in image.layers
         }
 
-    async def images(self) -> list[images_pb2.Image]:
-        with rpc_errors():
-            return list((await whole(self.engine.images.List(images_pb2.ListRequest()))).images)
+    async def images(self) -> Sequence[ImageDetails]:
+        return await self.engine.images.list()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from sampan.api.containerd.content.v1 import content_pb2 as content_pb
 from sampan.api.containerd.content.v1 import content_pb2_grpc as content_grpc
+from sampan.client.snapshots import DifferClient, LayersClient, SnapshotsClient
 from sampan.errors import DataLossError, NotFoundError, ResourceExhaustedError, UnavailableError
 from sampan.oci.descriptor import OCI_LAYER, OCI_LAYER_ZSTD, Descriptor
 from sampan.oci.digest import Digest
@@ -26,7 +27,6 @@ from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.sys.mounts import mount
 from sampan.wire.channel import open_channel
 from snapshotter.snapshots.directories import Disk
-from snapshotter.wire.client import DifferClient, LayersClient, SnapshotsClient
 from tests.contract.snapshotter import Clock, Kit, Parts, finished, local, names, shown, tar
 from tests.fakes.content import FakeContent, FakeContentServicer
 from tests.support.tools import unmount

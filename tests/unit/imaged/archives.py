@@ -6,10 +6,11 @@ import tarfile
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from imaged.archive.load import Loaded, Loader
+from imaged.archive.load import Loader
 from imaged.archive.save import Saver
 from imaged.images.names import Images
 from sampan.oci.platform import Platform
+from sampan.resource.image import LoadedImage
 from tests.support.images import Image, descriptor, sha256
 from tests.unit.imaged.parts import Parts
 
@@ -88,7 +89,7 @@ def loader(parts: Parts) -> Loader:
     return Loader(parts.store, parts.content, parts.ingests, parts.leases)
 
 
-async def load(parts: Parts, data: bytes, platform: Platform | None = None) -> list[Loaded]:
+async def load(parts: Parts, data: bytes, platform: Platform | None = None) -> list[LoadedImage]:
     """Load an archive and name what was in it, as the engine does."""
     loaded = await loader(parts).run(chunks(data), platform)
     for one in loaded:

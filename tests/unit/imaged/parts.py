@@ -12,7 +12,6 @@ from imaged.content.blobs import ContentStore
 from imaged.content.ingest import Ingests
 from imaged.content.leases import Leases
 from imaged.content.partial import Partials
-from imaged.images.model import ANONYMOUS, Credentials, Fetched, Imported, LayerProgress, Resolved
 from imaged.images.names import Images
 from imaged.metrics import PullMetrics
 from imaged.registry.auth import Tokens
@@ -27,6 +26,8 @@ from imaged.transfer.pull import Puller
 from imaged.transfer.slots import Slots
 from sampan.oci.platform import Platform
 from sampan.oci.reference import parse_reference
+from sampan.resource.image import ANONYMOUS, Credentials, Imported
+from sampan.resource.transfer import Fetched, FetchResolved, FetchStep
 from sampan.store.database import Store
 from tests.fakes.registry import FakeRegistry
 from tests.support.images import Entry, tar
@@ -66,15 +67,15 @@ class Parts:
 
     async def fetch(
         self, reference: str, platform: Platform | None = None, credentials: Credentials = ANONYMOUS
-    ) -> tuple[Resolved, list[LayerProgress], Fetched]:
+    ) -> tuple[FetchResolved, list[FetchStep], Fetched]:
         """Fetch and return all steps."""
         name = parse_reference(reference).with_default_tag()
         async with aclosing(self.puller.fetch(name, platform, credentials)) as running:
             steps = [step async for step in running]
         resolved, *layers, fetched = steps
-        assert isinstance(resolved, Resolved)
+        assert isinstance(resolved, FetchResolved)
         assert isinstance(fetched, Fetched)
-        return resolved, [step for step in layers if isinstance(step, LayerProgress)], fetched
+        return resolved, [step for step in layers if isinstance(step, FetchStep)], fetched
 
     async def pull(self, reference: str) -> Fetched:
         """Fetch and name."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sampan.engine.feed import Feed
+from sampan.engine.archives import Feed
 from sampan.errors import InvalidArgumentError, NotFoundError
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from sampan.errors import InvalidArgumentError
+from sampan.resource.snapshot import ChangeKind
 from sampan.sys.measuring import measure
 from sampan.sys.trees import AbandonedError, Descent, remove_tree
 from sampan.tar.entry import Entry, EntryType
 from sampan.tar.writer import TarWriter
 from snapshotter.diff.comparison import changes_between, compare
 from snapshotter.diff.copying import copy_merged
-from snapshotter.model import ChangeKind, Piece
+from snapshotter.model import Piece
 
 
 @pytest.fixture

@@ -5,13 +5,11 @@ from pathlib import Path
 
 import click
 
-from sampan.api.image.v1 import images_pb2
 from sampan.engine.create import with_volumes_of
 from sampan.engine.engine import Engine
 from sampan.errors import AlreadyExistsError, NotFoundError
 from sampan.oci.reference import parse_reference
 from sampan.resource.container_spec import ContainerSpec
-from sampan.wire.channel import rpc_errors
 from sampan_cli.options.container import ContainerOptions
 from sampan_cli.output.pulling import pull
 
@@ -50,8 +48,7 @@ async def create(engine: Engine, options: ContainerOptions, spec: ContainerSpec)
 
 async def _image_is_here(engine: Engine, image: str) -> bool:
     try:
-        with rpc_errors():
-            found = await engine.images.Get(images_pb2.GetRequest(image=image))
+        found = await engine.images.get(image)
     except NotFoundError:
         return False
     return bool(found.id)

@@ -98,7 +98,7 @@ def diff(session: Session, /, container: str) -> None:
 
 async def show_changes(engine: "Engine", container: str) -> None:
     """Print one line per changed path."""
-    from sampan.engine.changes import container_changes
+    from sampan.engine.commit import container_changes
     from sampan.resource.container import ChangeKind
 
     letters = {ChangeKind.ADDED: "A", ChangeKind.MODIFIED: "C", ChangeKind.DELETED: "D"}

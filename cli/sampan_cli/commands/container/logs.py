@@ -51,7 +51,7 @@ async def show_logs(engine: "Engine", options: LogsOptions, now_ns: int) -> None
     from contextlib import aclosing
 
     from sampan.engine import following
-    from sampan.engine.log_details import log_details
+    from sampan.engine.following import log_details
     from sampan_cli.streams.console import Console
     from sampan_cli.streams.output import OutputWriter
 

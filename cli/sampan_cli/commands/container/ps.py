@@ -114,9 +114,9 @@ def asks_for_size(template: str) -> bool:
 
 async def _sizes_below(engine: "Engine", containers: "Iterable[ContainerDetails]") -> dict[str, int]:
     """Return how much the layers of each container's image take, by the container's ID."""
-    from sampan.engine.sizes import sizes
+    from sampan.engine.df import sizes
 
-    stored = await sizes(engine)
+    stored = await sizes(engine.layers)
     return {container.id: stored.chain_bytes(container.spec.chain_id) for container in containers}
 
 

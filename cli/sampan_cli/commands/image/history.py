@@ -13,9 +13,9 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import format_option, from_flags, no_trunc_option
 
 if TYPE_CHECKING:
-    from sampan.api.image.v1 import images_pb2
+    from sampan.engine.df import Sizes
     from sampan.engine.engine import Engine
-    from sampan.engine.sizes import Sizes
+    from sampan.resource.image import ImageDetails
 
 _HEADERS: Final = {
     "ID": "IMAGE",
@@ -55,14 +55,11 @@ def command(session: Session, /, **flags: Any) -> None:
 
 async def show_history(engine: "Engine", options: HistoryOptions, now_s: float) -> None:
     """Print one line per step."""
-    from sampan.api.image.v1 import images_pb2 as pb
-    from sampan.engine.sizes import sizes as image_sizes
-    from sampan.wire.channel import rpc_errors
+    from sampan.engine.df import sizes as image_sizes
     from sampan_cli.output.table import print_list
 
-    with rpc_errors():
-        image = await engine.images.Get(pb.GetRequest(image=options.image))
-    rows = list(_rows(image, await image_sizes(engine), options, now_s))
+    image = await engine.images.get(options.image)
+    rows = list(_rows(image, await image_sizes(engine.layers), options, now_s))
     if options.quiet and not options.template:
         for row in rows:
             click.echo(row["ID"])
@@ -70,24 +67,23 @@ async def show_history(engine: "Engine", options: HistoryOptions, now_s: float) 
     print_list(rows, options.template, _HEADERS, _TABLE, click.echo)
 
 
-def _rows(image: "images_pb2.Image", sizes: "Sizes", options: HistoryOptions, now_s: float) -> Iterator[dict[str, Any]]:
+def _rows(image: "ImageDetails", sizes: "Sizes", options: HistoryOptions, now_s: float) -> Iterator[dict[str, Any]]:
     from sampan.docker.durations import ago
+    from sampan.docker.image_view import history_json
     from sampan.docker.sizes import human_size
     from sampan.docker.times import rfc3339_ns
 
-    layers = sizes.parts(image)
-    for number, step in enumerate(reversed(image.history)):
-        size = 0 if step.empty_layer or not layers else layers.pop()
-        created_by = step.created_by.replace("\t", " ")
+    for number, step in enumerate(history_json(image, sizes.parts(image))):
+        created_by = step["CreatedBy"].replace("\t", " ")
         if not options.no_trunc and len(created_by) > _COMMAND_WIDTH:
             created_by = f"{created_by[: _COMMAND_WIDTH - 1]}…"
         identity = image.id if options.no_trunc else image.id.partition(":")[2][:12]
-        created_at = rfc3339_ns(step.created.seconds * 10**9)
+        created_at = rfc3339_ns(step["Created"] * 10**9)
         yield {
             "ID": "<missing>" if number else identity,
-            "CreatedSince": ago(step.created.seconds, now_s) if options.human else created_at,
+            "CreatedSince": ago(step["Created"], now_s) if options.human else created_at,
             "CreatedAt": created_at,
             "CreatedBy": created_by,
-            "Size": human_size(size, 3) if options.human else str(size),
-            "Comment": step.comment,
+            "Size": human_size(step["Size"], 3) if options.human else str(step["Size"]),
+            "Comment": step["Comment"],
         }

@@ -12,9 +12,9 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import filter_option, format_option, from_flags, no_trunc_option
 
 if TYPE_CHECKING:
-    from sampan.api.image.v1 import images_pb2
+    from sampan.engine.df import Sizes
     from sampan.engine.engine import Engine
-    from sampan.engine.sizes import Sizes
+    from sampan.resource.image import ImageDetails
 
 _HEADERS: Final = {
     "Repository": "REPOSITORY",
@@ -60,17 +60,13 @@ def command(session: Session, /, **flags: Any) -> None:
 
 async def list_images(engine: "Engine", options: ImagesOptions, now_s: float) -> None:
     """Print one line per name, newest image first."""
-    from sampan.api.image.v1 import images_pb2 as pb
     from sampan.docker.filters import parse_filters
+    from sampan.engine.df import sizes as image_sizes
     from sampan.engine.image_filters import LISTED, choose
-    from sampan.engine.sizes import sizes as image_sizes
-    from sampan.wire.channel import rpc_errors
-    from sampan.wire.pages import whole
     from sampan_cli.output.table import print_list
 
-    with rpc_errors():
-        images = list((await whole(engine.images.List(pb.ListRequest()))).images)
-    sizes = await image_sizes(engine)
+    images = await engine.images.list()
+    sizes = await image_sizes(engine.layers)
     filters = {key: list(values) for key, values in parse_filters(options.filters, LISTED).items()}
     if options.repository:
         filters.setdefault("reference", []).append(options.repository)
@@ -87,8 +83,9 @@ async def list_images(engine: "Engine", options: ImagesOptions, now_s: float) ->
     print_list(rows, options.template, _HEADERS, _DIGEST_TABLE if options.digests else _TABLE, click.echo)
 
 
-def _rows(image: "images_pb2.Image", sizes: "Sizes", options: ImagesOptions, now_s: float) -> Iterator[dict[str, Any]]:
+def _rows(image: "ImageDetails", sizes: "Sizes", options: ImagesOptions, now_s: float) -> Iterator[dict[str, Any]]:
     from sampan.docker.durations import ago
+    from sampan.docker.image_view import seconds
     from sampan.docker.sizes import human_size
     from sampan.docker.times import local_time
 
@@ -104,8 +101,8 @@ def _rows(image: "images_pb2.Image", sizes: "Sizes", options: ImagesOptions, now
             "Tag": tag,
             "Digest": digests.get(repository, _NONE),
             "ID": image.id if options.no_trunc else image.id.partition(":")[2][:12],
-            "CreatedSince": ago(image.created.seconds, now_s),
-            "CreatedAt": local_time(image.created.seconds),
+            "CreatedSince": ago(seconds(image.created_ns), now_s),
+            "CreatedAt": local_time(seconds(image.created_ns)),
             "Size": human_size(size, 3),
             "VirtualSize": human_size(size),
             # What `system df -v` knows of an image.

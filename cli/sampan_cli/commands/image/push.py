@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sampan.errors import InvalidArgumentError, NotFoundError
+from sampan.errors import InvalidArgumentError
 from sampan_cli.app import completing
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
-    from sampan.oci.reference import Reference
 
 
 @sampan_command(
@@ -35,6 +34,7 @@ async def push_image(engine: "Engine", name: str, all_tags: bool, platform: str,
         InvalidArgumentError: a tag together with ``all_tags``.
         NotFoundError: no such image.
     """
+    from sampan.engine.transfer import local_tags
     from sampan.oci.reference import parse_reference
     from sampan_cli.output.pushing import push
 
@@ -45,23 +45,8 @@ async def push_image(engine: "Engine", name: str, all_tags: bool, platform: str,
         click.echo("Using default tag: latest")
     if not quiet:
         click.echo(f"The push refers to repository [{wanted.name}]")
-    references = await _tags(engine, wanted) if all_tags else [wanted.with_default_tag()]
+    references = await local_tags(engine.images, wanted) if all_tags else [wanted.with_default_tag()]
     for reference in references:
         await push(engine, reference, platform=platform, quiet=quiet, stream=sys.stdout)
     if quiet:
         click.echo(wanted.name if all_tags else str(references[0]))
-
-
-async def _tags(engine: "Engine", repository: "Reference") -> "list[Reference]":
-    from sampan.api.image.v1 import images_pb2 as pb
-    from sampan.oci.reference import parse_reference
-    from sampan.wire.channel import rpc_errors
-    from sampan.wire.pages import whole
-
-    with rpc_errors():
-        images = (await whole(engine.images.List(pb.ListRequest(brief=True)))).images
-    tags = [parse_reference(text) for image in images for text in image.repo_tags]
-    found = sorted((each for each in tags if each.name == repository.name), key=str)
-    if not found:
-        raise NotFoundError(f"An image does not exist locally with the tag: {repository.familiar_name}")
-    return found

@@ -12,8 +12,8 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import CommandError, Session
 
 if TYPE_CHECKING:
-    from sampan.api.image.v1 import images_pb2
     from sampan.engine.engine import Engine
+    from sampan.resource.image import Credentials
 
 _UNENCRYPTED: Final = """
 WARNING! Your credentials are stored unencrypted in '{}'.
@@ -118,25 +118,23 @@ async def login(engine: "Engine", options: LoginOptions) -> None:
         UnauthenticatedError: it does not; or the credential helper fails.
         UnavailableError: it does not answer.
     """
-    from sampan.api.image.v1 import images_pb2 as pb
+    from sampan.resource.image import Credentials
 
     if not options.username or not options.password:
         raise InvalidArgumentError("username and password must not be empty")
-    credentials = pb.Credentials(username=options.username, password=options.password)
+    credentials = Credentials(username=options.username, password=options.password)
     await _check(engine, options.registry, credentials, keep=True)
 
 
-async def _check(engine: "Engine", registry: str, credentials: "images_pb2.Credentials", *, keep: bool = False) -> None:
-    from sampan.api.image.v1 import images_pb2 as pb
-    from sampan.wire.channel import rpc_errors
+async def _check(engine: "Engine", registry: str, credentials: "Credentials", *, keep: bool = False) -> None:
+    from sampan.resource.image import Credentials
     from sampan_cli.credentials.store import CredentialStore, config_path
 
-    with rpc_errors():
-        answer = await engine.images.Login(pb.LoginRequest(registry=registry, credentials=credentials))
+    token = await engine.images.login(registry, credentials)
     if keep:
-        if answer.identity_token:
-            credentials = pb.Credentials(username=credentials.username, identity_token=answer.identity_token)
+        if token:
+            credentials = Credentials(username=credentials.username, identity_token=token)
         file = await CredentialStore(config_path(os.environ)).store(registry, credentials)
         if file is not None:
             click.echo(_UNENCRYPTED.format(file), err=True)
-    click.echo(answer.status or "Login Succeeded")
+    click.echo("Login Succeeded")

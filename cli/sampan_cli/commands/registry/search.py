@@ -15,8 +15,8 @@ from sampan_cli.options.flags import filter_option, format_option, from_flags, n
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sampan.api.image.v1 import images_pb2
     from sampan.engine.engine import Engine
+    from sampan.resource.image import SearchResult
 
 _HEADERS: Final = {
     "Name": "NAME",
@@ -72,7 +72,7 @@ async def search(engine: "Engine", options: SearchOptions) -> None:
     print_list(list(_rows(found, no_trunc=options.no_trunc)), options.template, _HEADERS, _TABLE, click.echo)
 
 
-def _rows(found: "Iterable[images_pb2.SearchResponse.Result]", *, no_trunc: bool) -> Iterator[dict[str, Any]]:
+def _rows(found: "Iterable[SearchResult]", *, no_trunc: bool) -> Iterator[dict[str, Any]]:
     for each in found:
         description = each.description.replace("\n", " ").replace("\r", " ")
         if not no_trunc and len(description) > _DESCRIPTION_WIDTH:

@@ -14,9 +14,9 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import inspect_format_option
 
 if TYPE_CHECKING:
-    from sampan.api.snapshot.v1 import layers_pb2
     from sampan.engine.engine import Engine
     from sampan.resource.host import HostInfo
+    from sampan.resource.snapshot import DriversReport
 
 
 @sampan_command("info", examples="sampan info\nsampan info --format '{{.Driver}}'")
@@ -32,7 +32,7 @@ class Facts:
     """What the services say about themselves."""
 
     host: "HostInfo"
-    drivers: "layers_pb2.DriversResponse"
+    drivers: "DriversReport"
     images: int
     set_aside: tuple[str, ...]  # what services could not recover when they started
     problems: list[str]
@@ -40,22 +40,17 @@ class Facts:
 
 async def show_info(engine: "Engine", template: str) -> None:
     """Print the facts."""
-    from sampan.api.image.v1 import images_pb2
-    from sampan.api.snapshot.v1 import layers_pb2
     from sampan.service.set_aside import read_set_aside
-    from sampan.wire.channel import rpc_errors
-    from sampan.wire.pages import whole
     from sampan_cli.template.functions import to_json
     from sampan_cli.template.template import Template
 
-    with rpc_errors():
-        facts = Facts(
-            host=await engine.runtime.host.info(),
-            drivers=await engine.layers.Drivers(layers_pb2.DriversRequest()),
-            images=len((await whole(engine.images.List(images_pb2.ListRequest(brief=True)))).images),
-            set_aside=tuple(map(str, read_set_aside(engine.layout, services.ALL))),
-            problems=[problem for name in services.ALL for problem in engine.layout.problems(name)],
-        )
+    facts = Facts(
+        host=await engine.runtime.host.info(),
+        drivers=await engine.layers.drivers(),
+        images=len(await engine.images.list(brief=True)),
+        set_aside=tuple(map(str, read_set_aside(engine.layout, services.ALL))),
+        problems=[problem for name in services.ALL for problem in engine.layout.problems(name)],
+    )
     shaped = _shape(engine, facts)
     if template:
         click.echo(to_json(shaped) if template == "json" else Template(template).render(shaped))

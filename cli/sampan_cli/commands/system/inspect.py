@@ -47,7 +47,6 @@ def finder(engine: "Engine", kinds: tuple[str, ...], *, size: bool = False) -> "
     It raises NotFoundError.
     """
     from sampan.errors import InvalidArgumentError, NotFoundError
-    from sampan.wire.channel import rpc_errors
 
     finders: dict[str, Callable[[str], Any]] = {
         "container": lambda name: _container(engine, name, size),
@@ -60,9 +59,8 @@ def finder(engine: "Engine", kinds: tuple[str, ...], *, size: bool = False) -> "
         last: Exception | None = None
         for kind in kinds:
             try:
-                with rpc_errors():
-                    found: dict[str, Any] = await finders[kind](name)
-                    return found
+                found: dict[str, Any] = await finders[kind](name)
+                return found
             except NotFoundError as error:
                 last = error
             except InvalidArgumentError as error:  # a name that one kind of object cannot have may be another's
@@ -83,14 +81,12 @@ async def _container(engine: "Engine", name: str, size: bool) -> dict[str, Any]:
 
 
 async def _image(engine: "Engine", name: str) -> dict[str, Any]:
-    from sampan.api.image.v1 import images_pb2 as pb
-    from sampan.api.snapshot.v1 import layers_pb2
-    from sampan.engine.sizes import sizes as image_sizes
+    from sampan.engine.df import sizes as image_sizes
     from sampan_cli.shape.image import shape_image
 
-    image = await engine.images.Get(pb.GetRequest(image=name))
-    sizes = await image_sizes(engine)
-    drivers = await engine.layers.Drivers(layers_pb2.DriversRequest())
+    image = await engine.images.get(name)
+    sizes = await image_sizes(engine.layers)
+    drivers = await engine.layers.drivers()
     return shape_image(image, sizes.of(image), drivers.driver)
 
 

@@ -90,18 +90,11 @@ def _exists(pid: int) -> bool:
 
 
 async def _is_healthy(layout: Layout, service: str) -> bool:
-    import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
+    from sampan.client.maintenance import is_serving
     from sampan.wire.channel import open_channel
 
     async with open_channel(layout.socket(service)) as channel:
-        health = health_pb2_grpc.HealthStub(channel)
-        try:
-            answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=_DEADLINE_S)
-        except grpc.aio.AioRpcError:
-            return False
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        return await is_serving(channel, _DEADLINE_S)
 
 
 def _print(statuses: list[ServiceStatus], template: str) -> None:

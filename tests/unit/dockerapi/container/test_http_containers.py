@@ -7,7 +7,7 @@ import pytest
 from yarl import URL
 
 from sampan.api.runtime.v1 import containers_pb2
-from sampan.engine.changes import of_the_user
+from sampan.engine.commit import of_the_user
 from sampan.resource.container import Change, ChangeKind
 from tests.fakes.engine import image
 from tests.unit.dockerapi.support import Api, head_of, read_head, unframe

@@ -3,9 +3,9 @@
 import pytest
 
 from dockerapi.image.progress import PullMessages, bar
-from sampan.api.image.v1 import images_pb2
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
 from sampan.oci.reference import parse_reference
+from tests.fakes.image_values import image_value
 
 ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 RESOLVED = Resolved("docker.io/library/busybox:latest", "sha256:" + "d" * 64, (ONE, TWO))
@@ -18,7 +18,7 @@ def lines(*events: Progress, name: str = "busybox") -> list[str]:
 
 
 def done(*, existed: bool) -> Done:
-    return Done(images_pb2.Image(), RESOLVED.digest, existed)
+    return Done(image_value(), RESOLVED.digest, existed)
 
 
 def test_a_pull_of_new_layers() -> None:

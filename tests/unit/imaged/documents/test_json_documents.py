@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from imaged.images.model import Fetched
 from sampan.errors import DataLossError, NotFoundError, RemoteError, SampanError, UnimplementedError
 from sampan.oci.platform import Platform
+from sampan.resource.transfer import Fetched
 from tests.fakes.registry import (
     DOCKER_CONFIG,
     DOCKER_LAYER_GZIP,

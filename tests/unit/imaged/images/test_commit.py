@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from imaged.images.commit import CommitOptions, Committer
+from imaged.images.commit import Committer
 from imaged.images.model import Image as ShownImage
-from imaged.images.model import Layer
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.oci.descriptor import OCI_LAYER, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.image_config import RunConfig
 from sampan.oci.reference import parse_reference
+from sampan.resource.image import ImageCommit, Layer
 from tests.support.images import Entry, tar
 from tests.unit.imaged.parts import Parts
 
@@ -26,11 +26,11 @@ async def write_layer(parts: Parts) -> None:
         await parts.ingests.commit(ingest, len(CHANGES), None)
 
 
-async def commit(parts: Parts, base: str, name: str = "", options: CommitOptions | None = None) -> ShownImage:
+async def commit(parts: Parts, base: str, name: str = "", options: ImageCommit | None = None) -> ShownImage:
     """Commit the changes on ``base`` and name the image."""
     await write_layer(parts)
     committer = Committer(parts.images, parts.store, parts.content, parts.leases, parts.clock)
-    committed = await committer.run(base, LAYER, options or CommitOptions(RunConfig()))
+    committed = await committer.run(base, LAYER, options or ImageCommit(RunConfig()))
     reference = parse_reference(name) if name else None
     parent = (await parts.images.get(base)).record.id
     created = await parts.images.create(reference, committed.target, committed.lease, None, parent)
@@ -39,7 +39,7 @@ async def commit(parts: Parts, base: str, name: str = "", options: CommitOptions
 
 async def test_a_committed_image_stands_on_its_base(parts: Parts) -> None:
     base = await parts.import_image("base:1")
-    options = CommitOptions(RunConfig(env=("A=1",), cmd=("sh",)), ('CMD ["ls"]', "ENV B=2"), "me", "why", "sh -c x")
+    options = ImageCommit(RunConfig(env=("A=1",), cmd=("sh",)), ('CMD ["ls"]', "ENV B=2"), "me", "why", "sh -c x")
     image = await commit(parts, "base:1", "new:1", options)
     assert image.record.parent == base.image_id
     assert image.record.layers[-1] == LAYER
@@ -54,7 +54,7 @@ async def test_entrypoint_that_is_taken_away_leaves_the_command(
     parts: Parts, entrypoint: tuple[str, ...], cmd: tuple[str, ...]
 ) -> None:
     await parts.import_image("base:1")
-    options = CommitOptions(RunConfig(entrypoint=("init",), cmd=("ls",)), [f"ENTRYPOINT {json.dumps(entrypoint)}"])
+    options = ImageCommit(RunConfig(entrypoint=("init",), cmd=("ls",)), (f"ENTRYPOINT {json.dumps(entrypoint)}",))
     run = (await commit(parts, "base:1", "new:1", options)).config.run
     assert (run.entrypoint, run.cmd) == (entrypoint, cmd)
 
@@ -62,7 +62,7 @@ async def test_entrypoint_that_is_taken_away_leaves_the_command(
 async def test_without_a_layer_only_the_config_is_new(parts: Parts) -> None:
     base = await parts.import_image("base:1")
     committer = Committer(parts.images, parts.store, parts.content, parts.leases, parts.clock)
-    committed = await committer.run("base:1", None, CommitOptions(RunConfig(cmd=("ls",))))
+    committed = await committer.run("base:1", None, ImageCommit(RunConfig(cmd=("ls",))))
     assert committed.layers == base.layers
     config = json.loads(parts.content.load_now(committed.image_id))
     assert config["history"][-1]["empty_layer"] is True
@@ -74,11 +74,11 @@ async def test_a_commit_that_fails_leaves_nothing(parts: Parts) -> None:
     before = parts.blobs()
     committer = Committer(parts.images, parts.store, parts.content, parts.leases, parts.clock)
     with pytest.raises(NotFoundError, match="not found"):
-        await committer.run("base:1", LAYER, CommitOptions(RunConfig()))
+        await committer.run("base:1", LAYER, ImageCommit(RunConfig()))
     with pytest.raises(NotFoundError, match="No such image"):
-        await committer.run("nonesuch", None, CommitOptions(RunConfig()))
+        await committer.run("nonesuch", None, ImageCommit(RunConfig()))
     with pytest.raises(InvalidArgumentError, match="is not a valid change command"):
-        await committer.run("base:1", None, CommitOptions(RunConfig(), ("RUN x",)))
+        await committer.run("base:1", None, ImageCommit(RunConfig(), ("RUN x",)))
     assert parts.blobs() == before
 
 

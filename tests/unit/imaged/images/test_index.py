@@ -11,11 +11,9 @@ from prometheus_client import CollectorRegistry
 
 from imaged.archive.save import Saver
 from imaged.images.index import Tree
-from imaged.images.model import ANONYMOUS
 from imaged.images.platform_removal import remove_platform
 from imaged.push.metrics import PushMetrics
 from imaged.push.push import Pusher, UploadMeans
-from imaged.push.steps import Pushed, PushResolved
 from imaged.registry.auth import Tokens
 from imaged.registry.endpoints import Endpoints
 from imaged.registry.retry import RetryPolicy
@@ -24,6 +22,8 @@ from imaged.registry.transport import Transport
 from sampan.errors import ConflictError, DataLossError, NotFoundError
 from sampan.oci.platform import Platform
 from sampan.oci.reference import parse_reference
+from sampan.resource.image import ANONYMOUS
+from sampan.resource.transfer import Pushed, PushResolved
 from tests.fakes.push_registry import PushRegistry
 from tests.fakes.registry import FakeRegistry
 from tests.support.images import OCI_INDEX, OCI_MANIFEST, Entry, Image, descriptor, layer, sha256, tar

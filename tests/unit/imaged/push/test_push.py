@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from imaged.images.model import ANONYMOUS, Credentials
 from imaged.push import blobs
 from imaged.push.metrics import PushMetrics
 from imaged.push.push import Pusher, UploadMeans
-from imaged.push.steps import Pushed, PushPhase, PushResolved, PushStep
 from imaged.registry.auth import Tokens
 from imaged.registry.endpoints import Endpoints
 from imaged.registry.retry import RetryPolicy
@@ -23,6 +21,8 @@ from imaged.registry.transport import Transport
 from sampan.errors import DataLossError, NotFoundError, PermissionDeniedError, RemoteError
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
+from sampan.resource.image import ANONYMOUS, Credentials
+from sampan.resource.transfer import Pushed, PushPhase, PushResolved, PushStep
 from tests.fakes.push_registry import PushRegistry, Refuse, sha256
 from tests.support.images import Entry, Image, layer, tar
 from tests.unit.imaged.archives import archive, docker_archive, load

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from imaged.images.model import Credentials
 from imaged.registry.challenge import Challenge, is_link_local
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, UnauthenticatedError
+from sampan.resource.image import Credentials
 from tests.fakes.registry import REFRESH_TOKEN, TOKEN, FakeRegistry, Fault
 from tests.unit.imaged.parts import Parts
 

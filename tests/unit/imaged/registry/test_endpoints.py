@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from imaged.images.model import ANONYMOUS, Credentials
 from imaged.registry.endpoints import Endpoints, MirrorConfig, RegistryConfig, is_loopback
 from sampan.errors import InvalidArgumentError
+from sampan.resource.image import ANONYMOUS, Credentials
 
 ALICE = Credentials("alice", "sesame")
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from imaged.images.model import ANONYMOUS, Credentials
 from imaged.registry.endpoints import Endpoints
 from imaged.registry.lookup import Lookup
 from imaged.registry.transport import Transport
@@ -21,6 +20,7 @@ from sampan.errors import (
 )
 from sampan.oci.platform import Platform
 from sampan.oci.reference import parse_reference
+from sampan.resource.image import ANONYMOUS, Credentials
 from tests.fakes.registry import OCI_INDEX, FakeRegistry, Fault
 from tests.unit.imaged.parts import Parts
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from imaged.images.model import ANONYMOUS, LayerProgress, Phase
 from imaged.registry.endpoints import MirrorConfig, RegistryConfig
 from imaged.transfer import blob_fetch
 from sampan.errors import DataLossError, RemoteError
 from sampan.oci.descriptor import OCI_LAYER, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
+from sampan.resource.image import ANONYMOUS
+from sampan.resource.transfer import FetchPhase, FetchStep
 from tests.fakes.registry import FakeRegistry, Fault
 from tests.unit.imaged.parts import Parts, imaged_parts
 
@@ -177,7 +178,7 @@ async def test_what_is_here_is_written_and_told_when_a_line_stalls(parts: Parts,
 
     async def pull() -> None:
         async for step in parts.puller.fetch(parse_reference(f"{registry.address}/x:1"), None, ANONYMOUS):
-            if isinstance(step, LayerProgress) and step.phase is Phase.DOWNLOADING and step.offset:
+            if isinstance(step, FetchStep) and step.phase is FetchPhase.DOWNLOADING and step.offset:
                 steps.append(step.offset)
                 told.set()
 

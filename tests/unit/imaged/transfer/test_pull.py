@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from imaged.images.model import ANONYMOUS, Fetched, LayerProgress, Phase, Resolved
 from imaged.registry.endpoints import MirrorConfig, RegistryConfig
 from sampan.errors import (
     DataLossError,
@@ -22,6 +21,8 @@ from sampan.errors import (
 )
 from sampan.oci.platform import Platform
 from sampan.oci.reference import parse_reference
+from sampan.resource.image import ANONYMOUS
+from sampan.resource.transfer import Fetched, FetchPhase, FetchResolved, FetchStep
 from tests.fakes.registry import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, FakeRegistry, Fault, sha256
 from tests.unit.imaged.parts import Parts, imaged_parts
 
@@ -42,11 +43,11 @@ async def test_everything_of_an_image_arrives_and_is_held_by_the_lease(parts: Pa
 async def test_each_layer_waits_first_and_is_committed_last(parts: Parts, registry: FakeRegistry) -> None:
     registry.add_image("x", "latest", b"one" * 9, b"two" * 9)
     resolved, steps, _ = await parts.fetch(f"{registry.address}/x")
-    assert [step.phase for step in steps[:2]] == [Phase.WAITING, Phase.WAITING]
+    assert [step.phase for step in steps[:2]] == [FetchPhase.WAITING, FetchPhase.WAITING]
     for layer in resolved.layers:
         phases = [step.phase for step in steps if step.digest == layer.descriptor.digest]
-        assert phases[0] is Phase.WAITING
-        assert phases[-1] is Phase.COMMITTED
+        assert phases[0] is FetchPhase.WAITING
+        assert phases[-1] is FetchPhase.COMMITTED
 
 
 async def test_what_is_here_already_is_not_downloaded_again(parts: Parts, registry: FakeRegistry) -> None:
@@ -56,7 +57,7 @@ async def test_what_is_here_already_is_not_downloaded_again(parts: Parts, regist
     before = len(registry.paths("/blobs/"))
     _, steps, _ = await parts.fetch(f"{registry.address}/x:2")
     assert len(registry.paths("/blobs/")) == before + 2  # the config and one layer
-    assert {step.phase for step in steps} >= {Phase.EXISTED, Phase.COMMITTED}
+    assert {step.phase for step in steps} >= {FetchPhase.EXISTED, FetchPhase.COMMITTED}
 
 
 async def test_layer_that_occurs_twice_is_downloaded_once(parts: Parts, registry: FakeRegistry) -> None:
@@ -178,7 +179,7 @@ async def test_broken_download_goes_on_where_it_was(parts: Parts, registry: Fake
     _, steps, _ = await parts.fetch(f"{registry.address}/x:1")
     ranges = [headers.get("Range") for _, path, headers in registry.requests if digest in path]
     assert ranges == [None, f"bytes=200000-{len(registry.blobs[digest]) - 1}"]
-    assert Phase.RETRYING in {step.phase for step in steps}
+    assert FetchPhase.RETRYING in {step.phase for step in steps}
     assert digest in parts.blobs()
 
 
@@ -257,7 +258,7 @@ async def test_fetch_that_is_left_early_shows_nothing_and_is_gone_after_a_day(
     reference = parse_reference(f"{registry.address}/x:1")
     async with aclosing(parts.puller.fetch(reference, None, ANONYMOUS)) as steps:
         async for step in steps:
-            if isinstance(step, LayerProgress) and step.phase is Phase.DOWNLOADING:
+            if isinstance(step, FetchStep) and step.phase is FetchPhase.DOWNLOADING:
                 break
     assert digest not in parts.blobs()
     assert await parts.images.list() == []
@@ -354,7 +355,7 @@ async def test_progress_of_a_layer_is_at_most_ten_a_second(parts: Parts, registr
     registry.add_image("x", "1", os.urandom(30_000_000))
     begin = time.monotonic()
     _, steps, _ = await parts.fetch(f"{registry.address}/x:1")
-    downloading = [step for step in steps if step.phase is Phase.DOWNLOADING]
+    downloading = [step for step in steps if step.phase is FetchPhase.DOWNLOADING]
     assert len(downloading) <= (time.monotonic() - begin) * 10 + 1
 
 
@@ -374,6 +375,6 @@ async def test_metrics_count_pulls_by_outcome(parts: Parts, registry: FakeRegist
 async def test_first_step_names_lease_and_whole_reference(parts: Parts, registry: FakeRegistry) -> None:
     registry.add_image("x", "latest", b"layer")
     resolved, _, _ = await parts.fetch(f"{registry.address}/x")
-    assert isinstance(resolved, Resolved)
+    assert isinstance(resolved, FetchResolved)
     assert str(resolved.reference) == f"{registry.address}/x:latest"
     assert resolved.lease

@@ -6,12 +6,13 @@ import os
 
 from prometheus_client import CollectorRegistry
 
-from imaged.images.model import Layer, LayerProgress, Phase, Resolved
 from imaged.metrics import PullMetrics
 from imaged.transfer.tracker import Tracker
 from sampan.oci.descriptor import OCI_LAYER, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
+from sampan.resource.image import Layer
+from sampan.resource.transfer import FetchPhase, FetchResolved, FetchStep
 from tests.fakes.registry import FakeRegistry
 from tests.unit.imaged.parts import Parts
 
@@ -28,25 +29,25 @@ class Time:
         return self.s
 
 
-def resolved(*sizes: int) -> Resolved:
+def resolved(*sizes: int) -> FetchResolved:
     layers = [
         Layer(Descriptor(OCI_LAYER, digest, size), digest) for digest, size in zip((FIRST, SECOND), sizes, strict=True)
     ]
-    return Resolved("lease", parse_reference("x:1"), Descriptor(OCI_LAYER, FIRST, 1), tuple(layers))
+    return FetchResolved("lease", parse_reference("x:1"), Descriptor(OCI_LAYER, FIRST, 1), tuple(layers))
 
 
 def test_progress_is_bytes_here_by_bytes_in_all() -> None:
     tracker = Tracker(Time())
     assert tracker.ratio() == 0
     tracker.resolved(resolved(300, 100))
-    tracker.post(LayerProgress(SECOND, Phase.EXISTED, 100, 100))
+    tracker.post(FetchStep(SECOND, FetchPhase.EXISTED, 100, 100))
     assert tracker.ratio() == 0.25
-    tracker.post(LayerProgress(FIRST, Phase.DOWNLOADING, 100, 300))
+    tracker.post(FetchStep(FIRST, FetchPhase.DOWNLOADING, 100, 300))
     assert tracker.ratio() == 0.5
-    tracker.post(LayerProgress(FIRST, Phase.RETRYING, 5, 300))
+    tracker.post(FetchStep(FIRST, FetchPhase.RETRYING, 5, 300))
     assert tracker.ratio() == 0.5
-    tracker.post(LayerProgress(FIRST, Phase.VERIFYING, 300, 300))
-    tracker.post(LayerProgress(FIRST, Phase.COMMITTED, 300, 300))
+    tracker.post(FetchStep(FIRST, FetchPhase.VERIFYING, 300, 300))
+    tracker.post(FetchStep(FIRST, FetchPhase.COMMITTED, 300, 300))
     assert tracker.ratio() == 1
     assert tracker.left_s() == 0
 
@@ -56,16 +57,16 @@ def test_time_left_is_reckoned_with_the_speed_of_late_and_without_what_was_here(
     tracker = Tracker(clock)
     assert math.isnan(tracker.left_s())
     tracker.resolved(resolved(100_000, 1000))
-    tracker.post(LayerProgress(SECOND, Phase.EXISTED, 1000, 1000))
-    tracker.post(LayerProgress(FIRST, Phase.DOWNLOADING, 50_000, 100_000))  # brought by an earlier pull
+    tracker.post(FetchStep(SECOND, FetchPhase.EXISTED, 1000, 1000))
+    tracker.post(FetchStep(FIRST, FetchPhase.DOWNLOADING, 50_000, 100_000))  # brought by an earlier pull
     assert math.isnan(tracker.left_s())
     for second in range(1, 11):
         clock.s += 1
-        tracker.post(LayerProgress(FIRST, Phase.DOWNLOADING, 50_000 + second * 1000, 100_000))
+        tracker.post(FetchStep(FIRST, FetchPhase.DOWNLOADING, 50_000 + second * 1000, 100_000))
     assert round(tracker.left_s()) == 40
     for second in range(1, 41):
         clock.s += 1
-        tracker.post(LayerProgress(FIRST, Phase.DOWNLOADING, 60_000 + second * 100, 100_000))
+        tracker.post(FetchStep(FIRST, FetchPhase.DOWNLOADING, 60_000 + second * 100, 100_000))
     assert round(tracker.left_s()) == 360
 
 

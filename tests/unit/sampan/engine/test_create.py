@@ -1,18 +1,16 @@
 """A create whose stack is taken away between the question for it and its use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
 
-from sampan.api.containerd.snapshots.v1 import snapshots_pb2
-from sampan.api.image.v1 import images_pb2
-from sampan.api.snapshot.v1 import layers_pb2
-from sampan.engine.create import create_container
-from sampan.engine.engine import Engine
+from sampan.engine.create import Creating, create_container
 from sampan.errors import NotFoundError
 from sampan.resource.container import Created
 from sampan.resource.container_spec import ContainerSpec
+from sampan.resource.image import ImageDetails
+from tests.fakes.image_values import image_value
 
 
 class Services:
@@ -26,19 +24,19 @@ class Services:
         self.before_create = before_create
         self.missing = ""
 
-    async def Get(self, request: images_pb2.GetRequest) -> images_pb2.Image:
+    async def get(self, image: str) -> ImageDetails:
         if not self.here:
-            raise NotFoundError(f"No such image: {request.image}")
-        return images_pb2.Image(id="sha256:1", config=images_pb2.ImageConfig(cmd=["sh"]))
+            raise NotFoundError(f"No such image: {image}")
+        return image_value(cmd=("sh",))
 
-    async def Stack(self, request: layers_pb2.StackRequest) -> layers_pb2.StackResponse:
+    async def stack(self, diff_ids: Sequence[str]) -> str:
+        del diff_ids
         self.stacked = True
-        return layers_pb2.StackResponse(chain_id="chain")
+        return "chain"
 
-    async def Stat(self, request: snapshots_pb2.StatSnapshotRequest) -> snapshots_pb2.StatSnapshotResponse:
+    async def stat(self, key: str) -> None:
         if not self.stacked:
-            raise NotFoundError("snapshot 'chain' does not exist")
-        return snapshots_pb2.StatSnapshotResponse()
+            raise NotFoundError(f"snapshot {key!r} does not exist")
 
     async def create(self, spec: ContainerSpec) -> Created:
         self.creates += 1
@@ -52,7 +50,7 @@ class Services:
 
 
 async def create(services: Services) -> str:
-    created = await create_container(cast("Engine", cast("Any", services)), ContainerSpec(image="web:1"), "")
+    created = await create_container(cast("Creating", cast("Any", services)), ContainerSpec(image="web:1"), "")
     return created.id
 
 

@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 
-from sampan.api.image.v1 import images_pb2
 from sampan.engine.create import merge
 from sampan.errors import InvalidArgumentError
+from sampan.oci import image_config
+from sampan.oci.digest import Digest
 from sampan.resource.container_spec import ContainerSpec, HealthCheck, Process
+from sampan.resource.image import ImageDetails
+from tests.fakes.image_values import image_value
 
 
-def image(**config: object) -> images_pb2.Image:
-    return images_pb2.Image(id="sha256:" + "a" * 64, config=images_pb2.ImageConfig(**config))  # type: ignore[arg-type]
+def image(**config: Any) -> ImageDetails:
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+    return image_value(Digest.of(b"config"), **given)
 
 
 def spec(
@@ -71,8 +75,7 @@ def test_ports_and_volumes_add_up() -> None:
 
 def test_a_health_check_is_completed_field_by_field() -> None:
     asked = spec(health_check=HealthCheck(retries=9))
-    theirs = images_pb2.HealthCheck(test=["CMD", "true"], retries=3)
-    theirs.interval.seconds = 30
+    theirs = image_config.HealthCheck(("CMD", "true"), interval_ns=30 * 10**9, retries=3)
     merged = merge(asked, image(cmd=["sh"], health_check=theirs)).health_check
     assert merged == HealthCheck(("CMD", "true"), interval_s=30, retries=9)
 

@@ -1,18 +1,18 @@
 """What of a search's results is shown, and what cannot be asked for."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
-from sampan.api.image.v1 import images_pb2 as pb
-from sampan.engine.engine import Engine
 from sampan.engine.search import search
 from sampan.errors import InvalidArgumentError
+from sampan.resource.image import Credentials, SearchResult
+from sampan.resource.storage import Images
 
 FOUND = [
-    pb.SearchResponse.Result(name="debian", stars=5000, official=True),
-    pb.SearchResponse.Result(name="me/debian", stars=3),
+    SearchResult("debian", "", 5000, official=True, automated=False),
+    SearchResult("me/debian", "", 3, official=False, automated=False),
 ]
 
 
@@ -22,24 +22,18 @@ class FakeImages:
     def __init__(self) -> None:
         self.limits: list[int] = []
 
-    async def Search(self, request: pb.SearchRequest) -> pb.SearchResponse:
-        self.limits.append(request.limit)
-        return pb.SearchResponse(results=FOUND)
-
-
-class FakeEngine:
-    """Has images alone."""
-
-    def __init__(self) -> None:
-        self.images = FakeImages()
+    async def search(self, term: str, limit: int, credentials: Credentials | None = None) -> Sequence[SearchResult]:
+        del term, credentials
+        self.limits.append(limit)
+        return FOUND
 
 
 async def found(limit: int = 0, **filters: Sequence[str]) -> tuple[list[str], list[int]]:
     """Return what is shown, and the limits that the registry was asked with."""
-    engine = FakeEngine()
+    images = FakeImages()
     sifted: dict[str, Sequence[str]] = {key.replace("_", "-"): values for key, values in filters.items()}
-    results = await search(cast("Engine", cast("Any", engine)), "debian", limit, sifted, None)
-    return [each.name for each in results], engine.images.limits
+    results = await search(cast("Images", images), "debian", limit, sifted, None)
+    return [each.name for each in results], images.limits
 
 
 async def test_without_filters_everything_is_shown() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from sampan.api.image.v1 import images_pb2 as pb
 from sampan.errors import InvalidArgumentError, NotFoundError, UnauthenticatedError
+from sampan.resource.image import Credentials
 from sampan_cli.credentials.store import CredentialStore, config_path
 
-ALICE = pb.Credentials(username="alice", password="s3:cret")
+ALICE = Credentials(username="alice", password="s3:cret")
 
 HELPER = """#!/bin/sh
 store=%s
@@ -102,7 +102,7 @@ async def test_helper_keeps_the_secret_out_of_the_file(tmp_path: Path, helper: P
 async def test_token_from_a_helper_is_an_identity_token(tmp_path: Path, helper: Path) -> None:
     helper.write_text(json.dumps({"Username": "<token>", "Secret": "refresh"}))
     store = write(tmp_path / "config.json", {"credHelpers": {"localhost:5000": "test"}})
-    assert await store.get("localhost:5000") == pb.Credentials(identity_token="refresh")
+    assert await store.get("localhost:5000") == Credentials(identity_token="refresh")
     assert await store.get("elsewhere.example.com") is None
 
 

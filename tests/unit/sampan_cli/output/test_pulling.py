@@ -1,9 +1,9 @@
 from collections.abc import AsyncGenerator
 
-from sampan.api.image.v1 import images_pb2
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
 from sampan.oci.reference import parse_reference
 from sampan_cli.output.pulling import open_view, watch
+from tests.fakes.image_values import image_value
 
 ONE = f"sha256:{'1' * 64}"
 TWO = f"sha256:{'2' * 64}"
@@ -19,7 +19,7 @@ async def events() -> AsyncGenerator[Progress, None]:
     yield LayerProgress(ONE, Phase.EXTRACTING, 5, 10)
     yield LayerProgress(ONE, Phase.COMPLETE, 10, 10)
     yield LayerProgress(ONE, Phase.COMPLETE, 10, 10)
-    yield Done(images_pb2.Image(id=ONE), TWO, existed=False)
+    yield Done(image_value(ONE), TWO, existed=False)
 
 
 async def test_repository_is_named_without_its_registry() -> None:

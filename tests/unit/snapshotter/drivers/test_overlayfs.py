@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from sampan.errors import InvalidArgumentError
+from sampan.resource.snapshot import Kind, Mount
 from snapshotter.drivers.overlayfs import MAX_LOWER_LAYERS, SETTINGS, plan_mounts
-from snapshotter.model import Kind, Mount, Piece
+from snapshotter.model import Piece
 
 ROOT = Path("/srv/a,b:c\\d")  # separators on purpose: the plan must survive them
 ESCAPED = r"/srv/a\,b\:c\\d"

@@ -1,7 +1,8 @@
 import pytest
 
 from sampan.errors import InvalidArgumentError
-from snapshotter.model import Kind, Snapshot
+from sampan.resource.snapshot import Kind
+from snapshotter.model import Snapshot
 from snapshotter.snapshots.filters import parse
 
 WEB = Snapshot("web", Kind.ACTIVE, "sha256:1", 0, 0, {"a.b/c": "x y", "role": "db"})

@@ -13,7 +13,7 @@ from sampan.errors import SampanError, UnavailableError
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:
-    from sampan.engine.services import Services
+    from sampan.api.image.v1.images_pb2_grpc import ImagesAsyncStub
 
     KeepCall: TypeAlias = grpc.aio.StreamStreamCall[images_pb2.KeepRequest, images_pb2.KeepResponse]
 
@@ -21,7 +21,7 @@ _RELEASE_S: Final = 5.0
 
 
 @asynccontextmanager
-async def kept(engine: "Services", *leases: str) -> AsyncIterator[str]:
+async def kept(images: "ImagesAsyncStub", *leases: str) -> AsyncIterator[str]:
     """Have imaged keep ``leases`` for as long as this block lasts, and no longer than this process; yield the first.
 
     Without any a new one is made. What they still hold at the end is given back, or, of a fetch, left to the next one.
@@ -30,7 +30,7 @@ async def kept(engine: "Services", *leases: str) -> AsyncIterator[str]:
     Raises:
         NotFoundError: one is over.
     """
-    keeper = _Keeper(engine)
+    keeper = _Keeper(images)
     try:
         bound = await keeper.begin(leases)
         keeping = asyncio.create_task(keeper.go_on(bound), name="keep leases")
@@ -48,9 +48,9 @@ async def kept(engine: "Services", *leases: str) -> AsyncIterator[str]:
 class _Keeper:
     """A call that keeps leases, and the next one whenever imaged goes away."""
 
-    def __init__(self, engine: "Services") -> None:
-        self._engine = engine
-        self.call: KeepCall = engine.images.Keep()
+    def __init__(self, images: "ImagesAsyncStub") -> None:
+        self._images = images
+        self.call: KeepCall = images.Keep()
 
     async def begin(self, leases: Sequence[str]) -> tuple[str, ...]:
         with rpc_errors():
@@ -68,7 +68,7 @@ class _Keeper:
                         pass
                 return
             except UnavailableError:
-                self.call = self._engine.images.Keep(wait_for_ready=True)
+                self.call = self._images.Keep(wait_for_ready=True)
             except SampanError:
                 return  # they are over: whoever uses them is told so
             with contextlib.suppress(UnavailableError), rpc_errors():
@@ -78,14 +78,3 @@ class _Keeper:
         """Say that they are not needed any more; imaged ends the call when they are given back."""
         with contextlib.suppress(SampanError, asyncio.InvalidStateError), rpc_errors():
             await self.call.done_writing()
-
-
-async def release(engine: "Services", lease: str, *, abandon: bool = False) -> None:
-    """Give back what a failed sequence held, or leave it to the next one, even while being cancelled."""
-    request = images_pb2.ReleaseRequest(lease=lease, abandon=abandon)
-    try:
-        async with asyncio.timeout(_RELEASE_S):
-            with rpc_errors():
-                await engine.images.Release(request, wait_for_ready=True)  # it may be what was killed
-    except (SampanError, TimeoutError):
-        return

@@ -1,6 +1,8 @@
-"""The snapshotter from afar: the protocols of ``protocol``, over gRPC."""
+"""Clients of the snapshotter: ``containerd.services.snapshots.v1``, ``diff.v1`` and ``sampan.snapshot.v1``."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from operator import attrgetter
 
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -11,55 +13,66 @@ from sampan.api.containerd.snapshots.v1 import snapshots_pb2 as snapshots_pb
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2_grpc as snapshots_grpc
 from sampan.api.snapshot.v1 import layers_pb2 as layers_pb
 from sampan.api.snapshot.v1 import layers_pb2_grpc as layers_grpc
+from sampan.client.calls import Recent, read
+from sampan.client.convert import snapshots as convert
+from sampan.client.convert.oci import DESCRIPTOR
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.resource.snapshot import (
+    ApplyProgress,
+    Change,
+    DriversReport,
+    Mount,
+    NewLayer,
+    SnapshotInfo,
+    SnapshotUsage,
+    Unstacked,
+)
 from sampan.sys.measuring import Usage
 from sampan.wire.channel import rpc_errors
-from sampan.wire.pages import pages, send, whole
-from snapshotter.model import Change, DriversReport, Mount, NewLayer, Progress, Snapshot, SnapshotUsage, Unstacked
-from snapshotter.wire import convert
+from sampan.wire.pages import page_by_page, pages, send, whole
 
 
 class SnapshotsClient:
-    """Satisfies ``protocol.Snapshots``."""
+    """Satisfies ``resource.storage.Snapshots``."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: snapshots_grpc.SnapshotsAsyncStub = snapshots_grpc.SnapshotsStub(channel)
 
     async def prepare(self, key: str, parent: str | None, labels: Mapping[str, str]) -> tuple[Mount, ...]:
-        """See ``protocol.Snapshots``."""
+        """See ``resource.storage.Snapshots``."""
         request = snapshots_pb.PrepareSnapshotRequest(key=key, parent=parent or "", labels=labels)
         with rpc_errors():
             return convert.mounts_from_proto((await self._stub.Prepare(request)).mounts)
 
     async def view(self, key: str, parent: str | None, labels: Mapping[str, str]) -> tuple[Mount, ...]:
-        """See ``protocol.Snapshots``."""
+        """See ``resource.storage.Snapshots``."""
         request = snapshots_pb.ViewSnapshotRequest(key=key, parent=parent or "", labels=labels)
         with rpc_errors():
             return convert.mounts_from_proto((await self._stub.View(request)).mounts)
 
     async def mounts(self, key: str) -> tuple[Mount, ...]:
-        """See ``protocol.Snapshots``."""
+        """See ``resource.storage.Snapshots``."""
         with rpc_errors():
             return convert.mounts_from_proto((await self._stub.Mounts(snapshots_pb.MountsRequest(key=key))).mounts)
 
     async def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
-        """See ``protocol.Snapshots``."""
+        """See ``resource.storage.Snapshots``."""
         with rpc_errors():
             await self._stub.Commit(snapshots_pb.CommitSnapshotRequest(name=name, key=key, labels=labels))
 
     async def remove(self, key: str) -> None:
-        """See ``protocol.Snapshots``."""
+        """See ``resource.storage.Snapshots``."""
         with rpc_errors():
             await self._stub.Remove(snapshots_pb.RemoveSnapshotRequest(key=key))
 
-    async def stat(self, key: str) -> Snapshot:
-        """See ``protocol.Snapshots``."""
+    async def stat(self, key: str) -> SnapshotInfo:
+        """See ``resource.storage.Snapshots``."""
         with rpc_errors():
             return convert.info_from_proto((await self._stub.Stat(snapshots_pb.StatSnapshotRequest(key=key))).info)
 
-    async def update(self, key: str, labels: Mapping[str, str | None], *, replace: bool) -> Snapshot:
-        """See ``protocol.Snapshots``."""
+    async def update(self, key: str, labels: Mapping[str, str | None], *, replace: bool) -> SnapshotInfo:
+        """See ``resource.storage.Snapshots``."""
         values = {name: value for name, value in labels.items() if value is not None}
         request = snapshots_pb.UpdateSnapshotRequest(
             info=snapshots_pb.Info(name=key, labels=values),
@@ -68,96 +81,92 @@ class SnapshotsClient:
         with rpc_errors():
             return convert.info_from_proto((await self._stub.Update(request)).info)
 
-    async def list(self, filters: Sequence[str]) -> list[Snapshot]:
-        """See ``protocol.Snapshots``."""
-        found: list[Snapshot] = []
+    async def list(self, filters: Sequence[str]) -> list[SnapshotInfo]:
+        """See ``resource.storage.Snapshots``."""
+        found: list[SnapshotInfo] = []
         with rpc_errors():
             async for part in self._stub.List(snapshots_pb.ListSnapshotsRequest(filters=filters)):
                 found += map(convert.info_from_proto, part.info)
         return found
 
     async def usage(self, key: str) -> Usage:
-        """See ``protocol.Snapshots``."""
+        """See ``resource.storage.Snapshots``."""
         with rpc_errors():
             usage = await self._stub.Usage(snapshots_pb.UsageRequest(key=key))
         return Usage(usage.size, usage.inodes)
 
     async def cleanup(self) -> None:
-        """See ``protocol.Snapshots``."""
+        """See ``resource.storage.Snapshots``."""
         with rpc_errors():
             await self._stub.Cleanup(snapshots_pb.CleanupRequest())
 
 
 class LayersClient:
-    """Satisfies ``protocol.Layers``."""
+    """Satisfies ``resource.storage.Layers``."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: layers_grpc.LayersAsyncStub = layers_grpc.LayersStub(channel)
+        self._usages = Recent(_usages)
 
-    async def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[Progress, None]:
-        """See ``protocol.Layers``."""
-        request = layers_pb.ApplyLayerRequest(descriptor=convert.descriptor_to_proto(descriptor), diff_id=diff_id)
-        with rpc_errors():
-            call = self._stub.Apply(request)
-            try:
-                async for progress in call:
-                    yield convert.progress_from_proto(progress)
-            finally:
-                call.cancel()
+    def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[ApplyProgress, None]:
+        """See ``resource.storage.Layers``."""
+        request = layers_pb.ApplyLayerRequest(descriptor=DESCRIPTOR.encode(descriptor), diff_id=diff_id)
+        return read(self._stub.Apply(request), convert.PROGRESS.decode)
 
     async def stack(self, diff_ids: Sequence[Digest]) -> str:
-        """See ``protocol.Layers``."""
+        """See ``resource.storage.Layers``."""
         with rpc_errors():
             return (await self._stub.Stack(layers_pb.StackRequest(diff_ids=diff_ids))).chain_id
 
     async def unpack(self, layers: Sequence[tuple[Descriptor, Digest]]) -> None:
-        """See ``protocol.Layers``."""
+        """See ``resource.storage.Layers``."""
         requests = [
-            layers_pb.ApplyLayerRequest(descriptor=convert.descriptor_to_proto(descriptor), diff_id=diff_id)
+            layers_pb.ApplyLayerRequest(descriptor=DESCRIPTOR.encode(descriptor), diff_id=diff_id)
             for descriptor, diff_id in layers
         ]
         with rpc_errors():
             await self._stub.Unpack(layers_pb.UnpackRequest(layers=requests))
 
     async def unstack(self, stacks: Sequence[Sequence[str]]) -> Unstacked:
-        """See ``protocol.Layers``."""
+        """See ``resource.storage.Layers``."""
         with rpc_errors():
             asked = (layers_pb.UnstackRequest.Stack(chain_ids=stack) for stack in stacks)
             removed = await whole(self._stub.Unstack(send(pages(layers_pb.UnstackRequest, "stacks", asked))))
         return Unstacked(tuple(removed.removed_chain_ids), removed.reclaimed_bytes)
 
     async def drivers(self) -> DriversReport:
-        """See ``protocol.Layers``."""
+        """See ``resource.storage.Layers``."""
         with rpc_errors():
-            return convert.drivers_from_proto(await self._stub.Drivers(layers_pb.DriversRequest()))
+            return convert.DRIVERS.decode(await self._stub.Drivers(layers_pb.DriversRequest()))
 
     async def usages(self, *, committed: bool = False) -> Sequence[SnapshotUsage]:
-        """See ``protocol.Layers``."""
-        with rpc_errors():
-            response = await whole(self._stub.Usage(layers_pb.LayersUsageRequest(committed=committed)))
-        return list(map(convert.usage_from_proto, response.snapshots))
+        """See ``resource.storage.Layers``."""
+        found: list[SnapshotUsage] = []
+        request = layers_pb.LayersUsageRequest(committed=committed)
+        async with aclosing(page_by_page(self._stub.Usage(request))) as pages_:
+            async for page in pages_:
+                found += self._usages.decode(page)
+        return found
 
     async def changes(self, key: str) -> list[Change]:
-        """See ``protocol.Layers``."""
+        """See ``resource.storage.Layers``."""
         with rpc_errors():
             response = await whole(self._stub.Changes(layers_pb.ChangesRequest(key=key)))
         return list(map(convert.change_from_proto, response.changes))
 
 
 class DifferClient:
-    """Satisfies ``protocol.Differ``."""
+    """Satisfies ``resource.storage.Differ``."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: diff_grpc.DiffAsyncStub = diff_grpc.DiffStub(channel)
         self._layers: layers_grpc.LayersAsyncStub = layers_grpc.LayersStub(channel)
 
     async def apply_onto(self, descriptor: Descriptor, mounts: Sequence[Mount]) -> Descriptor:
-        """See ``protocol.Differ``."""
-        request = diff_pb.ApplyRequest(
-            diff=convert.descriptor_to_proto(descriptor), mounts=map(convert.mount_to_proto, mounts)
-        )
+        """See ``resource.storage.Differ``."""
+        request = diff_pb.ApplyRequest(diff=DESCRIPTOR.encode(descriptor), mounts=map(convert.mount_to_proto, mounts))
         with rpc_errors():
-            return convert.descriptor_from_proto((await self._stub.Apply(request)).applied)
+            return DESCRIPTOR.decode((await self._stub.Apply(request)).applied)
 
     async def diff(
         self,
@@ -167,7 +176,7 @@ class DifferClient:
         ref: str,
         labels: Mapping[str, str],
     ) -> Descriptor:
-        """See ``protocol.Differ``."""
+        """See ``resource.storage.Differ``."""
         request = diff_pb.DiffRequest(
             left=map(convert.mount_to_proto, left),
             right=map(convert.mount_to_proto, right),
@@ -176,21 +185,19 @@ class DifferClient:
             labels=labels,
         )
         with rpc_errors():
-            return convert.descriptor_from_proto((await self._stub.Diff(request)).diff)
+            return DESCRIPTOR.decode((await self._stub.Diff(request)).diff)
 
     async def layer_of(self, key: str, exclude: Sequence[str], lease: str = "") -> NewLayer | None:
-        """See ``protocol.Differ``."""
+        """See ``resource.storage.Differ``."""
         with rpc_errors():
             return convert.new_layer_from_proto(
                 await self._layers.Diff(layers_pb.DiffLayerRequest(key=key, exclude=exclude, lease=lease))
             )
 
-    async def export(self, key: str) -> AsyncGenerator[bytes, None]:
-        """See ``protocol.Differ``."""
-        with rpc_errors():
-            call = self._layers.Export(layers_pb.ExportRequest(key=key))
-            try:
-                async for part in call:
-                    yield part.chunk
-            finally:
-                call.cancel()
+    def export(self, key: str) -> AsyncGenerator[bytes, None]:
+        """See ``resource.storage.Differ``."""
+        return read(self._layers.Export(layers_pb.ExportRequest(key=key)), attrgetter("chunk"))
+
+
+def _usages(page: layers_pb.LayersUsageResponse) -> list[SnapshotUsage]:
+    return list(map(convert.usage_from_proto, page.snapshots))

@@ -1,22 +1,43 @@
-"""What the snapshotter does, for its servicers to serve and its client to offer: both satisfy these."""
+"""What imaged and the snapshotter are asked for: their cores offer it, and their clients over gRPC do.
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+All methods raise ``SampanError``. Closing an iterator (``contextlib.aclosing``) ends what it stands for; who reads
+slowly slows the other side down. Consumers declare narrower protocols of their own.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from sampan.disk import Root
+from sampan.check import Finding, Means, Outcome, Step
+from sampan.disk import Collected, Root, StoredObject
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
-from sampan.sys.measuring import Usage
-from snapshotter.model import (
+from sampan.oci.platform import Platform
+from sampan.resource.image import (
+    Credentials,
+    ImageCommit,
+    ImageDetails,
+    Imported,
+    Layer,
+    LoadedImage,
+    NamedImage,
+    RemoteImage,
+    RemovedImages,
+    SearchResult,
+)
+from sampan.resource.listing import Page
+from sampan.resource.snapshot import (
+    ApplyProgress,
     Change,
     DriversReport,
     Mount,
     NewLayer,
-    Progress,
-    Snapshot,
+    SnapshotInfo,
     SnapshotUsage,
     Unstacked,
 )
+from sampan.resource.transfer import FetchProgress, PushProgress
+from sampan.sys.measuring import Usage
 
 
 class RootSource(Protocol):
@@ -78,13 +99,13 @@ class Snapshots(Protocol):
             ConflictError: it has children.
         """
 
-    async def stat(self, key: str) -> Snapshot:
+    async def stat(self, key: str) -> SnapshotInfo:
         """Return what is known of a snapshot. Raises NotFoundError."""
 
-    async def update(self, key: str, labels: Mapping[str, str | None], *, replace: bool) -> Snapshot:
+    async def update(self, key: str, labels: Mapping[str, str | None], *, replace: bool) -> SnapshotInfo:
         """Set labels (None: remove one), or replace them all, and return the snapshot. Raises NotFoundError."""
 
-    async def list(self, filters: Sequence[str]) -> list[Snapshot]:
+    async def list(self, filters: Sequence[str]) -> Sequence[SnapshotInfo]:
         """Return those that match any of ``filters`` (see ``filters``), or all; parents before children.
 
         Raises:
@@ -101,7 +122,7 @@ class Snapshots(Protocol):
 class Layers(Protocol):
     """Layers by diff ID, and the stacks that images are made of."""
 
-    def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[Progress, None]:
+    def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[ApplyProgress, None]:
         """Store a layer whose blob is in the content store, and hold it for the caller who will stack it.
 
         The last progress has ``done``; the layer is on disk by then. Of callers who want the same layer at once, one
@@ -201,4 +222,133 @@ class Differ(Protocol):
 
         Raises:
             NotFoundError: there is no snapshot ``key``; before the first piece.
+        """
+
+
+class Images(Protocol):
+    """Image names, what stands behind them, and its way here and elsewhere. An image is named by ID or reference."""
+
+    def fetch(
+        self, reference: str, platform: Platform | None = None, credentials: Credentials | None = None
+    ) -> AsyncGenerator[FetchProgress, None]:
+        """Bring an image's content under a lease: ``FetchResolved`` first, ``Fetched`` last; without a name yet.
+
+        Raises:
+            NotFoundError: in Docker's words, no such repository, tag or platform.
+            UnauthenticatedError, PermissionDeniedError: the registry refuses the credentials.
+            UnavailableError, RemoteError: it does not answer.
+            DataLossError, ResourceExhaustedError: a blob is not what its digest says; the disk is full.
+        """
+
+    async def create(
+        self, reference: str, target: Descriptor, lease: str, platform: Platform | None = None, parent: str = ""
+    ) -> NamedImage:
+        """Name what is here, or make a dangling image of it without a reference, and end its lease."""
+
+    async def release(self, lease: str, *, abandon: bool = False) -> None:
+        """End a lease, or leave what it holds to the next fetch of the same. Waits for the service to be there."""
+
+    def kept(self, *leases: str) -> AbstractAsyncContextManager[str]:
+        """Keep ``leases``, or a new one, within, and no longer than this process lives; yields the first.
+
+        What they still hold at the end is given back, or, of a fetch, left to the next one.
+
+        Raises:
+            NotFoundError: one is over.
+        """
+
+    async def get(self, image: str, *, manifests: bool = False) -> ImageDetails:
+        """Return one; ``manifests``: with what its index leads to. NotFoundError: ``No such image: …``."""
+
+    async def list(self, *, brief: bool = False) -> Sequence[ImageDetails]:
+        """Return all, newest first; ``brief``: without what the config says and may be long."""
+
+    def pages(self, *, manifests: bool = False) -> AsyncGenerator[Page[ImageDetails], None]:
+        """Yield all, newest first, some at a time."""
+
+    async def tag(self, image: str, reference: str) -> None:
+        """Add a name. NotFoundError, InvalidArgumentError."""
+
+    async def remove(
+        self,
+        image: str,
+        *,
+        force: bool = False,
+        no_prune: bool = False,
+        in_use: Iterable[str] = (),
+        platform: Platform | None = None,
+    ) -> RemovedImages:
+        """Remove a name, and the image with its last one; ``platform``: of an index that one alone.
+
+        ``in_use`` are IDs of images that must stay. NotFoundError, ConflictError.
+        """
+
+    async def prune(self, images: Iterable[str], in_use: Iterable[str]) -> RemovedImages:
+        """Remove each of ``images``, IDs and names, that can be."""
+
+    async def import_root(
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        reference: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        platform: Platform | None = None,
+    ) -> Imported:
+        """Make an image of the tar of a root file system; ``reference`` is only looked at. InvalidArgumentError."""
+
+    async def commit(self, base: str, layer: Layer | None, options: ImageCommit, reference: str = "") -> Imported:
+        """Make an image of one with another layer on top; ``reference`` is only looked at."""
+
+    def push(
+        self, reference: str, credentials: Credentials | None = None, platform: Platform | None = None
+    ) -> AsyncGenerator[PushProgress, None]:
+        """Upload an image to its registry: ``PushResolved`` first, ``Pushed`` last. Raises as ``fetch``."""
+
+    def save(self, images: Sequence[str], platform: Platform | None = None) -> AsyncGenerator[bytes, None]:
+        """Yield an archive of images, in pieces. NotFoundError before the first; DataLossError."""
+
+    async def load(self, chunks: AsyncIterator[bytes], platform: Platform | None = None) -> Sequence[LoadedImage]:
+        """Read an archive of images; each is held by a lease of its own. InvalidArgumentError, DataLossError."""
+
+    async def login(self, registry: str, credentials: Credentials) -> str:
+        """Have a registry check credentials; return an identity token, or nothing. UnauthenticatedError."""
+
+    async def inspect(self, reference: str, credentials: Credentials | None = None) -> RemoteImage:
+        """Ask a registry what a name points to. Raises as ``fetch``."""
+
+    async def tags(self, repository: str, credentials: Credentials | None = None) -> Sequence[str]:
+        """Ask a registry for the tags of a repository."""
+
+    async def search(self, term: str, limit: int, credentials: Credentials | None = None) -> Sequence[SearchResult]:
+        """Ask a registry for repositories."""
+
+    async def roots(self) -> Sequence[Root]:
+        """Return who needs which layers unpacked."""
+
+
+class Disk(Protocol):
+    """What a service has on disk."""
+
+    def objects(self) -> AsyncGenerator[Sequence[StoredObject], None]:
+        """Yield all of it, some at a time, with who holds it."""
+
+    async def collect(self, *, leftovers: bool = False) -> Collected:
+        """Remove what nothing needs; ``leftovers``: and what broken downloads left. UnimplementedError."""
+
+
+class Check(Protocol):
+    """What is wrong with what a service keeps."""
+
+    def check(self, *, quick: bool = False) -> AsyncGenerator[Step, None]:
+        """Yield how far it is, and findings; ``quick`` reads no content."""
+
+    async def repair(self, finding: Finding, means: Means) -> Outcome:
+        """Repair what ``finding`` names. Raises: it cannot be done now."""
+
+    async def restored(self, deadline_s: float) -> str:
+        """Wait until a service that begins anew serves again; return what became of its database.
+
+        Raises:
+            UnavailableError: it does not serve by the deadline.
         """

@@ -1,18 +1,18 @@
-"""Between protobuf messages and the model."""
+"""Snapshots, layers and what differs between them."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2 as snapshots_pb
 from sampan.api.containerd.types import types_pb2 as types_pb
 from sampan.api.snapshot.v1 import layers_pb2 as layers_pb
+from sampan.client.convert.codec import Codec, ns_to_timestamp, timestamp_ns
+from sampan.client.convert.oci import DESCRIPTOR
 from sampan.errors import InvalidArgumentError
-from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
-from sampan.sys.measuring import Usage
-from snapshotter.model import (
+from sampan.resource.image import Layer
+from sampan.resource.snapshot import (
+    ApplyProgress,
     Change,
     ChangeKind,
     DriverReport,
@@ -20,10 +20,16 @@ from snapshotter.model import (
     Kind,
     Mount,
     NewLayer,
-    Progress,
-    Snapshot,
+    SnapshotInfo,
     SnapshotUsage,
 )
+from sampan.sys.measuring import Usage
+
+PROGRESS: Final = Codec(ApplyProgress, layers_pb.ApplyLayerProgress)
+DRIVERS: Final = Codec(
+    DriversReport, layers_pb.DriversResponse, nested=(Codec(DriverReport, layers_pb.DriversResponse.Driver),)
+)
+APPLIED: Final = Codec(Layer, layers_pb.ApplyLayerRequest, nested=(DESCRIPTOR,))
 
 _KINDS: Final = {
     Kind.VIEW: snapshots_pb.Kind.VIEW,
@@ -55,38 +61,26 @@ def mounts_from_proto(mounts: Iterable[types_pb.Mount]) -> tuple[Mount, ...]:
     return tuple(map(mount_from_proto, mounts))
 
 
-def descriptor_to_proto(descriptor: Descriptor) -> types_pb.Descriptor:
-    """Encode a descriptor."""
-    return types_pb.Descriptor(media_type=descriptor.media_type, digest=descriptor.digest, size=descriptor.size)
-
-
-def descriptor_from_proto(descriptor: types_pb.Descriptor) -> Descriptor:
-    """Decode a descriptor. Raises InvalidArgumentError for a bad digest or size."""
-    if descriptor.size < 0:
-        raise InvalidArgumentError(f"descriptor of {descriptor.digest!r} has the size {descriptor.size}")
-    return Descriptor(descriptor.media_type, Digest.parse(descriptor.digest), descriptor.size)
-
-
-def info_to_proto(snapshot: Snapshot) -> snapshots_pb.Info:
+def info_to_proto(snapshot: SnapshotInfo) -> snapshots_pb.Info:
     """Encode what is known of a snapshot."""
     return snapshots_pb.Info(
         name=snapshot.key,
         parent=snapshot.parent or "",
         kind=_KINDS[snapshot.kind],
-        created_at=_time(snapshot.created_at_ns),
-        updated_at=_time(snapshot.updated_at_ns),
+        created_at=ns_to_timestamp(snapshot.created_at_ns),
+        updated_at=ns_to_timestamp(snapshot.updated_at_ns),
         labels=snapshot.labels,
     )
 
 
-def info_from_proto(info: snapshots_pb.Info) -> Snapshot:
+def info_from_proto(info: snapshots_pb.Info) -> SnapshotInfo:
     """Decode what travels of a snapshot; where it is on disk does not."""
-    return Snapshot(
+    return SnapshotInfo(
         key=info.name,
         kind=_KINDS_BACK[info.kind],
         parent=info.parent or None,
-        created_at_ns=info.created_at.ToNanoseconds(),
-        updated_at_ns=info.updated_at.ToNanoseconds(),
+        created_at_ns=timestamp_ns(info.created_at),
+        updated_at_ns=timestamp_ns(info.updated_at),
         labels=dict(info.labels),
     )
 
@@ -107,39 +101,6 @@ def label_updates(labels: Mapping[str, str], paths: Iterable[str]) -> tuple[dict
             raise InvalidArgumentError(f"field {path!r} of a snapshot cannot be updated: only labels can")
         updates[name] = labels.get(name) or None
     return updates, False
-
-
-def progress_to_proto(progress: Progress) -> layers_pb.ApplyLayerProgress:
-    """Encode progress."""
-    return layers_pb.ApplyLayerProgress(
-        read_bytes=progress.read_bytes,
-        existed=progress.existed,
-        done=progress.done,
-        size_bytes=progress.size_bytes,
-    )
-
-
-def progress_from_proto(progress: layers_pb.ApplyLayerProgress) -> Progress:
-    """Decode progress."""
-    return Progress(progress.read_bytes, progress.existed, progress.done, progress.size_bytes)
-
-
-def drivers_to_proto(report: DriversReport) -> layers_pb.DriversResponse:
-    """Encode the drivers' state."""
-    return layers_pb.DriversResponse(
-        driver=report.driver,
-        backing_filesystem=report.backing_filesystem,
-        drivers=[
-            layers_pb.DriversResponse.Driver(name=driver.name, usable=driver.usable, reason=driver.reason)
-            for driver in report.drivers
-        ],
-    )
-
-
-def drivers_from_proto(response: layers_pb.DriversResponse) -> DriversReport:
-    """Decode the drivers' state."""
-    drivers = tuple(DriverReport(driver.name, driver.usable, driver.reason) for driver in response.drivers)
-    return DriversReport(response.driver, response.backing_filesystem, drivers)
 
 
 def usage_to_proto(usage: SnapshotUsage) -> layers_pb.LayersUsageResponse.Snapshot:
@@ -175,21 +136,15 @@ def change_from_proto(change: layers_pb.ChangesResponse.Change) -> Change:
     return Change(change.path.encode().removeprefix(b"/"), _CHANGES_BACK[change.kind])
 
 
-def _time(time_ns: int) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromNanoseconds(time_ns)
-    return stamp
-
-
 def new_layer_to_proto(layer: NewLayer | None) -> layers_pb.DiffLayerResponse:
     """Encode a layer that was made, or that there was nothing to make it of."""
     if layer is None:
         return layers_pb.DiffLayerResponse(empty=True)
-    return layers_pb.DiffLayerResponse(descriptor=descriptor_to_proto(layer.descriptor), diff_id=layer.diff_id)
+    return layers_pb.DiffLayerResponse(descriptor=DESCRIPTOR.encode(layer.descriptor), diff_id=layer.diff_id)
 
 
 def new_layer_from_proto(message: layers_pb.DiffLayerResponse) -> NewLayer | None:
     """Decode it."""
     if message.empty:
         return None
-    return NewLayer(descriptor_from_proto(message.descriptor), Digest.parse(message.diff_id))
+    return NewLayer(DESCRIPTOR.decode(message.descriptor), Digest.parse(message.diff_id))

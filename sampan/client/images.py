@@ -1,0 +1,227 @@
+"""Client of ``sampan.image.v1.Images``."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+import grpc
+
+from sampan.api.image.v1 import images_pb2 as pb
+from sampan.api.image.v1.images_pb2_grpc import ImagesStub
+from sampan.client.calls import Recent, read, requests
+from sampan.client.convert import images as convert
+from sampan.client.convert.oci import DESCRIPTOR, LAYER, platform_to_proto
+from sampan.client.leases import kept
+from sampan.disk import Root
+from sampan.oci.descriptor import Descriptor
+from sampan.oci.platform import Platform
+from sampan.resource.image import (
+    Credentials,
+    ImageCommit,
+    ImageDetails,
+    Imported,
+    Layer,
+    LoadedImage,
+    NamedImage,
+    RemoteImage,
+    RemovedImages,
+    SearchResult,
+)
+from sampan.resource.listing import Page
+from sampan.resource.transfer import FetchProgress, PushProgress
+from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import pages, send, whole
+
+if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
+    from sampan.api.image.v1.images_pb2_grpc import ImagesAsyncStub
+
+
+class ImagesClient:
+    """Satisfies ``resource.storage.Images``."""
+
+    def __init__(self, channel: grpc.aio.Channel, *, deadline_s: float | None = None) -> None:
+        """``deadline_s`` bounds calls that answer at once: lists, and what is needed of layers."""
+        self._stub: ImagesAsyncStub = ImagesStub(channel)
+        self._deadline_s = deadline_s
+        self._pages = Recent(_page)
+
+    def fetch(
+        self, reference: str, platform: Platform | None = None, credentials: Credentials | None = None
+    ) -> AsyncGenerator[FetchProgress, None]:
+        """Bring an image's content under a lease."""
+        request = pb.FetchRequest(
+            reference=reference,
+            platform=platform_to_proto(platform),
+            credentials=_credentials(credentials),
+        )
+        return read(self._stub.Fetch(request), convert.fetch_from_proto)
+
+    async def create(
+        self, reference: str, target: Descriptor, lease: str, platform: Platform | None = None, parent: str = ""
+    ) -> NamedImage:
+        """Name what is here."""
+        request = pb.CreateRequest(
+            reference=reference,
+            target=DESCRIPTOR.encode(target),
+            lease=lease,
+            platform=platform_to_proto(platform),
+            parent=parent,
+        )
+        with rpc_errors():
+            return convert.NAMED.decode(await self._stub.Create(request))
+
+    async def release(self, lease: str, *, abandon: bool = False) -> None:
+        """End a lease."""
+        with rpc_errors():
+            await self._stub.Release(pb.ReleaseRequest(lease=lease, abandon=abandon), wait_for_ready=True)
+
+    def kept(self, *leases: str) -> AbstractAsyncContextManager[str]:
+        """Keep leases within."""
+        return kept(self._stub, *leases)
+
+    async def get(self, image: str, *, manifests: bool = False) -> ImageDetails:
+        """Return one."""
+        with rpc_errors():
+            return convert.IMAGE.decode(await self._stub.Get(pb.GetRequest(image=image, manifests=manifests)))
+
+    async def list(self, *, brief: bool = False) -> Sequence[ImageDetails]:
+        """Return all, newest first."""
+        found: list[ImageDetails] = []
+        async with aclosing(self._list(pb.ListRequest(brief=brief))) as some:
+            async for page in some:
+                found += page.items
+        return found
+
+    def pages(self, *, manifests: bool = False) -> AsyncGenerator[Page[ImageDetails], None]:
+        """Yield all, newest first, some at a time."""
+        return self._list(pb.ListRequest(manifests=manifests))
+
+    def _list(self, request: pb.ListRequest) -> AsyncGenerator[Page[ImageDetails], None]:
+        return read(self._stub.List(request, timeout=self._deadline_s), self._pages.decode)
+
+    async def tag(self, image: str, reference: str) -> None:
+        """Add a name."""
+        with rpc_errors():
+            await self._stub.Tag(pb.TagRequest(image=image, reference=reference))
+
+    async def remove(
+        self,
+        image: str,
+        *,
+        force: bool = False,
+        no_prune: bool = False,
+        in_use: Iterable[str] = (),
+        platform: Platform | None = None,
+    ) -> RemovedImages:
+        """Remove a name, and the image with its last one."""
+        request = pb.RemoveRequest(
+            image=image, force=force, no_prune=no_prune, in_use=in_use, platform=platform_to_proto(platform)
+        )
+        with rpc_errors():
+            return convert.REMOVED.decode(await whole(self._stub.Remove(request)))
+
+    async def prune(self, images: Iterable[str], in_use: Iterable[str]) -> RemovedImages:
+        """Remove many."""
+        with rpc_errors():
+            return convert.REMOVED.decode(await whole(self._stub.Prune(send(_prune(images, in_use)))))
+
+    async def import_root(
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        reference: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        platform: Platform | None = None,
+    ) -> Imported:
+        """Make an image of the tar of a root file system."""
+        options = pb.ImportRequest.Options(
+            reference=reference, message=message, changes=changes, platform=platform_to_proto(platform)
+        )
+        with rpc_errors():
+            call = self._stub.Import(requests(pb.ImportRequest(options=options), chunks, _imported))
+            return convert.IMPORTED.decode(await call)
+
+    async def commit(self, base: str, layer: Layer | None, options: ImageCommit, reference: str = "") -> Imported:
+        """Make an image of one with another layer on top."""
+        request = convert.COMMIT.encode(options)
+        request.base, request.reference = base, reference
+        if layer is not None:
+            request.layer.CopyFrom(LAYER.encode(layer))
+        with rpc_errors():
+            return convert.IMPORTED.decode(await self._stub.Commit(request))
+
+    def push(
+        self, reference: str, credentials: Credentials | None = None, platform: Platform | None = None
+    ) -> AsyncGenerator[PushProgress, None]:
+        """Upload an image to its registry."""
+        request = pb.PushRequest(
+            reference=reference,
+            platform=platform_to_proto(platform),
+            credentials=_credentials(credentials),
+        )
+        return read(self._stub.Push(request), convert.push_from_proto)
+
+    def save(self, images: Sequence[str], platform: Platform | None = None) -> AsyncGenerator[bytes, None]:
+        """Yield an archive of images, in pieces."""
+        request = pb.SaveRequest(images=images, platform=platform_to_proto(platform))
+        return read(self._stub.Save(request), attrgetter("chunk"))
+
+    async def load(self, chunks: AsyncIterator[bytes], platform: Platform | None = None) -> Sequence[LoadedImage]:
+        """Read an archive of images."""
+        options = pb.LoadRequest.Options(platform=platform_to_proto(platform))
+        with rpc_errors():
+            call = self._stub.Load(requests(pb.LoadRequest(options=options), chunks, _loaded))
+            return convert.LOADED.decode_all((await whole(call)).images)
+
+    async def login(self, registry: str, credentials: Credentials) -> str:
+        """Have a registry check credentials."""
+        request = pb.LoginRequest(registry=registry, credentials=_credentials(credentials))
+        with rpc_errors():
+            return (await self._stub.Login(request)).identity_token
+
+    async def inspect(self, reference: str, credentials: Credentials | None = None) -> RemoteImage:
+        """Ask a registry what a name points to."""
+        request = pb.InspectRequest(reference=reference, credentials=_credentials(credentials))
+        with rpc_errors():
+            return convert.REMOTE.decode(await self._stub.Inspect(request))
+
+    async def tags(self, repository: str, credentials: Credentials | None = None) -> Sequence[str]:
+        """Ask a registry for the tags of a repository."""
+        request = pb.TagsRequest(repository=repository, credentials=_credentials(credentials))
+        with rpc_errors():
+            return tuple((await whole(self._stub.Tags(request))).tags)
+
+    async def search(self, term: str, limit: int, credentials: Credentials | None = None) -> Sequence[SearchResult]:
+        """Ask a registry for repositories."""
+        request = pb.SearchRequest(term=term, limit=limit, credentials=_credentials(credentials))
+        with rpc_errors():
+            return convert.RESULT.decode_all((await self._stub.Search(request)).results)
+
+    async def roots(self) -> Sequence[Root]:
+        """Return who needs which layers unpacked."""
+        with rpc_errors():
+            answer = await whole(self._stub.Roots(pb.RootsRequest(), timeout=self._deadline_s))
+        return convert.ROOT.decode_all(answer.roots)
+
+
+def _credentials(credentials: Credentials | None) -> pb.Credentials | None:
+    return None if credentials is None else convert.CREDENTIALS.encode(credentials)
+
+
+def _page(page: pb.ListResponse) -> Page[ImageDetails]:
+    return Page(convert.IMAGE.decode_all(page.images), page.ByteSize())
+
+
+def _prune(images: Iterable[str], in_use: Iterable[str]) -> Iterator[pb.PruneRequest]:
+    yield from pages(pb.PruneRequest, "in_use", sorted(in_use))
+    yield from pages(pb.PruneRequest, "images", images)
+
+
+def _imported(chunk: bytes) -> pb.ImportRequest:
+    return pb.ImportRequest(chunk=chunk)
+
+
+def _loaded(chunk: bytes) -> pb.LoadRequest:
+    return pb.LoadRequest(chunk=chunk)

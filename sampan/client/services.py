@@ -1,0 +1,135 @@
+"""The services that an engine consists of: their clients, each made when it is first asked for.
+
+Each client, with the values and conversions that it needs, takes milliseconds to import, and a command line uses one or
+two of them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, Self
+
+import grpc
+
+from sampan.client.runtime import Runtime
+from sampan.layout import Layout
+from sampan.services import USED_BY_ENGINE
+from sampan.wire.channel import open_channel, reach
+
+if TYPE_CHECKING:
+    from sampan.resource.protocols import Containers, Events, Volumes
+    from sampan.resource.storage import Check, Differ, Disk, Images, Layers, Snapshots
+
+_PRIVATE_REGISTRY: Final = "registryd"
+_REGISTRY_ROWS: Final = "registry.db"
+
+
+class Services:
+    """One engine's services."""
+
+    def __init__(self, layout: Layout, channels: Mapping[str, grpc.aio.Channel]) -> None:
+        """``channels`` are those of all services that an engine uses, in the order of the table of services."""
+        self.layout = layout
+        self.channels = channels
+        self._imaged, self._snapshotter, self._runtimed = channels.values()
+        self.runtime = Runtime(self._runtimed)
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, layout: Layout) -> "AsyncIterator[Self]":
+        """Open channels to the services of ``layout``. Nothing is sent before the first call."""
+        async with AsyncExitStack() as stack:
+            channels = {
+                name: await stack.enter_async_context(open_channel(layout.socket(name))) for name in USED_BY_ENGINE
+            }
+            yield cls(layout, channels)
+
+    async def reach(self, deadline_s: float) -> None:
+        """Return when all services can be called. Raises UnavailableError, naming one that cannot by the deadline."""
+        end = asyncio.get_running_loop().time() + deadline_s
+        for name, channel in self.channels.items():  # one after the other: all of them connect meanwhile
+            await reach(channel, name, end - asyncio.get_running_loop().time())
+
+    @cached_property
+    def images(self) -> "Images":
+        """Images."""
+        from sampan.client.images import ImagesClient
+
+        return ImagesClient(self._imaged)
+
+    @cached_property
+    def layers(self) -> "Layers":
+        """Layers."""
+        from sampan.client.snapshots import LayersClient
+
+        return LayersClient(self._snapshotter)
+
+    @cached_property
+    def differ(self) -> "Differ":
+        """What makes layers of snapshots."""
+        from sampan.client.snapshots import DifferClient
+
+        return DifferClient(self._snapshotter)
+
+    @cached_property
+    def snapshots(self) -> "Snapshots":
+        """Snapshots."""
+        from sampan.client.snapshots import SnapshotsClient
+
+        return SnapshotsClient(self._snapshotter)
+
+    @property
+    def content_disk(self) -> "Disk":
+        """What blobs take."""
+        return _disk(self._imaged)
+
+    @property
+    def layer_disk(self) -> "Disk":
+        """What layers and snapshots take."""
+        return _disk(self._snapshotter)
+
+    @property
+    def runtime_disk(self) -> "Disk":
+        """What containers and volumes take."""
+        return _disk(self._runtimed)
+
+    @property
+    def containers(self) -> "Containers":
+        """Containers."""
+        return self.runtime.containers
+
+    @property
+    def events(self) -> "Events":
+        """Events."""
+        return self.runtime.events
+
+    @property
+    def volumes(self) -> "Volumes":
+        """Volumes."""
+        return self.runtime.volumes
+
+    @property
+    def checks(self) -> "Mapping[str, Check]":
+        """Each service's own check, by its name, in the order of the table of services."""
+        from sampan.client.maintenance import CheckClient
+
+        return {name: CheckClient(channel, name) for name, channel in self.channels.items()}
+
+    @asynccontextmanager
+    async def private_registry(self, deadline_s: float) -> "AsyncIterator[Check | None]":
+        """Yield the check of the private registry, None if there never was one. UnavailableError if it does not run."""
+        from sampan.client.maintenance import CheckClient
+
+        if not await asyncio.to_thread((self.layout.data(_PRIVATE_REGISTRY) / _REGISTRY_ROWS).exists):
+            yield None
+            return
+        async with open_channel(self.layout.socket(_PRIVATE_REGISTRY)) as channel:
+            await reach(channel, _PRIVATE_REGISTRY, deadline_s)
+            yield CheckClient(channel, _PRIVATE_REGISTRY)
+
+
+def _disk(channel: grpc.aio.Channel) -> "Disk":
+    from sampan.client.maintenance import DiskClient
+
+    return DiskClient(channel)

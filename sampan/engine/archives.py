@@ -1,0 +1,130 @@
+"""Archives: images and root file systems that come in, images and containers that go out."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Protocol
+
+from sampan.engine import publish
+from sampan.engine.progress import Loaded, Progress
+from sampan.engine.transfer import Report, Transferring, Unpacking, name_image, wanted_platform, watched
+from sampan.resource.image import LoadedImage
+from sampan.resource.parts import HasContainers, HasDiffer, HasEvents
+from sampan.resource.storage import Images
+
+
+class Exporting(HasContainers, HasDiffer, HasEvents, Protocol):
+    """What file systems are read from, and those who are told."""
+
+
+class Feed:
+    """Chunks on their way; what goes wrong while they are read is what the call ends with.
+
+    gRPC cancels a call whose requests fail, and the failure itself would be lost.
+    """
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self._failure: Exception | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the chunks, and remember why there are no more."""
+        try:
+            async for chunk in self._chunks:
+                yield chunk
+        except Exception as error:
+            self._failure = error
+            raise
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Raise in the block, where the call is made, what went wrong with the chunks."""
+        try:
+            yield
+        except (asyncio.CancelledError, Exception) as error:
+            task = asyncio.current_task()
+            if self._failure is None or (task is not None and task.cancelling()):
+                raise
+            raise self._failure from error
+
+
+async def import_image(
+    services: Transferring,
+    chunks: AsyncIterator[bytes],
+    reference: str,
+    message: str,
+    changes: tuple[str, ...],
+    platform: str,
+) -> AsyncGenerator[Progress, None]:
+    """See ``Engine.import_image``."""
+    feed = Feed(chunks)
+    wanted = wanted_platform(platform)
+
+    async def work(report: Report) -> None:
+        with feed.told():
+            imported = await services.images.import_root(
+                aiter(feed), reference=reference, message=message, changes=changes, platform=wanted
+            )
+        async with services.images.kept(imported.lease):
+            unpacking = Unpacking(services.layers, report)
+            async with asyncio.TaskGroup() as tasks:
+                for layer in imported.layers:
+                    tasks.create_task(unpacking.apply(layer), name=f"apply {layer.diff_id}")
+            await unpacking.stack(imported.layers)
+            await name_image(services, report, "import", reference, imported, wanted)
+
+    async with aclosing(watched(work)) as events:
+        async for event in events:
+            yield event
+
+
+async def load(services: Transferring, chunks: AsyncIterator[bytes], platform: str) -> AsyncGenerator[Progress, None]:
+    """See ``Engine.load_images``."""
+    feed = Feed(chunks)
+    wanted = wanted_platform(platform) if platform else None
+
+    async def work(report: Report) -> None:
+        with feed.told():
+            images = await services.images.load(aiter(feed), wanted)
+        async with services.images.kept(*(image.lease for image in images)):
+            await _unpack(Unpacking(services.layers, report), images)
+            for image in images:
+                await _name(services.images, image)
+                names = tuple(reference.familiar for reference in image.references)
+                await publish.image(services.events, "load", image.image_id, names[0] if names else image.image_id)
+                await report(Loaded(image.image_id, names))
+
+    async with aclosing(watched(work)) as events:
+        async for event in events:
+            yield event
+
+
+async def _unpack(unpacking: Unpacking, images: Sequence[LoadedImage]) -> None:
+    """Unpack all layers, each once, before anything gets a name."""
+    layers = {layer.diff_id: layer for image in images for layer in image.layers}
+    async with asyncio.TaskGroup() as tasks:
+        for layer in layers.values():
+            tasks.create_task(unpacking.apply(layer), name=f"apply {layer.diff_id}")
+    for image in images:
+        await unpacking.stack(image.layers)
+
+
+async def _name(images: Images, image: LoadedImage) -> None:
+    first, *others = map(str, image.references) if image.references else ("",)
+    await images.create(first, image.target, image.lease, image.platform)
+    for reference in others:
+        await images.tag(image.image_id, reference)
+
+
+def save(images: Images, names: Iterable[str], platform: str) -> AsyncGenerator[bytes, None]:
+    """See ``Engine.save_images``."""
+    return images.save(tuple(names), wanted_platform(platform) if platform else None)
+
+
+async def export(services: Exporting, container: str) -> AsyncGenerator[bytes, None]:
+    """See ``Engine.export_container``."""
+    found = await services.containers.get(container)
+    async with aclosing(services.differ.export(found.id)) as pieces:
+        async for piece in pieces:
+            yield piece
+    await publish.container(services.events, "export", found)

@@ -1,0 +1,64 @@
+"""What nothing needs any more: garbage collection on demand, and images that nothing uses."""
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from sampan.disk import NOTHING_FREED, Collected, Freed
+from sampan.docker.filters import Filters
+from sampan.engine import publish
+from sampan.engine.image_filters import prunable
+from sampan.engine.remove import Removal, Removing, Step, finish
+from sampan.errors import UnavailableError
+from sampan.resource.listing import ALL
+from sampan.resource.parts import HasStores
+
+
+class Pruning(Removing, HasStores, Protocol):
+    """What images and their content are removed from, and those who are told."""
+
+
+async def collect(stores: HasStores, *, leftovers: bool) -> Collected:
+    """See ``Engine.collect_garbage``. Content first: what its leases let go of need not stay unpacked either."""
+    freed: dict[str, Freed] = {}
+    seconds = 0.0
+    for disk in (stores.content_disk, stores.layer_disk):
+        passed = await disk.collect(leftovers=leftovers)
+        seconds += passed.seconds
+        for kind, one in passed.freed.items():
+            freed[kind] = freed.get(kind, NOTHING_FREED) + one
+    return Collected(freed, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedImages:
+    """What a prune came to."""
+
+    steps: tuple[Step, ...]  # as of ``Removal``
+    reclaimed_bytes: int  # on disk: of blobs and layers
+
+
+async def prune_images(services: Pruning, filters: Filters) -> PrunedImages:
+    """See ``Engine.prune_images``."""
+    asked = prunable(filters, time.time_ns())
+    images = await services.images.list()
+    listed = await services.containers.list(ALL)
+    used = {container.spec.image_id for container in listed}
+    parents = {image.parent for image in images if image.parent}
+    doomed: list[str] = []
+    for image in images:
+        names = (*image.repo_tags, *image.repo_digests)
+        if image.id in used or (asked.dangling and image.repo_tags) or not asked.wanted(image):
+            continue
+        if not names and image.id in parents:
+            continue  # it goes with the last image that was made from it
+        doomed += names or (image.id,)
+    total = Removal()
+    if doomed:
+        total = await finish(services, await services.images.prune(doomed, used))
+    reclaimed = total.reclaimed_bytes
+    with suppress(UnavailableError):  # the images are gone, and the next pass does the rest
+        reclaimed += (await collect(services, leftovers=False)).reclaimed_bytes
+    await publish.pruned(services.events, "image", reclaimed)
+    return PrunedImages(total.steps, reclaimed)

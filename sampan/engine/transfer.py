@@ -1,0 +1,254 @@
+"""Images from and to registries: fetch, unpack layer by layer as they arrive, name last; and push."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, aclosing
+from typing import Final, Protocol
+
+from sampan.engine import publish
+from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
+from sampan.errors import DataLossError, NotFoundError, RemoteError, SampanError, UnavailableError
+from sampan.oci.platform import Platform, host_platform, parse_platform
+from sampan.oci.reference import Reference, parse_reference
+from sampan.resource.image import Credentials, Imported, Layer
+from sampan.resource.parts import HasEvents, HasImages, HasLayers
+from sampan.resource.storage import Images, Layers
+from sampan.resource.transfer import FetchPhase, FetchProgress, FetchResolved, FetchStep, Pushed, PushProgress
+
+# Events that a slow watcher may leave unread before the work waits for it.
+_BACKLOG: Final = 256
+
+_RELEASE_S: Final = 5.0
+
+
+# Layers that are asked for at once. The snapshotter unpacks a few at a time; each that waits there costs both sides of
+# the call memory, and an archive may hold a thousand.
+_APPLIED_AT_ONCE: Final = 32
+
+_PHASES: Final = {
+    FetchPhase.WAITING: Phase.WAITING,
+    FetchPhase.DOWNLOADING: Phase.DOWNLOADING,
+    FetchPhase.VERIFYING: Phase.VERIFYING,
+    FetchPhase.COMMITTED: Phase.DOWNLOADED,
+    FetchPhase.RETRYING: Phase.RETRYING,
+}
+_READY: Final = frozenset({FetchPhase.COMMITTED, FetchPhase.EXISTED})
+
+Report = Callable[[Progress], Awaitable[None]]
+
+
+class Transferring(HasImages, HasLayers, HasEvents, Protocol):
+    """What images are brought to, and those who are told."""
+
+
+class Pushing(HasImages, HasEvents, Protocol):
+    """What images are pushed from, and those who are told."""
+
+
+async def pull(
+    services: Transferring, reference: str, platform: str, credentials: Credentials | None
+) -> AsyncGenerator[Progress, None]:
+    """See ``Engine.pull``."""
+
+    async def work(report: Report) -> None:
+        # An image without an index is taken for whatever it is for, unless somebody wants another one.
+        wanted = wanted_platform(platform) if platform else None
+        await _Pull(services, report, wanted).run(reference, credentials)
+
+    async with aclosing(watched(work)) as events:
+        async for event in events:
+            yield event
+
+
+class _Pull:
+    """One pull: what is known of it so far, and its layers being unpacked while others still download."""
+
+    def __init__(self, services: Transferring, report: Report, platform: Platform | None) -> None:
+        self._services = services
+        self._report = report
+        self._platform = platform
+        self._unpacking = Unpacking(services.layers, report)
+        self._resolved: FetchResolved | None = None
+        self._started: set[str] = set()
+
+    async def run(self, reference: str, credentials: Credentials | None) -> None:
+        async with AsyncExitStack() as stack:
+            try:
+                resolved = await self._fetch(reference, credentials, stack)
+                await self._unpacking.stack(resolved.layers)
+                name = str(resolved.reference)
+                await name_image(self._services, self._report, "pull", name, resolved, self._platform)
+            except BaseException as error:
+                if self._resolved is not None:
+                    await _release(self._services.images, self._resolved.lease, abandon=_goes_on_later(error))
+                raise
+
+    async def _fetch(self, reference: str, credentials: Credentials | None, stack: AsyncExitStack) -> FetchResolved:
+        images = self._services.images
+        async with (
+            aclosing(images.fetch(reference, self._platform, credentials)) as steps,
+            asyncio.TaskGroup() as tasks,
+        ):
+            async for step in steps:
+                await self._step(step, tasks)
+                if isinstance(step, FetchResolved):
+                    await stack.enter_async_context(images.kept(step.lease))
+        if self._resolved is None:
+            raise UnavailableError("imaged has ended the fetch early")
+        return self._resolved
+
+    async def _step(self, step: FetchProgress, tasks: asyncio.TaskGroup) -> None:
+        if isinstance(step, FetchResolved):
+            self._resolved = step
+            digests = tuple(layer.descriptor.digest for layer in step.layers)
+            await self._report(Resolved(str(step.reference), step.target.digest, digests))
+        elif isinstance(step, FetchStep):
+            if step.phase in _PHASES:
+                await self._report(LayerProgress(step.digest, _PHASES[step.phase], step.offset, step.total))
+            if step.phase in _READY and self._resolved is not None:
+                for layer in self._resolved.layers:
+                    if layer.descriptor.digest == step.digest and layer.diff_id not in self._started:
+                        self._started.add(layer.diff_id)
+                        tasks.create_task(self._unpacking.apply(layer), name=f"apply {layer.diff_id}")
+
+
+async def _release(images: Images, lease: str, *, abandon: bool) -> None:
+    """Give back what a failed fetch held, or leave it to the next one, even while being cancelled."""
+    try:
+        async with asyncio.timeout(_RELEASE_S):
+            await images.release(lease, abandon=abandon)  # imaged may be what was killed
+    except (SampanError, TimeoutError):
+        return
+
+
+async def push(
+    services: Pushing, reference: str, platform: str, credentials: Credentials | None
+) -> AsyncGenerator[PushProgress, None]:
+    """See ``Engine.push``."""
+    wanted = wanted_platform(platform) if platform else None
+    pushed = False
+    async with aclosing(services.images.push(reference, credentials, wanted)) as steps:
+        async for step in steps:
+            pushed = pushed or isinstance(step, Pushed)
+            yield step
+    if pushed:
+        name = parse_reference(reference).with_default_tag().familiar
+        await publish.image(services.events, "push", name, name)
+
+
+async def local_tags(images: Images, repository: Reference) -> list[Reference]:
+    """Return the tags of a repository that are here, for a push of all of them.
+
+    Raises:
+        NotFoundError: there are none.
+    """
+    tags = [parse_reference(text) for image in await images.list(brief=True) for text in image.repo_tags]
+    found = sorted((each for each in tags if each.name == repository.name), key=str)
+    if not found:
+        raise NotFoundError(f"An image does not exist locally with the tag: {repository.familiar_name}")
+    return found
+
+
+class Unpacking:
+    """Layers on their way into the snapshotter."""
+
+    def __init__(self, layers: Layers, report: Report) -> None:
+        self._layers = layers
+        self._report = report
+        self._turns = asyncio.Semaphore(_APPLIED_AT_ONCE)
+
+    async def apply(self, layer: Layer) -> None:
+        """Have one layer unpacked, and report how it goes."""
+        async with self._turns:
+            await self._apply(layer)
+
+    async def _apply(self, layer: Layer) -> None:
+        digest, total = layer.descriptor.digest, layer.descriptor.size
+        existed = False
+        async with aclosing(self._layers.apply(layer.descriptor, layer.diff_id)) as steps:
+            async for step in steps:
+                existed = step.existed
+                if not step.existed:
+                    await self._report(LayerProgress(digest, Phase.EXTRACTING, step.read_bytes, total))
+        await self._report(LayerProgress(digest, Phase.EXISTS if existed else Phase.COMPLETE, total, total))
+
+    async def stack(self, layers: Iterable[Layer]) -> None:
+        """Make the committed snapshots; all layers have been applied."""
+        await self._layers.stack([layer.diff_id for layer in layers])
+
+
+async def name_image(
+    services: Transferring,
+    report: Report,
+    action: str,
+    reference: str,
+    held: FetchResolved | Imported,
+    platform: Platform | None,
+) -> None:
+    """Name what a lease holds, and tell of it."""
+    created = await services.images.create(reference, held.target, held.lease, platform)
+    name = parse_reference(reference).with_default_tag().familiar if reference else created.image.id
+    await publish.image(services.events, action, created.image.id, name)
+    await report(Done(created.image, held.target.digest, created.existed))
+
+
+def _goes_on_later(error: BaseException) -> bool:
+    """Say whether the next pull may go on: the client left, the registry's line broke, or a service went away.
+
+    imaged keeps what such a fetch brought, for a while. What was refused is given back.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(_goes_on_later(one) for one in error.exceptions)
+    return isinstance(error, asyncio.CancelledError | RemoteError | UnavailableError)
+
+
+async def watched(work: Callable[[Report], Awaitable[None]]) -> AsyncGenerator[Progress, None]:
+    """Run ``work`` and yield what it reports; closing the iterator cancels it and waits until it has cleaned up."""
+    events: asyncio.Queue[Progress | None] = asyncio.Queue(_BACKLOG)
+
+    async def run() -> None:
+        try:
+            await work(events.put)
+        finally:
+            # A full queue means that somebody is still reading; a closed iterator reads nothing any more.
+            if not events.full():
+                events.put_nowait(None)
+
+    task = asyncio.create_task(run(), name="image")
+    try:
+        while True:
+            get = asyncio.create_task(events.get(), name="next event")
+            await asyncio.wait({get, task}, return_when=asyncio.FIRST_COMPLETED)
+            if not get.done():
+                get.cancel()
+                break
+            event = get.result()
+            if event is None:
+                break
+            yield event
+        await _outcome(task)
+        while not events.empty():
+            if (event := events.get_nowait()) is not None:
+                yield event
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def _outcome(task: "asyncio.Task[None]") -> None:
+    """Raise what the work raised: of several failures at once, the first that is not just a consequence."""
+    try:
+        await task
+    except BaseExceptionGroup as group:
+        expected = group.subgroup(SampanError)
+        raise _first(expected if expected is not None else group) from group
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    leaves = [_first(error) if isinstance(error, BaseExceptionGroup) else error for error in group.exceptions]
+    return next((leaf for leaf in leaves if isinstance(leaf, DataLossError)), leaves[0])
+
+
+def wanted_platform(text: str) -> Platform:
+    """Return the platform that a user names, this host's if none. Raises InvalidArgumentError."""
+    return parse_platform(text) if text else host_platform()

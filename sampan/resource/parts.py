@@ -1,0 +1,79 @@
+"""Parts of an engine, for a sequence that needs several of them to say which: it derives its protocol from these."""
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:  # what a command line never calls need not be imported
+    from sampan.resource.protocols import Containers, Events, Volumes
+    from sampan.resource.storage import Differ, Disk, Images, Layers, Snapshots
+
+
+class HasImages(Protocol):
+    """Has images."""
+
+    @property
+    def images(self) -> "Images":
+        """Images."""
+
+
+class HasLayers(Protocol):
+    """Has layers."""
+
+    @property
+    def layers(self) -> "Layers":
+        """Layers."""
+
+
+class HasSnapshots(Protocol):
+    """Has snapshots."""
+
+    @property
+    def snapshots(self) -> "Snapshots":
+        """Snapshots."""
+
+
+class HasDiffer(Protocol):
+    """Has what makes layers of snapshots."""
+
+    @property
+    def differ(self) -> "Differ":
+        """What makes layers of snapshots."""
+
+
+class HasContainers(Protocol):
+    """Has containers."""
+
+    @property
+    def containers(self) -> "Containers":
+        """Containers."""
+
+
+class HasVolumes(Protocol):
+    """Has volumes."""
+
+    @property
+    def volumes(self) -> "Volumes":
+        """Volumes."""
+
+
+class HasEvents(Protocol):
+    """Has events."""
+
+    @property
+    def events(self) -> "Events":
+        """Events."""
+
+
+class HasStores(Protocol):
+    """Has what services keep on disk."""
+
+    @property
+    def content_disk(self) -> "Disk":
+        """Of blobs."""
+
+    @property
+    def layer_disk(self) -> "Disk":
+        """Of layers and snapshots."""
+
+    @property
+    def runtime_disk(self) -> "Disk":
+        """Of containers and volumes."""
