@@ -61,7 +61,7 @@ def test_a_deep_tree_is_all_told_with_descriptors_that_do_not_grow(base: Path, d
     assert paths[b"/".join([b"d"] * 1400) + b"/file"] is ChangeKind.ADDED
     assert paths[b"/".join([b"d"] * 700)] is ChangeKind.MODIFIED
     assert len(changes) == 1401
-    assert max(descriptors) - min(descriptors) <= 4
+    assert max(descriptors) - descriptors[0] <= 4  # those of earlier tests may go meanwhile
 
 
 def test_a_path_that_no_layer_can_hold_is_refused_by_its_ends(base: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_tree_of_twenty_thousand_levels_is_copied(base: Path, descriptors: lis
     assert (target / "one").samefile(target / "d/two")
     assert (target / "one").stat().st_nlink == 2
     assert sorted(path.name for path in base.iterdir()) == ["copy", "tree"]
-    assert max(descriptors) - min(descriptors) <= 4
+    assert max(descriptors) - descriptors[0] <= 4  # those of earlier tests may go meanwhile
 
 
 def test_a_directory_moved_during_a_comparison_only_hides_what_is_in_it(

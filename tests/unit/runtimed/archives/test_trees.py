@@ -18,7 +18,7 @@ from sampan.sys.trees import remove_tree
 from sampan.tar.reader import TarReader
 from sampan.tar.writer import TarWriter
 
-DEEP = 1500  # levels: more than Python's stack, than PATH_MAX with these names, and than most limits of descriptors
+DEEP = 1350  # levels: more than Python's stack and than most limits of descriptors; as long as an archive can hold
 
 
 @pytest.fixture
@@ -76,6 +76,21 @@ def test_tree_of_any_depth_is_packed_with_few_descriptors(top: Path) -> None:
         names = archive.getnames()
     assert (len(names), names[-1]) == (DEEP + 2, "where/" + "dd/" * DEEP + "leaf")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_path_that_no_archive_holds_is_refused_by_its_ends(top: Path) -> None:
+    fd = os.open(top / "where", os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(20):
+        os.mkdir("n" * 250, dir_fd=fd)
+        below = os.open("n" * 250, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    with (
+        pytest.raises(InvalidArgumentError, match=r"path where/nnn.*\.\.\..* an archive holds at most"),
+        packed(top, "/where"),
+    ):
+        pass
 
 
 def test_kinds_links_and_attributes_are_packed(top: Path) -> None:
