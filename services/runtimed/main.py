@@ -163,7 +163,7 @@ class Core:
             service.stopping,
         )  # fmt: skip
         self.removal = Removal(
-            self.memory, self.runner, self.volumes, self.events, self.paths, self.execs.forget_container
+            self.memory, self.runner, self.volumes, self.events, self.paths, self.execs.known.forget_container
         )
         health = HealthChecks(
             self.memory, self.runner, self.bundles, self.conmon, self.events, self.background, self.paths

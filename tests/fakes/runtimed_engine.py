@@ -105,7 +105,9 @@ class Engine:
         self.execs = Execs(
             self.memory, rows, self.runner, bundles, conmon, self.events, self.background, self.paths, asyncio.Event()
         )
-        self.removal = Removal(self.memory, self.runner, volumes, self.events, self.paths, self.execs.forget_container)
+        self.removal = Removal(
+            self.memory, self.runner, volumes, self.events, self.paths, self.execs.known.forget_container
+        )
         self.lifecycle = Lifecycle(
             self.memory,
             self.runner,
@@ -255,7 +257,7 @@ def check_consistent(engine: Engine) -> None:
     assert {path.name for path in paths.bundles.iterdir()} == up, "bundles"
     assert host.frozen == {entry.id for entry in engine.memory if entry.status is Status.PAUSED}, "frozen"
     assert {path.name for path in paths.exits.iterdir()} <= waiting, "exit files"
-    running = {key for keys in engine.execs.ids().values() for key in keys if engine.execs.get(key).running}
+    running = {key for keys in engine.execs.known.ids().values() for key in keys if engine.execs.known.get(key).running}
     assert {path.name for path in paths.execs.iterdir()} == running, "files of execs"
     assert {path.name for path in paths.sockets.iterdir()} == {key[:16] for key in up | running}, "sockets"
     for key in up:

@@ -7,9 +7,13 @@ import bz2
 import gzip
 import lzma
 import zlib
-from typing import IO, Any, Final, Protocol
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, Final, Protocol, cast
 
 from sampan.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    import zstandard
 
 _MAGIC_BYTES: Final = 6
 _INPUT_BYTES: Final = 128 << 10
@@ -32,9 +36,11 @@ def plain_bytes(source: IO[bytes]) -> Readable:
     Reading it raises InvalidArgumentError where the data is damaged: at the end, too, where a checksum may be.
     """
     head = source.read(_MAGIC_BYTES)
-    whole: Any = _Joined(head, source)  # as much of a file as the readers ask for
+    whole = _Joined(head, source)
     if head.startswith(b"\x1f\x8b"):
-        return _Checked(gzip.GzipFile(fileobj=whole, mode="rb"), "gzip", (OSError, EOFError, zlib.error))
+        return _Checked(
+            gzip.GzipFile(fileobj=cast("IO[bytes]", whole), mode="rb"), "gzip", (OSError, EOFError, zlib.error)
+        )
     if head.startswith(b"BZh"):
         return _Checked(_Members(whole, bz2.BZ2Decompressor), "bzip2", (OSError, EOFError))
     if head.startswith(b"\xfd7zXZ\0"):
@@ -45,8 +51,7 @@ def plain_bytes(source: IO[bytes]) -> Readable:
 
         frames = _Frames(whole, zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES))
         return _Checked(frames, "zstd", (zstandard.ZstdError, EOFError))
-    plain: Readable = whole
-    return plain
+    return whole
 
 
 class _Joined:
@@ -63,10 +68,22 @@ class _Joined:
         return piece
 
 
+class _Decompressor(Protocol):
+    """One stream: ``bz2.BZ2Decompressor``, ``lzma.LZMADecompressor``."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    @property
+    def needs_input(self) -> bool: ...
+    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes: ...
+
+
 class _Members:
     """Compressed streams, one after the other, of ``bz2`` and ``lzma``, whose file objects know no bound."""
 
-    def __init__(self, source: _Joined, start: Any) -> None:
+    def __init__(self, source: _Joined, start: Callable[[], "_Decompressor"]) -> None:
         self._source = source
         self._start = start
         self._inner = start()
@@ -90,7 +107,7 @@ class _Members:
 class _Frames:
     """Frames of zstd, one after the other. The library's own reader takes half a frame for a whole one."""
 
-    def __init__(self, source: _Joined, decompressor: Any) -> None:
+    def __init__(self, source: _Joined, decompressor: "zstandard.ZstdDecompressor") -> None:
         self._source = source
         self._decompressor = decompressor
         self._frame = decompressor.decompressobj()
@@ -114,7 +131,7 @@ class _Frames:
 class _Checked:
     """Reads from a decompressor, whose complaints become InvalidArgumentError."""
 
-    def __init__(self, inner: Any, kind: str, errors: tuple[type[Exception], ...]) -> None:
+    def __init__(self, inner: Readable, kind: str, errors: tuple[type[Exception], ...]) -> None:
         self._inner = inner
         self._kind = kind
         self._errors = errors

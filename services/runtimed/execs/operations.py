@@ -4,20 +4,18 @@ import asyncio
 import contextlib
 import os
 import secrets
-import time
 from collections.abc import AsyncGenerator, Collection
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import Final
 
 from runtimed.conmon.conmon import Conmon, PendingExec
 from runtimed.conmon.process import ended
 from runtimed.conmon.running import find_conmon, read_exit_code, resize
-from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import ContainerStore
 from runtimed.events import Events
+from runtimed.execs.memory_store import ExecMemory, Running
 from runtimed.execs.prepared import HELD_S, Prepared, Preparer, remove_files, stdio
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.runner import Runner
@@ -29,7 +27,6 @@ from sampan import limits
 from sampan.errors import (
     ConflictError,
     InvalidArgumentError,
-    NotFoundError,
     StartError,
     UnavailableError,
 )
@@ -40,27 +37,7 @@ from sampan.resource.exec import Exec, ExecSpec
 from sampan.resource.streams import Frame, Input, Stream
 from sampan.service.set_aside import why
 
-# Execs that have ended and are kept for whoever asks for their exit code.
-_KEPT_PER_CONTAINER: Final = 256
-# Execs that were made and not started. Their clients may be about to, many at a time; but some never do.
-_UNSTARTED_PER_CONTAINER: Final = 4096
 _UNKNOWN_EXIT: Final = 137  # its conmon was killed, and the kernel kills what conmon held
-
-
-@dataclass(slots=True, eq=False)
-class Running:
-    """An exec in this process."""
-
-    exec: Exec
-    entry: Entry
-    console_size: ConsoleSize | None = None
-    detached: bool = False
-    connection: StdioConnection | None = None
-    ahead: "asyncio.Task[Prepared] | None" = None  # what is prepared for a start that comes soon
-    ahead_in: datetime | None = None  # when that run of the container began
-    preparing: asyncio.Lock = field(default_factory=asyncio.Lock)  # whoever takes it back, or prepares it
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
-    done: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 # An exec that is being started, and what is done when it runs.
@@ -91,7 +68,7 @@ class Execs:
         self._background = background
         self._paths = paths
         self._stopping = stopping
-        self._execs: dict[str, Running] = {}
+        self.known: Final = ExecMemory(memory, store, paths)
 
     async def recover(self) -> None:
         """Find out what became of the execs of an earlier process, and watch those that run."""
@@ -110,7 +87,7 @@ class Execs:
         if entry is None:
             return
         running = Running(record, entry)
-        self._execs[record.id] = running
+        self.known.add(running)
         if record.exit_code is not None:
             running.done.set()
         if record.running:
@@ -151,30 +128,18 @@ class Execs:
         record = Exec(secrets.token_hex(32), entry.id, spec)
         running = Running(record, entry)
         # From here on it goes with its container, whatever is waited for.
-        self._execs[record.id] = running
+        self.known.add(running)
         try:
-            await self._forget_old(entry.id)
+            await self.known.forget_old(entry.id)
             if not spec.tty and (spec.attach_stdin or spec.attach_stdout or spec.attach_stderr):
                 # First: it takes longest, and without a record it is a stray like any other.
                 self._prepare_ahead(running)
-            await self._add(running)
+            await self.known.record(running)
         except BaseException:
-            self._execs.pop(record.id, None)
+            self.known.drop(record.id)
             raise
         self._publish(record, "exec_create: " + record.command)
         return record
-
-    async def _add(self, running: Running) -> None:
-        record = running.exec
-        gone = NotFoundError(f"No such container: {record.container_id}")
-        try:
-            await self._store.add_exec(record, time.time_ns())
-        except Exception as error:
-            if record.id in self._execs:
-                raise
-            raise gone from error  # the row needs its container's
-        if record.id not in self._execs:
-            raise gone
 
     def _prepare_ahead(self, running: Running) -> None:
         record = running.exec
@@ -194,51 +159,9 @@ class Execs:
                 if not running.begun.is_set():
                     await self._not_ahead(running)
 
-    def get(self, id: str) -> Exec:
-        """Return an exec by its ID or an unambiguous prefix of it. Raises NotFoundError."""
-        return self._find(id).exec
-
-    def ids(self) -> dict[str, tuple[str, ...]]:
-        """Return the IDs of execs that have not ended, oldest first, by their containers' IDs."""
-        found: dict[str, tuple[str, ...]] = {}
-        for key, one in self._execs.items():
-            if one.exec.exit_code is None:
-                found[one.entry.id] = (*found.get(one.entry.id, ()), key)
-        return found
-
-    def _find(self, id: str) -> Running:
-        if (found := self._execs.get(id)) is None or self._memory.by_id(found.entry.id) is None:
-            matches = [one for key, one in self._execs.items() if id and key.startswith(id)]
-            if len(matches) != 1:
-                raise NotFoundError(f"No such exec instance: {id}")
-            found = matches[0]
-        return found
-
-    def forget_container(self, container_id: str) -> None:
-        """Drop the execs of a container that is gone; the store has dropped them with it."""
-        for key in [key for key, one in self._execs.items() if one.entry.id == container_id]:
-            del self._execs[key]
-            remove_files(self._paths.exec(key))
-
-    async def _forget_old(self, container_id: str) -> None:
-        """Drop the oldest records beyond the bounds.
-
-        They are chosen and dropped in one step: others come here, start an exec or remove the container while the
-        store is waited for. A row that a crash leaves is dropped by a later process.
-        """
-        own = [(key, one.exec) for key, one in self._execs.items() if one.entry.id == container_id]
-        ended = [key for key, record in own if record.exit_code is not None]
-        unstarted = [key for key, record in own if not record.started]
-        old = ended[: max(0, len(ended) - _KEPT_PER_CONTAINER)]
-        old += unstarted[: max(0, len(unstarted) - _UNSTARTED_PER_CONTAINER)]
-        for key in old:
-            del self._execs[key]
-        for key in old:
-            await self._store.remove_exec(key)
-
     def resize(self, id: str, size: ConsoleSize) -> None:
         """Set the size of its terminal; before it starts, the size that it starts with. Raises NotFoundError."""
-        self._resize(self._find(id), size)
+        self._resize(self.known.find(id), size)
 
     def _resize(self, running: Running, size: ConsoleSize) -> None:
         running.console_size = size
@@ -247,7 +170,7 @@ class Execs:
                 resize(self._paths.exec(running.exec.id).control, size.height, size.width)
 
     def _begin(self, id: str, tty: bool | None, size: ConsoleSize | None) -> Running:
-        running = self._find(id)
+        running = self.known.find(id)
         if running.exec.started:
             done = "is already running" if running.exec.running else "has already run"
             raise ConflictError(f"Error: Exec command {running.exec.id} {done}")
@@ -308,7 +231,7 @@ class Execs:
             ConflictError: it was started before, or its container does not run.
             StartError: not at once, but when it is waited for; Docker's words.
         """
-        created = self._find(id).exec.spec
+        created = self.known.find(id).exec.spec
         running = self._begin(id, tty, size)
         return running, self._background.begin(self._start(running, created), f"exec {id}")
 

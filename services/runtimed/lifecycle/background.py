@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Coroutine
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from sampan.errors import SampanError
 from sampan.log import log
@@ -48,7 +48,7 @@ async def done_before(future: "asyncio.Future[T]", event: asyncio.Event) -> bool
     return future.done()
 
 
-def _seen(future: "asyncio.Future[Any]") -> None:
+def _seen(future: "asyncio.Future[T]") -> None:
     if not future.cancelled():
         future.exception()
 
@@ -57,21 +57,21 @@ class Background:
     """Owns tasks. Closing it lets those finish that are in the middle of a change, and cancels those that only wait."""
 
     def __init__(self) -> None:
-        self._waiting: set[asyncio.Task[Any]] = set()
-        self._changing: set[asyncio.Task[Any]] = set()
+        self._waiting: set[asyncio.Task[object]] = set()
+        self._changing: set[asyncio.Task[object]] = set()
 
-    def watch(self, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
+    def watch(self, work: Coroutine[None, None, None], name: str) -> "asyncio.Task[None]":
         """Start ``work`` that may be cancelled at any time; what it raises is logged."""
         task = asyncio.create_task(work, name=name)
         self._waiting.add(task)
         task.add_done_callback(self._watched)
         return task
 
-    async def finish(self, work: Coroutine[Any, Any, T], name: str) -> T:
+    async def finish(self, work: Coroutine[None, None, T], name: str) -> T:
         """Run ``work`` to its end, even if the caller is cancelled meanwhile, and return what it returns."""
         return await self.begin(work, name)
 
-    def begin(self, work: Coroutine[Any, Any, T], name: str) -> "asyncio.Future[T]":
+    def begin(self, work: Coroutine[None, None, T], name: str) -> "asyncio.Future[T]":
         """Start ``work``, which runs to its end whoever waits for it or not."""
         task = asyncio.create_task(work, name=name)
         self._changing.add(task)
@@ -89,7 +89,7 @@ class Background:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _changed(self, task: "asyncio.Task[Any]") -> None:
+    def _changed(self, task: "asyncio.Task[object]") -> None:
         self._changing.discard(task)
         if not task.cancelled():
             task.exception()  # whoever waits for it raises it; when nobody does, it was told in the container's state

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,8 +22,9 @@ from runtimed.containers.store import Intent
 from runtimed.events import Events
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.health import is_checked
+from runtimed.lifecycle.pauses import Pauses
 from runtimed.lifecycle.removal import Removal
-from runtimed.lifecycle.restart import next_backoff_s, restarts
+from runtimed.lifecycle.restart import next_backoff_s, restarts, starts_with_engine
 from runtimed.lifecycle.runner import Runner, Started
 from runtimed.metrics import Metrics
 from runtimed.oci.errors import exit_code as exit_code_for
@@ -62,6 +63,7 @@ class Lifecycle:
         self._background = background
         self._paths = paths
         self._watch_health = watch_health
+        self.pauses: Final = Pauses(memory, runner, events, background, paths)
 
     async def start(self, entry: Entry) -> None:
         """Start it. A caller who leaves meanwhile changes nothing.
@@ -358,7 +360,7 @@ class Lifecycle:
             # A frozen process takes no signal before it thaws.
             async with entry.lock:
                 if entry.status is Status.PAUSED:
-                    await self._resume(entry)
+                    await self.pauses.resume(entry)
 
     async def restart(self, entry: Entry, timeout_s: float | None, signal_name: str) -> None:
         """Stop it if it runs, and start it. Raises what ``stop`` and ``start`` do."""
@@ -374,98 +376,6 @@ class Lifecycle:
         finally:
             entry.restarting -= 1
         self._events.container(entry.container, "restart")
-
-    async def pause(self, entry: Entry) -> None:
-        """Freeze all its processes. Raises ConflictError: it does not run, or is paused."""
-        await self._background.finish(self._pause(entry), f"pause {entry.id}")
-
-    async def _pause(self, entry: Entry) -> None:
-        async with entry.lock:
-            if entry.status is Status.PAUSED:
-                raise ConflictError(f"Container {entry.id} is already paused")
-            if entry.status is not Status.RUNNING:
-                raise ConflictError(f"Container {entry.id} is not running")
-            await self._freeze(entry, held=False)
-
-    async def _freeze(self, entry: Entry, *, held: bool) -> None:
-        # Recorded first: whatever is interrupted from here on, recovery finds a record that says what to do again.
-        running = entry.container.state
-        await self._memory.set_state(entry, replace(running, status=Status.PAUSED, held=held))
-        try:
-            await self._runner.runtime(entry.container).pause(entry.id, self._paths.container(entry.id).bundle)
-        except Exception:
-            await self._memory.set_state(entry, running, happened=True)
-            raise
-        self._events.container(entry.container, "pause")
-
-    @contextlib.asynccontextmanager
-    async def held(self, entry: Entry) -> AsyncIterator[None]:
-        """Keep all its processes frozen while the block lasts, together with others that do the same.
-
-        It ends with whoever asked for it: cancelling the block, and the end of this process, thaw the container. One
-        that does not run, or that is paused already, is left alone.
-
-        Raises:
-            ConflictError: it could not be frozen.
-        """
-        holder = object()
-        try:
-            await self._background.finish(self._hold(entry, holder), f"hold {entry.id}")
-            yield
-        finally:
-            await self._background.finish(self._let_go(entry, holder), f"let go of {entry.id}")
-
-    async def _hold(self, entry: Entry, holder: object) -> None:
-        async with entry.lock:
-            self._memory.check_known(entry)
-            if entry.status is Status.RUNNING:
-                await self._freeze(entry, held=True)
-            if entry.container.state.held:
-                entry.holders.add(holder)
-
-    async def _let_go(self, entry: Entry, holder: object) -> None:
-        # Behind ``_hold`` of the same holder, even if that is still waiting: locks are given in turn.
-        async with entry.lock:
-            entry.holders.discard(holder)
-            if not entry.holders and entry.container.state.held and entry.status is Status.PAUSED:
-                await self._resume(entry)
-
-    async def settle_pause(self, entry: Entry) -> None:
-        """Do again what an earlier process may have been killed in: thaw what it held, freeze what is to be paused."""
-        async with entry.lock:
-            if entry.status is not Status.PAUSED:
-                return
-            if entry.container.state.held:
-                await self._resume(entry)
-            else:
-                await self._runner.runtime(entry.container).pause(entry.id, self._paths.container(entry.id).bundle)
-
-    async def unpause(self, entry: Entry) -> None:
-        """Thaw it. Raises ConflictError: it is not paused."""
-        await self._background.finish(self._unpause(entry), f"unpause {entry.id}")
-
-    async def _unpause(self, entry: Entry) -> None:
-        async with entry.lock:
-            if entry.status is not Status.PAUSED:
-                raise ConflictError(f"Container {entry.id} is not paused")
-            await self._resume(entry)
-
-    async def _resume(self, entry: Entry) -> None:
-        await self._runner.runtime(entry.container).resume(entry.id, self._paths.container(entry.id).bundle)
-        running = replace(entry.container.state, status=Status.RUNNING, held=False)
-        await self._memory.set_state(entry, running, happened=True)
-        self._events.container(entry.container, "unpause")
-
-
-def starts_with_engine(entry: Entry) -> bool:
-    """Whether a container that has ended is started when the engine is."""
-    container = entry.container
-    return restarts(
-        container.spec.restart_policy,
-        container.state.exit_code,
-        container.restart_count,
-        manually_stopped=entry.stopped_by_request,
-    )
 
 
 def _means_full(error: BaseException | None) -> bool:

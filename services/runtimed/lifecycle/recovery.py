@@ -30,8 +30,9 @@ from runtimed.containers.memory_store import UP, Entry, MemoryStore
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
 from runtimed.lifecycle.background import Background
-from runtimed.lifecycle.lifecycle import Lifecycle, starts_with_engine
+from runtimed.lifecycle.lifecycle import Lifecycle
 from runtimed.lifecycle.removal import Removal
+from runtimed.lifecycle.restart import starts_with_engine
 from runtimed.lifecycle.runner import Mounter, Runner
 from runtimed.protocol import Networking, Snapshots
 from sampan.errors import SampanError
@@ -103,7 +104,7 @@ class Recovery:
 
     async def _settle_pause(self, entry: Entry) -> None:
         try:
-            await self._lifecycle.settle_pause(entry)
+            await self._lifecycle.pauses.settle(entry)
         except (SampanError, OSError) as error:
             log.warning("pause not settled", container=entry.id, error=str(error))
 

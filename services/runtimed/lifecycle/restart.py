@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from runtimed.containers.memory_store import Entry
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import RestartPolicy
 
@@ -53,3 +54,14 @@ def next_backoff_s(last_s: float, ran_s: float) -> float:
     if ran_s >= _HEALTHY_S or not last_s:
         return _FIRST_S
     return min(last_s * 2, _LONGEST_S)
+
+
+def starts_with_engine(entry: Entry) -> bool:
+    """Whether a container that has ended is started when the engine is."""
+    container = entry.container
+    return restarts(
+        container.spec.restart_policy,
+        container.state.exit_code,
+        container.restart_count,
+        manually_stopped=entry.stopped_by_request,
+    )

@@ -46,7 +46,7 @@ class LocalExecs:
 
     async def get(self, id: str) -> Exec:
         """Return one."""
-        return self._execs.get(id)
+        return self._execs.known.get(id)
 
     async def start(self, id: str, options: ExecStart, input: Input) -> AsyncGenerator[Accepted | Output, None]:
         """Run it, with the client connected to its streams unless detached."""
@@ -117,7 +117,7 @@ class LocalContainers:
         """Return one."""
         found = self._memory.find(container).container
         size_bytes = await self._containers.size_bytes(found) if size else None
-        return self._details(found, self._execs.ids().get(found.id, ()), size_bytes)
+        return self._details(found, self._execs.known.ids().get(found.id, ()), size_bytes)
 
     async def list(
         self, selection: Selection = RUNNING_ONES, filters: Filters = NO_FILTERS, *, size: bool = False
@@ -126,7 +126,7 @@ class LocalContainers:
         chosen = self._containers.list(selection, filters)
         if len(self._rows) > 2 * len(self._memory) + _FEW:
             self._rows = {key: row for key, row in self._rows.items() if self._memory.by_id(key) is not None}
-        execs = self._execs.ids()
+        execs = self._execs.known.ids()
         rows = [self._row(one, execs.get(one.id, ())) for one in chosen]
         if not size:
             return tuple(rows)
@@ -181,16 +181,16 @@ class LocalContainers:
 
     async def pause(self, container: str) -> None:
         """Freeze it."""
-        await self._lifecycle.pause(self._memory.find(container))
+        await self._lifecycle.pauses.pause(self._memory.find(container))
 
     async def unpause(self, container: str) -> None:
         """Thaw it."""
-        await self._lifecycle.unpause(self._memory.find(container))
+        await self._lifecycle.pauses.unpause(self._memory.find(container))
 
     @asynccontextmanager
     async def held(self, container: str) -> AsyncGenerator[None, None]:
         """Keep it frozen within."""
-        async with self._lifecycle.held(self._memory.find(container)):
+        async with self._lifecycle.pauses.held(self._memory.find(container)):
             yield
 
     async def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:

@@ -3,21 +3,18 @@
 import asyncio
 from collections.abc import Collection
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from runtimed.network.core import plan
 from runtimed.network.core.model import BRIDGE, CONTAINER_PREFIX, Network
+from runtimed.network.core.state import NetworkState
 from runtimed.network.dns.server_pool import needs_resolver
 from runtimed.network.kernel.dataplane import pools_locked
 from sampan.log import log
 from sampan.resource.container import Container
 from sampan.service.set_aside import why
 
-if TYPE_CHECKING:  # it calls us
-    from runtimed.network.core.stack import NetworkStack
 
-
-async def recover(stack: "NetworkStack", running: Collection[Container]) -> None:
+async def recover(stack: NetworkState, running: Collection[Container]) -> None:
     """Keep what belongs to ``running``, remove every other thing of ours, and make what is missing."""
     alive = {container.id: container for container in running}
     for container_id in {*stack.files_of.namespaces(), *stack.files_of.all(), *stack.sandboxes} - set(alive):
@@ -45,7 +42,7 @@ async def recover(stack: "NetworkStack", running: Collection[Container]) -> None
     await stack.apply_rules()
 
 
-def undo_unrecorded(stack: "NetworkStack", container: Container) -> None:
+def undo_unrecorded(stack: NetworkState, container: Container) -> None:
     """Take endpoints out of a sandbox that the container's record does not know: of a connect that was killed.
 
     Its client was told nothing, inspect does not show it, and another connect would be refused as the second one. The
@@ -71,7 +68,7 @@ def undo_unrecorded(stack: "NetworkStack", container: Container) -> None:
     )
 
 
-async def _make_bridge(stack: "NetworkStack", network: Network) -> None:
+async def _make_bridge(stack: NetworkState, network: Network) -> None:
     try:
         await asyncio.to_thread(stack.dataplane.make_bridge, network)
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep the rest from being served
@@ -79,7 +76,7 @@ async def _make_bridge(stack: "NetworkStack", network: Network) -> None:
         stack.networks[network.id] = replace(network, fault=why(error))
 
 
-async def _remove(stack: "NetworkStack", container_id: str) -> None:
+async def _remove(stack: NetworkState, container_id: str) -> None:
     sandbox = stack.sandboxes.pop(container_id, None)
     await asyncio.to_thread(stack.dataplane.tear_down, stack.files_of.namespace(container_id))
     if sandbox is not None:
@@ -88,7 +85,7 @@ async def _remove(stack: "NetworkStack", container_id: str) -> None:
     stack.files_of.remove(container_id)
 
 
-async def _reclaim(stack: "NetworkStack", container: Container) -> None:
+async def _reclaim(stack: NetworkState, container: Container) -> None:
     sandbox = stack.sandboxes.get(container.id)
     if sandbox is None:
         if not plan.network_mode(container.spec).startswith(CONTAINER_PREFIX):
@@ -101,7 +98,7 @@ async def _reclaim(stack: "NetworkStack", container: Container) -> None:
         await stack.resolvers.restart(container.id, stack.files_of.namespace(container.id), container.spec.dns)
 
 
-async def _settle_default_bridge(stack: "NetworkStack") -> None:
+async def _settle_default_bridge(stack: NetworkState) -> None:
     """Move the default network if, while we were away, somebody else took its addresses."""
     network = stack.default
     if stack.in_use(network.id):

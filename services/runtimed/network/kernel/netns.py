@@ -12,7 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from sampan.sys.libc import LIBC, check
 from sampan.sys.mounts import MNT_DETACH, bind, umount2
@@ -25,7 +25,7 @@ LIBC.unshare.argtypes = (ctypes.c_int,)
 LIBC.setns.argtypes = (ctypes.c_int, ctypes.c_int)
 
 
-async def to_the_end(job: Coroutine[Any, Any, T]) -> T:
+async def to_the_end(job: Coroutine[None, None, T]) -> T:
     """Run ``job`` to its end even if the caller is cancelled, which is then raised afterwards.
 
     For work of milliseconds that must not be left half done.

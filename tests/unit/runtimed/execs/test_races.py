@@ -95,7 +95,7 @@ async def entry(memory: MemoryStore) -> Entry:
 async def _ended(execs: Execs, entry: Entry, count: int) -> list[str]:
     made = [(await execs.create(entry, SPEC)).id for _ in range(count)]
     for key in made:
-        running = execs._execs[key]
+        running = execs.known._by_id[key]
         running.exec = replace(running.exec, started=True, exit_code=0)
     return made
 
@@ -111,10 +111,10 @@ async def test_execs_made_at_the_same_time_drop_each_old_one_once(
     await asyncio.sleep(0)
     store.gate.set()
     made = await asyncio.gather(*making)
-    assert [execs.get(one.id).id for one in made] == [one.id for one in made]
+    assert [execs.known.get(one.id).id for one in made] == [one.id for one in made]
     with pytest.raises(NotFoundError):
-        execs.get(old[0])
-    assert [execs.get(key).id for key in old[1:]] == old[1:]
+        execs.known.get(old[0])
+    assert [execs.known.get(key).id for key in old[1:]] == old[1:]
     assert {one.id for one in await store.execs()} == {*old[1:], *(one.id for one in made)}
 
 
@@ -123,7 +123,7 @@ async def test_an_exec_that_was_made_and_is_about_to_start_is_not_dropped_for_th
 ) -> None:
     waiting = await execs.create(entry, SPEC)
     await _ended(execs, entry, KEPT + 10)
-    assert execs.get(waiting.id) == waiting
+    assert execs.known.get(waiting.id) == waiting
 
 
 async def test_an_exec_made_while_its_container_is_removed_is_refused_and_leaves_nothing(
@@ -133,11 +133,11 @@ async def test_an_exec_made_while_its_container_is_removed_is_refused_and_leaves
     making = asyncio.create_task(execs.create(entry, SPEC))
     await store.waiting.acquire()
     await memory.remove(entry)
-    execs.forget_container(entry.id)
+    execs.known.forget_container(entry.id)
     store.gate.set()
     with pytest.raises(NotFoundError, match=f"No such container: {entry.id}"):
         await making
-    assert entry.id not in execs.ids()
+    assert entry.id not in execs.known.ids()
     assert await store.execs() == []
 
 
@@ -150,4 +150,4 @@ async def test_an_exec_that_cannot_be_recorded_is_not_kept(
     monkeypatch.setattr(store, "add_exec", full)
     with pytest.raises(sqlite3.OperationalError):
         await execs.create(entry, SPEC)
-    assert entry.id not in execs.ids()
+    assert entry.id not in execs.known.ids()

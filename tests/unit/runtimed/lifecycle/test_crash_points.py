@@ -270,19 +270,19 @@ async def test_removal_by_force(cases: Cases, volumes: bool) -> None:
 
 async def test_pause(cases: Cases) -> None:
     async def pause(engine: Engine) -> None:
-        await engine.lifecycle.pause(only(engine))
+        await engine.lifecycle.pauses.pause(only(engine))
 
     await cases.run(running(), pause, is_in(Status.RUNNING, Status.PAUSED))
 
 
 async def paused(engine: Engine) -> None:
     await running()(engine)
-    await engine.lifecycle.pause(only(engine))
+    await engine.lifecycle.pauses.pause(only(engine))
 
 
 async def test_unpause(cases: Cases) -> None:
     async def unpause(engine: Engine) -> None:
-        await engine.lifecycle.unpause(only(engine))
+        await engine.lifecycle.pauses.unpause(only(engine))
 
     await cases.run(paused, unpause, is_in(Status.PAUSED, Status.RUNNING))
 
@@ -296,7 +296,7 @@ async def test_kill_of_a_frozen_one(cases: Cases) -> None:
 
 async def test_hold_while_it_is_committed(cases: Cases) -> None:
     async def hold(engine: Engine) -> None:
-        async with engine.lifecycle.held(only(engine)):
+        async with engine.lifecycle.pauses.held(only(engine)):
             engine.steps.step("read the snapshot")
 
     await cases.run(running(), hold, is_in(Status.RUNNING))
@@ -352,13 +352,13 @@ async def test_exit_of_an_exec(cases: Cases) -> None:
         await begun
 
     async def ends(engine: Engine) -> None:
-        (key,) = engine.execs.ids()[only(engine).id]
+        (key,) = engine.execs.known.ids()[only(engine).id]
         (process,) = (one for one in engine.host.alive() if one.bundle.name == key)
         process.end(7)
-        await engine.until(lambda: engine.execs.get(key).exit_code is not None)
+        await engine.until(lambda: engine.execs.known.get(key).exit_code is not None)
 
     def allowed(engine: Engine, killed: bool) -> None:
-        assert [one.exec.exit_code for one in engine.execs._execs.values()] == [7]
+        assert [one.exec.exit_code for one in engine.execs.known._by_id.values()] == [7]
 
     await cases.run(with_exec, ends, allowed)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtimed.containers.memory_store import Entry
-from runtimed.lifecycle.lifecycle import Lifecycle
+from runtimed.lifecycle.pauses import Pauses
 from sampan.errors import ConflictError
 from sampan.resource.container import Status
 from sampan.resource.container_spec import RestartPolicy
@@ -31,7 +31,7 @@ async def running(engine: EngineParts) -> Entry:
 
 
 async def hold(engine: EngineParts, entry: Entry, holding: asyncio.Event) -> None:
-    async with engine.lifecycle.held(entry):
+    async with engine.lifecycle.pauses.held(entry):
         holding.set()
         await asyncio.Event().wait()
 
@@ -39,7 +39,7 @@ async def hold(engine: EngineParts, entry: Entry, holding: asyncio.Event) -> Non
 async def test_a_container_is_frozen_while_it_is_held_and_goes_on_afterwards(world: World) -> None:
     async with world.engine() as engine:
         entry = await running(engine)
-        async with engine.lifecycle.held(entry):
+        async with engine.lifecycle.pauses.held(entry):
             assert (entry.status, world.machine.paused) == (Status.PAUSED, {entry.id})
         assert (entry.status, world.machine.paused) == (Status.RUNNING, set())
         assert engine.happened()[-2:] == ["pause", "unpause"]
@@ -73,8 +73,8 @@ async def test_a_holder_that_is_cancelled_lets_it_go_also_while_it_is_being_froz
 async def test_two_holders_at_once_share_and_the_last_one_lets_it_go(world: World) -> None:
     async with world.engine() as engine:
         entry = await running(engine)
-        async with engine.lifecycle.held(entry):
-            async with engine.lifecycle.held(entry):
+        async with engine.lifecycle.pauses.held(entry):
+            async with engine.lifecycle.pauses.held(entry):
                 pass
             assert world.machine.paused == {entry.id}
         assert (entry.status, world.machine.paused) == (Status.RUNNING, set())
@@ -83,8 +83,8 @@ async def test_two_holders_at_once_share_and_the_last_one_lets_it_go(world: Worl
 async def test_a_container_that_somebody_paused_stays_paused_when_it_was_held(world: World) -> None:
     async with world.engine() as engine:
         entry = await running(engine)
-        await engine.lifecycle.pause(entry)
-        async with engine.lifecycle.held(entry):
+        await engine.lifecycle.pauses.pause(entry)
+        async with engine.lifecycle.pauses.held(entry):
             pass
         assert (entry.status, world.machine.paused) == (Status.PAUSED, {entry.id})
 
@@ -92,16 +92,16 @@ async def test_a_container_that_somebody_paused_stays_paused_when_it_was_held(wo
 async def test_who_lets_a_held_container_go_on_is_not_undone(world: World) -> None:
     async with world.engine() as engine:
         entry = await running(engine)
-        async with engine.lifecycle.held(entry):
-            await engine.lifecycle.unpause(entry)
-            await engine.lifecycle.pause(entry)
+        async with engine.lifecycle.pauses.held(entry):
+            await engine.lifecycle.pauses.unpause(entry)
+            await engine.lifecycle.pauses.pause(entry)
         assert (entry.status, world.machine.paused) == (Status.PAUSED, {entry.id})
 
 
 async def test_a_held_container_can_be_stopped(world: World) -> None:
     async with world.engine() as engine:
         entry = await running(engine)
-        async with engine.lifecycle.held(entry):
+        async with engine.lifecycle.pauses.held(entry):
             await engine.lifecycle.stop(entry, 5, "")
             assert entry.status is Status.EXITED
         assert entry.status is Status.EXITED
@@ -110,19 +110,19 @@ async def test_a_held_container_can_be_stopped(world: World) -> None:
 async def test_an_engine_that_is_killed_holds_nothing_and_keeps_what_was_paused(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def killed(self: Lifecycle, entry: Entry, holder: object) -> None:
+    async def killed(self: Pauses, entry: Entry, holder: object) -> None:
         raise ConflictError("a process that is killed does nothing at last")
 
     async with world.engine() as engine:
         held, paused = await running(engine), await engine.make(RestartPolicy(), "b")
         await engine.lifecycle.start(paused)
-        await engine.lifecycle.pause(paused)
+        await engine.lifecycle.pauses.pause(paused)
         world.machine.paused.discard(paused.id)  # killed between its record and the freezer
         holding = asyncio.Event()
         holder = engine.background.watch(hold(engine, held, holding), "holder")
         await holding.wait()
         with monkeypatch.context() as patched:
-            patched.setattr(Lifecycle, "_let_go", killed)
+            patched.setattr(Pauses, "_let_go", killed)
             holder.cancel()
             await asyncio.wait({holder})
     assert world.machine.paused == {held.id}
@@ -140,9 +140,9 @@ async def test_a_container_that_cannot_be_frozen_is_as_before(world: World, monk
     async with world.engine() as engine:
         entry = await running(engine)
         with pytest.raises(ConflictError, match="no freezer"):
-            async with engine.lifecycle.held(entry):
+            async with engine.lifecycle.pauses.held(entry):
                 pass
         with pytest.raises(ConflictError, match="no freezer"):
-            await engine.lifecycle.pause(entry)
+            await engine.lifecycle.pauses.pause(entry)
         assert entry.status is Status.RUNNING
         assert "pause" not in engine.happened()
