@@ -282,7 +282,7 @@ class PendingExec:
         if released:
             os.close(self._start_write)  # it takes the end of the pipe for the word
             self._start_write = -1
-        async with _deadline(cwd):
+        async with _deadline(cwd, self._process):
             if await self._attached.next() is None:
                 raise StartError(f"conmon did not start: {_text(self._errors)}")
 
@@ -307,7 +307,7 @@ class PendingExec:
     async def settled(self) -> None:
         """Return when conmon's pid is written down: its first process does that, and ends."""
         if self._process is not None:
-            async with _deadline(self._bundle):
+            async with _deadline(self._bundle, self._process):
                 await reap(self._process)
 
     async def exit_code(self) -> int | None:
@@ -332,8 +332,10 @@ class PendingExec:
 
 
 @contextlib.asynccontextmanager
-async def _deadline(bundle: Path) -> AsyncIterator[None]:
+async def _deadline(bundle: Path, process: "subprocess.Popen[bytes]") -> AsyncIterator[None]:
     """Bound a wait for the conmon at work on ``bundle``, and end it and its runtime when the time is over.
+
+    ``process`` is the one of ours that it began as.
 
     Raises:
         UnavailableError: it was.
@@ -344,11 +346,12 @@ async def _deadline(bundle: Path) -> AsyncIterator[None]:
     except TimeoutError:
         # They would go on, and could start a process whose container has been cleared or removed by then.
         await kill_at_work_on(bundle)
+        process.poll()  # takes it away, since nobody waits for it any more
         raise UnavailableError(f"the runtime did not answer within {_START_TIMEOUT_S:g} s") from None
 
 
 async def _first_report(process: "subprocess.Popen[bytes]", pipe: ReportPipe, errors: int, bundle: Path) -> Report:
-    async with _deadline(bundle):
+    async with _deadline(bundle, process):
         report = await pipe.next()
         await reap(process)  # conmon's first process, which has long left the second one to itself
     if report is None:
