@@ -142,7 +142,7 @@ class Applier:
         outcome = "cancelled"
         try:
             with disk_errors("it"):
-                await self._store(run, diff_id)
+                await self._store_though_workers_die(run, diff_id)
             outcome = "applied"
         except SampanError as error:
             outcome = type(error).__name__.removesuffix("Error")
@@ -156,6 +156,14 @@ class Applier:
                 del self._running[diff_id]
             if not self._running:
                 trim()  # blobs pass through this process a megabyte at a time, and at rest it is to be small
+
+    async def _store_though_workers_die(self, run: "_Run", diff_id: Digest) -> None:
+        """Unpack once more where a worker died: what killed it, or what it was forked from, may be no fault of its."""
+        try:
+            await self._store(run, diff_id)
+        except WorkerDiedError as error:
+            log.warning("layer is unpacked once more", diff_id=diff_id, error=str(error))
+            await self._store(run, diff_id)
 
     async def _store(self, run: "_Run", diff_id: Digest) -> None:
         with self._catalog.disk.temporary() as place:

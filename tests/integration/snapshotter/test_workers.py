@@ -7,17 +7,20 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from sampan.errors import UnavailableError
+from sampan.oci.descriptor import OCI_LAYER, Descriptor
 from sampan.oci.digest import Digest
 from snapshotter.layers.formats import LayerFormat
 from snapshotter.layers.limits import LayerLimits
 from snapshotter.workers.job import Answer, ApplyJob, WorkerDiedError
 from snapshotter.workers.pool import Workers
-from tests.contract.snapshotter import tar, workers
+from tests.contract.snapshotter import local, shown, tar, workers
+from tests.fakes.content import FakeContent
 from tests.support.tools import eventually, need_root
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -132,6 +135,37 @@ async def test_a_template_that_is_killed_fails_its_layers_and_is_replaced(pool: 
     again = Job(tmp_path, "again")
     again.go_on.set()
     assert (await again.start(pool)).inodes == 3
+
+
+@pytest.mark.parametrize("victims", [workers, lambda: _templates()], ids=["worker", "template"])
+async def test_a_layer_whose_worker_is_killed_is_unpacked_once_more(
+    tmp_path: Path, victims: Callable[[], list[int]]
+) -> None:
+    layer = tar(a=os.urandom(3 << 20), b="b")
+    kills: list[int] = []
+
+    class Content(FakeContent):
+        async def before_piece(self, offset: int) -> None:
+            if offset == 1 << 20 and len(kills) < limit:
+                kills.extend(victims())
+                os.kill(kills[-1], 9)
+
+    limit = 1
+    content = Content()
+    descriptor = Descriptor(OCI_LAYER, content.add(layer), len(layer))
+    async with local(tmp_path / "root", "overlayfs", content) as parts:
+        steps = [step async for step in parts.layers.apply(descriptor, Digest.of(layer))]
+        assert steps[-1].done
+        assert content.reads == 2
+        with shown(await parts.snapshots.prepare("web", await parts.layers.stack([Digest.of(layer)]), {})) as root:
+            assert (root / "a").stat().st_size == 3 << 20
+        other = tar(c=os.urandom(3 << 20))
+        limit = 3  # and what is killed each time is given up
+        descriptor = Descriptor(OCI_LAYER, content.add(other), len(other))
+        with pytest.raises(UnavailableError, match="the process working on it"):
+            _ = [step async for step in parts.layers.apply(descriptor, Digest.of(other))]
+        await parts.snapshots.cleanup()
+        assert list((tmp_path / "root/tmp").iterdir()) == list((tmp_path / "root/trash").iterdir()) == []
 
 
 async def test_the_template_goes_when_nothing_is_left_to_do(tmp_path: Path) -> None:
