@@ -40,6 +40,7 @@ M = TypeVar("M", bound=Message)
 Convert = Callable[[Any], Any]
 
 _SECOND_NS: Final = 1_000_000_000
+_MAX_DURATION_S: Final = 315_576_000_000  # google/protobuf/duration.proto
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMESTAMP: Final = "google.protobuf.Timestamp"
 _DURATION: Final = "google.protobuf.Duration"
@@ -95,7 +96,13 @@ def ns_to_duration(span_ns: int) -> Duration:
 
 
 def to_duration(seconds: float) -> Duration:
-    """Return a span of time, to the nanosecond."""
+    """Return a span of time, to the nanosecond.
+
+    Raises:
+        InvalidArgumentError: it is longer than protobuf's Duration holds, which is 10,000 years.
+    """
+    if not abs(seconds) <= _MAX_DURATION_S:
+        raise InvalidArgumentError(f"a time of {seconds:g} s is too long: the most is {_MAX_DURATION_S} s")
     total_ns = round(seconds * _SECOND_NS)
     whole = int(total_ns / _SECOND_NS)  # towards zero: both parts have one sign
     return Duration(seconds=whole, nanos=total_ns - whole * _SECOND_NS)

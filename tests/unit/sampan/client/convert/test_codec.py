@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from sampan.api.runtime.v1 import containers_pb2, spec_pb2
 from sampan.client.convert.codec import Codec, from_duration, from_timestamp, to_duration, to_timestamp
+from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import RestartPolicy
 
 
@@ -74,3 +75,9 @@ def test_durations_keep_their_nanoseconds(total_ns: int) -> None:
     message = to_duration(total_ns / 10**9)
     assert message.ToNanoseconds() == total_ns
     assert round(from_duration(message) * 10**9) == total_ns
+
+
+@pytest.mark.parametrize("seconds", [315_576_000_001, -(2.0**63), float("inf"), float("nan")])
+def test_a_time_that_no_duration_holds_is_refused(seconds: float) -> None:
+    with pytest.raises(InvalidArgumentError, match="is too long: the most is 315576000000 s"):
+        to_duration(seconds)
