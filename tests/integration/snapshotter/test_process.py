@@ -303,7 +303,7 @@ async def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, driver: st
             assert len(list(parts.disk.layers.iterdir())) == 1
             if driver == "native":
                 await parts.snapshots.prepare("one", chain, {})
-                with pytest.raises(ResourceExhaustedError, match="snapshot 'two' cannot be stored: No space left"):
+                with pytest.raises(ResourceExhaustedError, match="snapshot 'two' cannot be stored: no space left"):
                     await parts.snapshots.prepare("two", chain, {})
                 await parts.snapshots.cleanup()
                 assert [one.key for one in await parts.snapshots.list(["kind==active"])] == ["one"]
