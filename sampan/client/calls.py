@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Final, Generic, TypeVar
 
 import grpc
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 
 from sampan.wire.channel import rpc_errors
@@ -40,20 +41,28 @@ async def requests(first: M, rest: AsyncIterator[V], encode: Callable[[V], M]) -
 
 
 class Recent(Generic[P, V]):
-    """Decodes pages of lists that are asked for again and again, each that has not changed once.
+    """Pages of a list that is asked for again and again: each that has not changed is decoded once.
 
     What comes out is shared: it must be frozen, or left alone.
     """
 
-    def __init__(self, decode: Callable[[P], V]) -> None:
-        self._decode = decode
+    def __init__(
+        self, channel: grpc.aio.Channel, method: MethodDescriptor, page: type[P], decode: Callable[[P], V]
+    ) -> None:
+        name = f"/{method.containing_service.full_name}/{method.name}"
+        self._call: grpc.aio.UnaryStreamMultiCallable[Message, bytes] = channel.unary_stream(
+            name, request_serializer=Message.SerializeToString
+        )
+        self._page, self._decode = page, decode
         self._known: dict[bytes, V] = {}  # the page that was not used for longest first
 
-    def decode(self, page: P) -> V:
-        """Return what ``page`` stands for."""
-        sent = page.SerializeToString(deterministic=True)
+    def pages(self, request: Message, timeout_s: float | None = None) -> AsyncGenerator[V, None]:
+        """Yield what the answer's messages stand for. Raises as ``read``."""
+        return read(self._call(request, timeout=timeout_s), self._decoded)
+
+    def _decoded(self, sent: bytes) -> V:
         known = self._known.pop(sent, None)
-        self._known[sent] = value = self._decode(page) if known is None else known
+        self._known[sent] = value = self._decode(self._page.FromString(sent)) if known is None else known
         if len(self._known) > _RECENT:
             del self._known[next(iter(self._known))]
         return value

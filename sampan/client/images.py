@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import grpc
 
@@ -36,6 +36,8 @@ from sampan.wire.pages import pages, send, whole
 if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
     from sampan.api.image.v1.images_pb2_grpc import ImagesAsyncStub
 
+_LIST: Final = pb.DESCRIPTOR.services_by_name["Images"].methods_by_name["List"]
+
 
 class ImagesClient:
     """Satisfies ``resource.storage.Images``."""
@@ -44,7 +46,7 @@ class ImagesClient:
         """``deadline_s`` bounds calls that answer at once: lists, and what is needed of layers."""
         self._stub: ImagesAsyncStub = ImagesStub(channel)
         self._deadline_s = deadline_s
-        self._pages = Recent(_page)
+        self._pages = Recent(channel, _LIST, pb.ListResponse, _page)
 
     def fetch(
         self, reference: str, platform: Platform | None = None, credentials: Credentials | None = None
@@ -98,7 +100,7 @@ class ImagesClient:
         return self._list(pb.ListRequest(manifests=manifests))
 
     def _list(self, request: pb.ListRequest) -> AsyncGenerator[Page[ImageDetails], None]:
-        return read(self._stub.List(request, timeout=self._deadline_s), self._pages.decode)
+        return self._pages.pages(request, self._deadline_s)
 
     async def tag(self, image: str, reference: str) -> None:
         """Add a name."""

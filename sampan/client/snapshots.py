@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from operator import attrgetter
+from typing import Final
 
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -30,7 +31,9 @@ from sampan.resource.snapshot import (
 )
 from sampan.sys.measuring import Usage
 from sampan.wire.channel import rpc_errors
-from sampan.wire.pages import page_by_page, pages, send, whole
+from sampan.wire.pages import pages, send, whole
+
+_USAGE: Final = layers_pb.DESCRIPTOR.services_by_name["Layers"].methods_by_name["Usage"]
 
 
 class SnapshotsClient:
@@ -106,7 +109,7 @@ class LayersClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: layers_grpc.LayersAsyncStub = layers_grpc.LayersStub(channel)
-        self._usages = Recent(_usages)
+        self._usages = Recent(channel, _USAGE, layers_pb.LayersUsageResponse, _usages)
 
     def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[ApplyProgress, None]:
         """See ``resource.storage.Layers``."""
@@ -143,9 +146,9 @@ class LayersClient:
         """See ``resource.storage.Layers``."""
         found: list[SnapshotUsage] = []
         request = layers_pb.LayersUsageRequest(committed=committed)
-        async with aclosing(page_by_page(self._stub.Usage(request))) as pages_:
+        async with aclosing(self._usages.pages(request)) as pages_:
             async for page in pages_:
-                found += self._usages.decode(page)
+                found += page
         return found
 
     async def changes(self, key: str) -> list[Change]:
