@@ -15,8 +15,8 @@ from runtimed.conmon.conmon import LogFile, RuntimeCommand, Stdio
 from runtimed.containers.paths import ContainerPaths, ExecPaths, Paths
 from runtimed.protocol import NO_JOINS, ExecProcess, Joins, SnapshotMount
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, StartError
-from sampan.resource.container import Container, MountPoint, NetworkSettings
-from sampan.resource.container_spec import ContainerSpec, MountType
+from sampan.resource.container import Container, EndpointState, MountPoint, NetworkSettings
+from sampan.resource.container_spec import ContainerSpec, Endpoint, MountType
 from tests.fakes.crashes import Steps
 
 
@@ -181,7 +181,10 @@ class FakeNetworking:
         taken = set(self._host.addresses.values())
         address = next(f"192.0.2.{last}" for last in range(2, 255) if f"192.0.2.{last}" not in taken)
         self._host.addresses.setdefault(container.id, address)
-        return NetworkSettings(sandbox_id=container.id, sandbox_path=f"/run/netns/{container.id}")
+        endpoint = EndpointState(
+            "bridge", "n" * 64, Endpoint("bridge"), container.id, ipv4_address=self._host.addresses[container.id]
+        )
+        return NetworkSettings(container.id, f"/run/netns/{container.id}", (endpoint,))
 
     async def detach(self, container_id: str) -> None:
         self._steps.step("detach network")
@@ -210,8 +213,11 @@ class FakeVolumes:
     async def resolve(self, container_id: str, spec: ContainerSpec) -> tuple[MountPoint, ...]:
         wanted = [(mount.target, mount.source) for mount in spec.mounts if mount.type is MountType.VOLUME]
         wanted += [(target, "") for target in spec.anonymous_volumes]
-        if any(not target.startswith("/") for target, _ in wanted):
+        targets = [target for target, _ in wanted]
+        if not all(target.startswith("/") for target in targets):
             raise InvalidArgumentError("invalid mount path: mount path must be absolute")
+        if len(set(targets)) < len(targets):
+            raise InvalidArgumentError("Duplicate mount point")
         points = []
         for target, named in wanted:
             self._steps.step("hold volume")

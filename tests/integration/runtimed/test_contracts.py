@@ -1,0 +1,81 @@
+"""The real parts that need root, held to the contracts that the fakes of unit tests are held to."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from prometheus_client import CollectorRegistry
+
+from runtimed.host.facts import read_host
+from runtimed.lifecycle.runner import LinuxMounter
+from runtimed.network.core.stack import NetworkStack
+from runtimed.oci.builder import OciBundles
+from runtimed.wire.snapshots_client import SnapshotsClient
+from sampan.api.containerd.snapshots.v1 import snapshots_pb2_grpc
+from sampan.service.interceptor import Interceptor, RpcMetrics
+from sampan.wire.channel import open_channel
+from snapshotter.wire.servicer import SnapshotsServicer
+from tests.contract.runtime_parts import (
+    BASE,
+    BundlesContract,
+    MounterContract,
+    MountParts,
+    NetworkingContract,
+    SnapshotsContract,
+)
+from tests.contract.snapshotter import Parts, local
+from tests.fakes.content import FakeContent
+from tests.integration.network.network_lab import lab
+from tests.integration.runtimed.test_bundles import busybox_root
+
+pytestmark = pytest.mark.root
+
+
+@asynccontextmanager
+async def serving(parts: Parts, directory: Path) -> AsyncIterator[SnapshotsClient]:
+    server = grpc.aio.server(interceptors=[Interceptor(RpcMetrics(CollectorRegistry()))])
+    snapshots_pb2_grpc.add_SnapshotsServicer_to_server(SnapshotsServicer(parts.snapshots), server)
+    server.add_insecure_port(f"unix:{directory}/s")
+    await server.start()
+    async with open_channel(directory / "s") as channel:
+        yield SnapshotsClient(channel)
+    await server.stop(0)
+
+
+class TestSnapshotsClient(SnapshotsContract):
+    @pytest.fixture
+    async def snapshots(self, tmp_path: Path) -> AsyncIterator[SnapshotsClient]:
+        async with local(tmp_path / "root", "native", FakeContent()) as parts, serving(parts, tmp_path) as client:
+            await parts.snapshots.prepare("making", None, {})
+            await parts.snapshots.commit(BASE, "making", {})
+            yield client
+
+
+class TestNetworkStack(NetworkingContract):
+    @pytest.fixture
+    async def networking(self, tmp_path: Path) -> AsyncIterator[NetworkStack]:
+        with lab(tmp_path) as place:
+            async with place.stack() as stack:
+                await stack.recover(())
+                yield stack
+
+
+class TestLinuxMounter(MounterContract):
+    @pytest.fixture
+    def parts(self) -> MountParts:
+        return MountParts(LinuxMounter(), Path.is_mount)
+
+
+class TestOciBundles(BundlesContract):
+    @pytest.fixture
+    def bundles(self) -> OciBundles:
+        return OciBundles(read_host(), cgroup_parent="contract", runtimes=("runc",), log_drivers=("json-file",))
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        made = tmp_path / "root"
+        made.mkdir()
+        busybox_root(made)
+        return made
