@@ -52,6 +52,13 @@ def local_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S %z %Z")
 
 
+def local_moment(moment: datetime) -> str:
+    """Return ``2026-11-24 03:58:18.25 +0100 CET``: the same with the fraction that a moment has."""
+    local = moment.astimezone()
+    fraction = f".{local.microsecond:06d}".rstrip("0") if local.microsecond else ""
+    return f"{local:%Y-%m-%d %H:%M:%S}{fraction} {local:%z %Z}"
+
+
 def to_ns(moment: datetime) -> int:
     """Return a datetime, which knows microseconds, in nanoseconds since 1970."""
     return int(moment.timestamp() * 1e6) * 1000

@@ -8,10 +8,13 @@ from sampan.disk import IMAGE, LEASE, Holder, StoredObject, sizes_by_owner
 from sampan.docker.durations import ago
 from sampan.docker.image_view import seconds
 from sampan.docker.sizes import human_size
-from sampan.engine.df import DiskUse, ImageUse
+from sampan.docker.times import local_time
+from sampan.engine.df import ContainerUse, DiskUse, ImageUse
+from sampan.resource.volume import Volume
 from sampan_cli.commands.container.ps import container_row
 from sampan_cli.output.table import print_list, table
 from sampan_cli.template.functions import to_json
+from sampan_cli.template.template import Template
 
 Echo = Callable[[str], object]
 
@@ -38,22 +41,21 @@ _EXPLAINED_TABLE: Final = "{{.Kind}}\t{{.ID}}\t{{.Size}}\t{{.HeldBy}}"
 
 
 def print_details(used: DiskUse, template: str, now_s: float, echo: Echo) -> None:
-    """Print each image, container and volume, as Docker does; with the template ``json`` one object."""
-    images = [row for one in used.images for row in _image_rows(one, now_s)]
+    """Print each image, container and volume, as Docker does; with a template the object of all of them."""
+    images = [_image_row(one, now_s) for one in used.images]
     containers = [
         container_row(one.container, now_s, trunc=True) | {"Size": human_size(one.size_rw_bytes, 3)}
         for one in used.containers
     ]
     volumes = [(volume.name, str(len(volume.used_by)), human_size(volume.size_bytes or 0)) for volume in used.volumes]
-    if template == "json":
-        shown = [{field: row[field] for field in _CONTAINER_FIELDS} for row in containers]
+    if template not in ("", "table"):
         document = {
-            "Images": [dict(zip(_keys(_IMAGE_TITLES), row, strict=True)) for row in images],
-            "Containers": shown,
-            "Volumes": [dict(zip(_keys(_VOLUME_TITLES), row, strict=True)) for row in volumes],
+            "Images": [_image_document(one, now_s) for one in used.images],
+            "Containers": [_container_document(one, now_s) for one in used.containers],
+            "Volumes": [_volume_document(volume) for volume in used.volumes],
             "BuildCache": [],
         }
-        echo(to_json(document))
+        echo(to_json(document) if template == "json" else Template(template).render(document))
         return
     _section("Images space usage:", _IMAGE_TITLES, images, echo)
     rows = [[str(row[field]) for field in _CONTAINER_FIELDS] for row in containers]
@@ -62,8 +64,40 @@ def print_details(used: DiskUse, template: str, now_s: float, echo: Echo) -> Non
     _section("\nBuild cache usage: 0B", _CACHE_TITLES, (), echo)
 
 
-def _keys(titles: Iterable[str]) -> list[str]:
-    return [title.title().replace(" ", "").replace("Id", "ID") for title in titles]
+def _image_document(one: ImageUse, now_s: float) -> dict[str, str]:
+    digests = dict(name.rpartition("@")[::2] for name in one.image.repo_digests)
+    repository, tag, *_ = _image_row(one, now_s)
+    return {
+        "Repository": repository,
+        "Tag": tag,
+        "Digest": digests.get(repository, _NONE),
+        "ID": one.image.id,
+        "CreatedAt": local_time(seconds(one.image.created_ns)),
+        "CreatedSince": ago(seconds(one.image.created_ns), now_s),
+        "Containers": str(one.containers),
+        "Size": human_size(one.size_bytes, 3),
+        "VirtualSize": human_size(one.size_bytes),
+        "SharedSize": human_size(one.shared_bytes),
+        "UniqueSize": human_size(one.size_bytes - one.shared_bytes),
+    }
+
+
+def _container_document(one: ContainerUse, now_s: float) -> dict[str, object]:
+    row = container_row(one.container, now_s, trunc=False) | {"Size": human_size(one.size_rw_bytes, 3)}
+    return {key: value for key, value in row.items() if not callable(value)}
+
+
+def _volume_document(volume: Volume) -> dict[str, str]:
+    return {
+        "Name": volume.name,
+        "Driver": volume.driver,
+        "Mountpoint": volume.mountpoint,
+        "Scope": "local",
+        "Labels": ",".join(f"{key}={value}" for key, value in sorted(volume.labels.items())),
+        "Links": str(len(volume.used_by)),
+        "Size": human_size(volume.size_bytes or 0),
+        **dict.fromkeys(("Status", "Availability", "Group"), "N/A"),  # Swarm's
+    }
 
 
 def _section(heading: str, titles: Sequence[str], rows: Iterable[Sequence[str]], echo: Echo) -> None:
@@ -72,20 +106,18 @@ def _section(heading: str, titles: Sequence[str], rows: Iterable[Sequence[str]],
         echo(line.rstrip())
 
 
-def _image_rows(one: ImageUse, now_s: float) -> Iterator[tuple[str, ...]]:
+def _image_row(one: ImageUse, now_s: float) -> tuple[str, ...]:
+    """An image is one row, with the first of its names: what it takes is taken once."""
     image = one.image
-    names = [tuple(name.rpartition(":")[::2]) for name in image.repo_tags]
-    names = names or [(name.partition("@")[0], _NONE) for name in image.repo_digests[:1]] or [(_NONE, _NONE)]
-    sizes = one.size_bytes, one.shared_bytes, one.size_bytes - one.shared_bytes
-    for repository, tag in names:
-        yield (
-            repository,
-            tag,
-            image.id.partition(":")[2][:_SHORT_ID],
-            ago(seconds(image.created_ns), now_s),
-            *(human_size(size) for size in sizes),
-            str(one.containers),
-        )
+    repository, tag = image.repo_tags[0].rpartition(":")[::2] if image.repo_tags else (_NONE, _NONE)
+    return (
+        repository,
+        tag,
+        image.id.partition(":")[2][:_SHORT_ID],
+        ago(seconds(image.created_ns), now_s),
+        *(human_size(size) for size in (one.size_bytes, one.shared_bytes, one.size_bytes - one.shared_bytes)),
+        str(one.containers),
+    )
 
 
 def print_explanation(objects: Sequence[StoredObject], template: str, echo: Echo) -> None:

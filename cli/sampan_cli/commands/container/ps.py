@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from sampan.engine.engine import Engine
     from sampan.resource.container import ContainerDetails
+    from sampan.resource.container_spec import ContainerSpec
 
 FILTERS: Final = (
     *("id", "name", "label", "exited", "status", "ancestor", "before", "since", "volume", "network", "publish"),
@@ -136,7 +137,7 @@ def container_row(
     sources = [point.name or point.source for point in container.mounts]
     own_bytes = container.size_rw_bytes or 0
     written, total = human_size(own_bytes, 3), own_bytes + below_bytes
-    created_s = container.created.timestamp()
+    created_s = int(container.created.timestamp())
     return {
         "ID": container.id[:_SHORT_ID] if trunc else container.id,
         "Names": spec.name,
@@ -152,8 +153,14 @@ def container_row(
         "Label": lambda key: spec.labels.get(key, ""),
         "Mounts": ",".join(_ellipsis(source, 15) if trunc else source for source in sources),
         "LocalVolumes": str(sum(bool(point.name) for point in container.mounts)),
-        "Networks": ",".join(endpoint.network for endpoint in container.network.endpoints) or spec.namespaces.network,
+        "Networks": ",".join(endpoint.network for endpoint in container.network.endpoints) or _own_network(spec),
     }
+
+
+def _own_network(spec: "ContainerSpec") -> str:
+    """Return ``host`` or ``none``; who is in another container's network shows none, as with Docker."""
+    mode = spec.namespaces.network
+    return "" if mode.startswith("container:") else mode
 
 
 def _ellipsis(text: str, width: int) -> str:

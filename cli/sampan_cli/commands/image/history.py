@@ -64,7 +64,8 @@ async def show_history(engine: "Engine", options: HistoryOptions, now_s: float) 
         for row in rows:
             click.echo(row["ID"])
         return
-    print_list(rows, options.template, _HEADERS, _TABLE, click.echo)
+    headers = _HEADERS if options.human else _HEADERS | {"CreatedSince": _HEADERS["CreatedAt"]}
+    print_list(rows, options.template, headers, _TABLE, click.echo)
 
 
 def _rows(image: "ImageDetails", sizes: "Sizes", options: HistoryOptions, now_s: float) -> Iterator[dict[str, Any]]:

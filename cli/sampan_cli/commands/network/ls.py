@@ -17,6 +17,7 @@ _HEADERS: Final = {
     "Name": "NAME",
     "Driver": "DRIVER",
     "Scope": "SCOPE",
+    "IPv4": "IPV4",
     "IPv6": "IPV6",
     "Internal": "INTERNAL",
     "Labels": "LABELS",
@@ -51,7 +52,7 @@ def command(session: Session, /, **flags: object) -> None:
 async def list_networks(engine: "Engine", options: NetworkLsOptions) -> None:
     """Print the networks that match."""
     from sampan.docker.filters import parse_filters
-    from sampan.docker.times import local_time
+    from sampan.docker.times import local_moment
     from sampan_cli.output.table import print_list
 
     found = await engine.runtime.networks.list(parse_filters(options.filters, _FILTERS))
@@ -61,10 +62,11 @@ async def list_networks(engine: "Engine", options: NetworkLsOptions) -> None:
             "Name": network.name,
             "Driver": network.driver,
             "Scope": "local",
+            "IPv4": "true",  # every network has it here
             "IPv6": str(network.enable_ipv6).lower(),
             "Internal": str(network.internal).lower(),
             "Labels": ",".join(f"{key}={value}" for key, value in sorted(network.labels.items())),
-            "CreatedAt": local_time(network.created.timestamp()),
+            "CreatedAt": local_moment(network.created),
         }
         for network in sorted(found, key=lambda network: network.name)
     ]

@@ -19,6 +19,10 @@ _HEADERS: Final = {
     "Scope": "SCOPE",
     "Labels": "LABELS",
     "Links": "LINKS",
+    "Size": "SIZE",
+    "Status": "STATUS",
+    "Availability": "AVAILABILITY",
+    "Group": "GROUP",
 }
 _TABLE: Final = "{{.Driver}}\t{{.Name}}"
 _FILTERS: Final = ("dangling", "driver", "label", "name")
@@ -62,7 +66,8 @@ async def list_volumes(engine: "Engine", options: VolumeLsOptions) -> None:
             "Mountpoint": volume.mountpoint,
             "Scope": "local",
             "Labels": ",".join(f"{key}={value}" for key, value in sorted(volume.labels.items())),
-            "Links": str(len(volume.used_by)),
+            # What Docker counts for `system df -v` only, and what is Swarm's.
+            **dict.fromkeys(("Links", "Size", "Status", "Availability", "Group"), "N/A"),
         }
         for volume in volumes
     ]

@@ -8,6 +8,8 @@ import pytest
 
 from sampan.docker.times import (
     NEVER,
+    local_moment,
+    local_time,
     parse_moment,
     parse_point,
     rfc3339,
@@ -159,3 +161,10 @@ def test_trailing_zeros_are_left_out() -> None:
 def test_log_lines_have_all_nine_digits() -> None:
     assert rfc3339_fixed(10 * SECOND_NS) == "1970-01-01T00:00:10.000000000Z"
     assert rfc3339_fixed(SECOND_NS + 120) == "1970-01-01T00:00:01.000000120Z"
+
+
+@pytest.mark.usefixtures("zone")
+def test_lists_show_local_times_with_the_fraction_that_they_have() -> None:
+    assert local_time(0) == "1970-01-01 05:30:00 +0530 IST"
+    assert local_moment(datetime(2026, 5, 1, tzinfo=UTC)) == "2026-05-01 05:30:00 +0530 IST"
+    assert local_moment(datetime(2026, 5, 1, 0, 0, 0, 250_000, UTC)) == "2026-05-01 05:30:00.25 +0530 IST"
