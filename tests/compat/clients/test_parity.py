@@ -1,0 +1,293 @@
+"""``docker`` and ``sampan`` over the same records print the same, field by field; what is meant to differ is listed."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import pytest
+
+from tests.compat.conftest import TARGET
+from tests.support.docker_client import DockerClient, Result
+from tests.support.engine import Engine
+from tests.support.images import Image, layer, push, push_index
+from tests.support.registry import Registry
+from tests.support.tools import eventually
+from tests.support.trees import BUSYBOX_CONFIG, busybox_tar
+
+pytestmark = pytest.mark.skipif(bool(TARGET), reason="sampan speaks to this engine alone")
+
+# Value of a field: what JSON has.
+Json = object
+Run = Callable[..., Result]
+
+# What the two are meant to show differently, and why: patterns of ``command: path of the field``.
+MEANT: Final[Mapping[str, str]] = {
+    "df -v: Containers.*.Platform": "as in ps",
+    "df -v: Images*.Digest": "as in images",
+    "ps : *Platform": "always null: it is for stores that keep an image's index, which docker asks from API 1.48 on",
+    "images : *Digest": "docker's JSON has it with --digests only, sampan's always",
+    "system df: Images.Reclaimable": "docker's client takes layers that images share for reclaimable, used or not",
+    "system df: Image Content": "what came from registries is a row of its own; Docker's API has no place for it",
+    "inspect parity-*: RootPath": "where to look at a container's files from outside; Docker's API has no place for it",
+    "inspect parity-*: CgroupPath": "where its limits are; Docker's API has no place for it",
+    "version: *": "each tells its own programs' versions",
+    **{
+        f"info: {field}": "said to Docker's clients, which ask for it; the facts behind it are told by name here"
+        for field in (
+            *("ID", "DriverStatus", "CDISpecDirs", "CPUSet", "CPUShares", "ClientInfo", "ContainerdCommit", "Debug"),
+            *("CpuCfsPeriod", "CpuCfsQuota", "ExperimentalBuild", "GenericResources", "HttpProxy", "HttpsProxy"),
+            *("IPv4Forwarding", "IndexServerAddress", "InitBinary", "InitCommit", "Isolation", "Labels", "PidsLimit"),
+            *("LiveRestoreEnabled", "MemoryLimit", "NEventsListener", "NFd", "NGoroutines", "NoProxy", "OSVersion"),
+            *("OomKillDisable", "Plugins.Authorization", "RegistryConfig", "RuncCommit", "SwapLimit", "Swarm"),
+            *("SystemTime", "FirewallBackend", "DiscoveredDevices", "Containerd"),
+        )
+    },
+    **{
+        f"info: {field}": "a fact about this engine that Docker's API has no place for"
+        for field in (
+            *("BackingFilesystem", "CgroupLayout", "ConmonVersion", "DataRoot", "DockerSocket", "RunRoot"),
+            *("Runtimes.*.version", "Warnings"),
+        )
+    },
+}
+
+# What is said of the time that has passed changes from one run to the next; its words have their own tests.
+_PASSED: Final = re.compile(r"Less than a second|About an? (?:minute|hour)|\d+ (?:second|minute|hour)s?")
+
+SLEEP: Final = ("sh", "-c", "trap 'exit 143' TERM; while :; do sleep 3600 & wait $!; done")
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What there is to show."""
+
+    containers: tuple[str, ...]
+    images: tuple[str, ...]
+    networks: tuple[str, ...]
+    volumes: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def records(engine: Engine, docker: DockerClient, registry: Registry) -> Iterator[Records]:
+    """Make containers in every state and of every shape, and images, networks and volumes of every kind."""
+    images = _make_images(docker, registry)
+    docker("network", "create", "--label", "of=parity", "--subnet", "10.213.7.0/24", "parity-net")
+    docker("network", "create", "--internal", "parity-internal")
+    docker("volume", "create", "--label", "of=parity", "parity-volume")
+    docker("volume", "create", "parity-unused")
+    shapes: dict[str, tuple[str, ...]] = {
+        "running": ("-p", "127.0.0.1::80", "-p", "127.0.0.1::81/udp", "-l", "a=1", "-l", "b=x,y", "-e", "A=b"),
+        "paused": (),
+        "exited": ("-p", "127.0.0.1::80"),
+        "stopped": ("--network", "parity-net", "--network-alias", "alias", "-p", "127.0.0.1::80"),
+        "created": ("-P", "--expose", "90", "--network", "parity-net"),
+        "hosted": ("--network", "host"),
+        "alone": ("--network", "none", "--hostname", "lonely", "--domainname", "example"),
+        "member": ("--network", "parity-net", "--ip", "10.213.7.9", "--label", "of=parity"),
+        "joined": ("--network", "container:parity-member"),
+        "checked": (
+            *("--health-cmd", "true", "--health-interval", "1h", "--health-retries", "2"),
+            *("--health-start-period", "1h", "--health-start-interval", "100ms"),
+        ),
+        "unchecked": ("--no-healthcheck",),
+        "mounted": (
+            *("-v", "parity-volume:/v", "-v", "/data", "-v", "/tmp:/host:ro", "--tmpfs", "/t:size=1m"),
+            *("--mount", "type=tmpfs,target=/u", "--mount", "type=volume,source=parity-volume,target=/w,readonly"),
+        ),
+        "limited": (
+            *("--memory", "64m", "--cpus", "0.5", "--pids-limit", "50", "--ulimit", "nofile=64:128", "--read-only"),
+            *("--cap-add", "NET_ADMIN", "--cap-drop", "MKNOD", "--security-opt", "no-new-privileges", "--init"),
+            *("--restart", "on-failure:2", "--log-opt", "max-size=1m", "--sysctl", "net.ipv4.ip_forward=1"),
+            *("--user", "1:1", "--workdir", "/tmp", "--stop-signal", "INT", "--stop-timeout", "1", "--shm-size", "1m"),
+            *("--add-host", "a:1.2.3.4", "--dns", "1.1.1.1", "--group-add", "5", "--device", "/dev/null:/dev/n:r"),
+        ),
+    }
+    names = tuple(f"parity-{shape}" for shape in shapes)
+    for shape, flags in shapes.items():
+        verb = ("create",) if shape == "created" else ("run", "--detach")
+        command = ("sh", "-c", "exit 3") if shape == "exited" else SLEEP
+        docker(*verb, "--name", f"parity-{shape}", *flags, images[0], *command)
+    docker("commit", "parity-created", "parity/committed:1")
+    docker("pause", "parity-paused")
+    docker("stop", "--time", "5", "parity-stopped")
+    docker("wait", "parity-exited")
+    healthy = "{{.State.Health.Status}}"
+    eventually(lambda: docker("inspect", "-f", healthy, "parity-checked").line == "healthy", "it is healthy", 30)
+    yield Records(names, images, ("parity-net", "parity-internal", "bridge", "host", "none"), ("parity-volume",))
+    docker("rm", "--force", "--volumes", *reversed(names))
+    docker("network", "rm", "parity-net", "parity-internal")
+    docker("volume", "rm", "parity-volume", "parity-unused")
+    docker("rmi", "--force", *docker("images", "--all", "--quiet", "--filter", "label=of=parity").lines)
+
+
+def _make_images(docker: DockerClient, registry: Registry) -> tuple[str, ...]:
+    """One with two tags, one whose tag was taken away, one out of an index, one with all that a config can say."""
+    config = BUSYBOX_CONFIG | {
+        "Labels": {"of": "parity", "a": "b"},
+        "ExposedPorts": {"70/tcp": {}},
+        "Volumes": {"/image-data": {}},
+        "StopSignal": "SIGTERM",
+        "Healthcheck": {"Test": ["CMD", "true"], "Interval": 10**12, "Retries": 3},
+        "OnBuild": ["RUN true"],
+    }
+    plain = Image([layer(busybox_tar())], BUSYBOX_CONFIG | {"Labels": {"of": "parity"}})
+    rich = Image([layer(busybox_tar())], config)
+    other = Image([layer(busybox_tar())], BUSYBOX_CONFIG | {"Labels": {"of": "parity", "n": "old"}})
+    names = tuple(f"{registry.address}/parity-{name}:1" for name in ("plain", "rich", "moved", "index"))
+    push(registry, "parity-plain", "1", plain)
+    push(registry, "parity-rich", "1", rich)
+    push(registry, "parity-moved", "1", other)
+    push_index(registry, "parity-index", "1", [Image([layer(busybox_tar())], config | {"User": "1"})])
+    for name in names:
+        docker("pull", "--quiet", name)
+    push(registry, "parity-moved", "1", Image([layer(busybox_tar())], config | {"User": "2"}))
+    docker("pull", "--quiet", names[2])
+    docker("tag", names[0], "parity/second:tag")
+    return names
+
+
+@pytest.fixture
+def both(docker: DockerClient, engine: Engine) -> Callable[..., tuple[str, str]]:
+    """Run a command with ``docker`` and with ``sampan``; how much time has passed is TIME in both."""
+
+    def run(*arguments: str) -> tuple[str, str]:
+        theirs, ours = docker(*arguments).stdout, engine.sampan(*arguments).stdout
+        return _PASSED.sub("TIME", theirs), _PASSED.sub("TIME", ours)
+
+    return run
+
+
+def _differences(command: str, theirs: Json, ours: Json, path: str = "") -> Iterator[str]:
+    """Yield each field whose value is another one, but for what is meant."""
+    if any(fnmatchcase(f"{command}: {path}", pattern) for pattern in MEANT):
+        return
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in [*theirs, *(key for key in ours if key not in theirs)]:
+            absent = "(absent)"
+            yield from _differences(
+                command, theirs.get(key, absent), ours.get(key, absent), f"{path}.{key}" if path else key
+            )
+    elif isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
+        for index, (one, other) in enumerate(zip(theirs, ours, strict=True)):
+            yield from _differences(command, one, other, f"{path}[{index}]")
+    elif theirs != ours:
+        yield f"{command}: {path}: docker {theirs!r}, sampan {ours!r}"
+
+
+def _none(differences: Iterable[str]) -> None:
+    found = list(differences)
+    assert not found, "\n".join(found)
+
+
+def _called(command: tuple[str, ...]) -> str:
+    return f"{command[0]} " if command[0] in ("ps", "images") else " ".join(command[:2])
+
+
+def _lines(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _by_type(rows: list[Any]) -> Json:
+    """Return the rows of ``system df`` by what they count, those of ``images`` sorted, others as they are."""
+    if all(isinstance(row, dict) and "Repository" in row for row in rows):  # docker's order of names is of chance
+        return sorted(rows, key=lambda row: (row["ID"], row["Repository"], row["Tag"]))
+    named = {row["Type"]: row for row in rows if isinstance(row, dict) and "Type" in row}
+    return named if len(named) == len(rows) else rows
+
+
+LISTS: Final = (
+    ("ps", "--all"),
+    ("ps",),
+    ("ps", "--all", "--no-trunc"),
+    ("ps", "--all", "--size"),
+    ("ps", "--last", "3"),
+    *(("ps", "--all", "--filter", text) for text in (
+        "name=^parity-ex", "status=paused", "status=exited", "exited=3", "label=of=parity", "label=a", "health=healthy",
+        "network=parity-net", "network=host", "volume=parity-volume", "volume=/v", "ancestor=parity/second:tag",
+        "before=parity-exited", "since=parity-exited", "expose=90",
+    )),
+    ("images",),
+    ("images", "--all", "--no-trunc"),
+    ("images", "--digests"),
+    *(("images", "--filter", text) for text in (
+        "dangling=true", "dangling=false", "label=of=parity", "reference=parity/*", "reference=*/parity-*:1",
+        "before=parity/committed:1", "since=parity/second:tag",
+    )),
+    ("network", "ls"),
+    ("network", "ls", "--no-trunc"),
+    *(("network", "ls", "--filter", text) for text in (
+        "name=^parity", "driver=bridge", "type=custom", "type=builtin", "label=of=parity", "dangling=true",
+        "scope=local",
+    )),
+    ("volume", "ls"),
+    *(("volume", "ls", "--filter", text) for text in (
+        "name=^parity", "dangling=true", "dangling=false", "label=of=parity", "driver=local",
+    )),
+    ("system", "df"),
+    ("history", "parity/second:tag"),
+    ("history", "--no-trunc", "parity/second:tag"),
+    ("history", "--human=false", "parity/second:tag"),
+    ("stats", "--no-stream", "parity-paused"),
+)  # fmt: skip
+
+
+@pytest.mark.usefixtures("records")
+@pytest.mark.parametrize("command", LISTS, ids=" ".join)
+def test_lists_have_the_same_fields(command: tuple[str, ...], both: Callable[..., tuple[str, str]]) -> None:
+    theirs, ours = both(*command, "--format", "{{json .}}")
+    assert _lines(theirs)
+    _none(_differences(_called(command), _by_type(_lines(theirs)), _by_type(_lines(ours))))
+
+
+@pytest.mark.usefixtures("records")
+@pytest.mark.parametrize("command", [one for one in LISTS if one != ("system", "df")], ids=" ".join)
+def test_tables_have_the_same_columns(command: tuple[str, ...], both: Callable[..., tuple[str, str]]) -> None:
+    theirs, ours = (text.splitlines() for text in both(*command))
+    assert ours[0].split() == theirs[0].split()
+    if command[0] == "images":  # docker shows the names of one image in an order of chance
+        theirs, ours = sorted(theirs), sorted(ours)
+    assert [line.split() for line in ours] == [line.split() for line in theirs]
+
+
+@pytest.mark.parametrize("kind", ["container", "image", "network", "volume"])
+def test_inspect_shows_the_same(kind: str, records: Records, both: Callable[..., tuple[str, str]]) -> None:
+    names = {
+        "container": records.containers,
+        "image": (*records.images, "parity/second:tag"),
+        "network": records.networks,
+        "volume": records.volumes,
+    }[kind]
+    theirs, ours = both(kind, "inspect", *names)
+    found: list[str] = []
+    for name, one, other in zip(names, json.loads(theirs), json.loads(ours), strict=True):
+        found += _differences(f"inspect {name}", one, other)
+    _none(found)
+
+
+@pytest.mark.parametrize("command", ["info", "version"])
+def test_facts_are_the_same(command: str, both: Callable[..., tuple[str, str]]) -> None:
+    theirs, ours = both(command, "--format", "{{json .}}")
+    _none(_differences(command, json.loads(theirs), json.loads(ours)))
+
+
+def test_sizes_of_each_object_are_the_same(records: Records, both: Callable[..., tuple[str, str]]) -> None:
+    theirs, ours = both("system", "df", "--verbose", "--format", "{{json .}}")
+    one, other = json.loads(theirs), json.loads(ours)
+    for document in (one, other):
+        document["Images"] = _by_type(document["Images"])
+        for kind, name in (("Containers", "ID"), ("Volumes", "Name")):
+            document[kind] = {row[name]: row for row in document[kind]}
+    _none(_differences("df -v", one, other))
+    assert records.containers[0] in ours
+
+
+def test_ports_and_processes_are_the_same(records: Records, both: Callable[..., tuple[str, str]]) -> None:
+    for name in records.containers:
+        theirs, ours = both("port", name)
+        assert sorted(ours.splitlines()) == sorted(theirs.splitlines()), name
+    for command in (("top", "parity-running"), ("top", "parity-running", "-o", "pid,args")):
+        theirs, ours = both(*command)
+        assert [line.split() for line in ours.splitlines()] == [line.split() for line in theirs.splitlines()]
