@@ -20,6 +20,9 @@ _QUOTE_NAMES: Final = {'"': "double", "'": "single"}
 # A value may be put into another one, and that into a third; without an end a few lines make gigabytes.
 MAX_EXPANDED_CHARACTERS: Final = 1 << 20
 
+# ``${a:-${b:-…}}``: far above what people write, far below what fills a stack.
+MAX_NESTED: Final = 50
+
 # ``${name//a*b/c}`` looks for a match at every position: the square of the value's length, in the worst case.
 MAX_PATTERN_STEPS: Final = 1 << 21
 
@@ -36,6 +39,7 @@ class Expander:
     escape: str = "\\"
     keep_quotes: bool = False
     show: bool = False
+    _depth: int = field(default=0, init=False)
     used: set[str] = field(default_factory=set)
     unset: set[str] = field(default_factory=set)  # asked for without a default, and not there
 
@@ -137,12 +141,16 @@ class Expander:
     def _modified(self, word: str, name: str, operator: str, position: int) -> tuple[str, int]:
         self.used.add(name)
         value = self.env.get(name)
+        self._depth += 1
+        if self._depth > MAX_NESTED:
+            raise InvalidArgumentError(f"{json.dumps(word[:60])} nests more than {MAX_NESTED} substitutions")
         argument, position = self._until(word, position, "/}" if operator in ("/", "//") else "}")
         replacement = ""
         if operator in ("/", "//") and word.startswith("/", position):
             replacement, position = self._until(word, position + 1, "}")
         if not word.startswith("}", position):
             raise _bad_braces(word)
+        self._depth -= 1
         end = position + 1
         there = bool(value) if operator.startswith(":") else value is not None
         match operator.removeprefix(":"):

@@ -94,7 +94,7 @@ class Transfer(Instruction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words(Instruction):
-    """``EXPOSE`` and ``VOLUME``: words; ``USER``, ``WORKDIR``, ``STOPSIGNAL``, ``MAINTAINER``: one."""
+    """``EXPOSE`` and ``VOLUME``: words; ``USER``, ``WORKDIR``, ``STOPSIGNAL``, ``MAINTAINER``: one, the whole text."""
 
     words: tuple[str, ...]
 
@@ -282,7 +282,7 @@ def _transfer(statement: Statement) -> Instruction:
     flags = _Flags(statement, **common, **own)
     words = json_words(statement.text)
     if words is None:
-        words = tuple(split_words(statement.text))
+        words = tuple(statement.text.split())  # quotes do not keep blanks together here; the JSON form does
     if len(words) < _PAIR_WORDS:
         there = "only one was" if words else "none were"
         lost = " Destination could not be determined" if words else ""
@@ -313,7 +313,7 @@ def _words(statement: Statement) -> Instruction:
     _Flags(statement)
     words = json_words(statement.text) if statement.keyword == "VOLUME" else None
     if words is None:
-        words = tuple(split_words(statement.text))
+        words = tuple(statement.text.split())
     if not words:
         raise InvalidArgumentError(f"{statement.keyword} requires at least one argument")
     return Words(statement=statement, words=words)
@@ -321,11 +321,9 @@ def _words(statement: Statement) -> Instruction:
 
 def _one(statement: Statement) -> Instruction:
     _Flags(statement)
-    text = statement.text
-    words = (text,) if statement.keyword in ("WORKDIR", "MAINTAINER") and text else tuple(split_words(text))
-    if len(words) != 1:
+    if not statement.text:
         raise InvalidArgumentError(f"{statement.keyword} requires exactly one argument")
-    return Words(statement=statement, words=words)
+    return Words(statement=statement, words=(statement.text,))
 
 
 def _health_check(statement: Statement) -> Instruction:

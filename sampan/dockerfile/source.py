@@ -6,6 +6,7 @@ Reference: the Dockerfile reference, "Format", "Parser directives" and "Here-Doc
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from sampan.errors import InvalidArgumentError
@@ -13,6 +14,8 @@ from sampan.errors import InvalidArgumentError
 # As much as a build sends of a Dockerfile; the largest that people publish are some hundred kilobytes.
 MAX_DOCKERFILE_BYTES: Final = 2 << 20
 MAX_LINE_CHARACTERS: Final = 1 << 20
+# Each is a step of a graph, or a line of the image's history.
+MAX_INSTRUCTIONS: Final = 5000
 
 _DIRECTIVE: Final = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*")
 _DIRECTIVES: Final = frozenset(("syntax", "escape", "check"))
@@ -67,11 +70,7 @@ class Statement:
     written: str  # the keyword as it is written
     here_documents: tuple[HereDocument, ...] = ()
     comments: tuple[str, ...] = ()  # directly above it, without "#"; they describe arguments and stages
-
-    @property
-    def original(self) -> str:
-        """The instruction on one line, as progress shows it."""
-        return " ".join(filter(None, (self.keyword, *self.flags, self.text)))
+    original: str = ""  # the instruction on one line, as progress shows it
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,9 @@ def parse_source(data: bytes) -> Source:
     directives = _read_directives(lines)
     escape = next((each.value for each in directives if each.name == "escape"), "\\")
     reader = _Reader(lines, escape, {each.line for each in directives})
-    statements = tuple(reader.statements())
+    statements = tuple(islice(reader.statements(), MAX_INSTRUCTIONS + 1))
+    if len(statements) > MAX_INSTRUCTIONS:
+        raise DockerfileError(f"dockerfile has more than {MAX_INSTRUCTIONS} instructions", statements[-1].lines)
     if not statements:
         raise DockerfileError("file with no instructions")
     return Source(text, directives, statements, escape, tuple(reader.empty_continuations))
@@ -177,7 +178,8 @@ class _Reader:
         keyword = written.upper()
         flags, body = _take_flags(rest)
         documents = self._here_documents(keyword, body, first)
-        return Statement(keyword, flags, body, Lines(first, self._next), written, documents, comments)
+        original = keyword + text.removeprefix(written)
+        return Statement(keyword, flags, body, Lines(first, self._next), written, documents, comments, original)
 
     def _logical_line(self) -> str:
         """Join a line with those that it continues on; comments and empty lines between them are dropped."""

@@ -190,4 +190,4 @@ def description(comments: Sequence[str], name: str) -> str:
     """Return what the comment above a stage or an argument says of it: ``# name text``."""
     prefix = f"{name} "
     said = [comment.removeprefix(prefix) for comment in comments if comment.startswith(prefix)]
-    return said[-1].strip() if said and name else ""
+    return said[0].strip() if said and name else ""

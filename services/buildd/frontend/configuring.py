@@ -23,6 +23,7 @@ from buildd.frontend.step import Step
 from sampan.dockerfile.changes import apply_changes
 from sampan.dockerfile.instructions import Arg, Command, HealthCheck, OnBuild, Pairs, Words
 from sampan.errors import InvalidArgumentError
+from sampan.oci.config_document import MAX_ITEMS
 from sampan.oci.image_config import HealthCheck as HealthCheckConfig
 
 _SECRET: Final = re.compile(
@@ -37,7 +38,6 @@ _REAL_TIME: Final = re.compile(r"RTMIN(?:\+(?:[0-9]|1[0-5]))?|RTMAX(?:-(?:[0-9]|
 _MAX_SIGNAL: Final = 64
 _MAX_PORT: Final = 65535
 _PROTOCOLS: Final = ("tcp", "udp", "sctp")
-_MAX_EXPANDED_PORTS: Final = 65536
 
 
 def configure(step: Step) -> bool:
@@ -84,6 +84,7 @@ def _argument(step: Step, arg: Arg) -> None:
         state.arguments.pop(name, None)
         state.arguments[name] = value
         shown.append(name if value is None else f"{name}={value}")
+    _check_number(step, len(state.env), "variables")
     state.note(f"ARG {' '.join(shown)}", layer=False)
 
 
@@ -99,9 +100,17 @@ def _pairs(step: Step, pairs: Pairs) -> None:
         for name, _ in expanded:
             _check_secret(step, "ENV", name)
         step.state.set_env(expanded)
+        _check_number(step, len(step.state.env), "variables")
     else:
         step.state.run = replace(step.state.run, labels={**step.state.run.labels, **dict(expanded)})
+        _check_number(step, len(step.state.run.labels), "labels")
     step.state.note(f"{step.keyword} {' '.join(f'{name}={value}' for name, value in expanded)}", layer=False)
+
+
+def _check_number(step: Step, number: int, what: str) -> None:
+    """Refuse what would make an image that cannot be read."""
+    if number > MAX_ITEMS:
+        raise step.fail(f"image has more than {MAX_ITEMS} {what}")
 
 
 def _check_secret(step: Step, keyword: str, name: str) -> None:
@@ -194,16 +203,19 @@ def _volume(step: Step, words: Sequence[str]) -> None:
     if not all(volumes):
         raise step.fail("VOLUME specified can not be an empty string")
     step.state.run = replace(step.state.run, volumes=tuple(dict.fromkeys((*step.state.run.volumes, *volumes))))
+    _check_number(step, len(step.state.run.volumes), "volumes")
     step.state.note(f"VOLUME [{' '.join(volumes)}]", layer=False)
 
 
 def _expose(step: Step, words: Sequence[str]) -> None:
     # A variable may hold several ports.
     given = [part for word in words for part in step.expand(word).split()]
-    ports = [port for word in given for port in _ports(step, word)]
-    if len(ports) > _MAX_EXPANDED_PORTS:
-        raise step.fail(f"EXPOSE names {len(ports)} ports, the most is {_MAX_EXPANDED_PORTS}")
+    ports: list[str] = []
+    for word in given:
+        ports += _ports(step, word)
+        _check_number(step, len(ports), "ports")
     exposed = tuple(dict.fromkeys((*step.state.run.exposed_ports, *ports)))
+    _check_number(step, len(exposed), "ports")
     step.state.run = replace(step.state.run, exposed_ports=exposed)
     step.state.note(f"EXPOSE [{' '.join(ports)}]", layer=False)
 

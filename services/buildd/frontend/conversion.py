@@ -1,6 +1,7 @@
 """A Dockerfile as a graph of operations, for one platform: which stages are needed, and their instructions in order."""
 
 import asyncio
+import posixpath
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -39,7 +40,7 @@ from sampan.dockerfile.instructions import (
 )
 from sampan.dockerfile.source import DockerfileError, Source
 from sampan.dockerfile.words import did_you_mean
-from sampan.errors import SampanError
+from sampan.errors import InvalidArgumentError, SampanError
 from sampan.oci.config_document import parse_config
 from sampan.oci.image_config import ConfigFile
 from sampan.oci.platform import Platform
@@ -47,6 +48,7 @@ from sampan.oci.reference import parse_reference
 
 T = TypeVar("T")
 
+_INSTRUCTIONS_AT_ONCE: Final = 100
 _FILE_INSTRUCTIONS: Final = frozenset(("ADD", "COPY", "RUN", "WORKDIR"))
 
 
@@ -123,7 +125,7 @@ class Conversion:
             epoch_s,
         )
         for unit in sorted(needed, key=lambda each: each.stage.index):
-            self._dispatch(unit, build)
+            await self._dispatch(unit, build)
         self._checks.raise_if_asked()
         assert target.state is not None
         edge = await self._complete(target, needed)
@@ -237,7 +239,7 @@ class Conversion:
         shown = platform if self._options.multi_platform else None
         return Progress("" if only else unit.stage.label, shown, total)
 
-    def _dispatch(self, unit: Unit, build: Build) -> None:
+    async def _dispatch(self, unit: Unit, build: Build) -> None:
         """Apply the instructions of a stage. The stages that it needs come earlier in the file, and are done."""
         unit.dispatched = True
         if unit.base is not None:
@@ -253,10 +255,17 @@ class Conversion:
         if unit.base is None and state.edge is not None and not unit.context:
             progress.done = 1
         ignore_cache = self._options.ignores_cache(unit.stage.name)
-        for instruction, trigger in unit.instructions:
+        for number, (instruction, trigger) in enumerate(unit.instructions):
+            if number % _INSTRUCTIONS_AT_ONCE == 0:
+                await asyncio.sleep(0)  # others have their turn
             checks = self._checks.beside(instruction.statement.comments)
             step = Step(build, state, instruction, progress, unit.trace, checks, ignore_cache, trigger)
-            self._apply(unit, step)
+            try:
+                self._apply(unit, step)
+            except DockerfileError:
+                raise
+            except InvalidArgumentError as error:
+                raise step.fail(str(error)) from error
 
     def _apply(self, unit: Unit, step: Step) -> None:
         instruction = step.instruction
@@ -264,7 +273,7 @@ class Conversion:
             return
         if isinstance(instruction, Run):
             sources = tuple(
-                self._files(unit, step, mount.from_stage, ("/",)) if mount.from_stage else None
+                self._files(unit, step, mount.from_stage, (step.expand(mount.source),)) if mount.from_stage else None
                 for mount in instruction.mounts
             )
             run(step, instruction, sources)
@@ -286,7 +295,7 @@ class Conversion:
             raise step.fail(
                 f'cannot copy from stage "{name}", it needs to be defined before current stage "{unit.stage.label}"'
             )
-        other.paths.update(f"/{path.strip('/')}" for path in paths)
+        other.paths.update(posixpath.normpath(f"/{path.strip('/')}") for path in paths)
         return other.state.edge
 
     # The result.

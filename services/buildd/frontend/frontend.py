@@ -4,6 +4,7 @@ Reference: moby/buildkit, docs/reference of the Dockerfile frontend; what a resu
 exporter/containerimage/exptypes.
 """
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 
@@ -66,7 +67,7 @@ class DockerfileFrontend:
     async def _build(self, options: Options, contexts: Contexts, dockerfile: Dockerfile, bridge: Bridge) -> Result:
         if options.request == subrequests.LINT:
             return await self._lint(options, contexts, dockerfile, bridge)
-        source, instructions = _parse(dockerfile)
+        source, instructions = await asyncio.to_thread(_parse, dockerfile)  # a large file takes its time
         _check_syntax(options, source)
         if options.request == subrequests.TARGETS:
             return subrequests.targets(dockerfile, [start for start, _, _ in split(instructions)[1]])
@@ -91,7 +92,7 @@ class DockerfileFrontend:
     async def _lint(self, options: Options, contexts: Contexts, dockerfile: Dockerfile, bridge: Bridge) -> Result:
         checks, failure = Checks(), None
         try:
-            source, instructions = _parse(dockerfile)
+            source, instructions = await asyncio.to_thread(_parse, dockerfile)
             checks = _checks(options, source)
             platform = options.platforms[0] if options.platforms else None
             conversion = Conversion(source, instructions, options, contexts, bridge, checks, platform)

@@ -266,11 +266,12 @@ def _check_description(each: Instruction, checks: Checks) -> None:
     comments = [comment for comment in each.statement.comments if not comment.startswith("check=")]
     names = [name for name, _ in each.arguments] if isinstance(each, Arg) else []
     names = [each.name] if isinstance(each, From) and each.name else names
-    if len(names) == 1 and comments and not comments[-1].startswith(f"{names[0]} "):
+    if names and comments and comments[-1].partition(" ")[0] not in names:
+        example = names[0] if len(names) == 1 else "<arg_key>"
         keyword = "FROM" if isinstance(each, From) else "ARG"
         checks.report(
             INVALID_DESCRIPTION,
-            f"Comment for {keyword} should follow the format: `# {names[0]} <description>`",
+            f"Comment for {keyword} should follow the format: `# {example} <description>`",
             each.lines,
         )
 

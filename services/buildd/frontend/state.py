@@ -7,11 +7,14 @@ from typing import Final
 
 from buildd.llb.ops import Edge
 from sampan.dockerfile.source import Lines
+from sampan.errors import InvalidArgumentError
 from sampan.oci.image_config import ConfigFile, History, RunConfig
 from sampan.oci.platform import Platform
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL: Final = ("/bin/sh", "-c")
+# Of all lines together: nobody takes a config of more than 8 MiB.
+MAX_HISTORY_CHARACTERS: Final = 4 << 20
 HISTORY_COMMENT: Final = "buildkit.dockerfile.v0"
 
 
@@ -32,17 +35,20 @@ class StageState:
     platform: Platform
     epoch_s: int | None = None
     edge: Edge | None = None  # None: nothing yet, as in scratch
-    run: RunConfig = field(default_factory=RunConfig)
+    run: RunConfig = field(default_factory=RunConfig)  # but for its variables
+    image_env: dict[str, str] = field(default_factory=dict)  # its variables
     base: ConfigFile | None = None  # the image at the bottom, as it came
     base_bytes: bytes = b""
     author: str = ""
     history: list[History] = field(default_factory=list)
+    history_characters: int = 0  # of this Dockerfile's lines
     # What a step sees: ENV and ARG alike, the last one that was set wins.
     env: dict[str, str] = field(default_factory=dict)
     arguments: dict[str, str | None] = field(default_factory=dict)  # declared by ARG, also in the stages below
     outline: dict[str, Argument] = field(default_factory=dict)
     once: dict[str, Lines] = field(default_factory=dict)  # where CMD, ENTRYPOINT, HEALTHCHECK stand in this stage
     work_dir_set: bool = False  # by this Dockerfile, and not by an image alone
+    _step_env: tuple[str, ...] | None = None  # the steps between two changes share it
 
     @classmethod
     def of_image(cls, config: ConfigFile | None, data: bytes, edge: Edge | None, platform: Platform) -> "StageState":
@@ -52,10 +58,10 @@ class StageState:
         if config:
             state.author = config.author
             state.history = list(config.history)
-        names = dict(_pair(entry) for entry in run.env)
-        if "PATH" not in names and platform.os != "windows":
-            state.run = replace(state.run, env=(*state.run.env, f"PATH={DEFAULT_PATH}"))
-        state.env = dict(_pair(entry) for entry in state.run.env)
+        state.image_env = dict(_pair(entry) for entry in run.env)
+        if platform.os != "windows":
+            state.image_env.setdefault("PATH", DEFAULT_PATH)
+        state.env = dict(state.image_env)
         return state
 
     def fork(self) -> "StageState":
@@ -64,6 +70,7 @@ class StageState:
             self,
             run=replace(self.run, on_build=()),
             history=list(self.history),
+            image_env=dict(self.image_env),
             env=dict(self.env),
             arguments=dict(self.arguments),
             outline={},
@@ -82,20 +89,22 @@ class StageState:
 
     def set_env(self, pairs: Sequence[tuple[str, str]]) -> None:
         """Set variables of the image and of the steps that follow; in the image one that is there keeps its place."""
-        named = dict(_pair(entry) for entry in self.run.env) | dict(pairs)
-        self.run = replace(self.run, env=tuple(f"{name}={value}" for name, value in named.items()))
         for name, value in pairs:
+            self.image_env[name] = value
             self.set_step_variable(name, value)
 
     def set_step_variable(self, name: str, value: str) -> None:
         """Set a variable of the steps that follow; it is the last one then."""
         self.env.pop(name, None)
         self.env[name] = value
+        self._step_env = None
 
     @property
     def step_env(self) -> tuple[str, ...]:
         """The environment of a RUN."""
-        return tuple(f"{name}={value}" for name, value in self.env.items())
+        if self._step_env is None:
+            self._step_env = tuple(f"{name}={value}" for name, value in self.env.items())
+        return self._step_env
 
     def path(self, text: str) -> str:
         """Return ``text`` as an absolute path, without links resolved; a slash or a dot at the end stays a slash."""
@@ -105,7 +114,14 @@ class StageState:
         return f"{absolute}/" if is_directory and absolute != "/" else absolute
 
     def note(self, created_by: str, *, layer: bool) -> None:
-        """Add a line to the image's history."""
+        """Add a line to the image's history.
+
+        Raises:
+            InvalidArgumentError: no config may be as large as that.
+        """
+        self.history_characters += len(created_by)
+        if self.history_characters > MAX_HISTORY_CHARACTERS:
+            raise InvalidArgumentError(f"history has more than {MAX_HISTORY_CHARACTERS} characters")
         created_ns = None if self.epoch_s is None else self.epoch_s * 10**9
         self.history.append(History(created_ns, created_by, comment=HISTORY_COMMENT, empty_layer=not layer))
 
@@ -115,7 +131,11 @@ class StageState:
             platform=platform,
             diff_ids=self.base.diff_ids if self.base else (),
             created_ns=None if self.epoch_s is None else self.epoch_s * 10**9,
-            run=replace(self.run, labels={**self.run.labels, **labels}),
+            run=replace(
+                self.run,
+                env=tuple(f"{name}={value}" for name, value in self.image_env.items()),
+                labels={**self.run.labels, **labels},
+            ),
             history=tuple(self.history),
             os_version=self.base.os_version if self.base else "",
             author=self.author,

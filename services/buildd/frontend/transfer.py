@@ -30,6 +30,7 @@ from sampan.dockerfile.instructions import Transfer, Words
 from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
 
+_MAX_SOURCES: Final = 10_000
 _MAX_MODE: Final = 0o7777
 _NUMERIC: Final = re.compile(r"[0-9]+")
 _MODE_TEXT: Final = re.compile(r"[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+(?:,[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+)*")
@@ -76,6 +77,8 @@ def transfer(step: Step, instruction: Transfer, source: Edge | None) -> None:
         timestamp_ns=-1 if state.epoch_s is None else state.epoch_s * 10**9,
         exclude_patterns=excludes,
     )
+    if len(instruction.sources) > _MAX_SOURCES:
+        raise step.fail(f"{step.keyword} has {len(instruction.sources)} sources, the most is {_MAX_SOURCES}")
     sources = tuple(step.expand(each) for each in instruction.sources)
     asked = _Asked(step, instruction, sources, destination, like, step.expand(instruction.checksum), source)
     if asked.checksum and len(sources) != 1:

@@ -90,6 +90,11 @@ _EXPERIMENTAL = {"build-arg:BUILDKIT_DOCKERFILE_CHECK": "experimental=all"}
             "# what it is\nFROM alpine AS base",
             "InvalidDefinitionDescription: Comment for FROM should follow the format: `# base <description>` (line 2)",
         ),
+        (
+            "# what they are\nARG A B\nFROM alpine",
+            "InvalidDefinitionDescription: Comment for ARG should follow the format: `# <arg_key> <description>` "
+            "(line 2)",
+        ),
     ],
 )
 def test_a_rule_says_what_it_found_and_where(text: str, expected: str) -> None:

@@ -101,7 +101,7 @@ def test_a_named_context_of_a_platform_comes_before_the_one_for_all() -> None:
 
 def test_of_a_local_named_context_only_what_is_copied_is_asked_for() -> None:
     attributes = {"context:src": "local:src", "sharedkey:localdir:src": "k"}
-    text = "FROM alpine\nCOPY --from=src a b /\n"
+    text = "FROM alpine\nCOPY --from=src a /\nRUN --mount=from=src,source=b,target=/m x\n"
     built = build(text, attributes, sources={"local://src": {".dockerignore": b"*.o\n"}})
     asked = built.source("local://src")
     assert json.loads(asked["local.followpaths"]) == ["a", "b"]

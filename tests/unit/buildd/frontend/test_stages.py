@@ -3,7 +3,7 @@
 import pytest
 
 from sampan.dockerfile.source import DockerfileError, Lines
-from sampan.errors import InvalidArgumentError, NotFoundError
+from sampan.errors import InvalidArgumentError, NotFoundError, UnimplementedError
 from tests.fakes.build_bridge import image_config
 from tests.unit.buildd.frontend.building import ALPINE, build
 
@@ -162,6 +162,53 @@ def test_cache_is_ignored_for_all_stages_or_for_the_named_ones() -> None:
     assert sum(node.metadata.ignore_cache for node in build(text, {"no-cache": ""}).nodes) == 3
 
 
+def test_an_attestation_that_cannot_be_made_is_refused() -> None:
+    with pytest.raises(UnimplementedError, match="sbom is not supported"):
+        build("FROM alpine\n", {"attest:sbom": ""})
+    assert build("FROM alpine\nRUN x\n", {"attest:sbom": "disabled=true", "attest:provenance": "mode=min"}).run()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("platform", "a/b/c/d", "invalid platform 'a/b/c/d'"),
+        ("add-hosts", "nonsense", "invalid hostname:ip 'nonsense'"),
+        ("force-network-mode", "bridge", "network mode 'bridge' is not supported"),
+        ("shm-size", "many", "shm-size 'many' is not a number of bytes"),
+        ("ulimit", "nofile", "invalid ulimit 'nofile'"),
+        ("image-resolve-mode", "never", "invalid image-resolve-mode 'never'"),
+        ("multi-platform", "perhaps", "invalid boolean value 'perhaps' for multi-platform"),
+        ("build-arg:SOURCE_DATE_EPOCH", "soon", "invalid SOURCE_DATE_EPOCH: soon"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(name: str, value: str, words: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=words):
+        build("FROM alpine\n", {name: value})
+
+
+def test_several_platforms_cannot_be_one_image() -> None:
+    with pytest.raises(InvalidArgumentError, match="returning multiple target platforms is not allowed"):
+        build("FROM alpine\n", {"platform": "linux/amd64,linux/arm64", "multi-platform": "false"})
+
+
 def test_an_unknown_attribute_is_refused_by_name() -> None:
     with pytest.raises(InvalidArgumentError, match="unsupported frontend attribute 'frobnicate'"):
         build("FROM alpine\n", {"frobnicate": "1"})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("RUN x\n" * 5001, "more than 5000 instructions"),
+        ("ENV a=xxxxxxxx\n" + "ENV a=$a$a\n" * 40, "expands to more than 1048576 characters"),
+        ("ENV " + " ".join(f"a{number}=1" for number in range(10_001)), "more than 10000 variables"),
+        ("EXPOSE " + "1-65535 " * 1000, "more than 10000 ports"),
+        ("EXPOSE 1-9999\n" * 100, "history has more than 4194304 characters"),
+        ("COPY " + "a " * 10_001 + "/d/", "COPY has 10001 sources, the most is 10000"),
+        ("ENV a=" + "${a:-" * 1000 + "}" * 1000, "nests more than 50 substitutions"),
+    ],
+)
+def test_what_grows_without_end_is_refused_at_its_line(text: str, words: str) -> None:
+    with pytest.raises(DockerfileError, match=words) as caught:
+        build(f"FROM alpine\n{text}\n")
+    assert caught.value.lines is not None

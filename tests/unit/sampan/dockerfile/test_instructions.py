@@ -85,7 +85,6 @@ def test_documents_of_a_copy_are_no_paths() -> None:
         ("SHELL bash", "JSON form"),
         ("RUN --mount=type=odd a", "unsupported mount type"),
         ("RUN --network=odd a", "not valid"),
-        ("USER a b", "USER requires exactly one argument"),
         ("ONBUILD ONBUILD RUN a", "Chaining ONBUILD"),
         ("ONBUILD FROM a", "FROM isn't allowed as an ONBUILD trigger"),
         ("WORKDIR", "WORKDIR requires exactly one argument"),
