@@ -7,7 +7,7 @@ from typing import Final
 from runtimed.network.core import plan
 from runtimed.network.core.model import Attached, Network, Sandbox
 from runtimed.network.core.stack import NetworkStack
-from runtimed.network.dns.server_pool import needs_resolver
+from runtimed.network.dns.server_pool import needs_server
 from runtimed.network.kernel.netns import in_own_thread, to_the_end
 from sampan.resource.container import Container, PublishedPort
 from sampan.resource.container_spec import Endpoint
@@ -73,8 +73,8 @@ class LiveEndpoints:
         (wire,) = stack.wires((attached,))
         await in_own_thread(lambda: stack.dataplane.plug(path, wire, gateway), f"netns-{container.short_id}")
         await stack.ports_changed(after.ports if gateway is not None else ())
-        if needs_resolver(after):
-            await stack.resolvers.start(container.id, path, container.spec.dns)
+        if needs_server(after):
+            await stack.dns_servers.start(container.id, path, container.spec.dns)
 
     async def _undo(self, before: Sandbox, attached: Attached) -> None:
         stack = self._stack
@@ -82,8 +82,8 @@ class LiveEndpoints:
         if not before.ports:
             stack.ports.release(before.container_id)
         await stack.apply_rules()
-        if not needs_resolver(before):
-            await stack.resolvers.stop(before.container_id)
+        if not needs_server(before):
+            await stack.dns_servers.stop(before.container_id)
         stack.let_go((attached,))
 
     async def _unplug(self, after: Sandbox, attached: Attached, *, moved: tuple[PublishedPort, ...] | None) -> None:
@@ -91,8 +91,8 @@ class LiveEndpoints:
         stack = self._stack
         stack.keep(after)
         await stack.ports_changed(moved or ())
-        if not needs_resolver(after):
-            await stack.resolvers.stop(after.container_id)
+        if not needs_server(after):
+            await stack.dns_servers.stop(after.container_id)
         if not after.ports:
             stack.ports.release(after.container_id)
         path = stack.files_of.namespace(after.container_id)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from runtimed.network.core import plan
 from runtimed.network.core.model import BRIDGE, CONTAINER_PREFIX, Network
 from runtimed.network.core.state import NetworkState
-from runtimed.network.dns.server_pool import needs_resolver
+from runtimed.network.dns.server_pool import needs_server
 from runtimed.network.kernel.dataplane import pools_locked
 from sampan.log import log
 from sampan.resource.container import Container
@@ -94,8 +94,8 @@ async def _reclaim(stack: NetworkState, container: Container) -> None:
     lost = stack.ports.reacquire(container.id, sandbox.ports)
     if lost:
         log.warning("published ports are also bound by another program", container=container.id, ports=lost)
-    if needs_resolver(sandbox):
-        await stack.resolvers.restart(container.id, stack.files_of.namespace(container.id), container.spec.dns)
+    if needs_server(sandbox):
+        await stack.dns_servers.restart(container.id, stack.files_of.namespace(container.id), container.spec.dns)
 
 
 async def _settle_default_bridge(stack: NetworkState) -> None:

@@ -26,7 +26,7 @@ from runtimed.network.core.model import (
 from runtimed.network.core.names import new_id
 from runtimed.network.core.state import NetworkState
 from runtimed.network.core.store import predefined
-from runtimed.network.dns.server_pool import needs_resolver
+from runtimed.network.dns.server_pool import needs_server
 from runtimed.network.kernel import rules
 from runtimed.network.kernel.dataplane import pools_locked
 from runtimed.network.kernel.netns import in_own_thread, to_the_end
@@ -59,7 +59,7 @@ class NetworkStack(NetworkState):
         """Stop. Running containers stay connected; if there are none, nothing of ours stays in the kernel."""
         await asyncio.gather(*self._leaving.values(), return_exceptions=True)
         await self._guard.close()
-        await self.resolvers.close()
+        await self.dns_servers.close()
         self.ports.close()
         if not any(sandbox.owns_namespace for sandbox in self.sandboxes.values()):
             await self._purge()
@@ -136,8 +136,8 @@ class NetworkStack(NetworkState):
         gateway = IPv4Address(target.state.gateway) if target else None
         await in_own_thread(lambda: self.dataplane.build(path, wires, gateway), f"netns-{container.short_id}")
         await self.ports_changed(sandbox.ports)
-        if needs_resolver(sandbox):
-            await self.resolvers.start(container.id, path, container.spec.dns)
+        if needs_server(sandbox):
+            await self.dns_servers.start(container.id, path, container.spec.dns)
         return sandbox
 
     def _plan(self, container: Container) -> Sandbox:
@@ -167,7 +167,7 @@ class NetworkStack(NetworkState):
         sandbox = self.sandboxes.pop(container_id, None)
         if sandbox is None:
             return None
-        await self.resolvers.stop(container_id)
+        await self.dns_servers.stop(container_id)
         await self.ports_changed(sandbox.ports)
         self.ports.release(container_id)
         await asyncio.to_thread(self.dataplane.tear_down, self.files_of.namespace(container_id))

@@ -21,7 +21,7 @@ from runtimed.network.core.model import (
 from runtimed.network.core.names import KernelNames
 from runtimed.network.core.sandboxes import SandboxFiles
 from runtimed.network.core.store import NetworkStore
-from runtimed.network.dns.server_pool import Resolvers
+from runtimed.network.dns.server_pool import ServerPool
 from runtimed.network.kernel import conntrack, rules
 from runtimed.network.kernel.dataplane import Dataplane, Wire
 from runtimed.network.kernel.firewall import Firewall
@@ -79,7 +79,7 @@ class NetworkState:
         self.ports: Final = ports.PortTable()
         self._table = table
         self._host = host
-        self.resolvers: Final = Resolvers(self.sandboxes, host)
+        self.dns_servers: Final = ServerPool(self.sandboxes, host)
         self._firewall = Firewall(names.table)
         self._guard = Guard(names.table, table, self._restore_rules)
         self._applied = ""  # the rules that the kernel has

@@ -72,7 +72,7 @@ def _rules(udp: int, tcp: int) -> str:
     )
 
 
-class Resolver(asyncio.DatagramProtocol):
+class DnsServer(asyncio.DatagramProtocol):
     """Answers one container's questions until it is closed."""
 
     def __init__(self, container_id: str, directory: Directory, forward: Forward) -> None:
@@ -84,7 +84,7 @@ class Resolver(asyncio.DatagramProtocol):
         self._work: set[asyncio.Task[None]] = set()
 
     async def start(self, sockets: Sockets) -> None:
-        """Serve ``sockets``, which belong to the resolver from now on."""
+        """Serve ``sockets``, which belong to this server from now on."""
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=sockets.datagram)
         self._server = await asyncio.start_server(self._connected, sock=sockets.stream)

@@ -1,4 +1,4 @@
-"""The resolvers of all running containers, and whom they ask."""
+"""The DNS servers of all running containers, and whom they ask."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from runtimed.network.core.container_files import HostFiles
 from runtimed.network.core.files import FALLBACK_SERVERS
 from runtimed.network.core.model import Sandbox
 from runtimed.network.dns.directory import Directory
-from runtimed.network.dns.server import Forward, Resolver, Sockets, open_sockets
+from runtimed.network.dns.server import DnsServer, Forward, Sockets, open_sockets
 from runtimed.network.dns.upstream import exchange
 from runtimed.network.kernel import netns
 from runtimed.network.kernel.netns import in_own_thread
@@ -21,18 +21,18 @@ from sampan.resource.container_spec import Dns
 _FRESH_S: Final = 5.0  # how long the host's resolv.conf is taken for unchanged
 
 
-def needs_resolver(sandbox: Sandbox) -> bool:
+def needs_server(sandbox: Sandbox) -> bool:
     """Tell whether a container is on a network on which names resolve."""
     return any(attached.state.dns_names for attached in sandbox.endpoints)
 
 
-class Resolvers:
+class ServerPool:
     """Starts and stops them; owns what they do in the background."""
 
     def __init__(self, sandboxes: Mapping[str, Sandbox], host: HostFiles) -> None:
         self._directory = Directory(sandboxes)
         self._host = host
-        self._running: dict[str, Resolver] = {}
+        self._running: dict[str, DnsServer] = {}
         self._servers: tuple[float, tuple[str, ...]] | None = None  # the host's, and when they were read
 
     async def start(self, container_id: str, namespace: Path, dns: Dns) -> None:
@@ -54,9 +54,9 @@ class Resolvers:
             return open_sockets()
 
         opened = await in_own_thread(open_inside, f"dns-{container_id[:12]}")
-        resolver = Resolver(container_id, self._directory, self._forward(namespace, dns))
-        self._running[container_id] = resolver
-        await resolver.start(opened)
+        server = DnsServer(container_id, self._directory, self._forward(namespace, dns))
+        self._running[container_id] = server
+        await server.start(opened)
 
     async def restart(self, container_id: str, namespace: Path, dns: Dns) -> None:
         """As ``start``, for a container that ran while we did not: a failure is logged, and it goes on without."""
@@ -67,9 +67,9 @@ class Resolvers:
 
     async def stop(self, container_id: str) -> None:
         """Stop; no error if there is none."""
-        resolver = self._running.pop(container_id, None)
-        if resolver is not None:
-            await resolver.close()
+        server = self._running.pop(container_id, None)
+        if server is not None:
+            await server.close()
 
     async def close(self) -> None:
         """Stop all."""
