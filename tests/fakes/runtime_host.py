@@ -7,11 +7,15 @@
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from runtimed.conmon.conmon import LogFile, RuntimeCommand, Stdio
+from runtimed.conmon.process import ended
+from runtimed.conmon.running import read_exit_code
+from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.paths import ContainerPaths, ExecPaths, Paths
 from runtimed.protocol import NO_JOINS, ExecProcess, Joins, SnapshotMount
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, StartError
@@ -32,6 +36,8 @@ class FakeProcess:
     started: bool = False
     ended: bool = False
     below: "list[FakeProcess]" = field(default_factory=list)  # of its PID namespace: they end with it
+    clients: list[socket.socket] = field(default_factory=list)  # conmon's ends of their connections
+    waits_for: Steps | None = None  # the engine that has not told it yet what to run
     done: int = field(default_factory=lambda: os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
 
     def end(self, code: int) -> None:
@@ -41,6 +47,8 @@ class FakeProcess:
             if self.exit_file.parent.is_dir():
                 self.exit_file.write_text(str(code))
             os.eventfd_write(self.done, 1)
+            for client in self.clients:
+                client.close()
             for other in self.below:
                 other.end(137)
 
@@ -75,7 +83,24 @@ class Host:
         """Return the container's own process. Raises StopIteration."""
         return next(one for one in self.alive(container_id) if one.bundle.parent == self.paths.bundles)
 
+    def engine_ended(self, steps: Steps) -> None:
+        """Close the pipes of an engine: what waited for its word ends."""
+        for process in self.alive():
+            if process.waits_for is steps:
+                process.end(127)
+
     # What the kernel and conmon's files are asked for.
+
+    def connect(self, attach_socket: Path) -> StdioConnection:
+        """Connect to a process's streams. Raises ConflictError: it has ended."""
+        bundle = attach_socket.parent.resolve()
+        process = next((one for one in self.alive() if one.bundle.resolve() == bundle), None)
+        if process is None:
+            raise ConflictError("the process has ended: Connection refused")
+        ours, conmons = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        process.clients.append(conmons)
+        return StdioConnection(ours)
 
     def _fd(self, process: FakeProcess) -> int:
         fd = os.dup(process.done)
@@ -281,6 +306,25 @@ class FakeConmon:
         self._host.first(container_id).below.append(process)
         return await self._created(process)
 
+    async def exec_attached(
+        self,
+        container_id: str,
+        paths: ExecPaths,
+        runtime: RuntimeCommand,
+        stdio: Stdio,
+        spec: Path,
+        *,
+        released: bool = False,
+    ) -> "FakePendingExec":
+        self._steps.step("fork conmon of exec")
+        process = self._host.begin(container_id, paths.bundle, paths.exits / container_id)
+        process.waits_for = self._steps
+        self._host.first(container_id).below.append(process)
+        (self._host.paths.sockets / paths.token).symlink_to(process.bundle)
+        self._steps.step("write conmon.pid")
+        (process.bundle / "conmon.pid").write_text(str(process.pid))
+        return FakePendingExec(process, self._steps)
+
     async def _created(self, process: FakeProcess) -> int:
         link = self._host.paths.sockets / process.bundle.name[:16]
         if not link.is_symlink():
@@ -295,6 +339,34 @@ class FakeConmon:
         (process.bundle / "pidfile").write_text(str(process.pid))
         self._steps.step("report pid")
         return process.pid
+
+
+class FakePendingExec:
+    """An exec whose runtime waits for its document."""
+
+    def __init__(self, process: FakeProcess, steps: Steps) -> None:
+        self._process, self._steps = process, steps
+
+    async def started(self) -> int:
+        self._steps.step("run the process")
+        self._process.started, self._process.waits_for = True, None
+        (self._process.bundle / "pidfile").write_text(str(self._process.pid))
+        self._steps.step("report pid")
+        return self._process.pid
+
+    async def settled(self) -> None:
+        """Its pid is written down already."""
+
+    async def exit_code(self) -> int | None:
+        fd = os.dup(self._process.done)
+        try:
+            await ended(fd)
+        finally:
+            os.close(fd)
+        return read_exit_code(self._process.exit_file.parent, self._process.container_id)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class FakeOciRuntime:

@@ -18,6 +18,7 @@ import runtimed.lifecycle.lifecycle
 import runtimed.lifecycle.recovery
 import runtimed.lifecycle.runner
 from runtimed.conmon.conmon import Conmon
+from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.memory_store import UP, Entry, MemoryStore
 from runtimed.containers.operations import Containers
 from runtimed.containers.store import ContainerStore, Intent, Row
@@ -31,6 +32,7 @@ from runtimed.lifecycle.runner import Parts, Runner
 from runtimed.metrics import Metrics
 from runtimed.oci.runtime import OciRuntime
 from runtimed.protocol import NO_JOINS
+from runtimed.streams.streams import Streams
 from sampan.resource.container import Status
 from sampan.resource.exec import Exec
 from sampan.service.set_aside import SetAside
@@ -91,7 +93,7 @@ class Engine:
         self.paths = host.paths
         self.paths.make()
         rows = SteppedStore(store, self.steps)
-        self.background = Background()
+        self.background, self.stopping = Background(), asyncio.Event()
         self.set_aside = SetAside()
         self.memory = MemoryStore(rows, random.Random(0), self.set_aside)
         self.events = Events(rows, ())
@@ -103,7 +105,7 @@ class Engine:
         parts = Parts(snapshots, networking, volumes, bundles, mounter, lambda _: NO_JOINS)
         self.runner = Runner(self.paths, conmon, runtimes, parts, metrics, None)
         self.execs = Execs(
-            self.memory, rows, self.runner, bundles, conmon, self.events, self.background, self.paths, asyncio.Event()
+            self.memory, rows, self.runner, bundles, conmon, self.events, self.background, self.paths, self.stopping
         )
         self.removal = Removal(
             self.memory, self.runner, volumes, self.events, self.paths, self.execs.known.forget_container
@@ -133,6 +135,7 @@ class Engine:
             choose_runtime=lambda _: "fake",
             limits=lambda resources: {"memory": resources.memory_bytes},
         )
+        self.streams = Streams(self.paths, self.events, self.background, self.stopping)
         self.recovery = Recovery(
             self.memory,
             self.lifecycle,
@@ -181,6 +184,7 @@ class Engine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self.host.engine_ended(self.steps)
 
     def one(self) -> Entry | None:
         """Return the container, if there is one. Raises ValueError: there are several."""
@@ -273,6 +277,7 @@ def patch_kernel(monkeypatch: pytest.MonkeyPatch, host: Callable[[], Host]) -> N
     async def kill_at_work_on(directory: Path) -> None:
         await host().kill_at_work_on(directory)
 
+    monkeypatch.setattr(StdioConnection, "connect", lambda path: host().connect(path))
     lifecycle, recovery = runtimed.lifecycle.lifecycle, runtimed.lifecycle.recovery
     for module in (lifecycle, recovery, runtimed.lifecycle.runner, runtimed.execs.operations, runtimed.execs.prepared):
         if hasattr(module, "find_conmon"):

@@ -3,7 +3,7 @@
 Each case is done again and again, killed one step later each time, until it is through without being killed.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 from runtimed.containers.memory_store import Entry
 from sampan.errors import StartError
 from sampan.resource.container import Status
-from sampan.resource.container_spec import ContainerSpec, Process, Resources, RestartPolicy
+from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Process, Resources, RestartPolicy
 from sampan.resource.exec import ExecSpec
 from sampan.store.database import Store
 from tests.fakes.runtime_host import Host
@@ -371,3 +371,33 @@ async def test_exit_of_a_container_under_its_exec(cases: Cases) -> None:
         await begun
 
     await cases.run(with_exec, exits(0), is_in(Status.EXITED))
+
+
+async def nothing_to_say() -> AsyncIterator[bytes | ConsoleSize]:
+    words: tuple[bytes, ...] = ()
+    for word in words:
+        yield word
+
+
+async def test_exec_with_a_client(cases: Cases) -> None:
+    """One that is prepared when it is made. It is not there, or it never began, or its exit code is known."""
+
+    async def run_one(engine: Engine) -> None:
+        made = await engine.execs.create(only(engine), ExecSpec(args=("probe",), attach_stdout=True))
+        begun, starting = engine.execs.start(made.id, None, None)
+        await starting
+        (process,) = (one for one in engine.host.alive() if one.bundle.name == made.id)
+        process.clients[0].send(b"\x02said")
+        process.end(7)
+        said = [frame async for frames in engine.execs.converse(begun, nothing_to_say()) for frame in frames]
+        assert [frame.data for frame in said] == [b"said"]
+
+    def allowed(engine: Engine, killed: bool) -> None:
+        assert status_of(engine) is Status.RUNNING
+        for one in engine.execs.known._by_id.values():
+            process = next((each for each in engine.host.processes if each.bundle.name == one.exec.id), None)
+            if process is not None and process.started:
+                assert one.exec.exit_code in ((7, None) if killed else (7,))
+            assert one.exec.exit_code is not None or not one.exec.running or not process or not process.ended
+
+    await cases.run(running(), run_one, allowed)
