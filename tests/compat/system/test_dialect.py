@@ -127,3 +127,15 @@ def test_events_and_logs_refuse_what_is_no_time(docker: DockerClient, sleeper: s
         connection.close()
         said = _refused((status, body))
         assert text in said or (TARGET and "parsing" in said)
+
+
+@pytest.mark.parametrize("value", [-1, 1, 999_999])
+def test_health_check_s_times_are_a_millisecond_at_least(docker: DockerClient, image: str, value: int) -> None:
+    connection = UnixConnection(docker.host.removeprefix("unix://"))
+    body = json.dumps({"Image": image, "Healthcheck": {"Test": ["CMD", "true"], "Interval": value}})
+    connection.request("POST", "/containers/create", body, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    status, said = answer.status, answer.read().decode()
+    connection.close()
+    assert status == 400
+    assert "Interval in Healthcheck cannot be less than 1ms" in said
