@@ -2,24 +2,26 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import grpc
 import pytest
-from google.protobuf.field_mask_pb2 import FieldMask
 from prometheus_client import CollectorRegistry
 
 from imaged.content.blobs import ContentStore
 from imaged.content.filters import parse_filters
 from imaged.content.ingest import Ingests
-from imaged.content.writes import Action, WriteReply, WriteStep, write_session
+from imaged.content.writes import write_session
 from imaged.wire.content_servicer import ContentServicer
-from sampan.api.containerd.content.v1 import content_pb2 as pb
 from sampan.api.containerd.content.v1 import content_pb2_grpc as pb_grpc
+from sampan.client.content import ContentClient, Conversation
+from sampan.errors import SampanError
 from sampan.oci.digest import Digest
+from sampan.resource.content import Action, Blob, WriteReply, WriteStep
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.store.database import Store
-from sampan.wire.channel import open_channel, rpc_errors
+from sampan.wire.channel import open_channel
 from tests.contract.content import Content, ContentContract, Info, Reply, Step, Writer
 
 
@@ -35,17 +37,7 @@ class LocalWriter:
             yield step
 
     async def send(self, step: Step) -> Reply:
-        self._steps.put_nowait(
-            WriteStep(
-                Action[step.action],
-                step.ref,
-                step.total,
-                Digest.parse(step.expected) if step.expected else None,
-                step.offset,
-                step.data,
-                step.labels or {},
-            )
-        )
+        self._steps.put_nowait(_step(step))
         reply: WriteReply = await anext(self._session)
         return Reply(reply.offset, reply.total, reply.digest)
 
@@ -95,82 +87,77 @@ class LocalContent:
 
 
 class RemoteWriter:
-    """One Write stream."""
+    """One conversation."""
 
-    def __init__(self, stub: "pb_grpc.ContentAsyncStub") -> None:
-        self._call = stub.Write()
+    def __init__(self, client: ContentClient) -> None:
+        self._stack = AsyncExitStack()
+        self._client = client
+        self._conversation: Conversation | None = None
 
     async def send(self, step: Step) -> Reply:
-        request = pb.WriteContentRequest(
-            action=pb.WriteAction.Value(step.action),
-            ref=step.ref,
-            total=step.total,
-            expected=step.expected,
-            offset=step.offset,
-            data=step.data,
-            labels=step.labels or {},
-        )
-        with rpc_errors():
-            await self._call.write(request)
-            reply = await self._call.read()
-            if not isinstance(reply, pb.WriteContentResponse):
-                raise AssertionError(f"the stream ended: {await self._call.details()}")
+        if self._conversation is None:
+            self._conversation = await self._stack.enter_async_context(self._client.write())
+        reply = await self._conversation.ask(_step(step))
         return Reply(reply.offset, reply.total, reply.digest)
 
     async def close(self) -> None:
-        await self._call.done_writing()
-        await self._call.code()
+        try:
+            if self._conversation is not None:
+                with suppress(SampanError):
+                    await self._conversation.hang_up()
+        finally:
+            await self._stack.aclose()
 
 
 class RemoteContent:
-    """The service, through its socket."""
+    """The service, through its socket and the client."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._stub: pb_grpc.ContentAsyncStub = pb_grpc.ContentStub(channel)
+        self._client = ContentClient(channel)
 
     async def info(self, digest: str) -> Info:
-        with rpc_errors():
-            return _info((await self._stub.Info(pb.InfoRequest(digest=digest))).info)
+        return _info(await self._client.info(digest))
 
     async def update(self, digest: str, labels: Mapping[str, str], paths: Sequence[str] = ()) -> Info:
-        request = pb.UpdateRequest(info=pb.Info(digest=digest, labels=labels), update_mask=FieldMask(paths=paths))
-        with rpc_errors():
-            return _info((await self._stub.Update(request)).info)
+        return _info(await self._client.update(digest, labels, paths))
 
     async def find(self, *filters: str) -> list[Info]:
-        with rpc_errors():
-            pages = [page async for page in self._stub.List(pb.ListContentRequest(filters=filters))]
-        return [_info(info) for page in pages for info in page.info]
+        return [_info(blob) async for page in self._client.list(filters) for blob in page]
 
     async def delete(self, digest: str) -> None:
-        with rpc_errors():
-            await self._stub.Delete(pb.DeleteContentRequest(digest=digest))
+        await self._client.delete(digest)
 
     async def read(self, digest: str, offset: int = 0, size: int = 0) -> bytes:
-        request = pb.ReadContentRequest(digest=digest, offset=offset, size=size)
-        with rpc_errors():
-            return b"".join([piece.data async for piece in self._stub.Read(request)])
+        return b"".join([piece async for piece in self._client.read(digest, offset, size)])
 
     async def status(self, ref: str) -> Reply:
-        with rpc_errors():
-            status = (await self._stub.Status(pb.StatusRequest(ref=ref))).status
-        return Reply(status.offset, status.total, status.expected)
+        status = await self._client.status(ref)
+        return Reply(status.offset, status.total, status.expected or "")
 
     async def refs(self, *filters: str) -> list[str]:
-        with rpc_errors():
-            answer = await self._stub.ListStatuses(pb.ListStatusesRequest(filters=filters))
-        return [status.ref for status in answer.statuses]
+        return [status.ref for status in await self._client.statuses(filters)]
 
     async def abort(self, ref: str) -> None:
-        with rpc_errors():
-            await self._stub.Abort(pb.AbortRequest(ref=ref))
+        await self._client.abort(ref)
 
     def writer(self) -> Writer:
-        return RemoteWriter(self._stub)
+        return RemoteWriter(self._client)
 
 
-def _info(message: pb.Info) -> Info:
-    return Info(message.digest, message.size, dict(message.labels))
+def _info(blob: Blob) -> Info:
+    return Info(blob.digest, blob.size, blob.labels)
+
+
+def _step(step: Step) -> WriteStep:
+    return WriteStep(
+        Action[step.action],
+        step.ref,
+        step.total,
+        Digest.parse(step.expected) if step.expected else None,
+        step.offset,
+        step.data,
+        step.labels or {},
+    )
 
 
 class TestLocal(ContentContract):

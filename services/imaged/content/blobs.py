@@ -21,11 +21,12 @@ from typing import Final, TypeVar
 from imaged.content import store as rows
 from imaged.content.disk_full import storing
 from imaged.content.filters import Filter, fields_of
-from imaged.images.model import PIECE_BYTES, Blob
+from imaged.images.model import PIECE_BYTES
 from sampan.errors import ConflictError, DataLossError, InvalidArgumentError, NotFoundError
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.resource.content import Blob
 from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 from sampan.sys.files import sync_directory

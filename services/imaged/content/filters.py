@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from imaged.images.model import Blob
 from sampan.errors import InvalidArgumentError
 from sampan.pattern import any_found
+from sampan.resource.content import Blob
 
 # Returns a field's value, or None where the thing has no such field.
 Fields = Callable[[tuple[str, ...]], str | None]

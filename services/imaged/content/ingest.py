@@ -18,7 +18,6 @@ from imaged.content.blobs import UNLEASED_HOLD_NS, ContentStore
 from imaged.content.disk_full import storing
 from imaged.content.filters import Filter
 from imaged.content.store import is_root
-from imaged.images.model import IngestStatus
 from sampan.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -27,6 +26,7 @@ from sampan.errors import (
     UnavailableError,
 )
 from sampan.oci.digest import Digest
+from sampan.resource.content import IngestStatus
 from sampan.service.set_aside import SetAside
 from sampan.sys.files import start_writing
 from sampan.sys.trees import remove_tree

@@ -4,8 +4,8 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from imaged.images.model import Blob
 from sampan.oci.digest import Digest
+from sampan.resource.content import Blob
 
 # containerd's way to say "keep this although nothing refers to it". One that several may need to say at once ends in a
 # dot and whatever tells them apart, and stays theirs to take back.

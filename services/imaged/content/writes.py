@@ -5,46 +5,11 @@ written begins anew, any other offset must be the current one, and an expected d
 conversation.
 """
 
-import enum
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 
 from imaged.content.ingest import Ingest, Ingests
 from sampan.errors import InvalidArgumentError
-from sampan.oci.digest import Digest
-
-
-class Action(enum.Enum):
-    """What a message asks for."""
-
-    STAT = "stat"
-    WRITE = "write"
-    COMMIT = "commit"
-
-
-@dataclass(frozen=True, slots=True)
-class WriteStep:
-    """One message of the writer."""
-
-    action: Action
-    ref: str = ""  # in the first one at least
-    total: int = 0
-    expected: Digest | None = None
-    offset: int = 0
-    data: bytes = b""
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class WriteReply:
-    """The answer to one."""
-
-    action: Action
-    offset: int
-    total: int
-    digest: Digest
-    started_ns: int
-    updated_ns: int
+from sampan.resource.content import Action, WriteReply, WriteStep
 
 
 async def write_session(

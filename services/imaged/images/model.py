@@ -1,7 +1,6 @@
 """imaged's nouns: frozen values that its parts hand to each other."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from sampan.oci.descriptor import Descriptor
@@ -12,29 +11,6 @@ from sampan.resource.image import Layer, RemovedImages
 
 # Pieces in which blobs are read, hashed, written and sent.
 PIECE_BYTES: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """Content that is here, whole and verified."""
-
-    digest: Digest
-    size: int  # bytes
-    created_ns: int  # since the epoch
-    updated_ns: int  # when its labels last changed
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class IngestStatus:
-    """How far a write has come that is not yet committed."""
-
-    ref: str
-    offset: int  # bytes written so far
-    total: int  # bytes expected, 0 if unknown
-    expected: Digest | None
-    started_ns: int
-    updated_ns: int
 
 
 @dataclass(frozen=True, slots=True)

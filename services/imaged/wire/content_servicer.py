@@ -9,11 +9,13 @@ from google.protobuf.empty_pb2 import Empty
 from imaged.content.blobs import ContentStore
 from imaged.content.filters import parse_filters
 from imaged.content.ingest import Ingests
-from imaged.content.writes import WriteStep, write_session
-from imaged.wire.content_convert import blob_to_proto, reply_to_proto, status_to_proto, write_from_proto
+from imaged.content.writes import write_session
 from sampan.api.containerd.content.v1 import content_pb2 as pb
 from sampan.api.containerd.content.v1 import content_pb2_grpc as pb_grpc
+from sampan.client.convert.content import STEP, blob_to_proto, reply_to_proto, status_to_proto
+from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
+from sampan.resource.content import WriteStep
 from sampan.wire.metadata import LEASE
 from sampan.wire.pages import pages
 
@@ -86,4 +88,11 @@ def _lease(context: Context) -> str:
 
 async def _steps(requests: AsyncIterator[pb.WriteContentRequest]) -> AsyncIterator[WriteStep]:
     async for request in requests:
-        yield write_from_proto(request)
+        yield _step(request)
+
+
+def _step(request: pb.WriteContentRequest) -> WriteStep:
+    step = STEP.decode(request)
+    if step.total < 0 or step.offset < 0:
+        raise InvalidArgumentError(f"ref {step.ref}: offset {step.offset}, total {step.total}")
+    return step

@@ -1,0 +1,63 @@
+"""Content as clients of a store ask for it and write it."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sampan.oci.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Content that is here, whole and verified."""
+
+    digest: Digest
+    size: int  # bytes
+    created_ns: int  # since the epoch
+    updated_ns: int  # when its labels last changed
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class IngestStatus:
+    """How far a write has come that is not yet committed."""
+
+    ref: str
+    offset: int  # bytes written so far
+    total: int  # bytes expected, 0 if unknown
+    expected: Digest | None
+    started_ns: int
+    updated_ns: int
+
+
+class Action(enum.Enum):
+    """What a message of a writer asks for."""
+
+    STAT = "stat"
+    WRITE = "write"
+    COMMIT = "commit"
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStep:
+    """One message of a writer."""
+
+    action: Action
+    ref: str = ""  # in the first one at least
+    total: int = 0
+    expected: Digest | None = None
+    offset: int = 0
+    data: bytes = b""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReply:
+    """The answer to one."""
+
+    action: Action
+    offset: int
+    total: int
+    digest: Digest
+    started_ns: int
+    updated_ns: int
