@@ -4,24 +4,20 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import grpc
 
-from sampan.api.containerd.content.v1 import content_pb2 as content_pb
-from sampan.api.containerd.content.v1 import content_pb2_grpc as content_grpc
-from sampan.api.image.v1 import images_pb2 as images_pb
-from sampan.api.image.v1 import images_pb2_grpc as images_grpc
-from sampan.client.convert.images import ROOT
+from sampan.client.content import ContentClient as Content
+from sampan.client.images import ImagesClient
 from sampan.disk import Root
 from sampan.errors import AlreadyExistsError, ResourceExhaustedError, SampanError, UnavailableError
 from sampan.log import log
 from sampan.oci.digest import Digest
-from sampan.wire.channel import reach, rpc_errors
-from sampan.wire.metadata import LEASE
-from sampan.wire.pages import whole
+from sampan.resource.content import Action, WriteStep
+from sampan.wire.channel import reach
 
 _PIECE_BYTES: Final = 1 << 20
 _ABORT_S: Final = 5.0
@@ -39,7 +35,7 @@ class ContentClient:
         """Ask over ``channel``; ``files`` is the socket where the store hands out open files, if it does."""
         self._channel = channel
         self._files = files
-        self._stub: content_grpc.ContentAsyncStub = content_grpc.ContentStub(channel)
+        self._content = Content(channel)
         self._taken: dict[str, socket.socket] = {}  # what the store keeps for as long as the connection is there
 
     async def open(self, digest: Digest) -> int | None:
@@ -56,31 +52,20 @@ class ContentClient:
     async def read(self, digest: Digest) -> AsyncGenerator[bytes, None]:
         """See ``content.ContentStore``."""
         await self._reach()
-        with _answering(), rpc_errors():
-            call = self._stub.Read(content_pb.ReadContentRequest(digest=digest))
-            try:
-                async for piece in call:
-                    yield piece.data
-            finally:
-                call.cancel()
+        with _answering():
+            async with aclosing(self._content.read(digest)) as pieces:
+                async for piece in pieces:
+                    yield piece
 
     async def write(self, path: Path, digest: Digest, ref: str, labels: Mapping[str, str]) -> None:
         """See ``content.ContentStore``."""
         await self._reach()
         try:
-            with _answering(), rpc_errors():
-                call = self._stub.Write()
-                try:
-                    # One piece, one answer: a store that has it already ends the call at the first, and to send on
-                    # into a call that has ended fails without saying why it ended.
-                    async for request in _requests(path, digest, ref, labels):
-                        await call.write(request)
-                        if await call.read() is grpc.aio.EOF:
-                            break
-                    await call.done_writing()
-                    await call.read()  # raises how it ended
-                finally:
-                    call.cancel()
+            with _answering():
+                async with self._content.write() as conversation:
+                    async for step in _steps(path, digest, ref, labels):
+                        await conversation.ask(step)
+                    await conversation.hang_up()
         except AlreadyExistsError:
             return
 
@@ -104,28 +89,19 @@ class ContentClient:
 
     async def commit(self, ref: str, labels: Mapping[str, str], lease: str = "") -> tuple[Digest, int]:
         """See ``content.ContentStore``."""
-        call = self._stub.Write(metadata=((LEASE, lease),) if lease else None)
         committed = False
         try:
-            with _answering(), rpc_errors():
-                await call.write(content_pb.WriteContentRequest(action=content_pb.WriteAction.STAT, ref=ref))
-                digest, size = await _so_far(call)
-                commit = content_pb.WriteContentRequest(
-                    action=content_pb.WriteAction.COMMIT,
-                    ref=ref,
-                    offset=size,
-                    total=size,
-                    labels=labels,
-                )
-                await call.write(commit)
-                with suppress(AlreadyExistsError), rpc_errors():
-                    await _so_far(call)
-                    await call.done_writing()
-                    await call.read()  # raises how it ended
+            with _answering():
+                async with self._content.write(lease=lease) as conversation:
+                    taken = await conversation.ask(WriteStep(Action.STAT, ref))
+                    with suppress(AlreadyExistsError):
+                        await conversation.ask(
+                            WriteStep(Action.COMMIT, ref, taken.offset, offset=taken.offset, labels=labels)
+                        )
+                        await conversation.hang_up()
                 committed = True
-            return digest, size
+            return taken.digest, taken.offset
         finally:
-            call.cancel()
             if committed:
                 self._let_go(ref)
             else:
@@ -138,8 +114,8 @@ class ContentClient:
     async def abort(self, ref: str) -> None:
         """See ``content.ContentStore``."""
         self._let_go(ref)
-        with suppress(SampanError), rpc_errors():
-            await self._stub.Abort(content_pb.AbortRequest(ref=ref), timeout=_ABORT_S)
+        with suppress(SampanError):
+            await self._content.abort(ref, _ABORT_S)
 
     async def _reach(self) -> None:
         """Wait for the store if it is being restarted. Raises UnavailableError if that takes too long."""
@@ -153,14 +129,13 @@ class RootsClient:
         """Ask over ``channel``; ``files`` is the socket where the store hands out open files, if it does."""
         self._channel = channel
         self._files = files
-        self._stub: images_grpc.ImagesAsyncStub = images_grpc.ImagesStub(channel)
+        self._images = ImagesClient(channel, deadline_s=_ROOTS_S)
 
     async def roots(self) -> tuple[Root, ...]:
         """See ``roots.RootSource``."""
         await reach(self._channel, "imaged", _RESTART_S)
-        with _answering(), rpc_errors():
-            answer = await whole(self._stub.Roots(images_pb.RootsRequest(), timeout=_ROOTS_S))
-        return ROOT.decode_all(answer.roots)
+        with _answering():
+            return tuple(await self._images.roots())
 
 
 async def _ask_for_file(path: Path, digest: Digest) -> int | None:
@@ -197,16 +172,6 @@ async def _exchange(asker: socket.socket, path: Path, message: bytes, fd: int | 
     return answer, fds
 
 
-async def _so_far(
-    call: grpc.aio.StreamStreamCall[content_pb.WriteContentRequest, content_pb.WriteContentResponse],
-) -> tuple[Digest, int]:
-    """Return digest and size of all that was written so far."""
-    answer = await call.read()
-    if isinstance(answer, content_pb.WriteContentResponse):
-        return Digest(answer.digest), answer.offset
-    raise UnavailableError("the write has ended early")
-
-
 @contextmanager
 def _answering() -> Iterator[None]:
     """Say who does not answer: gRPC's own words name a socket at best."""
@@ -216,21 +181,15 @@ def _answering() -> Iterator[None]:
         raise UnavailableError(f"the content store, imaged, does not answer: {error}") from error
 
 
-async def _requests(
-    path: Path, digest: Digest, ref: str, labels: Mapping[str, str]
-) -> AsyncIterator[content_pb.WriteContentRequest]:
+async def _steps(path: Path, digest: Digest, ref: str, labels: Mapping[str, str]) -> AsyncIterator[WriteStep]:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         total = os.fstat(fd).st_size
         offset = 0
         while offset < total:
             data = os.pread(fd, _PIECE_BYTES, offset)
-            yield content_pb.WriteContentRequest(
-                action=content_pb.WriteAction.WRITE, ref=ref, total=total, expected=digest, offset=offset, data=data
-            )
+            yield WriteStep(Action.WRITE, ref, total, digest, offset, data)
             offset += len(data)
-        yield content_pb.WriteContentRequest(
-            action=content_pb.WriteAction.COMMIT, ref=ref, total=total, expected=digest, offset=offset, labels=labels
-        )
+        yield WriteStep(Action.COMMIT, ref, total, digest, offset, labels=labels)
     finally:
         os.close(fd)
