@@ -126,13 +126,18 @@ def _checks(options: Options, source: Source) -> Checks:
 
 
 def _check_syntax(options: Options, source: Source) -> None:
-    """Refuse a Dockerfile that is written for another frontend."""
+    """Refuse a Dockerfile that is written for another frontend. Raises DockerfileError."""
     text = options.syntax or source.directive("syntax")
     if not text or options.command_line is not None:
         return
+    line = next((each.line for each in source.directives if each.name == "syntax"), 0)
+    lines = Lines(line, line) if line and not options.syntax else None
     name = text.split()[0]
-    if parse_reference(name).familiar_name not in _OURS:
-        raise UnimplementedError(f"frontend image {name} cannot be run: remove the syntax directive that names it")
+    try:
+        if parse_reference(name).familiar_name not in _OURS:
+            raise UnimplementedError(f"frontend image {name} cannot be run: remove the syntax directive that names it")
+    except SampanError as error:
+        raise DockerfileError(str(error), lines) from error
 
 
 def _result(options: Options, converted: Sequence[Converted]) -> Result:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from sampan.dockerfile.source import DockerfileError, Lines
 from sampan.errors import UnimplementedError
 from tests.unit.buildd.frontend.building import build
 
@@ -107,6 +108,8 @@ def test_what_is_not_known_is_refused() -> None:
         ask("frontend.nope")
     with pytest.raises(UnimplementedError, match=r"unsupported frontend capability moby\.nope"):
         build("FROM alpine\n", {"frontend.caps": "moby.nope"})
-    with pytest.raises(UnimplementedError, match="frontend image other/frontend:1 cannot be run"):
+    with pytest.raises(DockerfileError, match="frontend image other/frontend:1 cannot be run") as caught:
         build("# syntax=other/frontend:1\nFROM alpine\n")
+    assert isinstance(caught.value.__cause__, UnimplementedError)
+    assert caught.value.lines == Lines(1, 1)
     assert build("# syntax=docker/dockerfile:1.7\nFROM alpine\nRUN x\n").run()
