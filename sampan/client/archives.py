@@ -8,8 +8,8 @@ import grpc
 from sampan.api.runtime.v1 import archives_pb2 as pb
 from sampan.api.runtime.v1.archives_pb2_grpc import ArchivesStub
 from sampan.client.calls import read, requests
-from sampan.client.convert.archives import PATH_STAT
-from sampan.resource.archive import PathStat
+from sampan.client.convert.containers import PATH_STAT
+from sampan.resource.container import PathStat
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import grpc
 
 from sampan.api.runtime.v1 import host_pb2 as pb
 from sampan.api.runtime.v1.host_pb2_grpc import HostStub
-from sampan.client.convert.host import HOST
-from sampan.resource.host import HostInfo
+from sampan.client.convert.stats import HOST
+from sampan.resource.stats import HostInfo
 from sampan.wire.channel import rpc_errors
 
 if TYPE_CHECKING:

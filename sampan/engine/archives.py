@@ -6,10 +6,10 @@ from contextlib import aclosing, contextmanager
 from typing import Protocol
 
 from sampan.engine import publish
+from sampan.engine.parts import HasContainers, HasDiffer, HasEvents
 from sampan.engine.progress import Loaded, Progress
 from sampan.engine.transfer import Report, Transferring, Unpacking, name_image, wanted_platform, watched
 from sampan.resource.image import LoadedImage
-from sampan.resource.parts import HasContainers, HasDiffer, HasEvents
 from sampan.resource.storage import Images
 
 

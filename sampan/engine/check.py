@@ -9,11 +9,11 @@ from typing import Final, Protocol
 from sampan import check as kinds
 from sampan.check import Amount, Finding, Login, Means, Outcome
 from sampan.engine.create import ensure_stack
+from sampan.engine.parts import HasContainers, HasImages, HasLayers, HasSnapshots
 from sampan.errors import DataLossError, NotFoundError, SampanError, UnavailableError
 from sampan.oci.descriptor import Descriptor
 from sampan.resource.container import Container, Status
 from sampan.resource.listing import ALL
-from sampan.resource.parts import HasContainers, HasImages, HasLayers, HasSnapshots
 from sampan.resource.protocols import Containers
 from sampan.resource.storage import Check, Snapshots
 

@@ -7,12 +7,12 @@ from typing import Final, Protocol
 
 from sampan.docker.durations import duration_ns
 from sampan.engine import publish
+from sampan.engine.parts import HasContainers, HasDiffer, HasEvents, HasImages, HasLayers
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.oci.image_config import HealthCheck, RunConfig
 from sampan.oci.reference import parse_reference
 from sampan.resource.container import Change, ChangeKind, Container, Status
 from sampan.resource.image import ImageCommit, Imported, Layer
-from sampan.resource.parts import HasContainers, HasDiffer, HasEvents, HasImages, HasLayers
 
 # Places that the engine makes for what it mounts into every container; they are no change of the user's.
 MOUNT_POINTS: Final = (

@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from sampan.docker.mounts import inherited, parse_volumes_from
+from sampan.engine.parts import HasContainers, HasImages, HasLayers, HasSnapshots
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.image_config import RunConfig
 from sampan.oci.platform import Platform, host_platform, parse_platform
 from sampan.resource.container import Created
 from sampan.resource.container_spec import ContainerSpec, HealthCheck, Process
 from sampan.resource.image import ImageDetails
-from sampan.resource.parts import HasContainers, HasImages, HasLayers, HasSnapshots
 from sampan.resource.protocols import Containers
 from sampan.resource.storage import Layers, Snapshots
 

@@ -10,10 +10,10 @@ from typing import NamedTuple, Protocol
 
 from sampan.disk import CONTAINER, SNAPSHOT, Holder, StoredObject
 from sampan.engine.listing import Listed, list_containers, list_images
+from sampan.engine.parts import HasContainers, HasImages, HasLayers, HasStores, HasVolumes
 from sampan.resource.container import ContainerDetails
 from sampan.resource.image import ImageDetails
 from sampan.resource.listing import ALL
-from sampan.resource.parts import HasContainers, HasImages, HasLayers, HasStores, HasVolumes
 from sampan.resource.snapshot import SnapshotUsage
 from sampan.resource.storage import Disk, Layers
 from sampan.resource.volume import Volume

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sampan.engine.garbage import PrunedImages
     from sampan.engine.progress import Progress
     from sampan.engine.remove import Step
-    from sampan.engine.search import Results
+    from sampan.engine.transfer import Results
     from sampan.resource.container import ContainerDetails, Created
     from sampan.resource.container_spec import ContainerSpec
     from sampan.resource.image import Credentials
@@ -102,9 +102,9 @@ class Engine(Services):
             InvalidArgumentError: in Docker's words, a limit, a filter or a term that cannot be.
             RemoteError: ``Unexpected status code 404``, which is to say that the registry offers no search.
         """
-        from sampan.engine import search
+        from sampan.engine import transfer
 
-        return await search.search(self.images, term, limit, filters or {}, credentials)
+        return await transfer.search(self.images, term, limit, filters or {}, credentials)
 
     def save_images(self, images: Iterable[str], *, platform: str = "") -> AsyncGenerator[bytes, None]:
         """Yield an archive, docker-archive and OCI layout at once, of images by name or ID, in pieces.

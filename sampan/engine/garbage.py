@@ -9,10 +9,10 @@ from sampan.disk import NOTHING_FREED, Collected, Freed
 from sampan.docker.filters import Filters
 from sampan.engine import publish
 from sampan.engine.image_filters import prunable
+from sampan.engine.parts import HasStores
 from sampan.engine.remove import Removal, Removing, Step, finish
 from sampan.errors import UnavailableError
 from sampan.resource.listing import ALL
-from sampan.resource.parts import HasStores
 
 
 class Pruning(Removing, HasStores, Protocol):

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Final, Generic, Protocol, TypeVar
 
 from sampan import limits
+from sampan.engine.parts import HasContainers, HasImages
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.resource.container import ContainerDetails
 from sampan.resource.image import ImageDetails
 from sampan.resource.listing import ALL, Filters, Selection
-from sampan.resource.parts import HasContainers, HasImages
 from sampan.resource.protocols import Containers
 from sampan.resource.storage import Images
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from sampan.engine import publish
+from sampan.engine.parts import HasContainers, HasEvents, HasImages, HasLayers
 from sampan.engine.transfer import wanted_platform
 from sampan.errors import ConflictError, UnavailableError
 from sampan.oci.digest import Digest
@@ -13,7 +14,6 @@ from sampan.oci.reference import parse_reference
 from sampan.resource.container import Container, Status
 from sampan.resource.image import ImageDetails, RemovedImages
 from sampan.resource.listing import ALL
-from sampan.resource.parts import HasContainers, HasEvents, HasImages, HasLayers
 from sampan.resource.snapshot import Unstacked
 
 _RUNNING: Final = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})

@@ -1,19 +1,54 @@
-"""Images from and to registries: fetch, unpack layer by layer as they arrive, name last; and push."""
+"""Images from and to registries: fetch, unpack layer by layer as they arrive, name last; push; and search."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Final, Protocol
 
+from sampan.docker.filters import check_known, truth
 from sampan.engine import publish
+from sampan.engine.parts import HasEvents, HasImages, HasLayers
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
-from sampan.errors import DataLossError, NotFoundError, RemoteError, SampanError, UnavailableError
+from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError, RemoteError, SampanError, UnavailableError
 from sampan.oci.platform import Platform, host_platform, parse_platform
 from sampan.oci.reference import Reference, parse_reference
-from sampan.resource.image import Credentials, Imported, Layer
-from sampan.resource.parts import HasEvents, HasImages, HasLayers
+from sampan.resource.image import Credentials, Imported, Layer, SearchResult
 from sampan.resource.storage import Images, Layers
 from sampan.resource.transfer import FetchPhase, FetchProgress, FetchResolved, FetchStep, Pushed, PushProgress
+
+FILTERS: Final = ("is-official", "is-automated", "stars")
+DEFAULT_LIMIT: Final = 25
+MAX_LIMIT: Final = 100
+
+Results = list[SearchResult]
+
+
+async def search(
+    images: Images,
+    term: str,
+    limit: int,
+    filters: Mapping[str, Sequence[str]],
+    credentials: Credentials | None,
+) -> Results:
+    """See ``Engine.search_images``."""
+    check_known(filters, FILTERS)
+    automated, official = truth(filters, "is-automated"), truth(filters, "is-official")
+    stars = max((_number(text) for text in filters.get("stars", ())), default=0)
+    limit = limit or DEFAULT_LIMIT
+    if not 1 <= limit <= MAX_LIMIT:
+        raise InvalidArgumentError(f"limit {limit} is outside the range of [1, {MAX_LIMIT}]")
+    if automated:
+        return []  # nobody builds images that way any more, and Docker finds none
+    found = await images.search(term, limit, credentials)
+    return [each for each in found if official in (None, each.official) and each.stars >= stars]
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidArgumentError(f"invalid filter 'stars=[{text}]'") from None
+
 
 # Events that a slow watcher may leave unread before the work waits for it.
 _BACKLOG: Final = 256

@@ -1,10 +1,21 @@
-"""What a container is: the plain-Python twin of ``containers.proto``'s nouns."""
+"""What a container is: the plain-Python twin of ``containers.proto``'s nouns; and what a path in one is."""
 
 import enum
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sampan.resource.container_spec import ContainerSpec, Endpoint, MountType
+
+
+@dataclass(frozen=True, slots=True)
+class PathStat:
+    """What a path is; a link is not followed."""
+
+    name: str
+    size_bytes: int
+    mode: int  # st_mode
+    modified_ns: int  # since 1970
+    link_target: str = ""  # absolute, within the container
 
 
 class Status(enum.Enum):

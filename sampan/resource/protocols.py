@@ -9,15 +9,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from sampan.resource.archive import PathStat
-from sampan.resource.container import Condition, ContainerDetails, Created, Exit
+from sampan.resource.container import Condition, ContainerDetails, Created, Exit, PathStat
 from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Endpoint, Resources, RestartPolicy
 from sampan.resource.event import Event
 from sampan.resource.exec import Exec, ExecSpec
-from sampan.resource.host import HostInfo
 from sampan.resource.listing import NO_FILTERS, RUNNING_ONES, Filters, Pruned, Selection
 from sampan.resource.network import Network, NetworkRequest
-from sampan.resource.stats import ContainerStats, Top
+from sampan.resource.stats import ContainerStats, HostInfo, Top
 from sampan.resource.streams import Accepted, AttachOptions, ExecStart, Input, LogBatch, LogQuery, Output
 from sampan.resource.volume import Volume, VolumeRequest
 

@@ -16,7 +16,7 @@ from typing import IO, Final
 
 from sampan.engine.engine import Engine
 from sampan.errors import InvalidArgumentError, NotFoundError
-from sampan.resource.archive import PathStat
+from sampan.resource.container import PathStat
 
 _PIECE_BYTES: Final = 1 << 20
 

@@ -1,14 +1,17 @@
-"""Containers, their specs and states."""
+"""Containers, their specs and states, and paths in them."""
 
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from sampan.api.runtime.v1 import containers_pb2, spec_pb2
+from sampan.api.runtime.v1 import archives_pb2, containers_pb2, spec_pb2
 from sampan.client.convert.codec import Codec
 from sampan.resource import container as nouns
 from sampan.resource import container_spec as spec
-from sampan.resource.container import Exit
+from sampan.resource.container import Exit, PathStat
 from sampan.resource.listing import Filters
+
+PATH_STAT: Final = Codec(PathStat, archives_pb2.PathStat)
+
 
 CONSOLE_SIZE: Final = Codec(spec.ConsoleSize, spec_pb2.ConsoleSize)
 RESOURCES: Final = Codec(

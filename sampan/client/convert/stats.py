@@ -1,17 +1,24 @@
-"""Samples of what containers use, and their processes."""
+"""Samples of what containers use, and their processes; what the host can do."""
 
 from typing import Final
 
-from sampan.api.runtime.v1 import containers_pb2
+from sampan.api.runtime.v1 import containers_pb2, host_pb2
 from sampan.client.convert.codec import Codec
 from sampan.resource.stats import (
     BlockIoSample,
     ContainerStats,
     CpuSample,
+    HostInfo,
     InterfaceSample,
     MemorySample,
+    OciRuntimeInfo,
     Top,
 )
+
+HOST: Final = Codec(
+    HostInfo, host_pb2.HostInfoResponse, nested=(Codec(OciRuntimeInfo, host_pb2.HostInfoResponse.Runtime),)
+)
+
 
 STATS: Final = Codec(
     ContainerStats,

@@ -13,7 +13,7 @@ from dockerapi.http.call import Call, break_off, streamed
 from dockerapi.http.routing import Route
 from sampan.docker.times import rfc3339_ns
 from sampan.errors import InvalidArgumentError, SampanError
-from sampan.resource.archive import PathStat
+from sampan.resource.container import PathStat
 
 _STAT_HEADER: Final = "X-Docker-Container-Path-Stat"
 

@@ -15,8 +15,8 @@ from dockerapi.http.routing import Route
 from dockerapi.system.host_facts import engine_id, host_facts, open_files
 from sampan import services
 from sampan.oci.reference import DEFAULT_REGISTRY
-from sampan.resource.host import HostInfo, OciRuntimeInfo
 from sampan.resource.snapshot import DriversReport
+from sampan.resource.stats import HostInfo, OciRuntimeInfo
 from sampan.service.set_aside import read_set_aside
 from sampan.version import VERSION
 

@@ -17,8 +17,7 @@ from runtimed.containers.paths import Paths
 from runtimed.protocol import Snapshots
 from sampan import errors
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnavailableError
-from sampan.resource.archive import PathStat
-from sampan.resource.container import Container, Status
+from sampan.resource.container import Container, PathStat, Status
 from sampan.resource.container_spec import MountType
 
 _PIECE_BYTES: Final = 1 << 20

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from runtimed.oci.rootfs import RootFs
-from sampan.resource.archive import PathStat
+from sampan.resource.container import PathStat
 from sampan.sys.beneath import of_kernel_file_system
 
 NODE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -9,8 +9,8 @@ from runtimed.host.facts import HostFacts
 from runtimed.host.info import Installed, security_options, warnings
 from sampan.resource.container import Status
 from sampan.resource.event import Event
-from sampan.resource.host import HostInfo, OciRuntimeInfo
 from sampan.resource.listing import NO_FILTERS, Filters
+from sampan.resource.stats import HostInfo, OciRuntimeInfo
 
 
 class LocalEvents:

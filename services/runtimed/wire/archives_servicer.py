@@ -8,9 +8,9 @@ import grpc
 
 from sampan.api.runtime.v1 import archives_pb2 as pb
 from sampan.api.runtime.v1 import archives_pb2_grpc as pb_grpc
-from sampan.client.convert.archives import PATH_STAT
+from sampan.client.convert.containers import PATH_STAT
 from sampan.errors import InvalidArgumentError
-from sampan.resource.archive import PathStat
+from sampan.resource.container import PathStat
 from sampan.resource.protocols import Archives
 
 Context = grpc.aio.ServicerContext[Any, Any]

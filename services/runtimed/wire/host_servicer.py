@@ -6,7 +6,7 @@ import grpc
 
 from sampan.api.runtime.v1 import host_pb2 as pb
 from sampan.api.runtime.v1 import host_pb2_grpc
-from sampan.client.convert.host import HOST
+from sampan.client.convert.stats import HOST
 from sampan.resource.protocols import Host
 
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -15,8 +15,8 @@ from sampan_cli.options.flags import inspect_format_option
 
 if TYPE_CHECKING:
     from sampan.engine.engine import Engine
-    from sampan.resource.host import HostInfo
     from sampan.resource.snapshot import DriversReport
+    from sampan.resource.stats import HostInfo
 
 
 @sampan_command("info", examples="sampan info\nsampan info --format '{{.Driver}}'")

@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from sampan.engine.search import search
+from sampan.engine.transfer import search
 from sampan.errors import InvalidArgumentError
 from sampan.resource.image import Credentials, SearchResult
 from sampan.resource.storage import Images
