@@ -217,8 +217,8 @@ class Core:
         writer = asyncio.create_task(self.events.write_behind(), name="event journal")
         stack.push_async_callback(_end, writer)
         recovery = Recovery(
-            self.memory, self.lifecycle, self.removal, self.runner, self.network, self.snapshots, self.mounter,
-            self.background, self.paths, self.service.set_aside, Orphans(self.host.trees).end,
+            self.memory, self.lifecycle, self.removal, self.runner, self.network, self.records, self.snapshots,
+            self.mounter, self.background, self.paths, self.service.set_aside, Orphans(self.host.trees).end,
             lossy=self.lossy,
         )  # fmt: skip
         await recovery.run()

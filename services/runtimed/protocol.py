@@ -75,8 +75,12 @@ class Networking(Protocol):
     async def renamed(self, container_id: str, name: str) -> None:
         """A container got another name: let others find it by that. No error if it is not attached."""
 
-    async def recover(self, running: Collection[Container]) -> None:
-        """At start-up: keep what belongs to running containers, and remove everything else of ours."""
+    async def recover(self, running: Collection[Container]) -> Mapping[str, NetworkSettings]:
+        """At start-up: keep what belongs to running containers, and remove everything else of ours.
+
+        Return, by container, the settings of those that have left a network which their record still has: of a
+        disconnect that was killed.
+        """
 
 
 class ContainerRecords(Protocol):

@@ -1,7 +1,7 @@
 """Behaviours that the parts which runtimed's lifecycle is built on owe it: for the real ones, and for the fakes."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 from runtimed.lifecycle.runner import Mounter
 from runtimed.protocol import Bundles, ContainerRecords, ExecProcess, Networking, SnapshotMount, Snapshots, Volumes
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
-from sampan.resource.container import Container, NetworkSettings
+from sampan.resource.container import Container, EndpointState, NetworkSettings
 from sampan.resource.container_spec import ContainerSpec, Endpoint, Mount, MountType, Process
 
 A, B = "a" * 64, "b" * 64
@@ -87,10 +87,20 @@ class NetworkingContract:
     async def test_recovery_keeps_what_is_of_those_that_run_and_nothing_else(self, networking: Networking) -> None:
         kept, lost = container(A, "kept"), container(B, "lost")
         settings = {each.id: await networking.attach(each) for each in (kept, lost)}
-        await networking.recover([Container(A, kept.spec, kept.created, network=settings[A])])
+        left = await networking.recover([Container(A, kept.spec, kept.created, network=settings[A])])
+        assert left == {}
         assert await networking.files(kept, settings[A])
         with pytest.raises(ConflictError):
             await networking.files(lost, settings[B])
+        await networking.detach(A)
+
+    async def test_recovery_tells_who_has_left_a_network_that_is_still_recorded(self, networking: Networking) -> None:
+        web = container(A, "web")
+        settings = await networking.attach(web)
+        gone = EndpointState("side", "5" * 64, Endpoint("side"), "e" * 64)
+        recorded = replace(settings, endpoints=(*settings.endpoints, gone))
+        left = await networking.recover([Container(A, web.spec, web.created, network=recorded)])
+        assert left == {A: settings}
         await networking.detach(A)
 
 

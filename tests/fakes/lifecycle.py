@@ -27,7 +27,7 @@ from runtimed.lifecycle.recovery import Recovery
 from runtimed.lifecycle.removal import Removal
 from runtimed.lifecycle.runner import Mounter, Runner, Started
 from runtimed.metrics import Metrics
-from runtimed.protocol import Networking, Snapshots, Volumes
+from runtimed.protocol import ContainerRecords, Networking, Snapshots, Volumes
 from sampan.resource.container import Container, NetworkSettings
 from sampan.resource.container_spec import ContainerSpec, RestartPolicy
 from sampan.resource.event import Event
@@ -114,8 +114,8 @@ class FakeRunner:
 
 
 class FakeNetworking:
-    async def recover(self, running: object) -> None:
-        pass
+    async def recover(self, running: object) -> dict[str, NetworkSettings]:
+        return {}
 
 
 class FakeSnapshots:
@@ -159,6 +159,7 @@ class EngineParts:
             self.removal,
             runner,
             cast("Networking", FakeNetworking()),
+            cast("ContainerRecords", None),
             cast("Snapshots", FakeSnapshots()),
             cast("Mounter", None),
             self.background,

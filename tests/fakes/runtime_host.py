@@ -206,10 +206,11 @@ class FakeNetworking:
         taken = set(self._host.addresses.values())
         address = next(f"192.0.2.{last}" for last in range(2, 255) if f"192.0.2.{last}" not in taken)
         self._host.addresses.setdefault(container.id, address)
-        endpoint = EndpointState(
-            "bridge", "n" * 64, Endpoint("bridge"), container.id, ipv4_address=self._host.addresses[container.id]
-        )
-        return NetworkSettings(container.id, f"/run/netns/{container.id}", (endpoint,))
+        return self._settings(container.id)
+
+    def _settings(self, id: str) -> NetworkSettings:
+        endpoint = EndpointState("bridge", "n" * 64, Endpoint("bridge"), id, ipv4_address=self._host.addresses[id])
+        return NetworkSettings(id, f"/run/netns/{id}", (endpoint,))
 
     async def detach(self, container_id: str) -> None:
         self._steps.step("detach network")
@@ -224,9 +225,16 @@ class FakeNetworking:
     async def renamed(self, container_id: str, name: str) -> None:
         self._steps.step("rename in network")
 
-    async def recover(self, running: Collection[Container]) -> None:
+    async def recover(self, running: Collection[Container]) -> Mapping[str, NetworkSettings]:
         keep = {container.id for container in running}
         self._host.addresses = {key: one for key, one in self._host.addresses.items() if key in keep}
+        connected = {each.id: self._settings(each.id) for each in running if each.id in self._host.addresses}
+        return {
+            each.id: connected[each.id]
+            for each in running
+            if each.id in connected
+            and not all(state in connected[each.id].endpoints for state in each.network.endpoints)
+        }
 
 
 class FakeVolumes:

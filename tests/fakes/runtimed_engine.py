@@ -4,6 +4,7 @@ import asyncio
 import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
@@ -19,7 +20,7 @@ import runtimed.lifecycle.recovery
 import runtimed.lifecycle.runner
 from runtimed.conmon.conmon import Conmon
 from runtimed.conmon.stdio import StdioConnection
-from runtimed.containers.memory_store import UP, Entry, MemoryStore
+from runtimed.containers.memory_store import UP, Entry, MemoryStore, Records
 from runtimed.containers.operations import Containers
 from runtimed.containers.store import ContainerStore, Intent, Row
 from runtimed.events import Events
@@ -93,6 +94,8 @@ class Engine:
         self.paths = host.paths
         self.paths.make()
         rows = SteppedStore(store, self.steps)
+        self._threads = ThreadPoolExecutor(thread_name_prefix="engine")
+        asyncio.get_running_loop().set_default_executor(self._threads)
         self.background, self.stopping = Background(), asyncio.Event()
         self.set_aside = SetAside()
         self.memory = MemoryStore(rows, random.Random(0), self.set_aside)
@@ -142,6 +145,7 @@ class Engine:
             self.removal,
             self.runner,
             networking,
+            Records(self.memory, self.paths, networking),
             snapshots,
             mounter,
             self.background,
@@ -184,6 +188,8 @@ class Engine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+        self._threads.shutdown()  # they end with their process
         self.host.engine_ended(self.steps)
 
     def one(self) -> Entry | None:

@@ -7,6 +7,7 @@ The rules, by what was intended and what is found:
     starting, nothing runs        cleared, back to what it was before
     starting, conmon runs         cleared as well: its client was told that the start failed
     running, conmon runs          watched again; attach, logs, exec, stop and wait work on it
+    running, left a network       its record follows the sandbox
     paused, conmon runs           frozen again, or thawed if it was only held for a client's call
     ended, with a bundle          cleared: it was killed between recording the exit and that
     running, conmon is gone       its exit recorded, from the exit file if there is one; policy and auto-remove apply
@@ -34,10 +35,10 @@ from runtimed.lifecycle.lifecycle import Lifecycle
 from runtimed.lifecycle.removal import Removal
 from runtimed.lifecycle.restart import starts_with_engine
 from runtimed.lifecycle.runner import Mounter, Runner
-from runtimed.protocol import Networking, Snapshots
+from runtimed.protocol import ContainerRecords, Networking, Snapshots
 from sampan.errors import SampanError
 from sampan.log import log
-from sampan.resource.container import Status
+from sampan.resource.container import NetworkSettings, Status
 from sampan.service.set_aside import SetAside, why
 from sampan.sys.trees import remove_tree
 
@@ -52,6 +53,7 @@ class Recovery:
         removal: Removal,
         runner: Runner,
         networking: Networking,
+        records: ContainerRecords,
         snapshots: Snapshots,
         mounter: Mounter,
         background: Background,
@@ -70,6 +72,7 @@ class Recovery:
         self._removal = removal
         self._runner = runner
         self._networking = networking
+        self._records = records
         self._snapshots = snapshots
         self._mounter = mounter
         self._background = background
@@ -88,10 +91,12 @@ class Recovery:
         # Before anything of theirs is started again: without a monitor nobody would ever know of these processes.
         lost = [entry for entry in self._memory if entry not in alive and not self._memory.is_set_aside(entry)]
         await asyncio.to_thread(self._end_orphans, [entry.container.cgroup_path for entry in lost])
-        await self._networking.recover([entry.container for entry in alive])
+        left = await self._networking.recover([entry.container for entry in alive])
         for entry in alive:
             with self._guard(entry):
                 self._lifecycle.adopt(entry)
+                if (settings := left.get(entry.id)) is not None:
+                    await self._record_networks(entry, settings)
                 await self._settle_pause(entry)
         for entry in self._memory:
             if entry not in alive and not self._memory.is_set_aside(entry):
@@ -101,6 +106,11 @@ class Recovery:
             return
         self._remove_strays(self._memory)
         self._background.watch(self._remove_stray_snapshots(), "stray snapshots")
+
+    async def _record_networks(self, entry: Entry, settings: NetworkSettings) -> None:
+        log.info("recording a disconnect that was not recorded", container=entry.id)
+        endpoints = tuple(replace(state.requested, network=state.network) for state in settings.endpoints)
+        await self._records.set_network(entry.id, endpoints, settings)
 
     async def _settle_pause(self, entry: Entry) -> None:
         try:

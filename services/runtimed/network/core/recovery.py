@@ -68,6 +68,15 @@ def undo_unrecorded(stack: NetworkState, container: Container) -> None:
     )
 
 
+def has_left(stack: NetworkState, container: Container) -> bool:
+    """Whether a container's sandbox lacks an endpoint that its record has."""
+    sandbox = stack.sandboxes.get(container.id)
+    if sandbox is None:
+        return False
+    connected = {attached.state.endpoint_id for attached in sandbox.endpoints}
+    return not connected.issuperset(state.endpoint_id for state in container.network.endpoints)
+
+
 async def _make_bridge(stack: NetworkState, network: Network) -> None:
     try:
         await asyncio.to_thread(stack.dataplane.make_bridge, network)

@@ -114,10 +114,11 @@ class NetworkStack(NetworkState):
             if sandbox is not None:
                 self.keep(plan.renamed(sandbox, name))
 
-    async def recover(self, running: Collection[Container]) -> None:
+    async def recover(self, running: Collection[Container]) -> Mapping[str, NetworkSettings]:
         """See ``Networking.recover``."""
         self._guard.start()
         await recovery.recover(self, running)
+        return {each.id: self.settings(each) for each in running if recovery.has_left(self, each)}
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

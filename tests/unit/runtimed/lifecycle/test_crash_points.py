@@ -11,8 +11,8 @@ import pytest
 
 from runtimed.containers.memory_store import Entry
 from sampan.errors import StartError
-from sampan.resource.container import Status
-from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Process, Resources, RestartPolicy
+from sampan.resource.container import EndpointState, Status
+from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Endpoint, Process, Resources, RestartPolicy
 from sampan.resource.exec import ExecSpec
 from sampan.store.database import Store
 from tests.fakes.runtime_host import Host
@@ -401,3 +401,20 @@ async def test_exec_with_a_client(cases: Cases) -> None:
             assert one.exec.exit_code is not None or not one.exec.running or not process or not process.ended
 
     await cases.run(running(), run_one, allowed)
+
+
+async def test_a_disconnect_whose_record_is_missing_is_recorded(cases: Cases) -> None:
+    async def disconnected(engine: Engine) -> None:
+        await running()(engine)
+        entry = only(engine)
+        gone = EndpointState("side", "5" * 64, Endpoint("side"), "e" * 64)
+        network = entry.container.network
+        network = replace(network, endpoints=(*network.endpoints, gone))
+        await engine.memory.change(entry, lambda now: replace(now, network=network))
+
+    def allowed(engine: Engine, killed: bool) -> None:
+        container = only(engine).container
+        assert [state.network for state in container.network.endpoints] == ["bridge"]
+        assert [endpoint.network for endpoint in container.spec.endpoints] == ["bridge"]
+
+    await cases.run(disconnected, nothing, allowed)
