@@ -217,6 +217,18 @@ async def test_tag_and_remove(api: Api) -> None:
     assert [row["Deleted"] for row in removed if "Deleted" in row] == [image("a:1").id, top, base]
 
 
+async def test_image_that_a_container_uses_is_not_removed(api: Api) -> None:
+    one = api.fake.images.add(image("a:1"))
+    created = await api.post("/containers/create", json={"Image": "a:1", "Cmd": ["sh"]})
+    refused = await api.delete("/images/a:1")
+    assert (refused.status, refused.message) == (
+        409,
+        'conflict: unable to remove repository reference "a:1" (must force) - '
+        f"container {created.json['Id'][:12]} is using its referenced image {one.id[7:19]}",
+    )
+    assert "must be forced" in (await api.delete(f"/images/{one.id}")).message
+
+
 async def test_prune_of_nothing_says_null(api: Api) -> None:
     assert (await api.post("/images/prune")).json == {"ImagesDeleted": None, "SpaceReclaimed": 0}
 

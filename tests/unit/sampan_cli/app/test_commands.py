@@ -164,6 +164,18 @@ def test_tag_and_rmi_say_what_they_did(sampan: Sampan) -> None:
     assert sampan("rmi", "-f", "nosuch").exit_code == 0
 
 
+def test_rmi_of_an_image_that_a_container_uses_is_refused_in_dockers_words(sampan: Sampan) -> None:
+    one = sampan.fake.images.add(image("debian:12"))
+    container = sampan.ok("create", "debian:12").strip()
+    refused = sampan("rmi", "debian:12")
+    assert refused.exit_code == 1
+    assert (
+        'conflict: unable to remove repository reference "debian:12" (must force) - '
+        f"container {container[:12]} is using its referenced image {one.id[7:19]}"
+    ) in refused.stderr
+    assert "must be forced" in sampan("rmi", one.id).stderr
+
+
 def test_import_sends_the_file_and_prints_the_id(sampan: Sampan) -> None:
     file = Path(sampan.fake.layout.run_root) / "rootfs.tar"
     file.write_bytes(b"tar" * 1000)
