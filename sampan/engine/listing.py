@@ -7,16 +7,18 @@ Labels and environments are as long as strangers made them, and not needed for t
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from sampan import limits
 from sampan.engine.parts import HasContainers, HasImages
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.resource.container import ContainerDetails
-from sampan.resource.image import ImageDetails
 from sampan.resource.listing import ALL, Filters, Selection
-from sampan.resource.protocols import Containers
-from sampan.resource.storage import Images
+
+if TYPE_CHECKING:  # a list of containers need not wait for their import
+    from sampan.resource.image import ImageDetails
+    from sampan.resource.protocols import Containers
+    from sampan.resource.storage import Images
 
 # Thousands of images or containers, unless they are out of the ordinary.
 KEPT_BYTES: Final = 8 << 20
@@ -32,7 +34,7 @@ class Listed(Generic[T]):
     complete: bool  # nothing was left out of any item
 
 
-async def list_images(images: Images, *, manifests: bool = False) -> Listed[ImageDetails]:
+async def list_images(images: "Images", *, manifests: bool = False) -> "Listed[ImageDetails]":
     """Return all images; ``manifests``: with what their indexes lead to, if the list is complete."""
     found: list[ImageDetails] = []
     size = 0
@@ -48,8 +50,8 @@ async def list_images(images: Images, *, manifests: bool = False) -> Listed[Imag
 
 
 async def image_pages(
-    images: Images, listed: Listed[ImageDetails], *, manifests: bool = False
-) -> AsyncGenerator[Sequence[ImageDetails], None]:
+    images: "Images", listed: "Listed[ImageDetails]", *, manifests: bool = False
+) -> "AsyncGenerator[Sequence[ImageDetails], None]":
     """Yield all images, some at a time, with nothing left out, now that ``listed`` is known."""
     if listed.complete:
         yield listed.items
@@ -59,7 +61,7 @@ async def image_pages(
             yield page.items
 
 
-async def list_containers(containers: Containers) -> Listed[ContainerDetails]:
+async def list_containers(containers: "Containers") -> Listed[ContainerDetails]:
     """Return all containers; of a list that is not complete, without labels and environments."""
     found: list[ContainerDetails] = []
     size, shortened = 0, 0
@@ -79,7 +81,7 @@ def _brief(container: ContainerDetails) -> ContainerDetails:
 
 
 async def container_pages(
-    containers: Containers, listed: Listed[ContainerDetails]
+    containers: "Containers", listed: Listed[ContainerDetails]
 ) -> AsyncGenerator[Sequence[ContainerDetails], None]:
     """Yield all containers, some at a time, with nothing left out, now that ``listed`` is known."""
     if listed.complete:
@@ -111,7 +113,7 @@ async def select_containers(
             yield page
 
 
-async def _image_ids(images: Images, names: Sequence[str]) -> AsyncGenerator[str, None]:
+async def _image_ids(images: "Images", names: Sequence[str]) -> AsyncGenerator[str, None]:
     for name in names:
         try:
             yield (await images.get(name)).id
