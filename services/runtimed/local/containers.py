@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import fields, replace
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from runtimed.containers.memory_store import MemoryStore
 from runtimed.containers.operations import Containers
@@ -150,7 +150,7 @@ class LocalContainers:
 
     def _details(self, container: Container, exec_ids: tuple[str, ...], size_bytes: int | None) -> ContainerDetails:
         paths = self._paths.container(container.id)
-        recorded: dict[str, Any] = {name: getattr(container, name) for name in _RECORDED}
+        recorded = {name: getattr(container, name) for name in _RECORDED}
         return ContainerDetails(
             **recorded,
             driver="overlayfs",
