@@ -73,6 +73,37 @@ async def kill_at_work_on(directory: Path) -> None:
             os.close(pidfd)
 
 
+async def until_none_works_on(directory: Path) -> None:
+    """Return when no process is left that was started with ``directory`` as an argument.
+
+    One that forks and ends leaves a child with its arguments: that one is waited for as well.
+    """
+    while pidfds := await asyncio.to_thread(_started_with, os.fsencode(directory)):
+        try:
+            for pidfd in pidfds:
+                await ended(pidfd)
+        finally:
+            for pidfd in pidfds:
+                os.close(pidfd)
+
+
+def _started_with(argument: bytes) -> list[int]:
+    """Return a pidfd for each process that has ``argument`` on its command line."""
+    found = []
+    for pid in [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]:
+        with contextlib.suppress(OSError):  # it has ended
+            pidfd = os.pidfd_open(pid)
+            try:
+                arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            except OSError:
+                arguments = []
+            if argument in arguments:
+                found.append(pidfd)
+            else:
+                os.close(pidfd)
+    return found
+
+
 def _stopped_at_work_on(directory: bytes) -> list[int]:
     """Return a pidfd for each, stopped: one that runs could leave a child behind that nobody has seen."""
     found: dict[int, int] = {}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from runtimed.conmon.conmon import Conmon, PendingExec
-from runtimed.conmon.process import ended
+from runtimed.conmon.process import ended, until_none_works_on
 from runtimed.conmon.running import find_conmon, read_exit_code, resize
 from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.paths import Paths
@@ -91,8 +91,7 @@ class Execs:
         if record.exit_code is not None:
             running.done.set()
         if record.running:
-            pidfd = find_conmon(self._paths.exec(record.id).conmon_pid, record.container_id)
-            self._background.watch(self._watch(running, pidfd), f"exec {record.id}")
+            self._background.watch(self._watch_found(running), f"exec {record.id}")
 
     def _pid(self, id: str) -> int:
         """Return what conmon has been told by the runtime: nothing is recorded between an exec's start and its end."""
@@ -301,6 +300,16 @@ class Execs:
         await self._background.finish(
             self._record_exit(running, _UNKNOWN_EXIT if code is None else code), f"exit of exec {running.exec.id}"
         )
+
+    async def _watch_found(self, running: Running) -> None:
+        """Watch one that another process has begun; its conmon may not yet have written down its pid."""
+        paths = self._paths.exec(running.exec.id)
+        pidfd = find_conmon(paths.conmon_pid, running.exec.container_id)
+        if pidfd < 0:
+            await until_none_works_on(paths.bundle)
+            # Its first process may have ended in the middle of the search; it writes the pid first.
+            pidfd = find_conmon(paths.conmon_pid, running.exec.container_id)
+        await self._watch(running, pidfd)
 
     async def _watch(self, running: Running, pidfd: int) -> None:
         if pidfd >= 0:

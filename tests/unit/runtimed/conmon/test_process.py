@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtimed.conmon.conmon import Report, ReportPipe
-from runtimed.conmon.process import kill_at_work_on, run
+from runtimed.conmon.process import kill_at_work_on, run, until_none_works_on
 from sampan.errors import StartError, UnavailableError
 
 ENV = {"PATH": os.environ["PATH"]}
@@ -69,3 +69,22 @@ async def test_all_that_works_on_a_directory_is_killed_and_nothing_else(tmp_path
         for process in at_work:
             process.kill()
             process.wait()
+
+
+async def test_a_child_that_goes_on_with_its_parents_arguments_is_waited_for(tmp_path: Path) -> None:
+    script = "import os; r = os.read(0, 1); os._exit(0) if os.fork() else os.read(0, 1)"
+    stdin, word = os.pipe()
+    process = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdin=stdin)
+    os.close(stdin)
+    waiting = asyncio.create_task(until_none_works_on(tmp_path))
+    os.write(word, b"1")
+    await asyncio.to_thread(process.wait)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    os.close(word)
+    async with asyncio.timeout(30):
+        await waiting
+
+
+async def test_nobody_waits_where_nobody_works(tmp_path: Path) -> None:
+    await until_none_works_on(tmp_path)

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import sqlite3
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -151,3 +152,36 @@ async def test_an_exec_that_cannot_be_recorded_is_not_kept(
     with pytest.raises(sqlite3.OperationalError):
         await execs.create(entry, SPEC)
     assert entry.id not in execs.known.ids()
+
+
+async def test_an_exec_whose_conmon_has_not_written_its_pid_runs_and_has_the_exit_code_that_comes(
+    execs: Execs, entry: Entry, store: GatedStore, tmp_path: Path
+) -> None:
+    record = Exec("e" * 64, entry.id, SPEC, started=True)
+    await store.add_exec(record, 1)
+    await store.set_exec(record)
+    paths = Paths(tmp_path / "data", tmp_path / "run").exec(record.id)
+    paths.exits.mkdir(parents=True)
+    script = f"read go; echo 7 > {paths.exits}/{entry.id}"
+    conmon = subprocess.Popen(["sh", "-c", script, "conmon", "-b", str(paths.bundle)], stdin=subprocess.PIPE)
+    try:
+        await execs.recover()
+        assert execs.known.get(record.id).running
+        conmon.communicate(b"go\n")
+        async with asyncio.timeout(30):
+            await execs.known.find(record.id).done.wait()
+    finally:
+        conmon.kill()
+    assert execs.known.get(record.id).exit_code == 7
+
+
+async def test_an_exec_that_was_recorded_and_never_begun_has_not_run(
+    execs: Execs, entry: Entry, store: GatedStore
+) -> None:
+    record = Exec("e" * 64, entry.id, SPEC, started=True)
+    await store.add_exec(record, 1)
+    await store.set_exec(record)
+    await execs.recover()
+    async with asyncio.timeout(30):
+        await execs.known.find(record.id).done.wait()
+    assert execs.known.get(record.id).exit_code == 137
