@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.chaos.run.answers import DEADLINE_S, Answer, Kind, demultiplex
 from tests.chaos.run.disturbances import Mark
@@ -35,8 +35,9 @@ def run_exec(container: Container) -> None:
     container.journal.maybe.add(line)
     struck = session.disturbances.struck(container.id)
     mark = session.disturbances.mark()
-    if session.rng.random() < 0.6:
-        answer = _by_http(container, script, predicted)
+    way = session.rng.random()
+    if way < 0.6:
+        answer = _by_http(container, script, predicted, detached=way < 0.15)
     else:
         program = session.ways.sampan if session.rng.random() < 0.15 else session.ways.docker
         answer = session.once("exec", lambda: program("exec", container.name, "sh", "-c", script))
@@ -69,8 +70,11 @@ def is_whole(session: Session, what: str, answer: Answer, mark: Mark, predicted:
     return False
 
 
-def _by_http(container: Container, script: str, predicted: Prediction) -> Answer:
-    """Create, start, read, and ask for the exit code, which is known even if the line broke."""
+def _by_http(container: Container, script: str, predicted: Prediction, *, detached: bool) -> Answer:
+    """Create, start, read, and ask for the exit code, which is known even if the line broke.
+
+    Of one without a client only the exit code can be asked for.
+    """
     session, http = container.session, container.session.ways.http
     body = {"AttachStdout": True, "AttachStderr": True, "Cmd": ["sh", "-c", script]}
     created = session.once("exec", lambda: http("POST", f"/containers/{container.name}/exec", body=body))
@@ -79,8 +83,10 @@ def _by_http(container: Container, script: str, predicted: Prediction) -> Answer
     exec_id = created.json()["Id"]
     mark, struck = session.disturbances.mark(), session.disturbances.struck(container.id)
     answer = session.once(
-        "exec start", lambda: http("POST", f"/exec/{exec_id}/start", body={"Detach": False, "Tty": False})
+        "exec start", lambda: http("POST", f"/exec/{exec_id}/start", body={"Detach": detached, "Tty": False})
     )
+    if detached and answer.kind is Kind.DONE:
+        answer = replace(answer, output=_framed(f"{predicted.output}\n"))  # nobody hears it
     if answer.kind is Kind.REFUSED:
         return answer
     output, word = demultiplex(answer.output)
@@ -89,7 +95,7 @@ def _by_http(container: Container, script: str, predicted: Prediction) -> Answer
     code = _exit_code(session, exec_id)
     broken = answer.kind is Kind.BROKEN or bool(word)
     # With dockerapi killed as well nobody says that the line broke: see ``is_whole``.
-    broken = broken or (code in (None, KILLED, UNKNOWN) and session.disturbances.api_touched(mark))
+    broken = broken or (not detached and code in (None, KILLED, UNKNOWN) and session.disturbances.api_touched(mark))
     if broken and code in (KILLED, UNKNOWN) and session.disturbances.touched(mark):
         # It was on its way when runtimed went, and never ran: its line must not be there.
         return Answer(Kind.BROKEN, KILLED)
@@ -100,6 +106,10 @@ def _by_http(container: Container, script: str, predicted: Prediction) -> Answer
     if broken:
         return Answer(Kind.BROKEN, error=word)
     return Answer(Kind.DONE, -1 if code is None else code, output)
+
+
+def _framed(text: str) -> bytes:
+    return bytes((1, 0, 0, 0)) + len(text).to_bytes(4) + text.encode()
 
 
 def _exit_code(session: Session, exec_id: str) -> int | None:
