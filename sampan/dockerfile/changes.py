@@ -171,6 +171,8 @@ def _health_check(run: RunConfig, text: str) -> RunConfig:
         text = text.strip()
     kind, _, command = text.partition(" ")
     if kind.upper() == "NONE":
+        if command.strip():
+            raise InvalidArgumentError("HEALTHCHECK NONE takes no arguments")
         return replace(run, health_check=HealthCheck(("NONE",)))
     if kind.upper() != "CMD":
         raise InvalidArgumentError(f'Unknown type "{kind.upper()}" in HEALTHCHECK (try CMD)')
@@ -179,10 +181,10 @@ def _health_check(run: RunConfig, text: str) -> RunConfig:
     words = json_words(command)
     check = HealthCheck(
         test=("CMD-SHELL", command.strip()) if words is None else ("CMD", *words),
-        interval_ns=_duration(options.pop("interval", "0s")),
-        timeout_ns=_duration(options.pop("timeout", "0s")),
-        start_period_ns=_duration(options.pop("start-period", "0s")),
-        start_interval_ns=_duration(options.pop("start-interval", "0s")),
+        interval_ns=_duration(options, "interval"),
+        timeout_ns=_duration(options, "timeout"),
+        start_period_ns=_duration(options, "start-period"),
+        start_interval_ns=_duration(options, "start-interval"),
         retries=_retries(options.pop("retries", "0")),
     )
     if options:
@@ -190,10 +192,10 @@ def _health_check(run: RunConfig, text: str) -> RunConfig:
     return replace(run, health_check=check)
 
 
-def _duration(text: str) -> int:
-    duration_ns = parse_duration(text)
+def _duration(options: dict[str, str], name: str) -> int:
+    duration_ns = parse_duration(options.pop(name, "0s"))
     if duration_ns != 0 and duration_ns < _LEAST_NS:
-        raise InvalidArgumentError(f"Interval {text!r} cannot be less than 1ms")
+        raise InvalidArgumentError(f'Interval "{name}" cannot be less than 1ms')
     return duration_ns
 
 

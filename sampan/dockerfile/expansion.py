@@ -50,11 +50,14 @@ class Expander:
             InvalidArgumentError: a quote or a brace that is not closed, an unknown modifier, ``${name:?}`` of an unset
                 variable, or a result of more than ``MAX_EXPANDED_CHARACTERS``.
         """
-        text, end = self._until(word, 0, "")
+        try:
+            text, end = self._until(word, 0, "")
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(f"failed to process {_shown(word)}: {error}") from error
         assert end == len(word)
         if len(text) > MAX_EXPANDED_CHARACTERS:
             raise InvalidArgumentError(
-                f"{json.dumps(word[:60])} expands to more than {MAX_EXPANDED_CHARACTERS} characters"
+                f"failed to process {_shown(word)}: expands to more than {MAX_EXPANDED_CHARACTERS} characters"
             )
         return text
 
@@ -87,8 +90,6 @@ class Expander:
 
     def _escaped(self, word: str, position: int) -> tuple[str, int]:
         following = word[position + 1 : position + 2]
-        if self.keep_quotes and following not in ("$", self.escape):
-            return self.escape + following, position + 1 + len(following)
         return following or self.escape, position + 1 + len(following)
 
     def _double_quoted(self, word: str, position: int) -> tuple[str, int]:
@@ -129,8 +130,10 @@ class Expander:
 
     def _braced(self, word: str, position: int) -> tuple[str, int]:
         name, position = _name(word, position)
-        if not name or position >= len(word):
-            raise _bad_braces(word)
+        if position >= len(word):
+            raise _missing_brace()
+        if not name:
+            raise InvalidArgumentError("syntax error: bad substitution")
         if word[position] == "}":
             return self._value(name), position + 1
         operator = next((each for each in _OPERATORS if word.startswith(each, position)), "")
@@ -143,13 +146,13 @@ class Expander:
         value = self.env.get(name)
         self._depth += 1
         if self._depth > MAX_NESTED:
-            raise InvalidArgumentError(f"{json.dumps(word[:60])} nests more than {MAX_NESTED} substitutions")
+            raise InvalidArgumentError(f"nests more than {MAX_NESTED} substitutions")
         argument, position = self._until(word, position, "/}" if operator in ("/", "//") else "}")
         replacement = ""
         if operator in ("/", "//") and word.startswith("/", position):
             replacement, position = self._until(word, position + 1, "}")
         if not word.startswith("}", position):
-            raise _bad_braces(word)
+            raise _missing_brace()
         self._depth -= 1
         end = position + 1
         there = bool(value) if operator.startswith(":") else value is not None
@@ -278,9 +281,13 @@ class _Glob:
         return states
 
 
+def _missing_brace() -> InvalidArgumentError:
+    return InvalidArgumentError("syntax error: missing '}'")
+
+
 def _unclosed(quote: str) -> InvalidArgumentError:
     return InvalidArgumentError(f"unexpected end of statement while looking for matching {_QUOTE_NAMES[quote]}-quote")
 
 
-def _bad_braces(word: str) -> InvalidArgumentError:
-    return InvalidArgumentError(f"failed to process {json.dumps(word)}: missing or bad substitution in braces")
+def _shown(word: str) -> str:
+    return json.dumps(word if len(word) <= 200 else f"{word[:200]}…", ensure_ascii=False)

@@ -127,13 +127,18 @@ def parse_instruction(statement: Statement) -> Instruction:
     parse = _PARSERS.get(statement.keyword)
     if parse is None:
         hint = did_you_mean(statement.keyword, _PARSERS)
-        raise DockerfileError(f"unknown instruction: {statement.written}{hint}", statement.lines)
+        raise _parse_error(statement, f"unknown instruction: {statement.written}{hint}")
     try:
         return parse(statement)
     except DockerfileError:
         raise
     except InvalidArgumentError as error:
-        raise DockerfileError(str(error), statement.lines) from error
+        raise _parse_error(statement, str(error)) from error
+
+
+def _parse_error(statement: Statement, message: str) -> DockerfileError:
+    lines = statement.lines
+    return DockerfileError(f"dockerfile parse error on line {lines.first}: {message}", lines)
 
 
 class _Flags:
@@ -236,12 +241,12 @@ def _command(statement: Statement) -> Instruction:
     words = json_words(statement.text)
     if words is not None:
         return Command(statement=statement, words=words, shell_form=False)
-    return Command(statement=statement, words=(statement.text,) if statement.text else (), shell_form=True)
+    return Command(statement=statement, words=(statement.text,), shell_form=True)
 
 
 def _shell(statement: Statement) -> Instruction:
     _Flags(statement)
-    words = json_words(statement.text)
+    words = json_words(statement.text) if statement.text else ()
     if words is None:
         raise InvalidArgumentError("SHELL requires the arguments to be in JSON form")
     if not words:
@@ -284,9 +289,10 @@ def _transfer(statement: Statement) -> Instruction:
     if words is None:
         words = tuple(statement.text.split())  # quotes do not keep blanks together here; the JSON form does
     if len(words) < _PAIR_WORDS:
-        there = "only one was" if words else "none were"
-        lost = " Destination could not be determined" if words else ""
-        raise InvalidArgumentError(f"{statement.keyword} requires at least two arguments, but {there} provided.{lost}")
+        raise InvalidArgumentError(
+            f"{statement.keyword} requires at least two arguments, but only one was provided. Destination could not be "
+            "determined"
+        )
     *sources, destination = words
     documents = statement.here_documents
     plain = tuple(source for source in sources if not (documents and source.lstrip("0123456789").startswith("<<")))

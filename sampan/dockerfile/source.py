@@ -139,7 +139,7 @@ def _read_directives(lines: Sequence[str]) -> tuple[Directive, ...]:
         if any(each.name == name for each in found):
             raise DockerfileError(f"only one {name} parser directive can be used", at)
         if name == "escape" and value not in _ESCAPES:
-            raise DockerfileError(f"invalid ESCAPE token '{value}' does not match ` or \\", at)
+            raise DockerfileError(f"invalid escape token '{value}' does not match ` or \\", at)
         found.append(Directive(name, value, number))
     return tuple(found)
 
@@ -261,25 +261,27 @@ def _cut(text: str) -> tuple[str, str, str]:
 
 
 def _take_flags(text: str) -> tuple[tuple[str, ...], str]:
-    """Return the flags that ``text`` begins with, and the rest. Quotes and backslashes keep blanks in a flag."""
+    """Return the flags that ``text`` begins with, and the rest. Quotes and backslashes keep blanks in, and go away."""
     flags: list[str] = []
     rest = text.lstrip()
     while rest.startswith("--"):
-        end, quote, escaped = 0, "", False
-        for end, char in enumerate(rest):  # noqa: B007 - the position after the loop is what is wanted
-            if escaped:
-                escaped = False
-            elif char == "\\" and quote != "'":
-                escaped = True
+        flag, quote, position = "", "", 0
+        while position < len(rest):
+            char = rest[position]
+            position += 1
+            if char == "\\":
+                flag += rest[position : position + 1]
+                position += 1
             elif quote:
+                flag += char if char != quote else ""
                 quote = "" if char == quote else quote
             elif char in "\"'":
                 quote = char
             elif char in _BLANK:
                 break
-        else:
-            end = len(rest)
-        flag, rest = rest[:end], rest[end:].lstrip()
+            else:
+                flag += char
+        rest = rest[position:].lstrip()
         if flag == "--":
             break
         flags.append(flag)

@@ -11,15 +11,20 @@ from sampan.errors import InvalidArgumentError
 
 
 def json_words(text: str) -> tuple[str, ...] | None:
-    """Return the items of a JSON list of text; None if it is not one, and so means the shell form."""
-    if not text.lstrip().startswith("["):
+    """Return the items of a JSON list of text; None if it is not one, and so means the shell form.
+
+    Raises:
+        InvalidArgumentError: a list of something else; in Docker's words.
+    """
+    text = text.lstrip()
+    if not text.startswith("["):
         return None
     try:
         items = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        return None
+    if not all(isinstance(item, str) for item in items):
+        raise InvalidArgumentError("when using JSON array syntax, arrays must be comprised of strings only")
     return tuple(items)
 
 

@@ -21,7 +21,13 @@ _MACHINES: Final = {
     "ppc64le": ("ppc64le", ""),
     "s390x": ("s390x", ""),
     "riscv64": ("riscv64", ""),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
 }
+_ARCHITECTURES: Final = frozenset(name for name, _ in _MACHINES.values()) | {
+    "arm", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "riscv", "s390", "wasm",
+}  # fmt: skip
+_SYSTEMS: Final = frozenset(("linux", "windows", "darwin", "freebsd"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +59,21 @@ def host_platform() -> Platform:
 
 
 def parse_platform(text: str) -> Platform:
-    """Parse ``os/arch[/variant]`` or a bare architecture.
+    """Parse ``os/arch[/variant]``, a bare architecture, or a bare system, which means this machine's architecture.
 
     Raises:
-        InvalidArgumentError: empty parts or more than three of them.
+        InvalidArgumentError: empty parts or more than three of them, or a single one that is neither.
     """
     parts = text.lower().split("/")
     if not all(parts) or len(parts) > 3:
         raise InvalidArgumentError(f"invalid platform {text!r}: expected os/architecture[/variant]")
     if len(parts) == 1:
-        parts = ["linux", parts[0]]
+        (part,) = parts
+        if part in _SYSTEMS:
+            parts = [part, host_platform().architecture]
+        elif part in _ARCHITECTURES or part in _MACHINES:
+            parts = ["linux", part]
+        else:
+            raise InvalidArgumentError(f'"{part}": unknown operating system or architecture')
     architecture, variant = _MACHINES.get(parts[1], (parts[1], ""))
     return Platform(parts[0], architecture, parts[2] if len(parts) == 3 else variant)

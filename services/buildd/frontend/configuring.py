@@ -35,7 +35,7 @@ _NOT_SECRET: Final = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGN
 _NOT_A_VARIABLE: Final = frozenset(("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"))
 
 _REAL_TIME: Final = re.compile(r"RTMIN(?:\+(?:[0-9]|1[0-5]))?|RTMAX(?:-(?:[0-9]|1[0-4]))?")
-_MAX_SIGNAL: Final = 64
+_SIGNAL_DIGITS: Final = 3  # any number, as far as BuildKit is concerned
 _MAX_PORT: Final = 65535
 _PROTOCOLS: Final = ("tcp", "udp", "sctp")
 
@@ -193,7 +193,7 @@ def _stop_signal(step: Step, words: Sequence[str]) -> None:
 
 def _is_signal(text: str) -> bool:
     if text.isascii() and text.isdigit():
-        return len(text) < 3 and 0 < int(text) <= _MAX_SIGNAL
+        return len(text) <= _SIGNAL_DIGITS and int(text) > 0
     name = text.upper().removeprefix("SIG")
     return f"SIG{name}" in Signals.__members__ or _REAL_TIME.fullmatch(name) is not None
 
@@ -208,8 +208,8 @@ def _volume(step: Step, words: Sequence[str]) -> None:
 
 
 def _expose(step: Step, words: Sequence[str]) -> None:
-    # A variable may hold several ports.
-    given = [part for word in words for part in step.expand(word).split()]
+    # A variable may hold several ports; BuildKit sorts what is written, and so the history is sorted.
+    given = [part for word in sorted(words) for part in step.expand(word).split()]
     ports: list[str] = []
     for word in given:
         ports += _ports(step, word)

@@ -175,7 +175,10 @@ class Conversion:
             if name == SCRATCH:
                 unit.state = StageState.of_image(None, b"", None, self.platform)
                 return
-            reference = parse_reference(name).with_default_tag()
+            try:
+                reference = parse_reference(name).with_default_tag()
+            except InvalidArgumentError as error:
+                raise DockerfileError(f'failed to parse stage name "{name}": {error}', unit.stage.lines) from error
             unit.context = self._contexts.has(str(reference), platform)
         if unit.context:
             context = await self._contexts.load(unit.context, platform)

@@ -70,7 +70,7 @@ def run(step: Step, instruction: Run, sources: tuple[Edge | None, ...]) -> None:
     op = ExecOp(
         Process(
             args=args,
-            env=state.step_env,
+            env=_with_agent(state.step_env, found.mounts),
             cwd=state.working_directory,
             user=state.run.user,
             proxy_env=ProxyEnv(**options.proxies) if options.proxies else None,
@@ -105,7 +105,7 @@ def _arguments(step: Step, instruction: Run) -> tuple[tuple[str, ...], HereDocum
         first, _, more = content.strip().partition("\n")
         summary = f" ({first.rstrip(chr(13))}{'...' if more else ''})"
         if content.startswith("#!"):
-            return (f"{_SCRIPTS}/{documents[0].name}",), documents[0], summary
+            return (*step.state.shell, f"{_SCRIPTS}/{documents[0].name}"), documents[0], summary
         return (*step.state.shell, content), None, summary
     # A shell knows here-documents better than anybody else does: it gets them back.
     text += "".join(f"\n{document.content}{document.name}" for document in documents)
@@ -116,6 +116,14 @@ def _file_of(step: Step, document: HereDocument) -> Edge:
     make = MakeFile(f"/{document.name}", 0o755, document.content.encode())
     said = Metadata(name="[internal] preparing inline document")
     return change_files(None, [Change(make)], said, step.state.platform)
+
+
+def _with_agent(env: tuple[str, ...], mounts: list[Mount]) -> tuple[str, ...]:
+    """Return the environment with the way to the first agent, unless it has one."""
+    first = next((mount for mount in mounts if mount.type is MountType.SSH), None)
+    if first is None or any(entry.startswith("SSH_AUTH_SOCK=") for entry in env):
+        return env
+    return (*env, f"SSH_AUTH_SOCK={first.dest}")
 
 
 def _history(step: Step, args: tuple[str, ...]) -> str:

@@ -3,7 +3,6 @@
 Reference: the Dockerfile reference, "FROM", "Understand how ARG and FROM interact", "Automatic platform ARGs".
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -218,7 +217,7 @@ def _expand(expander: Expander, text: str, lines: Lines) -> str:
     try:
         return expander.expand(text)
     except InvalidArgumentError as error:
-        raise DockerfileError(f"failed to process {json.dumps(text, ensure_ascii=False)}: {error}", lines) from error
+        raise DockerfileError(str(error), lines) from error
 
 
 def check_text(

@@ -53,7 +53,7 @@ class StageState:
     @classmethod
     def of_image(cls, config: ConfigFile | None, data: bytes, edge: Edge | None, platform: Platform) -> "StageState":
         """Return the state that a stage begins with; without a config the image is an empty one."""
-        run = config.run if config else RunConfig()
+        run = config.run if config else RunConfig(working_dir="/")
         state = cls(platform=platform, edge=edge, run=replace(run, on_build=()), base=config, base_bytes=data)
         if config:
             state.author = config.author

@@ -1,6 +1,5 @@
 """One instruction while it is applied: its variables, its place in progress, its checks."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -125,7 +124,7 @@ class Step:
         try:
             expanded = expander.expand(word)
         except InvalidArgumentError as error:
-            raise self.fail(f"failed to process {json.dumps(word, ensure_ascii=False)}: {error}") from error
+            raise self.fail(str(error)) from error
         for name in sorted(expander.unset - set(self.state.arguments)):
             hint = did_you_mean(name, self.state.env, "$")
             self.report(UNDEFINED_VAR, f"Usage of undefined variable '${name}'{hint}")

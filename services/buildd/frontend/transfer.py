@@ -66,7 +66,6 @@ def transfer(step: Step, instruction: Transfer, source: Edge | None) -> None:
     chown, chmod = step.expand(instruction.chown), step.expand(instruction.chmod)
     mode, mode_text = _mode(step, chmod)
     destination = step.expand(instruction.destination)
-    excludes = tuple(step.expand(pattern) for pattern in instruction.excludes)
     like = Copy(
         src="",
         dest=state.path(destination),
@@ -75,7 +74,7 @@ def transfer(step: Step, instruction: Transfer, source: Edge | None) -> None:
         mode_text=mode_text,
         create_dest_path=True,
         timestamp_ns=-1 if state.epoch_s is None else state.epoch_s * 10**9,
-        exclude_patterns=excludes,
+        exclude_patterns=instruction.excludes,
     )
     if len(instruction.sources) > _MAX_SOURCES:
         raise step.fail(f"{step.keyword} has {len(instruction.sources)} sources, the most is {_MAX_SOURCES}")
@@ -268,19 +267,18 @@ def work_directory(step: Step, instruction: Words) -> None:
     """
     state = step.state
     written = step.expand(instruction.words[0])
-    if not written:
-        raise step.fail("WORKDIR requires exactly one argument")
     if not state.work_dir_set and not written.startswith("/"):
         step.report(
             WORKDIR_RELATIVE_PATH,
             f'Relative workdir "{written}" can have unexpected results if the base image changes',
         )
     state.work_dir_set = True
-    path = _absolute(posixpath.join(state.working_directory, written))
+    # An absolute path stays in the config as it is written.
+    path = written if written.startswith("/") else _absolute(posixpath.join(state.working_directory, written))
     state.run = replace(state.run, working_dir=path)
     if path != "/":
         make = MakeDirectory(
-            path,
+            _absolute(path),
             0o755,
             make_parents=True,
             owner=_owner(step, state.run.user.rstrip(":")),

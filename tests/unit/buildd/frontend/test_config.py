@@ -54,7 +54,7 @@ def test_history_is_in_buildkits_words() -> None:
         "ENV A=1 B=two words",
         "ENV C=1",
         "LABEL l.one=1 l two=2",
-        "EXPOSE [80/tcp 53/udp 8000/tcp 8001/tcp]",
+        "EXPOSE [53/udp 80/tcp 8000/tcp 8001/tcp]",
         "VOLUME [/v /w]",
         "USER 1000",
         "STOPSIGNAL SIGQUIT",
@@ -87,12 +87,15 @@ def test_pairs_of_one_instruction_see_the_values_before_it() -> None:
     ("text", "words"),
     [
         ("STOPSIGNAL NOPE", "invalid signal: NOPE"),
+        ("STOPSIGNAL 0", "invalid signal: 0"),
+        ("CMD [1]", "dockerfile parse error on line 2: when using JSON array syntax"),
+        ("SHELL", "SHELL requires at least one argument"),
         ("EXPOSE 70000", "invalid containerPort: 70000"),
         ("EXPOSE 80/xtp", "invalid proto: xtp"),
         ("EXPOSE 9-8", "invalid containerPort: 9-8"),
         ("VOLUME $NOPE", "VOLUME specified can not be an empty string"),
         ("HEALTHCHECK --bad=1 CMD x", "Unknown flag: bad"),
-        ("LABEL a=${x", "missing or bad substitution"),
+        ("LABEL a=${x", "missing '}'"),
     ],
 )
 def test_what_cannot_be_is_refused(text: str, words: str) -> None:
@@ -100,7 +103,7 @@ def test_what_cannot_be_is_refused(text: str, words: str) -> None:
         build(f"FROM alpine\n{text}\n")
 
 
-@pytest.mark.parametrize("signal", ["9", "KILL", "sigterm", "RTMIN+3", "SIGRTMAX-2"])
+@pytest.mark.parametrize("signal", ["9", "65", "KILL", "sigterm", "RTMIN+3", "SIGRTMAX-2"])
 def test_signals_have_numbers_and_names(signal: str) -> None:
     assert build(f"FROM alpine\nSTOPSIGNAL {signal}\n").config["config"]["StopSignal"] == signal
 
@@ -109,6 +112,7 @@ def test_a_scratch_image_has_nothing_but_what_was_said() -> None:
     built = build('FROM scratch\nCMD ["/x"]\n')
     assert list(built.result.edges.values()) == [None]
     assert built.config["rootfs"] == {"type": "layers", "diff_ids": []}
+    assert built.config["config"]["WorkingDir"] == "/"
 
 
 def test_the_result_names_its_platform_and_the_base_config() -> None:

@@ -60,7 +60,7 @@ def test_a_here_document_is_the_text_for_the_shell() -> None:
 def test_a_here_document_with_a_shebang_is_a_script() -> None:
     built = build("FROM alpine\nRUN <<-py\n\t#!/usr/bin/env python3\n\tprint(1)\npy\n")
     op = built.run()
-    assert op.process.args == ("/dev/pipes/py",)
+    assert op.process.args == ("/bin/sh", "-c", "/dev/pipes/py")
     script = next(node.op for node in built.nodes if isinstance(node.op, FileOp))
     assert script.actions[0].action == MakeFile("/py", 0o755, b"#!/usr/bin/env python3\nprint(1)\n")
     assert op.mounts[1] == Mount("/dev/pipes", input=1, read_only=True)
@@ -170,3 +170,11 @@ def test_a_step_says_where_it_stands_and_shows_values_of_what_is_set_alone() -> 
     said = built.nodes[-1].metadata
     assert said.positions == (Position(3, 4),)
     assert said.name == "[2/2] RUN a 1 '$V'   $UNSET \"1\""
+
+
+def test_the_first_agent_is_in_the_environment_unless_one_is() -> None:
+    text = "FROM alpine\nRUN --mount=type=ssh,target=/a --mount=type=ssh,id=b x\n"
+    op = build(text).run()
+    assert [each.dest for each in op.mounts[1:]] == ["/a", "/run/buildkit/ssh_agent.1"]
+    assert op.process.env[-1] == "SSH_AUTH_SOCK=/a"
+    assert "SSH_AUTH_SOCK=/mine" in build(text.replace("RUN", "ENV SSH_AUTH_SOCK=/mine\nRUN")).run().process.env

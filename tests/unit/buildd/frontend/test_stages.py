@@ -65,11 +65,32 @@ def test_stages_that_need_themselves_are_refused(text: str, line: int) -> None:
     assert caught.value.lines == Lines(line, line)
 
 
+def test_flags_may_be_quoted() -> None:
+    assert build('FROM alpine AS a\nRUN 1\nFROM scratch\nCOPY --from="a" /x /y\n').names[-1].endswith("--from=a /x /y")
+
+
 def test_a_stage_cannot_take_from_a_later_one() -> None:
     with pytest.raises(
         DockerfileError, match='cannot copy from stage "b", it needs to be defined before current stage "a"'
     ):
         build("FROM alpine AS a\nCOPY --from=b / /\nFROM alpine AS b\n", {"target": "a"})
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        ("UPPER", 'failed to parse stage name "UPPER": invalid reference format'),
+        (
+            "--platform=bogus alpine",
+            'failed to parse platform bogus: "bogus": unknown operating system or architecture',
+        ),
+        ("$nope", r"base name \(\$nope\) should not be blank"),
+        ("alpine AS 1a", "invalid name for build stage"),
+    ],
+)
+def test_a_from_that_cannot_be_is_refused(image: str, words: str) -> None:
+    with pytest.raises(DockerfileError, match=words):
+        build(f"FROM {image}\n")
 
 
 def test_a_stage_index_that_is_not_there_is_refused() -> None:

@@ -94,7 +94,10 @@ def test_lint_goes_through_all_stages() -> None:
 
 def test_lint_tells_why_a_dockerfile_cannot_be_built() -> None:
     document, _, status = ask("frontend.lint", "FROM alpine\nRUNN x\n")
-    assert document["error"] == {"message": "unknown instruction: RUNN (did you mean RUN?)", "location": at(2)}
+    assert document["error"] == {
+        "message": "dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)",
+        "location": at(2),
+    }
     assert status == b"1"
 
 

@@ -150,3 +150,10 @@ def test_work_directory_is_made_for_its_user_and_the_root_is_not() -> None:
     assert built.history == ["USER app", "WORKDIR /", "WORKDIR /a/b"]
     assert built.config["history"][-2]["empty_layer"] is True
     assert "empty_layer" not in built.config["history"][-1]
+
+
+def test_an_absolute_work_directory_stays_as_it_is_written_and_an_empty_one_changes_nothing() -> None:
+    built = build("FROM alpine\nWORKDIR /a//b/../c/\nRUN x\nWORKDIR $NOPE\nWORKDIR d\n")
+    assert built.run().process.cwd == "/a/c"
+    assert built.history[0] == "WORKDIR /a//b/../c/"
+    assert built.history[-2:] == ["WORKDIR /a/c", "WORKDIR /a/c/d"]

@@ -46,9 +46,9 @@ def test_words_are_expanded_as_a_shell_does(word: str, expected: str) -> None:
     [
         ("'a", "single-quote"),
         ('"a', "double-quote"),
-        ("${path", "bad substitution"),
+        ("${path", "missing '}'"),
         ("${}", "bad substitution"),
-        ("${path:-a", "bad substitution"),
+        ("${path:-a", "missing '}'"),
         ("${path@Q}", "unsupported modifier"),
         ("${nothing:?tell me}", "nothing: tell me"),
         ("${nothing?}", "nothing: not allowed to be unset"),
@@ -72,7 +72,7 @@ def test_another_escape_leaves_backslashes_alone() -> None:
 
 
 def test_quotes_are_text_in_the_content_of_a_here_document() -> None:
-    assert Expander(ENV, keep_quotes=True).expand("'$home' \"x\" \\$home \\n") == "'/root' \"x\" $home \\n"
+    assert Expander(ENV, keep_quotes=True).expand("'$home' \"x\" \\$home \\n") == "'/root' \"x\" $home n"
 
 
 def test_a_pattern_that_would_take_for_ever_is_refused() -> None:
