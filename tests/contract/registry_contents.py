@@ -1,0 +1,73 @@
+"""Behaviours that whatever stands for the engine's content store owes registryd: ``registryd.protocol.Contents``."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from registryd.protocol import Contents
+from registryd.repositories.model import Unkept
+from registryd.repositories.roots import ROOT_PREFIX
+from registryd.repositories.uploads import REF_PREFIX
+from sampan.errors import NotFoundError
+from sampan.oci.digest import Digest
+
+DATA = b"a layer, as far as anybody knows"
+DIGEST = Digest.of(DATA)
+ONE, OTHER = f"{ROOT_PREFIX}one", f"{ROOT_PREFIX}other"
+REF = f"{REF_PREFIX}repository/upload"
+
+
+async def pieces(*data: bytes) -> AsyncIterator[bytes]:
+    for each in data:
+        yield each
+
+
+class RegistryContentsContract:
+    """Of ``registryd.protocol.Contents``; the fixture is empty."""
+
+    async def test_what_is_not_here_is_not_found(self, contents: Contents) -> None:
+        with pytest.raises(NotFoundError):
+            await contents.size(DIGEST)
+        with pytest.raises(NotFoundError):
+            await contents.keep(DIGEST, ONE, "owner")
+        with pytest.raises(NotFoundError):
+            await contents.state(REF)
+        with pytest.raises(NotFoundError):
+            await contents.abort(REF)
+        await contents.let_go([Unkept(DIGEST, ONE)])
+
+    async def test_a_small_blob_is_stored_and_read_in_part(self, contents: Contents) -> None:
+        for _ in range(2):
+            await contents.put(DIGEST, DATA, ONE, "owner")
+        assert await contents.size(DIGEST) == len(DATA)
+        assert b"".join([piece async for piece in contents.read(DIGEST)]) == DATA
+        assert b"".join([piece async for piece in contents.read(DIGEST, 2, 5)]) == DATA[2:7]
+
+    async def test_each_use_has_a_root_of_its_own(self, contents: Contents) -> None:
+        await contents.put(DIGEST, DATA, ONE, "first")
+        assert await contents.keep(DIGEST, OTHER, "second") == len(DATA)
+        assert [(held.digest, held.roots) async for held in contents.held()] == [
+            (DIGEST, {ONE: "first", OTHER: "second"})
+        ]
+        for _ in range(2):
+            await contents.let_go([Unkept(DIGEST, ONE)])
+        assert [each async for each in contents.roots()] == [Unkept(DIGEST, OTHER)]
+
+    async def test_a_write_goes_on_where_it_is_and_becomes_a_blob(self, contents: Contents) -> None:
+        await contents.begin(REF)
+        state = await contents.append(REF, 0, pieces(DATA[:5], DATA[5:9]))
+        assert (state.offset, state.digest) == (9, Digest.of(DATA[:9]))
+        assert await contents.offset(REF) == 9
+        assert await contents.append(REF, 9, pieces(DATA[9:])) == await contents.state(REF)
+        assert [ref for ref, _ in await contents.writes()] == [REF]
+        assert await contents.commit(REF, DIGEST, ONE, "owner") == len(DATA)
+        assert await contents.writes() == []
+        assert [held.roots async for held in contents.held()] == [{ONE: "owner"}]
+
+    async def test_a_write_that_is_dropped_leaves_nothing(self, contents: Contents) -> None:
+        await contents.begin(REF)
+        await contents.append(REF, 0, pieces(DATA))
+        await contents.abort(REF)
+        assert await contents.writes() == []
+        with pytest.raises(NotFoundError):
+            await contents.size(DIGEST)
