@@ -102,7 +102,7 @@ def to_duration(seconds: float) -> Duration:
         InvalidArgumentError: it is longer than protobuf's Duration holds, which is 10,000 years.
     """
     if not abs(seconds) <= _MAX_DURATION_S:
-        raise InvalidArgumentError(f"a time of {seconds:g} s is too long: the most is {_MAX_DURATION_S} s")
+        raise InvalidArgumentError(f"a time of {seconds:.0f} s is too long: the most is {_MAX_DURATION_S} s")
     total_ns = round(seconds * _SECOND_NS)
     whole = int(total_ns / _SECOND_NS)  # towards zero: both parts have one sign
     return Duration(seconds=whole, nanos=total_ns - whole * _SECOND_NS)
