@@ -31,7 +31,8 @@ ALIASES: Final = ("io.containerd.runc.v2",)
 # Where a newer one is put beside the distribution's, whether or not $PATH leads there.
 PLACES: Final = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
-_TIMEOUT_S: Final = 10.0
+# Of one call of a runtime, which takes some 20 ms: a machine that has just started everything at once takes seconds.
+_TIMEOUT_S: Final = 30.0
 
 # Number of the trial as it is below: what another one found out is not remembered.
 _TRIAL: Final = 2
@@ -47,6 +48,7 @@ class Runtime:
     usable: bool
     reason: str = ""  # why not
     vulnerabilities: tuple[str, ...] = ()  # known of this version
+    undecided: bool = False  # it did not answer in time, which says nothing of the next trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def find_runtimes(
 
     with ThreadPoolExecutor(max(1, len(candidates))) as threads:
         tried = tuple(threads.map(look, candidates))
-    fresh = {keys[runtime.path]: runtime for runtime in tried}
+    fresh = {keys[runtime.path]: runtime for runtime in tried if not runtime.undecided}
     found = tuple(_with_vulnerabilities(runtime) for runtime in _best_of_each(tried))
     if fresh.keys() - known.keys():
         _write_cache(cache, fresh)
@@ -152,7 +154,12 @@ def _rank(runtime: Runtime) -> tuple[bool, Version]:
 
 
 def _with_vulnerabilities(runtime: Runtime) -> Runtime:
-    known = vulnerabilities(runtime.name, runtime.version, lambda: _said(runtime.path)) if runtime.version else []
+    def said() -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return _said(runtime.path)
+        return ""
+
+    known = vulnerabilities(runtime.name, runtime.version, said) if runtime.version else []
     return replace(runtime, vulnerabilities=tuple(known))
 
 
@@ -166,30 +173,36 @@ def _default(found: Sequence[Runtime], preferred: str) -> str:
 
 
 def _try(name: str, path: str, scratch: Path, cgroup_parent: str) -> Runtime:
-    version = _version(path)
-    if not version:
-        return Runtime(name, path, "", usable=False, reason=f"{path} cannot be executed")
+    version = ""
     try:
+        version = _version(path)
+        if not version:
+            return Runtime(name, path, "", usable=False, reason=f"{path} cannot be executed")
         reason = _probe(path, scratch, cgroup_parent)
     except OSError as error:
         reason = f"trial failed: {error}"
     except subprocess.TimeoutExpired:
-        reason = f"trial took longer than {_TIMEOUT_S:.0f} s"
+        reason = f"trial took longer than {_TIMEOUT_S:g} s"
+        return Runtime(name, path, version, usable=False, reason=reason, undecided=True)
     return Runtime(name, path, version, usable=not reason, reason=reason)
 
 
 def _version(path: str) -> str:
-    """Return the number that ``--version`` starts with, such as ``1.8.1``; empty if it cannot be run."""
+    """Return the number that ``--version`` starts with, such as ``1.8.1``; empty if it cannot be run.
+
+    Raises:
+        TimeoutExpired: it does not answer.
+    """
     return _said(path).partition("\n")[0].strip().rpartition(" ")[2]
 
 
 def _said(path: str) -> str:
-    """Return the output of ``--version``; empty if it cannot be run."""
+    """Return the output of ``--version``; empty if it cannot be run. Raises TimeoutExpired."""
     try:
         done = subprocess.run(
             [path, "--version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return ""
     return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
 

@@ -1,5 +1,6 @@
 """Which runtime is chosen, and what is remembered of those that were tried."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,23 @@ def test_nothing_is_tried_again_until_a_binary_changes(tmp_path: Path, monkeypat
     assert (tmp_path / "good.calls").read_text() == calls
     fake(tmp_path, "good", works=False).encode()
     assert find(tmp_path, monkeypatch).default == ""
+
+
+@pytest.mark.parametrize("hanging", ["--version", "create"])
+def test_one_that_does_not_answer_in_time_is_tried_again_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hanging: str
+) -> None:
+    path = Path(fake(tmp_path, "good", works=True))
+    works = path.read_text()
+    path.write_text(works.replace('case "$1 $3" in\n', f'case "$1 $3" in\n*{hanging}*) exec sleep 100 ;;\n'))
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_TIMEOUT_S", 0.2)
+        (found,) = find(tmp_path, patched).found
+    assert (found.usable, found.reason) == (False, "trial took longer than 0.2 s")
+    age = path.stat().st_mtime_ns
+    path.write_text(works.ljust(path.stat().st_size))
+    os.utime(path, ns=(age, age))  # nothing has changed but the machine
+    assert find(tmp_path, monkeypatch).default == "good"
 
 
 def test_a_damaged_cache_is_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
