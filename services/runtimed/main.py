@@ -15,6 +15,7 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
 from runtimed.archives.archives import Archives
+from runtimed.cgroups.oom import OomNotices
 from runtimed.cgroups.orphans import Orphans, remove_parent
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.conmon.conmon import Conmon, RuntimeCommand
@@ -31,6 +32,7 @@ from runtimed.host.runtimes import find_runtimes
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.health import HealthChecks
 from runtimed.lifecycle.lifecycle import Lifecycle
+from runtimed.lifecycle.oom import OomKills
 from runtimed.lifecycle.recovery import Recovery
 from runtimed.lifecycle.removal import Removal
 from runtimed.lifecycle.runner import LinuxMounter, Parts, Runner, joins_of
@@ -168,9 +170,10 @@ class Core:
         health = HealthChecks(
             self.memory, self.runner, self.bundles, self.conmon, self.events, self.background, self.paths
         )
+        self.oom = OomKills(OomNotices(self.host.trees), self.events, self.paths)
         self.lifecycle = Lifecycle(
             self.memory, self.runner, self.removal, self.events, self.metrics, self.background, self.paths,
-            health.watch,
+            health.watch, self.oom,
         )  # fmt: skip
 
     def statuses(self) -> list[Status]:
@@ -208,6 +211,7 @@ class Core:
         """Open everything, and settle what an earlier process left behind."""
         stack = self.service.stack
         stack.callback(remove_parent, self.host.trees, self.service.layout.kernel_name)
+        stack.callback(self.oom.close)
         stack.push_async_callback(self.background.close)
         await stack.enter_async_context(self.network)
         await self.volumes.recover()

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -16,13 +17,17 @@ from typing import cast
 import pytest
 from prometheus_client import CollectorRegistry
 
+from runtimed.cgroups.oom import OomNotices
+from runtimed.cgroups.usage import table
 from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import ContainerStore, Intent
 from runtimed.events import Events
+from runtimed.host.facts import CgroupTree
 from runtimed.lifecycle import lifecycle as module
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.lifecycle import Lifecycle
+from runtimed.lifecycle.oom import OomKills
 from runtimed.lifecycle.recovery import Recovery
 from runtimed.lifecycle.removal import Removal
 from runtimed.lifecycle.runner import Mounter, Runner, Started
@@ -40,7 +45,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 class Machine:
     """What outlives an engine, but not a power cut: processes, and how they ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, cgroups: Path) -> None:
+        self.trees = (CgroupTree(cgroups, 2, frozenset(("memory",))),)
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self.exit_codes: dict[str, int] = {}
         self.paused: set[str] = set()
@@ -49,6 +55,23 @@ class Machine:
         self.exit_codes.pop(id, None)
         self.processes[id] = process = await asyncio.create_subprocess_exec("sleep", "1000")
         return process.pid
+
+    def kill_for_memory(self, container: Container, count: int) -> None:
+        """Count ``count`` more processes of a container that were killed since it was out of memory."""
+        file = self._cgroup(container) / "memory.events"
+        kills = table(str(file))["oom_kill"]
+        with file.open("r+") as events:  # the kernel's files are never cut off
+            events.write(f"oom {kills + count}\noom_kill {kills + count}\n")
+
+    def make_cgroup(self, container: Container) -> None:
+        self._cgroup(container).mkdir(parents=True)
+        (self._cgroup(container) / "memory.events").write_text("oom 0\noom_kill 0\n")
+
+    def remove_cgroup(self, container: Container) -> None:
+        shutil.rmtree(self._cgroup(container), ignore_errors=True)
+
+    def _cgroup(self, container: Container) -> Path:
+        return self.trees[0].path / container.cgroup_path.strip("/")
 
     async def end(self, id: str, code: int) -> None:
         """Have a container's process end by itself."""
@@ -96,18 +119,23 @@ class FakeRuntime:
 class FakeRunner:
     """Satisfies what the lifecycle asks of a ``Runner``."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, paths: Paths) -> None:
         self._machine = machine
+        self._paths = paths
         self.cleared: list[str] = []
 
     def runtime(self, container: Container) -> FakeRuntime:
         return FakeRuntime(self._machine)
 
     async def start(self, entry: Entry) -> Started:
+        self._machine.make_cgroup(entry.container)
+        self._paths.container(entry.id).bundle.mkdir()
         return Started(await self._machine.begin(entry.id), NetworkSettings())
 
     async def clear(self, container: Container, *, keep_exit: bool = False) -> None:
         self.cleared.append(container.id)
+        self._machine.remove_cgroup(container)
+        shutil.rmtree(self._paths.container(container.id).bundle, ignore_errors=True)
 
     async def remove_snapshot(self, id: str) -> None:
         pass
@@ -138,11 +166,12 @@ class EngineParts:
         set_aside = SetAside()
         self.memory = MemoryStore(store, random.Random(0), set_aside)
         self.events = Events(store, ())
-        self.runner = FakeRunner(machine)
+        self.runner = FakeRunner(machine, self.paths)
         runner = cast("Runner", self.runner)
         self.removal = Removal(
             self.memory, runner, cast("Volumes", FakeVolumes()), self.events, self.paths, lambda _: None
         )
+        self.oom = OomKills(OomNotices(machine.trees), self.events, self.paths)
         self.lifecycle = Lifecycle(
             self.memory,
             runner,
@@ -152,6 +181,7 @@ class EngineParts:
             self.background,
             self.paths,
             lambda _: None,
+            self.oom,
         )
         self.recovery = Recovery(
             self.memory,
@@ -171,7 +201,8 @@ class EngineParts:
     async def make(self, policy: RestartPolicy, digit: str = "a", **fields: object) -> Entry:
         """Record a container that can be started."""
         spec = ContainerSpec(name=f"c{digit}", restart_policy=policy, **fields)  # type: ignore[arg-type]
-        entry = await self.memory.add(Container(digit * 64, spec, NOW, runtime="fake"))
+        cgroup_path = f"/fake/{digit * 64}"
+        entry = await self.memory.add(Container(digit * 64, spec, NOW, runtime="fake", cgroup_path=cgroup_path))
         await self.memory.change(entry, lambda container: container, intent=Intent.SETTLED)
         return entry
 
@@ -186,7 +217,7 @@ class World:
     def __init__(self, store: Store, root: Path) -> None:
         self._rows = ContainerStore(store)
         self._root = root
-        self.machine = Machine()
+        self.machine = Machine(root / "cgroups")
 
     @asynccontextmanager
     async def engine(self) -> AsyncIterator[EngineParts]:
@@ -198,6 +229,7 @@ class World:
             yield parts
         finally:
             await parts.background.close()
+            parts.oom.close()
 
 
 def patch_kernel(monkeypatch: pytest.MonkeyPatch, world: World) -> None:

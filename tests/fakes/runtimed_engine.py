@@ -18,6 +18,7 @@ import runtimed.execs.prepared
 import runtimed.lifecycle.lifecycle
 import runtimed.lifecycle.recovery
 import runtimed.lifecycle.runner
+from runtimed.cgroups.oom import OomNotices
 from runtimed.conmon.conmon import Conmon
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.memory_store import UP, Entry, MemoryStore, Records
@@ -27,6 +28,7 @@ from runtimed.events import Events
 from runtimed.execs.operations import Execs
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.lifecycle import Lifecycle
+from runtimed.lifecycle.oom import OomKills
 from runtimed.lifecycle.recovery import Recovery
 from runtimed.lifecycle.removal import Removal
 from runtimed.lifecycle.runner import Parts, Runner
@@ -122,6 +124,7 @@ class Engine:
             self.background,
             self.paths,
             lambda _: None,
+            OomKills(OomNotices(()), self.events, self.paths),
         )
         self.containers = Containers(
             self.memory,

@@ -22,6 +22,7 @@ from runtimed.containers.store import Intent
 from runtimed.events import Events
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.health import is_checked
+from runtimed.lifecycle.oom import OomKills
 from runtimed.lifecycle.pauses import Pauses
 from runtimed.lifecycle.removal import Removal
 from runtimed.lifecycle.restart import next_backoff_s, restarts, starts_with_engine
@@ -54,6 +55,7 @@ class Lifecycle:
         background: Background,
         paths: Paths,
         watch_health: Callable[[Entry], None],
+        oom: OomKills,
     ) -> None:
         self._memory = memory
         self._runner = runner
@@ -64,6 +66,7 @@ class Lifecycle:
         self._paths = paths
         self._watch_health = watch_health
         self.pauses: Final = Pauses(memory, runner, events, background, paths)
+        self._oom = oom
 
     async def start(self, entry: Entry) -> None:
         """Start it. A caller who leaves meanwhile changes nothing.
@@ -103,6 +106,7 @@ class Lifecycle:
         await self._memory.set_state(entry, state, network=started.network)
         self._up(entry)
         self._events.container(entry.container, "start")
+        self._oom.watch(entry)
 
     def _up(self, entry: Entry) -> None:
         entry.down.clear()
@@ -117,6 +121,7 @@ class Lifecycle:
     def adopt(self, entry: Entry) -> None:
         """Watch a container that was started by an earlier process of ours."""
         self._up(entry)
+        self._oom.watch(entry)
 
     async def _watch(self, entry: Entry, pidfd: int) -> None:
         if pidfd >= 0:
@@ -155,7 +160,7 @@ class Lifecycle:
         container = entry.container
         paths = self._paths.container(entry.id)
         found = read_exit_code(self._paths.exits, entry.id)
-        oom_killed = (paths.bundle / "oom").exists()
+        oom_killed = self._oom.end(entry)
         code = found if found is not None else (128 + signal.SIGKILL if oom_killed else UNKNOWN_EXIT)
         again = not entry.stop_requested and restarts(
             container.spec.restart_policy,
@@ -177,8 +182,6 @@ class Lifecycle:
             entry.backoff_s = next_backoff_s(entry.backoff_s, (ended_at - started_at).total_seconds())
         await self._memory.set_state(entry, state, happened=True)
         self._metrics.exited(code, oom_killed=oom_killed)
-        if oom_killed:
-            self._events.container(container, "oom")
         self._events.container(container, "die", exitCode=str(code), execDuration=_whole_s(started_at, ended_at))
         return Exit(code), again
 

@@ -2,12 +2,14 @@
 
 import re
 import time
+import urllib.request
 from collections.abc import Callable
 
 import pytest
 
-from tests.compat.conftest import Spawn
+from tests.compat.conftest import TARGET, Spawn
 from tests.support.docker_client import DockerClient
+from tests.support.engine import Engine
 from tests.support.tools import eventually
 
 
@@ -153,6 +155,43 @@ def test_out_of_memory_is_said(docker: DockerClient, image: str, spawn: Spawn) -
     name = spawn("--memory", "16m", "--memory-swap", "16m", image, "sh", "-c", "tail -c 100000000 /dev/zero; exit $?")
     docker("wait", name)
     assert docker("inspect", "--format", "{{.State.OOMKilled}} {{.State.ExitCode}}", name).line == "true 137"
+
+
+def test_a_process_that_is_killed_for_want_of_memory_is_told_at_once(
+    docker: DockerClient, image: str, spawn: Spawn
+) -> None:
+    name = spawn("--memory", "16m", "--memory-swap", "16m", image, "sleep", "3600")
+
+    def told() -> int:
+        chosen = ("--filter", f"container={name}", "--filter", "event=oom", "--format", "{{.Action}}")
+        return len(docker("events", "--since", "1", "--until", str(time.time()), *chosen).lines)
+
+    assert told() == 0
+    for _ in range(2):
+        before = told()
+        assert docker.fails("exec", name, "sh", "-c", "tail -c 100000000 /dev/zero; exit $?").code == 137
+        eventually(lambda: told() > before, "it is told")  # noqa: B023  # before the next round
+    assert state(docker, name) == "running"
+    docker("kill", name)
+    assert docker("inspect", "--format", "{{.State.OOMKilled}} {{.State.ExitCode}}", name).line == "true 137"
+
+
+@pytest.mark.skipif(bool(TARGET), reason="about this engine's own metrics")
+def test_kills_for_want_of_memory_are_counted_in_metrics_while_the_container_runs(
+    docker: DockerClient, engine: Engine, image: str, spawn: Spawn
+) -> None:
+    name = spawn("--memory", "16m", "--memory-swap", "16m", image, "sleep", "3600")
+
+    def counted() -> float:
+        with urllib.request.urlopen(engine.metrics_url("runtimed"), timeout=10) as answer:
+            lines = str(answer.read(), "utf-8").splitlines()
+        series = "container_oom_events_total{"
+        (value,) = (line.split()[-1] for line in lines if line.startswith(series) and f'name="{name}"' in line)
+        return float(value)
+
+    assert counted() == 0
+    docker.fails("exec", name, "sh", "-c", "tail -c 100000000 /dev/zero; exit $?")
+    assert counted() >= 1
 
 
 def test_top_shows_the_processes(docker: DockerClient, sleeper: str) -> None:

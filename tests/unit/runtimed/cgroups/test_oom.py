@@ -1,0 +1,86 @@
+"""Notices of the memory controller: which tree is asked, and what is left when nobody waits for them any more."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from runtimed.cgroups.oom import OomNotices
+from runtimed.host.facts import CgroupTree
+
+
+def hybrid(root: Path, version: int) -> tuple[CgroupTree, ...]:
+    """A host with two trees, where version ``version`` has the memory controller."""
+    memory = {1: frozenset(("pids",)), 2: frozenset(("hugetlb",))}
+    memory[version] = frozenset(("memory",))
+    return tuple(CgroupTree(root / f"v{number}", number, memory[number]) for number in (1, 2))
+
+
+def group(root: Path, version: int, file: str, content: str) -> None:
+    (root / f"v{version}/sampan/x").mkdir(parents=True)
+    (root / f"v{version}/sampan/x" / file).write_text(content)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize(
+    ("version", "file", "content"),
+    [
+        (1, "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
+        (2, "memory.events", "low 0\nmax 9\noom 4\noom_kill 3\noom_group_kill 0\n"),
+    ],
+)
+def test_kills_are_counted_in_the_tree_that_has_the_memory_controller(
+    tmp_path: Path, version: int, file: str, content: str
+) -> None:
+    group(tmp_path, version, file, content)
+    notices = OomNotices(hybrid(tmp_path, version))
+    assert notices.kills("/sampan/x") == 3
+    assert notices.kills("/sampan/gone") == 0
+
+
+async def test_a_host_without_the_memory_controller_notifies_nothing() -> None:
+    notices = OomNotices((CgroupTree(Path("/nonexistent"), 2, frozenset(("pids",))),))
+    assert notices.kills("/sampan/x") == 0
+    notices.watch("/sampan/x", lambda _: None).close()
+    notices.close()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_a_cgroup_that_is_gone_is_an_error_and_leaves_no_descriptor(tmp_path: Path, version: int) -> None:
+    notices = OomNotices(hybrid(tmp_path, version))
+    before = descriptors()
+    with pytest.raises(FileNotFoundError):
+        notices.watch("/sampan/x", lambda _: None)
+    notices.close()
+    assert descriptors() == before
+
+
+async def test_many_cgroups_of_version_2_share_a_descriptor_and_are_told_apart(tmp_path: Path) -> None:
+    tree = CgroupTree(tmp_path, 2, frozenset(("memory",)))
+    notices, told, came = OomNotices((tree,)), [], asyncio.Event()
+
+    def notify(name: str) -> None:
+        told.append(name)
+        came.set()
+
+    before = descriptors()
+    watches = []
+    for number in range(50):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}/memory.events").write_text("oom_kill 0\n")
+        watches.append(notices.watch(f"/{number}", lambda _, name=f"{number}": notify(name)))  # type: ignore[misc]
+    assert descriptors() == before + 1
+    watches[8].close()
+    for number in (8, 7):
+        with (tmp_path / f"{number}/memory.events").open("r+") as file:
+            file.write("oom_kill 1\n")
+    await came.wait()
+    assert told == ["7"]
+    for watch in watches:
+        watch.close()  # twice for one of them
+    notices.close()
+    assert descriptors() == before
