@@ -1,4 +1,4 @@
-"""A container in the shapes that Docker's clients know: of ``inspect``, and of a list."""
+"""A container in the shapes that Docker's clients know: of ``inspect``, and of a list; and its execs."""
 
 import json
 from collections.abc import Iterable
@@ -18,6 +18,34 @@ from sampan.resource.container import (
     Status,
 )
 from sampan.resource.container_spec import ContainerSpec, Endpoint, HealthCheck
+from sampan.resource.exec import Exec
+
+
+def exec_json(found: Exec) -> dict[str, object]:
+    """Return an exec in the shape of its inspect; ``ExitCode`` is null until it has ended."""
+    spec = found.spec
+    process = {
+        "arguments": list(spec.args[1:]),
+        "entrypoint": spec.args[0] if spec.args else "",
+        "privileged": spec.privileged,
+        "tty": spec.tty,
+    }
+    if spec.user:
+        process["user"] = spec.user
+    return {
+        "ID": found.id,
+        "Running": found.running,
+        "ExitCode": found.exit_code,
+        "ProcessConfig": process,
+        "OpenStdin": spec.attach_stdin,
+        "OpenStderr": spec.attach_stderr,
+        "OpenStdout": spec.attach_stdout,
+        "CanRemove": False,
+        "ContainerID": found.container_id,
+        "DetachKeys": spec.detach_keys,
+        "Pid": found.pid,
+    }
+
 
 Version = tuple[int, int]  # of Docker's API
 

@@ -1,4 +1,4 @@
-"""Standard streams of containers and execs, and what is kept of them in logs."""
+"""What goes in and out of containers: standard streams, what is kept of them in logs, and paths of archives."""
 
 import enum
 from collections.abc import AsyncIterator, Sequence
@@ -6,6 +6,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from sampan.resource.container_spec import ConsoleSize
+
+
+@dataclass(frozen=True, slots=True)
+class PathStat:
+    """What a path is; a link is not followed."""
+
+    name: str
+    size_bytes: int
+    mode: int  # st_mode
+    modified_ns: int  # since 1970
+    link_target: str = ""  # absolute, within the container
 
 
 class Stream(enum.Enum):

@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import grpc
-from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from sampan import log as logs
-from sampan.api.check.v1 import check_pb2, check_pb2_grpc
 from sampan.check import Checker
 from sampan.errors import ConflictError, DatabaseDamagedError, SampanError
 from sampan.layout import Layout
@@ -72,9 +70,12 @@ class Service(Generic[C]):
     _names: list[str]
     _stores: "list[Store]"
 
-    def serve(self, add: Callable[[Any, grpc.aio.Server], None], servicer: object, service: ServiceDescriptor) -> None:
-        """Serve ``servicer``; ``add`` is the generated ``add_…Servicer_to_server``."""
-        add(servicer, self.server)
+    def serve(self, servicer: object) -> None:
+        """Serve ``servicer``; it derives from a generated ``<Name>Servicer``, which says what service it is."""
+        generated = next(kind for kind in type(servicer).__mro__ if kind.__module__.endswith("_pb2_grpc"))
+        messages = sys.modules[generated.__module__.removesuffix("_grpc")]
+        service = messages.DESCRIPTOR.services_by_name[generated.__name__.removesuffix("Servicer")]
+        getattr(sys.modules[generated.__module__], f"add_{generated.__name__}_to_server")(servicer, self.server)
         self._names.append(service.full_name)
 
     async def open_store(self, path: Path, schema: str) -> "Store":
@@ -197,11 +198,7 @@ def _serve_check(service: Service[C], name: str, damage: DatabaseDamagedError | 
 
         checkers = [*(DatabaseCheck(path, restart) for path in paths), *checkers]
     restored = [store.restored for store in service._stores if store.restored is not None]
-    service.serve(
-        check_pb2_grpc.add_CheckServicer_to_server,
-        CheckServicer(name, checkers, restored, CheckMetrics(service.metrics)),
-        check_pb2.DESCRIPTOR.services_by_name["Check"],
-    )
+    service.serve(CheckServicer(name, checkers, restored, CheckMetrics(service.metrics)))
 
 
 def _health(served: str, damage: DatabaseDamagedError | None) -> health_pb2.HealthCheckResponse.ServingStatus:

@@ -35,9 +35,6 @@ from imaged.transfer.pull import Puller
 from imaged.transfer.slots import Slots
 from imaged.wire.content_servicer import ContentServicer
 from imaged.wire.images_servicer import ImagesServicer, Traffic
-from sampan.api.containerd.content.v1 import content_pb2, content_pb2_grpc
-from sampan.api.disk.v1 import disk_pb2, disk_pb2_grpc
-from sampan.api.image.v1 import images_pb2, images_pb2_grpc
 from sampan.errors import InvalidArgumentError
 from sampan.service import harness
 from sampan.service.config import ServiceConfig, option, tables
@@ -157,14 +154,8 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     collector = ContentCollector(store, content, ingests, partials, leases, usage, keep_s=config.resume_s)
     passes = await service.stack.enter_async_context(Passes(collector, service.metrics, config.gc_interval_s))
 
-    disk = DiskServicer(collector, passes)
-    served = (
-        (disk_pb2_grpc.add_DiskServicer_to_server, disk, disk_pb2, "Disk"),
-        (content_pb2_grpc.add_ContentServicer_to_server, ContentServicer(content, ingests), content_pb2, "Content"),
-        (images_pb2_grpc.add_ImagesServicer_to_server, servicer, images_pb2, "Images"),
-    )
-    for add, each, module, name in served:
-        service.serve(add, each, module.DESCRIPTOR.services_by_name[name])
+    for each in (DiskServicer(collector, passes), ContentServicer(content, ingests), servicer):
+        service.serve(each)
 
 
 def _check(config: ImagedConfig) -> None:

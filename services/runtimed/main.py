@@ -8,11 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Final
-
-import grpc
-from google.protobuf.descriptor import ServiceDescriptor
 
 from runtimed.archives.archives import Archives
 from runtimed.cgroups.oom import OomNotices
@@ -67,23 +63,6 @@ from runtimed.wire.host_servicer import HostServicer
 from runtimed.wire.networks_servicer import NetworksServicer
 from runtimed.wire.snapshots_client import SnapshotsClient
 from runtimed.wire.volumes_servicer import VolumesServicer
-from sampan.api.disk.v1 import disk_pb2, disk_pb2_grpc
-from sampan.api.runtime.v1 import (
-    archives_pb2,
-    archives_pb2_grpc,
-    containers_pb2,
-    containers_pb2_grpc,
-    events_pb2,
-    events_pb2_grpc,
-    execs_pb2,
-    execs_pb2_grpc,
-    host_pb2,
-    host_pb2_grpc,
-    networks_pb2,
-    networks_pb2_grpc,
-    volumes_pb2,
-    volumes_pb2_grpc,
-)
 from sampan.resource.container import Status
 from sampan.resource.event import Event
 from sampan.service import harness
@@ -149,7 +128,7 @@ class Core:
         self.volumes = LocalVolumes(
             self.paths.data / "volumes", VolumeStore(store), self.publish, self.background, service.set_aside
         )
-        self.snapshots = SnapshotsClient(self._snapshotter())
+        self.snapshots = self._snapshots()
         self.network = NetworkStack(
             names=KernelNames.of(layout),
             run=self.paths.run / "network",
@@ -184,11 +163,11 @@ class Core:
         """Publish what happened to networks and volumes."""
         self.events.publish(Event(type, action, actor_id, attributes))
 
-    def _snapshotter(self) -> grpc.aio.Channel:
+    def _snapshots(self) -> SnapshotsClient:
         own = self.service.config.snapshotter_socket
         channel = open_channel(Path(own) if own else self.service.layout.socket("snapshotter"))
         self.service.stack.push_async_callback(channel.close)
-        return channel
+        return SnapshotsClient(channel)
 
     def _runner(self) -> Runner:
         runtimes = {
@@ -245,13 +224,12 @@ class Core:
 
     async def serve(self) -> None:
         """Register everything that is served."""
-        serve, stopping = self.service.serve, self.service.stopping
+        stopping = self.service.stopping
         streams = Streams(self.paths, self.events, self.background, stopping)
         local = LocalContainers(
             self.memory, self._containers(), self.lifecycle, Waits(stopping), streams, self.execs,
             self._observation(), self.paths,
         )  # fmt: skip
-        containers = ContainersServicer(local)
         known = LocalHost(
             self.host,
             Installed(self.installed, await conmon_version(self.conmon_path, os.environ), self.init_path),
@@ -261,32 +239,22 @@ class Core:
             network_drivers=NETWORK_DRIVERS,
             volume_drivers=("local",),
         )
-        execs = ExecsServicer(LocalExecs(self.memory, self.execs))
-        events = EventsServicer(LocalEvents(self.events, stopping))
-        networks = NetworksServicer(LocalNetworks(Networks(self.network, self.records)))
-        volumes, host = VolumesServicer(self.volumes), HostServicer(known)
-        serve(
-            containers_pb2_grpc.add_ContainersServicer_to_server, containers, _descriptor(containers_pb2, "Containers")
-        )
-        archives = ArchivesServicer(Archives(self.memory, self.snapshots, self.paths))
-        serve(archives_pb2_grpc.add_ArchivesServicer_to_server, archives, _descriptor(archives_pb2, "Archives"))
-        serve(execs_pb2_grpc.add_ExecsServicer_to_server, execs, _descriptor(execs_pb2, "Execs"))
-        serve(events_pb2_grpc.add_EventsServicer_to_server, events, _descriptor(events_pb2, "Events"))
-        serve(networks_pb2_grpc.add_NetworksServicer_to_server, networks, _descriptor(networks_pb2, "Networks"))
-        serve(volumes_pb2_grpc.add_VolumesServicer_to_server, volumes, _descriptor(volumes_pb2, "Volumes"))
-        serve(host_pb2_grpc.add_HostServicer_to_server, host, _descriptor(host_pb2, "Host"))
         usage = RuntimeUsage(
             self.service.layout.data_root,
             self.paths.data,
             lambda: {entry.id: entry.container.name for entry in self.memory},
         )
-        disk = UsageServicer(usage.objects)
-        serve(disk_pb2_grpc.add_DiskServicer_to_server, disk, _descriptor(disk_pb2, "Disk"))
-
-
-def _descriptor(module: ModuleType, name: str) -> ServiceDescriptor:
-    descriptor: ServiceDescriptor = module.DESCRIPTOR.services_by_name[name]
-    return descriptor
+        for servicer in (
+            ContainersServicer(local),
+            ArchivesServicer(Archives(self.memory, self.snapshots, self.paths)),
+            ExecsServicer(LocalExecs(self.memory, self.execs)),
+            EventsServicer(LocalEvents(self.events, stopping)),
+            NetworksServicer(LocalNetworks(Networks(self.network, self.records))),
+            VolumesServicer(self.volumes),
+            HostServicer(known),
+            UsageServicer(usage.objects),
+        ):
+            self.service.serve(servicer)
 
 
 def _without_devices(resources: Mapping[str, object]) -> dict[str, object]:

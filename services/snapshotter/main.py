@@ -8,14 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from sampan.api.containerd.diff.v1 import diff_pb2 as diff_pb
-from sampan.api.containerd.diff.v1 import diff_pb2_grpc as diff_grpc
-from sampan.api.containerd.snapshots.v1 import snapshots_pb2 as snapshots_pb
-from sampan.api.containerd.snapshots.v1 import snapshots_pb2_grpc as snapshots_grpc
-from sampan.api.disk.v1 import disk_pb2 as disk_pb
-from sampan.api.disk.v1 import disk_pb2_grpc as disk_grpc
-from sampan.api.snapshot.v1 import layers_pb2 as layers_pb
-from sampan.api.snapshot.v1 import layers_pb2_grpc as layers_grpc
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.log import log
 from sampan.resource.snapshot import DriversReport
@@ -105,26 +97,13 @@ async def build(service: Service[Config]) -> None:
     roots = RootsClient(channel)
     collector = LayerCollector(catalog, roots, LayerUsage(catalog, roots))
     passes = await stack.enter_async_context(Passes(collector, service.metrics, config.gc_interval_s))
-    service.serve(
-        disk_grpc.add_DiskServicer_to_server,
+    for servicer in (
         DiskServicer(collector, passes),
-        disk_pb.DESCRIPTOR.services_by_name["Disk"],
-    )
-    service.serve(
-        snapshots_grpc.add_SnapshotsServicer_to_server,
         SnapshotsServicer(snapshots),
-        snapshots_pb.DESCRIPTOR.services_by_name["Snapshots"],
-    )
-    service.serve(
-        layers_grpc.add_LayersServicer_to_server,
         LayersServicer(layers, differ),
-        layers_pb.DESCRIPTOR.services_by_name["Layers"],
-    )
-    service.serve(
-        diff_grpc.add_DiffServicer_to_server,
         DiffServicer(differ),
-        diff_pb.DESCRIPTOR.services_by_name["Diff"],
-    )
+    ):
+        service.serve(servicer)
 
 
 async def choose(drivers: Mapping[str, Driver], wanted: str, root: Path) -> DriversReport:

@@ -2,7 +2,62 @@
 
 from typing import Final
 
-from sampan_cli.template.functions import NIL, NIL_LIST, NIL_MAP, GoMap
+from sampan.docker import container_view, image_view
+from sampan.resource.container import ContainerDetails
+from sampan.resource.image import ImageDetails
+from sampan_cli.template.functions import (
+    ABSENT,
+    ABSENT_LIST,
+    ABSENT_MAP,
+    ABSENT_TEXT,
+    NIL,
+    NIL_LIST,
+    NIL_MAP,
+    GoMap,
+    Nil,
+)
+
+# What Docker leaves out where an image does not say it, by what Go prints for that.
+_ABSENT: dict[str, object] = {
+    "ExposedPorts": ABSENT_MAP,
+    "Healthcheck": ABSENT,
+    "ArgsEscaped": Nil("false", omitted=True),
+    "StopSignal": ABSENT_TEXT,
+    "Shell": ABSENT_LIST,
+}
+_NULL = {"Env": NIL_LIST, "OnBuild": NIL_LIST}
+
+
+def shape_image(image: ImageDetails, size_bytes: int, driver: str) -> dict[str, object]:
+    """Return everything that is known about an image, under Docker's names.
+
+    ``size_bytes`` is that of its layers on disk, ``driver`` what holds them.
+    """
+    view = image_view.inspect_json(image, size_bytes, driver)
+    config = go_value(view["Config"])
+    nulls = {name: null for name, null in _NULL.items() if view["Config"][name] is None}
+    shown = go_value(view) | {
+        "Config": _ABSENT | config | nulls,
+        "GraphDriver": {"Data": NIL_MAP, "Name": driver},
+    }
+    return {"Variant": ABSENT_TEXT, "OsVersion": ABSENT_TEXT} | shown
+
+
+def shape_container(container: ContainerDetails) -> dict[str, object]:
+    """Return everything that is known about a container, also what Docker has no name for."""
+    shown = go_value(container_view.inspect_json(container))
+    _default(shown, "Config", Healthcheck=ABSENT, StopTimeout=ABSENT, StopSignal=ABSENT_TEXT, Shell=ABSENT_LIST)
+    _default(shown, "State", Health=ABSENT)
+    own = {"SizeRw": ABSENT, "RootPath": container.root_path, "CgroupPath": container.cgroup_path}
+    return own | shown
+
+
+def _default(shown: dict[str, object], name: str, **absent: object) -> None:
+    """Let a template ask for members that are left out."""
+    member = shown[name]
+    assert isinstance(member, dict)
+    shown[name] = absent | member
+
 
 # Members that are maps with keys of the user's: a missing key is nothing, where a missing field is an error.
 _MAPS: Final = frozenset(

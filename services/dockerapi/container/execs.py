@@ -9,7 +9,7 @@ from dockerapi.http.call import Call, empty, reply
 from dockerapi.http.decode import shown
 from dockerapi.http.fields import UINT16, Fields
 from dockerapi.http.routing import Route
-from sampan.docker.exec_view import exec_json
+from sampan.docker.container_view import exec_json
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import ConsoleSize
 from sampan.resource.exec import ExecSpec

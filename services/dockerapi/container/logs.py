@@ -5,7 +5,7 @@ from typing import Final
 
 from aiohttp import web
 
-from dockerapi.http import frames
+from dockerapi.http import hijack
 from dockerapi.http.call import Call, break_off, streamed
 from dockerapi.http.routing import Route
 from sampan.docker.times import parse_point, rfc3339_fixed
@@ -55,7 +55,7 @@ async def logs(call: Call) -> web.StreamResponse:
 
 
 async def _begin(call: Call, *, tty: bool) -> web.StreamResponse:
-    response = streamed(frames.content_type(call.version, tty=tty))
+    response = streamed(hijack.content_type(call.version, tty=tty))
     await response.prepare(call.request)
     return response
 
@@ -66,7 +66,7 @@ def _encode(message: LogBatch, prefix: bytes, *, tty: bool, timestamps: bool) ->
         line = prefix + entry.line
         if timestamps:
             line = f"{rfc3339_fixed(entry.time_ns)} ".encode() + line
-        parts.append(line if tty else frames.framed(entry.stream.value, line))
+        parts.append(line if tty else hijack.framed(entry.stream.value, line))
     return b"".join(parts)
 
 

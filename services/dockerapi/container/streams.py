@@ -6,10 +6,18 @@ from typing import Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from dockerapi.http import frames
 from dockerapi.http.call import Call
 from dockerapi.http.connection import Connection
-from dockerapi.http.hijack import Finished, RawStream, head, wants_upgrade
+from dockerapi.http.hijack import (
+    SYSTEM_ERROR,
+    Finished,
+    RawStream,
+    content_type,
+    encode,
+    framed,
+    head,
+    wants_upgrade,
+)
 from dockerapi.http.routing import Route
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, SampanError, StartError
 from sampan.log import log
@@ -112,7 +120,7 @@ async def hijack_first(call: Call, streams: Streams, *, tty: bool) -> web.Stream
             return await _carry(call, raw, streams, tty=tty)
         except _REFUSALS as error:
             text = f"{error}\r\n".encode()
-            await raw.write(text if tty else frames.framed(Stream.STDOUT.value, text))
+            await raw.write(text if tty else framed(Stream.STDOUT.value, text))
             await raw.finish()
             return Finished(_status(call))
     finally:
@@ -121,8 +129,8 @@ async def hijack_first(call: Call, streams: Streams, *, tty: bool) -> web.Stream
 
 async def _take_over(call: Call, *, tty: bool) -> RawStream:
     raw = RawStream(Connection.of(call.request), call.backend)
-    content_type = frames.content_type(call.version, tty=tty)
-    await raw.write(head(upgrade=wants_upgrade(call.request), content_type=content_type))
+    kind = content_type(call.version, tty=tty)
+    await raw.write(head(upgrade=wants_upgrade(call.request), content_type=kind))
     return raw
 
 
@@ -138,7 +146,7 @@ async def _carry(call: Call, raw: RawStream, streams: Streams, *, tty: bool) -> 
         except BrokenOffError as error:
             # The end of the connection says that the process has ended. Frames can say otherwise; terminals cannot.
             if not tty:
-                await raw.write(frames.framed(frames.SYSTEM_ERROR, str(error).encode()))
+                await raw.write(framed(SYSTEM_ERROR, str(error).encode()))
         await raw.finish()
     return Finished(_status(call))
 
@@ -153,7 +161,7 @@ async def _copy(raw: RawStream, streams: Streams, *, tty: bool) -> None:
 
     async def copy() -> None:
         async for output in streams.output():
-            await raw.write(frames.encode(output, tty=tty))
+            await raw.write(encode(output, tty=tty))
 
     copying = asyncio.create_task(copy(), name="copy output")
     leaving = asyncio.create_task(raw.gone(), name="watch client")
@@ -203,7 +211,7 @@ async def attach_websocket(call: Call) -> web.StreamResponse:
         async def copy() -> None:
             try:
                 async for output in streams.output():
-                    await send(frames.encode(output, tty=True))
+                    await send(encode(output, tty=True))
             except BrokenOffError as error:
                 await socket.close(code=WSCloseCode.INTERNAL_ERROR, message=str(error).encode()[:_MAX_REASON_BYTES])
             await socket.close()

@@ -9,7 +9,7 @@ from aiohttp import web
 from dockerapi.http.body import Body
 from dockerapi.http.call import Call, break_off, streamed
 from dockerapi.http.routing import Route
-from dockerapi.image import platforms
+from dockerapi.image import parameters
 from dockerapi.image.images import stream_progress
 from dockerapi.image.progress import moving
 from sampan.engine.progress import LayerProgress, Loaded, Phase, Progress
@@ -29,7 +29,7 @@ async def save(call: Call) -> web.StreamResponse:
 
 
 async def _save(call: Call, names: Sequence[str]) -> web.StreamResponse:
-    return await _archive(call, call.engine.save_images(names, platform=platforms.from_query(call.text("platform"))))
+    return await _archive(call, call.engine.save_images(names, platform=parameters.from_query(call.text("platform"))))
 
 
 async def export(call: Call) -> web.StreamResponse:
@@ -63,7 +63,7 @@ async def load(call: Call) -> web.StreamResponse:
     try:
         return await stream_progress(
             call,
-            call.engine.load_images(body.chunks(), platform=platforms.from_query(call.text("platform"))),
+            call.engine.load_images(body.chunks(), platform=parameters.from_query(call.text("platform"))),
             messages.render,
         )
     finally:

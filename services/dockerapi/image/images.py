@@ -13,7 +13,7 @@ from dockerapi.http.call import Call, JsonStream, reply
 from dockerapi.http.fields import Fields
 from dockerapi.http.listing import Rows, reply_list
 from dockerapi.http.routing import Route
-from dockerapi.image import platforms, registry_auth
+from dockerapi.image import parameters
 from dockerapi.image.progress import PullMessages
 from sampan.docker.image_view import history_json, inspect_json, manifests_json, summary_json
 from sampan.engine import image_filters
@@ -42,7 +42,7 @@ async def _pull(call: Call) -> web.StreamResponse:
         # Old clients put a digest into the tag.
         name = f"{name}@{tag}" if tag.startswith("sha256:") else f"{name}:{tag}"
     reference = parse_reference(name)
-    credentials = registry_auth.from_header(call.request.headers.get("X-Registry-Auth", ""))
+    credentials = parameters.from_header(call.request.headers.get("X-Registry-Auth", ""))
     if reference.tag is None and reference.digest is None:
         if platform := call.text("platform"):
             parse_platform(platform)
@@ -152,7 +152,7 @@ async def _users(call: Call) -> dict[str, list[str]]:
 
 async def _get(call: Call, *, manifests: bool = False) -> ImageDetails:
     """Return the image that is named or, with ``platform``, that platform's of its index."""
-    platform = platforms.from_query(call.text("platform"))
+    platform = parameters.from_query(call.text("platform"))
     if platform and manifests:
         raise InvalidArgumentError("conflicting options: manifests and platform options cannot both be set")
     image = await call.engine.images.get(call.args["name"], manifests=manifests or bool(platform))
@@ -213,7 +213,7 @@ async def tag(call: Call) -> web.StreamResponse:
 
 async def remove(call: Call) -> web.StreamResponse:
     """DELETE /images/{name}."""
-    asked = [platforms.from_query(text) for text in call.request.query.getall("platforms", [])]
+    asked = [parameters.from_query(text) for text in call.request.query.getall("platforms", [])]
     if len(asked) > 1:
         raise InvalidArgumentError("multiple platforms are not supported")
     steps = await call.engine.remove_image(
@@ -234,7 +234,7 @@ async def auth(call: Call) -> web.StreamResponse:
     registry = sent.text("serveraddress")
     # Docker's own registry goes by a URL of another age.
     registry = registry.removeprefix("https://").removeprefix("http://").partition("/")[0] or "docker.io"
-    token = await call.engine.images.login(registry, registry_auth.from_json(sent) or ANONYMOUS)
+    token = await call.engine.images.login(registry, parameters.from_json(sent) or ANONYMOUS)
     return reply({"Status": "Login Succeeded", "IdentityToken": token})
 
 

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from dockerapi.http.call import Call
 from dockerapi.http.routing import Route
-from dockerapi.image import platforms, registry_auth
+from dockerapi.image import parameters
 from dockerapi.image.images import stream_progress
 from dockerapi.image.progress import moving
 from sampan.docker.image_view import descriptor_json
@@ -34,8 +34,8 @@ async def push(call: Call) -> web.StreamResponse:
         raise InvalidArgumentError("cannot push a digest reference")
     if tag:
         repository = parse_reference(f"{repository.name}:{tag}")
-    credentials = registry_auth.from_header(call.request.headers.get("X-Registry-Auth", ""))
-    platform = platforms.from_query(call.text("platform"))
+    credentials = parameters.from_header(call.request.headers.get("X-Registry-Auth", ""))
+    platform = parameters.from_query(call.text("platform"))
     messages = PushMessages()
     return await stream_progress(call, _steps(call, repository, platform, credentials), messages.render)
 

@@ -6,14 +6,14 @@ from aiohttp import web
 
 from dockerapi.http.call import Call, reply
 from dockerapi.http.routing import Route
-from dockerapi.image import registry_auth
+from dockerapi.image import parameters
 from sampan.docker.image_view import descriptor_json, platform_json, result_json
 from sampan.errors import InvalidArgumentError
 
 
 async def distribution(call: Call) -> web.StreamResponse:
     """GET /distribution/{name}/json: what a name points to at its registry."""
-    credentials = registry_auth.from_header(call.request.headers.get("X-Registry-Auth", ""))
+    credentials = parameters.from_header(call.request.headers.get("X-Registry-Auth", ""))
     found = await call.engine.images.inspect(call.args["name"], credentials)
     return reply(
         {
@@ -29,7 +29,7 @@ async def search(call: Call) -> web.StreamResponse:
     assert limit is not None
     if not -(1 << 31) <= limit < 1 << 31:
         raise InvalidArgumentError(f"invalid value for limit: {limit} is out of range")
-    credentials = registry_auth.from_header(call.request.headers.get("X-Registry-Auth", ""))
+    credentials = parameters.from_header(call.request.headers.get("X-Registry-Auth", ""))
     found = await call.engine.search_images(
         call.text("term"), limit=limit, filters=call.filters(), credentials=credentials
     )

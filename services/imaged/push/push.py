@@ -1,9 +1,10 @@
-"""Push an image: what the registry does not have, and then the manifest under its tag."""
+"""Push an image: what the registry lacks, then the manifest under its tag; and what a client is told meanwhile."""
 
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +16,6 @@ from imaged.images.model import ImageRecord
 from imaged.push.blobs import BlobPusher
 from imaged.push.metrics import PushMetrics
 from imaged.push.plan import PushPlan, plan_push
-from imaged.push.steps import Steps
 from imaged.registry.auth import Tokens
 from imaged.registry.client import MAX_MANIFEST_BYTES
 from imaged.registry.errors import Refusal
@@ -38,6 +38,43 @@ from sampan.oci.reference import Reference
 from sampan.resource.image import Credentials
 from sampan.resource.transfer import Pushed, PushPhase, PushResolved, PushStep
 from sampan.store.database import Store
+
+# Ten a second and layer are more than a person can read.
+_INTERVAL_S: Final = 0.1
+
+
+class Steps:
+    """The newest step of each layer, until the client takes it: a slow one misses steps and delays nobody."""
+
+    def __init__(self) -> None:
+        self._newest: dict[Digest, PushStep] = {}
+        self._wake = asyncio.Event()
+        self._over = asyncio.Event()
+
+    def post(self, step: PushStep) -> None:
+        """Note a layer's step."""
+        self._newest[step.digest] = step
+        self._wake.set()
+
+    def end(self) -> None:
+        """Let ``take`` end once everything is taken."""
+        self._over.set()
+        self._wake.set()
+
+    async def take(self) -> AsyncIterator[PushStep]:
+        """Yield what is new until ``end``."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            newest, self._newest = self._newest, {}
+            for step in newest.values():
+                yield step
+            if self._over.is_set() and not self._newest:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_INTERVAL_S):
+                    await self._over.wait()
+
 
 # Repositories that are tried for a mount, each with a question to the token server.
 _MOUNT_SOURCES: Final = 2

@@ -44,8 +44,7 @@ class Events(events_pb2_grpc.EventsServicer):
             await asyncio.sleep(0.01)
 
 async def build(service):
-    descriptor = events_pb2.DESCRIPTOR.services_by_name["Events"]
-    service.serve(events_pb2_grpc.add_EventsServicer_to_server, Events(), descriptor)
+    service.serve(Events())
 
 sys.exit(run("testd", ServiceConfig, build))
 """

@@ -1,4 +1,4 @@
-"""``sampan commit``: make an image of what a container has changed."""
+"""What becomes of a container's files: ``sampan commit`` makes an image of them, ``sampan export`` an archive."""
 
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "--pause/--no-pause", "-p", default=True, help="Pause the container during the commit.", show_default=True
 )
 @click.pass_obj
-def command(
+def commit(
     session: Session,
     /,
     container: str,
@@ -47,3 +47,14 @@ def command(
         click.echo(await engine.commit_container(container, options))
 
     session.run(work)
+
+
+@sampan_command("export", examples="sampan export -o web.tar web\nsampan export web | tar t")
+@click.argument("container", shell_complete=completing.containers)
+@click.option("--output", "-o", default="", help="Write to a file, instead of STDOUT.")
+@click.pass_obj
+def export(session: Session, /, container: str, output: str) -> None:
+    """Export a container's filesystem as a tar archive, streamed to STDOUT by default."""
+    from sampan_cli.streams import archive_file
+
+    session.run(lambda engine: archive_file.write(engine.export_container(container), output, "export"))

@@ -129,7 +129,7 @@ def container_row(
     from sampan.docker.durations import ago
     from sampan.docker.sizes import human_size
     from sampan.docker.times import local_time
-    from sampan_cli.output.ports import shown_ports
+    from sampan_cli.commands.container.inspect import shown_ports
 
     network = live_network(container)
     spec = container.spec

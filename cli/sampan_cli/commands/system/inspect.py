@@ -75,14 +75,14 @@ def finder(engine: "Engine", kinds: tuple[str, ...], *, size: bool = False) -> "
 
 
 async def _container(engine: "Engine", name: str, size: bool) -> dict[str, Any]:
-    from sampan_cli.shape.container import shape_container
+    from sampan_cli.shape.go import shape_container
 
     return shape_container(await engine.runtime.containers.get(name, size=size))
 
 
 async def _image(engine: "Engine", name: str) -> dict[str, Any]:
     from sampan.engine.df import sizes as image_sizes
-    from sampan_cli.shape.image import shape_image
+    from sampan_cli.shape.go import shape_image
 
     image = await engine.images.get(name)
     sizes = await image_sizes(engine.layers)

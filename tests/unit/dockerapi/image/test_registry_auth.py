@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dockerapi.image.registry_auth import from_header
+from dockerapi.image.parameters import from_header
 from sampan.errors import InvalidArgumentError
 
 

@@ -9,7 +9,7 @@ from sampan.oci.digest import Digest
 from sampan.oci.image_config import HealthCheck, History
 from sampan.oci.platform import Platform
 from sampan.resource.image import AnnotatedDescriptor, ImageManifest, ManifestKind
-from sampan_cli.shape.image import shape_image
+from sampan_cli.shape.go import shape_image
 from tests.fakes.image_values import MANIFEST, image_value
 
 IMAGE = replace(image_value(cmd=("sh",), labels={"b": "2", "a": "1"}), repo_tags=("web:1",), created_ns=1_500_000_000)

@@ -1,5 +1,5 @@
 from sampan.resource.container import PublishedPort
-from sampan_cli.output.ports import host_address, shown_ports
+from sampan_cli.commands.container.inspect import host_address, shown_ports
 
 
 def port(container: int, host: int = 0, ip: str = "", protocol: str = "tcp") -> PublishedPort:

@@ -31,7 +31,7 @@ from sampan.resource.container_spec import (
     PortBinding,
     Process,
 )
-from sampan_cli.shape.container import shape_container
+from sampan_cli.shape.go import shape_container
 from sampan_cli.template.functions import plain
 from sampan_cli.template.template import Template
 

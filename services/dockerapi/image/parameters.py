@@ -1,12 +1,30 @@
-"""Credentials as clients send them: JSON in base64 in a header, or plain JSON in the body of /auth."""
+"""What requests about images carry: a platform, JSON in the query; credentials, in a header or in the body of /auth."""
 
 import base64
 import binascii
 
-from dockerapi.http.decode import decode
+from dockerapi.http.decode import decode, shown
 from dockerapi.http.fields import Fields
 from sampan.errors import InvalidArgumentError
 from sampan.resource.image import Credentials
+
+
+def from_query(text: str) -> str:
+    """Return ``os/architecture[/variant]`` of a JSON object, empty if there is none.
+
+    Raises:
+        InvalidArgumentError: not such an object.
+    """
+    if not text:
+        return ""
+    try:
+        sent = decode(text, f"invalid platform: {shown(text)} is not a JSON object")
+        parts = [sent.get(name) or "" for name in ("os", "architecture", "variant")]
+    except AttributeError:
+        raise InvalidArgumentError(f"invalid platform: {shown(text)} is not a JSON object") from None
+    if not all(isinstance(part, str) for part in parts):
+        raise InvalidArgumentError(f"invalid platform: {shown(text)}")
+    return "/".join(part for part in parts if part)
 
 
 def from_header(text: str) -> Credentials | None:
