@@ -7,7 +7,7 @@ pattern's.
 
 import json
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,8 +64,9 @@ class IgnorePatterns:
     def excludes(self, path: str) -> bool:
         """Say whether a path relative to the context's root is left out, by itself or with a directory above it."""
         excluded = False
+        components = path.split("/")
         for excludes, pattern in self._patterns:
-            if excludes != excluded and pattern.fits(path):
+            if excludes != excluded and pattern.fits(path, components):
                 excluded = excludes
         return excluded
 
@@ -101,14 +102,50 @@ class _Item:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pattern:
-    items: tuple[_Item, ...]
-    literal: str | None  # a pattern without anything special
+class _Components:
+    """A pattern in which ``**`` stands for whole components alone, as it nearly always does."""
 
-    def fits(self, path: str) -> bool:
-        """Say whether the whole of ``path``, or of a directory above it, matches."""
-        if self.literal is not None:
-            return path == self.literal or path.startswith(f"{self.literal}/")
+    parts: tuple[Callable[[str], bool] | None, ...]  # None is ``**``
+
+    def fits(self, _path: str, components: Sequence[str]) -> bool:
+        """Say whether the whole path, or a directory above it, matches."""
+        end = len(self.parts)
+        states = self._entered(0)
+        for component in components:
+            following: set[int] = set()
+            for state in states:
+                part = self.parts[state]
+                if part is None:
+                    if state + 1 == end:
+                        return True
+                    following.add(state)
+                elif part(component):
+                    if state + 1 == end:
+                        return True
+                    following |= self._entered(state + 1)
+            if not following:
+                return False
+            # ``**`` may end before every component.
+            states = {each for state in following for each in self._entered(state)}
+        return False
+
+    def _entered(self, state: int) -> set[int]:
+        """Return the states that begin where ``state`` does: those after a ``**`` that takes nothing, too."""
+        entered = {state}
+        while self.parts[state] is None and state + 1 < len(self.parts):
+            state += 1
+            entered.add(state)
+        return entered
+
+
+@dataclass(frozen=True, slots=True)
+class _Characters:
+    """Any pattern: a path is matched character by character."""
+
+    items: tuple[_Item, ...]
+
+    def fits(self, path: str, _components: Sequence[str] = ()) -> bool:
+        """Say whether the whole path, or a directory above it, matches."""
         states = self._closure({0})
         end = len(self.items)
         for char in path:
@@ -154,13 +191,26 @@ class _Pattern:
         return states
 
 
-def _compile(pattern: str) -> _Pattern:
-    if not _META & set(pattern):
-        return _Pattern((), pattern)
+def _compile(pattern: str) -> _Components | _Characters:
     try:
-        return _Pattern(tuple(_items(pattern)), None)
+        items = tuple(_items(pattern))
+        components = pattern.split("/")
+        # A class or an escape may hold a slash; then the pattern has other components than it seems.
+        if any("**" in part and part != "**" for part in components) or "[" in pattern or "\\" in pattern:
+            return _Characters(items)
+        return _Components(tuple(None if part == "**" else _component(part) for part in components))
     except ValueError as error:
         raise InvalidArgumentError(f"invalid pattern {json.dumps(pattern)}: syntax error in pattern") from error
+
+
+def _component(pattern: str) -> Callable[[str], bool]:
+    if not _META & set(pattern):
+        return pattern.__eq__
+    before, star, after = pattern.partition("*")
+    if star and not _META & set(before + after):
+        least = len(before) + len(after)
+        return lambda text: len(text) >= least and text.startswith(before) and text.endswith(after)
+    return _Characters(tuple(_items(pattern))).fits
 
 
 def _items(pattern: str) -> Iterator[_Item]:

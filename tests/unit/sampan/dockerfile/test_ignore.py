@@ -35,6 +35,15 @@ from sampan.errors import InvalidArgumentError
         (r"\*x", "ax", False),
         ("a.c", "abc", False),
         ("[]]", "]", None),
+        ("*/**/*.py", "a.py", False),
+        ("*/**/*.py", "s/a.py", True),
+        ("**/**/t", "t", True),
+        ("**/*", "a", True),
+        ("a*b*c", "abbc", True),
+        ("a*b*c", "a/bc", False),
+        ("*ab", "ab", True),
+        ("a*a", "a", False),
+        ("a/**", "b/a/c", False),
     ],
 )
 def test_patterns(pattern: str, path: str, excluded: bool | None) -> None:
