@@ -115,6 +115,15 @@ class Entry:
         """Where in its life it is."""
         return self.container.state.status
 
+    async def settled(self) -> None:
+        """Return when a start that is under way has ended, if there is one.
+
+        Its process may be seen, by its output for example, before the record says that it runs.
+        """
+        if self.intent is Intent.STARTING:
+            async with self.lock:
+                pass
+
     @property
     def row(self) -> Row:
         """What the store shall hold."""

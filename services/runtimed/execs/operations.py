@@ -117,6 +117,7 @@ class Execs:
             InvalidArgumentError: no command, detach keys that are none, or more than ``sampan.limits`` has room for.
             NotFoundError: the container is removed meanwhile.
         """
+        await entry.settled()
         _check_runs(entry)
         if not spec.args or not spec.args[0]:
             raise InvalidArgumentError("No exec command specified")

@@ -278,6 +278,7 @@ class Lifecycle:
             ConflictError: it could not be killed.
         """
         number = parse_signal(signal_name or entry.container.spec.stop_signal or "SIGTERM")
+        await entry.settled()
         if entry.status not in (*UP, Status.RESTARTING):
             raise NotModifiedError(f"container {entry.container.name} is already stopped")
         await self._background.finish(self._stop(entry, self._grace_s(entry, timeout_s), number), f"stop {entry.id}")
@@ -331,6 +332,7 @@ class Lifecycle:
             InvalidArgumentError: no such signal.
         """
         number = parse_signal(signal_name or "SIGKILL")
+        await entry.settled()
         if entry.status not in UP:
             raise ConflictError(f"Cannot kill container: {entry.container.name}: Container {entry.id} is not running")
         own = entry.container.spec.stop_signal
@@ -344,6 +346,7 @@ class Lifecycle:
 
     async def kill_and_wait(self, entry: Entry) -> None:
         """SIGKILL it and return when its exit is recorded. Raises ConflictError if it does not end."""
+        await entry.settled()
         if entry.status not in (*UP, Status.RESTARTING) or await self._request_stop(entry):
             return
         await self._signal(entry, signal.SIGKILL)

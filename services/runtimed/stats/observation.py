@@ -84,6 +84,7 @@ class Observation:
             ConflictError: it does not run.
             InvalidArgumentError: arguments that ps refuses, or that hide the pids.
         """
+        await entry.settled()
         if entry.status not in UP:
             raise ConflictError(f"container {entry.id} is not running")
         pids = await asyncio.to_thread(self._reader.processes, entry.container.cgroup_path)
