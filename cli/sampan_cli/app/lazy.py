@@ -108,7 +108,7 @@ class LazyGroup(click.Group):
 
 
 def sampan_command(
-    name: str, *, examples: str = "", **attributes: Any
-) -> Callable[[Callable[..., Any]], SampanCommand]:
+    name: str, *, examples: str = "", **attributes: object
+) -> Callable[[Callable[..., object]], SampanCommand]:
     """Make a SampanCommand of a function, as ``click.command`` does."""
     return click.command(name, cls=SampanCommand, examples=examples, **attributes)

@@ -219,7 +219,7 @@ _OPTIONS: Final = (
 )  # fmt: skip
 
 
-def container_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def container_options(function: Callable[..., object]) -> Callable[..., object]:
     """Add the flags, IMAGE and COMMAND to a command; what follows IMAGE is the container's, flags too."""
     for add in reversed(_OPTIONS):
         function = add(function)

@@ -27,7 +27,7 @@ class Template:
 
 @dataclass(slots=True)
 class _Scope:
-    dot: Any
+    dot: object
     variables: dict[str, object] = field(default_factory=dict)
 
     def inside(self, dot: object, **variables: object) -> "_Scope":
@@ -104,7 +104,7 @@ def _start(start: str, scope: _Scope) -> Any:
     return scope.variables[start]
 
 
-def _field(value: Any, name: str) -> Any:
+def _field(value: object, name: str) -> Any:
     if isinstance(value, GoMap):
         return value.get(name)
     if value in (NIL_MAP, ABSENT_MAP):
@@ -118,7 +118,7 @@ def _field(value: Any, name: str) -> Any:
     raise TemplateError(f"template: can't evaluate field {name} in {show(value)}")
 
 
-def _call(call: Call, scope: _Scope, *piped: Any) -> Any:
+def _call(call: Call, scope: _Scope, *piped: object) -> Any:
     arguments = [_operand(argument, scope) for argument in call.arguments]
     try:
         return FUNCTIONS[call.function](*arguments, *piped)

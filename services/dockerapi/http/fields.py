@@ -19,7 +19,7 @@ class Fields:
     A key is found in any case, like in Go, with the exact one first: PHP and Ruby clients depend on it.
     """
 
-    def __init__(self, value: Mapping[str, Any], where: str) -> None:
+    def __init__(self, value: Mapping[str, object], where: str) -> None:
         self._value = value
         self._where = where
         self._folded: dict[str, Any] | None = None
@@ -123,7 +123,7 @@ class Fields:
         value = self.get(name)
         return {} if value is None else dict(self._check(name, value, dict, "an object"))
 
-    def _check(self, name: str, value: Any, kind: type, expected: str) -> Any:
+    def _check(self, name: str, value: object, kind: type, expected: str) -> Any:
         if not isinstance(value, kind):
             raise self._wrong(name, expected)
         return value

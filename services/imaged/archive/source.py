@@ -20,7 +20,7 @@ class Bridge:
         self._closed = False
         self._waiting: concurrent.futures.Future[Any] | None = None
 
-    def wait(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    def wait(self, work: Callable[[], Coroutine[object, object, T]]) -> T:
         """Run ``work`` on the loop and return its result; blocks, and is for the thread alone.
 
         Raises:

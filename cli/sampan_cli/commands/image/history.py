@@ -47,7 +47,7 @@ class HistoryOptions:
 @no_trunc_option
 @click.option("--quiet", "-q", is_flag=True, help="Only show image IDs.")
 @click.pass_obj
-def command(session: Session, /, **flags: Any) -> None:
+def command(session: Session, /, **flags: object) -> None:
     """Show the history of an image, newest step first."""
     options = from_flags(HistoryOptions, flags)
     session.run(lambda engine: show_history(engine, options, time.time()))

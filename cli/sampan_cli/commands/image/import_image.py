@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Final
 
 import click
 
@@ -45,7 +45,7 @@ class ImportOptions:
 @click.option("--message", "-m", default="", help="Set the commit message of the image.")
 @click.option("--platform", default="", help="Platform of the image, such as linux/arm64.")
 @click.pass_obj
-def command(session: Session, /, **flags: Any) -> None:
+def command(session: Session, /, **flags: object) -> None:
     """Create an image from a tarball: a file, a URL, or - for standard input; print the image's ID."""
     options = from_flags(ImportOptions, flags)
     session.run(lambda engine: import_image(engine, options))

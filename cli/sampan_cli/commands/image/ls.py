@@ -52,7 +52,7 @@ class ImagesOptions:
 @no_trunc_option
 @click.option("--quiet", "-q", is_flag=True, help="Only show image IDs.")
 @click.pass_obj
-def command(session: Session, /, **flags: Any) -> None:
+def command(session: Session, /, **flags: object) -> None:
     """List images, or those of one REPOSITORY[:TAG]."""
     options = from_flags(ImagesOptions, flags)
     session.run(lambda engine: list_images(engine, options, time.time()))

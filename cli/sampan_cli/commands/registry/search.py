@@ -47,7 +47,7 @@ class SearchOptions:
 @click.option("--limit", type=int, default=0, help="Max number of search results.")
 @no_trunc_option
 @click.pass_obj
-def command(session: Session, /, **flags: Any) -> None:
+def command(session: Session, /, **flags: object) -> None:
     """Search a registry for images, Docker's own if TERM does not begin with another one's name."""
     options = from_flags(SearchOptions, flags)
     session.run(lambda engine: search(engine, options))

@@ -47,7 +47,7 @@ class DfOptions:
 @click.option("--verbose", "-v", is_flag=True, help="Show each image, container and volume.")
 @click.option("--explain", is_flag=True, help="Show all that is stored, and who holds each of it.")
 @click.pass_obj
-def command(session: Session, /, **flags: Any) -> None:
+def command(session: Session, /, **flags: object) -> None:
     """Show disk usage of images, containers and volumes. A layer that several images share counts once.
 
     Layers are counted as they are unpacked, image content as it came from registries.

@@ -33,7 +33,7 @@ class EventsOptions:
 @click.option("--since", default="", help="Show all events created since a time or a duration ago.")
 @click.option("--until", default="", help="Stream events until a time or a duration ago.")
 @click.pass_obj
-def command(session: Session, /, **flags: Any) -> None:
+def command(session: Session, /, **flags: object) -> None:
     """Get real time events from the engine, until Ctrl-C."""
     options = from_flags(EventsOptions, flags)
     session.run(lambda engine: show_events(engine, options, time.time_ns()))
