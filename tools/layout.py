@@ -31,6 +31,21 @@ _KEPT = {
     "sampan.service.database_check": "imported by services that have a database: SQLite is two megabytes",
 }
 
+# Where a value has no type that could be named, and why.
+_ANY = {
+    "sampan.json_types": "what a JSON document is",
+    "dockerapi.http.fields": "looks into JSON",
+    "dockerapi.http.connection": "aiohttp's handlers",
+    "imaged.archive.decompress": "isal has no types",
+    "imaged.archive.source": "any coroutine of the event loop's",
+    "snapshotter.unpack.inflate": "isal has no types",
+    "sampan_cli.app.lazy": "click's signatures",
+    "sampan_cli.options.container": "click's signatures",
+    "sampan_cli.options.mounts": "fields of a value, by name",
+    "sampan_cli.options.networks": "fields of a value, by name",
+    "sampan_cli.template.template": "Go's templates show values of any type",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Module:
@@ -174,7 +189,7 @@ def anys(found: Mapping[str, Module]) -> Iterator[str]:
     """``Any`` is for wire rooms and for the files that parse JSON, which say so by their imports."""
     for module in found.values():
         parts = module.name.split(".")
-        if parts[:2] in (["sampan", "client"], ["sampan", "service"]):
+        if parts[:2] in (["sampan", "client"], ["sampan", "service"]) or module.name in _ANY:
             continue  # gRPC's handlers, TOML and fields found by reflection
         if module.mentions_any and "wire" not in parts and "json" not in module.imports:
             yield f"{module.path.relative_to(ROOT)}: mentions Any: give the value a type"
@@ -188,6 +203,7 @@ def subjects(_: Mapping[str, Module]) -> Iterator[str]:
     for line in log.stdout.splitlines():
         commit, _space, subject = line.partition(" ")
         area, colon, _rest = subject.partition(": ")
+        area = area.replace(", ", "")  # two areas of one change
         if not colon or not area.replace("/", "").replace("-", "").replace(".", "").isalnum() or area != area.lower():
             yield f"commit {commit}: {subject!r} does not begin with 'area: '"
         elif len(subject) > MAX_SUBJECT:

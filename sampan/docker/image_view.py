@@ -1,9 +1,10 @@
 """An image in the shapes that Docker's clients know: of ``inspect``, of lists, its history, what its index leads to."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from sampan.docker.times import NEVER, rfc3339_ns
+from sampan.json_types import JsonObject
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.image_config import HealthCheck, RunConfig
 from sampan.oci.platform import Platform
@@ -20,12 +21,12 @@ _NO_TAG: Final = "<none>:<none>"
 _NO_DIGEST: Final = "<none>@<none>"
 
 
-def inspect_json(image: ImageDetails, size_bytes: int, driver: str, version: Version = NEWEST) -> dict[str, Any]:
+def inspect_json(image: ImageDetails, size_bytes: int, driver: str, version: Version = NEWEST) -> JsonObject:
     """Return everything, as GET /images/{name}/json does.
 
     ``size_bytes`` is that of its layers on disk, ``driver`` what holds them.
     """
-    result: dict[str, Any] = {
+    result: JsonObject = {
         "Id": image.id,
         "RepoTags": list(image.repo_tags),
         "RepoDigests": list(image.repo_digests),
@@ -57,9 +58,9 @@ def inspect_json(image: ImageDetails, size_bytes: int, driver: str, version: Ver
     return result
 
 
-def descriptor_json(descriptor: Descriptor) -> dict[str, Any]:
+def descriptor_json(descriptor: Descriptor) -> JsonObject:
     """Return a descriptor as the OCI image spec writes it."""
-    result: dict[str, Any] = {
+    result: JsonObject = {
         "mediaType": descriptor.media_type,
         "digest": descriptor.digest,
         "size": descriptor.size,
@@ -82,9 +83,9 @@ _OF_CONTAINERS: Final = (
 )
 
 
-def config_json(config: RunConfig, version: Version) -> dict[str, Any]:
+def config_json(config: RunConfig, version: Version) -> JsonObject:
     """Return an image's config the way Docker shows it; maps are in the order that Go gives them."""
-    result: dict[str, Any] = {
+    result: JsonObject = {
         "Hostname": "",
         "Domainname": "",
         "User": config.user,
@@ -120,7 +121,7 @@ def config_json(config: RunConfig, version: Version) -> dict[str, Any]:
     return {key: value for key, value in result.items() if version < (1, 50) or key not in _OF_CONTAINERS}
 
 
-def _health_check(check: HealthCheck) -> dict[str, Any]:
+def _health_check(check: HealthCheck) -> JsonObject:
     values = {
         "Interval": check.interval_ns,
         "Timeout": check.timeout_ns,
@@ -133,12 +134,12 @@ def _health_check(check: HealthCheck) -> dict[str, Any]:
 
 def summary_json(
     image: ImageDetails, size: int, version: Version, *, shared_bytes: int = -1, containers: int = -1
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return one row of GET /images/json; -1 stands for what nobody has counted."""
     tags, digests = list(image.repo_tags), list(image.repo_digests)
     if version < (1, 44) and not tags:
         tags, digests = [_NO_TAG], digests or [_NO_DIGEST]
-    result: dict[str, Any] = {
+    result: JsonObject = {
         "Id": image.id,
         "ParentId": image.parent,
         "RepoTags": tags,
@@ -158,13 +159,13 @@ def summary_json(
 
 def history_json(
     image: ImageDetails, layer_bytes: Iterable[int], ancestors: Sequence[ImageDetails] = ()
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Return the steps, newest first: the image itself, those that it was committed from, and steps without an ID.
 
     ``layer_bytes`` are the sizes of its layers, base first.
     """
     layers = iter(layer_bytes)
-    rows: list[dict[str, Any]] = []
+    rows: list[JsonObject] = []
     for step in image.history:
         size = 0 if step.empty_layer else next(layers, 0)
         rows.append(
@@ -188,7 +189,7 @@ def manifests_json(
     others: Iterable[ImageDetails],
     unpacked_bytes: Callable[[ImageDetails], int],
     containers: Mapping[str, Sequence[str]],
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Return the manifests of one image; ``containers`` are the IDs of those that use an image, by its ID.
 
 
@@ -204,14 +205,14 @@ def _summary(
     known: Mapping[str, ImageDetails],
     unpacked_bytes: Callable[[ImageDetails], int],
     containers: Mapping[str, Sequence[str]],
-) -> dict[str, Any]:
+) -> JsonObject:
     own = known.get(manifest.image_id) if manifest.available else None
     unpacked = unpacked_bytes(own) if own else 0
     platform = manifest.platform or image.platform
     descriptor = descriptor_json(manifest.descriptor)
     if manifest.platform is not None:
         descriptor["platform"] = platform_json(platform)
-    result: dict[str, Any] = {
+    result: JsonObject = {
         "ID": manifest.descriptor.digest,
         "Descriptor": descriptor,
         "Available": manifest.available,
@@ -235,7 +236,7 @@ def platform_json(platform: Platform) -> dict[str, str]:
     return result | ({"variant": platform.variant} if platform.variant else {})
 
 
-def result_json(found: SearchResult) -> dict[str, Any]:
+def result_json(found: SearchResult) -> JsonObject:
     """Return a row of what a search found."""
     return {
         "star_count": found.stars,

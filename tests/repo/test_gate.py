@@ -22,8 +22,9 @@ PRODUCT = ("sampan", "services", "cli", "bench", "tools")
         ["tools/gen-protos", "--check"],
         [sys.executable, "tools/lock.py", "--check"],
         [sys.executable, "tools/config_reference.py", "--check"],
+        [sys.executable, "tools/layout.py"],
     ],
-    ids=["format", "lint", "types", "imports", "stubs", "locks", "config-docs"],
+    ids=["format", "lint", "types", "imports", "stubs", "locks", "config-docs", "layout"],
 )
 @pytest.mark.timeout(600)
 def test_gate(command: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -14,6 +14,7 @@ from dockerapi.image.images import stream_progress
 from dockerapi.image.progress import moving
 from sampan.engine.progress import LayerProgress, Loaded, Phase, Progress
 from sampan.errors import SampanError
+from sampan.json_types import JsonObject
 
 _TAR: Final = "application/x-tar"
 
@@ -76,7 +77,7 @@ class _LoadMessages:
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
 
-    def render(self, event: Progress) -> Iterator[dict[str, Any]]:
+    def render(self, event: Progress) -> Iterator[JsonObject]:
         if isinstance(event, Loaded):
             for reference in event.references:
                 yield {"stream": f"Loaded image: {reference}\n"}

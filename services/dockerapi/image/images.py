@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from aiohttp import web
 
@@ -22,9 +22,12 @@ from sampan.engine.listing import image_pages, list_containers, list_images
 from sampan.engine.progress import Done, Progress
 from sampan.engine.remove import Step
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnauthenticatedError
+from sampan.json_types import JsonObject
 from sampan.oci.platform import Platform, parse_platform
 from sampan.oci.reference import Reference, parse_reference
 from sampan.resource.image import ANONYMOUS, Credentials, ImageDetails, ManifestKind
+
+T = TypeVar("T")
 
 
 async def create(call: Call) -> web.StreamResponse:
@@ -51,9 +54,7 @@ async def _pull(call: Call) -> web.StreamResponse:
     return await stream_progress(call, events, PullMessages(reference).render)
 
 
-async def _pull_all(
-    call: Call, repository: Reference, credentials: Credentials | None
-) -> AsyncIterator[dict[str, Any]]:
+async def _pull_all(call: Call, repository: Reference, credentials: Credentials | None) -> AsyncIterator[JsonObject]:
     """Pull all tags, one after the other, and yield the messages; what came of it is said once, at the end."""
     newer = False
     for tag in await call.engine.remote_tags(str(repository), credentials=credentials):
@@ -90,12 +91,14 @@ async def _import(call: Call) -> web.StreamResponse:
         body.close()
 
 
-def _import_messages(event: Progress) -> Iterable[dict[str, Any]]:
+def _import_messages(event: Progress) -> Iterable[JsonObject]:
     """Docker says nothing but the image's ID, at the end."""
     return [{"status": event.image.id}] if isinstance(event, Done) else []
 
 
-async def stream_progress(call: Call, events: AsyncIterator[Any], render: Any) -> web.StreamResponse:
+async def stream_progress(
+    call: Call, events: AsyncIterator[T], render: Callable[[T], Iterable[JsonObject]]
+) -> web.StreamResponse:
     """Send messages as they come. What goes wrong before the first is an HTTP error, and after it the last message."""
     stream = JsonStream(call.request, end=b"\r\n")
     try:
@@ -127,7 +130,7 @@ async def listing(call: Call) -> web.StreamResponse:
     users = await _users(call) if manifests else {}
     now_ns = time.time_ns()
 
-    def row(image: ImageDetails) -> dict[str, Any]:
+    def row(image: ImageDetails) -> JsonObject:
         shown = summary_json(image, stored.of(image), call.version, shared_bytes=shared.get(image.id, -1))
         if manifests:
             shown["Manifests"] = manifests_json(image, everything, stored.of, users)

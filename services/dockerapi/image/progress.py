@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from sampan.docker.sizes import human_size
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
+from sampan.json_types import JsonObject
 from sampan.oci.reference import Reference
 
 # A client redraws a line at every message; ten a second for each layer look smooth.
@@ -36,7 +37,7 @@ class PullMessages:
         self._pending: dict[str, None] = {}  # layers nothing was said of, base first
         self._present: dict[str, None] = {}  # those of them that were here
 
-    def render(self, event: Progress) -> Iterator[dict[str, Any]]:
+    def render(self, event: Progress) -> Iterator[JsonObject]:
         """Yield the messages for one event, in order."""
         if isinstance(event, Resolved):
             tag = self._asked.tag or self._asked.digest or ""
@@ -56,13 +57,13 @@ class PullMessages:
             if (message := self._layer(event)) is not None:
                 yield message
 
-    def _announce(self) -> Iterator[dict[str, Any]]:
+    def _announce(self) -> Iterator[JsonObject]:
         for digest in self._pending:
             status = _STILL[Phase.EXISTS] if digest in self._present else "Pulling fs layer"
             yield {"status": status, "progressDetail": {}, "id": _short(digest)}
         self._pending = {}
 
-    def _layer(self, event: LayerProgress) -> dict[str, Any] | None:
+    def _layer(self, event: LayerProgress) -> JsonObject | None:
         layer = _short(event.digest)
         if event.phase is Phase.WAITING:
             return {"status": "Waiting", "progressDetail": {}, "id": layer}
@@ -84,7 +85,7 @@ class PullMessages:
         self._sent_at[key] = now
         return True
 
-    def _done(self, event: Done) -> Iterator[dict[str, Any]]:
+    def _done(self, event: Done) -> Iterator[JsonObject]:
         yield {"status": f"Digest: {event.digest}"}
         verdict = "Image is up to date for" if event.existed else "Downloaded newer image for"
         yield {"status": f"Status: {verdict} {self._asked.familiar}"}
@@ -94,7 +95,7 @@ def _short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12]
 
 
-def moving(status: str, identity: str, current: int, total: int) -> dict[str, Any]:
+def moving(status: str, identity: str, current: int, total: int) -> JsonObject:
     """Return a message with a bar."""
     detail = {"current": current, "total": total}
     return {"status": status, "progressDetail": detail, "progress": bar(current, total), "id": identity}

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -14,6 +14,7 @@ from dockerapi.image.progress import moving
 from sampan.docker.image_view import descriptor_json
 from sampan.engine.transfer import local_tags
 from sampan.errors import InvalidArgumentError
+from sampan.json_types import JsonObject
 from sampan.oci.reference import Reference, parse_reference
 from sampan.resource.image import Credentials
 from sampan.resource.transfer import PushPhase, PushProgress, PushResolved, PushStep
@@ -58,7 +59,7 @@ class PushMessages:
     def __init__(self) -> None:
         self._names: dict[str, str] = {}  # by the blob's digest
 
-    def render(self, step: PushProgress | Reference) -> Iterator[dict[str, Any]]:
+    def render(self, step: PushProgress | Reference) -> Iterator[JsonObject]:
         """Yield the messages for one step."""
         if isinstance(step, Reference):
             yield {"status": f"The push refers to repository [{step.name}]"}
@@ -83,7 +84,7 @@ class PushMessages:
                 }
 
 
-def _layer(layer: PushStep, name: str) -> dict[str, Any]:
+def _layer(layer: PushStep, name: str) -> JsonObject:
     if layer.phase is PushPhase.PUSHING:
         return moving("Pushing", name, layer.offset, layer.total)
     if layer.phase is PushPhase.MOUNTED:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
@@ -113,7 +113,7 @@ async def info(call: Call) -> web.StreamResponse:
     )
 
 
-def _storage(drivers: DriversReport) -> dict[str, Any]:
+def _storage(drivers: DriversReport) -> dict[str, object]:
     rows = [["Backing Filesystem", drivers.backing_filesystem]] if drivers.backing_filesystem else []
     for driver in drivers.drivers:
         verdict = "usable" if driver.usable else "not usable"
@@ -121,7 +121,7 @@ def _storage(drivers: DriversReport) -> dict[str, Any]:
     return {"Driver": drivers.driver, "DriverStatus": rows}
 
 
-def _plugins(host: HostInfo) -> dict[str, Any]:
+def _plugins(host: HostInfo) -> dict[str, object]:
     return {
         "Plugins": {
             "Volume": list(host.volume_drivers),
@@ -132,7 +132,7 @@ def _plugins(host: HostInfo) -> dict[str, Any]:
     }
 
 
-def _machine(host: HostInfo) -> dict[str, Any]:
+def _machine(host: HostInfo) -> dict[str, object]:
     facts = host_facts()
     return {
         "MemoryLimit": True,
@@ -157,8 +157,8 @@ def _machine(host: HostInfo) -> dict[str, Any]:
     }
 
 
-def _engine(call: Call, host: HostInfo, set_aside: Sequence[str]) -> dict[str, Any]:
-    runtimes: dict[str, Any] = {one.name: {"path": one.path or one.name} for one in host.runtimes if one.usable}
+def _engine(call: Call, host: HostInfo, set_aside: Sequence[str]) -> dict[str, object]:
+    runtimes: dict[str, object] = {one.name: {"path": one.path or one.name} for one in host.runtimes if one.usable}
     layout = call.engine.layout
     problems = [f"WARNING: {problem}" for name in services.ALL for problem in layout.problems(name)]
     refused = [f"runtime {one.name} is not usable: {one.reason}" for one in host.runtimes if not one.usable]

@@ -5,8 +5,9 @@ import os
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from typing import Final
 
+from sampan.json_types import JsonObject
 from sampan.log import log
 from snapshotter.workers.job import DiffJob, Packed, how_it_ended, parse_answer
 
@@ -113,7 +114,7 @@ def _command(job: str) -> tuple[str, ...]:
     )  # -P: nothing is imported from the working directory
 
 
-async def _run(job: str) -> dict[str, Any]:
+async def _run(job: str) -> JsonObject:
     process = await asyncio.create_subprocess_exec(
         *_command(job),
         stdin=asyncio.subprocess.DEVNULL,

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from sampan.json_types import JsonObject
 from sampan_cli.app import completing
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
@@ -68,7 +69,7 @@ async def show_history(engine: "Engine", options: HistoryOptions, now_s: float) 
     print_list(rows, options.template, headers, _TABLE, click.echo)
 
 
-def _rows(image: "ImageDetails", sizes: "Sizes", options: HistoryOptions, now_s: float) -> Iterator[dict[str, Any]]:
+def _rows(image: "ImageDetails", sizes: "Sizes", options: HistoryOptions, now_s: float) -> Iterator[JsonObject]:
     from sampan.docker.durations import ago
     from sampan.docker.image_view import history_json
     from sampan.docker.sizes import human_size

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from sampan.json_types import JsonObject
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 from sampan_cli.options.flags import filter_option, format_option, from_flags, no_trunc_option
@@ -83,7 +84,7 @@ async def list_images(engine: "Engine", options: ImagesOptions, now_s: float) ->
     print_list(rows, options.template, _HEADERS, _DIGEST_TABLE if options.digests else _TABLE, click.echo)
 
 
-def _rows(image: "ImageDetails", sizes: "Sizes", options: ImagesOptions, now_s: float) -> Iterator[dict[str, Any]]:
+def _rows(image: "ImageDetails", sizes: "Sizes", options: ImagesOptions, now_s: float) -> Iterator[JsonObject]:
     from sampan.docker.durations import ago
     from sampan.docker.image_view import seconds
     from sampan.docker.sizes import human_size

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -72,7 +72,7 @@ async def search(engine: "Engine", options: SearchOptions) -> None:
     print_list(list(_rows(found, no_trunc=options.no_trunc)), options.template, _HEADERS, _TABLE, click.echo)
 
 
-def _rows(found: "Iterable[SearchResult]", *, no_trunc: bool) -> Iterator[dict[str, Any]]:
+def _rows(found: "Iterable[SearchResult]", *, no_trunc: bool) -> Iterator[dict[str, object]]:
     for each in found:
         description = each.description.replace("\n", " ").replace("\r", " ")
         if not no_trunc and len(description) > _DESCRIPTION_WIDTH:

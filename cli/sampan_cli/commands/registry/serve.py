@@ -4,7 +4,6 @@ import fcntl
 import os
 import sys
 from dataclasses import dataclass, fields
-from typing import Any
 
 import click
 
@@ -13,6 +12,7 @@ from sampan.errors import SampanError
 from sampan.layout import Layout
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import CommandError, EngineDownError, Session
+from sampan_cli.options.flags import from_flags
 from sampan_cli.options.types import Parsed
 
 _FILE = click.Path(exists=True, dir_okay=False, resolve_path=True)
@@ -72,7 +72,7 @@ class ServeOptions:
 )  # fmt: skip
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="debug shows each request.")
 @click.pass_obj
-def command(session: Session, /, **options: Any) -> None:
+def command(session: Session, /, **flags: object) -> None:
     """Serve a registry, in the foreground, until Ctrl-C or SIGTERM.
 
     What is pushed is kept in the engine's own content store: a layer that an image of the engine has too is stored
@@ -81,7 +81,7 @@ def command(session: Session, /, **options: Any) -> None:
     layout = session.layout
     try:
         layout.check()
-        arguments = ServeOptions(**options).arguments(layout)
+        arguments = from_flags(ServeOptions, flags).arguments(layout)
     except SampanError as error:
         raise CommandError(str(error)) from error
     if not layout.socket("imaged").exists():

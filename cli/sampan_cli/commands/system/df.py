@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -74,7 +74,7 @@ async def show_usage(engine: "Engine", options: DfOptions, now_s: float) -> None
     print_list(rows, options.template, _HEADERS, _TABLE, click.echo)
 
 
-def _rows(used: "DiskUse") -> list[dict[str, Any]]:
+def _rows(used: "DiskUse") -> list[dict[str, object]]:
     from sampan.resource.container import Status
 
     alive = (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
@@ -103,7 +103,7 @@ def _rows(used: "DiskUse") -> list[dict[str, Any]]:
     ]
 
 
-def _content(objects: "tuple[StoredObject, ...]") -> dict[str, Any]:
+def _content(objects: "tuple[StoredObject, ...]") -> dict[str, object]:
     """Blobs, and what is on its way to become some; images, registries and labels keep theirs."""
     from sampan.disk import IMAGE, LABEL, REGISTRY, SERVICE
 
@@ -113,7 +113,7 @@ def _content(objects: "tuple[StoredObject, ...]") -> dict[str, Any]:
     return _row("Image Content", (len(counted), len(kept)), size, size - sum(one.size_bytes for one in kept))
 
 
-def _row(kind: str, counts: tuple[int, int], size_bytes: int, reclaimable_bytes: int) -> dict[str, Any]:
+def _row(kind: str, counts: tuple[int, int], size_bytes: int, reclaimable_bytes: int) -> dict[str, object]:
     from sampan.docker.sizes import human_size
 
     share = f" ({100 * reclaimable_bytes // size_bytes}%)" if size_bytes else ""

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -71,7 +71,7 @@ async def show_events(engine: "Engine", options: EventsOptions, now_ns: int) -> 
                 click.echo(_line(event))
 
 
-def shape_event(event: "Event") -> dict[str, Any]:
+def shape_event(event: "Event") -> dict[str, object]:
     """Return an event under Docker's names."""
     from sampan.docker.event_view import event_json
     from sampan_cli.template.functions import GoMap

@@ -3,11 +3,12 @@
 import os
 import platform
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from sampan import services
+from sampan.json_types import JsonObject
 from sampan.version import VERSION
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
@@ -61,7 +62,7 @@ async def show_info(engine: "Engine", template: str) -> None:
         click.echo(warning, err=True)
 
 
-def _shape(engine: "Engine", facts: Facts) -> dict[str, Any]:
+def _shape(engine: "Engine", facts: Facts) -> JsonObject:
     host = facts.host
     running, paused, stopped = host.containers_running, host.containers_paused, host.containers_stopped
     return {
@@ -112,7 +113,7 @@ def _operating_system() -> str:
         return "Linux"
 
 
-def _lines(shaped: dict[str, Any], facts: Facts) -> list[str]:
+def _lines(shaped: JsonObject, facts: Facts) -> list[str]:
     from sampan.docker.sizes import binary_size
 
     lines = [

@@ -1,10 +1,11 @@
 """``sampan inspect``: everything about any object."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from sampan.json_types import JsonObject
 from sampan_cli.app import completing
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
@@ -48,18 +49,18 @@ def finder(engine: "Engine", kinds: tuple[str, ...], *, size: bool = False) -> "
     """
     from sampan.errors import InvalidArgumentError, NotFoundError
 
-    finders: dict[str, Callable[[str], Any]] = {
+    finders: dict[str, Callable[[str], Awaitable[JsonObject]]] = {
         "container": lambda name: _container(engine, name, size),
         "image": lambda name: _image(engine, name),
         "network": lambda name: _network(engine, name),
         "volume": lambda name: _volume(engine, name),
     }
 
-    async def find(name: str) -> dict[str, Any]:
+    async def find(name: str) -> JsonObject:
         last: Exception | None = None
         for kind in kinds:
             try:
-                found: dict[str, Any] = await finders[kind](name)
+                found: JsonObject = await finders[kind](name)
                 return found
             except NotFoundError as error:
                 last = error
@@ -74,13 +75,13 @@ def finder(engine: "Engine", kinds: tuple[str, ...], *, size: bool = False) -> "
     return find
 
 
-async def _container(engine: "Engine", name: str, size: bool) -> dict[str, Any]:
+async def _container(engine: "Engine", name: str, size: bool) -> JsonObject:
     from sampan_cli.shape.go import shape_container
 
     return shape_container(await engine.runtime.containers.get(name, size=size))
 
 
-async def _image(engine: "Engine", name: str) -> dict[str, Any]:
+async def _image(engine: "Engine", name: str) -> JsonObject:
     from sampan.engine.df import sizes as image_sizes
     from sampan_cli.shape.go import shape_image
 
@@ -90,14 +91,14 @@ async def _image(engine: "Engine", name: str) -> dict[str, Any]:
     return shape_image(image, sizes.of(image), drivers.driver)
 
 
-async def _network(engine: "Engine", name: str) -> dict[str, Any]:
+async def _network(engine: "Engine", name: str) -> JsonObject:
     from sampan.docker.network_view import network_json
     from sampan_cli.shape.go import go_value
 
     return go_value(network_json(await engine.runtime.networks.get(name), members=True))
 
 
-async def _volume(engine: "Engine", name: str) -> dict[str, Any]:
+async def _volume(engine: "Engine", name: str) -> JsonObject:
     from sampan.docker.volume_view import volume_json
     from sampan_cli.shape.go import go_value
 

@@ -1,7 +1,8 @@
 """``sampan version``: of the command and of the engine."""
 
 import platform
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
@@ -38,14 +39,14 @@ async def show_version(engine: "Engine", template: str) -> None:
     click.echo(to_json(both) if template == "json" else Template(template).render(both))
 
 
-async def _server(engine: "Engine") -> dict[str, Any]:
+async def _server(engine: "Engine") -> dict[str, object]:
 
     info = await engine.runtime.host.info()
     runtimes = {runtime.name: runtime.version for runtime in info.runtimes if runtime.usable}
     return {"Version": VERSION, "KernelVersion": platform.release(), "conmon": info.conmon_version, **runtimes}
 
 
-def _print(title: str, facts: dict[str, Any]) -> None:
+def _print(title: str, facts: Mapping[str, object]) -> None:
     click.echo(f"{title}:")
     for key, value in facts.items():
         click.echo(f" {f'{key}:':<16}{value}")
