@@ -19,6 +19,7 @@ ALWAYS: Final[tuple[Check, ...]] = (
     networking.interfaces,
     networking.addresses,
     networking.rules,
+    networking.chains,
     storage.mounted,
     storage.files,
     storage.records,

@@ -3,10 +3,12 @@
 import json
 import re
 import subprocess
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 from runtimed.network.core.names import KernelNames, veth
+from runtimed.network.kernel.rules import Bridge, table
 from tests.chaos.run.comparison.view import View
 from tests.support.engine import Engine
 from tests.support.footprint import mounts
@@ -87,6 +89,30 @@ def rules(engine: Engine, view: View) -> list[str]:
     if len(named) != len(view.bridges):
         findings.append(f"{len(view.bridges)} networks, and the table names {sorted(named)}")
     return [*findings, *_difference("rule", published, expected), *(f"table names bridge {each}" for each in missing)]
+
+
+def chains(engine: Engine, view: View) -> list[str]:
+    """The table's chains have the rules that networks with the default options need, and no others."""
+    names = KernelNames.of(engine.layout)
+    bridges = []
+    for identity, subnets in view.networks.items():
+        bridge = names.bridge(identity)
+        if not Path(f"/sys/class/net/{bridge}").exists():
+            bridge = names.default_bridge
+        bridges.append(Bridge(bridge, tuple(map(IPv4Network, subnets))))
+    # The kernel's own words for what should be there, from a namespace where nothing else is.
+    loaded = _listed("unshare", "--net", "sh", "-c", f"nft --file - && nft list table ip {names.table}",
+                     commands=table(names.table, bridges, ()))  # fmt: skip
+    return _difference("rule", _listed("nft", "list", "table", "ip", names.table), loaded)
+
+
+def _listed(*command: str, commands: str = "") -> set[str]:
+    """Return each chain's rules, with the chain's name before each."""
+    listing = subprocess.run(command, input=commands, capture_output=True, text=True, env=_ENVIRONMENT).stdout
+    found = set()
+    for chain, body in re.findall(r"chain (\S+) \{(.*?)\n\t\}", listing, re.DOTALL):
+        found |= {f"{chain}: {line.strip()}" for line in body.splitlines() if line.strip()}
+    return found
 
 
 def _difference(what: str, found: set[str], expected: set[str]) -> list[str]:

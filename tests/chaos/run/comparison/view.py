@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +46,13 @@ class View:
     """All of it."""
 
     containers: tuple[Shown, ...]
-    bridges: frozenset[str]  # network IDs
+    networks: Mapping[str, tuple[str, ...]]  # those with a bridge: subnets by ID
     volumes: frozenset[str]
+
+    @property
+    def bridges(self) -> frozenset[str]:
+        """IDs of the networks that have a bridge."""
+        return frozenset(self.networks)
 
     @property
     def up(self) -> frozenset[str]:
@@ -63,7 +68,11 @@ def view_of(engine: Engine) -> View:
     volumes = _get(engine, "/volumes")["Volumes"] or []
     return View(
         containers,
-        frozenset(network["Id"] for network in networks if network["Driver"] == "bridge"),
+        {
+            network["Id"]: tuple(pool["Subnet"] for pool in network["IPAM"]["Config"])
+            for network in networks
+            if network["Driver"] == "bridge"
+        },
         frozenset(volume["Name"] for volume in volumes),
     )
 

@@ -72,10 +72,12 @@ async def test_all_that_works_on_a_directory_is_killed_and_nothing_else(tmp_path
 
 
 async def test_a_child_that_goes_on_with_its_parents_arguments_is_waited_for(tmp_path: Path) -> None:
-    script = "import os; r = os.read(0, 1); os._exit(0) if os.fork() else os.read(0, 1)"
+    script = "import os; os.write(1, b'r'); os.read(0, 1); os._exit(0) if os.fork() else os.read(0, 1)"
     stdin, word = os.pipe()
-    process = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdin=stdin)
+    process = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdin=stdin, stdout=subprocess.PIPE)
     os.close(stdin)
+    assert process.stdout is not None
+    assert process.stdout.read(1) == b"r"  # until then its arguments may not be there
     waiting = asyncio.create_task(until_none_works_on(tmp_path))
     os.write(word, b"1")
     await asyncio.to_thread(process.wait)

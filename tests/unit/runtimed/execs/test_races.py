@@ -162,8 +162,11 @@ async def test_an_exec_whose_conmon_has_not_written_its_pid_runs_and_has_the_exi
     await store.set_exec(record)
     paths = Paths(tmp_path / "data", tmp_path / "run").exec(record.id)
     paths.exits.mkdir(parents=True)
-    script = f"read go; echo 7 > {paths.exits}/{entry.id}"
-    conmon = subprocess.Popen(["sh", "-c", script, "conmon", "-b", str(paths.bundle)], stdin=subprocess.PIPE)
+    script = f"echo ready; read go; echo 7 > {paths.exits}/{entry.id}"
+    command = ["sh", "-c", script, "conmon", "-b", str(paths.bundle)]
+    conmon = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert conmon.stdout is not None
+    assert conmon.stdout.readline() == b"ready\n"  # until then its arguments may not be there
     try:
         await execs.recover()
         assert execs.known.get(record.id).running
