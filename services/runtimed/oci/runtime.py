@@ -32,7 +32,7 @@ class OciRuntime:
 
     async def delete(self, id: str, bundle: Path) -> None:
         """Kill what is left of the container and forget it; no error if the runtime knows none."""
-        done = await self._run(bundle, "delete", "--force", id)
+        done = await self._again_if_killed(bundle, "delete", "--force", id)
         if done.code and "does not exist" not in (message := _message(done, bundle)):
             raise ConflictError(f"{self.name} cannot delete container {id}: {message}")
 
@@ -66,9 +66,15 @@ class OciRuntime:
         await self._must(bundle, "update", "--resources", str(document), id)
 
     async def _must(self, bundle: Path, *arguments: str) -> None:
-        done = await self._run(bundle, *arguments)
+        done = await self._again_if_killed(bundle, *arguments)
         if done.code:
             raise ConflictError(f"{self.name} cannot {arguments[0]} the container: {_message(done, bundle)}")
+
+    async def _again_if_killed(self, bundle: Path, *arguments: str) -> Completed:
+        """Call it for what may be repeated: whoever killed the program, as the kernel does out of memory, did not mean
+        the container."""
+        done = await self._run(bundle, *arguments)
+        return done if done.code >= 0 else await self._run(bundle, *arguments)
 
     async def _run(self, bundle: Path, *arguments: str) -> Completed:
         argv = (str(self.command.path), *self.command.arguments(bundle / "call.log"), *arguments)
