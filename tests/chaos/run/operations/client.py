@@ -78,6 +78,18 @@ class Client:
             self._remove_volume(volume)
         for network in self.networks:
             self._remove_network(network)
+        for name in self.session.unanswered:
+            self._remove_late(name)
+
+    def _remove_late(self, name: str) -> None:
+        """Remove a container that was made after its client had asked for its removal; it cannot have started."""
+        path = f"/containers/{name}"
+        answer = self.session.read(f"{path}/json")
+        if answer.kind is Kind.REFUSED:
+            return
+        if answer.json()["State"]["Status"] != "created":
+            self.session.fault(Verdict.LEAKED, f"{name} was gone, and is there: {answer.json()['State']}")
+        self.session.must("rm", lambda: self.session.ways.http("DELETE", path, {"force": 1, "v": 1}))
 
     def _choose(self, weights: dict[str, int]) -> str:
         return self.session.rng.choices(list(weights), list(weights.values()))[0]

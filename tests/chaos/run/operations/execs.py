@@ -151,6 +151,9 @@ def run_to_its_end(session: Session, image: str, network: str, command: str = ""
     removed = session.until_definite("rm", lambda: session.ways.http("DELETE", path, {"force": 1, "v": 1}))
     if removed.kind is Kind.REFUSED and removed.code not in (404, 409):  # 409: it is being removed already
         session.fault(Verdict.WRONG, f"run {name}: rm was refused: {removed}")
+    if removed.code == 404:
+        # Removed by itself, or not made yet: a request goes on for a while after the line to its client is lost.
+        session.unanswered.append(name)
     _gone_by_itself(session, name)
     return False
 

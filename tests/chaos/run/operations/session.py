@@ -7,7 +7,7 @@ operation until the answer is definite, and the state must be the one after.
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from tests.chaos.run.answers import DEADLINE_S, Answer, Kind, Ways
@@ -32,6 +32,7 @@ class Session:
     ways: Ways
     ledger: Ledger
     disturbances: Disturbances
+    unanswered: list[str] = field(default_factory=list)  # containers whose creation may still be under way
 
     def token(self) -> str:
         """Return a word that no output has had before."""
