@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -94,4 +95,12 @@ def read_exit_code(directory: Path, id: str) -> int | None:
     try:
         return int((directory / id).read_text())
     except (OSError, ValueError):
+        return None
+
+
+def read_exit_time(exit_file: Path) -> datetime | None:
+    """Return when conmon left the exit code; None if it left none."""
+    try:
+        return datetime.fromtimestamp(exit_file.stat().st_mtime, UTC)
+    except FileNotFoundError:
         return None

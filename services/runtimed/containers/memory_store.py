@@ -116,10 +116,7 @@ class Entry:
         return self.container.state.status
 
     async def settled(self) -> None:
-        """Return when a start that is under way has ended, if there is one.
-
-        Its process may be seen, by its output for example, before the record says that it runs.
-        """
+        """Wait for a start that is under way: its process may be seen before its record says that it runs."""
         if self.intent is Intent.STARTING:
             async with self.lock:
                 pass

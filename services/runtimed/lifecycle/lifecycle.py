@@ -10,12 +10,11 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import datetime
 from typing import Final
 
 from runtimed.conmon.process import ended
-from runtimed.conmon.running import find_conmon, find_first_process, read_exit_code
+from runtimed.conmon.running import find_conmon, find_first_process, read_exit_code, read_exit_time
 from runtimed.containers.memory_store import UP, Entry, MemoryStore, utcnow
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
@@ -168,7 +167,7 @@ class Lifecycle:
             container.restart_count,
             manually_stopped=entry.stopped_by_request,
         )
-        ended_at = _modified(paths.exit_file) or utcnow()
+        ended_at = read_exit_time(paths.exit_file) or utcnow()
         started_at = container.state.started_at or ended_at
         state = ContainerState(
             Status.RESTARTING if again else Status.EXITED,
@@ -391,13 +390,6 @@ def _means_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
-
-
-def _modified(path: Path) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    except FileNotFoundError:
-        return None
 
 
 def _whole_s(begin: datetime, end: datetime) -> str:
