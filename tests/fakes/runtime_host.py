@@ -69,6 +69,7 @@ class Host:
         self.limits: dict[str, Mapping[str, object]] = {}
         self.fails: dict[str, BaseException] = {}  # what is raised by the step of that name
         self._fds: dict[int, FakeProcess] = {}
+        self._connections: list[StdioConnection] = []  # of the engine that runs
 
     def begin(self, container_id: str, bundle: Path, exit_file: Path) -> FakeProcess:
         process = FakeProcess(1_000_000_000 + len(self.processes), container_id, bundle, exit_file)
@@ -84,7 +85,13 @@ class Host:
         return next(one for one in self.alive(container_id) if one.bundle.parent == self.paths.bundles)
 
     def engine_ended(self, steps: Steps) -> None:
-        """Close the pipes of an engine: what waited for its word ends."""
+        """Close the pipes and sockets of an engine: what waited for its word ends."""
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
+        for process in self.processes:  # conmon closes its end with the other
+            while process.clients:
+                process.clients.pop().close()
         for process in self.alive():
             if process.waits_for is steps:
                 process.end(127)
@@ -100,7 +107,8 @@ class Host:
         ours, conmons = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         process.clients.append(conmons)
-        return StdioConnection(ours)
+        self._connections.append(StdioConnection(ours))
+        return self._connections[-1]
 
     def _fd(self, process: FakeProcess) -> int:
         fd = os.dup(process.done)
