@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +47,14 @@ def following(start: Start, *arguments: str) -> Iterator[subprocess.Popen[bytes]
         client.communicate()
 
 
+def waits_begun(engine: Engine) -> float:
+    """Return how many clients have begun to wait in the runtimed that runs."""
+    with urllib.request.urlopen(engine.metrics_url("runtimed"), timeout=10) as answer:
+        lines = str(answer.read(), "utf-8").splitlines()
+    begun = (line for line in lines if line.startswith("grpc_server_started_total{") and 'grpc_method="Wait"' in line)
+    return sum(float(line.split()[-1]) for line in begun)
+
+
 def test_logs_and_wait(
     engine: Engine, docker: DockerClient, image: str, start: Start, unique: Callable[[str], str]
 ) -> None:
@@ -73,11 +83,25 @@ def test_wait_for_one_that_ends_and_goes_while_nobody_watches(
     engine: Engine, docker: DockerClient, image: str, start: Start, unique: Callable[[str], str]
 ) -> None:
     name = unique("gone")
-    docker("run", "--detach", "--rm", "--name", name, image, "sh", "-c", "sleep 1; exit 9")
+    docker(
+        "run",
+        "--detach",
+        "--rm",
+        "--name",
+        name,
+        image,
+        "sh",
+        "-c",
+        "trap 'exit 9' TERM; echo ready; while :; do sleep 0.1; done",
+    )
+    eventually(lambda: docker("logs", name).line == "ready", "it listens")
+    first = int(docker("inspect", "--format", "{{.State.Pid}}", name).line)
+    before = waits_begun(engine)
     with following(start, "wait", name) as wait:
-        time.sleep(0.5)
+        eventually(lambda: waits_begun(engine) > before, "it waits")
         os.kill(engine.pid("runtimed"), signal.SIGSTOP)
-        time.sleep(1)  # it ends meanwhile
+        os.kill(first, signal.SIGTERM)
+        eventually(lambda: not Path(f"/proc/{first}").exists(), "it has ended")
         engine.kill("runtimed")
         assert wait.communicate(timeout=60)[0] == b"9\n"
     eventually(lambda: docker.fails("inspect", name).code != 0, "it is removed")
@@ -90,11 +114,12 @@ def test_events(engine: Engine, docker: DockerClient, image: str, start: Start, 
     with following(start, "events", "--since", since, "--filter", "event=create", "--format", "json") as events:
         assert events.stdout is not None
         docker("create", "--name", names[0], image)
-        first = json.loads(events.stdout.readline())
+        told = [json.loads(events.stdout.readline())]
         for name in names[1:]:
             engine.kill("runtimed")
             docker("create", "--name", name, image)
-        told = [first, *(json.loads(events.stdout.readline()) for _ in names[1:])]
+            # Read before the next kill, which may come before an event is in the journal.
+            told.append(json.loads(events.stdout.readline()))
         assert [event["Actor"]["Attributes"]["name"] for event in told] == names
     docker("rm", *names)
 
