@@ -8,8 +8,9 @@ import base64
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode, urlsplit
 
@@ -43,6 +44,14 @@ class Token:
     refresh: str = ""
 
 
+@dataclass(slots=True)
+class _Turn:
+    """Who asks for one token."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+
+
 class Tokens:
     """Asks token servers and remembers their answers as long as they are good."""
 
@@ -50,7 +59,7 @@ class Tokens:
         self._transport = transport
         self._monotonic = monotonic
         self._cache: OrderedDict[tuple[str, str, str, Credentials], Token] = OrderedDict()
-        self._asking: dict[tuple[str, str, str, Credentials], asyncio.Lock] = {}
+        self._turns: dict[tuple[str, str, str, Credentials], _Turn] = {}  # of those who ask now
 
     async def get(
         self, challenge: Challenge, registry_url: str, tls: Tls, scope: str, credentials: Credentials, *, refused: str
@@ -67,15 +76,28 @@ class Tokens:
         realm, service = challenge.get("realm"), challenge.get("service")
         _check_realm(realm, registry_url)
         key = (realm, service, scope, credentials)
-        async with self._asking.setdefault(key, asyncio.Lock()):
+        async with self._turn(key):
             token = self._cache.get(key)
             if token is None or token.value == refused or token.expires_s <= self._monotonic():
                 token = await self._ask(realm, service, tls, scope, credentials)
                 self._cache[key] = token
             self._cache.move_to_end(key)
         while len(self._cache) > _MAX_TOKENS:
-            self._asking.pop(self._cache.popitem(last=False)[0], None)
+            self._cache.popitem(last=False)
         return token
+
+    @asynccontextmanager
+    async def _turn(self, key: tuple[str, str, str, Credentials]) -> AsyncIterator[None]:
+        """Let one at a time in; nothing stays of a key for which nobody asks, whatever came of it."""
+        turn = self._turns.setdefault(key, _Turn())
+        turn.users += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.users -= 1
+            if not turn.users:
+                del self._turns[key]
 
     async def _ask(self, realm: str, service: str, tls: Tls, scope: str, credentials: Credentials) -> Token:
         query = {"service": service, "scope": scope} if scope else {"service": service}

@@ -1,5 +1,6 @@
 """Who may pull, and where credentials go."""
 
+import asyncio
 import re
 
 import pytest
@@ -75,6 +76,20 @@ async def test_token_is_fetched_once_for_a_repository(parts: Parts) -> None:
         (query,) = registry.paths("/token")
         assert "scope=repository%3Aa%2Fx%3Apull" in query
         assert "account=alice" in query
+
+
+async def test_nothing_is_kept_of_credentials_that_are_refused(parts: Parts) -> None:
+    tokens = parts.puller._sources._tokens
+    async with FakeRegistry(auth="token", users={"alice": "sesame"}).running() as registry:
+        registry.add_image("x", "1", b"layer")
+        for number in range(20):
+            wrong = Credentials("alice", f"wrong-{number}")
+            fetches = (parts.fetch(f"{registry.address}/x:1", credentials=wrong) for _ in range(2))
+            results = await asyncio.gather(*fetches, return_exceptions=True)
+            assert {type(result) for result in results} == {UnauthenticatedError}
+        assert (tokens._turns, len(tokens._cache)) == ({}, 0)
+        await parts.fetch(f"{registry.address}/x:1", credentials=ALICE)
+        assert (tokens._turns, len(tokens._cache)) == ({}, 1)
 
 
 async def test_anonymous_token_is_asked_for_without_credentials(parts: Parts) -> None:
