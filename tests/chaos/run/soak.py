@@ -5,11 +5,13 @@ needed and fills what is kept up to a bound, and again at the end.
 """
 
 import argparse
+import contextlib
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -30,6 +32,9 @@ _REST_S: Final = 60.0  # services give memory and connections back when nobody h
 
 # A pool has as many threads as it ever had work at once, up to its bound; execs are kept up to another.
 _POOL_THREADS: Final = 8
+
+# Services close a connection among themselves that was idle for a while, and make another one when it is needed.
+_CONNECTIONS: Final = 4
 
 # Bounded in numbers of their own: see runtimed's journal and SQLite's own table.
 _BOUNDED: Final = ("events", "sqlite_sequence")
@@ -80,7 +85,9 @@ class Soak:
             process = Path(f"/proc/{self.engine.pid(name)}")
             lines = (process / "smaps_rollup").read_text().splitlines()
             pss[name] = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-            counts[f"descriptors of {name}"] = len(list((process / "fd").iterdir()))
+            descriptors = Counter(link.startswith("socket:") for link in _links(process / "fd"))
+            counts[f"descriptors of {name}"] = descriptors[False]
+            counts[f"sockets of {name}"] = descriptors[True]
             counts[f"threads of {name}"] = len(list((process / "task").iterdir()))
             database = self.engine.layout.data(name) / "metadata.db"
             if database.exists():
@@ -135,6 +142,8 @@ def _slack(what: str) -> int:
     """Return how much more than before is no growth."""
     if what.startswith("threads"):
         return _POOL_THREADS
+    if what.startswith("sockets"):
+        return _CONNECTIONS
     return _THREADS if what == "rows of execs in runtimed" else 0
 
 
@@ -170,6 +179,12 @@ def _rested(one: Soak, before: Holdings | None) -> Holdings:
         if done or time.monotonic() > end:
             return now
         time.sleep(1.0)
+
+
+def _links(directory: Path) -> Iterator[str]:
+    for link in directory.iterdir():
+        with contextlib.suppress(OSError):  # it is closed again
+            yield str(link.readlink())
 
 
 def _files(root: Path) -> int:
