@@ -1,4 +1,4 @@
-"""Where the disk has gone: by kind, as Docker counts, and byte by byte, with everyone who holds it."""
+"""What the engine says of itself, and where the disk has gone: by kind, and byte by byte with everyone who holds it."""
 
 import asyncio
 from collections import Counter
@@ -8,15 +8,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
+from sampan import services
 from sampan.disk import CONTAINER, SNAPSHOT, Holder, StoredObject
+from sampan.docker.info_view import EngineFacts
 from sampan.engine.listing import Listed, list_containers, list_images
 from sampan.engine.parts import HasContainers, HasImages, HasLayers, HasStores, HasVolumes
+from sampan.layout import Layout
 from sampan.resource.container import ContainerDetails
 from sampan.resource.image import ImageDetails
 from sampan.resource.listing import ALL
+from sampan.resource.protocols import Host
 from sampan.resource.snapshot import SnapshotUsage
 from sampan.resource.storage import Disk, Layers
 from sampan.resource.volume import Volume
+from sampan.service.set_aside import read_set_aside
 
 
 class Measuring(HasImages, HasLayers, HasContainers, HasVolumes, Protocol):
@@ -25,6 +30,10 @@ class Measuring(HasImages, HasLayers, HasContainers, HasVolumes, Protocol):
 
 class Explaining(HasContainers, HasStores, Protocol):
     """What has something on disk, and the names of containers."""
+
+
+class Counting(HasImages, HasLayers, Protocol):
+    """What has images and drivers of layers."""
 
 
 class Use(NamedTuple):
@@ -198,3 +207,15 @@ async def explain(services: Explaining) -> tuple[StoredObject, ...]:
         return holder
 
     return tuple(replace(one, holders=tuple(map(known, one.holders))) for one in (*content, *layers, *runtime))
+
+
+async def engine_facts(engine: Counting, runtime: Host, layout: Layout) -> EngineFacts:
+    """Return what the services say about themselves, for ``info``."""
+    host, drivers, images, set_aside, problems = await asyncio.gather(
+        runtime.info(),
+        engine.layers.drivers(),
+        engine.images.list(brief=True),
+        asyncio.to_thread(read_set_aside, layout, services.ALL),
+        asyncio.to_thread(lambda: [problem for name in services.ALL for problem in layout.problems(name)]),
+    )
+    return EngineFacts(host, drivers, len(images), layout.data_root, tuple(map(str, set_aside)), tuple(problems))

@@ -13,7 +13,7 @@ from dockerapi.http.server import DockerApi
 from dockerapi.image import archives, commit, images, push, registries
 from dockerapi.metrics import ApiMetrics, DaemonCollector, DaemonFacts
 from dockerapi.system import disk, events, swarm, system, unsupported
-from dockerapi.system.host_facts import engine_id, host_facts
+from sampan.docker.info_view import engine_id, host_facts
 from sampan.engine.engine import Engine
 from sampan.service.config import ServiceConfig
 from sampan.service.harness import Service, run

@@ -2,7 +2,9 @@
 
 from typing import Final
 
-from sampan.docker import container_view, image_view
+from sampan.docker import container_view, image_view, info_view
+from sampan.docker.info_view import EngineFacts
+from sampan.layout import Layout
 from sampan.resource.container import ContainerDetails
 from sampan.resource.image import ImageDetails
 from sampan_cli.template.functions import (
@@ -50,6 +52,21 @@ def shape_container(container: ContainerDetails) -> dict[str, object]:
     _default(shown, "State", Health=ABSENT)
     own = {"SizeRw": ABSENT, "RootPath": container.root_path, "CgroupPath": container.cgroup_path}
     return own | shown
+
+
+def shape_info(facts: EngineFacts, layout: Layout) -> dict[str, object]:
+    """Return what ``info`` shows, and what Docker has no name for: this engine's roots, socket and programs."""
+    host = facts.host
+    own = {
+        "BackingFilesystem": facts.drivers.backing_filesystem,
+        "CgroupLayout": host.cgroup_layout,
+        "ConmonVersion": host.conmon_version,
+        "RuntimeVersions": {one.name: one.version for one in host.runtimes if one.usable},
+        "DataRoot": str(layout.data_root),
+        "RunRoot": str(layout.run_root),
+        "DockerSocket": f"unix://{layout.docker_socket}",
+    }
+    return go_value(info_view.info_json(facts) | own)
 
 
 def _default(shown: dict[str, object], name: str, **absent: object) -> None:

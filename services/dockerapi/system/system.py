@@ -1,8 +1,8 @@
 """The engine itself: /_ping, /version, /info, /system/df."""
 
 import asyncio
+import os
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -12,12 +12,8 @@ from aiohttp import web
 from dockerapi.http import versions
 from dockerapi.http.call import Call, reply
 from dockerapi.http.routing import Route
-from dockerapi.system.host_facts import engine_id, host_facts, open_files
-from sampan import services
-from sampan.oci.reference import DEFAULT_REGISTRY
-from sampan.resource.snapshot import DriversReport
-from sampan.resource.stats import HostInfo, OciRuntimeInfo
-from sampan.service.set_aside import read_set_aside
+from sampan.docker.info_view import default_runtime, host_facts, info_json
+from sampan.engine.df import engine_facts
 from sampan.version import VERSION
 
 _PING_HEADERS: Final = {
@@ -42,7 +38,7 @@ async def version(call: Call) -> web.StreamResponse:
     """GET /version."""
     facts = host_facts()
     host = await call.runtime.host.info()
-    runtime = _default_runtime(host)
+    runtime = default_runtime(host)
     python = sys.version.partition(" ")[0]
     installed = await asyncio.to_thread(_installed)
     details = {
@@ -83,131 +79,19 @@ def _installed() -> str:
     return datetime.fromtimestamp(Path(__file__).stat().st_mtime, UTC).isoformat()
 
 
-def _default_runtime(host: HostInfo) -> OciRuntimeInfo:
-    fallback = OciRuntimeInfo(host.default_runtime, "", "", usable=False)
-    return next((one for one in host.runtimes if one.name == host.default_runtime), fallback)
-
-
 async def info(call: Call) -> web.StreamResponse:
     """GET /info."""
-    host, drivers, images = await asyncio.gather(
-        call.runtime.host.info(), call.engine.layers.drivers(), call.engine.images.list(brief=True)
-    )
-    counts = {
-        "Containers": host.containers_running + host.containers_paused + host.containers_stopped,
-        "ContainersRunning": host.containers_running,
-        "ContainersPaused": host.containers_paused,
-        "ContainersStopped": host.containers_stopped,
-        "Images": len(images),
-    }
-    layout = call.engine.layout
-    set_aside = await asyncio.to_thread(read_set_aside, layout, services.ALL)
-    head = {"ID": engine_id(layout.data_root)}
-    return reply(
-        head
-        | counts
-        | _storage(drivers)
-        | _plugins(host)
-        | _machine(host)
-        | _engine(call, host, [str(each) for each in set_aside])
-    )
-
-
-def _storage(drivers: DriversReport) -> dict[str, object]:
-    rows = [["Backing Filesystem", drivers.backing_filesystem]] if drivers.backing_filesystem else []
-    for driver in drivers.drivers:
-        verdict = "usable" if driver.usable else "not usable"
-        rows.append([f"Driver {driver.name}", f"{verdict}: {driver.reason}" if driver.reason else verdict])
-    return {"Driver": drivers.driver, "DriverStatus": rows}
-
-
-def _plugins(host: HostInfo) -> dict[str, object]:
-    return {
-        "Plugins": {
-            "Volume": list(host.volume_drivers),
-            "Network": list(host.network_drivers),
-            "Authorization": None,
-            "Log": list(host.log_drivers),
-        }
-    }
-
-
-def _machine(host: HostInfo) -> dict[str, object]:
-    facts = host_facts()
-    return {
-        "MemoryLimit": True,
-        "SwapLimit": True,
-        "CpuCfsPeriod": True,
-        "CpuCfsQuota": True,
-        "CPUShares": True,
-        "CPUSet": True,
-        "PidsLimit": True,
-        "IPv4Forwarding": True,
-        "OomKillDisable": host.cgroup_version == 1,
-        "CgroupDriver": "cgroupfs",
-        "CgroupVersion": str(host.cgroup_version or 1),
-        "KernelVersion": facts.kernel,
-        "OperatingSystem": facts.operating_system,
-        "OSVersion": facts.os_version,
-        "OSType": "linux",
-        "Architecture": facts.machine,
-        "NCPU": facts.cpus,
-        "MemTotal": facts.memory_bytes,
-        "Name": facts.name,
-    }
-
-
-def _engine(call: Call, host: HostInfo, set_aside: Sequence[str]) -> dict[str, object]:
-    runtimes: dict[str, object] = {one.name: {"path": one.path or one.name} for one in host.runtimes if one.usable}
-    layout = call.engine.layout
-    problems = [f"WARNING: {problem}" for name in services.ALL for problem in layout.problems(name)]
-    refused = [f"runtime {one.name} is not usable: {one.reason}" for one in host.runtimes if not one.usable]
-    security = list(host.security_options)
+    shown = info_json(await engine_facts(call.engine, call.runtime.host, call.engine.layout))
     if call.version < (1, 25):
-        security = [option.removeprefix("name=").partition(",")[0] for option in security]
-    return {
-        "Debug": False,
-        "NFd": open_files(),
-        "NGoroutines": len(asyncio.all_tasks()),
-        "NEventsListener": 0,
-        "SystemTime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-        "LoggingDriver": "json-file",
-        "IndexServerAddress": f"{DEFAULT_REGISTRY}/v1/",
-        "RegistryConfig": {
-            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
-            "IndexConfigs": {
-                DEFAULT_REGISTRY: {"Name": DEFAULT_REGISTRY, "Mirrors": [], "Secure": True, "Official": True}
-            },
-            "Mirrors": None,
-        },
-        "GenericResources": None,
-        "DockerRootDir": str(layout.data_root),
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
-        "Labels": [],
-        "ExperimentalBuild": False,
-        "ServerVersion": VERSION,
-        "Runtimes": runtimes,
-        "DefaultRuntime": host.default_runtime,
-        "Swarm": {
-            "NodeID": "",
-            "NodeAddr": "",
-            "LocalNodeState": "inactive",
-            "ControlAvailable": False,
-            "Error": "",
-            "RemoteManagers": None,
-        },
-        "LiveRestoreEnabled": True,
-        "Isolation": "",
-        "InitBinary": "",
-        "ContainerdCommit": {"ID": ""},
-        "RuncCommit": {"ID": _default_runtime(host).version},
-        "InitCommit": {"ID": ""},
-        "SecurityOptions": security,
-        "CDISpecDirs": [],
-        "Warnings": [*host.warnings, *refused, *set_aside, *problems] or None,
-    }
+        shown["SecurityOptions"] = [
+            option.removeprefix("name=").partition(",")[0] for option in shown["SecurityOptions"]
+        ]
+    return reply(shown | {"NFd": _open_files(), "NGoroutines": len(asyncio.all_tasks())})
+
+
+def _open_files() -> int:
+    """Return how many descriptors this process has open."""
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a count needs no Path objects
 
 
 async def plugins(_: Call) -> web.StreamResponse:

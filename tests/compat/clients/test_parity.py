@@ -34,22 +34,15 @@ MEANT: Final[Mapping[str, str]] = {
     "inspect parity-*: RootPath": "where to look at a container's files from outside; Docker's API has no place for it",
     "inspect parity-*: CgroupPath": "where its limits are; Docker's API has no place for it",
     "version: *": "each tells its own programs' versions",
-    **{
-        f"info: {field}": "said to Docker's clients, which ask for it; the facts behind it are told by name here"
-        for field in (
-            *("ID", "DriverStatus", "CDISpecDirs", "CPUSet", "CPUShares", "ClientInfo", "ContainerdCommit", "Debug"),
-            *("CpuCfsPeriod", "CpuCfsQuota", "ExperimentalBuild", "GenericResources", "HttpProxy", "HttpsProxy"),
-            *("IPv4Forwarding", "IndexServerAddress", "InitBinary", "InitCommit", "Isolation", "Labels", "PidsLimit"),
-            *("LiveRestoreEnabled", "MemoryLimit", "NEventsListener", "NFd", "NGoroutines", "NoProxy", "OSVersion"),
-            *("OomKillDisable", "Plugins.Authorization", "RegistryConfig", "RuncCommit", "SwapLimit", "Swarm"),
-            *("SystemTime", "FirewallBackend", "DiscoveredDevices", "Containerd"),
-        )
-    },
+    "info: ClientInfo": "the program that asks, which is another",
+    "info: NFd": "the descriptors of the process that answers Docker's API",
+    "info: NGoroutines": "the tasks of the process that answers Docker's API",
+    "info: SystemTime": "the clock, which goes on between the two",
     **{
         f"info: {field}": "a fact about this engine that Docker's API has no place for"
         for field in (
             *("BackingFilesystem", "CgroupLayout", "ConmonVersion", "DataRoot", "DockerSocket", "RunRoot"),
-            *("Runtimes.*.version", "Warnings"),
+            "RuntimeVersions",
         )
     },
 }

@@ -1,0 +1,215 @@
+"""The engine and its machine in the shape that Docker's clients know: what ``info`` shows."""
+
+import functools
+import os
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from sampan.json_types import JsonObject
+from sampan.oci.platform import host_platform
+from sampan.oci.reference import DEFAULT_REGISTRY
+from sampan.resource.snapshot import DriverReport, DriversReport
+from sampan.resource.stats import HostInfo, OciRuntimeInfo
+from sampan.version import VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What the services say about themselves."""
+
+    host: HostInfo
+    drivers: DriversReport
+    images: int
+    data_root: Path
+    set_aside: tuple[str, ...] = ()  # what services could not recover when they started, in sentences
+    problems: tuple[str, ...] = ()  # what should be looked after, as a disk that is full
+
+    @property
+    def warnings(self) -> list[str]:
+        """Everything that a user should know: what the host lacks, what is refused, set aside or running short."""
+        refused = [f"runtime {one.name} is not usable: {one.reason}" for one in self.host.runtimes if not one.usable]
+        return [*self.host.warnings, *refused, *self.set_aside, *(f"WARNING: {each}" for each in self.problems)]
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What does not change while the machine is up."""
+
+    name: str
+    kernel: str
+    machine: str  # uname's: x86_64
+    architecture: str  # Go's: amd64
+    operating_system: str  # "Debian GNU/Linux 12 (bookworm)"
+    os_version: str  # "12"
+    cpus: int
+    memory_bytes: int
+
+
+@functools.cache
+def host_facts() -> HostFacts:
+    """Read them."""
+    release = _os_release()
+    return HostFacts(
+        name=platform.node(),
+        kernel=platform.release(),
+        machine=platform.machine(),
+        architecture=host_platform().architecture,
+        operating_system=release.get("PRETTY_NAME", "Linux"),
+        os_version=release.get("VERSION_ID", ""),
+        cpus=len(os.sched_getaffinity(0)),
+        memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+    )
+
+
+def _os_release() -> dict[str, str]:
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}
+
+
+@functools.cache
+def engine_id(data_root: Path) -> str:
+    """Return the UUID that tells this engine from others: the same after every restart, another for other roots."""
+    import hashlib
+    import uuid
+
+    try:
+        machine = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        machine = platform.node()
+    return str(uuid.UUID(bytes=hashlib.sha256(f"sampan {machine} {data_root}".encode()).digest()[:16]))
+
+
+_SWARM: Final = {
+    "NodeID": "",
+    "NodeAddr": "",
+    "LocalNodeState": "inactive",
+    "ControlAvailable": False,
+    "Error": "",
+    "RemoteManagers": None,
+}
+
+
+def info_json(facts: EngineFacts) -> JsonObject:
+    """Return what ``info`` shows, but for what the process that answers says of itself."""
+    return (
+        {"ID": engine_id(facts.data_root)}
+        | _counts(facts)
+        | _storage(facts.drivers)
+        | _plugins(facts.host)
+        | _machine(facts.host)
+        | _engine(facts)
+        | _runtimes(facts)
+    )
+
+
+def verdict(driver: DriverReport) -> str:
+    """Return whether a driver of layers can be used here, and why not."""
+    usable = "usable" if driver.usable else "not usable"
+    return f"{usable}: {driver.reason}" if driver.reason else usable
+
+
+def default_runtime(host: HostInfo) -> OciRuntimeInfo:
+    """Return the runtime of containers that name none; it has no version if it was not found."""
+    absent = OciRuntimeInfo(host.default_runtime, "", "", usable=False)
+    return next((one for one in host.runtimes if one.name == host.default_runtime), absent)
+
+
+def _counts(facts: EngineFacts) -> JsonObject:
+    host = facts.host
+    return {
+        "Containers": host.containers_running + host.containers_paused + host.containers_stopped,
+        "ContainersRunning": host.containers_running,
+        "ContainersPaused": host.containers_paused,
+        "ContainersStopped": host.containers_stopped,
+        "Images": facts.images,
+    }
+
+
+def _storage(drivers: DriversReport) -> JsonObject:
+    rows = [["Backing Filesystem", drivers.backing_filesystem]] if drivers.backing_filesystem else []
+    rows += [[f"Driver {driver.name}", verdict(driver)] for driver in drivers.drivers]
+    return {"Driver": drivers.driver, "DriverStatus": rows}
+
+
+def _plugins(host: HostInfo) -> JsonObject:
+    return {
+        "Plugins": {
+            "Volume": list(host.volume_drivers),
+            "Network": list(host.network_drivers),
+            "Authorization": None,
+            "Log": list(host.log_drivers),
+        }
+    }
+
+
+def _machine(host: HostInfo) -> JsonObject:
+    facts = host_facts()
+    return {
+        "MemoryLimit": True,
+        "SwapLimit": True,
+        "CpuCfsPeriod": True,
+        "CpuCfsQuota": True,
+        "CPUShares": True,
+        "CPUSet": True,
+        "PidsLimit": True,
+        "IPv4Forwarding": True,
+        "OomKillDisable": host.cgroup_version == 1,
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": str(host.cgroup_version or 1),
+        "KernelVersion": facts.kernel,
+        "OperatingSystem": facts.operating_system,
+        "OSVersion": facts.os_version,
+        "OSType": "linux",
+        "Architecture": facts.machine,
+        "NCPU": facts.cpus,
+        "MemTotal": facts.memory_bytes,
+        "Name": facts.name,
+    }
+
+
+def _engine(facts: EngineFacts) -> JsonObject:
+    return {
+        "Debug": False,
+        "NEventsListener": 0,
+        "SystemTime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "LoggingDriver": "json-file",
+        "IndexServerAddress": f"{DEFAULT_REGISTRY}/v1/",
+        "RegistryConfig": {
+            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
+            "IndexConfigs": {
+                DEFAULT_REGISTRY: {"Name": DEFAULT_REGISTRY, "Mirrors": [], "Secure": True, "Official": True}
+            },
+            "Mirrors": None,
+        },
+        "GenericResources": None,
+        "DockerRootDir": str(facts.data_root),
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Labels": [],
+        "ExperimentalBuild": False,
+        "ServerVersion": VERSION,
+        "Swarm": dict(_SWARM),
+        "LiveRestoreEnabled": True,
+        "Isolation": "",
+        "CDISpecDirs": [],
+    }
+
+
+def _runtimes(facts: EngineFacts) -> JsonObject:
+    host = facts.host
+    return {
+        "Runtimes": {one.name: {"path": one.path or one.name} for one in host.runtimes if one.usable},
+        "DefaultRuntime": host.default_runtime,
+        "InitBinary": "",
+        "ContainerdCommit": {"ID": ""},
+        "RuncCommit": {"ID": default_runtime(facts.host).version},
+        "InitCommit": {"ID": ""},
+        "SecurityOptions": list(host.security_options),
+        "Warnings": facts.warnings or None,
+    }
