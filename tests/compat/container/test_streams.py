@@ -66,7 +66,9 @@ def test_attach_shows_what_comes_and_ends_with_the_exit_code(docker: DockerClien
 def test_two_clients_attached_see_the_same(docker: DockerClient, image: str, container_name: Callable[[], str]) -> None:
     name = container_name()
     first = docker.start("run", "-i", "--name", name, image, "sh", "-c", "cat; echo end", stdin=subprocess.PIPE)
-    eventually(lambda: _attached(docker, name) >= 1, "the first client is attached")
+    # The first client attaches before it starts the container, and the second takes only one that runs.
+    running = ("ps", "--quiet", "--filter", f"name=^{name}$", "--filter", "status=running")
+    eventually(lambda: bool(docker(*running).line), "the first client is attached and has started it")
     watcher = docker.start("attach", "--no-stdin", name)
     eventually(lambda: _attached(docker, name) >= 2, "the watcher is attached")
     assert first.communicate(b"both\n", timeout=10)[0] == b"both\nend\n"
