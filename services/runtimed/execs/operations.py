@@ -212,7 +212,7 @@ class Execs:
     async def _not_ahead(self, running: Running) -> None:
         preparing, running.ahead = running.ahead, None
         if preparing is not None:
-            await self._preparer.drop(running.entry, running.exec.id, preparing)
+            await self._preparer.drop(running.exec.id, preparing)
 
     async def _prepared(self, running: Running, created: ExecSpec) -> Prepared:
         """Return what was prepared when it was made, if that is still there and right, else prepare it now."""

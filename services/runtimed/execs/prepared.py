@@ -12,14 +12,12 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from runtimed.conmon.conmon import Conmon, PendingExec, Stdio
-from runtimed.conmon.process import ended
-from runtimed.conmon.running import find_conmon
+from runtimed.conmon.process import kill_at_work_on
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.memory_store import Entry
 from runtimed.containers.paths import ExecPaths, Paths
@@ -141,7 +139,7 @@ class Preparer:
             await asyncio.wait({starting})
             if starting.exception() is None:
                 await self._give_up(starting.result())
-            await self._clear(entry.id, paths)
+            await self._clear(paths)
             if isinstance(error, ConflictError):
                 raise StartError(f"conmon did not stay: {error}") from error
             raise
@@ -163,14 +161,14 @@ class Preparer:
         except StartError as error:
             raise CommandNotExecutableError(str(error)) from error
 
-    async def drop(self, entry: Entry, id: str, preparing: "asyncio.Task[Prepared]") -> None:
+    async def drop(self, id: str, preparing: "asyncio.Task[Prepared]") -> None:
         """Take back what was prepared, or is being prepared."""
         preparing.cancel()
         await asyncio.wait({preparing})
         if not preparing.cancelled() and preparing.exception() is None:
             await self._give_up(preparing.result().pending)
             preparing.result().close()
-            await self._clear(entry.id, self._paths.exec(id))
+            await self._clear(self._paths.exec(id))
 
     async def _give_up(self, pending: PendingExec) -> None:
         try:
@@ -179,16 +177,10 @@ class Preparer:
         finally:
             pending.close()
 
-    async def _clear(self, container_id: str, paths: ExecPaths) -> None:
-        # Without us the runtime would find no document, and conmon end in its own time.
-        pidfd = find_conmon(paths.conmon_pid, container_id)
-        if pidfd >= 0:
-            try:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                await ended(pidfd)
-            finally:
-                os.close(pidfd)
+    async def _clear(self, paths: ExecPaths) -> None:
+        # Without us the runtime would find no document, and conmon end in its own time. Both: a runtime that outlives
+        # its conmon goes on making files, in the directory that a later start of the same exec works in.
+        await kill_at_work_on(paths.bundle)
         await asyncio.to_thread(remove_files, paths)
 
 

@@ -77,7 +77,8 @@ async def test_a_child_that_goes_on_with_its_parents_arguments_is_waited_for(tmp
     process = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdin=stdin, stdout=subprocess.PIPE)
     os.close(stdin)
     assert process.stdout is not None
-    assert process.stdout.read(1) == b"r"  # until then its arguments may not be there
+    with process.stdout:
+        assert process.stdout.read(1) == b"r"  # until then its arguments may not be there
     waiting = asyncio.create_task(until_none_works_on(tmp_path))
     os.write(word, b"1")
     await asyncio.to_thread(process.wait)
