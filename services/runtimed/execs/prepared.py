@@ -131,11 +131,11 @@ class Preparer:
         )
         try:
             document = await self.document(entry.container, spec)  # while conmon starts
-            pending = await starting
+            pending = await asyncio.shield(starting)
             return Prepared(document, pipe, pending, StdioConnection.connect(paths.attach_socket))
         except BaseException as error:
             pipe.close()
-            # Not cancelled: a conmon whose pid is not written down yet cannot be ended, and goes on making files.
+            # Shielded, and waited for: a conmon that nobody has heard of yet goes on making files.
             await asyncio.wait({starting})
             if starting.exception() is None:
                 await self._give_up(starting.result())

@@ -176,3 +176,21 @@ async def test_a_container_that_goes_takes_what_was_prepared_with_it(runtimed: R
     await runtimed.remove(container_id)
     await until(lambda: not alive(conmon))
     await until(lambda: not bundle(runtimed, exec_id).exists())
+
+
+async def test_a_detached_start_in_the_middle_of_the_preparation_keeps_its_exit_code(runtimed: Runtimed) -> None:
+    container_id = await runtimed.begin("sleep", "100")
+
+    async def ended(number: int) -> int:
+        exec_id = await create(runtimed, container_id, "sh", "-c", f"sleep 0.1; exit {number}")
+        await start(runtimed, Start(id=exec_id, detach=True))
+        found = execs_pb2.Exec()
+        async with asyncio.timeout(30):
+            while not found.HasField("exit_code"):
+                with rpc_errors():
+                    found = await runtimed.execs.Get(execs_pb2.GetExecRequest(id=exec_id))
+                await asyncio.sleep(0.02)
+        return found.exit_code
+
+    assert [await ended(number) for number in range(1, 61)] == list(range(1, 61))
+    await runtimed.remove(container_id)
