@@ -3,20 +3,16 @@
 import re
 from typing import Final
 
+from sampan.docker.version_view import NEWEST_API, OLDEST_API, version_text
 from sampan.errors import InvalidArgumentError
 
 Version = tuple[int, int]
 
-NEWEST: Final[Version] = (1, 50)
-# Docker 29 raised its own floor to 1.44 and left many clients behind.
-OLDEST: Final[Version] = (1, 24)
+NEWEST: Final[Version] = NEWEST_API
+OLDEST: Final[Version] = OLDEST_API
+text: Final = version_text
 
 _PREFIX: Final = re.compile(r"/v([0-9]+)\.([0-9]+)(?=/)")
-
-
-def text(version: Version) -> str:
-    """Return the version as Docker writes it."""
-    return f"{version[0]}.{version[1]}"
 
 
 def split(path: str) -> tuple[Version, str]:

@@ -2,19 +2,15 @@
 
 import asyncio
 import os
-import sys
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
-from dockerapi.http import versions
 from dockerapi.http.call import Call, reply
 from dockerapi.http.routing import Route
-from sampan.docker.info_view import default_runtime, host_facts, info_json
+from sampan.docker.info_view import info_json
+from sampan.docker.version_view import version_json
 from sampan.engine.df import engine_facts
-from sampan.version import VERSION
 
 _PING_HEADERS: Final = {
     # Version 1 says that builds go to the classic endpoint; 2 would promise BuildKit's gRPC.
@@ -23,8 +19,6 @@ _PING_HEADERS: Final = {
     "Cache-Control": "no-cache, no-store, must-revalidate",
     "Pragma": "no-cache",
 }
-
-_NOT_APPLICABLE: Final = "n/a"  # clients print what a Go program would say; an empty line looks like a fault
 
 
 async def ping(call: Call) -> web.StreamResponse:
@@ -36,47 +30,7 @@ async def ping(call: Call) -> web.StreamResponse:
 
 async def version(call: Call) -> web.StreamResponse:
     """GET /version."""
-    facts = host_facts()
-    host = await call.runtime.host.info()
-    runtime = default_runtime(host)
-    python = sys.version.partition(" ")[0]
-    installed = await asyncio.to_thread(_installed)
-    details = {
-        "ApiVersion": versions.text(versions.NEWEST),
-        "Arch": facts.architecture,
-        "BuildTime": installed,
-        "Experimental": "false",
-        "GitCommit": _NOT_APPLICABLE,
-        "GoVersion": f"{_NOT_APPLICABLE} (Python {python})",
-        "KernelVersion": facts.kernel,
-        "MinAPIVersion": versions.text(versions.OLDEST),
-        "Os": "linux",
-        "PythonVersion": python,
-    }
-    return reply(
-        {
-            "Platform": {"Name": "Sampan"},
-            "Components": [
-                {"Name": "Engine", "Version": VERSION, "Details": details},
-                {"Name": "conmon", "Version": host.conmon_version, "Details": {}},
-                {"Name": runtime.name, "Version": runtime.version, "Details": {}},
-            ],
-            "Version": VERSION,
-            "ApiVersion": details["ApiVersion"],
-            "MinAPIVersion": details["MinAPIVersion"],
-            "GitCommit": details["GitCommit"],
-            "GoVersion": details["GoVersion"],
-            "Os": "linux",
-            "Arch": facts.architecture,
-            "KernelVersion": facts.kernel,
-            "BuildTime": installed,
-        }
-    )
-
-
-def _installed() -> str:
-    """Return when this version came to the machine: nothing is built."""
-    return datetime.fromtimestamp(Path(__file__).stat().st_mtime, UTC).isoformat()
+    return reply(await asyncio.to_thread(version_json, await call.runtime.host.info()))
 
 
 async def info(call: Call) -> web.StreamResponse:

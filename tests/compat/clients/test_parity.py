@@ -33,7 +33,11 @@ MEANT: Final[Mapping[str, str]] = {
     "system df: Image Content": "what came from registries is a row of its own; Docker's API has no place for it",
     "inspect parity-*: RootPath": "where to look at a container's files from outside; Docker's API has no place for it",
     "inspect parity-*: CgroupPath": "where its limits are; Docker's API has no place for it",
-    "version: *": "each tells its own programs' versions",
+    "version: Client*": "each tells its own program's version",
+    **{
+        f"version: Server.{program}": "each program that runs containers, by its name; Docker's API has Components"
+        for program in ("conmon", "runc", "crun")
+    },
     "info: ClientInfo": "the program that asks, which is another",
     "info: NFd": "the descriptors of the process that answers Docker's API",
     "info: NGoroutines": "the tasks of the process that answers Docker's API",
