@@ -22,7 +22,7 @@ from imaged.content import store as rows
 from imaged.content.disk_full import storing
 from imaged.content.filters import Filter, fields_of
 from imaged.images.model import PIECE_BYTES
-from sampan.errors import ConflictError, DataLossError, InvalidArgumentError, NotFoundError
+from sampan.errors import ConflictError, DataLossError, InvalidArgumentError, NotFoundError, UnavailableError
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
@@ -327,11 +327,15 @@ class ContentStore:
             self._damaged.discard(digest)
 
     async def hold(self, lease: str, digest: Digest) -> None:
-        """Keep content that is here, or will be, by a lease. Raises NotFoundError: there is no such lease."""
+        """Keep content that is here, or will be, by a lease.
+
+        Raises:
+            UnavailableError: the lease is over, as after kills; nothing that the client asked for is missing.
+        """
 
         def hold(db: sqlite3.Connection) -> None:
             if rows.lease_source(db, lease) is None:
-                raise NotFoundError(f"lease {lease!r} does not exist")
+                raise UnavailableError(f"lease {lease!r} is over: what it was for broke off; try again")
             rows.hold(db, lease, [digest])
 
         with storing("lease"):

@@ -12,7 +12,7 @@ from typing import Final, Self
 from imaged.content import store as rows
 from imaged.content.blobs import ContentStore
 from imaged.content.disk_full import storing
-from sampan.errors import NotFoundError, ResourceExhaustedError, SampanError
+from sampan.errors import NotFoundError, ResourceExhaustedError, SampanError, UnavailableError
 from sampan.log import log
 from sampan.oci.digest import Digest
 from sampan.store.database import Store
@@ -144,7 +144,7 @@ class Leases:
         stay as they are, for a client that comes back to the next process.
 
         Raises:
-            NotFoundError: one is over.
+            UnavailableError: one is over.
         """
         kept = tuple(leases) or (await self.begin(),)
         self._bound.update(kept)
@@ -163,7 +163,7 @@ class Leases:
         def bind(db: sqlite3.Connection) -> None:
             for lease in leases:
                 if rows.lease_source(db, lease) is None:
-                    raise NotFoundError(f"lease {lease!r} does not exist")
+                    raise UnavailableError(f"lease {lease!r} is over: what it was for broke off; try again")
                 rows.bind_lease(db, lease, self._expires_ns(lease))
 
         with storing("lease"):

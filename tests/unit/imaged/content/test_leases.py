@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.errors import NotFoundError
+from sampan.errors import NotFoundError, UnavailableError
 from sampan.oci.digest import Digest
 from tests.unit.imaged.parts import Parts, imaged_parts
 
@@ -70,7 +70,7 @@ async def test_after_a_restart_a_client_has_the_time_of_a_lease_to_come_back(tmp
         assert await parts.leases.end_expired() == (0, {})
         parts.clock.advance(2)
         assert (await parts.leases.end_expired())[0] == 1
-        with pytest.raises(NotFoundError):
+        with pytest.raises(UnavailableError, match="is over"):
             async with parts.leases.bound((lease,), asyncio.Event()):
                 pass
 
@@ -78,7 +78,7 @@ async def test_after_a_restart_a_client_has_the_time_of_a_lease_to_come_back(tmp
 async def test_content_under_a_lease_that_is_over_is_refused(parts: Parts) -> None:
     async with parts.ingests.open("layer") as ingest:
         await ingest.write(b"hello")
-        with pytest.raises(NotFoundError, match="lease 'gone' does not exist"):
+        with pytest.raises(UnavailableError, match="lease 'gone' is over"):
             await parts.ingests.commit(ingest, 5, HELLO, lease="gone")
 
 
