@@ -1,7 +1,9 @@
 """Lists that are asked for again and again."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
+
+from google.protobuf.message import Message
 
 from sampan.api.image.v1 import images_pb2 as pb
 from sampan.client.calls import Recent
@@ -15,11 +17,16 @@ class Channel:
     def __init__(self) -> None:
         self.pages: list[bytes] = []
         self.name = ""
+        self.sent: list[bytes] = []
 
-    def unary_stream(self, name: str, request_serializer: object) -> Any:
-        del request_serializer
+    def unary_stream(self, name: str, request_serializer: Callable[[Message], bytes]) -> Any:
         self.name = name
-        return lambda _request, timeout: Call(list(self.pages))
+
+        def call(request: Message, timeout: float | None) -> Call:
+            self.sent.append(request_serializer(request))
+            return Call(list(self.pages))
+
+        return call
 
 
 class Call:
@@ -52,6 +59,13 @@ async def test_page_that_has_not_changed_is_decoded_once() -> None:
     channel.pages = [page("two"), page("three")]
     assert [one async for one in recent.pages(pb.ListRequest())] == ["two", "three"]
     assert decoded == ["one", "two", "three"]
+
+
+async def test_request_is_sent_as_it_is() -> None:
+    channel = Channel()
+    recent = Recent(channel, LIST, pb.ListResponse, lambda message: message)  # type: ignore[arg-type]  # a fake
+    assert [one async for one in recent.pages(pb.ListRequest(manifests=True))] == []
+    assert pb.ListRequest.FromString(channel.sent[0]) == pb.ListRequest(manifests=True)
 
 
 async def test_no_more_than_some_pages_are_kept() -> None:
