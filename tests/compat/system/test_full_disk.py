@@ -153,8 +153,9 @@ def test_engine_starts_again_and_finds_what_happened(engine: Engine, docker: Doc
     for service in ("runtimed", "snapshotter", "imaged", "dockerapi"):
         engine.kill(service)
     assert docker("inspect", "--format", "{{.State.Pid}}", "stays").line == pid
-    # A connection that a killed service had may break in the first call after it; the second finds its successor.
+    # A connection that a killed service had may break in the first call after it; a later one finds its successor.
     docker.fails("rm", "--force", "stays")
+    eventually(lambda: docker.fails("ps").code == 0, "runtimed is back", 60)
     docker("rm", "--force", "stays", "ends")
 
 
