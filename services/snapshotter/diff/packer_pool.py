@@ -58,7 +58,7 @@ async def piped(job: DiffJob) -> AsyncIterator[tuple[int, Callable[[], Awaitable
         finally:
             with suppress(ProcessLookupError):
                 process.kill()
-            await asyncio.shield(asyncio.gather(said, return_exceptions=True))
+            await _whatever_comes(said)
     finally:
         os.close(reading)
 
@@ -88,7 +88,20 @@ async def export(job: DiffJob) -> AsyncGenerator[bytes, None]:
         with suppress(ProcessLookupError):
             process.kill()
         # asyncio does not see the end of a process whose output is not read to its end.
-        await asyncio.shield(asyncio.gather(said, _drain(process.stdout), process.wait(), return_exceptions=True))
+        await _whatever_comes(said, _drain(process.stdout), process.wait())
+
+
+async def _whatever_comes(*work: Awaitable[object]) -> None:
+    """Wait for the end of what a killed process leaves, however often whoever waits is cancelled: nobody else does."""
+    ending = asyncio.gather(*work, return_exceptions=True)
+    cancelled = False
+    while not ending.done():
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 async def _drain(stream: asyncio.StreamReader) -> None:
@@ -128,7 +141,7 @@ async def _run(job: str) -> JsonObject:
         with suppress(ProcessLookupError):
             process.kill()
         # It holds nothing that could keep it: this takes as long as the kernel needs to end it.
-        await asyncio.shield(asyncio.gather(said, return_exceptions=True))
+        await _whatever_comes(said)
         raise
     if complaints:
         log.warning("worker wrote to stderr", text=complaints[-_SHOWN_BYTES:].decode(errors="replace"))

@@ -75,7 +75,7 @@ def test_tree_of_any_depth_is_packed_with_few_descriptors(top: Path) -> None:
     with packed(top, "/where") as archive:
         names = archive.getnames()
     assert (len(names), names[-1]) == (DEEP + 2, "where/" + "dd/" * DEEP + "leaf")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # those of earlier tests may go meanwhile
 
 
 def test_a_path_that_no_archive_holds_is_refused_by_its_ends(top: Path) -> None:
@@ -189,4 +189,4 @@ def test_no_descriptor_is_left_open_by_unpacking(top: Path) -> None:
     unpack(top, *((f"a/{n}/file", "0", "x") for n in range(20)))
     with pytest.raises(InvalidArgumentError):
         unpack(top, ("b/c", "1", "b/nothing"))
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # those of earlier tests may go meanwhile
