@@ -9,6 +9,7 @@ the container's ID, and its parent carries the engine's tag.
 
 import contextlib
 import os
+import select
 import signal
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -54,7 +55,6 @@ def _children(group: Path) -> Iterator[Path]:
 
 
 _ENDING_S: Final = 10.0  # SIGKILL needs a moment; a process in uninterruptible sleep may take for ever
-_LOOK_S: Final = 0.01
 
 
 class Orphans:
@@ -75,22 +75,23 @@ class Orphans:
             if time.monotonic() > deadline:
                 log.warning("processes without a monitor do not end", cgroup=group, count=len(pids))
                 break
-            for pid in pids:
-                self._kill(group, pid)
-            self._thaw(group)
-            time.sleep(_LOOK_S)
+            with contextlib.ExitStack() as stack:
+                killed = [fd for pid in pids if (fd := self._kill(stack, group, pid)) is not None]
+                self._thaw(group)
+                _wait(killed, deadline)
         if found:
             log.warning("processes without a monitor ended", cgroup=group, count=len(found))
         return len(found)
 
-    def _kill(self, group: str, pid: int) -> None:
+    def _kill(self, stack: contextlib.ExitStack, group: str, pid: int) -> int | None:
+        """Kill one process; return its pidfd, open as long as ``stack`` is, or None if it is another by now."""
         with contextlib.suppress(ProcessLookupError):
             pidfd = os.pidfd_open(pid)
-            try:
-                if pid in self._processes(group):  # it is still the one that was found
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            finally:
-                os.close(pidfd)
+            stack.callback(os.close, pidfd)
+            if pid in self._processes(group):  # it is still the one that was found
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                return pidfd
+        return None
 
     def _thaw(self, group: str) -> None:
         """Let frozen processes take the signal."""
@@ -110,6 +111,18 @@ class Orphans:
                 with contextlib.suppress(OSError):
                     pids |= {int(line) for line in (directory / "cgroup.procs").read_text().split()}
         return pids - {0}  # of another pid namespace, which cannot be named here
+
+
+def _wait(pidfds: Collection[int], deadline: float) -> None:
+    """Return when all processes have ended, or at the deadline."""
+    poll = select.poll()
+    left = set(pidfds)
+    for pidfd in left:
+        poll.register(pidfd, select.POLLIN)
+    while left and (timeout_s := deadline - time.monotonic()) > 0:
+        for pidfd, _ in poll.poll(timeout_s * 1000):
+            poll.unregister(pidfd)
+            left.discard(pidfd)
 
 
 def _with_descendants(group: Path) -> Iterator[Path]:

@@ -97,7 +97,9 @@ async def test_a_move_that_is_not_allowed_changes_nothing(memory: MemoryStore, s
 
 async def test_a_removed_containers_name_is_free(memory: MemoryStore) -> None:
     await memory.remove(await memory.add(container("a", "web")))
-    await memory.add(container("b", "web"))
+    second = await memory.add(container("b", "web"))
+    second.intent = Intent.SETTLED
+    assert memory.find("web") is second
 
 
 class GatedStore(ContainerStore):
