@@ -310,7 +310,7 @@ class ContentStore:
         def record(db: sqlite3.Connection) -> None:
             size = self.path(digest).stat().st_size
             rows.insert_blob(db, Blob(digest, size, now_ns, now_ns), now_ns + hold_ns if hold_ns else 0)
-            self._mended(db, digest)
+            self._repaired(db, digest)
 
         await self._store.write(record)
 
@@ -320,18 +320,14 @@ class ContentStore:
             await self.delete(digest)
         self._damaged.discard(digest)
 
-    def _mended(self, db: sqlite3.Connection, digest: Digest) -> None:
+    def _repaired(self, db: sqlite3.Connection, digest: Digest) -> None:
         self._set_aside.drop("blob", digest)
         if digest in self._damaged:
             rows.set_labels(db, digest, {rows.DAMAGED_LABEL: ""})
             self._damaged.discard(digest)
 
     async def hold(self, lease: str, digest: Digest) -> None:
-        """Keep content that is here, or will be, by a lease.
-
-        Raises:
-            UnavailableError: the lease is over, as after kills; nothing that the client asked for is missing.
-        """
+        """Keep content that is here, or will be, by a lease. UnavailableError: the lease is over, as after kills."""
 
         def hold(db: sqlite3.Connection) -> None:
             if rows.lease_source(db, lease) is None:
@@ -390,7 +386,7 @@ class ContentStore:
                 staged.unlink(missing_ok=True)  # rename(2) keeps both names of one file
             sync_directory(self._blobs)
             rows.insert_blob(db, blob, now_ns + hold_ns if hold_ns else 0)
-            self._mended(db, digest)
+            self._repaired(db, digest)
 
         with storing(f"content {digest}"):
             await self._store.write(publish)
