@@ -1,16 +1,20 @@
 """The contracts between buildd's rooms; tests put fakes in their place.
 
 A *frontend* turns a Dockerfile into a graph of ``llb.ops`` nodes. What it needs to know on the way, it asks of
-the build through a ``Bridge``.
+the build through a ``Bridge``. The *solver* runs a graph: each operation's outcome is an ``Output``, found in the cache
+or made by a source, a file operation or a process. An *exporter* gives a build's result away.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
-from buildd.llb.ops import Edge, Position
+from buildd.llb.ops import Edge, FileOp, Position, ProgressGroup, SourceOp
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
+from sampan.resource.image import Layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +87,257 @@ class Result:
 
     edges: Mapping[str, Edge | None]  # by platform ID; "" if one platform is all that the result can have
     metadata: Mapping[str, bytes] = field(default_factory=dict)
+
+
+# Outputs -----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Files as layers, base first; no layers: the empty tree.
+
+    The layers' diff IDs identify the files: a step's cache key is made of its operation and of its inputs' diff IDs, so
+    a step that was run again to the same effect invalidates nothing after it. Every layer is in the content store and
+    stored by the snapshotter, or can be brought there by ``Trees.ready``.
+    """
+
+    layers: tuple[Layer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """Files that a client sent, in a directory of the builder's; unchanged while a step's context holds it."""
+
+    path: Path
+
+
+Output = Tree | Directory
+
+
+class Trees(Protocol):
+    """Trees on disk. Keys are of snapshots that carry the builder's label: a start removes what is left of them."""
+
+    async def ready(self, tree: Tree) -> str:
+        """Make the tree mountable and return its chain ID, "" for the empty tree.
+
+        Raises:
+            NotFoundError: a layer is nowhere any more.
+            SampanError: as ``Layers.apply`` and ``Images.fetch``.
+        """
+
+    def writable(self, base: Tree) -> AbstractAsyncContextManager["WritableTree"]:
+        """Prepare an active snapshot on ``base``; it is removed at the end unless it was frozen."""
+
+    def view(self, tree: Tree) -> AbstractAsyncContextManager[str]:
+        """Yield the key of a read-only snapshot of ``tree``."""
+
+
+class WritableTree(Protocol):
+    """An active snapshot."""
+
+    key: str
+
+    async def freeze(self) -> Tree:
+        """Return the base and what was changed as one more layer; the base itself if nothing was. Ends the snapshot."""
+
+
+# What a step is given ----------------------------------------
+
+
+class StepContext(Protocol):
+    """One vertex at work, for however many builds want it; cancelled when the last of them leaves."""
+
+    vertex: Digest
+
+    def sessions(self) -> Sequence[str]:
+        """Return the IDs of the sessions of the clients that wait for the vertex, the first one's first."""
+
+    def log(self, data: bytes, stream: int = 1) -> None:
+        """Show output of the step: stream 1 is stdout, 2 stderr."""
+
+    def status(self, id: str, *, current: int = 0, total: int = 0, done: bool = False) -> None:
+        """Show how far a part of the step is, such as ``transferring context: 1.2kB``."""
+
+    async def hold(self, held: AbstractAsyncContextManager[Output]) -> Output:
+        """Enter a context that stays entered until no build that wants the vertex needs its output any more."""
+
+
+class Sources(Protocol):
+    """Where ``SourceOp`` gets files: images, a client's directories, downloads, repositories, OCI layouts."""
+
+    async def pin(self, op: SourceOp, platform: Platform, context: StepContext) -> "Pinned":
+        """Find out what the source is just now.
+
+        Raises:
+            InvalidArgumentError: an identifier or attribute that cannot be; it is named.
+            NotFoundError, PermissionDeniedError, UnavailableError, RemoteError: in the source's words.
+        """
+
+    async def fetch(self, op: SourceOp, pinned: "Pinned", platform: Platform, context: StepContext) -> Output:
+        """Return its files."""
+
+    async def resolve_config(self, query: ImageQuery, context: StepContext) -> ResolvedImage:
+        """See ``Bridge.resolve_config``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """What a source is at one moment."""
+
+    key: str  # equal keys, equal files; "" if only the files tell
+    pin: str = ""  # what provenance names: a manifest's digest, a commit, a checksum
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which of an output's files a step reads: a path, wildcards allowed, and patterns as a Copy has them."""
+
+    path: str = "/"
+    follow_symlink: bool = False
+    wildcard: bool = False
+    include_patterns: tuple[str, ...] = ()
+    exclude_patterns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """One file, as fsutil's ``types.Stat``: Go's mode bits."""
+
+    path: str
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    link_name: str = ""
+    dev_major: int = 0
+    dev_minor: int = 0
+    xattrs: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class FileWorker(Protocol):
+    """What is done with outputs' files, in processes of its own. Paths are resolved inside the output, links too."""
+
+    async def checksum(self, output: Output, selection: Selection) -> Digest:
+        """Digest names, types, modes, owners, link targets, xattrs and bytes of what is selected; no times.
+
+        Raises:
+            NotFoundError: nothing is there; in BuildKit's words: ``"/x": not found``.
+        """
+
+    async def change(self, op: FileOp, inputs: Sequence[Output], context: StepContext) -> Sequence[Tree]:
+        """Carry out the actions and return a tree for each output. Raises NotFoundError, InvalidArgumentError."""
+
+    async def flatten(self, output: Output) -> Tree:
+        """Return a client's directory as a tree of one layer, and a tree as it is."""
+
+    async def read_file(self, output: Output, path: str, offset: int = 0, length: int = 0) -> bytes:
+        """Return a part of a file; length 0: to its end, 16 MiB at most. Raises NotFoundError."""
+
+    async def read_directory(self, output: Output, path: str, pattern: str = "") -> Sequence[FileStat]:
+        """Return a directory's entries, by name. Raises NotFoundError."""
+
+    async def stat(self, output: Output, path: str) -> FileStat:
+        """Return what a path is; links are not followed at its end. Raises NotFoundError."""
+
+    def tar(self, outputs: Mapping[str, Output]) -> AsyncGenerator[bytes, None]:
+        """Yield a tar of everything in the outputs, below the directories that are their names ("" for none)."""
+
+    def mounted(self, outputs: Mapping[str, Output]) -> AbstractAsyncContextManager[Path]:
+        """Yield a directory in which the outputs can be read, below their names; gone when this process dies."""
+
+
+# Progress ----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Vertex:
+    """A vertex's state, complete each time it is told."""
+
+    digest: Digest
+    name: str
+    inputs: tuple[Digest, ...] = ()
+    started_ns: int = 0  # since the epoch; 0: not yet
+    completed_ns: int = 0
+    cached: bool = False
+    error: str = ""
+    progress_group: ProgressGroup | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VertexStatus:
+    """How far a part of a vertex is."""
+
+    id: str
+    vertex: Digest
+    current: int
+    total: int
+    timestamp_ns: int
+    started_ns: int
+    completed_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VertexLog:
+    """Output of a step."""
+
+    vertex: Digest
+    stream: int
+    data: bytes
+    timestamp_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class VertexWarning:
+    """A warning, with the text that it is about."""
+
+    vertex: Digest
+    warning: BuildWarning
+    level: int = 1
+    file_name: str = ""
+    file_data: bytes = b""
+
+
+Update = Vertex | VertexStatus | VertexLog | VertexWarning
+
+
+class Progress(Protocol):
+    """Where updates of one build go. It never blocks and is bounded: logs beyond the bound are clipped, and say so."""
+
+    def report(self, update: Update) -> None:
+        """Take an update."""
+
+
+# Exporters ---------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What a build made: outputs and metadata under the keys of ``Result``."""
+
+    outputs: Mapping[str, Output | None]
+    metadata: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What a client wants with a result: ``Exporter`` of moby.buildkit.v1.SolveRequest."""
+
+    type: str  # "image", "moby", "docker", "oci", "tar", "local"; "" for nothing
+    attributes: Mapping[str, str]
+    id: str = ""  # of the output, where a client has several
+
+
+class Exporters(Protocol):
+    """Gives results away."""
+
+    def check(self, export: Export) -> None:
+        """Raises InvalidArgumentError: an unknown type or attribute, named; before anything is built."""
+
+    async def export(
+        self, result: BuildResult, export: Export, context: StepContext, inline_cache: Mapping[str, bytes]
+    ) -> Mapping[str, str]:
+        """Carry it out and return what the client is told: ``containerimage.digest`` and its kin.
+
+        ``inline_cache`` is what goes into each platform's config as ``moby.buildkit.cache.v0``.
+        """
