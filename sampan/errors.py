@@ -11,15 +11,18 @@
     ├── ResourceExhaustedError    a range, a limit is used up
     │   └── NoSpaceError          a disk, or a quota on it
     ├── UnavailableError          somebody else does not answer; worth another try
+    │   └── ServiceGoneError      a call to a service of the engine found no connection, or lost it
     ├── RemoteError               a party outside the engine, such as a registry, fails or answers nonsense
     ├── UnimplementedError        this engine or this host cannot do it
     ├── DataLossError             bytes are not what their digest says
     │   └── DatabaseDamagedError  a service's own rows cannot be read
-    └── StartError                a process could not be started
-        ├── CommandNotFoundError
-        └── CommandNotExecutableError
+    ├── StartError                a process could not be started
+    │   ├── CommandNotFoundError
+    │   └── CommandNotExecutableError
+    └── InternalError             another service of the engine failed by a bug of its own
 
-The core raises these for what it expects and lets bugs escape; ``sampan.wire.status`` says how each travels.
+The core raises these for what it expects and lets bugs escape; ``sampan.wire.status`` says how each travels. Only
+``sampan.wire`` raises ``ServiceGoneError`` and ``InternalError``: they are what a call between services ends with.
 A message is one sentence that names the thing and, where there is one, the way out.
 """
 
@@ -70,6 +73,10 @@ class UnavailableError(SampanError):
     """Another party does not answer; the same request may succeed later."""
 
 
+class ServiceGoneError(UnavailableError):
+    """A call to a service of the engine found no connection, or lost it before the answer: it may have been done."""
+
+
 class RemoteError(SampanError):
     """A party outside the engine, such as a registry, cannot be reached, fails, or answers with nonsense."""
 
@@ -101,3 +108,7 @@ class CommandNotFoundError(StartError):
 
 class CommandNotExecutableError(StartError):
     """The command is there and cannot be executed; Docker's exit code 126."""
+
+
+class InternalError(SampanError):
+    """Another service of the engine failed by a bug of its own; its log has the details, under the request's id."""

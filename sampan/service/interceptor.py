@@ -11,7 +11,7 @@ import grpc
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from sampan.errors import SampanError
+from sampan.errors import InternalError, SampanError
 from sampan.log import log
 from sampan.wire.status import REASON_KEY, REFUSAL_KEY, explained, wire_for
 
@@ -125,9 +125,10 @@ class Interceptor(grpc.aio.ServerInterceptor):
             except Exception as raised:
                 error = explained(raised)
                 if not isinstance(error, SampanError):
-                    code = _code_name(grpc.StatusCode.INTERNAL)
                     log.exception("request failed")
-                    await context.abort(grpc.StatusCode.INTERNAL, f"internal error (request {request_id})")
+                    error = InternalError(f"internal error (request {request_id})")
+                elif isinstance(error, InternalError):  # its bug is in the log of the service that this one asked
+                    log.error("request failed by another service", error=str(error))
                 wire, words = wire_for(error), _bounded(str(error))
                 code = _code_name(wire.code)
                 log.debug("request refused", reason=wire.reason, error=words)

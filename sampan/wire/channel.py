@@ -65,8 +65,7 @@ def rpc_errors() -> Iterator[None]:
     """Raise what the other side raised: wrap calls, and loops over streams, in this.
 
     Raises:
-        SampanError: of the kind that the other side raised.
-        grpc.aio.AioRpcError: a bug on the other side.
+        SampanError: of the kind that the other side raised; ServiceGoneError if the connection broke.
     """
     try:
         yield

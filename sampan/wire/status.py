@@ -24,8 +24,6 @@ class Wire:
     exit_code: int = 1  # of the CLI, where the command is not `run`, `exec` or `start`
 
 
-INTERNAL: Final = Wire("internal", grpc.StatusCode.INTERNAL, 500)
-
 TABLE: Final[dict[type[e.SampanError], Wire]] = {
     e.InvalidArgumentError: Wire("invalid_argument", grpc.StatusCode.INVALID_ARGUMENT, 400),
     e.NotFoundError: Wire("not_found", grpc.StatusCode.NOT_FOUND, 404),
@@ -46,6 +44,7 @@ TABLE: Final[dict[type[e.SampanError], Wire]] = {
     e.StartError: Wire("start", grpc.StatusCode.ABORTED, 500, 125),
     e.CommandNotFoundError: Wire("command_not_found", grpc.StatusCode.ABORTED, 400, 127),
     e.CommandNotExecutableError: Wire("not_executable", grpc.StatusCode.ABORTED, 400, 126),
+    e.InternalError: Wire("internal", grpc.StatusCode.INTERNAL, 500),
 }
 
 # What gRPC's own core says of a stream whose other end went away, or refused it, between two messages of ours: what
@@ -82,40 +81,30 @@ def explained(error: Exception) -> Exception:
 
 
 def wire_for(error: BaseException) -> Wire:
-    """Return the entry of the nearest class in ``error``'s MRO; a stranger is a bug: INTERNAL."""
-    return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), INTERNAL)
+    """Return the entry of the nearest class in ``error``'s MRO; a stranger is a bug: ``InternalError``'s."""
+    return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), TABLE[e.InternalError])
 
 
-def from_rpc_error(error: grpc.aio.AioRpcError) -> Exception:
-    """Return the error that the other side raised, or ``error`` itself if it was a bug there."""
-    reason = _value(error.trailing_metadata(), REASON_KEY)
-    if reason is None and error.code() is grpc.StatusCode.UNAVAILABLE:
+def from_rpc_error(error: grpc.aio.AioRpcError) -> e.SampanError:
+    """Return the error that the other side raised: ``InternalError`` for a bug there.
+
+    ``ServiceGoneError`` is for what gRPC itself says of a connection, never for what somebody said over one.
+    """
+    reason, code, said = _value(error.trailing_metadata(), REASON_KEY), error.code(), error.details()
+    if reason is None and code is grpc.StatusCode.UNAVAILABLE:
         # gRPC itself says this, in words about sockets.
-        return e.UnavailableError(f"a service of the engine went away: see `sampan status` ({error.details()})")
-    if reason is None and error.code() is grpc.StatusCode.INTERNAL and error.details() == _BROKEN_OFF:
+        return e.ServiceGoneError(f"a service of the engine went away: see `sampan status` ({said})")
+    if reason is None and code is grpc.StatusCode.INTERNAL and said == _BROKEN_OFF:
         refusal = _value(error.initial_metadata(), REFUSAL_KEY)
         kind = _BY_REASON.get(str(_value(error.initial_metadata(), REASON_KEY)))
         if kind is not None and isinstance(refusal, bytes):
             return kind(refusal.decode(errors="replace"))
-        return e.UnavailableError("a service of the engine went away in the middle of a call: see `sampan status`")
-    kind = _BY_REASON.get(str(reason)) or _BY_CODE.get(error.code())
-    return kind(error.details() or error.code().name.lower()) if kind else error
+        return e.ServiceGoneError("a service of the engine went away in the middle of a call: see `sampan status`")
+    if reason is None and code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return e.UnavailableError("a service of the engine did not answer in time: see `sampan status`")
+    kind = _BY_REASON.get(str(reason)) or _BY_CODE.get(code, e.InternalError)
+    return kind(said or code.name.lower())
 
 
 def _value(metadata: Any, key: str) -> str | bytes | None:
     return next((value for name, value in metadata or () if name == key), None)
-
-
-def failure(error: BaseException) -> str | None:
-    """Return what gRPC says of a call that failed by a bug on the other side; None: ``error`` is something else."""
-    if not isinstance(error, grpc.aio.AioRpcError):
-        return None
-    return error.details() or error.code().name
-
-
-def is_of_the_connection(error: e.SampanError) -> bool:
-    """Say whether it was gRPC that failed, and not something that a service reported over it."""
-    cause = error.__cause__
-    if not isinstance(cause, grpc.aio.AioRpcError):
-        return False
-    return all(key != REASON_KEY for key, _ in cause.trailing_metadata() or ())

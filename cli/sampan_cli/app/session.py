@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # gRPC takes 140 ms to import, and half of the commands' live
     from sampan.engine.engine import Engine
 
 
+_FAILURE: Final = 1  # the exit code of what has none of its own
+
 # The third Ctrl-C leaves without cleaning up.
 _PATIENCE: Final = 3
 
@@ -84,19 +86,19 @@ class Session:
 
     def _error(self, error: BaseException, engine_exit_code: int) -> Exception:
         """Return what to tell the user, or the error itself if it is a bug of ours."""
-        from sampan.errors import UnavailableError
-        from sampan.wire.status import INTERNAL, failure, is_of_the_connection, wire_for
+        from sampan.errors import InternalError, ServiceGoneError
+        from sampan.wire.status import wire_for
 
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        if isinstance(error, UnavailableError) and is_of_the_connection(error):
+        if isinstance(error, ServiceGoneError):
             return self._connection_error(engine_exit_code)
+        if isinstance(error, InternalError):
+            log = self.layout.run_root / "logs"
+            return CommandError(f"the engine failed, its logs in {log} say why: {error}", engine_exit_code)
         if isinstance(error, SampanError):
             own = wire_for(error).exit_code
-            return CommandError(str(error), engine_exit_code if own == INTERNAL.exit_code else own)
-        if (failed := failure(error)) is not None:
-            log = self.layout.run_root / "logs"
-            return CommandError(f"the engine failed, its logs in {log} say why: {failed}", engine_exit_code)
+            return CommandError(str(error), engine_exit_code if own == _FAILURE else own)
         assert isinstance(error, Exception)
         if (refusal := _unsayable(error)) is not None:
             return CommandError(refusal, engine_exit_code)

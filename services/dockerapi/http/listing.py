@@ -8,7 +8,6 @@ from aiohttp import web
 
 from dockerapi.http.call import break_off, encode, streamed
 from sampan.errors import SampanError
-from sampan.wire.status import failure
 
 # An answer that is shorter goes out whole, with its length; of a longer one this much is in memory, and one page.
 _PIECE_BYTES: Final = 256 << 10
@@ -72,9 +71,7 @@ class _Answer:
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if self._response is None or not isinstance(error, Exception):
-            return
-        if isinstance(error, SampanError) or failure(error) is not None:
+        if self._response is not None and isinstance(error, SampanError):
             break_off(self._request, error)
 
     async def rows(self, rows: Rows, empty: bytes) -> None:

@@ -17,10 +17,10 @@ from dockerapi.http.connection import ApiServer, Connection
 from dockerapi.http.decode import well_formed
 from dockerapi.http.hijack import Finished
 from dockerapi.http.routing import Route, Router
-from sampan.errors import NotFoundError, SampanError
+from sampan.errors import InternalError, NotFoundError, SampanError
 from sampan.log import log
 from sampan.sys.closed import share
-from sampan.wire.status import failure, wire_for
+from sampan.wire.status import wire_for
 
 _SLASHES: Final = re.compile("//+")
 
@@ -117,11 +117,10 @@ class DockerApi:
         status = wire_for(error).http
         if isinstance(error, SampanError):
             message = str(error)
+            if isinstance(error, InternalError):
+                log.error("service failed", path=request.path, error=message)
         elif isinstance(error, web.HTTPException):
             status, message = error.status, error.reason
-        elif (failed := failure(error)) is not None:
-            log.error("service failed", path=request.path, error=failed)
-            message = failed
         else:
             log.exception("request failed", method=request.method, path=request.path)
             message = "internal error: the log of dockerapi has the details"

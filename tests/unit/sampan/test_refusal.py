@@ -9,7 +9,7 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
-from sampan.errors import InvalidArgumentError, UnavailableError
+from sampan.errors import InternalError, InvalidArgumentError, ServiceGoneError
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.wire.channel import open_channel, rpc_errors
 
@@ -18,11 +18,16 @@ _CALLS = 100
 
 class _Handlers(grpc.GenericRpcHandler):
     def service(self, details: grpc.HandlerCallDetails) -> Any:
-        return grpc.stream_unary_rpc_method_handler(self._refuse if details.method.endswith("Refuse") else self._end)
+        methods = {"Refuse": self._refuse, "Fail": self._fail, "End": self._end}
+        return grpc.stream_unary_rpc_method_handler(methods[details.method.rpartition("/")[2]])
 
     async def _refuse(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
         await anext(requests)
         raise InvalidArgumentError("nicht gültig: 'x'")
+
+    async def _fail(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
+        await anext(requests)
+        raise KeyError("a secret of the code")
 
     async def _end(self, requests: AsyncIterator[bytes], context: Any) -> bytes:
         await anext(requests)
@@ -54,8 +59,15 @@ async def test_a_refusal_reaches_whoever_is_still_sending(channel: grpc.aio.Chan
             await method(_endless())
 
 
+async def test_a_bug_is_told_as_one_to_whoever_is_still_sending(channel: grpc.aio.Channel) -> None:
+    method: Any = channel.stream_unary("/test.Test/Fail")
+    for _ in range(_CALLS):
+        with pytest.raises(InternalError, match=r"^internal error \(request [0-9a-f]+\)$"), rpc_errors():
+            await method(_endless())
+
+
 async def test_a_service_that_goes_away_is_still_said_to_have_gone(channel: grpc.aio.Channel) -> None:
     method: Any = channel.stream_unary("/test.Test/End")
     for _ in range(_CALLS):
-        with pytest.raises(UnavailableError, match="went away"), rpc_errors():
+        with pytest.raises(ServiceGoneError, match="went away"), rpc_errors():
             await method(_endless())

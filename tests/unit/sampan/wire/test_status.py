@@ -2,7 +2,7 @@ import grpc
 import pytest
 
 from sampan import errors
-from sampan.wire.status import INTERNAL, REASON_KEY, TABLE, from_rpc_error, wire_for
+from sampan.wire.status import REASON_KEY, TABLE, from_rpc_error, wire_for
 
 
 def sent(error: errors.SampanError) -> grpc.aio.AioRpcError:
@@ -31,7 +31,7 @@ def test_a_subclass_without_a_row_travels_as_its_parent() -> None:
 
 
 def test_a_stranger_is_a_bug() -> None:
-    assert wire_for(ValueError()) is INTERNAL
+    assert wire_for(ValueError()) is TABLE[errors.InternalError]
 
 
 def test_an_answer_without_our_reason_is_understood_by_its_code() -> None:
@@ -39,9 +39,28 @@ def test_an_answer_without_our_reason_is_understood_by_its_code() -> None:
     assert isinstance(from_rpc_error(foreign), errors.NotFoundError)
 
 
-def test_a_bug_on_the_other_side_stays_what_it_is() -> None:
-    bug = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), "boom")
-    assert from_rpc_error(bug) is bug
+@pytest.mark.parametrize("code", grpc.StatusCode)
+def test_whatever_a_call_ends_with_is_an_error_of_ours(code: grpc.StatusCode) -> None:
+    ended = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), "boom")
+    assert isinstance(from_rpc_error(ended), errors.SampanError)
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN])
+def test_a_failure_on_the_other_side_that_nobody_expected_is_a_bug_there(code: grpc.StatusCode) -> None:
+    bug = from_rpc_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), "boom"))
+    assert type(bug) is errors.InternalError
+    assert str(bug) == "boom"
+
+
+def test_a_service_that_answers_too_late_is_not_taken_for_one_that_has_gone() -> None:
+    late = grpc.aio.AioRpcError(
+        grpc.StatusCode.DEADLINE_EXCEEDED, grpc.aio.Metadata(), grpc.aio.Metadata(), "Deadline Exceeded"
+    )
+    assert type(from_rpc_error(late)) is errors.UnavailableError
+
+
+def test_what_a_service_calls_unavailable_is_no_broken_connection() -> None:
+    assert type(from_rpc_error(sent(errors.UnavailableError("stopping")))) is errors.UnavailableError
 
 
 @pytest.mark.parametrize(
@@ -65,5 +84,5 @@ def test_a_connection_that_is_lost_is_said_in_words_for_users() -> None:
         grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "Stream removed (Socket closed)"
     )
     back = from_rpc_error(lost)
-    assert isinstance(back, errors.UnavailableError)
+    assert type(back) is errors.ServiceGoneError
     assert str(back).startswith("a service of the engine went away: see `sampan status`")
