@@ -114,6 +114,6 @@ class TestRecords(ContainerRecordsContract):
     async def parts(self, store: Store, host: Host) -> RecordParts:
         memory = MemoryStore(ContainerStore(store), random.Random(0), SetAside())
         for each in (container(A, "web"), container(B, "db")):
-            entry = await memory.add(each)
+            entry = await memory.add(memory.claim(each))
             await memory.change(entry, lambda made: made, intent=Intent.SETTLED)
         return RecordParts(Records(memory, Paths(host.paths.data, host.paths.run), FakeNetworking(host, Steps())))

@@ -202,7 +202,9 @@ class EngineParts:
         """Record a container that can be started."""
         spec = ContainerSpec(name=f"c{digit}", restart_policy=policy, **fields)  # type: ignore[arg-type]
         cgroup_path = f"/fake/{digit * 64}"
-        entry = await self.memory.add(Container(digit * 64, spec, NOW, runtime="fake", cgroup_path=cgroup_path))
+        entry = await self.memory.add(
+            self.memory.claim(Container(digit * 64, spec, NOW, runtime="fake", cgroup_path=cgroup_path))
+        )
         await self.memory.change(entry, lambda container: container, intent=Intent.SETTLED)
         return entry
 

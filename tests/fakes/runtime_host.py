@@ -68,6 +68,7 @@ class Host:
         self.frozen: set[str] = set()
         self.limits: dict[str, Mapping[str, object]] = {}
         self.fails: dict[str, BaseException] = {}  # what is raised by the step of that name
+        self.gates: dict[str, asyncio.Event] = {}  # what the step of that name waits for
         self._fds: dict[int, FakeProcess] = {}
         self._connections: list[StdioConnection] = []  # of the engine that runs
 
@@ -153,8 +154,15 @@ class FakeSnapshots:
     def __init__(self, host: Host, steps: Steps) -> None:
         self._host, self._steps = host, steps
 
+    async def _step(self, name: str) -> None:
+        if gate := self._host.gates.get(name):
+            await gate.wait()
+        self._steps.step(name)
+        if error := self._host.fails.get(name):
+            raise error
+
     async def prepare(self, key: str, parent: str) -> tuple[SnapshotMount, ...]:
-        self._steps.step("prepare snapshot")
+        await self._step("prepare snapshot")
         if parent not in self._host.images:
             raise NotFoundError(f"snapshot {parent} not found")
         self._host.snapshots.add(key)
@@ -169,7 +177,7 @@ class FakeSnapshots:
         return (SnapshotMount("overlay", key, ()),)
 
     async def remove(self, key: str) -> None:
-        self._steps.step("remove snapshot")
+        await self._step("remove snapshot")
         self._host.snapshots.discard(key)
 
     async def usage_bytes(self, key: str) -> int:

@@ -1,6 +1,6 @@
 """All containers, in memory and in the database: every read is answered from here, every change is written through.
 
-Also their names: which are allowed, and made-up ones; and containers as operations on networks see them.
+Also containers as operations on networks see them.
 """
 
 import asyncio
@@ -14,63 +14,15 @@ from pathlib import Path
 from typing import Final
 
 from runtimed.conmon.stdio import StdioConnection
+from runtimed.containers.names import in_use, make_up_name
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import ContainerStore, Intent, Row
 from runtimed.protocol import Networking, SnapshotMount
-from sampan import limits
 from sampan.errors import ConflictError, InvalidArgumentError, NoSpaceError, NotFoundError
 from sampan.log import log
 from sampan.resource.container import Container, ContainerState, Exit, NetworkSettings, Status
 from sampan.resource.container_spec import ConsoleSize, Endpoint
 from sampan.service.set_aside import SetAside
-
-_ALLOWED: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-
-_ADJECTIVE_WORDS: Final = """
-    able agile airy amber ample azure blithe bold brave breezy bright brisk broad calm candid careful cheerful civil
-    clear clever coastal cosy crisp curious daring deft eager early earnest easy fair faithful fond frank fresh
-    gentle glad golden grand green hardy hasty honest humble jolly keen kind level light lively loyal lucid lucky
-    mellow merry mild modest neat nimble noble open patient placid plain plucky polite prompt proud quick quiet
-    rapid ready robust rosy ruddy salty serene sharp silent silver simple sleek smart smooth snug solid spry steady
-    still sturdy subtle sunny sure swift tidy tranquil trim trusty upbeat vivid warm wary wise witty young zesty
-"""
-_ADJECTIVES: Final = tuple(_ADJECTIVE_WORDS.split())
-
-_NOUN_WORDS: Final = """
-    anchor barge bay beacon bilge binnacle boat boom bow breaker brig bulwark buoy canal canoe capstan catamaran
-    channel cleat clipper coble compass coracle cove current cutter deck delta dhow dinghy dock dory drifter eddy
-    estuary ferry fjord fleet frigate galley gangway gondola gull gunwale gybe harbour hatch hawser helm hull inlet
-    islet jetty jib junk kayak keel ketch knot lagoon lantern launch leeway lighter lock lugger mariner marina mast
-    mooring oar outrigger paddle pennant pier pilot pinnace pontoon port prow punt quay raft reef rigging river
-    rudder sail schooner sextant shoal shore skiff sloop spar spinnaker sprit starboard stern surf tackle tender
-    tide tiller towpath trawler tug voyage wake wharf wherry winch yacht yawl
-"""
-_NOUNS: Final = tuple(_NOUN_WORDS.split())
-
-
-def check_name(name: str) -> str:
-    """Return ``name`` without a leading slash.
-
-    Raises:
-        InvalidArgumentError: in Docker's words.
-    """
-    bare = name.removeprefix("/")
-    if not _ALLOWED.fullmatch(bare):
-        raise InvalidArgumentError(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
-    limits.check_name(bare, "container name")
-    return bare
-
-
-def make_up_name(taken: Collection[str], choose: random.Random) -> str:
-    """Return a name that is not in ``taken``."""
-    for attempt in range(1000):
-        name = f"{choose.choice(_ADJECTIVES)}_{choose.choice(_NOUNS)}"
-        if attempt > 5:  # the engine is crowded: a digit makes room
-            name += str(choose.randrange(10 ** (1 + attempt // 50)))
-        if name not in taken:
-            return name
-    raise AssertionError("a thousand random names were all taken")
-
 
 _HEX: Final = re.compile(r"[0-9a-f]{1,64}")
 
@@ -93,6 +45,8 @@ class Entry:
     recording: asyncio.Lock = field(default_factory=asyncio.Lock)
     # Set while it does not run, cleaned up after its last run; restarting is running, as Docker sees it.
     down: asyncio.Event = field(default_factory=asyncio.Event)
+    # Set when it is known whether it will be there: it has been created, or what was made of it is undone.
+    decided: asyncio.Event = field(default_factory=asyncio.Event)
     exit_waiters: set["asyncio.Future[Exit]"] = field(default_factory=set)
     removal_waiters: set["asyncio.Future[Exit]"] = field(default_factory=set)
     pending: set["asyncio.Future[StdioConnection | None]"] = field(default_factory=set)  # clients waiting for its start
@@ -172,6 +126,7 @@ class MemoryStore:
         state = dataclasses.replace(entry.container.state, status=Status.DEAD, pid=0, error=reason)
         entry.container = dataclasses.replace(entry.container, state=state)
         entry.intent = Intent.SETTLED
+        entry.decided.set()
         entry.down.set()
 
     def is_set_aside(self, entry: Entry) -> bool:
@@ -223,13 +178,23 @@ class MemoryStore:
     def _claim(self, name: str, id: str) -> None:
         owner = self._ids_by_name.setdefault(name, id)
         if owner != id:
-            raise ConflictError(
-                f'Conflict. The container name "/{name}" is already in use by container "{owner}". '
-                "You have to remove (or rename) that container to be able to reuse that name."
-            )
+            raise in_use(name, owner)
 
-    async def add(self, container: Container) -> Entry:
-        """Record a container that is about to be created; nobody finds it before it is settled.
+    async def until_decided(self, name: str) -> None:
+        """Return when no container of that name is being created.
+
+        Who is told that a name is in use relies on the container that has it. One that is still being created may never
+        be there: a client that asks again, as the answer to its first request was lost, would be left with nothing.
+        """
+        while entry := self._undecided(name):
+            await entry.decided.wait()
+
+    def _undecided(self, name: str) -> Entry | None:
+        owner = self._by_id.get(self._ids_by_name.get(name, ""))
+        return owner if owner is not None and owner.intent is Intent.CREATING and not owner.decided.is_set() else None
+
+    def claim(self, container: Container) -> Entry:
+        """Take the name of a container that is about to be created; nobody finds it before it is settled.
 
         Raises:
             ConflictError: the name is taken; Docker's words.
@@ -238,6 +203,10 @@ class MemoryStore:
         entry = Entry(container, Intent.CREATING)
         entry.down.set()
         self._by_id[entry.id] = entry
+        return entry
+
+    async def add(self, entry: Entry) -> Entry:
+        """Record and return a container whose name is claimed; if that fails, its name is free again."""
         try:
             await self._store.add_container(entry.row)
         except BaseException:
@@ -339,6 +308,8 @@ class MemoryStore:
             new, settled = change(entry.container), entry.intent if intent is None else intent
             await self._store.set_container(entry.row_with(new, settled))
             entry.container, entry.intent = new, settled
+            if settled is not Intent.CREATING:
+                entry.decided.set()
             return new
 
     async def remove(self, entry: Entry) -> None:
@@ -352,6 +323,7 @@ class MemoryStore:
         self._by_id.pop(entry.id, None)
         if self._ids_by_name.get(entry.container.name) == entry.id:
             del self._ids_by_name[entry.container.name]
+        entry.decided.set()
 
 
 def check_move(old: Status, new: Status) -> None:

@@ -10,7 +10,8 @@ from dataclasses import fields, replace
 
 from runtimed.containers.filters import select
 from runtimed.containers.hostname import hostname_of
-from runtimed.containers.memory_store import UP, Entry, MemoryStore, check_name, utcnow
+from runtimed.containers.memory_store import UP, Entry, MemoryStore, utcnow
+from runtimed.containers.names import check_name
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
 from runtimed.events import Events
@@ -24,6 +25,7 @@ from runtimed.oci.signals import parse_signal
 from runtimed.protocol import Bundles, Networking, Snapshots, Volumes
 from sampan import limits
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
+from sampan.log import log
 from sampan.resource.container import Container, Status
 from sampan.resource.container_spec import ContainerSpec, Namespaces, Resources, RestartPolicy
 from sampan.resource.event import Event
@@ -109,7 +111,9 @@ class Containers:
         new_id = secrets.token_hex(32)
         cgroup = self._bundles.cgroup_path(new_id, spec)
         container = Container(new_id, spec, utcnow(), network=network, runtime=runtime, cgroup_path=cgroup)
-        return await self._background.finish(self._make(container), f"create {new_id}"), (*warnings, *more)
+        await self._memory.until_decided(name)
+        entry = self._memory.claim(container)
+        return await self._background.finish(self._make(entry), f"create {new_id}"), (*warnings, *more)
 
     def _resolved_namespaces(self, spec: ContainerSpec) -> Namespaces:
         """Replace names in ``container:<name>`` by IDs, which stay right when that container is renamed."""
@@ -147,8 +151,9 @@ class Containers:
         joined = self._other(mode.removeprefix("container:")).container
         return replace(spec, hostname=hostname_of(joined, socket.gethostname()), domainname=joined.spec.domainname)
 
-    async def _make(self, container: Container) -> Container:
-        entry = await self._memory.add(container)
+    async def _make(self, entry: Entry) -> Container:
+        container = entry.container
+        await self._memory.add(entry)
         try:
             mounts = await self._volumes.resolve(container.id, container.spec)
             entry.root_mounts = await self._snapshots.prepare(container.id, container.spec.chain_id)
@@ -160,12 +165,27 @@ class Containers:
                 await self._runner.fill_volumes(entry)
             await self._memory.change(entry, lambda made: made, intent=Intent.SETTLED)
         except BaseException:
-            entry.intent = Intent.CREATING
-            await self._removal.give_back(entry, volumes=True)
-            await self._memory.remove(entry)
+            await self._undo(entry)
             raise
         self._events.container(entry.container, "create")
         return entry.container
+
+    async def _undo(self, entry: Entry) -> None:
+        """Take back what was made of a container; if that fails it is dead, to be removed, as at the next start.
+
+        It must not stay as one that is being created: its name would be taken by what nobody can see or remove.
+        """
+        entry.intent = Intent.CREATING
+        try:
+            await self._removal.give_back(entry, volumes=True)
+            await self._memory.remove(entry)
+        except Exception as error:  # noqa: BLE001 - the caller raises why the creation failed, which led to this
+            log.warning("container is not created and cannot be undone", container=entry.id, error=str(error))
+            entry.removes_volumes = True
+            state = replace(entry.container.state, status=Status.DEAD, error=str(error))
+            await self._memory.set_state(entry, state, intent=Intent.REMOVING, happened=True)
+        finally:
+            entry.decided.set()
 
     def list(self, selection: Selection, filters: Filters) -> list[Container]:
         """Return the selected containers, newest first. Raises InvalidArgumentError: an unknown filter or value."""
@@ -202,6 +222,7 @@ class Containers:
             raise InvalidArgumentError(f"Renaming a container with the same name as its current name: /{old}")
         try:
             new = check_name(name)
+            await self._memory.until_decided(new)
             await self._background.finish(self._memory.rename(entry, new), f"rename {entry.id}")
         except (InvalidArgumentError, ConflictError) as error:
             raise type(error)(f"Error when allocating new name: {error}") from error

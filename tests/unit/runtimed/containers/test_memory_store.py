@@ -50,20 +50,20 @@ def test_every_state_but_dead_leads_somewhere_and_removal_is_never_taken_back() 
 
 
 async def test_a_container_that_is_being_created_is_found_by_nobody_but_holds_its_name(memory: MemoryStore) -> None:
-    entry = await memory.add(container("a", "web"))
+    entry = await memory.add(memory.claim(container("a", "web")))
     with pytest.raises(NotFoundError):
         memory.find("web")
     with pytest.raises(ConflictError, match=r'"/web" is already in use by container "a{64}"'):
-        await memory.add(container("b", "web"))
+        await memory.add(memory.claim(container("b", "web")))
     entry.intent = Intent.SETTLED
     assert memory.find("web") is memory.find("/web") is memory.find("a") is entry
 
 
 async def test_an_ambiguous_prefix_is_refused_and_a_name_wins_over_a_prefix(memory: MemoryStore) -> None:
     for one in (container("a", "x1"), container("b", "aa")):
-        (await memory.add(one)).intent = Intent.SETTLED
+        (await memory.add(memory.claim(one))).intent = Intent.SETTLED
     other = Container("a" * 32 + "c" * 32, ContainerSpec(name="x2"), NOW)
-    (await memory.add(other)).intent = Intent.SETTLED
+    (await memory.add(memory.claim(other))).intent = Intent.SETTLED
     assert memory.find("aa").container.name == "aa"
     with pytest.raises(InvalidArgumentError, match="multiple IDs found with provided prefix: aaa"):
         memory.find("aaa")
@@ -73,7 +73,7 @@ async def test_an_ambiguous_prefix_is_refused_and_a_name_wins_over_a_prefix(memo
 
 
 async def test_another_process_reads_what_was_recorded(memory: MemoryStore, store: ContainerStore) -> None:
-    entry = await memory.add(container("a", "old"))
+    entry = await memory.add(memory.claim(container("a", "old")))
     await memory.set_state(entry, ContainerState(Status.RUNNING, pid=7, started_at=NOW))
     await memory.rename(entry, "new")
     await memory.set_state(entry, ContainerState(Status.EXITED, exit_code=3), restart_count=2)
@@ -88,7 +88,7 @@ async def test_another_process_reads_what_was_recorded(memory: MemoryStore, stor
 
 
 async def test_a_move_that_is_not_allowed_changes_nothing(memory: MemoryStore, store: ContainerStore) -> None:
-    entry = await memory.add(container("a", "web"))
+    entry = await memory.add(memory.claim(container("a", "web")))
     with pytest.raises(ConflictError):
         await memory.set_state(entry, ContainerState(Status.PAUSED))
     assert entry.status is Status.CREATED
@@ -96,8 +96,8 @@ async def test_a_move_that_is_not_allowed_changes_nothing(memory: MemoryStore, s
 
 
 async def test_a_removed_containers_name_is_free(memory: MemoryStore) -> None:
-    await memory.remove(await memory.add(container("a", "web")))
-    second = await memory.add(container("b", "web"))
+    await memory.remove(await memory.add(memory.claim(container("a", "web"))))
+    second = await memory.add(memory.claim(container("b", "web")))
     second.intent = Intent.SETTLED
     assert memory.find("web") is second
 
@@ -123,7 +123,7 @@ async def _while_its_exit_is_recorded(
     async with Store(tmp_path / "metadata.db", "runtimed.schema") as opened:
         store = GatedStore(opened)
         memory = MemoryStore(store, random.Random(0), SetAside())
-        entry = await memory.add(container("a", "web"))
+        entry = await memory.add(memory.claim(container("a", "web")))
         store.gate.set()
         await memory.set_state(entry, ContainerState(Status.RUNNING, pid=7, started_at=NOW))
         store.gate.clear()
@@ -155,7 +155,7 @@ async def test_a_name_given_while_the_container_ends_leaves_it_ended(tmp_path: P
 
 
 async def test_limits_changed_while_the_container_is_renamed_keep_the_new_name(memory: MemoryStore) -> None:
-    entry = await memory.add(container("a", "old"))
+    entry = await memory.add(memory.claim(container("a", "old")))
     limits = Resources(memory_bytes=1 << 30)
     await asyncio.gather(
         memory.rename(entry, "new"),
@@ -165,17 +165,17 @@ async def test_limits_changed_while_the_container_is_renamed_keep_the_new_name(m
 
 
 async def test_a_container_that_is_removed_before_its_turn_takes_no_name(memory: MemoryStore) -> None:
-    entry = await memory.add(container("a", "old"))
+    entry = await memory.add(memory.claim(container("a", "old")))
     outcomes = await asyncio.gather(memory.remove(entry), memory.rename(entry, "new"), return_exceptions=True)
     assert isinstance(outcomes[1], NotFoundError)
     for name in ("old", "new"):
-        await memory.add(container("b" if name == "old" else "c", name))
+        await memory.add(memory.claim(container("b" if name == "old" else "c", name)))
 
 
 async def test_a_name_that_could_not_be_recorded_is_free_again(
     memory: MemoryStore, store: ContainerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = await memory.add(container("a", "old"))
+    entry = await memory.add(memory.claim(container("a", "old")))
 
     async def full(row: Row) -> None:
         raise sqlite3.OperationalError("database or disk is full")
@@ -185,14 +185,14 @@ async def test_a_name_that_could_not_be_recorded_is_free_again(
         with pytest.raises(sqlite3.OperationalError):
             await memory.rename(entry, "new")
     assert entry.container.name == "old"
-    await memory.add(container("b", "new"))
+    await memory.add(memory.claim(container("b", "new")))
 
 
 async def test_what_has_happened_is_shown_on_a_full_disk_and_recorded_when_there_is_space(
     memory: MemoryStore, store: ContainerStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("runtimed.containers.memory_store._RECORD_AGAIN_S", 0)
-    entry = await memory.add(container("a", "web"))
+    entry = await memory.add(memory.claim(container("a", "web")))
     await memory.set_state(entry, ContainerState(Status.RUNNING, pid=7, started_at=NOW))
     write, recorded = store.set_state, asyncio.Event()
 

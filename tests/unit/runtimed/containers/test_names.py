@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from runtimed.containers.memory_store import check_name, make_up_name
+from runtimed.containers.names import check_name, make_up_name
 from sampan.errors import InvalidArgumentError
 
 

@@ -87,7 +87,7 @@ async def execs(store: GatedStore, memory: MemoryStore, tmp_path: Path) -> Async
 
 @pytest.fixture
 async def entry(memory: MemoryStore) -> Entry:
-    made = await memory.add(Container("a" * 64, ContainerSpec(name="web"), NOW))
+    made = await memory.add(memory.claim(Container("a" * 64, ContainerSpec(name="web"), NOW)))
     await memory.change(made, lambda container: container, intent=Intent.SETTLED)
     await memory.set_state(made, ContainerState(Status.RUNNING, pid=1, started_at=NOW))
     return made
