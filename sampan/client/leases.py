@@ -1,23 +1,55 @@
-"""Leases of imaged's, as sequences use them: what they hold ends with the sequence, and with its process."""
+"""Leases of imaged's: those of sequences, which end with the sequence and with its process, and lasting ones."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import grpc
 
-from sampan.api.image.v1 import images_pb2
+from sampan.api.image.v1 import images_pb2, leases_pb2
+from sampan.api.image.v1.leases_pb2_grpc import LeasesStub
+from sampan.client.convert import content as convert
 from sampan.errors import SampanError, UnavailableError
+from sampan.resource.content import LastingLease, RemovedLeases
 from sampan.wire.channel import rpc_errors
+from sampan.wire.pages import pages, send, whole
 
 if TYPE_CHECKING:
     from sampan.api.image.v1.images_pb2_grpc import ImagesAsyncStub
+    from sampan.api.image.v1.leases_pb2_grpc import LeasesAsyncStub
 
     KeepCall: TypeAlias = grpc.aio.StreamStreamCall[images_pb2.KeepRequest, images_pb2.KeepResponse]
 
 _RELEASE_S: Final = 5.0
+
+
+class LeasesClient:
+    """Satisfies ``resource.storage.Leases``."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub: LeasesAsyncStub = LeasesStub(channel)
+
+    async def put(self, lease: LastingLease) -> None:
+        """See ``resource.storage.Leases``."""
+        with rpc_errors():
+            await self._stub.Put(leases_pb2.PutLeaseRequest(lease=convert.LEASE.encode(lease)))
+
+    async def list(self, owner: str) -> Sequence[LastingLease]:
+        """See ``resource.storage.Leases``."""
+        with rpc_errors():
+            answer = await whole(self._stub.List(leases_pb2.ListLeasesRequest(owner=owner)))
+        return convert.LEASE.decode_all(answer.leases)
+
+    async def remove(self, owner: str, ids: Iterable[str]) -> RemovedLeases:
+        """See ``resource.storage.Leases``."""
+        with rpc_errors():
+            return convert.removed_from_proto(await whole(self._stub.Remove(send(_removal(owner, ids)))))
+
+
+def _removal(owner: str, ids: Iterable[str]) -> Iterator[leases_pb2.RemoveLeasesRequest]:
+    return pages(leases_pb2.RemoveLeasesRequest, "ids", ids, owner=owner)
 
 
 @asynccontextmanager

@@ -197,6 +197,14 @@ class DifferClient:
                 await self._layers.Diff(layers_pb.DiffLayerRequest(key=key, exclude=exclude, lease=lease))
             )
 
+    async def freeze(
+        self, key: str, exclude: Sequence[str], lease: str = "", rewrite_timestamp: int | None = None
+    ) -> NewLayer | None:
+        """See ``resource.storage.Differ``."""
+        request = layers_pb.FreezeRequest(key=key, exclude=exclude, lease=lease, rewrite_timestamp=rewrite_timestamp)
+        with rpc_errors():
+            return convert.frozen_from_proto(await self._layers.Freeze(request))
+
     def export(self, key: str) -> AsyncGenerator[bytes, None]:
         """See ``resource.storage.Differ``."""
         return read(self._layers.Export(layers_pb.ExportRequest(key=key)), attrgetter("chunk"))

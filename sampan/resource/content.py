@@ -61,3 +61,22 @@ class WriteReply:
     digest: Digest
     started_ns: int
     updated_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class LastingLease:
+    """What a service keeps for as long as it likes."""
+
+    id: str  # chosen by the owner, whose leases are found by it; no other owner may have one of that name
+    owner: str  # the service
+    digests: tuple[Digest, ...] = ()  # of blobs
+    diff_ids: tuple[Digest, ...] = ()  # base first: these layers and their stack stay unpacked, as far as they are
+    created_ns: int = 0  # since the epoch; set by imaged
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedLeases:
+    """What nothing needs any more since leases are gone."""
+
+    stacks: tuple[tuple[Digest, ...], ...] = ()  # chain IDs, base first: for ``Layers.unstack``
+    reclaimed_bytes: int = 0  # of blobs

@@ -3,10 +3,14 @@
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.sys.measuring import Usage
+
+# On a snapshot that no reboot need leave behind, as a build step's: nobody waits for the disk for its sake.
+TRANSIENT_LABEL: Final = "sampan.transient"
 
 
 class Kind(enum.Enum):
@@ -107,3 +111,4 @@ class NewLayer:
 
     descriptor: Descriptor
     diff_id: Digest
+    size_bytes: int = 0  # on disk, of one that is stored as well

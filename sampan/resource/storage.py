@@ -13,6 +13,7 @@ from sampan.disk import Collected, Root, StoredObject
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
+from sampan.resource.content import LastingLease, RemovedLeases
 from sampan.resource.image import (
     Credentials,
     ImageCommit,
@@ -217,6 +218,26 @@ class Differ(Protocol):
             ResourceExhaustedError: the disk is full.
         """
 
+    async def freeze(
+        self, key: str, exclude: Sequence[str], lease: str = "", rewrite_timestamp: int | None = None
+    ) -> NewLayer | None:
+        """Make what active snapshot ``key``, which nothing may have mounted, changes a stored layer and a blob.
+
+        The layer is held for the caller who will stack it, as by ``Layers.apply``; to stay after that it needs an
+        image, or a lease that names it: put that before ``stack``. The snapshot is gone afterwards. None if nothing
+        differs: then there is only a snapshot less. ``exclude`` and ``lease`` are as for ``layer_of``; no file is newer
+        than ``rewrite_timestamp``, in seconds since the epoch, in the blob and in the stored layer.
+
+        Safe to repeat after a lost reply, for an hour. When it fails, the snapshot is still there, perhaps without what
+        is in ``exclude`` and with its times rewritten.
+
+        Raises:
+            NotFoundError: there is no snapshot ``key``, and none was frozen.
+            ConflictError: it is not active.
+            ResourceExhaustedError: the disk is full.
+            UnavailableError: the content store does not answer, the lease is over, or the process working on it died.
+        """
+
     def export(self, key: str) -> AsyncGenerator[bytes, None]:
         """Yield all that a snapshot shows as a tar, in pieces; closing the iterator ends the work.
 
@@ -325,6 +346,29 @@ class Images(Protocol):
 
     async def roots(self) -> Sequence[Root]:
         """Return who needs which layers unpacked."""
+
+
+class Leases(Protocol):
+    """Lasting leases: what a service keeps for as long as it likes, across restarts of all."""
+
+    async def put(self, lease: LastingLease) -> None:
+        """Make a lease, or make the one of that name hold this and nothing else. Safe to repeat.
+
+        Raises:
+            InvalidArgumentError: it has no name or no owner.
+            NotFoundError: a blob is not here; nothing has changed.
+            AlreadyExistsError: somebody else has a lease of that name.
+        """
+
+    async def list(self, owner: str) -> Sequence[LastingLease]:
+        """Return an owner's leases, by name."""
+
+    async def remove(self, owner: str, ids: Iterable[str]) -> RemovedLeases:
+        """End leases, and remove the blobs that nothing else keeps. That one is not there is as good.
+
+        What it returns for ``Layers.unstack`` is for the caller to pass on; otherwise a pass of garbage collection
+        finds it.
+        """
 
 
 class Disk(Protocol):

@@ -1,13 +1,24 @@
 """Content, in containerd's messages."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from sampan.api.containerd.content.v1 import content_pb2 as content_pb
+from sampan.api.image.v1 import leases_pb2 as leases_pb
 from sampan.client.convert.codec import Codec, ns_to_timestamp, timestamp_ns
 from sampan.oci.digest import Digest
-from sampan.resource.content import Action, Blob, IngestStatus, WriteReply, WriteStep
+from sampan.resource.content import (
+    Action,
+    Blob,
+    IngestStatus,
+    LastingLease,
+    RemovedLeases,
+    WriteReply,
+    WriteStep,
+)
 
 STEP: Final = Codec(WriteStep, content_pb.WriteContentRequest)
+LEASE: Final = Codec(LastingLease, leases_pb.LastingLease)
 
 _ACTIONS: Final = {one: content_pb.WriteAction.Value(one.name) for one in Action}
 
@@ -80,3 +91,14 @@ def reply_from_proto(message: content_pb.WriteContentResponse) -> WriteReply:
         timestamp_ns(message.started_at),
         timestamp_ns(message.updated_at),
     )
+
+
+def stack_to_proto(chain_ids: Iterable[Digest]) -> leases_pb.RemoveLeasesResponse.Stack:
+    """Encode what nothing needs any more of a stack."""
+    return leases_pb.RemoveLeasesResponse.Stack(chain_ids=chain_ids)
+
+
+def removed_from_proto(message: leases_pb.RemoveLeasesResponse) -> RemovedLeases:
+    """Decode what a removal of leases came to."""
+    stacks = tuple(tuple(map(Digest.parse, stack.chain_ids)) for stack in message.stacks)
+    return RemovedLeases(stacks, message.reclaimed_bytes)

@@ -148,3 +148,19 @@ def new_layer_from_proto(message: layers_pb.DiffLayerResponse) -> NewLayer | Non
     if message.empty:
         return None
     return NewLayer(DESCRIPTOR.decode(message.descriptor), Digest.parse(message.diff_id))
+
+
+def frozen_to_proto(layer: NewLayer | None) -> layers_pb.FreezeResponse:
+    """Encode a layer that a snapshot has become, or that there was nothing to make it of."""
+    if layer is None:
+        return layers_pb.FreezeResponse(empty=True)
+    return layers_pb.FreezeResponse(
+        descriptor=DESCRIPTOR.encode(layer.descriptor), diff_id=layer.diff_id, size_bytes=layer.size_bytes
+    )
+
+
+def frozen_from_proto(message: layers_pb.FreezeResponse) -> NewLayer | None:
+    """Decode it."""
+    if message.empty:
+        return None
+    return NewLayer(DESCRIPTOR.decode(message.descriptor), Digest.parse(message.diff_id), message.size_bytes)

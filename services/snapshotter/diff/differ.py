@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from sampan.errors import InvalidArgumentError, NotFoundError
+from sampan.errors import InvalidArgumentError, NotFoundError, UnimplementedError
 from sampan.oci import descriptor as media
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
@@ -103,6 +103,16 @@ class LocalDiffer:
             return None
         digest, size = await self._content.commit(ref, {_UNCOMPRESSED: packed.diff_id}, lease)
         return NewLayer(Descriptor(media.OCI_LAYER_GZIP, digest, size), Digest(packed.diff_id))
+
+    async def freeze(
+        self,
+        key: str,
+        exclude: Sequence[str],  # noqa: ARG002
+        lease: str = "",  # noqa: ARG002
+        rewrite_timestamp: int | None = None,  # noqa: ARG002
+    ) -> NewLayer | None:
+        """See ``protocol.Differ``."""
+        raise UnimplementedError(f"snapshot {key!r} cannot be made a layer yet: use Diff and Apply")
 
     async def export(self, key: str) -> AsyncGenerator[bytes, None]:
         """See ``protocol.Differ``."""

@@ -170,6 +170,12 @@ class LayersServicer(layers_grpc.LayersServicer):
         layer = await self._differ.layer_of(request.key, tuple(request.exclude), request.lease)
         return convert.new_layer_to_proto(layer)
 
+    async def Freeze(self, request: layers_pb.FreezeRequest, context: Context) -> layers_pb.FreezeResponse:
+        """Make an active snapshot a layer."""
+        rewrite_timestamp = request.rewrite_timestamp if request.HasField("rewrite_timestamp") else None
+        layer = await self._differ.freeze(request.key, tuple(request.exclude), request.lease, rewrite_timestamp)
+        return convert.frozen_to_proto(layer)
+
     async def Export(
         self, request: layers_pb.ExportRequest, context: Context
     ) -> AsyncIterator[layers_pb.ExportResponse]:

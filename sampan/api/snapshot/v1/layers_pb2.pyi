@@ -492,6 +492,72 @@ class DiffLayerResponse(_message.Message):
 Global___DiffLayerResponse: _TypeAlias = DiffLayerResponse  # noqa: Y015
 
 @_typing.final
+class FreezeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    EXCLUDE_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    REWRITE_TIMESTAMP_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    lease: _builtins.str
+    """likewise"""
+    rewrite_timestamp: _builtins.int
+    """seconds since the epoch: no file is newer than that"""
+    @_builtins.property
+    def exclude(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """as in DiffLayerRequest"""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        exclude: _abc.Iterable[_builtins.str] | None = ...,
+        lease: _builtins.str = ...,
+        rewrite_timestamp: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_rewrite_timestamp", b"_rewrite_timestamp", "rewrite_timestamp", b"rewrite_timestamp"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rewrite_timestamp", b"_rewrite_timestamp", "exclude", b"exclude", "key", b"key", "lease", b"lease", "rewrite_timestamp", b"rewrite_timestamp"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__rewrite_timestamp: _TypeAlias = _typing.Literal["rewrite_timestamp"]  # noqa: Y015
+    _WhichOneofArgType__rewrite_timestamp: _TypeAlias = _typing.Literal["_rewrite_timestamp", b"_rewrite_timestamp"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rewrite_timestamp) -> _WhichOneofReturnType__rewrite_timestamp | None: ...
+
+Global___FreezeRequest: _TypeAlias = FreezeRequest  # noqa: Y015
+
+@_typing.final
+class FreezeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DESCRIPTOR_FIELD_NUMBER: _builtins.int
+    DIFF_ID_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    EMPTY_FIELD_NUMBER: _builtins.int
+    diff_id: _builtins.str
+    size_bytes: _builtins.int
+    """of the stored layer, on disk"""
+    empty: _builtins.bool
+    """nothing differs: there is no layer"""
+    @_builtins.property
+    def descriptor(self) -> _types_pb2.Descriptor: ...
+    def __init__(
+        self,
+        *,
+        descriptor: _types_pb2.Descriptor | None = ...,
+        diff_id: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+        empty: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["descriptor", b"descriptor"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["descriptor", b"descriptor", "diff_id", b"diff_id", "empty", b"empty", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FreezeResponse: _TypeAlias = FreezeResponse  # noqa: Y015
+
+@_typing.final
 class ExportRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

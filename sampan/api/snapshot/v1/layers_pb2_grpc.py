@@ -76,6 +76,11 @@ class LayersStub:
                 request_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.DiffLayerRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.DiffLayerResponse.FromString,
                 _registered_method=True)
+        self.Freeze = channel.unary_unary(
+                '/sampan.snapshot.v1.Layers/Freeze',
+                request_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.FreezeRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.FreezeResponse.FromString,
+                _registered_method=True)
         self.Export = channel.unary_stream(
                 '/sampan.snapshot.v1.Layers/Export',
                 request_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.ExportRequest.SerializeToString,
@@ -149,6 +154,15 @@ class LayersServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Freeze(self, request, context):
+        """Make a layer of what an active snapshot changes, write it to the content store, and make the snapshot's own directory
+        the stored layer; the snapshot is gone afterwards. The layer is held for whoever stacks it, as by Apply. Without any
+        change the snapshot is dropped. Safe to repeat after a lost reply.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Export(self, request, context):
         """Everything that a snapshot shows, as a tar: `docker export`.
         """
@@ -198,6 +212,11 @@ def add_LayersServicer_to_server(servicer, server):
                     servicer.Diff,
                     request_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.DiffLayerRequest.FromString,
                     response_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.DiffLayerResponse.SerializeToString,
+            ),
+            'Freeze': grpc.unary_unary_rpc_method_handler(
+                    servicer.Freeze,
+                    request_deserializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.FreezeRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.FreezeResponse.SerializeToString,
             ),
             'Export': grpc.unary_stream_rpc_method_handler(
                     servicer.Export,
@@ -423,6 +442,33 @@ class Layers:
             '/sampan.snapshot.v1.Layers/Diff',
             sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.DiffLayerRequest.SerializeToString,
             sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.DiffLayerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Freeze(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.snapshot.v1.Layers/Freeze',
+            sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.FreezeRequest.SerializeToString,
+            sampan_dot_api_dot_snapshot_dot_v1_dot_layers__pb2.FreezeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -60,6 +60,11 @@ class LayersStub:
     """What a snapshot's owner changed in it: `docker diff`."""
     Diff: _grpc.UnaryUnaryMultiCallable[_layers_pb2.DiffLayerRequest, _layers_pb2.DiffLayerResponse]
     """Make a layer of them, an uncompressed tar, and write it to the content store: `docker commit`."""
+    Freeze: _grpc.UnaryUnaryMultiCallable[_layers_pb2.FreezeRequest, _layers_pb2.FreezeResponse]
+    """Make a layer of what an active snapshot changes, write it to the content store, and make the snapshot's own directory
+    the stored layer; the snapshot is gone afterwards. The layer is held for whoever stacks it, as by Apply. Without any
+    change the snapshot is dropped. Safe to repeat after a lost reply.
+    """
     Export: _grpc.UnaryStreamMultiCallable[_layers_pb2.ExportRequest, _layers_pb2.ExportResponse]
     """Everything that a snapshot shows, as a tar: `docker export`."""
 
@@ -95,6 +100,11 @@ class LayersAsyncStub(LayersStub):
     """What a snapshot's owner changed in it: `docker diff`."""
     Diff: _aio.UnaryUnaryMultiCallable[_layers_pb2.DiffLayerRequest, _layers_pb2.DiffLayerResponse]  # type: ignore[assignment]
     """Make a layer of them, an uncompressed tar, and write it to the content store: `docker commit`."""
+    Freeze: _aio.UnaryUnaryMultiCallable[_layers_pb2.FreezeRequest, _layers_pb2.FreezeResponse]  # type: ignore[assignment]
+    """Make a layer of what an active snapshot changes, write it to the content store, and make the snapshot's own directory
+    the stored layer; the snapshot is gone afterwards. The layer is held for whoever stacks it, as by Apply. Without any
+    change the snapshot is dropped. Safe to repeat after a lost reply.
+    """
     Export: _aio.UnaryStreamMultiCallable[_layers_pb2.ExportRequest, _layers_pb2.ExportResponse]  # type: ignore[assignment]
     """Everything that a snapshot shows, as a tar: `docker export`."""
 
@@ -175,6 +185,17 @@ class LayersServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_layers_pb2.DiffLayerResponse, _abc.Awaitable[_layers_pb2.DiffLayerResponse]]:
         """Make a layer of them, an uncompressed tar, and write it to the content store: `docker commit`."""
+
+    @_abc_1.abstractmethod
+    def Freeze(
+        self,
+        request: _layers_pb2.FreezeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_layers_pb2.FreezeResponse, _abc.Awaitable[_layers_pb2.FreezeResponse]]:
+        """Make a layer of what an active snapshot changes, write it to the content store, and make the snapshot's own directory
+        the stored layer; the snapshot is gone afterwards. The layer is held for whoever stacks it, as by Apply. Without any
+        change the snapshot is dropped. Safe to repeat after a lost reply.
+        """
 
     @_abc_1.abstractmethod
     def Export(
