@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from buildd.llb.ops import Edge, FileOp, Position, ProgressGroup, SourceOp
+from buildd.llb.ops import Edge, FileOp, SourceOp
+from sampan.build.progress import BuildWarning, Update
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource.image import Layer
@@ -46,17 +47,6 @@ class Files(Protocol):
         Raises:
             NotFoundError: no such file.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class BuildWarning:
-    """What a frontend thinks of a Dockerfile."""
-
-    rule: str
-    message: str  # "Rule: what is wrong (line 3)"
-    detail: tuple[str, ...] = ()
-    url: str = ""
-    positions: tuple[Position, ...] = ()
 
 
 class Bridge(Protocol):
@@ -248,57 +238,6 @@ class FileWorker(Protocol):
 
 
 # Progress ----------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Vertex:
-    """A vertex's state, complete each time it is told."""
-
-    digest: Digest
-    name: str
-    inputs: tuple[Digest, ...] = ()
-    started_ns: int = 0  # since the epoch; 0: not yet
-    completed_ns: int = 0
-    cached: bool = False
-    error: str = ""
-    progress_group: ProgressGroup | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class VertexStatus:
-    """How far a part of a vertex is."""
-
-    id: str
-    vertex: Digest
-    current: int
-    total: int
-    timestamp_ns: int
-    started_ns: int
-    completed_ns: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class VertexLog:
-    """Output of a step."""
-
-    vertex: Digest
-    stream: int
-    data: bytes
-    timestamp_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class VertexWarning:
-    """A warning, with the text that it is about."""
-
-    vertex: Digest
-    warning: BuildWarning
-    level: int = 1
-    file_name: str = ""
-    file_data: bytes = b""
-
-
-Update = Vertex | VertexStatus | VertexLog | VertexWarning
 
 
 class Progress(Protocol):

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from buildd.llb.ops import Edge, Node, SourceOp
-from buildd.protocol import BuildWarning, Files, ImageQuery, ResolvedImage
+from buildd.protocol import Files, ImageQuery, ResolvedImage
+from sampan.build.progress import BuildWarning
 from sampan.errors import NotFoundError
 from sampan.oci.digest import Digest
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from buildd.llb.ops import Position
-from buildd.protocol import BuildWarning
+from sampan.build.progress import BuildWarning, Position
 from sampan.dockerfile.source import Lines
 from sampan.errors import InvalidArgumentError
 

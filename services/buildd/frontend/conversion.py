@@ -26,8 +26,9 @@ from buildd.frontend.state import StageState
 from buildd.frontend.step import Build, Progress, Step
 from buildd.frontend.transfer import transfer, work_directory
 from buildd.llb.graph import image, substitute
-from buildd.llb.ops import Edge, Metadata, Node, Position
+from buildd.llb.ops import Edge, Metadata, Node
 from buildd.protocol import Bridge, ImageQuery
+from sampan.build.progress import Position
 from sampan.dockerfile.ignore import IgnorePatterns
 from sampan.dockerfile.instructions import (
     Instruction,

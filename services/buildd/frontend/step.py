@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from buildd.frontend.checks import UNDEFINED_VAR, Checks, Rule
 from buildd.frontend.options import Options
 from buildd.frontend.state import StageState
-from buildd.llb.ops import Edge, Metadata, Position, ProgressGroup
+from buildd.llb.ops import Edge, Metadata
+from sampan.build.progress import Position, ProgressGroup
 from sampan.dockerfile.expansion import Expander
 from sampan.dockerfile.instructions import Instruction
 from sampan.dockerfile.source import DockerfileError, Lines

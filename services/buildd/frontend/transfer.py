@@ -23,9 +23,9 @@ from buildd.llb.ops import (
     Metadata,
     Node,
     Owner,
-    ProgressGroup,
     UserName,
 )
+from sampan.build.progress import ProgressGroup
 from sampan.dockerfile.instructions import Transfer, Words
 from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest

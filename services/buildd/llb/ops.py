@@ -9,6 +9,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sampan.build.progress import Position, ProgressGroup
 from sampan.oci.platform import Platform
 
 
@@ -262,23 +263,6 @@ class MergeOp:
 
 
 Op = ExecOp | SourceOp | FileOp | MergeOp
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Lines of a source file, both ends included, counted from 1."""
-
-    first_line: int
-    last_line: int
-
-
-@dataclass(frozen=True, slots=True)
-class ProgressGroup:
-    """Steps that clients show as one."""
-
-    id: str
-    name: str
-    weak: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from buildd.llb.ops import (
     Mount,
     MountType,
     NetMode,
-    Position,
     ProxyEnv,
     SecretEnv,
     SecretMount,
@@ -21,6 +20,7 @@ from buildd.llb.ops import (
     SshMount,
     Ulimit,
 )
+from sampan.build.progress import Position
 from sampan.dockerfile.source import DockerfileError
 from tests.unit.buildd.frontend.building import build
 
