@@ -13,6 +13,7 @@ from typing import Protocol
 
 from buildd.llb.ops import Edge, FileOp, SourceOp
 from sampan.build.progress import BuildWarning, Update
+from sampan.build.request import Export
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource.image import Layer
@@ -256,15 +257,6 @@ class BuildResult:
 
     outputs: Mapping[str, Output | None]
     metadata: Mapping[str, bytes] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Export:
-    """What a client wants with a result: ``Exporter`` of moby.buildkit.v1.SolveRequest."""
-
-    type: str  # "image", "moby", "docker", "oci", "tar", "local"; "" for nothing
-    attributes: Mapping[str, str]
-    id: str = ""  # of the output, where a client has several
 
 
 class Exporters(Protocol):
