@@ -1,4 +1,4 @@
-"""Clients of what each service serves about itself: ``sampan.disk.v1``, ``sampan.check.v1``, and its health."""
+"""Clients of what services say about themselves: ``sampan.disk.v1``, ``sampan.check.v1``, health, runtimed's host."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -11,17 +11,21 @@ from sampan.api.check.v1 import check_pb2 as check_pb
 from sampan.api.check.v1.check_pb2_grpc import CheckStub
 from sampan.api.disk.v1 import disk_pb2 as disk_pb
 from sampan.api.disk.v1.disk_pb2_grpc import DiskStub
+from sampan.api.runtime.v1 import host_pb2 as host_pb
+from sampan.api.runtime.v1.host_pb2_grpc import HostStub
 from sampan.check import Finding, Means, Outcome, Step
 from sampan.client.calls import read
 from sampan.client.convert import check as convert
 from sampan.client.convert.disk import OBJECT, collected_from_proto
 from sampan.disk import Collected, StoredObject
 from sampan.errors import UnavailableError
+from sampan.resource.stats import HostInfo
 from sampan.wire.channel import reach, rpc_errors
 
 if TYPE_CHECKING:
     from sampan.api.check.v1.check_pb2_grpc import CheckAsyncStub
     from sampan.api.disk.v1.disk_pb2_grpc import DiskAsyncStub
+    from sampan.api.runtime.v1.host_pb2_grpc import HostAsyncStub
 
 
 class DiskClient:
@@ -70,6 +74,20 @@ class CheckClient:
         await reach(self._channel, self._service, deadline_s)
         with rpc_errors():
             return (await self._stub.Restored(check_pb.RestoredRequest())).outcome
+
+
+class HostClient:
+    """Satisfies ``resource.protocols.Host``."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub: HostAsyncStub = HostStub(channel)
+
+    async def info(self) -> HostInfo:
+        """Say what there is."""
+        from sampan.client.convert.stats import HOST  # every service's own client is here, and none needs this
+
+        with rpc_errors():
+            return HOST.decode(await self._stub.Info(host_pb.HostInfoRequest()))
 
 
 async def is_serving(channel: grpc.aio.Channel, deadline_s: float) -> bool:

@@ -8,7 +8,7 @@ import grpc
 from sampan.wire.channel import back
 
 if TYPE_CHECKING:
-    from sampan.resource.protocols import Archives, Containers, Events, Execs, Host, Networks, Volumes
+    from sampan.resource.protocols import Archives, Containers, Events, Execs, Host, Networks, Steps, Volumes
 
 # Each client, with the values and conversions that it needs, takes milliseconds to import, and a command line uses one
 # or two of them.
@@ -42,6 +42,13 @@ class Runtime:
         return ExecsClient(self._channel)
 
     @cached_property
+    def steps(self) -> "Steps":
+        """Processes of build steps."""
+        from sampan.client.steps import StepsClient
+
+        return StepsClient(self._channel)
+
+    @cached_property
     def events(self) -> "Events":
         """What happened."""
         from sampan.client.events import EventsClient
@@ -65,7 +72,7 @@ class Runtime:
     @cached_property
     def host(self) -> "Host":
         """What the host can do."""
-        from sampan.client.host import HostClient
+        from sampan.client.maintenance import HostClient
 
         return HostClient(self._channel)
 

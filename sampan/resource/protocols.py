@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from sampan.build.step import StepInput, StepOutput, StepSpec
 from sampan.resource.container import Condition, ContainerDetails, Created, Exit, PathStat
 from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Endpoint, Resources, RestartPolicy
 from sampan.resource.event import Event
@@ -132,6 +133,26 @@ class Execs(Protocol):
 
     async def resize(self, id: str, size: ConsoleSize) -> None:
         """Set its terminal's size. NotFoundError."""
+
+
+class Steps(Protocol):
+    """Processes of build steps: isolated as containers are, and nothing of them is kept."""
+
+    def run(self, spec: StepSpec, input: StepInput | None = None) -> AsyncGenerator[StepOutput, None]:
+        """Run a process to its end: yield ``StepStarted``, its output as fast as it is read, ``StepExit``.
+
+        Whoever leaves the iterator kills every process of the step. When it has ended, whichever way, the snapshots are
+        the caller's again, without the empty places that were made in the root to mount something at. Without
+        ``input`` stdin is empty.
+
+        Raises:
+            InvalidArgumentError: a bad ID, target, source or limit; devices.
+            AlreadyExistsError: a step of this ID runs.
+            NotFoundError: no such snapshot, or nothing at a source's path in it.
+            CommandNotFoundError, CommandNotExecutableError: the command is no program; exit codes 127 and 126.
+            StartError: the runtime cannot start it, in its words; or a user or working directory cannot be one.
+            UnavailableError: the service stops, and the step with it.
+        """
 
 
 class Archives(Protocol):
