@@ -1,0 +1,80 @@
+"""What a client asks a builder for.
+
+Reference: ``SolveRequest``, ``PruneRequest`` and ``UsageRecord`` of moby/buildkit, api/services/control/control.proto.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What a client wants with a result."""
+
+    type: str  # "image", "moby", "docker", "oci", "tar", "local"; "" for nothing
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    id: str = ""  # of the output, where a client has several
+
+
+@dataclass(frozen=True, slots=True)
+class CacheOption:
+    """Where results of earlier builds are looked for, or those of this one are put."""
+
+    type: str  # "inline", "registry", "local"
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SolveRequest:
+    """One build."""
+
+    ref: str  # made up by the client; names the build in every other call
+    session: str = ""  # ID of the session on which the client is called back
+    shared_key: str = ""
+    frontend: str = (
+        ""  # "dockerfile.v0", "gateway.v0"; "" with a definition, or for a client that drives the build itself
+    )
+    frontend_attributes: Mapping[str, str] = field(default_factory=dict)
+    definition: bytes | None = None  # pb.Definition
+    frontend_inputs: Mapping[str, bytes] = field(default_factory=dict)  # pb.Definition by name
+    exports: tuple[Export, ...] = ()
+    cache_imports: tuple[CacheOption, ...] = ()
+    cache_exports: tuple[CacheOption, ...] = ()
+    entitlements: frozenset[str] = frozenset()  # "network.host", "security.insecure"
+    internal: bool = False  # kept out of the history
+
+
+@dataclass(frozen=True, slots=True)
+class SolveResponse:
+    """What came of it."""
+
+    exporter_response: Mapping[str, str]  # "containerimage.digest", "containerimage.config.digest", …
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRecord:
+    """One part of the build cache."""
+
+    id: str
+    size_bytes: int
+    description: str = ""
+    type: str = "regular"  # or "source.local", "source.git.checkout", "exec.cachemount", "frontend", "internal"
+    parents: tuple[str, ...] = ()
+    mutable: bool = False
+    in_use: bool = False
+    shared: bool = False  # images use it, too
+    created_ns: int = 0
+    last_used_ns: int = 0  # 0: never
+    usage_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PruneOptions:
+    """Which records go: those that match all filters, least recently used first, until the limits hold."""
+
+    filters: tuple[str, ...] = ()
+    all: bool = False  # also internal records and those that images share
+    keep_duration_ns: int = 0  # what was used since then stays
+    reserved_bytes: int = 0  # stays in any case
+    max_used_bytes: int = 0
+    min_free_bytes: int = 0
