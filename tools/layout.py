@@ -38,7 +38,7 @@ _ANY = {
     "dockerapi.http.connection": "aiohttp's handlers",
     "imaged.archive.decompress": "isal has no types",
     "imaged.archive.source": "any coroutine of the event loop's",
-    "snapshotter.unpack.inflate": "isal has no types",
+    "sampan.tar.inflate": "isal has no types",
     "sampan_cli.app.lazy": "click's signatures",
     "sampan_cli.options.container": "click's signatures",
     "sampan_cli.options.mounts": "fields of a value, by name",

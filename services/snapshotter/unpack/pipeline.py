@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from sampan.errors import DataLossError, InvalidArgumentError
-from snapshotter.unpack.inflate import inflate
+from sampan.tar.inflate import inflate
 from snapshotter.workers.threads import Thread
 
 # Between the stages, in pieces of at most 1 MiB: enough that none waits for another's every step.

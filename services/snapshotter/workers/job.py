@@ -14,7 +14,6 @@ _KINDS: Final = {
     kind.__name__: kind for kind in (errors.InvalidArgumentError, errors.DataLossError, errors.ResourceExhaustedError)
 }
 
-MAX_JOB_BYTES: Final = 64 << 10  # of an ApplyJob as JSON: a few paths
 
 # Lines of a worker's before its answer: how many bytes of the blob it has taken, in decimal.
 PROGRESS: Final = b"read "

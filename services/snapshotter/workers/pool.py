@@ -3,26 +3,18 @@
 import asyncio
 import os
 import socket
-import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from sampan.log import log
+from sampan.forking.forks import Complaints, Forks, NoWorkerError
 from snapshotter.workers.job import PROGRESS, Answer, ApplyJob, WorkerDiedError, how_it_ended, parse_answer
 
 # Layers of one pull follow each other closely; after that the template's memory is better spent elsewhere.
 _IDLE_S: Final = 5.0
 
 _LINE_BYTES: Final = 1 << 20  # longest answer
-_SHOWN_BYTES: Final = 2000  # of what a worker wrote to stderr
-
-
-@dataclass(frozen=True, slots=True)
-class _Template:
-    process: asyncio.subprocess.Process
-    jobs: socket.socket  # see ``snapshotter.workers.fork_server``
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +32,7 @@ class Workers:
 
     def __init__(self, idle_s: float = _IDLE_S) -> None:
         """Keep the template for ``idle_s`` after the last job."""
-        self._idle_s = idle_s
-        self._template: _Template | None = None
-        self._starting = asyncio.Lock()
-        self._running = 0
-        self._let_go: asyncio.TimerHandle | None = None
-        self._ending: set[asyncio.Task[int]] = set()
+        self._forks = Forks("snapshotter.workers.fork_server", idle_s)
 
     async def apply(
         self, job: ApplyJob, blob: int | AsyncGenerator[bytes, None], read: Callable[[int], None]
@@ -57,14 +44,12 @@ class Workers:
         Raises:
             SampanError: what the worker found, or WorkerDiedError if it died.
         """
-        async with self._use():
+        async with self._forks.use():
             return await self._apply(job, blob, read)
 
     async def close(self) -> None:
         """End the template; nothing runs any more."""
-        self._end()
-        if self._ending:
-            await asyncio.wait(self._ending)
+        await self._forks.close()
 
     async def _apply(
         self, job: ApplyJob, blob: int | AsyncGenerator[bytes, None], read: Callable[[int], None]
@@ -82,89 +67,26 @@ class Workers:
                 stack.callback(writer.transport.abort)
                 return reader, writer
 
-            complaints = os.memfd_create("complaints", os.MFD_CLOEXEC)
-            stack.callback(os.close, complaints)
+            complaints = Complaints(stack)
             # All that can be cancelled comes before there is a worker.
             _, sending = await connect(feed)
             answering, _ = await connect(answers)
             ended, end = await connect(line)
             taken = blob if isinstance(blob, int) else stdin.fileno()
-            await self._send(job, [taken, stdout.fileno(), complaints, their_line.fileno()])
+            await self._send(job.to_json().encode(), [taken, stdout.fileno(), complaints.fd, their_line.fileno()])
             for theirs in (stdin, stdout, their_line):
                 theirs.close()
             answer, code = await _converse(_Streams(sending, answering, ended, end), blob, read)
-            if text := os.pread(complaints, _SHOWN_BYTES, max(0, os.fstat(complaints).st_size - _SHOWN_BYTES)):
-                log.warning("worker wrote to stderr", text=text.decode(errors="replace"))
+            complaints.show()
         if not code:
             raise WorkerDiedError("the process working on it ended with the one that it was forked from")
         return Answer(**parse_answer(answer, how_it_ended(int(code))))
 
-    async def _send(self, job: ApplyJob, descriptors: list[int]) -> None:
-        """Give a job to the template, to a new one if there is none or it has died."""
-        message = job.to_json().encode()
-        while True:
-            async with self._starting:
-                fresh = self._template is None
-                if self._template is None:
-                    self._template = await _start()
-                template = self._template
-            try:
-                socket.send_fds(template.jobs, [message], descriptors)
-            except (BrokenPipeError, ConnectionResetError):
-                self._end()
-                if fresh:
-                    raise WorkerDiedError("no process can be started to work on it") from None
-            else:
-                return
-
-    @asynccontextmanager
-    async def _use(self) -> AsyncIterator[None]:
-        """Keep the template until the block ends, and a while longer."""
-        self._running += 1
-        if self._let_go is not None:
-            self._let_go.cancel()
-            self._let_go = None
+    async def _send(self, job: bytes, descriptors: list[int]) -> None:
         try:
-            yield
-        finally:
-            self._running -= 1
-            if not self._running:
-                self._let_go = asyncio.get_running_loop().call_later(self._idle_s, self._end)
-
-    def _end(self) -> None:
-        """Let the template end, which it does by itself; its workers end with it."""
-        if self._let_go is not None:
-            self._let_go.cancel()
-            self._let_go = None
-        if self._template is not None:
-            self._template.jobs.close()
-            ending = asyncio.create_task(self._template.process.wait(), name="end of the workers' template")
-            self._ending.add(ending)
-            ending.add_done_callback(self._ending.discard)
-            self._template = None
-
-
-async def _start() -> _Template:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *(
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "snapshotter.workers.fork_server",
-                    str(theirs.fileno()),
-                    str(os.getpid()),
-                ),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-            )
-        except BaseException:
-            ours.close()
-            raise
-    return _Template(process, ours)
+            await self._forks.send(job, descriptors)
+        except NoWorkerError:
+            raise WorkerDiedError("no process can be started to work on it") from None
 
 
 async def _converse(

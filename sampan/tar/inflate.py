@@ -1,4 +1,4 @@
-"""Decompress a layer, by what its first bytes say it is: registries and media types are often wrong about it."""
+"""Decompress an archive, by what its first bytes say it is: registries and media types are often wrong about it."""
 
 import bz2
 import lzma

@@ -8,7 +8,7 @@ import pytest
 import zstandard
 
 from sampan.errors import InvalidArgumentError
-from snapshotter.unpack.inflate import inflate
+from sampan.tar.inflate import inflate
 
 DATA = os.urandom(300_000) + b"compressible " * 50_000
 
