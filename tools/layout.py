@@ -21,7 +21,9 @@ MIN_LINES = 60  # shorter files are crumbs unless two rooms need them
 MAX_SUBJECT = 72
 
 # Packages whose files are small for a reason of their own.
-_FREE_NAMES = frozenset(("__init__", "__main__", "main", "protocol", "metrics", "entry", "version", "services"))
+_FREE_NAMES = frozenset(
+    ("__init__", "__main__", "main", "protocol", "metrics", "entry", "version", "services", "fork_server")
+)
 
 # Short files with one user that stay files, and why.
 _KEPT = {
