@@ -48,6 +48,7 @@ class LocalDiffer:
     def __init__(self, catalog: Catalog, applier: Applier, content: ContentStore) -> None:
         self._catalog = catalog
         self._applier = applier
+        self._workers = applier.workers
         self._content = content
 
     async def apply_onto(self, descriptor: Descriptor, mounts: Sequence[Mount]) -> Descriptor:
@@ -78,7 +79,7 @@ class LocalDiffer:
             raise InvalidArgumentError("a layer needs the mounts of a snapshot to make it from")
         with disk_errors("the layer"), self._catalog.disk.temporary() as place:
             target = place / "layer"
-            packed = await packer_pool.diff(DiffJob(sides[0], sides[1], compression.value, str(target)))
+            packed = await packer_pool.diff(self._workers, DiffJob(sides[0], sides[1], compression.value, str(target)))
             digest = Digest(packed.digest)
             written = {**labels, _UNCOMPRESSED: packed.diff_id}
             await self._content.write(target, digest, ref or f"diff-{digest}", written)
@@ -91,7 +92,7 @@ class LocalDiffer:
         # Registries and other engines keep and carry layers compressed; igzip takes less time than it saves.
         job = DiffJob(left, right, Compression.GZIP.value, "", hidden)
         ref = f"diff-{key}-{secrets.token_hex(8)}"
-        async with packer_pool.piped(job) as (pipe, answer):
+        async with packer_pool.piped(self._workers, job) as (pipe, answer):
             await self._content.take(pipe, ref)
             try:
                 packed = await answer()
@@ -117,7 +118,9 @@ class LocalDiffer:
     async def export(self, key: str) -> AsyncGenerator[bytes, None]:
         """See ``protocol.Differ``."""
         _, right = await self._stack(key)
-        async with aclosing(packer_pool.export(DiffJob((), right, Compression.NONE.value, ""))) as pieces:
+        async with aclosing(
+            packer_pool.export(self._workers, DiffJob((), right, Compression.NONE.value, ""))
+        ) as pieces:
             async for piece in pieces:
                 yield piece
 

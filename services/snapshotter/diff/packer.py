@@ -1,24 +1,19 @@
-"""The process that makes a layer of a difference: ``python -m snapshotter.diff.packer <job as JSON>``.
+"""The process that makes a layer of a difference, forked from the fork server; it answers as ``worker`` does.
 
-It answers as ``worker`` does. The same difference always gives the same layer.
+The same difference always gives the same layer.
 """
 
-import fcntl
 import hashlib
-import json
 import os
 import queue
 import stat
-import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Final, Protocol, Self
+from typing import IO, Final, Protocol, Self, cast
 
 from sampan.errors import ResourceExhaustedError, SampanError
 from sampan.resource.snapshot import ChangeKind
-from sampan.sys.processes import die_with_parent
 from sampan.tar.entry import Entry, EntryType
 from sampan.tar.writer import TarWriter
 from snapshotter.diff.comparison import Difference, compare
@@ -26,12 +21,14 @@ from snapshotter.diff.merged import Found, read_xattrs
 from snapshotter.model import Piece
 from snapshotter.unpack.entry_names import OPAQUE, WHITEOUT
 from snapshotter.workers.job import Compression, DiffJob, Failure, Packed
+from snapshotter.workers.process import answer, begin
 from snapshotter.workers.threads import Thread
 
 _READ_BYTES: Final = 1 << 20
 _BLOCK_BYTES: Final = 1 << 20
 _BLOCKS: Final = 4  # that wait to be compressed
-_F_SETPIPE_SZ: Final = 1031
+_OUTPUT: Final = 0
+_ANSWERS: Final = 1
 _GZIP_LEVEL: Final = 2  # of igzip's 0 to 3: as small as zlib's first levels, at several times their speed
 _ZSTD_LEVEL: Final = 3
 
@@ -143,7 +140,7 @@ def run(job: DiffJob) -> Packed | Failure:
     left, right = (tuple(Piece(Path(path)) for path in side) for side in (job.left, job.right))
     try:
         with (
-            open(job.target or os.dup(1), "wb", buffering=_READ_BYTES) as file,
+            open(job.target or os.dup(_OUTPUT), "wb", buffering=_READ_BYTES) as file,
             _Sink(file, Compression(job.compression), streamed=not job.target) as sink,
         ):
             writer = TarWriter(sink.write)
@@ -180,17 +177,15 @@ def without(differences: Iterable[Difference], exclude: Iterable[str]) -> Iterat
 
 
 def _compressor(kind: Compression) -> _Compressor:
-    found: Any = _Plain()
     if kind is Compression.GZIP:
         from isal import isal_zlib  # only what is needed
 
-        found = isal_zlib.compressobj(_GZIP_LEVEL, isal_zlib.DEFLATED, 31)
-    elif kind is Compression.ZSTD:
+        return cast("_Compressor", isal_zlib.compressobj(_GZIP_LEVEL, isal_zlib.DEFLATED, 31))
+    if kind is Compression.ZSTD:
         import zstandard
 
-        found = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj()
-    compressor: _Compressor = found
-    return compressor
+        return cast("_Compressor", zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj())
+    return _Plain()
 
 
 def _add(writer: TarWriter, difference: Difference, linked: dict[tuple[int, int], bytes]) -> None:
@@ -251,17 +246,8 @@ def _entry(
     )
 
 
-def main(argv: list[str]) -> int:
-    """Do the job; return 0 if an answer was written."""
-    die_with_parent()
-    job = DiffJob.from_json(argv[1])
-    if not job.target:
-        with suppress(OSError):  # more than the system allows, or no pipe
-            fcntl.fcntl(1, _F_SETPIPE_SZ, _READ_BYTES)
-    answer = run(job)
-    (sys.stdout if job.target else sys.stderr).write(json.dumps(asdict(answer)) + "\n")
+def main(job: str, parent: int) -> int:
+    """Do a job; return 0, as an answer was written. ``parent`` is the process that this one was forked from."""
+    begin(parent)
+    answer(run(DiffJob.from_json(job)), _ANSWERS)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv))

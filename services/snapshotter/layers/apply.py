@@ -51,7 +51,7 @@ class Applier:
         self._format = layer_format
         self._limits = limits
         self._slots = asyncio.Semaphore(count())
-        self._workers = Workers()
+        self.workers = Workers()
         self._running: dict[Digest, _Run] = {}
         metrics.watch(lambda: [(run.read_bytes, run.descriptor.size) for run in list(self._running.values())])
 
@@ -116,9 +116,9 @@ class Applier:
     async def _work(self, job: ApplyJob, read: Callable[[int], None]) -> Answer:
         fd = await self._content.open(Digest(job.digest))
         if fd is None:
-            return await self._workers.apply(job, self._content.read(Digest(job.digest)), read)
+            return await self.workers.apply(job, self._content.read(Digest(job.digest)), read)
         try:
-            return await self._workers.apply(job, fd, read)
+            return await self.workers.apply(job, fd, read)
         finally:
             os.close(fd)
 
@@ -128,7 +128,7 @@ class Applier:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._workers.close()
+        await self.workers.close()
 
     async def _hold(self, diff_id: Digest) -> Layer | None:
         """Hold the layer for a caller, if it is stored and its directory is really there."""

@@ -14,13 +14,19 @@ _KINDS: Final = {
     kind.__name__: kind for kind in (errors.InvalidArgumentError, errors.DataLossError, errors.ResourceExhaustedError)
 }
 
-
 # Lines of a worker's before its answer: how many bytes of the blob it has taken, in decimal.
 PROGRESS: Final = b"read "
 
 
 class WorkerDiedError(UnavailableError):
     """A worker ended without an answer."""
+
+
+class Work(enum.Enum):
+    """What a worker is forked for."""
+
+    APPLY = "apply"  # an ApplyJob: the blob is on stdin
+    PACK = "pack"  # a DiffJob: what it packs goes to descriptor 0, unless it has a target
 
 
 class Compression(enum.Enum):
@@ -61,18 +67,24 @@ class DiffJob:
     left: tuple[str, ...]  # directories, nearest first
     right: tuple[str, ...]
     compression: str  # a Compression
-    target: str  # file to write; empty: stdout, and the answer goes to stderr
+    target: str  # file to write; empty: the pipe that the worker was given
     exclude: tuple[str, ...] = ()  # paths without the leading slash that are left out, with what is in them
+    settle: str = ""  # the first of ``right``, if it is to be left with what the layer says and nothing else
+    newest_ns: int | None = None  # no file's time is later than that, since the epoch
 
     def to_json(self) -> str:
-        """Return the job as text."""
-        return json.dumps(asdict(self))
+        """Return the job as text; a snapshot's parents, which may be hundreds, are in it once."""
+        start = len(self.right) - len(self.left)
+        shared = start >= 0 and self.right[start:] == self.left
+        return json.dumps(asdict(self) | ({"left": start} if shared else {}))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Undo ``to_json``."""
         fields = json.loads(text)
-        return cls(**fields | {"exclude": tuple(fields["exclude"])})
+        left, right = fields["left"], tuple(fields["right"])
+        left = right[left:] if isinstance(left, int) else tuple(left)
+        return cls(**fields | {"left": left, "right": right, "exclude": tuple(fields["exclude"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +109,9 @@ class Packed:
     size_bytes: int
     diff_id: str  # empty for a stream that is not compressed: likewise
     tar_bytes: int
+    stored_bytes: int = 0  # of the directory that was settled, on disk
+    inodes: int = 0  # in it
+    synced: bool = False  # and all of it is on disk
 
 
 @dataclass(frozen=True, slots=True)

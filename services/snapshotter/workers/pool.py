@@ -3,32 +3,61 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable
-from contextlib import ExitStack, aclosing, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from typing import Final
 
+from sampan.errors import InvalidArgumentError
 from sampan.forking.forks import Complaints, Forks, NoWorkerError
-from snapshotter.workers.job import PROGRESS, Answer, ApplyJob, WorkerDiedError, how_it_ended, parse_answer
+from sampan.forking.template import MAX_JOB_BYTES
+from sampan.json_types import JsonObject
+from snapshotter.workers.job import PROGRESS, Answer, ApplyJob, Work, WorkerDiedError, how_it_ended, parse_answer
 
-# Layers of one pull follow each other closely; after that the template's memory is better spent elsewhere.
-_IDLE_S: Final = 5.0
+# Layers of one pull follow each other closely, and so do most steps of a build; after that the template's memory is
+# better spent elsewhere.
+_IDLE_S: Final = 20.0
 
 _LINE_BYTES: Final = 1 << 20  # longest answer
 
 
-@dataclass(frozen=True, slots=True)
-class _Streams:
-    """Our ends of a worker's sockets."""
+class Worker:
+    """A process at work."""
 
-    feed: asyncio.StreamWriter
-    answers: asyncio.StreamReader
-    exit_code: asyncio.StreamReader
-    life: asyncio.StreamWriter  # whose end kills it
+    def __init__(
+        self,
+        answers: asyncio.StreamReader,
+        exit_code: asyncio.StreamReader,
+        life: asyncio.StreamWriter,
+        read: Callable[[int], None],
+    ) -> None:
+        """``life`` is what its end kills the process with; ``read`` is told how far it is."""
+        self._life = life
+        self._told = asyncio.ensure_future(_listen(answers, read))
+        self._ended = asyncio.ensure_future(exit_code.read())
+
+    async def answer(self) -> JsonObject:
+        """Return the fields of its answer, when it has ended.
+
+        Raises:
+            SampanError: what it found, or WorkerDiedError if it died.
+        """
+        told = await asyncio.shield(self._told)
+        code = await asyncio.shield(self._ended)
+        if not code:
+            raise WorkerDiedError("the process working on it ended with the one that it was forked from")
+        return parse_answer(told, how_it_ended(int(code)))
+
+    async def end(self) -> None:
+        """Kill it, unless it has ended, and wait for its end."""
+        if not (self._told.done() and self._ended.done()):
+            with suppress(OSError):
+                self._life.write_eof()
+        # It holds nothing that could keep it: this takes as long as the kernel needs to end it.
+        await whatever_comes(self._told, self._ended)
 
 
 class Workers:
-    """Has layers unpacked, each by a process of its own. The template that they are forked from comes and goes."""
+    """Has layers unpacked and packed, each by a process of its own, forked from a template that comes and goes."""
 
     def __init__(self, idle_s: float = _IDLE_S) -> None:
         """Keep the template for ``idle_s`` after the last job."""
@@ -44,66 +73,66 @@ class Workers:
         Raises:
             SampanError: what the worker found, or WorkerDiedError if it died.
         """
+        if isinstance(blob, int):
+            async with self.working(Work.APPLY, job.to_json(), blob, read) as worker:
+                return Answer(**await worker.answer())
+        with ExitStack() as stack:
+            feed, stdin = (stack.enter_context(one) for one in socket.socketpair())
+            _, sending = await asyncio.open_connection(sock=feed)
+            stack.callback(sending.transport.abort)
+            async with self.working(Work.APPLY, job.to_json(), stdin.fileno(), read) as worker:
+                stdin.close()
+                await _feed(sending, blob)
+                return Answer(**await worker.answer())
+
+    @asynccontextmanager
+    async def working(
+        self, work: Work, job: str, given: int, read: Callable[[int], None] = lambda _: None
+    ) -> AsyncIterator[Worker]:
+        """Have a worker do ``job`` with the descriptor ``given`` as its first; when the block is left, it is gone.
+
+        Raises:
+            WorkerDiedError: no process can be started.
+        """
         async with self._forks.use():
-            return await self._apply(job, blob, read)
+            with ExitStack() as stack:
+
+                def pair() -> tuple[socket.socket, socket.socket]:
+                    ours, theirs = socket.socketpair()
+                    return stack.enter_context(ours), stack.enter_context(theirs)
+
+                async def connect(ours: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+                    reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE_BYTES)
+                    stack.callback(writer.transport.abort)
+                    return reader, writer
+
+                (answers, stdout), (line, their_line) = pair(), pair()
+                complaints = Complaints(stack)
+                # All that can be cancelled comes before there is a worker.
+                answering, _ = await connect(answers)
+                ended, life = await connect(line)
+                await self._send(work, job, [given, stdout.fileno(), complaints.fd, their_line.fileno()])
+                worker = Worker(answering, ended, life, read)
+                try:
+                    for theirs in (stdout, their_line):
+                        theirs.close()
+                    yield worker
+                finally:
+                    await worker.end()
+                    complaints.show()
 
     async def close(self) -> None:
         """End the template; nothing runs any more."""
         await self._forks.close()
 
-    async def _apply(
-        self, job: ApplyJob, blob: int | AsyncGenerator[bytes, None], read: Callable[[int], None]
-    ) -> Answer:
-        with ExitStack() as stack:
-
-            def pair() -> tuple[socket.socket, socket.socket]:
-                ours, theirs = socket.socketpair()
-                return stack.enter_context(ours), stack.enter_context(theirs)
-
-            (feed, stdin), (answers, stdout), (line, their_line) = pair(), pair(), pair()
-
-            async def connect(ours: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-                reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE_BYTES)
-                stack.callback(writer.transport.abort)
-                return reader, writer
-
-            complaints = Complaints(stack)
-            # All that can be cancelled comes before there is a worker.
-            _, sending = await connect(feed)
-            answering, _ = await connect(answers)
-            ended, end = await connect(line)
-            taken = blob if isinstance(blob, int) else stdin.fileno()
-            await self._send(job.to_json().encode(), [taken, stdout.fileno(), complaints.fd, their_line.fileno()])
-            for theirs in (stdin, stdout, their_line):
-                theirs.close()
-            answer, code = await _converse(_Streams(sending, answering, ended, end), blob, read)
-            complaints.show()
-        if not code:
-            raise WorkerDiedError("the process working on it ended with the one that it was forked from")
-        return Answer(**parse_answer(answer, how_it_ended(int(code))))
-
-    async def _send(self, job: bytes, descriptors: list[int]) -> None:
+    async def _send(self, work: Work, job: str, descriptors: list[int]) -> None:
+        message = f"{work.value} {job}".encode()
+        if len(message) > MAX_JOB_BYTES:
+            raise InvalidArgumentError(f"its parents and what is left out take {len(message)} bytes to name: too many")
         try:
-            await self._forks.send(job, descriptors)
+            await self._forks.send(message, descriptors)
         except NoWorkerError:
             raise WorkerDiedError("no process can be started to work on it") from None
-
-
-async def _converse(
-    worker: _Streams, blob: int | AsyncGenerator[bytes, None], read: Callable[[int], None]
-) -> tuple[bytes, bytes]:
-    """Return a worker's answer and exit code; nothing for a code if nobody is left to tell it."""
-    listening = asyncio.ensure_future(_listen(worker.answers, read))
-    try:
-        if not isinstance(blob, int):
-            await _feed(worker.feed, blob)
-        return await listening, await worker.exit_code.read()
-    except BaseException:
-        listening.cancel()
-        worker.life.write_eof()
-        # It holds nothing that could keep it: this takes as long as the kernel needs to end it.
-        await asyncio.shield(asyncio.gather(worker.exit_code.read(), listening, return_exceptions=True))
-        raise
 
 
 async def _feed(worker: asyncio.StreamWriter, blob: AsyncGenerator[bytes, None]) -> None:
@@ -125,6 +154,19 @@ async def _listen(answers: asyncio.StreamReader, read: Callable[[int], None]) ->
         else:
             last = line
     return last
+
+
+async def whatever_comes(*work: Awaitable[object]) -> None:
+    """Wait for the end of what a killed process leaves, however often whoever waits is cancelled: nobody else does."""
+    ending = asyncio.gather(*work, return_exceptions=True)
+    cancelled = False
+    while not ending.done():
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 def count() -> int:

@@ -6,18 +6,15 @@ time: what it leaves is in the job's directory alone.
 """
 
 import hashlib
-import json
 import os
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
-from sampan.errors import DataLossError, InvalidArgumentError, ResourceExhaustedError, SampanError
+from sampan.errors import DataLossError, ResourceExhaustedError, SampanError
 from sampan.sys.beneath import OPEN_DIRECTORY
 from sampan.sys.measuring import measure
-from sampan.sys.processes import die_with_parent, set_name
 from sampan.tar.reader import TarReader
 from snapshotter.drivers.erofs.converter import Converter
 from snapshotter.drivers.whiteouts import is_opaque
@@ -25,55 +22,24 @@ from snapshotter.layers.formats import LayerFormat
 from snapshotter.unpack.extract import Extractor
 from snapshotter.unpack.pipeline import Blob, Pipeline
 from snapshotter.workers.job import PROGRESS, Answer, ApplyJob, Failure
+from snapshotter.workers.process import answer, begin, failure
 from snapshotter.workers.threads import Thread
-
-# Threads that wake up wait this long for the interpreter's lock; the default of 5 ms leaves a core idle.
-_SWITCH_S: Final = 0.0005
 
 # So often it says how far it is.
 _STEP_BYTES: Final = 2 << 20
 
-_NAME: Final = "layer worker"  # what the kernel calls it when it runs out of memory
-
 
 def main(job: str, parent: int) -> int:
     """Do a job; return 0, as an answer was written. ``parent`` is the process that this one was forked from."""
-    # Modes come from the layer alone.
-    os.umask(0)
-    # A worker whose service was killed would write where the next service cleans up.
-    die_with_parent(parent)
-    set_name(_NAME)
-    # Rather one layer than the engine.
-    with open("/proc/self/oom_score_adj", "w") as score:
-        score.write("500")
-    sys.setswitchinterval(_SWITCH_S)
-    sys.unraisablehook = _give_up
+    begin(parent)
     stdin, stdout = 0, 1
     answer(run(ApplyJob.from_json(job), stdin, _Progress(stdout).advance), stdout)
     return 0
 
 
-def _give_up(failed: "sys.UnraisableHookArgs") -> None:
-    """End the process: a thread that fails in a way nobody expects would be waited for without an end."""
-    try:
-        sys.stderr.write(f"thread failed: {failed.exc_value!r}\n")
-    finally:
-        os._exit(1)
-
-
-def answer(found: Answer | Failure, fd: int) -> None:
-    """Write a worker's answer."""
-    os.write(fd, json.dumps(asdict(found)).encode() + b"\n")
-
-
-def cannot_start(error: OSError) -> Failure:
-    """The answer of a worker that there is no room for."""
-    return _failure(ResourceExhaustedError(f"no process can be started to work on it: {error.strerror}"))
-
-
 def run(job: ApplyJob, blob: int, read: Callable[[int], None] = lambda _: None) -> Answer | Failure:
     """Unpack the layer; expected errors are returned. ``read`` is told of each piece how far the blob is read."""
-    begin = time.monotonic()
+    started = time.monotonic()
     pipeline = Pipeline(Blob(blob, job.digest, job.size_bytes, read), job.limits.total_bytes)
     try:
         pipeline.start()
@@ -82,12 +48,32 @@ def run(job: ApplyJob, blob: int, read: Callable[[int], None] = lambda _: None) 
         if job.diff_id and found != job.diff_id:
             raise DataLossError(f"its uncompressed bytes have the digest {found}, its image says {job.diff_id}")
     except SampanError as error:
-        return _failure(pipeline.explain(error))
+        return failure(pipeline.explain(error))
     except OSError as error:
-        return _failure(pipeline.explain(ResourceExhaustedError(f"{error.strerror}: {error.filename or job.target}")))
+        return failure(pipeline.explain(ResourceExhaustedError(f"{error.strerror}: {error.filename or job.target}")))
     except MemoryError:
-        return _failure(ResourceExhaustedError("out of memory"))
-    return Answer(diff_id=found, tar_bytes=pipeline.size_bytes, seconds=time.monotonic() - begin, **made)
+        return failure(ResourceExhaustedError("out of memory"))
+    return Answer(
+        diff_id=found,
+        tar_bytes=pipeline.size_bytes,
+        size_bytes=made.size_bytes,
+        inodes=made.inodes,
+        skipped_xattrs=made.skipped_xattrs,
+        complete=made.complete,
+        image_digest=made.image_digest,
+        seconds=time.monotonic() - started,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What is on disk; see ``Answer``."""
+
+    size_bytes: int
+    inodes: int
+    skipped_xattrs: int
+    complete: bool
+    image_digest: str = ""
 
 
 class _Progress:
@@ -104,12 +90,12 @@ class _Progress:
             os.write(self._fd, PROGRESS + b"%d\n" % read_bytes)
 
 
-def _convert(job: ApplyJob, pipeline: Pipeline) -> dict[str, Any]:
+def _convert(job: ApplyJob, pipeline: Pipeline) -> _Made:
     convert = {LayerFormat.TREE: _extract, LayerFormat.EROFS: _image}[LayerFormat(job.format)]
     return convert(job, pipeline)
 
 
-def _image(job: ApplyJob, pipeline: Pipeline) -> dict[str, Any]:
+def _image(job: ApplyJob, pipeline: Pipeline) -> _Made:
     """Write the image and bring it to disk; hashing it takes no longer than that does."""
     fd = os.open(job.target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -124,13 +110,7 @@ def _image(job: ApplyJob, pipeline: Pipeline) -> dict[str, Any]:
         stored = os.fstat(fd).st_blocks * 512
     finally:
         os.close(fd)
-    return {
-        "size_bytes": stored,
-        "inodes": converted.inodes,
-        "complete": converted.complete,
-        "skipped_xattrs": converted.skipped_xattrs,
-        "image_digest": digests[0],
-    }
+    return _Made(stored, converted.inodes, converted.skipped_xattrs, converted.complete, digests[0])
 
 
 def _digest(fd: int) -> str:
@@ -139,7 +119,7 @@ def _digest(fd: int) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _extract(job: ApplyJob, pipeline: Pipeline) -> dict[str, Any]:
+def _extract(job: ApplyJob, pipeline: Pipeline) -> _Made:
     target = os.open(job.target, OPEN_DIRECTORY)
     trash = os.open(job.trash, OPEN_DIRECTORY)
     try:
@@ -153,15 +133,4 @@ def _extract(job: ApplyJob, pipeline: Pipeline) -> dict[str, Any]:
     if extracted.replaced:
         usage = measure(job.target)
         extracted.size_bytes, extracted.inodes = usage.size_bytes, usage.inodes
-    return {
-        "size_bytes": extracted.size_bytes,
-        "inodes": extracted.inodes,
-        "complete": complete,
-        "skipped_xattrs": extracted.skipped_xattrs,
-        "image_digest": "",
-    }
-
-
-def _failure(error: Exception) -> Failure:
-    kind = type(error) if isinstance(error, SampanError) else InvalidArgumentError
-    return Failure(kind.__name__, str(error))
+    return _Made(extracted.size_bytes, extracted.inodes, extracted.skipped_xattrs, complete)
