@@ -1,8 +1,8 @@
 """LLB: what a build does, as a graph of operations.
 
-The plain-Python twin of ``pb.Op`` (moby/buildkit, solver/pb/ops.proto), field for field as far as a Dockerfile needs
-it. A node is one operation with the edges that lead into it; an edge names one output of a node. Nodes are frozen, and
-equal nodes are one step however often a graph holds them.
+The plain-Python twin of ``pb.Op`` (moby/buildkit, solver/pb/ops.proto), field for field as far as it changes what a
+step does. A node is one operation with the edges that lead into it; an edge names one output of a node. Nodes are
+frozen, and equal nodes are one step however often a graph holds them.
 """
 
 import enum
@@ -239,10 +239,32 @@ class MakeDirectory:
 
 
 @dataclass(frozen=True, slots=True)
+class MakeSymlink:
+    """Make a symbolic link."""
+
+    target: str  # what the link says
+    path: str
+    owner: Owner | None = None
+    timestamp_ns: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Remove a file, or a directory with what is in it; a link at its end is not followed."""
+
+    path: str
+    allow_not_found: bool = False
+    allow_wildcard: bool = False
+
+
+Action = Copy | MakeFile | MakeDirectory | MakeSymlink | Remove
+
+
+@dataclass(frozen=True, slots=True)
 class FileAction:
     """One step of a FileOp: indices up to the number of inputs are inputs, above it results of earlier actions."""
 
-    action: Copy | MakeFile | MakeDirectory
+    action: Action
     input: int = NO_INPUT
     secondary_input: int = NO_INPUT
     output: int = NO_OUTPUT
@@ -262,7 +284,15 @@ class MergeOp:
     inputs: tuple[int, ...]
 
 
-Op = ExecOp | SourceOp | FileOp | MergeOp
+@dataclass(frozen=True, slots=True)
+class DiffOp:
+    """What ``upper`` has that ``lower`` has not: inputs by index, ``NO_INPUT`` being the empty tree."""
+
+    lower: int = NO_INPUT
+    upper: int = NO_INPUT
+
+
+Op = ExecOp | SourceOp | FileOp | MergeOp | DiffOp
 
 
 @dataclass(frozen=True, slots=True)
