@@ -11,6 +11,7 @@ from sampan.client.calls import read, requests
 from sampan.client.convert.containers import PATH_STAT
 from sampan.resource.container import PathStat
 from sampan.wire.channel import rpc_errors
+from sampan.wire.repeating import STAT, Repeating
 
 if TYPE_CHECKING:
     from sampan.api.runtime.v1.archives_pb2_grpc import ArchivesAsyncStub
@@ -21,11 +22,12 @@ class ArchivesClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: ArchivesAsyncStub = ArchivesStub(channel)
+        self._again = Repeating(channel, "runtimed")
 
     async def stat(self, container: str, path: str) -> PathStat:
         """Return what a path is."""
-        with rpc_errors():
-            return PATH_STAT.decode(await self._stub.Stat(pb.PathRequest(container=container, path=path)))
+        request = pb.PathRequest(container=container, path=path)
+        return PATH_STAT.decode(await self._again.ask(STAT, lambda: self._stub.Stat(request)))
 
     def read(self, container: str, path: str) -> AsyncGenerator[PathStat | bytes, None]:
         """Yield what a path is, and then its tar in pieces."""

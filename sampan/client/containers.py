@@ -21,6 +21,16 @@ from sampan.resource.stats import ContainerStats, Top
 from sampan.resource.streams import AttachOptions, Input, LogBatch, LogQuery, Output
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import whole
+from sampan.wire.repeating import (
+    GET_CONTAINER,
+    LIST_CONTAINERS,
+    REMOVE_CONTAINER,
+    RESIZE,
+    STOP,
+    TOP,
+    UPDATE,
+    Repeating,
+)
 
 if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
     from sampan.api.runtime.v1.containers_pb2_grpc import ContainersAsyncStub
@@ -34,6 +44,7 @@ class ContainersClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: ContainersAsyncStub = ContainersStub(channel)
+        self._again = Repeating(channel, "runtimed")
 
     async def create(self, spec: ContainerSpec) -> Created:
         """Make a container."""
@@ -45,10 +56,8 @@ class ContainersClient:
 
     async def get(self, container: str, *, size: bool = False) -> ContainerDetails:
         """Return one."""
-        with rpc_errors():
-            return convert.CONTAINER.decode(
-                await self._stub.Get(pb.GetContainerRequest(container=container, size=size))
-            )
+        request = pb.GetContainerRequest(container=container, size=size)
+        return convert.CONTAINER.decode(await self._again.ask(GET_CONTAINER, lambda: self._stub.Get(request)))
 
     async def list(
         self, selection: Selection = RUNNING_ONES, filters: Filters = NO_FILTERS, *, size: bool = False
@@ -68,7 +77,7 @@ class ContainersClient:
             filters=convert.filters_to_proto(filters),
             size=size,
         )
-        return read(self._stub.List(request), lambda page: convert.CONTAINER.decode_all(page.containers))
+        return self._again.read(LIST_CONTAINERS, lambda: read(self._stub.List(request), _page))
 
     async def start(self, container: str) -> None:
         """Start it."""
@@ -78,8 +87,7 @@ class ContainersClient:
     async def stop(self, container: str, timeout_s: float | None = None, signal: str = "") -> None:
         """Stop it."""
         request = pb.StopContainerRequest(container=container, timeout_s=_whole(timeout_s), signal=signal)
-        with rpc_errors():
-            await self._stub.Stop(request)
+        await self._again.do(STOP, lambda: self._stub.Stop(request))
 
     async def restart(self, container: str, timeout_s: float | None = None, signal: str = "") -> None:
         """Stop and start it."""
@@ -122,8 +130,8 @@ class ContainersClient:
 
     async def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove it."""
-        with rpc_errors():
-            await self._stub.Remove(pb.RemoveContainerRequest(container=container, force=force, volumes=volumes))
+        request = pb.RemoveContainerRequest(container=container, force=force, volumes=volumes)
+        await self._again.do(REMOVE_CONTAINER, lambda: self._stub.Remove(request))
 
     async def rename(self, container: str, name: str) -> None:
         """Give it another name."""
@@ -139,8 +147,7 @@ class ContainersClient:
             resources=None if resources is None else convert.RESOURCES.encode(resources),
             restart_policy=None if restart_policy is None else convert.RESTART_POLICY.encode(restart_policy),
         )
-        with rpc_errors():
-            return tuple((await self._stub.Update(request)).warnings)
+        return tuple((await self._again.ask(UPDATE, lambda: self._stub.Update(request))).warnings)
 
     def wait(self, container: str, condition: Condition = Condition.NOT_RUNNING) -> AsyncGenerator[Exit | None, None]:
         """Yield None when the wait is in place, then the exit."""
@@ -155,8 +162,7 @@ class ContainersClient:
     async def resize(self, container: str, size: ConsoleSize) -> None:
         """Set its terminal's size."""
         request = pb.ResizeContainerRequest(container=container, size=convert.CONSOLE_SIZE.encode(size))
-        with rpc_errors():
-            await self._stub.Resize(request)
+        await self._again.do(RESIZE, lambda: self._stub.Resize(request))
 
     def logs(self, container: str, query: LogQuery) -> AsyncGenerator[LogBatch, None]:
         """Yield what was logged."""
@@ -166,10 +172,8 @@ class ContainersClient:
         """Return its processes."""
         from sampan.client.convert import stats  # here and below: few commands need it
 
-        with rpc_errors():
-            return stats.top_from_proto(
-                await whole(self._stub.Top(pb.TopRequest(container=container, ps_args=ps_args)))
-            )
+        request = pb.TopRequest(container=container, ps_args=ps_args)
+        return stats.top_from_proto(await self._again.ask(TOP, lambda: whole(self._stub.Top(request))))
 
     def stats(
         self, container: str, *, stream: bool = True, one_shot: bool = False
@@ -185,6 +189,10 @@ class ContainersClient:
         with rpc_errors():
             pruned = await whole(self._stub.Prune(pb.PruneContainersRequest(filters=convert.filters_to_proto(filters))))
         return Pruned(tuple(pruned.removed), pruned.reclaimed_bytes)
+
+
+def _page(page: pb.ListContainersResponse) -> Sequence[ContainerDetails]:
+    return convert.CONTAINER.decode_all(page.containers)
 
 
 def _check_size(spec: spec_pb2.ContainerSpec) -> None:

@@ -16,6 +16,7 @@ from sampan.resource.exec import Exec, ExecSpec
 from sampan.resource.streams import Accepted, ExecStart, Input, Output
 from sampan.wire.channel import rpc_errors
 from sampan.wire.metadata import ATTACHES_STDIN
+from sampan.wire.repeating import GET_EXEC, RESIZE_EXEC, Repeating
 
 if TYPE_CHECKING:
     from sampan.api.runtime.v1.execs_pb2_grpc import ExecsAsyncStub
@@ -26,6 +27,7 @@ class ExecsClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: ExecsAsyncStub = ExecsStub(channel)
+        self._again = Repeating(channel, "runtimed")
 
     async def create(self, container: str, spec: ExecSpec) -> str:
         """Record a process to run; return its ID."""
@@ -34,8 +36,8 @@ class ExecsClient:
 
     async def get(self, id: str) -> Exec:
         """Return one."""
-        with rpc_errors():
-            return convert.exec_from_proto(await self._stub.Get(pb.GetExecRequest(id=id)))
+        request = pb.GetExecRequest(id=id)
+        return convert.exec_from_proto(await self._again.ask(GET_EXEC, lambda: self._stub.Get(request)))
 
     async def start(self, id: str, options: ExecStart, input: Input) -> AsyncGenerator[Accepted | Output, None]:
         """Run it: ``Accepted`` when the start is, ``Attached`` when it runs, its output unless detached."""
@@ -52,8 +54,8 @@ class ExecsClient:
 
     async def resize(self, id: str, size: ConsoleSize) -> None:
         """Set its terminal's size."""
-        with rpc_errors():
-            await self._stub.Resize(pb.ResizeExecRequest(id=id, size=CONSOLE_SIZE.encode(size)))
+        request = pb.ResizeExecRequest(id=id, size=CONSOLE_SIZE.encode(size))
+        await self._again.do(RESIZE_EXEC, lambda: self._stub.Resize(request))
 
 
 def _input(item: bytes | ConsoleSize) -> pb.StartExecRequest:

@@ -32,6 +32,7 @@ from sampan.resource.listing import Page
 from sampan.resource.transfer import FetchProgress, PushProgress
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import pages, send, whole
+from sampan.wire.repeating import GET_IMAGE, Repeating
 
 if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
     from sampan.api.image.v1.images_pb2_grpc import ImagesAsyncStub
@@ -46,6 +47,7 @@ class ImagesClient:
         """``deadline_s`` bounds calls that answer at once: lists, and what is needed of layers."""
         self._stub: ImagesAsyncStub = ImagesStub(channel)
         self._deadline_s = deadline_s
+        self._again = Repeating(channel, "imaged")
         self._pages = Recent(channel, _LIST, pb.ListResponse, _page)
 
     def fetch(
@@ -84,8 +86,8 @@ class ImagesClient:
 
     async def get(self, image: str, *, manifests: bool = False) -> ImageDetails:
         """Return one."""
-        with rpc_errors():
-            return convert.IMAGE.decode(await self._stub.Get(pb.GetRequest(image=image, manifests=manifests)))
+        request = pb.GetRequest(image=image, manifests=manifests)
+        return convert.IMAGE.decode(await self._again.ask(GET_IMAGE, lambda: self._stub.Get(request)))
 
     async def list(self, *, brief: bool = False) -> Sequence[ImageDetails]:
         """Return all, newest first."""

@@ -21,6 +21,7 @@ from sampan.disk import Collected, StoredObject
 from sampan.errors import UnavailableError
 from sampan.resource.stats import HostInfo
 from sampan.wire.channel import reach, rpc_errors
+from sampan.wire.repeating import INFO, Repeating
 
 if TYPE_CHECKING:
     from sampan.api.check.v1.check_pb2_grpc import CheckAsyncStub
@@ -81,13 +82,13 @@ class HostClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: HostAsyncStub = HostStub(channel)
+        self._again = Repeating(channel, "runtimed")
 
     async def info(self) -> HostInfo:
         """Say what there is."""
         from sampan.client.convert.stats import HOST  # every service's own client is here, and none needs this
 
-        with rpc_errors():
-            return HOST.decode(await self._stub.Info(host_pb.HostInfoRequest()))
+        return HOST.decode(await self._again.ask(INFO, lambda: self._stub.Info(host_pb.HostInfoRequest())))
 
 
 async def is_serving(channel: grpc.aio.Channel, deadline_s: float) -> bool:

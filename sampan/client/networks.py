@@ -16,6 +16,7 @@ from sampan.resource.listing import NO_FILTERS, Filters
 from sampan.resource.network import Network, NetworkRequest
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import whole
+from sampan.wire.repeating import GET_NETWORK, LIST_NETWORKS, REMOVE_NETWORK, Repeating
 
 if TYPE_CHECKING:
     from sampan.api.runtime.v1.networks_pb2_grpc import NetworksAsyncStub
@@ -26,6 +27,7 @@ class NetworksClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: NetworksAsyncStub = NetworksStub(channel)
+        self._again = Repeating(channel, "runtimed")
 
     async def create(self, request: NetworkRequest) -> str:
         """Make a network; return its ID."""
@@ -34,8 +36,8 @@ class NetworksClient:
 
     async def get(self, network: str) -> Network:
         """Return one."""
-        with rpc_errors():
-            return convert.NETWORK.decode(await self._stub.Get(pb.GetNetworkRequest(network=network)))
+        request = pb.GetNetworkRequest(network=network)
+        return convert.NETWORK.decode(await self._again.ask(GET_NETWORK, lambda: self._stub.Get(request)))
 
     async def list(self, filters: Filters = NO_FILTERS) -> tuple[Network, ...]:
         """Return those that match, newest first."""
@@ -44,13 +46,13 @@ class NetworksClient:
 
     def pages(self, filters: Filters = NO_FILTERS) -> AsyncGenerator[Sequence[Network], None]:
         """Yield those that match, some at a time."""
-        call = self._stub.List(pb.ListNetworksRequest(filters=filters_to_proto(filters)))
-        return read(call, lambda page: convert.NETWORK.decode_all(page.networks))
+        request = pb.ListNetworksRequest(filters=filters_to_proto(filters))
+        return self._again.read(LIST_NETWORKS, lambda: read(self._stub.List(request), _page))
 
     async def remove(self, network: str) -> None:
         """Remove it."""
-        with rpc_errors():
-            await self._stub.Remove(pb.RemoveNetworkRequest(network=network))
+        request = pb.RemoveNetworkRequest(network=network)
+        await self._again.do(REMOVE_NETWORK, lambda: self._stub.Remove(request))
 
     async def connect(self, network: str, container: str, endpoint: Endpoint) -> None:
         """Connect a container."""
@@ -68,3 +70,7 @@ class NetworksClient:
         with rpc_errors():
             pruned = await whole(self._stub.Prune(pb.PruneNetworksRequest(filters=filters_to_proto(filters))))
         return tuple(pruned.removed)
+
+
+def _page(page: pb.ListNetworksResponse) -> Sequence[Network]:
+    return convert.NETWORK.decode_all(page.networks)

@@ -32,6 +32,7 @@ from sampan.resource.snapshot import (
 from sampan.sys.measuring import Usage
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import pages, send, whole
+from sampan.wire.repeating import MOUNTS, REMOVE_SNAPSHOT, STACK, STAT_SNAPSHOT, USAGE, Repeating
 
 _USAGE: Final = layers_pb.DESCRIPTOR.services_by_name["Layers"].methods_by_name["Usage"]
 
@@ -41,6 +42,7 @@ class SnapshotsClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: snapshots_grpc.SnapshotsAsyncStub = snapshots_grpc.SnapshotsStub(channel)
+        self._again = Repeating(channel, "snapshotter")
 
     async def prepare(self, key: str, parent: str | None, labels: Mapping[str, str]) -> tuple[Mount, ...]:
         """See ``resource.storage.Snapshots``."""
@@ -56,8 +58,8 @@ class SnapshotsClient:
 
     async def mounts(self, key: str) -> tuple[Mount, ...]:
         """See ``resource.storage.Snapshots``."""
-        with rpc_errors():
-            return convert.mounts_from_proto((await self._stub.Mounts(snapshots_pb.MountsRequest(key=key))).mounts)
+        request = snapshots_pb.MountsRequest(key=key)
+        return convert.mounts_from_proto((await self._again.ask(MOUNTS, lambda: self._stub.Mounts(request))).mounts)
 
     async def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
         """See ``resource.storage.Snapshots``."""
@@ -66,13 +68,13 @@ class SnapshotsClient:
 
     async def remove(self, key: str) -> None:
         """See ``resource.storage.Snapshots``."""
-        with rpc_errors():
-            await self._stub.Remove(snapshots_pb.RemoveSnapshotRequest(key=key))
+        request = snapshots_pb.RemoveSnapshotRequest(key=key)
+        await self._again.do(REMOVE_SNAPSHOT, lambda: self._stub.Remove(request))
 
     async def stat(self, key: str) -> SnapshotInfo:
         """See ``resource.storage.Snapshots``."""
-        with rpc_errors():
-            return convert.info_from_proto((await self._stub.Stat(snapshots_pb.StatSnapshotRequest(key=key))).info)
+        request = snapshots_pb.StatSnapshotRequest(key=key)
+        return convert.info_from_proto((await self._again.ask(STAT_SNAPSHOT, lambda: self._stub.Stat(request))).info)
 
     async def update(self, key: str, labels: Mapping[str, str | None], *, replace: bool) -> SnapshotInfo:
         """See ``resource.storage.Snapshots``."""
@@ -94,8 +96,8 @@ class SnapshotsClient:
 
     async def usage(self, key: str) -> Usage:
         """See ``resource.storage.Snapshots``."""
-        with rpc_errors():
-            usage = await self._stub.Usage(snapshots_pb.UsageRequest(key=key))
+        request = snapshots_pb.UsageRequest(key=key)
+        usage = await self._again.ask(USAGE, lambda: self._stub.Usage(request))
         return Usage(usage.size, usage.inodes)
 
     async def cleanup(self) -> None:
@@ -109,6 +111,7 @@ class LayersClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: layers_grpc.LayersAsyncStub = layers_grpc.LayersStub(channel)
+        self._again = Repeating(channel, "snapshotter")
         self._usages = Recent(channel, _USAGE, layers_pb.LayersUsageResponse, _usages)
 
     def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[ApplyProgress, None]:
@@ -118,8 +121,8 @@ class LayersClient:
 
     async def stack(self, diff_ids: Sequence[Digest]) -> str:
         """See ``resource.storage.Layers``."""
-        with rpc_errors():
-            return (await self._stub.Stack(layers_pb.StackRequest(diff_ids=diff_ids))).chain_id
+        request = layers_pb.StackRequest(diff_ids=diff_ids)
+        return (await self._again.ask(STACK, lambda: self._stub.Stack(request))).chain_id
 
     async def unpack(self, layers: Sequence[tuple[Descriptor, Digest]]) -> None:
         """See ``resource.storage.Layers``."""

@@ -19,8 +19,10 @@ _OPTIONS: Final = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 500),
+    # What gRPC calls so is how long one attempt may take. Somebody who listens answers it as soon as the machine lets
+    # them; where nobody listens it fails at once.
+    ("grpc.min_reconnect_backoff_ms", 20_000),
     # An engine's socket is never behind a proxy, whatever http_proxy says.
     ("grpc.enable_http_proxy", 0),
     # Channels to one socket share nothing, so that a bulk stream does not hold up a small call.
