@@ -93,6 +93,9 @@ class Tree:
     """
 
     layers: tuple[Layer, ...] = ()
+    # Steps that changed nothing made no layer, but have a line in the history of an image: for each, in order, how many
+    # layers there were below it. It says nothing about files.
+    unchanged: tuple[int, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,10 @@ class WritableTree(Protocol):
     key: str
 
     async def freeze(self) -> Tree:
-        """Return the base and what was changed as one more layer; the base itself if nothing was. Ends the snapshot."""
+        """Return the base and what was changed as one more layer. Ends the snapshot.
+
+        If nothing was changed, there is no layer, and ``unchanged`` of what is returned says so.
+        """
 
 
 # What a step is given ----------------------------------------
