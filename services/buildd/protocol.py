@@ -69,6 +69,16 @@ class Bridge(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that a graph was made of: what the positions of its steps are in."""
+
+    name: str
+    data: bytes = field(repr=False)
+    language: str = "Dockerfile"
+    definition: bytes = field(default=b"", repr=False)  # pb.Definition of the graph that the file is from
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What a frontend returns: one edge per platform, and metadata under BuildKit's names.
 
@@ -78,6 +88,7 @@ class Result:
 
     edges: Mapping[str, Edge | None]  # by platform ID; "" if one platform is all that the result can have
     metadata: Mapping[str, bytes] = field(default_factory=dict)
+    source: SourceFile | None = None
 
 
 # Outputs -----------------------------------------------------

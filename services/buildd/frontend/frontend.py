@@ -15,7 +15,7 @@ from buildd.frontend.conversion import Conversion, Converted, at_once
 from buildd.frontend.options import Options, parse_options
 from buildd.frontend.stages import split
 from buildd.llb.ops import Edge
-from buildd.protocol import Bridge, Result
+from buildd.protocol import Bridge, Result, SourceFile
 from sampan.dockerfile.instructions import Instruction, parse_instructions
 from sampan.dockerfile.source import DockerfileError, Lines, Source, parse_source
 from sampan.errors import InvalidArgumentError, SampanError, UnimplementedError
@@ -87,7 +87,7 @@ class DockerfileFrontend:
                 await bridge.warn(finding.warning)
         if options.request == subrequests.OUTLINE:
             return subrequests.outline(dockerfile, conversions[0], converted[0])
-        return _result(options, converted)
+        return _result(options, converted, dockerfile)
 
     async def _lint(self, options: Options, contexts: Contexts, dockerfile: Dockerfile, bridge: Bridge) -> Result:
         checks, failure = Checks(), None
@@ -140,7 +140,7 @@ def _check_syntax(options: Options, source: Source) -> None:
         raise DockerfileError(str(error), lines) from error
 
 
-def _result(options: Options, converted: Sequence[Converted]) -> Result:
+def _result(options: Options, converted: Sequence[Converted], dockerfile: Dockerfile) -> Result:
     edges: dict[str, Edge | None] = {}
     metadata: dict[str, bytes] = {}
     platforms = []
@@ -155,7 +155,7 @@ def _result(options: Options, converted: Sequence[Converted]) -> Result:
         if each.epoch_s is not None:
             metadata["source.date.epoch"] = str(each.epoch_s).encode()
     metadata["refs.platforms"] = json.dumps({"Platforms": platforms}, separators=(",", ":")).encode()
-    return Result(edges, metadata)
+    return Result(edges, metadata, SourceFile(dockerfile.name, dockerfile.data))
 
 
 def _platform(platform: Platform) -> dict[str, str]:
