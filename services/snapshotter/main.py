@@ -84,7 +84,7 @@ async def build(service: Service[Config]) -> None:
     limits = LayerLimits(config.max_layer_entries, config.max_layer_bytes, config.max_layer_ratio)
     applier = Applier(catalog, content, syncer, metrics, layer_format=driver.layer_format, limits=limits)
     layers = LocalLayers(catalog, applier, report)
-    differ = LocalDiffer(catalog, applier, content)
+    differ = LocalDiffer(catalog, applier, content, syncer)
     shown_by = {d.snapshot_format: d for d in drivers.values()}
     snapshots = LocalSnapshots(catalog, driver, shown_by, syncer)
     service.checkers.append(LayersCheck(catalog, images, Repairer(catalog, images, applier, shown_by)))

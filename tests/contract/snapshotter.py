@@ -114,7 +114,7 @@ async def local(
         disk.start()
         layers.start()
         try:
-            yield Parts(snapshots, layers, LocalDiffer(catalog, applier, content), content, disk)
+            yield Parts(snapshots, layers, LocalDiffer(catalog, applier, content, syncer), content, disk)
         finally:
             await layers.close()
             await disk.close()

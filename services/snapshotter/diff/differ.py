@@ -1,6 +1,5 @@
 """Layers from and onto snapshots that are named by their mounts, as containerd names them."""
 
-import secrets
 import sqlite3
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -8,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from sampan.errors import InvalidArgumentError, NotFoundError, UnimplementedError
+from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci import descriptor as media
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
@@ -17,20 +16,15 @@ from sampan.sys.files import exchange
 from sampan.sys.trees import walking
 from snapshotter.diff import packer_pool
 from snapshotter.diff.copying import copy_merged
+from snapshotter.diff.freeze import UNCOMPRESSED, Freezer, Packer
 from snapshotter.layers.apply import Applier
 from snapshotter.layers.content import ContentStore
 from snapshotter.layers.formats import LayerFormat
 from snapshotter.model import Piece, SnapshotFormat
 from snapshotter.snapshots import store as rows
 from snapshotter.snapshots.catalog import Catalog
-from snapshotter.snapshots.directories import disk_errors
+from snapshotter.snapshots.directories import Syncer, disk_errors
 from snapshotter.workers.job import Answer, Compression, DiffJob
-
-# Where containerd and BuildKit look for a layer's diff ID.
-_UNCOMPRESSED: Final = "containerd.io/uncompressed"
-
-# The end mark alone.
-EMPTY_TAR_BYTES: Final = 1024
 
 _COMPRESSIONS: Final = {
     "": Compression.GZIP,
@@ -45,11 +39,13 @@ _COMPRESSIONS: Final = {
 class LocalDiffer:
     """Satisfies ``protocol.Differ``."""
 
-    def __init__(self, catalog: Catalog, applier: Applier, content: ContentStore) -> None:
+    def __init__(self, catalog: Catalog, applier: Applier, content: ContentStore, syncer: Syncer) -> None:
         self._catalog = catalog
         self._applier = applier
         self._workers = applier.workers
         self._content = content
+        self._packer = Packer(applier, content)
+        self._freezer = Freezer(catalog, applier, self._packer, syncer)
 
     async def apply_onto(self, descriptor: Descriptor, mounts: Sequence[Mount]) -> Descriptor:
         """See ``protocol.Differ``."""
@@ -81,7 +77,7 @@ class LocalDiffer:
             target = place / "layer"
             packed = await packer_pool.diff(self._workers, DiffJob(sides[0], sides[1], compression.value, str(target)))
             digest = Digest(packed.digest)
-            written = {**labels, _UNCOMPRESSED: packed.diff_id}
+            written = {**labels, UNCOMPRESSED: packed.diff_id}
             await self._content.write(target, digest, ref or f"diff-{digest}", written)
         return Descriptor(media_type or media.OCI_LAYER_GZIP, digest, packed.size_bytes)
 
@@ -91,29 +87,14 @@ class LocalDiffer:
         hidden = tuple(path.strip("/") for path in exclude)
         # Registries and other engines keep and carry layers compressed; igzip takes less time than it saves.
         job = DiffJob(left, right, Compression.GZIP.value, "", hidden)
-        ref = f"diff-{key}-{secrets.token_hex(8)}"
-        async with packer_pool.piped(self._workers, job) as (pipe, answer):
-            await self._content.take(pipe, ref)
-            try:
-                packed = await answer()
-            except BaseException:
-                await self._content.abort(ref)
-                raise
-        if packed.tar_bytes <= EMPTY_TAR_BYTES:
-            await self._content.abort(ref)
-            return None
-        digest, size = await self._content.commit(ref, {_UNCOMPRESSED: packed.diff_id}, lease)
-        return NewLayer(Descriptor(media.OCI_LAYER_GZIP, digest, size), Digest(packed.diff_id))
+        packed, descriptor = await self._packer.pack(job, key, lease)
+        return None if descriptor is None else NewLayer(descriptor, Digest(packed.diff_id))
 
     async def freeze(
-        self,
-        key: str,
-        exclude: Sequence[str],  # noqa: ARG002
-        lease: str = "",  # noqa: ARG002
-        rewrite_timestamp: int | None = None,  # noqa: ARG002
+        self, key: str, exclude: Sequence[str], lease: str = "", rewrite_timestamp: int | None = None
     ) -> NewLayer | None:
         """See ``protocol.Differ``."""
-        raise UnimplementedError(f"snapshot {key!r} cannot be made a layer yet: use Diff and Apply")
+        return await self._freezer.freeze(key, exclude, lease, rewrite_timestamp)
 
     async def export(self, key: str) -> AsyncGenerator[bytes, None]:
         """See ``protocol.Differ``."""

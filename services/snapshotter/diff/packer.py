@@ -18,6 +18,7 @@ from sampan.tar.entry import Entry, EntryType
 from sampan.tar.writer import TarWriter
 from snapshotter.diff.comparison import Difference, compare
 from snapshotter.diff.merged import Found, read_xattrs
+from snapshotter.diff.settle import Told, settle
 from snapshotter.model import Piece
 from snapshotter.unpack.entry_names import OPAQUE, WHITEOUT
 from snapshotter.workers.job import Compression, DiffJob, Failure, Packed
@@ -140,15 +141,20 @@ def run(job: DiffJob) -> Packed | Failure:
     left, right = (tuple(Piece(Path(path)) for path in side) for side in (job.left, job.right))
     try:
         with (
-            open(job.target or os.dup(_OUTPUT), "wb", buffering=_READ_BYTES) as file,
+            open(job.target or _OUTPUT, "wb", buffering=_READ_BYTES) as file,
             _Sink(file, Compression(job.compression), streamed=not job.target) as sink,
         ):
-            writer = TarWriter(sink.write)
-            linked: dict[tuple[int, int], bytes] = {}
+            packing = _Packing(TarWriter(sink.write), job.newest_ns)
+            told = Told()
             for difference in without(compare(left, right, opaque=True), job.exclude):
-                _add(writer, difference, linked)
-            writer.close()
-            return sink.close()
+                if packing.add(difference) and job.settle:
+                    told.note(difference)
+            packing.close()
+            packed = sink.close()
+        if not job.settle or not told:
+            return packed
+        settled = settle(Path(job.settle), told, job.newest_ns)
+        return replace(packed, stored_bytes=settled.size_bytes, inodes=settled.inodes, synced=settled.synced)
     except SampanError as error:
         return Failure(type(error).__name__, str(error))
     except OSError as error:
@@ -188,62 +194,81 @@ def _compressor(kind: Compression) -> _Compressor:
     return _Plain()
 
 
-def _add(writer: TarWriter, difference: Difference, linked: dict[tuple[int, int], bytes]) -> None:
-    path, found = difference.path, difference.found
-    if difference.kind is ChangeKind.DELETED or found is None:
-        parent, slash, name = path.rpartition(b"/")
-        mark = path + b"/" + OPAQUE if difference.inside else parent + slash + WHITEOUT + name
-        writer.add(Entry(mark, EntryType.FILE, 0, 0, 0, 0, 0))
-        return
-    kind = _TYPES.get(stat.S_IFMT(found.stat.st_mode))
-    if kind is None:
-        return  # a socket, which no archive can hold and nobody would listen to
-    if found.stat.st_nlink > 1 and kind is not EntryType.DIRECTORY:
-        first = linked.setdefault(found.identity, path)
-        if first != path:
-            writer.add(_entry(path, EntryType.HARD_LINK, found, found.stat, {}, first))
-            return
-    if kind is EntryType.FILE:
-        _add_file(writer, path, found)
-        return
-    link = found.link() if kind is EntryType.SYMLINK else b""
-    writer.add(_entry(path, kind, found, found.stat, found.xattrs(), link))
+class _Packing:
+    """An archive of differences."""
 
+    def __init__(self, writer: TarWriter, newest_ns: int | None) -> None:
+        self._writer = writer
+        self._newest_ns = newest_ns
+        self._linked: dict[tuple[int, int], bytes] = {}  # the first name of each file that has several
 
-def _add_file(writer: TarWriter, path: bytes, found: Found) -> None:
-    fd = found.open()
-    try:
-        status = os.fstat(fd)
-        writer.add(_entry(path, EntryType.FILE, found, status, read_xattrs(fd)))
-        left = status.st_size
-        while left:
-            piece = os.read(fd, min(left, _READ_BYTES))
-            if not piece:  # cut short while being read: the header promised zeros
-                piece = bytes(min(left, _READ_BYTES))
-            writer.data(piece)
-            left -= len(piece)
-    finally:
-        os.close(fd)
+    def close(self) -> None:
+        """Write the archive's end."""
+        self._writer.close()
 
+    def add(self, difference: Difference) -> bool:
+        """Add what a path has become; return whether there is anything to say of it."""
+        path, found = difference.path, difference.found
+        if difference.kind is ChangeKind.DELETED or found is None:
+            parent, slash, name = path.rpartition(b"/")
+            mark = path + b"/" + OPAQUE if difference.inside else parent + slash + WHITEOUT + name
+            self._writer.add(Entry(mark, EntryType.FILE, 0, 0, 0, 0, 0))
+            return True
+        kind = _TYPES.get(stat.S_IFMT(found.stat.st_mode))
+        if kind is None:
+            return False  # a socket, which no archive can hold and nobody would listen to
+        if found.stat.st_nlink > 1 and kind is not EntryType.DIRECTORY:
+            first = self._linked.setdefault(found.identity, path)
+            if first != path:
+                self._writer.add(self._entry(path, EntryType.HARD_LINK, found, found.stat, {}, first))
+                return True
+        if kind is EntryType.FILE:
+            self._add_file(path, found)
+        else:
+            link = found.link() if kind is EntryType.SYMLINK else b""
+            self._writer.add(self._entry(path, kind, found, found.stat, found.xattrs(), link))
+        return True
 
-def _entry(
-    path: bytes, kind: EntryType, found: Found, status: os.stat_result, xattrs: dict[str, bytes], link: bytes = b""
-) -> Entry:
-    device = (0, 0)
-    if kind in (EntryType.CHAR_DEVICE, EntryType.BLOCK_DEVICE):
-        device = (os.major(found.stat.st_rdev), os.minor(found.stat.st_rdev))
-    return Entry(
-        name=path,
-        type=kind,
-        mode=stat.S_IMODE(status.st_mode),
-        uid=status.st_uid,
-        gid=status.st_gid,
-        size=status.st_size if kind is EntryType.FILE else 0,
-        mtime_ns=status.st_mtime_ns,
-        link=link,
-        device=device,
-        xattrs={name: value for name, value in xattrs.items() if name not in _HOST_XATTRS},
-    )
+    def _add_file(self, path: bytes, found: Found) -> None:
+        fd = found.open()
+        try:
+            status = os.fstat(fd)
+            self._writer.add(self._entry(path, EntryType.FILE, found, status, read_xattrs(fd)))
+            left = status.st_size
+            while left:
+                piece = os.read(fd, min(left, _READ_BYTES))
+                if not piece:  # cut short while being read: the header promised zeros
+                    piece = bytes(min(left, _READ_BYTES))
+                self._writer.data(piece)
+                left -= len(piece)
+        finally:
+            os.close(fd)
+
+    def _entry(
+        self,
+        path: bytes,
+        kind: EntryType,
+        found: Found,
+        status: os.stat_result,
+        xattrs: dict[str, bytes],
+        link: bytes = b"",
+    ) -> Entry:
+        device = (0, 0)
+        if kind in (EntryType.CHAR_DEVICE, EntryType.BLOCK_DEVICE):
+            device = (os.major(found.stat.st_rdev), os.minor(found.stat.st_rdev))
+        mtime_ns = status.st_mtime_ns
+        return Entry(
+            name=path,
+            type=kind,
+            mode=stat.S_IMODE(status.st_mode),
+            uid=status.st_uid,
+            gid=status.st_gid,
+            size=status.st_size if kind is EntryType.FILE else 0,
+            mtime_ns=mtime_ns if self._newest_ns is None else min(mtime_ns, self._newest_ns),
+            link=link,
+            device=device,
+            xattrs={name: value for name, value in xattrs.items() if name not in _HOST_XATTRS},
+        )
 
 
 def main(job: str, parent: int) -> int:

@@ -17,6 +17,7 @@ WHITEOUT_DEVICE: Final = (0, 0)  # major and minor of a character device that st
 # No driver has major number 0, so no image has a use for this device either.
 _OTHER_DEVICE: Final = (0, 1)
 _OTHER_XATTR: Final = "trusted.sampan.opaque"
+OPAQUE_MARKS: Final = frozenset({OPAQUE_XATTR, _OTHER_XATTR})
 _WHITEOUTS: Final = frozenset(os.makedev(*device) for device in (WHITEOUT_DEVICE, _OTHER_DEVICE))
 _OURS: Final = ("trusted.overlay.", "trusted.sampan.")
 
@@ -51,7 +52,7 @@ def make_opaque(directory: int) -> None:
 
 def is_opaque(directory: int) -> bool:
     """Say whether a directory hides what is below it."""
-    return any(_is_set(directory, name) for name in (OPAQUE_XATTR, _OTHER_XATTR))
+    return any(_is_set(directory, name) for name in OPAQUE_MARKS)
 
 
 def _is_set(directory: int, name: str) -> bool:

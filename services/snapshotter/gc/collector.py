@@ -62,7 +62,7 @@ class LayerCollector:
         return count
 
     async def _end_holds(self, roots: Sequence[Root]) -> None:
-        """End holds on layers that no image, and no lease for one to come, needs: whoever applied them is gone."""
+        """End holds on layers that no image and no lease needs: whoever applied them is gone."""
         needed = {diff_id for root in roots for diff_id in root.diff_ids}
-        wanted = self._catalog.wanted
-        await self._catalog.write(lambda db: rows.end_holds(db, needed, wanted))
+        wanted, now_ns = self._catalog.wanted, self._catalog.now_ns()
+        await self._catalog.write(lambda db: rows.end_holds(db, needed, wanted, now_ns))

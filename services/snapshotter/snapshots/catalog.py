@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 from sampan.disk import NOTHING_FREED, Freed
 from sampan.errors import DataLossError
 from sampan.log import log
-from sampan.resource.snapshot import Kind, Unstacked
+from sampan.resource.snapshot import TRANSIENT_LABEL, Kind, Unstacked
 from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 from sampan.sys.measuring import measure_any
@@ -102,6 +102,7 @@ class Catalog:
         layers = await self.read(rows.layers)
         own = {snapshot.dir_id for snapshot in snapshots if snapshot.dir_id is not None}
         numbers = {layer.dir_id for layer in layers}
+        await asyncio.to_thread(self.disk.finish_moves, numbers - own)
         await asyncio.to_thread(self._images.prepare, self.disk.root, numbers, set_aside)
         if self._store.restored is not None and self._store.restored.lossy:
             for place in await asyncio.to_thread(self.disk.set_aside, own):
@@ -114,7 +115,10 @@ class Catalog:
                 set_aside.add("layer", layer.diff_id, "it has vanished from disk: pull its image again")
         for snapshot in snapshots:
             if snapshot.dir_id is not None and not (self.disk.snapshot(snapshot.dir_id) / "fs").exists():
-                set_aside.add("snapshot", snapshot.key, "it has vanished from disk: remove it")
+                if TRANSIENT_LABEL in snapshot.labels:  # whoever made it did not wait for the disk
+                    await self.write(partial(rows.delete, key=snapshot.key))
+                else:
+                    set_aside.add("snapshot", snapshot.key, "it has vanished from disk: remove it")
         await self.collect()
 
     async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
@@ -141,6 +145,11 @@ class Catalog:
             self.being_made()
             self._makers[number] = asyncio.current_task()
             return number
+
+    def remake(self, number: int) -> None:
+        """Say that this task makes something else of a directory, whose row will be another one's."""
+        self.being_made()
+        self._makers[number] = asyncio.current_task()
 
     def being_made(self) -> set[int]:
         """Return the names of directories that may be there without a row: whoever got them is still at work."""

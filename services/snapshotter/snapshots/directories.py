@@ -1,7 +1,8 @@
 """The service's directories, and how things in them come and go.
 
 <root>/l/<number>         layers, by number: a tree, or a directory with one file, ``image``
-<root>/s/<number>/fs      what a snapshot itself holds; ``work`` beside it is overlayfs's own
+<root>/s/<number>/fs      what a snapshot itself holds; ``work`` beside it is overlayfs's own; one that is frozen
+                          becomes l/<number>, once the rows say so
 <root>/tmp/<name>         being made; nothing refers to it, and a start removes it
 <root>/trash/<name>       being removed, likewise
 <root>/aside/<name>       of snapshots whose rows were lost with a database; whoever runs the engine removes them
@@ -93,6 +94,18 @@ class Disk:
                         self.discard(directory)
                         strays += 1
         return strays
+
+    def move_to_layers(self, dir_id: int) -> None:
+        """Make a snapshot's own directory a layer's, under the same number. Safe to repeat; two rename(2)."""
+        with suppress(FileNotFoundError):
+            (self.snapshot(dir_id) / "fs").rename(self.layer(dir_id))
+        self.discard(self.snapshot(dir_id))
+
+    def finish_moves(self, layers: set[int]) -> None:
+        """Do so for the ``layers`` that a process was about to do it for when it ended."""
+        for dir_id in layers:
+            if not self.layer(dir_id).exists() and (self.snapshot(dir_id) / "fs").exists():
+                self.move_to_layers(dir_id)
 
     def names(self) -> tuple[list[str], list[str]]:
         """Return the names of all that is among the layers, and among the snapshots; blocks."""

@@ -7,7 +7,7 @@ from functools import partial
 
 from sampan.errors import ConflictError, DataLossError, NotFoundError
 from sampan.log import log
-from sampan.resource.snapshot import Kind, Mount
+from sampan.resource.snapshot import TRANSIENT_LABEL, Kind, Mount
 from sampan.sys.files import sync_directory
 from sampan.sys.measuring import Usage, measure
 from sampan.sys.trees import walking
@@ -72,7 +72,10 @@ class LocalSnapshots:
 
     async def remove(self, key: str) -> None:
         """See ``protocol.Snapshots``."""
-        removed = await self._catalog.write(lambda db: rows.delete(db, key))
+        found = await self._catalog.read(lambda db: rows.get(db, key))
+        # A directory must not go before its row is gone for good, unless the next start would not mind.
+        durable = TRANSIENT_LABEL not in found.labels
+        removed = await self._catalog.write(lambda db: rows.delete(db, key), durable=durable)
         self._catalog.set_aside.drop("snapshot", key)
         if removed.dir_id is not None:
             self._catalog.disk.discard(self._catalog.disk.snapshot(removed.dir_id))
@@ -134,9 +137,11 @@ class LocalSnapshots:
         directory.mkdir(mode=0o700)
         try:
             await self._driver.fill(directory, kind, pieces)
+            durable = TRANSIENT_LABEL not in labels
             # A new directory's own sync brings the names of it and of what it is in to disk, on all file systems that
             # a machine boots from; without it, a power cut may leave the row and take the directory.
-            await asyncio.to_thread(sync_directory, directory)
+            if durable:
+                await asyncio.to_thread(sync_directory, directory)
             mounts = await self._driver.mounts(directory, kind, pieces)
             now_ns = self._catalog.now_ns()
             snapshot = Snapshot(
@@ -149,7 +154,7 @@ class LocalSnapshots:
                 dir_id=dir_id,
                 format=self._driver.snapshot_format,
             )
-            await self._catalog.write(partial(rows.insert, snapshot=snapshot))
+            await self._catalog.write(partial(rows.insert, snapshot=snapshot), durable=durable)
         except BaseException:
             # A cancelled write may have been done: the row decides.
             if not await asyncio.shield(self._catalog.read(lambda db: rows.owns(db, dir_id))):

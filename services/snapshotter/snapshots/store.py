@@ -90,6 +90,7 @@ def refuse_existing(db: sqlite3.Connection, key: str) -> None:
 def insert(db: sqlite3.Connection, snapshot: Snapshot) -> None:
     """Add a snapshot. Raises as ``refuse_existing`` and ``parent_id`` do."""
     refuse_existing(db, snapshot.key)
+    db.execute("DELETE FROM frozen WHERE key = ?", (snapshot.key,))
     cursor = db.execute(
         "INSERT INTO snapshots (key, kind, parent, diff_id, dir_id, format, created_at_ns, updated_at_ns)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -216,9 +217,8 @@ def any_held(db: sqlite3.Connection, diff_ids: Iterable[Digest]) -> bool:
 
 def release(db: sqlite3.Connection, diff_ids: Iterable[Digest]) -> None:
     """End one caller's hold on each."""
-    db.executemany(
-        "UPDATE layers SET holds = max(holds - 1, 0) WHERE diff_id = ?", [(diff_id,) for diff_id in diff_ids]
-    )
+    query = "UPDATE layers SET frozen = frozen AND holds > 1, holds = max(holds - 1, 0) WHERE diff_id = ?"
+    db.executemany(query, [(diff_id,) for diff_id in diff_ids])
 
 
 def collect_layers(db: sqlite3.Connection, now_ns: int, most: int) -> list[Layer]:
@@ -269,11 +269,12 @@ def held(db: sqlite3.Connection, now_ns: int) -> dict[str, int]:
     return dict(db.execute(query, (now_ns,)).fetchall())
 
 
-def end_holds(db: sqlite3.Connection, needed: Container[str], wanted: Container[str]) -> None:
-    """End all holds on layers that are neither ``needed`` nor ``wanted``."""
-    found = [row[0] for row in db.execute("SELECT diff_id FROM layers WHERE holds > 0")]
+def end_holds(db: sqlite3.Connection, needed: Container[str], wanted: Container[str], now_ns: int) -> None:
+    """End holds on layers that are neither ``needed`` nor ``wanted``; not before their time if one was just frozen."""
+    query = "SELECT diff_id FROM layers WHERE holds > 0 AND NOT (frozen AND held_until_ns > ?)"
+    found = [row[0] for row in db.execute(query, (now_ns,))]
     ended = [(diff_id,) for diff_id in found if diff_id not in needed and diff_id not in wanted]
-    db.executemany("UPDATE layers SET holds = 0 WHERE diff_id = ?", ended)
+    db.executemany("UPDATE layers SET holds = 0, frozen = 0 WHERE diff_id = ?", ended)
 
 
 def next_hold_end_ns(db: sqlite3.Connection) -> int | None:

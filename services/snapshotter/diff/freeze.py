@@ -1,0 +1,210 @@
+"""Freeze: what an active snapshot changes becomes a blob, and its own directory the stored layer.
+
+In this order: the blob is in the content store, and the directory settled (see ``settle``) and on disk, while nothing
+but the snapshot is known; one transaction takes the snapshot away and makes its directory, by its number, that of the
+layer; the directory moves. A process that ends before the transaction leaves the snapshot, which can be frozen again
+and gives the same; one that ends after it leaves the move to the next start.
+"""
+
+import asyncio
+import secrets
+import sqlite3
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Final, TypeVar
+
+from sampan.errors import ConflictError, NotFoundError
+from sampan.log import log
+from sampan.oci import descriptor as media
+from sampan.oci.descriptor import Descriptor
+from sampan.oci.digest import Digest
+from sampan.resource.snapshot import Kind, NewLayer
+from sampan.sys.measuring import Usage
+from snapshotter.diff import packer_pool
+from snapshotter.layers.apply import Applier
+from snapshotter.layers.content import ContentStore
+from snapshotter.layers.formats import LayerFormat
+from snapshotter.model import Layer, Snapshot, SnapshotFormat
+from snapshotter.snapshots import frozen as frozen_rows
+from snapshotter.snapshots import store as rows
+from snapshotter.snapshots.catalog import Catalog
+from snapshotter.snapshots.directories import Syncer, disk_errors
+from snapshotter.snapshots.frozen import Frozen
+from snapshotter.workers.job import Compression, DiffJob, Packed
+
+# Where containerd and BuildKit look for a layer's diff ID.
+UNCOMPRESSED: Final = "containerd.io/uncompressed"
+
+# The end mark alone.
+EMPTY_TAR_BYTES: Final = 1024
+
+
+T = TypeVar("T")
+
+
+class Packer:
+    """Makes blobs of what snapshots change."""
+
+    def __init__(self, applier: Applier, content: ContentStore) -> None:
+        self._workers = applier.workers
+        self._content = content
+
+    async def pack(self, job: DiffJob, key: str, lease: str) -> tuple[Packed, Descriptor | None]:
+        """Return what a worker said, and the blob, unless nothing differs. Raises as ``Differ.layer_of``."""
+        ref = f"diff-{key}-{secrets.token_hex(8)}"
+        async with packer_pool.piped(self._workers, job) as (pipe, answer):
+            await self._content.take(pipe, ref)
+            try:
+                packed = await answer()
+            except BaseException:
+                await self._content.abort(ref)
+                raise
+        if packed.tar_bytes <= EMPTY_TAR_BYTES:
+            await self._content.abort(ref)
+            return packed, None
+        digest, size = await self._content.commit(ref, {UNCOMPRESSED: packed.diff_id}, lease)
+        return packed, Descriptor(media.OCI_LAYER_GZIP, digest, size)
+
+
+class Freezer:
+    """Freezes snapshots, each once, whoever asks for it how often."""
+
+    def __init__(self, catalog: Catalog, applier: Applier, packer: Packer, syncer: Syncer) -> None:
+        self._catalog = catalog
+        self._applier = applier
+        self._packer = packer
+        self._syncer = syncer
+        self._recording: set[asyncio.Task[object]] = set()
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}  # by key, with how many want each
+
+    async def freeze(
+        self, key: str, exclude: Sequence[str], lease: str, rewrite_timestamp: int | None
+    ) -> NewLayer | None:
+        """See ``protocol.Differ``."""
+
+        def look(db: sqlite3.Connection) -> tuple[Snapshot | None, tuple[Frozen, Layer | None] | None]:
+            return rows.find(db, key), frozen_rows.find(db, key)
+
+        async with self._alone(key):
+            snapshot, before = await self._catalog.read(look)
+            if snapshot is None:
+                return self._again(key, before)
+            if snapshot.kind is not Kind.ACTIVE or snapshot.dir_id is None:
+                raise ConflictError(f"snapshot {key!r} is {snapshot.kind.value}, only an active one can be frozen")
+            newest_ns = None if rewrite_timestamp is None else rewrite_timestamp * 10**9
+            with disk_errors(f"the layer of snapshot {key!r}"):
+                return await self._freeze(snapshot, tuple(path.strip("/") for path in exclude), lease, newest_ns)
+
+    def _again(self, key: str, before: tuple[Frozen, Layer | None] | None) -> NewLayer | None:
+        """Answer once more what was answered, and perhaps not heard, before."""
+        if before is None:
+            raise NotFoundError(f"snapshot {key!r} does not exist")
+        frozen, layer = before
+        if frozen.diff_id is None or frozen.digest is None:
+            return None
+        if layer is None:
+            raise NotFoundError(f"snapshot {key!r} does not exist: it became layer {frozen.diff_id}, which is gone")
+        return _answer(frozen, layer)
+
+    async def _freeze(
+        self, snapshot: Snapshot, exclude: tuple[str, ...], lease: str, newest_ns: int | None
+    ) -> NewLayer | None:
+        assert snapshot.dir_id is not None
+        catalog, key, dir_id = self._catalog, snapshot.key, snapshot.dir_id
+        catalog.remake(dir_id)
+        chain = await catalog.read(lambda db: rows.chain(db, key))
+        left = tuple(str(piece.path) for piece in await catalog.pieces(chain[1:]))
+        right = tuple(str(piece.path) for piece in await catalog.pieces(chain))
+        upper = snapshot.format is SnapshotFormat.UPPER
+        settled = str(catalog.disk.snapshot(dir_id) / "fs") if upper else ""
+        job = DiffJob(left, right, Compression.GZIP.value, "", exclude, settled, newest_ns)
+        packed, descriptor = await self._packer.pack(job, key, lease)
+        if descriptor is None:
+            await self._to_the_end(self._drop(key, dir_id))
+            return None
+        frozen = Frozen(key, Digest(packed.diff_id), descriptor.digest, descriptor.size)
+        catalog.wanted.ask([packed.diff_id])
+        layer = await (self._adopt(frozen, packed, dir_id) if upper else self._apply(frozen, descriptor, dir_id))
+        log.info("snapshot frozen", key=key, diff_id=frozen.diff_id, size_bytes=layer.usage.size_bytes)
+        return _answer(frozen, layer)
+
+    async def _drop(self, key: str, dir_id: int) -> None:
+        self._catalog.remake(dir_id)
+        now_ns = self._catalog.now_ns()
+        await self._catalog.write(lambda db: frozen_rows.drop(db, key, now_ns))
+        self._catalog.disk.discard(self._catalog.disk.snapshot(dir_id))
+
+    async def _adopt(self, frozen: Frozen, packed: Packed, dir_id: int) -> Layer:
+        """Make the snapshot's directory the layer, or discard it if there is one already."""
+        catalog, diff_id = self._catalog, Digest(packed.diff_id)
+        if not packed.synced:
+            await self._syncer.sync()
+        layer = Layer(diff_id, dir_id, LayerFormat.TREE, Usage(packed.stored_bytes, packed.inodes))
+        found = await catalog.read(lambda db: rows.layer(db, diff_id))
+        stored = found.dir_id if found is not None and catalog.can_show(found) else None
+        return await self._to_the_end(self._record(frozen, layer, stored))
+
+    async def _record(self, frozen: Frozen, layer: Layer, stored: int | None) -> Layer:
+        catalog, disk, dir_id = self._catalog, self._catalog.disk, layer.dir_id
+        catalog.remake(dir_id)
+        now_ns = catalog.now_ns()
+
+        def adopt(db: sqlite3.Connection) -> tuple[Layer | None, Layer]:
+            return frozen_rows.adopt(db, frozen, layer, stored, now_ns)
+
+        replaced, kept = await catalog.write(adopt)
+        if kept.dir_id == dir_id:
+            disk.move_to_layers(dir_id)
+            catalog.set_aside.drop("layer", layer.diff_id)
+        else:
+            disk.discard(disk.snapshot(dir_id))
+        if replaced is not None:
+            await catalog.discard_layer(replaced)
+        return kept
+
+    async def _to_the_end(self, work: Coroutine[None, None, T]) -> T:
+        """Run a change of rows and directories to its end, whoever stops waiting for it."""
+        task = asyncio.create_task(work, name="freeze")
+        self._recording.add(task)
+        task.add_done_callback(self._recording.discard)
+        return await asyncio.shield(task)
+
+    async def _apply(self, frozen: Frozen, descriptor: Descriptor, dir_id: int) -> Layer:
+        """Unpack the layer: the snapshot's directory holds more than that."""
+        catalog = self._catalog
+        assert frozen.diff_id is not None
+        diff_id = frozen.diff_id
+        async with aclosing(self._applier.apply(descriptor, diff_id)) as steps:
+            async for _ in steps:
+                pass
+
+        now_ns = catalog.now_ns()
+
+        def record(db: sqlite3.Connection) -> Layer | None:
+            frozen_rows.applied(db, frozen, now_ns)
+            return rows.layer(db, diff_id)
+
+        layer = await catalog.write(record)
+        catalog.disk.discard(catalog.disk.snapshot(dir_id))
+        if layer is None:
+            raise NotFoundError(f"layer {diff_id} was removed while it was made")
+        return layer
+
+    @asynccontextmanager
+    async def _alone(self, key: str) -> AsyncIterator[None]:
+        lock, users = self._locks.get(key, (asyncio.Lock(), 0))
+        self._locks[key] = lock, users + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            _, users = self._locks.pop(key)
+            if users > 1:
+                self._locks[key] = lock, users - 1
+
+
+def _answer(frozen: Frozen, layer: Layer) -> NewLayer:
+    assert frozen.diff_id is not None
+    assert frozen.digest is not None
+    descriptor = Descriptor(media.OCI_LAYER_GZIP, frozen.digest, frozen.blob_bytes)
+    return NewLayer(descriptor, frozen.diff_id, layer.usage.size_bytes)

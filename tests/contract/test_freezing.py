@@ -1,0 +1,27 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.freezing import FreezeContract
+from tests.contract.snapshotter import Parts, local, over_grpc
+from tests.fakes.content import FakeContent
+
+
+@pytest.fixture(params=["erofs", "overlayfs", "native"])
+def driver(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+class TestLocal(FreezeContract):
+    @pytest.fixture
+    async def parts(self, tmp_path: Path, driver: str) -> AsyncIterator[Parts]:
+        async with local(tmp_path / "a,b:c", driver, FakeContent()) as parts:
+            yield parts
+
+
+class TestOverGrpc(FreezeContract):
+    @pytest.fixture
+    async def parts(self, tmp_path: Path, driver: str) -> AsyncIterator[Parts]:
+        async with local(tmp_path / "root", driver, FakeContent()) as served, over_grpc(served) as parts:
+            yield parts
