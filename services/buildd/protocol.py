@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from buildd.llb.ops import Edge, FileOp, SourceOp
-from sampan.build.progress import BuildWarning, Update
+from buildd.llb.ops import Edge, ExecOp, FileOp, SourceOp
+from sampan.build.progress import BuildWarning, Position, Update
 from sampan.build.request import Export
+from sampan.errors import SampanError
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource.image import Layer
@@ -155,7 +156,9 @@ class WritableTree(Protocol):
 class StepContext(Protocol):
     """One vertex at work, for however many builds want it; cancelled when the last of them leaves."""
 
-    vertex: Digest
+    @property
+    def vertex(self) -> Digest:
+        """What the first of the builds calls it."""
 
     def sessions(self) -> Sequence[str]:
         """Return the IDs of the sessions of the clients that wait for the vertex, the first one's first."""
@@ -253,6 +256,45 @@ class FileWorker(Protocol):
 
     def mounted(self, outputs: Mapping[str, Output]) -> AbstractAsyncContextManager[Path]:
         """Yield a directory in which the outputs can be read, below their names; gone when this process dies."""
+
+
+class Executor(Protocol):
+    """Runs processes."""
+
+    async def run(
+        self, op: ExecOp, inputs: Sequence[Output], platform: Platform | None, context: StepContext
+    ) -> Sequence[Tree]:
+        """Run a step's process to its end and return a tree for each output.
+
+        Raises:
+            ProcessError: it has failed.
+            NotFoundError: a secret, an agent or a path that it mounts is not there.
+            UnimplementedError: a device, or a platform that this host cannot run.
+        """
+
+
+class ProcessError(SampanError):
+    """A step's process has failed."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class StepError(SampanError):
+    """A step of a build has failed; ``cause`` is why, and decides on the status. It says what ``cause`` says."""
+
+    def __init__(self, cause: SampanError, vertex: Digest, name: str, positions: Sequence[Position]) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.vertex = vertex  # as this build's clients know it
+        self.name = name
+        self.positions = tuple(positions)  # in the Dockerfile
+
+    @property
+    def exit_code(self) -> int | None:
+        """The process's exit code, if that is what failed."""
+        return self.cause.exit_code if isinstance(self.cause, ProcessError) else None
 
 
 # Progress ----------------------------------------------------
