@@ -12,7 +12,7 @@ from typing import Final
 
 from runtimed.archives.archives import Archives
 from runtimed.cgroups.oom import OomNotices
-from runtimed.cgroups.orphans import Orphans, remove_parent
+from runtimed.cgroups.orphans import Orphans, remove_idle, remove_parent
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.conmon.conmon import Conmon, RuntimeCommand
 from runtimed.containers.memory_store import MemoryStore, Records
@@ -138,6 +138,7 @@ class Core:
             set_aside=service.set_aside,
         )
         self.records = Records(self.memory, self.paths, self.network)
+        self.orphans = Orphans(self.host.trees)
         self.runner = self._runner()
         self.execs = Execs(
             self.memory, self.rows, self.runner, self.bundles, self.conmon, self.events, self.background, self.paths,
@@ -183,6 +184,7 @@ class Core:
             self.bundles,
             self.mounter,
             lambda container: joins_of(container, self.memory, self.paths),
+            self.orphans.clear,
         )
         return Runner(self.paths, self.conmon, runtimes, parts, self.metrics, self.init_path)
 
@@ -201,7 +203,8 @@ class Core:
         stack.push_async_callback(_end, writer)
         recovery = Recovery(
             self.memory, self.lifecycle, self.removal, self.runner, self.network, self.records, self.snapshots,
-            self.mounter, self.background, self.paths, self.service.set_aside, Orphans(self.host.trees).end,
+            self.mounter, self.background, self.paths, self.service.set_aside, self.orphans.end,
+            lambda: remove_idle(self.host.trees, self.service.layout.kernel_name),
             lossy=self.lossy,
         )  # fmt: skip
         await recovery.run()

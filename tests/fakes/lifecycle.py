@@ -196,6 +196,7 @@ class EngineParts:
             self.paths,
             set_aside,
             len,
+            lambda: None,
         )
 
     async def make(self, policy: RestartPolicy, digit: str = "a", **fields: object) -> Entry:

@@ -66,6 +66,7 @@ class Host:
         self.holds: dict[str, list[str]] = {}  # by container
         self.processes: list[FakeProcess] = []
         self.frozen: set[str] = set()
+        self.cgroups: set[str] = set()  # which a runtime makes and does not take away: it was killed, it may be
         self.limits: dict[str, Mapping[str, object]] = {}
         self.fails: dict[str, BaseException] = {}  # what is raised by the step of that name
         self.gates: dict[str, asyncio.Event] = {}  # what the step of that name waits for
@@ -360,6 +361,7 @@ class FakeConmon:
             process.end(127)
             raise error
         process.created = True
+        self._host.cgroups.add(f"/fake/{process.container_id}")
         (process.bundle / "pidfile").write_text(str(process.pid))
         self._steps.step("report pid")
         return process.pid

@@ -107,7 +107,7 @@ class Engine:
         networking, volumes = FakeNetworking(host, self.steps), FakeVolumes(host, self.steps)
         bundles, conmon = FakeBundles(), cast("Conmon", FakeConmon(host, self.steps))
         runtimes = {"fake": cast("OciRuntime", FakeOciRuntime(host, self.steps))}
-        parts = Parts(snapshots, networking, volumes, bundles, mounter, lambda _: NO_JOINS)
+        parts = Parts(snapshots, networking, volumes, bundles, mounter, lambda _: NO_JOINS, self._clear_cgroup)
         self.runner = Runner(self.paths, conmon, runtimes, parts, metrics, None)
         self.execs = Execs(
             self.memory, rows, self.runner, bundles, conmon, self.events, self.background, self.paths, self.stopping
@@ -155,7 +155,17 @@ class Engine:
             self.paths,
             self.set_aside,
             host.end_orphans,
+            self._remove_idle_cgroups,
         )
+
+    def _clear_cgroup(self, path: str) -> None:
+        self.steps.step("clear cgroup")
+        self.host.end_orphans([path])
+        self.host.cgroups.discard(path)
+
+    def _remove_idle_cgroups(self) -> None:
+        self.steps.step("remove idle cgroups")
+        self.host.cgroups &= {f"/fake/{one.container_id}" for one in self.host.alive()}
 
     async def recover(self) -> None:
         """As at the start of the service."""
@@ -266,6 +276,7 @@ def check_consistent(engine: Engine) -> None:
     owned = {one.container_id for one in host.alive()}
     assert owned == up, "processes"
     assert set(host.addresses) == up, "addresses"
+    assert host.cgroups == {f"/fake/{key}" for key in up}, "cgroups"
     assert {path.parent.name for path in host.mounts} == up, "mounts"
     assert {path.name for path in paths.bundles.iterdir()} == up, "bundles"
     assert host.frozen == {entry.id for entry in engine.memory if entry.status is Status.PAUSED}, "frozen"

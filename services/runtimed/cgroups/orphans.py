@@ -25,13 +25,18 @@ def remove_parent(trees: Sequence[CgroupTree], name: str) -> None:
 
     With it goes what containers left whose monitor or runtime was killed: cgroups without a process.
     """
+    remove_idle(trees, name)
     for tree in trees:
-        parent = Path(tree.path, name)
-        with contextlib.suppress(FileNotFoundError):
-            for group in list(_children(parent)):
-                _remove_idle(group)
         with contextlib.suppress(OSError):  # EBUSY: containers outlive the engine
-            parent.rmdir()
+            Path(tree.path, name).rmdir()
+
+
+def remove_idle(trees: Sequence[CgroupTree], name: str) -> None:
+    """Remove all cgroups without a process from the engine's. Nothing may be starting in one of them."""
+    for tree in trees:
+        with contextlib.suppress(FileNotFoundError):
+            for group in list(_children(Path(tree.path, name))):
+                _remove_idle(group)
 
 
 def _remove_idle(group: Path) -> None:
@@ -41,6 +46,16 @@ def _remove_idle(group: Path) -> None:
         if not any((one / "cgroup.procs").read_text() for one in below):
             for one in reversed(below):
                 one.rmdir()
+
+
+def _remove_ended(group: Path) -> None:
+    """Remove a group whose processes have ended; no error if it is not there, or does not go."""
+    for _ in range(_RELEASES):
+        _remove_idle(group)
+        if not group.exists():
+            return
+        time.sleep(_RELEASE_S)
+    log.warning("cgroup not removed", cgroup=str(group))
 
 
 def _descendants(group: Path) -> Iterator[Path]:
@@ -54,6 +69,10 @@ def _children(group: Path) -> Iterator[Path]:
     return (entry for entry in group.iterdir() if entry.is_dir())
 
 
+# The kernel lets go of a cgroup a moment after the end of its last process, and tells nobody.
+_RELEASE_S: Final = 0.005
+_RELEASES: Final = 40
+
 _ENDING_S: Final = 10.0  # SIGKILL needs a moment; a process in uninterruptible sleep may take for ever
 
 
@@ -66,6 +85,18 @@ class Orphans:
     def end(self, paths: Collection[str]) -> int:
         """Kill all processes in cgroups, as containers record their paths; blocks. Return how many were found."""
         return sum(self._end(path.strip("/")) for path in paths if path.strip("/"))
+
+    def clear(self, path: str) -> None:
+        """Remove the cgroup of a container that is to have ended, with all processes that are left in it; blocks.
+
+        As a rule its runtime has removed it: not if that was killed, or lost what it knew of the container.
+        """
+        if not (group := path.strip("/")):
+            return
+        if left := [tree / group for tree in self._trees if (tree / group).is_dir()]:
+            self._end(group)
+            for one in left:
+                _remove_ended(one)
 
     def _end(self, group: str) -> int:
         found: set[int] = set()

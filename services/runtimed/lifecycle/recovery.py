@@ -15,6 +15,7 @@ The rules, by what was intended and what is found:
     stopped, policy says so       started again
     on disk without a record      removed
     processes without a conmon    killed, by the cgroup that the record names
+    cgroups without a process     removed, whoever made them
     whatever fails                set aside: dead until it is removed, or until the next start
 """
 
@@ -60,6 +61,7 @@ class Recovery:
         paths: Paths,
         set_aside: SetAside,
         end_orphans: Callable[[Collection[str]], int],
+        remove_idle_cgroups: Callable[[], None],
         *,
         lossy: bool = False,
     ) -> None:
@@ -79,6 +81,7 @@ class Recovery:
         self._paths = paths
         self._set_aside = set_aside
         self._end_orphans = end_orphans
+        self._remove_idle_cgroups = remove_idle_cgroups
         self._lossy = lossy
 
     async def run(self) -> None:
@@ -91,6 +94,7 @@ class Recovery:
         # Before anything of theirs is started again: without a monitor nobody would ever know of these processes.
         lost = [entry for entry in self._memory if entry not in alive and not self._memory.is_set_aside(entry)]
         await asyncio.to_thread(self._end_orphans, [entry.container.cgroup_path for entry in lost])
+        await asyncio.to_thread(self._remove_idle_cgroups)
         left = await self._networking.recover([entry.container for entry in alive])
         for entry in alive:
             with self._guard(entry):

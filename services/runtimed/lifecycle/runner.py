@@ -118,6 +118,7 @@ class Parts:
     bundles: Bundles
     mounter: Mounter
     find_joins: Callable[[Container], Joins]
+    clear_cgroup: Callable[[str], None]  # by its path; blocks
 
 
 class Runner:
@@ -264,9 +265,16 @@ class Runner:
         if paths.bundle.exists():
             await self.runtime(container).delete(container.id, paths.bundle)
             await _end_conmon(paths)
-        await both(self._parts.networking.detach(container.id), asyncio.to_thread(self._clear_bundle, paths))
+        await both(
+            self._parts.networking.detach(container.id),
+            asyncio.to_thread(self._clear_now, container.cgroup_path, paths),
+        )
         if not keep_exit:
             await asyncio.to_thread(paths.exit_file.unlink, missing_ok=True)
+
+    def _clear_now(self, cgroup_path: str, paths: ContainerPaths) -> None:
+        self._parts.clear_cgroup(cgroup_path)
+        self._clear_bundle(paths)
 
     def _clear_bundle(self, paths: ContainerPaths) -> None:
         self._parts.mounter.unmount(paths.root)

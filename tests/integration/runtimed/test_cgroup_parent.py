@@ -2,13 +2,14 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from runtimed.cgroups.orphans import remove_parent
+from runtimed.cgroups.orphans import Orphans, remove_idle, remove_parent
 from runtimed.host.facts import cgroup_trees
 
 pytestmark = pytest.mark.root
@@ -51,3 +52,37 @@ def test_a_running_container_keeps_its_cgroups_empty_ones_too(parents: list[Path
             process.kill()
     remove_parent(TREES, NAME)
     assert not parent.exists()
+
+
+def test_a_container_that_ended_leaves_no_cgroup_in_any_tree(parents: list[Path]) -> None:
+    for parent in parents:
+        (parent / "ended" / "nested").mkdir(parents=True)
+        (parent / "other").mkdir()
+    Orphans(TREES).clear(f"/{NAME}/ended")
+    assert [[path.name for path in parent.iterdir() if path.is_dir()] for parent in parents] == [["other"]] * len(
+        parents
+    )
+
+
+def test_a_process_that_is_left_of_a_container_that_ended_goes_with_its_cgroup(parents: list[Path]) -> None:
+    parent = next(tree.path / NAME for tree in TREES if tree.version == 2 or "cpuset" not in tree.controllers)
+    (parent / "ended" / "nested").mkdir(parents=True)
+    with subprocess.Popen(["sleep", "100"]) as process:
+        (parent / "ended" / "nested" / "cgroup.procs").write_text(str(process.pid))
+        Orphans(TREES).clear(f"/{NAME}/ended")
+        assert not (parent / "ended").exists()
+        assert process.wait() == -signal.SIGKILL
+
+
+def test_a_record_without_a_cgroup_clears_nothing(parents: list[Path]) -> None:
+    Orphans(TREES).clear("/")
+    Orphans(TREES).clear("")
+    Orphans(TREES).clear(f"/{NAME}/never")
+    assert all(parent.is_dir() for parent in parents)
+
+
+def test_what_nobody_has_a_record_of_goes_at_the_start_and_the_parent_stays(parents: list[Path]) -> None:
+    for parent in parents:
+        (parent / "gone").mkdir()
+    remove_idle(TREES, NAME)
+    assert all(parent.is_dir() and not (parent / "gone").exists() for parent in parents)
