@@ -10,13 +10,13 @@ from imaged.content.blobs import ContentStore
 from imaged.content.disk_full import storing
 from imaged.content.ingest import Ingest, Ingests, in_thread
 from imaged.content.leases import Leases
-from imaged.images.manifest import render_manifest
 from imaged.images.model import PIECE_BYTES
 from sampan.dockerfile.changes import apply_changes
 from sampan.errors import InvalidArgumentError
 from sampan.oci.config_document import check_sizes, render_config
 from sampan.oci.descriptor import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor
 from sampan.oci.image_config import ConfigFile, History, RunConfig
+from sampan.oci.manifest_document import render_manifest
 from sampan.oci.platform import Platform, host_platform
 from sampan.resource.image import Imported, Layer
 
@@ -66,7 +66,7 @@ class Importer:
                 comment=message or _DEFAULT_MESSAGE,
             )
             config_descriptor = await self._content.put(render_config(config), OCI_CONFIG, lease)
-            manifest = render_manifest(config_descriptor, (layer,))
+            manifest = render_manifest(config_descriptor, (layer.descriptor,))
             target = await self._content.put(manifest, OCI_MANIFEST, lease)
             await self._leases.expect(lease, [layer.diff_id])
         return Imported(lease, config_descriptor.digest, target, (layer,))

@@ -16,11 +16,11 @@ from imaged.content.disk_full import storing
 from imaged.content.ingest import Ingest, Ingests
 from imaged.content.leases import Leases
 from imaged.images import store as image_store
-from imaged.images.manifest import render_manifest
 from imaged.images.model import ImageRecord
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.oci.descriptor import OCI_CONFIG, OCI_MANIFEST
 from sampan.oci.digest import Digest
+from sampan.oci.manifest_document import render_manifest
 from sampan.oci.platform import Platform
 from sampan.resource.image import Layer, LoadedImage
 from sampan.store.database import Store
@@ -129,7 +129,9 @@ class Loader:
         if image.documents:
             target = image.documents[0].descriptor
         else:
-            target = await self._content.put(render_manifest(config, layers), OCI_MANIFEST, lease)
+            target = await self._content.put(
+                render_manifest(config, [layer.descriptor for layer in layers]), OCI_MANIFEST, lease
+            )
         return LoadedImage(lease, image.id, target, layers, image.names, image.parsed.platform)
 
     async def _known(self, image: ArchivedImage) -> ImageRecord | None:

@@ -25,8 +25,7 @@ from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.oci.reference import Reference, parse_reference
-from sampan.tar.entry import Entry, EntryType
-from sampan.tar.writer import TarWriter
+from sampan.tar.buffer import TarBuffer
 
 # Where containerd and Docker look for an image's whole name in an index.
 NAME_ANNOTATION: Final = "io.containerd.image.name"
@@ -75,7 +74,7 @@ class Saver:
             for blob in blobs:
                 if here.get(blob.digest) != blob.size:
                     raise DataLossError(f"content {blob.digest} is not here in full: pull its image again")
-            tar = _Buffer()
+            tar = TarBuffer()
             for name, document in _documents(saved):
                 tar.file(name, document)
             tar.directory("blobs")
@@ -192,32 +191,3 @@ def _index_entries(one: _Saved) -> list[dict[str, Any]]:
 
 def _dump(document: object) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
-
-
-class _Buffer:
-    """The tar between two pieces."""
-
-    def __init__(self) -> None:
-        self._bytes = bytearray()
-        self._writer = TarWriter(self._bytes.extend)
-
-    def take(self) -> bytes:
-        taken = bytes(self._bytes)
-        self._bytes.clear()
-        return taken
-
-    def begin(self, name: str, size: int) -> None:
-        self._writer.add(Entry(name.encode(), EntryType.FILE, 0o644, 0, 0, size, 0))
-
-    def data(self, piece: bytes) -> None:
-        self._writer.data(piece)
-
-    def file(self, name: str, content: bytes) -> None:
-        self.begin(name, len(content))
-        self.data(content)
-
-    def directory(self, name: str) -> None:
-        self._writer.add(Entry(name.encode(), EntryType.DIRECTORY, 0o755, 0, 0, 0, 0))
-
-    def close(self) -> None:
-        self._writer.close()

@@ -7,13 +7,13 @@ from dataclasses import replace
 from imaged.content import store as rows
 from imaged.content.blobs import ContentStore
 from imaged.content.leases import Leases
-from imaged.images.manifest import render_manifest
 from imaged.images.names import Images
 from sampan.dockerfile.changes import apply_changes
 from sampan.errors import NotFoundError
 from sampan.oci.config_document import check_sizes, render_config
 from sampan.oci.descriptor import OCI_CONFIG, OCI_MANIFEST
 from sampan.oci.image_config import History
+from sampan.oci.manifest_document import render_manifest
 from sampan.resource.image import ImageCommit, Imported, Layer
 from sampan.store.database import Store
 
@@ -73,5 +73,7 @@ class Committer:
                 await self._store.write(lambda db: rows.end_hold(db, layer.descriptor.digest))
             await self._leases.expect(lease, [each.diff_id for each in layers])
             described = await self._content.put(render_config(config), OCI_CONFIG, lease)
-            target = await self._content.put(render_manifest(described, layers), OCI_MANIFEST, lease)
+            target = await self._content.put(
+                render_manifest(described, [layer.descriptor for layer in layers]), OCI_MANIFEST, lease
+            )
         return Imported(lease, described.digest, target, layers)

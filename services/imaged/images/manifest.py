@@ -3,17 +3,16 @@
 Reference: OCI image spec 1.1, "Image Manifest" and "Image Index"; Docker image manifest v2, schema 2.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, UnimplementedError
-from sampan.oci.descriptor import CONFIGS, INDEXES, LAYERS, MANIFESTS, OCI_MANIFEST, Descriptor
+from sampan.json_types import JsonObject
+from sampan.oci.descriptor import CONFIGS, INDEXES, LAYERS, MANIFESTS, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.json_documents import load_json
 from sampan.oci.platform import Platform
-from sampan.resource.image import Layer
 
 MAX_CONFIG_BYTES: Final = 8 << 20
 
@@ -92,7 +91,7 @@ def parse_references(data: bytes, media_type: str, what: str) -> tuple[Descripto
     return config, *layers
 
 
-def _manifest(document: dict[str, Any], what: str) -> Manifest:
+def _manifest(document: JsonObject, what: str) -> Manifest:
     config = _descriptor(document.get("config"), f"{what}: config", MAX_CONFIG_BYTES)
     if config.media_type not in CONFIGS:
         raise UnimplementedError(f"{what}: config has media type {config.media_type!r}: this is not a container image")
@@ -114,7 +113,7 @@ def _manifest(document: dict[str, Any], what: str) -> Manifest:
     return Manifest(config, tuple(layers))
 
 
-def _index(document: dict[str, Any], what: str) -> tuple[IndexEntry, ...]:
+def _index(document: JsonObject, what: str) -> tuple[IndexEntry, ...]:
     listed = document.get("manifests")
     if not isinstance(listed, list):
         raise RemoteError(f"{what}: manifests is not a list")
@@ -157,7 +156,7 @@ def _descriptor(value: object, what: str, most: int) -> Descriptor:
         raise RemoteError(f"{what}: {error}") from error
 
 
-def _object(value: object, what: str) -> dict[str, Any]:
+def _object(value: object, what: str) -> JsonObject:
     if not isinstance(value, dict):
         raise RemoteError(f"{what}: is {_shown(value)}, expected an object")
     return value
@@ -191,18 +190,3 @@ def choose(entries: tuple[IndexEntry, ...], platform: Platform) -> Descriptor:
         if candidates:
             return candidates[0].descriptor
     raise NotFoundError(f"no matching manifest for {platform} in the manifest list entries")
-
-
-def render_manifest(config: Descriptor, layers: tuple[Layer, ...]) -> bytes:
-    """Return the JSON of an OCI image manifest."""
-    members = {
-        "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
-        "config": _descriptor_members(config),
-        "layers": [_descriptor_members(layer.descriptor) for layer in layers],
-    }
-    return json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _descriptor_members(descriptor: Descriptor) -> dict[str, Any]:
-    return {"mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size}

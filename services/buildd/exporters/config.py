@@ -1,0 +1,90 @@
+"""The config of an image that was built: what the frontend says, and which layers it came to.
+
+Reference: OCI image spec 1.1, "Image Configuration".
+"""
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from buildd.protocol import Tree
+from sampan.errors import InvalidArgumentError
+from sampan.json_types import JsonObject
+from sampan.oci.digest import Digest
+from sampan.oci.json_documents import load_json
+from sampan.oci.manifest_document import platform_members
+from sampan.oci.platform import Platform
+
+_CACHE_MEMBER: Final = "moby.buildkit.cache.v0"
+_COMMENT: Final = "buildkit.exporter.image.v0"
+_PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def finish_config(said: bytes, tree: Tree, platform: Platform, now_ns: int, inline_cache: bytes = b"") -> bytes:
+    """Return the config of the image of ``tree``.
+
+    Args:
+        said: what the frontend says; empty where a client gave a graph and nothing else.
+        tree: the image's files.
+        platform: for an image of which nothing is said.
+        now_ns: when it is made, if the frontend does not say.
+        inline_cache: where its layers come from, for a build that is given the image as a cache.
+
+    Raises:
+        InvalidArgumentError: what the frontend says is no config.
+    """
+    document = _document(said, platform)
+    diff_ids = [layer.diff_id for layer in tree.layers]
+    document["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
+    document["history"] = _history(document.get("history") or [], tree, _moment(now_ns))
+    document.setdefault("created", _moment(now_ns))
+    document.pop(_CACHE_MEMBER, None)  # a base image's own
+    if inline_cache:
+        document[_CACHE_MEMBER] = base64.b64encode(inline_cache).decode()
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _document(said: bytes, platform: Platform) -> JsonObject:
+    if not said:
+        return {**platform_members(platform), "config": {"Env": [_PATH], "WorkingDir": "/"}}
+    document = load_json(said, "the image's config")
+    if not isinstance(document, dict):
+        raise InvalidArgumentError("the image's config is not an object")
+    return dict(document)
+
+
+def _history(lines: Sequence[JsonObject], tree: Tree, now: str) -> list[JsonObject]:
+    """Return the history, in which a line that made no layer says so: readers count layers by it."""
+    made = list(_made(tree))
+    steps = sum(not line.get("empty_layer") for line in lines)
+    if steps > len(made):  # a frontend that says more than it does: its last lines are what came to nothing
+        made += [False] * (steps - len(made))
+    outcomes = iter(made)
+    told = [line if line.get("empty_layer") else _with(line, layer=next(outcomes)) for line in lines]
+    return told + [{"created": now, "comment": _COMMENT} for layer in outcomes if layer]
+
+
+def _with(line: JsonObject, *, layer: bool) -> JsonObject:
+    return line if layer else {**line, "empty_layer": True}
+
+
+def _made(tree: Tree) -> Iterator[bool]:
+    """Yield for each step, in order, whether it made a layer."""
+    unchanged = list(tree.unchanged)
+    for below in range(len(tree.layers) + 1):
+        while unchanged and unchanged[0] == below:
+            unchanged.pop(0)
+            yield False
+        if below < len(tree.layers):
+            yield True
+
+
+def _moment(time_ns: int) -> str:
+    return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{time_ns % 10**9:09d}Z"
+
+
+def config_digest(data: bytes) -> Digest:
+    """Return the image's ID."""
+    return Digest.of(data)

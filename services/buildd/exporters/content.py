@@ -1,0 +1,69 @@
+"""What exporters ask of the stores of content and images."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Protocol
+
+from sampan.errors import AlreadyExistsError
+from sampan.oci.descriptor import Descriptor
+from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
+from sampan.resource.content import Action, Blob, WriteReply, WriteStep
+from sampan.resource.image import Credentials, NamedImage
+from sampan.resource.transfer import PushProgress
+
+
+class Conversation(Protocol):
+    """A write that goes on."""
+
+    async def ask(self, step: WriteStep) -> WriteReply:
+        """Send a message and return the answer. AlreadyExistsError: the content is here."""
+
+    async def hang_up(self) -> None:
+        """End it. Raises how it ended."""
+
+
+class Content(Protocol):
+    """A store of blobs."""
+
+    def write(self, *, lease: str = "") -> AbstractAsyncContextManager[Conversation]:
+        """Talk about a write within; ``lease`` keeps what is committed."""
+
+    def read(self, digest: str, offset: int = 0, size: int = 0) -> AsyncGenerator[bytes, None]:
+        """Yield a blob's bytes. NotFoundError before the first piece."""
+
+    async def info(self, digest: str) -> Blob:
+        """Return one blob. NotFoundError."""
+
+
+class Images(Protocol):
+    """Names of images, and their way to registries."""
+
+    def kept(self, *leases: str) -> AbstractAsyncContextManager[str]:
+        """Keep a new lease within; yields its ID."""
+
+    async def create(
+        self, reference: str, target: Descriptor, lease: str, platform: Platform | None = None, parent: str = ""
+    ) -> NamedImage:
+        """Name what is here, or make a dangling image of it without a reference, and end its lease."""
+
+    async def tag(self, image: str, reference: str) -> None:
+        """Add a name."""
+
+    def push(
+        self, reference: str, credentials: Credentials | None = None, platform: Platform | None = None
+    ) -> AsyncGenerator[PushProgress, None]:
+        """Upload an image to its registry. Raises as ``Images.fetch``."""
+
+
+async def put(
+    content: Content, data: bytes, media_type: str, lease: str, labels: Mapping[str, str] | None = None
+) -> Descriptor:
+    """Store a document, which ``lease`` keeps."""
+    digest = Digest.of(data)
+    async with content.write(lease=lease) as conversation:
+        step = WriteStep(Action.COMMIT, f"build-{digest}", len(data), digest, 0, data, labels or {})
+        with suppress(AlreadyExistsError):
+            await conversation.ask(step)
+            await conversation.hang_up()
+    return Descriptor(media_type, digest, len(data))

@@ -1,0 +1,184 @@
+"""Gives results away: as images, archives, or files.
+
+Reference: moby/buildkit, README, "Output"; keys of the answer are those of its exporter/containerimage/exptypes.
+"""
+
+import base64
+import time
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Final
+
+from buildd.exporters import archives
+from buildd.exporters.attributes import ARCHIVE_TYPES, IMAGE_TYPES, ExportAttributes, parse_attributes
+from buildd.exporters.content import Content, Images
+from buildd.exporters.image import AssembledImage, ImageAssembler, descriptor_json, platforms_of
+from buildd.protocol import BuildResult, FileWorker, Output, StepContext, Tree, Trees
+from buildd.session.protocol import Session, Sessions
+from sampan.build.request import Export
+from sampan.errors import InvalidArgumentError, NotFoundError, UnimplementedError
+from sampan.oci.reference import parse_reference
+from sampan.resource.image import ANONYMOUS, Credentials
+from sampan.resource.transfer import PushPhase, PushStep
+
+_HUB: Final = "registry-1.docker.io"
+_LAYOUT_STORE: Final = "export"
+_SENT: Final = frozenset((PushPhase.PUSHING, PushPhase.PUSHED, PushPhase.EXISTED, PushPhase.MOUNTED))
+
+
+class BuildExporters:
+    """Satisfies ``protocol.Exporters``."""
+
+    def __init__(
+        self,
+        content: Content,
+        images: Images,
+        trees: Trees,
+        files: FileWorker,
+        sessions: Sessions,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._content = content
+        self._images = images
+        self._files = files
+        self._sessions = sessions
+        self._now_ns = now_ns
+        self._assembler = ImageAssembler(content, trees, files, now_ns)
+
+    def check(self, export: Export) -> None:
+        """See ``protocol.Exporters``."""
+        parse_attributes(export.type, export.attributes)
+
+    async def export(
+        self, result: BuildResult, export: Export, context: StepContext, inline_cache: Mapping[str, bytes]
+    ) -> Mapping[str, str]:
+        """See ``protocol.Exporters``."""
+        attributes = parse_attributes(export.type, export.attributes)
+        if export.type in IMAGE_TYPES:
+            return await self._image(result, attributes, context, inline_cache)
+        if export.type in ARCHIVE_TYPES:
+            return await self._archive(result, export, attributes, context, inline_cache)
+        return await self._send_files(result, export, attributes, context)
+
+    async def _image(
+        self,
+        result: BuildResult,
+        attributes: ExportAttributes,
+        context: StepContext,
+        inline_cache: Mapping[str, bytes],
+    ) -> Mapping[str, str]:
+        names = attributes.names
+        async with self._images.kept() as lease:
+            context.status("exporting layers")
+            image = await self._assembler.assemble(result, attributes, inline_cache, lease)
+            context.status("exporting layers", done=True)
+            said = f"writing image {image.images[0].config.digest}"
+            context.status(said)
+            if not names and attributes.dangling_prefix:
+                names = (f"{attributes.dangling_prefix}@{image.target.digest}",)
+            await self._images.create(names[0] if names else "", image.target, lease)
+            context.status(said, done=True)
+        for number, name in enumerate(names):
+            if number:
+                await self._images.tag(names[0], name)
+            context.status(f"naming to {name}", done=True)
+        if attributes.push:
+            for name in names:
+                await self._push(name, context)
+        return self._told(image, names)
+
+    async def _push(self, name: str, context: StepContext) -> None:
+        credentials = await self._credentials(parse_reference(name).registry, context)
+        said = f"pushing {name}"
+        context.status(said)
+        async with aclosing(self._images.push(name, credentials)) as steps:
+            async for step in steps:
+                if isinstance(step, PushStep) and step.phase in _SENT:
+                    there = step.phase is not PushPhase.PUSHING
+                    context.status(f"pushing {step.digest}", current=step.offset, total=step.total, done=there)
+        context.status(said, done=True)
+
+    async def _credentials(self, registry: str, context: StepContext) -> Credentials:
+        session = await self._session(context)
+        found = await session.credentials(_HUB if registry == "docker.io" else registry)
+        if found is None:
+            return ANONYMOUS
+        if not found.username:
+            return Credentials(identity_token=found.secret)
+        return Credentials(found.username, found.secret)
+
+    async def _archive(
+        self,
+        result: BuildResult,
+        export: Export,
+        attributes: ExportAttributes,
+        context: StepContext,
+        inline_cache: Mapping[str, bytes],
+    ) -> Mapping[str, str]:
+        loadable = export.type == "docker"
+        if loadable and len(result.outputs) > 1:
+            raise UnimplementedError("docker exporter does not currently support exporting manifest lists")
+        session = await self._session(context)
+        async with self._images.kept() as lease:
+            context.status("exporting layers")
+            image = await self._assembler.assemble(result, attributes, inline_cache, lease)
+            context.status("exporting layers", done=True)
+            told = self._told(image, attributes.names)
+            if not attributes.as_tar:
+                if loadable:
+                    raise UnimplementedError("docker exporter writes archives only: leave tar=false out")
+                await archives.copy(self._content, image, session.content(_LAYOUT_STORE))
+                return told
+            context.status("sending tarball")
+            pieces = archives.archive(self._content, image, attributes.names, self._created(), loadable=loadable)
+            async with aclosing(pieces):
+                await session.send_file(pieces, told, export.id or "0")
+            context.status("sending tarball", done=True)
+        return told
+
+    async def _send_files(
+        self, result: BuildResult, export: Export, attributes: ExportAttributes, context: StepContext
+    ) -> Mapping[str, str]:
+        """Send the files themselves: those of one platform as they are, of several below the platforms' names."""
+        session = await self._session(context)
+        split = attributes.platform_split
+        if split is False and len(result.outputs) > 1:
+            raise InvalidArgumentError("platform-split=false: files of several platforms would overwrite each other")
+        outputs: dict[str, Output] = {}
+        for key, platform in platforms_of(result):
+            name = str(platform).replace("/", "_") if split or len(result.outputs) > 1 else ""
+            output = result.outputs[key]
+            outputs[name] = Tree() if output is None else output
+        said = "sending tarball" if export.type == "tar" else "copying files"
+        context.status(said)
+        if export.type == "tar":
+            async with aclosing(self._files.tar(outputs)) as pieces:
+                sent = await session.send_file(pieces, {}, export.id or "0")
+        else:
+            async with self._files.mounted(outputs) as place:
+                sent = await session.send_files(
+                    place, {}, export.id or "0", lambda current: context.status(said, current=current)
+                )
+        context.status(said, current=sent, total=sent, done=True)
+        return {}
+
+    async def _session(self, context: StepContext) -> Session:
+        sessions = context.sessions()
+        if not sessions:
+            raise NotFoundError("no session: what is exported would go nowhere")
+        return await self._sessions.get(sessions[0])
+
+    def _told(self, image: AssembledImage, names: tuple[str, ...]) -> Mapping[str, str]:
+        told = {
+            "containerimage.digest": image.target.digest,
+            "containerimage.descriptor": base64.b64encode(descriptor_json(image, self._created()).encode()).decode(),
+        }
+        if len(image.images) == 1:
+            told["containerimage.config.digest"] = image.images[0].config.digest
+        if names:
+            told["image.name"] = ",".join(names)
+        return told
+
+    def _created(self) -> str:
+        return datetime.fromtimestamp(self._now_ns() // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,187 @@
+"""A result as an image: configs, manifests and an index, in the content store.
+
+Reference: OCI image spec 1.1; moby/buildkit, docs/attestations/attestation-storage.md.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from buildd.exporters.attributes import ExportAttributes
+from buildd.exporters.config import finish_config
+from buildd.exporters.content import Content, put
+from buildd.protocol import BuildResult, FileWorker, Tree, Trees
+from sampan.errors import InvalidArgumentError
+from sampan.oci import descriptor as media
+from sampan.oci.descriptor import Descriptor
+from sampan.oci.json_documents import load_json
+from sampan.oci.manifest_document import Entry, render_index, render_manifest
+from sampan.oci.platform import Platform, host_platform
+
+_DOCKER_TYPES: Final = {
+    media.OCI_INDEX: media.DOCKER_INDEX,
+    media.OCI_MANIFEST: media.DOCKER_MANIFEST,
+    media.OCI_CONFIG: media.DOCKER_CONFIG,
+    media.OCI_LAYER: media.DOCKER_LAYER,
+    media.OCI_LAYER_GZIP: media.DOCKER_LAYER_GZIP,
+}
+_CONFIG_KEY: Final = "containerimage.config"
+_PLATFORMS_KEY: Final = "refs.platforms"
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformImage:
+    """The image for one platform."""
+
+    platform: Platform
+    tree: Tree
+    config: Descriptor
+    manifest: Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class AssembledImage:
+    """What was made, kept by the lease that it was made under."""
+
+    target: Descriptor  # an index, or the manifest of the only platform
+    images: tuple[PlatformImage, ...]
+    documents: tuple[Descriptor, ...] = field(default=())  # all of them, the target included
+    annotations: Mapping[str, str] = field(default_factory=dict)  # of the target, where something refers to it
+
+    @property
+    def layers(self) -> tuple[Descriptor, ...]:
+        """All layers, each once."""
+        return tuple(dict.fromkeys(layer.descriptor for image in self.images for layer in image.tree.layers))
+
+
+class ImageAssembler:
+    """Makes images of results."""
+
+    def __init__(
+        self, content: Content, trees: Trees, files: FileWorker, now_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._content = content
+        self._trees = trees
+        self._files = files
+        self._now_ns = now_ns
+
+    async def assemble(
+        self, result: BuildResult, attributes: ExportAttributes, inline_cache: Mapping[str, bytes], lease: str
+    ) -> AssembledImage:
+        """Store what the image consists of, beside its layers, which are there.
+
+        Raises:
+            InvalidArgumentError: the result's metadata are not what a frontend says.
+            NotFoundError: a layer is not there any more.
+        """
+        images = [
+            await self._image(key, platform, result, attributes, inline_cache.get(key, b""), lease)
+            for key, platform in platforms_of(result)
+        ]
+        several = len(images) > 1 or any(result.outputs.keys() - {""})
+        documents = [document for image in images for document in (image.config, image.manifest)]
+        if not several and not attributes.annotations_on("index"):
+            (image,) = images
+            annotations = attributes.annotations_on("manifest-descriptor", image.platform)
+            return AssembledImage(image.manifest, (image,), tuple(documents), annotations)
+        entries = [
+            Entry(image.manifest, image.platform, attributes.annotations_on("manifest-descriptor", image.platform))
+            for image in images
+        ]
+        index_type = _typed(media.OCI_INDEX, attributes)
+        index = await put(
+            self._content,
+            render_index(entries, attributes.annotations_on("index"), index_type),
+            index_type,
+            lease,
+            _children([image.manifest for image in images]),
+        )
+        annotations = attributes.annotations_on("index-descriptor")
+        return AssembledImage(index, tuple(images), (*documents, index), annotations)
+
+    async def _image(
+        self,
+        key: str,
+        platform: Platform,
+        result: BuildResult,
+        attributes: ExportAttributes,
+        inline_cache: bytes,
+        lease: str,
+    ) -> PlatformImage:
+        output = result.outputs[key]
+        tree = await self._files.flatten(output) if output is not None else Tree()
+        await self._trees.ready(tree)
+        said = result.metadata.get(f"{_CONFIG_KEY}/{key}" if key else _CONFIG_KEY, b"")
+        config_type = _typed(media.OCI_CONFIG, attributes)
+        config = await put(
+            self._content,
+            finish_config(said, tree, platform, self._now_ns(), inline_cache),
+            config_type,
+            lease,
+        )
+        layers = [
+            Descriptor(_typed(each.descriptor.media_type, attributes), each.descriptor.digest, each.descriptor.size)
+            for each in tree.layers
+        ]
+        manifest_type = _typed(media.OCI_MANIFEST, attributes)
+        document = render_manifest(config, layers, attributes.annotations_on("manifest", platform), manifest_type)
+        manifest = await put(self._content, document, manifest_type, lease, _children([config, *layers]))
+        return PlatformImage(platform, tree, config, manifest)
+
+
+def platforms_of(result: BuildResult) -> Sequence[tuple[str, Platform]]:
+    """Return the keys of a result's outputs with their platforms, in the frontend's order.
+
+    Raises:
+        InvalidArgumentError: its metadata name an output that is not there, or none of one that is.
+    """
+    said = result.metadata.get(_PLATFORMS_KEY, b"")
+    if not said:
+        if result.outputs.keys() != {""}:
+            raise InvalidArgumentError("the result has several outputs and does not say which platforms they are for")
+        return [("", _said_platform(result.metadata.get(_CONFIG_KEY, b"")))]
+    listed = load_json(said, _PLATFORMS_KEY)
+    if not isinstance(listed, dict):
+        raise InvalidArgumentError(f"{_PLATFORMS_KEY} is not an object")
+    found: list[tuple[str, Platform]] = []
+    for each in listed.get("Platforms") or []:
+        members = each.get("Platform") or {}
+        parts = (members.get("os", ""), members.get("architecture", ""), members.get("variant", ""))
+        found.append(("" if result.outputs.keys() == {""} else each.get("ID", ""), Platform(*map(str, parts))))
+    if sorted(key for key, _ in found) != sorted(result.outputs):
+        raise InvalidArgumentError(f"{_PLATFORMS_KEY} does not name the outputs of the result")
+    return found
+
+
+def _said_platform(config: bytes) -> Platform:
+    document = load_json(config, "the image's config") if config else {}
+    if not isinstance(document, dict) or not document.get("architecture"):
+        return host_platform()
+    return Platform(
+        str(document.get("os") or "linux"), str(document["architecture"]), str(document.get("variant") or "")
+    )
+
+
+def _typed(media_type: str, attributes: ExportAttributes) -> str:
+    return _DOCKER_TYPES.get(media_type, media_type) if attributes.docker_types else media_type
+
+
+def _children(children: Sequence[Descriptor]) -> Mapping[str, str]:
+    """Return the labels by which containerd's garbage collection finds what a document refers to."""
+    return {f"containerd.io/gc.ref.content.{number}": child.digest for number, child in enumerate(children)}
+
+
+def descriptor_json(image: AssembledImage, created: str) -> str:
+    """Return the target as clients are told of it: ``containerimage.descriptor``, before base64."""
+    annotations = {**image.annotations, "org.opencontainers.image.created": created}
+    if len(image.images) == 1:
+        annotations["config.digest"] = image.images[0].config.digest
+    members = {
+        "mediaType": image.target.media_type,
+        "digest": image.target.digest,
+        "size": image.target.size,
+        "annotations": annotations,
+    }
+    return json.dumps(members, separators=(",", ":"))

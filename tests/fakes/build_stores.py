@@ -1,0 +1,157 @@
+"""What exporters of builds stand on: stores of content and images, trees, files, a client's session, a step."""
+
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from buildd.protocol import Output, Tree
+from buildd.session.protocol import Credentials, Progress
+from sampan.errors import AlreadyExistsError, NotFoundError
+from sampan.oci.descriptor import OCI_LAYER_GZIP, Descriptor
+from sampan.oci.digest import Digest
+from sampan.resource import image as images
+from sampan.resource.content import Action, WriteReply, WriteStep
+
+
+def layer(text: str) -> images.Layer:
+    """Return a layer that is different for each text."""
+    blob = text.encode()
+    return images.Layer(Descriptor(OCI_LAYER_GZIP, Digest.of(blob), len(blob)), Digest.of(blob + b"tar"))
+
+
+@dataclass
+class FakeStore:
+    """Satisfies ``exporters.content.Content``; whatever is committed must be what it says."""
+
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    kept_by: dict[str, str] = field(default_factory=dict)
+
+    def add(self, *texts: str) -> Tree:
+        """Put the layers of a tree."""
+        for text in texts:
+            self.blobs[Digest.of(text.encode())] = text.encode()
+        return Tree(tuple(map(layer, texts)))
+
+    @asynccontextmanager
+    async def write(self, *, lease: str = "") -> AsyncIterator["FakeStore"]:
+        self._lease = lease
+        yield self
+
+    async def ask(self, step: WriteStep) -> WriteReply:
+        assert step.action is Action.COMMIT
+        digest = Digest.of(step.data)
+        assert (digest, len(step.data)) == (step.expected, step.total)
+        self.kept_by[digest] = self._lease
+        if digest in self.blobs:
+            raise AlreadyExistsError("content is here")
+        self.blobs[digest] = step.data
+        return WriteReply(step.action, len(step.data), step.total, digest, 0, 0)
+
+    async def hang_up(self) -> None:
+        pass
+
+    async def read(self, digest: str, offset: int = 0, size: int = 0) -> AsyncGenerator[bytes, None]:
+        if digest not in self.blobs:
+            raise NotFoundError(f"content {digest}: not found")
+        assert (offset, size) == (0, 0)
+        yield self.blobs[digest]
+
+    async def info(self, digest: str) -> object:
+        raise NotImplementedError
+
+
+@dataclass
+class FakeFiles:
+    """The part of ``protocol.FileWorker`` that exporters use: trees have layers, and a file for each."""
+
+    flattened: Tree = field(default_factory=Tree)
+    place: Path | None = None
+
+    async def flatten(self, output: Output) -> Tree:
+        return output if isinstance(output, Tree) else self.flattened
+
+    async def tar(self, outputs: Mapping[str, Output]) -> AsyncGenerator[bytes, None]:
+        for name in outputs:
+            yield f"tar of {name or 'all'};".encode()
+
+    @asynccontextmanager
+    async def mounted(self, outputs: Mapping[str, Output]) -> AsyncIterator[Path]:
+        assert self.place is not None
+        for name in outputs:
+            (self.place / name).mkdir(exist_ok=True)
+        yield self.place
+
+
+@dataclass
+class FakeClientStore:
+    """A client's OCI layout."""
+
+    written: dict[str, bytes] = field(default_factory=dict)
+
+    async def write(
+        self, digest: Digest, size: int, chunks: AsyncIterable[bytes], labels: Mapping[str, str] | None = None
+    ) -> None:
+        data = b"".join([chunk async for chunk in chunks])
+        assert (len(data), f"sha256:{hashlib.sha256(data).hexdigest()}", labels) == (size, digest, None)
+        self.written[digest] = data
+
+
+@dataclass
+class FakeSession:
+    """The part of a session that exporters use."""
+
+    known: Mapping[str, Credentials] = field(default_factory=dict)
+    files: dict[str, tuple[bytes, Mapping[str, str]]] = field(default_factory=dict)
+    directories: dict[str, list[str]] = field(default_factory=dict)
+    stores: dict[str, FakeClientStore] = field(default_factory=dict)
+
+    async def credentials(self, host: str) -> Credentials | None:
+        return self.known.get(host)
+
+    async def send_file(
+        self, chunks: AsyncIterable[bytes], metadata: Mapping[str, str] | None = None, exporter: str = "0"
+    ) -> int:
+        data = b"".join([chunk async for chunk in chunks])
+        self.files[exporter] = (data, metadata or {})
+        return len(data)
+
+    async def send_files(
+        self,
+        directory: Path,
+        metadata: Mapping[str, str] | None = None,
+        exporter: str = "0",
+        progress: Progress | None = None,
+    ) -> int:
+        assert not metadata
+        self.directories[exporter] = sorted(path.name for path in directory.iterdir())
+        if progress is not None:
+            progress(7)
+        return 7
+
+    def content(self, store: str) -> FakeClientStore:
+        return self.stores.setdefault(store, FakeClientStore())
+
+
+@dataclass
+class FakeStep:
+    """Satisfies ``protocol.StepContext``."""
+
+    session_ids: tuple[str, ...] = ("s",)
+    said: list[str] = field(default_factory=list)
+    vertex: Digest = field(default_factory=lambda: Digest.of(b"exporting"))
+
+    def sessions(self) -> Sequence[str]:
+        return self.session_ids
+
+    def log(self, data: bytes, stream: int = 1) -> None:
+        raise AssertionError(f"an exporter says nothing on stream {stream}: {data!r}")
+
+    def status(self, id: str, *, current: int = 0, total: int = 0, done: bool = False) -> None:
+        assert current <= total or not total
+        if done:
+            self.said.append(id)
+
+    async def hold(self, held: AbstractAsyncContextManager[Output]) -> Output:
+        raise AssertionError(f"an exporter holds nothing: {held}")

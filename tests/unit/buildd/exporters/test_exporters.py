@@ -1,0 +1,311 @@
+"""Results as images, archives and files."""
+
+import base64
+import io
+import json
+import tarfile
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from buildd.exporters.attributes import parse_attributes
+from buildd.exporters.config import finish_config
+from buildd.exporters.exporters import BuildExporters
+from buildd.protocol import BuildResult, FileWorker, Tree, Trees
+from buildd.session.protocol import Credentials, Sessions
+from sampan.build.request import Export
+from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnimplementedError
+from sampan.oci.descriptor import Descriptor
+from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
+from sampan.resource import image as images
+from sampan.resource.transfer import PushPhase, PushProgress, PushStep
+from tests.fakes.build_stores import FakeFiles, FakeSession, FakeStep, FakeStore, layer
+
+NOW = 1_700_000_000_123_456_789
+AMD = Platform("linux", "amd64")
+CONFIG = {
+    "architecture": "amd64",
+    "os": "linux",
+    "config": {"Env": ["A=1"]},
+    "history": [{"created_by": "FROM"}, {"created_by": "RUN"}, {"created_by": "ENV A=1", "empty_layer": True}],
+}
+
+
+@dataclass
+class FakeImages:
+    """Satisfies ``exporters.content.Images``."""
+
+    created: list[tuple[str, Descriptor, str]] = field(default_factory=list)
+    tags: list[tuple[str, str]] = field(default_factory=list)
+    pushed: list[tuple[str, images.Credentials | None]] = field(default_factory=list)
+    failure: SampanError | None = None
+
+    @asynccontextmanager
+    async def kept(self, *leases: str) -> AsyncIterator[str]:
+        assert not leases
+        yield "lease"
+
+    async def create(
+        self, reference: str, target: Descriptor, lease: str, platform: Platform | None = None, parent: str = ""
+    ) -> images.NamedImage:
+        assert (platform, parent) == (None, "")
+        if self.failure is not None:
+            raise self.failure
+        self.created.append((reference, target, lease))
+        return cast("images.NamedImage", None)
+
+    async def tag(self, image: str, reference: str) -> None:
+        self.tags.append((image, reference))
+
+    async def push(
+        self, reference: str, credentials: images.Credentials | None = None, platform: Platform | None = None
+    ) -> AsyncGenerator[PushProgress, None]:
+        assert platform is None
+        self.pushed.append((reference, credentials))
+        yield PushStep(Digest.of(b"l"), PushPhase.PUSHING, 1, 2)
+        yield PushStep(Digest.of(b"l"), PushPhase.PUSHED, 2, 2)
+
+
+class Room:
+    """Exporters on fakes."""
+
+    def __init__(self) -> None:
+        self.store, self.images, self.files, self.session = FakeStore(), FakeImages(), FakeFiles(), FakeSession()
+        self.step = FakeStep()
+        self.made_ready: list[Tree] = []
+        self.exporters = BuildExporters(
+            self.store,  # type: ignore[arg-type]
+            self.images,
+            cast("Trees", self),
+            cast("FileWorker", self.files),
+            cast("Sessions", self),
+            lambda: NOW,
+        )
+
+    async def ready(self, tree: Tree) -> str:
+        self.made_ready.append(tree)
+        return "chain"
+
+    async def get(self, id: str, timeout_s: float = 5) -> FakeSession:
+        assert (id, timeout_s) == ("s", 5)
+        return self.session
+
+    async def export(self, result: BuildResult, kind: str, **more: str) -> Any:
+        attributes = {name.replace("_", "-"): value for name, value in more.items()}
+        return await self.exporters.export(result, Export(kind, attributes), self.step, {})
+
+    def json(self, digest: str) -> Any:
+        return json.loads(self.store.blobs[digest])
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room()
+
+
+def unpacked(data: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        members = [(member.name, archive.extractfile(member)) for member in archive.getmembers()]
+        return {name: file.read() for name, file in members if file is not None}
+
+
+def one(tree: Tree, config: object = CONFIG) -> BuildResult:
+    return BuildResult({"": tree}, {"containerimage.config": json.dumps(config).encode()})
+
+
+def several(trees: Mapping[str, Tree]) -> BuildResult:
+    platforms = []
+    metadata = {}
+    for key in trees:
+        system, architecture = key.split("/")
+        platforms.append({"ID": key, "Platform": {"os": system, "architecture": architecture}})
+        metadata[f"containerimage.config/{key}"] = json.dumps({"os": system, "architecture": architecture}).encode()
+    metadata["refs.platforms"] = json.dumps({"Platforms": platforms}).encode()
+    return BuildResult(trees, metadata)
+
+
+async def test_an_image_gets_its_names_when_all_of_it_is_there(room: Room) -> None:
+    tree = room.store.add("base", "run")
+    told = await room.export(one(tree), "moby", name="docker.io/library/one:1,two")
+
+    ((name, target, lease),) = room.images.created
+    assert (name, lease) == ("docker.io/library/one:1", "lease")
+    assert room.images.tags == [("docker.io/library/one:1", "docker.io/library/two:latest")]
+    manifest = room.json(target.digest)
+    assert [each["digest"] for each in manifest["layers"]] == [each.descriptor.digest for each in tree.layers]
+    config = room.json(manifest["config"]["digest"])
+    assert config["rootfs"] == {"type": "layers", "diff_ids": [each.diff_id for each in tree.layers]}
+    assert config["config"] == {"Env": ["A=1"]}
+    assert told["containerimage.digest"] == target.digest
+    assert told["containerimage.config.digest"] == manifest["config"]["digest"]
+    assert told["image.name"] == "docker.io/library/one:1,docker.io/library/two:latest"
+    described = json.loads(base64.b64decode(told["containerimage.descriptor"]))
+    assert (described["digest"], described["annotations"]["config.digest"]) == (
+        target.digest,
+        manifest["config"]["digest"],
+    )
+    assert set(room.store.kept_by.values()) == {"lease"}
+    assert room.step.said == [
+        "exporting layers",
+        f"writing image {manifest['config']['digest']}",
+        "naming to docker.io/library/one:1",
+        "naming to docker.io/library/two:latest",
+    ]
+
+
+async def test_several_platforms_make_an_index(room: Room) -> None:
+    trees = {"linux/amd64": room.store.add("a"), "linux/arm64": room.store.add("b", "c")}
+    told = await room.export(several(trees), "image", name="x", **{"annotation-index.k": "v", "annotation.m": "n"})
+    index = room.json(told["containerimage.digest"])
+    assert index["mediaType"] == "application/vnd.oci.image.index.v1+json"
+    assert index["annotations"] == {"k": "v"}
+    assert [each["platform"] for each in index["manifests"]] == [
+        {"architecture": "amd64", "os": "linux"},
+        {"architecture": "arm64", "os": "linux"},
+    ]
+    for entry, tree in zip(index["manifests"], trees.values(), strict=True):
+        manifest = room.json(entry["digest"])
+        assert manifest["annotations"] == {"m": "n"}
+        assert len(manifest["layers"]) == len(tree.layers)
+    assert "containerimage.config.digest" not in told
+
+
+async def test_dockers_media_types_if_they_are_asked_for(room: Room) -> None:
+    told = await room.export(one(room.store.add("a")), "image", oci_mediatypes="false")
+    manifest = room.json(told["containerimage.digest"])
+    assert manifest["mediaType"] == "application/vnd.docker.distribution.manifest.v2+json"
+    assert manifest["layers"][0]["mediaType"] == "application/vnd.docker.image.rootfs.diff.tar.gzip"
+    assert manifest["config"]["mediaType"] == "application/vnd.docker.container.image.v1+json"
+
+
+async def test_an_image_without_a_name_may_be_dangling(room: Room) -> None:
+    await room.export(one(room.store.add("a")), "moby")
+    assert room.images.created[0][0] == ""
+
+
+async def test_a_push_uses_the_clients_credentials(room: Room) -> None:
+    room.session.known = {"registry.example": Credentials("u", "p"), "registry-1.docker.io": Credentials("", "t")}
+    await room.export(one(room.store.add("a")), "image", name="registry.example/x:1,y", push="true")
+    assert room.images.pushed == [
+        ("registry.example/x:1", images.Credentials("u", "p")),
+        ("docker.io/library/y:latest", images.Credentials(identity_token="t")),
+    ]
+
+
+async def test_what_is_missing_is_said_and_nothing_is_named(room: Room) -> None:
+    room.images.failure = NotFoundError("content sha256:… is not here")
+    with pytest.raises(NotFoundError):
+        await room.export(one(Tree((layer("gone"),))), "moby", name="x")
+    assert not room.images.tags
+
+
+async def test_an_archive_is_a_layout_that_docker_can_load(room: Room) -> None:
+    tree = room.store.add("base", "run")
+    told = await room.export(one(tree), "docker", name="one:1")
+    data, metadata = room.session.files["0"]
+    assert metadata == told
+    files = unpacked(data)
+
+    def read(name: str) -> Any:
+        return json.loads(files[name])
+
+    assert read("oci-layout") == {"imageLayoutVersion": "1.0.0"}
+    (loadable,) = read("manifest.json")
+    assert loadable["RepoTags"] == ["one:1"]
+    assert read(loadable["Config"])["rootfs"]["diff_ids"] == [each.diff_id for each in tree.layers]
+    (entry,) = read("index.json")["manifests"]
+    assert entry["annotations"]["io.containerd.image.name"] == "docker.io/library/one:1"
+    names = set(files)
+    assert {f"blobs/sha256/{each.descriptor.digest.hex}" for each in tree.layers} <= names
+    assert f"blobs/sha256/{entry['digest'].removeprefix('sha256:')}" in names
+    assert not room.images.created
+
+
+async def test_an_oci_archive_has_nothing_of_dockers_and_may_have_several_platforms(room: Room) -> None:
+    trees = {"linux/amd64": room.store.add("a"), "linux/arm64": room.store.add("b")}
+    await room.export(several(trees), "oci")
+    names = unpacked(room.session.files["0"][0])
+    assert "manifest.json" not in names
+    assert len([name for name in names if name.startswith("blobs/sha256/")]) == 2 + 2 + 2 + 1
+    with pytest.raises(UnimplementedError, match="manifest lists"):
+        await room.export(several(trees), "docker")
+
+
+async def test_an_oci_layout_goes_to_the_clients_own_store(room: Room) -> None:
+    told = await room.export(one(room.store.add("a")), "oci", tar="false")
+    written = room.session.stores["export"].written
+    assert told["containerimage.digest"] in written
+    assert list(written)[-1] == told["containerimage.digest"], "what refers to others comes last"
+    assert not room.session.files
+
+
+async def test_files_go_as_they_are_or_by_platform(room: Room, tmp_path: Path) -> None:
+    room.files.place = tmp_path
+    assert await room.export(one(room.store.add("a")), "tar") == {}
+    assert room.session.files["0"][0] == b"tar of all;"
+    both = several({"linux/amd64": Tree(), "linux/arm64": Tree()})
+    await room.export(both, "local")
+    assert room.session.directories["0"] == ["linux_amd64", "linux_arm64"]
+    with pytest.raises(InvalidArgumentError, match="overwrite"):
+        await room.export(both, "local", platform_split="false")
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes", "words"),
+    [
+        ("nonsense", {}, "exporter 'nonsense' could not be found"),
+        ("image", {"colour": "red"}, "unknown attribute 'colour' of exporter image"),
+        ("image", {"push": "true"}, "can't push without a name"),
+        ("image", {"push": "maybe"}, "maybe"),
+        ("image", {"name": "UPPER"}, "invalid reference format"),
+        ("image", {"compression": "zstd"}, "compression zstd of layers is not supported"),
+        ("image", {"store": "false"}, "store=false"),
+        ("image", {"name": "a@sha256:" + "0" * 64}, "cannot have a digest"),
+    ],
+)
+def test_what_has_no_effect_is_refused_by_name(kind: str, attributes: dict[str, str], words: str) -> None:
+    with pytest.raises(SampanError, match=words):
+        parse_attributes(kind, attributes)
+
+
+def test_an_annotation_may_be_for_one_platform() -> None:
+    said = parse_attributes("image", {"annotation[linux/amd64].a": "1", "annotation-manifest.b": "2"})
+    assert said.annotations_on("manifest", AMD) == {"a": "1", "b": "2"}
+    assert said.annotations_on("manifest", Platform("linux", "s390x")) == {"b": "2"}
+
+
+def lines(tree: Tree, history: list[dict[str, Any]]) -> list[tuple[Any, Any]]:
+    made = json.loads(finish_config(json.dumps({**CONFIG, "history": history}).encode(), tree, AMD, NOW))
+    return [(line.get("created_by", line.get("comment")), bool(line.get("empty_layer"))) for line in made["history"]]
+
+
+def test_a_step_that_changed_nothing_has_a_line_and_no_layer() -> None:
+    steps = [{"created_by": name} for name in "abcd"]
+    tree = Tree((layer("a"), layer("c")), unchanged=(1, 2))
+    assert lines(tree, steps) == [("a", False), ("b", True), ("c", False), ("d", True)]
+    assert lines(Tree((), unchanged=(0,)), steps[:1]) == [("a", True)]
+
+
+def test_history_always_counts_the_layers() -> None:
+    two = Tree((layer("a"), layer("b")))
+    assert lines(two, []) == [("buildkit.exporter.image.v0", False)] * 2
+    assert lines(two, [{"created_by": name} for name in "abc"]) == [("a", False), ("b", False), ("c", True)]
+
+
+def test_a_graph_without_a_config_gets_one() -> None:
+    made = json.loads(finish_config(b"", Tree((layer("a"),)), AMD, NOW))
+    assert (made["architecture"], made["os"], made["created"]) == ("amd64", "linux", "2023-11-14T22:13:20.123456789Z")
+    with pytest.raises(SampanError):
+        finish_config(b"[]", Tree(), AMD, NOW)
+
+
+def test_an_inline_cache_replaces_the_base_images() -> None:
+    said = json.dumps({**CONFIG, "moby.buildkit.cache.v0": "old"}).encode()
+    assert "moby.buildkit.cache.v0" not in json.loads(finish_config(said, Tree(), AMD, NOW))
+    made = json.loads(finish_config(said, Tree(), AMD, NOW, b"new"))
+    assert base64.b64decode(made["moby.buildkit.cache.v0"]) == b"new"
