@@ -31,6 +31,7 @@ TABLE: Final = (
     ServiceEntry("imaged", 9661, used_by_engine=True, accounts_for_disk=True),
     ServiceEntry("snapshotter", 9662, used_by_engine=True, accounts_for_disk=True),
     ServiceEntry("runtimed", 9663, used_by_engine=True, accounts_for_disk=True),
+    ServiceEntry("buildd", 9666),
     ServiceEntry("dockerapi", 9664),
     ServiceEntry("registryd", 9665, Run.ON_DEMAND),
 )

@@ -70,6 +70,7 @@ _WHAT = {
     "imaged": "images: content, names, registries",
     "snapshotter": "layers and snapshots",
     "runtimed": "containers, networks, volumes",
+    "buildd": "builds of images",
     "dockerapi": "the Docker Engine API",
     "registryd": "the registry that `sampan registry serve` runs; its flags are passed on",
 }

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from sampan.errors import InternalError, SampanError
 from sampan.log import log
-from sampan.wire.status import REASON_KEY, REFUSAL_KEY, explained, wire_for
+from sampan.wire.status import DETAILS_KEY, REASON_KEY, REFUSAL_KEY, ForeignError, explained, wire_for
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -134,7 +134,8 @@ class Interceptor(grpc.aio.ServerInterceptor):
                 log.debug("request refused", reason=wire.reason, error=words)
                 if labels[0] in _SENDING:
                     await _refuse_early(context, wire.reason, words)
-                await context.abort(wire.code, words, ((REASON_KEY, wire.reason),))
+                details = ((DETAILS_KEY, error.details),) if isinstance(error, ForeignError) and error.details else ()
+                await context.abort(wire.code, words, ((REASON_KEY, wire.reason), *details))
             except BaseException:  # cancelled, or the client left in the middle of a stream
                 code = _code_name(grpc.StatusCode.CANCELLED)
                 raise

@@ -1,6 +1,6 @@
 """How an error travels: core exception, gRPC status, HTTP status, exit code. The only place that knows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import grpc
@@ -51,6 +51,9 @@ TABLE: Final[dict[type[e.SampanError], Wire]] = {
 # the other end said in its last words is lost then.
 _BROKEN_OFF: Final = "Internal error from Core"
 
+# Details of an error, as google.rpc.Status: for clients of interfaces that are not ours.
+DETAILS_KEY: Final = "grpc-status-details-bin"
+
 _BY_REASON: Final = {wire.reason: kind for kind, wire in TABLE.items()}
 
 # For answers from a party that is not ours (a foreign containerd) or from gRPC itself.
@@ -69,7 +72,18 @@ _BY_CODE: Final[dict[grpc.StatusCode, type[e.SampanError]]] = {
     grpc.StatusCode.DATA_LOSS: e.DataLossError,
 }
 
-_BY_NUMBER: Final[dict[int, grpc.StatusCode]] = {code.value[0]: code for code in grpc.StatusCode}
+
+class ForeignError(e.SampanError):
+    """An error as the clients of somebody else's interface expect it: raised by servicers of such an interface alone.
+
+    It says what ``cause`` says, whose reason travels too: clients of ours see no difference.
+    """
+
+    def __init__(self, cause: e.SampanError, code: grpc.StatusCode, details: bytes = b"") -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.code = code
+        self.details = details  # google.rpc.Status
 
 
 def explained(error: Exception) -> Exception:
@@ -84,6 +98,8 @@ def explained(error: Exception) -> Exception:
 
 def wire_for(error: BaseException) -> Wire:
     """Return the entry of the nearest class in ``error``'s MRO; a stranger is a bug: ``InternalError``'s."""
+    if isinstance(error, ForeignError):
+        return replace(wire_for(error.cause), code=error.code)
     return next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), TABLE[e.InternalError])
 
 
@@ -106,12 +122,6 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> e.SampanError:
         return e.UnavailableError("a service of the engine did not answer in time: see `sampan status`")
     kind = _BY_REASON.get(str(reason)) or _BY_CODE.get(code, e.InternalError)
     return kind(said or code.name.lower())
-
-
-def from_code(code: int, message: str) -> e.SampanError:
-    """Return what the status of a party outside the engine means; bugs there are its own: RemoteError."""
-    status = _BY_NUMBER.get(code, grpc.StatusCode.UNKNOWN)
-    return _BY_CODE.get(status, e.RemoteError)(message or status.name.lower().replace("_", " "))
 
 
 def _value(metadata: Any, key: str) -> str | bytes | None:

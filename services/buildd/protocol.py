@@ -51,6 +51,16 @@ class Files(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that a graph was made of: what the positions of its steps are in."""
+
+    name: str
+    data: bytes = field(repr=False)
+    language: str = "Dockerfile"
+    definition: bytes = field(default=b"", repr=False)  # pb.Definition of the graph that the file is from
+
+
 class Bridge(Protocol):
     """What a frontend can ask of the build that it works for."""
 
@@ -65,18 +75,8 @@ class Bridge(Protocol):
             PermissionDeniedError, UnavailableError: the registry says no, or nothing.
         """
 
-    async def warn(self, warning: BuildWarning) -> None:
-        """Show a warning."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """A file that a graph was made of: what the positions of its steps are in."""
-
-    name: str
-    data: bytes = field(repr=False)
-    language: str = "Dockerfile"
-    definition: bytes = field(default=b"", repr=False)  # pb.Definition of the graph that the file is from
+    async def warn(self, warning: BuildWarning, source: SourceFile) -> None:
+        """Show a warning about lines of ``source``."""
 
 
 @dataclass(frozen=True, slots=True)

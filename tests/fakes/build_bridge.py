@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from buildd.llb.ops import Edge, Node, SourceOp
-from buildd.protocol import Files, ImageQuery, ResolvedImage
+from buildd.protocol import Files, ImageQuery, ResolvedImage, SourceFile
 from sampan.build.progress import BuildWarning
 from sampan.errors import NotFoundError
 from sampan.oci.digest import Digest
@@ -31,6 +31,7 @@ class FakeBuildBridge:
     sources: dict[str, Mapping[str, bytes]] = field(default_factory=dict)  # "local://context"
     images: dict[str, bytes] = field(default_factory=dict)  # configs, by complete reference
     warnings: list[BuildWarning] = field(default_factory=list)
+    sources_warned_of: set[SourceFile] = field(default_factory=set)
     queries: list[ImageQuery] = field(default_factory=list)
     solved: list[Node] = field(default_factory=list)
 
@@ -50,8 +51,9 @@ class FakeBuildBridge:
             raise NotFoundError(f"{query.reference}: not found")
         return ResolvedImage(query.reference, Digest.of(data), data)
 
-    async def warn(self, warning: BuildWarning) -> None:
+    async def warn(self, warning: BuildWarning, source: SourceFile) -> None:
         self.warnings.append(warning)
+        self.sources_warned_of.add(source)
 
 
 def image_config(architecture: str = "amd64", **run: object) -> bytes:

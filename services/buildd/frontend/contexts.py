@@ -15,7 +15,7 @@ from buildd.frontend.options import DEFAULT_FILE_NAME, Options
 from buildd.llb.git import GitReference, clone, parse_git_reference
 from buildd.llb.graph import Change, LocalDirectory, change_files, download, image, local, oci_layout
 from buildd.llb.ops import Copy, Edge, Metadata, Node, SourceOp
-from buildd.protocol import Bridge, Files, ImageQuery
+from buildd.protocol import Bridge, Files, ImageQuery, SourceFile
 from sampan.dockerfile.ignore import parse_ignore_file
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.config_document import parse_config
@@ -37,6 +37,11 @@ class Dockerfile:
 
     name: str
     data: bytes
+
+    @property
+    def source(self) -> SourceFile:
+        """What positions are in."""
+        return SourceFile(self.name, self.data)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from buildd.frontend.conversion import Conversion, Converted, at_once
 from buildd.frontend.options import Options, parse_options
 from buildd.frontend.stages import split
 from buildd.llb.ops import Edge
-from buildd.protocol import Bridge, Result, SourceFile
+from buildd.protocol import Bridge, Result
 from sampan.dockerfile.instructions import Instruction, parse_instructions
 from sampan.dockerfile.source import DockerfileError, Lines, Source, parse_source
 from sampan.errors import InvalidArgumentError, SampanError, UnimplementedError
@@ -84,7 +84,7 @@ class DockerfileFrontend:
             converted = await at_once(conversion.convert() for conversion in conversions)
         finally:
             for finding in checks.findings if not options.request else ():
-                await bridge.warn(finding.warning)
+                await bridge.warn(finding.warning, dockerfile.source)
         if options.request == subrequests.OUTLINE:
             return subrequests.outline(dockerfile, conversions[0], converted[0])
         return _result(options, converted, dockerfile)
@@ -155,7 +155,7 @@ def _result(options: Options, converted: Sequence[Converted], dockerfile: Docker
         if each.epoch_s is not None:
             metadata["source.date.epoch"] = str(each.epoch_s).encode()
     metadata["refs.platforms"] = json.dumps({"Platforms": platforms}, separators=(",", ":")).encode()
-    return Result(edges, metadata, SourceFile(dockerfile.name, dockerfile.data))
+    return Result(edges, metadata, dockerfile.source)
 
 
 def _platform(platform: Platform) -> dict[str, str]:

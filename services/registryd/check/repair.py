@@ -68,7 +68,8 @@ class Repairer:
         return Outcome(repaired=True, text="taken back")
 
     async def _upload(self, ref: str) -> Outcome:
-        if await self._upkeep.drop_abandoned(ref):
+        if any(each == ref and self._upkeep.is_abandoned(grown_ns) for each, grown_ns in await self._contents.writes()):
+            await self._contents.abort(ref)
             return Outcome(repaired=True, text="dropped")
         return _GONE
 

@@ -1,0 +1,84 @@
+"""What a frontend asks of its build: graphs run, files read, images looked up, warnings shown."""
+
+import asyncio
+from collections import defaultdict
+from dataclasses import replace
+from typing import Final
+
+from buildd.build.protocol import Graphs, Run
+from buildd.llb.ops import Edge
+from buildd.protocol import (
+    Files,
+    FileWorker,
+    ImageQuery,
+    Output,
+    Progress,
+    ResolvedImage,
+    SourceFile,
+    Sources,
+)
+from sampan.build.progress import BuildWarning, VertexWarning
+from sampan.oci.digest import Digest
+
+_DEFINITION: Final = "load build definition"  # in the name of the step that gets a Dockerfile
+
+
+class OutputFiles:
+    """A ``Files`` of one output."""
+
+    def __init__(self, files: FileWorker, output: Output) -> None:
+        self._files = files
+        self._output = output
+
+    async def read_file(self, path: str, length: int = 0) -> bytes:
+        """See ``Files``."""
+        return await self._files.read_file(self._output, path, 0, length)
+
+
+class ImageConfigs:
+    """Images that one build has asked for: asked once, shown once, however many of its parts want to know."""
+
+    def __init__(self, run: Run, sources: Sources) -> None:
+        self._run = run
+        self._sources = sources
+        self._found: dict[ImageQuery, ResolvedImage] = {}
+        self._asking: defaultdict[ImageQuery, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def resolve(self, query: ImageQuery) -> ResolvedImage:
+        """See ``Bridge.resolve_config``."""
+        same = replace(query, step="")
+        async with self._asking[same]:
+            if same not in self._found:
+                name = query.step or f"[internal] load metadata for {query.reference}"
+                async with self._run.step(name) as context:
+                    self._found[same] = await self._sources.resolve_config(query, context)
+        return self._found[same]
+
+
+class BuildBridge:
+    """A ``Bridge`` for one frontend at work."""
+
+    def __init__(self, run: Run, graphs: Graphs, files: FileWorker, images: ImageConfigs, progress: Progress) -> None:
+        self._run = run
+        self._graphs = graphs
+        self._files = files
+        self._images = images
+        self._progress = progress
+        self._definition: Digest | None = None
+
+    async def solve(self, edge: Edge) -> Files:
+        """See ``Bridge``."""
+        if self._definition is None or _DEFINITION in edge.node.metadata.name:
+            self._definition = self._graphs.digest_of(edge.node)
+        return OutputFiles(self._files, await self._run.solve(edge))
+
+    async def resolve_config(self, query: ImageQuery) -> ResolvedImage:
+        """See ``Bridge``."""
+        return await self._images.resolve(query)
+
+    async def warn(self, warning: BuildWarning, source: SourceFile) -> None:
+        """See ``Bridge``; clients show it with the step that has read the Dockerfile."""
+        if self._definition is not None:
+            self._progress.report(
+                VertexWarning(self._definition, warning, file_name=source.name, file_data=source.data)
+            )

@@ -1,0 +1,200 @@
+"""All builds of this process, by the refs that their clients made up.
+
+A build lives as long as the call that asks for it: a client that goes away cancels it. How it went is told a while
+longer, for clients that ask late.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from weakref import WeakValueDictionary
+
+from buildd.build.bridge import BuildBridge, ImageConfigs
+from buildd.build.gateway import BuildGateway
+from buildd.build.protocol import Cache, Gateway, GatewayRequest, Graphs, Run, Solver, Worker
+from buildd.build.results import Frontend, Results
+from buildd.build.updates import Updates
+from buildd.protocol import BuildResult, Exporters, FileWorker, Result, Sources
+from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE, Asker
+from sampan.build.progress import Update
+from sampan.build.request import Export, PruneOptions, SolveRequest, SolveResponse, UsageRecord
+from sampan.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, PermissionDeniedError
+
+# A client asks for a build's status while it begins the build.
+_BEGIN_S: Final = 15.0
+_ENDED_KEPT: Final = 32  # builds whose status can be asked for after their end
+
+_ENTITLEMENTS: Final = (NETWORK_HOST, SECURITY_INSECURE)
+
+_EXPORTING: Final = {
+    "": "exporting",
+    "image": "exporting to image",
+    "moby": "exporting to image",
+    "docker": "exporting to docker image format",
+    "oci": "exporting to oci image format",
+    "local": "exporting to client directory",
+    "tar": "exporting to client tarball",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What builds are made with."""
+
+    solver: Solver
+    sources: Sources
+    files: FileWorker
+    exporters: Exporters
+    cache: Cache
+    frontend: Frontend
+    graphs: Callable[[], Graphs]
+    worker: Worker
+    allowed: frozenset[str]  # entitlements that a client may grant
+    now_ns: Callable[[], int]
+
+
+class _Build:
+    """One build at work."""
+
+    def __init__(self, updates: Updates) -> None:
+        self.updates = updates
+        self.gateway: BuildGateway | None = None
+        self.begun = asyncio.Event()  # there is a gateway, or the build has ended
+
+
+class Builds:
+    """Satisfies ``buildd.build.protocol.Builder``."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._running: dict[str, _Build] = {}
+        self._ended: OrderedDict[str, Updates] = OrderedDict()
+        # Builds that somebody asks for before they begin; whoever asks keeps the event.
+        self._awaited: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
+
+    @property
+    def running(self) -> int:
+        """How many builds there are."""
+        return len(self._running)
+
+    async def solve(self, request: SolveRequest) -> SolveResponse:
+        """See ``Builder``."""
+        if not request.ref:
+            raise InvalidArgumentError("a build needs a ref")
+        if request.ref in self._running:
+            raise AlreadyExistsError(f"job ID {request.ref} exists")
+        entitlements = _granted(request.entitlements, self._parts.allowed)
+        for export in request.exports:
+            self._parts.exporters.check(export)
+        build = _Build(Updates(self._parts.now_ns))
+        self._running[request.ref] = build
+        if (event := self._awaited.pop(request.ref, None)) is not None:
+            event.set()
+        try:
+            return await self._solve(request, build, entitlements)
+        finally:
+            build.updates.end()
+            build.begun.set()
+            del self._running[request.ref]
+            self._ended[request.ref] = build.updates
+            while len(self._ended) > _ENDED_KEPT:
+                self._ended.popitem(last=False)
+
+    async def _solve(self, request: SolveRequest, build: _Build, entitlements: frozenset[str]) -> SolveResponse:
+        graphs = self._parts.graphs()
+        sessions = (request.session,) if request.session else ()
+        asker = Asker(request.ref, build.updates, sessions, entitlements, digest_of=graphs.digest_of)
+        async with self._parts.solver.open(asker) as run:
+            images = ImageConfigs(run, self._parts.sources)
+            bridge = BuildBridge(run, graphs, self._parts.files, images, build.updates)
+            results = Results(run, graphs, self._parts.frontend, bridge)
+            build.gateway = BuildGateway(
+                results=results,
+                graphs=graphs,
+                run=run,
+                files=self._parts.files,
+                sources=self._parts.sources,
+                images=images,
+                progress=build.updates,
+                inputs=request.frontend_inputs,
+            )
+            build.begun.set()
+            result = await self._result(request, results, build.gateway)
+            built = BuildResult(await results.outputs(result), result.metadata)
+            return SolveResponse(await self._export(request.exports, built, run))
+
+    async def _result(self, request: SolveRequest, results: Results, gateway: BuildGateway) -> Result:
+        if request.definition is None and not request.frontend:
+            return await gateway.returned()
+        return await results.make(
+            GatewayRequest(request.definition, request.frontend, request.frontend_attributes, request.frontend_inputs)
+        )
+
+    async def _export(self, exports: Sequence[Export], built: BuildResult, run: Run) -> Mapping[str, str]:
+        told: dict[str, str] = {}
+        for export in exports:
+            async with run.step(_EXPORTING.get(export.type, f"exporting to {export.type}")) as context:
+                told |= await self._parts.exporters.export(built, export, context, {})
+        return told
+
+    async def _begun(self, ref: str) -> None:
+        """Return as soon as a build has begun. NotFoundError: it has not by then."""
+        if ref in self._running or ref in self._ended:
+            return
+        event = self._awaited.setdefault(ref, asyncio.Event())
+        try:
+            async with asyncio.timeout(_BEGIN_S):
+                await event.wait()
+        except TimeoutError:
+            raise NotFoundError(f"no such job {ref}") from None
+
+    async def status(self, ref: str) -> AsyncGenerator[Sequence[Update], None]:
+        """See ``Builder``."""
+        await self._begun(ref)
+        build = self._running.get(ref)
+        updates = build.updates if build is not None else self._ended.get(ref)
+        if updates is None:
+            raise NotFoundError(f"no such job {ref}")
+        async for some in updates.follow():
+            yield some
+
+    async def gateway(self, ref: str) -> Gateway:
+        """See ``Builder``."""
+        await self._begun(ref)
+        build = self._running.get(ref)
+        if build is not None:
+            await build.begun.wait()
+        if build is None or build.gateway is None or ref not in self._running:
+            raise NotFoundError(f"no such job {ref}")
+        return build.gateway
+
+    def workers(self) -> Sequence[Worker]:
+        """See ``Builder``."""
+        return [self._parts.worker]
+
+    async def usage(self, filters: Sequence[str]) -> Sequence[UsageRecord]:
+        """See ``Builder``."""
+        return await self._parts.cache.usage(filters)
+
+    def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:
+        """See ``Builder``."""
+        return self._parts.cache.prune(options)
+
+
+def _granted(asked: Iterable[str], allowed: frozenset[str]) -> frozenset[str]:
+    """Return what a client grants its build.
+
+    Raises:
+        InvalidArgumentError: an entitlement that is none.
+        PermissionDeniedError: one that the builder's configuration does not allow.
+    """
+    found = set()
+    for name in asked:
+        if name not in _ENTITLEMENTS:
+            raise InvalidArgumentError(f"unknown entitlement {name}")
+        if name not in allowed:
+            raise PermissionDeniedError(f"granting entitlement {name} is not allowed by build daemon configuration")
+        found.add(name)
+    return frozenset(found)

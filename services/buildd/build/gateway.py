@@ -1,0 +1,145 @@
+"""The gateway of one build: what its client drives it by."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from buildd.build.bridge import ImageConfigs
+from buildd.build.protocol import (
+    GatewayRef,
+    GatewayRequest,
+    GatewayResult,
+    Graphs,
+    Run,
+    SourceQuery,
+    SourceState,
+)
+from buildd.build.results import Refs, Results
+from buildd.llb.ops import Edge
+from buildd.protocol import (
+    FileStat,
+    FileWorker,
+    ImageQuery,
+    Output,
+    Progress,
+    ResolvedImage,
+    Result,
+    SourceFile,
+    Sources,
+)
+from sampan.build.progress import BuildWarning, VertexWarning
+from sampan.errors import ConflictError, NotFoundError, SampanError
+from sampan.oci.digest import Digest
+
+_IMAGE = "docker-image://"
+
+
+class BuildGateway:
+    """Satisfies ``buildd.build.protocol.Gateway``."""
+
+    def __init__(
+        self,
+        *,
+        results: Results,
+        graphs: Graphs,
+        run: Run,
+        files: FileWorker,
+        sources: Sources,
+        images: ImageConfigs,
+        progress: Progress,
+        inputs: Mapping[str, bytes],
+    ) -> None:
+        self._results = results
+        self._graphs = graphs
+        self._run = run
+        self._files = files
+        self._sources = sources
+        self._images = images
+        self._progress = progress
+        self._inputs = inputs
+        self._refs = Refs()
+        self._returned: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+    async def returned(self) -> Result:
+        """Return what the client ends the build with. Raises what it ends the build with."""
+        return await self._returned
+
+    async def solve(self, request: GatewayRequest) -> GatewayResult:
+        """See ``Gateway``."""
+        result = await self._results.make(request)
+        if request.evaluate:
+            await self._results.outputs(result)
+        return GatewayResult(
+            {name: self._named(edge, result.source) for name, edge in result.edges.items()}, result.metadata
+        )
+
+    def _named(self, edge: Edge | None, source: SourceFile | None) -> GatewayRef:
+        if edge is None:
+            return GatewayRef("")
+        return GatewayRef(self._refs.add(edge, source).id, self._graphs.dump(edge, source))
+
+    async def _output(self, ref: str) -> Output:
+        found = self._refs.get(ref)
+        return await self._results.output(found.edge, found.source)
+
+    async def evaluate(self, ref: str) -> None:
+        """See ``Gateway``."""
+        if ref:
+            await self._output(ref)
+
+    async def read_file(self, ref: str, path: str, offset: int, length: int) -> bytes:
+        """See ``Gateway``."""
+        if not ref:
+            raise NotFoundError(f"no such file {path!r}: the result is empty")
+        return await self._files.read_file(await self._output(ref), path, offset, length)
+
+    async def read_directory(self, ref: str, path: str, pattern: str) -> Sequence[FileStat]:
+        """See ``Gateway``."""
+        if not ref:
+            return []
+        return await self._files.read_directory(await self._output(ref), path, pattern)
+
+    async def stat(self, ref: str, path: str) -> FileStat:
+        """See ``Gateway``."""
+        if not ref:
+            raise NotFoundError(f"no such file {path!r}: the result is empty")
+        return await self._files.stat(await self._output(ref), path)
+
+    async def resolve_config(self, query: ImageQuery) -> ResolvedImage:
+        """See ``Gateway``."""
+        return await self._images.resolve(query)
+
+    async def resolve_source(self, query: SourceQuery) -> SourceState:
+        """See ``Gateway``."""
+        image = None
+        if query.op.identifier.startswith(_IMAGE) and query.config:
+            reference = query.op.identifier.removeprefix(_IMAGE)
+            image = await self._images.resolve(ImageQuery(reference, query.platform, query.mode, query.step))
+        name = query.step or f"[internal] load metadata for {query.op.identifier}"
+        async with self._run.step(name) as context:
+            return SourceState(query.op, await self._sources.pin(query.op, query.platform, context), image)
+
+    def inputs(self) -> Mapping[str, bytes]:
+        """See ``Gateway``."""
+        return self._inputs
+
+    async def warn(self, vertex: Digest, warning: BuildWarning, source: SourceFile | None, level: int) -> None:
+        """See ``Gateway``."""
+        name, data = (source.name, source.data) if source is not None else ("", b"")
+        self._progress.report(VertexWarning(vertex, warning, level, name, data))
+
+    def give(self, refs: Mapping[str, str], metadata: Mapping[str, bytes]) -> None:
+        """See ``Gateway``."""
+        found = {name: self._refs.get(given) if given else None for name, given in refs.items()}
+        source = next((ref.source for ref in found.values() if ref is not None and ref.source is not None), None)
+        self._ending()
+        edges = {name: ref.edge if ref is not None else None for name, ref in found.items()}
+        self._returned.set_result(Result(edges, metadata, source))
+
+    def fail(self, error: SampanError) -> None:
+        """See ``Gateway``."""
+        self._ending()
+        self._returned.set_exception(error)
+
+    def _ending(self) -> None:
+        if self._returned.done():
+            raise ConflictError("the build has its result already")

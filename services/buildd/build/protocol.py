@@ -1,0 +1,225 @@
+"""What a build is made of, and what the services of BuildKit's clients ask of it.
+
+``Control.Solve`` begins a build and waits for it. The result comes of a graph that the client sends, of a frontend, or,
+if it names neither, of the client itself, which drives the build through a ``Gateway`` until it returns a result.
+"""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from buildd.llb.ops import Edge, Node, SourceOp
+from buildd.protocol import FileStat, ImageQuery, Output, Pinned, ResolvedImage, SourceFile, StepContext
+from buildd.solver.build import Asker
+from sampan.build.progress import BuildWarning, Update
+from sampan.build.request import PruneOptions, SolveRequest, SolveResponse, UsageRecord
+from sampan.errors import SampanError
+from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
+
+# What builds are made of --------------------------------------
+
+
+class Graphs(Protocol):
+    """The definitions of one build: its vertexes keep the names that its client gave them."""
+
+    def digest_of(self, node: Node) -> Digest:
+        """Return what clients call a vertex."""
+
+    def source_of(self, digest: Digest) -> SourceFile | None:
+        """Return the file that a client's definition says a vertex is from."""
+
+    def load(self, definition: bytes) -> Edge | None:
+        """Return what a ``pb.Definition`` is about; None: an empty tree.
+
+        Raises:
+            InvalidArgumentError: an operation that cannot be, or an input that is missing; named by its digest.
+            UnimplementedError: an operation or a capability that this builder does not have.
+        """
+
+    def dump(self, edge: Edge | None, source: SourceFile | None = None) -> bytes:
+        """Return a graph as ``pb.Definition``; ``source`` is what its lines are in, unless a definition says else."""
+
+
+class Run(Protocol):
+    """Steps of one build at work: the solver's side of it."""
+
+    async def solve(self, edge: Edge) -> Output:
+        """Run a graph up to ``edge``; what comes out stays until the run is left.
+
+        Raises:
+            StepError: a step has failed.
+            PermissionDeniedError: a step needs what the client has not granted.
+        """
+
+    def step(self, name: str, digest: Digest | None = None) -> AbstractAsyncContextManager[StepContext]:
+        """Show something as a vertex that is in no graph for as long as it lasts."""
+
+
+class Solver(Protocol):
+    """Runs graphs for builds."""
+
+    def open(self, asker: Asker) -> AbstractAsyncContextManager[Run]:
+        """Yield a run; whatever only it wants is cancelled at the end. UnavailableError: the builder stops."""
+
+
+class Cache(Protocol):
+    """The build cache, as its owner sees it."""
+
+    async def usage(self, filters: Sequence[str]) -> Sequence[UsageRecord]:
+        """Return its records. InvalidArgumentError: a filter that cannot be."""
+
+    def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:
+        """Remove records and yield each that is gone. InvalidArgumentError: a filter that cannot be."""
+
+
+# What clients see of them -------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """This builder, as ``moby.buildkit.v1.types.WorkerRecord``."""
+
+    id: str
+    labels: Mapping[str, str]
+    platforms: tuple[Platform, ...]
+    version: str
+
+
+class LocatedError(SampanError):
+    """``cause``, and where in which file it is to blame; it says what ``cause`` says."""
+
+    def __init__(
+        self,
+        cause: SampanError,
+        source: SourceFile | None = None,
+        lines: Sequence[tuple[int, int]] = (),
+        vertex: Digest | None = None,
+    ) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.source = source
+        self.lines = tuple(lines)  # first and last, counted from 1
+        self.vertex = vertex
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRef:
+    """One result that a client can name: ``id`` is empty for the empty tree."""
+
+    id: str
+    definition: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayResult:
+    """What a solve of the gateway comes to: refs by platform ID, "" for a result that has one only."""
+
+    refs: Mapping[str, GatewayRef]
+    metadata: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRequest:
+    """What a client wants solved."""
+
+    definition: bytes | None = None
+    frontend: str = ""
+    frontend_attributes: Mapping[str, str] = field(default_factory=dict)
+    frontend_inputs: Mapping[str, bytes] = field(default_factory=dict)
+    evaluate: bool = False  # run it before answering
+
+
+@dataclass(frozen=True, slots=True)
+class SourceQuery:
+    """Which source's state is asked for."""
+
+    op: SourceOp
+    platform: Platform
+    step: str = ""  # what progress shows
+    mode: str = "default"
+    config: bool = True  # of an image
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """What a source is just now."""
+
+    op: SourceOp
+    pinned: Pinned
+    image: ResolvedImage | None = None
+
+
+class Gateway(Protocol):
+    """What the client, or a frontend of its own, asks of one build: ``LLBBridge``."""
+
+    async def solve(self, request: GatewayRequest) -> GatewayResult:
+        """Make a result; unless it is to be evaluated, nothing has to have run yet.
+
+        Raises:
+            LocatedError: a step or a frontend has failed.
+            SampanError: as ``Graphs.load``; a frontend that is not known.
+        """
+
+    async def evaluate(self, ref: str) -> None:
+        """Run what a result is made of. Raises as ``solve``."""
+
+    async def read_file(self, ref: str, path: str, offset: int, length: int) -> bytes:
+        """Return a part of a file. NotFoundError: no such ref or file."""
+
+    async def read_directory(self, ref: str, path: str, pattern: str) -> Sequence[FileStat]:
+        """Return a directory's entries. NotFoundError."""
+
+    async def stat(self, ref: str, path: str) -> FileStat:
+        """Return what a path is. NotFoundError."""
+
+    async def resolve_config(self, query: ImageQuery) -> ResolvedImage:
+        """Return an image's config. Raises as ``Bridge.resolve_config``."""
+
+    async def resolve_source(self, query: SourceQuery) -> SourceState:
+        """Return what a source is just now. Raises as ``Sources.pin``."""
+
+    def inputs(self) -> Mapping[str, bytes]:
+        """Return the definitions that the build was given instead of directories."""
+
+    async def warn(self, vertex: Digest, warning: BuildWarning, source: SourceFile | None, level: int) -> None:
+        """Show a warning. InvalidArgumentError: no vertex of the build."""
+
+    def give(self, refs: Mapping[str, str], metadata: Mapping[str, bytes]) -> None:
+        """End the build with these results, by platform ID. NotFoundError: no such ref; ConflictError: it has ended."""
+
+    def fail(self, error: SampanError) -> None:
+        """End the build with an error. ConflictError: it has ended."""
+
+
+class Builder(Protocol):
+    """All builds: ``Control``."""
+
+    async def solve(self, request: SolveRequest) -> SolveResponse:
+        """Build; cancelled, the build ends.
+
+        Raises:
+            AlreadyExistsError: a build of this ref runs.
+            PermissionDeniedError: an entitlement that this builder does not grant.
+            LocatedError, SampanError: as ``Gateway.solve``, and what exporters raise.
+        """
+
+    def status(self, ref: str) -> AsyncGenerator[Sequence[Update], None]:
+        """Yield how a build goes, from its beginning to its end; it may begin a little later.
+
+        Raises:
+            NotFoundError: no such build has begun by then.
+        """
+
+    async def gateway(self, ref: str) -> Gateway:
+        """Return what the client of a build drives it by, as soon as it has begun. NotFoundError: as ``status``."""
+
+    def workers(self) -> Sequence[Worker]:
+        """Return this builder."""
+
+    async def usage(self, filters: Sequence[str]) -> Sequence[UsageRecord]:
+        """See ``Cache``."""
+
+    def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:
+        """See ``Cache``."""

@@ -1,0 +1,171 @@
+"""Results of one build, made by frontends or given as definitions; clients name them by IDs."""
+
+import asyncio
+import secrets
+from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+from buildd.build.protocol import GatewayRequest, Graphs, LocatedError, Run
+from buildd.llb.ops import Edge
+from buildd.protocol import Bridge, Output, Result, SourceFile, StepError
+from sampan.dockerfile.source import DockerfileError
+from sampan.errors import (
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+    SampanError,
+    UnimplementedError,
+)
+from sampan.oci.reference import parse_reference
+
+T = TypeVar("T")
+
+DOCKERFILE: Final = "dockerfile.v0"
+GATEWAY: Final = "gateway.v0"
+
+# Frontend images that the built-in frontend stands in for.
+_OURS: Final = frozenset(("docker/dockerfile", "docker/dockerfile-upstream"))
+
+_MAX_REFS: Final = 10_000  # of one build
+# A definition of more bytes is read in a thread: it takes its time.
+_LARGE_BYTES: Final = 100_000
+
+
+class Frontend(Protocol):
+    """Turns what a client says into a graph."""
+
+    async def build(self, attributes: Mapping[str, str], inputs: Mapping[str, Edge], bridge: Bridge) -> Result:
+        """See ``buildd.frontend.frontend.DockerfileFrontend``."""
+
+
+def attributes_for(name: str, attributes: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the built-in frontend's attributes for a request of the frontend ``name``.
+
+    Raises:
+        InvalidArgumentError: no such frontend, or ``gateway.v0`` without an image.
+        UnimplementedError: an image that is not ours.
+    """
+    if name == DOCKERFILE:
+        return attributes
+    if name != GATEWAY:
+        raise InvalidArgumentError(f"invalid frontend: {name}")
+    source = attributes.get("source", "")
+    if not source:
+        raise InvalidArgumentError("no source specified for gateway")
+    if parse_reference(source).familiar_name not in _OURS:
+        raise UnimplementedError(f"frontend image {source} cannot be run: the built-in one is docker/dockerfile")
+    # What the image's command line would be: the syntax directive that has led here is not looked at again.
+    return {"cmdline": source, **{key: value for key, value in attributes.items() if key != "source"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """One result of a build, which may not have run."""
+
+    id: str
+    edge: Edge
+    source: SourceFile | None  # what the positions of its graph are in
+
+
+class Refs:
+    """What clients name by ID."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Ref] = {}
+
+    def add(self, edge: Edge, source: SourceFile | None) -> Ref:
+        """Name a result. ResourceExhaustedError: there are too many."""
+        if len(self._known) >= _MAX_REFS:
+            raise ResourceExhaustedError(f"a build has {_MAX_REFS} results at most")
+        ref = Ref(secrets.token_hex(12), edge, source)
+        self._known[ref.id] = ref
+        return ref
+
+    def get(self, id: str) -> Ref:
+        """Return a result. NotFoundError."""
+        ref = self._known.get(id)
+        if ref is None:
+            raise NotFoundError(f"no such ref: {id!r}")
+        return ref
+
+
+class Results:
+    """Makes and runs results."""
+
+    def __init__(self, run: Run, graphs: Graphs, frontend: Frontend, bridge: Bridge) -> None:
+        self._run = run
+        self._graphs = graphs
+        self._frontend = frontend
+        self._bridge = bridge
+
+    async def make(self, request: GatewayRequest) -> Result:
+        """Return the graph that a definition is, or that a frontend makes; nothing of it has to have run.
+
+        Raises:
+            LocatedError: a step that the frontend needed has failed, or its file cannot be built.
+            SampanError: as ``Graphs.load`` and ``attributes_for``.
+        """
+        if request.definition is not None and request.frontend:
+            raise InvalidArgumentError("cannot solve with both Definition and Frontend specified")
+        if request.frontend:
+            attributes = attributes_for(request.frontend, request.frontend_attributes)
+            inputs = {name: await self._given(name, data) for name, data in request.frontend_inputs.items()}
+            try:
+                return await self._frontend.build(attributes, inputs, self._bridge)
+            except SampanError as error:
+                raise self.located(error) from error
+        edge = await self._load(request.definition) if request.definition is not None else None
+        return Result({"": edge})
+
+    async def _given(self, name: str, definition: bytes) -> Edge:
+        edge = await self._load(definition)
+        if edge is None:
+            raise InvalidArgumentError(f"frontend input {name} is an empty definition")
+        return edge
+
+    async def _load(self, definition: bytes) -> Edge | None:
+        if len(definition) < _LARGE_BYTES:
+            return self._graphs.load(definition)
+        return await asyncio.to_thread(self._graphs.load, definition)
+
+    async def output(self, edge: Edge, source: SourceFile | None) -> Output:
+        """Run a graph. LocatedError."""
+        try:
+            return await self._run.solve(edge)
+        except SampanError as error:
+            raise self.located(error, source) from error
+
+    async def outputs(self, result: Result) -> Mapping[str, Output | None]:
+        """Run all graphs of a result at the same time. LocatedError: the first that fails."""
+
+        async def one(edge: Edge | None) -> Output | None:
+            return await self.output(edge, result.source) if edge is not None else None
+
+        found = await at_once(one(edge) for edge in result.edges.values())
+        return dict(zip(result.edges, found, strict=True))
+
+    def located(self, error: SampanError, source: SourceFile | None = None) -> SampanError:
+        """Return an error with what clients show of it; ``source`` is the file that no definition has named."""
+        if isinstance(error, StepError):
+            file = self._graphs.source_of(error.vertex) or source
+            lines = [(each.first_line, each.last_line) for each in error.positions]
+            return LocatedError(error.cause, file if lines else None, lines, error.vertex)
+        if isinstance(error, DockerfileError):
+            cause = self.located(error.__cause__) if isinstance(error.__cause__, SampanError) else None
+            vertex = cause.vertex if isinstance(cause, LocatedError) else None
+            if error.lines is None or not error.data:
+                return LocatedError(error, vertex=vertex)
+            file = SourceFile(error.file_name, error.data)
+            return LocatedError(error, file, ((error.lines.first, error.lines.last),), vertex)
+        return error
+
+
+async def at_once(work: Iterable[Coroutine[None, None, T]]) -> list[T]:
+    """Run all; the first error ends the others and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from several
+    return [task.result() for task in tasks]

@@ -1,0 +1,109 @@
+"""``moby.buildkit.v1.Control``: decode, call, encode."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any, Final
+
+import grpc
+
+from buildd.build.protocol import Builder
+from buildd.session.protocol import SessionInfo, Sessions
+from buildd.wire.services.call_stream import CallStream
+from buildd.wire.services.errors import foreign_errors
+from buildd.wire.services.progress import status_to_proto
+from buildd.wire.services.values import (
+    prune_from_proto,
+    solve_from_proto,
+    usage_to_proto,
+    version_to_proto,
+    worker_to_proto,
+)
+from sampan.api.buildkit.control.v1 import control_pb2 as pb
+from sampan.api.buildkit.control.v1 import control_pb2_grpc as pb_grpc
+from sampan.errors import UnimplementedError
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_HEADER: Final = "x-docker-expose-session-"
+
+
+class ControlServicer(pb_grpc.ControlServicer):
+    """All builds."""
+
+    def __init__(self, builder: Builder, sessions: Sessions) -> None:
+        self._builder = builder
+        self._sessions = sessions
+
+    async def DiskUsage(self, request: pb.DiskUsageRequest, context: Context) -> pb.DiskUsageResponse:
+        """Return the build cache's records."""
+        with foreign_errors():
+            if request.ageLimit:
+                raise UnimplementedError("an age limit of disk usage is not supported by this builder")
+            found = await self._builder.usage(request.filter)
+        return pb.DiskUsageResponse(record=map(usage_to_proto, found))
+
+    async def Prune(self, request: pb.PruneRequest, context: Context) -> AsyncIterator[pb.UsageRecord]:
+        """Remove records."""
+        with foreign_errors():
+            async with aclosing(self._builder.prune(prune_from_proto(request))) as gone:
+                async for record in gone:
+                    yield usage_to_proto(record)
+
+    async def Solve(self, request: pb.SolveRequest, context: Context) -> pb.SolveResponse:
+        """Build."""
+        with foreign_errors():
+            response = await self._builder.solve(solve_from_proto(request))
+        return pb.SolveResponse(ExporterResponse=response.exporter_response)
+
+    async def Status(self, request: pb.StatusRequest, context: Context) -> AsyncIterator[pb.StatusResponse]:
+        """Tell how a build goes."""
+        with foreign_errors():
+            async with aclosing(self._builder.status(request.Ref)) as several:
+                async for updates in several:
+                    yield status_to_proto(updates)
+
+    async def Session(
+        self, requests: AsyncIterator[pb.BytesMessage], context: Context
+    ) -> AsyncIterator[pb.BytesMessage]:
+        """Attach a client's session, whose bytes are in the messages."""
+        stream = CallStream(requests)
+        async with stream.serving(self._sessions.attach(stream, _info(context))) as sent:
+            async for data in sent:
+                yield pb.BytesMessage(data=data)
+
+    async def ListWorkers(self, request: pb.ListWorkersRequest, context: Context) -> pb.ListWorkersResponse:
+        """Return this builder."""
+        return pb.ListWorkersResponse(record=map(worker_to_proto, self._builder.workers()))
+
+    async def Info(self, request: pb.InfoRequest, context: Context) -> pb.InfoResponse:
+        """Return which program this is."""
+        return pb.InfoResponse(buildkitVersion=version_to_proto(self._builder.workers()[0]))
+
+    async def ListenBuildHistory(
+        self, request: pb.BuildHistoryRequest, context: Context
+    ) -> AsyncIterator[pb.BuildHistoryEvent]:
+        """Refuse."""
+        raise UnimplementedError("this builder keeps no history of builds yet")
+        yield
+
+    async def UpdateBuildHistory(
+        self, request: pb.UpdateBuildHistoryRequest, context: Context
+    ) -> pb.UpdateBuildHistoryResponse:
+        """Refuse."""
+        raise UnimplementedError("this builder keeps no history of builds yet")
+
+
+def _info(context: Context) -> SessionInfo:
+    """Return what a client says of its session in the call's metadata."""
+    values: dict[str, list[str]] = {}
+    for name, value in context.invocation_metadata() or ():
+        if name.startswith(_HEADER):
+            values.setdefault(name.removeprefix(_HEADER), []).append(
+                value if isinstance(value, str) else value.decode(errors="replace")
+            )
+    return SessionInfo(
+        id=values.get("uuid", [""])[0],
+        name=values.get("name", [""])[0],
+        shared_key=values.get("sharedkey", [""])[0],
+        methods=frozenset(values.get("grpc-method", ())),
+    )

@@ -1,0 +1,221 @@
+"""``moby.buildkit.v1.frontend.LLBBridge``: decode, call, encode."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import grpc
+
+from buildd.build import capabilities
+from buildd.build.protocol import Builder, Gateway, GatewayRequest, SourceQuery
+from buildd.llb.ops import SourceOp
+from buildd.protocol import ImageQuery
+from buildd.wire.llb.decode import platform_from_proto
+from buildd.wire.llb.graphs import positions_from_proto, source_from_proto
+from buildd.wire.services.errors import foreign_errors
+from buildd.wire.services.values import (
+    capabilities_to_proto,
+    definitions_from_proto,
+    optional_definition,
+    refs_from_proto,
+    result_to_proto,
+    stat_to_proto,
+    worker_to_proto,
+)
+from sampan.api.buildkit.gateway.v1 import gateway_pb2 as pb
+from sampan.api.buildkit.gateway.v1 import gateway_pb2_grpc as pb_grpc
+from sampan.api.buildkit.solver.v1 import ops_pb2
+from sampan.build.progress import BuildWarning
+from sampan.errors import InvalidArgumentError, RemoteError, UnimplementedError
+from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform, host_platform
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_BUILD: Final = "buildkit-controlapi-buildid"
+_DEFAULT_MODE: Final = "default"
+_CONTAINERS: Final = "containers beside a build are not supported by this builder"
+
+
+class GatewayServicer(pb_grpc.LLBBridgeServicer):
+    """What clients drive their builds by."""
+
+    def __init__(self, builder: Builder) -> None:
+        self._builder = builder
+
+    async def _gateway(self, context: Context) -> Gateway:
+        for name, value in context.invocation_metadata() or ():
+            if name == _BUILD:
+                return await self._builder.gateway(value if isinstance(value, str) else value.decode(errors="replace"))
+        raise InvalidArgumentError(f"a call of a build's gateway needs the metadata {_BUILD}")
+
+    async def ResolveImageConfig(
+        self, request: pb.ResolveImageConfigRequest, context: Context
+    ) -> pb.ResolveImageConfigResponse:
+        """Look an image up."""
+        with foreign_errors():
+            if request.SourcePolicies:
+                raise UnimplementedError("source policies are not supported by this builder")
+            query = ImageQuery(
+                request.Ref,
+                _platform(request.Platform, given=request.HasField("Platform")),
+                request.ResolveMode or _DEFAULT_MODE,
+                request.LogName,
+                request.StoreID if request.ResolverType else "",
+            )
+            found = await (await self._gateway(context)).resolve_config(query)
+        return pb.ResolveImageConfigResponse(Digest=found.digest or "", Config=found.config, Ref=found.reference)
+
+    async def ResolveSourceMeta(
+        self, request: pb.ResolveSourceMetaRequest, context: Context
+    ) -> pb.ResolveSourceMetaResponse:
+        """Look a source up."""
+        with foreign_errors():
+            if request.SourcePolicies:
+                raise UnimplementedError("source policies are not supported by this builder")
+            if request.Image.AttestationChain or request.Image.ResolveAttestations or request.Git.ReturnObject:
+                raise UnimplementedError("attestations and objects of sources are not told by this builder")
+            query = SourceQuery(
+                SourceOp(request.Source.identifier, dict(request.Source.attrs)),
+                _platform(request.Platform, given=request.HasField("Platform")),
+                request.LogName,
+                request.ResolveMode or _DEFAULT_MODE,
+                config=not request.Image.NoConfig,
+            )
+            state = await (await self._gateway(context)).resolve_source(query)
+        message = pb.ResolveSourceMetaResponse(
+            Source=ops_pb2.SourceOp(identifier=state.op.identifier, attrs=state.op.attrs)
+        )
+        kind = state.op.identifier.partition("://")[0]
+        if state.image is not None:
+            message.Image.Digest, message.Image.Config = state.image.digest or "", state.image.config
+        elif kind in ("docker-image", "oci-layout"):
+            message.Image.Digest = state.pinned.pin
+        elif kind == "git":
+            message.Git.Checksum = message.Git.CommitChecksum = state.pinned.pin
+        elif kind in ("http", "https"):
+            message.HTTP.Checksum = state.pinned.pin
+        return message
+
+    async def Solve(self, request: pb.SolveRequest, context: Context) -> pb.SolveResponse:
+        """Make a result."""
+        with foreign_errors():
+            if request.SourcePolicies:
+                raise UnimplementedError("source policies are not supported by this builder")
+            asked = GatewayRequest(
+                optional_definition(request, request.Definition),
+                request.Frontend,
+                dict(request.FrontendOpt),
+                definitions_from_proto(request.FrontendInputs),
+                evaluate=request.Evaluate,
+            )
+            result = await (await self._gateway(context)).solve(asked)
+        if not request.allowResultReturn:
+            return pb.SolveResponse(ref=result.refs[""].id if "" in result.refs else "")
+        return pb.SolveResponse(result=result_to_proto(result))
+
+    async def ReadFile(self, request: pb.ReadFileRequest, context: Context) -> pb.ReadFileResponse:
+        """Read a file of a result."""
+        with foreign_errors():
+            part = request.Range
+            if part.Offset < 0 or part.Length < 0:
+                raise InvalidArgumentError(f"invalid range of {request.FilePath!r}: it begins or ends before the file")
+            gateway = await self._gateway(context)
+            data = await gateway.read_file(request.Ref, request.FilePath, part.Offset, part.Length)
+        return pb.ReadFileResponse(Data=data)
+
+    async def ReadDir(self, request: pb.ReadDirRequest, context: Context) -> pb.ReadDirResponse:
+        """List a directory of a result."""
+        with foreign_errors():
+            gateway = await self._gateway(context)
+            entries = await gateway.read_directory(request.Ref, request.DirPath, request.IncludePattern)
+        return pb.ReadDirResponse(entries=map(stat_to_proto, entries))
+
+    async def StatFile(self, request: pb.StatFileRequest, context: Context) -> pb.StatFileResponse:
+        """Say what a path of a result is."""
+        with foreign_errors():
+            found = await (await self._gateway(context)).stat(request.Ref, request.Path)
+        return pb.StatFileResponse(stat=stat_to_proto(found))
+
+    async def Evaluate(self, request: pb.EvaluateRequest, context: Context) -> pb.EvaluateResponse:
+        """Run what a result is made of."""
+        with foreign_errors():
+            await (await self._gateway(context)).evaluate(request.Ref)
+        return pb.EvaluateResponse()
+
+    async def Ping(self, request: pb.PingRequest, context: Context) -> pb.PongResponse:
+        """Say what this builder can do."""
+        with foreign_errors():
+            await self._gateway(context)
+        return pb.PongResponse(
+            FrontendAPICaps=capabilities_to_proto(capabilities.GATEWAY),
+            LLBCaps=capabilities_to_proto(capabilities.LLB),
+            Workers=map(worker_to_proto, self._builder.workers()),
+        )
+
+    async def Return(self, request: pb.ReturnRequest, context: Context) -> pb.ReturnResponse:
+        """End the build."""
+        with foreign_errors():
+            gateway = await self._gateway(context)
+            if request.HasField("error"):
+                gateway.fail(RemoteError(request.error.message or "the client has given the build up"))
+            elif any(each.attestation for each in request.result.attestations.values()):
+                raise UnimplementedError("attestations of a frontend are not supported by this builder")
+            else:
+                gateway.give(refs_from_proto(request.result), dict(request.result.metadata))
+        return pb.ReturnResponse()
+
+    async def Inputs(self, request: pb.InputsRequest, context: Context) -> pb.InputsResponse:
+        """Return what the build was given instead of directories."""
+        with foreign_errors():
+            given = (await self._gateway(context)).inputs()
+        definitions = {name: ops_pb2.Definition.FromString(data) for name, data in given.items()}
+        return pb.InputsResponse(Definitions=definitions)
+
+    async def Warn(self, request: pb.WarnRequest, context: Context) -> pb.WarnResponse:
+        """Show a warning."""
+        with foreign_errors():
+            short = request.short.decode(errors="replace")
+            warning = BuildWarning(
+                short.partition(":")[0],
+                short,
+                tuple(line.decode(errors="replace") for line in request.detail),
+                request.url,
+                positions_from_proto(request.ranges),
+            )
+            source = source_from_proto(request.info) if request.HasField("info") else None
+            gateway = await self._gateway(context)
+            await gateway.warn(Digest.parse(request.digest), warning, source, request.level)
+        return pb.WarnResponse()
+
+    async def NewContainer(self, request: pb.NewContainerRequest, context: Context) -> pb.NewContainerResponse:
+        """Refuse."""
+        raise UnimplementedError(_CONTAINERS)
+
+    async def ReleaseContainer(
+        self, request: pb.ReleaseContainerRequest, context: Context
+    ) -> pb.ReleaseContainerResponse:
+        """Refuse."""
+        raise UnimplementedError(_CONTAINERS)
+
+    async def ExecProcess(
+        self, requests: AsyncIterator[pb.ExecMessage], context: Context
+    ) -> AsyncIterator[pb.ExecMessage]:
+        """Refuse."""
+        raise UnimplementedError(_CONTAINERS)
+        yield
+
+    async def ReadFileContainer(self, request: pb.ReadFileRequest, context: Context) -> pb.ReadFileResponse:
+        """Refuse."""
+        raise UnimplementedError(_CONTAINERS)
+
+    async def ReadDirContainer(self, request: pb.ReadDirRequest, context: Context) -> pb.ReadDirResponse:
+        """Refuse."""
+        raise UnimplementedError(_CONTAINERS)
+
+    async def StatFileContainer(self, request: pb.StatFileRequest, context: Context) -> pb.StatFileResponse:
+        """Refuse."""
+        raise UnimplementedError(_CONTAINERS)
+
+
+def _platform(message: ops_pb2.Platform, *, given: bool) -> Platform:
+    return platform_from_proto(message) if given else host_platform()

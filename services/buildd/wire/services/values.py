@@ -1,0 +1,178 @@
+"""What BuildKit's clients send and get, as values and back."""
+
+from collections.abc import Iterable, Mapping
+
+from google.protobuf.message import Message
+
+from buildd.build.protocol import GatewayResult, Worker
+from buildd.protocol import FileStat
+from buildd.wire.llb.encode import platform_to_proto
+from buildd.wire.llb.graphs import definition_bytes
+from buildd.wire.services.progress import timestamp
+from sampan.api.buildkit.control.v1 import control_pb2 as pb
+from sampan.api.buildkit.gateway.v1 import gateway_pb2 as gateway_pb
+from sampan.api.buildkit.session.v1 import fsutil_pb2
+from sampan.api.buildkit.solver.v1 import ops_pb2
+from sampan.api.buildkit.types.v1 import caps_pb2, worker_pb2
+from sampan.build.request import CacheOption, Export, PruneOptions, SolveRequest, UsageRecord
+from sampan.errors import UnimplementedError
+
+
+def solve_from_proto(request: pb.SolveRequest) -> SolveRequest:
+    """Return what a client asks for.
+
+    Raises:
+        UnimplementedError: something that would change what comes out and is not done here.
+    """
+    for asked, what in (
+        (request.SourcePolicy.rules or request.SourcePolicySession, "source policies are"),
+        (request.EnableSessionExporter, "exporters that the client's session names are"),
+        (request.ProxyNetwork, "a proxied network is"),
+    ):
+        if asked:
+            raise UnimplementedError(f"{what} not supported by this builder")
+    return SolveRequest(
+        ref=request.Ref,
+        session=request.Session,
+        frontend=request.Frontend,
+        frontend_attributes=dict(request.FrontendAttrs),
+        definition=optional_definition(request, request.Definition),
+        frontend_inputs=definitions_from_proto(request.FrontendInputs),
+        exports=tuple(_exports(request)),
+        cache_imports=tuple(_imports(request.Cache)),
+        cache_exports=tuple(_cache_exports(request.Cache)),
+        entitlements=frozenset(request.Entitlements),
+        internal=request.Internal,
+    )
+
+
+def optional_definition(
+    request: pb.SolveRequest | gateway_pb.SolveRequest, definition: ops_pb2.Definition
+) -> bytes | None:
+    """Return a request's definition; None if it has none. Clients that name a frontend may send an empty one."""
+    if not request.HasField("Definition") or (request.Frontend and not getattr(definition, "def")):
+        return None
+    return definition_bytes(definition)
+
+
+def definitions_from_proto(given: Mapping[str, ops_pb2.Definition]) -> Mapping[str, bytes]:
+    """Return definitions by name."""
+    return {name: definition_bytes(definition) for name, definition in given.items()}
+
+
+def _exports(request: pb.SolveRequest) -> Iterable[Export]:
+    if not request.Exporters and request.ExporterDeprecated:
+        yield Export(request.ExporterDeprecated, dict(request.ExporterAttrsDeprecated), "0")
+    for number, each in enumerate(request.Exporters):
+        yield Export(each.Type, dict(each.Attrs), str(number))
+
+
+def _imports(cache: pb.CacheOptions) -> Iterable[CacheOption]:
+    for ref in cache.ImportRefsDeprecated:
+        yield CacheOption("registry", {"ref": ref})
+    for each in cache.Imports:
+        yield CacheOption(each.Type, dict(each.Attrs))
+
+
+def _cache_exports(cache: pb.CacheOptions) -> Iterable[CacheOption]:
+    if cache.ExportRefDeprecated:
+        yield CacheOption("registry", {**cache.ExportAttrsDeprecated, "ref": cache.ExportRefDeprecated})
+    for each in cache.Exports:
+        yield CacheOption(each.Type, dict(each.Attrs))
+
+
+def prune_from_proto(request: pb.PruneRequest) -> PruneOptions:
+    """Return which records are to go."""
+    return PruneOptions(
+        filters=tuple(request.filter),
+        all=request.all,
+        keep_duration_ns=request.keepDuration,
+        reserved_bytes=request.reservedSpace,
+        max_used_bytes=request.maxUsedSpace,
+        min_free_bytes=request.minFreeSpace,
+    )
+
+
+def usage_to_proto(record: UsageRecord) -> pb.UsageRecord:
+    """Return a record of the build cache."""
+    return pb.UsageRecord(
+        ID=record.id,
+        Mutable=record.mutable,
+        InUse=record.in_use,
+        Size=record.size_bytes,
+        CreatedAt=timestamp(record.created_ns),
+        LastUsedAt=timestamp(record.last_used_ns),
+        UsageCount=record.usage_count,
+        Description=record.description,
+        RecordType=record.type,
+        Shared=record.shared,
+        Parents=record.parents,
+    )
+
+
+def worker_to_proto(worker: Worker) -> worker_pb2.WorkerRecord:
+    """Return a worker."""
+    return worker_pb2.WorkerRecord(
+        ID=worker.id,
+        Labels=worker.labels,
+        platforms=map(platform_to_proto, worker.platforms),
+        BuildkitVersion=version_to_proto(worker),
+    )
+
+
+def version_to_proto(worker: Worker) -> worker_pb2.BuildkitVersion:
+    """Return which program this is."""
+    return worker_pb2.BuildkitVersion(package="sampan", version=worker.version)
+
+
+def capabilities_to_proto(names: Iterable[str]) -> list[caps_pb2.APICap]:
+    """Return capabilities, all of them enabled."""
+    return [caps_pb2.APICap(ID=name, Enabled=True) for name in sorted(names)]
+
+
+def result_to_proto(result: GatewayResult) -> gateway_pb.Result:
+    """Return a result with the graph of each ref."""
+    refs = {name: _ref(ref.id, ref.definition) for name, ref in result.refs.items()}
+    if "" in refs:
+        return gateway_pb.Result(ref=refs[""], metadata=result.metadata)
+    return gateway_pb.Result(refs=gateway_pb.RefMap(refs=refs), metadata=result.metadata)
+
+
+def _ref(id: str, definition: bytes) -> gateway_pb.Ref:
+    # ``def`` is no name that Python can say; the other members are.
+    ref = gateway_pb.Ref(id=id)
+    if definition:
+        named: Message = getattr(ref, "def")
+        named.MergeFromString(definition)
+    return ref
+
+
+def refs_from_proto(result: gateway_pb.Result) -> dict[str, str]:
+    """Return the IDs of a result's refs by platform, "" for the only one."""
+    match result.WhichOneof("result"):
+        case "ref":
+            return {"": result.ref.id}
+        case "refs":
+            return {name: ref.id for name, ref in result.refs.refs.items()}
+        case "refDeprecated":
+            return {"": result.refDeprecated}
+        case "refsDeprecated":
+            return dict(result.refsDeprecated.refs)
+        case None:
+            return {}
+
+
+def stat_to_proto(stat: FileStat) -> fsutil_pb2.Stat:
+    """Return what is known of a file."""
+    return fsutil_pb2.Stat(
+        path=stat.path.encode(errors="surrogateescape"),
+        mode=stat.mode,
+        uid=stat.uid,
+        gid=stat.gid,
+        size=stat.size,
+        modTime=stat.mtime_ns,
+        linkname=stat.link_name.encode(errors="surrogateescape"),
+        devmajor=stat.dev_major,
+        devminor=stat.dev_minor,
+        xattrs=stat.xattrs,
+    )

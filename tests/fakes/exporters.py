@@ -1,0 +1,25 @@
+"""Exporters that give nothing away, and remember what they were given."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from buildd.protocol import BuildResult, StepContext
+from sampan.build.request import Export
+from sampan.errors import InvalidArgumentError
+
+
+@dataclass(slots=True)
+class FakeExporters:
+    """Satisfies ``buildd.protocol.Exporters``; knows the type "image" and its attribute "name"."""
+
+    exported: list[tuple[Export, BuildResult]] = field(default_factory=list)
+
+    def check(self, export: Export) -> None:
+        if export.type != "image" or export.attributes.keys() - {"name"}:
+            raise InvalidArgumentError(f"unknown exporter {export.type!r} or attribute of it")
+
+    async def export(
+        self, result: BuildResult, export: Export, context: StepContext, inline_cache: Mapping[str, bytes]
+    ) -> Mapping[str, str]:
+        self.exported.append((export, result))
+        return {"image.name": export.attributes.get("name", "")}

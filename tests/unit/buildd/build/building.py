@@ -1,0 +1,102 @@
+"""Builds whose steps are Python and whose files are in memory."""
+
+import itertools
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from buildd.build.builds import Builds, Parts
+from buildd.build.capabilities import LLB, describe
+from buildd.frontend.frontend import DockerfileFrontend
+from buildd.protocol import ImageQuery, ResolvedImage, StepContext
+from buildd.wire.llb.graphs import Graphs
+from sampan.build.progress import Update, Vertex
+from sampan.build.request import PruneOptions, SolveRequest, UsageRecord
+from sampan.errors import NotFoundError
+from sampan.oci.digest import Digest
+from tests.fakes.build_bridge import image_config
+from tests.fakes.buildd import FakeSources
+from tests.fakes.exporters import FakeExporters
+from tests.unit.buildd.solver.solving import Bench
+
+BASE = "docker.io/library/base:latest"
+
+
+@dataclass(slots=True)
+class ImageSources(FakeSources):
+    """Sources that know the configs of their images, too."""
+
+    asked: list[ImageQuery] = field(default_factory=list)
+
+    async def resolve_config(self, query: ImageQuery, context: StepContext) -> ResolvedImage:
+        self.asked.append(query)
+        if query.reference != BASE:
+            raise NotFoundError(f"{query.reference}: not found")
+        config = image_config()
+        return ResolvedImage(BASE, Digest.of(config), config)
+
+
+class FakeCache:
+    """One record, which goes when asked."""
+
+    def __init__(self) -> None:
+        self.kept = [UsageRecord("one", 10)]
+
+    async def usage(self, filters: Sequence[str]) -> Sequence[UsageRecord]:
+        return self.kept
+
+    async def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:
+        while self.kept:
+            yield self.kept.pop()
+
+
+@dataclass(slots=True)
+class Building:
+    """All that builds are made of."""
+
+    bench: Bench
+    exporters: FakeExporters = field(default_factory=FakeExporters)
+    cache: FakeCache = field(default_factory=FakeCache)
+    sources: ImageSources = field(init=False)
+    builds: Builds = field(init=False)
+
+    def __post_init__(self) -> None:
+        world = self.bench.world
+        base = world.tree({"bin/sh": b"shell"})
+        pinned = f"docker-image://{BASE}@{Digest.of(image_config())}"
+        self.sources = ImageSources(world, {pinned: base}, {})
+        times = itertools.count(1)
+        # The bench's solver knows the bench's sources: those are asked for files.
+        self.bench.sources.images[pinned] = base
+        self.builds = Builds(
+            Parts(
+                solver=self.bench.solver,
+                sources=self.sources,
+                files=self.bench.files,
+                exporters=self.exporters,
+                cache=self.cache,
+                frontend=DockerfileFrontend(),
+                graphs=lambda: Graphs(LLB),
+                worker=describe("this-builder", "fake"),
+                allowed=frozenset(("network.host",)),
+                now_ns=lambda: next(times) * 10**9,
+            )
+        )
+
+    def dockerfile(self, text: str, **files: bytes) -> None:
+        """Give the client a directory with a Dockerfile in it."""
+        for name in ("context", "dockerfile"):
+            self.bench.world.directories[Path(name)] = {"Dockerfile": text.encode(), **files}
+            self.bench.sources.directories[f"local://{name}"] = Path(name)
+
+    def request(self, ref: str = "build", **more: object) -> SolveRequest:
+        return SolveRequest(ref=ref, session="session", **{"frontend": "dockerfile.v0", **more})  # type: ignore[arg-type]
+
+    async def told(self, ref: str = "build") -> list[Update]:
+        """Return all updates of a build, to its end."""
+        return [update async for updates in self.builds.status(ref) for update in updates]
+
+
+def names(updates: Sequence[Update]) -> list[str]:
+    """Return the names of vertexes in the order in which they were first told."""
+    return list(dict.fromkeys(update.name for update in updates if isinstance(update, Vertex)))

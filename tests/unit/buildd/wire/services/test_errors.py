@@ -1,0 +1,60 @@
+import base64
+import json
+
+import grpc
+import pytest
+
+from buildd.build.protocol import LocatedError
+from buildd.protocol import ProcessError, SourceFile
+from buildd.wire.services.errors import foreign_errors
+from sampan.api.rpc.status_pb2 import Status
+from sampan.errors import NotFoundError, SampanError, UnimplementedError
+from sampan.oci.digest import Digest
+from sampan.wire.status import ForeignError, wire_for
+
+
+def raised(error: SampanError) -> ForeignError:
+    with pytest.raises(ForeignError) as caught, foreign_errors():
+        raise error
+    return caught.value
+
+
+def details(error: ForeignError) -> dict[str, dict[str, object]]:
+    return {each.type_url: json.loads(each.value) for each in Status.FromString(error.details).details}
+
+
+def test_a_failed_step_travels_with_its_vertex_and_the_lines_that_are_to_blame() -> None:
+    file = SourceFile("Dockerfile", b"FROM a\nRUN false\n")
+    error = raised(LocatedError(ProcessError("exit code: 1", 1), file, ((2, 2),), Digest.of(b"")))
+    assert (error.code, str(error)) == (grpc.StatusCode.UNKNOWN, "exit code: 1")
+    status = Status.FromString(error.details)
+    assert (status.code, status.message) == (2, "exit code: 1")
+    assert details(error) == {
+        "github.com/moby/buildkit/errdefs.Vertex+json": {"digest": Digest.of(b"")},
+        "github.com/moby/buildkit/errdefs.Source+json": {
+            "info": {
+                "filename": "Dockerfile",
+                "data": base64.b64encode(file.data).decode(),
+                "language": "Dockerfile",
+            },
+            "ranges": [{"start": {"line": 2}, "end": {"line": 2}}],
+        },
+    }
+
+
+def test_of_a_long_file_only_what_is_around_the_lines_travels_under_its_numbers() -> None:
+    lines = [b"RUN echo %d %s" % (number, b"x" * 200) for number in range(1, 1001)]
+    error = raised(LocatedError(NotFoundError("no"), SourceFile("Dockerfile", b"\n".join(lines)), ((500, 500),)))
+    assert len(error.details) < 8000
+    info = details(error)["github.com/moby/buildkit/errdefs.Source+json"]["info"]
+    assert isinstance(info, dict)
+    found = base64.b64decode(info["data"]).split(b"\n")
+    assert found[495:504] == lines[495:504]
+    assert found[0] == b""
+
+
+def test_clients_of_ours_see_the_reason_and_buildkit_s_see_no_code() -> None:
+    error = raised(NotFoundError("gone"))
+    assert (wire_for(error).reason, wire_for(error).code) == ("not_found", grpc.StatusCode.UNKNOWN)
+    assert error.details == b""
+    assert raised(UnimplementedError("not here")).code is grpc.StatusCode.UNIMPLEMENTED
