@@ -22,6 +22,10 @@ class EntryType(enum.Enum):
 
 MAX_NAME_BYTES: Final = 4095  # PATH_MAX, which counts a NUL: no program can name more at once
 
+# What containers make directory by directory may be longer, and who copies it from them shall have it. Two such names,
+# of a hard link, are half of the MiB that readers take for the header before an entry, Go's and ours among them.
+MAX_COPIED_NAME_BYTES: Final = 1 << 18
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

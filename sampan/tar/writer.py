@@ -17,8 +17,9 @@ _MAX_OCTAL: Final = {8: 8**7 - 1, 12: 8**11 - 1}
 class TarWriter:
     """Writes entries, each followed by its data."""
 
-    def __init__(self, write: Callable[[bytes], object]) -> None:
+    def __init__(self, write: Callable[[bytes], object], max_name_bytes: int = MAX_NAME_BYTES) -> None:
         self._write = write
+        self._max_name_bytes = max_name_bytes
         self._left = 0
         self._padding = 0
 
@@ -26,12 +27,12 @@ class TarWriter:
         """Begin an entry. One with a size is to be followed by exactly so many bytes of ``data``.
 
         Raises:
-            InvalidArgumentError: its name is longer than any program could unpack.
+            InvalidArgumentError: its name is longer than the archive is to hold.
         """
-        if len(entry.name) > MAX_NAME_BYTES:
+        if len(entry.name) > self._max_name_bytes:
             shown = shortened(entry.name)
             raise InvalidArgumentError(
-                f"path {shown} has {len(entry.name)} bytes, and an archive holds at most {MAX_NAME_BYTES}"
+                f"path {shown} has {len(entry.name)} bytes, and an archive holds at most {self._max_name_bytes}"
             )
         self._end()
         records = _records(entry)

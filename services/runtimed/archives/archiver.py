@@ -32,12 +32,13 @@ def tell(tree: RootFs, job: ArchiveJob, out: IO[bytes]) -> None:
 def read(tree: RootFs, job: ArchiveJob, out: IO[bytes]) -> None:
     """Write the path's stat as a line of JSON, and its tar."""
     from runtimed.archives.packing import Packer
+    from sampan.tar.entry import MAX_COPIED_NAME_BYTES
     from sampan.tar.writer import TarWriter
 
     with look(tree, job.path) as found:
         out.write(json.dumps(asdict(found.status)).encode() + b"\n")
         base = b"." if job.path.endswith("/.") else os.fsencode(found.status.name)
-        writer = TarWriter(out.write)
+        writer = TarWriter(out.write, MAX_COPIED_NAME_BYTES)
         Packer(writer).pack(found, b"" if base == b"/" else base)
         writer.close()
 

@@ -46,7 +46,12 @@ class _Frame:
 
 
 def compare(
-    left: Sequence[Piece], right: Sequence[Piece], *, opaque: bool = False, stop: Stop = never
+    left: Sequence[Piece],
+    right: Sequence[Piece],
+    *,
+    opaque: bool = False,
+    stop: Stop = never,
+    max_path_bytes: int = MAX_NAME_BYTES,
 ) -> Iterator[Difference]:
     """Yield what makes ``left`` into ``right``, both nearest piece first; no ``left`` means nothing at all.
 
@@ -55,19 +60,22 @@ def compare(
     With ``opaque`` a directory that was removed and made again is told as that: DELETED ``inside``, then all of it.
 
     Raises:
-        InvalidArgumentError: a path is longer than any layer may hold.
+        InvalidArgumentError: a path is longer than ``max_path_bytes``, which is by itself what any layer may hold.
         AbandonedError: ``stop`` said so.
     """
     with ExitStack() as stack:
         before = stack.enter_context(MergedTree(left)) if left else None
-        yield from _Comparison(before, stack.enter_context(MergedTree(right)), opaque, stop).run()
+        yield from _Comparison(before, stack.enter_context(MergedTree(right)), opaque, stop, max_path_bytes).run()
 
 
 class _Comparison:
-    def __init__(self, left: MergedTree | None, right: MergedTree, opaque: bool, stop: Stop) -> None:
+    def __init__(
+        self, left: MergedTree | None, right: MergedTree, opaque: bool, stop: Stop, max_path_bytes: int
+    ) -> None:
         self._right = right
         self._opaque = opaque
         self._stop = stop
+        self._max_path_bytes = max_path_bytes
         self._frames = [_Frame(b"", None, left, right, told=False)]
 
     def run(self) -> Iterator[Difference]:
@@ -87,9 +95,10 @@ class _Comparison:
 
     def _entry(self, frame: _Frame, name: bytes) -> Iterator[Difference]:
         path = frame.path + b"/" + name if frame.path else name
-        if len(path) > MAX_NAME_BYTES:
+        if len(path) > self._max_path_bytes:
             raise InvalidArgumentError(
-                f"path {shortened(path)} has {len(path)} bytes, and an archive or layer holds at most {MAX_NAME_BYTES}"
+                f"path {shortened(path)} has {len(path)} bytes, "
+                f"and an archive or layer holds at most {self._max_path_bytes}"
             )
         listed = name in frame.after
         before = frame.left.find(name, frame.before.pop(name, None)) if frame.left is not None else None

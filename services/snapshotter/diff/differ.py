@@ -14,6 +14,7 @@ from sampan.oci.digest import Digest
 from sampan.resource.snapshot import Kind, Mount, NewLayer
 from sampan.sys.files import exchange
 from sampan.sys.trees import walking
+from sampan.tar.entry import MAX_COPIED_NAME_BYTES
 from snapshotter.diff import packer_pool
 from snapshotter.diff.copying import copy_merged
 from snapshotter.diff.freeze import UNCOMPRESSED, Freezer, Packer
@@ -99,9 +100,8 @@ class LocalDiffer:
     async def export(self, key: str) -> AsyncGenerator[bytes, None]:
         """See ``protocol.Differ``."""
         _, right = await self._stack(key)
-        async with aclosing(
-            packer_pool.export(self._workers, DiffJob((), right, Compression.NONE.value, ""))
-        ) as pieces:
+        job = DiffJob((), right, Compression.NONE.value, "", max_path_bytes=MAX_COPIED_NAME_BYTES)
+        async with aclosing(packer_pool.export(self._workers, job)) as pieces:
             async for piece in pieces:
                 yield piece
 

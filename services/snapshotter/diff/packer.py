@@ -144,9 +144,10 @@ def run(job: DiffJob) -> Packed | Failure:
             open(job.target or _OUTPUT, "wb", buffering=_READ_BYTES) as file,
             _Sink(file, Compression(job.compression), streamed=not job.target) as sink,
         ):
-            packing = _Packing(TarWriter(sink.write), job.newest_ns)
+            packing = _Packing(TarWriter(sink.write, job.max_path_bytes), job.newest_ns)
             told = Told()
-            for difference in without(compare(left, right, opaque=True), job.exclude):
+            differences = compare(left, right, opaque=True, max_path_bytes=job.max_path_bytes)
+            for difference in without(differences, job.exclude):
                 if packing.add(difference) and job.settle:
                     told.note(difference)
             packing.close()

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 from sampan import errors
 from sampan.errors import SampanError, UnavailableError
-from sampan.tar.entry import Limits
+from sampan.tar.entry import MAX_NAME_BYTES, Limits
 
 _KINDS: Final = {
     kind.__name__: kind for kind in (errors.InvalidArgumentError, errors.DataLossError, errors.ResourceExhaustedError)
@@ -71,6 +71,7 @@ class DiffJob:
     exclude: tuple[str, ...] = ()  # paths without the leading slash that are left out, with what is in them
     settle: str = ""  # the first of ``right``, if it is to be left with what the layer says and nothing else
     newest_ns: int | None = None  # no file's time is later than that, since the epoch
+    max_path_bytes: int = MAX_NAME_BYTES
 
     def to_json(self) -> str:
         """Return the job as text; a snapshot's parents, which may be hundreds, are in it once."""

@@ -1,8 +1,12 @@
 """What a container has made a thousand levels deep goes the way of everything else."""
 
+import io
+import tarfile
 from collections.abc import Callable
 
-from tests.compat.conftest import Spawn
+import pytest
+
+from tests.compat.conftest import TARGET, Spawn
 from tests.support.docker_client import DockerClient
 from tests.support.tools import eventually
 
@@ -35,3 +39,23 @@ def test_a_deep_tree_is_counted_told_committed_and_removed(
         docker("rmi", "--force", tag)
     docker("system", "df")
     docker("rm", "--force", name)
+
+
+@pytest.mark.skipif(TARGET is not None, reason="dockerd leaves out what is below, and says so in its log alone")
+@pytest.mark.parametrize("way", ["export", "cp"])
+def test_a_path_longer_than_a_system_call_takes_is_copied(
+    docker: DockerClient, spawn: Spawn, image: str, way: str
+) -> None:
+    part = "n" * 250
+    script = f"mkdir /t; cd /t; for i in $(seq 20); do mkdir {part}; cd -P {part}; done; echo x > file; echo made"
+    name = spawn(image, "sh", "-c", f"{script}; exec sleep 3600")
+    eventually(lambda: "made" in docker("logs", name).stdout, "the tree is made")
+    started = docker.start(*(("export", name) if way == "export" else ("cp", f"{name}:/t", "-")))
+    archive, complaint = started.communicate(timeout=60)
+    assert (started.returncode, complaint) == (0, b"")
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        (found,) = [each for each in opened if each.name.endswith("/file") and each.name.startswith("t/")]
+        assert len(found.name) > 5000
+        file = opened.extractfile(found)
+        assert file is not None
+        assert file.read() == b"x\n"

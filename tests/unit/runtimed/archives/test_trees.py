@@ -15,6 +15,7 @@ from runtimed.archives.unpacking import Unpacker
 from runtimed.oci.rootfs import RootFs
 from sampan.errors import ConflictError, InvalidArgumentError, SampanError
 from sampan.sys.trees import remove_tree
+from sampan.tar.entry import MAX_COPIED_NAME_BYTES, MAX_NAME_BYTES
 from sampan.tar.reader import TarReader
 from sampan.tar.writer import TarWriter
 
@@ -30,9 +31,9 @@ def top(tmp_path: Path) -> Iterator[Path]:
     remove_tree(root)
 
 
-def packed(top: Path, path: str) -> tarfile.TarFile:
+def packed(top: Path, path: str, max_name_bytes: int = MAX_NAME_BYTES) -> tarfile.TarFile:
     out = io.BytesIO()
-    writer = TarWriter(out.write)
+    writer = TarWriter(out.write, max_name_bytes)
     with RootFs(top) as tree, look(tree, path) as found:
         Packer(writer).pack(found, os.fsencode(found.status.name))
     writer.close()
@@ -78,14 +79,30 @@ def test_tree_of_any_depth_is_packed_with_few_descriptors(top: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) <= before  # those of earlier tests may go meanwhile
 
 
-def test_a_path_that_no_archive_holds_is_refused_by_its_ends(top: Path) -> None:
+def long_path(top: Path) -> None:
+    """Make a file whose path no system call takes, with two names."""
     fd = os.open(top / "where", os.O_RDONLY | os.O_DIRECTORY)
     for _ in range(20):
         os.mkdir("n" * 250, dir_fd=fd)
         below = os.open("n" * 250, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fd)
         os.close(fd)
         fd = below
+    os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=fd))
+    os.link("file", "other", src_dir_fd=fd, dst_dir_fd=fd)
     os.close(fd)
+
+
+def test_a_path_longer_than_a_system_call_takes_is_packed_if_that_is_wanted(top: Path) -> None:
+    long_path(top)
+    with packed(top, "/where", MAX_COPIED_NAME_BYTES) as archive:
+        members = archive.getmembers()
+    where = "where" + f"/{'n' * 250}" * 20
+    assert [member.name for member in members[-2:]] == [f"{where}/file", f"{where}/other"]
+    assert members[-1].linkname == f"{where}/file"
+
+
+def test_a_path_that_no_archive_holds_is_refused_by_its_ends(top: Path) -> None:
+    long_path(top)
     with (
         pytest.raises(InvalidArgumentError, match=r"path where/nnn.*\.\.\..* an archive holds at most"),
         packed(top, "/where"),
