@@ -1,0 +1,18 @@
+"""The process that file workers are forked from: ``python -m buildd.files.fork_server <socket> <parent>``.
+
+See ``sampan.forking.template``.
+"""
+
+import sys
+
+from buildd.files import worker
+from sampan.forking.template import serve
+
+
+def main(argv: list[str]) -> int:
+    """Serve until the other side has gone."""
+    return serve(argv, worker.main, worker.refuse)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

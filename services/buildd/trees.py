@@ -1,0 +1,194 @@
+"""Trees on disk: layers as the snapshotter stores them, stacked, and snapshots on top of them."""
+
+import asyncio
+import uuid
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from typing import Final, Protocol
+from weakref import WeakValueDictionary
+
+from buildd.protocol import Tree
+from sampan.errors import NotFoundError, SampanError
+from sampan.log import log
+from sampan.oci.chain import chain_ids
+from sampan.resource.image import Layer
+from sampan.resource.snapshot import TRANSIENT_LABEL, Mount
+from sampan.resource.storage import Differ, Layers, Snapshots
+
+# On each snapshot of the builder's: what has it when the builder starts is left from the last one.
+LABEL: Final = "sampan.build"
+
+_PREFIX: Final = "build-"
+_REMEMBERED: Final = 4096  # stacks
+_APPLIED_AT_ONCE: Final = 8
+_REMOVE_S: Final = 30.0
+
+
+class Storage(Protocol):
+    """The snapshotter's clients, as ``sampan.client.services.Services`` has them."""
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Snapshots."""
+
+    @property
+    def layers(self) -> Layers:
+        """Layers."""
+
+    @property
+    def differ(self) -> Differ:
+        """What makes layers of snapshots."""
+
+
+class ActiveTree:
+    """Satisfies ``protocol.WritableTree``."""
+
+    def __init__(self, storage: Storage, key: str, base: Tree, mounts: tuple[Mount, ...]) -> None:
+        self._storage = storage
+        self._base = base
+        self.key = key
+        self.mounts = mounts
+        self.frozen = False
+
+    async def freeze(self) -> Tree:
+        """See ``protocol.WritableTree``: nothing may have it mounted any more."""
+        layer = await self._storage.differ.freeze(self.key, ())
+        self.frozen = True
+        if layer is None:
+            return self._base
+        return Tree((*self._base.layers, Layer(layer.descriptor, layer.diff_id)))
+
+
+class SnapshotTrees:
+    """Satisfies ``protocol.Trees``."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._ready: OrderedDict[str, None] = OrderedDict()  # chain IDs that were stacked, the latest last
+        self._stacking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._removing: set[asyncio.Task[None]] = set()
+
+    async def recover(self) -> None:
+        """Remove the snapshots that an earlier builder left. Raises UnavailableError."""
+        for left in await self._storage.snapshots.list([f'labels."{LABEL}"']):
+            self._drop(left.key)
+        await self.close()
+
+    async def close(self) -> None:
+        """Wait until the snapshots that nobody uses any more are gone."""
+        while self._removing:
+            await asyncio.wait(self._removing)
+
+    async def ready(self, tree: Tree) -> str:
+        """See ``protocol.Trees``. A stack that was ready once costs nothing."""
+        if not tree.layers:
+            return ""
+        chain = chain_ids(layer.diff_id for layer in tree.layers)[-1]
+        if chain in self._ready:
+            self._ready.move_to_end(chain)
+            return chain
+        lock = self._stacking.setdefault(chain, asyncio.Lock())
+        async with lock:
+            if chain not in self._ready:
+                await self._stack(tree, chain)
+                self._ready[chain] = None
+                if len(self._ready) > _REMEMBERED:
+                    self._ready.popitem(last=False)
+        return chain
+
+    @asynccontextmanager
+    async def writable(self, base: Tree) -> AsyncIterator[ActiveTree]:
+        """See ``protocol.Trees``."""
+        key, mounts = await self._make(base, read_only=False)
+        active = ActiveTree(self._storage, key, base, mounts)
+        try:
+            yield active
+        finally:
+            if not active.frozen:
+                self._drop(key)
+
+    def view(self, tree: Tree) -> AbstractAsyncContextManager[str]:
+        """See ``protocol.Trees``."""
+        return self._view(tree)
+
+    @asynccontextmanager
+    async def mounts(self, tree: Tree) -> AsyncIterator[tuple[Mount, ...]]:
+        """Yield the mounts of a read-only snapshot of ``tree``."""
+        key, mounts = await self._make(tree, read_only=True)
+        try:
+            yield mounts
+        finally:
+            self._drop(key)
+
+    @asynccontextmanager
+    async def _view(self, tree: Tree) -> AsyncIterator[str]:
+        key, _ = await self._make(tree, read_only=True)
+        try:
+            yield key
+        finally:
+            self._drop(key)
+
+    async def _make(self, base: Tree, *, read_only: bool) -> tuple[str, tuple[Mount, ...]]:
+        """Make a snapshot. What was ready may have been collected as garbage since: then it is made ready again."""
+        snapshots = self._storage.snapshots
+        make = snapshots.view if read_only else snapshots.prepare
+        labels: Mapping[str, str] = {LABEL: "view" if read_only else "step", TRANSIENT_LABEL: "true"}
+        key = f"{_PREFIX}{uuid.uuid4().hex}"
+        for last in (False, True):
+            chain = await self.ready(base)
+            try:
+                return key, await make(key, chain or None, labels)
+            except NotFoundError:
+                self._ready.pop(chain, None)
+                if last or not chain:
+                    raise
+            except BaseException:
+                # The reply may be what was lost.
+                self._drop(key)
+                raise
+        raise AssertionError("unreachable")
+
+    def _drop(self, key: str) -> None:
+        """Have a snapshot removed, and do not wait for it."""
+        removing = asyncio.create_task(self._remove(key), name=f"remove {key}")
+        self._removing.add(removing)
+        removing.add_done_callback(self._removing.discard)
+
+    async def _remove(self, key: str) -> None:
+        try:
+            async with asyncio.timeout(_REMOVE_S):
+                await self._storage.snapshots.remove(key)
+        except NotFoundError:
+            return
+        except (SampanError, TimeoutError) as error:  # the next start removes it
+            log.warning("cannot remove a snapshot of a build", key=key, error=str(error))
+
+    async def _stack(self, tree: Tree, chain: str) -> None:
+        diff_ids = [layer.diff_id for layer in tree.layers]
+        layers = self._storage.layers
+        with suppress(NotFoundError):
+            await self._storage.snapshots.stat(chain)
+            return
+        with suppress(NotFoundError):  # a layer is not stored
+            await layers.stack(diff_ids)
+            return
+        turns = asyncio.Semaphore(_APPLIED_AT_ONCE)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for layer in tree.layers:
+                    group.create_task(_apply(layers, layer, turns), name=f"apply {layer.diff_id}")
+        except BaseExceptionGroup as failures:
+            raise _first(failures) from failures
+        await layers.stack(diff_ids)
+
+
+async def _apply(layers: Layers, layer: Layer, turns: asyncio.Semaphore) -> None:
+    async with turns, aclosing(layers.apply(layer.descriptor, layer.diff_id)) as steps:
+        async for _ in steps:
+            pass
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = failures.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
