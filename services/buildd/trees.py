@@ -5,6 +5,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
@@ -55,9 +56,10 @@ class ActiveTree:
         """See ``protocol.WritableTree``: nothing may have it mounted any more."""
         layer = await self._storage.differ.freeze(self.key, ())
         self.frozen = True
+        base = self._base
         if layer is None:
-            return self._base
-        return Tree((*self._base.layers, Layer(layer.descriptor, layer.diff_id)))
+            return replace(base, unchanged=(*base.unchanged, len(base.layers)))
+        return replace(base, layers=(*base.layers, Layer(layer.descriptor, layer.diff_id)))
 
 
 class SnapshotTrees:

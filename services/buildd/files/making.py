@@ -12,7 +12,7 @@ from buildd.files.modes import Ids
 from buildd.files.root import Root, clean, split
 from buildd.files.selecting import expand
 from buildd.files.target import CREATE, make_directories, remove, set_attributes_at, translated, write
-from buildd.llb.ops import MakeDirectory, MakeFile
+from buildd.llb.ops import MakeDirectory, MakeFile, MakeSymlink, Remove
 from sampan.errors import InvalidArgumentError, NotFoundError
 
 _PERMISSIONS: Final = 0o777
@@ -71,39 +71,39 @@ def make_directory(root: Root, op: MakeDirectory, owner: Ids | None) -> None:
         raise translated(error, f"mkdir {clean(op.path)}") from error
 
 
-def make_link(root: Root, target: str, path: str, owner: Ids | None, time_ns: int) -> None:
-    """Make a symbolic link at ``path``. Raises NotFoundError, InvalidArgumentError: it cannot be there."""
-    above, name = split(clean(path).lstrip("/"))
+def make_link(root: Root, op: MakeSymlink, owner: Ids | None) -> None:
+    """Make a symbolic link. Raises NotFoundError, InvalidArgumentError: it cannot be there."""
+    above, name = split(clean(op.path).lstrip("/"))
     if not name:
         raise InvalidArgumentError("symlink /: is a directory")
     try:
         parent = root.directory(root.real(above))
         try:
-            os.symlink(target, name, dir_fd=parent)
+            os.symlink(op.target, name, dir_fd=parent)
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            time = time_ns if time_ns >= 0 else found.st_mtime_ns
+            time = op.timestamp_ns if op.timestamp_ns >= 0 else found.st_mtime_ns
             set_attributes_at(parent, name, owner or Ids(found.st_uid, found.st_gid), -1, {}, time)
         finally:
             os.close(parent)
     except OSError as error:
-        raise translated(error, f"symlink {clean(path)}") from error
+        raise translated(error, f"symlink {clean(op.path)}") from error
 
 
-def remove_path(root: Root, path: str, *, wildcard: bool, allow_not_found: bool) -> None:
+def remove_path(root: Root, op: Remove) -> None:
     """Remove what a path, or a wildcard, names; a link at its end itself, and not what it leads to.
 
     Raises:
         NotFoundError: there is no such thing; a wildcard may stand for nothing.
         InvalidArgumentError: the root.
     """
-    for each in expand(root, path, follow=False) if wildcard else [path]:
+    for each in expand(root, op.path, follow=False) if op.allow_wildcard else [op.path]:
         above, name = split(clean(each).lstrip("/"))
         if not name:
             raise InvalidArgumentError("rmPath: invalid empty path")
         try:
             real = root.real(above)
             if root.stat(f"{real}/{name}" if real else name) is None:
-                if allow_not_found or wildcard:
+                if op.allow_not_found or op.allow_wildcard:
                     continue
                 raise NotFoundError(f"stat {clean(each)}: no such file or directory")
             parent = root.directory(real)

@@ -6,7 +6,7 @@ import pytest
 
 from buildd.files.making import make_directory, make_file, make_link, remove_path
 from buildd.files.root import Root
-from buildd.llb.ops import MakeDirectory, MakeFile
+from buildd.llb.ops import MakeDirectory, MakeFile, MakeSymlink, Remove
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
 from tests.unit.buildd.files.places import EPOCH_NS, fill, shown
 
@@ -63,22 +63,22 @@ def test_make_directory(files: Path, root: Root) -> None:
 
 
 def test_remove(files: Path, root: Root) -> None:
-    remove_path(root, "/l", wildcard=False, allow_not_found=False)
+    remove_path(root, Remove("/l", allow_wildcard=False, allow_not_found=False))
     assert (files / "d/b").exists()
-    remove_path(root, "/out/d", wildcard=False, allow_not_found=False)
-    remove_path(root, "/?", wildcard=True, allow_not_found=False)
-    remove_path(root, "/none", wildcard=False, allow_not_found=True)
+    remove_path(root, Remove("/out/d", allow_wildcard=False, allow_not_found=False))
+    remove_path(root, Remove("/?", allow_wildcard=True, allow_not_found=False))
+    remove_path(root, Remove("/none", allow_wildcard=False, allow_not_found=True))
     assert shown(files) == {"out": "-> ..", "to": "-> /a"}
     with pytest.raises(NotFoundError):
-        remove_path(root, "/none", wildcard=False, allow_not_found=False)
+        remove_path(root, Remove("/none", allow_wildcard=False, allow_not_found=False))
     for path in ("/", "", "/..", "/."):
         with pytest.raises(InvalidArgumentError):
-            remove_path(root, path, wildcard=False, allow_not_found=False)
+            remove_path(root, Remove(path, allow_wildcard=False, allow_not_found=False))
 
 
 def test_make_link(files: Path, root: Root) -> None:
-    make_link(root, "/a", "/l/s", None, EPOCH_NS)
+    make_link(root, MakeSymlink("/a", "/l/s", timestamp_ns=EPOCH_NS), None)
     assert (files / "d/s").readlink() == Path("/a")
     assert (files / "d/s").lstat().st_mtime_ns == EPOCH_NS
     with pytest.raises(SampanError, match="symlink /a: file exists"):
-        make_link(root, "x", "/a", None, -1)
+        make_link(root, MakeSymlink("x", "/a"), None)

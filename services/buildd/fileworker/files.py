@@ -8,11 +8,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from pathlib import Path
 from typing import Final, Protocol, TypeVar, cast
 
-from buildd.files import jobs
-from buildd.files.conversation import Workers
 from buildd.files.index import read_stamp
-from buildd.files.jobs import Place
-from buildd.files.plan import Run, plan
+from buildd.fileworker import jobs
+from buildd.fileworker.conversation import Workers
+from buildd.fileworker.jobs import Place
+from buildd.fileworker.plan import Run, plan
 from buildd.llb.ops import NO_INPUT, NO_OUTPUT, Copy, FileAction, FileOp
 from buildd.protocol import Directory, FileStat, Output, Selection, StepContext, Tree
 from sampan.errors import InvalidArgumentError
@@ -106,7 +106,7 @@ class Files:
             change = jobs.Change(Place(mounts=active.mounts), {0: Place(str(output.path))}, (action,))
             async with self._turns:
                 await self._workers.do(change)
-            tree = await active.freeze()
+            tree = Tree((await active.freeze()).layers)
         if key[1]:
             _remember(self._flat, key, tree)
         return tree

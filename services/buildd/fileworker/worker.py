@@ -10,15 +10,15 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final
 
-from buildd.files import jobs
 from buildd.files.checksum import checksum, checksum_of_directory
 from buildd.files.copying import copy
-from buildd.files.jobs import LENGTH, Done, Failed, Place
-from buildd.files.making import make_directory, make_file
+from buildd.files.making import make_directory, make_file, make_link, remove_path
 from buildd.files.modes import Ids, find_owner
 from buildd.files.reading import read_directory, read_file, stat_path, write_tar
 from buildd.files.root import Root
-from buildd.llb.ops import NO_INPUT, Copy, FileAction, MakeDirectory, MakeFile
+from buildd.fileworker import jobs
+from buildd.fileworker.jobs import LENGTH, Done, Failed, Place
+from buildd.llb.ops import NO_INPUT, Copy, FileAction, MakeDirectory, MakeFile, MakeSymlink, Remove
 from sampan.errors import NoSpaceError, ResourceExhaustedError, SampanError
 from sampan.sys import mounts
 from sampan.sys.files import is_full
@@ -142,7 +142,7 @@ def _change(job: jobs.Change, root: Callable[[int], Root]) -> Done:
 
     target = of(_BASE)
     for each in job.actions:
-        owner = find_owner(each.action.owner, of, notes.append)
+        owner = None if isinstance(each.action, Remove) else find_owner(each.action.owner, of, notes.append)
         _act(each, owner, of, target)
     return Done(None, tuple(dict.fromkeys(notes)))
 
@@ -155,8 +155,10 @@ def _act(each: FileAction, owner: Ids | None, root: Callable[[int], Root], targe
         make_file(target, action, owner)
     elif isinstance(action, MakeDirectory):
         make_directory(target, action, owner)
+    elif isinstance(action, MakeSymlink):
+        make_link(target, action, owner)
     else:
-        raise TypeError(f"no such action: {action!r}")
+        remove_path(target, action)
 
 
 def _tar(outputs: Sequence[tuple[str, Root]]) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from buildd.files.plan import plan
+from buildd.fileworker.plan import plan
 from buildd.llb.ops import Copy, FileAction, MakeFile
 from sampan.errors import InvalidArgumentError
 

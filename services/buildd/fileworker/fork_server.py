@@ -1,11 +1,11 @@
-"""The process that file workers are forked from: ``python -m buildd.files.fork_server <socket> <parent>``.
+"""The process that file workers are forked from: ``python -m buildd.fileworker.fork_server <socket> <parent>``.
 
 See ``sampan.forking.template``.
 """
 
 import sys
 
-from buildd.files import worker
+from buildd.fileworker import worker
 from sampan.forking.template import serve
 
 

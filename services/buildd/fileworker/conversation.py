@@ -8,11 +8,11 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from buildd.files.jobs import LENGTH, Done, Job, pack, unpack_answer
+from buildd.fileworker.jobs import LENGTH, Done, Job, pack, unpack_answer
 from sampan.errors import UnavailableError
 from sampan.forking.forks import Complaints, Forks, NoWorkerError
 
-_MODULE: Final = "buildd.files.fork_server"
+_MODULE: Final = "buildd.fileworker.fork_server"
 _IDLE_S: Final = 60.0  # steps of a build follow each other
 _BUFFER_BYTES: Final = 1 << 20
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from buildd.llb.ops import NO_INPUT, NO_OUTPUT, Copy, FileAction
+from buildd.llb.ops import NO_INPUT, NO_OUTPUT, Copy, FileAction, Remove
 from sampan.errors import InvalidArgumentError
 
 
@@ -59,7 +59,7 @@ def _check(actions: Sequence[FileAction], inputs: int) -> None:
 
 def _read(action: FileAction) -> tuple[int, ...]:
     """Return what an action reads besides what it changes."""
-    owner = getattr(action.action, "owner", None)
+    owner = None if isinstance(action.action, Remove) else action.action.owner
     names = [] if owner is None else [each for each in (owner.user, owner.group) if each is not None]
     looked_up = [each.input for each in names if each.number is None]
     return (*([action.secondary_input] if isinstance(action.action, Copy) else []), *looked_up)
