@@ -11,6 +11,7 @@ REGISTRY: Final = "registry"  # a repository of the private registry
 LABEL: Final = "label"  # somebody has said: keep this
 CONTAINER: Final = "container"
 VOLUME: Final = "volume"
+CACHE: Final = "build cache"  # a lasting lease
 SNAPSHOT: Final = "snapshot"  # somebody else's, as of a containerd that uses ours
 LEASE: Final = "lease"
 WRITER: Final = "writer"  # it is being made
@@ -18,7 +19,9 @@ HOLD: Final = "hold"  # kept for a while, for whoever comes for it
 SERVICE: Final = "service"  # databases, directories, what is on its way out
 FOREIGN: Final = "foreign"  # somebody put it into the data root, and no service looks at it
 
-HOLDERS: Final = (IMAGE, REGISTRY, LABEL, CONTAINER, VOLUME, SNAPSHOT, LEASE, WRITER, HOLD, SERVICE, FOREIGN)
+HOLDERS: Final = (
+    IMAGE, REGISTRY, LABEL, CONTAINER, VOLUME, CACHE, SNAPSHOT, LEASE, WRITER, HOLD, SERVICE, FOREIGN,
+)  # fmt: skip
 
 ORPHAN: Final = "orphan"  # nobody; the next pass removes it
 
@@ -29,7 +32,7 @@ class Holder:
 
     kind: str  # of HOLDERS
     id: str = ""  # image, lease or container ID, label, key; a registry's repository
-    names: tuple[str, ...] = ()  # of an image or container; of a lease, what it is for
+    names: tuple[str, ...] = ()  # of an image or container; of a lease, what it is for; of a cache, whose it is
     expires_ns: int = 0  # since the epoch; 0: does not
 
 
@@ -51,7 +54,7 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """An image, or a lease for one to come, and the layers that it needs."""
+    """An image, a lease for one to come, or a lasting one, and the layers that it needs."""
 
     holder: Holder
     diff_ids: tuple[str, ...]  # base first

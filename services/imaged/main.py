@@ -13,6 +13,7 @@ from imaged.check.repair import Repairer
 from imaged.content.blobs import ContentStore
 from imaged.content.fd_passing import FdServer
 from imaged.content.ingest import Ingests
+from imaged.content.lasting import LastingLeases
 from imaged.content.leases import Leases
 from imaged.content.partial import Partials
 from imaged.gc.collector import ContentCollector
@@ -35,6 +36,7 @@ from imaged.transfer.pull import Puller
 from imaged.transfer.slots import Slots
 from imaged.wire.content_servicer import ContentServicer
 from imaged.wire.images_servicer import ImagesServicer, Traffic
+from imaged.wire.leases_servicer import LeasesServicer
 from sampan.errors import InvalidArgumentError
 from sampan.service import harness
 from sampan.service.config import ServiceConfig, option, tables
@@ -154,7 +156,8 @@ async def build(service: harness.Service[ImagedConfig]) -> None:
     collector = ContentCollector(store, content, ingests, partials, leases, usage, keep_s=config.resume_s)
     passes = await service.stack.enter_async_context(Passes(collector, service.metrics, config.gc_interval_s))
 
-    for each in (DiskServicer(collector, passes), ContentServicer(content, ingests), servicer):
+    lasting = LeasesServicer(LastingLeases(store, content))
+    for each in (DiskServicer(collector, passes), ContentServicer(content, ingests), servicer, lasting):
         service.serve(each)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from sampan.disk import IMAGE, LEASE, Holder, StoredObject, sizes_by_owner
+from sampan.disk import CACHE, IMAGE, LEASE, Holder, StoredObject, sizes_by_owner
 from sampan.docker.durations import ago
 from sampan.docker.image_view import seconds
 from sampan.docker.sizes import human_size
@@ -172,9 +172,9 @@ def _holders(holders: Sequence[Holder]) -> Iterator[str]:
     alike: dict[object, list[Holder]] = {}
     for one in holders:
         if one.kind != IMAGE:
-            alike.setdefault(one.names if one.kind == LEASE else one, []).append(one)
+            alike.setdefault((one.kind, one.names) if one.kind in (LEASE, CACHE) else one, []).append(one)
     for first, *others in alike.values():
-        kind = f"{len(others) + 1} {first.kind}s" if others else first.kind
+        kind = f"{len(others) + 1} {first.kind}s" if others and first.kind == LEASE else first.kind
         ends_ns = [one.expires_ns for one in (first, *others)]
         until = f"until {_moment(max(ends_ns))}" if all(ends_ns) else ""
         yield " ".join(filter(None, (kind, *(first.names or (_shown(first.id),)), until)))

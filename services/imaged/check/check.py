@@ -102,6 +102,8 @@ class ContentCheck:
             remedy = "load or build the image again: it came from no registry"
         elif claims.rooted:
             remedy = "push it again: only the private registry has it"
+        elif claims.cached:
+            remedy = "forget it: only the build cache has it, and makes it again when it is needed"
         else:
             remedy = "forget it: no image needs it"
         return Finding(
@@ -111,7 +113,11 @@ class ContentCheck:
             remedy,
             str(self._content.path(digest)),
             mendable=bool(claims.sources) or not (claims.images or claims.rooted),
-            affected=(*claims.images, *(f"{name} in the private registry" for name in claims.repositories)),
+            affected=(
+                *claims.images,
+                *(f"{name} in the private registry" for name in claims.repositories),
+                *(("build cache",) if claims.cached else ()),
+            ),
             sources=claims.sources,
         )
 

@@ -22,6 +22,7 @@ class Claims:
     sources: tuple[str, ...]  # "<registry>/<repository>", those that it was pulled from first
     rooted: bool  # kept by a label
     repositories: tuple[str, ...] = ()  # of the private registry
+    cached: bool = False  # a lasting lease holds it
 
 
 def claims(db: sqlite3.Connection, digest: Digest) -> Claims:
@@ -43,7 +44,9 @@ def claims(db: sqlite3.Connection, digest: Digest) -> Claims:
     labels = db.execute("SELECT key, value FROM blob_labels WHERE digest = ?", (digest,)).fetchall()
     rooted = any(rows.is_root(key) for key, _ in labels)
     repositories = {value for key, value in labels if key.startswith(rows.REGISTRY_LABEL)}
-    return Claims(tuple(sorted(shown)), tuple(sources), rooted, tuple(sorted(repositories)))
+    lasting = "SELECT 1 FROM leases JOIN lease_blobs ON lease = id WHERE digest = ? AND owner != '' LIMIT 1"
+    cached = db.execute(lasting, (digest,)).fetchone() is not None
+    return Claims(tuple(sorted(shown)), tuple(sources), rooted, tuple(sorted(repositories)), cached)
 
 
 def images(db: sqlite3.Connection) -> list[ImageRecord]:
@@ -63,6 +66,7 @@ _BROKEN: Final = (
     ("image_blobs", "image", "its content is recorded, and it is not", "image NOT IN (SELECT id FROM images)"),
     ("image_parents", "image", "its parent is recorded, and it is not", "image NOT IN (SELECT id FROM images)"),
     ("lease_blobs", "lease", "its content is recorded, and it is not", "lease NOT IN (SELECT id FROM leases)"),
+    ("lease_layers", "lease", "its layers are recorded, and it is not", "lease NOT IN (SELECT id FROM leases)"),
     ("blob_labels", "digest", "it has labels, and is not recorded",
      "digest NOT IN (SELECT digest FROM blobs) AND digest NOT IN (SELECT digest FROM image_blobs)"),
 )  # fmt: skip
@@ -92,7 +96,8 @@ def drop(db: sqlite3.Connection, finding: Finding) -> bool:
     if finding.kind == kinds.LEASE_BROKEN:
         if finding.subject not in {row[0] for row in db.execute(_LEASES)}:
             return False
-        rows.delete_leases(db, [finding.subject])  # a pass of garbage collection removes what only it held
+        # A pass of garbage collection removes what only it held.
+        rows.delete_leases(db, [finding.subject], rows.lease_owner(db, finding.subject))
         return True
     named, _, value = finding.subject.partition("/")
     for table, key, _, condition in _BROKEN:

@@ -154,25 +154,27 @@ def insert_lease(db: sqlite3.Connection, lease: str, source: str, expires_ns: in
 
 def complete_lease(db: sqlite3.Connection, lease: str, expires_ns: int) -> None:
     """Say that all of it is here; from now on it outlives the process until it expires."""
-    db.execute("UPDATE leases SET complete = 1, expires_ns = ? WHERE id = ?", (expires_ns, lease))
+    db.execute("UPDATE leases SET complete = 1, expires_ns = ? WHERE id = ? AND owner = ''", (expires_ns, lease))
 
 
 def bind_lease(db: sqlite3.Connection, lease: str, expires_ns: int) -> None:
     """Put off the expiry of a complete lease, if it is still there."""
-    db.execute("UPDATE leases SET expires_ns = ? WHERE id = ? AND complete AND NOT abandoned", (expires_ns, lease))
+    query = "UPDATE leases SET expires_ns = ? WHERE id = ? AND complete AND NOT abandoned AND owner = ''"
+    db.execute(query, (expires_ns, lease))
 
 
 def cap_leases(db: sqlite3.Connection, expires_ns: int) -> None:
     """Have complete leases expire by then: whoever they were bound to has to come back."""
     db.execute(
-        "UPDATE leases SET expires_ns = min(expires_ns, ?) WHERE complete AND NOT abandoned",
+        "UPDATE leases SET expires_ns = min(expires_ns, ?) WHERE complete AND NOT abandoned AND owner = ''",
         (expires_ns,),
     )
 
 
 def abandon_lease(db: sqlite3.Connection, lease: str, expires_ns: int) -> None:
     """Say that a fetch broke off: what it fetched is kept for the next one, until it expires."""
-    db.execute("UPDATE leases SET complete = 1, abandoned = 1, expires_ns = ? WHERE id = ?", (expires_ns, lease))
+    query = "UPDATE leases SET complete = 1, abandoned = 1, expires_ns = ? WHERE id = ? AND owner = ''"
+    db.execute(query, (expires_ns, lease))
 
 
 def abandoned_leases(db: sqlite3.Connection, source: str | None = None) -> list[str]:
@@ -196,42 +198,63 @@ def set_lease_layers(db: sqlite3.Connection, lease: str, diff_ids: Iterable[Dige
     """Note what a lease's content is about to be unpacked to, if it is still there."""
     if lease_source(db, lease) is None:
         return
+    replace_lease_layers(db, lease, diff_ids)
+
+
+def replace_lease_layers(db: sqlite3.Connection, lease: str, diff_ids: Iterable[Digest]) -> None:
+    """Make these layers, base first, all that a lease keeps unpacked."""
     db.execute("DELETE FROM lease_layers WHERE lease = ?", (lease,))
     rows = [(lease, position, diff_id) for position, diff_id in enumerate(diff_ids)]
     db.executemany("INSERT INTO lease_layers VALUES (?, ?, ?)", rows)
 
 
-def leased_layers(db: sqlite3.Connection) -> dict[str, list[Digest]]:
-    """Return the layers, base first, of each lease for an image to come; fetches that broke off have none."""
+def leased_layers(db: sqlite3.Connection, bases: Iterable[Digest] | None = None) -> dict[str, list[Digest]]:
+    """Return the layers, base first, of each lease that has some; of ``bases``, those that stand on one of them.
+
+    Fetches that broke off have none.
+    """
+    query = "SELECT lease, diff_id FROM lease_layers JOIN leases ON leases.id = lease WHERE NOT abandoned"
+    order = " ORDER BY lease, position"
     layers: dict[str, list[Digest]] = {}
-    query = (
-        "SELECT lease, diff_id FROM lease_layers JOIN leases ON leases.id = lease WHERE NOT abandoned"
-        " ORDER BY lease, position"
-    )
-    for lease, diff_id in db.execute(query):
-        layers.setdefault(lease, []).append(Digest(diff_id))
+    if bases is None:
+        for lease, diff_id in db.execute(query + order):
+            layers.setdefault(lease, []).append(Digest(diff_id))
+        return layers
+    query += " AND lease IN (SELECT lease FROM lease_layers WHERE position = 0 AND diff_id = ?)"
+    for base in set(bases):
+        for lease, diff_id in db.execute(query + order, (base,)):
+            layers.setdefault(lease, []).append(Digest(diff_id))
     return layers
 
 
 def lease_source(db: sqlite3.Connection, lease: str) -> str | None:
-    """Return what a lease's content was fetched from, or None if there is no such lease."""
-    row = db.execute("SELECT source FROM leases WHERE id = ?", (lease,)).fetchone()
+    """Return what a lease's content was fetched from, or None if there is no such lease of an operation's."""
+    row = db.execute("SELECT source FROM leases WHERE id = ? AND owner = ''", (lease,)).fetchone()
     return None if row is None else str(row[0])
 
 
-def delete_leases(db: sqlite3.Connection, leases: Iterable[str]) -> list[str]:
-    """End leases; return the digests that they held."""
+def delete_leases(db: sqlite3.Connection, leases: Iterable[str], owner: str = "") -> list[str]:
+    """End leases of ``owner``'s, or of operations; return the digests that they held."""
     digests: dict[str, None] = {}
     for lease in leases:
-        rows = db.execute("SELECT digest FROM lease_blobs WHERE lease = ?", (lease,))
-        digests |= {digest: None for (digest,) in rows}
-        db.execute("DELETE FROM leases WHERE id = ?", (lease,))
+        query = "SELECT digest FROM lease_blobs JOIN leases ON leases.id = lease WHERE lease = ? AND owner = ?"
+        digests |= {digest: None for (digest,) in db.execute(query, (lease, owner))}
+        db.execute("DELETE FROM leases WHERE id = ? AND owner = ?", (lease, owner))
     return list(digests)
+
+
+def lease_owner(db: sqlite3.Connection, lease: str) -> str:
+    """Return whose a lease is; empty for an operation's, and for one that is not there."""
+    row = db.execute("SELECT owner FROM leases WHERE id = ?", (lease,)).fetchone()
+    return "" if row is None else str(row[0])
 
 
 def expired_leases(db: sqlite3.Connection, now_ns: int) -> list[str]:
     """Return complete leases whose time is up."""
-    return [row[0] for row in db.execute("SELECT id FROM leases WHERE complete AND expires_ns <= ?", (now_ns,))]
+    return [
+        row[0]
+        for row in db.execute("SELECT id FROM leases WHERE complete AND owner = '' AND expires_ns <= ?", (now_ns,))
+    ]
 
 
 def abandon_killed(db: sqlite3.Connection, expires_ns: int) -> None:
@@ -244,10 +267,13 @@ def abandon_killed(db: sqlite3.Connection, expires_ns: int) -> None:
 
 def stale_leases(db: sqlite3.Connection, now_ns: int) -> list[str]:
     """Return leases that a new process need not honour: expired, or never completed."""
-    return [row[0] for row in db.execute("SELECT id FROM leases WHERE NOT complete OR expires_ns <= ?", (now_ns,))]
+    return [
+        row[0]
+        for row in db.execute("SELECT id FROM leases WHERE owner = '' AND (NOT complete OR expires_ns <= ?)", (now_ns,))
+    ]
 
 
 def next_expiry_ns(db: sqlite3.Connection) -> int | None:
     """Return when the next complete lease expires."""
-    (expires_ns,) = db.execute("SELECT min(expires_ns) FROM leases WHERE complete").fetchone()
+    (expires_ns,) = db.execute("SELECT min(expires_ns) FROM leases WHERE complete AND owner = ''").fetchone()
     return expires_ns if expires_ns is None else int(expires_ns)

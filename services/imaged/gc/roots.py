@@ -5,11 +5,11 @@ is no moment at which neither of them is seen.
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from imaged.content import store as rows
-from sampan.disk import IMAGE, LEASE, Holder, Root
+from sampan.disk import CACHE, IMAGE, LEASE, Holder, Root
 from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
@@ -25,9 +25,12 @@ def image_holders(db: sqlite3.Connection) -> dict[str, Holder]:
 
 
 def lease_holders(db: sqlite3.Connection) -> dict[str, Holder]:
-    """Return all leases, by ID; one that is not complete does not expire."""
+    """Return all leases, by ID; one that is not complete does not expire, nor does a lasting one."""
     holders = {}
-    for row in db.execute("SELECT id, expires_ns, complete, abandoned, source FROM leases ORDER BY id"):
+    for row in db.execute("SELECT id, expires_ns, complete, abandoned, source, owner FROM leases ORDER BY id"):
+        if row["owner"]:
+            holders[row["id"]] = Holder(CACHE, row["id"], (row["owner"],))
+            continue
         purpose = row["source"] or "image made here"
         purpose = f"{purpose}, broken off" if row["abandoned"] else purpose
         holders[row["id"]] = Holder(LEASE, row["id"], (purpose,), row["expires_ns"] if row["complete"] else 0)
@@ -42,7 +45,7 @@ def familiar(holder: Holder) -> Holder:
 
 
 def roots(db: sqlite3.Connection) -> list[Root]:
-    """Return the images that have layers, and the leases for some that will have."""
+    """Return the images that have layers, and the leases for some that will have, or that keep some."""
     stacks: dict[str, list[str]] = {}
     for image, diff_id in db.execute("SELECT image, diff_id FROM image_layers ORDER BY image, position"):
         stacks.setdefault(image, []).append(diff_id)
@@ -53,13 +56,28 @@ def roots(db: sqlite3.Connection) -> list[Root]:
 
 def kept_chains(db: sqlite3.Connection, bases: Iterable[Digest]) -> frozenset[Digest]:
     """Return the chain IDs of all that roots stand on whose lowest layer is one of ``bases``."""
+    lowest = set(bases)
     stacks: dict[str, list[Digest]] = {}
     query = (
         "SELECT image, diff_id FROM image_layers WHERE image IN"
         " (SELECT image FROM image_layers WHERE position = 0 AND diff_id = ?) ORDER BY image, position"
     )
-    for base in set(bases):
+    for base in lowest:
         for image, diff_id in db.execute(query, (base,)):
             stacks.setdefault(image, []).append(Digest(diff_id))
-    found = [*stacks.values(), *rows.leased_layers(db).values()]
+    found = [*stacks.values(), *rows.leased_layers(db, lowest).values()]
     return frozenset(chain for stack in found for chain in chain_ids(stack))
+
+
+def unneeded(db: sqlite3.Connection, stood: Sequence[Sequence[Digest]]) -> list[tuple[Digest, ...]]:
+    """Return for each stack, layers base first, the chain IDs that nothing stands on any more, base first.
+
+    Of what several of them share the last one has it, as it goes with that.
+    """
+    kept = kept_chains(db, (stack[0] for stack in stood if stack))
+    seen: set[Digest] = set()
+    stacks: list[tuple[Digest, ...]] = []
+    for stack in reversed(stood):
+        stacks.append(tuple(each for each in chain_ids(stack) if each not in kept and each not in seen))
+        seen.update(stacks[-1])
+    return stacks[::-1]

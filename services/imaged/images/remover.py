@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from imaged.content.blobs import ContentStore
-from imaged.gc.roots import kept_chains
+from imaged.gc.roots import unneeded
 from imaged.images import claims
 from imaged.images import store as image_store
 from imaged.images.claims import Claimed
@@ -14,7 +14,6 @@ from imaged.images.model import ImageRecord, Removed
 from imaged.images.removal import plan_removal
 from imaged.images.store import find
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
-from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
 from sampan.resource.image import ImageChange
 from sampan.store.database import Store
@@ -95,16 +94,9 @@ class _Step:
 
     def outcome(self) -> tuple[ImageChange, ...]:
         """Return the changes, with what nothing that is left is unpacked to."""
-        kept = kept_chains(self.db, (record.layers[0].diff_id for record in self.deleted if record.layers))
-        stacks: dict[Digest, tuple[Digest, ...]] = {}
-        seen: set[Digest] = set()
-        for record in self.deleted:
-            stack = chain_ids(layer.diff_id for layer in record.layers)
-            stacks[record.id] = tuple(each for each in stack if each not in kept)
-        # Of what several of them share the last one has it, as it goes with that.
-        for record in reversed(self.deleted):
-            stacks[record.id] = tuple(each for each in stacks[record.id] if each not in seen)
-            seen.update(stacks[record.id])
+        stood = [[layer.diff_id for layer in record.layers] for record in self.deleted]
+        chains = unneeded(self.db, stood)
+        stacks = {record.id: stack for record, stack in zip(self.deleted, chains, strict=True)}
         return tuple(
             change if change.untagged else ImageChange(change.image, chain_ids=stacks[change.image])
             for change in self.changes

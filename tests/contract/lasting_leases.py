@@ -1,0 +1,122 @@
+"""Behaviours that whoever keeps lasting leases owes: run on imaged's parts, and through servicer and client."""
+
+import asyncio
+from dataclasses import dataclass, replace
+
+import pytest
+
+from sampan.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, UnavailableError
+from sampan.oci.chain import chain_ids
+from sampan.oci.digest import Digest
+from sampan.resource.content import LastingLease, RemovedLeases
+from sampan.resource.storage import Leases
+from tests.unit.imaged.parts import Parts
+
+OWNER = "buildd"
+A, B, C, D = (Digest.of(name.encode()) for name in "abcd")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """imaged's parts, and the lasting leases in them."""
+
+    parts: Parts
+    leases: Leases
+
+    async def blob(self, data: bytes) -> Digest:
+        """Write content that a call's lease holds, for a while."""
+        lease = await self.parts.leases.begin()
+        digest = (await self.parts.content.put(data, "text/plain", lease)).digest
+        await self.parts.leases.complete(lease)
+        return digest
+
+    async def time_passes(self) -> None:
+        self.parts.clock.advance(10 * 365 * 24 * 3600)
+        await self.parts.leases.end_expired()
+        await self.parts.leases.end_abandoned()
+
+
+class LastingLeasesContract:
+    """Subclasses give ``kept``."""
+
+    async def test_what_a_lasting_lease_holds_stays_until_it_is_removed(self, kept: Kept) -> None:
+        blob = await kept.blob(b"layer")
+        await kept.leases.put(LastingLease("record", OWNER, (blob,), (A, B)))
+        await kept.time_passes()
+        assert (await kept.parts.content.info(blob)).size == 5
+        (found,) = await kept.leases.list(OWNER)
+        assert replace(found, created_ns=0) == LastingLease("record", OWNER, (blob,), (A, B))
+        assert found.created_ns > 0
+        assert await kept.leases.list("somebody") == await kept.leases.list("") == ()
+        assert await kept.leases.remove(OWNER, ["record"]) == RemovedLeases((chain_ids([A, B]),), 5)
+        with pytest.raises(NotFoundError):
+            await kept.parts.content.info(blob)
+        assert await kept.leases.remove(OWNER, ["record"]) == RemovedLeases()
+        assert await kept.leases.list(OWNER) == ()
+
+    async def test_put_again_is_as_good_and_changes_what_is_held(self, kept: Kept) -> None:
+        one, two = await kept.blob(b"one"), await kept.blob(b"two")
+        lease = LastingLease("record", OWNER, (one, two), (A, B))
+        await kept.leases.put(lease)
+        await kept.leases.put(lease)
+        await kept.time_passes()
+        await kept.leases.put(replace(lease, digests=(two,), diff_ids=(C,)))
+        with pytest.raises(NotFoundError):
+            await kept.parts.content.info(one)
+        (found,) = await kept.leases.list(OWNER)
+        assert (found.digests, found.diff_ids) == ((two,), (C,))
+
+    async def test_what_cannot_be_held_is_refused_and_changes_nothing(self, kept: Kept) -> None:
+        one = await kept.blob(b"one")
+        lease = LastingLease("record", OWNER, (one,), (A,))
+        await kept.leases.put(lease)
+        with pytest.raises(NotFoundError, match="cannot hold it"):
+            await kept.leases.put(replace(lease, digests=(Digest.of(b"missing"),)))
+        with pytest.raises(AlreadyExistsError):
+            await kept.leases.put(replace(lease, owner="somebody"))
+        for wrong in (replace(lease, id=""), replace(lease, owner="")):
+            with pytest.raises(InvalidArgumentError):
+                await kept.leases.put(wrong)
+        assert await kept.leases.remove("somebody", ["record"]) == RemovedLeases()
+        assert await kept.leases.remove("", ["record"]) == RemovedLeases()
+        await kept.time_passes()
+        (found,) = await kept.leases.list(OWNER)
+        assert found.digests == (one,)
+        assert (await kept.parts.content.info(one)).size == 3
+
+    async def test_calls_about_operations_leases_do_not_know_it(self, kept: Kept) -> None:
+        blob = await kept.blob(b"layer")
+        await kept.leases.put(LastingLease("record", OWNER, (blob,)))
+        with pytest.raises(NotFoundError):
+            await kept.parts.leases.release("record")
+        await kept.parts.leases.abandon("record")
+        await kept.parts.leases.complete("record")
+        await kept.parts.leases.expect("record", [A])
+        with pytest.raises(UnavailableError):
+            await kept.parts.content.hold("record", blob)
+        with pytest.raises(UnavailableError):
+            async with kept.parts.leases.bound(("record",), asyncio.Event()):
+                pass
+        await kept.time_passes()
+        (found,) = await kept.leases.list(OWNER)
+        assert (found.digests, found.diff_ids) == ((blob,), ())
+        operation = await kept.parts.leases.begin()
+        with pytest.raises(AlreadyExistsError):
+            await kept.leases.put(LastingLease(operation, OWNER))
+
+    async def test_removal_names_the_stacks_that_nothing_stands_on_any_more(self, kept: Kept) -> None:
+        for name, stack in (("one", (A, B)), ("two", (A, B, C)), ("three", (A, D)), ("kept", (A,))):
+            await kept.leases.put(LastingLease(name, OWNER, (), stack))
+        ab, abc = chain_ids([A, B]), chain_ids([A, B, C])
+        removed = await kept.leases.remove(OWNER, ["two", "one"])
+        assert removed.stacks == (abc[2:], ab[1:])
+        assert (await kept.leases.remove(OWNER, ["kept"])).stacks == ()
+        assert (await kept.leases.remove(OWNER, ["three"])).stacks == (chain_ids([A, D]),)
+
+    async def test_many_are_listed_and_removed(self, kept: Kept) -> None:
+        names = [f"record-{number:05}" for number in range(3000)]
+        for name in names[:20]:
+            await kept.leases.put(LastingLease(name, OWNER, (), (A, B)))
+        assert [one.id for one in await kept.leases.list(OWNER)] == names[:20]
+        assert len((await kept.leases.remove(OWNER, names)).stacks) == 1
+        assert await kept.leases.list(OWNER) == ()
