@@ -26,6 +26,7 @@ class Updates:
         self._kept: list[Update] = []
         self._logged: dict[Digest, int] = {}  # bytes
         self._all_logged = 0
+        self._clipped: set[Digest] = set()
         self._told: dict[tuple[Digest, str], int] = {}  # when a status was
         self._news = asyncio.Event()
         self._ended = asyncio.Event()
@@ -74,17 +75,18 @@ class Updates:
         news.set()
 
     def _log(self, log: VertexLog) -> None:
-        before = self._logged.get(log.vertex, 0)
-        left = min(_MAX_LOG_BYTES - before, _MAX_ALL_LOG_BYTES - self._all_logged)
-        if left <= 0:
+        if log.vertex in self._clipped:
             return
+        of_vertex = _MAX_LOG_BYTES - self._logged.get(log.vertex, 0)
+        left = min(of_vertex, _MAX_ALL_LOG_BYTES - self._all_logged)
         if len(log.data) > left:
-            limit = _MAX_LOG_BYTES if left == _MAX_LOG_BYTES - before else _MAX_ALL_LOG_BYTES
+            self._clipped.add(log.vertex)
+            limit = _MAX_LOG_BYTES if left == of_vertex else _MAX_ALL_LOG_BYTES
             said = f"\n[output clipped, log limit {limit >> 20}MiB reached]\n".encode()
             log = replace(log, data=log.data[:left] + said)
-            before = _MAX_LOG_BYTES  # nothing of it follows
-        self._logged[log.vertex] = before + len(log.data)
-        self._all_logged += len(log.data)
+        size = min(len(log.data), left)
+        self._logged[log.vertex] = self._logged.get(log.vertex, 0) + size
+        self._all_logged += size
         self._keep(log)
 
     def _status(self, status: VertexStatus) -> None:
