@@ -17,6 +17,17 @@ class Blob:
     updated_ns: int  # when its labels last changed
     labels: Mapping[str, str] = field(default_factory=dict)
 
+    def field(self, path: tuple[str, ...]) -> str | None:
+        """Return what a filter can ask of it: ``digest``, ``size`` and ``labels.<key>``."""
+        match path:
+            case ("digest",):
+                return self.digest
+            case ("size",):
+                return str(self.size)
+            case ("labels", *key):
+                return self.labels.get(".".join(key))
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class IngestStatus:

@@ -20,9 +20,9 @@ from typing import Final, TypeVar
 
 from imaged.content import store as rows
 from imaged.content.disk_full import storing
-from imaged.content.filters import Filter, fields_of
 from imaged.images.model import PIECE_BYTES
 from sampan.errors import ConflictError, DataLossError, InvalidArgumentError, NotFoundError, UnavailableError
+from sampan.filter_expressions import Filter
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
@@ -112,7 +112,7 @@ class ContentStore:
     async def list(self, accept: Filter) -> list[Blob]:
         """Return the blobs that the filter accepts, ordered by digest."""
         blobs = await self._store.read(rows.list_blobs)
-        return [blob for blob in blobs if accept(fields_of(blob))]
+        return [blob for blob in blobs if accept(blob.field)]
 
     async def update(self, digest: Digest, labels: Mapping[str, str], paths: Iterable[str]) -> Blob:
         """Change labels: those that ``paths`` names (``labels``, ``labels.<key>``), or all if it is empty.

@@ -16,7 +16,6 @@ from typing import Final, ParamSpec, TypeVar
 
 from imaged.content.blobs import UNLEASED_HOLD_NS, ContentStore
 from imaged.content.disk_full import storing
-from imaged.content.filters import Filter
 from imaged.content.store import is_root
 from sampan.errors import (
     AlreadyExistsError,
@@ -25,6 +24,7 @@ from sampan.errors import (
     NotFoundError,
     UnavailableError,
 )
+from sampan.filter_expressions import Filter
 from sampan.oci.digest import Digest
 from sampan.resource.content import IngestStatus
 from sampan.service.set_aside import SetAside

@@ -7,13 +7,13 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 
 from imaged.content.blobs import ContentStore
-from imaged.content.filters import parse_filters
 from imaged.content.ingest import Ingests
 from imaged.content.writes import write_session
 from sampan.api.containerd.content.v1 import content_pb2 as pb
 from sampan.api.containerd.content.v1 import content_pb2_grpc as pb_grpc
 from sampan.client.convert.content import STEP, blob_to_proto, reply_to_proto, status_to_proto
 from sampan.errors import InvalidArgumentError
+from sampan.filter_expressions import parse_filters
 from sampan.oci.digest import Digest
 from sampan.resource.content import WriteStep
 from sampan.wire.metadata import LEASE

@@ -13,7 +13,6 @@ import pytest
 from imaged.content import blobs
 from imaged.content.blobs import UNLEASED_HOLD_NS
 from imaged.content.disk_full import storing
-from imaged.content.filters import parse_filters
 from sampan.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -22,6 +21,7 @@ from sampan.errors import (
     ResourceExhaustedError,
     UnavailableError,
 )
+from sampan.filter_expressions import parse_filters
 from sampan.oci.digest import Digest
 from sampan.service.set_aside import SetAside
 from sampan.store.database import Store

@@ -12,7 +12,6 @@ from typing import Final
 
 from sampan.errors import InvalidArgumentError
 from sampan.pattern import any_found
-from sampan.resource.content import Blob
 
 # Returns a field's value, or None where the thing has no such field.
 Fields = Callable[[tuple[str, ...]], str | None]
@@ -72,19 +71,3 @@ def _selector(path: tuple[str, ...], operator: str | None, value: str) -> Filter
         return lambda fields: fields(path) != value
     found = any_found((value,), "filter")
     return lambda fields: (field := fields(path)) is not None and found(field)
-
-
-def fields_of(blob: Blob) -> Fields:
-    """Return what a filter can ask of a blob: ``digest``, ``size`` and ``labels.<key>``."""
-
-    def field(path: tuple[str, ...]) -> str | None:
-        match path:
-            case ("digest",):
-                return blob.digest
-            case ("size",):
-                return str(blob.size)
-            case ("labels", *key):
-                return blob.labels.get(".".join(key))
-        return None
-
-    return field

@@ -1,7 +1,7 @@
 import pytest
 
-from imaged.content.filters import parse_filters
 from sampan.errors import InvalidArgumentError
+from sampan.filter_expressions import parse_filters
 
 LABELS = {"labels.a": "1", "labels.b.c": "two words", "digest": "sha256:00"}
 
