@@ -285,7 +285,7 @@ class Gate:
         return self.made
 
 
-@dataclass(slots=True)
+@dataclass
 class FakeKeeper:
     """Leases in memory."""
 

@@ -59,23 +59,6 @@ class Found:
     outputs: tuple[Tree, ...]
 
 
-class Keeper(Protocol):
-    """Keeps layers, blobs and stacks alike, for owners that outlive every process: imaged's lasting leases."""
-
-    async def keep(self, id: str, layers: Sequence[Layer]) -> None:
-        """Keep ``layers`` under ``id`` from now on; safe to repeat.
-
-        Raises:
-            NotFoundError: one of them is nowhere.
-        """
-
-    async def release(self, ids: Sequence[str]) -> None:
-        """Keep them no longer; no error for one that is not there."""
-
-    async def kept(self) -> Collection[str]:
-        """Return all IDs that something is kept under."""
-
-
 class Shelf(Protocol):
     """A part of the build cache: its records, and the way to be rid of them."""
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 from functools import partial
 
 from buildd.cache import rows
-from buildd.cache.model import About, Found, Keeper, Record, record_id
+from buildd.cache.keeper import Keeper
+from buildd.cache.model import About, Found, Record, record_id
 from buildd.protocol import Tree
 from sampan.log import log
 from sampan.oci.digest import Digest

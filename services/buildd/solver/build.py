@@ -51,6 +51,7 @@ class Evaluated:
     key: Digest  # equal keys, equal outputs
     outputs: tuple[Output, ...]
     ids: tuple[str, ...] = ()  # of the records that hold them
+    made_of: tuple[Digest, ...] = ()  # keys of steps: what stands for this one where it has no record of its own
     cached: bool = False
     pinned: Pinned | None = None  # of a source
 
@@ -187,7 +188,8 @@ class Build:
         view = self._view(self._described(node, digest))
         view.started()
         try:
-            done = await self._outcome(digest, node, inputs, tuple(dict.fromkeys(one.key for one in evaluated)), view)
+            parents = tuple(dict.fromkeys(key for one in evaluated for key in one.made_of or (one.key,)))
+            done = await self._outcome(digest, node, inputs, parents, view)
         except SampanError as error:
             view.failed(str(error))
             raise StepError(error, digest, node.metadata.name, node.metadata.positions) from error
@@ -206,7 +208,7 @@ class Build:
             return await self._source(digest, node, op, view, about)
         if isinstance(op, MergeOp | DiffOp):
             tree = await combine(op, inputs, self._files)
-            return Evaluated(node, digest, keys.tree_digest(tree), (tree,))
+            return Evaluated(node, digest, keys.tree_digest(tree), (tree,), made_of=parents)
         key, quick = await self._key(node, inputs)
         ignore = self._asker.ignore_cache or node.metadata.ignore_cache
         found = None if ignore else await self._look_up(key)

@@ -10,7 +10,7 @@ from buildd.llb.ops import ExecOp, FileOp, Node, SourceOp
 from buildd.protocol import Executor, FileWorker, Output, Pinned, Sources, Tree, Trees
 from buildd.solver.context import Work
 from buildd.solver.flights import Flight, Flights
-from sampan.errors import UnimplementedError
+from sampan.errors import NotFoundError, UnimplementedError
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 
@@ -75,7 +75,10 @@ class SharedWorks:
             output = await self.parts.sources.fetch(op, pinned, platform, work)
             if not pinned.key or not isinstance(output, Tree):
                 return Done((output,))
-            return await self._record(key, (output,), about, work, None)
+            try:
+                return await self._record(key, (output,), about, work, None)
+            except NotFoundError:  # layers that are fetched when they are needed: nothing is here to be kept
+                return Done((output,))
 
         return run
 

@@ -1,0 +1,161 @@
+"""Directories of cache mounts."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from buildd.cache.model import RecordType
+from buildd.cache.mounts import CacheMounts
+from buildd.llb.ops import CacheMount, Sharing
+from buildd.protocol import Tree
+from sampan.errors import NotFoundError
+from sampan.oci.digest import Digest
+from sampan.store.database import Store
+from tests.fakes.buildd import FakeFileWorker, FakeWorld, layer
+
+BASE = Tree((layer({"a": b""}),))
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[CacheMounts]:
+    times = itertools.count(1)
+    files = FakeFileWorker(FakeWorld(), root=path / "base")
+    async with Store(path / "cache.db", "buildd.schema", durable=False) as store:
+        mounts = CacheMounts(path / "mounts", store, files, lambda: next(times))
+        await mounts.recover()
+        yield mounts
+
+
+@pytest_asyncio.fixture
+async def mounts(tmp_path: Path) -> AsyncIterator[CacheMounts]:
+    async with opened(tmp_path) as made:
+        yield made
+
+
+async def directory(
+    mounts: CacheMounts,
+    name: str = "c",
+    sharing: Sharing = Sharing.SHARED,
+    base: Tree | None = None,
+    selector: str = "",
+) -> Path:
+    """Where a mount is; it is left at once."""
+    key = None if base is None else Digest.of(repr(base).encode())
+    async with mounts.mounted(CacheMount(name, sharing), base, key, selector, "a mount") as path:
+        return path
+
+
+async def test_one_name_is_one_directory(mounts: CacheMounts) -> None:
+    assert await directory(mounts) == await directory(mounts)
+    assert await directory(mounts) != await directory(mounts, "d")
+
+
+@pytest.mark.parametrize("name", ["../../etc", "/etc", "..", ".", "", "a/b", "\0", "x" * 5000])
+async def test_no_name_is_a_part_of_a_path(mounts: CacheMounts, tmp_path: Path, name: str) -> None:
+    path = await directory(mounts, name)
+    assert path.parent == tmp_path / "mounts"
+    assert path.name.isalnum()
+    assert path == await directory(mounts, name)
+
+
+async def test_shared_mounts_are_one_directory_at_the_same_time(mounts: CacheMounts) -> None:
+    async with mounts.mounted(CacheMount("c"), None, None, "", "") as one:
+        assert await directory(mounts) == one
+
+
+async def test_private_mounts_are_directories_of_their_own_that_are_used_again(mounts: CacheMounts) -> None:
+    async with mounts.mounted(CacheMount("c", Sharing.PRIVATE), None, None, "", "") as one:
+        other = await directory(mounts, sharing=Sharing.PRIVATE)
+        assert other != one
+    assert await directory(mounts, sharing=Sharing.PRIVATE) in (one, other)
+    assert len(await mounts.records()) == 2
+
+
+async def test_a_locked_mount_is_waited_for(mounts: CacheMounts) -> None:
+    locked = CacheMount("c", Sharing.LOCKED)
+    async with AsyncExitStack() as stack:
+        one = await stack.enter_async_context(mounts.mounted(locked, None, None, "", ""))
+        waiting = asyncio.create_task(directory(mounts, sharing=Sharing.LOCKED))
+        await directory(mounts, "another")
+        assert not waiting.done()
+    assert await waiting == one
+
+
+async def test_a_mount_begins_with_what_it_is_told(mounts: CacheMounts, tmp_path: Path) -> None:
+    source = tmp_path / "base" / "sub"
+    source.mkdir(parents=True)
+    (source / "file").write_bytes(b"begins")
+    (source / "link").symlink_to("/etc/passwd")
+    source.chmod(0o750)
+    path = await directory(mounts, base=BASE, selector="sub")
+    assert (path / "file").read_bytes() == b"begins"
+    assert os.readlink(path / "link") == "/etc/passwd"
+    assert path.stat().st_mode & 0o777 == 0o750
+    (path / "file").write_bytes(b"changed")
+    assert path == await directory(mounts, base=BASE, selector="sub")
+    assert (path / "file").read_bytes() == b"changed"
+    assert path != await directory(mounts)
+
+
+async def test_a_link_in_what_it_begins_with_stays_inside(mounts: CacheMounts, tmp_path: Path) -> None:
+    (tmp_path / "base" / "etc").mkdir(parents=True)
+    (tmp_path / "base" / "etc" / "own").write_bytes(b"")
+    (tmp_path / "base" / "out").symlink_to("/../../etc")
+    path = await directory(mounts, base=BASE, selector="out")
+    assert os.listdir(path) == ["own"]
+
+
+async def test_what_it_should_begin_with_may_be_missing(mounts: CacheMounts, tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    with pytest.raises(NotFoundError, match='"nothing": not found'):
+        await directory(mounts, base=BASE, selector="nothing")
+    assert os.listdir(tmp_path / "mounts") == []
+    assert await mounts.records() == []
+
+
+async def test_a_mount_is_counted_with_what_is_in_it(mounts: CacheMounts) -> None:
+    path = await directory(mounts)
+    (path / "file").write_bytes(b"x" * 100_000)
+    await directory(mounts)
+    (record,) = await mounts.records()
+    assert record.type is RecordType.CACHE_MOUNT
+    assert record.size_bytes >= 100_000
+    assert (record.uses, record.mutable, record.in_use, record.description) == (2, True, False, "a mount")
+    (again,) = await mounts.records()
+    assert again == record
+
+
+async def test_a_mount_in_use_stays(mounts: CacheMounts) -> None:
+    async with mounts.mounted(CacheMount("c"), None, None, "", "") as path:
+        (record,) = await mounts.records()
+        assert record.in_use
+        assert not await mounts.remove([record.id])
+        assert path.exists()
+    assert list(await mounts.remove([record.id])) == [record.id]
+    assert not path.exists()
+    assert await directory(mounts) != path
+
+
+async def test_a_start_removes_what_has_no_row_and_rows_without_a_directory(tmp_path: Path) -> None:
+    async with opened(tmp_path) as mounts:
+        kept, lost = await directory(mounts, "kept"), await directory(mounts, "lost")
+    lost.rmdir()
+    (tmp_path / "mounts" / "new-half" / "deep").mkdir(parents=True)
+    (tmp_path / "mounts" / "stray").write_bytes(b"")
+    async with opened(tmp_path) as mounts:
+        assert os.listdir(tmp_path / "mounts") == [kept.name]
+        assert [each.id for each in await mounts.records()] == [kept.name]
+        assert await directory(mounts, "kept") == kept
+
+
+async def test_a_mount_that_goes_while_it_is_looked_up_is_made_anew(mounts: CacheMounts) -> None:
+    path = await directory(mounts)
+    one, gone = await asyncio.gather(directory(mounts), mounts.remove([path.name]))
+    assert (one == path) == (not gone)
+    assert one.exists()
