@@ -5,9 +5,12 @@ Reference: the Dockerfile reference, "Environment replacement" and "ENV".
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 from sampan.dockerfile.expansion import Expander
 from sampan.errors import InvalidArgumentError
+
+_ESCAPES: Final = {"\a": "a", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t", "\v": "v", '"': '"', "\\": "\\"}
 
 
 def json_words(text: str) -> tuple[str, ...] | None:
@@ -95,3 +98,18 @@ def did_you_mean(word: str, known: Iterable[str], sign: str = "") -> str:
     """Return what is added to an error about ``word``; empty if nothing is near."""
     near = nearest(word, known)
     return f" (did you mean {sign}{near}?)" if near else ""
+
+
+def quoted(text: str) -> str:
+    """Return ``text`` as Go's ``%q`` writes it: histories and errors hold commands in this form."""
+    out = []
+    for char in text:
+        if char in _ESCAPES:
+            out.append(f"\\{_ESCAPES[char]}")
+        elif char.isprintable():
+            out.append(char)
+        elif ord(char) < 0x80:
+            out.append(f"\\x{ord(char):02x}")
+        else:
+            out.append(f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}")
+    return f'"{"".join(out)}"'

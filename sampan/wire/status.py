@@ -72,6 +72,8 @@ _BY_CODE: Final[dict[grpc.StatusCode, type[e.SampanError]]] = {
     grpc.StatusCode.DATA_LOSS: e.DataLossError,
 }
 
+_BY_NUMBER: Final[dict[int, grpc.StatusCode]] = {code.value[0]: code for code in grpc.StatusCode}
+
 
 class ForeignError(e.SampanError):
     """An error as the clients of somebody else's interface expect it: raised by servicers of such an interface alone.
@@ -122,6 +124,12 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> e.SampanError:
         return e.UnavailableError("a service of the engine did not answer in time: see `sampan status`")
     kind = _BY_REASON.get(str(reason)) or _BY_CODE.get(code, e.InternalError)
     return kind(said or code.name.lower())
+
+
+def from_code(code: int, message: str) -> e.SampanError:
+    """Return what the status of a party outside the engine means; bugs there are its own: RemoteError."""
+    status = _BY_NUMBER.get(code, grpc.StatusCode.UNKNOWN)
+    return _BY_CODE.get(status, e.RemoteError)(message or status.name.lower().replace("_", " "))
 
 
 def _value(metadata: Any, key: str) -> str | bytes | None:

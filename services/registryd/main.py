@@ -19,7 +19,7 @@ from registryd.repositories.blobs import Blobs
 from registryd.repositories.engine_images import EngineImages
 from registryd.repositories.manifests import Manifests
 from registryd.repositories.roots import Roots
-from registryd.repositories.uploads import Uploads
+from registryd.repositories.uploads import Uploads, Visits
 from registryd.wire.client import ContentClient, ImagesClient
 from sampan.errors import InvalidArgumentError, UnavailableError
 from sampan.log import log
@@ -67,7 +67,8 @@ async def build(service: Service[RegistryConfig]) -> None:
     contents = ContentClient(channel)
     store = await service.open_store(layout.data(NAME) / "registry.db", "registryd.schema")
     roots = Roots()
-    upkeep = Upkeep(store, contents, config.unused_s, roots, set_aside=service.set_aside)
+    visits = Visits()
+    upkeep = Upkeep(store, contents, config.unused_s, roots, visits, set_aside=service.set_aside)
     service.set_aside.count_in(service.metrics, ("label",))
     reach_imaged = partial(reach, channel, "imaged", _DEADLINE_S)
     try:
@@ -84,7 +85,7 @@ async def build(service: Service[RegistryConfig]) -> None:
     engine = EngineImages(ImagesClient(channel), contents, own_names(address, config.names) | set(config.expose))
     blobs = Blobs(store, contents, engine, config.unused_s, time.time_ns, roots)
     manifests = Manifests(store, contents, blobs, engine)
-    uploads = Uploads(contents, blobs, config.max_blob_bytes)
+    uploads = Uploads(contents, blobs, config.max_blob_bytes, visits)
     repairer = Repairer(store, contents, blobs, manifests, upkeep)
     service.checkers.append(RegistryCheck(store, contents, roots, repairer, users, upkeep.is_abandoned))
     parts = Parts(blobs, manifests, uploads, RegistryMetrics(service.metrics), config.stall_timeout_s)

@@ -22,6 +22,7 @@ from buildd.frontend.state import Argument
 from buildd.frontend.step import Step
 from sampan.dockerfile.changes import apply_changes
 from sampan.dockerfile.instructions import Arg, Command, HealthCheck, OnBuild, Pairs, Words
+from sampan.dockerfile.words import quoted
 from sampan.errors import InvalidArgumentError
 from sampan.oci.config_document import MAX_ITEMS
 from sampan.oci.image_config import HealthCheck as HealthCheckConfig
@@ -260,23 +261,6 @@ _WORDS: Final[Mapping[str, Callable[[Step, Sequence[str]], None]]] = {
     "USER": _user,
     "VOLUME": _volume,
 }
-
-_ESCAPES: Final = {"\a": "a", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t", "\v": "v", '"': '"', "\\": "\\"}
-
-
-def quoted(text: str) -> str:
-    """Return ``text`` as Go's ``%q`` writes it: histories hold commands in this form."""
-    out = []
-    for char in text:
-        if char in _ESCAPES:
-            out.append(f"\\{_ESCAPES[char]}")
-        elif char.isprintable():
-            out.append(char)
-        elif ord(char) < 0x80:
-            out.append(f"\\x{ord(char):02x}")
-        else:
-            out.append(f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}")
-    return f'"{"".join(out)}"'
 
 
 def go_duration(duration_ns: int) -> str:

@@ -68,8 +68,7 @@ class Repairer:
         return Outcome(repaired=True, text="taken back")
 
     async def _upload(self, ref: str) -> Outcome:
-        if any(each == ref and self._upkeep.is_abandoned(grown_ns) for each, grown_ns in await self._contents.writes()):
-            await self._contents.abort(ref)
+        if await self._upkeep.drop_abandoned(ref):
             return Outcome(repaired=True, text="dropped")
         return _GONE
 

@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Self
 
 from registryd.protocol import Contents
 from registryd.repositories import store as rows
 from registryd.repositories.roots import Roots
+from registryd.repositories.uploads import Visits
 from sampan.errors import NotFoundError, SampanError, UnavailableError
 from sampan.log import log
 from sampan.service.set_aside import SetAside
@@ -25,11 +27,13 @@ class Upkeep:
         contents: Contents,
         unused_s: float,
         roots: Roots,
+        visits: Visits,
         now_ns: Callable[[], int] = time.time_ns,
         set_aside: SetAside | None = None,
     ) -> None:
         self._set_aside = set_aside or SetAside()
         self._roots = roots
+        self._visits = visits
         self._store = store
         self._contents = contents
         self._unused_ns = int(unused_s * 1e9)
@@ -73,6 +77,21 @@ class Upkeep:
         """Say whether an upload that grew last then has been left."""
         return grown_ns + self._unused_ns <= self._now_ns()
 
+    async def drop_abandoned(self, only: str = "") -> list[str]:
+        """Drop all uploads that have been left, or that one; return their refs.
+
+        The content store drops what it is told to, even if it has grown since it was looked at. So none is dropped that
+        anybody has come to since then, and who comes while it is being dropped comes too late.
+        """
+        dropped = []
+        with self._visits.noted() as noted:
+            for ref, grown_ns in await self._contents.writes():
+                if only in ("", ref) and self.is_abandoned(grown_ns) and ref not in noted:
+                    with self._visits.leaving(ref), suppress(NotFoundError, UnavailableError):  # it is over, or goes on
+                        await self._contents.abort(ref)
+                        dropped.append(ref)
+        return dropped
+
     async def sweep(self) -> None:
         """Drop uploads that have not grown, and blobs without a manifest, for long enough; and labels without a row.
 
@@ -81,13 +100,8 @@ class Upkeep:
         """
         await self.recover()
         now_ns = self._now_ns()
-        for ref, grown_ns in await self._contents.writes():
-            if self.is_abandoned(grown_ns):
-                try:
-                    await self._contents.abort(ref)
-                except (NotFoundError, UnavailableError):
-                    continue  # it is over, or goes on
-                log.info("abandoned upload dropped", ref=ref)
+        for ref in await self.drop_abandoned():
+            log.info("abandoned upload dropped", ref=ref)
         unkept = await self._store.write(lambda db: rows.delete_unused_blobs(db, now_ns))
         await self._contents.let_go(unkept)
         if unkept:

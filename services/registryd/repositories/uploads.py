@@ -5,11 +5,14 @@ how far it is the content store knows. So it outlives this process, though not t
 """
 
 import secrets
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Set
+from contextlib import contextmanager
 from typing import Final
 
 from registryd.protocol import Contents
 from registryd.repositories.blobs import Blobs
+from registryd.repositories.model import UploadState
 from registryd.repositories.refusal import Code, RefusedError
 from sampan.errors import NotFoundError, ResourceExhaustedError, UnavailableError
 from sampan.oci.digest import Digest
@@ -18,11 +21,60 @@ from sampan.oci.digest import Digest
 REF_PREFIX: Final = "registryd/"
 
 
+class Visits:
+    """Who comes to which upload, so that none is dropped that somebody has come back to.
+
+    All that is written to uploads is written by this process.
+    """
+
+    def __init__(self) -> None:
+        self._present: Counter[str] = Counter()
+        self._noting: list[set[str]] = []
+        self._leaving: set[str] = set()
+
+    @contextmanager
+    def visit(self, ref: str) -> Iterator[None]:
+        """Ask for, or add to, an upload within."""
+        for noted in self._noting:
+            noted.add(ref)
+        self._present[ref] += 1
+        try:
+            yield
+        finally:
+            self._present[ref] -= 1
+            if not self._present[ref]:
+                del self._present[ref]
+
+    @contextmanager
+    def noted(self) -> Iterator[Set[str]]:
+        """Yield the uploads that somebody is at, and those that somebody comes to within."""
+        noted = set(self._present)
+        self._noting.append(noted)
+        try:
+            yield noted
+        finally:
+            self._noting = [each for each in self._noting if each is not noted]
+
+    @contextmanager
+    def leaving(self, ref: str) -> Iterator[None]:
+        """Drop an upload within."""
+        self._leaving.add(ref)
+        try:
+            yield
+        finally:
+            self._leaving.discard(ref)
+
+    def is_leaving(self, ref: str) -> bool:
+        """Say whether an upload is being dropped: for who comes now it is not there any more."""
+        return ref in self._leaving
+
+
 class Uploads:
     """The uploads of all repositories."""
 
-    def __init__(self, contents: Contents, blobs: Blobs, max_blob_bytes: int) -> None:
+    def __init__(self, contents: Contents, blobs: Blobs, max_blob_bytes: int, visits: Visits) -> None:
         self._contents = contents
+        self._visits = visits
         self._blobs = blobs
         self._max_blob_bytes = max_blob_bytes
 
@@ -38,10 +90,11 @@ class Uploads:
         Raises:
             RefusedError: BLOB_UPLOAD_UNKNOWN.
         """
-        try:
-            return await self._contents.offset(_ref(repository, upload))
-        except NotFoundError:
-            raise _unknown(repository, upload) from None
+        with self._visit(repository, upload) as ref:
+            try:
+                return await self._contents.offset(ref)
+            except NotFoundError:
+                raise _unknown(repository, upload) from None
 
     async def append(self, repository: str, upload: str, pieces: AsyncIterator[bytes], first: int | None = None) -> int:
         """Add ``pieces``; return how many bytes have arrived. If they break off, what arrived stays.
@@ -52,12 +105,14 @@ class Uploads:
             ResourceExhaustedError: the disk is full; the upload is over, so as not to keep it so.
             UnavailableError: somebody else is adding to it.
         """
-        offset = await self.offset(repository, upload)
+        with self._visit(repository, upload) as ref:
+            return await self._append(ref, await self.offset(repository, upload), pieces, first)
+
+    async def _append(self, ref: str, offset: int, pieces: AsyncIterator[bytes], first: int | None) -> int:
         if first is not None and first != offset:
             raise RefusedError(
                 Code.RANGE_INVALID, f"the upload goes on at byte {offset}, not {first}", {"Range": span(offset)}
             )
-        ref = _ref(repository, upload)
         try:
             state = await self._contents.append(ref, offset, self._limited(pieces, offset))
         except (RefusedError, ResourceExhaustedError):
@@ -80,11 +135,14 @@ class Uploads:
         Raises:
             RefusedError: BLOB_UPLOAD_UNKNOWN; DIGEST_INVALID if it has another digest, and then the upload is over.
         """
-        ref = _ref(repository, upload)
-        try:
-            state = await self._contents.state(ref)
-        except NotFoundError:
-            raise _unknown(repository, upload) from None
+        with self._visit(repository, upload) as ref:
+            try:
+                state = await self._contents.state(ref)
+            except NotFoundError:
+                raise _unknown(repository, upload) from None
+            await self._finish(repository, ref, state, digest)
+
+    async def _finish(self, repository: str, ref: str, state: UploadState, digest: Digest) -> None:
         if state.digest != digest:
             await self._drop(ref)
             raise RefusedError(Code.DIGEST_INVALID, f"the blob's digest is {state.digest}, it was pushed as {digest}")
@@ -100,6 +158,14 @@ class Uploads:
         """
         await self.offset(repository, upload)
         await self._drop(_ref(repository, upload))
+
+    @contextmanager
+    def _visit(self, repository: str, upload: str) -> Iterator[str]:
+        ref = _ref(repository, upload)
+        if self._visits.is_leaving(ref):
+            raise _unknown(repository, upload)
+        with self._visits.visit(ref):
+            yield ref
 
     async def _drop(self, ref: str) -> None:
         try:

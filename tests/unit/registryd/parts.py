@@ -12,7 +12,7 @@ from registryd.repositories.blobs import Blobs
 from registryd.repositories.engine_images import EngineImages
 from registryd.repositories.manifests import Manifests
 from registryd.repositories.roots import Roots
-from registryd.repositories.uploads import Uploads
+from registryd.repositories.uploads import Uploads, Visits
 from sampan.oci.descriptor import OCI_MANIFEST
 from sampan.oci.digest import Digest
 from sampan.store.database import Store
@@ -81,9 +81,9 @@ async def registry_parts(directory: Path) -> AsyncIterator[Parts]:
     clock, contents, catalog = Clock(), FakeContents(), FakeCatalog()
     async with Store(directory / "registry.db", "registryd.schema", durable=False) as store:
         engine = EngineImages(catalog, contents, {OWN}, clock.seconds)
-        roots = Roots()
+        roots, visits = Roots(), Visits()
         blobs = Blobs(store, contents, engine, UNUSED_S, clock.nanoseconds, roots)
         manifests = Manifests(store, contents, blobs, engine)
-        uploads = Uploads(contents, blobs, MAX_BLOB_BYTES)
-        upkeep = Upkeep(store, contents, UNUSED_S, roots, clock.nanoseconds)
+        uploads = Uploads(contents, blobs, MAX_BLOB_BYTES, visits)
+        upkeep = Upkeep(store, contents, UNUSED_S, roots, visits, clock.nanoseconds)
         yield Parts(store, contents, catalog, clock, engine, blobs, manifests, uploads, upkeep)

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from buildd.frontend.configuring import go_duration, quoted
+from buildd.frontend.configuring import go_duration
 from sampan.dockerfile.source import DockerfileError
+from sampan.dockerfile.words import quoted
 from tests.fakes.build_bridge import image_config
 from tests.unit.buildd.frontend.building import ALPINE, build
 

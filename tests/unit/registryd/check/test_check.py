@@ -15,6 +15,7 @@ from registryd.check.repair import Repairer
 from registryd.check.upkeep import Upkeep
 from registryd.http.htpasswd import Htpasswd
 from registryd.repositories.roots import ROOT_PREFIX, Roots
+from registryd.repositories.uploads import Visits
 from sampan.check import Finding, Means
 from sampan.oci.descriptor import OCI_INDEX, OCI_MANIFEST
 from sampan.oci.digest import Digest
@@ -214,7 +215,7 @@ async def test_rows_that_are_lost_come_back_from_labels_and_documents_without_ta
     async with Store(tmp_path / "new.db", "registryd.schema", durable=False) as store:
         await Rebuilder(store, parts.contents, 10**18).run()
         again, held_again = await state(replace(parts, store=store))
-        await Upkeep(store, parts.contents, 1e9, Roots(), parts.clock.nanoseconds).recover()
+        await Upkeep(store, parts.contents, 1e9, Roots(), Visits(), parts.clock.nanoseconds).recover()
         assert (await state(replace(parts, store=store)))[1] == held
     assert isinstance(tables, list)
     assert again == [*tables[:-1], []]

@@ -1,6 +1,7 @@
 """What repositories hold, and for how long."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -100,6 +101,56 @@ async def test_upload_that_does_not_grow_is_dropped(parts: Parts) -> None:
     await parts.upkeep.sweep()
     with refused(Code.BLOB_UPLOAD_UNKNOWN):
         await parts.uploads.offset("app", upload)
+
+
+async def test_an_upload_that_grows_while_upkeep_looks_at_others_is_not_dropped(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = await parts.uploads.begin("app")
+    parts.clock.now_s += UNUSED_S
+    writes = parts.contents.writes
+
+    async def then_it_grows() -> list[tuple[str, int]]:
+        found = await writes()
+        assert await parts.uploads.append("app", upload, pieces(b"layer"), 0) == 5
+        return found
+
+    monkeypatch.setattr(parts.contents, "writes", then_it_grows)
+    await parts.upkeep.sweep()
+    await parts.uploads.finish("app", upload, LAYER)
+    assert LAYER in parts.contents.blobs
+
+
+async def test_an_upload_that_is_being_added_to_is_not_dropped(parts: Parts) -> None:
+    upload = await parts.uploads.begin("app")
+    parts.clock.now_s += UNUSED_S
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"la"
+        await parts.upkeep.sweep()
+        yield b"yer"
+
+    assert await parts.uploads.append("app", upload, slowly(), 0) == 5
+    await parts.uploads.finish("app", upload, LAYER)
+
+
+async def test_who_comes_for_an_upload_that_is_being_dropped_is_told_that_it_is_not_there(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = await parts.uploads.begin("app")
+    parts.clock.now_s += UNUSED_S
+    abort = parts.contents.abort
+
+    async def somebody_comes(ref: str) -> None:
+        with refused(Code.BLOB_UPLOAD_UNKNOWN):
+            await parts.uploads.append("app", upload, pieces(b"layer"), 0)
+        with refused(Code.BLOB_UPLOAD_UNKNOWN):
+            await parts.uploads.finish("app", upload, LAYER)
+        await abort(ref)
+
+    monkeypatch.setattr(parts.contents, "abort", somebody_comes)
+    await parts.upkeep.sweep()
+    assert parts.contents.ingests == {}
 
 
 async def test_start_takes_back_labels_without_a_row_and_no_others(parts: Parts) -> None:

@@ -1,0 +1,173 @@
+"""One stream of a connection: what has come on it and was not taken, and how much it may still send.
+
+Reference: RFC 9113, section 5.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from sampan.errors import SampanError
+from sampan.wire.http2.frames import END_STREAM, ErrorCode, Kind, ProtocolError, frame, rst_stream, window_update
+
+# What may come and wait to be taken. A walk's small messages are many before that is full.
+WINDOW_BYTES: Final = 2 << 20
+
+Headers = Mapping[str, str]
+
+
+class Carrier(Protocol):
+    """The connection, as its streams see it."""
+
+    def append(self, data: bytes) -> None:
+        """Send a frame as soon as may be."""
+
+    def room(self, stream: "Stream") -> int:
+        """Say how many bytes of data may go out at once."""
+
+    def spend(self, count: int) -> None:
+        """Note that so many bytes of data go out."""
+
+    def stalled(self, stream: "Stream") -> None:
+        """Have ``stream.resume`` called when there may be room again."""
+
+    def forget(self, stream: "Stream") -> None:
+        """The stream has ended on both sides."""
+
+
+class Stream:
+    """A request and its answer. ``close`` it, whatever happened."""
+
+    def __init__(self, carrier: Carrier, number: int, send_window: int) -> None:
+        self.number = number
+        self.send_window = send_window
+        self.headers: Headers | None = None  # those before the data; none if there are trailers only
+        self.trailers: Headers | None = None
+        self._carrier = carrier
+        self._chunks: list[bytes] = []
+        self._waiting = 0  # bytes in them
+        self._taken = 0  # bytes taken since the last window update
+        self._error: SampanError | None = None
+        self._remote_ended = False
+        self._local_ended = False
+        self._arrived = asyncio.Event()
+        self._resumed = asyncio.Event()
+
+    @property
+    def answered(self) -> bool:
+        """Whether the other side has said all it will, or the stream is broken."""
+        return self._remote_ended or self._error is not None
+
+    # What the connection reports.
+
+    def put(self, data: bytes) -> None:
+        """Take data that came. Raises ProtocolError if it is more than was allowed, or comes after the end."""
+        if self._remote_ended:
+            raise ProtocolError(ErrorCode.STREAM_CLOSED, "data after the end of a stream")
+        self._chunks.append(data)
+        self._waiting += len(data)
+        if self._waiting + self._taken > WINDOW_BYTES:
+            raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, "more data than the stream's window")
+        self._arrived.set()
+
+    def put_headers(self, headers: Headers, *, ended: bool) -> None:
+        """Take headers: the first, or what follows the data."""
+        if self._remote_ended:
+            raise ProtocolError(ErrorCode.STREAM_CLOSED, "headers after the end of a stream")
+        if ended:
+            self.trailers = headers
+        elif self.headers is None:
+            if not headers.get(":status", "").startswith("1"):  # those are followed by the real ones
+                self.headers = headers
+        else:
+            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "headers amid a stream")
+
+    def end(self) -> None:
+        """Note that no more comes."""
+        self._remote_ended = True
+        self._arrived.set()
+        self._resumed.set()
+        self._forget_if_over()
+
+    def fail(self, error: SampanError) -> None:
+        """Break the stream off, or only what is still sent if all was received. What has come can still be taken."""
+        if not self._remote_ended and self._error is None:
+            self._error = error
+        self._local_ended = True
+        self._arrived.set()
+        self._resumed.set()
+        self._carrier.forget(self)
+
+    def resume(self) -> None:
+        """Try again to send."""
+        self._resumed.set()
+
+    # What the caller does.
+
+    async def take(self) -> list[bytes]:
+        """Return what has come, something at least; nothing when the other side has ended.
+
+        Raises:
+            SampanError: what broke the stream off, after all that came before.
+        """
+        while not self._chunks:
+            if self._remote_ended:
+                return []
+            if self._error is not None:
+                raise self._error
+            self._arrived.clear()
+            await self._arrived.wait()
+        chunks, self._chunks = self._chunks, []
+        self._taken += self._waiting
+        self._waiting = 0
+        if self._taken >= WINDOW_BYTES // 2 and not self.answered:
+            self._carrier.append(window_update(self.number, self._taken))
+            self._taken = 0
+        return chunks
+
+    async def send(self, data: bytes, *, end: bool = False) -> bool:
+        """Send ``data`` as fast as the other side takes it; ``end``: and nothing after it.
+
+        Returns whether it was sent: what the other side has answered already cannot be.
+
+        Raises:
+            SampanError: what broke the stream off.
+        """
+        view = memoryview(data)
+        while True:
+            if self._error is not None:
+                raise self._error
+            if self._remote_ended or self._local_ended:
+                return False
+            room = self._carrier.room(self)
+            if view and not room:
+                self._resumed.clear()
+                self._carrier.stalled(self)
+                await self._resumed.wait()
+                continue
+            piece = bytes(view[:room])
+            view = view[room:]
+            self.send_window -= len(piece)
+            self._carrier.spend(len(piece))
+            self._carrier.append(frame(Kind.DATA, END_STREAM if end and not view else 0, self.number, piece))
+            if not view:
+                break
+        if end:
+            self._local_ended = True
+            self._forget_if_over()
+        return True
+
+    def close(self, code: ErrorCode = ErrorCode.CANCEL) -> None:
+        """Let go of the stream; the other side is told if either has not ended. Safe to repeat."""
+        over = self._error is not None or (self._remote_ended and self._local_ended)
+        if not over:
+            self._carrier.append(rst_stream(self.number, ErrorCode.NO_ERROR if self._remote_ended else code))
+        self._local_ended = self._remote_ended = True
+        self._chunks.clear()
+        self._arrived.set()
+        self._resumed.set()
+        self._carrier.forget(self)
+
+    def _forget_if_over(self) -> None:
+        if self._remote_ended and self._local_ended:
+            self._carrier.forget(self)

@@ -1,0 +1,132 @@
+"""ExecOp: a process of its own on a snapshot, with mounts, run by runtimed as containers' processes are."""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, aclosing
+from typing import Final
+
+from buildd.executor.mounts import Makers, StepMounts
+from buildd.executor.platforms import HostPlatforms
+from buildd.llb.ops import ExecOp, NetMode, Process, SecurityMode
+from buildd.protocol import Output, ProcessError, StepContext, Tree
+from sampan.build.step import StepExit, StepNetwork, StepProcess, StepSecurity, StepSpec
+from sampan.dockerfile.words import quoted
+from sampan.errors import (
+    CommandNotExecutableError,
+    CommandNotFoundError,
+    StartError,
+    UnavailableError,
+    UnimplementedError,
+)
+from sampan.oci.platform import Platform
+from sampan.resource.container_spec import Resources, Ulimit
+from sampan.resource.protocols import Steps
+from sampan.resource.streams import Frame
+
+_PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_STDERR: Final = 2
+_NETWORKS: Final = {
+    NetMode.SANDBOX: StepNetwork.SANDBOX,
+    NetMode.HOST: StepNetwork.HOST,
+    NetMode.NONE: StepNetwork.NONE,
+}
+_SECURITY: Final = {SecurityMode.SANDBOX: StepSecurity.CONFINED, SecurityMode.INSECURE: StepSecurity.INSECURE}
+
+
+class StepExecutor:
+    """Satisfies ``protocol.Executor``."""
+
+    def __init__(self, steps: Steps, makers: Makers, platforms: HostPlatforms, max_parallelism: int) -> None:
+        """``max_parallelism`` is how many processes of steps run at the same time; others wait."""
+        self._steps = steps
+        self._makers = makers
+        self._platforms = platforms
+        self._turns = asyncio.Semaphore(max_parallelism)
+
+    async def run(
+        self, op: ExecOp, inputs: Sequence[Output], platform: Platform | None, context: StepContext
+    ) -> Sequence[Tree]:
+        """See ``protocol.Executor``."""
+        if platform is not None:
+            self._platforms.check(platform)
+        for device in op.devices:
+            if not device.optional:
+                raise UnimplementedError(f"device {device.name} is not available: steps of builds get no CDI devices")
+            context.log(f"device {device.name} is not available, and left out\n".encode(), _STDERR)
+        async with AsyncExitStack() as stack:
+            mounts = StepMounts(op, inputs, context, self._makers, stack)
+            await mounts.make()
+            spec = self._spec(op, mounts, await self._environment(op, context))
+            async with self._turns:
+                await self._process(spec, op.process, context)
+            return await mounts.freeze()
+
+    async def _environment(self, op: ExecOp, context: StepContext) -> tuple[str, ...]:
+        env = list(op.process.env)
+        for wanted in op.secret_env:
+            variable = await self._makers.granted.variable(wanted, context)
+            if variable is not None:
+                env.append(variable)
+        names = {entry.partition("=")[0] for entry in env}
+        if "PATH" not in names:
+            env.append(_PATH)
+        return (*env, *(entry for entry in _proxies(op.process) if entry.partition("=")[0] not in names))
+
+    def _spec(self, op: ExecOp, mounts: StepMounts, env: tuple[str, ...]) -> StepSpec:
+        process = op.process
+        return StepSpec(
+            id=uuid.uuid4().hex,
+            process=StepProcess(process.args, env, process.cwd, process.user),
+            root=mounts.root,
+            root_read_only=mounts.root_read_only,
+            hostname=process.hostname,
+            extra_hosts=tuple(f"{each.host}:{each.ip}" for each in process.extra_hosts),
+            network=_NETWORKS[op.network],
+            security=_SECURITY[op.security],
+            resources=Resources(
+                ulimits=tuple(Ulimit(each.name, each.soft, each.hard) for each in process.ulimits),
+                cgroup_parent=process.cgroup_parent,
+            ),
+            mounts=tuple(mounts.mounts),
+        )
+
+    async def _process(self, spec: StepSpec, process: Process, context: StepContext) -> None:
+        """Run it to its end. Raises ProcessError."""
+        ended: StepExit | None = None
+        failed = f"process {quoted(' '.join(process.args))} did not complete successfully"
+        try:
+            async with aclosing(self._steps.run(spec)) as outputs:
+                async for output in outputs:
+                    if isinstance(output, Frame):
+                        context.log(output.data, output.stream.value)
+                    elif isinstance(output, StepExit):
+                        ended = output
+        except CommandNotFoundError as error:
+            raise ProcessError(f"{failed}: exit code: 127: {error}", 127) from error
+        except CommandNotExecutableError as error:
+            raise ProcessError(f"{failed}: exit code: 126: {error}", 126) from error
+        except StartError as error:
+            raise ProcessError(f"{failed}: {error}", 1) from error
+        if ended is None:
+            raise UnavailableError(f"{failed}: nobody has said how it ended")
+        if ended.code in (process.valid_exit_codes or (0,)):
+            return
+        if ended.oom_killed:
+            raise ProcessError(f"{failed}: cannot allocate memory", ended.code)
+        raise ProcessError(f"{failed}: exit code: {ended.code}", ended.code)
+
+
+def _proxies(process: Process) -> list[str]:
+    """Return the proxies as variables, in both spellings that programs look for."""
+    proxy = process.proxy_env
+    if proxy is None:
+        return []
+    values = {
+        "HTTP_PROXY": proxy.http_proxy,
+        "HTTPS_PROXY": proxy.https_proxy,
+        "FTP_PROXY": proxy.ftp_proxy,
+        "NO_PROXY": proxy.no_proxy,
+        "ALL_PROXY": proxy.all_proxy,
+    }
+    return [f"{each}={value}" for name, value in values.items() if value for each in (name, name.lower())]

@@ -1,0 +1,378 @@
+"""Make a directory the same as what a sender tells of it, and ask for no content that is here.
+
+Entries come in the order of a walk, so what is held of the tree is the way down to where the walk is. A file is the
+same if its size, its time and its mode are. Content is written under the file's own name; the time, by which a later
+comparison knows the file, is set when it is whole, so that a file that was cut off by a crash is asked for again.
+
+Nothing that the sender says leads out of the directory: each name is one component in a directory that was opened
+without following a link, and the order of the entries is the proof that they are in directories that the sender told.
+
+Reference: tonistiigi/fsutil, ``receive.go``, ``validator.go``; the same rules, written anew.
+"""
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from buildd.session.entry import Entry, check_path, split
+from buildd.session.protocol import SyncReport
+from sampan.errors import InvalidArgumentError, RemoteError
+from sampan.sys.beneath import OPEN_DIRECTORY, open_directory
+from sampan.sys.trees import AbandonedError, Stop, never, remove_tree_at, shortened
+
+_MAX_ENTRIES: Final = 10_000_000
+_MAX_LINKS: Final = 1_000_000
+_MAX_MAJOR: Final = 0xFFF  # of the kernel's numbers of devices
+_MAX_MINOR: Final = 0xF_FFFF
+# fsutil's sender has four files under way.
+_MAX_OPEN: Final = 64
+
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_PERMISSIONS: Final = 0o7777
+
+# Attributes of trusted.* and system.* would mean something to the file systems that the tree is used in, overlayfs
+# among them.
+_XATTRS: Final = ("user.", "security.capability")
+
+
+class _Place:
+    """A directory below the root, kept open while it is the one that is asked for."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._path = b""
+        self._fd = os.dup(root)
+
+    def at(self, path: bytes) -> int:
+        """Return the descriptor of the directory ``path``; good until the next call."""
+        if path != self._path:
+            parent, _, name = path.rpartition(b"/")
+            if path and parent == self._path:
+                fd = os.open(name, OPEN_DIRECTORY, dir_fd=self._fd)
+            else:
+                fd = open_directory(self._root, path)
+            os.close(self._fd)
+            self._fd, self._path = fd, path
+        return self._fd
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class _Directory:
+    """A directory on the way to where the walk is."""
+
+    __slots__ = ("last", "path", "present")
+
+    def __init__(self, path: bytes, present: set[bytes]) -> None:
+        self.path = path
+        self.present = present  # names that are here and that the sender has not told so far
+        self.last = b""  # the name that the sender told last
+
+
+class _Pending:
+    """A file whose content was asked for."""
+
+    __slots__ = ("entry", "fd", "name", "parent")
+
+    def __init__(self, entry: Entry, parent: bytes, name: bytes) -> None:
+        self.entry = entry
+        self.parent = parent
+        self.name = name
+        self.fd = -1
+
+
+class TreeReceiver:
+    """One transfer into one directory. Any thread may use it, one at a time; ``close`` it, whatever happened.
+
+    Methods raise InvalidArgumentError for what no sender may say, and OSError for what the file system cannot do.
+    """
+
+    def __init__(self, into: Path, *, compare: bool = True, stop: Stop = never) -> None:
+        self._compare = compare
+        self._stop = stop
+        self._root = os.open(into, OPEN_DIRECTORY)
+        self._walk = _Place(self._root)
+        self._data = _Place(self._root)
+        self._way = [_Directory(b"", _names(self._root))]
+        self._count = 0
+        self._told_all = False
+        self._finished = False
+        self._pending: dict[int, _Pending] = {}
+        self._open = 0
+        self._requests: list[int] = []
+        self._links: list[tuple[Entry, bytes, bytes]] = []
+        self._inodes: dict[int, bytes] = {}  # of files with several names that are as they should be
+        self._times: dict[bytes, int] = {}  # of directories
+        self._touched: set[bytes] = set()  # directories whose time is not what it should be
+        self._changed: list[bytes] = []
+        self._files = self._bytes_sent = self._bytes_saved = 0
+
+    def close(self) -> None:
+        """Let go; a file whose content has not come whole is removed. Safe to repeat."""
+        if self._root < 0:
+            return
+        for pending in self._pending.values():
+            if pending.fd >= 0:
+                os.close(pending.fd)
+                with suppress(OSError):  # without its time it is asked for again
+                    os.unlink(pending.name, dir_fd=self._data.at(pending.parent))
+        self._pending.clear()
+        self._walk.close()
+        self._data.close()
+        os.close(self._root)
+        self._root = -1
+
+    @property
+    def complete(self) -> bool:
+        """Whether all entries are known and all contents are here: ``finish`` it then."""
+        return self._told_all and not self._pending
+
+    @property
+    def finished(self) -> bool:
+        """Whether ``finish`` was called."""
+        return self._finished
+
+    def take_requests(self) -> list[int]:
+        """Return the numbers of entries whose content is to be asked for, each once."""
+        requests, self._requests = self._requests, []
+        return requests
+
+    def add(self, entry: Entry) -> None:
+        """Take the next entry."""
+        if self._told_all:
+            raise InvalidArgumentError("the sender of files tells more of them after the last")
+        number = self._count
+        self._count += 1
+        if self._count > _MAX_ENTRIES:
+            raise InvalidArgumentError(f"the sender of files tells more than {_MAX_ENTRIES} of them")
+        if not number % 256 and self._stop():
+            raise AbandonedError
+        parent, name = split(entry.path)
+        directory = self._directory(parent, entry.path)
+        if name <= directory.last:
+            raise InvalidArgumentError(f"the sender of files tells {shortened(entry.path)!r} twice, or out of order")
+        directory.last = name
+        found = None
+        fd = self._walk.at(parent)
+        if name in directory.present:
+            directory.present.discard(name)
+            found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        kind = stat.S_IFMT(entry.mode)
+        if kind == stat.S_IFDIR:
+            self._add_directory(entry, parent, name, found)
+        elif kind == stat.S_IFLNK:
+            self._add_symlink(entry, parent, name, found)
+        elif kind != stat.S_IFREG and not entry.link:
+            self._add_special(entry, parent, name, found)
+        elif entry.link:
+            self._add_link(entry, parent, name, found)
+        else:
+            self._add_file(number, entry, parent, name, found)
+
+    def end_of_entries(self) -> None:
+        """Note that there are no more: what the sender did not tell is removed."""
+        if self._told_all:
+            raise InvalidArgumentError("the sender of files tells their end twice")
+        while self._way:
+            self._leave()
+        self._told_all = True
+
+    def put(self, number: int, data: bytes) -> None:
+        """Take a piece of the content of the entry of this number; an empty one is its end."""
+        pending = self._pending.get(number)
+        if pending is None:
+            raise InvalidArgumentError(f"the sender of files sends the content of {number}, which nobody asked for")
+        if pending.fd < 0:
+            if self._open >= _MAX_OPEN:
+                raise InvalidArgumentError(f"the sender of files sends more than {_MAX_OPEN} at a time")
+            pending.fd = os.open(pending.name, _CREATE, 0o600, dir_fd=self._data.at(pending.parent))
+            self._open += 1
+        if data:
+            self._bytes_sent += len(data)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(pending.fd, view) :]
+            return
+        self._complete(pending.fd, pending.entry)
+        os.close(pending.fd)
+        self._open -= 1
+        self._touched.add(pending.parent)
+        del self._pending[number]
+
+    def finish(self) -> SyncReport:
+        """Make the hard links, set the directories' times, and say what was done."""
+        assert self.complete
+        for entry, parent, name in self._links:
+            self._link(entry, parent, name)
+        for path in sorted(self._touched & self._times.keys()):
+            os.utime(self._walk.at(path), ns=(self._times[path],) * 2)
+        self._finished = True
+        changed = tuple(map(os.fsdecode, self._changed))
+        return SyncReport(self._files, self._bytes_sent, self._bytes_saved, changed)
+
+    # Where the walk is.
+
+    def _directory(self, parent: bytes, path: bytes) -> _Directory:
+        while self._way[-1].path != parent:
+            if len(self._way) == 1:
+                raise InvalidArgumentError(
+                    f"the sender of files tells {shortened(path)!r}, and not before it the directory that this is in"
+                )
+            self._leave()
+        return self._way[-1]
+
+    def _leave(self) -> None:
+        directory = self._way.pop()
+        for name in directory.present:
+            self._remove(self._walk.at(directory.path), directory.path, name)
+
+    def _remove(self, fd: int, parent: bytes, name: bytes) -> None:
+        remove_tree_at(fd, name, self._stop)
+        self._touched.add(parent)
+        self._changed.append(_join(parent, name))
+
+    def _make_way(self, entry: Entry, parent: bytes, name: bytes, found: os.stat_result | None) -> int:
+        """Remove what is there and note the change; return the directory's descriptor."""
+        fd = self._walk.at(parent)
+        if found is not None:
+            remove_tree_at(fd, name, self._stop)
+        self._touched.add(parent)
+        self._changed.append(entry.path)
+        return fd
+
+    # Kinds of entries.
+
+    def _add_directory(self, entry: Entry, parent: bytes, name: bytes, found: os.stat_result | None) -> None:
+        permissions = entry.mode & _PERMISSIONS
+        present: set[bytes] = set()
+        self._times[entry.path] = entry.mtime_ns
+        if found is None or not stat.S_ISDIR(found.st_mode):
+            fd = self._make_way(entry, parent, name, found)
+            os.mkdir(name, 0o700, dir_fd=fd)
+            fd = self._walk.at(entry.path)
+            os.fchmod(fd, permissions)
+            _set_xattrs(fd, entry)
+            self._touched.add(entry.path)
+        else:
+            fd = self._walk.at(entry.path)
+            if found.st_mode & _PERMISSIONS != permissions:
+                os.fchmod(fd, permissions)
+                self._changed.append(entry.path)
+            if found.st_mtime_ns != entry.mtime_ns:
+                self._touched.add(entry.path)
+            present = _names(fd)
+        self._way.append(_Directory(entry.path, present))
+
+    def _add_symlink(self, entry: Entry, parent: bytes, name: bytes, found: os.stat_result | None) -> None:
+        if not entry.link or b"\0" in entry.link:
+            raise InvalidArgumentError(f"the sender of files tells a link without a target: {shortened(entry.path)!r}")
+        if (
+            found is not None
+            and stat.S_ISLNK(found.st_mode)
+            and found.st_mtime_ns == entry.mtime_ns
+            and os.readlink(name, dir_fd=self._walk.at(parent)) == entry.link
+        ):
+            return
+        fd = self._make_way(entry, parent, name, found)
+        os.symlink(entry.link, name, dir_fd=fd)
+        os.utime(name, ns=(entry.mtime_ns,) * 2, dir_fd=fd, follow_symlinks=False)
+
+    def _add_special(self, entry: Entry, parent: bytes, name: bytes, found: os.stat_result | None) -> None:
+        device = 0
+        if not stat.S_ISFIFO(entry.mode):
+            if not (0 <= entry.major <= _MAX_MAJOR and 0 <= entry.minor <= _MAX_MINOR):
+                raise InvalidArgumentError(f"the sender of files tells a device {entry.major}:{entry.minor}")
+            device = os.makedev(entry.major, entry.minor)
+        if (
+            found is not None
+            and (found.st_mode, found.st_mtime_ns) == (entry.mode, entry.mtime_ns)
+            and (found.st_rdev == device or stat.S_ISFIFO(entry.mode))
+        ):
+            return
+        fd = self._make_way(entry, parent, name, found)
+        os.mknod(name, entry.mode, device, dir_fd=fd)
+        os.chmod(name, entry.mode & _PERMISSIONS, dir_fd=fd)  # no link: it was made just now
+        os.utime(name, ns=(entry.mtime_ns,) * 2, dir_fd=fd, follow_symlinks=False)
+
+    def _add_link(self, entry: Entry, parent: bytes, name: bytes, found: os.stat_result | None) -> None:
+        check_path(entry.link)
+        if stat.S_ISREG(entry.mode):
+            self._files += 1
+        if found is not None and self._inodes.get(found.st_ino) == entry.link:
+            return
+        if len(self._links) >= _MAX_LINKS:
+            raise InvalidArgumentError(f"the sender of files tells more than {_MAX_LINKS} hard links")
+        self._make_way(entry, parent, name, found)
+        self._links.append((entry, parent, name))  # when what it leads to has its content
+
+    def _add_file(self, number: int, entry: Entry, parent: bytes, name: bytes, found: os.stat_result | None) -> None:
+        if entry.size < 0:
+            raise InvalidArgumentError(f"the sender of files tells a size of {entry.size}")
+        self._files += 1
+        if (
+            found is not None
+            and self._compare
+            and stat.S_ISREG(found.st_mode)
+            and found.st_size == entry.size
+            and found.st_mtime_ns == entry.mtime_ns
+            and (found.st_nlink == 1 or self._inodes.setdefault(found.st_ino, entry.path) == entry.path)
+        ):
+            self._bytes_saved += entry.size
+            if found.st_mode != entry.mode:
+                os.chmod(name, entry.mode & _PERMISSIONS, dir_fd=self._walk.at(parent))  # no link: it was looked at
+                self._changed.append(entry.path)
+            return
+        fd = self._make_way(entry, parent, name, found)
+        if entry.size:
+            self._pending[number] = _Pending(entry, parent, name)
+            self._requests.append(number)
+            return
+        file = os.open(name, _CREATE, 0o600, dir_fd=fd)
+        try:
+            self._complete(file, entry)
+        finally:
+            os.close(file)
+
+    def _complete(self, fd: int, entry: Entry) -> None:
+        """Make a file whole, its time last."""
+        os.fchmod(fd, entry.mode & _PERMISSIONS)
+        _set_xattrs(fd, entry)
+        os.utime(fd, ns=(entry.mtime_ns,) * 2)
+
+    def _link(self, entry: Entry, parent: bytes, name: bytes) -> None:
+        target_parent, target = check_path(entry.link)
+        try:
+            source = self._data.at(target_parent)
+            kind = os.stat(target, dir_fd=source, follow_symlinks=False).st_mode
+            if stat.S_ISDIR(kind) or stat.S_ISLNK(kind):
+                raise InvalidArgumentError(
+                    f"the sender of files tells a hard link to {shortened(entry.link)!r}, which is no file"
+                )
+            os.link(target, name, src_dir_fd=source, dst_dir_fd=self._walk.at(parent), follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise InvalidArgumentError(
+                f"the sender of files tells a hard link to {shortened(entry.link)!r}, which it does not tell"
+            ) from error
+
+
+def _names(fd: int) -> set[bytes]:
+    return set(map(os.fsencode, os.listdir(fd)))
+
+
+def _join(parent: bytes, name: bytes) -> bytes:
+    return parent + b"/" + name if parent else name
+
+
+def _set_xattrs(fd: int, entry: Entry) -> None:
+    for key, value in (entry.xattrs or {}).items():
+        if key.startswith(_XATTRS) and "\0" not in key:
+            try:
+                os.setxattr(fd, key, value)
+            except OSError as error:
+                if error.errno in (errno.ENOTSUP, errno.EPERM):  # the file system has none
+                    continue
+                raise RemoteError(f"set {key!r} of {shortened(entry.path)!r}: {error.strerror}") from error
