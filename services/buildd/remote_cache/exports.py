@@ -1,0 +1,198 @@
+"""Puts results of a build where the next one finds them: ``--cache-to``.
+
+Reference: moby/buildkit, README, "Export cache".
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Final, Protocol
+
+from buildd.exporters.config import finish_config
+from buildd.exporters.content import Content, Images, put
+from buildd.protocol import StepContext, Tree
+from buildd.remote_cache.document import CacheDocument, CachedResult, render_document, whole, within
+from buildd.session.protocol import Sessions
+from sampan.build.request import CacheOption
+from sampan.docker.booleans import parse_bool
+from sampan.errors import InvalidArgumentError, NotFoundError, UnimplementedError
+from sampan.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from sampan.oci.manifest_document import descriptor_members, render_manifest
+from sampan.oci.platform import Platform, host_platform
+from sampan.oci.reference import parse_reference
+from sampan.resource.image import Credentials, ImageDetails, RemovedImages
+
+INLINE: Final = "inline"
+REGISTRY: Final = "registry"
+LOCAL: Final = "local"
+
+_ATTRIBUTES: Final[Mapping[str, frozenset[str]]] = {
+    INLINE: frozenset(),
+    REGISTRY: frozenset(
+        ("ref", "mode", "oci-mediatypes", "image-manifest", "compression", "compression-level", "force-compression")
+    ),
+    LOCAL: frozenset(
+        ("dest", "mode", "tag", "oci-mediatypes", "image-manifest", "compression", "compression-level",
+         "force-compression")
+    ),
+}  # fmt: skip
+_IGNORES_ERROR: Final = "ignore-error"
+
+
+def check_export(option: CacheOption) -> None:
+    """Refuse what cannot be.
+
+    Raises:
+        InvalidArgumentError: an unknown type, attribute or mode, or one that is missing; named.
+        UnimplementedError: a kind of store that there is none for.
+    """
+    known = _ATTRIBUTES.get(option.type)
+    if known is None:
+        raise UnimplementedError(f"cache export of type {option.type} is not supported: use inline, registry or local")
+    for name in option.attributes:
+        if name not in known and name != _IGNORES_ERROR:
+            raise InvalidArgumentError(f"unknown attribute {name!r} of cache export {option.type}")
+    if (mode := option.attributes.get("mode", "min")) not in ("min", "max"):
+        raise InvalidArgumentError(f"invalid mode {mode!r} of cache export: use min or max")
+    if (compression := option.attributes.get("compression", "gzip")) != "gzip":
+        raise UnimplementedError(f"compression {compression} of a cache export is not supported: use gzip")
+    if option.type == REGISTRY:
+        parse_reference(_required(option, "ref"))
+    if option.type == LOCAL:
+        _required(option, "dest")
+
+
+def inline(trees: Mapping[str, Tree], results: Sequence[CachedResult]) -> Mapping[str, bytes]:
+    """Return what goes into the config of each image: the results that its own layers are enough for."""
+    return {key: render_document(within(tree, results)) for key, tree in trees.items()}
+
+
+class CacheImages(Images, Protocol):
+    """Images, which a cache that goes to a registry is one of for a while."""
+
+    async def get(self, image: str, *, manifests: bool = False) -> ImageDetails:
+        """Return one. NotFoundError."""
+
+    async def remove(
+        self,
+        image: str,
+        *,
+        force: bool = False,
+        no_prune: bool = False,
+        in_use: Iterable[str] = (),
+        platform: Platform | None = None,
+    ) -> RemovedImages:
+        """Remove a name, and the image with its last one."""
+
+
+class CacheExports:
+    """Exports of caches."""
+
+    def __init__(self, content: Content, images: CacheImages, sessions: Sessions, now_ns: Callable[[], int]) -> None:
+        self._content = content
+        self._images = images
+        self._sessions = sessions
+        self._now_ns = now_ns
+
+    async def export(
+        self, option: CacheOption, trees: Sequence[Tree], results: Sequence[CachedResult], context: StepContext
+    ) -> Mapping[str, str]:
+        """Export what ``option`` says and return what the client is told.
+
+        Args:
+            option: of type registry or local, checked.
+            trees: what the build came to; with ``mode=min`` only results of their layers go along.
+            results: of all steps.
+            context: the step that shows it.
+
+        Raises:
+            SampanError: as pushing an image does, or a client's store.
+        """
+        if option.attributes.get("mode", "min") == "max":
+            document = whole(results)
+        else:
+            everything = Tree(tuple(dict.fromkeys(layer for tree in trees for layer in tree.layers)))
+            document = within(everything, results)
+        async with self._images.kept() as lease:
+            context.status("preparing build cache for export")
+            config, manifest = await self._assemble(document, lease)
+            context.status("preparing build cache for export", done=True)
+            if option.type == LOCAL:
+                return await self._to_client(option, document, config, manifest, context)
+            await self._push(_required(option, "ref"), manifest, lease, context)
+            return {}
+
+    async def _assemble(self, document: CacheDocument, lease: str) -> tuple[Descriptor, Descriptor]:
+        tree = Tree(document.layers)
+        data = finish_config(b"", tree, host_platform(), self._now_ns(), render_document(document))
+        config = await put(self._content, data, OCI_CONFIG, lease)
+        listed = render_manifest(config, [layer.descriptor for layer in document.layers])
+        return config, await put(self._content, listed, OCI_MANIFEST, lease)
+
+    async def _push(self, name: str, manifest: Descriptor, lease: str, context: StepContext) -> None:
+        """Push under ``name``, which the image has here for as long as that takes, and give back who had it."""
+        reference = str(parse_reference(name).with_default_tag())
+        try:
+            before = await self._images.get(reference)
+        except NotFoundError:
+            before = None
+        said = f"writing cache manifest {manifest.digest}"
+        context.status(said)
+        credentials = await self._credentials(reference, context)
+        await self._images.create(reference, manifest, lease)
+        try:
+            async with aclosing(self._images.push(reference, credentials)) as steps:
+                async for _ in steps:
+                    pass
+        finally:
+            if before is not None:
+                await self._images.tag(before.id, reference)
+            else:
+                await self._images.remove(reference, no_prune=True)
+        context.status(said, done=True)
+
+    async def _credentials(self, reference: str, context: StepContext) -> Credentials | None:
+        registry = parse_reference(reference).registry
+        for session in context.sessions():
+            found = await (await self._sessions.get(session)).credentials(
+                "registry-1.docker.io" if registry == "docker.io" else registry
+            )
+            if found is not None:
+                return (
+                    Credentials(found.username, found.secret)
+                    if found.username
+                    else Credentials(identity_token=found.secret)
+                )
+        return None
+
+    async def _to_client(
+        self,
+        option: CacheOption,
+        document: CacheDocument,
+        config: Descriptor,
+        manifest: Descriptor,
+        context: StepContext,
+    ) -> Mapping[str, str]:
+        sessions = context.sessions()
+        if not sessions:
+            raise NotFoundError("no session: the cache would go nowhere")
+        store = (await self._sessions.get(sessions[0])).content(f"local:{_required(option, 'dest')}")
+        for blob in (*(layer.descriptor for layer in document.layers), config, manifest):
+            said = f"writing layer {blob.digest}"
+            context.status(said, total=blob.size)
+            async with aclosing(self._content.read(blob.digest)) as pieces:
+                await store.write(blob.digest, blob.size, pieces)
+            context.status(said, current=blob.size, total=blob.size, done=True)
+        return {"cache.manifest": json.dumps(descriptor_members(manifest), separators=(",", ":"))}
+
+
+def ignores_errors(option: CacheOption) -> bool:
+    """Say whether the build succeeds even if the export fails. InvalidArgumentError: no boolean."""
+    return parse_bool(option.attributes.get(_IGNORES_ERROR, "false"), _IGNORES_ERROR)
+
+
+def _required(option: CacheOption, name: str) -> str:
+    value = option.attributes.get(name, "")
+    if not value:
+        raise InvalidArgumentError(f"cache {option.type} needs {name}: say type={option.type},{name}=…")
+    return value

@@ -1,0 +1,252 @@
+"""Caches that go away and come back: to a registry, and to a client's directory."""
+
+import hashlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from buildd.protocol import StepContext, Tree
+from buildd.remote_cache.document import CachedResult, parse_document
+from buildd.remote_cache.exports import CacheExports, check_export, ignores_errors, inline
+from buildd.remote_cache.imports import CacheImports, check_import
+from buildd.session.protocol import Sessions
+from sampan.build.request import CacheOption
+from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError, SampanError
+from sampan.oci.digest import Digest
+from sampan.resource.content import Action, Blob, WriteReply, WriteStep
+from sampan.resource.image import Layer
+from tests.fakes.build_stores import FakeStep, FakeStore, layer
+from tests.unit.buildd.exporters.test_exporters import FakeImages
+
+KEY, OTHER = Digest.of(b"key"), Digest.of(b"other")
+
+
+@dataclass
+class ClientStore:
+    """A directory of the client's."""
+
+    blobs: dict[str, bytes] = field(default_factory=dict)
+
+    async def write(
+        self, digest: Digest, size: int, chunks: AsyncIterable[bytes], labels: Mapping[str, str] | None = None
+    ) -> None:
+        data = b"".join([chunk async for chunk in chunks])
+        assert (len(data), f"sha256:{hashlib.sha256(data).hexdigest()}", labels) == (size, digest, None)
+        self.blobs[digest] = data
+
+    async def read(self, digest: str, offset: int = 0, size: int = 0) -> AsyncGenerator[bytes, None]:
+        assert (offset, size) == (0, 0)
+        if digest not in self.blobs:
+            raise NotFoundError(f"content {digest}: not found")
+        for start in range(0, len(self.blobs[digest]), 2):
+            yield self.blobs[digest][start : start + 2]
+
+
+class Store(FakeStore):
+    """A content store that takes a blob in pieces."""
+
+    async def info(self, digest: str) -> Blob:
+        if digest not in self.blobs:
+            raise NotFoundError(f"content {digest}: not found")
+        return Blob(Digest(digest), len(self.blobs[digest]), 0, 0)
+
+    async def ask(self, step: WriteStep) -> WriteReply:
+        parts = self.__dict__.setdefault("parts", {})
+        if step.action is Action.WRITE:
+            parts[step.ref] = parts.get(step.ref, b"") + step.data
+            return WriteReply(step.action, len(parts[step.ref]), step.total, Digest.of(b""), 0, 0)
+        if step.ref in parts:
+            data = parts.pop(step.ref)
+            if Digest.of(data) != step.expected:
+                raise DataLossError("not what its digest says")
+            self.blobs[Digest.of(data)] = data
+            return WriteReply(step.action, len(data), step.total, Digest.of(data), 0, 0)
+        return await super().ask(step)
+
+
+class Images(FakeImages):
+    """Images that can be looked up and removed."""
+
+    known: dict[str, Any]
+    removed: list[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known, self.removed = {}, []
+
+    async def get(self, image: str, *, manifests: bool = False) -> Any:
+        if image not in self.known:
+            raise NotFoundError(f"No such image: {image}")
+        return self.known[image]
+
+    async def remove(self, image: str, *, no_prune: bool = False, **more: object) -> Any:
+        assert no_prune
+        assert not more
+        self.removed.append(image)
+
+
+class Session:
+    """A client with one store for each name."""
+
+    def __init__(self) -> None:
+        self.stores: dict[str, ClientStore] = {}
+
+    def content(self, store: str) -> ClientStore:
+        return self.stores.setdefault(store, ClientStore())
+
+    async def credentials(self, host: str) -> None:
+        assert host
+
+
+class Room:
+    """Exports and imports on fakes, which are for two builders: what one has, the other has not."""
+
+    def __init__(self) -> None:
+        self.here, self.there = Store(), Store()
+        self.images, self.session = Images(), Session()
+        sessions = cast("Sessions", self)
+        self.exports = CacheExports(self.here, self.images, sessions, lambda: 10**18)
+        self.imports = CacheImports(self, self.there, sessions)
+        self.step = FakeStep()
+        self.registry: dict[str, tuple[bytes, Sequence[Layer]]] = {}
+
+    async def get(self, id: str, timeout_s: float = 5) -> Session:
+        assert (id, timeout_s) == ("s", 5)
+        return self.session
+
+    async def bring(self, reference: str, context: StepContext, stack: AsyncExitStack) -> tuple[bytes, Sequence[Layer]]:
+        if reference not in self.registry:
+            raise NotFoundError(f"{reference}: not found")
+        return self.registry[reference]
+
+
+@pytest.fixture
+def room() -> Room:
+    return Room()
+
+
+async def test_a_directory_of_the_client_carries_a_cache(room: Room) -> None:
+    tree, stage = room.here.add("base", "run"), room.here.add("builder")
+    results = [CachedResult(KEY, (tree,)), CachedResult(OTHER, (stage,))]
+    option = CacheOption("local", {"dest": "/c", "mode": "max"})
+    check_export(option)
+    told = await room.exports.export(option, [tree], results, room.step)
+    manifest = json.loads(told["cache.manifest"])
+    store = room.session.stores.pop("local:/c")
+    assert manifest["digest"] in store.blobs
+
+    room.session.stores["local:/from"] = store
+    wanted = CacheOption("local", {"src": "/from", "digest": manifest["digest"]})
+    check_import(wanted)
+    async with room.imports as imports:
+        await imports.load(wanted, room.step)
+        assert await imports.find(Digest.of(b"unknown")) is None
+        assert not room.there.blobs, "nothing is brought before it is hit"
+        assert await imports.find(OTHER) == (stage,)
+        assert set(room.there.blobs) == {stage.layers[0].descriptor.digest}
+        assert await imports.find(KEY) == (tree,)
+
+
+async def test_with_the_least_only_the_results_of_the_image_go(room: Room) -> None:
+    tree, stage = room.here.add("base", "run"), room.here.add("builder")
+    results = [CachedResult(KEY, (tree,)), CachedResult(OTHER, (stage,))]
+    await room.exports.export(CacheOption("local", {"dest": "/c"}), [tree], results, room.step)
+    assert stage.layers[0].descriptor.digest not in room.session.stores["local:/c"].blobs
+
+
+async def test_a_damaged_blob_is_no_hit(room: Room) -> None:
+    tree = room.here.add("base")
+    told = await room.exports.export(
+        CacheOption("local", {"dest": "/c"}), [tree], [CachedResult(KEY, (tree,))], room.step
+    )
+    digest = json.loads(told["cache.manifest"])["digest"]
+    store = room.session.stores["local:/c"]
+    store.blobs[tree.layers[0].descriptor.digest] = b"lies"
+    async with room.imports as imports:
+        await imports.load(CacheOption("local", {"src": "/c", "digest": digest}), room.step)
+        assert await imports.find(KEY) is None
+        store.blobs[digest] += b" "
+        with pytest.raises(SampanError, match="is damaged"):
+            await imports.load(CacheOption("local", {"src": "/c", "digest": digest}), room.step)
+        with pytest.raises(NotFoundError, match="found none there"):
+            await imports.load(CacheOption("local", {"src": "/c"}), room.step)
+
+
+async def test_a_cache_at_a_registry_leaves_no_name_here(room: Room) -> None:
+    tree = room.here.add("base")
+    option = CacheOption("registry", {"ref": "registry.example/c", "mode": "max"})
+    await room.exports.export(option, [tree], [CachedResult(KEY, (tree,))], room.step)
+    name = "registry.example/c:latest"
+    assert [pushed for pushed, _ in room.images.pushed] == [name]
+    assert room.images.removed == [name]
+    ((_, manifest, lease),) = room.images.created
+    assert lease == "lease"
+
+    config = room.here.blobs[json.loads(room.here.blobs[manifest.digest])["config"]["digest"]]
+    assert parse_document(config, tree.layers, "x").results == {KEY: (tree,)}
+    room.registry["registry.example/c"] = (config, tree.layers)
+    async with room.imports as imports:
+        await imports.load(CacheOption("registry", {"ref": "registry.example/c"}), room.step)
+        assert await imports.find(KEY) == (tree,)
+        with pytest.raises(NotFoundError):
+            await imports.load(CacheOption("registry", {"ref": "elsewhere"}), room.step)
+
+
+async def test_an_image_that_had_the_name_gets_it_back(room: Room) -> None:
+    @dataclass
+    class Known:
+        id: str
+
+    room.images.known["registry.example/c:latest"] = Known("sha256:before")
+    tree = room.here.add("base")
+    await room.exports.export(CacheOption("registry", {"ref": "registry.example/c"}), [tree], [], room.step)
+    assert room.images.tags == [("sha256:before", "registry.example/c:latest")]
+    assert not room.images.removed
+
+
+def test_an_image_carries_its_own_cache() -> None:
+    tree = Tree((layer("a"), layer("b")))
+    (said,) = inline({"": tree}, [CachedResult(KEY, (tree,)), CachedResult(OTHER, (Tree((layer("c"),)),))]).values()
+    assert json.loads(said)["records"] == [{"key": KEY, "outputs": [{"layers": [0, 1]}]}]
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (CacheOption("gha"), "cache export of type gha is not supported"),
+        (CacheOption("registry"), "cache registry needs ref"),
+        (CacheOption("local"), "cache local needs dest"),
+        (CacheOption("registry", {"ref": "a", "mode": "most"}), "invalid mode 'most'"),
+        (CacheOption("registry", {"ref": "a", "colour": "red"}), "unknown attribute 'colour'"),
+        (CacheOption("inline", {"ref": "a"}), "unknown attribute 'ref'"),
+        (CacheOption("local", {"dest": "a", "compression": "zstd"}), "compression zstd"),
+    ],
+)
+def test_exports_that_cannot_be(option: CacheOption, words: str) -> None:
+    with pytest.raises(SampanError, match=words):
+        check_export(option)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (CacheOption("s3"), "cache import of type s3 is not supported"),
+        (CacheOption("registry"), "names no ref"),
+        (CacheOption("local"), "names no src"),
+        (CacheOption("registry", {"ref": "a", "colour": "red"}), "unknown attribute 'colour'"),
+    ],
+)
+def test_imports_that_cannot_be(option: CacheOption, words: str) -> None:
+    with pytest.raises(SampanError, match=words):
+        check_import(option)
+
+
+def test_an_export_may_be_allowed_to_fail() -> None:
+    assert ignores_errors(CacheOption("registry", {"ref": "a", "ignore-error": "true"}))
+    assert not ignores_errors(CacheOption("registry", {"ref": "a"}))
+    with pytest.raises(InvalidArgumentError):
+        ignores_errors(CacheOption("registry", {"ignore-error": "perhaps"}))
