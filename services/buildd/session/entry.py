@@ -92,7 +92,7 @@ def split(path: bytes) -> tuple[bytes, bytes]:
         InvalidArgumentError: the name is none, or leads elsewhere.
     """
     parent, _, name = path.rpartition(b"/")
-    if name in (b"", b".", b"..") or b"\0" in name or len(path) > MAX_PATH_BYTES:
+    if name in (b"", b".", b"..") or b"\0" in name or len(path) > MAX_PATH_BYTES or path[:1] == b"/":
         raise InvalidArgumentError(f"the sender of files names one {shortened(path)!r}, which no directory can hold")
     return parent, name
 
