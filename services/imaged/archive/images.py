@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from imaged.archive.files import File, Files
-from imaged.images.manifest import MAX_CONFIG_BYTES, MAX_LAYERS
 from sampan.errors import DataLossError, InvalidArgumentError, RemoteError, UnimplementedError
 from sampan.oci import descriptor as media
 from sampan.oci.config_document import check_sizes, parse_config
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.image_config import ConfigFile
+from sampan.oci.manifest import MAX_CONFIG_BYTES, MAX_LAYERS
 from sampan.oci.reference import Reference, parse_reference
 
 Read = Callable[[File], bytes]  # a small file's content

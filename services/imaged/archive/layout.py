@@ -20,10 +20,10 @@ from imaged.archive.images import (
     small,
 )
 from imaged.archive.save import NAME_ANNOTATION, REF_ANNOTATION
-from imaged.images.manifest import IndexEntry, Manifest, choose, parse_document, parse_references
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError
 from sampan.oci.descriptor import INDEXES, MANIFESTS, OCI_INDEX, Descriptor
 from sampan.oci.digest import Digest
+from sampan.oci.manifest import IndexEntry, Manifest, choose, parse_document, parse_references
 from sampan.oci.platform import Platform, host_platform
 from sampan.oci.reference import Reference, parse_reference
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from imaged.archive.files import File, Files
 from imaged.archive.images import ArchivedImage, Read, layer_descriptor, read_config, read_json, small
-from imaged.images.manifest import MAX_LAYERS
 from sampan.errors import InvalidArgumentError
 from sampan.oci import descriptor as media
+from sampan.oci.manifest import MAX_LAYERS
 from sampan.oci.reference import Reference, parse_reference
 
 _ID: Final = re.compile(r"[0-9a-f]{64}")

@@ -13,13 +13,13 @@ from imaged.check import rows as check_rows
 from imaged.check.repair import Repairer
 from imaged.content import store as rows
 from imaged.content.blobs import ContentStore
-from imaged.images.manifest import MAX_CONFIG_BYTES, Manifest, parse_document
 from imaged.images.model import ImageRecord
 from sampan import check as kinds
 from sampan.check import Amount, Finding, Means, Outcome, Step
 from sampan.errors import SampanError
 from sampan.oci.config_document import parse_config
 from sampan.oci.digest import Digest
+from sampan.oci.manifest import MAX_CONFIG_BYTES, Manifest, parse_document
 from sampan.store.database import Store
 from sampan.verifying import Difference, ExpectedFile, verify
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from imaged.content import store as rows
 from imaged.content.blobs import UNLEASED_HOLD_NS, ContentStore
 from imaged.images import store as image_store
-from imaged.images.manifest import MAX_CONFIG_BYTES, Manifest, parse_document
 from imaged.images.model import ImageRecord
 from imaged.registry.client import MAX_MANIFEST_BYTES
 from imaged.transfer.pull import pair_layers
@@ -23,6 +22,7 @@ from sampan.log import log
 from sampan.oci.config_document import parse_config
 from sampan.oci.descriptor import MANIFESTS, OCI_MANIFEST, Descriptor
 from sampan.oci.digest import Digest
+from sampan.oci.manifest import MAX_CONFIG_BYTES, Manifest, parse_document
 from sampan.store.database import Store
 from sampan.verifying import ExpectedFile, verify
 

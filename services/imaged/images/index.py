@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from imaged.content.blobs import ContentStore
-from imaged.images.manifest import IndexEntry, Manifest, parse_document, parse_references
 from imaged.registry.client import MAX_MANIFEST_BYTES
 from sampan.errors import NotFoundError, RemoteError, SampanError
 from sampan.log import log
 from sampan.oci.descriptor import CONFIGS, INDEXES, MANIFESTS, OCI_INDEX, OCI_MANIFEST, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.json_documents import load_json
+from sampan.oci.manifest import IndexEntry, Manifest, parse_document, parse_references
 from sampan.oci.platform import Platform
 from sampan.store.database import Store
 

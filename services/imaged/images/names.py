@@ -14,7 +14,6 @@ from imaged.content.disk_full import storing
 from imaged.gc.roots import familiar, roots
 from imaged.images import store as image_store
 from imaged.images.index import Member, Tree, claims, describe, survey
-from imaged.images.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
 from imaged.images.model import Created, Image, ImageRecord, Removed
 from imaged.images.remover import Remover, Request
 from imaged.images.store import existing, find
@@ -27,6 +26,7 @@ from sampan.oci.config_document import check_sizes, parse_config
 from sampan.oci.descriptor import INDEXES, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.image_config import ConfigFile, RunConfig
+from sampan.oci.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
 from sampan.oci.platform import Platform, host_platform
 from sampan.oci.reference import Reference
 from sampan.store.database import Store

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from imaged.content.blobs import ContentStore
 from imaged.images.index import Member, Tree, describe, survey
-from imaged.images.manifest import MAX_CONFIG_BYTES
 from imaged.images.model import ImageRecord
 from sampan.errors import DataLossError, NotFoundError, RemoteError
 from sampan.oci.config_document import parse_config
 from sampan.oci.descriptor import CONFIGS, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.image_config import ConfigFile
+from sampan.oci.manifest import MAX_CONFIG_BYTES
 from sampan.oci.platform import Platform
 from sampan.oci.reference import Reference
 from sampan.resource.image import Layer

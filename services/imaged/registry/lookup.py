@@ -3,7 +3,6 @@
 from typing import Final
 from urllib.parse import urlencode
 
-from imaged.images.manifest import MAX_CONFIG_BYTES, Manifest, parse_document, parse_references
 from imaged.registry.auth import basic
 from imaged.registry.endpoints import Endpoint, Endpoints
 from imaged.registry.errors import Refusal, TransportError
@@ -25,6 +24,7 @@ from sampan.oci.config_document import parse_config
 from sampan.oci.descriptor import CONFIGS, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.json_documents import load_json
+from sampan.oci.manifest import MAX_CONFIG_BYTES, Manifest, parse_document, parse_references
 from sampan.oci.platform import Platform
 from sampan.oci.reference import DEFAULT_REGISTRY, Reference
 from sampan.resource.image import Credentials, RemoteImage, SearchResult

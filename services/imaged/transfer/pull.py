@@ -7,7 +7,6 @@ from typing import Final
 
 from imaged.content.blobs import ContentStore
 from imaged.content.leases import Leases
-from imaged.images.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
 from imaged.metrics import PullMetrics
 from imaged.registry.client import RegistryClient
 from imaged.registry.errors import Refusal, TransportError
@@ -21,6 +20,7 @@ from sampan.oci.config_document import check_sizes, parse_config
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.image_config import ConfigFile
+from sampan.oci.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
 from sampan.oci.platform import Platform, host_platform
 from sampan.oci.reference import Reference
 from sampan.resource.image import Credentials, Layer

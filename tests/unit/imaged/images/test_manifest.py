@@ -3,7 +3,6 @@ from typing import Any
 
 import pytest
 
-from imaged.images.manifest import IndexEntry, Manifest, choose, parse_document
 from sampan.errors import NotFoundError, RemoteError, SampanError, UnimplementedError
 from sampan.oci.descriptor import (
     DOCKER_CONFIG,
@@ -19,6 +18,7 @@ from sampan.oci.descriptor import (
     Descriptor,
 )
 from sampan.oci.digest import Digest
+from sampan.oci.manifest import IndexEntry, Manifest, choose, parse_document
 from sampan.oci.platform import Platform
 
 DIGEST = Digest.of(b"x")
