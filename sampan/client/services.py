@@ -19,7 +19,7 @@ from sampan.wire.channel import open_channel, reach
 
 if TYPE_CHECKING:
     from sampan.resource.protocols import Containers, Events, Volumes
-    from sampan.resource.storage import Check, Differ, Disk, Images, Layers, Snapshots
+    from sampan.resource.storage import Check, Differ, Disk, Images, Layers, Leases, Snapshots
 
 _PRIVATE_REGISTRY: Final = "registryd"
 _REGISTRY_ROWS: Final = "registry.db"
@@ -57,6 +57,13 @@ class Services:
         from sampan.client.images import ImagesClient
 
         return ImagesClient(self._imaged)
+
+    @cached_property
+    def leases(self) -> "Leases":
+        """Lasting leases."""
+        from sampan.client.leases import LeasesClient
+
+        return LeasesClient(self._imaged)
 
     @cached_property
     def layers(self) -> "Layers":

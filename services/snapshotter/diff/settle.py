@@ -81,6 +81,7 @@ class _Settling:
     def run(self) -> Settled:
         """Go through the tree, without recursion, because it may be deeper than the interpreter's stack."""
         descent = self._descent
+        _make_nobodys(descent.fd)
         frames = [self._directory(b"")]
         while frames:
             name = next(frames[-1], None)
@@ -91,7 +92,6 @@ class _Settling:
             frames.pop()
             if frames:
                 descent.leave()
-        self._root()
         return self._result
 
     def _directory(self, prefix: bytes) -> Iterator[bytes]:
@@ -146,13 +146,11 @@ class _Settling:
         if os.fstat(fd).st_mtime_ns != wanted:
             os.utime(fd, ns=(before.st_atime_ns, wanted))
 
-    def _root(self) -> None:
-        """Make the root what it is in a layer that says nothing of it."""
-        fd = self._descent.fd
-        os.fchown(fd, 0, 0)
-        os.fchmod(fd, _ROOT_MODE)
-        if self._result.synced:
-            os.fsync(fd)
+
+def _make_nobodys(root: int) -> None:
+    """Give the root owner and mode that it has in a layer that says nothing of it."""
+    os.fchown(root, 0, 0)
+    os.fchmod(root, _ROOT_MODE)
 
 
 def strip(target: int | bytes, *, keep_opaque: bool) -> None:
