@@ -50,7 +50,7 @@ class Parts:
     cache: Cache
     frontend: Frontend
     graphs: Callable[[], Graphs]
-    worker: Worker
+    worker: Callable[[], Worker]
     allowed: frozenset[str]  # entitlements that a client may grant
     now_ns: Callable[[], int]
 
@@ -172,7 +172,7 @@ class Builds:
 
     def workers(self) -> Sequence[Worker]:
         """See ``Builder``."""
-        return [self._parts.worker]
+        return [self._parts.worker()]
 
     async def usage(self, filters: Sequence[str]) -> Sequence[UsageRecord]:
         """See ``Builder``."""

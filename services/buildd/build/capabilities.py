@@ -6,10 +6,11 @@ Reference: moby/buildkit, solver/pb/caps.go and frontend/gateway/pb/caps.go.
 """
 
 import socket
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from buildd.build.protocol import Worker
-from sampan.oci.platform import host_platform
+from sampan.oci.platform import Platform
 from sampan.version import VERSION
 
 # Of graphs: operations, their options, and what exporters and caches can do.
@@ -105,8 +106,11 @@ GATEWAY: Final = frozenset(
 _PREFIX: Final = "org.mobyproject.buildkit.worker."
 
 
-def describe(id: str, storage_driver: str) -> Worker:
-    """Return this builder; the label of the snapshotter is what tells clients that images of every kind come of it."""
+def describe(id: str, storage_driver: str, platforms: Callable[[], Sequence[Platform]]) -> Callable[[], Worker]:
+    """Return what tells of this builder; ``platforms`` are asked for each time, as emulators come and go.
+
+    The label of the snapshotter is what tells clients that images of every kind come of it.
+    """
     labels = {
         f"{_PREFIX}executor": "oci",
         f"{_PREFIX}hostname": socket.gethostname(),
@@ -114,4 +118,4 @@ def describe(id: str, storage_driver: str) -> Worker:
         f"{_PREFIX}selinux.enabled": "false",
         f"{_PREFIX}snapshotter": storage_driver,
     }
-    return Worker(id, labels, (host_platform(),), f"v{VERSION}")
+    return lambda: Worker(id, labels, tuple(platforms()), f"v{VERSION}")

@@ -14,6 +14,7 @@ from sampan.build.progress import Update, Vertex
 from sampan.build.request import PruneOptions, SolveRequest, UsageRecord
 from sampan.errors import NotFoundError
 from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
 from tests.fakes.build_bridge import image_config
 from tests.fakes.buildd import FakeSources
 from tests.fakes.exporters import FakeExporters
@@ -77,7 +78,7 @@ class Building:
                 cache=self.cache,
                 frontend=DockerfileFrontend(),
                 graphs=lambda: Graphs(LLB),
-                worker=describe("this-builder", "fake"),
+                worker=describe("this-builder", "fake", lambda: [Platform("linux", "amd64")]),
                 allowed=frozenset(("network.host",)),
                 now_ns=lambda: next(times) * 10**9,
             )
