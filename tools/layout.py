@@ -28,6 +28,7 @@ _FREE_NAMES = frozenset(
 # Short files with one user that stay files, and why.
 _KEPT = {
     "imaged.registry.addresses": "imported with the first request: it brings aiohttp, a third of a second and 8 MB",
+    "runtimed.lifecycle.restart": "what a policy says, apart from the loop that obeys it",
     "snapshotter.drivers.native": "a file per storage driver",
     "sampan.engine.search": "a file per sequence",
     "sampan.service.database_check": "imported by services that have a database: SQLite is two megabytes",

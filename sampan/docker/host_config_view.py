@@ -3,23 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
+from sampan.docker.options.security import MASKED_PATHS, READONLY_PATHS
 from sampan.resource.container_spec import ContainerSpec, Mount, MountType, Namespaces, PortBinding, Resources, Security
-
-MASKED_PATHS: Final = (
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-)
-READONLY_PATHS: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 _DEFAULT_SHM_BYTES: Final = 64 << 20
 

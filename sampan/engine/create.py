@@ -5,7 +5,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Final, Protocol
 
-from sampan.docker.mounts import inherited, parse_volumes_from
+from sampan.docker.options.binds import inherited, parse_volumes_from
 from sampan.engine.parts import HasContainers, HasImages, HasLayers, HasSnapshots
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.image_config import RunConfig

@@ -36,7 +36,6 @@ from runtimed.lifecycle.waits import Waits
 from runtimed.local.containers import LocalContainers, LocalExecs
 from runtimed.local.host import LocalEvents, LocalHost
 from runtimed.local.networks import LocalNetworks
-from runtimed.logs.options import DRIVERS
 from runtimed.metrics import Metrics
 from runtimed.network.core.model import DRIVERS as NETWORK_DRIVERS
 from runtimed.network.core.names import KernelNames
@@ -63,6 +62,7 @@ from runtimed.wire.host_servicer import HostServicer
 from runtimed.wire.networks_servicer import NetworksServicer
 from runtimed.wire.snapshots_client import SnapshotsClient
 from runtimed.wire.volumes_servicer import VolumesServicer
+from sampan.docker.options.logs import DRIVERS
 from sampan.resource.container import Status
 from sampan.resource.event import Event
 from sampan.service import harness
@@ -118,9 +118,7 @@ class Core:
             if found.vulnerabilities:
                 told = sentence(found.name, found.version, found.vulnerabilities)
                 service.state.note(f"runtime {found.name}", told)
-        self.bundles = OciBundles(
-            self.host, cgroup_parent=layout.kernel_name, runtimes=self.installed.names, log_drivers=DRIVERS
-        )
+        self.bundles = OciBundles(self.host, cgroup_parent=layout.kernel_name, runtimes=self.installed.names)
         self.conmon_path = config.conmon_path or shutil.which("conmon") or "conmon"
         self.conmon = Conmon(Path(self.conmon_path), os.environ)
         self.init_path = config.init_path or find_init()

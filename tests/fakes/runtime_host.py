@@ -18,7 +18,8 @@ from runtimed.conmon.running import read_exit_code
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.paths import ContainerPaths, ExecPaths, Paths
 from runtimed.protocol import NO_JOINS, ExecProcess, Joins, SnapshotMount
-from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, StartError
+from sampan.docker.options.mounts import check_mounts
+from sampan.errors import ConflictError, NotFoundError, StartError
 from sampan.resource.container import Container, EndpointState, MountPoint, NetworkSettings
 from sampan.resource.container_spec import ContainerSpec, Endpoint, MountType
 from tests.fakes.crashes import Steps
@@ -263,11 +264,7 @@ class FakeVolumes:
     async def resolve(self, container_id: str, spec: ContainerSpec) -> tuple[MountPoint, ...]:
         wanted = [(mount.target, mount.source) for mount in spec.mounts if mount.type is MountType.VOLUME]
         wanted += [(target, "") for target in spec.anonymous_volumes]
-        targets = [target for target, _ in wanted]
-        if not all(target.startswith("/") for target in targets):
-            raise InvalidArgumentError("invalid mount path: mount path must be absolute")
-        if len(set(targets)) < len(targets):
-            raise InvalidArgumentError("Duplicate mount point")
+        check_mounts(spec.mounts, spec.anonymous_volumes)
         points = []
         for target, named in wanted:
             self._steps.step("hold volume")

@@ -29,6 +29,8 @@ EXCUSED = (
         ("Process.entrypoint", _ACTS): "Process.args puts it before cmd",
         ("Endpoint.driver_options", _ACTS): "kept and shown; no option of a network driver is known yet",
         ("ContainerSpec.platform", _ACTS): "shown; the image has been chosen by it",
+        ("Mount.tmpfs_size_bytes", _ACTS): "an option of the mount: sampan/docker/options/tmpfs.py",
+        ("Mount.tmpfs_mode", _ACTS): "an option of the mount: sampan/docker/options/tmpfs.py",
         ("ContainerSpec.docker", _ACTS): "kept for dockerapi alone",
         ("ContainerSpec.chain_id", _VIEWS): "clients know images, not snapshots",
         ("ContainerSpec.docker", _COMMAND): "kept for dockerapi alone",

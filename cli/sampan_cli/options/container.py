@@ -10,7 +10,7 @@ from sampan.docker.durations import parse_duration
 from sampan.docker.sizes import parse_size
 from sampan.errors import InvalidArgumentError
 from sampan_cli.app import completing
-from sampan_cli.options.limits import nano_cpus
+from sampan_cli.options.cpus import nano_cpus
 from sampan_cli.options.types import Parsed
 
 _MANY: Final[dict[str, object]] = {"multiple": True}

@@ -1,15 +1,8 @@
-"""``--publish`` and ``--expose``."""
+"""``--publish``."""
 
-import ipaddress
-import re
-from typing import Final
-
+from sampan.docker.options.ports import parse_host_ports, parse_ports, published
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import PortBinding
-
-_PROTOCOLS: Final = ("tcp", "udp", "sctp")
-_PORT: Final = re.compile(r"\d{1,5}")
-_HIGHEST: Final = 65535
 
 
 def parse_publish(text: str) -> list[PortBinding]:
@@ -24,37 +17,18 @@ def parse_publish(text: str) -> list[PortBinding]:
     if "=" in text:
         text = _long_form(text)
     address, host, container = _split(text)
-    container, protocol = _protocol(container)
-    if not container:
+    if not container.partition("/")[0]:
         raise InvalidArgumentError(f"no port specified: {text}<empty>")
-    first, last = _range(container, "containerPort")
-    if not host:
-        return [PortBinding(port, protocol, address) for port in range(first, last + 1)]
-    host_first, host_last = _range(host, "hostPort")
-    if host_last - host_first != last - first:
-        if first != last:
-            raise InvalidArgumentError(f"invalid ranges specified for container and host Ports: {container} and {host}")
-        return [PortBinding(first, protocol, address, host_first, host_last)]
-    return [
-        PortBinding(port, protocol, address, host_first + offset if host_first else 0)
-        for offset, port in enumerate(range(first, last + 1))
-    ]
-
-
-def parse_expose(text: str) -> list[str]:
-    """Parse ``8080``, ``8000-8010/udp`` into ports as an image's config writes them.
-
-    Raises:
-        InvalidArgumentError: in Docker's words.
-    """
-    if ":" in text:
-        raise InvalidArgumentError(f"invalid port format for --expose: {text}")
-    ports, protocol = _protocol(text)
-    try:
-        first, last = _range(ports, "port")
-    except InvalidArgumentError as error:
-        raise InvalidArgumentError(f"invalid range format for --expose: {ports}, error: {error}") from None
-    return [f"{port}/{protocol}" for port in range(first, last + 1)]
+    ports, protocol = parse_ports(container)
+    first, last = parse_host_ports(host)
+    if last - first == len(ports) - 1 or not host:
+        return [
+            published(port, protocol, address, (first + offset, first + offset) if first else (0, 0))
+            for offset, port in enumerate(ports)
+        ]
+    if len(ports) > 1:
+        raise InvalidArgumentError(f"invalid ranges specified for container and host Ports: {container} and {host}")
+    return [published(ports[0], protocol, address, (first, last))]
 
 
 def _long_form(text: str) -> str:
@@ -85,27 +59,4 @@ def _split(text: str) -> tuple[str, str, str]:
         container = parts[-1]
         host = parts[-2] if len(parts) > 1 else ""
         address = parts[-3] if len(parts) > 2 else ""
-    if address:
-        try:
-            ipaddress.ip_address(address)
-        except ValueError:
-            raise InvalidArgumentError(f"invalid IP address: {address}") from None
     return address, host, container
-
-
-def _protocol(text: str) -> tuple[str, str]:
-    ports, slash, protocol = text.partition("/")
-    protocol = protocol.lower() if slash else "tcp"
-    if protocol not in _PROTOCOLS:
-        raise InvalidArgumentError(f"invalid proto: {protocol}")
-    return ports, protocol
-
-
-def _range(text: str, what: str) -> tuple[int, int]:
-    first, dash, last = text.partition("-")
-    bounds = [first, last if dash else first]
-    if not all(_PORT.fullmatch(bound) and int(bound) <= _HIGHEST for bound in bounds) or int(bounds[0]) > int(
-        bounds[1]
-    ):
-        raise InvalidArgumentError(f"invalid {what}: {text}")
-    return int(bounds[0]), int(bounds[1])

@@ -5,6 +5,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final
 
+from sampan.docker.options.check import check_options
+from sampan.docker.options.devices import parse_device
+from sampan.docker.options.hosts import parse_extra_host
+from sampan.docker.options.ports import parse_exposed
+from sampan.docker.options.restart import parse_restart
+from sampan.docker.options.security import split_option
+from sampan.docker.options.ulimits import parse_ulimit
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import (
     ContainerSpec,
@@ -18,20 +25,11 @@ from sampan.resource.container_spec import (
     Resources,
     Security,
 )
-from sampan_cli.options import limits, mounts, networks, ports, variables
+from sampan_cli.options import mounts, networks, ports, variables
 from sampan_cli.options.container import ContainerOptions
 
 _SECOND_NS: Final = 1_000_000_000
 _STREAMS: Final = ("stdin", "stdout", "stderr")
-
-_NAMESPACES: Final = {
-    "pid": ("", "host"),
-    "ipc": ("", "none", "private", "shareable", "host"),
-    "uts": ("", "host"),
-    "cgroupns": ("", "private", "host"),
-    "userns": ("", "host"),
-}
-
 
 # Limits that a flag gives as they are: a new one is a flag in ``container`` and nothing here.
 _COPIED: Final = tuple(
@@ -51,8 +49,6 @@ def build_spec(options: ContainerOptions, environ: Mapping[str, str], directory:
     Raises:
         InvalidArgumentError: in Docker's words.
     """
-    if options.rm and options.restart not in ("", "no"):
-        raise InvalidArgumentError("conflicting options: cannot specify both --restart and --rm")
     mode, endpoints = networks.parse_networks(
         networks.NetworkFlags(
             options.network, options.network_alias, options.ip, options.ip6, options.mac_address, options.link
@@ -60,9 +56,9 @@ def build_spec(options: ContainerOptions, environ: Mapping[str, str], directory:
     )
     published = [publication for text in options.publish for publication in ports.parse_publish(text)]
     exposed = [f"{one.container_port}/{one.protocol}" for one in published]
-    exposed += [port for text in options.expose for port in ports.parse_expose(text)]
+    exposed += parse_exposed(options.expose)
     mounted, anonymous = _mounts(options, directory)
-    return ContainerSpec(
+    spec = ContainerSpec(
         name=options.name,
         image=options.image,
         process=_process(options, environ),
@@ -76,21 +72,23 @@ def build_spec(options: ContainerOptions, environ: Mapping[str, str], directory:
         anonymous_volumes=anonymous,
         resources=_resources(options),
         security=_security(options, directory),
-        namespaces=_namespaces(options, mode),
+        namespaces=Namespaces(mode, options.pid, options.ipc, options.uts, options.cgroupns, options.userns),
         endpoints=tuple(endpoints),
         ports=tuple(published),
         publish_all_ports=options.publish_all,
         dns=Dns(tuple(options.dns), tuple(options.dns_search), tuple(options.dns_option)),
-        extra_hosts=tuple(_extra_host(text) for text in options.add_host),
+        extra_hosts=tuple(":".join(parse_extra_host(text)) for text in options.add_host),
         sysctls=variables.pairs(options.sysctl, "sysctl", need_value=True),
-        restart_policy=limits.parse_restart(options.restart),
+        restart_policy=parse_restart(options.restart),
         auto_remove=options.rm,
-        log=LogConfig(options.log_driver, variables.pairs(options.log_opt, "log option")),
+        log=LogConfig(options.log_driver, dict(text.partition("=")[::2] for text in options.log_opt)),
         init=options.init,
         runtime=options.runtime,
         health_check=_health_check(options),
         annotations=variables.pairs(options.annotation, "annotation"),
     )
+    check_options(spec)
+    return spec
 
 
 def _process(options: ContainerOptions, environ: Mapping[str, str]) -> Process:
@@ -100,7 +98,7 @@ def _process(options: ContainerOptions, environ: Mapping[str, str]) -> Process:
         entrypoint=() if options.entrypoint is None else (options.entrypoint,),
         cmd=tuple(options.command),
         env=tuple(variables.environment(options.env, options.env_file, environ)),
-        working_dir=_workdir(options.workdir),
+        working_dir=options.workdir,
         user=options.user,
         tty=options.tty,
         open_stdin=options.interactive,
@@ -126,24 +124,12 @@ def attached_streams(options: ContainerOptions) -> tuple[str, ...]:
     return named or (_STREAMS if options.interactive else _STREAMS[1:])
 
 
-def _workdir(path: str) -> str:
-    if path and not path.startswith("/"):
-        raise InvalidArgumentError(f"the working directory '{path}' is invalid, it needs to be an absolute path")
-    return path
-
-
 def _resources(options: ContainerOptions) -> Resources:
-    if options.nano_cpus and (options.cpu_period_us or options.cpu_quota_us):
-        raise InvalidArgumentError("conflicting options: --cpus, and --cpu-period or --cpu-quota")
-    if not -1 <= options.memory_swappiness <= 100:
-        raise InvalidArgumentError(
-            f"invalid value: {options.memory_swappiness}. Valid memory swappiness range is 0-100"
-        )
     same = {name: getattr(options, name) for name in _COPIED}
     return Resources(
         **same,
-        ulimits=tuple(limits.parse_ulimit(text) for text in options.ulimit),
-        devices=tuple(limits.parse_device(text) for text in options.device),
+        ulimits=tuple(parse_ulimit(text) for text in options.ulimit),
+        devices=tuple(parse_device(text) for text in options.device),
         device_cgroup_rules=tuple(options.device_cgroup_rule),
         memory_swappiness=None if options.memory_swappiness == -1 else options.memory_swappiness,
     )
@@ -161,25 +147,13 @@ def _security(options: ContainerOptions, directory: Path) -> Security:
 
 def _security_option(text: str, directory: Path) -> str:
     """Put a seccomp profile's content in place of its name: the engine does not read the client's files."""
-    key, separator, value = text.partition("=")
-    if not separator and text != "no-new-privileges":
-        key, separator, value = text.partition(":")
-        if not separator:
-            raise InvalidArgumentError(f"invalid --security-opt: {text!r}")
-    if key != "seccomp" or value in ("unconfined", "builtin"):
+    key, value = split_option(text)
+    if key != "seccomp" or value in (None, "unconfined", "builtin"):
         return text
     try:
         return f"seccomp={(directory / value).read_text()}"
     except OSError as error:
         raise InvalidArgumentError(f"opening seccomp profile ({value}) failed: {error.strerror}") from error
-
-
-def _extra_host(text: str) -> str:
-    """Accept ``host:address`` and ``host=address``; an IPv6 address may be in brackets."""
-    name, separator, address = text.partition("=" if "=" in text else ":")
-    if not separator or not name or not address:
-        raise InvalidArgumentError(f'bad format for add-host: "{text}"')
-    return f"{name}:{address.removeprefix('[').removesuffix(']')}"
 
 
 def _health_check(options: ContainerOptions) -> HealthCheck | None:
@@ -213,17 +187,4 @@ def _mounts(options: ContainerOptions, directory: Path) -> tuple[tuple[Mount, ..
             result.append(parsed)
     result += [mounts.parse_tmpfs(text) for text in options.tmpfs]
     result += [mounts.parse_mount(text, directory) for text in options.mount]
-    taken: set[str] = set()
-    for mount in result:
-        if mount.target in taken:
-            raise InvalidArgumentError(f"Duplicate mount point: {mount.target}")
-        taken.add(mount.target)
     return tuple(result), tuple(anonymous)
-
-
-def _namespaces(options: ContainerOptions, network: str) -> Namespaces:
-    for name, allowed in _NAMESPACES.items():
-        value: str = getattr(options, name)
-        if value not in allowed and not (name in ("pid", "ipc") and value.startswith("container:")):
-            raise InvalidArgumentError(f"--{name}: invalid {name.removesuffix('ns').upper()} mode")
-    return Namespaces(network, options.pid, options.ipc, options.uts, options.cgroupns, options.userns)

@@ -4,9 +4,11 @@ import json
 from dataclasses import replace
 from typing import Any, Final
 
-from dockerapi.container import host_config, mount_specs, port_specs
+from dockerapi.container import host_config, mount_specs
 from dockerapi.http.fields import INT32, UINT16, Fields
 from dockerapi.http.versions import Version
+from sampan.docker.options.check import check_options
+from sampan.docker.options.ports import parse_exposed
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import (
     ConsoleSize,
@@ -43,14 +45,14 @@ def parse(body: dict[str, Any], name: str, version: Version) -> tuple[ContainerS
         domainname=sent.text("Domainname"),
         stop_signal=sent.text("StopSignal"),
         stop_timeout_s=sent.optional_number("StopTimeout", INT32),
-        exposed_ports=tuple(port_specs.exposed(sent.keys("ExposedPorts"))),
+        exposed_ports=tuple(parse_exposed(sent.keys("ExposedPorts"))),
         mounts=tuple(mount_specs.mounts(host)),
         anonymous_volumes=tuple(sent.keys("Volumes")),
         resources=host_config.resources(host),
         security=host_config.security(host),
         namespaces=namespaces,
         endpoints=tuple(_endpoints(sent, host, namespaces.network, version)),
-        ports=tuple(port_specs.bindings(host)),
+        ports=host_config.ports(host),
         publish_all_ports=host.flag("PublishAllPorts"),
         dns=Dns(tuple(host.texts("Dns")), tuple(host.texts("DnsSearch")), tuple(host.texts("DnsOptions"))),
         extra_hosts=tuple(host.texts("ExtraHosts")),
@@ -64,6 +66,7 @@ def parse(body: dict[str, Any], name: str, version: Version) -> tuple[ContainerS
         annotations=host.mapping("Annotations"),
         docker=json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogateescape"),
     )
+    check_options(spec)
     return spec, warnings
 
 

@@ -3,9 +3,20 @@
 from typing import Final
 
 from dockerapi.http.fields import INT32, UINT16, Fields
-from sampan.docker.host_config_view import MASKED_PATHS, READONLY_PATHS
+from sampan.docker.options.devices import device
+from sampan.docker.options.namespaces import network_mode
+from sampan.docker.options.ports import parse_host_ports, parse_port, published
+from sampan.docker.options.security import MASKED_PATHS, READONLY_PATHS
 from sampan.errors import InvalidArgumentError
-from sampan.resource.container_spec import Device, LogConfig, Namespaces, Resources, RestartPolicy, Security, Ulimit
+from sampan.resource.container_spec import (
+    LogConfig,
+    Namespaces,
+    PortBinding,
+    Resources,
+    RestartPolicy,
+    Security,
+    Ulimit,
+)
 
 # Limits that the services do not know. They are said to be ignored, never dropped in silence.
 _IGNORED: Final = (
@@ -61,11 +72,7 @@ def resources(sent: Fields) -> Resources:
             for row in sent.items("Ulimits")
         ),
         devices=tuple(
-            Device(
-                host_path=row.text("PathOnHost"),
-                container_path=row.text("PathInContainer") or row.text("PathOnHost"),
-                permissions=row.text("CgroupPermissions") or "rwm",
-            )
+            device(row.text("PathOnHost"), row.text("PathInContainer"), row.text("CgroupPermissions"))
             for row in sent.items("Devices")
         ),
         device_cgroup_rules=tuple(sent.texts("DeviceCgroupRules")),
@@ -108,12 +115,25 @@ def _paths(host: Fields, name: str, default: tuple[str, ...]) -> tuple[str, ...]
 
 def namespaces(host: Fields) -> Namespaces:
     """Return which namespaces are shared with whom."""
-    network = host.text("NetworkMode")
     return Namespaces(
-        network="bridge" if network in ("", "default") else network,
+        network=network_mode(host.text("NetworkMode")),
         pid=host.text("PidMode"),
         ipc=host.text("IpcMode"),
         uts=host.text("UTSMode"),
         cgroup=host.text("CgroupnsMode"),
         user=host.text("UsernsMode"),
     )
+
+
+def ports(host: Fields) -> tuple[PortBinding, ...]:
+    """Return ``PortBindings``: ``{"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}``.
+
+    A port with an empty list gets one free host port, as with Docker.
+    """
+    result = []
+    for key, rows in host.lists("PortBindings"):
+        port, protocol = parse_port(key)
+        for row in rows or [Fields({}, "")]:
+            host_ports = parse_host_ports(row.text("HostPort"))
+            result.append(published(port, protocol, row.text("HostIp"), host_ports))
+    return tuple(result)

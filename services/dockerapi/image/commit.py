@@ -4,12 +4,12 @@ from typing import Final
 
 from aiohttp import web
 
-from dockerapi.container import port_specs
 from dockerapi.container.create_body import health_check
 from dockerapi.http.call import Call, reply
 from dockerapi.http.fields import Fields
 from dockerapi.http.routing import Route
 from sampan.docker.durations import duration_ns
+from sampan.docker.options.ports import parse_exposed
 from sampan.engine.commit import CommitOptions
 from sampan.errors import InvalidArgumentError
 from sampan.oci.image_config import HealthCheck, RunConfig
@@ -43,7 +43,7 @@ def _config(sent: Fields) -> RunConfig:
         cmd=tuple(sent.texts("Cmd")),
         working_dir=sent.text("WorkingDir"),
         labels=sent.mapping("Labels"),
-        exposed_ports=tuple(port_specs.exposed(sent.keys("ExposedPorts"))),
+        exposed_ports=tuple(parse_exposed(sent.keys("ExposedPorts"))),
         volumes=tuple(sent.keys("Volumes")),
         stop_signal=sent.text("StopSignal"),
         on_build=tuple(sent.texts("OnBuild")),

@@ -12,10 +12,10 @@ from typing import Final
 
 from runtimed.archives.view import ArchiveJob, Bind
 from runtimed.containers.memory_store import Entry, MemoryStore
-from runtimed.containers.mountpoints import normal
 from runtimed.containers.paths import Paths
 from runtimed.protocol import Snapshots
 from sampan import errors
+from sampan.docker.options.mounts import normal
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnavailableError
 from sampan.resource.container import Container, PathStat, Status
 from sampan.resource.container_spec import MountType

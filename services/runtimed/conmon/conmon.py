@@ -19,7 +19,9 @@ from typing import Final, Self
 
 from runtimed.conmon.process import kill_at_work_on, reap
 from runtimed.containers.paths import ContainerPaths, ExecPaths
+from sampan.docker.options.logs import max_log_bytes
 from sampan.errors import StartError, UnavailableError
+from sampan.resource.container_spec import LogConfig
 
 # A runtime that hangs must not hold a container's lock for ever; a busy machine takes seconds at most.
 _START_TIMEOUT_S: Final = 120.0
@@ -60,6 +62,14 @@ class LogFile:
 
     path: Path | None
     max_bytes: int = 0  # start afresh at this size; 0: never
+
+    @classmethod
+    def of(cls, config: LogConfig, path: Path) -> "LogFile":
+        """Return where a container's output goes. All drivers but ``none`` share one format.
+
+        When the file is full a new one begins, so at least the latest part of what is to be kept is there.
+        """
+        return cls(None) if config.driver == "none" else cls(path, max_log_bytes(config.options))
 
 
 @dataclass(frozen=True, slots=True)

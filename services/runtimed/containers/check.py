@@ -1,40 +1,38 @@
-"""What can be refused when a container is created, before anything is made: in Docker's words.
+"""What can be refused when a container is created, before anything is made, and takes a look at the machine.
 
-Limits are in ``check_limits``. ``Volumes.resolve`` looks at mounts and volumes, ``Networking.check`` at networks.
+Errors and warnings are in Docker's words. What an option says by itself is ``sampan.docker.options``'.
+``Volumes.resolve`` looks at mounts and volumes, ``Networking.check`` at networks.
 """
 
+import re
 from collections.abc import Callable, Collection
 from typing import Final
 
-from runtimed.containers.check_limits import check_limits
 from runtimed.host.facts import HostFacts
-from runtimed.oci.devices import check_devices
 from runtimed.oci.namespaces import check_sysctls
 from runtimed.oci.security.capabilities import check_capabilities
-from runtimed.oci.security.options import parse_security_options
 from runtimed.oci.security.seccomp import own_profile
 from runtimed.oci.signals import parse_signal
-from runtimed.oci.tmpfs import tmpfs_options
+from sampan.docker.options.security import parse_security_options
 from sampan.errors import InvalidArgumentError
-from sampan.resource.container_spec import ContainerSpec, HealthCheck, MountType
+from sampan.resource.container_spec import ContainerSpec, Resources
 
-_CONTAINER: Final = "container:"
-_SHORTEST_PROBE_S: Final = 0.001
-_LONGEST_S: Final = 2**63 / 1e9  # what Go's durations end at: 292 years
-_RESTART_POLICIES: Final = ("", "no", "always", "on-failure", "unless-stopped")
-_MAX_HOSTNAME: Final = 64  # __NEW_UTS_LEN
+_NANO: Final = 1_000_000_000
+_MAX_CPU: Final = 8191  # far above any machine: "0-4294967295" shall not fill memory
+
+_CPU: Final = re.compile(r"[0-9]{1,9}")
+
+_NOT_SUPPORTED: Final = "Your kernel does not support {} or the cgroup is not mounted. {}"
 
 
-def check_spec(
-    spec: ContainerSpec, host: HostFacts, *, runtimes: Collection[str], log_drivers: Collection[str]
-) -> tuple[str, ...]:
-    """Return warnings for ``spec``.
+def check_spec(spec: ContainerSpec, host: HostFacts, *, runtimes: Collection[str]) -> tuple[str, ...]:
+    """Return warnings for ``spec``, which is complete: its image has given what it has.
 
     Raises:
-        InvalidArgumentError: the first thing that is wrong with it.
+        InvalidArgumentError: the first thing that is wrong with it; in Docker's words.
     """
-    for check in _CHECKS:
-        check(spec)
+    _check_process(spec)
+    check_sysctls(spec.sysctls, spec)
     security = spec.security
     check_capabilities(security.cap_add, security.cap_drop, host.capabilities)
     options = parse_security_options(security.options)
@@ -46,12 +44,10 @@ def check_spec(
         )
     if spec.runtime and spec.runtime not in runtimes:
         raise InvalidArgumentError(f"unknown or invalid runtime name: {spec.runtime}")
-    if spec.log.driver and spec.log.driver not in log_drivers:
-        raise InvalidArgumentError(f"logger: no log driver named '{spec.log.driver}' is registered")
-    return check_limits(spec.resources, host)
+    return tuple(warning for check in _LIMITS for warning in check(spec.resources, host))
 
 
-def _process(spec: ContainerSpec) -> None:
+def _check_process(spec: ContainerSpec) -> None:
     process = spec.process
     if not process.args:
         raise InvalidArgumentError("no command specified")
@@ -61,86 +57,102 @@ def _process(spec: ContainerSpec) -> None:
     for text in (*process.args, *process.env, process.working_dir, process.user):
         if "\0" in text:
             raise InvalidArgumentError(f"{text!r} has a NUL byte in it")
-    if process.working_dir and not process.working_dir.startswith("/"):
-        raise InvalidArgumentError(
-            f"the working directory '{process.working_dir}' is invalid, it needs to be an absolute path"
-        )
     if spec.stop_signal:
         parse_signal(spec.stop_signal)
-    if spec.stop_timeout_s is not None and abs(spec.stop_timeout_s) > _LONGEST_S:
-        raise InvalidArgumentError(f"invalid stop timeout: {spec.stop_timeout_s:.0f} s is longer than 292 years")
 
 
-def _names(spec: ContainerSpec) -> None:
-    for name in (spec.hostname, spec.domainname):
-        if len(name) > _MAX_HOSTNAME or any(c.isspace() or c in "/\0" for c in name):
-            raise InvalidArgumentError(f"invalid hostname format: {name}")
-    if spec.namespaces.uts == "host" and (spec.hostname or spec.domainname):
-        raise InvalidArgumentError("conflicting options: hostname and the UTS mode")
-
-
-def _restart_policy(spec: ContainerSpec) -> None:
-    policy = spec.restart_policy
-    if policy.name not in _RESTART_POLICIES:
-        raise InvalidArgumentError(
-            f"invalid restart policy: unknown policy '{policy.name}'; "
-            "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+def _memory(resources: Resources, host: HostFacts) -> list[str]:
+    limits = host.limits
+    warnings = []
+    if resources.memory_bytes and not limits.memory:
+        warnings.append(_NOT_SUPPORTED.format("memory limit capabilities", "Limitation discarded."))
+    elif resources.memory_bytes and not limits.swap and resources.memory_swap_bytes != -1:
+        warnings.append(_NOT_SUPPORTED.format("swap limit capabilities", "Memory limited without swap."))
+    if resources.memory_swappiness not in (None, -1) and not limits.swappiness:
+        warnings.append(_NOT_SUPPORTED.format("memory swappiness capabilities", "Memory swappiness discarded."))
+    if resources.memory_reservation_bytes and not limits.memory:
+        warnings.append(_NOT_SUPPORTED.format("memory soft limit capabilities", "Limitation discarded."))
+    if resources.oom_kill_disable and not limits.oom_kill_disable:
+        warnings.append("Your kernel does not support OomKillDisable. OomKillDisable discarded.")
+    elif resources.oom_kill_disable and not resources.memory_bytes:
+        warnings.append(
+            "OOM killer is disabled for the container, but no memory limit is set, "
+            "this can result in the system running out of resources."
         )
-    if policy.maximum_retries < 0:
-        raise InvalidArgumentError("invalid restart policy: maximum retry count cannot be negative")
-    if policy.maximum_retries and policy.name != "on-failure":
-        raise InvalidArgumentError("invalid restart policy: maximum retry count can only be used with 'on-failure'")
-    if spec.auto_remove and policy.name not in ("", "no"):
-        raise InvalidArgumentError("can't create 'AutoRemove' container with restart policy")
+    return warnings
 
 
-def _namespaces(spec: ContainerSpec) -> None:
-    modes = spec.namespaces
-    for kind, mode, known in (
-        ("PID", modes.pid, ("", "host")),
-        ("IPC", modes.ipc, ("", "none", "private", "shareable", "host")),
-        ("UTS", modes.uts, ("", "host")),
-        ("cgroup namespace", modes.cgroup, ("", "private", "host")),
-        ("userns", modes.user, ("", "host")),
+def _cpu(resources: Resources, host: HostFacts) -> list[str]:
+    least = _NANO // 100
+    if resources.nano_cpus and not least <= resources.nano_cpus <= host.cpus * _NANO:
+        raise InvalidArgumentError(
+            f"Range of CPUs is from 0.01 to {host.cpus}.00, as there are only {host.cpus} CPUs available"
+        )
+    warnings = []
+    if resources.cpu_shares and not host.limits.cpu_shares:
+        warnings.append(_NOT_SUPPORTED.format("CPU shares", "Shares discarded."))
+    if (resources.nano_cpus or resources.cpu_quota_us or resources.cpu_period_us) and not host.limits.cpu_quota:
+        warnings.append(_NOT_SUPPORTED.format("CPU CFS scheduler", "CPU quota and period discarded."))
+    return warnings
+
+
+def _cpuset(resources: Resources, host: HostFacts) -> list[str]:
+    for kind, what, asked, available in (
+        ("cpus", "CPUs", resources.cpuset_cpus, host.cpuset_cpus),
+        ("mems", "memory nodes", resources.cpuset_mems, host.cpuset_mems),
     ):
-        joins = kind in ("PID", "IPC") and mode.startswith(_CONTAINER) and mode != _CONTAINER
-        if mode not in known and not joins:
-            raise InvalidArgumentError(f"invalid {kind} mode: {mode}")
-    check_sysctls(spec.sysctls, spec)
+        if not asked:
+            continue
+        wanted = _parse_set(asked)
+        if wanted is None:
+            raise InvalidArgumentError(f"Invalid value {asked} for cpuset {kind}: invalid format: {asked}")
+        if host.limits.cpuset and not wanted <= (_parse_set(available) or frozenset()):
+            raise InvalidArgumentError(
+                f"Requested {what} are not available - requested {asked}, available: {available}"
+            )
+    if (resources.cpuset_cpus or resources.cpuset_mems) and not host.limits.cpuset:
+        return [_NOT_SUPPORTED.format("cpuset", "Cpuset discarded.")]
+    return []
 
 
-def _health_check(spec: ContainerSpec) -> None:
-    health: HealthCheck | None = spec.health_check
-    if health is None:
-        return
-    for name, value in (
-        ("Interval", health.interval_s),
-        ("Timeout", health.timeout_s),
-        ("StartPeriod", health.start_period_s),
-        ("StartInterval", health.start_interval_s),
-    ):
-        if value and value < _SHORTEST_PROBE_S:
-            raise InvalidArgumentError(f"{name} in Healthcheck cannot be less than 1ms")
-        if value and value > _LONGEST_S:
-            raise InvalidArgumentError(f"{name} in Healthcheck cannot be more than 292 years")
-    if health.retries < 0:
-        raise InvalidArgumentError("Retries in Healthcheck cannot be negative")
-    if health.test and health.test[0] not in ("NONE", "CMD", "CMD-SHELL", ""):
-        raise InvalidArgumentError(f"Unknown type in Healthcheck: {health.test[0]}")
+def _parse_set(text: str) -> frozenset[int] | None:
+    """Return the members of ``0-3,8``, or None if it is no such list."""
+    members: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not _CPU.fullmatch(first) or (dash and not _CPU.fullmatch(last)):
+            return None
+        low, high = int(first), int(last) if dash else int(first)
+        if high < low or high > _MAX_CPU:
+            return None
+        members.update(range(low, high + 1))
+    return frozenset(members)
 
 
-def _mounts(spec: ContainerSpec) -> None:
-    for mount in spec.mounts:
-        if mount.type is MountType.TMPFS:
-            tmpfs_options(mount)
-    check_devices(spec.resources.devices, spec.resources.device_cgroup_rules)
+def _rest(resources: Resources, host: HostFacts) -> list[str]:
+    warnings = []
+    if resources.pids_limit and not host.limits.pids:
+        warnings.append(_NOT_SUPPORTED.format("PIDs limit capabilities", "PIDs limit discarded."))
+    if resources.blkio_weight and not host.limits.blkio_weight:
+        warnings.append(_NOT_SUPPORTED.format("Block I/O weight", "Weight discarded."))
+    return warnings
 
 
-_CHECKS: Final[tuple[Callable[[ContainerSpec], None], ...]] = (
-    _process,
-    _names,
-    _restart_policy,
-    _namespaces,
-    _health_check,
-    _mounts,
+def _ulimits(resources: Resources, host: HostFacts) -> list[str]:
+    warnings = []
+    for ulimit in resources.ulimits:
+        most = host.hard_limits.get(ulimit.name)
+        if most is not None and (ulimit.hard == -1 or ulimit.hard > most):
+            warnings.append(
+                f"The engine may not raise limits here: ulimit {ulimit.name} is {most} instead of {ulimit.hard}."
+            )
+    return warnings
+
+
+_LIMITS: Final[tuple[Callable[[Resources, HostFacts], list[str]], ...]] = (
+    _memory,
+    _cpu,
+    _cpuset,
+    _rest,
+    _ulimits,
 )

@@ -18,12 +18,13 @@ from runtimed.events import Events
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.lifecycle import Lifecycle
 from runtimed.lifecycle.removal import Removal
-from runtimed.lifecycle.restart import check_policy
 from runtimed.lifecycle.runner import Runner
-from runtimed.logs.options import check_log
 from runtimed.oci.signals import parse_signal
 from runtimed.protocol import Bundles, Networking, Snapshots, Volumes
 from sampan import limits
+from sampan.docker.options.check import check_options
+from sampan.docker.options.limits import check_limits
+from sampan.docker.options.restart import check_restart
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.log import log
 from sampan.resource.container import Container, Status
@@ -98,8 +99,7 @@ class Containers:
         """
         name = check_name(spec.name) if spec.name else self._memory.choose_name()
         check_sizes(spec)
-        check_log(spec.log)
-        check_policy(spec.restart_policy, auto_remove=spec.auto_remove)
+        check_options(spec)
         if spec.stop_signal:
             parse_signal(spec.stop_signal)
         spec = replace(spec, name=name, namespaces=self._resolved_namespaces(spec))
@@ -238,7 +238,7 @@ class Containers:
             ConflictError: it is being removed, or the kernel refused.
         """
         if restart_policy is not None:
-            check_policy(restart_policy, auto_remove=entry.container.spec.auto_remove)
+            check_restart(restart_policy, auto_remove=entry.container.spec.auto_remove)
         return await self._background.finish(self._update(entry, resources, restart_policy), f"update {entry.id}")
 
     async def _update(
@@ -253,6 +253,7 @@ class Containers:
                 spec = replace(spec, restart_policy=restart_policy)
             if resources is not None:
                 spec = replace(spec, resources=changed_resources(spec.resources, resources))
+                check_limits(spec.resources)
             warnings = self._bundles.check(spec)
             if resources is not None and entry.status in UP:
                 bundle = self._paths.container(entry.id).bundle

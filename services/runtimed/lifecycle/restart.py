@@ -3,34 +3,12 @@
 from typing import Final
 
 from runtimed.containers.memory_store import Entry
-from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import RestartPolicy
 
 _FIRST_S: Final = 0.1
 _LONGEST_S: Final = 60.0
 # A run that lasted this long was a success: the next failure begins again at the shortest delay.
 _HEALTHY_S: Final = 10.0
-
-_NAMES: Final = ("", "no", "always", "unless-stopped", "on-failure")
-
-
-def check_policy(policy: RestartPolicy, *, auto_remove: bool) -> None:
-    """Validate a policy.
-
-    Raises:
-        InvalidArgumentError: in Docker's words.
-    """
-    if policy.name not in _NAMES:
-        raise InvalidArgumentError(
-            f"invalid restart policy: unknown policy '{policy.name}'; use one of 'no', 'always', 'on-failure', or "
-            "'unless-stopped'"
-        )
-    if policy.maximum_retries < 0:
-        raise InvalidArgumentError("invalid restart policy: maximum retry count cannot be negative")
-    if policy.maximum_retries and policy.name != "on-failure":
-        raise InvalidArgumentError("invalid restart policy: maximum retry count can only be used with 'on-failure'")
-    if auto_remove and policy.name not in ("", "no"):
-        raise InvalidArgumentError("can't create 'AutoRemove' container with restart policy")
 
 
 def restarts(policy: RestartPolicy, exit_code: int, restart_count: int, *, manually_stopped: bool) -> bool:

@@ -24,7 +24,6 @@ from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.memory_store import UP, Entry, MemoryStore
 from runtimed.containers.paths import ContainerPaths, Paths
 from runtimed.lifecycle.background import both
-from runtimed.logs.options import log_file
 from runtimed.metrics import Metrics
 from runtimed.oci.errors import create_error
 from runtimed.oci.runtime import OciRuntime
@@ -172,7 +171,7 @@ class Runner:
         try:
             with self._metrics.phase("create"):
                 pid = await self._conmon.create(
-                    paths, runtime.command, _stdio(container.spec.process), self._log(container, paths)
+                    paths, runtime.command, _stdio(container.spec.process), LogFile.of(container.spec.log, paths.log)
                 )
             await connect(entry, paths)
             with self._metrics.phase("start"):
@@ -252,9 +251,6 @@ class Runner:
             joins=joins,
         )
         (paths.bundle / "config.json").write_text(json.dumps(config))
-
-    def _log(self, container: Container, paths: ContainerPaths) -> LogFile:
-        return log_file(container.spec.log, paths.log)
 
     async def clear(self, container: Container, *, keep_exit: bool = False) -> None:
         """Take down everything that a run of the container set up. Safe to repeat; the process is killed if it runs.

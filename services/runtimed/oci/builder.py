@@ -14,12 +14,12 @@ from runtimed.oci.process import build_exec, build_process
 from runtimed.oci.resources import oci_resources
 from runtimed.oci.rootfs import RootFs
 from runtimed.oci.security.capabilities import granted
-from runtimed.oci.security.options import SecurityOptions, hidden_paths, parse_security_options
 from runtimed.oci.security.seccomp import default_profile, own_profile
 from runtimed.protocol import NO_JOINS, ExecProcess, Joins
+from sampan.docker.options.security import MASKED_PATHS, READONLY_PATHS, SecurityOptions, parse_security_options
 from sampan.errors import ConflictError, StartError
 from sampan.resource.container import Container
-from sampan.resource.container_spec import ContainerSpec
+from sampan.resource.container_spec import ContainerSpec, Security
 
 _OCI_VERSION: Final = "1.0.2"  # what the fields in use need; older runtimes refuse a newer number
 
@@ -27,14 +27,11 @@ _OCI_VERSION: Final = "1.0.2"  # what the fields in use need; older runtimes ref
 class OciBundles:
     """Satisfies ``protocol.Bundles``; holds nothing that changes."""
 
-    def __init__(
-        self, host: HostFacts, *, cgroup_parent: str, runtimes: Collection[str], log_drivers: Collection[str]
-    ) -> None:
-        """``cgroup_parent`` is the engine's own (``Layout.kernel_name``); ``check`` accepts the names given."""
+    def __init__(self, host: HostFacts, *, cgroup_parent: str, runtimes: Collection[str]) -> None:
+        """``cgroup_parent`` is the engine's own (``Layout.kernel_name``); ``check`` accepts the runtimes given."""
         self._host = host
         self._cgroup_parent = cgroup_parent
         self._runtimes = frozenset(runtimes)
-        self._log_drivers = frozenset(log_drivers)
 
     def cgroup_path(self, container_id: str, spec: ContainerSpec) -> str:
         """Return the cgroup that a container gets; absolute, at the root of each tree."""
@@ -42,8 +39,8 @@ class OciBundles:
         return f"/{parent}/{container_id}"
 
     def check(self, spec: ContainerSpec) -> tuple[str, ...]:
-        """Validate all that can be at create; return warnings. InvalidArgumentError in Docker's words."""
-        return check_spec(spec, self._host, runtimes=self._runtimes, log_drivers=self._log_drivers)
+        """Validate what takes a look at the machine; return warnings. InvalidArgumentError in Docker's words."""
+        return check_spec(spec, self._host, runtimes=self._runtimes)
 
     def config(
         self, container: Container, root: Path, *, files: Path, init_path: str | None, joins: Joins = NO_JOINS
@@ -92,7 +89,7 @@ class OciBundles:
         spec = container.spec
         security = spec.security
         resources = spec.resources
-        masked, readonly = hidden_paths(security, options)
+        masked, readonly = _hidden_paths(security, options)
         nodes, rules = oci_devices(resources.devices, resources.device_cgroup_rules, privileged=security.privileged)
         linux: dict[str, object] = {
             "cgroupsPath": container.cgroup_path or self.cgroup_path(container.id, spec),
@@ -122,3 +119,17 @@ class OciBundles:
         if options.seccomp in ("", "builtin"):
             return default_profile(capabilities)
         return own_profile(options.seccomp, capabilities)
+
+
+def _hidden_paths(security: Security, options: SecurityOptions) -> tuple[list[str], list[str]]:
+    """Return the paths to mask and those to make read-only."""
+    if security.privileged or not options.system_paths_confined:
+        return [], []
+    if security.own_paths:
+        return list(security.masked_paths), list(security.readonly_paths)
+    return [*MASKED_PATHS, *_throttle_paths()], list(READONLY_PATHS)
+
+
+def _throttle_paths() -> list[str]:
+    """How hot each core has been tells neighbours apart; the path is there once per CPU, on some machines only."""
+    return sorted(map(str, Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle")))

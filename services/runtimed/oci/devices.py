@@ -1,18 +1,15 @@
 """Devices in a bundle: nodes to make, and the rules of the device cgroup."""
 
 import os
-import re
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sampan.errors import InvalidArgumentError, StartError
+from sampan.docker.options.devices import ALL, parse_rule
+from sampan.errors import StartError
 from sampan.resource.container_spec import Device
-
-_RULE: Final = re.compile(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})")
-_PERMISSIONS: Final = re.compile(r"[rwm]{1,3}")
 
 _DENY_ALL: Final = {"allow": False, "access": "rwm"}
 _ALLOW_ALL: Final = {"allow": True, "access": "rwm"}
@@ -54,20 +51,6 @@ class DeviceNode:
         return {"allow": True, "type": self.kind, "major": self.major, "minor": self.minor, "access": access}
 
 
-def check_devices(devices: Sequence[Device], rules: Sequence[str]) -> None:
-    """Raise InvalidArgumentError for permissions or rules of the wrong form; devices are looked for at start."""
-    for device in devices:
-        if "\0" in device.host_path + device.container_path:
-            raise InvalidArgumentError(f"device {device.host_path[:40]!r}: its path has a NUL byte in it")
-        if device.permissions and not _PERMISSIONS.fullmatch(device.permissions):
-            raise InvalidArgumentError(f"invalid device mode: {device.permissions}")
-        if device.container_path and not device.container_path.startswith("/"):
-            raise InvalidArgumentError(f"{device.container_path} is not an absolute path")
-    for rule in rules:
-        if not _RULE.fullmatch(rule):
-            raise InvalidArgumentError(f"invalid device cgroup rule format: '{rule}'")
-
-
 def oci_devices(
     devices: Sequence[Device], rules: Sequence[str], *, privileged: bool
 ) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
@@ -87,8 +70,8 @@ def oci_devices(
     for device in devices:
         for node in _asked_for(device):
             nodes[node.path] = node
-            allowed.append(node.rule(device.permissions or "rwm"))
-    allowed += [_parse_rule(rule) for rule in rules]
+            allowed.append(node.rule(device.permissions or ALL))
+    allowed += [_oci_rule(rule) for rule in rules]
     return [node.oci() for node in nodes.values()], allowed
 
 
@@ -148,10 +131,7 @@ def _node(path: Path, shown: str) -> DeviceNode:
     return DeviceNode(shown, kind, os.major(number), os.minor(number), mode, status.st_uid, status.st_gid)
 
 
-def _parse_rule(text: str) -> dict[str, object]:
-    match = _RULE.fullmatch(text)
-    if match is None:
-        raise InvalidArgumentError(f"invalid device cgroup rule format: '{text}'")
-    rule: dict[str, object] = {"allow": True, "type": match[1], "access": match[4]}
-    rule |= {key: int(value) for key, value in (("major", match[2]), ("minor", match[3])) if value != "*"}
-    return rule
+def _oci_rule(text: str) -> dict[str, object]:
+    kind, major, minor, access = parse_rule(text)
+    rule: dict[str, object] = {"allow": True, "type": kind, "access": access}
+    return rule | {key: int(value) for key, value in (("major", major), ("minor", minor)) if value != "*"}

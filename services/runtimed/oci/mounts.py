@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from runtimed.containers.mountpoints import normal
 from runtimed.oci.mountinfo import MountInfo, mount_of
-from runtimed.oci.tmpfs import tmpfs_options
 from runtimed.protocol import Joins
+from sampan.docker.options.mounts import normal
+from sampan.docker.options.tmpfs import tmpfs_options
 from sampan.errors import StartError
 from sampan.resource.container import Container, MountPoint
 from sampan.resource.container_spec import MountType

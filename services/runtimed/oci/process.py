@@ -11,8 +11,8 @@ from runtimed.oci.mounts import INIT_TARGET
 from runtimed.oci.resources import oci_rlimits, oom_score
 from runtimed.oci.rootfs import RootFs
 from runtimed.oci.security.capabilities import granted, oci_capabilities
-from runtimed.oci.security.options import SecurityOptions
 from runtimed.oci.users import User, resolve_user
+from sampan.docker.options.security import SecurityOptions
 from sampan.errors import StartError
 from sampan.resource.container import Container
 from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Process

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from runtimed.host.facts import HostFacts
-from sampan.errors import InvalidArgumentError
 from sampan.log import log
 from sampan.resource.container_spec import Resources, Ulimit
 
@@ -86,12 +85,6 @@ def oci_rlimits(ulimits: Sequence[Ulimit], host: HostFacts) -> list[dict[str, ob
             hard, soft = most, min(soft, most)
         rlimits.append({"type": f"RLIMIT_{ulimit.name.upper()}", "soft": soft, "hard": hard})
     return rlimits
-
-
-def check_oom_score(score: int) -> None:
-    """Raise InvalidArgumentError, in Docker's words, for a score that the kernel does not know."""
-    if not -1000 <= score <= 1000:
-        raise InvalidArgumentError(f"Invalid value {score}, range for oom score adj is [-1000, 1000]")
 
 
 def oom_score(score: int, host: HostFacts) -> int | None:

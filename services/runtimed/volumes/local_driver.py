@@ -7,21 +7,18 @@
 
 import errno
 import os
-import re
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from runtimed.oci.mountinfo import read_mounts
+from sampan.docker.options.mounts import VOLUME_NAME
 from sampan.errors import InvalidArgumentError, StartError
 from sampan.sys.closed import make_closed
 from sampan.sys.measuring import measure
 from sampan.sys.mounts import MNT_DETACH, mount_options, umount2
 from sampan.sys.trees import Stop, never, remove_tree
-
-_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-_MAX_NAME: Final = 255 - len(".gone-")  # NAME_MAX, and room for what is put before it
 
 _OPTIONS: Final = frozenset(("type", "o", "device", "size"))
 _GONE: Final = ".gone-"
@@ -30,19 +27,6 @@ _DATA: Final = "_data"
 
 # File systems whose server is named in an option that the kernel wants as a number.
 _REMOTE: Final = ("nfs", "nfs4", "cifs")
-
-
-def check_name(name: str) -> None:
-    """Raise InvalidArgumentError, in Docker's words, for a name that no volume can have."""
-    if len(name) == 1:
-        raise InvalidArgumentError("volume name is too short, names should be at least two alphanumeric characters")
-    if not _NAME.fullmatch(name):
-        raise InvalidArgumentError(
-            f'"{name}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are '
-            "allowed. If you intended to pass a host directory, use absolute path"
-        )
-    if len(name) > _MAX_NAME:
-        raise InvalidArgumentError(f'"{name}" is too long for a volume name, the most is {_MAX_NAME} characters')
 
 
 def check_options(options: Mapping[str, str]) -> None:
@@ -121,7 +105,7 @@ class LocalDriver:
     def found(self) -> Iterator[str]:
         """Yield the names of all volumes on disk."""
         for entry in sorted(self._root.iterdir()):
-            if _NAME.fullmatch(entry.name) and (entry / _DATA).is_dir():
+            if VOLUME_NAME.fullmatch(entry.name) and (entry / _DATA).is_dir():
                 yield entry.name
 
     def mount(self, name: str, options: Mapping[str, str]) -> bool:

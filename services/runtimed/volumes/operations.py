@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
-from runtimed.containers.mountpoints import check_mounts, normal, point_of
 from runtimed.lifecycle.background import Background
 from runtimed.oci.rootfs import RootFs
 from runtimed.volumes.copyup import copy_up
-from runtimed.volumes.local_driver import LocalDriver, check_name, check_options
+from runtimed.volumes.local_driver import LocalDriver, check_options
 from runtimed.volumes.store import Filled, Hold, VolumeStore
 from sampan import limits
 from sampan.docker.filters import check_known, found_test, label_test, truth
+from sampan.docker.options.mounts import check_mounts, check_volume_name, normal
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, StartError
 from sampan.log import log
 from sampan.resource.container import Container, MountPoint
@@ -137,7 +137,7 @@ class LocalVolumes:
             name = secrets.token_hex(32)
             labels = {**labels, ANONYMOUS_LABEL: ""}
         try:
-            check_name(name)
+            check_volume_name(name)
             limits.check_name(name, "volume name")
             limits.check_labels(labels, "labels")
             limits.check_labels(options, "options")
@@ -226,7 +226,8 @@ class LocalVolumes:
 
     async def resolve(self, container_id: str, spec: ContainerSpec) -> tuple[MountPoint, ...]:
         """At create: check bind sources, make missing volumes, hold them for the container; see ``protocol``."""
-        await asyncio.to_thread(check_mounts, spec)
+        check_mounts(spec.mounts, spec.anonymous_volumes)
+        await asyncio.to_thread(_check_sources, spec.mounts)
         covered = {normal(mount.target) for mount in spec.mounts}
         mounts = [*spec.mounts]
         mounts += [
@@ -239,9 +240,9 @@ class LocalVolumes:
         for mount in mounts:
             if mount.type is MountType.VOLUME:
                 volume = await self._hold(container_id, mount, held.get(normal(mount.target)))
-                points.append(point_of(mount, self.mountpoint(volume), volume.name, volume.driver))
+                points.append(_point_of(mount, self.mountpoint(volume), volume.name, volume.driver))
             else:
-                points.append(point_of(mount, mount.source))
+                points.append(_point_of(mount, mount.source))
         return tuple(points)
 
     async def fill(self, container: Container, root: Path) -> None:
@@ -360,3 +361,19 @@ def _make_source(source: str) -> None:
         return  # a file, a socket or a device is bound as well
     except OSError as error:
         raise StartError(f"error while creating mount source path '{source}': {error.strerror}") from error
+
+
+def _check_sources(mounts: Iterable[Mount]) -> None:
+    for mount in mounts:
+        if mount.type is MountType.BIND and not mount.create_source and not Path(mount.source).exists():
+            raise InvalidArgumentError(
+                f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
+            )
+
+
+def _point_of(mount: Mount, source: str, volume: str = "", driver: str = "") -> MountPoint:
+    """Return the record of ``mount``, whose content comes from ``source`` on the host."""
+    propagation = (mount.propagation or "rprivate") if mount.type is MountType.BIND else ""
+    return MountPoint(
+        mount.type, source, normal(mount.target), volume, driver, mount.mode, not mount.read_only, propagation
+    )

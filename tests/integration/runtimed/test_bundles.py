@@ -68,7 +68,7 @@ class Host:
         self.files = directory / "files"
         self.files.mkdir()
         busybox_root(self.root)
-        self.bundles = OciBundles(HOST, cgroup_parent="sampan-test", runtimes=["runc"], log_drivers=["json-file"])
+        self.bundles = OciBundles(HOST, cgroup_parent="sampan-test", runtimes=["runc"])
 
     def container(self, spec: ContainerSpec, mounts: tuple[MountPoint, ...] = ()) -> Container:
         return Container(uuid.uuid4().hex * 2, spec, datetime.now(UTC), mounts=mounts)

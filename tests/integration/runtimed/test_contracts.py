@@ -71,7 +71,7 @@ class TestLinuxMounter(MounterContract):
 class TestOciBundles(BundlesContract):
     @pytest.fixture
     def bundles(self) -> OciBundles:
-        return OciBundles(read_host(), cgroup_parent="contract", runtimes=("runc",), log_drivers=("json-file",))
+        return OciBundles(read_host(), cgroup_parent="contract", runtimes=("runc",))
 
     @pytest.fixture
     def root(self, tmp_path: Path) -> Path:

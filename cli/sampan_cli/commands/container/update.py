@@ -9,8 +9,8 @@ from sampan.docker.sizes import parse_size
 from sampan_cli.app import completing
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
+from sampan_cli.options.cpus import nano_cpus
 from sampan_cli.options.flags import from_flags
-from sampan_cli.options.limits import nano_cpus
 from sampan_cli.options.types import Parsed
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ def command(session: Session, /, **flags: object) -> None:
 
 async def update_containers(engine: "Engine", options: UpdateOptions) -> int:
     """Change each container; return 1 if one could not be."""
+    from sampan.docker.options.restart import parse_restart
     from sampan.resource.container_spec import Resources
     from sampan_cli.app.several import for_each
-    from sampan_cli.options.limits import parse_restart
 
     names = [name for name in UpdateOptions.__slots__ if name not in ("containers", "restart")]
     resources = Resources(**{name: getattr(options, name) for name in names})

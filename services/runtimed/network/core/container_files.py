@@ -9,6 +9,7 @@ from typing import Final
 from runtimed.network.core import files
 from runtimed.network.core.model import Sandbox
 from runtimed.network.core.plan import network_mode
+from sampan.docker.options.hosts import HOST_GATEWAY, parse_extra_host
 from sampan.errors import ConflictError
 from sampan.resource.container import Container
 from sampan.resource.container_spec import Dns
@@ -61,7 +62,8 @@ def compose(
         ConflictError: a link to a container that does not run, in Docker's words.
     """
     spec = container.spec
-    extra = [files.parse_extra_host(entry, host_gateway) for entry in spec.extra_hosts]
+    asked = [parse_extra_host(entry) for entry in spec.extra_hosts]
+    extra = [(host_gateway if address == HOST_GATEWAY else address, alias) for alias, address in asked]
     name = sandbox.hostname
     if not sandbox.owns_namespace:
         lines = "".join(f"{address}\t{alias}\n" for address, alias in extra).encode()

@@ -9,7 +9,6 @@ from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import Dns
 
 EMBEDDED_RESOLVER: Final = "127.0.0.11"
-HOST_GATEWAY: Final = "host-gateway"
 
 # Docker's last resort where the host names no server that a container can reach.
 FALLBACK_SERVERS: Final = ("8.8.8.8", "8.8.4.4")
@@ -96,25 +95,6 @@ def check_dns(dns: Dns) -> None:
             ip_address(server)
         except ValueError:
             raise InvalidArgumentError(f"{server} is not an ip address") from None
-
-
-def parse_extra_host(entry: str, host_gateway: str) -> tuple[str, str]:
-    """Read ``name:address`` or ``name=address``; return address and name. The address may be ``host-gateway``.
-
-    Raises:
-        InvalidArgumentError: it is neither.
-    """
-    name, separator, address = entry.partition("=" if "=" in entry.partition(":")[0] else ":")
-    if not name or not separator:
-        raise InvalidArgumentError(f'bad format for add-host: "{entry}"')
-    if address == HOST_GATEWAY:
-        return host_gateway, name
-    address = address.removeprefix("[").removesuffix("]")
-    try:
-        ip_address(address)
-    except ValueError:
-        raise InvalidArgumentError(f'invalid IP address in add-host: "{address}"') from None
-    return address, name
 
 
 def hosts(entries: Sequence[tuple[str, str]], own: Sequence[str], hostname: str, domainname: str) -> bytes:

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 
 from runtimed.network.core import files, ipam, names, ports
 from runtimed.network.core.model import BRIDGE, CONTAINER_PREFIX, HOST, NONE, Attached, Network, Sandbox
+from sampan.docker.options import namespaces
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.resource.container import Container, EndpointState, NetworkSettings, PublishedPort
 from sampan.resource.container_spec import ContainerSpec, Endpoint
@@ -15,8 +16,7 @@ Resolve = Callable[[str], Network]
 
 def network_mode(spec: ContainerSpec) -> str:
     """Return the mode with the default filled in."""
-    mode = spec.namespaces.network
-    return BRIDGE if mode in ("", "default") else mode
+    return namespaces.network_mode(spec.namespaces.network)
 
 
 def wanted(spec: ContainerSpec) -> tuple[Endpoint, ...]:
@@ -36,8 +36,6 @@ def check(spec: ContainerSpec, resolve: Resolve) -> tuple[NetworkSettings, tuple
     bindings = ports.requests(spec)
     exposed = [ports.parse_exposed(text) for text in spec.exposed_ports]
     files.check_dns(spec.dns)
-    for entry in spec.extra_hosts:
-        files.parse_extra_host(entry, "0.0.0.0")  # stands for the gateway, which is not known yet
     if mode.startswith(CONTAINER_PREFIX):
         _check_joining(spec, published=bool(bindings), exposed=bool(exposed))
         return NetworkSettings(), ()

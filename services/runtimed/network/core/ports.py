@@ -7,7 +7,6 @@ EADDRINUSE.
 
 import contextlib
 import errno
-import re
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,15 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from runtimed.network.kernel.rules import ANY
+from sampan.docker.options.ports import PROTOCOLS, parse_port
 from sampan.errors import InvalidArgumentError, StartError
 from sampan.resource.container import PublishedPort
 from sampan.resource.container_spec import ContainerSpec, PortBinding
 
-PROTOCOLS: Final = ("tcp", "udp", "sctp")
 _EPHEMERAL: Final = (32768, 60999)  # the kernel's default for ip_local_port_range
 _EPHEMERAL_FILE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
-
-_PORT_NUMBER: Final = re.compile(r"[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +33,8 @@ class Exposed:
 
 
 def parse_exposed(text: str) -> Exposed:
-    """Read ``80``, ``80/tcp`` or the first port of ``80-90/tcp``.
-
-    Raises:
-        InvalidArgumentError: it is none of these.
-    """
-    port, _, protocol = text.partition("/")
-    protocol = protocol.lower() or "tcp"
-    if not _PORT_NUMBER.fullmatch(port) or not 0 < int(port) <= 65535 or protocol not in PROTOCOLS:
-        raise InvalidArgumentError(
-            f"invalid exposed port {text[:40]!r}: expected a port and a protocol, such as 80/tcp"
-        )
-    return Exposed(int(port), protocol)
+    """Read ``80`` or ``80/tcp``. Raises InvalidArgumentError: it is neither."""
+    return Exposed(*parse_port(text))
 
 
 def requests(spec: ContainerSpec, default_host_ip: str = "") -> tuple[PortBinding, ...]:

@@ -12,6 +12,7 @@ from runtimed.conmon import conmon
 from runtimed.conmon.conmon import Conmon, LogFile, RuntimeCommand, Stdio
 from runtimed.containers.paths import Paths
 from sampan.errors import UnavailableError
+from sampan.resource.container_spec import LogConfig
 from tests.support.tools import eventually
 
 # Reports when a file tells it to, as conmon does when the runtime has come back, and leaves word of how that went.
@@ -103,3 +104,17 @@ def _command_lines() -> list[str]:
         with contextlib.suppress(OSError):
             found.append(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
     return found
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (LogConfig(), LogFile(Path("/log"))),
+        (LogConfig("none"), LogFile(None)),
+        (LogConfig("local", {"max-size": "10KB", "max-file": "3"}), LogFile(Path("/log"), 30_000)),
+    ],
+)
+def test_the_log_drivers_share_one_file_but_for_the_one_that_keeps_nothing(
+    config: LogConfig, expected: LogFile
+) -> None:
+    assert LogFile.of(config, Path("/log")) == expected

@@ -1,7 +1,6 @@
 import pytest
 
-from runtimed.lifecycle.restart import check_policy, next_backoff_s, restarts
-from sampan.errors import InvalidArgumentError
+from runtimed.lifecycle.restart import next_backoff_s, restarts
 from sampan.resource.container_spec import RestartPolicy
 
 ALWAYS, UNLESS, FAILURE, NO = (RestartPolicy(name) for name in ("always", "unless-stopped", "on-failure", "no"))
@@ -32,17 +31,3 @@ def test_the_delay_doubles_up_to_a_minute_and_starts_over_after_a_good_run() -> 
     assert delays[:4] == [0.1, 0.2, 0.4, 0.8]
     assert delays[-1] == 60
     assert next_backoff_s(60, 10) == 0.1
-
-
-@pytest.mark.parametrize(
-    ("policy", "auto_remove"),
-    [
-        (RestartPolicy("sometimes"), False),
-        (RestartPolicy("always", 3), False),
-        (RestartPolicy("on-failure", -1), False),
-        (ALWAYS, True),
-    ],
-)
-def test_a_policy_that_cannot_be_is_refused(policy: RestartPolicy, auto_remove: bool) -> None:
-    with pytest.raises(InvalidArgumentError):
-        check_policy(policy, auto_remove=auto_remove)

@@ -12,7 +12,6 @@ from runtimed.oci.mountinfo import MountInfo, read_mounts
 from runtimed.oci.mounts import build_mounts
 from runtimed.oci.security.capabilities import DEFAULT, KNOWN, granted
 from runtimed.oci.security.seccomp import default_profile, own_profile
-from runtimed.oci.tmpfs import tmpfs_options
 from runtimed.protocol import NO_JOINS, Joins
 from sampan.errors import InvalidArgumentError, StartError
 from sampan.resource.container import Container, MountPoint
@@ -30,7 +29,7 @@ from tests.unit.runtimed.bundle_values import HOST, RUN, container
 
 
 def config(tmp_path: Path, of: Container, joins: Joins = NO_JOINS, host: Any = HOST) -> dict[str, Any]:
-    bundles = OciBundles(host, cgroup_parent="sampan", runtimes=[], log_drivers=[])
+    bundles = OciBundles(host, cgroup_parent="sampan", runtimes=[])
     return bundles.config(of, tmp_path, files=tmp_path, init_path="/usr/bin/tini-static", joins=joins)
 
 
@@ -231,11 +230,6 @@ def test_ipc_decides_about_dev_shm() -> None:
     assert host["/dev/shm"][0] == "rbind"
     shared = ContainerSpec(process=RUN, namespaces=Namespaces(ipc="shareable"))
     assert mounts_of(shared, joins=Joins(shm="/run/x"))["/dev/shm"][0] == "rbind"
-
-
-def test_tmpfs_options_replace_their_opposites() -> None:
-    mount = Mount(MountType.TMPFS, "/x", options=("exec,size=1m", "uid=5"), tmpfs_mode=0o700, read_only=True)
-    assert tmpfs_options(mount) == ("nosuid", "nodev", "exec", "size=1m", "uid=5", "mode=700", "ro")
 
 
 def test_the_mount_table_is_read_with_its_escapes() -> None:

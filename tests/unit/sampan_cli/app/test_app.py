@@ -126,7 +126,7 @@ def test_without_an_engine_a_command_says_how_to_start_one(arguments: tuple[str,
 def test_mistake_in_what_to_run_is_found_without_an_engine() -> None:
     result = invoke("run", "-p", "x:80", "busybox")
     assert result.exit_code == 125
-    assert result.stderr == "sampan: invalid hostPort: x\n"
+    assert result.stderr == 'sampan: invalid port specification: "x"\n'
 
 
 def test_status_without_an_engine_lists_every_service_as_not_running() -> None:

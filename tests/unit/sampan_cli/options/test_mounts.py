@@ -23,7 +23,6 @@ BIND, VOLUME, TMPFS = MountType.BIND, MountType.VOLUME, MountType.TMPFS
         ),
         ("data:/b", Mount(type=VOLUME, source="data", target="/b")),
         ("data:/b:nocopy", Mount(type=VOLUME, source="data", target="/b", no_copy=True, mode="nocopy")),
-        ("/b:ro", Mount(type=VOLUME, target="/b", read_only=True, mode="ro")),
         ("/b", "/b"),
     ],
 )
@@ -39,12 +38,10 @@ def test_volume_is_a_bind_a_named_volume_or_an_anonymous_one(text: str, mount: M
         ("/a:", "invalid volume specification"),
         ("/a:b", "mount path must be absolute"),
         ("/a:/", "destination can't be '/'"),
+        ("/b:ro", "invalid volume specification: '/b:ro'"),
         ("/a:/b:nosuch", "invalid mode: nosuch"),
-        ("/a:/b:nocopy", "invalid mode: nocopy"),
         ("/a:/b:ro,rw", "invalid mode: ro,rw"),
         ("/a:/b:private,rslave", "invalid mode: private,rslave"),
-        ("a:/c", "volume name is too short"),
-        ("a/b:/c", "includes invalid characters for a local volume name"),
     ],
 )
 def test_bad_volume_is_refused_in_dockers_words(text: str, words: str) -> None:
@@ -83,11 +80,10 @@ def test_mount_takes_key_value_pairs(text: str, mount: Mount) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("type=bind,src=/a", "target is required"),
-        ("type=bind,dst=/b", "field Source must not be empty"),
-        ("type=bind,src=a,dst=/b", "mount path must be absolute"),
-        ("type=tmpfs,src=a,dst=/b", "field Source must not be specified"),
-        ("type=npipe,dst=/b", "'npipe' is not supported"),
+        ("type=npipe,dst=/b", 'invalid mount config for type "npipe": mount type unknown'),
+        ("type=bind,src=/a,dst=/b,bind-recursive=writable", "bind-recursive=writable is not supported"),
+        ("type=bind,src=/a,dst=/b,bind-recursive=some", "invalid value for bind-recursive: some"),
+        ("type=volume,dst=/b,volume-subpath=x", "volume-subpath is not supported"),
         ("type=bind,what=1,dst=/b", "unexpected key 'what' in 'what=1'"),
         ("type=bind,src,dst=/b", "must be a key=value pair"),
         ("type=bind,src=/a,dst=/b,readonly=perhaps", "invalid value for read-only: perhaps"),
@@ -98,7 +94,6 @@ def test_bad_mount_is_refused_in_dockers_words(text: str, words: str) -> None:
         parse_mount(text, HERE)
 
 
-def test_tmpfs_reads_size_and_mode_and_keeps_the_rest() -> None:
-    mount = parse_tmpfs("/t:rw,noexec,size=64k,mode=700")
-    assert (mount.type, mount.target, mount.tmpfs_size_bytes, mount.tmpfs_mode) == (TMPFS, "/t", 64 << 10, 0o700)
-    assert list(mount.options) == ["noexec"]
+def test_tmpfs_has_its_options_behind_the_target() -> None:
+    options = ("rw", "noexec", "size=64k", "mode=700")
+    assert parse_tmpfs(f"/t:{','.join(options)}") == Mount(TMPFS, "/t", options=options)

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from runtimed.network.core.container_files import HostFiles, compose
-from runtimed.network.core.files import Resolv, hosts, parse_extra_host, parse_resolv, resolv_conf
+from runtimed.network.core.files import Resolv, hosts, parse_resolv, resolv_conf
 from runtimed.network.core.model import Sandbox
-from sampan.errors import ConflictError, InvalidArgumentError
+from sampan.errors import ConflictError
 from sampan.resource.container_spec import ContainerSpec, Dns, Endpoint, Namespaces
 from tests.unit.runtimed.network_values import attached, container, sandbox
 
@@ -50,26 +50,6 @@ def test_own_line_ends_the_hosts_file() -> None:
 
 def test_first_part_of_a_complete_name_is_a_name_too() -> None:
     assert hosts([], ["172.17.0.2"], "web.example.org", "").decode().endswith("172.17.0.2\tweb.example.org web\n")
-
-
-@pytest.mark.parametrize(
-    ("entry", "expected"),
-    [
-        ("db:10.0.0.9", ("10.0.0.9", "db")),
-        ("db=10.0.0.9", ("10.0.0.9", "db")),
-        ("six:fd00::1", ("fd00::1", "six")),
-        ("six=[fd00::1]", ("fd00::1", "six")),
-        ("up:host-gateway", ("172.17.0.1", "up")),
-    ],
-)
-def test_extra_host_is_read_as_docker_reads_it(entry: str, expected: tuple[str, str]) -> None:
-    assert parse_extra_host(entry, "172.17.0.1") == expected
-
-
-@pytest.mark.parametrize("entry", ["db", ":10.0.0.9", "db:ten"])
-def test_extra_host_that_is_none_is_refused(entry: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="add-host"):
-        parse_extra_host(entry, "172.17.0.1")
 
 
 def files(spec: ContainerSpec, own: Sandbox, root: Path, others: Iterable[Sandbox] = ()) -> dict[str, str]:

@@ -1,28 +1,22 @@
-from pathlib import Path
-
 import pytest
 
-from runtimed.conmon.conmon import LogFile
-from runtimed.logs.options import check_log, log_file
+from sampan.docker.options.logs import check_log, max_log_bytes
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import LogConfig
-
-PATH = Path("/log")
 
 
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (LogConfig(), LogFile(PATH)),
-        (LogConfig("none"), LogFile(None)),
-        (LogConfig("json-file", {"max-size": "10m"}), LogFile(PATH, 10_000_000)),
-        (LogConfig("local", {"max-size": "10KB", "max-file": "3"}), LogFile(PATH, 30_000)),
-        (LogConfig("json-file", {"max-size": "-1"}), LogFile(PATH)),
+        (LogConfig(), 0),
+        (LogConfig("json-file", {"max-size": "10m"}), 10_000_000),
+        (LogConfig("local", {"max-size": "10KB", "max-file": "3"}), 30_000),
+        (LogConfig("json-file", {"max-size": "-1"}), 0),
     ],
 )
-def test_the_drivers_options_bound_the_file(config: LogConfig, expected: LogFile) -> None:
+def test_the_drivers_options_say_how_much_is_kept(config: LogConfig, expected: int) -> None:
     check_log(config)
-    assert log_file(config, PATH) == expected
+    assert max_log_bytes(config.options) == expected
 
 
 @pytest.mark.parametrize(

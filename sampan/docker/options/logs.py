@@ -1,10 +1,9 @@
 """Log drivers and their options, as Docker's clients name them."""
 
 import re
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Final
 
-from runtimed.conmon.conmon import LogFile
 from sampan.docker.sizes import parse_decimal_size
 from sampan.errors import InvalidArgumentError
 from sampan.pattern import Pattern
@@ -44,14 +43,9 @@ def check_log(config: LogConfig) -> None:
                 raise InvalidArgumentError(f"invalid value for {name}: {error}") from error
 
 
-def log_file(config: LogConfig, path: Path) -> LogFile:
-    """Return where the output goes. All drivers but ``none`` share one format and may grow to max-size x max-file.
-
-    When the file is full a new one begins, so at least the latest part of that much is kept.
-    """
-    if config.driver == "none":
-        return LogFile(None)
-    return LogFile(path, _size(config.options.get("max-size", "")) * _files(config.options.get("max-file", "")))
+def max_log_bytes(options: Mapping[str, str]) -> int:
+    """Return how much of its output a container keeps: one file's size times the files; 0 is all."""
+    return _size(options.get("max-size", "")) * _files(options.get("max-file", ""))
 
 
 def _size(text: str) -> int:

@@ -1,10 +1,10 @@
-"""Options of a tmpfs in a container, from ``--tmpfs`` and ``--mount type=tmpfs``."""
+"""File systems in memory, ``/run:size=64m,noexec``, and the options that they have."""
 
 import re
 from typing import Final
 
 from sampan.errors import InvalidArgumentError
-from sampan.resource.container_spec import Mount
+from sampan.resource.container_spec import Mount, MountType
 
 _DEFAULT: Final = ("noexec", "nosuid", "nodev")
 
@@ -36,6 +36,11 @@ _WITH_VALUE: Final = {
     **dict.fromkeys(("mpol", "huge"), re.compile(r"[^\0]+")),
 }
 _MAX_ID: Final = 2**32 - 2  # the last one means none
+
+
+def parse_tmpfs(target: str, options: str) -> Mount:
+    """Return the file system that is asked for with options as in mount(8); ``tmpfs_options`` looks at them."""
+    return Mount(MountType.TMPFS, target, options=tuple(word for word in options.split(",") if word))
 
 
 def tmpfs_options(mount: Mount) -> tuple[str, ...]:

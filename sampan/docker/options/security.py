@@ -1,31 +1,28 @@
-"""``--security-opt``: what each means here, and which of the kernel's files a container does not see."""
+"""Security options, and which of the kernel's files a container does not see unless it asks for them."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from sampan.docker.booleans import SPELLINGS
 from sampan.errors import InvalidArgumentError
-from sampan.resource.container_spec import Security
 
-_MASKED: Final = (
-    "/proc/acpi",
+MASKED_PATHS: Final = (
     "/proc/asound",
+    "/proc/acpi",
     "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
     "/proc/timer_list",
     "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
+    "/proc/sched_debug",
+    "/proc/scsi",
     "/sys/firmware",
+    "/sys/devices/virtual/powercap",
 )
-
-_READONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+READONLY_PATHS: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,53 +50,42 @@ def parse_security_options(options: Sequence[str]) -> SecurityOptions:
     confined = True
     writable_cgroups = False
     for option in options:
-        name, separator, value = _split(option)
-        match name:
-            case "no-new-privileges" if not separator or value in SPELLINGS:
-                no_new_privileges = not separator or SPELLINGS[value]
-            case "seccomp" if separator:
+        match split_option(option):
+            case "no-new-privileges", None:
+                no_new_privileges = True
+            case "no-new-privileges", str(value) if value in SPELLINGS:
+                no_new_privileges = SPELLINGS[value]
+            case "seccomp", str(value):
                 seccomp = value
-            case "apparmor" if separator:
+            case "apparmor", str(value):
                 apparmor = value
-            case "label" if separator:
+            case "label", str(value):
                 labels.append(value)
-            case "systempaths" if value == "unconfined":
+            case "systempaths", "unconfined":
                 confined = False
-            case "writable-cgroups" if value in SPELLINGS:
+            case "writable-cgroups", str(value) if value in SPELLINGS:
                 writable_cgroups = SPELLINGS[value]
-            case _:
-                number = 1 if separator else 2
+            case _, value:
+                number = 1 if value is None else 2
                 raise InvalidArgumentError(f'invalid --security-opt {number}: "{option}"')
     if seccomp not in ("", "builtin", "unconfined"):
         _check_profile(seccomp)
     return SecurityOptions(no_new_privileges, seccomp, apparmor, tuple(labels), confined, writable_cgroups)
 
 
-def hidden_paths(security: Security, options: SecurityOptions) -> tuple[list[str], list[str]]:
-    """Return the paths to mask and those to make read-only."""
-    if security.privileged or not options.system_paths_confined:
-        return [], []
-    if security.own_paths:
-        return list(security.masked_paths), list(security.readonly_paths)
-    return [*_MASKED, *_throttle_paths()], list(_READONLY)
-
-
-def _throttle_paths() -> list[str]:
-    """How hot each core has been tells neighbours apart; the path is there once per CPU, on some machines only."""
-    return sorted(map(str, Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle")))
-
-
-def _split(option: str) -> tuple[str, str, str]:
-    name, separator, value = option.partition("=")
-    if not separator:
-        name, separator, value = option.partition(":")
-    return name, separator, value
+def split_option(option: str) -> tuple[str, str | None]:
+    """Return name and value of one of them; None if it has no value."""
+    for separator in "=:":
+        name, found, value = option.partition(separator)
+        if found:
+            return name, value
+    return option, None
 
 
 def _check_profile(text: str) -> None:
     try:
         profile = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise InvalidArgumentError(f"Decoding seccomp profile failed: {error}") from error
     if not isinstance(profile, dict):
         raise InvalidArgumentError("Decoding seccomp profile failed: it is not a JSON object")

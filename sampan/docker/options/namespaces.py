@@ -1,0 +1,27 @@
+"""Modes of namespaces: a container's own, the host's, another container's."""
+
+from typing import Final
+
+from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import Namespaces
+
+BRIDGE: Final = "bridge"
+CONTAINER: Final = "container:"
+
+
+def network_mode(text: str) -> str:
+    """Return a network mode under its one name: the default has three."""
+    return BRIDGE if text in ("", "default") else text
+
+
+def check_namespaces(modes: Namespaces) -> None:
+    """Raise InvalidArgumentError, in Docker's words, for a mode that is not known; networks are runtimed's."""
+    for kind, mode, known, joins in (
+        ("PID", modes.pid, ("", "host"), True),
+        ("IPC", modes.ipc, ("", "none", "private", "shareable", "host"), True),
+        ("UTS", modes.uts, ("", "host"), False),
+        ("cgroup namespace", modes.cgroup, ("", "private", "host"), False),
+        ("userns", modes.user, ("", "host"), False),
+    ):
+        if mode not in known and not (joins and mode.startswith(CONTAINER) and mode != CONTAINER):
+            raise InvalidArgumentError(f"invalid {kind} mode: {mode}")
