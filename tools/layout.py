@@ -30,6 +30,7 @@ _KEPT = {
     "imaged.registry.addresses": "imported with the first request: it brings aiohttp, a third of a second and 8 MB",
     "runtimed.lifecycle.restart": "what a policy says, apart from the loop that obeys it",
     "snapshotter.drivers.native": "a file per storage driver",
+    "sampan.engine.publish": "how every sequence tells what it did",
     "sampan.engine.search": "a file per sequence",
     "sampan.service.database_check": "imported by services that have a database: SQLite is two megabytes",
 }

@@ -12,14 +12,14 @@ from sampan import services
 from sampan.disk import CONTAINER, SNAPSHOT, Holder, StoredObject
 from sampan.docker.info_view import EngineFacts
 from sampan.engine.listing import Listed, list_containers, list_images
-from sampan.engine.parts import HasContainers, HasImages, HasLayers, HasStores, HasVolumes
+from sampan.engine.parts import HasContainers, HasImages, HasLayers, HasStores, HasVolumes, LayerFacts
 from sampan.layout import Layout
 from sampan.resource.container import ContainerDetails
 from sampan.resource.image import ImageDetails
 from sampan.resource.listing import ALL
 from sampan.resource.protocols import Host
 from sampan.resource.snapshot import SnapshotUsage
-from sampan.resource.storage import Disk, Layers
+from sampan.resource.storage import Disk
 from sampan.resource.volume import Volume
 from sampan.service.set_aside import read_set_aside
 
@@ -112,7 +112,7 @@ class Sizes:
         return {image.id: use.shared_bytes for image, use in zip(images, self.uses(images), strict=True)}
 
 
-async def sizes(layers: Layers, *, measure: bool = False) -> Sizes:
+async def sizes(layers: LayerFacts, *, measure: bool = False) -> Sizes:
     """Ask the snapshotter; with ``measure`` it looks through the files of those snapshots that are written to."""
     return Sizes(await layers.usages(committed=not measure))
 

@@ -11,13 +11,14 @@ from sampan.client.services import Services
 
 if TYPE_CHECKING:
     from sampan.disk import Collected, StoredObject
+    from sampan.docker.info_view import EngineFacts
     from sampan.engine.commit import CommitOptions
     from sampan.engine.df import DiskUse
     from sampan.engine.garbage import PrunedImages
     from sampan.engine.progress import Progress
     from sampan.engine.remove import Step
     from sampan.engine.transfer import Results
-    from sampan.resource.container import ContainerDetails, Created
+    from sampan.resource.container import Change, ContainerDetails, Created
     from sampan.resource.container_spec import ContainerSpec
     from sampan.resource.image import Credentials
     from sampan.resource.listing import Filters, Selection
@@ -216,6 +217,28 @@ class Engine(Services):
         from sampan.engine import garbage
 
         return await garbage.collect(self, leftovers=leftovers)
+
+    async def prune_leftovers(self) -> int:
+        """Remove what nothing needs and what is kept for the next time, and tell; return how many bytes it was.
+
+        Raises:
+            UnavailableError: a service does not answer.
+        """
+        from sampan.engine import garbage
+
+        return await garbage.prune_leftovers(self)
+
+    async def facts(self) -> "EngineFacts":
+        """Return what the services say about themselves, for ``info``."""
+        from sampan.engine import df
+
+        return await df.engine_facts(self, self.runtime.host, self.layout)
+
+    async def container_changes(self, container: str) -> "list[Change]":
+        """Return what a container, an ID or a name, has changed, by path. NotFoundError."""
+        from sampan.engine import commit
+
+        return await commit.container_changes(self, container)
 
     async def disk_use(self, *, images: bool = True, containers: bool = True, volumes: bool = True) -> "DiskUse":
         """Return how much disk is used by what, as far as it is asked for. Containers and volumes take a walk."""

@@ -31,6 +31,13 @@ async def collect(stores: HasStores, *, leftovers: bool) -> Collected:
     return Collected(freed, seconds)
 
 
+async def prune_leftovers(services: Pruning) -> int:
+    """See ``Engine.prune_leftovers``."""
+    reclaimed = (await collect(services, leftovers=True)).reclaimed_bytes
+    await publish.pruned(services.events, "builder", reclaimed)
+    return reclaimed
+
+
 @dataclass(frozen=True, slots=True)
 class PrunedImages:
     """What a prune came to."""

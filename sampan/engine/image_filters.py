@@ -1,17 +1,30 @@
-"""The filters of ``docker images`` and ``docker image prune``."""
+"""Which images are meant: by the filters of a list or a prune, and by what others say of them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sampan.docker.filters import Filters, check_known, label_test, truth, until_ns
+from sampan.engine.listing import list_containers
+from sampan.engine.parts import ImageLookup
 from sampan.errors import NotFoundError
+from sampan.oci.platform import parse_platform
 from sampan.oci.reference import parse_reference
 from sampan.pattern import Pattern, glob
-from sampan.resource.image import ImageDetails
+from sampan.resource.image import ImageDetails, ManifestKind
+
+if TYPE_CHECKING:  # who asks for images need not wait for its import
+    from sampan.resource.protocols import Containers
 
 LISTED: Final = ("dangling", "label", "label!", "before", "since", "reference", "until")
 PRUNED: Final = ("dangling", "label", "label!", "until")
+
+
+def intermediate(images: Iterable[ImageDetails]) -> frozenset[str]:
+    """Return the IDs of those that are steps on the way to another one and have no name: lists leave them out."""
+    images = tuple(images)
+    parents = {image.parent for image in images if image.parent}
+    return frozenset(one.id for one in images if one.id in parents and not (one.repo_tags or one.repo_digests))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +115,40 @@ def _matches(name: str, patterns: Sequence[Pattern]) -> bool:
     if ":" in repository.rpartition("/")[2]:
         repository = repository.rpartition(":")[0]
     return any(pattern.matches(candidate) for pattern in patterns for candidate in (name, repository))
+
+
+async def of_platform(images: ImageLookup, name: str, platform: str) -> ImageDetails:
+    """Return the image ``name`` or, of its index, the one that is for ``platform``, ``os/architecture[/variant]``.
+
+    Raises:
+        NotFoundError: no such image, or nothing of that platform is here; in Docker's words.
+        InvalidArgumentError: that is no platform.
+    """
+    wanted = parse_platform(platform)
+    image = await images.get(name, manifests=True)
+    if wanted.accepts(image.platform):
+        return image
+    for manifest in image.manifests:
+        if manifest.kind is not ManifestKind.IMAGE or manifest.platform is None or not manifest.available:
+            continue
+        if wanted.accepts(manifest.platform):
+            return await images.get(manifest.image_id)
+    raise NotFoundError(f"image with reference {name} was found but does not provide the specified platform ({wanted})")
+
+
+async def ancestors(images: ImageLookup, image: ImageDetails) -> list[ImageDetails]:
+    """Return the images that one was committed from, nearest first, as far as they are here."""
+    here: dict[str, ImageDetails] = {each.id: each for each in await images.list(brief=True)}
+    found: list[ImageDetails] = []
+    while (parent := here.pop(image.parent, None)) is not None:
+        found.append(parent)
+        image = parent
+    return found
+
+
+async def users_by_image(containers: "Containers") -> dict[str, list[str]]:
+    """Return the IDs of the containers that were made from each image, by its ID."""
+    found: dict[str, list[str]] = {}
+    for container in (await list_containers(containers)).items:
+        found.setdefault(container.spec.image_id, []).append(container.id)
+    return found

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from sampan import limits
-from sampan.engine.parts import HasContainers, HasImages
+from sampan.engine.parts import HasContainers, HasImages, ImageLookup
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.resource.container import ContainerDetails
 from sampan.resource.listing import ALL, Filters, Selection
@@ -18,7 +18,6 @@ from sampan.resource.listing import ALL, Filters, Selection
 if TYPE_CHECKING:  # a list of containers need not wait for their import
     from sampan.resource.image import ImageDetails
     from sampan.resource.protocols import Containers
-    from sampan.resource.storage import Images
 
 # Thousands of images or containers, unless they are out of the ordinary.
 KEPT_BYTES: Final = 8 << 20
@@ -34,7 +33,7 @@ class Listed(Generic[T]):
     complete: bool  # nothing was left out of any item
 
 
-async def list_images(images: "Images", *, manifests: bool = False) -> "Listed[ImageDetails]":
+async def list_images(images: ImageLookup, *, manifests: bool = False) -> "Listed[ImageDetails]":
     """Return all images; ``manifests``: with what their indexes lead to, if the list is complete."""
     found: list[ImageDetails] = []
     size = 0
@@ -50,7 +49,7 @@ async def list_images(images: "Images", *, manifests: bool = False) -> "Listed[I
 
 
 async def image_pages(
-    images: "Images", listed: "Listed[ImageDetails]", *, manifests: bool = False
+    images: ImageLookup, listed: "Listed[ImageDetails]", *, manifests: bool = False
 ) -> "AsyncGenerator[Sequence[ImageDetails], None]":
     """Yield all images, some at a time, with nothing left out, now that ``listed`` is known."""
     if listed.complete:
@@ -113,7 +112,7 @@ async def select_containers(
             yield page
 
 
-async def _image_ids(images: "Images", names: Sequence[str]) -> AsyncGenerator[str, None]:
+async def _image_ids(images: ImageLookup, names: Sequence[str]) -> AsyncGenerator[str, None]:
     for name in names:
         try:
             yield (await images.get(name)).id

@@ -3,8 +3,36 @@
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # what a command line never calls need not be imported
+    from collections.abc import AsyncGenerator, Sequence
+
+    from sampan.resource.image import ImageDetails
+    from sampan.resource.listing import Page
     from sampan.resource.protocols import Containers, Events, Volumes
+    from sampan.resource.snapshot import DriversReport, SnapshotUsage
     from sampan.resource.storage import Differ, Disk, Images, Layers, Snapshots
+
+
+class ImageLookup(Protocol):
+    """What images there are; a part of ``resource.storage.Images``, which says what each promises."""
+
+    async def get(self, image: str, *, manifests: bool = False) -> "ImageDetails":
+        """Return one."""
+
+    async def list(self, *, brief: bool = False) -> "Sequence[ImageDetails]":
+        """Return all."""
+
+    def pages(self, *, manifests: bool = False) -> "AsyncGenerator[Page[ImageDetails], None]":
+        """Yield all, some at a time."""
+
+
+class LayerFacts(Protocol):
+    """How layers are kept; a part of ``resource.storage.Layers``, which says what each promises."""
+
+    async def drivers(self) -> "DriversReport":
+        """Return the driver in use."""
+
+    async def usages(self, *, committed: bool = False) -> "Sequence[SnapshotUsage]":
+        """Return the disk use of snapshots."""
 
 
 class HasImages(Protocol):

@@ -10,7 +10,7 @@ from sampan.engine.parts import HasContainers, HasEvents, HasImages, HasLayers
 from sampan.engine.transfer import wanted_platform
 from sampan.errors import ConflictError, UnavailableError
 from sampan.oci.digest import Digest
-from sampan.oci.reference import parse_reference
+from sampan.oci.reference import in_one_repository, parse_reference
 from sampan.resource.container import Container, Status
 from sampan.resource.image import ImageDetails, RemovedImages
 from sampan.resource.listing import ALL
@@ -89,7 +89,12 @@ async def finish(services: Removing, removed: RemovedImages) -> Removal:
 
 
 def _check_users(asked: str, image: ImageDetails, users: Sequence[Container], *, force: bool) -> None:
-    """Refuse, in Docker's words, to take an image away from a container."""
+    """Refuse, in Docker's words, to take an image away from a container.
+
+    imaged decides what becomes of names, and of an image that has none left; it is told which images are in use, and
+    not by whom. So what names a container is decided here, first, and imaged holds to ``in_use`` whatever happens
+    between the two.
+    """
     if not users:
         return
     short = Digest.parse(image.id).short
@@ -101,7 +106,7 @@ def _check_users(asked: str, image: ImageDetails, users: Sequence[Container], *,
                 f"image is being used by running container {running.id[:12]}"
             )
         # That it has names in several repositories outweighs this, and is for imaged to say.
-        if not force and _in_one_repository(image):
+        if not force and in_one_repository(map(parse_reference, (*image.repo_tags, *image.repo_digests))):
             raise ConflictError(
                 f"conflict: unable to delete {short} (must be forced) - "
                 f"image is being used by stopped container {users[0].id[:12]}"
@@ -111,11 +116,6 @@ def _check_users(asked: str, image: ImageDetails, users: Sequence[Container], *,
             f'conflict: unable to remove repository reference "{asked}" (must force) - '
             f"container {users[0].id[:12]} is using its referenced image {short}"
         )
-
-
-def _in_one_repository(image: ImageDetails) -> bool:
-    names = {parse_reference(text).name for text in (*image.repo_tags, *image.repo_digests)}
-    return len(names) <= 1 and len(image.repo_tags) <= 1
 
 
 def _is_id(asked: str, image_id: str) -> bool:

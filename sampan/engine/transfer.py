@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from sampan.docker.filters import check_known, truth
 from sampan.engine import publish
-from sampan.engine.parts import HasEvents, HasImages, HasLayers
+from sampan.engine.parts import HasEvents, HasImages, HasLayers, ImageLookup
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
 from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError, RemoteError, SampanError, UnavailableError
 from sampan.oci.platform import Platform, host_platform, parse_platform
@@ -171,7 +171,7 @@ async def push(
         await publish.image(services.events, "push", name, name)
 
 
-async def local_tags(images: Images, repository: Reference) -> list[Reference]:
+async def local_tags(images: ImageLookup, repository: Reference) -> list[Reference]:
     """Return the tags of a repository that are here, for a push of all of them.
 
     Raises:

@@ -5,6 +5,7 @@ with a dot, a colon or an upper-case letter, or ``localhost``, is a registry; ev
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -112,3 +113,10 @@ def _invalid(text: str, why: str = "") -> InvalidArgumentError:
     shown = text if len(text) <= 300 else f"{text[:300]}…"
     reason = f": {why}" if why else ""
     return InvalidArgumentError(f"invalid reference format{reason} ({shown!r})")
+
+
+def in_one_repository(names: Iterable[Reference]) -> bool:
+    """Say whether these are at most one tag, and digests of the same repository."""
+    names = tuple(names)
+    tags = [name for name in names if name.digest is None]
+    return len(tags) <= 1 and len({name.name for name in names}) <= 1

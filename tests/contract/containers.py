@@ -39,6 +39,15 @@ class ContainersContract:
             await containers.get("nosuch")
         with pytest.raises(NotFoundError, match="No such container: nosuch"):
             await containers.start("nosuch")
+        with pytest.raises(NotFoundError, match="Cannot kill container: nosuch: No such container: nosuch"):
+            await containers.kill("nosuch")
+
+    async def test_a_new_name_is_one(self, containers: Containers) -> None:
+        made = await containers.create(self.spec("web", "true"))
+        await containers.rename("web", "db")
+        assert (await containers.get("db")).id == made.id
+        with pytest.raises(InvalidArgumentError, match="Neither old nor new names may be empty"):
+            await containers.rename("db", "")
 
     async def test_a_name_is_taken_once(self, containers: Containers) -> None:
         await containers.create(self.spec("web", "true"))
@@ -58,6 +67,8 @@ class ContainersContract:
         assert [one.name for one in await containers.list()] == ["web"]
         await containers.stop("web", 0)
         assert (await containers.get("web")).state.status is Status.EXITED
+        with pytest.raises(ConflictError, match=r"Cannot kill container: web: Container [0-9a-f]{64} is not running"):
+            await containers.kill("web")
 
     async def test_a_container_that_runs_is_removed_by_force_alone(self, containers: Containers) -> None:
         await containers.create(self.spec("web", "sleep", "60"))

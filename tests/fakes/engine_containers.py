@@ -12,6 +12,7 @@ from sampan.api.runtime.v1 import containers_pb2, containers_pb2_grpc
 from sampan.errors import (
     CommandNotFoundError,
     ConflictError,
+    InvalidArgumentError,
     NotFoundError,
     NotModifiedError,
 )
@@ -167,9 +168,14 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
                 held.record.state.status = State.RUNNING
 
     async def Kill(self, request: containers_pb2.KillContainerRequest, context: Any) -> Any:
-        held = self.find(request.container)
+        try:
+            held = self.find(request.container)
+        except NotFoundError as error:
+            raise NotFoundError(f"Cannot kill container: {request.container}: {error}") from error
         if held.process is None or held.record.state.status != State.RUNNING:
-            raise ConflictError(f"container {held.record.id} is not running")
+            raise ConflictError(
+                f"Cannot kill container: {request.container}: Container {held.record.id} is not running"
+            )
         held.process.kill()
         return containers_pb2.KillContainerResponse()
 
@@ -188,6 +194,8 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
         return containers_pb2.RemoveContainerResponse()
 
     async def Rename(self, request: containers_pb2.RenameContainerRequest, context: Any) -> Any:
+        if not request.name:
+            raise InvalidArgumentError("Neither old nor new names may be empty")
         self.find(request.container).record.spec.name = request.name
         return containers_pb2.RenameContainerResponse()
 

@@ -15,10 +15,9 @@ from dockerapi.http.listing import reply_list, rows_of
 from dockerapi.http.routing import Route
 from sampan.docker.container_view import inspect_json, summary_json
 from sampan.engine import following
-from sampan.engine.commit import container_changes
 from sampan.engine.create import with_volumes_of
 from sampan.engine.df import Sizes, sizes
-from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
+from sampan.errors import InvalidArgumentError, SampanError
 from sampan.resource.container import Change, Condition, ContainerDetails
 from sampan.resource.listing import Selection
 
@@ -34,7 +33,7 @@ async def create(call: Call) -> web.StreamResponse:
     inherits = Fields(body, "").fields("HostConfig").texts("VolumesFrom")
     spec = await with_volumes_of(call.runtime.containers, spec, inherits)
     with call.backend.metrics.action("create"):
-        created = await call.engine.create_container(spec, platform=call.text("platform"))
+        created = await call.containers.create_container(spec, platform=call.text("platform"))
     return reply({"Id": created.id, "Warnings": [*ignored, *created.warnings]}, 201)
 
 
@@ -43,13 +42,15 @@ async def listing(call: Call) -> web.StreamResponse:
     selection = Selection(call.flag("all"), max(call.number("limit", 0) or 0, 0))
     size = call.flag("size")
     filters = call.chosen()
-    stored = await sizes(call.engine.layers) if size else None
+    stored = await sizes(call.containers.layers) if size else None
     now = time.time()
 
     def row(container: ContainerDetails) -> dict[str, object]:
         return summary_json(container, call.version, now) | _root_size(container, stored)
 
-    return await reply_list(call.request, rows_of(call.engine.select_containers(selection, filters, size=size), row))
+    return await reply_list(
+        call.request, rows_of(call.containers.select_containers(selection, filters, size=size), row)
+    )
 
 
 def _root_size(container: ContainerDetails, stored: Sizes | None) -> dict[str, int]:
@@ -62,7 +63,7 @@ async def inspect(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/json."""
     size = call.flag("size")
     container = await call.runtime.containers.get(call.args["id"], size=size)
-    stored = await sizes(call.engine.layers) if size else None
+    stored = await sizes(call.containers.layers) if size else None
     return reply(inspect_json(container, call.version) | _root_size(container, stored))
 
 
@@ -75,7 +76,7 @@ async def top(call: Call) -> web.StreamResponse:
 async def changes(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/changes; null if nothing changed."""
     with call.backend.metrics.action("changes"):
-        found = await container_changes(call.engine, call.args["id"])
+        found = await call.containers.container_changes(call.args["id"])
     rows = ([{"Path": one.path, "Kind": one.kind.value} for one in some] async for some in _parts(found))
     return await reply_list(call.request, rows, empty=b"null")
 
@@ -112,11 +113,7 @@ async def restart(call: Call) -> web.StreamResponse:
 
 async def kill(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/kill."""
-    name = call.args["id"]
-    try:
-        await call.runtime.containers.kill(name, call.text("signal"))
-    except NotFoundError as error:
-        raise NotFoundError(f"Cannot kill container: {name}: {error}") from error
+    await call.runtime.containers.kill(call.args["id"], call.text("signal"))
     return empty()
 
 
@@ -143,10 +140,7 @@ async def update(call: Call) -> web.StreamResponse:
 
 async def rename(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/rename."""
-    name = call.text("name").removeprefix("/")
-    if not name:
-        raise InvalidArgumentError("Neither old nor new names may be empty")
-    await call.runtime.containers.rename(call.args["id"], name)
+    await call.runtime.containers.rename(call.args["id"], call.text("name").removeprefix("/"))
     return empty()
 
 

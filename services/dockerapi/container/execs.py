@@ -32,8 +32,6 @@ async def create(call: Call) -> web.StreamResponse:
         detach_keys=sent.text("DetachKeys"),
         console_size=console_size(sent),
     )
-    if not spec.args:
-        raise InvalidArgumentError("no exec command specified")
     return reply({"Id": await call.runtime.execs.create(call.args["id"], spec)}, 201)
 
 

@@ -8,13 +8,12 @@ from typing import Any, Final, NoReturn
 
 from aiohttp import web
 
-from dockerapi.backend import Backend, RuntimeBackend
+from dockerapi.backend import Backend, ContainerBackend, ImageBackend, RuntimeBackend, SystemBackend
 from dockerapi.http import versions
 from dockerapi.http.decode import decode, shown, well_formed
 from dockerapi.http.fields import INT32, INT64
 from dockerapi.http.versions import Version
 from sampan.docker.booleans import query_bool
-from sampan.engine.engine import Engine
 from sampan.errors import InvalidArgumentError
 from sampan.log import log
 from sampan.resource.listing import Filters as ServiceFilters
@@ -48,8 +47,18 @@ class Call:
     args: Mapping[str, str]  # from the path
 
     @property
-    def engine(self) -> Engine:
-        """The services."""
+    def images(self) -> ImageBackend:
+        """Images, on their way in and out too."""
+        return self.backend.engine
+
+    @property
+    def containers(self) -> ContainerBackend:
+        """Containers, as far as they take more than ``runtime``."""
+        return self.backend.engine
+
+    @property
+    def system(self) -> SystemBackend:
+        """The engine as a whole."""
         return self.backend.engine
 
     @property

@@ -30,12 +30,12 @@ async def save(call: Call) -> web.StreamResponse:
 
 
 async def _save(call: Call, names: Sequence[str]) -> web.StreamResponse:
-    return await _archive(call, call.engine.save_images(names, platform=parameters.from_query(call.text("platform"))))
+    return await _archive(call, call.images.save_images(names, platform=parameters.from_query(call.text("platform"))))
 
 
 async def export(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/export."""
-    return await _archive(call, call.engine.export_container(call.args["id"]))
+    return await _archive(call, call.images.export_container(call.args["id"]))
 
 
 async def _archive(call: Call, pieces: AsyncGenerator[bytes, None]) -> web.StreamResponse:
@@ -64,7 +64,7 @@ async def load(call: Call) -> web.StreamResponse:
     try:
         return await stream_progress(
             call,
-            call.engine.load_images(body.chunks(), platform=parameters.from_query(call.text("platform"))),
+            call.images.load_images(body.chunks(), platform=parameters.from_query(call.text("platform"))),
             messages.render,
         )
     finally:

@@ -30,7 +30,7 @@ async def commit(call: Call) -> web.StreamResponse:
         pause=call.flag("pause", default=True),
         config=_config(Fields(await call.body(), "")),
     )
-    return reply({"Id": await call.engine.commit_container(container, options)}, 201)
+    return reply({"Id": await call.images.commit_container(container, options)}, 201)
 
 
 def _config(sent: Fields) -> RunConfig:

@@ -18,14 +18,14 @@ from dockerapi.image.progress import PullMessages
 from sampan.docker.image_view import history_json, inspect_json, manifests_json, summary_json
 from sampan.engine import image_filters
 from sampan.engine.df import sizes
-from sampan.engine.listing import image_pages, list_containers, list_images
+from sampan.engine.listing import image_pages, list_images
 from sampan.engine.progress import Done, Progress
 from sampan.engine.remove import Step
-from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnauthenticatedError
+from sampan.errors import InvalidArgumentError, SampanError, UnauthenticatedError
 from sampan.json_types import JsonObject
-from sampan.oci.platform import Platform, parse_platform
+from sampan.oci.platform import parse_platform
 from sampan.oci.reference import Reference, parse_reference
-from sampan.resource.image import ANONYMOUS, Credentials, ImageDetails, ManifestKind
+from sampan.resource.image import ANONYMOUS, Credentials, ImageDetails
 
 T = TypeVar("T")
 
@@ -50,17 +50,17 @@ async def _pull(call: Call) -> web.StreamResponse:
         if platform := call.text("platform"):
             parse_platform(platform)
         return await stream_progress(call, _pull_all(call, reference, credentials), lambda message: [message])
-    events = call.engine.pull(str(reference), platform=call.text("platform"), credentials=credentials)
+    events = call.images.pull(str(reference), platform=call.text("platform"), credentials=credentials)
     return await stream_progress(call, events, PullMessages(reference).render)
 
 
 async def _pull_all(call: Call, repository: Reference, credentials: Credentials | None) -> AsyncIterator[JsonObject]:
     """Pull all tags, one after the other, and yield the messages; what came of it is said once, at the end."""
     newer = False
-    for tag in await call.engine.remote_tags(str(repository), credentials=credentials):
+    for tag in await call.images.remote_tags(str(repository), credentials=credentials):
         reference = parse_reference(f"{repository}:{tag}")
         messages = PullMessages(reference)
-        events = call.engine.pull(str(reference), platform=call.text("platform"), credentials=credentials)
+        events = call.images.pull(str(reference), platform=call.text("platform"), credentials=credentials)
         async with aclosing(events):
             async for event in events:
                 newer = newer or (isinstance(event, Done) and not event.existed)
@@ -78,7 +78,7 @@ async def _import(call: Call) -> web.StreamResponse:
     if reference and tag:
         reference = f"{reference}:{tag}"
     body = Body(call.request)
-    events = call.engine.import_image(
+    events = call.images.import_image(
         body.chunks(),
         reference=reference,
         message=call.text("message"),
@@ -122,12 +122,12 @@ async def listing(call: Call) -> web.StreamResponse:
         filters.setdefault("reference", []).append(name)
     manifests = call.version >= (1, 47) and call.flag("manifests")
     listed, stored = await asyncio.gather(
-        list_images(call.engine.images, manifests=manifests), sizes(call.engine.layers)
+        list_images(call.images.images, manifests=manifests), sizes(call.images.layers)
     )
     everything = listed.items
-    hidden = frozenset() if filters or call.flag("all") else {image.parent for image in everything if image.parent}
+    hidden = frozenset() if filters or call.flag("all") else image_filters.intermediate(everything)
     shared = stored.shared(everything) if call.flag("shared-size") else {}
-    users = await _users(call) if manifests else {}
+    users = await image_filters.users_by_image(call.runtime.containers) if manifests else {}
     now_ns = time.time_ns()
 
     def row(image: ImageDetails) -> JsonObject:
@@ -137,53 +137,37 @@ async def listing(call: Call) -> web.StreamResponse:
         return shown
 
     async def rows() -> Rows:
-        async with aclosing(image_pages(call.engine.images, listed, manifests=manifests)) as pages:
+        async with aclosing(image_pages(call.images.images, listed, manifests=manifests)) as pages:
             async for page in pages:
                 chosen = image_filters.choose(page, filters, now_ns, everything)
-                yield [row(one) for one in chosen if one.id not in hidden or one.repo_tags or one.repo_digests]
+                yield [row(one) for one in chosen if one.id not in hidden]
 
     return await reply_list(call.request, rows())
 
 
-async def _users(call: Call) -> dict[str, list[str]]:
-    """Return the containers of each image, by IDs."""
-    users: dict[str, list[str]] = {}
-    for container in (await list_containers(call.runtime.containers)).items:
-        users.setdefault(container.spec.image_id, []).append(container.id)
-    return users
-
-
 async def _get(call: Call, *, manifests: bool = False) -> ImageDetails:
     """Return the image that is named or, with ``platform``, that platform's of its index."""
-    platform = parameters.from_query(call.text("platform"))
+    platform, name = parameters.from_query(call.text("platform")), call.args["name"]
     if platform and manifests:
         raise InvalidArgumentError("conflicting options: manifests and platform options cannot both be set")
-    image = await call.engine.images.get(call.args["name"], manifests=manifests or bool(platform))
-    return await _of_platform(call, image, parse_platform(platform)) if platform else image
-
-
-async def _of_platform(call: Call, image: ImageDetails, wanted: Platform) -> ImageDetails:
-    if wanted.accepts(image.platform):
-        return image
-    for manifest in image.manifests:
-        if manifest.kind is not ManifestKind.IMAGE or manifest.platform is None or not manifest.available:
-            continue
-        if wanted.accepts(manifest.platform):
-            return await call.engine.images.get(manifest.image_id)
-    name = call.args["name"]
-    raise NotFoundError(f"image with reference {name} was found but does not provide the specified platform ({wanted})")
+    if platform:
+        return await image_filters.of_platform(call.images.images, name, platform)
+    return await call.images.images.get(name, manifests=manifests)
 
 
 async def inspect(call: Call) -> web.StreamResponse:
     """GET /images/{name}/json."""
     manifests = call.version >= (1, 48) and call.flag("manifests")
     image = await _get(call, manifests=manifests)
-    stored = await sizes(call.engine.layers)
-    drivers = await call.engine.layers.drivers()
+    stored = await sizes(call.images.layers)
+    drivers = await call.images.layers.drivers()
     result = inspect_json(image, stored.of(image), drivers.driver, call.version)
     if manifests:
         result["Manifests"] = manifests_json(
-            image, await call.engine.images.list(brief=True), stored.of, await _users(call)
+            image,
+            await call.images.images.list(brief=True),
+            stored.of,
+            await image_filters.users_by_image(call.runtime.containers),
         )
     return reply(result)
 
@@ -191,18 +175,8 @@ async def inspect(call: Call) -> web.StreamResponse:
 async def history(call: Call) -> web.StreamResponse:
     """GET /images/{name}/history."""
     image = await _get(call)
-    stored = await sizes(call.engine.layers)
-    return reply(history_json(image, stored.parts(image), await _ancestors(call, image)))
-
-
-async def _ancestors(call: Call, image: ImageDetails) -> list[ImageDetails]:
-    """Return the images that one was committed from, nearest first, as far as they are here."""
-    here: dict[str, ImageDetails] = {each.id: each for each in await call.engine.images.list(brief=True)}
-    found: list[ImageDetails] = []
-    while (parent := here.pop(image.parent, None)) is not None:
-        found.append(parent)
-        image = parent
-    return found
+    stored = await sizes(call.images.layers)
+    return reply(history_json(image, stored.parts(image), await image_filters.ancestors(call.images.images, image)))
 
 
 async def tag(call: Call) -> web.StreamResponse:
@@ -210,7 +184,7 @@ async def tag(call: Call) -> web.StreamResponse:
     repository, tag_ = call.text("repo"), call.text("tag")
     if not repository:
         raise InvalidArgumentError("invalid reference format: repo is empty")
-    await call.engine.tag_image(call.args["name"], f"{repository}:{tag_}" if tag_ else repository)
+    await call.images.tag_image(call.args["name"], f"{repository}:{tag_}" if tag_ else repository)
     return web.Response(status=201)
 
 
@@ -219,7 +193,7 @@ async def remove(call: Call) -> web.StreamResponse:
     asked = [parameters.from_query(text) for text in call.request.query.getall("platforms", [])]
     if len(asked) > 1:
         raise InvalidArgumentError("multiple platforms are not supported")
-    steps = await call.engine.remove_image(
+    steps = await call.images.remove_image(
         call.args["name"], force=call.flag("force"), no_prune=call.flag("noprune"), platform=asked[0] if asked else ""
     )
     return reply(deletions_json(steps))
@@ -227,7 +201,7 @@ async def remove(call: Call) -> web.StreamResponse:
 
 async def prune(call: Call) -> web.StreamResponse:
     """POST /images/prune: images without a name, or with ``dangling=false`` all that no container uses."""
-    pruned = await call.engine.prune_images(call.filters())
+    pruned = await call.images.prune_images(call.filters())
     return reply({"ImagesDeleted": deletions_json(pruned.steps) or None, "SpaceReclaimed": pruned.reclaimed_bytes})
 
 
@@ -237,7 +211,7 @@ async def auth(call: Call) -> web.StreamResponse:
     registry = sent.text("serveraddress")
     # Docker's own registry goes by a URL of another age.
     registry = registry.removeprefix("https://").removeprefix("http://").partition("/")[0] or "docker.io"
-    token = await call.engine.images.login(registry, parameters.from_json(sent) or ANONYMOUS)
+    token = await call.images.images.login(registry, parameters.from_json(sent) or ANONYMOUS)
     return reply({"Status": "Login Succeeded", "IdentityToken": token})
 
 

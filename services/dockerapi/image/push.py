@@ -46,9 +46,9 @@ async def _steps(
 ) -> AsyncGenerator[PushProgress | Reference, None]:
     """Yield the repository, and then the steps of each tag's push."""
     yield wanted
-    references = [wanted] if wanted.tag is not None else await local_tags(call.engine.images, wanted)
+    references = [wanted] if wanted.tag is not None else await local_tags(call.images.images, wanted)
     for reference in references:
-        async with aclosing(call.engine.push(str(reference), platform=platform, credentials=credentials)) as steps:
+        async with aclosing(call.images.push(str(reference), platform=platform, credentials=credentials)) as steps:
             async for step in steps:
                 yield step
 

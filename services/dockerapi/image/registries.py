@@ -14,7 +14,7 @@ from sampan.errors import InvalidArgumentError
 async def distribution(call: Call) -> web.StreamResponse:
     """GET /distribution/{name}/json: what a name points to at its registry."""
     credentials = parameters.from_header(call.request.headers.get("X-Registry-Auth", ""))
-    found = await call.engine.images.inspect(call.args["name"], credentials)
+    found = await call.images.images.inspect(call.args["name"], credentials)
     return reply(
         {
             "Descriptor": descriptor_json(found.target),
@@ -30,7 +30,7 @@ async def search(call: Call) -> web.StreamResponse:
     if not -(1 << 31) <= limit < 1 << 31:
         raise InvalidArgumentError(f"invalid value for limit: {limit} is out of range")
     credentials = parameters.from_header(call.request.headers.get("X-Registry-Auth", ""))
-    found = await call.engine.search_images(
+    found = await call.images.search_images(
         call.text("term"), limit=limit, filters=call.filters(), credentials=credentials
     )
     return reply([result_json(each) for each in found])

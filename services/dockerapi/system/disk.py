@@ -12,7 +12,6 @@ from dockerapi.http.routing import Route
 from sampan.docker.container_view import summary_json as container_json
 from sampan.docker.image_view import summary_json as image_json
 from sampan.docker.volume_view import volume_json
-from sampan.engine import publish
 from sampan.engine.df import DiskUse
 from sampan.engine.listing import container_pages, image_pages
 from sampan.errors import InvalidArgumentError
@@ -26,7 +25,7 @@ async def usage(call: Call) -> web.StreamResponse:
     for kind in wanted:
         if kind not in _TYPES:
             raise InvalidArgumentError(f"unknown object type: {kind}")
-    used = await call.engine.disk_use(
+    used = await call.system.disk_use(
         images="image" in wanted, containers="container" in wanted, volumes="volume" in wanted
     )
     parts: list[Part] = []
@@ -48,7 +47,7 @@ async def usage(call: Call) -> web.StreamResponse:
 async def _images(call: Call, used: DiskUse) -> Rows:
     uses = {one.image.id: one for one in used.images}
 
-    async with aclosing(image_pages(call.engine.images, used.listed_images)) as pages:
+    async with aclosing(image_pages(call.system.images, used.listed_images)) as pages:
         async for images in pages:
             yield [
                 image_json(
@@ -78,9 +77,7 @@ async def prune_build_cache(call: Call) -> web.StreamResponse:
 
     What is kept here for the next time is what broken pulls have brought.
     """
-    reclaimed = (await call.engine.collect_garbage(leftovers=True)).reclaimed_bytes
-    await publish.pruned(call.engine.runtime.events, "builder", reclaimed)
-    return reply({"CachesDeleted": None, "SpaceReclaimed": reclaimed})
+    return reply({"CachesDeleted": None, "SpaceReclaimed": await call.system.prune_leftovers()})
 
 
 ROUTES: Final = (

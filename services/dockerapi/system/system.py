@@ -10,7 +10,6 @@ from dockerapi.http.call import Call, reply
 from dockerapi.http.routing import Route
 from sampan.docker.info_view import info_json
 from sampan.docker.version_view import version_json
-from sampan.engine.df import engine_facts
 
 _PING_HEADERS: Final = {
     # Version 1 says that builds go to the classic endpoint; 2 would promise BuildKit's gRPC.
@@ -35,7 +34,7 @@ async def version(call: Call) -> web.StreamResponse:
 
 async def info(call: Call) -> web.StreamResponse:
     """GET /info."""
-    shown = info_json(await engine_facts(call.engine, call.runtime.host, call.engine.layout))
+    shown = info_json(await call.system.facts())
     if call.version < (1, 25):
         shown["SecurityOptions"] = [
             option.removeprefix("name=").partition(",")[0] for option in shown["SecurityOptions"]

@@ -3,14 +3,14 @@
 Reference: Docker Engine API, "Remove an image"; the daemon's behaviour where that is silent.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 from imaged.images.model import ImageRecord
 from sampan.errors import ConflictError
 from sampan.oci.digest import Digest
-from sampan.oci.reference import Reference
+from sampan.oci.reference import Reference, in_one_repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +72,6 @@ def _by_name(record: ImageRecord, asked: str, name: Reference, *, used: bool, fo
         untag += [other for other in rest if other.name == name.name]
         rest = [other for other in rest if other.name != name.name]
     return Plan(tuple(untag), delete=not rest and not used)
-
-
-def in_one_repository(names: Iterable[Reference]) -> bool:
-    """Say whether these are at most one tag, and digests of the same repository."""
-    names = tuple(names)
-    tags = [name for name in names if name.digest is None]
-    return len(tags) <= 1 and len({name.name for name in names}) <= 1
 
 
 def _conflict(image: Digest, way_out: str, why: str) -> ConflictError:

@@ -15,6 +15,7 @@ from runtimed.lifecycle.waits import Waits
 from runtimed.stats.observation import Observation
 from runtimed.stats.sampling import stats_of
 from runtimed.streams.streams import Streams
+from sampan.errors import NotFoundError
 from sampan.resource.container import Condition, Container, ContainerDetails, Created, Exit
 from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Resources, RestartPolicy
 from sampan.resource.exec import Exec, ExecSpec
@@ -177,7 +178,11 @@ class LocalContainers:
 
     async def kill(self, container: str, signal: str = "") -> None:
         """Send a signal."""
-        await self._lifecycle.kill(self._memory.find(container), signal)
+        try:
+            entry = self._memory.find(container)
+        except NotFoundError as error:
+            raise NotFoundError(f"Cannot kill container: {container}: {error}") from error
+        await self._lifecycle.kill(entry, signal)
 
     async def pause(self, container: str) -> None:
         """Freeze it."""

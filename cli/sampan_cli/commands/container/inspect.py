@@ -139,9 +139,8 @@ def diff(session: Session, /, container: str) -> None:
 
 async def show_changes(engine: "Engine", container: str) -> None:
     """Print one line per changed path."""
-    from sampan.engine.commit import container_changes
     from sampan.resource.container import ChangeKind
 
     letters = {ChangeKind.ADDED: "A", ChangeKind.MODIFIED: "C", ChangeKind.DELETED: "D"}
-    for change in await container_changes(engine, container):
+    for change in await engine.container_changes(container):
         click.echo(f"{letters[change.kind]} {change.path}")

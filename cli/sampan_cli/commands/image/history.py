@@ -1,7 +1,7 @@
 """``sampan history``: how an image was made."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -14,9 +14,7 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import format_option, from_flags, no_trunc_option
 
 if TYPE_CHECKING:
-    from sampan.engine.df import Sizes
     from sampan.engine.engine import Engine
-    from sampan.resource.image import ImageDetails
 
 _HEADERS: Final = {
     "ID": "IMAGE",
@@ -56,11 +54,14 @@ def command(session: Session, /, **flags: object) -> None:
 
 async def show_history(engine: "Engine", options: HistoryOptions, now_s: float) -> None:
     """Print one line per step."""
+    from sampan.docker.image_view import history_json
     from sampan.engine.df import sizes as image_sizes
+    from sampan.engine.image_filters import ancestors
     from sampan_cli.output.table import print_list
 
     image = await engine.images.get(options.image)
-    rows = list(_rows(image, await image_sizes(engine.layers), options, now_s))
+    parts, parents = (await image_sizes(engine.layers)).parts(image), await ancestors(engine.images, image)
+    rows = list(_rows(history_json(image, parts, parents), options, now_s))
     if options.quiet and not options.template:
         for row in rows:
             click.echo(row["ID"])
@@ -69,20 +70,18 @@ async def show_history(engine: "Engine", options: HistoryOptions, now_s: float) 
     print_list(rows, options.template, headers, _TABLE, click.echo)
 
 
-def _rows(image: "ImageDetails", sizes: "Sizes", options: HistoryOptions, now_s: float) -> Iterator[JsonObject]:
+def _rows(steps: Iterable[JsonObject], options: HistoryOptions, now_s: float) -> Iterator[JsonObject]:
     from sampan.docker.durations import ago
-    from sampan.docker.image_view import history_json
     from sampan.docker.sizes import human_size
     from sampan.docker.times import rfc3339_ns
 
-    for number, step in enumerate(history_json(image, sizes.parts(image))):
+    for step in steps:
         created_by = step["CreatedBy"].replace("\t", " ")
         if not options.no_trunc and len(created_by) > _COMMAND_WIDTH:
             created_by = f"{created_by[: _COMMAND_WIDTH - 1]}…"
-        identity = image.id if options.no_trunc else image.id.partition(":")[2][:12]
         created_at = rfc3339_ns(step["Created"] * 10**9)
         yield {
-            "ID": "<missing>" if number else identity,
+            "ID": step["Id"] if options.no_trunc else step["Id"].rpartition(":")[2][:12],
             "CreatedSince": ago(step["Created"], now_s) if options.human else created_at,
             "CreatedAt": created_at,
             "CreatedBy": created_by,

@@ -63,7 +63,7 @@ async def list_images(engine: "Engine", options: ImagesOptions, now_s: float) ->
     """Print one line per name, newest image first."""
     from sampan.docker.filters import parse_filters
     from sampan.engine.df import sizes as image_sizes
-    from sampan.engine.image_filters import LISTED, choose
+    from sampan.engine.image_filters import LISTED, choose, intermediate
     from sampan_cli.output.table import print_list
 
     images = await engine.images.list()
@@ -73,9 +73,8 @@ async def list_images(engine: "Engine", options: ImagesOptions, now_s: float) ->
         filters.setdefault("reference", []).append(options.repository)
     chosen = choose(images, filters, int(now_s * 1e9))
     if not filters and not options.all:
-        # Steps on the way to another image.
-        parents = {image.parent for image in images}
-        chosen = [image for image in chosen if image.repo_tags or image.repo_digests or image.id not in parents]
+        hidden = intermediate(images)
+        chosen = [image for image in chosen if image.id not in hidden]
     rows = [row for image in chosen for row in _rows(image, sizes, options, now_s)]
     if options.quiet and not options.template:
         for row in rows:

@@ -24,12 +24,11 @@ def command(session: Session, /, template: str) -> None:
 
 async def show_info(engine: "Engine", template: str) -> None:
     """Print the facts."""
-    from sampan.engine.df import engine_facts
     from sampan_cli.shape.go import shape_info
     from sampan_cli.template.functions import to_json
     from sampan_cli.template.template import Template
 
-    facts = await engine_facts(engine, engine.runtime.host, engine.layout)
+    facts = await engine.facts()
     shown = shape_info(facts, engine.layout)
     if template:
         click.echo(to_json(shown) if template == "json" else Template(template).render(shown))

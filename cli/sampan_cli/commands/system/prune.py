@@ -43,4 +43,4 @@ async def remove(engine: "Engine", filters: tuple[str, ...], *, all_images: bool
         labels = tuple(text for text in filters if not text.startswith("until="))
         reclaimed += await volume_prune.remove(engine, labels, named_too=False)
     reclaimed += await image_prune.remove(engine, filters, dangling=not all_images)
-    return reclaimed + (await engine.collect_garbage(leftovers=True)).reclaimed_bytes
+    return reclaimed + await engine.prune_leftovers()

@@ -8,11 +8,11 @@ import pytest
 from imaged.images import store
 from imaged.images.model import ImageRecord
 from imaged.images.names import Images
-from imaged.images.removal import in_one_repository, plan_removal
+from imaged.images.removal import plan_removal
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.oci.descriptor import DOCKER_CONFIG, DOCKER_MANIFEST, Descriptor
 from sampan.oci.digest import Digest
-from sampan.oci.reference import Reference, parse_reference
+from sampan.oci.reference import parse_reference
 from tests.fakes.registry import FakeRegistry
 from tests.support.images import OCI_MANIFEST, Entry, Image, layer, tar
 from tests.unit.imaged.parts import Parts
@@ -287,16 +287,6 @@ def test_used_image_is_not_deleted_by_id() -> None:
         by_id(record("a:1"), used=True)
     with pytest.raises(ConflictError, match=rf"unable to delete {ID.short} \(cannot be forced\) - image is being used"):
         by_id(record("a:1"), used=True, force=True)
-
-
-def test_one_repository_is_one_tag_and_its_digests() -> None:
-    def names(*texts: str) -> list[Reference]:
-        return [parse_reference(text) for text in texts]
-
-    assert in_one_repository(names())
-    assert in_one_repository(names("a:1", f"a{D}"))
-    assert not in_one_repository(names("a:1", "a:2"))
-    assert not in_one_repository(names("a:1", f"b{D}"))
 
 
 async def test_prune_takes_many_in_one_transaction_and_passes_over_what_is_refused(parts: Parts) -> None:

@@ -8,7 +8,7 @@ from sampan.errors import InvalidArgumentError
 from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform, host_platform, parse_platform
-from sampan.oci.reference import parse_reference
+from sampan.oci.reference import Reference, in_one_repository, parse_reference
 
 HEX = "0123456789abcdef" * 4
 DIGEST = f"sha256:{HEX}"
@@ -152,3 +152,15 @@ def test_platform_accepts_what_can_stand_for_it(wanted: Platform, other: Platfor
 def test_host_platform_is_linux() -> None:
     assert host_platform().os == "linux"
     assert str(host_platform()).startswith("linux/")
+
+
+def test_one_repository_is_one_tag_and_its_digests() -> None:
+    digest = Digest.of(b"")
+
+    def names(*texts: str) -> list[Reference]:
+        return [parse_reference(text) for text in texts]
+
+    assert in_one_repository(names())
+    assert in_one_repository(names("a:1", f"a@{digest}"))
+    assert not in_one_repository(names("a:1", "a:2"))
+    assert not in_one_repository(names("a:1", f"b@{digest}"))
