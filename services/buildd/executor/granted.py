@@ -15,6 +15,7 @@ from buildd.protocol import StepContext
 from buildd.session.protocol import Session, SocketOwner
 from sampan.build.step import FileSource, SocketSource
 from sampan.errors import InvalidArgumentError, NotFoundError, UnavailableError, UnimplementedError
+from sampan.sys.trees import remove_tree
 
 _DEFAULT_AGENT: Final = "default"
 
@@ -36,6 +37,10 @@ class Granted:
         """``sockets`` is a directory for agents' sockets, below the run root and with a short path."""
         self._sessions = sessions
         self._sockets = sockets
+
+    def recover(self) -> None:
+        """Remove sockets that a killed builder has left; blocks for a moment."""
+        remove_tree(self._sockets)
 
     async def variable(self, wanted: SecretEnv, context: StepContext) -> str | None:
         """Return ``NAME=value``; None if it may be missing and is.

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from buildd.cache.model import About, Found, RecordType
 from buildd.llb.digests import DigestOf, Digests, digest_of
@@ -30,6 +30,13 @@ SECURITY_INSECURE: Final = "security.insecure"
 _CANCELLED: Final = "context canceled"  # what clients look for
 
 
+class Imports(Protocol):
+    """Results that other builders have made, as far as a client says that they are to be believed."""
+
+    async def find(self, key: Digest) -> tuple[Tree, ...] | None:
+        """Return a step's outputs, whose layers are here; None if nobody has them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asker:
     """Who wants a build."""
@@ -40,6 +47,7 @@ class Asker:
     entitlements: frozenset[str] = frozenset()  # "network.host", "security.insecure"
     ignore_cache: bool = False  # run every step; a single one says so in its metadata
     digest_of: DigestOf = field(default_factory=Digests)  # what the client calls vertexes
+    imports: Imports | None = None  # asked for what is not in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,7 @@ class Evaluated:
     outputs: tuple[Output, ...]
     ids: tuple[str, ...] = ()  # of the records that hold them
     made_of: tuple[Digest, ...] = ()  # keys of steps: what stands for this one where it has no record of its own
+    lasting: bool = False  # the key means the same to other builds and other builders
     cached: bool = False
     pinned: Pinned | None = None  # of a source
 
@@ -211,15 +220,16 @@ class Build:
             return Evaluated(node, digest, keys.tree_digest(tree), (tree,), made_of=parents)
         key, quick = await self._key(node, inputs)
         ignore = self._asker.ignore_cache or node.metadata.ignore_cache
-        found = None if ignore else await self._look_up(key)
+        found = None if ignore else await self._look_up(key, about)
         if found is not None:
             if quick is not None:
                 await self._results.remember_quick(quick, key)
-            return Evaluated(node, digest, key, with_history(op, inputs, found.outputs), found.ids, cached=True)
+            outputs = with_history(op, inputs, found.outputs)
+            return Evaluated(node, digest, key, outputs, found.ids, lasting=True, cached=True)
         run = self._works.operation(node, inputs, key, about, quick)
         done = await self._shared(key, run, view, ignore_cache=ignore)
         trees = [each for each in done.outputs if isinstance(each, Tree)]
-        return Evaluated(node, digest, key, with_history(op, inputs, trees), done.ids)
+        return Evaluated(node, digest, key, with_history(op, inputs, trees), done.ids, lasting=True)
 
     async def _source(self, digest: Digest, node: Node, op: SourceOp, view: VertexProgress, about: About) -> Evaluated:
         platform = node.platform or self._works.parts.platform
@@ -227,13 +237,14 @@ class Build:
         if pinned.key:
             # A pin says what the files are, so there is nothing in a cache that could be ignored.
             key = keys.source_key(op, pinned)
-            found = await self._look_up(key)
+            found = await self._look_up(key, about)
             if found is not None:
-                return Evaluated(node, digest, key, found.outputs, found.ids, cached=True, pinned=pinned)
+                outputs = found.outputs
+                return Evaluated(node, digest, key, outputs, found.ids, lasting=True, cached=True, pinned=pinned)
         else:
             key = digest_of("unpinned", self._asker.ref, digest)
         done = await self._shared(key, self._works.fetch(op, pinned, platform, key, about), view)
-        return Evaluated(node, digest, key, done.outputs, done.ids, pinned=pinned)
+        return Evaluated(node, digest, key, done.outputs, done.ids, lasting=bool(pinned.key), pinned=pinned)
 
     async def _key(self, node: Node, inputs: Sequence[Output]) -> tuple[Digest, Digest | None]:
         """Return a step's key, and a quick key that does not lead to it yet."""
@@ -245,8 +256,12 @@ class Build:
             return known, None
         return await keys.content_key(node, inputs, self._files), quick
 
-    async def _look_up(self, key: Digest) -> Found | None:
+    async def _look_up(self, key: Digest, about: About) -> Found | None:
         found = await self._results.find(key)
+        if found is None and self._asker.imports is not None:
+            outputs = await self._asker.imports.find(key)
+            if outputs:
+                found = await self._results.add(key, outputs, about)
         if found is not None:
             self._found += found.ids
         return found

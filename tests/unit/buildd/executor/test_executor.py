@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from buildd.executor.granted import Granted
 from buildd.llb.ops import (
     CacheMount,
     Device,
@@ -36,6 +37,7 @@ from sampan.build.step import (
 from sampan.errors import InvalidArgumentError, NotFoundError, StartError, UnimplementedError
 from sampan.oci.platform import Platform
 from sampan.resource.container_spec import Ulimit as ContainerUlimit
+from tests.fakes.build_sessions import FakeLenders
 from tests.fakes.steps import RunningStep
 from tests.unit.buildd.executor.executing import ROOT, Yard, op
 
@@ -269,6 +271,15 @@ async def test_an_agent_is_a_socket_while_the_step_runs(executing: Yard) -> None
         await executing.run(op(Mount("/agent", MountType.SSH, ssh=SshMount("work"))))
     await executing.run(op(Mount("/agent", MountType.SSH, ssh=SshMount("work", optional=True))))
     assert executing.spec.mounts == ()
+
+
+async def test_a_start_removes_sockets_of_the_last_one(executing: Yard, tmp_path: Path) -> None:
+    (tmp_path / "ssh").mkdir()
+    (tmp_path / "ssh" / "0011223344556677").write_bytes(b"")
+    granted = Granted(FakeLenders(), tmp_path / "ssh")
+    granted.recover()
+    granted.recover()
+    assert not (tmp_path / "ssh").exists()
 
 
 async def test_a_cache_mount_is_the_same_directory_the_next_time(executing: Yard) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from buildd.cache.results import Results
 from buildd.llb.ops import Edge
-from buildd.solver.build import Asker, Build
+from buildd.solver.build import Asker, Build, Imports
 from buildd.solver.shared import Parts
 from buildd.solver.solver import Solver
 from sampan.oci.platform import Platform
@@ -50,10 +50,16 @@ class Bench:
 
     @asynccontextmanager
     async def build(
-        self, ref: str = "build", *, entitlements: Sequence[str] = (), ignore_cache: bool = False
+        self,
+        ref: str = "build",
+        *,
+        entitlements: Sequence[str] = (),
+        ignore_cache: bool = False,
+        imports: Imports | None = None,
     ) -> AsyncIterator[tuple[Build, FakeProgress]]:
         progress = FakeProgress()
-        asker = Asker(ref, progress, (f"session of {ref}",), frozenset(entitlements), ignore_cache)
+        granted = frozenset(entitlements)
+        asker = Asker(ref, progress, (f"session of {ref}",), granted, ignore_cache, imports=imports)
         async with self.solver.open(asker) as build:
             yield build, progress
 

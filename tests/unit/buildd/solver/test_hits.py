@@ -6,9 +6,10 @@ import pytest
 
 from buildd.llb.graph import Change, change_files
 from buildd.llb.ops import Copy, Edge, Metadata, Mount
-from buildd.protocol import StepContext, StepError
+from buildd.protocol import StepContext, StepError, Tree
+from sampan.oci.digest import Digest
 from tests.fakes.buildd import Contents, image, run
-from tests.unit.buildd.solver.solving import Bench
+from tests.unit.buildd.solver.solving import Bench, bench
 
 CONTEXT = Path("/context")
 
@@ -171,3 +172,40 @@ async def test_a_record_names_what_it_was_made_from(solving: Bench) -> None:
     await solving.solve(run(image(), "step"))
     by_name = {each.description: each for each in await solving.results.records()}
     assert by_name["RUN step"].parents == (by_name["FROM docker-image://base"].id,)
+
+
+class FakeImports:
+    """Results of another builder."""
+
+    def __init__(self, known: dict[Digest, tuple[Tree, ...]]) -> None:
+        self.known = known
+
+    async def find(self, key: Digest) -> tuple[Tree, ...] | None:
+        return self.known.get(key)
+
+
+async def test_what_another_builder_has_made_is_a_hit_and_stays(solving: Bench, tmp_path: Path) -> None:
+    graph = run(copied(run(image(), "first"), image("local://context")), "second")
+    (tmp_path / "other").mkdir()
+    async with bench(tmp_path / "other") as other, other.build() as (build, _):
+        await build.solve(graph)
+        lasting = [each for each in build.evaluated() if each.lasting]
+        made = {each.key: tuple(tree for tree in each.outputs if isinstance(tree, Tree)) for each in lasting}
+        solving.world.layers |= other.world.layers
+    assert len(made) == 4  # the base and three steps; a client's directory means nothing to others
+    async with solving.build(imports=FakeImports(made)) as (build, shown):
+        await build.solve(graph)
+    assert solving.executor.ran == []
+    assert shown.last["RUN second"].cached
+    await solving.solve(graph)
+    assert solving.executor.ran == []
+
+
+async def test_no_cache_asks_no_other_builder(solving: Bench) -> None:
+    async with solving.build() as (build, _):
+        await build.solve(run(image(), "step"))
+        made = {each.key: tuple(each.outputs) for each in build.evaluated()}
+    imports = FakeImports(made)  # type: ignore[arg-type]
+    async with solving.build(imports=imports, ignore_cache=True) as (build, _):
+        await build.solve(run(image(), "step"))
+    assert solving.executor.ran == ["step", "step"]
