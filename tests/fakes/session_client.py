@@ -1,6 +1,7 @@
 """A client of a build, as its session shows it: a gRPC server on a socket, which stands for the connection."""
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -28,6 +29,7 @@ from sampan.api.buildkit.session.v1 import (
     upload_pb2_grpc,
 )
 from sampan.api.buildkit.session.v1 import fsutil_pb2 as fs
+from sampan.api.containerd.content.v1 import content_pb2, content_pb2_grpc
 from sampan.wire.http2.protocol import ByteStream
 
 Script = Callable[[AsyncIterator[fs.Packet]], AsyncIterator[fs.Packet]]
@@ -76,6 +78,9 @@ class FakeSessionClient:
     files: dict[str, bytes] = field(default_factory=dict)  # by exporter
     words: dict[str, dict[str, str]] = field(default_factory=dict)  # by exporter
     trees: dict[str, dict[bytes, tuple[fs.Stat, bytes]]] = field(default_factory=dict)  # by exporter
+    stores: dict[str, dict[str, tuple[bytes, dict[str, str]]]] = field(default_factory=dict)  # by digest
+    ingests: dict[str, bytearray] = field(default_factory=dict)  # by ref
+    written: list[bytes] = field(default_factory=list)
     tokens: list[auth_pb2.FetchTokenRequest] = field(default_factory=list)
 
     async def send_directory(self, root: Path, requests: AsyncIterator[fs.Packet]) -> AsyncIterator[fs.Packet]:
@@ -260,6 +265,57 @@ class _Uploads(upload_pb2_grpc.UploadServicer):
             yield upload_pb2.BytesMessage(data=data[at : at + (1 << 20)])
 
 
+class _Content(content_pb2_grpc.ContentServicer):  # its other methods answer UNIMPLEMENTED
+    def __init__(self, client: FakeSessionClient) -> None:
+        self._client = client
+
+    async def _store(self, context: Any) -> dict[str, tuple[bytes, dict[str, str]]]:
+        name = _metadata(context)["buildkit-attachable-store-id"][0]
+        if name not in self._client.stores:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"unknown store {name}")
+        return self._client.stores[name]
+
+    async def Info(self, request: Any, context: Any) -> Any:
+        store = await self._store(context)
+        if request.digest not in store:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"content {request.digest}: not found")
+        data, labels = store[request.digest]
+        return content_pb2.InfoResponse(info=content_pb2.Info(digest=request.digest, size=len(data), labels=labels))
+
+    async def Read(self, request: Any, context: Any) -> Any:
+        store = await self._store(context)
+        if request.digest not in store:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"content {request.digest}: not found")
+        data = store[request.digest][0][request.offset :]
+        data = data[: request.size] if request.size else data
+        for at in range(0, len(data), 1 << 20):
+            yield content_pb2.ReadContentResponse(offset=request.offset + at, data=data[at : at + (1 << 20)])
+
+    async def Write(self, requests: Any, context: Any) -> Any:
+        """As containerd's, which repeats its last answer."""
+        store = await self._store(context)
+        ref = expected = ""
+        async for step in requests:
+            ref, expected = ref or step.ref, step.expected or expected
+            if expected in store:
+                await context.abort(grpc.StatusCode.ALREADY_EXISTS, f"blob {expected} exists")
+            data = self._client.ingests.setdefault(ref, bytearray())
+            if step.action != content_pb2.STAT:
+                if not step.offset:
+                    data.clear()
+                elif step.offset != len(data):
+                    await context.abort(grpc.StatusCode.OUT_OF_RANGE, f"write @{step.offset}")
+                data += step.data
+                self._client.written.append(step.data)
+            answer = content_pb2.WriteContentResponse(action=step.action, offset=len(data))
+            if step.action == content_pb2.COMMIT:
+                if f"sha256:{hashlib.sha256(data).hexdigest()}" != expected:
+                    await context.abort(grpc.StatusCode.DATA_LOSS, "unexpected digest")
+                store[expected] = bytes(data), dict(step.labels)
+                yield answer
+            yield answer
+
+
 @asynccontextmanager
 async def serving(client: FakeSessionClient, directory: Path) -> AsyncIterator[ByteStream]:
     """Serve ``client`` on a socket in ``directory``; what is yielded is a connection to it."""
@@ -270,6 +326,7 @@ async def serving(client: FakeSessionClient, directory: Path) -> AsyncIterator[B
     secrets_pb2_grpc.add_SecretsServicer_to_server(_Secrets(client), server)
     sshforward_pb2_grpc.add_SSHServicer_to_server(_Agents(client), server)
     upload_pb2_grpc.add_UploadServicer_to_server(_Uploads(client), server)
+    content_pb2_grpc.add_ContentServicer_to_server(_Content(client), server)  # type: ignore[abstract]
     socket = directory / "client.sock"
     server.add_insecure_port(f"unix:{socket}")
     await server.start()

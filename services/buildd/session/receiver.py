@@ -23,7 +23,8 @@ from sampan.errors import InvalidArgumentError, RemoteError
 from sampan.sys.beneath import OPEN_DIRECTORY, open_directory
 from sampan.sys.trees import AbandonedError, Stop, never, remove_tree_at, shortened
 
-_MAX_ENTRIES: Final = 10_000_000
+# Of each whose content is to come some 300 bytes are held.
+_MAX_ENTRIES: Final = 2_000_000
 _MAX_LINKS: Final = 1_000_000
 _MAX_MAJOR: Final = 0xFFF  # of the kernel's numbers of devices
 _MAX_MINOR: Final = 0xF_FFFF
@@ -73,18 +74,6 @@ class _Directory:
         self.last = b""  # the name that the sender told last
 
 
-class _Pending:
-    """A file whose content was asked for."""
-
-    __slots__ = ("entry", "fd", "name", "parent")
-
-    def __init__(self, entry: Entry, parent: bytes, name: bytes) -> None:
-        self.entry = entry
-        self.parent = parent
-        self.name = name
-        self.fd = -1
-
-
 class TreeReceiver:
     """One transfer into one directory. Any thread may use it, one at a time; ``close`` it, whatever happened.
 
@@ -101,8 +90,8 @@ class TreeReceiver:
         self._count = 0
         self._told_all = False
         self._finished = False
-        self._pending: dict[int, _Pending] = {}
-        self._open = 0
+        self._pending: dict[int, Entry] = {}  # files whose content was asked for
+        self._open: dict[int, int] = {}  # descriptors of those whose content is coming
         self._requests: list[int] = []
         self._links: list[tuple[Entry, bytes, bytes]] = []
         self._inodes: dict[int, bytes] = {}  # of files with several names that are as they should be
@@ -115,11 +104,12 @@ class TreeReceiver:
         """Let go; a file whose content has not come whole is removed. Safe to repeat."""
         if self._root < 0:
             return
-        for pending in self._pending.values():
-            if pending.fd >= 0:
-                os.close(pending.fd)
-                with suppress(OSError):  # without its time it is asked for again
-                    os.unlink(pending.name, dir_fd=self._data.at(pending.parent))
+        for number, fd in self._open.items():
+            os.close(fd)
+            parent, name = split(self._pending[number].path)
+            with suppress(OSError):  # without its time it is asked for again
+                os.unlink(name, dir_fd=self._data.at(parent))
+        self._open.clear()
         self._pending.clear()
         self._walk.close()
         self._data.close()
@@ -183,24 +173,25 @@ class TreeReceiver:
 
     def put(self, number: int, data: bytes) -> None:
         """Take a piece of the content of the entry of this number; an empty one is its end."""
-        pending = self._pending.get(number)
-        if pending is None:
+        entry = self._pending.get(number)
+        if entry is None:
             raise InvalidArgumentError(f"the sender of files sends the content of {number}, which nobody asked for")
-        if pending.fd < 0:
-            if self._open >= _MAX_OPEN:
+        fd = self._open.get(number, -1)
+        if fd < 0:
+            if len(self._open) >= _MAX_OPEN:
                 raise InvalidArgumentError(f"the sender of files sends more than {_MAX_OPEN} at a time")
-            pending.fd = os.open(pending.name, _CREATE, 0o600, dir_fd=self._data.at(pending.parent))
-            self._open += 1
+            parent, name = split(entry.path)
+            fd = self._open[number] = os.open(name, _CREATE, 0o600, dir_fd=self._data.at(parent))
+            self._touched.add(parent)
         if data:
             self._bytes_sent += len(data)
             view = memoryview(data)
             while view:
-                view = view[os.write(pending.fd, view) :]
+                view = view[os.write(fd, view) :]
             return
-        self._complete(pending.fd, pending.entry)
-        os.close(pending.fd)
-        self._open -= 1
-        self._touched.add(pending.parent)
+        self._complete(fd, entry)
+        del self._open[number]
+        os.close(fd)
         del self._pending[number]
 
     def finish(self) -> SyncReport:
@@ -328,7 +319,7 @@ class TreeReceiver:
             return
         fd = self._make_way(entry, parent, name, found)
         if entry.size:
-            self._pending[number] = _Pending(entry, parent, name)
+            self._pending[number] = entry
             self._requests.append(number)
             return
         file = os.open(name, _CREATE, 0o600, dir_fd=fd)

@@ -50,7 +50,9 @@ async def _in_thread(work: Callable[[], T], stop: threading.Event) -> T:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
         stop.set()
-        await asyncio.wait((future,))
+        while not future.done():
+            with suppress(asyncio.CancelledError):  # once is enough
+                await asyncio.wait((future,))
         if not future.cancelled():
             future.exception()  # nobody asks for it
         raise

@@ -6,6 +6,7 @@ import pytest
 from hpack import Decoder, Encoder
 
 from sampan.errors import NotFoundError, RemoteError, UnavailableError
+from sampan.wire.http2 import connection as connection_module
 from sampan.wire.http2 import frames
 from sampan.wire.http2.call import Call, start, unary
 from sampan.wire.http2.connection import Connection
@@ -356,3 +357,14 @@ async def test_call_that_ends_in_the_middle_of_a_message_has_failed() -> None:
         with pytest.raises(RemoteError, match="middle"):
             await call.receive()
         call.close()
+
+
+async def test_silence_is_asked_for_a_sign_of_life_and_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "_ALIVE_S", 0.01)
+    monkeypatch.setattr(connection_module, "_DEAD_S", 0.05)
+    ours, theirs = FakeByteStream.pair()
+    async with asyncio.timeout(5):
+        await Connection(ours).run()
+    assert ours.closed
+    server = Server(theirs)
+    assert (await server.next(Kind.PING))[1] == 0
