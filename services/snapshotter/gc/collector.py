@@ -6,6 +6,7 @@ after the roots were asked for is noted. So a stack goes only if it was neither 
 nor has anybody asked for it since.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final
 
@@ -49,7 +50,8 @@ class LayerCollector:
         return self._usage.objects(measure=measure)
 
     async def _sweep(self, roots: Sequence[Root]) -> int:
-        keys = doomed(await self._catalog.read(rows.nodes), roots)
+        # A builder's cache may have thousands of stacks.
+        keys = await asyncio.to_thread(doomed, await self._catalog.read(rows.nodes), roots)
         wanted = self._catalog.wanted
         count = 0
         for first in range(0, len(keys), _BATCH):

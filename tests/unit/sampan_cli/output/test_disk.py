@@ -2,7 +2,7 @@
 
 import json
 
-from sampan.disk import HOLD, IMAGE, LEASE, SERVICE, SNAPSHOT, Holder, StoredObject
+from sampan.disk import CACHE, HOLD, IMAGE, LEASE, SERVICE, SNAPSHOT, Holder, StoredObject
 from tests.fakes.engine import image
 from tests.unit.sampan_cli.conftest import Sampan
 
@@ -39,6 +39,13 @@ def test_explain_names_everyone_who_holds_something(sampan: Sampan) -> None:
         "blob|40B|lease|2 leases x",
     ]
     assert sampan.ok("system", "df", "--explain").splitlines()[-1].split() == ["total", "15.09kB"]
+
+
+def test_explain_names_the_build_cache_once_however_many_records_hold_something(sampan: Sampan) -> None:
+    records = tuple(Holder(CACHE, f"record-{number}", ("buildd",)) for number in range(3))
+    sampan.fake.layer_disk.objects = [StoredObject("layer", DIGEST, 8000, records)]
+    said = sampan.ok("system", "df", "--explain", "--format", "{{.Owner}}|{{.HeldBy}}")
+    assert said == "build cache|build cache buildd\n"
 
 
 def test_explanation_as_json_has_bytes_and_whole_ids(sampan: Sampan) -> None:
