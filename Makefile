@@ -66,7 +66,7 @@ lock: dev-needs ## Pin what .venv has installed
 	@$(VENV)/python tools/lock.py
 
 clean: ## Remove what was made here; the engine's data stays
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .cache build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## Say what there is

@@ -1,0 +1,109 @@
+"""BuildKit's own clients, built from their Go modules when a test first asks for one, and kept in ``.cache/go``.
+
+Each is built in a module of its own, which nothing of ours depends on. ``make clean`` removes them.
+"""
+
+import fcntl
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.docker_client import Result, result_of
+
+_CACHE: Final = Path(__file__).parents[2] / ".cache/go"
+_SOURCES: Final = Path(__file__).parent / "go"
+_BUILD_S: Final = 1500  # all modules are fetched and compiled
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program of a module; ``source`` is a directory of ours that uses the module."""
+
+    module: str
+    version: str
+    package: str = ""
+    source: str = ""
+
+
+PROGRAMS: Final = {
+    "buildctl": Program("github.com/moby/buildkit", "v0.34.2", "github.com/moby/buildkit/cmd/buildctl"),
+    "buildx": Program("github.com/docker/buildx", "v0.38.2", "github.com/docker/buildx/cmd/buildx"),
+    "descriptors": Program("github.com/moby/buildkit", "v0.34.2", source="descriptors"),
+}
+
+
+def go_program(name: str) -> Path:
+    """Return a program, which is built if it is not there; without Go the test that asks is skipped."""
+    go = shutil.which("go", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/go/bin")))
+    if go is None:
+        pytest.skip("Go is not installed")
+    wanted = PROGRAMS[name]
+    directory = _CACHE / f"{name}-{wanted.version}"
+    binary = directory / name
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not binary.exists() or _is_older(binary, wanted):
+            _build(go, name, wanted, directory)
+    return binary
+
+
+def _is_older(binary: Path, wanted: Program) -> bool:
+    sources = (_SOURCES / wanted.source).glob("*.go") if wanted.source else ()
+    return any(source.stat().st_mtime > binary.stat().st_mtime for source in sources)
+
+
+def _build(go: str, name: str, wanted: Program, directory: Path) -> None:
+    def run(*arguments: str) -> None:
+        # The toolchain that a module asks for is a module, too.
+        env = {**os.environ, "GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "auto", "GOWORK": "off", "CGO_ENABLED": "0"}
+        done = subprocess.run(
+            [go, *arguments], cwd=directory, env=env, capture_output=True, text=True, timeout=_BUILD_S
+        )
+        if done.returncode:
+            pytest.fail(f"go {' '.join(arguments)}: {done.stderr[-2000:]}", pytrace=False)
+
+    (directory / "go.mod").write_text("module sampan.test/clients\n\ngo 1.24\n")
+    (directory / "go.sum").unlink(missing_ok=True)
+    package = wanted.package
+    if wanted.source:
+        package = "./main"
+        shutil.copytree(_SOURCES / wanted.source, directory / "main", dirs_exist_ok=True)
+    run("get", f"{wanted.package or wanted.module}@{wanted.version}")
+    run("build", "-o", f"{name}.new", package)
+    (directory / f"{name}.new").rename(directory / name)
+
+
+@dataclass(frozen=True, slots=True)
+class GoClient:
+    """A client of the builder that listens on ``socket``, with a home of its own."""
+
+    program: Path
+    home: Path
+    before: tuple[str, ...] = ()
+
+    def __call__(
+        self, *arguments: str, cwd: Path, timeout: float = 120, env: Mapping[str, str] | None = None
+    ) -> Result:
+        """Run it; it must succeed."""
+        result = self.fails(*arguments, cwd=cwd, timeout=timeout, env=env)
+        assert result.code == 0, f"{self.program.name} {' '.join(arguments)}: {result.code}\n{result.stderr}"
+        return result
+
+    def fails(self, *arguments: str, cwd: Path, timeout: float = 120, env: Mapping[str, str] | None = None) -> Result:
+        """Run it, whatever its exit code."""
+        own = {"HOME": str(self.home), "DOCKER_CONFIG": str(self.home), "BUILDX_CONFIG": str(self.home / "buildx")}
+        done = subprocess.run(
+            [self.program, *self.before, *arguments],
+            cwd=cwd,
+            env={**os.environ, **own, **(env or {})},
+            capture_output=True,
+            timeout=timeout,
+        )
+        return result_of(done)
