@@ -202,7 +202,7 @@ class Core:
         recovery = Recovery(
             self.memory, self.lifecycle, self.removal, self.runner, self.network, self.records, self.snapshots,
             self.mounter, self.background, self.paths, self.service.set_aside, self.orphans.end,
-            lambda: remove_idle(self.host.trees, self.service.layout.kernel_name),
+            lambda keep: remove_idle(self.host.trees, self.service.layout.kernel_name, keep),
             lossy=self.lossy,
         )  # fmt: skip
         await recovery.run()

@@ -31,12 +31,16 @@ def remove_parent(trees: Sequence[CgroupTree], name: str) -> None:
             Path(tree.path, name).rmdir()
 
 
-def remove_idle(trees: Sequence[CgroupTree], name: str) -> None:
-    """Remove all cgroups without a process from the engine's. Nothing may be starting in one of them."""
+def remove_idle(trees: Sequence[CgroupTree], name: str, keep: Collection[str] = ()) -> None:
+    """Remove all cgroups without a process from the engine's, but those in ``keep``, by their paths.
+
+    Nothing may be starting in one of them.
+    """
     for tree in trees:
         with contextlib.suppress(FileNotFoundError):
             for group in list(_children(Path(tree.path, name))):
-                _remove_idle(group)
+                if f"/{name}/{group.name}" not in keep:
+                    _remove_idle(group)
 
 
 def _remove_idle(group: Path) -> None:
