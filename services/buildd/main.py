@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, NoReturn, cast
 
 from buildd.build.builds import Builds, Parts
+from buildd.build.caching import Caches
 from buildd.build.capabilities import LLB, describe
 from buildd.cache.collector import Bounds, BuildCache
 from buildd.cache.keeper import LeaseKeeper
@@ -21,6 +22,8 @@ from buildd.fileworker.conversation import Workers
 from buildd.fileworker.files import Files
 from buildd.frontend.frontend import DockerfileFrontend
 from buildd.protocol import Sources
+from buildd.remote_cache.exports import CacheExports
+from buildd.remote_cache.imports import CacheImports, RemoteImages
 from buildd.session.registry import AttachedSessions
 from buildd.solver import shared
 from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE
@@ -104,6 +107,10 @@ async def build(service: Service[Config]) -> None:
             files=files,
             exporters=BuildExporters(content, engine.images, trees, files, sessions),
             cache=cache,
+            caches=Caches(
+                lambda: CacheImports(cast("RemoteImages", _NoSources()), content, sessions),
+                CacheExports(content, engine.images, sessions, time.time_ns),
+            ),
             frontend=DockerfileFrontend(),
             graphs=lambda: Graphs(LLB),
             worker=describe(_identity(data / "id"), driver, platforms.runnable),

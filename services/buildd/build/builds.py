@@ -7,11 +7,14 @@ longer, for clients that ask late.
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 from weakref import WeakValueDictionary
 
+from buildd.build import caching
 from buildd.build.bridge import BuildBridge, ImageConfigs
+from buildd.build.caching import BuildCaches, Caches
 from buildd.build.gateway import BuildGateway
 from buildd.build.protocol import Cache, Gateway, GatewayRequest, Graphs, Run, Solver, Worker
 from buildd.build.results import Frontend, Results
@@ -19,7 +22,7 @@ from buildd.build.updates import Updates
 from buildd.protocol import BuildResult, Exporters, FileWorker, Result, Sources
 from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE, Asker
 from sampan.build.progress import Update
-from sampan.build.request import Export, PruneOptions, SolveRequest, SolveResponse, UsageRecord
+from sampan.build.request import PruneOptions, SolveRequest, SolveResponse, UsageRecord
 from sampan.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, PermissionDeniedError
 
 # A client asks for a build's status while it begins the build.
@@ -48,6 +51,7 @@ class Parts:
     files: FileWorker
     exporters: Exporters
     cache: Cache
+    caches: Caches
     frontend: Frontend
     graphs: Callable[[], Graphs]
     worker: Callable[[], Worker]
@@ -88,6 +92,7 @@ class Builds:
         entitlements = _granted(request.entitlements, self._parts.allowed)
         for export in request.exports:
             self._parts.exporters.check(export)
+        caching.check(request.cache_imports, request.cache_exports)
         build = _Build(Updates(self._parts.now_ns))
         self._running[request.ref] = build
         if (event := self._awaited.pop(request.ref, None)) is not None:
@@ -105,11 +110,16 @@ class Builds:
     async def _solve(self, request: SolveRequest, build: _Build, entitlements: frozenset[str]) -> SolveResponse:
         graphs = self._parts.graphs()
         sessions = (request.session,) if request.session else ()
-        asker = Asker(request.ref, build.updates, sessions, entitlements, digest_of=graphs.digest_of)
-        async with self._parts.solver.open(asker) as run:
+        async with AsyncExitStack() as stack:
+            imports = await stack.enter_async_context(self._parts.caches.imports())
+            asker = Asker(
+                request.ref, build.updates, sessions, entitlements, digest_of=graphs.digest_of, imports=imports
+            )
+            run = await stack.enter_async_context(self._parts.solver.open(asker))
             images = ImageConfigs(run, self._parts.sources)
             bridge = BuildBridge(run, graphs, self._parts.files, images, build.updates)
-            results = Results(run, graphs, self._parts.frontend, bridge)
+            caches = BuildCaches(run, imports, self._parts.caches.exports)
+            results = Results(run, graphs, self._parts.frontend, bridge, caches)
             build.gateway = BuildGateway(
                 results=results,
                 graphs=graphs,
@@ -123,21 +133,30 @@ class Builds:
             build.begun.set()
             result = await self._result(request, results, build.gateway)
             built = BuildResult(await results.outputs(result), result.metadata)
-            return SolveResponse(await self._export(request.exports, built, run))
+            return SolveResponse(await self._export(request, built, run, caches))
 
     async def _result(self, request: SolveRequest, results: Results, gateway: BuildGateway) -> Result:
         if request.definition is None and not request.frontend:
             return await gateway.returned()
         return await results.make(
-            GatewayRequest(request.definition, request.frontend, request.frontend_attributes, request.frontend_inputs)
+            GatewayRequest(
+                request.definition,
+                request.frontend,
+                request.frontend_attributes,
+                request.frontend_inputs,
+                cache_imports=request.cache_imports,
+            )
         )
 
-    async def _export(self, exports: Sequence[Export], built: BuildResult, run: Run) -> Mapping[str, str]:
+    async def _export(
+        self, request: SolveRequest, built: BuildResult, run: Run, caches: BuildCaches
+    ) -> Mapping[str, str]:
         told: dict[str, str] = {}
-        for export in exports:
+        inline = caches.inline(request.cache_exports, built.outputs)
+        for export in request.exports:
             async with run.step(_EXPORTING.get(export.type, f"exporting to {export.type}")) as context:
-                told |= await self._parts.exporters.export(built, export, context, {})
-        return told
+                told |= await self._parts.exporters.export(built, export, context, inline)
+        return {**told, **await caches.export(request.cache_exports, built.outputs)}
 
     async def _begun(self, ref: str) -> None:
         """Return as soon as a build has begun. NotFoundError: it has not by then."""

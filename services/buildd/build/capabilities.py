@@ -80,7 +80,7 @@ LLB: Final = frozenset(
     )
 )
 
-# Of the gateway. Containers for debugging ("gateway.exec") and cache imports of a single solve are not served.
+# Of the gateway. Containers for debugging ("gateway.exec") are not served.
 GATEWAY: Final = frozenset(
     (
         "solve.base",
@@ -90,6 +90,7 @@ GATEWAY: Final = frozenset(
         "readfile",
         "readdir",
         "statfile",
+        "importcaches",
         "return",
         "returnmap",
         "proto.refarray",

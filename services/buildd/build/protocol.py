@@ -4,19 +4,22 @@
 if it names neither, of the client itself, which drives the build through a ``Gateway`` until it returns a result.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from buildd.llb.ops import Edge, Node, SourceOp
-from buildd.protocol import FileStat, ImageQuery, Output, Pinned, ResolvedImage, SourceFile, StepContext
-from buildd.solver.build import Asker
+from buildd.protocol import FileStat, ImageQuery, Output, Pinned, ResolvedImage, SourceFile, StepContext, Tree
+from buildd.solver.build import Asker, Evaluated
 from sampan.build.progress import BuildWarning, Update
-from sampan.build.request import PruneOptions, SolveRequest, SolveResponse, UsageRecord
+from sampan.build.request import CacheOption, PruneOptions, SolveRequest, SolveResponse, UsageRecord
 from sampan.errors import SampanError
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
+
+T = TypeVar("T")
 
 # What builds are made of --------------------------------------
 
@@ -53,6 +56,9 @@ class Run(Protocol):
             PermissionDeniedError: a step needs what the client has not granted.
         """
 
+    def evaluated(self) -> Sequence[Evaluated]:
+        """Return every vertex that has an outcome, those first that others need."""
+
     def step(self, name: str, digest: Digest | None = None) -> AbstractAsyncContextManager[StepContext]:
         """Show something as a vertex that is in no graph for as long as it lasts."""
 
@@ -62,6 +68,16 @@ class Solver(Protocol):
 
     def open(self, asker: Asker) -> AbstractAsyncContextManager[Run]:
         """Yield a run; whatever only it wants is cancelled at the end. UnavailableError: the builder stops."""
+
+
+class ImportedCaches(Protocol):
+    """Caches of other builders that one build was given."""
+
+    async def load(self, option: CacheOption, context: StepContext) -> None:
+        """Look into one more. Raises SampanError: it is not there, or damaged."""
+
+    async def find(self, key: Digest) -> tuple[Tree, ...] | None:
+        """Return a step's outputs, whose layers are here; None if nobody has them."""
 
 
 class Cache(Protocol):
@@ -129,6 +145,7 @@ class GatewayRequest:
     frontend_attributes: Mapping[str, str] = field(default_factory=dict)
     frontend_inputs: Mapping[str, bytes] = field(default_factory=dict)
     evaluate: bool = False  # run it before answering
+    cache_imports: tuple[CacheOption, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,3 +240,13 @@ class Builder(Protocol):
 
     def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:
         """See ``Cache``."""
+
+
+async def at_once(work: Iterable[Coroutine[None, None, T]]) -> list[T]:
+    """Run all; the first error ends the others and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except BaseExceptionGroup as several:
+        raise several.exceptions[0] from several
+    return [task.result() for task in tasks]

@@ -2,11 +2,12 @@
 
 import asyncio
 import secrets
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
-from buildd.build.protocol import GatewayRequest, Graphs, LocatedError, Run
+from buildd.build.caching import BuildCaches, imports_of
+from buildd.build.protocol import GatewayRequest, Graphs, LocatedError, Run, at_once
 from buildd.llb.ops import Edge
 from buildd.protocol import Bridge, Output, Result, SourceFile, StepError
 from sampan.dockerfile.source import DockerfileError
@@ -18,8 +19,6 @@ from sampan.errors import (
     UnimplementedError,
 )
 from sampan.oci.reference import parse_reference
-
-T = TypeVar("T")
 
 DOCKERFILE: Final = "dockerfile.v0"
 GATEWAY: Final = "gateway.v0"
@@ -93,9 +92,10 @@ class Refs:
 class Results:
     """Makes and runs results."""
 
-    def __init__(self, run: Run, graphs: Graphs, frontend: Frontend, bridge: Bridge) -> None:
+    def __init__(self, run: Run, graphs: Graphs, frontend: Frontend, bridge: Bridge, caches: BuildCaches) -> None:
         self._run = run
         self._graphs = graphs
+        self._caches = caches
         self._frontend = frontend
         self._bridge = bridge
 
@@ -108,6 +108,7 @@ class Results:
         """
         if request.definition is not None and request.frontend:
             raise InvalidArgumentError("cannot solve with both Definition and Frontend specified")
+        await self._caches.load((*request.cache_imports, *imports_of(request.frontend_attributes)))
         if request.frontend:
             attributes = attributes_for(request.frontend, request.frontend_attributes)
             inputs = {name: await self._given(name, data) for name, data in request.frontend_inputs.items()}
@@ -159,13 +160,3 @@ class Results:
             file = SourceFile(error.file_name, error.data)
             return LocatedError(error, file, ((error.lines.first, error.lines.last),), vertex)
         return error
-
-
-async def at_once(work: Iterable[Coroutine[None, None, T]]) -> list[T]:
-    """Run all; the first error ends the others and is raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in work]
-    except BaseExceptionGroup as several:
-        raise several.exceptions[0] from several
-    return [task.result() for task in tasks]

@@ -25,6 +25,7 @@ from sampan.api.buildkit.gateway.v1 import gateway_pb2 as pb
 from sampan.api.buildkit.gateway.v1 import gateway_pb2_grpc as pb_grpc
 from sampan.api.buildkit.solver.v1 import ops_pb2
 from sampan.build.progress import BuildWarning
+from sampan.build.request import CacheOption
 from sampan.errors import InvalidArgumentError, RemoteError, UnimplementedError
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform, host_platform
@@ -107,6 +108,7 @@ class GatewayServicer(pb_grpc.LLBBridgeServicer):
                 dict(request.FrontendOpt),
                 definitions_from_proto(request.FrontendInputs),
                 evaluate=request.Evaluate,
+                cache_imports=tuple(CacheOption(each.Type, dict(each.Attrs)) for each in request.CacheImports),
             )
             result = await (await self._gateway(context)).solve(asked)
         if not request.allowResultReturn:

@@ -1,17 +1,20 @@
 """Builds whose steps are Python and whose files are in memory."""
 
 import itertools
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from buildd.build.builds import Builds, Parts
+from buildd.build.caching import Caches
 from buildd.build.capabilities import LLB, describe
 from buildd.frontend.frontend import DockerfileFrontend
-from buildd.protocol import ImageQuery, ResolvedImage, StepContext
+from buildd.protocol import ImageQuery, ResolvedImage, StepContext, Tree
+from buildd.remote_cache.document import CachedResult
 from buildd.wire.llb.graphs import Graphs
 from sampan.build.progress import Update, Vertex
-from sampan.build.request import PruneOptions, SolveRequest, UsageRecord
+from sampan.build.request import CacheOption, PruneOptions, SolveRequest, UsageRecord
 from sampan.errors import NotFoundError
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
@@ -51,6 +54,31 @@ class FakeCache:
             yield self.kept.pop()
 
 
+class FakeCaches:
+    """Caches of other builders. "registry" is there, and has results by key; "gone" is not."""
+
+    def __init__(self) -> None:
+        self.results: dict[Digest, tuple[Tree, ...]] = {}
+        self.loaded: list[CacheOption] = []
+        self.filled: list[tuple[CacheOption, dict[Digest, tuple[Tree, ...]]]] = []
+
+    async def load(self, option: CacheOption, context: StepContext) -> None:
+        self.loaded.append(option)
+        if option.attributes["ref"] == "gone":
+            raise NotFoundError("gone: not found")
+
+    async def find(self, key: Digest) -> tuple[Tree, ...] | None:
+        return self.results.get(key)
+
+    async def export(
+        self, option: CacheOption, trees: Sequence[Tree], results: Sequence[CachedResult], context: StepContext
+    ) -> Mapping[str, str]:
+        if option.attributes.get("ref") == "gone":
+            raise NotFoundError("gone: not found")
+        self.filled.append((option, {each.key: each.outputs for each in results}))
+        return {"cache.manifest": "{}"}
+
+
 @dataclass(slots=True)
 class Building:
     """All that builds are made of."""
@@ -58,6 +86,7 @@ class Building:
     bench: Bench
     exporters: FakeExporters = field(default_factory=FakeExporters)
     cache: FakeCache = field(default_factory=FakeCache)
+    caches: FakeCaches = field(default_factory=FakeCaches)
     sources: ImageSources = field(init=False)
     builds: Builds = field(init=False)
 
@@ -76,6 +105,7 @@ class Building:
                 files=self.bench.files,
                 exporters=self.exporters,
                 cache=self.cache,
+                caches=Caches(lambda: nullcontext(self.caches), self.caches),
                 frontend=DockerfileFrontend(),
                 graphs=lambda: Graphs(LLB),
                 worker=describe("this-builder", "fake", lambda: [Platform("linux", "amd64")]),

@@ -1,5 +1,6 @@
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from buildd.llb.ops import Metadata, Mount, Node, Process, SourceOp
 from buildd.protocol import Tree
 from buildd.wire.llb.graphs import Graphs
 from sampan.build.progress import BuildWarning, Vertex, VertexWarning
-from sampan.build.request import Export
+from sampan.build.request import CacheOption, Export
 from sampan.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -265,3 +266,53 @@ async def test_an_image_is_looked_up_once_for_a_build(building: Building) -> Non
     building.dockerfile("FROM base AS one\nFROM base AS two\nCOPY --from=one /bin/sh /sh\n")
     await building.builds.solve(building.request())
     assert len(building.sources.asked) == 1
+
+
+async def test_caches_are_imported_once_each_and_those_that_are_gone_are_done_without(
+    building: Building,
+) -> None:
+    building.dockerfile("FROM base\nRUN make\n")
+    imports = (CacheOption("registry", {"ref": "here"}), CacheOption("registry", {"ref": "gone"}))
+    said = json.dumps([{"Type": "registry", "Attrs": {"ref": "here"}}, {"Type": "registry", "Attrs": {"ref": "more"}}])
+    await building.builds.solve(
+        building.request(cache_imports=imports, frontend_attributes={"cache-imports": said, "cache-from": "old"})
+    )
+    assert [option.attributes["ref"] for option in building.caches.loaded] == ["here", "gone", "old", "more"]
+    told = await building.told()
+    failed = {update.name: update.error for update in told if isinstance(update, Vertex) and update.completed_ns}
+    assert failed["importing cache manifest from gone"] == "gone: not found"
+    assert failed["importing cache manifest from here"] == ""
+
+
+async def test_what_a_build_came_to_fills_caches_and_another_builder_need_not_run_it(building: Building) -> None:
+    building.dockerfile("FROM base\nRUN make\n")
+    to = CacheOption("registry", {"ref": "here", "mode": "max"})
+    response = await building.builds.solve(building.request(cache_exports=(to,)))
+    assert response.exporter_response == {"cache.manifest": "{}"}
+    ((_, building.caches.results),) = building.caches.filled
+    await building.bench.results.remove([record.id for record in await building.bench.results.records()])
+    building.bench.executor.ran.clear()
+    await building.builds.solve(building.request("second", cache_imports=(CacheOption("registry", {"ref": "here"}),)))
+    assert building.bench.executor.ran == []
+
+
+async def test_a_cache_that_cannot_be_filled_fails_a_build_unless_that_is_to_be_ignored(building: Building) -> None:
+    building.dockerfile("FROM base\nRUN make\n")
+    with pytest.raises(NotFoundError, match="gone: not found"):
+        await building.builds.solve(building.request(cache_exports=(CacheOption("registry", {"ref": "gone"}),)))
+    ignored = CacheOption("registry", {"ref": "gone", "ignore-error": "true"})
+    await building.builds.solve(building.request("second", cache_exports=(ignored,)))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"cache_imports": (CacheOption("gha"),)},
+        {"cache_exports": (CacheOption("gha"),)},
+        {"frontend_attributes": {"cache-imports": '[{"Type":"gha"}]'}},
+    ],
+)
+async def test_kinds_of_caches_that_there_are_none_for_are_refused(building: Building, more: dict[str, Any]) -> None:
+    building.dockerfile("FROM base\n")
+    with pytest.raises(UnimplementedError, match=r"cache (im|ex)port of type gha is not supported"):
+        await building.builds.solve(building.request(**more))
