@@ -18,9 +18,11 @@ from sampan.services import USED_BY_ENGINE
 from sampan.wire.channel import open_channel, reach
 
 if TYPE_CHECKING:
+    from sampan.build.protocols import Builder
     from sampan.resource.protocols import Containers, Events, Volumes
     from sampan.resource.storage import Check, Differ, Disk, Images, Layers, Leases, Snapshots
 
+_BUILDER: Final = "buildd"
 _PRIVATE_REGISTRY: Final = "registryd"
 _REGISTRY_ROWS: Final = "registry.db"
 
@@ -28,10 +30,11 @@ _REGISTRY_ROWS: Final = "registry.db"
 class Services:
     """One engine's services."""
 
-    def __init__(self, layout: Layout, channels: Mapping[str, grpc.aio.Channel]) -> None:
+    def __init__(self, layout: Layout, channels: Mapping[str, grpc.aio.Channel], builder: grpc.aio.Channel) -> None:
         """``channels`` are those of all services that an engine uses, in the order of the table of services."""
         self.layout = layout
         self.channels = channels
+        self._buildd = builder
         self._imaged, self._snapshotter, self._runtimed = channels.values()
         self.runtime = Runtime(self._runtimed)
 
@@ -43,7 +46,7 @@ class Services:
             channels = {
                 name: await stack.enter_async_context(open_channel(layout.socket(name))) for name in USED_BY_ENGINE
             }
-            yield cls(layout, channels)
+            yield cls(layout, channels, await stack.enter_async_context(open_channel(layout.socket(_BUILDER))))
 
     async def reach(self, deadline_s: float) -> None:
         """Return when all services can be called. Raises UnavailableError, naming one that cannot by the deadline."""
@@ -85,6 +88,13 @@ class Services:
         from sampan.client.snapshots import SnapshotsClient
 
         return SnapshotsClient(self._snapshotter)
+
+    @cached_property
+    def builds(self) -> "Builder":
+        """What builds, for those who ask for it: an engine does everything else without."""
+        from sampan.client.builds.client import BuildsClient
+
+        return BuildsClient(self._buildd, self.layout.socket(_BUILDER))
 
     @property
     def content_disk(self) -> "Disk":

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from sampan.client.services import Services
 
 if TYPE_CHECKING:
+    from sampan.build.request import PruneOptions
     from sampan.disk import Collected, StoredObject
     from sampan.docker.info_view import EngineFacts
     from sampan.engine.commit import CommitOptions
     from sampan.engine.df import DiskUse
-    from sampan.engine.garbage import PrunedImages
+    from sampan.engine.garbage import PrunedCache, PrunedImages
     from sampan.engine.progress import Progress
     from sampan.engine.remove import Step
     from sampan.engine.transfer import Results
@@ -218,15 +219,16 @@ class Engine(Services):
 
         return await garbage.collect(self, leftovers=leftovers)
 
-    async def prune_leftovers(self) -> int:
-        """Remove what nothing needs and what is kept for the next time, and tell; return how many bytes it was.
+    async def prune_build_cache(self, options: "PruneOptions", *, leftovers: bool = False) -> "PrunedCache":
+        """Remove records of the build cache, and with ``leftovers`` what broken pulls left; tell whoever listens.
 
         Raises:
+            InvalidArgumentError: a filter that cannot be.
             UnavailableError: a service does not answer.
         """
         from sampan.engine import garbage
 
-        return await garbage.prune_leftovers(self)
+        return await garbage.prune_build_cache(self, options, leftovers=leftovers)
 
     async def facts(self) -> "EngineFacts":
         """Return what the services say about themselves, for ``info``."""

@@ -1,18 +1,25 @@
 """What nothing needs any more: garbage collection on demand, and images that nothing uses."""
 
 import time
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sampan.disk import NOTHING_FREED, Collected, Freed
 from sampan.docker.filters import Filters
 from sampan.engine import publish
 from sampan.engine.image_filters import prunable
-from sampan.engine.parts import HasStores
+from sampan.engine.parts import HasBuilds, HasEvents, HasStores
 from sampan.engine.remove import Removal, Removing, Step, finish
 from sampan.errors import UnavailableError
 from sampan.resource.listing import ALL
+
+if TYPE_CHECKING:
+    from sampan.build.request import PruneOptions
+
+
+class PruningBuilds(HasBuilds, HasStores, HasEvents, Protocol):
+    """What keeps the build cache, and those who are told."""
 
 
 class Pruning(Removing, HasStores, Protocol):
@@ -31,11 +38,26 @@ async def collect(stores: HasStores, *, leftovers: bool) -> Collected:
     return Collected(freed, seconds)
 
 
-async def prune_leftovers(services: Pruning) -> int:
-    """See ``Engine.prune_leftovers``."""
-    reclaimed = (await collect(services, leftovers=True)).reclaimed_bytes
+@dataclass(frozen=True, slots=True)
+class PrunedCache:
+    """What is gone of the build cache."""
+
+    records: tuple[str, ...]  # IDs
+    reclaimed_bytes: int
+
+
+async def prune_build_cache(services: PruningBuilds, options: "PruneOptions", *, leftovers: bool) -> PrunedCache:
+    """See ``Engine.prune_build_cache``."""
+    gone: list[str] = []
+    reclaimed = 0
+    async with aclosing(services.builds.prune(options)) as records:
+        async for record in records:
+            gone.append(record.id)
+            reclaimed += record.size_bytes
+    if leftovers:
+        reclaimed += (await collect(services, leftovers=True)).reclaimed_bytes
     await publish.pruned(services.events, "builder", reclaimed)
-    return reclaimed
+    return PrunedCache(tuple(gone), reclaimed)
 
 
 @dataclass(frozen=True, slots=True)

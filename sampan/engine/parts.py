@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:  # what a command line never calls need not be imported
     from collections.abc import AsyncGenerator, Sequence
 
+    from sampan.build.protocols import Builder
     from sampan.resource.image import ImageDetails
     from sampan.resource.listing import Page
     from sampan.resource.protocols import Containers, Events, Volumes
@@ -81,6 +82,14 @@ class HasVolumes(Protocol):
     @property
     def volumes(self) -> "Volumes":
         """Volumes."""
+
+
+class HasBuilds(Protocol):
+    """Has a builder."""
+
+    @property
+    def builds(self) -> "Builder":
+        """The builder."""
 
 
 class HasEvents(Protocol):

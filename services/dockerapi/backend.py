@@ -4,12 +4,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass
 from typing import Protocol
 
+from dockerapi.build.underway import Underway
 from dockerapi.http.hangup import HangupWatch
 from dockerapi.metrics import ApiMetrics
+from sampan.build.protocols import Builder
+from sampan.build.request import PruneOptions
 from sampan.docker.info_view import EngineFacts
 from sampan.engine.commit import CommitOptions
 from sampan.engine.df import DiskUse
-from sampan.engine.garbage import PrunedImages
+from sampan.engine.garbage import PrunedCache, PrunedImages
 from sampan.engine.parts import ImageLookup, LayerFacts
 from sampan.engine.progress import Progress
 from sampan.engine.remove import Step
@@ -172,8 +175,8 @@ class SystemBackend(Protocol):
     async def disk_use(self, *, images: bool = True, containers: bool = True, volumes: bool = True) -> DiskUse:
         """Return how much disk is used by what."""
 
-    async def prune_leftovers(self) -> int:
-        """Remove what is kept for the next time."""
+    async def prune_build_cache(self, options: PruneOptions, *, leftovers: bool = False) -> PrunedCache:
+        """Remove records of the build cache, and what broken pulls left."""
 
 
 class EngineBackend(ImageBackend, ContainerBackend, SystemBackend, Protocol):
@@ -192,3 +195,5 @@ class Backend:
     runtime: RuntimeBackend
     metrics: ApiMetrics
     hangups: HangupWatch
+    builder: Builder
+    underway: Underway

@@ -6,6 +6,8 @@ from typing import Final
 
 from dockerapi import networks, volumes
 from dockerapi.backend import Backend
+from dockerapi.build import builds, tunnels
+from dockerapi.build.underway import Underway
 from dockerapi.container import containers, execs, files, logs, stats, streams
 from dockerapi.http.hangup import HangupWatch
 from dockerapi.http.routing import Route
@@ -35,6 +37,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     *push.ROUTES,
     *registries.ROUTES,
     *commit.ROUTES,
+    *builds.ROUTES,
+    *tunnels.ROUTES,
     *networks.ROUTES,
     *volumes.ROUTES,
     *events.ROUTES,
@@ -56,7 +60,9 @@ async def build(service: Service[ApiConfig]) -> None:
     service.stack.callback(hangups.close)
     metrics = ApiMetrics(service.metrics)
     service.metrics.register(DaemonCollector(loop, lambda: _ask_facts(engine), _info_labels(service)))
-    api = DockerApi(Backend(engine, engine.runtime, metrics, hangups), ROUTES, service.rest.used)
+    api = DockerApi(
+        Backend(engine, engine.runtime, metrics, hangups, engine.builds, Underway()), ROUTES, service.rest.used
+    )
     service.stack.push_async_callback(api.close, service.config.grace_s)
     await api.listen(service.layout.docker_socket, service.config.socket_group)
     service.stack.callback(service.layout.docker_socket.unlink, missing_ok=True)

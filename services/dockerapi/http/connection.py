@@ -20,8 +20,14 @@ _MAX_HEADER_BYTES: Final = 64 << 10
 _MAX_EARLY_BYTES: Final = 256 << 10
 
 _HIJACK: Final = re.compile(
-    rb"POST (?:http://[^/ ]+)?(?:/v[0-9.]+)?/(?:containers/[^/ ]+/attach|exec/[^/ ]+/start)[? ]"
+    rb"POST (?:http://[^/ ]+)?(?:/v[0-9.]+)?/(?:containers/[^/ ]+/attach|exec/[^/ ]+/start|session|grpc)[? ]"
 )
+
+# What a client of HTTP/2 with prior knowledge begins with (RFC 9113, section 3.4): gRPC, which the builder speaks. To
+# the rest of the service it is one that has asked for the upgrade, and needs no answer to that.
+_PREFACE: Final = b"PRI * HTTP/2.0\r\n"
+_UPGRADE: Final = b"POST /grpc HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 
@@ -44,7 +50,7 @@ class Connection(RequestHandler):
     A client that is gone altogether is noticed in any state, even with nobody reading; ``when_gone`` says whom to tell.
     """
 
-    __slots__ = ("_body_left", "_early", "_gone", "_hangups", "_watched_fd", "ended", "taken_over")
+    __slots__ = ("_body_left", "_early", "_gone", "_hangups", "_watched_fd", "ended", "speaks_http2", "taken_over")
 
     def __init__(self, server: ApiServer, hangups: HangupWatch) -> None:
         super().__init__(
@@ -62,6 +68,7 @@ class Connection(RequestHandler):
         self._watched_fd = -1
         self.ended = False  # the client sends no more
         self.taken_over = False
+        self.speaks_http2 = False  # and has from the beginning
         self._early: bytearray | None = None  # input for whoever takes over; None: HTTP is spoken
         self._body_left = 0  # bytes of the request that belong to it and are still to come
 
@@ -129,6 +136,12 @@ class Connection(RequestHandler):
             self._keep(data)
             return
         if not self._body_left and self._idle:
+            if not self._request_count and data.startswith(_PREFACE):
+                self.speaks_http2 = True
+                self._early = bytearray()
+                super().data_received(_UPGRADE)
+                self._keep(data)
+                return
             self._body_left = _bytes_of_hijack(data)
         if not self._body_left:
             super().data_received(data)

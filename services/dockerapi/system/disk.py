@@ -1,4 +1,4 @@
-"""Disk use, and what remains of pulls: /system/df and /build/prune."""
+"""Disk use: /system/df."""
 
 import time
 from contextlib import aclosing
@@ -6,15 +6,18 @@ from typing import Final
 
 from aiohttp import web
 
-from dockerapi.http.call import Call, reply
+from dockerapi.http.call import Call
 from dockerapi.http.listing import Part, Rows, reply_object
 from dockerapi.http.routing import Route
+from sampan.build.request import UsageRecord
 from sampan.docker.container_view import summary_json as container_json
 from sampan.docker.image_view import summary_json as image_json
+from sampan.docker.times import rfc3339_ns
 from sampan.docker.volume_view import volume_json
 from sampan.engine.df import DiskUse
 from sampan.engine.listing import container_pages, image_pages
 from sampan.errors import InvalidArgumentError
+from sampan.json_types import JsonObject
 
 _TYPES: Final = ("image", "container", "volume", "build-cache")
 
@@ -40,7 +43,9 @@ async def usage(call: Call) -> web.StreamResponse:
         ]
         parts.append(Part("Volumes", rows))
     if "build-cache" in wanted:
-        parts += (Part("BuildCache", []), Part("BuilderSize", 0))
+        records = await call.backend.builder.usage()
+        own_bytes = sum(record.size_bytes for record in records if not record.shared)
+        parts += (Part("BuildCache", list(map(_record_json, records))), Part("BuilderSize", own_bytes))
     return await reply_object(call.request, *parts)
 
 
@@ -72,15 +77,20 @@ async def _containers(call: Call, used: DiskUse) -> Rows:
             ]
 
 
-async def prune_build_cache(call: Call) -> web.StreamResponse:
-    """POST /build/prune, which ``docker system prune`` calls as well.
+def _record_json(record: UsageRecord) -> JsonObject:
+    return {
+        "ID": record.id,
+        "Parent": record.parents[0] if len(record.parents) == 1 else "",
+        "Parents": list(record.parents) or None,
+        "Type": record.type,
+        "Description": record.description,
+        "InUse": record.in_use,
+        "Shared": record.shared,
+        "Size": record.size_bytes,
+        "CreatedAt": rfc3339_ns(record.created_ns),
+        "LastUsedAt": rfc3339_ns(record.last_used_ns) if record.last_used_ns else None,
+        "UsageCount": record.usage_count,
+    }
 
-    What is kept here for the next time is what broken pulls have brought.
-    """
-    return reply({"CachesDeleted": None, "SpaceReclaimed": await call.system.prune_leftovers()})
 
-
-ROUTES: Final = (
-    Route("GET", "/system/df", usage),
-    Route("POST", "/build/prune", prune_build_cache),
-)
+ROUTES: Final = (Route("GET", "/system/df", usage),)

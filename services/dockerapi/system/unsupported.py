@@ -9,9 +9,6 @@ from dockerapi.http.routing import Handler, Route
 from sampan.errors import UnimplementedError
 
 _OPERATIONS: Final = (
-    ("POST", "/build", "building images"),
-    ("POST", "/session", "building images with BuildKit"),
-    ("POST", "/grpc", "building images with BuildKit"),
     ("POST", "/swarm/init", "swarm mode"),
     ("POST", "/swarm/join", "swarm mode"),
     ("POST", "/plugins/pull", "installing plugins"),

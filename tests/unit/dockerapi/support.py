@@ -13,12 +13,14 @@ from prometheus_client import CollectorRegistry
 from yarl import URL
 
 from dockerapi.backend import Backend
+from dockerapi.build.underway import Underway
 from dockerapi.http.hangup import HangupWatch
 from dockerapi.http.server import DockerApi
 from dockerapi.main import ROUTES
 from dockerapi.metrics import ApiMetrics
 from sampan.engine.engine import Engine
 from sampan.layout import Layout
+from tests.fakes.builder import FakeBuilder
 from tests.fakes.engine import FakeEngine, fake_engine
 
 
@@ -48,6 +50,7 @@ class Api:
     """What a test talks to, and what it looks behind."""
 
     fake: FakeEngine
+    builder: FakeBuilder
     session: aiohttp.ClientSession
     registry: CollectorRegistry
     server: DockerApi
@@ -87,12 +90,14 @@ async def running_api(root: Path) -> AsyncIterator[Api]:
     async with fake_engine(layout) as fake, Engine.connect(layout) as engine:
         hangups = HangupWatch(asyncio.get_running_loop())
         registry = CollectorRegistry()
-        server = DockerApi(Backend(engine, engine.runtime, ApiMetrics(registry), hangups), ROUTES)
+        engine.__dict__["builds"] = fake.builder  # in its place: it shows progress and takes uploads, too
+        backend = Backend(engine, engine.runtime, ApiMetrics(registry), hangups, fake.builder, Underway())
+        server = DockerApi(backend, ROUTES)
         await server.listen(layout.docker_socket, "no-such-group")
         connector = aiohttp.UnixConnector(str(layout.docker_socket))
         try:
             async with aiohttp.ClientSession(connector=connector) as session:
-                yield Api(fake, session, registry, server)
+                yield Api(fake, fake.builder, session, registry, server)
         finally:
             await server.close(1.0)
             hangups.close()

@@ -1,5 +1,6 @@
 """``sampan system prune``: remove everything that nothing uses."""
 
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 @force_prune_option
 @click.pass_obj
 def command(session: Session, /, all: bool, volumes: bool, filters: tuple[str, ...], force: bool) -> None:
-    """Remove stopped containers, unused networks, unused images, and what broken pulls keep for the next try."""
+    """Remove stopped containers, unused networks, unused images, build cache, and what broken pulls have left."""
     things = ["all stopped containers", "all networks not used by at least one container"]
     things += ["all anonymous volumes not used by at least one container"] if volumes else []
     things += ["all images without at least one container associated to them" if all else "all dangling images"]
-    things += ["what broken pulls have left"]
+    things += ["all build cache" if all else "unused build cache", "what broken pulls have left"]
     listed = "\n".join(f"  - {thing}" for thing in things)
     confirm(f"This will remove:\n{listed}\n", force=force)
     session.run(lambda engine: print_total(remove(engine, filters, all_images=all, volumes=volumes)))
@@ -32,6 +33,7 @@ def command(session: Session, /, all: bool, volumes: bool, filters: tuple[str, .
 
 async def remove(engine: "Engine", filters: tuple[str, ...], *, all_images: bool, volumes: bool) -> int:
     """Remove containers first: what they used is free then. Return how many bytes all of it was."""
+    from sampan.build.request import PruneOptions
     from sampan_cli.commands.container.remove import remove_stopped
     from sampan_cli.commands.image import prune as image_prune
     from sampan_cli.commands.network import prune as network_prune
@@ -43,4 +45,14 @@ async def remove(engine: "Engine", filters: tuple[str, ...], *, all_images: bool
         labels = tuple(text for text in filters if not text.startswith("until="))
         reclaimed += await volume_prune.remove(engine, labels, named_too=False)
     reclaimed += await image_prune.remove(engine, filters, dangling=not all_images)
-    return reclaimed + await engine.prune_leftovers()
+    unused = PruneOptions(all=all_images, keep_duration_ns=_age_ns(filters))
+    return reclaimed + (await engine.prune_build_cache(unused, leftovers=True)).reclaimed_bytes
+
+
+def _age_ns(filters: tuple[str, ...]) -> int:
+    """Return how long what stays has not been used; 0 without ``until``. What is older than a moment is not asked."""
+    from sampan.docker.times import parse_moment
+
+    texts = [text.removeprefix("until=") for text in filters if text.startswith("until=")]
+    now_ns = time.time_ns()
+    return max((now_ns - parse_moment(text, now_ns) for text in texts), default=0)

@@ -1,0 +1,58 @@
+"""What the builder is asked for by whoever stands before it: the Docker API, the command line.
+
+All methods raise ``SampanError``. Closing an iterator ends what it stands for; cancelling a solve cancels the build.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sampan.build.progress import Update
+from sampan.build.request import PruneOptions, SolveRequest, SolveResponse, UsageRecord
+
+
+@dataclass(frozen=True, slots=True)
+class StatusUpdate:
+    """What has changed in a build."""
+
+    updates: Sequence[Update]
+    encoded: bytes  # the same, as a ``StatusResponse``, for clients that decode it themselves
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a client serves the builder on its session."""
+
+    credentials: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # user name and secret by registry
+    uploads: Mapping[str, Callable[[], AsyncIterator[bytes]]] = field(default_factory=dict)  # by ID; each goes once
+
+
+class Builder(Protocol):
+    """The builder."""
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a connection that speaks HTTP/2, for a client that is one of the builder's itself."""
+
+    def session(self, headers: Sequence[tuple[str, str]], sent: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        """Attach somebody's session: ``headers`` say whose it is, ``sent`` is what comes from there."""
+
+    def serve(self, served: Served) -> AbstractAsyncContextManager[str]:
+        """Attach a session of one's own within; yields its ID."""
+
+    async def solve(self, request: SolveRequest) -> SolveResponse:
+        """Build.
+
+        Raises:
+            SampanError: in the words that clients show; what a step's process ended with is part of them.
+        """
+
+    def status(self, ref: str) -> AsyncGenerator[StatusUpdate, None]:
+        """Yield how a build goes, from its beginning to its end; it may begin later."""
+
+    async def usage(self, filters: Sequence[str] = ()) -> Sequence[UsageRecord]:
+        """Return the build cache's records. InvalidArgumentError: a filter that cannot be."""
+
+    def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:
+        """Remove records and yield each that is gone."""

@@ -1,0 +1,90 @@
+"""Client of the builder: ``moby.buildkit.v1.Control``."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import grpc
+
+from sampan.api.buildkit.control.v1 import control_pb2 as pb
+from sampan.api.buildkit.control.v1.control_pb2_grpc import ControlStub
+from sampan.build.protocols import Served, StatusUpdate
+from sampan.build.request import PruneOptions, SolveRequest, SolveResponse, UsageRecord
+from sampan.client.builds import convert
+from sampan.client.builds.serving import serving
+from sampan.client.calls import read
+from sampan.errors import UnavailableError
+from sampan.wire.channel import rpc_errors
+
+if TYPE_CHECKING:
+    from sampan.api.buildkit.control.v1.control_pb2_grpc import ControlAsyncStub
+
+_STATUS: Final = "/moby.buildkit.v1.Control/Status"
+
+
+class BuildsClient:
+    """Satisfies ``build.protocols.Builder``."""
+
+    def __init__(self, channel: grpc.aio.Channel, socket: Path) -> None:
+        """``socket`` is where the builder listens, for those who speak HTTP/2 themselves."""
+        self._stub: ControlAsyncStub = ControlStub(channel)
+        self._socket = socket
+        self._status: grpc.aio.UnaryStreamMultiCallable[pb.StatusRequest, bytes] = channel.unary_stream(
+            _STATUS, request_serializer=pb.StatusRequest.SerializeToString
+        )
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """See ``build.protocols.Builder``."""
+        try:
+            return await asyncio.open_unix_connection(self._socket)
+        except OSError as error:
+            raise UnavailableError("service buildd does not answer: see `sampan status` and its log") from error
+
+    async def session(
+        self, headers: Sequence[tuple[str, str]], sent: AsyncIterator[bytes]
+    ) -> AsyncGenerator[bytes, None]:
+        """See ``build.protocols.Builder``."""
+
+        async def requests() -> AsyncIterator[pb.BytesMessage]:
+            async for data in sent:
+                yield pb.BytesMessage(data=data)
+
+        call = self._stub.Session(requests(), metadata=tuple(headers))
+        async with aclosing(read(call, attrgetter("data"))) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    @asynccontextmanager
+    async def serve(self, served: Served) -> AsyncIterator[str]:
+        """See ``build.protocols.Builder``."""
+        session = secrets.token_hex(12)
+        async with serving(self.session, session, served):
+            yield session
+
+    async def solve(self, request: SolveRequest) -> SolveResponse:
+        """See ``build.protocols.Builder``."""
+        with rpc_errors():
+            response = await self._stub.Solve(convert.solve_to_proto(request))
+        return SolveResponse(dict(response.ExporterResponse))
+
+    def status(self, ref: str) -> AsyncGenerator[StatusUpdate, None]:
+        """See ``build.protocols.Builder``."""
+        return read(self._status(pb.StatusRequest(Ref=ref)), _decode)
+
+    async def usage(self, filters: Sequence[str] = ()) -> Sequence[UsageRecord]:
+        """See ``build.protocols.Builder``."""
+        with rpc_errors():
+            response = await self._stub.DiskUsage(pb.DiskUsageRequest(filter=filters))
+        return [convert.usage_from_proto(record) for record in response.record]
+
+    def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:
+        """See ``build.protocols.Builder``."""
+        return read(self._stub.Prune(convert.prune_to_proto(options)), convert.usage_from_proto)
+
+
+def _decode(encoded: bytes) -> StatusUpdate:
+    return StatusUpdate(convert.updates_from_proto(pb.StatusResponse.FromString(encoded)), encoded)

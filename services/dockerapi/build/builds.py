@@ -1,0 +1,254 @@
+"""Builds: ``POST /build`` in both its forms, ``/build/cancel`` and ``/build/prune``.
+
+The first form sends a context as a tar, or names one, and shows text; the second (``version=2``) is a client of
+BuildKit's that has a session of its own and shows progress itself. The builder makes no difference between them.
+"""
+
+import asyncio
+import json
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, aclosing
+from typing import Final
+
+from aiohttp import web
+
+from dockerapi.build import messages
+from dockerapi.build.parameters import (
+    CLIENT_SESSION,
+    UPLOAD_REQUEST,
+    BuildParameters,
+    familiar,
+    parse_parameters,
+    registry_credentials,
+)
+from dockerapi.http.body import Body
+from dockerapi.http.call import Call, JsonStream, empty, reply
+from dockerapi.http.routing import Route
+from sampan.build.protocols import Served, StatusUpdate
+from sampan.build.request import PruneOptions, SolveRequest
+from sampan.docker.booleans import query_bool
+from sampan.docker.durations import parse_duration
+from sampan.errors import InvalidArgumentError, SampanError
+from sampan.json_types import JsonObject
+
+_FRONTEND: Final = "dockerfile.v0"
+_UPLOAD_PREFIX: Final = f"{UPLOAD_REQUEST}:"
+_BUILDKIT: Final = "2"
+
+# BuildKit keeps the URL of what a client uploads on its session below this one.
+_UPLOADED: Final = "http://buildkit-session"
+
+# The builder's last words on its progress come as it answers; a client is not kept for longer than this.
+_LAST_WORDS_S: Final = 5.0
+
+_TRUTHS: Final = frozenset(("inuse", "shared", "private", "mutable", "immutable"))
+_PRUNE_FILTERS: Final = frozenset(
+    (
+        "id",
+        "parents",
+        "type",
+        "description",
+        "inuse",
+        "shared",
+        "private",
+        "mutable",
+        "immutable",
+        "until",
+        "unused-for",
+    )
+)
+
+
+async def build(call: Call) -> web.StreamResponse:
+    """POST /build."""
+    name = call.text("buildid")
+    if name.startswith(_UPLOAD_PREFIX):
+        return await _take_upload(call, name.removeprefix(_UPLOAD_PREFIX))
+    parameters = parse_parameters(call)
+    if call.text("version") == _BUILDKIT:
+        return await _build_for_buildkit(call, parameters, name)
+    body = Body(call.request)
+    async with AsyncExitStack() as stack:
+        stack.callback(body.close)
+        stack.enter_context(call.backend.underway.named(name))
+        credentials = registry_credentials(call.request.headers.get("X-Registry-Config", ""))
+        upload = secrets.token_hex(12)
+        served = Served(credentials, {} if parameters.remote else {upload: body.chunks})
+        session = await stack.enter_async_context(call.backend.builder.serve(served))
+        request = _request(parameters, session, parameters.remote or f"{_UPLOADED}/{upload}")
+        return await _stream_text(call, request, parameters)
+
+
+async def _build_for_buildkit(call: Call, parameters: BuildParameters, name: str) -> web.StreamResponse:
+    session = call.text("session")
+    if not session:
+        raise InvalidArgumentError("a build with BuildKit needs a session")
+    async with AsyncExitStack() as stack:
+        stack.enter_context(call.backend.underway.named(name))
+        context = parameters.remote
+        if context == UPLOAD_REQUEST:
+            upload = await call.backend.underway.take(name)
+            stack.callback(upload.over.set)
+            key = secrets.token_hex(12)
+            own = await stack.enter_async_context(call.backend.builder.serve(Served(uploads={key: upload.chunks})))
+            context = f"{_UPLOADED}/{key}?session={own}"
+        elif context == CLIENT_SESSION:
+            context = ""
+        stream = JsonStream(call.request, end=b"\r\n")
+        return await _run(
+            call,
+            stream,
+            _request(parameters, session, context),
+            lambda status: [messages.trace(status.encoded)],
+            lambda image: [messages.built(image)] if image else [],
+        )
+
+
+async def _take_upload(call: Call, name: str) -> web.StreamResponse:
+    body = Body(call.request)
+    try:
+        await call.backend.underway.give(name, body)
+    finally:
+        body.close()
+    return empty(200)
+
+
+def _request(parameters: BuildParameters, session: str, context: str) -> SolveRequest:
+    return SolveRequest(
+        ref=secrets.token_hex(12),
+        session=session,
+        frontend=_FRONTEND,
+        frontend_attributes={**parameters.attributes, **({"context": context} if context else {})},
+        exports=parameters.exports,
+        cache_imports=parameters.cache_imports,
+        cache_exports=parameters.cache_exports,
+        entitlements=parameters.entitlements,
+    )
+
+
+async def _stream_text(call: Call, request: SolveRequest, parameters: BuildParameters) -> web.StreamResponse:
+    text = messages.ClassicMessages()
+    names = [familiar(tag) for tag in parameters.tags]
+    if parameters.quiet:
+        return await _run(
+            call,
+            JsonStream(call.request, end=b"\r\n"),
+            request,
+            lambda _: (),
+            lambda image: [messages.stream(f"{image}\n")],
+        )
+    return await _run(
+        call,
+        JsonStream(call.request, end=b"\r\n"),
+        request,
+        lambda status: text.render(status.updates),
+        lambda image: messages.done(image, names),
+    )
+
+
+async def _run(
+    call: Call,
+    stream: JsonStream,
+    request: SolveRequest,
+    render: Callable[[StatusUpdate], Iterable[JsonObject]],
+    ended: Callable[[str], Iterable[JsonObject]],
+) -> web.StreamResponse:
+    """Build, and show how it goes. What goes wrong before anything is shown is an HTTP error."""
+    builder = call.backend.builder
+
+    async def show() -> None:
+        async with aclosing(builder.status(request.ref)) as statuses:
+            async for status in statuses:
+                if shown := list(render(status)):
+                    await stream.write(*shown)
+
+    showing = asyncio.create_task(show(), name="show build")
+    solving = asyncio.create_task(builder.solve(request), name="build")
+    try:
+        await asyncio.wait({showing, solving}, return_when=asyncio.FIRST_COMPLETED)
+        if showing.done():
+            showing.result()  # raises if the client is gone, which ends the build
+        await asyncio.wait({solving})
+        await asyncio.wait({showing}, timeout=_LAST_WORDS_S)
+        response = solving.result()
+    except SampanError as error:
+        if not stream.begun:
+            raise
+        return await stream.end(messages.failure(str(error)))
+    finally:
+        for task in (showing, solving):
+            task.cancel()
+        await asyncio.wait({showing, solving})
+    return await stream.end(*ended(_image_id(response.exporter_response)))
+
+
+def _image_id(told: Mapping[str, str]) -> str:
+    return told.get("containerimage.config.digest") or told.get("containerimage.digest", "")
+
+
+async def cancel(call: Call) -> web.StreamResponse:
+    """POST /build/cancel."""
+    name = call.text("id")
+    if not name:
+        raise InvalidArgumentError("build ID not provided")
+    call.backend.underway.cancel(name)
+    return empty(200)
+
+
+async def prune(call: Call) -> web.StreamResponse:
+    """POST /build/prune, of ``docker system prune`` as well; without filters what broken pulls left goes, too."""
+    options = PruneOptions(
+        filters=_filters(call),
+        all=call.flag("all"),
+        keep_duration_ns=_unused_for(call),
+        reserved_bytes=_bytes(call, "reserved-space") or _bytes(call, "keep-storage"),
+        max_used_bytes=_bytes(call, "max-used-space"),
+        min_free_bytes=_bytes(call, "min-free-space"),
+    )
+    gone = await call.system.prune_build_cache(options, leftovers=not call.text("filters"))
+    return reply({"CachesDeleted": list(gone.records) or None, "SpaceReclaimed": gone.reclaimed_bytes})
+
+
+def _bytes(call: Call, name: str) -> int:
+    size = call.number(name, 0) or 0
+    if size < 0:
+        raise InvalidArgumentError(f"{name} is {size}, the least is 0")
+    return size
+
+
+def _filters(call: Call) -> tuple[str, ...]:
+    """Return the filters as the builder takes them; several values of one name are alternatives of dockerd's, too."""
+    found = []
+    for name, values in call.filters().items():
+        if name not in _PRUNE_FILTERS:
+            raise InvalidArgumentError(f"invalid filter '{name}'")
+        if name in ("until", "unused-for"):
+            continue
+        if len(values) != 1:
+            raise InvalidArgumentError(f"invalid filter '{name}': it is given once")
+        value = values[0]
+        if name in _TRUTHS:
+            found.append(name if query_bool(value) else f"!{name}")
+        elif name in ("id", "description"):
+            found.append(f"{name}~={json.dumps(value)}")
+        else:
+            found.append(f"{name}=={json.dumps(value)}")
+    return (",".join(found),) if found else ()
+
+
+def _unused_for(call: Call) -> int:
+    filters = call.filters()
+    given = [*filters.get("until", ()), *filters.get("unused-for", ())]
+    if not given:
+        return 0
+    if len(given) > 1:
+        raise InvalidArgumentError("invalid filter 'until': it is given once")
+    return parse_duration(given[0])
+
+
+ROUTES: Final = (
+    Route("POST", "/build", build, follows=True),
+    Route("POST", "/build/cancel", cancel, alone=True),
+    Route("POST", "/build/prune", prune),
+)

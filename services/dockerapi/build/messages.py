@@ -1,0 +1,73 @@
+"""How a build goes, as the messages that Docker's clients expect on ``POST /build``."""
+
+import base64
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from sampan.build.progress import Update, Vertex, VertexLog
+from sampan.json_types import JsonObject
+
+# "[2/5] RUN make", "[stage-1 2/5] RUN make"; what is internal to BuildKit was no step of the first builder's.
+_STEP: Final = re.compile(r"\[(?:[^\]]+ )?(\d+)/(\d+)\] (.*)", re.DOTALL)
+_EXIT: Final = re.compile(r'process "(.*)" did not complete successfully: exit code: (\d+)', re.DOTALL)
+
+
+class ClassicMessages:
+    """The text of dockerd's first builder: steps, what they print, and what came of it."""
+
+    def __init__(self) -> None:
+        self._begun: set[str] = set()
+        self._cached: set[str] = set()
+
+    def render(self, updates: Sequence[Update]) -> Iterator[JsonObject]:
+        """Yield the messages for some updates, in order."""
+        for update in updates:
+            if isinstance(update, Vertex):
+                yield from self._vertex(update)
+            elif isinstance(update, VertexLog) and update.vertex in self._begun:
+                yield stream(update.data.decode(errors="replace"))
+
+    def _vertex(self, vertex: Vertex) -> Iterator[JsonObject]:
+        step = _STEP.fullmatch(vertex.name)
+        if step is None or not vertex.started_ns:
+            return
+        if vertex.digest not in self._begun:
+            self._begun.add(vertex.digest)
+            yield stream(f"Step {step[1]}/{step[2]} : {step[3]}\n")
+        if vertex.cached and vertex.digest not in self._cached:
+            self._cached.add(vertex.digest)
+            yield stream(" ---> Using cache\n")
+
+
+def done(image_id: str, names: Sequence[str]) -> Iterator[JsonObject]:
+    """Yield what ends a build that has succeeded."""
+    yield {"aux": {"ID": image_id}}
+    yield stream(f"Successfully built {image_id.removeprefix('sha256:')[:12]}\n")
+    for name in names:
+        yield stream(f"Successfully tagged {name}\n")
+
+
+def failure(message: str) -> JsonObject:
+    """Return the message that ends a build that has failed; of a process it says the exit code by itself."""
+    detail: JsonObject = {"message": message}
+    if found := _EXIT.search(message):
+        code = int(found[2])
+        message = f"The command '{found[1]}' returned a non-zero code: {code}"
+        detail = {"code": code, "message": message}
+    return {"errorDetail": detail, "error": message}
+
+
+def stream(text: str) -> JsonObject:
+    """Return the message that shows a text as it is."""
+    return {"stream": text}
+
+
+def trace(status: bytes) -> JsonObject:
+    """Return the message that carries one ``StatusResponse`` to a client that shows progress itself."""
+    return {"id": "moby.buildkit.trace", "aux": base64.b64encode(status).decode()}
+
+
+def built(image_id: str) -> JsonObject:
+    """Return the message that tells such a client what was built."""
+    return {"id": "moby.image.id", "aux": {"ID": image_id}}

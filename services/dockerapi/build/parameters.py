@@ -1,0 +1,210 @@
+"""The query of ``POST /build`` as what a builder is asked for.
+
+Reference: Docker Engine API 1.43, "ImageBuild"; moby/buildkit, attributes of ``dockerfile.v0``.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from dockerapi.http.call import Call
+from dockerapi.http.decode import decode, shown
+from dockerapi.http.fields import Fields
+from sampan.build.request import CacheOption, Export
+from sampan.errors import InvalidArgumentError
+from sampan.oci.reference import parse_reference
+
+CLIENT_SESSION: Final = "client-session"
+UPLOAD_REQUEST: Final = "upload-request"
+
+_HOST_NETWORK: Final = "network.host"
+_NETWORKS: Final = ("", "default", "host", "none")
+
+# Limits of the containers that dockerd's first builder made. BuildKit's steps have none of their own.
+_LIMITS: Final = ("memory", "memswap", "cpushares", "cpuperiod", "cpuquota", "cpusetcpus", "cpusetmems")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildParameters:
+    """One build, but for where its context comes from."""
+
+    attributes: Mapping[str, str]  # of the frontend
+    exports: tuple[Export, ...]
+    cache_imports: tuple[CacheOption, ...]
+    cache_exports: tuple[CacheOption, ...]
+    entitlements: frozenset[str]
+    tags: tuple[str, ...]  # as the user gave them
+    remote: str
+    quiet: bool
+
+
+def parse_parameters(call: Call) -> BuildParameters:
+    """Read the query.
+
+    Raises:
+        InvalidArgumentError: a value that cannot be, or an option that has no effect here; named.
+    """
+    _refuse(call)
+    tags = tuple(call.request.query.getall("t", []))
+    attributes, entitlements = _attributes(call)
+    build_args = _texts(call, "buildargs")
+    inline = _truth(build_args.get("BUILDKIT_INLINE_CACHE") or "")
+    return BuildParameters(
+        attributes=attributes,
+        exports=(_export(call, tags),),
+        cache_imports=tuple(CacheOption("registry", {"ref": name}) for name in _list(call, "cachefrom")),
+        cache_exports=(CacheOption("inline"),) if inline else (),
+        entitlements=entitlements,
+        tags=tags,
+        remote=call.text("remote"),
+        quiet=call.flag("q"),
+    )
+
+
+def _refuse(call: Call) -> None:
+    if call.flag("squash"):
+        raise InvalidArgumentError("squash is only supported with experimental mode")
+    if (isolation := call.text("isolation")) not in ("", "default"):
+        raise InvalidArgumentError(f"unsupported isolation: {shown(isolation)}: linux only supports 'default'")
+    if call.request.query.getall("securityopt", []) and _list(call, "securityopt"):
+        raise InvalidArgumentError("The daemon on this platform does not support setting security options on build")
+    for name in _LIMITS:
+        if call.text(name) not in (("",) if name.startswith("cpuset") else ("", "0")):
+            raise InvalidArgumentError(f"{name} is not supported: steps of a build have no limits of their own")
+
+
+def _attributes(call: Call) -> tuple[Mapping[str, str], frozenset[str]]:
+    attributes = {"image-resolve-mode": "pull" if call.flag("pull") else "default"}
+    if (name := call.text("dockerfile")) not in ("", "."):
+        attributes["filename"] = name
+    for attribute, parameter in (("target", "target"), ("platform", "platform"), ("cgroup-parent", "cgroupparent")):
+        if value := call.text(parameter):
+            attributes[attribute] = value
+    if call.flag("nocache"):
+        attributes["no-cache"] = ""
+    if shm_bytes := call.number("shmsize", 0):
+        attributes["shm-size"] = str(shm_bytes)
+    attributes |= {f"build-arg:{key}": value for key, value in _texts(call, "buildargs").items() if value is not None}
+    attributes |= {f"label:{key}": value or "" for key, value in _texts(call, "labels").items()}
+    if hosts := _hosts(call):
+        attributes["add-hosts"] = hosts
+    if ulimits := _ulimits(call):
+        attributes["ulimit"] = ulimits
+    network = call.text("networkmode")
+    if network not in _NETWORKS:
+        raise InvalidArgumentError(f'network mode "{network}" not supported by buildkit')
+    if network in ("host", "none"):
+        attributes["force-network-mode"] = network
+    return attributes, frozenset({_HOST_NETWORK} if network == "host" else ())
+
+
+def _hosts(call: Call) -> str:
+    hosts = []
+    for value in call.request.query.getall("extrahosts", []):
+        name, colon, address = value.partition("=") if "=" in value else value.partition(":")
+        if not (name and colon and address):
+            raise InvalidArgumentError(f"bad format for add-host: {shown(value)}")
+        hosts.append(f"{name}={address}")
+    return ",".join(hosts)
+
+
+def _ulimits(call: Call) -> str:
+    text = call.text("ulimits")
+    if not text:
+        return ""
+    rows = decode(text, "error reading ulimit settings")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InvalidArgumentError("error reading ulimit settings: expected a list of objects")
+    limits = [Fields(row, "ulimits.") for row in rows]
+    return ",".join(f"{row.text('Name')}={row.number('Soft')}:{row.number('Hard')}" for row in limits)
+
+
+def _texts(call: Call, name: str) -> dict[str, str | None]:
+    """Return a parameter that is a JSON object of texts; a null is an argument without a value."""
+    text = call.text(name)
+    if not text:
+        return {}
+    what = {"buildargs": "error reading build args", "labels": "error reading labels"}[name]
+    value = decode(text, what)
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(each is None or isinstance(each, str) for each in value.values()):
+        raise InvalidArgumentError(f"{what}: expected an object of strings")
+    return value
+
+
+def _list(call: Call, name: str) -> list[str]:
+    text = call.text(name)
+    if not text:
+        return []
+    value = decode(text, f"error reading {name}")
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise InvalidArgumentError(f"error reading {name}: expected a list of strings")
+    return value
+
+
+def _export(call: Call, tags: tuple[str, ...]) -> Export:
+    outputs = decode(call.text("outputs") or "[]", "error reading outputs") or []
+    if not isinstance(outputs, list) or not all(isinstance(each, dict) for each in outputs):
+        raise InvalidArgumentError("error reading outputs: expected a list of objects")
+    if len(outputs) > 1:
+        raise InvalidArgumentError("multiple outputs not supported")
+    if outputs:
+        output = Fields(outputs[0], "outputs.")
+        kind, attributes = output.text("Type"), output.mapping("Attrs")
+        if kind not in ("", "image", "moby", "docker"):
+            return Export(kind, attributes)
+    else:
+        attributes = {}
+    if tags:
+        attributes = {**attributes, "name": ",".join(str(_name(tag)) for tag in tags)}
+    return Export("moby", attributes)
+
+
+def _name(tag: str) -> str:
+    reference = parse_reference(tag)
+    if reference.digest is not None:
+        raise InvalidArgumentError("build tag cannot contain a digest")
+    return str(reference.with_default_tag())
+
+
+def _truth(text: str) -> bool:
+    return text.lower() in ("1", "t", "true")
+
+
+def familiar(tag: str) -> str:
+    """Return a tag as it is shown to the user."""
+    return parse_reference(tag).with_default_tag().familiar
+
+
+def registry_credentials(header: str) -> Mapping[str, tuple[str, str]]:
+    """Return user name and secret by registry from ``X-Registry-Config``: base64 of JSON, in the URL alphabet.
+
+    Raises:
+        InvalidArgumentError: not such a header.
+    """
+    if not header:
+        return {}
+    what = "invalid X-Registry-Config header: expected JSON in base64url"
+    plain = header.replace("+", "-").replace("/", "_").rstrip("=")
+    try:
+        document = base64.urlsafe_b64decode(plain + "=" * (-len(plain) % 4))
+    except (binascii.Error, ValueError):
+        raise InvalidArgumentError(what) from None
+    hosts = decode(document, what)
+    if not isinstance(hosts, dict):
+        raise InvalidArgumentError(what)
+    found = {}
+    for host, value in hosts.items():
+        if not isinstance(value, dict):
+            raise InvalidArgumentError(what)
+        sent = Fields(value, f"X-Registry-Config.{host}.")
+        if token := sent.text("identitytoken"):
+            found[host] = ("<token>", token)
+        elif user := sent.text("username"):
+            found[host] = (user, sent.text("password"))
+    return found
