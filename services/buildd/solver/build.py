@@ -197,8 +197,7 @@ class Build:
         view = self._view(self._described(node, digest))
         view.started()
         try:
-            parents = tuple(dict.fromkeys(key for one in evaluated for key in one.made_of or (one.key,)))
-            done = await self._outcome(digest, node, inputs, parents, view)
+            done = await self._outcome(digest, node, evaluated, inputs, view)
         except SampanError as error:
             view.failed(str(error))
             raise StepError(error, digest, node.metadata.name, node.metadata.positions) from error
@@ -209,15 +208,17 @@ class Build:
         return done
 
     async def _outcome(
-        self, digest: Digest, node: Node, inputs: Sequence[Output], parents: tuple[Digest, ...], view: VertexProgress
+        self, digest: Digest, node: Node, evaluated: Sequence[Evaluated], inputs: Sequence[Output], view: VertexProgress
     ) -> Evaluated:
+        parents = tuple(dict.fromkeys(key for one in evaluated for key in one.made_of or (one.key,)))
         about = About(_name_of(node), _type_of(node), parents)
         op = node.op
         if isinstance(op, SourceOp):
             return await self._source(digest, node, op, view, about)
         if isinstance(op, MergeOp | DiffOp):
             tree = await combine(op, inputs, self._files)
-            return Evaluated(node, digest, keys.tree_digest(tree), (tree,), made_of=parents)
+            cached = all(one.cached for one in evaluated)
+            return Evaluated(node, digest, keys.tree_digest(tree), (tree,), made_of=parents, cached=cached)
         key, quick = await self._key(node, inputs)
         ignore = self._asker.ignore_cache or node.metadata.ignore_cache
         found = None if ignore else await self._look_up(key, about)

@@ -75,9 +75,12 @@ class Holding:
         """Count one more who shares it."""
         self._users += 1
 
-    def at_last(self, do: Callable[[], Awaitable[None]]) -> None:
-        """Have something done when nobody shares it any more."""
-        self._last.append(do)
+    async def at_last(self, do: Callable[[], Awaitable[None]]) -> None:
+        """Have something done when nobody shares it any more; at once if that is so already."""
+        if self._leave.is_set():
+            await do()
+        else:
+            self._last.append(do)
 
     async def release(self) -> None:
         """Count one less; with the last one everything goes."""

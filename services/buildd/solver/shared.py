@@ -96,7 +96,7 @@ class SharedWorks:
         if not outputs:  # a process whose changes nobody wants
             return Done(())
         found = await self.parts.results.add(key, outputs, about, quick)
-        work.holding.at_last(lambda: self.parts.results.let_go(found.ids))
+        await work.holding.at_last(lambda: self.parts.results.let_go(found.ids))
         return Done(found.outputs, found.ids)
 
     async def close(self) -> None:

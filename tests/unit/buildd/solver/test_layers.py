@@ -54,9 +54,13 @@ async def test_what_follows_a_merge_is_a_hit_if_the_merge_is_the_same(solving: B
     def merged() -> Node:
         return Node(MergeOp((0, 1)), (image(), run(None, "alone")), metadata=Metadata("LINK"))
 
-    await solving.solve(run(merged().output(), "after"))
-    await solving.solve(run(merged().output(), "after"))
+    _, shown = await solving.solve(run(merged().output(), "after"))
+    assert not shown.last["LINK"].cached
+    _, shown = await solving.solve(run(merged().output(), "after"))
+    assert shown.last["LINK"].cached
     assert solving.executor.ran == ["alone", "after"]
+    by_name = {each.description: each for each in await solving.results.records()}
+    assert set(by_name["RUN after"].parents) == {by_name[name].id for name in ("FROM docker-image://base", "RUN alone")}
     assert not any(each.in_use for each in await solving.results.records())
 
 
