@@ -130,7 +130,7 @@ class StepSpec:
     security: StepSecurity = StepSecurity.CONFINED
     resources: Resources = field(default_factory=Resources)
     cdi_devices: tuple[str, ...] = ()  # refused so far
-    mounts: tuple[StepMount, ...] = ()  # made in this order; later ones may lie in earlier ones
+    mounts: tuple[StepMount, ...] = ()  # made parents before what lies in them
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):

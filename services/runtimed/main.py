@@ -51,6 +51,11 @@ from runtimed.stats.container_metrics import ContainerSeries
 from runtimed.stats.disk_usage import RuntimeUsage
 from runtimed.stats.observation import Observation
 from runtimed.stats.sampling import Stats
+from runtimed.steps.leftovers import Leftovers
+from runtimed.steps.memory import MemoryEvents
+from runtimed.steps.operations import StepParts, Steps
+from runtimed.steps.snapshots import MountedSnapshots
+from runtimed.steps.sources import Grants
 from runtimed.streams.streams import Streams
 from runtimed.volumes.operations import LocalVolumes
 from runtimed.volumes.store import VolumeStore
@@ -61,6 +66,7 @@ from runtimed.wire.execs_servicer import ExecsServicer
 from runtimed.wire.host_servicer import HostServicer
 from runtimed.wire.networks_servicer import NetworksServicer
 from runtimed.wire.snapshots_client import SnapshotsClient
+from runtimed.wire.steps_servicer import StepsServicer
 from runtimed.wire.volumes_servicer import VolumesServicer
 from sampan.docker.options.logs import DRIVERS
 from sampan.resource.container import Status
@@ -123,6 +129,7 @@ class Core:
         self.conmon = Conmon(Path(self.conmon_path), os.environ)
         self.init_path = config.init_path or find_init()
         self.mounter = LinuxMounter()
+        self.orphans = Orphans(self.host.trees)
         self.volumes = LocalVolumes(
             self.paths.data / "volumes", VolumeStore(store), self.publish, self.background, service.set_aside
         )
@@ -136,7 +143,6 @@ class Core:
             set_aside=service.set_aside,
         )
         self.records = Records(self.memory, self.paths, self.network)
-        self.orphans = Orphans(self.host.trees)
         self.runner = self._runner()
         self.execs = Execs(
             self.memory, self.rows, self.runner, self.bundles, self.conmon, self.events, self.background, self.paths,
@@ -148,7 +154,9 @@ class Core:
         health = HealthChecks(
             self.memory, self.runner, self.bundles, self.conmon, self.events, self.background, self.paths
         )
-        self.oom = OomKills(OomNotices(self.host.trees), self.events, self.paths)
+        notices = OomNotices(self.host.trees)
+        self.oom = OomKills(notices, self.events, self.paths)
+        self.steps = self._steps(notices)
         self.lifecycle = Lifecycle(
             self.memory, self.runner, self.removal, self.events, self.metrics, self.background, self.paths,
             health.watch, self.oom,
@@ -186,11 +194,30 @@ class Core:
         )
         return Runner(self.paths, self.conmon, runtimes, parts, self.metrics, self.init_path)
 
+    def _steps(self, notices: OomNotices) -> Steps:
+        layout = self.service.layout
+        parts = StepParts(
+            MountedSnapshots(self.snapshots, self.mounter, self.paths),
+            self.network,
+            self.bundles,
+            self.mounter,
+            self.orphans,
+            MemoryEvents(notices, next((tree for tree in self.host.trees if "memory" in tree.controllers), None)),
+            Grants((layout.data("buildd"), layout.run("buildd")), (layout.run("buildd"),)),
+            self.metrics,
+        )
+        return Steps(parts, self.paths, self._step_runtime, os.environ, layout.kernel_name, self.service.stopping)
+
+    def _step_runtime(self) -> RuntimeCommand:
+        runtime = self.installed.choose("")
+        return RuntimeCommand(Path(runtime.path), self.paths.oci_root(runtime.name))
+
     async def recover(self) -> None:
         """Open everything, and settle what an earlier process left behind."""
         stack = self.service.stack
         stack.callback(remove_parent, self.host.trees, self.service.layout.kernel_name)
         stack.callback(self.oom.close)
+        stack.callback(self.steps.close)
         stack.push_async_callback(self.background.close)
         await stack.enter_async_context(self.network)
         await self.volumes.recover()
@@ -199,10 +226,13 @@ class Core:
         stack.push_async_callback(_end, recorder)
         writer = asyncio.create_task(self.events.write_behind(), name="event journal")
         stack.push_async_callback(_end, writer)
+        await Leftovers(
+            self.paths, self.mounter, self.orphans, self.service.set_aside, self.service.layout.kernel_name
+        ).clear()
         recovery = Recovery(
             self.memory, self.lifecycle, self.removal, self.runner, self.network, self.records, self.snapshots,
             self.mounter, self.background, self.paths, self.service.set_aside, self.orphans.end,
-            lambda: remove_idle(self.host.trees, self.service.layout.kernel_name),
+            lambda keep: remove_idle(self.host.trees, self.service.layout.kernel_name, keep),
             lossy=self.lossy,
         )  # fmt: skip
         await recovery.run()
@@ -249,6 +279,7 @@ class Core:
             ContainersServicer(local),
             ArchivesServicer(Archives(self.memory, self.snapshots, self.paths)),
             ExecsServicer(LocalExecs(self.memory, self.execs)),
+            StepsServicer(self.steps),
             EventsServicer(LocalEvents(self.events, stopping)),
             NetworksServicer(LocalNetworks(Networks(self.network, self.records))),
             VolumesServicer(self.volumes),

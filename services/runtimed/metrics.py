@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 
+from sampan.errors import StartError
 from sampan.resource.container import Status
 
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -35,6 +36,13 @@ class Metrics:
             "sampan_container_restarts", "Containers started again by their restart policy.", registry=registry
         )
         self._failures = Counter("sampan_container_start_failures", "Starts that failed.", registry=registry)
+        self._steps_running = Gauge("sampan_steps_running", "Steps of builds that run.", registry=registry)
+        self._steps = Counter(
+            "sampan_steps",
+            "Steps of builds that ended, by outcome: success, error, signal, oom, start (not started), cancelled.",
+            ["outcome"],
+            registry=registry,
+        )
         self._statuses = statuses
         registry.register(self)
 
@@ -57,6 +65,20 @@ class Metrics:
         """Count a start that failed."""
         self._failures.inc()
 
+    @contextmanager
+    def step(self) -> "Iterator[StepOutcome]":
+        """Count a step of a build: while it runs, and how it ended, which the yielded object is told."""
+        outcome = StepOutcome()
+        self._steps_running.inc()
+        try:
+            yield outcome
+        except StartError:
+            outcome.name = "start"
+            raise
+        finally:
+            self._steps_running.dec()
+            self._steps.labels(outcome.name).inc()
+
     def describe(self) -> list[GaugeMetricFamily]:
         """Name the series that ``collect`` makes, as the registry asks when they are registered."""
         return [GaugeMetricFamily("sampan_containers", "Containers by state.", labels=["state"])]
@@ -68,6 +90,17 @@ class Metrics:
         for status in Status:
             family.add_metric([status.value], tally[status])
         yield family
+
+
+class StepOutcome:
+    """How a step of a build ended; nobody has waited for that if nothing is told."""
+
+    def __init__(self) -> None:
+        self.name = "cancelled"
+
+    def __call__(self, code: int, *, oom_killed: bool) -> None:
+        """Tell the exit."""
+        self.name = "oom" if oom_killed else "success" if not code else "signal" if code > 128 else "error"
 
 
 def _cause(code: int) -> str:

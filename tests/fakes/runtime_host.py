@@ -6,17 +6,20 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runtimed.cgroups.usage import table
 from runtimed.conmon.conmon import LogFile, RuntimeCommand, Stdio
 from runtimed.conmon.process import ended
 from runtimed.conmon.running import read_exit_code
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.paths import ContainerPaths, ExecPaths, Paths
+from runtimed.host.facts import CgroupTree
 from runtimed.protocol import NO_JOINS, ExecProcess, Joins, SnapshotMount
 from sampan.docker.options.mounts import check_mounts
 from sampan.errors import ConflictError, NotFoundError, StartError
@@ -38,20 +41,35 @@ class FakeProcess:
     ended: bool = False
     below: "list[FakeProcess]" = field(default_factory=list)  # of its PID namespace: they end with it
     clients: list[socket.socket] = field(default_factory=list)  # conmon's ends of their connections
+    pending: list[int] = field(default_factory=list)  # signals that came while it was frozen
     waits_for: Steps | None = None  # the engine that has not told it yet what to run
     done: int = field(default_factory=lambda: os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
 
     def end(self, code: int) -> None:
         """End it: conmon writes the code down and goes."""
+        if not self.ended and self.exit_file.parent.is_dir():
+            self.exit_file.write_text(str(code))
+        self.vanish()
+
+    def vanish(self) -> None:
+        """End it with its conmon, which writes nothing down."""
         if not self.ended:
             self.ended = True
-            if self.exit_file.parent.is_dir():
-                self.exit_file.write_text(str(code))
             os.eventfd_write(self.done, 1)
             for client in self.clients:
                 client.close()
             for other in self.below:
                 other.end(137)
+
+
+# What a process that knows no signals lives through, or stops at: signal(7).
+_HARMLESS = frozenset(
+    (
+        *(signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH),
+        *(signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU),
+    )
+)
+_EVENTS = "memory.events"
 
 
 class Host:
@@ -67,10 +85,13 @@ class Host:
         self.holds: dict[str, list[str]] = {}  # by container
         self.processes: list[FakeProcess] = []
         self.frozen: set[str] = set()
-        self.cgroups: set[str] = set()  # which a runtime makes and does not take away: it was killed, it may be
+        # Cgroups that a runtime has made and not taken away: it was killed, it may be. With the memory controller.
+        self.cgroups: set[str] = set()
+        self.trees = (CgroupTree(root / "cgroups", 2, frozenset(("memory",))),)
         self.limits: dict[str, Mapping[str, object]] = {}
         self.fails: dict[str, BaseException] = {}  # what is raised by the step of that name
         self.gates: dict[str, asyncio.Event] = {}  # what the step of that name waits for
+        self.waiting: set[str] = set()  # steps that have come to their gates
         self._fds: dict[int, FakeProcess] = {}
         self._connections: list[StdioConnection] = []  # of the engine that runs
 
@@ -78,6 +99,52 @@ class Host:
         process = FakeProcess(1_000_000_000 + len(self.processes), container_id, bundle, exit_file)
         self.processes.append(process)
         return process
+
+    async def passed(self, step: str) -> None:
+        """Wait at the gate of a step, if there is one. Raises what the step fails with, if it is to fail."""
+        if gate := self.gates.get(step):
+            self.waiting.add(step)
+            await gate.wait()
+        if error := self.fails.get(step):
+            raise error
+
+    def make_cgroup(self, path: str) -> None:
+        """Make one in which nothing has run out of memory yet."""
+        self.cgroups.add(path)
+        directory = self.trees[0].path / path.strip("/")
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / _EVENTS).write_text("oom 0\noom_kill 0\n")
+
+    def remove_cgroup(self, path: str) -> None:
+        """Remove one, if it is there."""
+        self.cgroups.discard(path)
+        shutil.rmtree(self.trees[0].path / path.strip("/"), ignore_errors=True)
+
+    def kill_for_memory(self, container: Container, count: int) -> None:
+        """Count ``count`` more processes of a container that were killed since it was out of memory."""
+        file = self.trees[0].path / container.cgroup_path.strip("/") / _EVENTS
+        kills = table(str(file))["oom_kill"]
+        with file.open("r+") as events:  # the kernel's files are never cut off
+            events.write(f"oom {kills + count}\noom_kill {kills + count}\n")
+
+    def close(self) -> None:
+        """Let go of what its processes hold of the real machine."""
+        for process in self.processes:
+            process.vanish()
+            os.close(process.done)
+        self.processes.clear()
+
+    def cut(self) -> None:
+        """Take the power away: nobody sees how anything ended, and what is not on a disk is gone."""
+        for process in self.alive():
+            process.vanish()
+        self.mounts.clear()
+        self.addresses.clear()
+        self.frozen.clear()
+        self.limits.clear()
+        for path in tuple(self.cgroups):
+            self.remove_cgroup(path)
+        shutil.rmtree(self.paths.run)
 
     def alive(self, container_id: str | None = None) -> list[FakeProcess]:
         """Return the processes of one container, or all."""
@@ -132,11 +199,21 @@ class Host:
         process = self._fds[fd]
         if process.ended:
             raise ProcessLookupError
-        if number in (signal.SIGKILL, signal.SIGTERM) and process.container_id not in self.frozen:
-            process.end(128 + number)
-        elif number == signal.SIGKILL:
+        if number == signal.SIGKILL:
             self.frozen.discard(process.container_id)
+        if number in _HARMLESS:
+            return
+        if process.container_id in self.frozen:
+            process.pending.append(number)
+        else:
             process.end(128 + number)
+
+    def thaw(self, container_id: str) -> None:
+        """Let a container go on; signals that came meanwhile come now."""
+        self.frozen.discard(container_id)
+        for process in self.alive(container_id):
+            for number in process.pending[:1]:
+                process.end(128 + number)
 
     async def kill_at_work_on(self, directory: Path) -> None:
         for process in self.alive():
@@ -157,11 +234,8 @@ class FakeSnapshots:
         self._host, self._steps = host, steps
 
     async def _step(self, name: str) -> None:
-        if gate := self._host.gates.get(name):
-            await gate.wait()
+        await self._host.passed(name)
         self._steps.step(name)
-        if error := self._host.fails.get(name):
-            raise error
 
     async def prepare(self, key: str, parent: str) -> tuple[SnapshotMount, ...]:
         await self._step("prepare snapshot")
@@ -358,7 +432,7 @@ class FakeConmon:
             process.end(127)
             raise error
         process.created = True
-        self._host.cgroups.add(f"/fake/{process.container_id}")
+        self._host.make_cgroup(f"/fake/{process.container_id}")
         (process.bundle / "pidfile").write_text(str(process.pid))
         self._steps.step("report pid")
         return process.pid
@@ -402,12 +476,11 @@ class FakeOciRuntime:
 
     async def start(self, id: str, bundle: Path) -> None:
         self._steps.step("start in runtime")
-        if error := self._host.fails.get("start in runtime"):
-            raise error
         process = self._host.first(id)
         if not process.created:
             raise StartError(f"container {id} does not exist")
         process.started = True
+        await self._host.passed("start in runtime")  # the process runs while the runtime still has something to say
 
     async def delete(self, id: str, bundle: Path) -> None:
         self._steps.step("delete in runtime")
@@ -417,12 +490,13 @@ class FakeOciRuntime:
             asyncio.get_running_loop().call_later(0.002, process.end, 137)
 
     async def pause(self, id: str, bundle: Path) -> None:
+        await self._host.passed("freeze")
         self._steps.step("freeze")
         self._host.frozen.add(id)
 
     async def resume(self, id: str, bundle: Path) -> None:
         self._steps.step("thaw")
-        self._host.frozen.discard(id)
+        self._host.thaw(id)
 
     async def update(self, id: str, bundle: Path, resources: Mapping[str, object]) -> None:
         self._steps.step("set limits")

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -37,6 +37,8 @@ from runtimed.oci.runtime import OciRuntime
 from runtimed.protocol import NO_JOINS
 from runtimed.streams.streams import Streams
 from sampan.resource.container import Status
+from sampan.resource.container_spec import ContainerSpec, Process, RestartPolicy
+from sampan.resource.event import Event
 from sampan.resource.exec import Exec
 from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
@@ -51,6 +53,8 @@ from tests.fakes.runtime_host import (
     FakeVolumes,
     Host,
 )
+
+_NO_POLICY = RestartPolicy()
 
 # Work that lasts as long as something runs, or that only waits.
 _LASTING = ("conmon of", "first process of", "hold exec")
@@ -115,6 +119,7 @@ class Engine:
         self.removal = Removal(
             self.memory, self.runner, volumes, self.events, self.paths, self.execs.known.forget_container
         )
+        self._oom = OomKills(OomNotices(host.trees), self.events, self.paths)
         self.lifecycle = Lifecycle(
             self.memory,
             self.runner,
@@ -124,7 +129,7 @@ class Engine:
             self.background,
             self.paths,
             lambda _: None,
-            OomKills(OomNotices(()), self.events, self.paths),
+            self._oom,
         )
         self.containers = Containers(
             self.memory,
@@ -161,11 +166,12 @@ class Engine:
     def _clear_cgroup(self, path: str) -> None:
         self.steps.step("clear cgroup")
         self.host.end_orphans([path])
-        self.host.cgroups.discard(path)
+        self.host.remove_cgroup(path)
 
-    def _remove_idle_cgroups(self) -> None:
+    def _remove_idle_cgroups(self, keep: Collection[str]) -> None:
         self.steps.step("remove idle cgroups")
-        self.host.cgroups &= {f"/fake/{one.container_id}" for one in self.host.alive()}
+        for path in self.host.cgroups - {*keep, *(f"/fake/{one.container_id}" for one in self.host.alive())}:
+            self.host.remove_cgroup(path)
 
     async def recover(self) -> None:
         """As at the start of the service."""
@@ -201,9 +207,26 @@ class Engine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._oom.close()
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
         self._threads.shutdown()  # they end with their process
         self.host.engine_ended(self.steps)
+
+    async def make(self, policy: RestartPolicy = _NO_POLICY, name: str = "web", **fields: object) -> Entry:
+        """Create a container that can be started."""
+        spec = ContainerSpec(
+            name=name,
+            chain_id="base",
+            process=Process(cmd=("serve",)),
+            restart_policy=policy,
+            **fields,  # type: ignore[arg-type]  # of a spec, by name
+        )
+        await self.containers.create(spec)
+        return self.memory.find(name)
+
+    def happened(self) -> list[str]:
+        """Return what was told of containers since this engine's start."""
+        return [event.action for event in cast("tuple[Event, ...]", tuple(self.events._past))]
 
     def one(self) -> Entry | None:
         """Return the container, if there is one. Raises ValueError: there are several."""

@@ -1,7 +1,7 @@
 """What a step sees of its inputs: its mounts, made when they are entered and undone when they are left.
 
-An input that is only read is shown as a view. What is written to it is thrown away, unless it is an output: then it is
-an active snapshot, which is frozen when the process has ended well.
+An input that is only read is shown as a view, any other as an active snapshot: one that is an output is frozen when the
+process has ended well, and what was written to the others is thrown away.
 """
 
 import posixpath
@@ -127,13 +127,13 @@ class StepMounts:
         output = self._input(mount)
         if isinstance(output, Directory):
             return DirectorySource(str(output.path), mount.selector, discard=not mount.read_only)
-        if output is None or not output.layers:
-            # There is nothing to look at; what is written there goes with the snapshot.
-            return SnapshotSource((await self._writable(Tree())).key, mount.selector)
+        if output is None or not output.layers or not mount.read_only:
+            # What is written there goes with the snapshot. Nor is there a view of nothing.
+            return SnapshotSource((await self._writable(output or Tree())).key, mount.selector)
         key = self._views.get(mount.input)
         if key is None:
             key = self._views[mount.input] = await self.stack.enter_async_context(self.makers.trees.view(output))
-        return SnapshotSource(key, mount.selector, discard=not mount.read_only)
+        return SnapshotSource(key, mount.selector)
 
     async def _cache(self, mount: Mount, cache: CacheMount) -> StepSource:
         base, key = self._input(mount), None

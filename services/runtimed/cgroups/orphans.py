@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -31,12 +31,16 @@ def remove_parent(trees: Sequence[CgroupTree], name: str) -> None:
             Path(tree.path, name).rmdir()
 
 
-def remove_idle(trees: Sequence[CgroupTree], name: str) -> None:
-    """Remove all cgroups without a process from the engine's. Nothing may be starting in one of them."""
+def remove_idle(trees: Sequence[CgroupTree], name: str, keep: Collection[str] = ()) -> None:
+    """Remove all cgroups without a process from the engine's, but those in ``keep``, by their paths.
+
+    Nothing may be starting in one of them.
+    """
     for tree in trees:
         with contextlib.suppress(FileNotFoundError):
             for group in list(_children(Path(tree.path, name))):
-                _remove_idle(group)
+                if f"/{name}/{group.name}" not in keep:
+                    _remove_idle(group)
 
 
 def _remove_idle(group: Path) -> None:
@@ -73,6 +77,8 @@ def _children(group: Path) -> Iterator[Path]:
 _RELEASE_S: Final = 0.005
 _RELEASES: Final = 40
 
+_AT_ONCE: Final = 256  # descriptors of processes that are killed; a fork bomb has thousands
+
 _ENDING_S: Final = 10.0  # SIGKILL needs a moment; a process in uninterruptible sleep may take for ever
 
 
@@ -91,43 +97,77 @@ class Orphans:
 
         As a rule its runtime has removed it: not if that was killed, or lost what it knew of the container.
         """
-        if not (group := path.strip("/")):
+        self._clear(path.strip("/"), self._end)
+
+    def kill(self, path: str) -> None:
+        """As ``clear``, of a cgroup in which it is no surprise that there are processes, however fast they fork."""
+        self._clear(path.strip("/"), self._kill_all)
+
+    def _clear(self, group: str, end: Callable[[str], int]) -> None:
+        if not group:  # nobody's: that would be the whole machine
             return
         if left := [tree / group for tree in self._trees if (tree / group).is_dir()]:
-            self._end(group)
+            end(group)
             for one in left:
                 _remove_ended(one)
 
     def _end(self, group: str) -> int:
+        found = self._kill_all(group)
+        if found:
+            log.warning("processes without a monitor ended", cgroup=group, count=found)
+        return found
+
+    def _kill_all(self, group: str) -> int:
         found: set[int] = set()
         deadline = time.monotonic() + _ENDING_S
         while pids := self._processes(group):
+            self._freeze(group)
+            pids |= self._processes(group)  # those that were born meanwhile; now nobody is any more
             found |= pids
             if time.monotonic() > deadline:
-                log.warning("processes without a monitor do not end", cgroup=group, count=len(pids))
+                log.warning("processes do not end after SIGKILL", cgroup=group, count=len(pids))
+                self._thaw(group)
                 break
             with contextlib.ExitStack() as stack:
-                killed = [fd for pid in pids if (fd := self._kill(stack, group, pid)) is not None]
+                killed: list[int] = []
+                each = sorted(pids)
+                for first in range(0, len(each), _AT_ONCE):
+                    some = each[first : first + _AT_ONCE]
+                    killed += self._kill_some(stack, group, some, keep=not killed)
                 self._thaw(group)
                 _wait(killed, deadline)
-        if found:
-            log.warning("processes without a monitor ended", cgroup=group, count=len(found))
         return len(found)
 
-    def _kill(self, stack: contextlib.ExitStack, group: str, pid: int) -> int | None:
-        """Kill one process; return its pidfd, open as long as ``stack`` is, or None if it is another by now."""
-        with contextlib.suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(pid)
-            stack.callback(os.close, pidfd)
-            if pid in self._processes(group):  # it is still the one that was found
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                return pidfd
-        return None
+    def _kill_some(
+        self, stack: contextlib.ExitStack, group: str, pids: Sequence[int], *, keep: bool
+    ) -> Collection[int]:
+        """Kill processes unless they are others by now; with ``keep`` return pidfds, open as long as ``stack``."""
+        with contextlib.ExitStack() as own:
+            pidfds: dict[int, int] = {}
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    pidfds[pid] = os.pidfd_open(pid)
+                    own.callback(os.close, pidfds[pid])
+            still = self._processes(group)  # the same ones that were found
+            killed = [pidfd for pid, pidfd in pidfds.items() if pid in still]
+            for pidfd in killed:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            if keep:
+                stack.push(own.pop_all())
+            return killed if keep else ()
+
+    def _freeze(self, group: str) -> None:
+        """Stop processes, and let none of them fork."""
+        self._write(group, (("freezer.state", "FROZEN"), ("cgroup.freeze", "1")))
 
     def _thaw(self, group: str) -> None:
         """Let frozen processes take the signal."""
+        self._write(group, (("freezer.state", "THAWED"), ("cgroup.freeze", "0")))
+
+    def _write(self, group: str, values: Collection[tuple[str, str]]) -> None:
         for tree in self._trees:
-            for name, value in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+            for name, value in values:
                 with contextlib.suppress(OSError):
                     fd = os.open(tree / group / name, os.O_WRONLY | os.O_CLOEXEC)
                     try:

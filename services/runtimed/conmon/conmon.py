@@ -28,7 +28,7 @@ _START_TIMEOUT_S: Final = 120.0
 
 
 # What a container's processes begin with, as dockerd's do; ours would close what they make to their own other users.
-_CONTAINER_UMASK: Final = 0o022
+CONTAINER_UMASK: Final = 0o022
 
 # The runtime's debug output is of no use to anybody but would be parsed for messages.
 _LOG_LEVEL: Final = "error"
@@ -253,7 +253,7 @@ class Conmon:
                 stderr=stderr,
                 pass_fds=(pipe.write_end, *fds),
                 start_new_session=True,
-                umask=_CONTAINER_UMASK,
+                umask=CONTAINER_UMASK,
             )
         except OSError as error:
             raise StartError(f"cannot start conmon {argv[0]}: {error.strerror}") from error

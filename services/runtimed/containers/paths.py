@@ -34,6 +34,21 @@ class Paths:
         return self.run / "execs"
 
     @property
+    def steps(self) -> Path:
+        """One bundle per step of a build that runs."""
+        return self.run / "steps"
+
+    @property
+    def step_snapshots(self) -> Path:
+        """Where snapshots are mounted that steps of builds use, each once."""
+        return self.run / "step-snapshots"
+
+    @property
+    def step_scratch(self) -> Path:
+        """What steps of builds write and nobody keeps, one directory per step: more than fits in memory."""
+        return self.data / "steps"
+
+    @property
     def containers(self) -> Path:
         """One durable directory per container."""
         return self.data / "containers"
@@ -55,6 +70,7 @@ class Paths:
         for path in (
             *(self.exits, self.sockets, self.bundles, self.execs),
             *(self.containers, self.archives, self.run / "oci"),
+            *(self.steps, self.step_snapshots, self.step_scratch),
         ):
             make_closed(path)
 

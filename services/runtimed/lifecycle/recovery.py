@@ -61,7 +61,7 @@ class Recovery:
         paths: Paths,
         set_aside: SetAside,
         end_orphans: Callable[[Collection[str]], int],
-        remove_idle_cgroups: Callable[[], None],
+        remove_idle_cgroups: Callable[[Collection[str]], None],
         *,
         lossy: bool = False,
     ) -> None:
@@ -94,7 +94,9 @@ class Recovery:
         # Before anything of theirs is started again: without a monitor nobody would ever know of these processes.
         lost = [entry for entry in self._memory if entry not in alive and not self._memory.is_set_aside(entry)]
         await asyncio.to_thread(self._end_orphans, [entry.container.cgroup_path for entry in lost])
-        await asyncio.to_thread(self._remove_idle_cgroups)
+        # What the kernel has counted in a run whose end nobody has seen is still to be told.
+        counted = [entry.container.cgroup_path for entry in lost if entry.status in UP]
+        await asyncio.to_thread(self._remove_idle_cgroups, counted)
         left = await self._networking.recover([entry.container for entry in alive])
         for entry in alive:
             with self._guard(entry):

@@ -47,6 +47,14 @@ def exec_error(message: str, command: str) -> StartError:
     return _classify(text)(f"{_EXEC}{text}: unknown")
 
 
+def step_error(message: str, command: str) -> StartError:
+    """Return the error for a step of a build whose ``command`` the runtime did not start, saying ``message``."""
+    text = _plain(message, command)
+    if not text.startswith(("runc run failed:", "crun:")):
+        text = f"runc run failed: {text}"
+    return _classify(text)(text)
+
+
 def exit_code(error: StartError) -> int:
     """Return what the exit code of a process counts as that did not start for ``error``."""
     if isinstance(error, CommandNotFoundError) or _MOUNT_HINT in str(error):

@@ -6,6 +6,7 @@ Every name in it may be a link to anywhere: all resolution stays inside, as if a
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -19,10 +20,15 @@ _MAX_LINKS: Final = 40  # the kernel's own limit, MAXSYMLINKS
 _MAX_DEPTH: Final = 256  # of what is resolved here, with a descriptor for each directory on the way
 
 
+# Called after an entry was made, with its directory, an O_PATH descriptor, its name, and what the directory was before.
+Made = Callable[[int, str, os.stat_result], None]
+
+
 class RootFs:
     """A root file system, held open. Close it, or use it as a context manager."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_made: Made | None = None) -> None:
+        self._on_made = on_made
         self._fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def __enter__(self) -> Self:
@@ -94,6 +100,42 @@ class RootFs:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         return found
 
+    def make_file(self, path: str, mode: int = 0o644) -> None:
+        """Make an empty file, and its parents, where nothing is; a link is followed to where it leads.
+
+        Raises:
+            OSError: ENOTDIR, ELOOP; EISDIR for a path that cannot name a file.
+        """
+        for _ in range(_MAX_LINKS):
+            above, _, name = path.rstrip("/").rpartition("/")
+            if name in ("", ".", ".."):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            directory = self.open_made(above or "/")
+            try:
+                target = self._made_in(directory, name, mode)
+                if not target:
+                    return
+                path = target if target.startswith("/") else f"{self.name_of(directory)}/{target}"
+            finally:
+                os.close(directory)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+    def _made_in(self, directory: int, name: str, mode: int) -> str:
+        """Make an empty file; return where a link leads that is there instead."""
+        before = os.fstat(directory)
+        try:
+            made = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode, dir_fd=directory)
+        except FileExistsError:
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            return os.readlink(name, dir_fd=directory) if stat.S_ISLNK(found.st_mode) else ""
+        try:
+            os.fchmod(made, mode)  # the umask may have had its say
+        finally:
+            os.close(made)
+        if self._on_made is not None:
+            self._on_made(directory, name, before)
+        return ""
+
     def name_of(self, descriptor: int) -> str:
         """Return the name, absolute inside the root, of what ``descriptor`` has open."""
         root = str(Path(f"/proc/self/fd/{self._fd}").readlink())
@@ -149,8 +191,11 @@ class RootFs:
         except FileNotFoundError:
             if not make:
                 raise
+        before = os.fstat(directory)
         try:
             os.mkdir(part, mode, dir_fd=directory)
+            if self._on_made is not None:
+                self._on_made(directory, part, before)
             made = os.open(part, flags, dir_fd=directory)
             if stat.S_ISDIR(os.fstat(made).st_mode):  # the umask may have had its say
                 Path(f"/proc/self/fd/{made}").chmod(mode)

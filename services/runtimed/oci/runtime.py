@@ -11,6 +11,8 @@ from sampan.errors import ConflictError, StartError
 
 _TIMEOUT_S: Final = 60.0
 
+CALL_LOG: Final = "call.log"  # in a bundle: what the runtime said
+
 
 class OciRuntime:
     """One runtime, by the command that starts it."""
@@ -77,14 +79,19 @@ class OciRuntime:
         return done if done.code >= 0 else await self._run(bundle, *arguments)
 
     async def _run(self, bundle: Path, *arguments: str) -> Completed:
-        argv = (str(self.command.path), *self.command.arguments(bundle / "call.log"), *arguments)
+        argv = (str(self.command.path), *self.command.arguments(bundle / CALL_LOG), *arguments)
         return await run(argv, self._environ, _TIMEOUT_S)
 
 
 def _message(done: Completed, bundle: Path) -> str:
     """Return the last error in the runtime's log, or what it wrote to stderr."""
+    return last_error(bundle / CALL_LOG) or done.stderr.decode(errors="replace").strip() or f"exit code {done.code}"
+
+
+def last_error(path: Path) -> str:
+    """Return the last error in a runtime's log; empty if there is none."""
     try:
-        lines = (bundle / "call.log").read_text().splitlines()
+        lines = path.read_text(errors="replace").splitlines()
     except OSError:
         lines = []
     for line in reversed(lines):
@@ -94,4 +101,4 @@ def _message(done: Completed, bundle: Path) -> str:
             continue
         if isinstance(entry, dict) and entry.get("level") in ("error", "fatal"):
             return str(entry.get("msg", "")).strip()
-    return done.stderr.decode(errors="replace").strip() or f"exit code {done.code}"
+    return ""

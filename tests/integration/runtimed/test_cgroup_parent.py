@@ -86,3 +86,12 @@ def test_what_nobody_has_a_record_of_goes_at_the_start_and_the_parent_stays(pare
         (parent / "gone").mkdir()
     remove_idle(TREES, NAME)
     assert all(parent.is_dir() and not (parent / "gone").exists() for parent in parents)
+
+
+def test_what_is_still_to_be_read_stays_at_the_start(parents: list[Path]) -> None:
+    for parent in parents:
+        (parent / "ended").mkdir()
+    remove_idle(TREES, NAME, (f"/{NAME}/ended",))
+    assert all((parent / "ended").is_dir() for parent in parents)
+    remove_idle(TREES, NAME)
+    assert not any((parent / "ended").exists() for parent in parents)

@@ -192,7 +192,7 @@ class StepSpec(_message.Message):
     def process(self) -> Global___StepProcess: ...
     @_builtins.property
     def mounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepMount]:
-        """made in this order; later ones may lie in earlier ones"""
+        """parents before what lies in them"""
 
     @_builtins.property
     def extra_hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -98,6 +98,11 @@ class Sandbox:
     ports: tuple[PublishedPort, ...] = ()
     gateway_endpoint: str = ""  # ID of the endpoint whose gateway the default route names and where ports arrive
 
+    @property
+    def shown(self) -> bool:
+        """Whether networks tell of it: steps of builds have no name, and nobody is told of them."""
+        return bool(self.container_name)
+
     def on(self, network_id: str) -> Attached | None:
         """Return its endpoint on a network."""
         return next((a for a in self.endpoints if a.state.network_id == network_id), None)

@@ -288,7 +288,7 @@ class Networks:
         await self._records.set_network(container.id, endpoints, settings)
 
     def _members(self, network: Network) -> tuple[Member, ...]:
-        pairs = ((sandbox, sandbox.on(network.id)) for sandbox in self._stack.sandboxes.values())
+        pairs = ((sandbox, sandbox.on(network.id)) for sandbox in self._stack.sandboxes.values() if sandbox.shown)
         return tuple(Member(s.container_id, s.container_name, a.state) for s, a in pairs if a is not None)
 
     def _used(self) -> frozenset[str]:

@@ -83,7 +83,7 @@ class NetworkStack(NetworkState):
             except BaseException:
                 await to_the_end(self._drop(container.id))
                 raise
-        for attached in sandbox.endpoints:
+        for attached in sandbox.endpoints if sandbox.shown else ():
             self.announce("connect", self.networks[attached.state.network_id], container.id)
         return self.settings(container)
 
@@ -91,7 +91,7 @@ class NetworkStack(NetworkState):
         """See ``Networking.detach``."""
         async with self.turn(container_id):
             sandbox = await to_the_end(self._drop(container_id))
-        for attached in sandbox.endpoints if sandbox else ():
+        for attached in sandbox.endpoints if sandbox and sandbox.shown else ():
             network = self.networks.get(attached.state.network_id)
             if network is not None:
                 self.announce("disconnect", network, container_id)

@@ -153,14 +153,24 @@ async def test_the_rest_of_the_process_reaches_the_runtime(executing: Yard) -> N
 
 async def test_an_input_that_is_read_is_one_view_however_often_it_is_mounted(executing: Yard) -> None:
     other = executing.world.tree({"src/a": b""})
-    step = op(Mount("/a", input=1, selector="/src", read_only=True), Mount("/b", input=1))
+    step = op(Mount("/a", input=1, selector="/src", read_only=True), Mount("/b", input=1, read_only=True))
     await executing.run(step, [executing.base, other])
     one, two = executing.mount("/a").source, executing.mount("/b").source
     assert isinstance(one, SnapshotSource)
     assert isinstance(two, SnapshotSource)
-    assert (one.path, one.discard, executing.mount("/a").read_only) == ("/src", False, True)
-    assert (two.path, two.discard, executing.mount("/b").read_only) == ("", True, False)
-    assert one.key == two.key
+    assert (one.path, executing.mount("/a").read_only) == ("/src", True)
+    assert two == SnapshotSource(one.key)
+
+
+async def test_what_is_written_to_an_input_is_thrown_away(executing: Yard) -> None:
+    writes(executing, "made", b"1", into="/in")
+    other = executing.world.tree({"src/a": b""})
+    step = op(Mount("/in", input=1), Mount("/again", input=1), command="write")
+    assert await executing.run(step, [executing.base, other]) == [executing.base]
+    one, two = executing.mount("/in").source, executing.mount("/again").source
+    assert isinstance(one, SnapshotSource)
+    assert isinstance(two, SnapshotSource)
+    assert one.key != two.key
 
 
 async def test_a_mount_may_be_an_output(executing: Yard) -> None:

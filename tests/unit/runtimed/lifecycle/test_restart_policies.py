@@ -4,59 +4,48 @@ The table is what dockerd 20.10 does on the same steps: behind a start of the en
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from runtimed.containers.memory_store import Entry
 from sampan.resource.container import Status
 from sampan.resource.container_spec import RestartPolicy
-from sampan.store.database import Store
-from tests.fakes.lifecycle import EngineParts, World, patch_kernel, until
+from tests.fakes.runtimed_engine import Engine, World, check_consistent
 
-Step = Callable[[EngineParts, World, Entry], Awaitable[None]]
-
-
-@pytest.fixture
-async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    async with Store(tmp_path / "metadata.db", "runtimed.schema", durable=False) as store:
-        made = World(store, tmp_path)
-        patch_kernel(monkeypatch, made)
-        yield made
-        await made.machine.cut()
+Step = Callable[[Engine, World, Entry], Awaitable[None]]
 
 
-async def start(engine: EngineParts, world: World, entry: Entry) -> None:
+async def start(engine: Engine, world: World, entry: Entry) -> None:
     await engine.lifecycle.start(entry)
 
 
-async def stop(engine: EngineParts, world: World, entry: Entry) -> None:
+async def stop(engine: Engine, world: World, entry: Entry) -> None:
     await engine.lifecycle.stop(entry, 5, "")
 
 
-async def restart(engine: EngineParts, world: World, entry: Entry) -> None:
+async def restart(engine: Engine, world: World, entry: Entry) -> None:
     await engine.lifecycle.restart(entry, 5, "")
 
 
-async def kill(engine: EngineParts, world: World, entry: Entry) -> None:
+async def kill(engine: Engine, world: World, entry: Entry) -> None:
     await engine.lifecycle.kill(entry, "")
 
 
-async def harmless_signal(engine: EngineParts, world: World, entry: Entry) -> None:
+async def harmless_signal(engine: Engine, world: World, entry: Entry) -> None:
     await engine.lifecycle.kill(entry, "WINCH")
 
 
-async def succeeds(engine: EngineParts, world: World, entry: Entry) -> None:
+async def succeeds(engine: Engine, world: World, entry: Entry) -> None:
     entry.stop_requested = True  # no restart: the next engine decides
-    await world.machine.end(entry.id, 0)
-    await until(lambda: entry.status is Status.EXITED)
+    world.host.first(entry.id).end(0)
+    await engine.until(lambda: entry.status is Status.EXITED)
 
 
-async def fails(engine: EngineParts, world: World, entry: Entry) -> None:
+async def fails(engine: Engine, world: World, entry: Entry) -> None:
     entry.stop_requested = True
-    await world.machine.end(entry.id, 1)
-    await until(lambda: entry.status is Status.EXITED)
+    world.host.first(entry.id).end(1)
+    await engine.until(lambda: entry.status is Status.EXITED)
 
 
 RUNS: tuple[tuple[tuple[Step, ...], str], ...] = (
@@ -81,15 +70,13 @@ async def test_what_runs_after_a_power_cut(world: World, policy: str, steps: tup
         entry = await engine.make(RestartPolicy(policy))
         for step in steps:
             await step(engine, world, entry)
-    await world.machine.cut()
+    world.host.cut()
     async with world.engine() as engine:
         found = engine.memory.find(entry.id)
+        await engine.settle()
         wanted = Status.RUNNING if policy in runs.split() else (Status.EXITED if steps else Status.CREATED)
-        await until(lambda: found.status is wanted)
-        assert found.container.restart_count == 0
-        for _ in range(3):  # whatever else would be done to it
-            await asyncio.sleep(0)
-        assert found.status is wanted
+        assert (found.status, found.container.restart_count) == (wanted, 0)
+        check_consistent(engine)
 
 
 @pytest.mark.parametrize("policy", ["always", "unless-stopped", "on-failure"])
@@ -104,12 +91,13 @@ async def test_an_engines_start_ends_what_was_asked_of_the_run_before(world: Wor
         if policy == "unless-stopped":
             assert found.status is Status.EXITED
             await engine.lifecycle.start(found)
-        await until(lambda: found.status is Status.RUNNING)
+        await engine.until(lambda: found.status is Status.RUNNING)
         assert not found.stopped_by_request
-    await world.machine.cut()
+    world.host.cut()
     async with world.engine() as engine:
         found = engine.memory.find(entry.id)
-        await until(lambda: found.status is Status.RUNNING)
+        await engine.settle()
+        assert found.status is Status.RUNNING
 
 
 @pytest.mark.parametrize("policy", ["always", "unless-stopped", "on-failure"])
@@ -122,8 +110,8 @@ async def test_a_container_that_runs_through_the_engines_end_is_restarted_when_i
     async with world.engine() as engine:
         found = engine.memory.find(entry.id)
         assert found.status is Status.RUNNING
-        await world.machine.end(entry.id, 1)
-        await until(lambda: found.status is Status.RUNNING and found.container.restart_count == 1)
+        world.host.first(entry.id).end(1)
+        await engine.until(lambda: found.status is Status.RUNNING and found.container.restart_count == 1)
 
 
 @pytest.mark.parametrize(
@@ -144,9 +132,9 @@ async def test_whether_a_signal_that_ends_it_is_taken_for_a_wish(
         await engine.lifecycle.start(entry)
         await engine.lifecycle.kill(entry, sent)
         if again:
-            await until(lambda: entry.container.restart_count == 1 and entry.status is Status.RUNNING)
+            await engine.until(lambda: entry.container.restart_count == 1 and entry.status is Status.RUNNING)
         else:
-            await until(lambda: entry.status is Status.EXITED)
+            await engine.until(lambda: entry.status is Status.EXITED)
 
 
 async def test_two_restarts_at_once_of_a_container_with_auto_remove_leave_it(world: World) -> None:
@@ -162,7 +150,7 @@ async def test_what_a_run_left_whose_clearing_was_cut_short_is_cleared_at_the_ne
     world: World, left: str
 ) -> None:
     async with world.engine() as engine:
-        entry = await engine.make(RestartPolicy())
+        entry = await engine.make()
         await engine.lifecycle.start(entry)
         await engine.lifecycle.kill(entry, "")
     paths = engine.paths.container(entry.id)
@@ -173,4 +161,5 @@ async def test_what_a_run_left_whose_clearing_was_cut_short_is_cleared_at_the_ne
     elif left == "socket":
         (engine.paths.sockets / paths.token).symlink_to("/nowhere")
     async with world.engine() as engine:
-        assert engine.runner.cleared == ([] if left == "nothing" else [entry.id])
+        assert ("detach network" in engine.steps.taken) is (left != "nothing")
+        check_consistent(engine)

@@ -1,0 +1,145 @@
+"""What runs builds, put together and recovered: trees, files, cache, executor and solver.
+
+<data>/cache.db          records of the build cache
+<data>/cache-mounts/     directories of cache mounts
+<run>/files/             where file workers mount, each for itself
+<run>/ssh/               sockets that lead to clients' agents, while steps run
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from buildd.cache.collector import Bounds, BuildCache
+from buildd.cache.keeper import LeaseKeeper
+from buildd.cache.mounts import CacheMounts
+from buildd.cache.results import Results
+from buildd.executor.executor import StepExecutor
+from buildd.executor.granted import AttachedSessions, Granted
+from buildd.executor.mounts import Makers
+from buildd.executor.platforms import HostPlatforms
+from buildd.fileworker.conversation import Workers
+from buildd.fileworker.files import Files
+from buildd.protocol import Sources
+from buildd.solver.shared import Parts
+from buildd.solver.solver import Solver
+from buildd.trees import SnapshotTrees
+from sampan.layout import Layout
+from sampan.oci.platform import host_platform
+from sampan.resource.protocols import Steps
+from sampan.resource.storage import Differ, Images, Layers, Leases, Snapshots
+from sampan.store.database import Store
+
+SERVICE = "buildd"
+
+
+class Runtime(Protocol):
+    """What is needed of runtimed."""
+
+    @property
+    def steps(self) -> Steps:
+        """Processes of steps."""
+
+
+class Engine(Protocol):
+    """The engine's other services, as ``sampan.client.services.Services`` has them."""
+
+    @property
+    def images(self) -> Images:
+        """Images."""
+
+    @property
+    def leases(self) -> Leases:
+        """Lasting leases."""
+
+    @property
+    def layers(self) -> Layers:
+        """Layers."""
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Snapshots."""
+
+    @property
+    def differ(self) -> Differ:
+        """What makes layers of snapshots."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """runtimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How much builds may take."""
+
+    max_parallelism: int = 0  # processes of steps at the same time; 0: twice the processors, four at least
+    bounds: Bounds | None = None  # of the build cache; None: nothing is pruned by itself
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """What builds are made with."""
+
+    solver: Solver
+    cache: BuildCache
+    files: Files
+    trees: SnapshotTrees
+    sources: Sources
+    platforms: HostPlatforms
+    store: Store  # the builder's rows; others may have theirs in it
+
+
+@asynccontextmanager
+async def assemble(
+    engine: Engine,
+    layout: Layout,
+    sessions: AttachedSessions,
+    make_sources: Callable[[SnapshotTrees, Files], Sources],
+    settings: Settings,
+) -> AsyncIterator[Assembled]:
+    """Put everything together, recover what the last life of the service has left, and yield it until it is closed.
+
+    Raises:
+        UnavailableError: another service does not answer.
+        DataLossError: the database cannot be read.
+    """
+    data, run = layout.data(SERVICE), layout.run(SERVICE)
+    scratch = run / "files"
+    await asyncio.to_thread(scratch.mkdir, parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:  # closes in reverse: builds first, rows last
+        store = await stack.enter_async_context(Store(data / "cache.db", "buildd.schema"))
+        trees = SnapshotTrees(engine)
+        stack.push_async_callback(trees.close)
+        workers = Workers(scratch)
+        stack.push_async_callback(workers.close)
+        files = Files(trees, workers)
+        results = Results(store, LeaseKeeper(engine.leases, engine.layers), time.time_ns)
+        mounts = CacheMounts(data / "cache-mounts", store, files, time.time_ns)
+        granted = Granted(sessions, run / "ssh")
+        await asyncio.to_thread(granted.recover)
+        await trees.recover()
+        await results.recover()
+        await mounts.recover()
+        cache = BuildCache([results, mounts], engine.layers, engine.images, data, time.time_ns, settings.bounds)
+        await stack.enter_async_context(cache)
+        platforms = HostPlatforms(host_platform())
+        parallelism = settings.max_parallelism or max(4, 2 * len(os.sched_getaffinity(0)))
+        makers = Makers(trees, files, granted, mounts)
+        sources = make_sources(trees, files)
+        parts = Parts(
+            sources=sources,
+            files=files,
+            trees=trees,
+            executor=StepExecutor(engine.runtime.steps, makers, platforms, parallelism),
+            results=results,
+            platform=platforms.host,
+            now_ns=time.time_ns,
+        )
+        solver = Solver(parts, cache.poke)
+        stack.push_async_callback(solver.close)
+        yield Assembled(solver, cache, files, trees, sources, platforms, store)

@@ -1,0 +1,219 @@
+"""Run steps of builds, and leave nothing of them. Satisfies ``resource.protocols.Steps``.
+
+Of a step there is no record but its bundle in the run root, which is made before anything else and goes last: whoever
+finds one when runtimed starts has a leftover to clear (``leftovers``).
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Final
+
+from runtimed.cgroups.orphans import Orphans
+from runtimed.conmon.conmon import RuntimeCommand
+from runtimed.conmon.process import kill_at_work_on
+from runtimed.containers.paths import Paths
+from runtimed.lifecycle.background import both
+from runtimed.lifecycle.runner import Mounter
+from runtimed.metrics import Metrics
+from runtimed.network.kernel.netns import to_the_end
+from runtimed.protocol import Bundles, Networking
+from runtimed.steps.leftovers import remove_bundle, unmount_sources
+from runtimed.steps.memory import MemoryEvents
+from runtimed.steps.notes import DirectoryNotes
+from runtimed.steps.paths import StepPaths
+from runtimed.steps.process import RuntimeProcess
+from runtimed.steps.snapshots import Mounted, MountedSnapshots
+from runtimed.steps.sources import Grants, Sources
+from runtimed.steps.spec import Shown, container_of
+from runtimed.steps.stubs import make_places
+from sampan.build.step import SnapshotSource, StepExit, StepInput, StepOutput, StepSpec, no_input
+from sampan.errors import AlreadyExistsError, StartError, UnavailableError
+from sampan.resource.container import Container
+
+_STOPPING: Final = "the engine stops, and steps of builds stop with it: build again when it is back"
+
+
+@dataclass(frozen=True, slots=True)
+class StepParts:
+    """What steps are made of."""
+
+    snapshots: MountedSnapshots
+    networking: Networking
+    bundles: Bundles
+    mounter: Mounter
+    orphans: Orphans
+    memory: MemoryEvents
+    grants: Grants
+    metrics: Metrics
+
+
+class _Step:
+    """One that runs, and what was done for it so far."""
+
+    def __init__(self, spec: StepSpec, container: Container, paths: StepPaths, parts: StepParts) -> None:
+        self.spec = spec
+        self.container = container
+        self.paths = paths
+        self.sources = Sources(paths, parts.mounter, parts.grants)
+        self.root: Mounted | None = None
+        self.acquired: list[str] = []  # keys of snapshots
+        self.process: RuntimeProcess | None = None
+        self.feeder: asyncio.Task[None] | None = None
+
+
+class Steps:
+    """Runs steps, as many at a time as there are calls."""
+
+    def __init__(
+        self,
+        parts: StepParts,
+        paths: Paths,
+        choose_runtime: Callable[[], RuntimeCommand],
+        environ: Mapping[str, str],
+        cgroup_parent: str,
+        stopping: asyncio.Event,
+    ) -> None:
+        """``cgroup_parent`` is the engine's own (``Layout.kernel_name``); ``choose_runtime`` raises if none works."""
+        self._parts = parts
+        self._paths = paths
+        self._choose_runtime = choose_runtime
+        self._environ = environ
+        self._cgroup_parent = cgroup_parent
+        self._stopping = stopping
+        self._notes = DirectoryNotes()
+        self._running: set[str] = set()
+
+    async def run(self, spec: StepSpec, input: StepInput | None = None) -> AsyncGenerator[StepOutput, None]:
+        """See ``resource.protocols.Steps``."""
+        container = container_of(spec, self._cgroup_parent)
+        self._parts.bundles.check(container.spec)
+        await self._parts.networking.check(container.spec)
+        if spec.id in self._running:
+            raise AlreadyExistsError(f"step {spec.id} runs already")
+        if self._stopping.is_set():
+            raise UnavailableError(_STOPPING)
+        runtime = self._choose_runtime()
+        step = _Step(spec, container, StepPaths(spec.id, self._paths), self._parts)
+        self._running.add(spec.id)
+        try:
+            with self._parts.metrics.step() as outcome:
+                async with aclosing(self._run(step, runtime, no_input() if input is None else input)) as output:
+                    async for one in output:
+                        if isinstance(one, StepExit):
+                            outcome(one.code, oom_killed=one.oom_killed)
+                        yield one
+        finally:
+            self._running.discard(spec.id)
+
+    async def _run(self, step: _Step, runtime: RuntimeCommand, input: StepInput) -> AsyncGenerator[StepOutput, None]:
+        watch = None
+        try:
+            await to_the_end(self._prepare(step))
+            process = step.process = RuntimeProcess(step.paths, runtime, self._environ)
+            watch = await asyncio.to_thread(self._parts.memory.prepare, step.container.cgroup_path)
+            watch.begin()
+            process.start(step.spec.process, self._notes)
+            step.feeder = asyncio.create_task(
+                process.feed(input, step.spec.process), name=f"input of step {step.spec.id}"
+            )
+            stop = asyncio.create_task(self._abort_when_stopping(process), name=f"stop of step {step.spec.id}")
+            try:
+                async with aclosing(process.output()) as output:
+                    async for one in output:
+                        watch.begin()
+                        yield one
+            finally:
+                stop.cancel()
+            end = StepExit(process.code, watch.killed())
+        finally:
+            if watch is not None:
+                watch.close()
+            await to_the_end(self._clear(step))
+        yield end
+
+    async def _abort_when_stopping(self, process: RuntimeProcess) -> None:
+        await self._stopping.wait()
+        process.abort(UnavailableError(_STOPPING))
+
+    # -- before --------------------------------------------------------------------------------------------------------
+
+    async def _prepare(self, step: _Step) -> None:
+        """Make everything that the runtime needs. Whatever was done is for ``_clear`` to undo."""
+        try:
+            await asyncio.to_thread(_make_bundle, step)
+            networking = self._parts.networking
+            shown, network = await both(self._mount(step), networking.attach(step.container))
+            container = replace(step.container, network=network, mounts=tuple([one.point for one in shown]))
+            files = await networking.files(container, network)
+            await asyncio.to_thread(self._write_bundle, step, container, shown, files)
+        except OSError as error:  # a full disk, above all
+            raise StartError(f"cannot prepare the step: {error}") from error
+
+    async def _mount(self, step: _Step) -> tuple[Shown, ...]:
+        named = [mount.source.key for mount in step.spec.mounts if isinstance(mount.source, SnapshotSource)]
+        keys = tuple(dict.fromkeys((step.spec.root, *named)))
+        places = await self._acquire(step, keys)
+        step.root = places[step.spec.root]
+        return await asyncio.to_thread(step.sources.make, step.spec.mounts, places)
+
+    async def _acquire(self, step: _Step, keys: tuple[str, ...]) -> Mapping[str, Mounted]:
+        """Mount snapshots, side by side; return where. What was mounted before one failed is noted as well."""
+        snapshots = self._parts.snapshots
+        found = await asyncio.gather(*(snapshots.acquire(key) for key in keys), return_exceptions=True)
+        places: dict[str, Mounted] = {}
+        failed: BaseException | None = None
+        for key, one in zip(keys, found, strict=True):
+            if isinstance(one, BaseException):
+                failed = failed or one
+            else:
+                step.acquired.append(key)
+                places[key] = one
+        if failed is not None:
+            raise failed
+        return places
+
+    def _write_bundle(
+        self, step: _Step, container: Container, shown: tuple[Shown, ...], files: Mapping[str, bytes]
+    ) -> None:
+        assert step.root is not None
+        make_places(step.root.path, step.root.stubs, step.spec, shown)
+        step.paths.files.mkdir(mode=0o700)
+        for name, content in files.items():
+            path = step.paths.files / name
+            path.write_bytes(content)
+            path.chmod(0o644)
+        config = self._parts.bundles.config(container, step.root.path, files=step.paths.files, init_path=None)
+        (step.paths.bundle / "config.json").write_text(json.dumps(config))
+
+    # -- afterwards ----------------------------------------------------------------------------------------------------
+
+    async def _clear(self, step: _Step) -> None:
+        """Take everything down, whatever there is."""
+        if step.feeder is not None:
+            step.feeder.cancel()
+            await asyncio.gather(step.feeder, return_exceptions=True)
+        if step.process is not None and not await step.process.kill():
+            # It is being set up, or does not obey: whoever has to do with the bundle goes.
+            await kill_at_work_on(step.paths.bundle)
+            await step.process.end()
+        if step.process is not None:
+            step.process.close(self._notes)
+        await both(self._parts.networking.detach(step.spec.id), asyncio.to_thread(self._clear_mounts, step))
+        await asyncio.gather(*(self._parts.snapshots.release(key) for key in step.acquired))
+        await asyncio.to_thread(remove_bundle, step.paths, self._parts.mounter)
+
+    def _clear_mounts(self, step: _Step) -> None:
+        self._parts.orphans.kill(step.container.cgroup_path)
+        unmount_sources(step.paths, self._parts.mounter)
+
+    def close(self) -> None:
+        """Let go of what all steps share."""
+        self._notes.close()
+
+
+def _make_bundle(step: _Step) -> None:
+    step.paths.bundle.mkdir(mode=0o700)
+    step.paths.cgroup.write_text(step.container.cgroup_path)
