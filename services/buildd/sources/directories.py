@@ -1,0 +1,121 @@
+"""The builder's copies of its clients' directories.
+
+<root>/<key>-<number>/files   a copy; a second one if the first is in use
+<root>/<key>-<number>/about   JSON: whose copy it is; its time is that of the last use
+
+Beside ``files`` is what is known of it: see ``buildd.files.index``.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sampan.log import log
+from sampan.sys.measuring import measure_any
+from sampan.sys.trees import remove_tree, walking
+
+_FILES: Final = "files"
+_ABOUT: Final = "about"
+_GONE: Final = ".gone"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRecord:
+    """One copy, as ``du`` shows it: a record of the type source.local."""
+
+    id: str
+    description: str
+    size_bytes: int
+    created_ns: int  # since the epoch
+    used_ns: int
+    in_use: bool
+
+
+class LocalDirectories:
+    """All copies."""
+
+    def __init__(self, root: Path) -> None:
+        """``root`` is a directory for nobody else."""
+        self._root = root
+        self._used: set[str] = set()
+
+    def recover(self) -> None:
+        """Remove what was being removed; blocks."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in self._root.glob(f"*{_GONE}"):
+            remove_tree(left)
+
+    @asynccontextmanager
+    async def use(self, shared_key: str, description: str) -> AsyncIterator[Path]:
+        """Yield the directory of a copy, the caller's alone until this is left; made if there is none that is free."""
+        key = hashlib.sha256(shared_key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        number = next(each for each in range(len(self._used) + 1) if f"{key}-{each}" not in self._used)
+        name = f"{key}-{number}"
+        self._used.add(name)
+        try:
+            place = self._root / name
+            await asyncio.to_thread(_make, place, description)
+            yield place / _FILES
+            await asyncio.to_thread(os.utime, place / _ABOUT)
+        finally:
+            self._used.discard(name)
+
+    async def records(self) -> Sequence[LocalRecord]:
+        """Return all copies, with what they take on disk."""
+        found = []
+        for place in await asyncio.to_thread(self._places):
+            size = await walking(lambda stop, place=place: measure_any(place, stop))  # type: ignore[misc]
+            record = await asyncio.to_thread(_record, place, size, in_use=place.name in self._used)
+            if record is not None:
+                found.append(record)
+        return found
+
+    def _places(self) -> list[Path]:
+        return sorted(path for path in self._root.iterdir() if path.suffix != _GONE)
+
+    async def remove(self, ids: Sequence[str]) -> int:
+        """Remove copies that are not in use; return how many bytes that gave back. One that is not there is as good."""
+        freed = 0
+        for name in ids:
+            place = self._root / name
+            if name in self._used or "/" in name or not place.is_dir():
+                continue
+            gone = place.with_name(f"{name}{_GONE}")
+            # From here on, the next build makes a new one.
+            await asyncio.to_thread(place.rename, gone)
+            freed += await walking(lambda stop, gone=gone: measure_any(gone, stop))  # type: ignore[misc]
+            await walking(lambda stop, gone=gone: remove_tree(gone, stop))  # type: ignore[misc]
+        return freed
+
+
+def _make(place: Path, description: str) -> None:
+    about = place / _ABOUT
+    try:
+        os.utime(about)
+    except FileNotFoundError:
+        if place.exists():  # it was being made
+            shutil.rmtree(place)
+        place.mkdir(mode=0o700)
+        (place / _FILES).mkdir(mode=0o755)
+        about.write_text(json.dumps({"description": description, "created_ns": time.time_ns()}))
+
+
+def _record(place: Path, size: int, *, in_use: bool) -> LocalRecord | None:
+    with suppress(FileNotFoundError):
+        about = place / _ABOUT
+        try:
+            said = json.loads(about.read_text())
+            described, created = str(said["description"]), int(said["created_ns"])
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("a copy of a client's directory does not say whose it is", path=str(about), error=str(error))
+            described, created = "local source", 0
+        return LocalRecord(place.name, described, size, created, about.stat().st_mtime_ns, in_use)
+    return None

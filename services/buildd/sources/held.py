@@ -1,0 +1,107 @@
+"""Images without a name that are held for builds, and a while longer."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final
+
+from buildd.sources.documents import FoundImage
+from sampan.errors import SampanError, UnavailableError
+from sampan.log import log
+from sampan.oci.platform import Platform
+
+_HELD_S: Final = 600.0  # after the last use
+
+Key = tuple[str, Platform]  # a reference, and what the image is to be for
+
+
+class _Held:
+    """One image, and the task in whose keeping it is."""
+
+    def __init__(self, image: FoundImage) -> None:
+        self.image = image
+        self.users = 0
+        self.over = asyncio.Event()
+        self.timer: asyncio.TimerHandle | None = None
+        self.task: asyncio.Task[None] | None = None
+
+
+class HeldImages:
+    """Images by what they were asked for. Each is kept by a lease of its own."""
+
+    def __init__(self, idle_s: float = _HELD_S) -> None:
+        self._idle_s = idle_s
+        self._held: dict[Key, _Held] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def get(self, key: Key) -> FoundImage | None:
+        """Return one, which is held for a while from now on."""
+        held = self._held.get(key)
+        if held is None:
+            return None
+        self._rest(held)
+        return held.image
+
+    async def add(self, keys: Iterable[Key], image: FoundImage, lease: AbstractAsyncContextManager[str]) -> None:
+        """Hold an image that ``lease`` keeps while it is entered. Raises what entering raises."""
+        held = _Held(image)
+        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        held.task = asyncio.create_task(self._keep(held, lease, kept), name="hold an image")
+        self._tasks.add(held.task)
+        held.task.add_done_callback(self._tasks.discard)
+        try:
+            await asyncio.shield(kept)
+        except asyncio.CancelledError:
+            held.task.cancel()
+            raise
+        for key in keys:
+            self._held[key] = held
+        self._rest(held)
+
+    @asynccontextmanager
+    async def used(self, image: FoundImage) -> AsyncIterator[None]:
+        """Hold an image at least as long as this is entered; one that is here by name needs it not."""
+        found = next((held for held in self._held.values() if held.image is image), None)
+        if found is None:
+            yield
+            return
+        found.users += 1
+        self._rest(found)
+        try:
+            yield
+        finally:
+            found.users -= 1
+            self._rest(found)
+
+    async def close(self) -> None:
+        """Let go of all."""
+        for held in set(self._held.values()):
+            held.over.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _rest(self, held: _Held) -> None:
+        """Begin anew to wait until nobody has used it for a while."""
+        if held.timer is not None:
+            held.timer.cancel()
+            held.timer = None
+        if not held.users:
+            held.timer = asyncio.get_running_loop().call_later(self._idle_s, held.over.set)
+
+    async def _keep(self, held: _Held, lease: AbstractAsyncContextManager[str], kept: "asyncio.Future[None]") -> None:
+        try:
+            async with lease:
+                kept.set_result(None)
+                await held.over.wait()
+        except SampanError as error:
+            if not kept.done():
+                kept.set_exception(error)
+            elif not isinstance(error, UnavailableError):
+                log.warning("an image is not held any more", image=held.image.target.digest, error=str(error))
+        finally:
+            if not kept.done():
+                kept.cancel()
+            if held.timer is not None:
+                held.timer.cancel()
+            for key in [key for key, each in self._held.items() if each is held]:
+                del self._held[key]

@@ -1,0 +1,125 @@
+"""Where a build's files come from, by scheme."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+from buildd.llb.ops import SourceOp
+from buildd.protocol import FileWorker, ImageQuery, Output, Pinned, ResolvedImage, StepContext
+from buildd.session.protocol import Sessions
+from buildd.sources import git, http, images, layouts, local
+from buildd.sources.clients import Clients
+from buildd.sources.directories import LocalDirectories
+from buildd.sources.downloads import Downloads
+from buildd.sources.git import GitSource
+from buildd.sources.held import HeldImages
+from buildd.sources.http import HttpSource
+from buildd.sources.images import ImageSource
+from buildd.sources.layouts import LayoutSource
+from buildd.sources.local import LocalSource
+from sampan.errors import InvalidArgumentError
+from sampan.oci.platform import Platform
+from sampan.resource.storage import Images, Layers
+from sampan.sys.trees import remove_tree
+
+KNOWN: Final = (images.SCHEME, local.SCHEME, *http.SCHEMES, git.SCHEME, layouts.SCHEME)
+
+T = TypeVar("T")
+Call = Callable[[], Coroutine[None, None, T]]
+
+
+class BuildSources:
+    """Satisfies ``protocol.Sources``."""
+
+    def __init__(
+        self, images: ImageSource, layouts: LayoutSource, local: LocalSource, http: HttpSource, git: GitSource
+    ) -> None:
+        self._images = images
+        self._layouts = layouts
+        self._local = local
+        self._http = http
+        self._git = git
+
+    async def pin(self, op: SourceOp, platform: Platform, context: StepContext) -> Pinned:
+        """See ``protocol.Sources``."""
+        return await _of(
+            op,
+            {
+                images.SCHEME: lambda: self._images.pin(op, platform, context),
+                layouts.SCHEME: lambda: self._layouts.pin(op, platform, context),
+                local.SCHEME: lambda: self._local.pin(op),
+                git.SCHEME: lambda: self._git.pin(op, context),
+                **dict.fromkeys(http.SCHEMES, lambda: self._http.pin(op, context)),
+            },
+        )()
+
+    async def fetch(self, op: SourceOp, pinned: Pinned, platform: Platform, context: StepContext) -> Output:
+        """See ``protocol.Sources``."""
+        return await _of(
+            op,
+            {
+                images.SCHEME: lambda: self._images.fetch(op, platform, context),
+                layouts.SCHEME: lambda: self._layouts.fetch(op, platform, context),
+                local.SCHEME: lambda: self._local.fetch(op, context),
+                git.SCHEME: lambda: self._git.fetch(op, pinned, context),
+                **dict.fromkeys(http.SCHEMES, lambda: self._http.fetch(op, pinned, context)),
+            },
+        )()
+
+    async def resolve_config(self, query: ImageQuery, context: StepContext) -> ResolvedImage:
+        """See ``protocol.Sources``."""
+        if query.layout:
+            return await self._layouts.resolve_config(query, context)
+        return await self._images.resolve_config(query, context)
+
+
+class Content(images.Content, layouts.Content, Protocol):
+    """imaged's store of blobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Clients of the services that sources bring things to."""
+
+    images: Images
+    content: Content
+    layers: Layers
+
+
+@asynccontextmanager
+async def open_sources(
+    root: Path, stores: Stores, files: FileWorker, sessions: Sessions
+) -> AsyncIterator[tuple[BuildSources, LocalDirectories]]:
+    """Yield all sources, and the copies of clients' directories that some of them keep; ``root`` is theirs alone."""
+    directories = LocalDirectories(root / "local")
+    scratch = root / "scratch"
+    await asyncio.to_thread(_recover, directories, scratch)
+    clients, held, downloads = Clients(sessions), HeldImages(), Downloads(root / "http")
+    sources = BuildSources(
+        ImageSource(stores.images, stores.content, stores.layers, clients, held),
+        LayoutSource(stores.images, stores.content, clients, held),
+        LocalSource(directories, clients),
+        HttpSource(downloads, files, clients, scratch),
+        GitSource(files, clients, scratch),
+    )
+    try:
+        yield sources, directories
+    finally:
+        await held.close()
+        await downloads.close()
+
+
+def _recover(directories: LocalDirectories, scratch: Path) -> None:
+    directories.recover()
+    remove_tree(scratch)
+    scratch.mkdir(mode=0o700)
+
+
+def _of(op: SourceOp, calls: "dict[str, Call[T]]") -> "Call[T]":
+    scheme = op.identifier.partition("://")[0]
+    if scheme not in calls:
+        raise InvalidArgumentError(f"unknown source {op.identifier[:200]!r}: expected one of {', '.join(KNOWN)}")
+    return calls[scheme]

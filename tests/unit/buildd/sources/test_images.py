@@ -1,0 +1,415 @@
+"""Images for builds: here by name, from registries, from clients' layouts."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from buildd.llb.ops import SourceOp
+from buildd.protocol import ImageQuery, Tree
+from buildd.session.protocol import Credentials as ClientCredentials
+from buildd.session.protocol import SessionInfo, Sessions
+from buildd.sources.clients import Clients
+from buildd.sources.held import HeldImages
+from buildd.sources.images import Content, ImageSource
+from buildd.sources.layouts import Content as WritableContent
+from buildd.sources.layouts import LayoutSource
+from sampan.errors import (
+    AlreadyExistsError,
+    DataLossError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    RemoteError,
+    SampanError,
+)
+from sampan.oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Descriptor
+from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
+from sampan.oci.reference import parse_reference
+from sampan.resource.content import Action, Blob, WriteReply, WriteStep
+from sampan.resource.image import Credentials, ImageDetails, Layer
+from sampan.resource.snapshot import ApplyProgress
+from sampan.resource.storage import Images, Layers
+from sampan.resource.transfer import Fetched, FetchPhase, FetchProgress, FetchResolved, FetchStep
+from tests.unit.buildd.sources.clients import FakeContext, FakeSession, FakeSessions, FakeStore
+
+AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
+NAME = "docker.io/library/base:1"
+
+
+def document(value: object, media_type: str, blobs: dict[str, bytes]) -> Descriptor:
+    data = json.dumps(value).encode()
+    digest = Digest.of(data)
+    blobs[digest] = data
+    return Descriptor(media_type, digest, len(data))
+
+
+def shown(descriptor: Descriptor, **more: object) -> dict[str, object]:
+    return {"mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size, **more}
+
+
+@dataclass
+class Image:
+    """An index of images for two platforms, each of two layers."""
+
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    details: dict[Platform, tuple[Descriptor, Digest, tuple[Layer, ...]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        entries = []
+        for platform in (AMD64, ARM64):
+            layers = []
+            for name in ("one", str(platform)):
+                data = f"layer {name}".encode()
+                self.blobs[Digest.of(data)] = data
+                layers.append(Layer(Descriptor(OCI_LAYER, Digest.of(data), len(data)), Digest.of(data)))
+            config = document(
+                {
+                    "os": "linux",
+                    "architecture": platform.architecture,
+                    "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
+                },
+                OCI_CONFIG,
+                self.blobs,
+            )
+            manifest = document(
+                {
+                    "schemaVersion": 2,
+                    "config": shown(config),
+                    "layers": [shown(layer.descriptor) for layer in layers],
+                },
+                OCI_MANIFEST,
+                self.blobs,
+            )
+            self.details[platform] = manifest, config.digest, tuple(layers)
+            entries.append(shown(manifest, platform={"os": "linux", "architecture": platform.architecture}))
+        self.target = document({"schemaVersion": 2, "manifests": entries}, OCI_INDEX, self.blobs)
+
+
+class FakeImaged:
+    """imaged, with a registry behind it."""
+
+    def __init__(self) -> None:
+        self.image = Image()
+        self.named: dict[str, ImageDetails] = {}
+        self.fetched: list[tuple[str, Platform | None, Credentials | None]] = []
+        self.blobs: dict[str, bytes] = {}
+        self.leases: dict[str, str] = {}
+        self.applied: list[Digest] = []
+        self.stacked: list[Sequence[Digest]] = []
+        self.failure: SampanError | None = None
+
+    def name(self, reference: str, platform: Platform = AMD64, *, whole: bool = False) -> None:
+        """Have the image here by a name, for one platform or for all."""
+        manifest, config, layers = self.image.details[platform]
+        target = self.image.target if whole else manifest
+        self.blobs |= self.image.blobs if whole else {config: self.image.blobs[config]}
+        self.named[reference] = ImageDetails(config, target, manifest, platform=platform, layers=layers)
+
+    async def get(self, image: str, *, manifests: bool = False) -> ImageDetails:
+        if image not in self.named:
+            raise NotFoundError(f"No such image: {image}")
+        return self.named[image]
+
+    async def fetch(
+        self, reference: str, platform: Platform | None = None, credentials: Credentials | None = None
+    ) -> AsyncGenerator[FetchProgress, None]:
+        self.fetched.append((reference, platform, credentials))
+        if self.failure is not None:
+            raise self.failure
+        assert platform is not None
+        manifest, config, layers = self.image.details[platform]
+        lease = f"lease-{len(self.fetched)}"
+        self.leases[lease] = "fetched"
+        yield FetchResolved(lease, parse_reference(reference), self.image.target, layers)
+        for layer in layers:
+            digest, size = layer.descriptor.digest, layer.descriptor.size
+            yield FetchStep(digest, FetchPhase.DOWNLOADING, 1, size)
+            yield FetchStep(digest, FetchPhase.COMMITTED, size, size)
+        self.blobs |= {each: self.image.blobs[each] for each in (config, manifest.digest)}
+        yield Fetched(config, self.image.target, manifest)
+
+    async def release(self, lease: str, *, abandon: bool = False) -> None:
+        self.leases[lease] = "abandoned" if abandon else "released"
+
+    @asynccontextmanager
+    async def kept(self, *leases: str) -> AsyncIterator[str]:
+        lease = leases[0] if leases else f"new-{len(self.leases)}"
+        self.leases[lease] = "kept"
+        try:
+            yield lease
+        finally:
+            self.leases[lease] = "released"
+
+    async def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[ApplyProgress, None]:
+        await asyncio.sleep(0)
+        self.applied.append(diff_id)
+        yield ApplyProgress(1)
+        yield ApplyProgress(done=True)
+
+    async def stack(self, diff_ids: Sequence[Digest]) -> str:
+        assert set(diff_ids) <= set(self.applied)
+        self.stacked.append(diff_ids)
+        return "chain"
+
+    def read(self, digest: str, offset: int = 0, size: int = 0) -> AsyncGenerator[bytes, None]:
+        return FakeStore(self.blobs).read(digest, offset, size)
+
+    async def info(self, digest: str) -> Blob:
+        return await FakeStore(self.blobs).info(digest)
+
+    @asynccontextmanager
+    async def write(self, *, lease: str = "") -> AsyncIterator["FakeWrite"]:
+        assert self.leases[lease] == "kept"
+        yield FakeWrite(self.blobs)
+
+
+class FakeWrite:
+    def __init__(self, blobs: dict[str, bytes]) -> None:
+        self._blobs = blobs
+        self._data = b""
+
+    async def ask(self, step: WriteStep) -> WriteReply:
+        assert step.expected is not None
+        if step.expected in self._blobs:
+            raise AlreadyExistsError("here")
+        assert step.offset in (0, len(self._data))
+        self._data += step.data
+        if step.action is Action.COMMIT:
+            if Digest.of(self._data) != step.expected:
+                raise DataLossError("not what its digest says")
+            self._blobs[step.expected] = self._data
+        return cast("WriteReply", SimpleNamespace(offset=len(self._data)))
+
+    async def hang_up(self) -> None:
+        return
+
+
+class World:
+    def __init__(self) -> None:
+        self.imaged = FakeImaged()
+        self.session = FakeSession(SessionInfo("s1"))
+        clients = Clients(cast("Sessions", FakeSessions(self.session)))
+        self.held = HeldImages(idle_s=0.05)
+        images, layers = cast("Images", self.imaged), cast("Layers", self.imaged)
+        self.images = ImageSource(images, cast("Content", self.imaged), layers, clients, self.held)
+        self.layouts = LayoutSource(images, cast("WritableContent", self.imaged), clients, self.held)
+
+    async def config(self, name: str = NAME, platform: Platform = AMD64, mode: str = "default") -> Digest | None:
+        async with FakeContext("s1") as context:
+            found = await self.images.resolve_config(ImageQuery(name, platform, mode), context)
+        config = json.loads(found.config)
+        assert config["architecture"] == platform.architecture
+        return found.digest
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    yield world
+    await world.held.close()
+    assert "kept" not in world.imaged.leases.values()
+
+
+@pytest.mark.parametrize("mode", ["default", "local"])
+async def test_an_image_that_is_here_needs_no_registry(world: World, mode: str) -> None:
+    world.imaged.name(NAME)
+    digest = await world.config(mode=mode)
+    op = SourceOp(f"docker-image://{NAME}@{digest}", {"image.resolvemode": mode})
+    async with FakeContext() as context:
+        pinned = await world.images.pin(op, AMD64, context)
+        output = await world.images.fetch(op, AMD64, context)
+    assert pinned.pin == digest
+    assert output == Tree(world.imaged.image.details[AMD64][2])
+    assert world.imaged.fetched == []
+
+
+async def test_the_registry_is_asked_if_that_is_asked_for(world: World) -> None:
+    world.imaged.name(NAME)
+    assert await world.config(mode="pull") == world.imaged.image.target.digest
+    assert await world.config(mode="pull") == world.imaged.image.target.digest
+    assert [each[0] for each in world.imaged.fetched] == [NAME, NAME]
+
+
+async def test_what_was_fetched_is_held_for_what_follows(world: World) -> None:
+    digest = await world.config()
+    assert digest == world.imaged.image.target.digest
+    assert await world.config() == digest
+    op = SourceOp(f"docker-image://{NAME}@{digest}", {"image.resolvemode": "pull"})
+    async with FakeContext("s1") as context:
+        assert (await world.images.pin(op, AMD64, context)).pin == digest
+        await world.images.fetch(op, AMD64, context)
+        await asyncio.sleep(0.2)
+        assert world.imaged.leases == {"lease-1": "kept"}
+    assert len(world.imaged.fetched) == 1
+    await asyncio.sleep(0.2)
+    assert world.imaged.leases == {"lease-1": "released"}
+    await world.config()
+    assert len(world.imaged.fetched) == 2
+
+
+async def test_layers_are_unpacked_as_they_come_and_progress_is_told(world: World) -> None:
+    async with FakeContext() as context:
+        await world.images.fetch(SourceOp(f"docker-image://{NAME}"), AMD64, context)
+    layers = world.imaged.image.details[AMD64][2]
+    assert sorted(world.imaged.applied) == sorted(layer.diff_id for layer in layers)
+    assert world.imaged.stacked == [[layer.diff_id for layer in layers]]
+    assert all(done for _, _, done in context.statuses.values())
+    assert {f"resolve {NAME}", layers[0].descriptor.digest} < set(context.statuses)
+
+
+async def test_two_who_ask_at_once_are_one_fetch(world: World) -> None:
+    await asyncio.gather(world.config(), world.config(), world.config(platform=ARM64))
+    assert len(world.imaged.fetched) == 2
+
+
+async def test_another_platform_of_an_image_that_is_here(world: World) -> None:
+    world.imaged.name(NAME, whole=True)
+    assert await world.config(platform=ARM64) == world.imaged.image.target.digest
+    assert world.imaged.fetched == []
+    world.imaged.name(NAME)
+    await world.config(platform=ARM64)
+    assert [each[1] for each in world.imaged.fetched] == [ARM64]
+
+
+async def test_a_name_that_means_something_else_by_now_is_not_what_a_digest_names(world: World) -> None:
+    world.imaged.name(NAME)
+    wanted = world.imaged.image.target.digest
+    await world.config(f"{NAME}@{wanted}")
+    assert [each[0] for each in world.imaged.fetched] == [f"{NAME}@{wanted}"]
+
+
+async def test_equal_files_have_equal_keys(world: World) -> None:
+    async with FakeContext() as context:
+        keys = {
+            (await world.images.pin(SourceOp(f"docker-image://{name}", attrs), platform, context)).key
+            for name, platform, attrs in (
+                (NAME, AMD64, {}),
+                ("other:1", AMD64, {}),
+                (NAME, ARM64, {}),
+                (NAME, AMD64, {"image.layerlimit": "1"}),
+                (NAME, ARM64, {"image.layerlimit": "1"}),
+            )
+        }
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize(
+    ("login", "credentials"),
+    [
+        (ClientCredentials("u", "p"), Credentials("u", "p")),
+        (ClientCredentials("", "token"), Credentials(identity_token="token")),
+        (ClientCredentials("u", ""), None),
+    ],
+)
+async def test_a_client_s_login_is_used(
+    world: World, login: ClientCredentials, credentials: Credentials | None
+) -> None:
+    world.session.logins = {"registry-1.docker.io": login, "other.example:5000": login}
+    await world.config()
+    await world.config("other.example:5000/x")
+    assert [each[2] for each in world.imaged.fetched] == [credentials, credentials]
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "words"),
+    [
+        (NotFoundError("manifest for base:1 not found: manifest unknown"), NotFoundError, f"{NAME}: not found"),
+        (
+            NotFoundError(
+                "pull access denied for base, repository does not exist or may require 'docker login': denied: no"
+            ),
+            PermissionDeniedError,
+            "pull access denied, repository does not exist or may require authorization: server message: no",
+        ),
+        (
+            NotFoundError("no matching manifest for linux/amd64 in the manifest list entries"),
+            NotFoundError,
+            "no match for platform in manifest: not found",
+        ),
+        (RemoteError("Get: EOF"), RemoteError, "Get: EOF"),
+    ],
+)
+async def test_what_a_registry_refuses(world: World, failure: SampanError, kind: type[SampanError], words: str) -> None:
+    world.imaged.failure = failure
+    with pytest.raises(kind) as raised:
+        await world.config()
+    assert str(raised.value) == f"failed to resolve source metadata for {NAME}: {words}"
+
+
+async def test_a_fetch_that_fails_leaves_what_it_brought_to_the_next(world: World) -> None:
+    async def apply(descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[ApplyProgress, None]:
+        yield ApplyProgress(1)
+        raise DataLossError("not what its diff ID says")
+
+    world.imaged.apply = apply  # type: ignore[method-assign]
+    with pytest.raises(DataLossError, match="not what its diff ID says"):
+        await world.config()
+    assert world.imaged.leases == {"lease-1": "abandoned"}
+
+
+@pytest.mark.parametrize(
+    ("identifier", "attributes", "words"),
+    [
+        ("docker-image://UPPER", {}, "must be lowercase"),
+        ("docker-image://x", {"image.new": "1"}, "image.new"),
+        ("docker-image://x", {"image.layerlimit": "9"}, "image.layerlimit"),
+        ("docker-image://x", {"image.layerlimit": "-1"}, "image.layerlimit"),
+        ("docker-image://x", {"image.resolvemode": "x"}, "invalid resolve mode"),
+    ],
+)
+async def test_what_cannot_be_is_named(world: World, identifier: str, attributes: dict[str, str], words: str) -> None:
+    async with FakeContext() as context:
+        with pytest.raises(InvalidArgumentError, match=words):
+            await world.images.pin(SourceOp(identifier, attributes), AMD64, context)
+
+
+async def test_a_checksum_is_held_to(world: World) -> None:
+    async with FakeContext() as context:
+        good, bad = world.imaged.image.target.digest, Digest.of(b"")
+        await world.images.pin(SourceOp(f"docker-image://{NAME}", {"image.checksum": good}), AMD64, context)
+        with pytest.raises(DataLossError):
+            await world.images.pin(SourceOp(f"docker-image://{NAME}", {"image.checksum": bad}), AMD64, context)
+
+
+async def test_a_client_s_layout(world: World) -> None:
+    world.session.blobs = world.imaged.image.blobs
+    target = world.imaged.image.target.digest
+    name = f"x/y@{target}"
+    op = SourceOp(f"oci-layout://{name}", {"oci.store": "store"})
+    layers = world.imaged.image.details[ARM64][2]
+    async with FakeContext("s1") as context:
+        found = await world.layouts.resolve_config(ImageQuery(name, ARM64, layout="store"), context)
+        assert found.digest == target
+        assert (await world.layouts.pin(op, ARM64, context)).pin == target
+        world.imaged.blobs[layers[0].descriptor.digest] = b"here"
+        assert await world.layouts.fetch(op, ARM64, context) == Tree(layers)
+        assert await world.layouts.fetch(op, ARM64, context) == Tree(layers)
+        assert world.imaged.blobs[layers[1].descriptor.digest] == b"layer linux/arm64"
+        assert list(world.imaged.leases.values()) == ["kept"]
+
+
+async def test_a_layout_that_lies(world: World) -> None:
+    image = world.imaged.image
+    world.session.blobs = dict(image.blobs)
+    op = SourceOp(f"oci-layout://x@{image.target.digest}", {"oci.store": "store"})
+    layer = image.details[AMD64][2][1].descriptor.digest
+    async with FakeContext("s1") as context:
+        world.session.blobs[layer] = b"other bytes"
+        with pytest.raises(DataLossError):
+            await world.layouts.fetch(op, AMD64, context)
+        world.session.blobs[image.target.digest] = b"{}"
+        with pytest.raises(DataLossError):
+            await world.layouts.pin(op, AMD64, context)
+        del world.session.blobs[image.target.digest]
+        with pytest.raises(NotFoundError, match="failed to resolve source metadata"):
+            await world.layouts.pin(op, AMD64, context)
+        for identifier, attrs in (("oci-layout://x:1", {"oci.store": "store"}), (op.identifier, {})):
+            with pytest.raises(InvalidArgumentError):
+                await world.layouts.pin(SourceOp(identifier, attrs), AMD64, context)

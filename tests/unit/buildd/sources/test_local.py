@@ -1,0 +1,148 @@
+"""Clients' directories: kept between builds, never shared by two that would change them."""
+
+import os
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from buildd.files.index import read_stamp
+from buildd.llb.ops import SourceOp
+from buildd.protocol import Directory
+from buildd.session.protocol import LocalFiles, SessionInfo, Sessions
+from buildd.sources.clients import Clients
+from buildd.sources.directories import LocalDirectories
+from buildd.sources.local import LocalSource
+from sampan.errors import InvalidArgumentError, NotFoundError
+from tests.unit.buildd.sources.clients import FakeContext, FakeSession, FakeSessions
+
+
+class World:
+    def __init__(self, root: Path) -> None:
+        self.session = FakeSession(SessionInfo("s1", shared_key="host"), {"context": {"a": "A"}})
+        self.directories = LocalDirectories(root)
+        self.directories.recover()
+        self.source = LocalSource(self.directories, Clients(cast("Sessions", FakeSessions(self.session))))
+
+    async def fetch(self, context: FakeContext, name: str = "context", **attributes: str) -> Path:
+        attrs = {key.replace("_", "."): value for key, value in attributes.items()}
+        op = SourceOp(f"local://{name}", attrs)
+        assert (await self.source.pin(op)).key == ""
+        output = await self.source.fetch(op, context)
+        assert isinstance(output, Directory)
+        return output.path
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path / "local")
+
+
+async def test_the_next_build_gets_the_same_directory_with_the_differences(world: World) -> None:
+    async with FakeContext("s1") as context:
+        first = await world.fetch(context)
+        assert os.listdir(first) == ["a"]
+        assert context.statuses == {"transferring context:": (1, 0, True)}
+    world.session.directories["context"] = {"b": "B"}
+    async with FakeContext("gone", "s1") as context:
+        assert await world.fetch(context) == first
+        assert os.listdir(first) == ["b"]
+
+
+async def test_a_stamp_stays_while_nothing_changes_and_is_gone_during_a_change(world: World) -> None:
+    stamps: list[str] = []
+    world.session.during = lambda path: stamps.append(read_stamp(path))
+    for _ in range(2):
+        async with FakeContext("s1") as context:
+            path = await world.fetch(context)
+    before = read_stamp(path)
+    async with FakeContext("s1") as context:
+        await world.fetch(context)
+    assert before == read_stamp(path) != ""
+    world.session.directories["context"] = {"a": "changed"}
+    async with FakeContext("s1") as context:
+        await world.fetch(context)
+    assert read_stamp(path) not in ("", before)
+    assert stamps == [""] * 4
+
+
+async def test_a_sync_that_fails_leaves_no_stamp(world: World) -> None:
+    async with FakeContext("s1") as context:
+        path = await world.fetch(context)
+    world.session.during = lambda _: 1 / 0
+    async with FakeContext("s1") as context:
+        with pytest.raises(ZeroDivisionError):
+            await world.fetch(context)
+    assert read_stamp(path) == ""
+
+
+async def test_one_in_use_is_left_alone(world: World) -> None:
+    async with FakeContext("s1") as one, FakeContext("s1") as two:
+        first, second = await world.fetch(one), await world.fetch(two)
+        assert first != second
+        records = await world.directories.records()
+        assert [each.in_use for each in records] == [True, True]
+        assert await world.directories.remove([each.id for each in records]) == 0
+    async with FakeContext("s1") as context:
+        assert await world.fetch(context) == first
+
+
+async def test_keys_tell_directories_apart(world: World) -> None:
+    world.session.directories["dockerfile"] = {"Dockerfile": "D"}
+    async with FakeContext("s1") as context:
+        paths = {
+            await world.fetch(context),
+            await world.fetch(context, local_sharedkeyhint="other"),
+            await world.fetch(context, "dockerfile"),
+        }
+        assert len(paths) == 3
+
+
+async def test_copies_are_listed_and_removed(world: World) -> None:
+    async with FakeContext("s1") as context:
+        path = await world.fetch(context)
+    (record,) = await world.directories.records()
+    assert (record.description, record.in_use) == ("local source for context", False)
+    assert record.size_bytes > 0
+    assert record.created_ns <= record.used_ns
+    assert await world.directories.remove([record.id, "none", "../x"]) > 0
+    assert await world.directories.records() == []
+    assert not path.exists()
+
+
+async def test_a_start_removes_what_was_being_removed(world: World, tmp_path: Path) -> None:
+    (tmp_path / "local/x-0.gone/files").mkdir(parents=True)
+    world.directories.recover()
+    assert await world.directories.records() == []
+
+
+async def test_what_is_sent_is_what_is_asked_for(world: World) -> None:
+    async with FakeContext("s1") as context:
+        await world.fetch(
+            context,
+            local_includepattern='["a"]',
+            local_excludepatterns='["b"]',
+            local_followpaths='["c","d*"]',
+            local_differ="none",
+            local_session="s1",
+        )
+    assert world.session.synced[0][0] == LocalFiles("context", ("a",), ("b",), ("c", "d*"), compare=False)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{"local_includepattern": "a"}, {"local_followpaths": "[1]"}, {"local_differ": "x"}, {"local_new": "1"}],
+)
+async def test_attributes_that_cannot_be_are_named(world: World, attributes: dict[str, str]) -> None:
+    async with FakeContext("s1") as context:
+        with pytest.raises(InvalidArgumentError, match=next(iter(attributes)).replace("_", ".")):
+            await world.fetch(context, **attributes)
+
+
+async def test_nobody_is_there(world: World) -> None:
+    async with FakeContext("s2") as context:
+        with pytest.raises(NotFoundError, match="no active session"):
+            await world.fetch(context)
+    async with FakeContext("s1") as context:
+        with pytest.raises(NotFoundError, match="no directory other"):
+            await world.fetch(context, "other")
