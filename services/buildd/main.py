@@ -4,7 +4,7 @@ import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn, cast
+from typing import Final
 
 from buildd.build.builds import Builds, Parts
 from buildd.build.caching import Caches
@@ -21,13 +21,13 @@ from buildd.exporters.exporters import BuildExporters
 from buildd.fileworker.conversation import Workers
 from buildd.fileworker.files import Files
 from buildd.frontend.frontend import DockerfileFrontend
-from buildd.protocol import Sources
 from buildd.remote_cache.exports import CacheExports
-from buildd.remote_cache.imports import CacheImports, RemoteImages
+from buildd.remote_cache.imports import CacheImports
 from buildd.session.registry import AttachedSessions
 from buildd.solver import shared
 from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE
 from buildd.solver.solver import Solver
+from buildd.sources.sources import Stores, open_sources
 from buildd.trees import SnapshotTrees
 from buildd.wire.llb.graphs import Graphs
 from buildd.wire.services.control_servicer import ControlServicer
@@ -36,7 +36,6 @@ from buildd.wire.session.session import ServedSession
 from sampan.client.content import ContentClient
 from sampan.client.leases import LeasesClient
 from sampan.client.services import Services
-from sampan.errors import UnimplementedError
 from sampan.oci.platform import host_platform
 from sampan.service.config import ServiceConfig, option
 from sampan.service.harness import Service, run
@@ -56,11 +55,6 @@ class Config(ServiceConfig):
     cache_min_free_bytes: int = option(0, "bytes of the disk that the build cache leaves free; 0: by its size")
 
 
-class _NoSources:
-    def __getattr__(self, name: str) -> NoReturn:
-        raise UnimplementedError(f"this builder has no sources yet ({name})")
-
-
 async def build(service: Service[Config]) -> None:
     """Build, recover and register everything."""
     config, layout, stack = service.config, service.layout, service.stack
@@ -77,14 +71,17 @@ async def build(service: Service[Config]) -> None:
     files = Files(trees, workers)
     results = Results(store, LeaseKeeper(LeasesClient(engine.channels["imaged"]), engine.layers), time.time_ns)
     await results.recover()
+    content = ContentClient(engine.channels["imaged"])
     mounts = CacheMounts(data / "mounts", store, files, time.time_ns)
     await mounts.recover()
+    sources, directories = await stack.enter_async_context(
+        open_sources(data / "sources", Stores(engine.images, content, engine.layers), files, sessions)
+    )
     bounds = Bounds(config.cache_reserved_bytes, config.cache_max_bytes, config.cache_min_free_bytes)
-    cache = BuildCache((results, mounts), engine.layers, engine.images, data, time.time_ns, bounds)
+    cache = BuildCache((results, mounts, directories), engine.layers, engine.images, data, time.time_ns, bounds)
     await stack.enter_async_context(cache)
     platforms = HostPlatforms(host_platform())
     makers = Makers(trees, files, Granted(sessions, _directory(run_root / "agents")), mounts)
-    sources = cast("Sources", _NoSources())
     solver = Solver(
         shared.Parts(
             sources=sources,
@@ -98,7 +95,6 @@ async def build(service: Service[Config]) -> None:
         cache.poke,
     )
     stack.push_async_callback(solver.close)
-    content = ContentClient(engine.channels["imaged"])
     driver = (await engine.layers.drivers()).driver
     builds = Builds(
         Parts(
@@ -108,7 +104,7 @@ async def build(service: Service[Config]) -> None:
             exporters=BuildExporters(content, engine.images, trees, files, sessions),
             cache=cache,
             caches=Caches(
-                lambda: CacheImports(cast("RemoteImages", _NoSources()), content, sessions),
+                lambda: CacheImports(sources.images, content, sessions),
                 CacheExports(content, engine.images, sessions, time.time_ns),
             ),
             frontend=DockerfileFrontend(),

@@ -10,14 +10,15 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from buildd.cache.model import Record, RecordType
 from sampan.log import log
 from sampan.sys.measuring import measure_any
 from sampan.sys.trees import remove_tree, walking
@@ -25,22 +26,11 @@ from sampan.sys.trees import remove_tree, walking
 _FILES: Final = "files"
 _ABOUT: Final = "about"
 _GONE: Final = ".gone"
-
-
-@dataclass(frozen=True, slots=True)
-class LocalRecord:
-    """One copy, as ``du`` shows it: a record of the type source.local."""
-
-    id: str
-    description: str
-    size_bytes: int
-    created_ns: int  # since the epoch
-    used_ns: int
-    in_use: bool
+_NAME: Final = re.compile(r"[0-9a-f]{32}-[0-9]+")
 
 
 class LocalDirectories:
-    """All copies."""
+    """All copies. Satisfies ``cache.model.Shelf``."""
 
     def __init__(self, root: Path) -> None:
         """``root`` is a directory for nobody else."""
@@ -68,7 +58,7 @@ class LocalDirectories:
         finally:
             self._used.discard(name)
 
-    async def records(self) -> Sequence[LocalRecord]:
+    async def records(self) -> Sequence[Record]:
         """Return all copies, with what they take on disk."""
         found = []
         for place in await asyncio.to_thread(self._places):
@@ -81,19 +71,19 @@ class LocalDirectories:
     def _places(self) -> list[Path]:
         return sorted(path for path in self._root.iterdir() if path.suffix != _GONE)
 
-    async def remove(self, ids: Sequence[str]) -> int:
-        """Remove copies that are not in use; return how many bytes that gave back. One that is not there is as good."""
-        freed = 0
+    async def remove(self, ids: Collection[str]) -> Collection[str]:
+        """See ``Shelf``."""
+        removed = []
         for name in ids:
             place = self._root / name
-            if name in self._used or "/" in name or not place.is_dir():
+            if name in self._used or not _NAME.fullmatch(name) or not place.is_dir():
                 continue
             gone = place.with_name(f"{name}{_GONE}")
             # From here on, the next build makes a new one.
             await asyncio.to_thread(place.rename, gone)
-            freed += await walking(lambda stop, gone=gone: measure_any(gone, stop))  # type: ignore[misc]
             await walking(lambda stop, gone=gone: remove_tree(gone, stop))  # type: ignore[misc]
-        return freed
+            removed.append(name)
+        return removed
 
 
 def _make(place: Path, description: str) -> None:
@@ -108,7 +98,7 @@ def _make(place: Path, description: str) -> None:
         about.write_text(json.dumps({"description": description, "created_ns": time.time_ns()}))
 
 
-def _record(place: Path, size: int, *, in_use: bool) -> LocalRecord | None:
+def _record(place: Path, size: int, *, in_use: bool) -> Record | None:
     with suppress(FileNotFoundError):
         about = place / _ABOUT
         try:
@@ -117,5 +107,14 @@ def _record(place: Path, size: int, *, in_use: bool) -> LocalRecord | None:
         except (ValueError, KeyError, TypeError) as error:
             log.warning("a copy of a client's directory does not say whose it is", path=str(about), error=str(error))
             described, created = "local source", 0
-        return LocalRecord(place.name, described, size, created, about.stat().st_mtime_ns, in_use)
+        return Record(
+            place.name,
+            RecordType.LOCAL,
+            described,
+            created,
+            about.stat().st_mtime_ns,
+            size_bytes=size,
+            in_use=in_use,
+            mutable=True,
+        )
     return None

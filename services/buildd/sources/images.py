@@ -6,8 +6,8 @@ of it is in the cache by then.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Final, Protocol
 from weakref import WeakValueDictionary
@@ -29,7 +29,7 @@ from sampan.errors import (
 from sampan.oci.descriptor import INDEXES
 from sampan.oci.digest import Digest
 from sampan.oci.manifest import MAX_CONFIG_BYTES
-from sampan.oci.platform import Platform
+from sampan.oci.platform import Platform, host_platform
 from sampan.oci.reference import Reference, parse_reference
 from sampan.resource.content import Blob
 from sampan.resource.image import ImageDetails, Layer
@@ -91,6 +91,12 @@ class ImageSource:
                 yield Tree(_limited(image, op.attrs).layers)
 
         return await context.hold(held())
+
+    async def bring(self, reference: str, context: StepContext, stack: AsyncExitStack) -> tuple[bytes, Sequence[Layer]]:
+        """Return an image's config and layers as its registry has it now; held until ``stack`` is closed."""
+        image = await self._find(_parse(reference), host_platform(), "pull", context)
+        await stack.enter_async_context(self._held.used(image))
+        return image.config, image.layers
 
     async def _of(self, op: SourceOp, platform: Platform, context: StepContext) -> FoundImage:
         check_attributes(SCHEME, op.attrs, _ATTRIBUTES)

@@ -37,7 +37,7 @@ class BuildSources:
     def __init__(
         self, images: ImageSource, layouts: LayoutSource, local: LocalSource, http: HttpSource, git: GitSource
     ) -> None:
-        self._images = images
+        self.images = images
         self._layouts = layouts
         self._local = local
         self._http = http
@@ -48,7 +48,7 @@ class BuildSources:
         return await _of(
             op,
             {
-                images.SCHEME: lambda: self._images.pin(op, platform, context),
+                images.SCHEME: lambda: self.images.pin(op, platform, context),
                 layouts.SCHEME: lambda: self._layouts.pin(op, platform, context),
                 local.SCHEME: lambda: self._local.pin(op),
                 git.SCHEME: lambda: self._git.pin(op, context),
@@ -61,7 +61,7 @@ class BuildSources:
         return await _of(
             op,
             {
-                images.SCHEME: lambda: self._images.fetch(op, platform, context),
+                images.SCHEME: lambda: self.images.fetch(op, platform, context),
                 layouts.SCHEME: lambda: self._layouts.fetch(op, platform, context),
                 local.SCHEME: lambda: self._local.fetch(op, context),
                 git.SCHEME: lambda: self._git.fetch(op, pinned, context),
@@ -73,7 +73,7 @@ class BuildSources:
         """See ``protocol.Sources``."""
         if query.layout:
             return await self._layouts.resolve_config(query, context)
-        return await self._images.resolve_config(query, context)
+        return await self.images.resolve_config(query, context)
 
 
 class Content(images.Content, layouts.Content, Protocol):

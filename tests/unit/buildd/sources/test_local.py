@@ -82,7 +82,7 @@ async def test_one_in_use_is_left_alone(world: World) -> None:
         assert first != second
         records = await world.directories.records()
         assert [each.in_use for each in records] == [True, True]
-        assert await world.directories.remove([each.id for each in records]) == 0
+        assert await world.directories.remove([each.id for each in records]) == []
     async with FakeContext("s1") as context:
         assert await world.fetch(context) == first
 
@@ -105,7 +105,7 @@ async def test_copies_are_listed_and_removed(world: World) -> None:
     assert (record.description, record.in_use) == ("local source for context", False)
     assert record.size_bytes > 0
     assert record.created_ns <= record.used_ns
-    assert await world.directories.remove([record.id, "none", "../x"]) > 0
+    assert await world.directories.remove([record.id, "none", "../x"]) == [record.id]
     assert await world.directories.records() == []
     assert not path.exists()
 
