@@ -6,7 +6,7 @@ the real services. Nothing is executed.
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +30,7 @@ from sampan.api.runtime.v1 import (
 from sampan.api.snapshot.v1 import layers_pb2, layers_pb2_grpc
 from sampan.client.convert.disk import OBJECT, collected_to_proto
 from sampan.disk import LEASE, ORPHAN, Collected, Freed, StoredObject
-from sampan.errors import NotFoundError, UnauthenticatedError
+from sampan.errors import DataLossError, NotFoundError, UnauthenticatedError, UnavailableError
 from sampan.layout import Layout
 from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
@@ -43,22 +43,40 @@ LAYERS = (Digest.of(b"layer one"), Digest.of(b"layer two"))
 DIFF_IDS = (Digest.of(b"diff one"), Digest.of(b"diff two"))
 MANIFEST = Digest.of(b"manifest")
 LAYER_BYTES = 1000
+_LAYERS = tuple(
+    images_pb2.LayerContent(descriptor=types_pb2.Descriptor(digest=layer, size=LAYER_BYTES), diff_id=diff_id)
+    for layer, diff_id in zip(LAYERS, DIFF_IDS, strict=True)
+)
 
 Phase = images_pb2.FetchProgress
 
 
-def image(name: str, *, created_s: int = 1_700_000_000, **config: Any) -> images_pb2.Image:
-    """An image of two layers; ``name`` in familiar form, empty for a dangling one."""
+def layers_of(*texts: str) -> list[images_pb2.LayerContent]:
+    """Layers whose blobs and diff IDs are made up from ``texts``."""
+    return [
+        images_pb2.LayerContent(
+            descriptor=types_pb2.Descriptor(digest=Digest.of(f"blob {text}".encode()), size=LAYER_BYTES),
+            diff_id=Digest.of(f"tar {text}".encode()),
+        )
+        for text in texts
+    ]
+
+
+def image(
+    name: str,
+    *,
+    created_s: int = 1_700_000_000,
+    layers: Sequence[images_pb2.LayerContent] | None = None,
+    **config: Any,
+) -> images_pb2.Image:
+    """An image, of two layers unless others are given; ``name`` in familiar form, empty for a dangling one."""
     made = images_pb2.Image(
         id=Digest.of(f"image {name}{created_s}".encode()),
         repo_tags=[name] if name else [],
         repo_digests=[f"{name.rpartition(':')[0]}@{MANIFEST}"] if name else [],
         platform=images_pb2.Platform(os="linux", architecture="amd64"),
         config=images_pb2.ImageConfig(**({"env": ["PATH=/bin"], "cmd": ["sh"]} | config)),
-        layers=[
-            images_pb2.LayerContent(descriptor=types_pb2.Descriptor(digest=layer, size=LAYER_BYTES), diff_id=diff_id)
-            for layer, diff_id in zip(LAYERS, DIFF_IDS, strict=True)
-        ],
+        layers=_LAYERS if layers is None else layers,
         history=[
             images_pb2.History(created_by="ADD rootfs"),
             images_pb2.History(created_by="CMD sh", empty_layer=True),
@@ -86,6 +104,8 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
     refuse: Exception | None = None
     hang: bool = False  # in the middle of a pull
     fetch_cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    leases: set[str] = field(default_factory=set)
+    abandoned: set[str] = field(default_factory=set)
 
     def add(self, one: images_pb2.Image) -> images_pb2.Image:
         self.images[one.id] = one
@@ -125,6 +145,7 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
                 f"pull access denied for {reference.familiar_name}, repository does not exist or may require "
                 "'docker login'"
             )
+        self.leases.add("lease")
         yield images_pb2.FetchProgress(
             resolved=images_pb2.FetchProgress.Resolved(
                 lease="lease", reference=str(reference), target=found.target, layers=found.layers
@@ -147,6 +168,7 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
         reference = parse_reference(request.reference).with_default_tag().familiar if request.reference else ""
         found = self.remote.get(reference) or image(reference)
         existed = found.id in self.images
+        self.leases.discard(request.lease)
         return images_pb2.CreateResponse(image=self.add(found), existed=existed)
 
     async def Keep(
@@ -158,6 +180,7 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
             pass
 
     async def Release(self, request: images_pb2.ReleaseRequest, context: Any) -> images_pb2.ReleaseResponse:
+        (self.abandoned.add if request.abandon else self.leases.discard)(request.lease)
         return images_pb2.ReleaseResponse()
 
     async def Tag(self, request: images_pb2.TagRequest, context: Any) -> images_pb2.TagResponse:
@@ -180,7 +203,8 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
         found = self.images.pop(self.find(name).id)
         change = images_pb2.RemoveResponse.Change
         untagged = [change(image=found.id, untagged=name) for name in (*found.repo_tags, *found.repo_digests)]
-        return images_pb2.RemoveResponse(changes=[*untagged, change(image=found.id, chain_ids=chain_ids(DIFF_IDS))])
+        chain = chain_ids(Digest(layer.diff_id) for layer in found.layers)
+        return images_pb2.RemoveResponse(changes=[*untagged, change(image=found.id, chain_ids=chain)])
 
     async def Import(
         self, requests: AsyncIterator[images_pb2.ImportRequest], context: Any
@@ -206,29 +230,64 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
 
 @dataclass
 class FakeLayers(layers_pb2_grpc.LayersServicer):
-    """Layers that are there as soon as somebody applies them."""
+    """Layers that are there once somebody applies them; ``corrupt`` ones are found out when all ``stuck`` ones are."""
 
     applied: set[str] = field(default_factory=set)
+    chains: set[str] = field(default_factory=set)
+    corrupt: set[str] = field(default_factory=set)
+    stuck: set[str] = field(default_factory=set)
+    cancelled: list[str] = field(default_factory=list)
+    down: bool = False  # when it is to stack, or to take down
+    ended: asyncio.Event = field(default_factory=asyncio.Event)  # set whenever an Apply has ended
+    _all_stuck: asyncio.Event = field(default_factory=asyncio.Event)
+    _stuck_now: set[str] = field(default_factory=set)
     added: list[str] = field(default_factory=lambda: ["/etc/new"])  # in every container
 
     async def Apply(
         self, request: layers_pb2.ApplyLayerRequest, context: Any
     ) -> AsyncIterator[layers_pb2.ApplyLayerProgress]:
         existed = request.diff_id in self.applied
-        self.applied.add(request.diff_id)
-        if not existed:
-            yield layers_pb2.ApplyLayerProgress(read_bytes=request.descriptor.size)
-        yield layers_pb2.ApplyLayerProgress(existed=existed, done=True, size_bytes=LAYER_BYTES * 3)
+        try:
+            if not existed:
+                yield layers_pb2.ApplyLayerProgress(read_bytes=request.descriptor.size)
+                await self._read(request)
+                self.applied.add(request.diff_id)
+            yield layers_pb2.ApplyLayerProgress(existed=existed, done=True, size_bytes=LAYER_BYTES * 3)
+        except BaseException:
+            self.cancelled.append(request.diff_id)
+            raise
+        finally:
+            self.ended.set()
+
+    async def _read(self, request: layers_pb2.ApplyLayerRequest) -> None:
+        if request.diff_id in self.stuck:
+            self._stuck_now.add(request.diff_id)
+            if self._stuck_now == self.stuck:
+                self._all_stuck.set()
+            await asyncio.Event().wait()
+        if request.diff_id in self.corrupt:
+            if self.stuck:
+                await self._all_stuck.wait()
+            raise DataLossError(f"layer {request.descriptor.digest} is corrupt")
 
     async def Stack(self, request: layers_pb2.StackRequest, context: Any) -> layers_pb2.StackResponse:
+        if self.down:
+            raise UnavailableError("the snapshotter was killed")
+        for diff_id in request.diff_ids:
+            if diff_id not in self.applied:
+                raise NotFoundError(f"layer {diff_id} is not stored")
         chain = chain_ids(Digest(diff_id) for diff_id in request.diff_ids)
+        self.chains.update(chain)
         return layers_pb2.StackResponse(chain_id=chain[-1] if chain else "")
 
     async def Unstack(
         self, requests: AsyncIterator[layers_pb2.UnstackRequest], context: Any
     ) -> AsyncIterator[layers_pb2.UnstackResponse]:
+        if self.down:
+            raise UnavailableError("the snapshotter was killed")
         stacks = [stack async for request in requests for stack in request.stacks]
         removed = [chain_id for stack in stacks for chain_id in reversed(stack.chain_ids)]
+        self.chains.difference_update(removed)
         yield layers_pb2.UnstackResponse(removed_chain_ids=removed)
 
     async def Drivers(self, request: layers_pb2.DriversRequest, context: Any) -> layers_pb2.DriversResponse:

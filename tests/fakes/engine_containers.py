@@ -50,6 +50,7 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
         self.wait_cancelled = asyncio.Event()
         self.list_cancelled = asyncio.Event()
         self.list_fails: Exception | None = None  # at its end
+        self.warns: list[str] = []  # of whatever is created
         self.listed: list[containers_pb2.ListContainersRequest] = []
         self.updated: list[containers_pb2.UpdateContainerRequest] = []
 
@@ -72,7 +73,7 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
         record = containers_pb2.Container(id=container_id, spec=spec, created=now(), driver="overlayfs", runtime="runc")
         record.spec.name = name
         self.held[container_id] = Held(record)
-        return containers_pb2.CreateContainerResponse(id=container_id)
+        return containers_pb2.CreateContainerResponse(id=container_id, warnings=self.warns)
 
     async def Get(self, request: containers_pb2.GetContainerRequest, context: Any) -> containers_pb2.Container:
         record = self.find(request.container).record
