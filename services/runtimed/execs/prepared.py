@@ -6,6 +6,9 @@ comes back at once to start it. One that does not come within ``HELD_S`` loses w
 The runtime is told to read what it is to run from ``/proc/<our pid>/fd/<n>``, the reading end of a pipe, into which it
 is written when the exec is started. It waits there with everything done that it does before it knows the process. If
 runtimed is killed before, it finds the end of the pipe, or no such file, and runs nothing.
+
+A number is another pipe's as soon as it is free. So a pipe is closed when its runtime has read it, or has ended: one
+that came late would run in its container what is meant for another one.
 """
 
 import asyncio
@@ -23,14 +26,14 @@ from runtimed.containers.memory_store import Entry
 from runtimed.containers.paths import ExecPaths, Paths
 from runtimed.lifecycle.runner import Runner
 from runtimed.protocol import Bundles, ExecProcess
-from sampan.errors import CommandNotExecutableError, ConflictError, StartError, UnavailableError
+from sampan.errors import CommandNotExecutableError, ConflictError, SampanError, StartError, UnavailableError
 from sampan.resource.container import Container
 from sampan.resource.exec import ExecSpec
 from sampan.sys.trees import remove_tree
 
 
 class ProcessPipe:
-    """One document for one reader. Close it when the reader has had it."""
+    """One document for one reader. Close it when the reader has had it, or is no more: not before."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
@@ -74,6 +77,7 @@ HELD_S: Final = 2.0
 class Prepared:
     """An exec whose runtime waits for its document."""
 
+    bundle: Path  # what its conmon and runtime work on
     document: bytes
     pipe: ProcessPipe
     pending: PendingExec
@@ -88,14 +92,17 @@ class Prepared:
         sending = asyncio.create_task(self.pipe.send(self.document), name="document of an exec")
         try:
             try:
-                return await self.pending.started()
+                pid = await self.pending.started()
             finally:
                 sending.cancel()  # a runtime that failed has not read it
                 await asyncio.wait({sending})
-                self.pipe.close()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, SampanError):
+                await kill_at_work_on(self.bundle)  # a runtime outlives a conmon that was killed
             self.close()
             raise
+        self.pipe.close()
+        return pid
 
     def close(self) -> None:
         """Let go of it."""
@@ -132,14 +139,16 @@ class Preparer:
         try:
             document = await self.document(entry.container, spec)  # while conmon starts
             pending = await asyncio.shield(starting)
-            return Prepared(document, pipe, pending, StdioConnection.connect(paths.attach_socket))
+            return Prepared(paths.bundle, document, pipe, pending, StdioConnection.connect(paths.attach_socket))
         except BaseException as error:
-            pipe.close()
-            # Shielded, and waited for: a conmon that nobody has heard of yet goes on making files.
-            await asyncio.wait({starting})
-            if starting.exception() is None:
-                await self._give_up(starting.result())
-            await self._clear(paths)
+            try:
+                # Shielded, and waited for: a conmon that nobody has heard of yet goes on making files.
+                await asyncio.wait({starting})
+                if starting.exception() is None:
+                    await self._give_up(starting.result())
+                await self._clear(paths)
+            finally:
+                pipe.close()
             if isinstance(error, ConflictError):
                 raise StartError(f"conmon did not stay: {error}") from error
             raise
@@ -166,9 +175,11 @@ class Preparer:
         preparing.cancel()
         await asyncio.wait({preparing})
         if not preparing.cancelled() and preparing.exception() is None:
-            await self._give_up(preparing.result().pending)
-            preparing.result().close()
-            await self._clear(self._paths.exec(id))
+            try:
+                await self._give_up(preparing.result().pending)
+                await self._clear(self._paths.exec(id))
+            finally:
+                preparing.result().close()
 
     async def _give_up(self, pending: PendingExec) -> None:
         try:
