@@ -1,10 +1,15 @@
-"""What happened, told to those who listen and kept for those who ask later."""
+"""What happened, told to those who listen and kept for those who ask later.
+
+Most events are written to the journal behind: a process that is killed takes those of the last milliseconds with it. An
+event without which a history makes no sense is recorded together with the change that it is about: see ``recording``.
+"""
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from sampan.errors import NoSpaceError, UnavailableError
@@ -24,6 +29,16 @@ class Journal(Protocol):
         """Record ``events``, and drop the oldest ones beyond ``KEPT``."""
 
 
+@dataclass(slots=True, eq=False)
+class Telling:
+    """An event that has its time, and how far it is."""
+
+    event: Event
+    decided: bool = False  # it has happened, or it has not
+    happened: bool = True
+    recorded: bool = False  # it is in the journal
+
+
 class Events:
     """The engine's events. ``publish`` never waits: the journal is written behind."""
 
@@ -34,26 +49,55 @@ class Events:
         self._last_ns = self._past[-1].time_ns if self._past else 0
         self.published = 0  # by this process
         self._subscribers: set[asyncio.Queue[Event]] = set()
+        self._untold: deque[Telling] = deque()  # in the order of their times
         self._unwritten: list[Event] = []
         self._written = asyncio.Event()
 
     def publish(self, event: Event) -> None:
         """Stamp, keep and tell ``event``."""
-        # Strictly increasing, so that "since the last one I saw" repeats nothing and loses nothing.
-        stamp = event.time_ns or max(self._now_ns(), self._last_ns + 1)
-        self._last_ns = max(stamp, self._last_ns)
-        stamped = Event(event.type, event.action, event.actor_id, event.attributes, stamp)
-        self.published += 1
-        self._past.append(stamped)
-        self._unwritten.append(stamped)
-        self._written.set()
-        for queue in self._subscribers:
-            queue.put_nowait(stamped)
+        self._stamped(event).decided = True
+        self._tell()
 
     def container(self, container: Container, action: str, **attributes: str) -> None:
         """Publish that ``action`` happened to ``container``, with its name, image and labels as Docker does."""
-        described = {**container.spec.labels, "image": container.spec.image, "name": container.name, **attributes}
-        self.publish(Event("container", action, container.id, described))
+        self.publish(_of_container(container, action, attributes))
+
+    @contextmanager
+    def recording(self, container: Container, action: str, **attributes: str) -> Iterator[Telling]:
+        """Record within, together with what it is about, that ``action`` happened to ``container``; it is told after.
+
+        If the block fails it has not happened. Events that are published meanwhile are told after it, for nobody who
+        asks for those since the last one that was told may miss one.
+        """
+        telling = self._stamped(_of_container(container, action, attributes))
+        try:
+            yield telling
+        except BaseException:
+            telling.happened = False
+            raise
+        finally:
+            telling.decided = True
+            self._tell()
+
+    def _stamped(self, event: Event) -> Telling:
+        # Strictly increasing, so that "since the last one I saw" repeats nothing and loses nothing.
+        stamp = event.time_ns or max(self._now_ns(), self._last_ns + 1)
+        self._last_ns = max(stamp, self._last_ns)
+        self._untold.append(Telling(replace(event, time_ns=stamp)))
+        return self._untold[-1]
+
+    def _tell(self) -> None:
+        while self._untold and self._untold[0].decided:
+            telling = self._untold.popleft()
+            if not telling.happened:
+                continue
+            self.published += 1
+            self._past.append(telling.event)
+            if not telling.recorded:
+                self._unwritten.append(telling.event)
+                self._written.set()
+            for queue in self._subscribers:
+                queue.put_nowait(telling.event)
 
     def kept_since_ns(self) -> int:
         """Return the time of the oldest event that is kept, 0 as long as none can have been dropped."""
@@ -119,6 +163,11 @@ class Events:
             except NoSpaceError as error:  # with the next ones, perhaps; subscribers have had them
                 log.warning("events not written", number=len(events), error=str(error))
                 self._unwritten[:0] = events[-KEPT:]
+
+
+def _of_container(container: Container, action: str, attributes: Mapping[str, str]) -> Event:
+    described = {**container.spec.labels, "image": container.spec.image, "name": container.name, **attributes}
+    return Event("container", action, container.id, described)
 
 
 def matches(event: Event, filters: Filters) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -56,6 +57,18 @@ from tests.fakes.runtime_host import (
 
 _NO_POLICY = RestartPolicy()
 
+# What is recorded of a container's life together with its state.
+_HISTORY = re.compile("create( start die)*( start)?( destroy)?")
+_LAST = {
+    Status.CREATED: ("create",),
+    Status.RUNNING: ("start",),
+    Status.PAUSED: ("start",),
+    Status.RESTARTING: ("die",),
+    Status.EXITED: ("die", "create"),  # the latter if its first start failed
+    Status.REMOVING: ("create", "die"),
+    Status.DEAD: ("create", "die"),
+}
+
 # Work that lasts as long as something runs, or that only waits.
 _LASTING = ("conmon of", "first process of", "hold exec")
 
@@ -71,17 +84,17 @@ class SteppedStore(ContainerStore):
         self._steps.step("record container")
         await super().add_container(row)
 
-    async def set_state(self, row: Row) -> None:
+    async def set_state(self, row: Row, event: Event | None = None) -> None:
         self._steps.step(f"record {row.intent.value} {row.container.state.status.value}")
-        await super().set_state(row)
+        await super().set_state(row, event)
 
-    async def set_container(self, row: Row) -> None:
+    async def set_container(self, row: Row, event: Event | None = None) -> None:
         self._steps.step(f"record all, {row.intent.value}")
-        await super().set_container(row)
+        await super().set_container(row, event)
 
-    async def remove_container(self, id: str) -> None:
+    async def remove_container(self, id: str, event: Event | None = None) -> None:
         self._steps.step("remove record")
-        await super().remove_container(id)
+        await super().remove_container(id, event)
 
     async def add_exec(self, exec: Exec, created_ns: int) -> None:
         self._steps.step("record exec")
@@ -99,7 +112,7 @@ class Engine:
         self.host, self.steps = host, Steps()
         self.paths = host.paths
         self.paths.make()
-        rows = SteppedStore(store, self.steps)
+        rows = self.rows = SteppedStore(store, self.steps)
         self._threads = ThreadPoolExecutor(thread_name_prefix="engine")
         asyncio.get_running_loop().set_default_executor(self._threads)
         self.background, self.stopping = Background(), asyncio.Event()
@@ -309,6 +322,19 @@ def check_consistent(engine: Engine) -> None:
     assert {path.name for path in paths.sockets.iterdir()} == {key[:16] for key in up | running}, "sockets"
     for key in up:
         assert host.first(key).started, "a process that never began"
+
+
+async def check_journal(engine: Engine) -> None:
+    """Compare the histories in the journal with the records: none of these events is ever lost, and none told twice."""
+    histories: dict[str, list[str]] = {}
+    for event in await engine.rows.events():
+        histories.setdefault(event.actor_id, []).append(event.action)
+    for entry in engine.memory:
+        if entry.intent is not Intent.CREATING:
+            assert histories[entry.id][-1] in _LAST[entry.status], f"{histories[entry.id]}, and is {entry.status.value}"
+    for key, history in histories.items():
+        assert _HISTORY.fullmatch(" ".join(history)), history
+        assert (history[-1] == "destroy") == (engine.memory.by_id(key) is None), history
 
 
 def patch_kernel(monkeypatch: pytest.MonkeyPatch, host: Callable[[], Host]) -> None:

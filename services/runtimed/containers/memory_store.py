@@ -17,11 +17,13 @@ from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.names import in_use, make_up_name
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import ContainerStore, Intent, Row
+from runtimed.events import Telling
 from runtimed.protocol import Networking, SnapshotMount
 from sampan.errors import ConflictError, InvalidArgumentError, NoSpaceError, NotFoundError
 from sampan.log import log
 from sampan.resource.container import Container, ContainerState, Exit, NetworkSettings, Status
 from sampan.resource.container_spec import ConsoleSize, Endpoint
+from sampan.resource.event import Event
 from sampan.service.set_aside import SetAside
 
 _HEX: Final = re.compile(r"[0-9a-f]{1,64}")
@@ -245,8 +247,9 @@ class MemoryStore:
         network: NetworkSettings | None = None,
         restart_count: int | None = None,
         happened: bool = False,
+        telling: Telling | None = None,
     ) -> None:
-        """Record a change of state, then show it.
+        """Record a change of state, with the event of it if there is one, then show it.
 
         What has ``happened`` already, such as an exit, is shown even if the disk is full, and recorded as soon as there
         is space for it; until then a record says less than what is so, and recovery finds out again.
@@ -266,7 +269,7 @@ class MemoryStore:
                 restart_count=old.restart_count if restart_count is None else restart_count,
             )
             try:
-                await self._store.set_state(entry.row_with(new, intent))
+                await self._store.set_state(entry.row_with(new, intent), _event_of(telling))
             except NoSpaceError as error:
                 if not happened:
                     raise
@@ -276,6 +279,7 @@ class MemoryStore:
                 self._behind.set()
             else:
                 self._unrecorded.discard(entry)
+                _note_recorded(telling)
             entry.container, entry.intent = new, intent
 
     def is_recorded(self, entry: Entry) -> bool:
@@ -296,9 +300,14 @@ class MemoryStore:
                 self._behind.clear()
 
     async def change(
-        self, entry: Entry, change: Callable[[Container], Container], *, intent: Intent | None = None
+        self,
+        entry: Entry,
+        change: Callable[[Container], Container],
+        *,
+        intent: Intent | None = None,
+        telling: Telling | None = None,
     ) -> Container:
-        """Record and show what ``change`` makes of the container as it is by then; return that.
+        """Record and show what ``change`` makes of the container as it is by then, with the event of it; return that.
 
         Raises:
             NotFoundError: it was removed meanwhile.
@@ -306,16 +315,18 @@ class MemoryStore:
         async with entry.recording:
             self.check_known(entry)
             new, settled = change(entry.container), entry.intent if intent is None else intent
-            await self._store.set_container(entry.row_with(new, settled))
+            await self._store.set_container(entry.row_with(new, settled), _event_of(telling))
+            _note_recorded(telling)
             entry.container, entry.intent = new, settled
             if settled is not Intent.CREATING:
                 entry.decided.set()
             return new
 
-    async def remove(self, entry: Entry) -> None:
-        """Forget it."""
+    async def remove(self, entry: Entry, *, telling: Telling | None = None) -> None:
+        """Forget it, and record the event of that."""
         async with entry.recording:
-            await self._store.remove_container(entry.id)
+            await self._store.remove_container(entry.id, _event_of(telling))
+            _note_recorded(telling)
             self._set_aside.drop("container", entry.id)
             self._forget(entry)
 
@@ -324,6 +335,15 @@ class MemoryStore:
         if self._ids_by_name.get(entry.container.name) == entry.id:
             del self._ids_by_name[entry.container.name]
         entry.decided.set()
+
+
+def _event_of(telling: Telling | None) -> Event | None:
+    return None if telling is None else telling.event
+
+
+def _note_recorded(telling: Telling | None) -> None:
+    if telling is not None:
+        telling.recorded = True
 
 
 def check_move(old: Status, new: Status) -> None:

@@ -163,11 +163,11 @@ class Containers:
             # At create and not at the first start: others may use the volumes of a container that never runs.
             async with entry.lock:
                 await self._runner.fill_volumes(entry)
-            await self._memory.change(entry, lambda made: made, intent=Intent.SETTLED)
+            with self._events.recording(entry.container, "create") as telling:
+                await self._memory.change(entry, lambda made: made, intent=Intent.SETTLED, telling=telling)
         except BaseException:
             await self._undo(entry)
             raise
-        self._events.container(entry.container, "create")
         return entry.container
 
     async def _undo(self, entry: Entry) -> None:

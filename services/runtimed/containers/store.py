@@ -71,12 +71,17 @@ class ContainerStore:
 
         await self._store.write(insert)
 
-    async def set_state(self, row: Row) -> None:
-        """Record intent, state and network settings."""
-        await self._store.write(lambda db: _update_state(db, row))
+    async def set_state(self, row: Row, event: Event | None = None) -> None:
+        """Record intent, state and network settings, and the event of that."""
 
-    async def set_container(self, row: Row) -> None:
-        """Record everything of a container that may change: also its name, spec and mounts."""
+        def update(db: sqlite3.Connection) -> None:
+            _update_state(db, row)
+            _append(db, event)
+
+        await self._store.write(update)
+
+    async def set_container(self, row: Row, event: Event | None = None) -> None:
+        """Record everything of a container that may change: also its name, spec and mounts; and the event of that."""
 
         def update(db: sqlite3.Connection) -> None:
             c = row.container
@@ -85,12 +90,18 @@ class ContainerStore:
                 (c.name, to_json(c.spec), to_json(c.mounts), c.runtime, c.cgroup_path, c.id),
             )
             _update_state(db, row)
+            _append(db, event)
 
         await self._store.write(update)
 
-    async def remove_container(self, id: str) -> None:
-        """Forget a container and its execs."""
-        await self._store.write(lambda db: db.execute("DELETE FROM containers WHERE id=?", (id,)))
+    async def remove_container(self, id: str, event: Event | None = None) -> None:
+        """Forget a container and its execs, and record the event of that."""
+
+        def remove(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM containers WHERE id=?", (id,))
+            _append(db, event)
+
+        await self._store.write(remove)
 
     async def execs(self) -> list[Exec]:
         """Return all, oldest first."""
@@ -127,20 +138,15 @@ class ContainerStore:
         """Return the journal, oldest first."""
 
         def select(db: sqlite3.Connection) -> list[Event]:
-            found = [_event(event) for (event,) in db.execute("SELECT event FROM events ORDER BY number")]
+            found = [_event(event) for (event,) in db.execute("SELECT event FROM events ORDER BY time_ns, number")]
             return [each for each in found if each is not None]
 
         return await self._store.read(select)
 
     async def append_events(self, appended: Iterable[Event]) -> None:
         """Record events; the oldest ones beyond the journal's bound go. Nothing waits for the disk on their account."""
-        rows = [(event.time_ns, to_json(event)) for event in appended]
-
-        def insert(db: sqlite3.Connection) -> None:
-            db.executemany("INSERT INTO events (time_ns, event) VALUES (?,?)", rows)
-            db.execute("DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (events.KEPT,))
-
-        await self._store.write(insert, durable=False)
+        each = tuple(appended)
+        await self._store.write(lambda db: _append(db, *each), durable=False)
 
 
 @contextmanager
@@ -150,6 +156,13 @@ def _best_effort(kind: str, id: str) -> Iterator[None]:
         yield
     except NoSpaceError as error:
         log.warning("not recorded", kind=kind, id=id, error=str(error))
+
+
+def _append(db: sqlite3.Connection, *appended: Event | None) -> None:
+    rows = [(event.time_ns, to_json(event)) for event in appended if event is not None]
+    if rows:
+        db.executemany("INSERT INTO events (time_ns, event) VALUES (?,?)", rows)
+        db.execute("DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (events.KEPT,))
 
 
 def _update_state(db: sqlite3.Connection, row: Row) -> None:

@@ -102,9 +102,9 @@ class Lifecycle:
     async def _started(self, entry: Entry, started: Started) -> None:
         health = Health() if is_checked(entry.container.spec.health_check) else None
         state = ContainerState(Status.RUNNING, pid=started.pid, started_at=utcnow(), health=health)
-        await self._memory.set_state(entry, state, network=started.network)
+        with self._events.recording(entry.container, "start") as telling:
+            await self._memory.set_state(entry, state, network=started.network, telling=telling)
         self._up(entry)
-        self._events.container(entry.container, "start")
         self._oom.watch(entry)
 
     def _up(self, entry: Entry) -> None:
@@ -179,9 +179,10 @@ class Lifecycle:
         )
         if again:
             entry.backoff_s = next_backoff_s(entry.backoff_s, (ended_at - started_at).total_seconds())
-        await self._memory.set_state(entry, state, happened=True)
+        told = {"exitCode": str(code), "execDuration": _whole_s(started_at, ended_at)}
+        with self._events.recording(container, "die", **told) as telling:
+            await self._memory.set_state(entry, state, happened=True, telling=telling)
         self._metrics.exited(code, oom_killed=oom_killed)
-        self._events.container(container, "die", exitCode=str(code), execDuration=_whole_s(started_at, ended_at))
         return Exit(code), again
 
     async def _clear(self, container: Container, *, keep_exit: bool = False) -> None:

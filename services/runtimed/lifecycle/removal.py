@@ -48,12 +48,12 @@ class Removal:
             await self._memory.set_state(entry, removing, intent=Intent.REMOVING, happened=True)
             try:
                 await self.give_back(entry, volumes=volumes)
-                await self._memory.remove(entry)
+                with self._events.recording(entry.container, "destroy") as telling:
+                    await self._memory.remove(entry, telling=telling)
             except Exception:
                 await self._memory.set_state(entry, _with(entry.container.state, Status.DEAD), happened=True)
                 raise
             self._forget_execs(entry.id)
-            self._events.container(entry.container, "destroy")
             self._tell(entry)
 
     async def give_back(self, entry: Entry, *, volumes: bool) -> None:

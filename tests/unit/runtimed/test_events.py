@@ -1,10 +1,13 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
+from datetime import UTC, datetime
 
 import pytest
 
 from runtimed.events import KEPT, Events, matches
-from sampan.errors import UnavailableError
+from sampan.errors import ConflictError, UnavailableError
+from sampan.resource.container import Container
+from sampan.resource.container_spec import ContainerSpec
 from sampan.resource.event import Event
 from sampan.resource.listing import Filters
 
@@ -150,3 +153,55 @@ async def test_it_is_known_how_far_back_events_are_kept(journal: Memory, clock: 
     for _ in range(11):
         events.publish(event("start"))
     assert events.kept_since_ns() == clock.now_ns + 10
+
+
+def made() -> Container:
+    return Container("c1", ContainerSpec(name="web", image="i", labels={"l": "x"}), datetime.fromtimestamp(0, UTC))
+
+
+async def test_what_is_recorded_with_its_event_is_told_after_that_and_not_recorded_again(
+    events: Events, journal: Memory
+) -> None:
+    told = events.subscribe(0, 0, {}, asyncio.Event())
+    assert await anext(told) is None
+    with events.recording(made(), "start") as telling:
+        assert telling.event.attributes == {"l": "x", "image": "i", "name": "web"}
+        events.publish(event("kill"))
+        assert events.published == 0
+        telling.recorded = True
+    assert [await action(told), await action(told)] == ["start", "kill"]
+    writer = asyncio.create_task(events.write_behind())
+    await asyncio.sleep(0)
+    writer.cancel()
+    await asyncio.gather(writer, return_exceptions=True)
+    assert [each.action for each in journal.events] == ["kill"]
+    await told.aclose()
+
+
+async def test_what_could_not_be_recorded_with_its_event_is_recorded_later(events: Events, journal: Memory) -> None:
+    with events.recording(made(), "die"):
+        pass  # the disk is full, and it has happened all the same
+    writer = asyncio.create_task(events.write_behind())
+    await asyncio.sleep(0)
+    writer.cancel()
+    await asyncio.gather(writer, return_exceptions=True)
+    assert [each.action for each in journal.events] == ["die"]
+
+
+async def test_what_did_not_happen_after_all_is_not_told(events: Events) -> None:
+    def fail() -> None:
+        with events.recording(made(), "start"):
+            events.publish(event("kill"))
+            raise ConflictError("no")
+
+    with pytest.raises(ConflictError):
+        fail()
+    assert await collect(events, 1, 2_000) == ["kill"]
+
+
+async def test_events_that_are_recorded_at_the_same_time_are_told_in_the_order_of_their_times(events: Events) -> None:
+    with events.recording(made(), "die"):
+        with events.recording(made(), "start"):
+            pass
+        assert events.published == 0
+    assert await collect(events, 1, 2_000) == ["die", "start"]

@@ -14,6 +14,7 @@ from runtimed.containers.store import ContainerStore, Intent, Row
 from sampan.errors import ConflictError, InvalidArgumentError, NoSpaceError, NotFoundError
 from sampan.resource.container import Container, ContainerState, NetworkSettings, Status
 from sampan.resource.container_spec import ContainerSpec, Resources
+from sampan.resource.event import Event
 from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 
@@ -110,10 +111,10 @@ class GatedStore(ContainerStore):
         self.gate = asyncio.Event()
         self.waiting = asyncio.Semaphore(0)
 
-    async def set_state(self, row: Row) -> None:
+    async def set_state(self, row: Row, event: Event | None = None) -> None:
         self.waiting.release()
         await self.gate.wait()
-        await super().set_state(row)
+        await super().set_state(row, event)
 
 
 async def _while_its_exit_is_recorded(
@@ -177,7 +178,7 @@ async def test_a_name_that_could_not_be_recorded_is_free_again(
 ) -> None:
     entry = await memory.add(memory.claim(container("a", "old")))
 
-    async def full(row: Row) -> None:
+    async def full(row: Row, event: Event | None = None) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patched:
@@ -196,11 +197,11 @@ async def test_what_has_happened_is_shown_on_a_full_disk_and_recorded_when_there
     await memory.set_state(entry, ContainerState(Status.RUNNING, pid=7, started_at=NOW))
     write, recorded = store.set_state, asyncio.Event()
 
-    async def full(row: Row) -> None:
+    async def full(row: Row, event: Event | None = None) -> None:
         raise NoSpaceError("write metadata.db: no space left on device")
 
-    async def spacious(row: Row) -> None:
-        await write(row)
+    async def spacious(row: Row, event: Event | None = None) -> None:
+        await write(row, event)
         recorded.set()
 
     monkeypatch.setattr(store, "set_state", full)

@@ -16,7 +16,7 @@ from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Endpoint,
 from sampan.resource.exec import ExecSpec
 from sampan.store.database import Store
 from tests.fakes.runtime_host import Host
-from tests.fakes.runtimed_engine import Engine, World, check_consistent, patch_kernel
+from tests.fakes.runtimed_engine import Engine, World, check_consistent, check_journal, patch_kernel
 
 Act = Callable[[Engine], Awaitable[object]]
 
@@ -63,6 +63,7 @@ class Cases:
                 await engine.settle()
                 try:
                     check_consistent(engine)
+                    await check_journal(engine)
                     allowed(engine, killed)
                 except AssertionError as error:
                     raise AssertionError(f"killed at step {step}, after {last}: {error}") from error
