@@ -6,10 +6,11 @@ it lets go of it, and is not removed before; all that is in memory alone, since 
 """
 
 import secrets
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Final, TypeVar
 
 from buildd.cache import rows
 from buildd.cache.keeper import Keeper
@@ -18,6 +19,10 @@ from buildd.protocol import Tree
 from sampan.log import log
 from sampan.oci.digest import Digest
 from sampan.store.database import Store
+
+T = TypeVar("T")
+
+_REMEMBERED: Final = 1024  # results that need no look into the database
 
 
 class Results:
@@ -35,6 +40,8 @@ class Results:
         self._now_ns = now_ns
         self._new_id = new_id
         self._in_use: Counter[str] = Counter()
+        self._known: OrderedDict[Digest, tuple[tuple[str, Tree], ...]] = OrderedDict()  # what was last found or added
+        self._quick: OrderedDict[Digest, Digest] = OrderedDict()
         self._removals = 0  # how often rows were removed
         self._additions = 0  # and added
         self._leases: set[str] = set()  # leases that may have no row
@@ -58,21 +65,33 @@ class Results:
 
     async def key_of(self, quick: Digest) -> Digest | None:
         """Return the key that ``quick`` has led to."""
-        return await self._store.read(lambda db: rows.quick(db, quick))
+        known = self._quick.get(quick)
+        if known is None:
+            known = await self._store.read(lambda db: rows.quick(db, quick))
+            if known is not None:
+                _remember(self._quick, quick, known)
+        return known
 
     async def remember_quick(self, quick: Digest, key: Digest) -> None:
         """Note what ``quick`` leads to."""
         now = self._now_ns()
         await self._store.write(lambda db: rows.remember_quick(db, quick, key, now), durable=False)
+        _remember(self._quick, quick, key)
 
     async def find(self, key: Digest) -> Found | None:
         """Return a step's outputs if all of them are here; let go of them later."""
+        known = self._known.get(key)
+        if known is not None:
+            return self._taken(known)
         while True:
             before = self._removals, self._additions
             results = await self._store.read(lambda db: rows.find(db, key))
             if before == (self._removals, self._additions):
                 break  # else what was read may have been on its way out, and what was not there may be
-        return self._taken(results) if results else None
+        if not results:
+            return None
+        _remember(self._known, key, tuple(results))
+        return self._taken(results)
 
     async def add(self, key: Digest, outputs: Sequence[Tree], about: About, quick: Digest | None = None) -> Found:
         """Record a step's outputs; let go of them later. What the step had before goes when nobody uses it.
@@ -93,6 +112,7 @@ class Results:
             now = self._now_ns()
             old = await self._store.write(partial(rows.insert, key=key, results=results, about=about, now_ns=now))
             self._additions += 1
+            _remember(self._known, key, tuple(results))
             self._leases.difference_update(found.ids)
             if quick is not None:
                 await self.remember_quick(quick, key)
@@ -113,9 +133,7 @@ class Results:
         distinct, now = sorted(set(ids)), self._now_ns()
         if not distinct:
             return
-        await self._store.write(lambda db: rows.used(db, distinct, now), durable=False)
-        old = await self._store.read(lambda db: rows.superseded(db, distinct))
-        await self.remove(old)
+        await self.remove(await self._store.write(lambda db: rows.used(db, distinct, now), durable=False))
 
     def _unused(self, ids: Collection[str]) -> None:
         self._in_use.subtract(ids)
@@ -133,6 +151,7 @@ class Results:
         gone = [name for name in ids if name not in self._in_use]
         if gone:
             self._removals += 1
+            self._unknow(gone)
             await self._store.write(lambda db: rows.delete(db, gone))
             self._leases.update(gone)
         await self._release()
@@ -149,4 +168,19 @@ class Results:
 
     async def forget(self, ids: Collection[str]) -> None:
         """Take results whose layers are lost out of the way: nobody finds them, and they go when they are let go of."""
+        self._removals += 1
+        self._unknow(ids)
         await self._store.write(lambda db: rows.supersede(db, ids))
+
+    def _unknow(self, ids: Collection[str]) -> None:
+        those = set(ids)
+        for key in [key for key, results in self._known.items() if any(name in those for name, _ in results)]:
+            del self._known[key]
+        self._quick.clear()
+
+
+def _remember(memory: "OrderedDict[Digest, T]", key: Digest, value: T) -> None:
+    memory[key] = value
+    memory.move_to_end(key)
+    if len(memory) > _REMEMBERED:
+        memory.popitem(last=False)

@@ -99,16 +99,12 @@ def delete(db: sqlite3.Connection, gone: Collection[str]) -> None:
             db.execute("DELETE FROM quick_keys WHERE key = ?", (key,))
 
 
-def superseded(db: sqlite3.Connection, among: Iterable[str]) -> list[str]:
-    """Return those of ``among`` whose place others have taken."""
-    query = "SELECT 1 FROM records WHERE id = ? AND superseded = 1"
-    return [name for name in among if db.execute(query, (name,)).fetchone() is not None]
-
-
-def used(db: sqlite3.Connection, those: Iterable[str], now_ns: int) -> None:
-    """Note that records were used."""
+def used(db: sqlite3.Connection, those: Sequence[str], now_ns: int) -> list[str]:
+    """Note that records were used, and return those whose place others have taken."""
     rows = [(now_ns, name) for name in those]
     db.executemany("UPDATE records SET used_ns = max(used_ns, ?), uses = uses + 1 WHERE id = ?", rows)
+    query = "SELECT 1 FROM records WHERE id = ? AND superseded = 1"
+    return [name for name in those if db.execute(query, (name,)).fetchone() is not None]
 
 
 def remember_quick(db: sqlite3.Connection, quick: Digest, key: Digest, now_ns: int) -> None:

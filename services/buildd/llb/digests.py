@@ -5,6 +5,7 @@ in none: they change nothing in a result.
 """
 
 import enum
+import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -86,11 +87,20 @@ def _add(value: object, add: Callable[[bytes], object]) -> None:
             _add(name, add)
             _add(value[name], add)
     elif is_dataclass(value):
-        _add_bytes(b"d", type(value).__name__.encode(), add)
-        for field in fields(value):
-            _add(getattr(value, field.name), add)
+        kind: type = type(value)
+        name, names = _shape(kind)
+        _add_bytes(b"d", name, add)
+        for each in names:
+            _add(getattr(value, each), add)
     else:
         raise TypeError(f"a {type(value).__name__} has no digest")
+
+
+@functools.cache
+def _shape(kind: type) -> tuple[bytes, tuple[str, ...]]:
+    """Return the name and the fields' names of a dataclass."""
+    assert is_dataclass(kind)
+    return kind.__name__.encode(), tuple(field.name for field in fields(kind))
 
 
 def _add_bytes(kind: bytes, data: bytes, add: Callable[[bytes], object]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from buildd.cache.model import About, Found, RecordType
-from buildd.llb.digests import DigestOf, Digests, digest_of
+from buildd.llb.digests import DigestOf, Digests, digest_of, operation_digest
 from buildd.llb.ops import DiffOp, Edge, ExecOp, MergeOp, NetMode, Node, SecurityMode, SourceOp
 from buildd.protocol import Output, Pinned, Progress, StepContext, StepError, Tree
 from buildd.solver import keys
@@ -192,7 +192,11 @@ class Build:
         return done
 
     async def _attempt(self, digest: Digest, node: Node) -> Evaluated:
-        evaluated = await together(self._vertex(each.node) for each in node.inputs)
+        known = [self._evaluated.get(self._asker.digest_of(each.node)) for each in node.inputs]
+        there = [one for one in known if one is not None]
+        if len(there) < len(known):
+            there = await together(self._vertex(each.node) for each in node.inputs)
+        evaluated = there
         inputs = [_output(one, each) for one, each in zip(evaluated, node.inputs, strict=True)]
         view = self._view(self._described(node, digest))
         view.started()
@@ -249,13 +253,14 @@ class Build:
 
     async def _key(self, node: Node, inputs: Sequence[Output]) -> tuple[Digest, Digest | None]:
         """Return a step's key, and a quick key that does not lead to it yet."""
-        if not keys.needs_files(node, inputs):
-            return await keys.content_key(node, inputs, self._files), None
-        quick = keys.quick_key(node, inputs)
+        does = operation_digest(node.op, node.platform)
+        if not keys.needs_files(node.op, inputs):
+            return await keys.content_key(node.op, does, inputs, self._files), None
+        quick = keys.quick_key(does, inputs)
         known = None if quick is None else await self._results.key_of(quick)
         if known is not None:
             return known, None
-        return await keys.content_key(node, inputs, self._files), quick
+        return await keys.content_key(node.op, does, inputs, self._files), quick
 
     async def _look_up(self, key: Digest, about: About) -> Found | None:
         found = await self._results.find(key)

@@ -13,8 +13,8 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from buildd.llb.digests import digest_of, operation_digest
-from buildd.llb.ops import Copy, DiffOp, ExecOp, FileOp, MergeOp, Mount, MountType, Node, Op, Owner, SourceOp
+from buildd.llb.digests import digest_of
+from buildd.llb.ops import Copy, DiffOp, ExecOp, FileOp, MergeOp, Mount, MountType, Op, Owner, SourceOp
 from buildd.protocol import Directory, FileWorker, Output, Pinned, Selection, Tree
 from buildd.solver.flights import together
 from sampan.errors import NotFoundError
@@ -97,29 +97,32 @@ def tree_digest(tree: Tree) -> Digest:
     return digest_of("tree", tuple(layer.diff_id for layer in tree.layers))
 
 
-def quick_key(node: Node, inputs: Sequence[Output]) -> Digest | None:
-    """Return the key by diff IDs, or None if an input has none."""
+def quick_key(does: Digest, inputs: Sequence[Output]) -> Digest | None:
+    """Return the key by diff IDs, or None if an input has none; ``does`` is the operation's digest."""
     parts = [tree_digest(each) for each in inputs if isinstance(each, Tree)]
     if len(parts) < len(inputs):
         return None
-    return digest_of("quick", operation_digest(node.op, node.platform), tuple(parts))
+    return digest_of("quick", does, tuple(parts))
 
 
-def needs_files(node: Node, inputs: Sequence[Output]) -> bool:
+def needs_files(op: Op, inputs: Sequence[Output]) -> bool:
     """Say whether the key depends on more than diff IDs."""
-    reads = reads_of(node.op, len(inputs))
+    reads = reads_of(op, len(inputs))
     return any(isinstance(output, Directory) or not read.whole for output, read in zip(inputs, reads, strict=True))
 
 
-async def content_key(node: Node, inputs: Sequence[Output], files: FileWorker) -> Digest:
-    """Return the key.
+async def content_key(op: Op, does: Digest, inputs: Sequence[Output], files: FileWorker) -> Digest:
+    """Return the key; ``does`` is the operation's digest.
 
     Raises:
         NotFoundError: an input does not have what the step reads, in BuildKit's words.
     """
-    reads = reads_of(node.op, len(inputs))
-    parts = await together(_part(output, read, files) for output, read in zip(inputs, reads, strict=True))
-    return digest_of("step", operation_digest(node.op, node.platform), tuple(parts))
+    reads = reads_of(op, len(inputs))
+    if all(isinstance(output, Tree) and read.whole for output, read in zip(inputs, reads, strict=True)):
+        parts = [tree_digest(each) for each in inputs if isinstance(each, Tree)]
+    else:
+        parts = await together(_part(output, read, files) for output, read in zip(inputs, reads, strict=True))
+    return digest_of("step", does, tuple(parts))
 
 
 async def _part(output: Output, reads: Reads, files: FileWorker) -> Digest:

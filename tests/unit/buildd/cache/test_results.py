@@ -80,11 +80,22 @@ async def test_a_quick_key_leads_to_the_key_until_its_result_goes(results: Resul
     assert await results.key_of(quick) is None
 
 
-async def test_few_quick_keys_are_remembered_of_one_key(results: Results) -> None:
+async def test_few_quick_keys_of_one_key_outlive_the_process(tmp_path: Path, keeper: FakeKeeper) -> None:
     keys = [Digest.of(b"quick %d" % number) for number in range(40)]
-    for each in keys:
-        await results.remember_quick(each, ONE)
-    assert [await results.key_of(each) for each in keys] == [None] * 24 + [ONE] * 16
+    async with opened(tmp_path, keeper) as results:
+        for each in keys:
+            await results.remember_quick(each, ONE)
+    async with opened(tmp_path, keeper) as results:
+        assert [await results.key_of(each) for each in keys] == [None] * 24 + [ONE] * 16
+
+
+async def test_what_is_forgotten_is_found_no_more(results: Results) -> None:
+    added = await results.add(ONE, [Tree((A,))], About("RUN"))
+    assert await results.find(ONE) == added
+    await results.forget(added.ids)
+    assert await results.find(ONE) is None
+    await results.let_go(added.ids * 2)
+    assert await results.records() == []
 
 
 async def test_layers_that_are_nowhere_make_no_result(results: Results, keeper: FakeKeeper) -> None:

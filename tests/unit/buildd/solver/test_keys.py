@@ -2,12 +2,13 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildd.llb.digests import Digests, digest_of
+from buildd.llb.digests import Digests, digest_of, operation_digest
 from buildd.llb.ops import (
     CacheMount,
     Copy,
@@ -27,7 +28,7 @@ from buildd.llb.ops import (
     SourceOp,
     UserName,
 )
-from buildd.protocol import Selection, Tree
+from buildd.protocol import Directory, Selection
 from buildd.solver.keys import content_key, quick_key, reads_of
 from sampan.build.progress import Position
 from sampan.oci.digest import Digest
@@ -42,7 +43,9 @@ STEP = Node(ExecOp(PROCESS, (ROOT,)), (image(),), Platform("linux", "amd64"))
 async def key(node: Node) -> Digest:
     world = FakeWorld()
     tree = world.tree({"bin/sh": b""})
-    return await content_key(node, [tree] * len(node.inputs), FakeFileWorker(world))
+    return await content_key(
+        node.op, operation_digest(node.op, node.platform), [tree] * len(node.inputs), FakeFileWorker(world)
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,9 +106,10 @@ async def test_layers_of_the_same_files_in_another_order_are_another_input() -> 
     world = FakeWorld()
     files = FakeFileWorker(world)
     one, other = world.tree({"a": b""}, {"b": b""}), world.tree({"b": b""}, {"a": b""})
-    assert await content_key(STEP, [one], files) != await content_key(STEP, [other], files)
-    assert quick_key(STEP, [one]) != quick_key(STEP, [other])
-    assert quick_key(STEP, [Tree()]) is not None
+    does = operation_digest(STEP.op, STEP.platform)
+    assert await content_key(STEP.op, does, [one], files) != await content_key(STEP.op, does, [other], files)
+    assert quick_key(does, [one]) != quick_key(does, [other])
+    assert quick_key(does, [Directory(Path("/context"))]) is None
 
 
 texts = st.text(max_size=3)
