@@ -12,7 +12,6 @@ from urllib.parse import unquote_plus
 
 import grpc
 
-from buildd.session.entry import mode_to_go
 from buildd.session.protocol import SessionInfo
 from buildd.session.registry import AttachedSessions
 from buildd.wire.session.session import ClientSession, ServedSession
@@ -30,6 +29,7 @@ from sampan.api.buildkit.session.v1 import (
 )
 from sampan.api.buildkit.session.v1 import fsutil_pb2 as fs
 from sampan.api.containerd.content.v1 import content_pb2, content_pb2_grpc
+from sampan.fsutil.entry import mode_to_go
 from sampan.wire.http2.protocol import ByteStream
 
 Script = Callable[[AsyncIterator[fs.Packet]], AsyncIterator[fs.Packet]]

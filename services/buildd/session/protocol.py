@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from sampan.fsutil.receiver import SyncReport
 from sampan.oci.digest import Digest
 from sampan.resource.content import Blob
 from sampan.wire.http2.protocol import ByteStream
@@ -41,18 +42,6 @@ class LocalFiles:
     exclude: tuple[str, ...] = ()
     follow: tuple[str, ...] = ()  # paths, wildcards allowed, that are sent with what links on them lead to; none: all
     compare: bool = True  # ask for files whose size, times or mode differ; else for every file
-
-
-@dataclass(frozen=True, slots=True)
-class SyncReport:
-    """What it took to make a tree the same as the client's."""
-
-    files: int  # regular files in the tree
-    bytes_sent: int  # content that came
-    bytes_saved: int  # content that was here
-    # Paths made, written anew, given another mode, or removed (with all below), in no order. A directory that has only
-    # another time is not among them. Names that are not UTF-8 are as ``os.fsdecode`` has them.
-    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

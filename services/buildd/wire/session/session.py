@@ -19,14 +19,14 @@ from buildd.session.protocol import (
     Progress,
     SessionInfo,
     SocketOwner,
-    SyncReport,
     Token,
     TokenRequest,
 )
 from buildd.wire.session.content import SessionContent
-from buildd.wire.session.packets import receive_tree, send_tree
 from sampan.api.buildkit.session.v1 import auth_pb2, filesync_pb2, secrets_pb2, sshforward_pb2, upload_pb2
+from sampan.client.builds.packets import receive_tree, send_tree
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, UnimplementedError
+from sampan.fsutil.receiver import SyncReport
 from sampan.wire.http2.call import Call, Metadata, start, unary
 from sampan.wire.http2.connection import Connection
 from sampan.wire.http2.protocol import ByteStream
@@ -155,7 +155,7 @@ class ClientSession:
         """Give the client a directory, which nobody changes meanwhile; returns the bytes of content sent."""
         self._need(_SEND)
         async with await start(self._connection, _SEND, _exported(metadata, exporter)) as call:
-            return await send_tree(call, directory, progress)
+            return await send_tree(call, directory, progress=progress)
 
     def content(self, store: str) -> ClientContent:
         """Return the content store of this ID; whether the client has it shows when it is used."""

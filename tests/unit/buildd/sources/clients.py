@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from buildd.protocol import Directory, Output, Tree
-from buildd.session.protocol import Credentials, LocalFiles, SessionInfo, SocketOwner, SyncReport
+from buildd.session.protocol import Credentials, LocalFiles, SessionInfo, SocketOwner
 from sampan.errors import NotFoundError, UnimplementedError
+from sampan.fsutil.receiver import SyncReport
 from sampan.oci.descriptor import OCI_LAYER, Descriptor
 from sampan.oci.digest import Digest
 from sampan.resource.content import Blob

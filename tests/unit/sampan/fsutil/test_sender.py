@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from buildd.session.entry import Entry
-from buildd.session.sender import TreeSender
 from sampan.errors import InvalidArgumentError
+from sampan.fsutil.entry import Entry
+from sampan.fsutil.sender import TreeSender
 from sampan.sys.trees import AbandonedError
 
 

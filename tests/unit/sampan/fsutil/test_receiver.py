@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildd.session.entry import Entry
-from buildd.session.protocol import SyncReport
-from buildd.session.receiver import TreeReceiver
-from buildd.session.sender import TreeSender
 from sampan.errors import InvalidArgumentError
+from sampan.fsutil.entry import Entry
+from sampan.fsutil.receiver import SyncReport, TreeReceiver
+from sampan.fsutil.sender import TreeSender
 from sampan.sys.trees import AbandonedError
 
 FILE = stat.S_IFREG | 0o644

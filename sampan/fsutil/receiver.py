@@ -14,12 +14,12 @@ import errno
 import os
 import stat
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from buildd.session.entry import Entry, check_path, split
-from buildd.session.protocol import SyncReport
 from sampan.errors import InvalidArgumentError, RemoteError
+from sampan.fsutil.entry import Entry, check_path, split
 from sampan.sys.beneath import OPEN_DIRECTORY, open_directory
 from sampan.sys.trees import AbandonedError, Stop, never, remove_tree_at, shortened
 
@@ -37,6 +37,18 @@ _PERMISSIONS: Final = 0o7777
 # Attributes of trusted.* and system.* would mean something to the file systems that the tree is used in, overlayfs
 # among them.
 _XATTRS: Final = ("user.", "security.capability")
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What it took to make a tree the same as the client's."""
+
+    files: int  # regular files in the tree
+    bytes_sent: int  # content that came
+    bytes_saved: int  # content that was here
+    # Paths made, written anew, given another mode, or removed (with all below), in no order. A directory that has only
+    # another time is not among them. Names that are not UTF-8 are as ``os.fsdecode`` has them.
+    changed: tuple[str, ...] = ()
 
 
 class _Place:
@@ -80,8 +92,10 @@ class TreeReceiver:
     Methods raise InvalidArgumentError for what no sender may say, and OSError for what the file system cannot do.
     """
 
-    def __init__(self, into: Path, *, compare: bool = True, stop: Stop = never) -> None:
+    def __init__(self, into: Path, *, compare: bool = True, merge: bool = False, stop: Stop = never) -> None:
+        """``compare``: what is the same is not asked for; ``merge``: what the sender does not tell stays."""
         self._compare = compare
+        self._merge = merge
         self._stop = stop
         self._root = os.open(into, OPEN_DIRECTORY)
         self._walk = _Place(self._root)
@@ -218,7 +232,7 @@ class TreeReceiver:
 
     def _leave(self) -> None:
         directory = self._way.pop()
-        for name in directory.present:
+        for name in () if self._merge else directory.present:
             self._remove(self._walk.at(directory.path), directory.path, name)
 
     def _remove(self, fd: int, parent: bytes, name: bytes) -> None:

@@ -13,20 +13,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from buildd.session.entry import Entry
 from sampan.errors import ConflictError, InvalidArgumentError
+from sampan.fsutil.entry import Entry
+from sampan.fsutil.selection import Chosen, Selection
 from sampan.sys.beneath import OPEN_DIRECTORY, open_directory
 from sampan.sys.trees import AbandonedError, Descent, Stop, never
 
 _XATTRS: Final = ("user.", "security.capability")
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PIECE_BYTES: Final = 128 << 10
+_ALL: Final = Chosen(told=True, entered=True)
 
 
 class TreeSender:
     """One transfer out of one directory. Any thread may use it, one at a time; ``close`` it, whatever happened."""
 
-    def __init__(self, directory: Path, stop: Stop = never) -> None:
+    def __init__(self, directory: Path, selection: Selection | None = None, stop: Stop = never) -> None:
+        """Of what ``selection`` does not choose nothing is told."""
+        self._selection = selection
         self._root = os.open(directory, OPEN_DIRECTORY)
         self._stop = stop
         self._walk = self._entries()
@@ -109,6 +113,7 @@ class TreeSender:
     def _entries(self) -> Generator[Entry, None, None]:
         with Descent(self._root) as descent:
             names = [_names(descent.fd)]
+            untold: list[tuple[bytes, os.stat_result]] = []  # directories on the way that are told with what is in them
             while names:
                 name = next(names[-1], None)
                 if name is None:
@@ -119,12 +124,29 @@ class TreeSender:
                             raise ConflictError("the directory that is sent was changed meanwhile")
                     continue
                 path = descent.path + b"/" + name if descent.depth else name
-                status = os.stat(name, dir_fd=descent.fd, follow_symlinks=False)
-                yield self._entry(path, status, descent.fd, name)
-                self._count += 1
-                if stat.S_ISDIR(status.st_mode):
+                try:
+                    status = os.stat(name, dir_fd=descent.fd, follow_symlinks=False)
+                except FileNotFoundError:  # removed meanwhile
+                    continue
+                directory = stat.S_ISDIR(status.st_mode)
+                chosen = _ALL if self._selection is None else self._selection.choose(path, directory=directory)
+                if directory:
+                    del untold[len(names) - 1 :]
+                if chosen.told:
+                    yield from self._told(untold)
+                    yield self._entry(path, status, descent.fd, name)
+                    self._count += 1
+                elif directory and chosen.entered:
+                    untold.append((path, status))
+                if directory and chosen.entered:
                     descent.enter(name)
                     names.append(_names(descent.fd))
+
+    def _told(self, untold: list[tuple[bytes, os.stat_result]]) -> Iterator[Entry]:
+        for path, status in untold:
+            yield Entry(path, status.st_mode, 0, status.st_mtime_ns, uid=status.st_uid, gid=status.st_gid)
+            self._count += 1
+        untold.clear()
 
     def _entry(self, path: bytes, status: os.stat_result, directory: int, name: bytes) -> Entry:
         mode, size, link, major, minor = status.st_mode, status.st_size, b"", 0, 0

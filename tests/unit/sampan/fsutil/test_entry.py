@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildd.session.entry import MAX_PATH_BYTES, check_path, mode_from_go, mode_to_go, split
 from sampan.errors import InvalidArgumentError
+from sampan.fsutil.entry import MAX_PATH_BYTES, check_path, mode_from_go, mode_to_go, split
 
 KINDS = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFIFO, stat.S_IFBLK, stat.S_IFCHR)
 

@@ -8,25 +8,41 @@ Reference: tonistiigi/fsutil, ``send.go``, ``receive.go``.
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
 
-from buildd.session.entry import Entry, mode_from_go, mode_to_go
-from buildd.session.protocol import Progress, SyncReport
-from buildd.session.receiver import TreeReceiver
-from buildd.session.sender import TreeSender
 from sampan.api.buildkit.session.v1 import fsutil_pb2 as pb
 from sampan.errors import InvalidArgumentError, RemoteError, SampanError
-from sampan.wire.http2.call import Call
+from sampan.fsutil.entry import Entry, mode_from_go, mode_to_go
+from sampan.fsutil.receiver import SyncReport, TreeReceiver
+from sampan.fsutil.selection import Selection
+from sampan.fsutil.sender import TreeSender
 from sampan.wire.status import explained
 
 T = TypeVar("T")
+
+# Takes the bytes that have come or gone so far, now and then; called in the event loop.
+Progress = Callable[[int], None]
+
+
+class PacketCall(Protocol):
+    """A call in whose messages packets travel, whichever side of it this is."""
+
+    async def receive(self) -> list[bytes]:
+        """Return the messages that have come, one at least; none when the call has ended well. Raises how else."""
+
+    async def send(self, message: bytes, *, end: bool = False) -> None:
+        """Send a message; ``end``: the last one. Raises how the call ended, if it has."""
+
+    async def send_all(self, messages: Iterable[bytes]) -> None:
+        """Send messages together."""
+
 
 _STAT: Final = pb.Packet.PACKET_STAT
 _REQ: Final = pb.Packet.PACKET_REQ
@@ -71,7 +87,7 @@ def _explained(error: OSError) -> Exception:
 class _Outbox:
     """Packets that go out while others come in: neither side may wait for the other before it reads."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: PacketCall) -> None:
         self._call = call
         self._waiting: list[bytes] = []
         self._some = asyncio.Event()
@@ -95,16 +111,17 @@ class _Outbox:
 class _Receiving:
     """The receiver's end of the packets. Works in threads."""
 
-    def __init__(self, into: Path, compare: bool, stop: threading.Event) -> None:
+    def __init__(self, into: Path, compare: bool, merge: bool, stop: threading.Event) -> None:
         self._into = into
         self._compare = compare
+        self._merge = merge
         self._stop = stop
         self._tree: TreeReceiver | None = None
         self.report: SyncReport | None = None  # once all is here
         self.over = False  # the sender knows it too
 
     def open(self) -> None:
-        self._tree = TreeReceiver(self._into, compare=self._compare, stop=self._stop.is_set)
+        self._tree = TreeReceiver(self._into, compare=self._compare, merge=self._merge, stop=self._stop.is_set)
 
     def close(self) -> None:
         if self._tree is not None:
@@ -118,7 +135,7 @@ class _Receiving:
             try:
                 packet = parse(message)
             except DecodeError as error:
-                raise RemoteError("the client sends files in packets that are none") from error
+                raise RemoteError("files come in packets that are none") from error
             kind = packet.type
             if kind == _STAT:
                 if packet.HasField("stat"):
@@ -129,7 +146,7 @@ class _Receiving:
                 tree.put(packet.ID, packet.data)
             elif kind == _FIN:
                 if self.report is None:
-                    raise RemoteError("the client says that it has sent all files, and has not")
+                    raise RemoteError("the other side says that it has sent all files, and has not")
                 self.over = True
             elif kind == _ERR:
                 raise RemoteError(f"error from sender: {packet.data.decode(errors='replace')}")
@@ -169,10 +186,12 @@ def _encoded(entry: Entry) -> bytes:
     return pb.Packet(type=_STAT, stat=found).SerializeToString()
 
 
-async def receive_tree(call: Call, into: Path, *, compare: bool, progress: Progress | None) -> SyncReport:
+async def receive_tree(
+    call: PacketCall, into: Path, *, compare: bool = True, merge: bool = False, progress: Progress | None = None
+) -> SyncReport:
     """Make ``into`` what the other side tells. Raises what ``TreeReceiver`` does, and RemoteError."""
     stop = threading.Event()
-    receiving = _Receiving(into, compare, stop)
+    receiving = _Receiving(into, compare, merge, stop)
     outbox = _Outbox(call)
     sending = asyncio.create_task(outbox.send(), name="session files requests")
     received = 0
@@ -181,7 +200,7 @@ async def receive_tree(call: Call, into: Path, *, compare: bool, progress: Progr
         while not receiving.over:
             messages = await call.receive()
             if not messages:
-                raise RemoteError("the client ended the transfer of files before it was complete")
+                raise RemoteError("the other side ended the transfer of files before it was complete")
             outbox.put(await _in_thread(partial(receiving.feed, messages), stop))
             received += sum(map(len, messages))
             if progress is not None:
@@ -199,14 +218,15 @@ async def receive_tree(call: Call, into: Path, *, compare: bool, progress: Progr
 class _Sending:
     """The sender's end of the packets. Works in threads."""
 
-    def __init__(self, directory: Path, stop: threading.Event) -> None:
+    def __init__(self, directory: Path, selection: Selection | None, stop: threading.Event) -> None:
         self._directory = directory
+        self._selection = selection
         self._stop = stop
         self._tree: TreeSender | None = None
         self.sent = 0  # bytes of content
 
     def open(self) -> None:
-        self._tree = TreeSender(self._directory, self._stop.is_set)
+        self._tree = TreeSender(self._directory, self._selection, self._stop.is_set)
 
     def close(self) -> None:
         if self._tree is not None:
@@ -230,7 +250,7 @@ class _Sending:
 class _Requests:
     """What a receiver asks for."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: PacketCall) -> None:
         self._call = call
         self._wanted: list[int] = []
         self.some = asyncio.Event()
@@ -244,7 +264,7 @@ class _Requests:
     async def read(self) -> None:
         """Read requests to the end of the call. Raises how it ended."""
         try:
-            async for messages in self._call:
+            while messages := await self._call.receive():
                 for message in messages:
                     self._take(message)
                 self.some.set()
@@ -255,7 +275,7 @@ class _Requests:
         try:
             packet = pb.Packet.FromString(message)
         except DecodeError as error:
-            raise RemoteError("the client asks for files in packets that are none") from error
+            raise RemoteError("files are asked for in packets that are none") from error
         if packet.type == _REQ:
             self._wanted.append(packet.ID)
         elif packet.type == _FIN:
@@ -264,14 +284,18 @@ class _Requests:
             raise RemoteError(f"error from receiver: {packet.data.decode(errors='replace')}")
 
 
-async def send_tree(call: Call, directory: Path, progress: Progress | None) -> int:
+async def send_tree(
+    call: PacketCall, directory: Path, *, selection: Selection | None = None, progress: Progress | None = None
+) -> int:
     """Have the other side make a directory what ``directory`` is; return the bytes of content sent.
+
+    ``selection`` says which of its files are told, and which owner; None is all, as they are.
 
     Raises:
         RemoteError: the other side says why not.
     """
     stop = threading.Event()
-    sending = _Sending(directory, stop)
+    sending = _Sending(directory, selection, stop)
     requests = _Requests(call)
     reading = asyncio.create_task(requests.read(), name="session files requests")
     try:
@@ -295,5 +319,5 @@ async def send_tree(call: Call, directory: Path, progress: Progress | None) -> i
         await asyncio.gather(reading, return_exceptions=True)
         await _in_thread(sending.close, stop)
     if not requests.finished:
-        raise RemoteError("the client ended the transfer of files before it was complete")
+        raise RemoteError("the other side ended the transfer of files before it was complete")
     return sending.sent
