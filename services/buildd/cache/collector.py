@@ -18,7 +18,7 @@ from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
 from sampan.resource.snapshot import SnapshotUsage
 
-# Builds follow each other, and to look at everything takes a while.
+# After a build, until the cache is looked at: that takes a while.
 _PAUSE_S: Final = 60.0
 
 _AT_ONCE: Final = 50  # records that one transaction removes
@@ -128,16 +128,24 @@ class BuildCache:
             UnavailableError: imaged or the snapshotter does not answer; what was yielded is gone.
         """
         async with self._pruning:
-            shelves = await self._measured()
-            records = [each for shelf in shelves for each in shelf]
-            chosen = choose(records, options, await asyncio.to_thread(_space, self._directory), self._now_ns())
-            homes = {each.id: shelf for shelf, found in zip(self._shelves, shelves, strict=True) for each in found}
+            async for record in self._prune(await self._measured(), (options,)):
+                yield _shown(record)
+
+    async def _prune(
+        self, shelves: Sequence[Sequence[Record]], rules: Sequence[PruneOptions]
+    ) -> AsyncGenerator[Record, None]:
+        homes = {each.id: shelf for shelf, found in zip(self._shelves, shelves, strict=True) for each in found}
+        left = {each.id: each for found in shelves for each in found}
+        for rule in rules:
+            disk = await asyncio.to_thread(_space, self._directory)
+            chosen = choose(list(left.values()), rule, disk, self._now_ns())
             for shelf, some in groupby(chosen, key=lambda each: homes[each.id]):
                 for batch in _batches(list(some)):
                     gone = await shelf.remove([each.id for each in batch])
                     for record in batch:
                         if record.id in gone:
-                            yield _shown(record)
+                            del left[record.id]
+                            yield record
 
     async def keep_within_bounds(self) -> int:
         """Prune as the policy has it, and return how many bytes were pruned. Raises as ``prune``."""
@@ -145,14 +153,15 @@ class BuildCache:
             return 0
         disk = await asyncio.to_thread(_space, self._directory)
         pruned = 0
-        for rule in policy(self._bounds, disk.total_bytes):
-            async for record in self.prune(rule):
+        async with self._pruning:
+            async for record in self._prune(await self._measured(), policy(self._bounds, disk.total_bytes)):
                 pruned += record.size_bytes
         return pruned
 
     async def _keep_within_bounds(self) -> None:
         while True:
             await self._poked.wait()
+            await asyncio.sleep(self._pause_s)  # another build may follow, which has better things to do
             self._poked.clear()
             try:
                 pruned = await self.keep_within_bounds()
@@ -162,7 +171,6 @@ class BuildCache:
                 log.warning("build cache not pruned this time", error=str(error))
             except Exception:  # noqa: BLE001 - the next time finds what this one has left
                 log.exception("pruning of the build cache failed")
-            await asyncio.sleep(self._pause_s)
 
     async def _measured(self) -> list[list[Record]]:
         """Return the records of each shelf, with their sizes, and whether images share them."""

@@ -12,11 +12,12 @@ from typing import Final
 
 from buildd.cache.mounts import CacheMounts
 from buildd.executor.granted import Granted
-from buildd.llb.ops import NO_INPUT, NO_OUTPUT, CacheMount, ExecOp, Mount, MountType
+from buildd.llb.ops import NO_INPUT, NO_OUTPUT, ExecOp, Mount, MountType
 from buildd.protocol import Directory, FileWorker, Output, Selection, StepContext, Tree, Trees, WritableTree
 from buildd.solver.keys import tree_digest
 from sampan.build.step import DirectorySource, SnapshotSource, StepMount, StepSource, TmpfsSource
 from sampan.errors import InvalidArgumentError
+from sampan.oci.digest import Digest
 
 _ROOT: Final = "/"
 
@@ -45,6 +46,7 @@ class StepMounts:
     mounts: list[StepMount] = field(default_factory=list)
     _outputs: dict[int, WritableTree | Tree] = field(default_factory=dict)
     _views: dict[int, str] = field(default_factory=dict)  # keys, by input
+    _caches: dict[int, str] = field(default_factory=dict)  # directories, by the identity of their mounts
 
     async def make(self) -> None:
         """Make all of them, those further up first.
@@ -60,6 +62,7 @@ class StepMounts:
         writable = await self._writable(await self._tree(root))
         self.root, self.root_read_only = writable.key, root.read_only
         self._note_output(root, writable if not root.read_only else await self._tree(root))
+        await self._enter_caches()
         others = [mount for mount in self.op.mounts if mount is not root]
         for mount in sorted(others, key=lambda each: self._target(each).split("/")):
             source = await self._source(mount)
@@ -112,7 +115,7 @@ class StepMounts:
             case Mount(type=MountType.SSH, ssh=ssh) if ssh is not None:
                 return await self.stack.enter_async_context(self.makers.granted.agent(ssh, self.context))
             case Mount(type=MountType.CACHE, cache=cache) if cache is not None:
-                return await self._cache(mount, cache)
+                return DirectorySource(self._caches[id(mount)])
             case Mount(type=MountType.BIND):
                 return await self._bind(mount)
         raise InvalidArgumentError(f"mount at {mount.dest} says nothing of the {mount.type.name.lower()} that it shows")
@@ -135,17 +138,38 @@ class StepMounts:
             key = self._views[mount.input] = await self.stack.enter_async_context(self.makers.trees.view(output))
         return SnapshotSource(key, mount.selector)
 
-    async def _cache(self, mount: Mount, cache: CacheMount) -> StepSource:
+    async def _enter_caches(self) -> None:
+        """Enter cache mounts in the order of their names: steps that wait for each other's locked ones never end.
+
+        Two mounts of one name are one directory, which a step does not wait for twice.
+        """
+        wanted: dict[tuple[str, str, str], list[Mount]] = {}
+        for mount in self.op.mounts:
+            if mount.type is MountType.CACHE and mount.cache is not None:
+                _, key = await self._base(mount)
+                wanted.setdefault((mount.cache.id, key or "", mount.selector.strip("/")), []).append(mount)
+        for place in sorted(wanted):
+            directory = await self._enter_cache(wanted[place][0])
+            self._caches |= {id(mount): directory for mount in wanted[place]}
+
+    async def _base(self, mount: Mount) -> tuple[Output | None, Digest | None]:
+        """Return what a cache mount begins with, and what tells that from others."""
         base, key = self._input(mount), None
         if isinstance(base, Tree):
             base = base if base.layers else None
             key = None if base is None else tree_digest(base)
         elif base is not None:
             key = await self.makers.files.checksum(base, Selection())
+        return base, key
+
+    async def _enter_cache(self, mount: Mount) -> str:
+        """Return the directory."""
+        assert mount.cache is not None
+        base, key = await self._base(mount)
         if base is None and mount.selector.strip("/"):
             raise InvalidArgumentError(f"cache mount at {mount.dest} begins with {mount.selector} of an empty tree")
         said = f"cached mount {self._target(mount)} from exec {' '.join(self.op.process.args)}"
         directory = await self.stack.enter_async_context(
-            self.makers.caches.mounted(cache, base, key, mount.selector.strip("/"), said)
+            self.makers.caches.mounted(mount.cache, base, key, mount.selector.strip("/"), said)
         )
-        return DirectorySource(str(directory))
+        return str(directory)

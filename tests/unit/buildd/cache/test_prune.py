@@ -235,7 +235,8 @@ async def test_the_cache_prunes_by_itself_when_it_may_have_grown(tmp_path: Path)
 
     done = asyncio.Event()
     shelf = Telling([BASE, STEP])
-    async with cache(tmp_path, shelf, bounds=Bounds(1, 1, 1)) as built:
+    storage = FakeStorage()
+    async with BuildCache([shelf], storage, storage, tmp_path, lambda: NOW_NS, Bounds(1, 1, 1), pause_s=0) as built:
         built.poke()
         await done.wait()
     assert shelf.held == {}

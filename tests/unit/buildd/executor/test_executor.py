@@ -28,6 +28,7 @@ from sampan.build.step import (
     FileSource,
     SnapshotSource,
     SocketSource,
+    StepExit,
     StepNetwork,
     StepOutput,
     StepSecurity,
@@ -319,6 +320,33 @@ async def test_a_locked_cache_mount_is_one_steps_at_a_time(executing: Yard) -> N
     step = op(Mount("/c", MountType.CACHE, cache=CacheMount("c", Sharing.LOCKED)), command="work")
     await asyncio.gather(*(executing.run(step) for _ in range(3)))
     assert most == 1
+
+
+async def test_steps_with_the_same_locked_mounts_do_not_wait_for_each_other_forever(executing: Yard) -> None:
+    def locked(target: str, name: str) -> Mount:
+        return Mount(target, MountType.CACHE, cache=CacheMount(name, Sharing.LOCKED))
+
+    one, other = op(locked("/1", "a"), locked("/2", "b")), op(locked("/1", "b"), locked("/2", "a"))
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(executing.run(each) for each in (one, other, one, other)))
+
+
+async def test_two_mounts_of_one_name_are_one_directory(executing: Yard) -> None:
+    cache = CacheMount("c", Sharing.LOCKED)
+    await executing.run(op(Mount("/1", MountType.CACHE, cache=cache), Mount("/2", MountType.CACHE, cache=cache)))
+    assert executing.mount("/1").source == executing.mount("/2").source
+
+
+async def test_a_process_that_the_kernel_has_killed_for_want_of_memory_says_so(
+    executing: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def killed(spec: StepSpec) -> AsyncIterator[StepOutput]:
+        yield StepExit(137, oom_killed=True)
+
+    monkeypatch.setattr(executing.steps, "run", killed)
+    with pytest.raises(ProcessError, match=r"did not complete successfully: cannot allocate memory$") as caught:
+        await executing.run(op())
+    assert caught.value.exit_code == 137
 
 
 async def test_no_more_processes_run_than_were_asked_for(executing: Yard) -> None:
