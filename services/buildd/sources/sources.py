@@ -20,6 +20,7 @@ from buildd.sources.http import HttpSource
 from buildd.sources.images import ImageSource
 from buildd.sources.layouts import LayoutSource
 from buildd.sources.local import LocalSource
+from buildd.sources.uploads import UploadSource
 from sampan.errors import InvalidArgumentError
 from sampan.oci.platform import Platform
 from sampan.resource.storage import Images, Layers
@@ -35,12 +36,19 @@ class BuildSources:
     """Satisfies ``protocol.Sources``."""
 
     def __init__(
-        self, images: ImageSource, layouts: LayoutSource, local: LocalSource, http: HttpSource, git: GitSource
+        self,
+        images: ImageSource,
+        layouts: LayoutSource,
+        local: LocalSource,
+        http: HttpSource,
+        uploads: UploadSource,
+        git: GitSource,
     ) -> None:
         self.images = images
         self._layouts = layouts
         self._local = local
         self._http = http
+        self._uploads = uploads
         self._git = git
 
     async def pin(self, op: SourceOp, platform: Platform, context: StepContext) -> Pinned:
@@ -52,7 +60,7 @@ class BuildSources:
                 layouts.SCHEME: lambda: self._layouts.pin(op, platform, context),
                 local.SCHEME: lambda: self._local.pin(op),
                 git.SCHEME: lambda: self._git.pin(op, context),
-                **dict.fromkeys(http.SCHEMES, lambda: self._http.pin(op, context)),
+                **dict.fromkeys(http.SCHEMES, lambda: self._web(op).pin(op, context)),
             },
         )()
 
@@ -65,9 +73,12 @@ class BuildSources:
                 layouts.SCHEME: lambda: self._layouts.fetch(op, platform, context),
                 local.SCHEME: lambda: self._local.fetch(op, context),
                 git.SCHEME: lambda: self._git.fetch(op, pinned, context),
-                **dict.fromkeys(http.SCHEMES, lambda: self._http.fetch(op, pinned, context)),
+                **dict.fromkeys(http.SCHEMES, lambda: self._web(op).fetch(op, pinned, context)),
             },
         )()
+
+    def _web(self, op: SourceOp) -> HttpSource | UploadSource:
+        return self._uploads if self._uploads.serves(op) else self._http
 
     async def resolve_config(self, query: ImageQuery, context: StepContext) -> ResolvedImage:
         """See ``protocol.Sources``."""
@@ -103,6 +114,7 @@ async def open_sources(
         LayoutSource(stores.images, stores.content, clients, held),
         LocalSource(directories, clients),
         HttpSource(downloads, files, clients, scratch),
+        UploadSource(clients, scratch),
         GitSource(files, clients, scratch),
     )
     try:
