@@ -2,20 +2,20 @@
 
 Each asks again once the service is back, from just behind what was told already, so that nothing is told twice and
 nothing is left out. Attachments and execs are not here: what they carry is nowhere written down. What goes
-before each line of a log, if that is asked for, is here too.
+before each line of a log, if that is asked for, is here too, and what is left of a start that was broken off.
 """
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, Protocol, TypeVar
 from urllib.parse import quote_plus
 
-from sampan.errors import NotFoundError, UnavailableError
+from sampan.errors import NotFoundError, NotModifiedError, SampanError, ServiceGoneError, UnavailableError
 from sampan.pattern import Pattern
-from sampan.resource.container import Condition, Exit
+from sampan.resource.container import Condition, Exit, Status
 from sampan.resource.container_spec import ContainerSpec
 from sampan.resource.event import Event
 from sampan.resource.listing import NO_FILTERS, Filters
@@ -185,6 +185,30 @@ async def wait(
             if not (answer is None and placed):
                 yield answer
             placed = True
+
+
+async def start(runtime: Followed, container: str) -> None:
+    """Start it. One that is removed at its end, and whose start failed before it ran, is removed.
+
+    ``docker run --rm`` waits for that after every start that failed. runtimed sees to it where it has begun with the
+    start: not if it was killed before, or had no space to write down that it begins.
+
+    Raises:
+        ServiceGoneError: the service went away; whether it is started nobody knows.
+        SampanError: what it refuses with.
+    """
+    try:
+        await runtime.containers.start(container)
+    except NotModifiedError:
+        raise
+    except SampanError as error:
+        with suppress(SampanError):  # it is gone already, or runs
+            if isinstance(error, ServiceGoneError):
+                await runtime.reconnected()
+            found = await runtime.containers.get(container)
+            if found.spec.auto_remove and found.state.status is Status.CREATED:
+                await runtime.containers.remove(found.id, volumes=True)
+        raise
 
 
 async def _missed_exit(runtime: Followed, container: str, begun_ns: int) -> Exit | None:

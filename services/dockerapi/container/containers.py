@@ -95,7 +95,7 @@ async def resize(call: Call) -> web.StreamResponse:
 async def start(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/start."""
     with call.backend.metrics.action("start"):
-        await call.runtime.containers.start(call.args["id"])
+        await following.start(call.runtime, call.args["id"])
     return empty()
 
 

@@ -1,6 +1,23 @@
-"""Where the reading of a log goes on after its service was gone."""
+"""Where the reading of a log goes on after its service was gone, and what is left of a start."""
 
+from datetime import UTC, datetime
+from typing import cast
+
+import pytest
+
+from sampan.engine import following
 from sampan.engine.following import LogPlace
+from sampan.errors import (
+    NoSpaceError,
+    NotFoundError,
+    NotModifiedError,
+    SampanError,
+    ServiceGoneError,
+    UnavailableError,
+)
+from sampan.resource.container import ContainerDetails, ContainerState, Status
+from sampan.resource.container_spec import ContainerSpec
+from sampan.resource.protocols import Containers, Events
 from sampan.resource.streams import LogBatch, LogEntry, LogQuery, Stream
 
 
@@ -56,3 +73,71 @@ def test_only_new_lines_stay_only_new_lines() -> None:
     rest = place.rest()
     assert rest.tail is None
     assert rest.since_ns > 0
+
+
+class BrokenStart:
+    """A runtimed that is killed under a start: its container is as ``status`` says when it is back."""
+
+    def __init__(self, status: Status, *, auto_remove: bool = True) -> None:
+        spec = ContainerSpec(name="web", auto_remove=auto_remove)
+        state = ContainerState(status)
+        self.container = ContainerDetails("c" * 64, spec, datetime.fromtimestamp(0, UTC), state=state)
+        self.happened: list[str] = []
+        self.comes_back = True
+        self.refusal: SampanError = ServiceGoneError("a service of the engine went away")
+        self.containers, self.events = cast("Containers", self), cast("Events", self)
+
+    async def start(self, container: str) -> None:
+        self.happened.append(f"start {container}")
+        raise self.refusal
+
+    async def reconnected(self) -> None:
+        if not self.comes_back:
+            raise UnavailableError("service runtimed does not answer")
+        self.happened.append("back")
+
+    async def get(self, container: str) -> ContainerDetails:
+        if self.container.state.status is Status.REMOVING:
+            raise NotFoundError(f"No such container: {container}")
+        return self.container
+
+    async def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
+        assert (container, force, volumes) == ("c" * 64, False, True)
+        self.happened.append("remove")
+
+
+async def happened(runtime: BrokenStart) -> list[str]:
+    with pytest.raises(type(runtime.refusal)):
+        await following.start(runtime, "web")
+    return runtime.happened
+
+
+async def test_what_goes_at_its_end_goes_if_its_start_was_broken_off_before_it_ran() -> None:
+    assert await happened(BrokenStart(Status.CREATED)) == ["start web", "back", "remove"]
+
+
+@pytest.mark.parametrize("status", [Status.RUNNING, Status.EXITED, Status.REMOVING])
+async def test_what_ran_is_left_to_its_end(status: Status) -> None:
+    assert await happened(BrokenStart(status)) == ["start web", "back"]
+
+
+async def test_what_stays_at_its_end_stays_if_its_start_was_broken_off() -> None:
+    assert await happened(BrokenStart(Status.CREATED, auto_remove=False)) == ["start web", "back"]
+
+
+async def test_a_start_is_broken_off_also_if_the_service_does_not_come_back() -> None:
+    runtime = BrokenStart(Status.CREATED)
+    runtime.comes_back = False
+    assert await happened(runtime) == ["start web"]
+
+
+async def test_what_goes_at_its_end_goes_if_there_is_no_space_to_begin_its_start() -> None:
+    runtime = BrokenStart(Status.CREATED)
+    runtime.refusal = NoSpaceError("write metadata.db: no space left on device")
+    assert await happened(runtime) == ["start web", "remove"]
+
+
+async def test_what_is_started_already_is_left_alone() -> None:
+    runtime = BrokenStart(Status.CREATED)  # by another client, at this moment
+    runtime.refusal = NotModifiedError("Container web is already running")
+    assert await happened(runtime) == ["start web"]
