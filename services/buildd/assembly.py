@@ -1,6 +1,5 @@
 """What runs builds, put together and recovered: trees, files, cache, executor and solver.
 
-<data>/cache.db          records of the build cache
 <data>/cache-mounts/     directories of cache mounts
 <run>/files/             where file workers mount, each for itself
 <run>/ssh/               sockets that lead to clients' agents, while steps run
@@ -10,12 +9,13 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from buildd.cache.collector import Bounds, BuildCache
 from buildd.cache.keeper import LeaseKeeper
+from buildd.cache.model import Shelf
 from buildd.cache.mounts import CacheMounts
 from buildd.cache.results import Results
 from buildd.executor.executor import StepExecutor
@@ -35,6 +35,8 @@ from sampan.resource.storage import Differ, Images, Layers, Leases, Snapshots
 from sampan.store.database import Store
 
 SERVICE = "buildd"
+
+S = TypeVar("S", bound=Sources)
 
 
 class Runtime(Protocol):
@@ -82,37 +84,43 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Assembled:
+class Assembled(Generic[S]):
     """What builds are made with."""
 
     solver: Solver
     cache: BuildCache
     files: Files
     trees: SnapshotTrees
-    sources: Sources
+    sources: S
     platforms: HostPlatforms
-    store: Store  # the builder's rows; others may have theirs in it
 
 
 @asynccontextmanager
 async def assemble(
     engine: Engine,
     layout: Layout,
+    store: Store,
     sessions: AttachedSessions,
-    make_sources: Callable[[SnapshotTrees, Files], Sources],
+    open_sources: Callable[[Files], AbstractAsyncContextManager[tuple[S, Shelf]]],
     settings: Settings,
-) -> AsyncIterator[Assembled]:
+) -> AsyncIterator[Assembled[S]]:
     """Put everything together, recover what the last life of the service has left, and yield it until it is closed.
+
+    Args:
+        engine: the services that this one needs.
+        layout: where its directories are.
+        store: its rows, with the schema ``buildd.schema``.
+        sessions: those of builds' clients.
+        open_sources: yields the sources of builds, and what they keep as a part of the build cache.
+        settings: how much builds may take.
 
     Raises:
         UnavailableError: another service does not answer.
-        DataLossError: the database cannot be read.
     """
     data, run = layout.data(SERVICE), layout.run(SERVICE)
     scratch = run / "files"
     await asyncio.to_thread(scratch.mkdir, parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:  # closes in reverse: builds first, rows last
-        store = await stack.enter_async_context(Store(data / "cache.db", "buildd.schema"))
         trees = SnapshotTrees(engine)
         stack.push_async_callback(trees.close)
         workers = Workers(scratch)
@@ -125,12 +133,13 @@ async def assemble(
         await trees.recover()
         await results.recover()
         await mounts.recover()
-        cache = BuildCache([results, mounts], engine.layers, engine.images, data, time.time_ns, settings.bounds)
+        sources, kept = await stack.enter_async_context(open_sources(files))
+        shelves = (results, mounts, kept)
+        cache = BuildCache(shelves, engine.layers, engine.images, data, time.time_ns, settings.bounds)
         await stack.enter_async_context(cache)
         platforms = HostPlatforms(host_platform())
         parallelism = settings.max_parallelism or max(4, 2 * len(os.sched_getaffinity(0)))
         makers = Makers(trees, files, granted, mounts)
-        sources = make_sources(trees, files)
         parts = Parts(
             sources=sources,
             files=files,
@@ -142,4 +151,4 @@ async def assemble(
         )
         solver = Solver(parts, cache.poke)
         stack.push_async_callback(solver.close)
-        yield Assembled(solver, cache, files, trees, sources, platforms, store)
+        yield Assembled(solver, cache, files, trees, sources, platforms)

@@ -2,14 +2,15 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from buildd.assembly import Assembled, Settings, assemble
+from buildd.cache.model import Record
 from buildd.llb.graph import Change, change_files
 from buildd.llb.ops import (
     CacheMount,
@@ -32,6 +33,7 @@ from buildd.solver.build import Asker
 from sampan.build.request import PruneOptions
 from sampan.client.services import Services
 from sampan.oci.platform import Platform
+from sampan.store.database import Store
 from tests.fakes.build_sessions import FakeLender, FakeLenders
 from tests.fakes.buildd import FakeProgress
 from tests.support.docker_client import DockerClient
@@ -67,11 +69,21 @@ class LocalImages:
         raise NotImplementedError
 
 
+class NoShelf:
+    """Nothing that sources keep."""
+
+    async def records(self) -> Sequence[Record]:
+        return []
+
+    async def remove(self, ids: Collection[str]) -> Collection[str]:
+        return []
+
+
 @dataclass
 class Builder:
     """A builder on an engine."""
 
-    parts: Assembled
+    parts: Assembled[LocalImages]
     services: Services
     progress: FakeProgress
 
@@ -94,8 +106,14 @@ async def builder(engine: Engine, client: FakeLender | None = None) -> AsyncIter
         directory.mkdir(exist_ok=True)
     async with (
         Services.connect(engine.layout) as services,
+        Store(engine.layout.data("buildd") / "tests.db", "buildd.schema") as store,
         assemble(
-            services, engine.layout, sessions, lambda trees, files: LocalImages(services), Settings(max_parallelism=4)
+            services,
+            engine.layout,
+            store,
+            sessions,
+            lambda _: nullcontext((LocalImages(services), NoShelf())),
+            Settings(max_parallelism=4),
         ) as parts,
     ):
         yield Builder(parts, services, FakeProgress())
