@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -11,13 +11,16 @@ import pytest
 import pytest_asyncio
 
 from buildd.cache.model import RecordType
-from buildd.cache.mounts import CacheMounts
+from buildd.cache.mounts import CacheMounts, _make
 from buildd.llb.ops import CacheMount, Sharing
 from buildd.protocol import Tree
 from sampan.errors import NotFoundError
 from sampan.oci.digest import Digest
 from sampan.store.database import Store
+from sampan.sys.trees import remove_tree
 from tests.fakes.buildd import FakeFileWorker, FakeWorld, layer
+from tests.fakes.crashes import KilledError, Steps
+from tests.unit.buildd.cache.mortal import MortalStore
 
 BASE = Tree((layer({"a": b""}),))
 
@@ -159,3 +162,58 @@ async def test_a_mount_that_goes_while_it_is_looked_up_is_made_anew(mounts: Cach
     one, gone = await asyncio.gather(directory(mounts), mounts.remove([path.name]))
     assert (one == path) == (not gone)
     assert one.exists()
+
+
+async def live(mounts: CacheMounts) -> None:
+    """What a builder does with cache mounts in a life."""
+    await directory(mounts, "one", base=BASE, selector="sub")
+    await directory(mounts, "one", base=BASE, selector="sub")
+    other = await directory(mounts, "other")
+    (other / "deep" / "er").mkdir(parents=True, exist_ok=True)
+    await mounts.records()
+    await mounts.remove([other.name])
+    await directory(mounts, "other")
+
+
+async def test_a_kill_between_any_two_steps_leaves_rows_and_directories_that_match(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mortal(name: str, do: Callable[..., None]) -> None:
+        def step(*arguments: object) -> None:
+            MortalStore.steps.step(f"before {name}")
+            do(*arguments)
+            MortalStore.steps.step(f"after {name}")
+
+        monkeypatch.setattr(f"buildd.cache.mounts.{name}", step)
+
+    mortal("_make", _make)
+    mortal("remove_tree", remove_tree)
+
+    async def one_life(path: Path) -> None:
+        files = FakeFileWorker(FakeWorld(), root=path / "base")
+        async with MortalStore(path / "cache.db", "buildd.schema", durable=False) as store:
+            mounts = CacheMounts(path / "mounts", store, files, itertools.count(1).__next__)
+            await mounts.recover()
+            await live(mounts)
+
+    def place(name: str) -> Path:
+        (tmp_path / name / "base" / "sub" / "below").mkdir(parents=True)
+        return tmp_path / name
+
+    MortalStore.steps = Steps()
+    await one_life(place("whole"))
+    count = len(MortalStore.steps.taken)
+    assert count > 20
+    for number in range(count):
+        MortalStore.steps = Steps()
+        MortalStore.steps.arm(number, lambda: None)
+        path = place(str(number))
+        with pytest.raises(KilledError):
+            await one_life(path)
+        MortalStore.steps = Steps()
+        async with opened(path) as mounts:
+            there = set(os.listdir(path / "mounts"))
+            assert {each.id for each in await mounts.records()} == there, number
+            assert all(each.isalnum() for each in there)
+            await live(mounts)
+            assert len(await mounts.records()) == 2

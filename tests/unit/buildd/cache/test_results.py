@@ -2,11 +2,9 @@
 
 import asyncio
 import itertools
-import sqlite3
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 import pytest_asyncio
@@ -22,8 +20,7 @@ from sampan.resource.image import Layer
 from sampan.store.database import Store
 from tests.fakes.buildd import FakeKeeper, layer
 from tests.fakes.crashes import KilledError, Steps
-
-T = TypeVar("T")
+from tests.unit.buildd.cache.mortal import MortalStore
 
 A, B, C = (layer({name: b""}) for name in "abc")
 ONE, OTHER = Digest.of(b"one"), Digest.of(b"other")
@@ -149,18 +146,6 @@ async def test_a_lease_that_cannot_be_released_is_released_later(results: Result
 
 
 # Kills -------------------------------------------------------
-
-
-class MortalStore(Store):
-    """A store whose process may be killed before and after each transaction."""
-
-    steps: Steps
-
-    async def write(self, fn: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
-        self.steps.step("before a transaction")
-        result = await super().write(fn, durable=durable)
-        self.steps.step("after a transaction")
-        return result
 
 
 class MortalKeeper:
