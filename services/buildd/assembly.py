@@ -8,10 +8,10 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from buildd.cache.collector import Bounds, BuildCache
 from buildd.cache.keeper import LeaseKeeper
@@ -83,6 +83,10 @@ class Settings:
     bounds: Bounds | None = None  # of the build cache; None: nothing is pruned by itself
 
 
+# Says when records of the cache were made, by their IDs: see ``Results``.
+Created: TypeAlias = Callable[[Collection[str]], Awaitable[Mapping[str, int]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Assembled(Generic[S]):
     """What builds are made with."""
@@ -93,6 +97,7 @@ class Assembled(Generic[S]):
     trees: SnapshotTrees
     sources: S
     platforms: HostPlatforms
+    created: Created
 
 
 @asynccontextmanager
@@ -151,4 +156,4 @@ async def assemble(
         )
         solver = Solver(parts, cache.poke)
         stack.push_async_callback(solver.close)
-        yield Assembled(solver, cache, files, trees, sources, platforms)
+        yield Assembled(solver, cache, files, trees, sources, platforms, results.created)

@@ -75,6 +75,7 @@ async def build(service: Service[Config]) -> None:
             files=parts.files,
             exporters=BuildExporters(content, engine.images, parts.trees, parts.files, sessions),
             cache=parts.cache,
+            created=parts.created,
             caches=Caches(
                 lambda: CacheImports(parts.sources.images, content, sessions),
                 CacheExports(content, engine.images, sessions, time.time_ns),

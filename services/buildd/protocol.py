@@ -316,6 +316,7 @@ class BuildResult:
 
     outputs: Mapping[str, Output | None]
     metadata: Mapping[str, bytes] = field(default_factory=dict)
+    made_ns: Mapping[Digest, int] = field(default_factory=dict)  # when layers were made, by diff ID, since the epoch
 
 
 class Exporters(Protocol):

@@ -6,7 +6,7 @@ longer, for clients that ask late.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -19,11 +19,12 @@ from buildd.build.gateway import BuildGateway
 from buildd.build.protocol import Cache, Gateway, GatewayRequest, Graphs, Run, Solver, Worker
 from buildd.build.results import Frontend, Results
 from buildd.build.updates import Updates
-from buildd.protocol import BuildResult, Exporters, FileWorker, Result, Sources
+from buildd.protocol import BuildResult, Exporters, FileWorker, Result, Sources, Tree
 from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE, Asker
 from sampan.build.progress import Update
 from sampan.build.request import PruneOptions, SolveRequest, SolveResponse, UsageRecord
 from sampan.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, PermissionDeniedError
+from sampan.oci.digest import Digest
 
 # A client asks for a build's status while it begins the build.
 _BEGIN_S: Final = 15.0
@@ -51,6 +52,7 @@ class Parts:
     files: FileWorker
     exporters: Exporters
     cache: Cache
+    created: Callable[[Collection[str]], Awaitable[Mapping[str, int]]]  # when records were made; see ``Results``
     caches: Caches
     frontend: Frontend
     graphs: Callable[[], Graphs]
@@ -132,8 +134,20 @@ class Builds:
             )
             build.begun.set()
             result = await self._result(request, results, build.gateway)
-            built = BuildResult(await results.outputs(result), result.metadata)
+            outputs = await results.outputs(result)
+            built = BuildResult(outputs, result.metadata, await self._made_ns(run))
             return SolveResponse(await self._export(request, built, run, caches))
+
+    async def _made_ns(self, run: Run) -> Mapping[Digest, int]:
+        """Return when the layers that steps came to were made, at first: a result in the cache keeps its time."""
+        done = run.evaluated()
+        created = await self._parts.created([name for one in done for name in one.ids])
+        return {
+            output.layers[-1].diff_id: created[name]
+            for one in done
+            for name, output in zip(one.ids, one.outputs, strict=False)  # a client's directory has no record
+            if name in created and isinstance(output, Tree) and output.layers
+        }
 
     async def _result(self, request: SolveRequest, results: Results, gateway: BuildGateway) -> Result:
         if request.definition is None and not request.frontend:

@@ -7,7 +7,7 @@ it lets go of it, and is not removed before; all that is in memory alone, since 
 
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
@@ -140,6 +140,10 @@ class Results:
         for name in ids:
             if self._in_use[name] <= 0:
                 del self._in_use[name]
+
+    async def created(self, ids: Collection[str]) -> Mapping[str, int]:
+        """Return when records were made, by their IDs, in nanoseconds since the epoch."""
+        return await self._store.read(lambda db: rows.created(db, ids)) if ids else {}
 
     async def records(self) -> Sequence[Record]:
         """See ``Shelf``."""

@@ -84,6 +84,12 @@ def every(db: sqlite3.Connection) -> list[Record]:
     ]
 
 
+def created(db: sqlite3.Connection, names: Collection[str]) -> dict[str, int]:
+    """Return when records were made, by their IDs, in nanoseconds since the epoch."""
+    rows = (db.execute("SELECT created_ns FROM records WHERE id = ?", (name,)).fetchone() for name in names)
+    return {name: row["created_ns"] for name, row in zip(names, rows, strict=True) if row is not None}
+
+
 def ids(db: sqlite3.Connection) -> list[tuple[str, bool, bool]]:
     """Return the ID of every record, whether it has layers, and whether it is superseded."""
     query = "SELECT id, superseded, EXISTS (SELECT 1 FROM record_layers WHERE record = id) AS filled FROM records"

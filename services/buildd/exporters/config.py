@@ -5,7 +5,8 @@ Reference: OCI image spec 1.1, "Image Configuration".
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -22,14 +23,22 @@ _COMMENT: Final = "buildkit.exporter.image.v0"
 _PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def finish_config(said: bytes, tree: Tree, platform: Platform, now_ns: int, inline_cache: bytes = b"") -> bytes:
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Times that an image tells, in nanoseconds since the epoch."""
+
+    now_ns: int
+    made_ns: Mapping[Digest, int] = field(default_factory=dict)  # of layers, by diff ID, as far as they were made here
+
+
+def finish_config(said: bytes, tree: Tree, platform: Platform, times: Times, inline_cache: bytes = b"") -> bytes:
     """Return the config of the image of ``tree``.
 
     Args:
         said: what the frontend says; empty where a client gave a graph and nothing else.
         tree: the image's files.
         platform: for an image of which nothing is said.
-        now_ns: when it is made, if the frontend does not say.
+        times: when its layers were made, which are the times of its history; the last one is that of the image.
         inline_cache: where its layers come from, for a build that is given the image as a cache.
 
     Raises:
@@ -38,8 +47,11 @@ def finish_config(said: bytes, tree: Tree, platform: Platform, now_ns: int, inli
     document = _document(said, platform)
     diff_ids = [layer.diff_id for layer in tree.layers]
     document["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
-    document["history"] = _history(document.get("history") or [], tree, _moment(now_ns))
-    document.setdefault("created", _moment(now_ns))
+    history = _history(document.get("history") or [], tree, times)
+    document["history"] = history
+    if not document.get("created"):
+        document["created"] = next((line["created"] for line in reversed(history) if line.get("created")), None)
+        document["created"] = document["created"] or _moment(times.now_ns)
     document.pop(_CACHE_MEMBER, None)  # a base image's own
     if inline_cache:
         document[_CACHE_MEMBER] = base64.b64encode(inline_cache).decode()
@@ -55,15 +67,31 @@ def _document(said: bytes, platform: Platform) -> JsonObject:
     return dict(document)
 
 
-def _history(lines: Sequence[JsonObject], tree: Tree, now: str) -> list[JsonObject]:
-    """Return the history, in which a line that made no layer says so: readers count layers by it."""
+def _history(lines: Sequence[JsonObject], tree: Tree, times: Times) -> list[JsonObject]:
+    """Return the history, in which a line that made no layer says so: readers count layers by it.
+
+    A line without a time has its layer's; one without a layer has that of the line before it, or of the first layer
+    that was made here.
+    """
     made = list(_made(tree))
     steps = sum(not line.get("empty_layer") for line in lines)
     if steps > len(made):  # a frontend that says more than it does: its last lines are what came to nothing
         made += [False] * (steps - len(made))
     outcomes = iter(made)
     told = [line if line.get("empty_layer") else _with(line, layer=next(outcomes)) for line in lines]
-    return told + [{"created": now, "comment": _COMMENT} for layer in outcomes if layer]
+    told += [{"comment": _COMMENT} for layer in outcomes if layer]
+    layers_ns = [times.made_ns.get(layer.diff_id, 0) for layer in tree.layers]
+    last = _moment(next(filter(None, layers_ns), times.now_ns))
+    left_ns = iter(layers_ns)
+    ours = False  # the lines of the base image are before
+    dated = []
+    for line in told:
+        time_ns = 0 if line.get("empty_layer") else next(left_ns)
+        own = line.get("created") or (_moment(time_ns) if time_ns else "")
+        ours = ours or not line.get("created")
+        last = own if own and ours else last
+        dated.append({**line, "created": own or last})
+    return dated
 
 
 def _with(line: JsonObject, *, layer: bool) -> JsonObject:
@@ -83,8 +111,3 @@ def _made(tree: Tree) -> Iterator[bool]:
 
 def _moment(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{time_ns % 10**9:09d}Z"
-
-
-def config_digest(data: bytes) -> Digest:
-    """Return the image's ID."""
-    return Digest.of(data)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from buildd.exporters.attributes import ExportAttributes
-from buildd.exporters.config import finish_config
+from buildd.exporters.config import Times, finish_config
 from buildd.exporters.content import Content, put
 from buildd.protocol import BuildResult, FileWorker, Tree, Trees
 from sampan.errors import InvalidArgumentError
@@ -117,7 +117,7 @@ class ImageAssembler:
         config_type = _typed(media.OCI_CONFIG, attributes)
         config = await put(
             self._content,
-            finish_config(said, tree, platform, self._now_ns(), inline_cache),
+            finish_config(said, tree, platform, Times(self._now_ns(), result.made_ns), inline_cache),
             config_type,
             lease,
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, Protocol
 
-from buildd.exporters.config import finish_config
+from buildd.exporters.config import Times, finish_config
 from buildd.exporters.content import Content, Images, put
 from buildd.protocol import StepContext, Tree
 from buildd.remote_cache.document import CacheDocument, CachedResult, render_document, whole, within
@@ -124,7 +124,7 @@ class CacheExports:
 
     async def _assemble(self, document: CacheDocument, lease: str) -> tuple[Descriptor, Descriptor]:
         tree = Tree(document.layers)
-        data = finish_config(b"", tree, host_platform(), self._now_ns(), render_document(document))
+        data = finish_config(b"", tree, host_platform(), Times(self._now_ns()), render_document(document))
         config = await put(self._content, data, OCI_CONFIG, lease)
         listed = render_manifest(config, [layer.descriptor for layer in document.layers])
         return config, await put(self._content, listed, OCI_MANIFEST, lease)

@@ -105,6 +105,7 @@ class Building:
                 files=self.bench.files,
                 exporters=self.exporters,
                 cache=self.cache,
+                created=self.bench.results.created,
                 caches=Caches(lambda: nullcontext(self.caches), self.caches),
                 frontend=DockerfileFrontend(),
                 graphs=lambda: Graphs(LLB),

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from buildd.exporters.attributes import parse_attributes
-from buildd.exporters.config import finish_config
+from buildd.exporters.config import Times, finish_config
 from buildd.exporters.exporters import BuildExporters
 from buildd.protocol import BuildResult, FileWorker, Tree, Trees
 from buildd.session.protocol import Credentials, Sessions
@@ -280,7 +280,7 @@ def test_an_annotation_may_be_for_one_platform() -> None:
 
 
 def lines(tree: Tree, history: list[dict[str, Any]]) -> list[tuple[Any, Any]]:
-    made = json.loads(finish_config(json.dumps({**CONFIG, "history": history}).encode(), tree, AMD, NOW))
+    made = json.loads(finish_config(json.dumps({**CONFIG, "history": history}).encode(), tree, AMD, Times(NOW)))
     return [(line.get("created_by", line.get("comment")), bool(line.get("empty_layer"))) for line in made["history"]]
 
 
@@ -298,14 +298,34 @@ def test_history_always_counts_the_layers() -> None:
 
 
 def test_a_graph_without_a_config_gets_one() -> None:
-    made = json.loads(finish_config(b"", Tree((layer("a"),)), AMD, NOW))
+    made = json.loads(finish_config(b"", Tree((layer("a"),)), AMD, Times(NOW)))
     assert (made["architecture"], made["os"], made["created"]) == ("amd64", "linux", "2023-11-14T22:13:20.123456789Z")
     with pytest.raises(SampanError):
-        finish_config(b"[]", Tree(), AMD, NOW)
+        finish_config(b"[]", Tree(), AMD, Times(NOW))
 
 
 def test_an_inline_cache_replaces_the_base_images() -> None:
     said = json.dumps({**CONFIG, "moby.buildkit.cache.v0": "old"}).encode()
-    assert "moby.buildkit.cache.v0" not in json.loads(finish_config(said, Tree(), AMD, NOW))
-    made = json.loads(finish_config(said, Tree(), AMD, NOW, b"new"))
+    assert "moby.buildkit.cache.v0" not in json.loads(finish_config(said, Tree(), AMD, Times(NOW)))
+    made = json.loads(finish_config(said, Tree(), AMD, Times(NOW), b"new"))
     assert base64.b64decode(made["moby.buildkit.cache.v0"]) == b"new"
+
+
+def test_a_line_has_the_time_of_its_layer_and_the_image_that_of_the_last() -> None:
+    base, first, second = map(layer, "abc")
+    steps = [
+        {"created_by": "FROM", "created": "2020-01-01T00:00:00Z"},
+        {"created_by": "ENV", "empty_layer": True},
+        {"created_by": "RUN"},
+        {"created_by": "CMD", "empty_layer": True},
+        {"created_by": "COPY"},
+    ]
+    said = json.dumps({**CONFIG, "history": steps}).encode()
+    times = Times(NOW, {first.diff_id: 10**9, second.diff_id: 2 * 10**9})
+    made = json.loads(finish_config(said, Tree((base, first, second)), AMD, times))
+    one, two = "1970-01-01T00:00:01.000000000Z", "1970-01-01T00:00:02.000000000Z"
+    assert [line["created"] for line in made["history"]] == ["2020-01-01T00:00:00Z", one, one, one, two]
+    assert made["created"] == two
+    assert finish_config(said, Tree((base, first, second)), AMD, Times(NOW + 1, times.made_ns)) == finish_config(
+        said, Tree((base, first, second)), AMD, times
+    ), "the same image, whenever it is built again"
