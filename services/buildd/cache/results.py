@@ -3,6 +3,9 @@
 A result is a row, and a lease that keeps its layers. Making one: the lease, then the row. Removing one: the row, then
 the lease. ``recover`` puts right what a kill has left between the two. What a build has found or made is in use until
 it lets go of it, and is not removed before; all that is in memory alone, since no build outlives the process.
+
+Nobody waits for the disk: rows that a power cut takes, or brings back, meet leases that say otherwise at the next
+start.
 """
 
 import secrets
@@ -110,7 +113,8 @@ class Results:
                 if tree.layers:
                     await self._keeper.keep(name, tree.layers)
             now = self._now_ns()
-            old = await self._store.write(partial(rows.insert, key=key, results=results, about=about, now_ns=now))
+            insert = partial(rows.insert, key=key, results=results, about=about, now_ns=now)
+            old = await self._store.write(insert, durable=False)
             self._additions += 1
             _remember(self._known, key, tuple(results))
             self._leases.difference_update(found.ids)
@@ -156,7 +160,7 @@ class Results:
         if gone:
             self._removals += 1
             self._unknow(gone)
-            await self._store.write(lambda db: rows.delete(db, gone))
+            await self._store.write(lambda db: rows.delete(db, gone), durable=False)
             self._leases.update(gone)
         await self._release()
         return gone
@@ -174,7 +178,7 @@ class Results:
         """Take results whose layers are lost out of the way: nobody finds them, and they go when they are let go of."""
         self._removals += 1
         self._unknow(ids)
-        await self._store.write(lambda db: rows.supersede(db, ids))
+        await self._store.write(lambda db: rows.supersede(db, ids), durable=False)
 
     def _unknow(self, ids: Collection[str]) -> None:
         those = set(ids)
