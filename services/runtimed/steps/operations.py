@@ -201,8 +201,15 @@ class Steps:
             await step.process.end()
         if step.process is not None:
             step.process.close(self._notes)
-        await both(self._parts.networking.detach(step.spec.id), asyncio.to_thread(self._clear_mounts, step))
-        await asyncio.gather(*(self._parts.snapshots.release(key) for key in step.acquired))
+        try:
+            await both(self._parts.networking.detach(step.spec.id), asyncio.to_thread(self._clear_mounts, step))
+        finally:  # whatever stays of this step until the next start, others may have the same snapshots
+            released = await asyncio.gather(
+                *(self._parts.snapshots.release(key) for key in step.acquired), return_exceptions=True
+            )
+        for failure in released:
+            if failure is not None:
+                raise failure
         await asyncio.to_thread(remove_bundle, step.paths, self._parts.mounter)
 
     def _clear_mounts(self, step: _Step) -> None:

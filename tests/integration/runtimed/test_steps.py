@@ -25,6 +25,8 @@ from sampan.build.step import (
     StepStarted,
     TmpfsSource,
 )
+from sampan.client.events import EventsClient
+from sampan.client.networks import NetworksClient
 from sampan.errors import (
     CommandNotExecutableError,
     CommandNotFoundError,
@@ -126,6 +128,20 @@ async def test_networks(builder: Builder) -> None:
     assert await builder.lines(interfaces, network=StepNetwork.HOST) == sorted(os.listdir("/sys/class/net"))
     resolv = await builder.lines("cat /etc/resolv.conf", network=StepNetwork.SANDBOX)
     assert any(line.startswith("nameserver ") for line in resolv)
+
+
+async def test_networks_and_events_tell_nothing_of_steps(builder: Builder) -> None:
+    script = "cat; echo go; sleep 600"
+    spec = builder.spec(await builder.prepare(), "sh", "-c", script, network=StepNetwork.SANDBOX)
+    assert builder.runtimed.channel is not None
+    networks, events = NetworksClient(builder.runtimed.channel), EventsClient(builder.runtimed.channel)
+    async with aclosing(builder.steps.run(spec)) as output:
+        await anext(output)
+        await anext(output)
+        assert (await networks.get("bridge")).members == ()
+    await builder.until_nothing()
+    async with aclosing(events.subscribe(until_ns=time.time_ns())) as told:
+        assert [event async for event in told if event is not None] == []
 
 
 async def test_confined_and_insecure(builder: Builder) -> None:

@@ -95,3 +95,21 @@ def test_no_descriptor_is_left_open(root: Path) -> None:
         with pytest.raises(FileNotFoundError):
             inside.find("/nosuch")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_file_is_made_where_links_lead_in_the_root(root: Path) -> None:
+    (root / "etc/resolv.conf").symlink_to("../../../run/stub.conf")
+    told: list[str] = []
+    with RootFs(root, lambda _, name, before: told.append(name)) as inside:
+        inside.make_file("/etc/resolv.conf", 0o600)
+        inside.make_file("/etc/passwd")
+    assert (root / "run/stub.conf").stat().st_mode & 0o777 == 0o600
+    assert (root / "etc/passwd").read_text() == "inside"
+    assert told == ["run", "stub.conf"]
+    assert not (root.parent / "run").exists()
+
+
+@pytest.mark.parametrize("path", ["/", "/etc/.", "/etc/..", ""])
+def test_a_file_without_a_name_is_refused(root: Path, path: str) -> None:
+    with RootFs(root) as inside, pytest.raises(IsADirectoryError):
+        inside.make_file(path)
