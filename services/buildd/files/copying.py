@@ -32,6 +32,9 @@ from sampan.sys.trees import Descent
 _MAX_PATH: Final = 4000  # bytes of a path that can be used at once
 _IMPLIED_MODE: Final = 0o755
 
+# BuildKit finds this out before it copies anything.
+_MISSING: Final = "failed to compute cache key: failed to calculate checksum"
+
 # A path as it is shown. In a deep tree it is long, and it is rarely needed.
 _Path = Callable[[], str]
 
@@ -66,7 +69,7 @@ class _Copying:
                 raise NotFoundError(f"failed to stat {op.dest}: no such file or directory")
         for path in op.required_paths:
             if self._source.stat(self._source.real(path, follow=op.follow_symlink)) is None:
-                raise NotFoundError(f'"{path}": not found')
+                raise NotFoundError(f'{_MISSING}: "{path}": not found')
         found = expand(self._source, op.src, follow=op.follow_symlink) if op.allow_wildcard else [op.src]
         if not found and not op.allow_empty_wildcard:
             raise NotFoundError(f"{op.src} not found")
@@ -95,7 +98,7 @@ class _Copying:
         real = self._source.real(path, follow=op.follow_symlink)
         status = self._source.stat(real)
         if status is None:
-            raise NotFoundError(f"lstat {clean(path)}: no such file or directory")
+            raise NotFoundError(f'{_MISSING}: "{clean(path)}": not found')
         directory = stat.S_ISDIR(status.st_mode)
         there = self._target.stat(dest)
         into = there is not None and (not op.dir_copy_contents if directory else stat.S_ISDIR(there.st_mode))
@@ -177,15 +180,23 @@ class _Files:
 
     def copy(self, source: int, name: str, status: os.stat_result, target: int, called: str, path: _Path) -> None:
         """Copy one file that is no directory; ``path`` says where it goes, for messages and for links to it."""
-        if self.always_replace:
-            remove(target, called)
-        elif not make_room(target, called):
-            raise InvalidArgumentError(f"cannot replace to directory {path()} with file")
+        try:
+            self._make(source, name, status, target, called, path)
+        except FileExistsError:  # nearly never, so nobody looks before
+            if self.always_replace:
+                remove(target, called)
+            elif not make_room(target, called):
+                raise InvalidArgumentError(f"cannot replace to directory {path()} with file") from None
+            self._make(source, name, status, target, called, path)
+
+    def _make(self, source: int, name: str, status: os.stat_result, target: int, called: str, path: _Path) -> None:
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFREG:
-            if status.st_nlink > 1 and self._link(status, target, called, path):
+            if status.st_nlink > 1 and self._link(status, target, called):
                 return
             self._regular(source, name, status, target, called)
+            if status.st_nlink > 1 and len(where := path()) < _MAX_PATH:
+                self._links[status.st_dev, status.st_ino] = where.removeprefix("/")
         elif kind == stat.S_IFLNK:
             os.symlink(os.readlink(name, dir_fd=source), called, dir_fd=target)
             self._attributes(source, name, status, target, called, -1)
@@ -208,13 +219,10 @@ class _Files:
         finally:
             os.close(reading)
 
-    def _link(self, status: os.stat_result, target: int, called: str, path: _Path) -> bool:
+    def _link(self, status: os.stat_result, target: int, called: str) -> bool:
         """Make a hard link, if another name of the file was copied."""
-        identity = status.st_dev, status.st_ino
-        first = self._links.get(identity)
+        first = self._links.get((status.st_dev, status.st_ino))
         if first is None:
-            if len(where := path()) < _MAX_PATH:
-                self._links[identity] = where.removeprefix("/")
             return False
         os.link(first, called, src_dir_fd=self._target.fd, dst_dir_fd=target, follow_symlinks=False)
         return True
