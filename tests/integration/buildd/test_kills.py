@@ -1,0 +1,118 @@
+"""A builder, and those that it works with, killed in the middle of a build: nothing half done stays."""
+
+import asyncio
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sampan.client.services import Services
+from tests.support.docker_client import DockerClient
+from tests.support.engine import Engine, run_engine
+from tests.support.tools import eventually
+from tests.support.trees import busybox_tar
+
+pytestmark = pytest.mark.root
+
+DOCKERFILE = """FROM base
+RUN echo first > /first
+RUN --mount=type=cache,target=/c touch /c/kept && exec sleep 4712
+"""
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with tempfile.TemporaryDirectory(prefix="bk", dir="/tmp") as directory:
+        (tar := Path(directory) / "root.tar").write_bytes(busybox_tar())
+        with run_engine() as made:
+            DockerClient(made.host, made.config)("import", str(tar), "base")
+            yield made
+
+
+def sleeping() -> bool:
+    """Whether the step's process is there."""
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if entry.read_bytes() == b"sleep\x004712\x00":
+                return True
+        except OSError:
+            continue
+    return False
+
+
+@contextmanager
+def building(engine: Engine, context: Path) -> Iterator[subprocess.Popen[str]]:
+    """A build whose last step runs."""
+    (context / "Dockerfile").write_text(DOCKERFILE)
+    env = dict(os.environ, DOCKER_HOST=engine.host, DOCKER_CONFIG=str(engine.config), DOCKER_BUILDKIT="0")
+    with subprocess.Popen(
+        ["docker", "build", "."], cwd=context, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            eventually(sleeping, "the step runs", 60)
+            yield process
+        finally:
+            process.kill()
+
+
+async def _snapshots(engine: Engine) -> list[str]:
+    async with Services.connect(engine.layout) as services:
+        return [each.key for each in await services.snapshots.list(['labels."sampan.build"'])]
+
+
+async def _leases_without_layers(engine: Engine) -> list[str]:
+    async with Services.connect(engine.layout) as services:
+        return [lease.id for lease in await services.leases.list("buildd") if not lease.diff_ids]
+
+
+def build(engine: Engine, context: Path) -> str:
+    """Build what can be built, and return what was said."""
+    # Another step in each test, which is no hit then.
+    ends = f"ls /c > /seen && cat /first /seen # {context.name}"
+    (context / "Dockerfile").write_text(DOCKERFILE.replace("exec sleep 4712", ends))
+    env = dict(os.environ, DOCKER_HOST=engine.host, DOCKER_CONFIG=str(engine.config), DOCKER_BUILDKIT="0")
+    done = subprocess.run(["docker", "build", "."], cwd=context, env=env, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{engine.tail()}"
+    return done.stdout
+
+
+def _gone(engine: Engine) -> None:
+    eventually(lambda: not sleeping(), "the step's process is gone", 30)
+    eventually(lambda: asyncio.run(_snapshots(engine)) == [], "the builder's snapshots are gone", 30)
+    assert asyncio.run(_leases_without_layers(engine)) == []
+    mounts = engine.layout.data("buildd") / "cache-mounts"
+    assert not [entry.name for entry in mounts.iterdir() if not entry.name.isalnum()]
+
+
+@pytest.mark.parametrize("service", ["buildd", "runtimed"])
+def test_a_step_whose_builder_or_runtime_is_killed_leaves_nothing(engine: Engine, tmp_path: Path, service: str) -> None:
+    with building(engine, tmp_path) as process:
+        engine.kill(service)
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode != 0, out
+    _gone(engine)
+    said = build(engine, tmp_path)
+    # What was recorded before is a hit, and what was in the cache mount is still there.
+    assert said.count("Using cache") >= 2
+    assert "first\nkept\n" in said
+
+
+def test_a_client_that_leaves_ends_its_build(engine: Engine, tmp_path: Path) -> None:
+    with building(engine, tmp_path) as process:
+        process.kill()
+    _gone(engine)
+
+
+def test_an_engine_that_is_stopped_ends_its_builds(engine: Engine, tmp_path: Path) -> None:
+    with building(engine, tmp_path) as process:
+        engine.stop()
+        process.communicate(timeout=60)
+        assert process.returncode != 0
+    eventually(lambda: not sleeping(), "the step's process is gone", 30)
+    engine.start()
+    _gone(engine)
+    assert "first\n" in build(engine, tmp_path)
