@@ -284,6 +284,17 @@ def test_a_bad_value_gets_one_answer(flags: Flags, host: Host, words: str) -> No
             "the working directory 'tmp' is invalid, it needs to be an absolute path",
         ),
         (("-h", "a b"), {"Hostname": "a b"}, "invalid hostname format: a b"),
+        (
+            ("--network", "bridge", "--network-alias", "db"),
+            {"NetworkingConfig": {"EndpointsConfig": {"bridge": {"Aliases": ["db"]}}}},
+            "invalid config for network bridge: invalid endpoint settings:\n"
+            "network-scoped aliases are only supported for user-defined networks",
+        ),
+        (
+            ("--network", "bridge", "--network", "host"),
+            {"NetworkingConfig": {"EndpointsConfig": {"bridge": {}, "host": {}}}},
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes",
+        ),
     ],
 )
 def test_a_bad_value_beside_the_host_s_gets_one_answer(flags: Flags, config: dict[str, Any], words: str) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sampan.docker.options.namespaces import network_mode
+from sampan.docker.options.networks import endpoints
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import Endpoint
-
-_PREDEFINED = ("", "default", "bridge", "host", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +24,13 @@ class NetworkFlags:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-def parse_networks(flags: NetworkFlags) -> tuple[str, list[Endpoint]]:
+def parse_networks(flags: NetworkFlags) -> tuple[str, tuple[Endpoint, ...]]:
     """Return the network mode and the networks to join.
 
     Raises:
         InvalidArgumentError: in Docker's words.
     """
-    modes = [_network(text) for text in flags.networks] or [Endpoint("")]
-    first = modes[0]
-    if len({mode.network for mode in modes}) < len(modes):
-        raise InvalidArgumentError(f'network "{first.network}" is specified multiple times')
-    if len(modes) > 1 and any(_is_predefined(mode.network) and mode.network != "bridge" for mode in modes):
-        raise InvalidArgumentError(
-            "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
-        )
+    first, *others = [_network(text) for text in flags.networks] or [Endpoint("")]
     for name, value, text in (
         ("ipv4_address", flags.ipv4, "IPv4 address"),
         ("ipv6_address", flags.ipv6, "IPv6 address"),
@@ -53,16 +46,8 @@ def parse_networks(flags: NetworkFlags) -> tuple[str, list[Endpoint]]:
         aliases=(*first.aliases, *flags.aliases),
         links=(*first.links, *flags.links),
     )
-    if first.aliases and _is_predefined(first.network):
-        raise InvalidArgumentError("network-scoped aliases are only supported for user-defined networks")
-    mode = "bridge" if first.network in ("", "default") else first.network
-    if mode in ("host", "none") or mode.startswith("container:"):
-        return mode, []
-    return mode, [replace(first, network=mode), *modes[1:]]
-
-
-def _is_predefined(name: str) -> bool:
-    return name in _PREDEFINED or name.startswith("container:")
+    mode = network_mode(first.network)
+    return mode, endpoints(mode, (first, *others))
 
 
 def _network(text: str) -> Endpoint:

@@ -73,7 +73,7 @@ def build_spec(options: ContainerOptions, environ: Mapping[str, str], directory:
         resources=_resources(options),
         security=_security(options, directory),
         namespaces=Namespaces(mode, options.pid, options.ipc, options.uts, options.cgroupns, options.userns),
-        endpoints=tuple(endpoints),
+        endpoints=endpoints,
         ports=tuple(published),
         publish_all_ports=options.publish_all,
         dns=Dns(tuple(options.dns), tuple(options.dns_search), tuple(options.dns_option)),

@@ -8,6 +8,8 @@ from dockerapi.container import host_config, mount_specs
 from dockerapi.http.fields import INT32, UINT16, Fields
 from dockerapi.http.versions import Version
 from sampan.docker.options.check import check_options
+from sampan.docker.options.namespaces import network_mode
+from sampan.docker.options.networks import endpoints
 from sampan.docker.options.ports import parse_exposed
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import (
@@ -21,7 +23,6 @@ from sampan.resource.container_spec import (
 )
 
 _SECOND_NS: Final = 1_000_000_000
-_WITHOUT_ENDPOINTS: Final = ("none", "host")
 
 
 def parse(body: dict[str, Any], name: str, version: Version) -> tuple[ContainerSpec, list[str]]:
@@ -51,7 +52,7 @@ def parse(body: dict[str, Any], name: str, version: Version) -> tuple[ContainerS
         resources=host_config.resources(host),
         security=host_config.security(host),
         namespaces=namespaces,
-        endpoints=tuple(_endpoints(sent, host, namespaces.network, version)),
+        endpoints=_endpoints(sent, host, namespaces.network, version),
         ports=host_config.ports(host),
         publish_all_ports=host.flag("PublishAllPorts"),
         dns=Dns(tuple(host.texts("Dns")), tuple(host.texts("DnsSearch")), tuple(host.texts("DnsOptions"))),
@@ -111,31 +112,20 @@ def health_check(sent: Fields) -> HealthCheck | None:
     )
 
 
-def _endpoints(sent: Fields, host: Fields, mode: str, version: Version) -> list[Endpoint]:
-    """Return the networks to join, that of ``NetworkMode`` first; none for a default bridge with nothing said of it."""
-    given: dict[str, Endpoint] = {}
-    for name, fields in sent.fields("NetworkingConfig").members("EndpointsConfig"):
-        network = "bridge" if name == "default" else name
-        given[network] = endpoint(network, fields)
+def _endpoints(sent: Fields, host: Fields, mode: str, version: Version) -> tuple[Endpoint, ...]:
+    """Return the networks to join. What is said outside of ``NetworkingConfig`` is about that of ``NetworkMode``."""
+    members = sent.fields("NetworkingConfig").members("EndpointsConfig")
+    given = {name: endpoint(name, fields) for name, fields in members}
     if version < (1, 44) and len(given) > 1:
         names = ", ".join(given)
         raise InvalidArgumentError(f"Container cannot be connected to network endpoints: {names}")
-    if mode in _WITHOUT_ENDPOINTS or mode.startswith("container:"):
-        others = [name for name in given if name != mode]
-        if others:
-            raise InvalidArgumentError(
-                f"conflicting options: cannot attach both user-defined and non-user-defined network-modes ({mode})"
-            )
-        return []
-    first = given.pop(mode, Endpoint(mode))
-    first = replace(
-        first,
-        links=(*first.links, *host.texts("Links")),
-        mac_address=first.mac_address or sent.text("MacAddress"),
-    )
-    if mode == "bridge" and not given and first == Endpoint(network="bridge"):
-        return []
-    return [first, *given.values()]
+    links, mac_address = host.texts("Links"), sent.text("MacAddress")
+    if links or mac_address:
+        name = next((name for name in given if network_mode(name) == mode), mode)
+        first = given.get(name, Endpoint(mode))
+        mac_address = first.mac_address or mac_address
+        given[name] = replace(first, links=(*first.links, *links), mac_address=mac_address)
+    return endpoints(mode, given.values())
 
 
 def endpoint(network: str, given: Fields) -> Endpoint:
