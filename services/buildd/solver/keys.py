@@ -22,6 +22,7 @@ from sampan.oci.digest import Digest
 
 _EVERYTHING: Final = Selection()
 _NOTHING: Final = Digest.of(b"")
+_WILDCARDS: Final = "*?["
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,8 @@ def _note_action(action: object, base: int, source: int, reads: list[Reads]) -> 
         include_patterns=action.include_patterns,
         exclude_patterns=action.exclude_patterns,
     )
-    may_miss = action.allow_wildcard and action.allow_empty_wildcard
+    wild = action.allow_wildcard and any(sign in action.src for sign in _WILDCARDS)
+    may_miss = wild and action.allow_empty_wildcard
     reads[source] = reads[source].and_selected(selection, may_miss=may_miss)
 
 

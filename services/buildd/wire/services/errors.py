@@ -39,6 +39,14 @@ _TOLD: Final = frozenset(
 )
 
 
+class ReturnedError(e.RemoteError):
+    """What a client, or a frontend of its own, has ended its build with: it goes back as it came."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.message or "the client has given the build up")
+        self.status = status
+
+
 @contextmanager
 def foreign_errors() -> Iterator[None]:
     """Raise what a build ends with as BuildKit's clients expect it."""
@@ -50,11 +58,17 @@ def foreign_errors() -> Iterator[None]:
 
 def _foreign(error: e.SampanError) -> ForeignError:
     cause = _innermost(error)
+    if isinstance(cause, ReturnedError):
+        return ForeignError(cause, _code(cause.status.code), cause.status.SerializeToString())
     code = wire_for(cause).code if not isinstance(error, LocatedError) else grpc.StatusCode.UNKNOWN
     code = code if code in _TOLD else grpc.StatusCode.UNKNOWN
     details = list(_details(error))
     status = Status(code=code.value[0], message=str(error), details=details)
     return ForeignError(cause, code, status.SerializeToString() if details else b"")
+
+
+def _code(number: int) -> grpc.StatusCode:
+    return next((code for code in grpc.StatusCode if code.value[0] == number and number), grpc.StatusCode.UNKNOWN)
 
 
 def _innermost(error: e.SampanError) -> e.SampanError:

@@ -11,7 +11,7 @@ from buildd.llb.ops import SourceOp
 from buildd.protocol import ImageQuery
 from buildd.wire.llb.decode import platform_from_proto
 from buildd.wire.llb.graphs import positions_from_proto, source_from_proto
-from buildd.wire.services.errors import foreign_errors
+from buildd.wire.services.errors import ReturnedError, foreign_errors
 from buildd.wire.services.values import (
     capabilities_to_proto,
     definitions_from_proto,
@@ -26,7 +26,7 @@ from sampan.api.buildkit.gateway.v1 import gateway_pb2_grpc as pb_grpc
 from sampan.api.buildkit.solver.v1 import ops_pb2
 from sampan.build.progress import BuildWarning
 from sampan.build.request import CacheOption
-from sampan.errors import InvalidArgumentError, RemoteError, UnimplementedError
+from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform, host_platform
 
@@ -159,7 +159,7 @@ class GatewayServicer(pb_grpc.LLBBridgeServicer):
         with foreign_errors():
             gateway = await self._gateway(context)
             if request.HasField("error"):
-                gateway.fail(RemoteError(request.error.message or "the client has given the build up"))
+                gateway.fail(ReturnedError(request.error))
             elif any(each.attestation for each in request.result.attestations.values()):
                 raise UnimplementedError("attestations of a frontend are not supported by this builder")
             else:

@@ -31,6 +31,7 @@ from buildd.llb.ops import (
 from buildd.protocol import Directory, Selection
 from buildd.solver.keys import content_key, quick_key, reads_of
 from sampan.build.progress import Position
+from sampan.errors import NotFoundError
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from tests.fakes.buildd import FakeFileWorker, FakeWorld, image
@@ -172,3 +173,17 @@ def test_a_digest_is_the_same_on_every_machine() -> None:
     assert digest_of("node", 1, None, ("a", b"b")) == digest_of("node", 1, None, ["a", b"b"])
     with pytest.raises(TypeError, match="float"):
         digest_of(1.5)
+
+
+async def test_a_path_has_to_be_there_unless_it_has_wildcards_that_may_match_nothing() -> None:
+    world = FakeWorld()
+    tree = world.tree({"bin/sh": b""})
+    copy = Copy("/nothing", "/", allow_wildcard=True, allow_empty_wildcard=True)
+
+    async def made(source: str) -> Digest:
+        op = FileOp((FileAction(replace(copy, src=source), input=0, secondary_input=1, output=0),))
+        return await content_key(op, operation_digest(op, None), [tree, tree], FakeFileWorker(world))
+
+    with pytest.raises(NotFoundError, match='"/nothing": not found'):
+        await made("/nothing")
+    assert await made("/noth*") != await made("/noth?")

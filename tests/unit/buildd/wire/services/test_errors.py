@@ -3,10 +3,11 @@ import json
 
 import grpc
 import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
 
 from buildd.build.protocol import LocatedError
 from buildd.protocol import ProcessError, SourceFile
-from buildd.wire.services.errors import foreign_errors
+from buildd.wire.services.errors import ReturnedError, foreign_errors
 from sampan.api.rpc.status_pb2 import Status
 from sampan.errors import NotFoundError, SampanError, UnimplementedError
 from sampan.oci.digest import Digest
@@ -58,3 +59,11 @@ def test_clients_of_ours_see_the_reason_and_buildkit_s_see_no_code() -> None:
     assert (wire_for(error).reason, wire_for(error).code) == ("not_found", grpc.StatusCode.UNKNOWN)
     assert error.details == b""
     assert raised(UnimplementedError("not here")).code is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_what_a_client_has_returned_goes_back_as_it_came() -> None:
+    status = Status(code=2, message="mine", details=[AnyMessage(type_url="x", value=b"y")])
+    error = raised(ReturnedError(status))
+    assert (error.code, str(error)) == (grpc.StatusCode.UNKNOWN, "mine")
+    assert Status.FromString(error.details) == status
+    assert raised(ReturnedError(Status())).code is grpc.StatusCode.UNKNOWN
