@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -52,6 +52,10 @@ SERVER_OPTIONS: Final = (
 )
 
 
+# Listens, within, at the first socket, and passes on to the second what it does not answer itself.
+Front = Callable[[Path, Path], AbstractAsyncContextManager[None]]
+
+
 @dataclass(slots=True)
 class Service(Generic[C]):
     """What a service is built with. What enters ``stack`` is closed in reverse after the server has stopped."""
@@ -69,6 +73,7 @@ class Service(Generic[C]):
     series: list[exposition.Render]  # what is served at /metrics beside the registry: written, not collected
     _names: list[str]
     _stores: "list[Store]"
+    _fronts: list[Front]
 
     def serve(self, servicer: object) -> None:
         """Serve ``servicer``; it derives from a generated ``<Name>Servicer``, which says what service it is."""
@@ -77,6 +82,10 @@ class Service(Generic[C]):
         service = messages.DESCRIPTOR.services_by_name[generated.__name__.removesuffix("Servicer")]
         getattr(sys.modules[generated.__module__], f"add_{generated.__name__}_to_server")(servicer, self.server)
         self._names.append(service.full_name)
+
+    def stand_before(self, front: Front) -> None:
+        """Have ``front`` answer at the service's socket; gRPC's server then does so at another, behind it."""
+        self._fronts.append(front)
 
     async def open_store(self, path: Path, schema: str) -> "Store":
         """Open a database that lives as long as the service does, and is checked with it. Raises as ``Store`` does."""
@@ -146,7 +155,7 @@ async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event) 
         server = grpc.aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
         set_aside = SetAside(name, layout.run(name))
         state = StateFile(name, layout, config.socket_group)
-        service = Service(config, layout, registry, server, stack, stopping, rest, [], set_aside, state, [], [], [])
+        service = Service(config, layout, registry, server, stack, stopping, rest, [], set_aside, state, [], [], [], [])
         registry.register(StoreCollector(service._stores, layout.data_root))
         checker = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(checker, server)
@@ -156,8 +165,12 @@ async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event) 
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         scrape = exposition.Exposition(registry, service.series, config.metrics, name, layout)
         stack.callback(scrape.close)
-        _bind(server, layout.socket(name), config.socket_group)
+        behind = layout.run(name) / "grpc.sock" if service._fronts else layout.socket(name)
+        _bind(server, behind, config.socket_group)
         await server.start()
+        for front in service._fronts:
+            await stack.enter_async_context(front(layout.socket(name), behind))
+            closed.share(layout.socket(name), config.socket_group)
         for served in ("", *names):
             await checker.set(served, _health(served, damage))
         stack.callback(state.close)

@@ -18,6 +18,7 @@ from buildd.remote_cache.imports import CacheImports
 from buildd.session.registry import AttachedSessions
 from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE
 from buildd.sources.sources import Stores, open_sources
+from buildd.wire.front import Front
 from buildd.wire.llb.graphs import Graphs
 from buildd.wire.services.control_servicer import ControlServicer
 from buildd.wire.services.gateway_servicer import GatewayServicer
@@ -87,7 +88,8 @@ async def build(service: Service[Config]) -> None:
             now_ns=time.time_ns,
         )
     )
-    service.serve(ControlServicer(builds, sessions))
+    service.serve(ControlServicer(builds))
+    service.stand_before(Front(sessions).listening)
     service.serve(GatewayServicer(builds))
 
 

@@ -30,7 +30,7 @@ from sampan.api.buildkit.session.v1 import (
 from sampan.api.buildkit.session.v1 import fsutil_pb2 as fs
 from sampan.api.containerd.content.v1 import content_pb2, content_pb2_grpc
 from sampan.fsutil.entry import mode_to_go
-from sampan.wire.http2.protocol import ByteStream
+from sampan.wire.http2.protocol import ByteStream, SocketStream
 
 Script = Callable[[AsyncIterator[fs.Packet]], AsyncIterator[fs.Packet]]
 
@@ -41,26 +41,6 @@ METHODS = frozenset(
         "/moby.buildkit.secrets.v1.Secrets/GetSecret",
     )
 )
-
-
-class SocketStream:
-    """A socket as a stream of bytes."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    async def read(self) -> bytes:
-        return await self._reader.read(1 << 18)
-
-    async def write(self, data: bytes) -> None:
-        self._writer.write(data)
-        await self._writer.drain()
-
-    async def close(self) -> None:
-        self._writer.close()
-        with suppress(OSError):
-            await self._writer.wait_closed()
 
 
 @dataclass
@@ -331,7 +311,7 @@ async def serving(client: FakeSessionClient, directory: Path) -> AsyncIterator[B
     server.add_insecure_port(f"unix:{socket}")
     await server.start()
     try:
-        yield SocketStream(*await asyncio.open_unix_connection(socket))
+        yield await SocketStream.connect(socket)
     finally:
         await server.stop(0)
 

@@ -125,7 +125,7 @@ class Call:
             messages = self._split(b"".join(chunks) if len(chunks) > 1 else chunks[0])
             if messages:
                 return messages
-        self._raise_unless_ok(self._stream.trailers or self._stream.headers or {})
+        self._check_end()
         if self._rest:
             raise RemoteError("a call ended in the middle of a message")
         return []
@@ -146,11 +146,21 @@ class Call:
         self._rest = data[position:]
         return messages
 
-    def _raise_unless_ok(self, trailers: Headers) -> None:
+    def _check_end(self) -> None:
+        """Raise how the call ended, unless it ended well."""
+        first: Headers = self._stream.headers or self._stream.trailers or ()
+        trailers = dict(self._stream.trailers or first)
         said = trailers.get("grpc-status", "")
         if said == "0":
             return
-        status = (self._stream.headers or trailers).get(":status", "200")
+        status = dict(first).get(":status", "200")
         code = int(said) if said.isdecimal() else _BY_HTTP_STATUS.get(status, _UNKNOWN)
         message = unquote(trailers.get("grpc-message", "")) or ("" if said else f"HTTP status {status}, and no gRPC's")
         raise from_code(code, message)
+
+
+class ServedCall(Call):
+    """The other side's call: its messages in, ours out. How it ended is not a status, but the end of its messages."""
+
+    def _check_end(self) -> None:
+        return

@@ -7,7 +7,7 @@ Reference: RFC 9113; RFC 7541 for headers, which are hpack's.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -37,10 +37,14 @@ _DEAD_S: Final = 30.0  # and after as long a silence it is given up
 class Connection:
     """A connection; ``run`` it, and use it meanwhile."""
 
-    def __init__(self, carrier: ByteStream, closed: str = "the connection is closed") -> None:
-        """``closed`` is what is said to whoever uses it when it has ended."""
+    def __init__(self, carrier: ByteStream, closed: str = "the connection is closed", *, watched: bool = True) -> None:
+        """``closed`` is what is said to whoever uses it when it has ended.
+
+        ``watched``: one that is silent too long is given up. Not for servers that take questions for an attack.
+        """
         self._carrier = carrier
         self._closed = closed
+        self._watched = watched
         self._parser = FrameParser(_MAX_FRAME_BYTES)
         self._encoder, self._decoder = _codecs()
         self._streams: dict[int, Stream] = {}
@@ -63,10 +67,13 @@ class Connection:
 
     def _greet(self) -> None:
         self.append(frames.PREFACE)
+        self._tell_settings({Setting.ENABLE_PUSH: 0})
+
+    def _tell_settings(self, more: Mapping[Setting, int]) -> None:
         self.append(
             frames.settings_frame(
                 {
-                    Setting.ENABLE_PUSH: 0,
+                    **more,
                     Setting.INITIAL_WINDOW_SIZE: WINDOW_BYTES,
                     Setting.MAX_FRAME_SIZE: _MAX_FRAME_BYTES,
                     Setting.MAX_HEADER_LIST_SIZE: _MAX_HEADER_BYTES,
@@ -85,8 +92,10 @@ class Connection:
         try:
             tasks = {
                 asyncio.create_task(each, name=f"http2 {name}")
-                for name, each in (("read", self._read()), ("write", self._write()), ("watch", self._watch()))
+                for name, each in (("read", self._read()), ("write", self._write()))
             }
+            if self._watched:
+                tasks.add(asyncio.create_task(self._watch(), name="http2 watch"))
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 with suppress(OSError):  # how a connection ends that the other side drops
@@ -104,7 +113,7 @@ class Connection:
                 await self._carrier.close()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def open(self, headers: Iterable[tuple[str, str]]) -> Stream:
+    async def open(self, headers: Headers) -> Stream:
         """Send the headers of a request, as soon as the other side takes one more, and return its stream.
 
         Raises:
@@ -119,8 +128,7 @@ class Connection:
         self._next_number += 2
         stream = Stream(self, number, self._peer_window)
         self._streams[number] = stream
-        block = self._encoder.encode(list(headers))
-        self.append(frames.header_frames(number, block, self._peer_frame_bytes))
+        self.append_headers(number, headers, end=False)
         return stream
 
     # What streams ask for.
@@ -131,6 +139,14 @@ class Connection:
             self._outgoing.append(data)
             self._outgoing_bytes += len(data)
             self._to_write.set()
+
+    def append_headers(self, number: int, headers: Headers, *, end: bool) -> None:
+        """Send headers as soon as may be; in this order, for their compression has a state."""
+        raw = [
+            (name.encode(errors="surrogateescape"), value.encode(errors="surrogateescape")) for name, value in headers
+        ]
+        flags = frames.END_STREAM if end else 0
+        self.append(frames.header_frames(number, self._encoder.encode(raw), self._peer_frame_bytes, flags))
 
     def room(self, stream: Stream) -> int:
         """Say how many bytes of data may go out at once."""
@@ -170,10 +186,13 @@ class Connection:
         clock = asyncio.get_running_loop().time
         while data := await self._carrier.read():
             self._heard_s = clock()
-            self._take(self._parser.feed(data))
+            self._take(self._parsed(data))
             while self._outgoing_bytes > _FLOOD_BYTES:  # who does not read is not read
                 self._written.clear()
                 await self._written.wait()
+
+    def _parsed(self, data: bytes) -> list[frames.Frame]:
+        return self._parser.feed(data)
 
     async def _watch(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -254,19 +273,23 @@ class Connection:
             return
         self._block = None
         headers = self._decoded(bytes(block))  # also of a stream that is closed here: the table goes on
+        ended = bool(first_flags & frames.END_STREAM)
         stream = self._streams.get(number)
         if stream is None:
+            self._take_request(number, headers, ended=ended)
             return
-        ended = bool(first_flags & frames.END_STREAM)
         stream.put_headers(headers, ended=ended)
         if ended:
             stream.end()
+
+    def _take_request(self, number: int, headers: Headers, *, ended: bool) -> None:
+        """Take the headers of no stream that is open here: one that was closed, as a client sees it."""
 
     def _decoded(self, block: bytes) -> Headers:
         from hpack import HPACKError
 
         try:
-            return {_text(name): _text(value) for name, value in self._decoder.decode(block, raw=True)}
+            return [(_text(name), _text(value)) for name, value in self._decoder.decode(block, raw=True)]
         except HPACKError as error:
             raise ProtocolError(ErrorCode.COMPRESSION_ERROR, f"headers: {error}") from error
 
@@ -323,7 +346,7 @@ def _codecs() -> tuple["Encoder", "Decoder"]:
 
 
 def _text(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode(errors="replace")
+    return value if isinstance(value, str) else value.decode(errors="surrogateescape")
 
 
 def _name(code: int) -> str:

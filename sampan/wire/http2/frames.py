@@ -198,11 +198,13 @@ def goaway_frame(code: ErrorCode, problem: str = "") -> bytes:
     return frame(Kind.GOAWAY, 0, 0, _TWO_WORDS.pack(0, code) + problem.encode())
 
 
-def header_frames(stream: int, block: bytes, max_frame_bytes: int) -> bytes:
-    """Return an encoded block of headers as frames that the other side takes; the stream stays open."""
+def header_frames(stream: int, block: bytes, max_frame_bytes: int, flags: int = 0) -> bytes:
+    """Return an encoded block of headers as frames that the other side takes; ``flags`` are the first one's."""
     pieces = [block[at : at + max_frame_bytes] for at in range(0, len(block), max_frame_bytes)] or [b""]
     last = len(pieces) - 1
-    return b"".join(
-        frame(Kind.CONTINUATION if number else Kind.HEADERS, END_HEADERS if number == last else 0, stream, piece)
-        for number, piece in enumerate(pieces)
-    )
+    found = []
+    for number, piece in enumerate(pieces):
+        kind = Kind.CONTINUATION if number else Kind.HEADERS
+        marks = (END_HEADERS if number == last else 0) | (0 if number else flags)
+        found.append(frame(kind, marks, stream, piece))
+    return b"".join(found)

@@ -4,7 +4,7 @@ Reference: RFC 9113, section 5.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from sampan.errors import SampanError
@@ -13,7 +13,8 @@ from sampan.wire.http2.frames import END_STREAM, ErrorCode, Kind, ProtocolError,
 # What may come and wait to be taken. A walk's small messages are many before that is full.
 WINDOW_BYTES: Final = 2 << 20
 
-Headers = Mapping[str, str]
+# Names are lower-case, and may be there several times. What is not UTF-8 is as ``os.fsdecode`` has it.
+Headers = Sequence[tuple[str, str]]
 
 
 class Carrier(Protocol):
@@ -21,6 +22,9 @@ class Carrier(Protocol):
 
     def append(self, data: bytes) -> None:
         """Send a frame as soon as may be."""
+
+    def append_headers(self, number: int, headers: Headers, *, end: bool) -> None:
+        """Send headers as soon as may be."""
 
     def room(self, stream: "Stream") -> int:
         """Say how many bytes of data may go out at once."""
@@ -38,8 +42,11 @@ class Carrier(Protocol):
 class Stream:
     """A request and its answer. ``close`` it, whatever happened."""
 
-    def __init__(self, carrier: Carrier, number: int, send_window: int) -> None:
+    def __init__(self, carrier: Carrier, number: int, send_window: int, *, serves: bool = False) -> None:
+        """``serves``: the request came from the other side, and may be whole before it is answered."""
         self.number = number
+        self.when_broken: Callable[[], None] | None = None  # called if the other side breaks it off, or is gone
+        self._serves = serves
         self.send_window = send_window
         self.headers: Headers | None = None  # those before the data; none if there are trailers only
         self.trailers: Headers | None = None
@@ -49,6 +56,7 @@ class Stream:
         self._taken = 0  # bytes taken since the last window update
         self._error: SampanError | None = None
         self._remote_ended = False
+        self._deaf = False
         self._local_ended = False
         self._arrived = asyncio.Event()
         self._resumed = asyncio.Event()
@@ -64,6 +72,8 @@ class Stream:
         """Take data that came. Raises ProtocolError if it is more than was allowed, or comes after the end."""
         if self._remote_ended:
             raise ProtocolError(ErrorCode.STREAM_CLOSED, "data after the end of a stream")
+        if self._deaf:
+            return
         self._chunks.append(data)
         self._waiting += len(data)
         if self._waiting + self._taken > WINDOW_BYTES:
@@ -77,8 +87,9 @@ class Stream:
         if ended:
             self.trailers = headers
         elif self.headers is None:
-            if not headers.get(":status", "").startswith("1"):  # those are followed by the real ones
+            if not dict(headers).get(":status", "").startswith("1"):  # those are followed by the real ones
                 self.headers = headers
+                self._arrived.set()
         else:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "headers amid a stream")
 
@@ -91,18 +102,42 @@ class Stream:
 
     def fail(self, error: SampanError) -> None:
         """Break the stream off, or only what is still sent if all was received. What has come can still be taken."""
-        if not self._remote_ended and self._error is None:
+        if (self._serves or not self._remote_ended) and self._error is None:
             self._error = error
         self._local_ended = True
         self._arrived.set()
         self._resumed.set()
         self._carrier.forget(self)
+        if self.when_broken is not None:
+            self.when_broken()
 
     def resume(self) -> None:
         """Try again to send."""
         self._resumed.set()
 
     # What the caller does.
+
+    async def head(self) -> Headers | None:
+        """Return the headers before the data; None if trailers are all there is.
+
+        Raises:
+            SampanError: what broke the stream off.
+        """
+        while self.headers is None and not self._remote_ended:
+            if self._error is not None:
+                raise self._error
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self.headers
+
+    def send_headers(self, headers: Headers, *, end: bool = False) -> None:
+        """Send headers, or trailers at the ``end``; nothing if the stream is over."""
+        if self._local_ended or self._error is not None:
+            return
+        self._carrier.append_headers(self.number, headers, end=end)
+        if end:
+            self._local_ended = True
+            self._forget_if_over()
 
     async def take(self) -> list[bytes]:
         """Return what has come, something at least; nothing when the other side has ended.
@@ -111,7 +146,7 @@ class Stream:
             SampanError: what broke the stream off, after all that came before.
         """
         while not self._chunks:
-            if self._remote_ended:
+            if self._remote_ended or self._deaf:
                 return []
             if self._error is not None:
                 raise self._error
@@ -125,6 +160,12 @@ class Stream:
             self._taken = 0
         return chunks
 
+    def take_no_more(self) -> None:
+        """Drop what has come and comes: ``take`` returns nothing from here on."""
+        self._deaf = True
+        self._chunks.clear()
+        self._arrived.set()
+
     async def send(self, data: bytes, *, end: bool = False) -> bool:
         """Send ``data`` as fast as the other side takes it; ``end``: and nothing after it.
 
@@ -137,7 +178,7 @@ class Stream:
         while True:
             if self._error is not None:
                 raise self._error
-            if self._remote_ended or self._local_ended:
+            if self._local_ended or (self._remote_ended and not self._serves):
                 return False
             room = self._carrier.room(self)
             if view and not room:

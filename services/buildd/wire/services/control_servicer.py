@@ -2,13 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any
 
 import grpc
 
 from buildd.build.protocol import Builder
-from buildd.session.protocol import SessionInfo, Sessions
-from buildd.wire.services.call_stream import CallStream
 from buildd.wire.services.errors import foreign_errors
 from buildd.wire.services.progress import status_to_proto
 from buildd.wire.services.values import (
@@ -24,15 +22,12 @@ from sampan.errors import UnimplementedError
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-_HEADER: Final = "x-docker-expose-session-"
-
 
 class ControlServicer(pb_grpc.ControlServicer):
     """All builds."""
 
-    def __init__(self, builder: Builder, sessions: Sessions) -> None:
+    def __init__(self, builder: Builder) -> None:
         self._builder = builder
-        self._sessions = sessions
 
     async def DiskUsage(self, request: pb.DiskUsageRequest, context: Context) -> pb.DiskUsageResponse:
         """Return the build cache's records."""
@@ -65,11 +60,9 @@ class ControlServicer(pb_grpc.ControlServicer):
     async def Session(
         self, requests: AsyncIterator[pb.BytesMessage], context: Context
     ) -> AsyncIterator[pb.BytesMessage]:
-        """Attach a client's session, whose bytes are in the messages."""
-        stream = CallStream(requests)
-        async with stream.serving(self._sessions.attach(stream, _info(context))) as sent:
-            async for data in sent:
-                yield pb.BytesMessage(data=data)
+        """Refuse: ``wire.front`` attaches sessions, and lets none through."""
+        raise UnimplementedError("a session is attached at the builder's own socket")
+        yield
 
     async def ListWorkers(self, request: pb.ListWorkersRequest, context: Context) -> pb.ListWorkersResponse:
         """Return this builder."""
@@ -91,19 +84,3 @@ class ControlServicer(pb_grpc.ControlServicer):
     ) -> pb.UpdateBuildHistoryResponse:
         """Refuse."""
         raise UnimplementedError("this builder keeps no history of builds yet")
-
-
-def _info(context: Context) -> SessionInfo:
-    """Return what a client says of its session in the call's metadata."""
-    values: dict[str, list[str]] = {}
-    for name, value in context.invocation_metadata() or ():
-        if name.startswith(_HEADER):
-            values.setdefault(name.removeprefix(_HEADER), []).append(
-                value if isinstance(value, str) else value.decode(errors="replace")
-            )
-    return SessionInfo(
-        id=values.get("uuid", [""])[0],
-        name=values.get("name", [""])[0],
-        shared_key=values.get("sharedkey", [""])[0],
-        methods=frozenset(values.get("grpc-method", ())),
-    )
