@@ -15,6 +15,7 @@ from sampan.errors import SampanError, UnavailableError
 from sampan.resource.content import LastingLease, RemovedLeases
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import pages, send, whole
+from sampan.wire.repeating import PUT_LEASE, Repeating
 
 if TYPE_CHECKING:
     from sampan.api.image.v1.images_pb2_grpc import ImagesAsyncStub
@@ -30,11 +31,12 @@ class LeasesClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: LeasesAsyncStub = LeasesStub(channel)
+        self._again = Repeating(channel, "imaged")
 
     async def put(self, lease: LastingLease) -> None:
         """See ``resource.storage.Leases``."""
-        with rpc_errors():
-            await self._stub.Put(leases_pb2.PutLeaseRequest(lease=convert.LEASE.encode(lease)))
+        request = leases_pb2.PutLeaseRequest(lease=convert.LEASE.encode(lease))
+        await self._again.do(PUT_LEASE, lambda: self._stub.Put(request))
 
     async def list(self, owner: str) -> Sequence[LastingLease]:
         """See ``resource.storage.Leases``."""

@@ -32,7 +32,7 @@ from sampan.resource.snapshot import (
 from sampan.sys.measuring import Usage
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import pages, send, whole
-from sampan.wire.repeating import MOUNTS, REMOVE_SNAPSHOT, STACK, STAT_SNAPSHOT, USAGE, Repeating
+from sampan.wire.repeating import FREEZE, MOUNTS, REMOVE_SNAPSHOT, STACK, STAT_SNAPSHOT, USAGE, Repeating
 
 _USAGE: Final = layers_pb.DESCRIPTOR.services_by_name["Layers"].methods_by_name["Usage"]
 
@@ -167,6 +167,7 @@ class DifferClient:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: diff_grpc.DiffAsyncStub = diff_grpc.DiffStub(channel)
         self._layers: layers_grpc.LayersAsyncStub = layers_grpc.LayersStub(channel)
+        self._again = Repeating(channel, "snapshotter")
 
     async def apply_onto(self, descriptor: Descriptor, mounts: Sequence[Mount]) -> Descriptor:
         """See ``resource.storage.Differ``."""
@@ -205,8 +206,7 @@ class DifferClient:
     ) -> NewLayer | None:
         """See ``resource.storage.Differ``."""
         request = layers_pb.FreezeRequest(key=key, exclude=exclude, lease=lease, rewrite_timestamp=rewrite_timestamp)
-        with rpc_errors():
-            return convert.frozen_from_proto(await self._layers.Freeze(request))
+        return convert.frozen_from_proto(await self._again.ask(FREEZE, lambda: self._layers.Freeze(request)))
 
     def export(self, key: str) -> AsyncGenerator[bytes, None]:
         """See ``resource.storage.Differ``."""

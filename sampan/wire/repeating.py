@@ -51,7 +51,9 @@ LIST_VOLUMES: Final = Repeatable(f"{_RUNTIME}.Volumes/List")
 REMOVE_VOLUME: Final = Repeatable(f"{_RUNTIME}.Volumes/Remove", NotFoundError)
 INFO: Final = Repeatable(f"{_RUNTIME}.Host/Info")
 GET_IMAGE: Final = Repeatable("sampan.image.v1.Images/Get")
+PUT_LEASE: Final = Repeatable("sampan.image.v1.Leases/Put")
 STACK: Final = Repeatable("sampan.snapshot.v1.Layers/Stack")
+FREEZE: Final = Repeatable("sampan.snapshot.v1.Layers/Freeze")  # what a key became is kept for who asks again
 STAT_SNAPSHOT: Final = Repeatable(f"{_SNAPSHOTS}/Stat")
 MOUNTS: Final = Repeatable(f"{_SNAPSHOTS}/Mounts")
 USAGE: Final = Repeatable(f"{_SNAPSHOTS}/Usage")
@@ -63,7 +65,7 @@ PREPARE_OWN: Final = Repeatable(f"{_SNAPSHOTS}/Prepare")
 REPEATABLE: Final = (
     GET_CONTAINER, LIST_CONTAINERS, TOP, UPDATE, RESIZE, STOP, REMOVE_CONTAINER, STAT, GET_EXEC, RESIZE_EXEC,
     GET_NETWORK, LIST_NETWORKS, REMOVE_NETWORK, CREATE_VOLUME, GET_VOLUME, LIST_VOLUMES, REMOVE_VOLUME, INFO,
-    GET_IMAGE, STACK, STAT_SNAPSHOT, MOUNTS, USAGE, LIST_SNAPSHOTS, REMOVE_SNAPSHOT, PREPARE_OWN,
+    GET_IMAGE, PUT_LEASE, STACK, FREEZE, STAT_SNAPSHOT, MOUNTS, USAGE, LIST_SNAPSHOTS, REMOVE_SNAPSHOT, PREPARE_OWN,
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
 from buildd.protocol import Tree
-from sampan.errors import NotFoundError, SampanError
+from sampan.errors import NotFoundError, SampanError, ServiceGoneError
 from sampan.log import log
 from sampan.oci.chain import chain_ids
 from sampan.resource.image import Layer
@@ -145,6 +145,13 @@ class SnapshotTrees:
                 self._ready.pop(chain, None)
                 if last or not chain:
                     raise
+            except ServiceGoneError:
+                # Nobody else knows the key: if it is there when the snapshotter is back, it was made.
+                if last:
+                    self._drop(key)
+                    raise
+                with suppress(NotFoundError):
+                    return key, await snapshots.mounts(key)
             except BaseException:
                 # The reply may be what was lost.
                 self._drop(key)

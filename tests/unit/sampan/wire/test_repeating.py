@@ -14,12 +14,14 @@ from sampan.client.archives import ArchivesClient
 from sampan.client.containers import ContainersClient
 from sampan.client.execs import ExecsClient
 from sampan.client.images import ImagesClient
+from sampan.client.leases import LeasesClient
 from sampan.client.maintenance import HostClient
 from sampan.client.networks import NetworksClient
-from sampan.client.snapshots import LayersClient, SnapshotsClient
+from sampan.client.snapshots import DifferClient, LayersClient, SnapshotsClient
 from sampan.client.volumes import VolumesClient
 from sampan.oci.digest import Digest
 from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Endpoint, Process
+from sampan.resource.content import LastingLease
 from sampan.resource.exec import ExecSpec
 from sampan.resource.network import NetworkRequest
 from sampan.resource.volume import VolumeRequest
@@ -77,6 +79,8 @@ CALLS: Final[dict[str, Call]] = {
     "sampan.image.v1.Images/Get": lambda c: ImagesClient(c).get("busybox"),
     "sampan.image.v1.Images/Tag": lambda c: ImagesClient(c).tag("busybox", "b"),
     "sampan.image.v1.Images/Remove": lambda c: ImagesClient(c).remove("busybox"),
+    "sampan.image.v1.Leases/Put": lambda c: LeasesClient(c).put(LastingLease("l", "buildd")),
+    "sampan.snapshot.v1.Layers/Freeze": lambda c: DifferClient(c).freeze("k", ()),
     "sampan.snapshot.v1.Layers/Stack": lambda c: LayersClient(c).stack((Digest(f"sha256:{'0' * 64}"),)),
     "containerd.services.snapshots.v1.Snapshots/View": lambda c: SnapshotsClient(c).view("k", "p", {}),
     "containerd.services.snapshots.v1.Snapshots/Commit": lambda c: SnapshotsClient(c).commit("n", "k", {}),
