@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final, Protocol, TypeVar, cast
@@ -13,6 +13,7 @@ from buildd.fileworker import jobs
 from buildd.fileworker.conversation import Workers
 from buildd.fileworker.jobs import Place
 from buildd.fileworker.plan import Run, plan
+from buildd.fileworker.worker import look
 from buildd.llb.ops import NO_INPUT, NO_OUTPUT, Copy, FileAction, FileOp
 from buildd.protocol import Directory, FileStat, Output, Selection, StepContext, Tree
 from sampan.errors import InvalidArgumentError
@@ -115,21 +116,23 @@ class Files:
         """See ``protocol.FileWorker``."""
         if offset < 0 or length < 0:
             raise InvalidArgumentError(f"invalid range of {path}: offset {offset}, length {length}")
-        async with self._shown([output]) as (place,):
-            done = await self._workers.do(jobs.ReadFile(place, path, offset, length))
-        return cast("bytes", done.value)
+        return cast("bytes", await self._look(output, lambda place: jobs.ReadFile(place, path, offset, length)))
 
     async def read_directory(self, output: Output, path: str, pattern: str = "") -> Sequence[FileStat]:
         """See ``protocol.FileWorker``."""
-        async with self._shown([output]) as (place,):
-            done = await self._workers.do(jobs.ReadDirectory(place, path, pattern))
-        return cast("Sequence[FileStat]", done.value)
+        found = await self._look(output, lambda place: jobs.ReadDirectory(place, path, pattern))
+        return cast("Sequence[FileStat]", found)
 
     async def stat(self, output: Output, path: str) -> FileStat:
         """See ``protocol.FileWorker``."""
+        return cast("FileStat", await self._look(output, lambda place: jobs.Stat(place, path)))
+
+    async def _look(self, output: Output, job: Callable[[Place], jobs.Look]) -> object:
+        """Do what takes a moment: in a thread, where nothing has to be mounted for it."""
+        if isinstance(output, Directory):
+            return await asyncio.to_thread(look, str(output.path), job(Place(str(output.path))))
         async with self._shown([output]) as (place,):
-            done = await self._workers.do(jobs.Stat(place, path))
-        return cast("FileStat", done.value)
+            return (await self._workers.do(job(place))).value
 
     async def tar(self, outputs: Mapping[str, Output]) -> AsyncGenerator[bytes, None]:
         """See ``protocol.FileWorker``."""

@@ -91,7 +91,8 @@ class Hold:
     outputs: tuple[tuple[str, Place], ...]
 
 
-Job: TypeAlias = Checksum | Change | ReadFile | ReadDirectory | Stat | Tar | Hold
+Look: TypeAlias = ReadFile | ReadDirectory | Stat
+Job: TypeAlias = Checksum | Change | Look | Tar | Hold
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from buildd.files.making import make_directory, make_file, make_link, remove_pat
 from buildd.files.modes import Ids, find_owner
 from buildd.files.reading import read_directory, read_file, stat_path, write_tar
 from buildd.files.root import Root
+from buildd.files.target import translated
 from buildd.fileworker import jobs
 from buildd.fileworker.jobs import LENGTH, Done, Failed, Place
 from buildd.llb.ops import NO_INPUT, Copy, FileAction, MakeDirectory, MakeFile, MakeSymlink, Remove
@@ -80,16 +81,25 @@ def _run(job: jobs.Job, scratch: Path) -> Done:
             if job.place.path:
                 return Done(checksum_of_directory(Path(job.place.path), job.selection))
             return Done(checksum(root(0), job.selection))
-        if isinstance(job, jobs.ReadFile):
-            return Done(read_file(root(0), job.path, job.offset, job.length))
-        if isinstance(job, jobs.ReadDirectory):
-            return Done(read_directory(root(0), job.path, job.pattern))
-        if isinstance(job, jobs.Stat):
-            return Done(stat_path(root(0), job.path))
+        if isinstance(job, jobs.ReadFile | jobs.ReadDirectory | jobs.Stat):
+            return Done(look(paths[0], job))
         if isinstance(job, jobs.Tar):
             _tar([(name, root(index)) for index, (name, _) in enumerate(job.outputs)])
             return Done(None)
         return _hold(job, paths, scratch)
+
+
+def look(path: str, job: jobs.Look) -> object:
+    """Do what takes a moment, in the directory ``path``; also good for a thread. Raises SampanError."""
+    try:
+        with Root.open(path) as root:
+            if isinstance(job, jobs.ReadFile):
+                return read_file(root, job.path, job.offset, job.length)
+            if isinstance(job, jobs.ReadDirectory):
+                return read_directory(root, job.path, job.pattern)
+            return stat_path(root, job.path)
+    except OSError as error:
+        raise translated(error, f"cannot look at {job.path}") from error
 
 
 def _places(job: jobs.Job) -> Mapping[int, Place]:

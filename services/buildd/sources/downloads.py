@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import os
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -23,6 +24,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, ResourceExhaustedError, SampanError
 from sampan.oci.digest import Digest
 from sampan.service.lean import without_certificates
+from sampan.sys.trees import remove_tree
 
 if TYPE_CHECKING:
     import aiohttp
@@ -33,6 +35,7 @@ _CONNECT_S: Final = 30.0
 _STALL_S: Final = 60.0
 _MAX_BYTES: Final = 64 << 30
 _PIECE: Final = 1 << 20
+_FORGOTTEN_S: Final = 60 * 24 * 3600
 _FILE: Final = "file"
 _ABOUT: Final = "about"
 _SECRET: Final = ("authorization", "cookie")  # for the host that they were meant for
@@ -68,6 +71,15 @@ class Downloads:
         self._agent = agent
         self._session: aiohttp.ClientSession | None = None
 
+    def recover(self) -> None:
+        """Remove bytes that nobody has fetched, and what was not asked for in a while; blocks."""
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for place in self._root.iterdir():
+            (place / _FILE).unlink(missing_ok=True)
+            about = place / _ABOUT
+            if not about.exists() or time.time() - about.stat().st_mtime > _FORGOTTEN_S:
+                remove_tree(place)
+
     async def close(self) -> None:
         """Close all connections."""
         if self._session is not None:
@@ -99,6 +111,7 @@ class Downloads:
             conditions["If-Modified-Since"] = known.last_modified
         async with self._request(url, {**headers, **conditions}) as response:
             if response.status == 304 and known is not None:
+                await asyncio.to_thread(os.utime, known.path.with_name(_ABOUT))
                 return known
             if response.status == 404:
                 raise NotFoundError("invalid response status 404")

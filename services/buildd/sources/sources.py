@@ -107,8 +107,8 @@ async def open_sources(
     """Yield all sources, and the copies of clients' directories that some of them keep; ``root`` is theirs alone."""
     directories = LocalDirectories(root / "local")
     scratch = root / "scratch"
-    await asyncio.to_thread(_recover, directories, scratch)
     clients, held, downloads = Clients(sessions), HeldImages(), Downloads(root / "http")
+    await asyncio.to_thread(_recover, directories, downloads, scratch)
     sources = BuildSources(
         ImageSource(stores.images, stores.content, stores.layers, clients, held),
         LayoutSource(stores.images, stores.content, clients, held),
@@ -124,8 +124,9 @@ async def open_sources(
         await downloads.close()
 
 
-def _recover(directories: LocalDirectories, scratch: Path) -> None:
+def _recover(directories: LocalDirectories, downloads: Downloads, scratch: Path) -> None:
     directories.recover()
+    downloads.recover()
     remove_tree(scratch)
     scratch.mkdir(mode=0o700)
 

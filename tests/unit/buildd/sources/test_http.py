@@ -1,6 +1,7 @@
 """Downloads from a server on this host."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -243,3 +244,20 @@ async def test_an_answer_that_ends_early_is_not_kept(tmp_path: Path, world: Worl
         with pytest.raises(RemoteError, match=r"unexpected EOF|not enough data"):
             await world.get(url)
     assert world.downloads.known(url, {}) is None
+
+
+async def test_a_start_removes_what_nobody_needs(server: Server, world: World) -> None:
+    for name in ("old", "new"):
+        server.pages[f"/{name}"] = web.Response(body=b"X", headers={"ETag": "1"})
+        async with FakeContext() as context:
+            await world.source.pin(SourceOp(f"{server.url}/{name}"), context)
+    old, new = (world.downloads.known(f"{server.url}/{name}", {}) for name in ("old", "new"))
+    assert old is not None
+    assert new is not None
+    assert new.here
+    os.utime(old.path.with_name("about"), (0, 0))
+    world.downloads.recover()
+    assert world.downloads.known(f"{server.url}/old", {}) is None
+    assert world.downloads.known(f"{server.url}/new", {}) == new
+    assert not new.here
+    assert (await world.get(f"{server.url}/new"))["new"][0] == b"X"
