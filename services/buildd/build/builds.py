@@ -91,15 +91,16 @@ class Builds:
             raise InvalidArgumentError("a build needs a ref")
         if request.ref in self._running:
             raise AlreadyExistsError(f"job ID {request.ref} exists")
-        entitlements = _granted(request.entitlements, self._parts.allowed)
-        for export in request.exports:
-            self._parts.exporters.check(export)
-        caching.check(request.cache_imports, request.cache_exports)
         build = _Build(Updates(self._parts.now_ns))
+        # It begins with what may refuse it: a client that asks for its status learns that it has ended.
         self._running[request.ref] = build
         if (event := self._awaited.pop(request.ref, None)) is not None:
             event.set()
         try:
+            entitlements = _granted(request.entitlements, self._parts.allowed)
+            for export in request.exports:
+                self._parts.exporters.check(export)
+            caching.check(request.cache_imports, request.cache_exports)
             return await self._solve(request, build, entitlements)
         finally:
             build.updates.end()

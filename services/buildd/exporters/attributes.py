@@ -18,7 +18,12 @@ ARCHIVE_TYPES: Final = frozenset(("docker", "oci"))
 FILE_TYPES: Final = frozenset(("local", "tar"))
 
 # Said to every exporter by some client, and true of all of ours, or of no consequence.
-_INERT: Final = frozenset(("dest", "context", "unpack", "buildinfo", "buildinfo-attrs", "compression-level", "id"))
+_INERT: Final = frozenset(
+    (
+        "dest", "context", "unpack", "buildinfo", "buildinfo-attrs", "compression-level", "id",
+        "prefer-image-digest",  # the digests of image and config are both told
+    )
+)  # fmt: skip
 _TRUTHS: Final = frozenset(
     (
         "push", "push-by-digest", "registry.insecure", "store", "name-canonical", "oci-mediatypes", "force-compression",

@@ -214,6 +214,7 @@ async def test_an_export_that_cannot_be_is_refused_before_anything_is_built(buil
     with pytest.raises(InvalidArgumentError, match="unknown exporter"):
         await building.builds.solve(building.request(exports=(Export("tape"),)))
     assert building.sources.asked == []
+    assert await building.told() == []  # and nobody waits for more
 
 
 async def test_entitlements_are_granted_only_where_the_configuration_lets_them(building: Building) -> None:
