@@ -98,6 +98,10 @@ class DatabaseDamagedError(DataLossError):
         self.problem = problem
 
 
+class BuildFailedError(SampanError):
+    """What a build's step ran has failed: nobody but the build's author is to blame."""
+
+
 class StartError(SampanError):
     """The runtime could not start a process; Docker's exit code 125."""
 

@@ -4,9 +4,10 @@ All methods raise ``SampanError``. Closing an iterator ends what it stands for; 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from sampan.build.progress import Update
@@ -22,11 +23,25 @@ class StatusUpdate:
 
 
 @dataclass(frozen=True, slots=True)
+class Sink:
+    """Where an export goes: one of both."""
+
+    directory: Path | None = None  # made if it is not there; what is in it and not in the export stays
+    write: Callable[[AsyncIterator[bytes]], Awaitable[None]] | None = None  # takes the bytes of a file
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """What a client serves the builder on its session."""
 
     credentials: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # user name and secret by registry
+    find_credentials: Callable[[str], Awaitable[tuple[str, str] | None]] | None = None  # of other registries
     uploads: Mapping[str, Callable[[], AsyncIterator[bytes]]] = field(default_factory=dict)  # by ID; each goes once
+    directories: Mapping[str, Path] = field(default_factory=dict)  # by the names that a build has for them
+    secrets: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)  # by ID, read when it is asked for
+    agents: Mapping[str, Path] = field(default_factory=dict)  # sockets of SSH agents, by ID
+    outputs: Mapping[str, "Sink"] = field(default_factory=dict)  # by the number of the export
+    shared_key: str = ""  # the same for all builds of one directory: only what has changed in it is sent
 
 
 class Builder(Protocol):
@@ -45,7 +60,8 @@ class Builder(Protocol):
         """Build.
 
         Raises:
-            SampanError: in the words that clients show; what a step's process ended with is part of them.
+            SampanError: in the words that clients show; what a step's process ended with is part of them. A note shows
+                the lines of the Dockerfile that are to blame.
         """
 
     def status(self, ref: str) -> AsyncGenerator[StatusUpdate, None]:

@@ -37,6 +37,7 @@ TABLE: Final[dict[type[e.SampanError], Wire]] = {
     e.UnavailableError: Wire("unavailable", grpc.StatusCode.UNAVAILABLE, 503),
     # Not UNAVAILABLE, which means this engine to whoever retries; Docker's daemon answers 500 too.
     e.RemoteError: Wire("remote", grpc.StatusCode.UNKNOWN, 500),
+    e.BuildFailedError: Wire("build_failed", grpc.StatusCode.UNKNOWN, 500),
     e.UnimplementedError: Wire("unimplemented", grpc.StatusCode.UNIMPLEMENTED, 501),
     e.DataLossError: Wire("data_loss", grpc.StatusCode.DATA_LOSS, 500),
     # Docker answers 400 when the command cannot be run and 500 for every other failed start; its client

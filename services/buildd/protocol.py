@@ -14,7 +14,7 @@ from typing import Protocol
 from buildd.llb.ops import Edge, ExecOp, FileOp, SourceOp
 from sampan.build.progress import BuildWarning, Position, Update
 from sampan.build.request import Export
-from sampan.errors import SampanError
+from sampan.errors import BuildFailedError, SampanError
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource.image import Layer
@@ -273,7 +273,7 @@ class Executor(Protocol):
         """
 
 
-class ProcessError(SampanError):
+class ProcessError(BuildFailedError):
     """A step's process has failed."""
 
     def __init__(self, message: str, exit_code: int) -> None:

@@ -9,13 +9,16 @@ import copy
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from prometheus_client import CollectorRegistry
 
+from buildd.build.protocol import Builder
+from buildd.wire.services.control_servicer import ControlServicer
 from runtimed.wire.networks_servicer import NetworksServicer
 from runtimed.wire.volumes_servicer import VolumesServicer
+from sampan.api.buildkit.control.v1 import control_pb2_grpc
 from sampan.api.containerd.types import types_pb2
 from sampan.api.disk.v1 import disk_pb2, disk_pb2_grpc
 from sampan.api.image.v1 import images_pb2, images_pb2_grpc
@@ -37,6 +40,7 @@ from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.wire.pages import pages
+from tests.fakes.builder import FakeBuilder
 from tests.fakes.engine_runtime import FakeRuntime
 
 LAYERS = (Digest.of(b"layer one"), Digest.of(b"layer two"))
@@ -351,15 +355,16 @@ class FakeEngine:
     content_disk: FakeDisk = field(default_factory=FakeDisk)
     layer_disk: FakeDisk = field(default_factory=FakeDisk)
     runtime_disk: FakeDisk = field(default_factory=FakeDisk)
+    builder: FakeBuilder = field(default_factory=FakeBuilder)
 
 
 @asynccontextmanager
 async def fake_engine(layout: Layout) -> AsyncIterator[FakeEngine]:
-    """Serve the three services on ``layout``'s sockets."""
+    """Serve the services on ``layout``'s sockets; the builder as far as its cache goes."""
     fake = FakeEngine(layout)
     layout.run_root.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        servers = {name: await _server(stack) for name in ("imaged", "snapshotter", "runtimed")}
+        servers = {name: await _server(stack) for name in ("imaged", "snapshotter", "runtimed", "buildd")}
         images_pb2_grpc.add_ImagesServicer_to_server(fake.images, servers["imaged"])
         layers_pb2_grpc.add_LayersServicer_to_server(fake.layers, servers["snapshotter"])
         disk_pb2_grpc.add_DiskServicer_to_server(fake.content_disk, servers["imaged"])
@@ -372,6 +377,8 @@ async def fake_engine(layout: Layout) -> AsyncIterator[FakeEngine]:
         networks_pb2_grpc.add_NetworksServicer_to_server(NetworksServicer(fake.runtime.networks), runtimed)
         volumes_pb2_grpc.add_VolumesServicer_to_server(VolumesServicer(fake.runtime.volumes), runtimed)
         host_pb2_grpc.add_HostServicer_to_server(fake.runtime.host, runtimed)
+        control = ControlServicer(cast("Builder", fake.builder))
+        control_pb2_grpc.add_ControlServicer_to_server(control, servers["buildd"])
         for name, server in servers.items():
             server.add_insecure_port(f"unix:{layout.socket(name)}")
             await server.start()

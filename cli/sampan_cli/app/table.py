@@ -53,6 +53,7 @@ CONTAINER: Final = {
 }
 
 IMAGE: Final = {
+    "build": Entry("builder.build", "Build an image from a Dockerfile"),
     "ls": Entry("image.ls", "List images"),
     "list": Entry("image.ls", "List images", hidden=True),
     "pull": Entry("image.pull", "Download an image from a registry"),
@@ -65,6 +66,11 @@ IMAGE: Final = {
     "history": Entry("image.history", "Show the history of an image"),
     "inspect": Entry("image.inspect", "Display detailed information on images"),
     "prune": Entry("image.prune", "Remove unused images"),
+}
+
+BUILDER: Final = {
+    "build": Entry("builder.build", "Build an image from a Dockerfile"),
+    "prune": Entry("builder.prune", "Remove build cache"),
 }
 
 NETWORK: Final = {
@@ -104,6 +110,7 @@ ROOT: Final = {
     **_CONTAINER,
     "ps": Entry("container.ps", "List containers"),
     "inspect": Entry("system.inspect", "Return low-level information on any object"),
+    "build": Entry("builder.build", "Build an image from a Dockerfile"),
     "images": Entry("image.ls", "List images"),
     "pull": Entry("image.pull", "Download an image from a registry"),
     "push": Entry("image.push", "Upload an image to a registry"),
@@ -115,6 +122,7 @@ ROOT: Final = {
     "rmi": Entry("image.rm", "Remove one or more images"),
     "container": Entry("groups:container", "Manage containers"),
     "image": Entry("groups:image", "Manage images"),
+    "builder": Entry("groups:builder", "Manage builds"),
     "network": Entry("groups:network", "Manage networks"),
     "volume": Entry("groups:volume", "Manage volumes"),
     "registry": Entry("groups:registry", "Serve the engine's images to others"),

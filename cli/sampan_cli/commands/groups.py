@@ -16,6 +16,11 @@ def image() -> None:
     """Manage images."""
 
 
+@click.group("builder", cls=LazyGroup, entries=table.BUILDER)
+def builder() -> None:
+    """Manage builds."""
+
+
 @click.group("network", cls=LazyGroup, entries=table.NETWORK)
 def network() -> None:
     """Manage networks."""

@@ -19,6 +19,7 @@ from sampan.client.builds.serving import serving
 from sampan.client.calls import read
 from sampan.errors import UnavailableError
 from sampan.wire.channel import rpc_errors
+from sampan.wire.status import from_rpc_error
 
 if TYPE_CHECKING:
     from sampan.api.buildkit.control.v1.control_pb2_grpc import ControlAsyncStub
@@ -67,8 +68,13 @@ class BuildsClient:
 
     async def solve(self, request: SolveRequest) -> SolveResponse:
         """See ``build.protocols.Builder``."""
-        with rpc_errors():
+        try:
             response = await self._stub.Solve(convert.solve_to_proto(request))
+        except grpc.aio.AioRpcError as error:
+            failure = from_rpc_error(error)
+            if shown := convert.excerpt(error):
+                failure.add_note(shown)
+            raise failure from error
         return SolveResponse(dict(response.ExporterResponse))
 
     def status(self, ref: str) -> AsyncGenerator[StatusUpdate, None]:

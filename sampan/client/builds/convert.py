@@ -1,7 +1,17 @@
 """Builds as messages of ``moby.buildkit.v1`` and back."""
 
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+from google.protobuf.message import DecodeError
+
 from sampan.api.buildkit.control.v1 import control_pb2 as pb
 from sampan.api.buildkit.solver.v1 import ops_pb2
+from sampan.api.rpc.status_pb2 import Status
 from sampan.build.progress import (
     BuildWarning,
     Position,
@@ -14,7 +24,13 @@ from sampan.build.progress import (
 )
 from sampan.build.request import CacheOption, PruneOptions, SolveRequest, UsageRecord
 from sampan.client.convert.codec import timestamp_ns
+from sampan.json_types import JsonObject
 from sampan.oci.digest import Digest
+from sampan.wire.status import DETAILS_KEY
+
+_SOURCE: Final = "errdefs.Source+json"
+_AROUND: Final = 3  # lines before and after
+_RULE: Final = "-" * 20
 
 
 def solve_to_proto(request: SolveRequest) -> pb.SolveRequest:
@@ -117,3 +133,44 @@ def usage_from_proto(record: pb.UsageRecord) -> UsageRecord:
         last_used_ns=timestamp_ns(record.LastUsedAt),
         usage_count=record.UsageCount,
     )
+
+
+def excerpt(error: grpc.aio.AioRpcError) -> str:
+    """Return the lines of a Dockerfile that an error is about, marked; empty if it is about none.
+
+    Reference: moby/buildkit, solver/errdefs (``Source``) and its ``Print``.
+    """
+    for name, value in error.trailing_metadata() or ():
+        if name == DETAILS_KEY and isinstance(value, bytes):
+            try:
+                details = Status.FromString(value).details
+            except DecodeError:
+                return ""
+            sources = [json.loads(each.value) for each in details if each.type_url.endswith(_SOURCE)]
+            return _shown(sources[-1]) if sources else ""
+    return ""
+
+
+def _shown(source: JsonObject) -> str:
+    info = source.get("info") or {}
+    spans = [
+        (int(each.get("start", {}).get("line", 0)), int(each.get("end", {}).get("line", 0)))
+        for each in source.get("ranges") or ()
+    ]
+    spans = [(first, max(first, last)) for first, last in spans if first > 0]
+    try:
+        lines = base64.b64decode(info.get("data", "")).decode(errors="replace").split("\n")
+    except (binascii.Error, ValueError):
+        return ""
+    return _marked(str(info.get("filename", "")), lines, spans) if spans else ""
+
+
+def _marked(name: str, lines: Sequence[str], spans: Sequence[tuple[int, int]]) -> str:
+    first, last = min(start for start, _ in spans), max(end for _, end in spans)
+    shown = [f"{name}:{first}", _RULE]
+    for number in range(max(1, first - _AROUND), min(len(lines), last + _AROUND) + 1):
+        blamed = any(start <= number <= end for start, end in spans)
+        if number == len(lines) and not lines[number - 1]:
+            break  # what follows the last line feed is none
+        shown.append(f" {number:3} | {'>>>' if blamed else '   '} {lines[number - 1].rstrip()}".rstrip())
+    return "\n".join([*shown, _RULE])

@@ -171,7 +171,13 @@ class Builds:
         for export in request.exports:
             async with run.step(_EXPORTING.get(export.type, f"exporting to {export.type}")) as context:
                 told |= await self._parts.exporters.export(built, export, context, inline)
-        return {**told, **await caches.export(request.cache_exports, built.outputs)}
+        # Of a request that is no build the answer is in what the frontend says.
+        answers = {
+            name: value.decode(errors="replace")
+            for name, value in built.metadata.items()
+            if name.startswith(("frontend.", "result."))
+        }
+        return {**told, **answers, **await caches.export(request.cache_exports, built.outputs)}
 
     async def _begun(self, ref: str) -> None:
         """Return as soon as a build has begun. NotFoundError: it has not by then."""

@@ -5,7 +5,6 @@ BuildKit's that has a session of its own and shows progress itself. The builder 
 """
 
 import asyncio
-import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing
@@ -25,10 +24,9 @@ from dockerapi.build.parameters import (
 from dockerapi.http.body import Body
 from dockerapi.http.call import Call, JsonStream, empty, reply
 from dockerapi.http.routing import Route
+from sampan.build.filters import prune_options
 from sampan.build.protocols import Served, StatusUpdate
-from sampan.build.request import PruneOptions, SolveRequest
-from sampan.docker.booleans import query_bool
-from sampan.docker.durations import parse_duration
+from sampan.build.request import SolveRequest
 from sampan.errors import InvalidArgumentError, SampanError
 from sampan.json_types import JsonObject
 
@@ -41,23 +39,6 @@ _UPLOADED: Final = "http://buildkit-session"
 
 # The builder's last words on its progress come as it answers; a client is not kept for longer than this.
 _LAST_WORDS_S: Final = 5.0
-
-_TRUTHS: Final = frozenset(("inuse", "shared", "private", "mutable", "immutable"))
-_PRUNE_FILTERS: Final = frozenset(
-    (
-        "id",
-        "parents",
-        "type",
-        "description",
-        "inuse",
-        "shared",
-        "private",
-        "mutable",
-        "immutable",
-        "until",
-        "unused-for",
-    )
-)
 
 
 async def build(call: Call) -> web.StreamResponse:
@@ -74,7 +55,7 @@ async def build(call: Call) -> web.StreamResponse:
         stack.enter_context(call.backend.underway.named(name))
         credentials = registry_credentials(call.request.headers.get("X-Registry-Config", ""))
         upload = secrets.token_hex(12)
-        served = Served(credentials, {} if parameters.remote else {upload: body.chunks})
+        served = Served(credentials, uploads={} if parameters.remote else {upload: body.chunks})
         session = await stack.enter_async_context(call.backend.builder.serve(served))
         request = _request(parameters, session, parameters.remote or f"{_UPLOADED}/{upload}")
         return await _stream_text(call, request, parameters)
@@ -198,10 +179,9 @@ async def cancel(call: Call) -> web.StreamResponse:
 
 async def prune(call: Call) -> web.StreamResponse:
     """POST /build/prune, of ``docker system prune`` as well; without filters what broken pulls left goes, too."""
-    options = PruneOptions(
-        filters=_filters(call),
+    options = prune_options(
+        call.filters(),
         all=call.flag("all"),
-        keep_duration_ns=_unused_for(call),
         reserved_bytes=_bytes(call, "reserved-space") or _bytes(call, "keep-storage"),
         max_used_bytes=_bytes(call, "max-used-space"),
         min_free_bytes=_bytes(call, "min-free-space"),
@@ -215,36 +195,6 @@ def _bytes(call: Call, name: str) -> int:
     if size < 0:
         raise InvalidArgumentError(f"{name} is {size}, the least is 0")
     return size
-
-
-def _filters(call: Call) -> tuple[str, ...]:
-    """Return the filters as the builder takes them; several values of one name are alternatives of dockerd's, too."""
-    found = []
-    for name, values in call.filters().items():
-        if name not in _PRUNE_FILTERS:
-            raise InvalidArgumentError(f"invalid filter '{name}'")
-        if name in ("until", "unused-for"):
-            continue
-        if len(values) != 1:
-            raise InvalidArgumentError(f"invalid filter '{name}': it is given once")
-        value = values[0]
-        if name in _TRUTHS:
-            found.append(name if query_bool(value) else f"!{name}")
-        elif name in ("id", "description"):
-            found.append(f"{name}~={json.dumps(value)}")
-        else:
-            found.append(f"{name}=={json.dumps(value)}")
-    return (",".join(found),) if found else ()
-
-
-def _unused_for(call: Call) -> int:
-    filters = call.filters()
-    given = [*filters.get("until", ()), *filters.get("unused-for", ())]
-    if not given:
-        return 0
-    if len(given) > 1:
-        raise InvalidArgumentError("invalid filter 'until': it is given once")
-    return parse_duration(given[0])
 
 
 ROUTES: Final = (

@@ -90,15 +90,14 @@ async def running_api(root: Path) -> AsyncIterator[Api]:
     async with fake_engine(layout) as fake, Engine.connect(layout) as engine:
         hangups = HangupWatch(asyncio.get_running_loop())
         registry = CollectorRegistry()
-        builder = FakeBuilder()
-        engine.__dict__["builds"] = builder  # as if it had been asked for before
-        backend = Backend(engine, engine.runtime, ApiMetrics(registry), hangups, builder, Underway())
+        engine.__dict__["builds"] = fake.builder  # in its place: it shows progress and takes uploads, too
+        backend = Backend(engine, engine.runtime, ApiMetrics(registry), hangups, fake.builder, Underway())
         server = DockerApi(backend, ROUTES)
         await server.listen(layout.docker_socket, "no-such-group")
         connector = aiohttp.UnixConnector(str(layout.docker_socket))
         try:
             async with aiohttp.ClientSession(connector=connector) as session:
-                yield Api(fake, builder, session, registry, server)
+                yield Api(fake, fake.builder, session, registry, server)
         finally:
             await server.close(1.0)
             hangups.close()

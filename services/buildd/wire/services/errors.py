@@ -16,7 +16,7 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from buildd.build.protocol import LocatedError
-from buildd.protocol import SourceFile
+from buildd.protocol import SourceFile, StepError
 from sampan import errors as e
 from sampan.api.rpc.status_pb2 import Status
 from sampan.wire.status import ForeignError, wire_for
@@ -72,7 +72,7 @@ def _code(number: int) -> grpc.StatusCode:
 
 
 def _innermost(error: e.SampanError) -> e.SampanError:
-    while isinstance(error, LocatedError):
+    while isinstance(error, LocatedError | StepError):
         error = error.cause
     return error
 

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sampan.layout import Layout
+from sampan.services import STARTED
 from sampan.version import VERSION
 from sampan_cli.app import table
 from sampan_cli.app.app import app
@@ -132,7 +133,7 @@ def test_mistake_in_what_to_run_is_found_without_an_engine() -> None:
 def test_status_without_an_engine_lists_every_service_as_not_running() -> None:
     result = invoke("status", "--format", "{{.Service}} {{.Pid}} {{.Healthy}}")
     assert result.exit_code == 1
-    assert result.stdout.splitlines() == ["imaged - no", "snapshotter - no", "runtimed - no", "dockerapi - no"]
+    assert result.stdout.splitlines() == [f"{name} - no" for name in STARTED]
 
 
 def test_down_without_an_engine_is_no_failure() -> None:
