@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from buildd.cache.collector import Bounds, BuildCache
 from buildd.cache.keeper import LeaseKeeper
@@ -35,6 +35,8 @@ from sampan.resource.storage import Differ, Images, Layers, Leases, Snapshots
 from sampan.store.database import Store
 
 SERVICE = "buildd"
+
+_REACH_S: Final = 20.0  # a service that was killed is back by then
 
 S = TypeVar("S", bound=Sources)
 
@@ -73,6 +75,9 @@ class Engine(Protocol):
     @property
     def runtime(self) -> Runtime:
         """runtimed."""
+
+    async def reach(self, deadline_s: float) -> None:
+        """Return when all of them can be called. UnavailableError: one cannot by the deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +158,7 @@ async def assemble(
             results=results,
             platform=platforms.host,
             now_ns=time.time_ns,
+            reach=lambda: engine.reach(_REACH_S),
         )
         solver = Solver(parts, cache.poke)
         stack.push_async_callback(solver.close)

@@ -20,7 +20,7 @@ from buildd.solver.flights import Flights, together
 from buildd.solver.layers import combine, with_history
 from buildd.solver.shared import Done, Run, SharedWorks
 from sampan.build.progress import Vertex
-from sampan.errors import InvalidArgumentError, NotFoundError, PermissionDeniedError, SampanError
+from sampan.errors import InvalidArgumentError, NotFoundError, PermissionDeniedError, SampanError, ServiceGoneError
 from sampan.log import log
 from sampan.oci.digest import Digest
 
@@ -201,7 +201,13 @@ class Build:
         view = self._view(self._described(node, digest))
         view.started()
         try:
-            done = await self._outcome(digest, node, evaluated, inputs, view)
+            try:
+                done = await self._outcome(digest, node, evaluated, inputs, view)
+            except ServiceGoneError:
+                if isinstance(node.op, ExecOp):  # what its process has done to others cannot be undone
+                    raise
+                await self._works.parts.reach()
+                done = await self._outcome(digest, node, evaluated, inputs, view)
         except SampanError as error:
             view.failed(str(error))
             raise StepError(error, digest, node.metadata.name, node.metadata.positions) from error
@@ -280,6 +286,7 @@ class Build:
         except BaseException:
             await work.leave(view)
             raise
+        work.forget()
         self._joined.append(work)
         return done
 

@@ -146,6 +146,11 @@ class Work:
             self._views.pop(view, None)
         await self.holding.release()
 
+    def forget(self) -> None:
+        """Keep nothing of what was said: it has ended, and no build joins it any more."""
+        self._said.clear()
+        self._said_bytes = 0
+
     def sessions(self) -> Sequence[str]:
         """See ``StepContext``."""
         return list(dict.fromkeys(session for sessions in self._views.values() for session in sessions))

@@ -1,6 +1,6 @@
 """Work that builds share: what runs, by cache key."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -26,6 +26,7 @@ class Parts:
     results: Results
     platform: Platform  # of a source that names none
     now_ns: Callable[[], int]  # since the epoch
+    reach: Callable[[], Awaitable[None]]  # returns when the engine's other services can be called
 
 
 @dataclass(frozen=True, slots=True)

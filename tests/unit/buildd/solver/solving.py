@@ -24,6 +24,7 @@ class Bench:
     world: FakeWorld = field(default_factory=FakeWorld)
     keeper: FakeKeeper = field(default_factory=FakeKeeper)
     times: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    reached: int = 0  # how often the solver has waited for a service to be back
     sources: FakeSources = field(init=False)
     files: FakeFileWorker = field(init=False)
     executor: FakeExecutor = field(init=False)
@@ -45,8 +46,12 @@ class Bench:
             results=self.results,
             platform=Platform("linux", "amd64"),
             now_ns=lambda: next(self.times),
+            reach=self.reach,
         )
         self.solver = Solver(parts)
+
+    async def reach(self) -> None:
+        self.reached += 1
 
     @asynccontextmanager
     async def build(

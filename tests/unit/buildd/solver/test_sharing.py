@@ -7,8 +7,8 @@ import pytest
 from buildd.llb.graph import Change, change_files
 from buildd.llb.ops import Copy, ExecOp, Metadata, Mount, NetMode, Node, Process
 from buildd.protocol import StepError
-from sampan.errors import PermissionDeniedError, UnavailableError
-from tests.fakes.buildd import Gate, failing, image, run
+from sampan.errors import PermissionDeniedError, ServiceGoneError, UnavailableError
+from tests.fakes.buildd import FakeFileWorker, Gate, failing, image, run
 from tests.unit.buildd.solver.solving import Bench
 
 
@@ -260,3 +260,31 @@ async def test_sessions_are_those_of_who_waits(solving: Bench) -> None:
         gate.go.set()
         await second
     assert seen == [["session of a"], ["session of b"]]
+
+
+async def test_a_copy_is_made_again_when_a_service_was_killed_under_it(
+    solving: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, kills = FakeFileWorker.change, iter((True, False))
+
+    async def killed(files: FakeFileWorker, *arguments: object) -> object:
+        if next(kills, False):
+            raise ServiceGoneError("the snapshotter went away")
+        return await change(files, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FakeFileWorker, "change", killed)
+    copy = change_files(image(), [Change(Copy("app", "/"), image("local://context"))], Metadata("COPY app /"))
+    files, shown = await solving.solve(copy)
+    assert "app/main.py" in files
+    assert solving.reached == 1
+    assert not shown.last["COPY app /"].error
+
+
+async def test_a_process_is_not_run_again_when_a_service_was_killed_under_it(solving: Bench) -> None:
+    async def killed(files, context):  # type: ignore[no-untyped-def]
+        raise ServiceGoneError("runtimed went away")
+
+    solving.executor.behaviours["push"] = killed
+    with pytest.raises(StepError, match="runtimed went away"):
+        await solving.solve(run(image(), "push"))
+    assert solving.executor.ran == ["push"]
