@@ -13,6 +13,7 @@ from buildd.build.capabilities import LLB, describe
 from buildd.cache.collector import Bounds
 from buildd.exporters.exporters import BuildExporters
 from buildd.frontend.frontend import DockerfileFrontend
+from buildd.history.history import History
 from buildd.remote_cache.exports import CacheExports
 from buildd.remote_cache.imports import CacheImports
 from buildd.session.registry import AttachedSessions
@@ -22,6 +23,7 @@ from buildd.wire.front import Front
 from buildd.wire.llb.graphs import Graphs
 from buildd.wire.services.control_servicer import ControlServicer
 from buildd.wire.services.gateway_servicer import GatewayServicer
+from buildd.wire.services.history import UpdatesCodec
 from buildd.wire.session.session import ServedSession
 from sampan.client.content import ContentClient
 from sampan.client.services import Services
@@ -81,6 +83,7 @@ async def build(service: Service[Config]) -> None:
                 lambda: CacheImports(parts.sources.images, content, sessions),
                 CacheExports(content, engine.images, sessions, time.time_ns),
             ),
+            history=History(store, UpdatesCodec()),
             frontend=DockerfileFrontend(),
             graphs=lambda: Graphs(LLB),
             worker=describe(_identity(data / "id"), driver, parts.platforms.runnable),
@@ -88,6 +91,7 @@ async def build(service: Service[Config]) -> None:
             now_ns=time.time_ns,
         )
     )
+    stack.push_async_callback(builds.close)
     service.serve(ControlServicer(builds))
     service.stand_before(Front(sessions).listening)
     service.serve(GatewayServicer(builds))

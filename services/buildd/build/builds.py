@@ -7,8 +7,8 @@ longer, for clients that ask late.
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, replace
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -18,17 +18,19 @@ from buildd.build.caching import BuildCaches, Caches
 from buildd.build.gateway import BuildGateway
 from buildd.build.protocol import Cache, Gateway, GatewayRequest, Graphs, Run, Solver, Worker
 from buildd.build.results import Frontend, Results
-from buildd.build.updates import Updates
+from buildd.build.updates import Updates, in_messages
+from buildd.history.history import History
+from buildd.history.model import BuildRecord, Happened, HistoryQuery
 from buildd.protocol import BuildResult, Exporters, FileWorker, Result, Sources, Tree
 from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE, Asker
 from sampan.build.progress import Update
 from sampan.build.request import PruneOptions, SolveRequest, SolveResponse, UsageRecord
-from sampan.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, PermissionDeniedError
+from sampan.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, PermissionDeniedError, SampanError
 from sampan.oci.digest import Digest
 
 # A client asks for a build's status while it begins the build.
 _BEGIN_S: Final = 15.0
-_ENDED_KEPT: Final = 32  # builds whose status can be asked for after their end
+_ENDED_KEPT: Final = 4  # builds whose status is in memory after their end; the history has more of them
 
 _ENTITLEMENTS: Final = (NETWORK_HOST, SECURITY_INSECURE)
 
@@ -54,6 +56,7 @@ class Parts:
     cache: Cache
     created: Callable[[Collection[str]], Awaitable[Mapping[str, int]]]  # when records were made; see ``Results``
     caches: Caches
+    history: History
     frontend: Frontend
     graphs: Callable[[], Graphs]
     worker: Callable[[], Worker]
@@ -77,6 +80,7 @@ class Builds:
         self._parts = parts
         self._running: dict[str, _Build] = {}
         self._ended: OrderedDict[str, Updates] = OrderedDict()
+        self._keeping: set[asyncio.Task[None]] = set()
         # Builds that somebody asks for before they begin; whoever asks keeps the event.
         self._awaited: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
 
@@ -96,19 +100,45 @@ class Builds:
         self._running[request.ref] = build
         if (event := self._awaited.pop(request.ref, None)) is not None:
             event.set()
+        record = BuildRecord.begun(request, self._parts.now_ns())
+        self._parts.history.begin(record)
+        error, response = "context canceled", SolveResponse({})
         try:
             entitlements = _granted(request.entitlements, self._parts.allowed)
             for export in request.exports:
                 self._parts.exporters.check(export)
             caching.check(request.cache_imports, request.cache_exports)
-            return await self._solve(request, build, entitlements)
+            response = await self._solve(request, build, entitlements)
+            error = ""
+        except SampanError as failed:
+            error = str(failed)
+            raise
         finally:
-            build.updates.end()
-            build.begun.set()
-            del self._running[request.ref]
-            self._ended[request.ref] = build.updates
-            while len(self._ended) > _ENDED_KEPT:
-                self._ended.popitem(last=False)
+            self._end(request, build, replace(record, error=error, response=response.exporter_response))
+        return response
+
+    def _end(self, request: SolveRequest, build: _Build, record: BuildRecord) -> None:
+        build.updates.end()
+        build.begun.set()
+        del self._running[request.ref]
+        self._ended[request.ref] = build.updates
+        while len(self._ended) > _ENDED_KEPT:
+            self._ended.popitem(last=False)
+        if request.internal:
+            self._parts.history.drop(request.ref)
+            return
+        driven = build.gateway.driven if build.gateway is not None and not request.frontend else None
+        if driven is not None:
+            record = replace(record, frontend=driven.frontend, attributes=driven.frontend_attributes)
+        record = replace(record, completed_ns=self._parts.now_ns()).counted(build.updates.kept)
+        keeping = asyncio.create_task(self._parts.history.end(record, build.updates.kept), name="keep history")
+        self._keeping.add(keeping)
+        keeping.add_done_callback(self._keeping.discard)
+
+    async def close(self) -> None:
+        """Wait until the builds that have ended are in the history."""
+        if self._keeping:
+            await asyncio.wait(self._keeping)
 
     async def _solve(self, request: SolveRequest, build: _Build, entitlements: frozenset[str]) -> SolveResponse:
         graphs = self._parts.graphs()
@@ -192,6 +222,11 @@ class Builds:
 
     async def status(self, ref: str) -> AsyncGenerator[Sequence[Update], None]:
         """See ``Builder``."""
+        if ref not in self._running and ref not in self._ended:
+            with suppress(NotFoundError):
+                for some in in_messages(await self._parts.history.updates(ref)):
+                    yield some
+                return
         await self._begun(ref)
         build = self._running.get(ref)
         updates = build.updates if build is not None else self._ended.get(ref)
@@ -209,6 +244,18 @@ class Builds:
         if build is None or build.gateway is None or ref not in self._running:
             raise NotFoundError(f"no such job {ref}")
         return build.gateway
+
+    def history(self, query: HistoryQuery) -> AsyncGenerator[tuple[Happened, BuildRecord], None]:
+        """See ``Builder``."""
+        return self._parts.history.listen(query)
+
+    async def pin(self, ref: str, *, pinned: bool) -> None:
+        """See ``Builder``."""
+        await self._parts.history.pin(ref, pinned=pinned)
+
+    async def forget(self, ref: str) -> None:
+        """See ``Builder``."""
+        await self._parts.history.remove(ref)
 
     def workers(self) -> Sequence[Worker]:
         """See ``Builder``."""

@@ -57,6 +57,7 @@ class BuildGateway:
         self._progress = progress
         self._inputs = inputs
         self._refs = Refs()
+        self.driven: GatewayRequest | None = None  # what the client has asked of a frontend first
         self._returned: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
 
     async def returned(self) -> Result:
@@ -65,6 +66,8 @@ class BuildGateway:
 
     async def solve(self, request: GatewayRequest) -> GatewayResult:
         """See ``Gateway``."""
+        if request.frontend and self.driven is None:
+            self.driven = request
         result = await self._results.make(request)
         if request.evaluate:
             await self._results.outputs(result)

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from buildd.history.model import BuildRecord, Happened, HistoryQuery
 from buildd.llb.ops import Edge, Node, SourceOp
 from buildd.protocol import FileStat, ImageQuery, Output, Pinned, ResolvedImage, SourceFile, StepContext, Tree
 from buildd.solver.build import Asker, Evaluated
@@ -231,6 +232,15 @@ class Builder(Protocol):
 
     async def gateway(self, ref: str) -> Gateway:
         """Return what the client of a build drives it by, as soon as it has begun. NotFoundError: as ``status``."""
+
+    def history(self, query: HistoryQuery) -> AsyncGenerator[tuple[Happened, BuildRecord], None]:
+        """Yield the builds that are remembered, and then what happens to builds, if that is asked for."""
+
+    async def pin(self, ref: str, *, pinned: bool) -> None:
+        """Keep a build in the history however many follow, or no longer. NotFoundError."""
+
+    async def forget(self, ref: str) -> None:
+        """Remove a build from the history. NotFoundError; ConflictError: it runs."""
 
     def workers(self) -> Sequence[Worker]:
         """Return this builder."""

@@ -1,7 +1,7 @@
 """How one build goes, for everyone who asks, at whatever time: kept in order, bounded, never in the way of a step."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -57,8 +57,7 @@ class Updates:
         at = 0
         while True:
             news, ended = self._news, self._ended.is_set()
-            while at < len(self._kept):
-                some = _together(self._kept, at)
+            for some in in_messages(self._kept, at):
                 at += len(some)
                 yield some
             if ended:
@@ -96,6 +95,14 @@ class Updates:
             return
         self._told[key] = now
         self._keep(status)
+
+
+def in_messages(updates: Sequence[Update], at: int = 0) -> Iterator[Sequence[Update]]:
+    """Yield updates from ``at`` on, as many at a time as travel well; those too that come meanwhile."""
+    while at < len(updates):
+        some = _together(updates, at)
+        at += len(some)
+        yield some
 
 
 def _together(kept: Sequence[Update], at: int) -> Sequence[Update]:

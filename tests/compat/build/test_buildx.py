@@ -133,3 +133,14 @@ def test_two_platforms_become_one_layout(buildx: GoClient, context: Path) -> Non
 
 def test_disk_use_is_shown(buildx: GoClient, context: Path) -> None:
     assert "Total:" in buildx("du", cwd=context).stdout
+
+
+def test_a_build_is_in_the_history_with_its_log(buildx: GoClient, image: str, context: Path) -> None:
+    write(context, f"FROM {image}\nRUN echo in the history\n")
+    buildx(*BUILD, "--metadata-file", "said.json", ".", cwd=context)
+    ref = json.loads((context / "said.json").read_text())["buildx.build.ref"].rpartition("/")[2]
+    assert ref in buildx("history", "ls", "--no-trunc", cwd=context).stdout
+    logs = buildx("history", "logs", "--progress", "plain", ref, cwd=context)
+    assert "in the history" in logs.stdout + logs.stderr
+    buildx("history", "rm", ref, cwd=context)
+    assert ref not in buildx("history", "ls", "--no-trunc", cwd=context).stdout

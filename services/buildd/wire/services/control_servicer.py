@@ -8,6 +8,7 @@ import grpc
 
 from buildd.build.protocol import Builder
 from buildd.wire.services.errors import foreign_errors
+from buildd.wire.services.history import event_to_proto, query_from_proto
 from buildd.wire.services.progress import status_to_proto
 from buildd.wire.services.values import (
     prune_from_proto,
@@ -75,12 +76,19 @@ class ControlServicer(pb_grpc.ControlServicer):
     async def ListenBuildHistory(
         self, request: pb.BuildHistoryRequest, context: Context
     ) -> AsyncIterator[pb.BuildHistoryEvent]:
-        """Refuse."""
-        raise UnimplementedError("this builder keeps no history of builds yet")
-        yield
+        """Tell which builds there were, and what happens to builds."""
+        with foreign_errors():
+            async with aclosing(self._builder.history(query_from_proto(request))) as events:
+                async for happened, record in events:
+                    yield event_to_proto(happened, record)
 
     async def UpdateBuildHistory(
         self, request: pb.UpdateBuildHistoryRequest, context: Context
     ) -> pb.UpdateBuildHistoryResponse:
-        """Refuse."""
-        raise UnimplementedError("this builder keeps no history of builds yet")
+        """Pin a build, or forget it. There is nothing to finalize: a record is whole as soon as it is there."""
+        with foreign_errors():
+            if request.Delete:
+                await self._builder.forget(request.Ref)
+            elif not request.Finalize:
+                await self._builder.pin(request.Ref, pinned=request.Pinned)
+        return pb.UpdateBuildHistoryResponse()

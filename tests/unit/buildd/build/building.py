@@ -10,9 +10,11 @@ from buildd.build.builds import Builds, Parts
 from buildd.build.caching import Caches
 from buildd.build.capabilities import LLB, describe
 from buildd.frontend.frontend import DockerfileFrontend
+from buildd.history.history import History
 from buildd.protocol import ImageQuery, ResolvedImage, StepContext, Tree
 from buildd.remote_cache.document import CachedResult
 from buildd.wire.llb.graphs import Graphs
+from buildd.wire.services.history import UpdatesCodec
 from sampan.build.progress import Update, Vertex
 from sampan.build.request import CacheOption, PruneOptions, SolveRequest, UsageRecord
 from sampan.errors import NotFoundError
@@ -107,6 +109,7 @@ class Building:
                 cache=self.cache,
                 created=self.bench.results.created,
                 caches=Caches(lambda: nullcontext(self.caches), self.caches),
+                history=History(self.bench.store, UpdatesCodec()),
                 frontend=DockerfileFrontend(),
                 graphs=lambda: Graphs(LLB),
                 worker=describe("this-builder", "fake", lambda: [Platform("linux", "amd64")]),

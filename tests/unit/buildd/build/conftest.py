@@ -10,4 +10,6 @@ from tests.unit.buildd.solver.solving import bench
 @pytest_asyncio.fixture
 async def building(tmp_path: Path) -> AsyncIterator[Building]:
     async with bench(tmp_path) as made:
-        yield Building(made)
+        building = Building(made)
+        yield building
+        await building.builds.close()
