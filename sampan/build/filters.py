@@ -17,6 +17,9 @@ _AGES: Final = ("until", "unused-for")
 _PARTS: Final = frozenset(("id", "description"))
 _WHOLE: Final = frozenset(("parents", "type"))
 
+# What `docker system prune` sends along for other objects. Like dockerd: no cache has any, and all of it is meant.
+_LABELS: Final = ("label", "label!")
+
 CACHE_FILTERS: Final = (*_AGES, *sorted(_TRUTHS | _PARTS | _WHOLE))
 
 
@@ -46,7 +49,7 @@ def prune_options(
 def _terms(filters: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     found = []
     for name, values in filters.items():
-        if name in _AGES:
+        if name in _AGES or name in _LABELS:
             continue
         if name not in _TRUTHS | _PARTS | _WHOLE:
             raise InvalidArgumentError(f"invalid filter '{name}'")

@@ -54,6 +54,16 @@ class Services:
         for name, channel in self.channels.items():  # one after the other: all of them connect meanwhile
             await reach(channel, name, end - asyncio.get_running_loop().time())
 
+    async def gone(self) -> None:
+        """Return when the connection to one of the services has ended: it has stopped, begun anew or died."""
+        ready = grpc.ChannelConnectivity.READY
+        changes = [asyncio.create_task(channel.wait_for_state_change(ready)) for channel in self.channels.values()]
+        try:
+            await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for change in changes:
+                change.cancel()
+
     @cached_property
     def images(self) -> "Images":
         """Images."""

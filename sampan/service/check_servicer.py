@@ -17,7 +17,7 @@ from sampan.api.check.v1 import check_pb2 as pb
 from sampan.api.check.v1 import check_pb2_grpc as pb_grpc
 from sampan.check import Checker, Finding
 from sampan.client.convert import check as convert
-from sampan.errors import DatabaseDamagedError, InvalidArgumentError
+from sampan.errors import DataLossError, InvalidArgumentError
 from sampan.log import log
 
 if TYPE_CHECKING:  # not every service has a database
@@ -135,7 +135,7 @@ def _explain(restored: "Restored") -> str:
 class DamagedHandler(grpc.GenericRpcHandler):
     """Answers every method that nobody serves with what is wrong."""
 
-    def __init__(self, error: DatabaseDamagedError) -> None:
+    def __init__(self, error: DataLossError) -> None:
         self._error = error
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[object, object] | None":

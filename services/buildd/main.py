@@ -1,5 +1,6 @@
 """The builder's wiring and life; the only file that knows every room."""
 
+import asyncio
 import secrets
 import time
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from buildd.wire.services.history import UpdatesCodec
 from buildd.wire.session.session import ServedSession
 from sampan.client.content import ContentClient
 from sampan.client.services import Services
+from sampan.errors import DatabaseDamagedError, DataLossError
+from sampan.log import log
+from sampan.service.check_servicer import DamagedHandler
 from sampan.service.config import ServiceConfig, option
 from sampan.service.harness import Service, run
 
@@ -46,7 +50,32 @@ class Config(ServiceConfig):
 
 
 async def build(service: Service[Config]) -> None:
-    """Build, recover and register everything."""
+    """Build, recover and register everything.
+
+    While the database of a service that this one needs is damaged, it serves nothing and says why: an engine has to
+    start for `sampan system check --repair`.
+    """
+    try:
+        await _build(service)
+    except DatabaseDamagedError:  # its own
+        raise
+    except DataLossError as error:
+        log.error("cannot work", error=str(error))
+        service.server.add_generic_rpc_handlers((DamagedHandler(error),))
+        engine = await service.stack.enter_async_context(Services.connect(service.layout))
+        await engine.reach(_REACH_S)
+        waiting = asyncio.create_task(_begin_anew(engine, service.stopping), name="wait for repair")
+        service.stack.push_async_callback(asyncio.wait, {waiting})
+        service.stack.callback(waiting.cancel)
+
+
+async def _begin_anew(engine: Services, stopping: asyncio.Event) -> None:
+    """Let this service begin anew when another one has, as each does whose database was repaired."""
+    await engine.gone()
+    stopping.set()
+
+
+async def _build(service: Service[Config]) -> None:
     config, layout, stack = service.config, service.layout, service.stack
     data = layout.data(SERVICE)
     engine = await stack.enter_async_context(Services.connect(layout))

@@ -229,6 +229,9 @@ async def test_prune_takes_filters_and_limits(api: Api) -> None:
     assert options.filters == ('type=="regular",!inuse',)
     assert (options.all, options.reserved_bytes, options.keep_duration_ns) == (True, 5, 24 * 3600 * 10**9)
 
+    labelled = await api.post(f"/build/prune?filters={quote(json.dumps({'label': ['a=b'], 'label!': ['c']}))}")
+    assert (labelled.status, api.builder.pruned[-1].filters) == (200, ())
+
     refused = await api.post(f"/build/prune?filters={quote(json.dumps({'colour': ['red']}))}")
     assert (refused.status, refused.message) == (400, "invalid filter 'colour'")
 
