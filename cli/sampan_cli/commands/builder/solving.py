@@ -322,7 +322,8 @@ def _tell(options: BuildOptions, told: Mapping[str, str]) -> int:
         _write(options.metadata_file, json.dumps(_metadata(told), indent=2).encode() + b"\n")
     if options.check or options.call != "build":
         form = "json" if "format=json" in options.call else "txt"
-        click.echo(told.get(f"frontend.{form}", told.get(f"result.{form}", "")).rstrip())
+        answer = told.get(f"result.{form}", "").rstrip()
+        click.echo(answer or "Check complete, no warnings found.")
         return int(told.get("result.statuscode", "0") or 0)
     if options.quiet and image:
         click.echo(image)
