@@ -15,6 +15,7 @@ from buildd.cache.collector import Bounds
 from buildd.exporters.exporters import BuildExporters
 from buildd.frontend.frontend import DockerfileFrontend
 from buildd.history.history import History
+from buildd.metrics import Metrics
 from buildd.remote_cache.exports import CacheExports
 from buildd.remote_cache.imports import CacheImports
 from buildd.session.registry import AttachedSessions
@@ -113,6 +114,7 @@ async def _build(service: Service[Config]) -> None:
                 CacheExports(content, engine.images, sessions, time.time_ns),
             ),
             history=History(store, UpdatesCodec()),
+            counted=Metrics(service.metrics, lambda: builds.running),
             frontend=DockerfileFrontend(),
             graphs=lambda: Graphs(LLB),
             worker=describe(_identity(data / "id"), driver, parts.platforms.runnable),

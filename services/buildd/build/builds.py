@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 from weakref import WeakValueDictionary
 
 from buildd.build import caching
@@ -30,6 +30,7 @@ from sampan.oci.digest import Digest
 
 # A client asks for a build's status while it begins the build.
 _BEGIN_S: Final = 15.0
+_CANCELLED: Final = "context canceled"  # what clients look for
 _ENDED_KEPT: Final = 4  # builds whose status is in memory after their end; the history has more of them
 
 _ENTITLEMENTS: Final = (NETWORK_HOST, SECURITY_INSECURE)
@@ -45,6 +46,16 @@ _EXPORTING: Final = {
 }
 
 
+class Counted(Protocol):
+    """Counts builds."""
+
+    def begun(self) -> None:
+        """Count one that begins."""
+
+    def ended(self, record: BuildRecord, *, cancelled: bool) -> None:
+        """Count one that has ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What builds are made with."""
@@ -57,6 +68,7 @@ class Parts:
     created: Callable[[Collection[str]], Awaitable[Mapping[str, int]]]  # when records were made; see ``Results``
     caches: Caches
     history: History
+    counted: Counted
     frontend: Frontend
     graphs: Callable[[], Graphs]
     worker: Callable[[], Worker]
@@ -102,7 +114,8 @@ class Builds:
             event.set()
         record = BuildRecord.begun(request, self._parts.now_ns())
         self._parts.history.begin(record)
-        error, response = "context canceled", SolveResponse({})
+        self._parts.counted.begun()
+        error, response = "internal error", SolveResponse({})
         try:
             entitlements = _granted(request.entitlements, self._parts.allowed)
             for export in request.exports:
@@ -112,6 +125,9 @@ class Builds:
             error = ""
         except SampanError as failed:
             error = str(failed)
+            raise
+        except asyncio.CancelledError:
+            error = _CANCELLED
             raise
         finally:
             self._end(request, build, replace(record, error=error, response=response.exporter_response))
@@ -124,13 +140,14 @@ class Builds:
         self._ended[request.ref] = build.updates
         while len(self._ended) > _ENDED_KEPT:
             self._ended.popitem(last=False)
+        record = replace(record, completed_ns=self._parts.now_ns()).counted(build.updates.kept)
+        self._parts.counted.ended(record, cancelled=record.error == _CANCELLED)
         if request.internal:
             self._parts.history.drop(request.ref)
             return
         driven = build.gateway.driven if build.gateway is not None and not request.frontend else None
         if driven is not None:
             record = replace(record, frontend=driven.frontend, attributes=driven.frontend_attributes)
-        record = replace(record, completed_ns=self._parts.now_ns()).counted(build.updates.kept)
         keeping = asyncio.create_task(self._parts.history.end(record, build.updates.kept), name="keep history")
         self._keeping.add(keeping)
         keeping.add_done_callback(self._keeping.discard)

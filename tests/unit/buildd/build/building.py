@@ -6,11 +6,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from buildd.build.builds import Builds, Parts
 from buildd.build.caching import Caches
 from buildd.build.capabilities import LLB, describe
 from buildd.frontend.frontend import DockerfileFrontend
 from buildd.history.history import History
+from buildd.metrics import Metrics
 from buildd.protocol import ImageQuery, ResolvedImage, StepContext, Tree
 from buildd.remote_cache.document import CachedResult
 from buildd.wire.llb.graphs import Graphs
@@ -89,6 +92,7 @@ class Building:
     exporters: FakeExporters = field(default_factory=FakeExporters)
     cache: FakeCache = field(default_factory=FakeCache)
     caches: FakeCaches = field(default_factory=FakeCaches)
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     sources: ImageSources = field(init=False)
     builds: Builds = field(init=False)
 
@@ -110,6 +114,7 @@ class Building:
                 created=self.bench.results.created,
                 caches=Caches(lambda: nullcontext(self.caches), self.caches),
                 history=History(self.bench.store, UpdatesCodec()),
+                counted=Metrics(self.registry, lambda: self.builds.running),
                 frontend=DockerfileFrontend(),
                 graphs=lambda: Graphs(LLB),
                 worker=describe("this-builder", "fake", lambda: [Platform("linux", "amd64")]),
