@@ -346,7 +346,11 @@ def patch_kernel(monkeypatch: pytest.MonkeyPatch, host: Callable[[], Host]) -> N
     async def kill_at_work_on(directory: Path) -> None:
         await host().kill_at_work_on(directory)
 
+    async def finish_kills(_directory: Path) -> None:
+        """The host's kills are one step each."""
+
     monkeypatch.setattr(StdioConnection, "connect", lambda path: host().connect(path))
+    monkeypatch.setattr(runtimed.execs.operations, "finish_kills", finish_kills)
     lifecycle, recovery = runtimed.lifecycle.lifecycle, runtimed.lifecycle.recovery
     for module in (lifecycle, recovery, runtimed.lifecycle.runner, runtimed.execs.operations, runtimed.execs.prepared):
         if hasattr(module, "find_conmon"):

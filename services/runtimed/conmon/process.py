@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -58,11 +58,8 @@ async def kill_at_work_on(directory: Path) -> None:
 
     For what was started and has not reported: there may be no pid file yet that names it.
     """
-    pidfds = await asyncio.to_thread(_stopped_at_work_on, os.fsencode(directory))
+    pidfds = await asyncio.to_thread(_killed_at_work_on, os.fsencode(directory))
     try:
-        for pidfd in pidfds:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         async with asyncio.timeout(_ENDING_S):
             for pidfd in pidfds:
                 await ended(pidfd)
@@ -71,6 +68,27 @@ async def kill_at_work_on(directory: Path) -> None:
     finally:
         for pidfd in pidfds:
             os.close(pidfd)
+
+
+async def finish_kills(directory: Path) -> None:
+    """Kill what works on something in ``directory`` and is stopped, with all at work on the same thing.
+
+    Somebody who was killed in ``kill_at_work_on`` has left it so, and it would stay for ever.
+    """
+    for each in await asyncio.to_thread(_stopped_in, os.fsencode(directory)):
+        await kill_at_work_on(directory / os.fsdecode(each))
+
+
+def _stopped_in(directory: bytes) -> set[bytes]:
+    """Return the names in ``directory`` that stopped processes work on."""
+    found: set[bytes] = set()
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, IndexError):  # it has ended, or is no process
+            if (entry / "stat").read_bytes().rpartition(b") ")[2].split()[0] == b"T":
+                arguments = (entry / "cmdline").read_bytes().split(b"\0")
+                below = [each.removeprefix(directory + b"/") for each in arguments if each.startswith(directory + b"/")]
+                found |= {each.partition(b"/")[0] for each in below}
+    return found
 
 
 async def until_none_works_on(directory: Path) -> None:
@@ -104,17 +122,20 @@ def _started_with(argument: bytes) -> list[int]:
     return found
 
 
-def _stopped_at_work_on(directory: bytes) -> list[int]:
-    """Return a pidfd for each, stopped: one that runs could leave a child behind that nobody has seen."""
+def _killed_at_work_on(directory: bytes) -> list[int]:
+    """Return a pidfd for each, killed; stopped before, for one that runs could leave a child that nobody has seen."""
     found: dict[int, int] = {}
-    while True:
-        new = _at_work_on(directory, found)
-        if not new:
-            return list(found.values())
-        for pidfd in new.values():
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+    while new := _at_work_on(directory, found):
+        _signal(new.values(), signal.SIGSTOP)
         found |= new
+    _signal(found.values(), signal.SIGKILL)
+    return list(found.values())
+
+
+def _signal(pidfds: Iterable[int], number: int) -> None:
+    for pidfd in pidfds:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, number)
 
 
 def _at_work_on(directory: bytes, known: Mapping[int, int]) -> dict[int, int]:

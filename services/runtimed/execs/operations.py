@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from runtimed.conmon.conmon import Conmon, PendingExec
-from runtimed.conmon.process import ended, until_none_works_on
+from runtimed.conmon.process import ended, finish_kills, until_none_works_on
 from runtimed.conmon.running import find_conmon, read_exit_code, resize
 from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.paths import Paths
@@ -73,6 +73,7 @@ class Execs:
     async def recover(self) -> None:
         """Find out what became of the execs of an earlier process, and watch those that run."""
         records = await self._store.execs()
+        await finish_kills(self._paths.execs)
         await asyncio.to_thread(self._remove_strays, {record.id for record in records if record.running})
         for record in records:
             try:

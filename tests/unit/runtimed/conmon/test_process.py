@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtimed.conmon.conmon import Report, ReportPipe
-from runtimed.conmon.process import kill_at_work_on, run, until_none_works_on
+from runtimed.conmon.process import finish_kills, kill_at_work_on, run, until_none_works_on
 from sampan.errors import StartError, UnavailableError
 
 ENV = {"PATH": os.environ["PATH"]}
@@ -91,3 +92,33 @@ async def test_a_child_that_goes_on_with_its_parents_arguments_is_waited_for(tmp
 
 async def test_nobody_waits_where_nobody_works(tmp_path: Path) -> None:
     await until_none_works_on(tmp_path)
+
+
+async def test_kills_that_somebody_has_begun_are_finished_and_no_others(tmp_path: Path) -> None:
+    for name in ("begun", "untouched"):
+        (tmp_path / name).mkdir()
+    sleep = "import time; time.sleep(1000)"
+    begun, fellow, untouched, elsewhere = (
+        subprocess.Popen([sys.executable, "-c", sleep, path])
+        for path in (tmp_path / "begun", tmp_path / "begun", tmp_path / "untouched", Path(f"{tmp_path}-too/begun"))
+    )
+    try:
+        for stopped in (begun, elsewhere):
+            stopped.send_signal(signal.SIGSTOP)
+            await asyncio.to_thread(os.waitid, os.P_PID, stopped.pid, os.WSTOPPED)
+        await finish_kills(tmp_path)
+        assert [each.wait() for each in (begun, fellow)] == [-signal.SIGKILL] * 2
+        assert [each.poll() for each in (untouched, elsewhere)] == [None, None]
+    finally:
+        for process in (begun, fellow, untouched, elsewhere):
+            process.kill()
+            process.wait()
+
+
+async def test_a_kill_that_is_broken_off_leaves_nothing_stopped(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", tmp_path]) as process:
+        killing = asyncio.create_task(kill_at_work_on(tmp_path))
+        await asyncio.sleep(0)
+        killing.cancel()
+        await asyncio.gather(killing, return_exceptions=True)
+        assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
