@@ -165,9 +165,18 @@ def target_of(db: sqlite3.Connection, reference: Reference) -> Digest:
 
 
 def find_prefix(db: sqlite3.Connection, prefix: str) -> Digest | None:
-    """Return the only image whose ID's hex digits begin so."""
-    low, high = f"sha256:{prefix}", f"sha256:{prefix}g"  # "g" follows every hex digit
-    rows = db.execute("SELECT id FROM images WHERE id >= ? AND id < ? LIMIT 2", (low, high)).fetchall()
+    """Return the only image whose ID's hex digits begin so, or else those of its manifest or index.
+
+    Clients of BuildKit say what they built by the digest of its manifest, and expect that it is found by that.
+    """
+    bounds = {"low": f"sha256:{prefix}", "high": f"sha256:{prefix}g"}  # "g" follows every hex digit
+    rows = db.execute("SELECT id FROM images WHERE id >= :low AND id < :high LIMIT 2", bounds).fetchall()
+    if not rows:
+        rows = db.execute(
+            "SELECT id FROM images WHERE target_digest >= :low AND target_digest < :high"
+            " OR manifest_digest >= :low AND manifest_digest < :high LIMIT 2",
+            bounds,
+        ).fetchall()
     return Digest(rows[0][0]) if len(rows) == 1 else None
 
 

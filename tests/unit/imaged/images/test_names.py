@@ -51,6 +51,15 @@ async def test_image_is_found_by_id_prefix_name_and_digest(parts: Parts, registr
         assert (await parts.images.get(text)).record.id == whole
 
 
+async def test_image_is_found_by_the_digest_of_its_manifest(parts: Parts, registry: FakeRegistry) -> None:
+    fetched = await parts.pull_image(registry, "x", "latest")
+    manifest = fetched.target.digest
+    for text in (manifest, manifest.hex, manifest.short):
+        assert (await parts.images.get(text)).record.id == fetched.image_id
+    await parts.pull_image(registry, "y", "latest", b"another")
+    assert (await parts.images.get(manifest)).record.id == fetched.image_id
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
