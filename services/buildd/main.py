@@ -29,6 +29,7 @@ from buildd.wire.services.history import UpdatesCodec
 from buildd.wire.session.session import ServedSession
 from sampan.client.content import ContentClient
 from sampan.client.services import Services
+from sampan.docker.options.namespaces import BRIDGE
 from sampan.errors import DatabaseDamagedError, DataLossError
 from sampan.log import log
 from sampan.service.check_servicer import DamagedHandler
@@ -101,6 +102,7 @@ async def _build(service: Service[Config]) -> None:
         )
     )
     driver = (await engine.layers.drivers()).driver
+    bridge = await engine.runtime.networks.get(BRIDGE)
     builds = Builds(
         Parts(
             solver=parts.solver,
@@ -117,7 +119,7 @@ async def _build(service: Service[Config]) -> None:
             counted=Metrics(service.metrics, lambda: builds.running),
             frontend=DockerfileFrontend(),
             graphs=lambda: Graphs(LLB),
-            worker=describe(_identity(data / "id"), driver, parts.platforms.runnable),
+            worker=describe(_identity(data / "id"), driver, bridge.pools[0].gateway, parts.platforms.runnable),
             allowed=_allowed(config),
             now_ns=time.time_ns,
         )

@@ -107,10 +107,13 @@ GATEWAY: Final = frozenset(
 _PREFIX: Final = "org.mobyproject.buildkit.worker."
 
 
-def describe(id: str, storage_driver: str, platforms: Callable[[], Sequence[Platform]]) -> Callable[[], Worker]:
+def describe(
+    id: str, storage_driver: str, host_gateway: str, platforms: Callable[[], Sequence[Platform]]
+) -> Callable[[], Worker]:
     """Return what tells of this builder; ``platforms`` are asked for each time, as emulators come and go.
 
-    The label of the snapshotter is what tells clients that images of every kind come of it.
+    The label of the snapshotter is what tells clients that images of every kind come of it; that of the gateway is the
+    address that they put in for ``host-gateway``.
     """
     labels = {
         f"{_PREFIX}executor": "oci",
@@ -119,4 +122,6 @@ def describe(id: str, storage_driver: str, platforms: Callable[[], Sequence[Plat
         f"{_PREFIX}selinux.enabled": "false",
         f"{_PREFIX}snapshotter": storage_driver,
     }
+    if host_gateway:
+        labels[f"{_PREFIX}moby.host-gateway-ip"] = host_gateway
     return lambda: Worker(id, labels, tuple(platforms()), f"v{VERSION}")

@@ -117,7 +117,7 @@ class Building:
                 counted=Metrics(self.registry, lambda: self.builds.running),
                 frontend=DockerfileFrontend(),
                 graphs=lambda: Graphs(LLB),
-                worker=describe("this-builder", "fake", lambda: [Platform("linux", "amd64")]),
+                worker=describe("this-builder", "fake", "172.31.0.1", lambda: [Platform("linux", "amd64")]),
                 allowed=frozenset(("network.host",)),
                 now_ns=lambda: next(times) * 10**9,
             )
