@@ -82,8 +82,15 @@ async def _build_for_buildkit(call: Call, parameters: BuildParameters, name: str
             stream,
             _request(parameters, session, context),
             lambda status: [messages.trace(status.encoded)],
-            lambda image: [messages.built(image)] if image else [],
+            lambda image: _built(image, parameters.quiet),
         )
+
+
+def _built(image: str, quiet: bool) -> Iterable[JsonObject]:
+    if image:
+        yield messages.built(image)
+        if quiet:  # all that the client prints
+            yield messages.stream(f"{image}\n")
 
 
 async def _take_upload(call: Call, name: str) -> web.StreamResponse:

@@ -68,7 +68,7 @@ def _refuse(call: Call) -> None:
         raise InvalidArgumentError("squash is only supported with experimental mode")
     if (isolation := call.text("isolation")) not in ("", "default"):
         raise InvalidArgumentError(f"unsupported isolation: {shown(isolation)}: linux only supports 'default'")
-    if call.request.query.getall("securityopt", []) and _list(call, "securityopt"):
+    if any(call.request.query.getall("securityopt", [])):
         raise InvalidArgumentError("The daemon on this platform does not support setting security options on build")
     for name in _LIMITS:
         if call.text(name) not in (("",) if name.startswith("cpuset") else ("", "0")):
@@ -115,6 +115,8 @@ def _ulimits(call: Call) -> str:
     if not text:
         return ""
     rows = decode(text, "error reading ulimit settings")
+    if rows is None:  # what old clients say
+        return ""
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InvalidArgumentError("error reading ulimit settings: expected a list of objects")
     limits = [Fields(row, "ulimits.") for row in rows]

@@ -77,6 +77,7 @@ async def test_options_become_attributes(api: Api) -> None:
         "rm": "1",
         "forcerm": "1",
         "memory": "0",
+        "securityopt": "",
     }
     path = "/build?" + "&".join(f"{name}={quote(value)}" for name, value in query.items())
     assert (await api.post(path, data=b"x", headers=TAR)).status == 200
@@ -112,6 +113,7 @@ async def test_options_become_attributes(api: Api) -> None:
         ("buildargs=[1]", "error reading build args: expected an object of strings"),
         ("labels=3", "error reading labels: expected an object of strings"),
         ("ulimits={}", "error reading ulimit settings: expected a list of objects"),
+        ("securityopt=seccomp%3Dunconfined", "does not support setting security options on build"),
         ("cachefrom=3", "error reading cachefrom: expected a list of strings"),
         ("t=UPPER", "invalid reference format"),
         ("t=a@sha256:" + "0" * 64, "build tag cannot contain a digest"),
@@ -191,6 +193,15 @@ async def test_a_context_can_come_with_a_request_of_its_own(api: Api) -> None:
     assert api.builder.uploaded == [b"context"]
     (key,) = api.builder.served[0].uploads
     assert api.builder.solved[0].frontend_attributes["context"] == f"http://buildkit-session/{key}?session=session1"
+
+
+async def test_a_client_of_buildkit_without_buildx_is_told_the_image_where_it_looks(api: Api) -> None:
+    built(api)
+    path = "/build?version=2&session=s&remote=client-session&ulimits=null&cachefrom=null&buildargs=null"
+    loud, quiet = await api.post(path), await api.post(f"{path}&q=1")
+    assert loud.status == 200
+    assert not any("stream" in line for line in loud.lines)
+    assert quiet.lines[-1] == {"stream": f"{quiet.lines[-2]['aux']['ID']}\n"}
 
 
 async def test_a_build_can_be_cancelled_by_name(api: Api) -> None:
