@@ -62,7 +62,8 @@ async def put(
     """Store a document, which ``lease`` keeps."""
     digest = Digest.of(data)
     async with content.write(lease=lease) as conversation:
-        step = WriteStep(Action.COMMIT, f"build-{digest}", len(data), digest, 0, data, labels or {})
+        # Builds at the same time may store the same document: the lease makes the write their own.
+        step = WriteStep(Action.COMMIT, f"build-{lease}-{digest}", len(data), digest, 0, data, labels or {})
         with suppress(AlreadyExistsError):
             await conversation.ask(step)
             await conversation.hang_up()

@@ -4,6 +4,7 @@ Reference: moby/buildkit, README, "Import cache".
 """
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass
@@ -150,7 +151,7 @@ class CacheImports:
 
     async def _copy(self, descriptor: Descriptor, store: ClientContent) -> None:
         """Copy a blob here, where a lease of this import keeps it. Its digest is verified as it is committed."""
-        ref = f"build-cache-{descriptor.digest}"
+        ref = f"build-cache-{secrets.token_hex(8)}-{descriptor.digest}"  # other imports may bring the same blob
         async with self._content.write() as conversation:
             with suppress(AlreadyExistsError):
                 offset = 0

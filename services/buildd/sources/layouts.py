@@ -113,7 +113,7 @@ class LayoutSource:
         context: StepContext,
     ) -> None:
         async with turns, self._content.write(lease=lease) as conversation:
-            ref = f"build-{SCHEME}-{descriptor.digest}"
+            ref = f"build-{lease}-{descriptor.digest}"  # other builds may bring the same blob
             with suppress(AlreadyExistsError):
                 first = WriteStep(Action.STAT, ref, descriptor.size, descriptor.digest)
                 offset = (await conversation.ask(first)).offset
