@@ -14,9 +14,9 @@ from typing import Final
 from buildd.frontend.options import DEFAULT_FILE_NAME, Options
 from buildd.llb.git import GitReference, clone, parse_git_reference
 from buildd.llb.graph import Change, LocalDirectory, change_files, download, image, local, oci_layout
-from buildd.llb.ops import Copy, Edge, Metadata, Node, SourceOp
+from buildd.llb.ops import Copy, Edge, FileAction, FileOp, Metadata, Node, Remove, SourceOp
 from buildd.protocol import Bridge, Files, ImageQuery, SourceFile
-from sampan.dockerfile.ignore import parse_ignore_file
+from sampan.dockerfile.ignore import IgnorePatterns, parse_ignore_file
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.config_document import parse_config
 from sampan.oci.digest import Digest
@@ -26,6 +26,7 @@ from sampan.oci.reference import Reference, parse_reference
 
 _IGNORE_FILE: Final = ".dockerignore"
 _DOWNLOADED: Final = "context"
+_UPLOADED: Final = "http://buildkit-session/"  # what a client's session brings
 _HEAD_BYTES: Final = 1024
 _COMPRESSED: Final = (b"BZh", b"\x1f\x8b\x08", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
 _TAR_MAGIC: Final = (257, b"ustar")
@@ -147,6 +148,24 @@ class Contexts:
         else:
             self._file_name = _DOWNLOADED
         self._main = self._dockerfile = edge
+        if url.startswith(_UPLOADED) and self._file_name != _DOWNLOADED:
+            self._main = await self._without_ignored(edge)
+
+    async def _without_ignored(self, context: Edge) -> Edge:
+        """Leave out what a client sends although it is ignored: the two files that say how to build.
+
+        They are sent for the builder to read. dockerd removes them, so that a change of the Dockerfile changes no copy.
+        """
+        files = await self._bridge.solve(context)
+        try:
+            patterns = IgnorePatterns(_patterns(await files.read_file(_IGNORE_FILE), _IGNORE_FILE))
+        except NotFoundError:
+            return context
+        ignored = [name for name in (_IGNORE_FILE, self._file_name) if patterns.excludes(name)]
+        for name in ignored:
+            removal = FileOp((FileAction(Remove(f"/{name}", allow_not_found=True), input=0, output=0),))
+            context = Node(removal, (context,), None, Metadata(f"[internal] leave out {name}")).output()
+        return context
 
     async def load_ignore(self) -> tuple[str, ...]:
         """Return the patterns of the file that says what of the context is not sent; none if it is no directory.

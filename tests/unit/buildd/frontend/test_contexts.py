@@ -58,6 +58,19 @@ def test_a_url_leads_to_an_archive() -> None:
     assert unpacked.actions[0].action == Copy("/context", "/", attempt_unpack=True)
 
 
+def test_what_says_how_to_build_is_left_out_of_an_upload_that_ignores_it() -> None:
+    url = "http://buildkit-session/key"
+    files = {
+        url: {"context": b"\x1f\x8b\x08more"},
+        "[internal] unpack remote build context": {
+            "Dockerfile": b"FROM alpine\nCOPY . /\n",
+            ".dockerignore": b"Docker*\n",
+        },
+    }
+    assert "[internal] leave out Dockerfile" in build("", {"context": url}, sources=files).names
+    assert "[internal] leave out .dockerignore" not in build("", {"context": url}, sources=files).names
+
+
 def test_a_url_leads_to_the_dockerfile_itself() -> None:
     url = "https://example.test/df"
     assert build("", {"context": url}, sources={url: {"context": b"FROM alpine\nRUN x\n"}}).run()

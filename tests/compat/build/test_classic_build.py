@@ -1,0 +1,235 @@
+"""``docker build`` as a client without buildx does it: the context is a tar in ``POST /build``."""
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import docker as sdk_package
+import pytest
+
+from tests.support.docker_client import DockerClient
+
+pytestmark = pytest.mark.root
+
+EVERYTHING = """
+ARG BASE
+FROM $BASE AS made
+ARG WHO=nobody
+ENV A=b C="d e"
+WORKDIR /work
+RUN echo $WHO $A "$C" > out && pwd >> out
+
+FROM $BASE AS unused
+RUN false
+
+FROM $BASE
+LABEL x=y "two words"="1 2"
+SHELL ["/bin/sh", "-e", "-c"]
+COPY --from=made /work/out /out
+COPY . /context/
+ADD packed.tar /unpacked/
+RUN echo from the other shell > /shell
+EXPOSE 80/tcp 53/udp
+VOLUME /data
+USER 1000:1000
+STOPSIGNAL SIGINT
+HEALTHCHECK --interval=5s CMD true
+ENTRYPOINT ["sh", "-c"]
+CMD ["cat /out; find /context /unpacked | sort; id -u"]
+ONBUILD RUN echo triggered > /tmp/triggered
+"""
+
+
+def write(context: Path, dockerfile: str, **files: str) -> None:
+    (context / "Dockerfile").write_text(dockerfile)
+    for name, text in files.items():
+        (context / name).write_text(text)
+
+
+def archive(**files: str) -> str:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return made.getvalue().decode()
+
+
+def test_every_instruction_has_its_effect(docker: DockerClient, image: str, context: Path) -> None:
+    write(context, EVERYTHING, kept="", ignored="")
+    (context / ".dockerignore").write_text("ign*\n.dockerignore\nDockerfile\n")
+    with tarfile.open(context / "packed.tar", "w") as tar:
+        entry = tarfile.TarInfo("inside")
+        tar.addfile(entry)
+    docker(
+        "build", "-t", "all:1", "-t", "all:2", "--build-arg", f"BASE={image}", "--build-arg", "WHO=me",
+        "--label", "given=too", str(context),
+    )  # fmt: skip
+    said = docker("run", "--rm", "--network", "none", "all:1").lines
+    assert said == [
+        "me b d e", "/work", "/context", "/context/kept",
+        "/context/packed.tar", "/unpacked", "/unpacked/inside", "1000",
+    ]  # fmt: skip
+    (found,) = json.loads(docker("image", "inspect", "all:2").stdout)
+    config = found["Config"]
+    assert config["Labels"] == {"x": "y", "two words": "1 2", "given": "too"}
+    assert config["ExposedPorts"].keys() == {"80/tcp", "53/udp"}
+    assert config["Volumes"].keys() == {"/data"}
+    assert (config["User"], config["StopSignal"]) == ("1000:1000", "SIGINT")
+    assert config["Healthcheck"] == {"Test": ["CMD-SHELL", "true"], "Interval": 5_000_000_000}
+    assert config["Shell"] == ["/bin/sh", "-e", "-c"]
+    assert config["OnBuild"] == ["RUN echo triggered > /tmp/triggered"]
+    history = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", "all:1").lines
+    assert history[0].startswith("CMD [")
+    assert "COPY . /context/ # buildkit" in history
+    write(context, "FROM all:1\nENTRYPOINT []\nCMD cat /tmp/triggered /shell\n")
+    docker("build", "-t", "all:3", str(context))
+    assert docker("run", "--rm", "--network", "none", "all:3").stdout == "triggered\nfrom the other shell\n"
+    docker("rmi", "all:1", "all:2", "all:3")
+
+
+def test_a_rebuild_without_changes_is_the_same_image(docker: DockerClient, image: str, context: Path) -> None:
+    write(context, f"FROM {image}\nCOPY file /\nRUN date +%s > /when\n", file="one")
+    first = docker("build", "-q", str(context)).line
+    assert first.startswith("sha256:")
+    again = docker("build", str(context)).stdout
+    assert again.count(" ---> Using cache") == 3
+    os.utime(context / "file", (1, 1))
+    assert docker("build", "-q", str(context)).line == first
+    (context / "file").write_text("two")
+    changed = docker("build", str(context)).stdout
+    assert changed.count(" ---> Using cache") == 1
+    without = docker("build", "--no-cache", str(context)).stdout
+    assert "Successfully built" in without
+    assert docker("run", "--rm", "--network", "none", first, "cat", "/file").stdout == "one"
+
+
+def test_the_output_tells_steps_and_names(docker: DockerClient, image: str, context: Path) -> None:
+    write(context, f"FROM {image}\nRUN echo to stdout; echo to stderr >&2\n")
+    result = docker("build", "-t", "told:1", "--no-cache", str(context))
+    built = docker("image", "inspect", "--format", "{{.Id}}", "told:1").line
+    assert "Step 1/2 : FROM " in result.stdout
+    assert "Step 2/2 : RUN echo to stdout; echo to stderr >&2\n" in result.stdout
+    assert "\nto stdout\n" in result.stdout
+    assert "\nto stderr\n" in result.stdout + "\n" + result.stderr
+    assert result.lines[-2:] == [f"Successfully built {built[7:19]}", "Successfully tagged told:1"]
+    docker("rmi", "told:1")
+
+
+def test_a_stage_is_the_target(docker: DockerClient, image: str, context: Path) -> None:
+    write(context, f"FROM {image} AS one\nRUN echo one > /stage\nFROM {image} AS two\nRUN false\n")
+    built = docker("build", "-q", "--target", "one", str(context)).line
+    assert docker("run", "--rm", "--network", "none", built, "cat", "/stage").stdout == "one\n"
+
+
+def test_a_dockerfile_comes_from_elsewhere(docker: DockerClient, image: str, context: Path, tmp_path: Path) -> None:
+    (context / "other").write_text(f"FROM {image}\nRUN echo other > /which\n")
+    (context / "here").write_text("")
+    built = docker("build", "-q", "-f", str(context / "other"), str(context)).line
+    assert docker("run", "--rm", "--network", "none", built, "cat", "/which").stdout == "other\n"
+    piped = docker("build", "-q", "-", input=f"FROM {image}\nRUN echo piped > /which\n").line
+    assert docker("run", "--rm", "--network", "none", piped, "cat", "/which").stdout == "piped\n"
+    tar = archive(**{"sub.Dockerfile": f"FROM {image}\nCOPY file /which\n", "file": "from a tar"})
+    taken = docker("build", "-q", "-f", "sub.Dockerfile", "-", input=tar).line
+    assert docker("run", "--rm", "--network", "none", taken, "cat", "/which").stdout == "from a tar"
+
+
+def test_steps_have_the_network_that_is_asked_for(docker: DockerClient, image: str, context: Path) -> None:
+    write(context, f"FROM {image}\nRUN ls /sys/class/net > /links; cat /etc/hosts > /known\nCMD cat /links /known\n")
+    none = docker("build", "-q", "--network", "none", str(context)).line
+    assert docker("run", "--rm", "--network", "none", none).lines[0] == "lo"
+    assert "eth0" not in docker("run", "--rm", "--network", "none", none).stdout
+    host = docker("build", "-q", "--network", "host", str(context)).line
+    links = docker("run", "--rm", "--network", "none", host).stdout
+    assert set(os.listdir("/sys/class/net")) & set(links.split()) > {"lo"}
+    usual = docker("build", "-q", "--add-host", "db:1.2.3.4", "--add-host", "up:host-gateway", str(context)).line
+    known = docker("run", "--rm", "--network", "none", usual).stdout
+    assert "eth0" in known
+    assert "1.2.3.4\tdb\n" in known
+    assert "\tup\n" in known
+    assert "host-gateway" not in known
+
+
+@pytest.mark.parametrize(
+    ("rest", "code", "said"),
+    [
+        ("RUN exit 7\n", 7, "The command '/bin/sh -c exit 7' returned a non-zero code: 7"),
+        ("RUN no-such-program\n", 127, "returned a non-zero code: 127"),
+        ("FRUIT apple\n", 1, "dockerfile parse error on line 2: unknown instruction: FRUIT"),
+        ("ENV a\n", 1, "ENV must have two arguments"),
+        ("COPY nothing /\n", 1, "/nothing"),
+        ("COPY ../outside /\n", 1, "/outside"),
+        ("COPY --from=nowhere.invalid/none /a /b\n", 1, "nowhere.invalid/none"),
+    ],
+)
+def test_what_fails_is_told(docker: DockerClient, image: str, context: Path, rest: str, code: int, said: str) -> None:
+    write(context, f"FROM {image}\n{rest}")
+    result = docker.fails("build", "-t", "never:1", str(context))
+    assert result.code == code
+    assert said in result.stderr
+    assert "Successfully" not in result.stdout
+    assert docker.fails("image", "inspect", "never:1").code == 1
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "said"),
+    [
+        ("", "Dockerfile cannot be empty"),
+        ("FROM localhost:1/none\n", "localhost:1/none"),
+        ("RUN true\n", "no build stage in current context"),
+        ("FROM scratch\n\nCOPY --chmod=9z a /\n", "chmod"),
+    ],
+)
+def test_a_dockerfile_that_cannot_be_built(docker: DockerClient, context: Path, dockerfile: str, said: str) -> None:
+    write(context, dockerfile, a="")
+    result = docker.fails("build", str(context))
+    assert result.code == 1
+    assert said in result.stderr
+
+
+def test_options_without_effect_are_refused(docker: DockerClient, image: str, context: Path) -> None:
+    write(context, f"FROM {image}\n")
+    assert "memory is not supported" in docker.fails("build", "--memory", "64m", str(context)).stderr
+    assert "security options" in docker.fails("build", "--security-opt", "seccomp=x", str(context)).stderr
+    assert 'target stage "none"' in docker.fails("build", "--target", "none", str(context)).stderr
+
+
+def test_an_image_that_was_built_is_saved_loaded_and_removed(docker: DockerClient, image: str, context: Path) -> None:
+    write(context, f"FROM {image}\nRUN echo saved > /file\nCMD cat /file\n")
+    docker("build", "-t", "saved:1", str(context))
+    built = docker("image", "inspect", "--format", "{{.Id}}", "saved:1").line
+    docker("save", "-o", str(context / "saved.tar"), "saved:1")
+    docker("rmi", "saved:1")
+    assert docker.fails("image", "inspect", built).code == 1
+    docker("load", "-i", str(context / "saved.tar"))
+    assert docker("image", "inspect", "--format", "{{.Id}}", "saved:1").line == built
+    assert docker("run", "--rm", "--network", "none", "saved:1").stdout == "saved\n"
+    docker("rmi", "saved:1")
+
+
+def test_the_cache_is_counted_and_pruned(docker: DockerClient, image: str, context: Path) -> None:
+    write(context, f"FROM {image}\nRUN head -c 1000000 /dev/urandom > /big\n")
+    first = docker("build", "-q", str(context)).line
+    used = docker("system", "df", "--format", "{{.Type}} {{.TotalCount}}").lines
+    assert int(next(line for line in used if line.startswith("Build Cache")).split()[-1]) > 0
+    docker("rmi", first)
+    pruned = docker("builder", "prune", "--all", "--force").stdout
+    assert "Total reclaimed space: 0B" not in pruned
+    used = docker("system", "df", "--format", "{{.Type}} {{.TotalCount}}").lines
+    assert "Build Cache 0" in used
+    assert docker("build", "-q", str(context)).line != first
+
+
+def test_the_sdk_builds(sdk: sdk_package.DockerClient, image: str, context: Path) -> None:
+    write(context, f"FROM {image}\nARG A\nRUN echo $A > /a\n", file="")
+    built, log = sdk.images.build(path=str(context), tag="sdk-built:1", buildargs={"A": "argument"}, rm=True)
+    assert any(str(line.get("stream", "")).startswith("Successfully built ") for line in log)
+    assert sdk.containers.run(built.id, ["cat", "/a"], network_mode="none", remove=True) == b"argument\n"
+    with pytest.raises(sdk_package.errors.BuildError, match="non-zero code: 9"):
+        sdk.images.build(fileobj=io.BytesIO(f"FROM {image}\nRUN exit 9\n".encode()))
+    with pytest.raises(sdk_package.errors.APIError, match="unknown instruction"):
+        sdk.images.build(fileobj=io.BytesIO(b"FROM scratch\nFRUIT\n"))
+    sdk.images.remove("sdk-built:1")
