@@ -3,8 +3,8 @@
 SHELL := /bin/bash
 VENV := .venv/bin
 # What an engine needs to run, what its tests need beyond that, and what it is measured against.
-PACKAGES := conmon crun runc nftables iproute2 busybox-static ca-certificates python3-venv
-TEST_PACKAGES := docker-registry skopeo debootstrap apache2-utils openssl prometheus curl procps kmod util-linux containerd xfsprogs erofs-utils nodejs
+PACKAGES := conmon crun runc tini nftables iproute2 busybox-static ca-certificates python3-venv
+TEST_PACKAGES := docker-registry git skopeo debootstrap apache2-utils openssl prometheus curl procps kmod util-linux containerd xfsprogs erofs-utils nodejs
 BENCH_PACKAGES := docker.io iptables podman docker-registry debootstrap
 
 .PHONY: install run down test chaos soak test-needs check dev-needs bench protos lock clean help
