@@ -141,7 +141,8 @@ class Services:
         """Each service's own check, by its name, in the order of the table of services."""
         from sampan.client.maintenance import CheckClient
 
-        return {name: CheckClient(channel, name) for name, channel in self.channels.items()}
+        channels = {**self.channels, _BUILDER: self._buildd}
+        return {name: CheckClient(channel, name) for name, channel in channels.items()}
 
     @asynccontextmanager
     async def private_registry(self, deadline_s: float) -> "AsyncIterator[Check | None]":
