@@ -9,7 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from sampan.dockerfile.mounts import RunDevice, RunMount, parse_device, parse_run_mount
-from sampan.dockerfile.source import DockerfileError, HereDocument, Lines, Source, Statement
+from sampan.dockerfile.source import (
+    DockerfileError,
+    HereDocument,
+    Lines,
+    MissingTriggerError,
+    Source,
+    Statement,
+    UnknownInstructionError,
+)
 from sampan.dockerfile.words import did_you_mean, json_words, split_words
 from sampan.errors import InvalidArgumentError
 
@@ -127,7 +135,7 @@ def parse_instruction(statement: Statement) -> Instruction:
     parse = _PARSERS.get(statement.keyword)
     if parse is None:
         hint = did_you_mean(statement.keyword, _PARSERS)
-        raise _parse_error(statement, f"unknown instruction: {statement.written}{hint}")
+        raise _parse_error(statement, f"unknown instruction: {statement.written}{hint}", UnknownInstructionError)
     try:
         return parse(statement)
     except DockerfileError:
@@ -136,9 +144,9 @@ def parse_instruction(statement: Statement) -> Instruction:
         raise _parse_error(statement, str(error)) from error
 
 
-def _parse_error(statement: Statement, message: str) -> DockerfileError:
+def _parse_error(statement: Statement, message: str, kind: type[DockerfileError] = DockerfileError) -> DockerfileError:
     lines = statement.lines
-    return DockerfileError(f"dockerfile parse error on line {lines.first}: {message}", lines)
+    return kind(f"dockerfile parse error on line {lines.first}: {message}", lines)
 
 
 class _Flags:
@@ -342,7 +350,7 @@ def _on_build(statement: Statement) -> Instruction:
     _Flags(statement)
     trigger = statement.text.split(None, 1)[0].upper() if statement.text else ""
     if not trigger:
-        raise InvalidArgumentError("ONBUILD requires at least one argument")
+        raise _parse_error(statement, "ONBUILD requires at least one argument", MissingTriggerError)
     if trigger == "ONBUILD":
         raise InvalidArgumentError("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
     if trigger in ("FROM", "MAINTAINER"):

@@ -48,6 +48,18 @@ class DockerfileError(InvalidArgumentError):
         return self
 
 
+class EmptyDockerfileError(DockerfileError):
+    """It has no instructions."""
+
+
+class UnknownInstructionError(DockerfileError):
+    """It has an instruction that is none."""
+
+
+class MissingTriggerError(DockerfileError):
+    """It has an ONBUILD that says nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class HereDocument:
     """What stands between ``<<EOT`` and ``EOT``."""
@@ -121,7 +133,7 @@ def parse_source(data: bytes) -> Source:
     if len(statements) > MAX_INSTRUCTIONS:
         raise DockerfileError(f"dockerfile has more than {MAX_INSTRUCTIONS} instructions", statements[-1].lines)
     if not statements:
-        raise DockerfileError("file with no instructions")
+        raise EmptyDockerfileError("file with no instructions")
     return Source(text, directives, statements, escape, tuple(reader.empty_continuations))
 
 

@@ -24,6 +24,7 @@ from buildd.executor.mounts import Makers
 from buildd.executor.platforms import HostPlatforms
 from buildd.fileworker.conversation import Workers
 from buildd.fileworker.files import Files
+from buildd.meter import UNMETERED, Meter
 from buildd.protocol import Sources
 from buildd.solver.shared import Parts
 from buildd.solver.solver import Solver
@@ -113,6 +114,7 @@ async def assemble(
     sessions: AttachedSessions,
     open_sources: Callable[[Files], AbstractAsyncContextManager[tuple[S, Shelf]]],
     settings: Settings,
+    meter: Meter = UNMETERED,
 ) -> AsyncIterator[Assembled[S]]:
     """Put everything together, recover what the last life of the service has left, and yield it until it is closed.
 
@@ -123,6 +125,7 @@ async def assemble(
         sessions: those of builds' clients.
         open_sources: yields the sources of builds, and what they keep as a part of the build cache.
         settings: how much builds may take.
+        meter: is told what they do.
 
     Raises:
         UnavailableError: another service does not answer.
@@ -145,7 +148,7 @@ async def assemble(
         await mounts.recover()
         sources, kept = await stack.enter_async_context(open_sources(files))
         shelves = (results, mounts, kept)
-        cache = BuildCache(shelves, engine.layers, engine.images, data, time.time_ns, settings.bounds)
+        cache = BuildCache(shelves, engine.layers, engine.images, data, time.time_ns, settings.bounds, meter=meter)
         await stack.enter_async_context(cache)
         platforms = HostPlatforms(host_platform())
         parallelism = settings.max_parallelism or max(4, 2 * len(os.sched_getaffinity(0)))
@@ -159,6 +162,7 @@ async def assemble(
             platform=platforms.host,
             now_ns=time.time_ns,
             reach=lambda: engine.reach(_REACH_S),
+            meter=meter,
         )
         solver = Solver(parts, cache.poke)
         stack.push_async_callback(solver.close)

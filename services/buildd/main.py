@@ -15,7 +15,7 @@ from buildd.cache.collector import Bounds
 from buildd.exporters.exporters import BuildExporters
 from buildd.frontend.frontend import DockerfileFrontend
 from buildd.history.history import History
-from buildd.metrics import Metrics
+from buildd.metrics import BuildMetrics
 from buildd.remote_cache.exports import CacheExports
 from buildd.remote_cache.imports import CacheImports
 from buildd.session.registry import AttachedSessions
@@ -85,6 +85,7 @@ async def _build(service: Service[Config]) -> None:
     store = await service.open_store(data / "cache.db", "buildd.schema")
     sessions = AttachedSessions(ServedSession)
     content = ContentClient(engine.channels["imaged"])
+    metrics = BuildMetrics(service.metrics)
     settings = Settings(
         config.max_parallelism,
         Bounds(config.cache_reserved_bytes, config.cache_max_bytes, config.cache_min_free_bytes),
@@ -96,9 +97,10 @@ async def _build(service: Service[Config]) -> None:
             store,
             sessions,
             lambda files: open_sources(
-                data / "sources", Stores(engine.images, content, engine.layers), files, sessions
+                data / "sources", Stores(engine.images, content, engine.layers), files, sessions, metrics
             ),
             settings,
+            metrics,
         )
     )
     driver = (await engine.layers.drivers()).driver
@@ -116,12 +118,12 @@ async def _build(service: Service[Config]) -> None:
                 CacheExports(content, engine.images, sessions, time.time_ns),
             ),
             history=History(store, UpdatesCodec()),
-            counted=Metrics(service.metrics, lambda: builds.running),
             frontend=DockerfileFrontend(),
             graphs=lambda: Graphs(LLB),
             worker=describe(_identity(data / "id"), driver, bridge.pools[0].gateway, parts.platforms.runnable),
             allowed=_allowed(config),
             now_ns=time.time_ns,
+            meter=metrics,
         )
     )
     stack.push_async_callback(builds.close)

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 from weakref import WeakValueDictionary
 
 from buildd.build import caching
@@ -21,6 +21,7 @@ from buildd.build.results import Frontend, Results
 from buildd.build.updates import Updates, in_messages
 from buildd.history.history import History
 from buildd.history.model import BuildRecord, Happened, HistoryQuery
+from buildd.meter import UNMETERED, Meter, Phase
 from buildd.protocol import BuildResult, Exporters, FileWorker, Result, Sources, Tree
 from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE, Asker
 from sampan.build.progress import Update
@@ -46,16 +47,6 @@ _EXPORTING: Final = {
 }
 
 
-class Counted(Protocol):
-    """Counts builds."""
-
-    def begun(self) -> None:
-        """Count one that begins."""
-
-    def ended(self, record: BuildRecord, *, cancelled: bool) -> None:
-        """Count one that has ended."""
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What builds are made with."""
@@ -68,12 +59,12 @@ class Parts:
     created: Callable[[Collection[str]], Awaitable[Mapping[str, int]]]  # when records were made; see ``Results``
     caches: Caches
     history: History
-    counted: Counted
     frontend: Frontend
     graphs: Callable[[], Graphs]
     worker: Callable[[], Worker]
     allowed: frozenset[str]  # entitlements that a client may grant
     now_ns: Callable[[], int]
+    meter: Meter = UNMETERED
 
 
 class _Build:
@@ -114,14 +105,14 @@ class Builds:
             event.set()
         record = BuildRecord.begun(request, self._parts.now_ns())
         self._parts.history.begin(record)
-        self._parts.counted.begun()
         error, response = "internal error", SolveResponse({})
         try:
-            entitlements = _granted(request.entitlements, self._parts.allowed)
-            for export in request.exports:
-                self._parts.exporters.check(export)
-            caching.check(request.cache_imports, request.cache_exports)
-            response = await self._solve(request, build, entitlements)
+            with self._parts.meter.build():
+                entitlements = _granted(request.entitlements, self._parts.allowed)
+                for export in request.exports:
+                    self._parts.exporters.check(export)
+                caching.check(request.cache_imports, request.cache_exports)
+                response = await self._solve(request, build, entitlements)
             error = ""
         except SampanError as failed:
             error = str(failed)
@@ -141,7 +132,6 @@ class Builds:
         while len(self._ended) > _ENDED_KEPT:
             self._ended.popitem(last=False)
         record = replace(record, completed_ns=self._parts.now_ns()).counted(build.updates.kept)
-        self._parts.counted.ended(record, cancelled=record.error == _CANCELLED)
         if request.internal:
             self._parts.history.drop(request.ref)
             return
@@ -217,7 +207,8 @@ class Builds:
         inline = caches.inline(request.cache_exports, built.outputs)
         for export in request.exports:
             async with run.step(_EXPORTING.get(export.type, f"exporting to {export.type}")) as context:
-                told |= await self._parts.exporters.export(built, export, context, inline)
+                with self._parts.meter.timed(Phase.EXPORT):
+                    told |= await self._parts.exporters.export(built, export, context, inline)
         # Of a request that is no build the answer is in what the frontend says.
         answers = {
             name: value.decode(errors="replace")

@@ -1,7 +1,8 @@
 """The gateway of one build: what its client drives it by."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from buildd.build.bridge import ImageConfigs
 from buildd.build.protocol import (
@@ -58,6 +59,7 @@ class BuildGateway:
         self._inputs = inputs
         self._refs = Refs()
         self.driven: GatewayRequest | None = None  # what the client has asked of a frontend first
+        self._failed: SampanError | None = None  # what the client was told last
         self._returned: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
 
     async def returned(self) -> Result:
@@ -68,9 +70,10 @@ class BuildGateway:
         """See ``Gateway``."""
         if request.frontend and self.driven is None:
             self.driven = request
-        result = await self._results.make(request)
-        if request.evaluate:
-            await self._results.outputs(result)
+        with self._told():
+            result = await self._results.make(request)
+            if request.evaluate:
+                await self._results.outputs(result)
         return GatewayResult(
             {name: self._named(edge, result.source) for name, edge in result.edges.items()}, result.metadata
         )
@@ -82,7 +85,16 @@ class BuildGateway:
 
     async def _output(self, ref: str) -> Output:
         found = self._refs.get(ref)
-        return await self._results.output(found.edge, found.source)
+        with self._told():
+            return await self._results.output(found.edge, found.source)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except SampanError as error:
+            self._failed = error
+            raise
 
     async def evaluate(self, ref: str) -> None:
         """See ``Gateway``."""
@@ -141,6 +153,7 @@ class BuildGateway:
     def fail(self, error: SampanError) -> None:
         """See ``Gateway``."""
         self._ending()
+        error.__cause__ = self._failed
         self._returned.set_exception(error)
 
     def _ending(self) -> None:

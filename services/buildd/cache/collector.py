@@ -2,14 +2,16 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Final, Protocol, Self
 
-from buildd.cache.model import Record, Shelf
+from buildd.cache.model import Record, RecordType, Shelf
 from buildd.cache.prune import DiskSpace, choose, record_filter
+from buildd.meter import UNMETERED, Meter
 from sampan.build.request import PruneOptions, UsageRecord
 from sampan.disk import IMAGE, Root
 from sampan.errors import SampanError
@@ -82,6 +84,7 @@ class BuildCache:
         now_ns: Callable[[], int],
         bounds: Bounds | None = None,
         *,
+        meter: Meter = UNMETERED,
         pause_s: float = _PAUSE_S,
     ) -> None:
         """``directory`` is on the disk that counts. ``bounds`` None: nothing is pruned by itself."""
@@ -91,6 +94,7 @@ class BuildCache:
         self._directory = directory
         self._now_ns = now_ns
         self._bounds = bounds
+        self._meter = meter
         self._pause_s = pause_s
         self._poked = asyncio.Event()
         self._pruning = asyncio.Lock()
@@ -98,6 +102,7 @@ class BuildCache:
 
     async def __aenter__(self) -> Self:
         if self._bounds is not None:
+            self._poked.set()  # the last life may have ended before it looked
             self._keeping = asyncio.create_task(self._keep_within_bounds(), name="build cache")
         return self
 
@@ -118,7 +123,9 @@ class BuildCache:
             UnavailableError: imaged or the snapshotter does not answer.
         """
         accept = record_filter(filters, self._now_ns())
-        return [_shown(each) for shelf in await self._measured() for each in shelf if accept(each)]
+        records = [each for shelf in await self._measured() for each in shelf]
+        self._show(records)
+        return [_shown(each) for each in records if accept(each)]
 
     async def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:
         """Remove records and yield each that is gone.
@@ -127,8 +134,8 @@ class BuildCache:
             InvalidArgumentError: a filter that cannot be.
             UnavailableError: imaged or the snapshotter does not answer; what was yielded is gone.
         """
-        async with self._pruning:
-            async for record in self._prune(await self._measured(), (options,)):
+        async with self._pruning, aclosing(self._prune(await self._measured(), (options,))) as removed:
+            async for record in removed:
                 yield _shown(record)
 
     async def _prune(
@@ -136,16 +143,24 @@ class BuildCache:
     ) -> AsyncGenerator[Record, None]:
         homes = {each.id: shelf for shelf, found in zip(self._shelves, shelves, strict=True) for each in found}
         left = {each.id: each for found in shelves for each in found}
-        for rule in rules:
-            disk = await asyncio.to_thread(_space, self._directory)
-            chosen = choose(list(left.values()), rule, disk, self._now_ns())
-            for shelf, some in groupby(chosen, key=lambda each: homes[each.id]):
-                for batch in _batches(list(some)):
-                    gone = await shelf.remove([each.id for each in batch])
-                    for record in batch:
-                        if record.id in gone:
-                            del left[record.id]
+        try:
+            for rule in rules:
+                disk = await asyncio.to_thread(_space, self._directory)
+                chosen = choose(list(left.values()), rule, disk, self._now_ns())
+                for shelf, some in groupby(chosen, key=lambda each: homes[each.id]):
+                    for batch in _batches(list(some)):
+                        gone = await shelf.remove([each.id for each in batch])
+                        for record in [left.pop(each.id) for each in batch if each.id in gone]:
                             yield record
+        finally:
+            self._show(left.values())
+
+    def _show(self, records: Iterable[Record]) -> None:
+        taken: dict[str, tuple[int, int]] = {each.value: (0, 0) for each in RecordType}
+        for record in records:
+            count, size = taken[record.type.value]
+            taken[record.type.value] = count + 1, size + record.size_bytes
+        self._meter.cache(taken)
 
     async def keep_within_bounds(self) -> int:
         """Prune as the policy has it, and return how many bytes were pruned. Raises as ``prune``."""
@@ -174,7 +189,9 @@ class BuildCache:
 
     async def _measured(self) -> list[list[Record]]:
         """Return the records of each shelf, with their sizes, and whether images share them."""
-        shelves = [await shelf.records() for shelf in self._shelves]
+        shelves = [list(await shelf.records()) for shelf in self._shelves]
+        if not any(shelves):
+            return shelves
         sizes = {each.diff_id: each.usage.size_bytes for each in await self._layers.usages(committed=True)}
         stacks = {
             chain

@@ -17,7 +17,7 @@ from buildd.frontend.stages import split
 from buildd.llb.ops import Edge
 from buildd.protocol import Bridge, Result
 from sampan.dockerfile.instructions import Instruction, parse_instructions
-from sampan.dockerfile.source import DockerfileError, Lines, Source, parse_source
+from sampan.dockerfile.source import DockerfileError, EmptyDockerfileError, Lines, Source, parse_source
 from sampan.errors import InvalidArgumentError, SampanError, UnimplementedError
 from sampan.oci.config_document import render_config
 from sampan.oci.platform import Platform
@@ -110,7 +110,7 @@ def _check_capabilities(text: str) -> None:
 
 def _parse(dockerfile: Dockerfile) -> tuple[Source, tuple[Instruction, ...]]:
     if not dockerfile.data:
-        raise DockerfileError("the Dockerfile cannot be empty")
+        raise EmptyDockerfileError("the Dockerfile cannot be empty")
     source = parse_source(dockerfile.data)
     return source, parse_instructions(source)
 

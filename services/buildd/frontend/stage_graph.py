@@ -15,6 +15,10 @@ from sampan.dockerfile.words import did_you_mean
 from sampan.errors import InvalidArgumentError
 
 
+class UnknownTargetError(InvalidArgumentError):
+    """There is no stage of the name that is to be built."""
+
+
 @dataclass(slots=True, eq=False)
 class Unit:
     """A stage while it becomes a graph, or an image that only files are taken from."""
@@ -49,7 +53,7 @@ class StageGraph:
         """Return the stage to build, by name or number; without a name the last one.
 
         Raises:
-            InvalidArgumentError: there is none of that name.
+            UnknownTargetError: there is none of that name.
         """
         if not name:
             return self.units[-1]
@@ -58,7 +62,7 @@ class StageGraph:
             found = self.units[int(name)]
         if found is None:
             hint = did_you_mean(name, (unit.stage.label for unit in self.units))
-            raise InvalidArgumentError(f'target stage "{name}" could not be found{hint}')
+            raise UnknownTargetError(f'target stage "{name}" could not be found{hint}')
         return found
 
     def find(self, name: str) -> Unit | None:

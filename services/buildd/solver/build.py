@@ -12,7 +12,8 @@ from typing import Final, Protocol
 
 from buildd.cache.model import About, Found, RecordType
 from buildd.llb.digests import DigestOf, Digests, digest_of, operation_digest
-from buildd.llb.ops import DiffOp, Edge, ExecOp, MergeOp, NetMode, Node, SecurityMode, SourceOp
+from buildd.llb.ops import DiffOp, Edge, ExecOp, FileOp, MergeOp, NetMode, Node, SecurityMode, SourceOp
+from buildd.meter import Kind
 from buildd.protocol import Output, Pinned, Progress, StepContext, StepError, Tree
 from buildd.solver import keys
 from buildd.solver.context import VertexProgress, Work
@@ -201,13 +202,15 @@ class Build:
         view = self._view(self._described(node, digest))
         view.started()
         try:
-            try:
-                done = await self._outcome(digest, node, evaluated, inputs, view)
-            except ServiceGoneError:
-                if isinstance(node.op, ExecOp):  # what its process has done to others cannot be undone
-                    raise
-                await self._works.parts.reach()
-                done = await self._outcome(digest, node, evaluated, inputs, view)
+            with self._works.parts.meter.step(_kind_of(node)) as mark:
+                try:
+                    done = await self._outcome(digest, node, evaluated, inputs, view)
+                except ServiceGoneError:
+                    if isinstance(node.op, ExecOp):  # what its process has done to others cannot be undone
+                        raise
+                    await self._works.parts.reach()
+                    done = await self._outcome(digest, node, evaluated, inputs, view)
+                mark.cached = done.cached
         except SampanError as error:
             view.failed(str(error))
             raise StepError(error, digest, node.metadata.name, node.metadata.positions) from error
@@ -327,6 +330,18 @@ def _name_of(node: Node) -> str:
         case ExecOp() as op:
             return " ".join(op.process.args)
     return type(node.op).__name__
+
+
+def _kind_of(node: Node) -> Kind:
+    match node.op:
+        case ExecOp():
+            return Kind.EXEC
+        case FileOp():
+            return Kind.FILE
+        case SourceOp():
+            return Kind.SOURCE
+        case MergeOp() | DiffOp():
+            return Kind.MERGE
 
 
 def _type_of(node: Node) -> RecordType:

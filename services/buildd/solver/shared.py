@@ -7,6 +7,7 @@ from typing import TypeAlias
 from buildd.cache.model import About
 from buildd.cache.results import Results
 from buildd.llb.ops import ExecOp, FileOp, Node, SourceOp
+from buildd.meter import UNMETERED, Meter, Phase
 from buildd.protocol import Executor, FileWorker, Output, Pinned, Sources, Tree, Trees
 from buildd.solver.context import Work
 from buildd.solver.flights import Flight, Flights
@@ -27,6 +28,7 @@ class Parts:
     platform: Platform  # of a source that names none
     now_ns: Callable[[], int]  # since the epoch
     reach: Callable[[], Awaitable[None]]  # returns when the engine's other services can be called
+    meter: Meter = UNMETERED
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,9 @@ class SharedWorks:
         """Return how a step is run and recorded."""
 
         async def run(work: Work) -> Done:
-            return await self._record(key, await self._carry_out(node, inputs, work), about, work, quick)
+            with self.parts.meter.timed(Phase.RUN):
+                outputs = await self._carry_out(node, inputs, work)
+            return await self._record(key, outputs, about, work, quick)
 
         return run
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from buildd.files.index import give_stamp, take_stamp
 from buildd.llb.ops import SourceOp
+from buildd.meter import UNMETERED, Meter, Phase
 from buildd.protocol import Directory, Output, Pinned, StepContext
 from buildd.session.protocol import LocalFiles, Session
 from buildd.sources.clients import Clients, check_attributes, texts
@@ -33,9 +34,10 @@ _REPORT_BYTES: Final = 64 << 10
 class LocalSource:
     """Brings clients' directories up to date."""
 
-    def __init__(self, directories: LocalDirectories, clients: Clients) -> None:
+    def __init__(self, directories: LocalDirectories, clients: Clients, meter: Meter = UNMETERED) -> None:
         self._directories = directories
         self._clients = clients
+        self._meter = meter
 
     async def pin(self, op: SourceOp) -> Pinned:
         """See ``Sources.pin``: only the files tell."""
@@ -68,7 +70,9 @@ class LocalSource:
                     last = sent
                     context.status(name, current=sent)
 
-            report = await session.sync(wanted, path, progress)
+            with self._meter.timed(Phase.CONTEXT):
+                report = await session.sync(wanted, path, progress)
+            self._meter.context(report.bytes_sent, report.bytes_saved)
             await asyncio.to_thread(give_stamp, path, "" if report.changed else stamp)
             context.status(name, current=report.bytes_sent, done=True)
             yield Directory(path)

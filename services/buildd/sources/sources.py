@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from buildd.llb.ops import SourceOp
+from buildd.meter import UNMETERED, Meter, Phase
 from buildd.protocol import FileWorker, ImageQuery, Output, Pinned, ResolvedImage, StepContext
 from buildd.session.protocol import Sessions
 from buildd.sources import git, http, images, layouts, local
@@ -43,6 +44,7 @@ class BuildSources:
         http: HttpSource,
         uploads: UploadSource,
         git: GitSource,
+        meter: Meter = UNMETERED,
     ) -> None:
         self.images = images
         self._layouts = layouts
@@ -50,10 +52,11 @@ class BuildSources:
         self._http = http
         self._uploads = uploads
         self._git = git
+        self._meter = meter
 
     async def pin(self, op: SourceOp, platform: Platform, context: StepContext) -> Pinned:
         """See ``protocol.Sources``."""
-        return await _of(
+        pin = _of(
             op,
             {
                 images.SCHEME: lambda: self.images.pin(op, platform, context),
@@ -62,7 +65,11 @@ class BuildSources:
                 git.SCHEME: lambda: self._git.pin(op, context),
                 **dict.fromkeys(http.SCHEMES, lambda: self._web(op).pin(op, context)),
             },
-        )()
+        )
+        if op.identifier.startswith(f"{local.SCHEME}://"):  # nobody is asked
+            return await pin()
+        with self._meter.timed(Phase.RESOLVE):
+            return await pin()
 
     async def fetch(self, op: SourceOp, pinned: Pinned, platform: Platform, context: StepContext) -> Output:
         """See ``protocol.Sources``."""
@@ -82,9 +89,10 @@ class BuildSources:
 
     async def resolve_config(self, query: ImageQuery, context: StepContext) -> ResolvedImage:
         """See ``protocol.Sources``."""
-        if query.layout:
-            return await self._layouts.resolve_config(query, context)
-        return await self.images.resolve_config(query, context)
+        with self._meter.timed(Phase.RESOLVE):
+            if query.layout:
+                return await self._layouts.resolve_config(query, context)
+            return await self.images.resolve_config(query, context)
 
 
 class Content(images.Content, layouts.Content, Protocol):
@@ -102,7 +110,7 @@ class Stores:
 
 @asynccontextmanager
 async def open_sources(
-    root: Path, stores: Stores, files: FileWorker, sessions: Sessions
+    root: Path, stores: Stores, files: FileWorker, sessions: Sessions, meter: Meter = UNMETERED
 ) -> AsyncIterator[tuple[BuildSources, LocalDirectories]]:
     """Yield all sources, and the copies of clients' directories that some of them keep; ``root`` is theirs alone."""
     directories = LocalDirectories(root / "local")
@@ -112,10 +120,11 @@ async def open_sources(
     sources = BuildSources(
         ImageSource(stores.images, stores.content, stores.layers, clients, held),
         LayoutSource(stores.images, stores.content, clients, held),
-        LocalSource(directories, clients),
+        LocalSource(directories, clients, meter),
         HttpSource(downloads, files, clients, scratch),
         UploadSource(clients, scratch),
         GitSource(files, clients, scratch),
+        meter,
     )
     try:
         yield sources, directories

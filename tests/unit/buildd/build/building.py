@@ -6,14 +6,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
-
 from buildd.build.builds import Builds, Parts
 from buildd.build.caching import Caches
 from buildd.build.capabilities import LLB, describe
 from buildd.frontend.frontend import DockerfileFrontend
 from buildd.history.history import History
-from buildd.metrics import Metrics
 from buildd.protocol import ImageQuery, ResolvedImage, StepContext, Tree
 from buildd.remote_cache.document import CachedResult
 from buildd.wire.llb.graphs import Graphs
@@ -92,7 +89,6 @@ class Building:
     exporters: FakeExporters = field(default_factory=FakeExporters)
     cache: FakeCache = field(default_factory=FakeCache)
     caches: FakeCaches = field(default_factory=FakeCaches)
-    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     sources: ImageSources = field(init=False)
     builds: Builds = field(init=False)
 
@@ -114,12 +110,12 @@ class Building:
                 created=self.bench.results.created,
                 caches=Caches(lambda: nullcontext(self.caches), self.caches),
                 history=History(self.bench.store, UpdatesCodec()),
-                counted=Metrics(self.registry, lambda: self.builds.running),
                 frontend=DockerfileFrontend(),
                 graphs=lambda: Graphs(LLB),
                 worker=describe("this-builder", "fake", "172.31.0.1", lambda: [Platform("linux", "amd64")]),
                 allowed=frozenset(("network.host",)),
                 now_ns=lambda: next(times) * 10**9,
+                meter=self.bench.meter,
             )
         )
 

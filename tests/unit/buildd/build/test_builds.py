@@ -317,27 +317,3 @@ async def test_kinds_of_caches_that_there_are_none_for_are_refused(building: Bui
     building.dockerfile("FROM base\n")
     with pytest.raises(UnimplementedError, match=r"cache (im|ex)port of type gha is not supported"):
         await building.builds.solve(building.request(**more))
-
-
-async def test_builds_are_counted_by_how_they_end(building: Building) -> None:
-    building.dockerfile("FROM base\nRUN make\n")
-    await building.builds.solve(building.request())
-    building.dockerfile("FROM base\nRUN fail\n")
-    building.bench.executor.behaviours["/bin/sh -c fail"] = failing
-    with pytest.raises(LocatedError):
-        await building.builds.solve(building.request("second"))
-    gate = Gate({})
-    building.bench.executor.behaviours["/bin/sh -c fail"] = gate
-    build = asyncio.create_task(building.builds.solve(building.request("third")))
-    await gate.running.wait()
-    value = building.registry.get_sample_value
-    assert value("sampan_builds_running") == 1
-    build.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await build
-    assert value("sampan_builds_running") == 0
-    assert value("builder_builds_triggered_total") == 3
-    for outcome in ("done", "failed", "cancelled"):
-        assert value("sampan_build_seconds_count", {"outcome": outcome}) == 1
-    for reason in ("build_failed", "build_canceled"):
-        assert value("builder_builds_failed_total", {"reason": reason}) == 1

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from buildd.cache.results import Results
 from buildd.llb.ops import Edge
+from buildd.meter import UNMETERED, Meter
 from buildd.solver.build import Asker, Build, Imports
 from buildd.solver.shared import Parts
 from buildd.solver.solver import Solver
@@ -21,6 +22,7 @@ class Bench:
     """A solver, and all that it works with. ``docker-image://base`` and ``local://context`` are known."""
 
     store: Store
+    meter: Meter = UNMETERED
     world: FakeWorld = field(default_factory=FakeWorld)
     keeper: FakeKeeper = field(default_factory=FakeKeeper)
     times: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -47,6 +49,7 @@ class Bench:
             platform=Platform("linux", "amd64"),
             now_ns=lambda: next(self.times),
             reach=self.reach,
+            meter=self.meter,
         )
         self.solver = Solver(parts)
 
@@ -78,9 +81,9 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(path: Path) -> AsyncIterator[Bench]:
+async def bench(path: Path, meter: Meter = UNMETERED) -> AsyncIterator[Bench]:
     async with Store(path / "cache.db", "buildd.schema", durable=False) as store:
-        made = Bench(store)
+        made = Bench(store, meter)
         try:
             yield made
         finally:

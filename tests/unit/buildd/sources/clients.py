@@ -72,15 +72,17 @@ class FakeSession:
         changed = [name for name in os.listdir(into) if name not in wanted]
         for name in changed:
             (into / name).unlink()
-        sent = 0
+        sent = saved = 0
         for name, content in wanted.items():
             if not (into / name).exists() or (into / name).read_text() != content:
                 (into / name).write_text(content)
                 changed.append(name)
                 sent += len(content)
+            else:
+                saved += len(content)
         if progress:
             progress(sent)
-        return SyncReport(len(wanted), sent, 0, tuple(changed))
+        return SyncReport(len(wanted), sent, saved, tuple(changed))
 
     async def credentials(self, host: str) -> Credentials | None:
         return self.logins.get(host)
