@@ -21,6 +21,7 @@ FILE_TYPES: Final = frozenset(("local", "tar"))
 _INERT: Final = frozenset(
     (
         "dest", "context", "unpack", "buildinfo", "buildinfo-attrs", "compression-level", "id",
+        "load",  # results are always in the store
         "prefer-image-digest",  # the digests of image and config are both told
     )
 )  # fmt: skip
