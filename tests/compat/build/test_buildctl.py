@@ -40,7 +40,7 @@ def test_a_dockerfile_becomes_an_image_that_runs_and_is_built_from_the_cache_aga
     build = (*FRONTEND, "dockerfile=.", "--output", "type=image,name=buildctl-app:1")
     first = buildctl(*build, cwd=context).stderr
     assert "[2/3] COPY greeting /" in first
-    assert "CACHED" not in first
+    assert first.count(" CACHED") <= 1  # the base, if another test has built from it
     assert docker("run", "--rm", "--network", "none", "buildctl-app:1").stdout == "hello"
     again = buildctl(*build, cwd=context).stderr
     assert again.count(" CACHED") == 3
