@@ -17,7 +17,8 @@ class ClassicMessages:
     """The text of dockerd's first builder: steps, what they print, and what came of it."""
 
     def __init__(self) -> None:
-        self._begun: set[str] = set()
+        self._begun: set[str] = set()  # digests of vertexes
+        self._shown: set[str] = set()  # names: what an ADD downloads is a vertex with the name of the ADD
         self._cached: set[str] = set()
 
     def render(self, updates: Sequence[Update]) -> Iterator[JsonObject]:
@@ -32,11 +33,12 @@ class ClassicMessages:
         step = _STEP.fullmatch(vertex.name)
         if step is None or not vertex.started_ns:
             return
-        if vertex.digest not in self._begun:
-            self._begun.add(vertex.digest)
+        self._begun.add(vertex.digest)
+        if vertex.name not in self._shown:
+            self._shown.add(vertex.name)
             yield stream(f"Step {step[1]}/{step[2]} : {step[3]}\n")
-        if vertex.cached and vertex.digest not in self._cached:
-            self._cached.add(vertex.digest)
+        if vertex.cached and vertex.name not in self._cached:
+            self._cached.add(vertex.name)
             yield stream(" ---> Using cache\n")
 
 

@@ -185,6 +185,18 @@ async def test_a_client_of_buildkit_gets_traces(api: Api) -> None:
     assert answer.lines[-1] == {"id": "moby.image.id", "aux": {"ID": IMAGE}}
 
 
+async def test_a_step_of_two_vertexes_is_shown_once(api: Api) -> None:
+    built(api)
+    name = "[2/2] ADD http://example.test/file /"
+    api.builder.updates = [
+        [Vertex(FROM, name, started_ns=1, completed_ns=2)],
+        [Vertex(RUN, name, (FROM,), started_ns=3, completed_ns=4, cached=True)],
+    ]
+    answer = await api.post("/build", data=b"x", headers=TAR)
+    shown = [line["stream"] for line in answer.lines if "stream" in line]
+    assert shown[:-1] == ["Step 2/2 : ADD http://example.test/file /\n", " ---> Using cache\n"]
+
+
 async def test_a_context_can_come_with_a_request_of_its_own(api: Api) -> None:
     built(api)
     uploading = asyncio.create_task(api.post("/build?buildid=upload-request:b", data=b"context", headers=TAR))
