@@ -144,6 +144,13 @@ async def test_a_build_that_is_refused_has_failed(building: Building, told: Told
     assert told.of("sampan_builds_running") == {}
 
 
+async def test_what_a_client_calls_internal_is_no_build(building: Building, told: Told) -> None:
+    building.dockerfile("FROM base\nRUN make\n")
+    await building.builds.solve(building.request(internal=True))
+    assert told.of("sampan_builds_total") == told.of("builder_builds_triggered_total") == {}
+    assert told.of("sampan_build_steps_total")["exec,run"] == 1
+
+
 async def test_what_a_context_costs_is_told_and_what_it_saves(tmp_path: Path, told: Told) -> None:
     session = FakeSession(SessionInfo("s1", shared_key="host"), {"context": {"a": "12345", "b": "123"}})
     directories = LocalDirectories(tmp_path)
