@@ -11,6 +11,9 @@ from sampan_cli.app.session import CommandError, Session
 from sampan_cli.options.flags import format_option, from_flags
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sampan.build.request import UsageRecord
     from sampan.disk import StoredObject
     from sampan.engine.df import DiskUse
     from sampan.engine.engine import Engine
@@ -48,7 +51,7 @@ class DfOptions:
 @click.option("--explain", is_flag=True, help="Show all that is stored, and who holds each of it.")
 @click.pass_obj
 def command(session: Session, /, **flags: object) -> None:
-    """Show disk usage of images, containers and volumes. A layer that several images share counts once.
+    """Show disk usage of images, containers, volumes and build cache. A layer that several images share counts once.
 
     Layers are counted as they are unpacked, image content as it came from registries.
     """
@@ -70,7 +73,7 @@ async def show_usage(engine: "Engine", options: DfOptions, now_s: float) -> None
     if options.verbose:
         disk_tables.print_details(used, options.template, now_s, click.echo)
         return
-    rows = [*_rows(used), _content(await engine.stored_content())]
+    rows = [*_rows(used), _build_cache(await engine.builds.usage()), _content(await engine.stored_content())]
     print_list(rows, options.template, _HEADERS, _TABLE, click.echo)
 
 
@@ -99,8 +102,18 @@ def _rows(used: "DiskUse") -> list[dict[str, object]]:
             sum(volume.size_bytes or 0 for volume in used.volumes),
             sum(volume.size_bytes or 0 for volume in used.volumes if not volume.used_by),
         ),
-        _row("Build Cache", (0, 0), 0, 0),
     ]
+
+
+def _build_cache(records: "Sequence[UsageRecord]") -> dict[str, object]:
+    """Records of the build cache; what images share is theirs."""
+    own = [one for one in records if not one.shared]
+    return _row(
+        "Build Cache",
+        (len(records), sum(one.in_use for one in records)),
+        sum(one.size_bytes for one in own),
+        sum(one.size_bytes for one in own if not one.in_use),
+    )
 
 
 def _content(objects: "tuple[StoredObject, ...]") -> dict[str, object]:

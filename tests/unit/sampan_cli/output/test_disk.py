@@ -2,6 +2,7 @@
 
 import json
 
+from sampan.build.request import UsageRecord
 from sampan.disk import CACHE, HOLD, IMAGE, LEASE, SERVICE, SNAPSHOT, Holder, StoredObject
 from tests.fakes.engine import image
 from tests.unit.sampan_cli.conftest import Sampan
@@ -108,3 +109,14 @@ def test_image_prune_takes_filters(sampan: Sampan) -> None:
     assert new.id not in sampan.ok("image", "prune", "-f", "--filter", "label!=keep=yes")
     assert new.id in sampan.ok("image", "prune", "-f", "--filter", "label=keep=yes")
     assert 'time or duration: "yesterday"' in sampan("image", "prune", "-f", "--filter", "until=yesterday").stderr
+
+
+def test_build_cache_that_images_share_counts_as_theirs(sampan: Sampan) -> None:
+    sampan.fake.builder.records = [
+        UsageRecord("a", 1000),
+        UsageRecord("b", 3000, in_use=True),
+        UsageRecord("c", 50_000, shared=True),
+    ]
+    template = "{{.Type}}|{{.TotalCount}}|{{.Active}}|{{.Size}}|{{.Reclaimable}}"
+    said = sampan.ok("system", "df", "--format", template).splitlines()
+    assert "Build Cache|3|1|4kB|1kB (25%)" in said
