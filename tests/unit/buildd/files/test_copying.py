@@ -223,10 +223,10 @@ def test_large_file(source: Path, target: Path) -> None:
     assert (target / "x").read_bytes() == data
 
 
-def test_fifos_are_made_and_sockets_left_out(source: Path, target: Path) -> None:
+def test_fifos_are_made_and_sockets_left_out(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(source / "fifo", 0o620)
     with socket.socket(socket.AF_UNIX) as listening:
-        os.chdir(source)
+        monkeypatch.chdir(source)  # the whole path may be too long for a socket's
         listening.bind("socket")
         found = run(source, target, like_dockerfile("/", "/x"))
     assert stat.S_ISFIFO((target / "x/fifo").stat().st_mode)

@@ -65,7 +65,7 @@ def test_version_needs_no_click() -> None:
 
 
 def test_version_is_that_of_the_project() -> None:
-    project = tomllib.loads(Path("pyproject.toml").read_text())
+    project = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text())
     assert project["project"]["version"] == VERSION
 
 
