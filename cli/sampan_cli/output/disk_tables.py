@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from sampan.build.request import UsageRecord
 from sampan.disk import CACHE, IMAGE, LEASE, Holder, StoredObject, sizes_by_owner
 from sampan.docker.durations import ago
 from sampan.docker.image_view import seconds
@@ -33,6 +34,7 @@ _CONTAINER_FIELDS: Final = {
 }
 _VOLUME_TITLES: Final = ("VOLUME NAME", "LINKS", "SIZE")
 _CACHE_TITLES: Final = ("CACHE ID", "CACHE TYPE", "SIZE", "CREATED", "LAST USED", "USAGE", "SHARED")
+_CACHE_FIELDS: Final = ("CacheType", "Size", "CreatedSince", "LastUsedSince", "UsageCount", "Shared")
 _NONE: Final = "<none>"
 _SHORT_ID: Final = 12
 
@@ -40,8 +42,12 @@ _EXPLAINED: Final = {"Kind": "KIND", "ID": "ID", "Size": "SIZE", "Owner": "OWNER
 _EXPLAINED_TABLE: Final = "{{.Kind}}\t{{.ID}}\t{{.Size}}\t{{.HeldBy}}"
 
 
-def print_details(used: DiskUse, template: str, now_s: float, echo: Echo) -> None:
-    """Print each image, container and volume, as Docker does; with a template the object of all of them."""
+def print_details(used: DiskUse, records: Sequence[UsageRecord], template: str, now_s: float, echo: Echo) -> None:
+    """Print each image, container, volume and record of the build cache, as Docker does.
+
+    With a template it is that of the object of all of them.
+    """
+    cache = [_cache_document(one, now_s) for one in sorted(records, key=lambda one: (one.last_used_ns, one.id))]
     images = [_image_row(one, now_s) for one in used.images]
     containers = [
         container_row(one.container, now_s, trunc=True) | {"Size": human_size(one.size_rw_bytes, 3)}
@@ -53,7 +59,7 @@ def print_details(used: DiskUse, template: str, now_s: float, echo: Echo) -> Non
             "Images": [_image_document(one, now_s) for one in used.images],
             "Containers": [_container_document(one, now_s) for one in used.containers],
             "Volumes": [_volume_document(volume) for volume in used.volumes],
-            "BuildCache": [],
+            "BuildCache": cache,
         }
         echo(to_json(document) if template == "json" else Template(template).render(document))
         return
@@ -61,7 +67,38 @@ def print_details(used: DiskUse, template: str, now_s: float, echo: Echo) -> Non
     rows = [[str(row[field]) for field in _CONTAINER_FIELDS] for row in containers]
     _section("\nContainers space usage:", tuple(_CONTAINER_FIELDS.values()), rows, echo)
     _section("\nLocal Volumes space usage:", _VOLUME_TITLES, volumes, echo)
-    _section("\nBuild cache usage: 0B", _CACHE_TITLES, (), echo)
+    own_bytes = sum(one.size_bytes for one in records if not one.shared)
+    shown = [[_short(one["ID"], one["InUse"]), *(one[field] for field in _CACHE_FIELDS)] for one in cache]
+    _section(f"\nBuild cache usage: {human_size(own_bytes)}", _CACHE_TITLES, shown, echo)
+
+
+def _cache_document(record: UsageRecord, now_s: float) -> dict[str, str]:
+    used = bool(record.last_used_ns)
+    return {
+        "ID": record.id,
+        "Parent": record.parents[0] if len(record.parents) == 1 else "",
+        "CacheType": record.type,
+        "Description": record.description,
+        "Size": human_size(record.size_bytes, 3),
+        "CreatedAt": _go_time(record.created_ns),
+        "CreatedSince": ago(seconds(record.created_ns), now_s),
+        "LastUsedAt": _go_time(record.last_used_ns) if used else "",
+        "LastUsedSince": ago(seconds(record.last_used_ns), now_s) if used else "",
+        "UsageCount": str(record.usage_count),
+        "InUse": str(record.in_use).lower(),
+        "Shared": str(record.shared).lower(),
+    }
+
+
+def _go_time(time_ns: int) -> str:
+    """Return a time as Go prints one: no digit more than it has."""
+    whole, fraction = divmod(time_ns, 10**9)
+    digits = f".{fraction:09d}".rstrip("0") if fraction else ""
+    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%d %H:%M:%S}{digits} +0000 UTC"
+
+
+def _short(id: str, in_use: str) -> str:
+    return f"{id[:_SHORT_ID]}{'*' if in_use == 'true' else ''}"
 
 
 def _image_document(one: ImageUse, now_s: float) -> dict[str, str]:

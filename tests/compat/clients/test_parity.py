@@ -26,6 +26,7 @@ Run = Callable[..., Result]
 # What the two are meant to show differently, and why: patterns of ``command: path of the field``.
 MEANT: Final[Mapping[str, str]] = {
     "df -v: Containers.*.Platform": "as in ps",
+    "df -v: BuildCache*Since": "seconds go by between the two commands",
     "df -v: Images*.Digest": "as in images",
     "ps : *Platform": "always null: it is for stores that keep an image's index, which docker asks from API 1.48 on",
     "images : *Digest": "docker's JSON has it with --digests only, sampan's always",
@@ -108,6 +109,7 @@ def records(engine: Engine, docker: DockerClient, registry: Registry) -> Iterato
         command = ("sh", "-c", "exit 3") if shape == "exited" else SLEEP
         docker(*verb, "--name", f"parity-{shape}", *flags, images[0], *command)
     docker("commit", "parity-created", "parity/committed:1")
+    docker("build", "--tag", "parity/built:1", "-", input=f"FROM {images[0]}\nRUN echo parity > /parity\n")
     docker("pause", "parity-paused")
     docker("stop", "--time", "5", "parity-stopped")
     docker("wait", "parity-exited")

@@ -69,11 +69,11 @@ async def show_usage(engine: "Engine", options: DfOptions, now_s: float) -> None
     if options.explain:
         disk_tables.print_explanation(await engine.explain_disk(), options.template, click.echo)
         return
-    used = await engine.disk_use()
+    used, records = await engine.disk_use(), await engine.builds.usage()
     if options.verbose:
-        disk_tables.print_details(used, options.template, now_s, click.echo)
+        disk_tables.print_details(used, records, options.template, now_s, click.echo)
         return
-    rows = [*_rows(used), _build_cache(await engine.builds.usage()), _content(await engine.stored_content())]
+    rows = [*_rows(used), _build_cache(records), _content(await engine.stored_content())]
     print_list(rows, options.template, _HEADERS, _TABLE, click.echo)
 
 
@@ -113,6 +113,7 @@ def _build_cache(records: "Sequence[UsageRecord]") -> dict[str, object]:
         (len(records), sum(one.in_use for one in records)),
         sum(one.size_bytes for one in own),
         sum(one.size_bytes for one in own if not one.in_use),
+        share=False,
     )
 
 
@@ -126,14 +127,17 @@ def _content(objects: "tuple[StoredObject, ...]") -> dict[str, object]:
     return _row("Image Content", (len(counted), len(kept)), size, size - sum(one.size_bytes for one in kept))
 
 
-def _row(kind: str, counts: tuple[int, int], size_bytes: int, reclaimable_bytes: int) -> dict[str, object]:
+def _row(
+    kind: str, counts: tuple[int, int], size_bytes: int, reclaimable_bytes: int, *, share: bool = True
+) -> dict[str, object]:
+    """``share``: say how much of the size can be reclaimed, which Docker does not of its build cache."""
     from sampan.docker.sizes import human_size
 
-    share = f" ({100 * reclaimable_bytes // size_bytes}%)" if size_bytes else ""
+    part = f" ({100 * reclaimable_bytes // size_bytes}%)" if size_bytes and share else ""
     return {
         "Type": kind,
         "TotalCount": str(counts[0]),
         "Active": str(counts[1]),
         "Size": human_size(size_bytes),
-        "Reclaimable": f"{human_size(reclaimable_bytes)}{share}",
+        "Reclaimable": f"{human_size(reclaimable_bytes)}{part}",
     }
