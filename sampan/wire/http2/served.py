@@ -29,7 +29,7 @@ Serve = Callable[[ByteStream], Coroutine[None, None, None]]
 async def listening(path: Path, serve: Serve) -> AsyncIterator[None]:
     """Serve whoever connects to the unix socket ``path`` within. At the end connections are cancelled and awaited.
 
-    The socket is its owner's and its group's alone.
+    The socket is its owner's and its group's alone, and gone at the end.
     """
     connections: set[asyncio.Task[None]] = set()
 
@@ -47,6 +47,7 @@ async def listening(path: Path, serve: Serve) -> AsyncIterator[None]:
         yield
     finally:
         server.close()
+        path.unlink(missing_ok=True)  # noqa: ASYNC240 - one system call on a tmpfs
         for task in connections:
             task.cancel()
         await asyncio.gather(*connections, return_exceptions=True)

@@ -154,5 +154,6 @@ async def test_connections_end_with_the_listening(tmp_path: Path) -> None:
         stream = await SocketStream.connect(path)
         assert await stream.read() == b"hello"
     assert ended.is_set()
+    assert not path.exists()
     assert await stream.read() == b""
     await stream.close()
