@@ -18,6 +18,7 @@ from buildd.history.history import History
 from buildd.metrics import BuildMetrics
 from buildd.remote_cache.exports import CacheExports
 from buildd.remote_cache.imports import CacheImports
+from buildd.session.clients import Clients
 from buildd.session.registry import AttachedSessions
 from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE
 from buildd.sources.sources import Stores, open_sources
@@ -84,6 +85,7 @@ async def _build(service: Service[Config]) -> None:
     await engine.reach(_REACH_S)
     store = await service.open_store(data / "cache.db", "buildd.schema")
     sessions = AttachedSessions(ServedSession)
+    clients = Clients(sessions)
     content = ContentClient(engine.channels["imaged"])
     metrics = BuildMetrics(service.metrics)
     settings = Settings(
@@ -110,12 +112,12 @@ async def _build(service: Service[Config]) -> None:
             solver=parts.solver,
             sources=parts.sources,
             files=parts.files,
-            exporters=BuildExporters(content, engine.images, parts.trees, parts.files, sessions),
+            exporters=BuildExporters(content, engine.images, parts.trees, parts.files, clients),
             cache=parts.cache,
             created=parts.created,
             caches=Caches(
-                lambda: CacheImports(parts.sources.images, content, sessions),
-                CacheExports(content, engine.images, sessions, time.time_ns),
+                lambda: CacheImports(parts.sources.images, content, clients),
+                CacheExports(content, engine.images, clients, time.time_ns),
             ),
             history=History(store, UpdatesCodec()),
             frontend=DockerfileFrontend(),

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final
 
-from buildd.exporters.content import Content
+from buildd.content import Content
 from buildd.exporters.image import AssembledImage
 from buildd.session.protocol import ClientContent
 from sampan.json_types import JsonObject

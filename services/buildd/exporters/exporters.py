@@ -10,19 +10,17 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Final
 
+from buildd.content import Content, Images
 from buildd.exporters import archives
 from buildd.exporters.attributes import ARCHIVE_TYPES, IMAGE_TYPES, ExportAttributes, parse_attributes
-from buildd.exporters.content import Content, Images
 from buildd.exporters.image import AssembledImage, ImageAssembler, descriptor_json, platforms_of
 from buildd.protocol import BuildResult, FileWorker, Output, StepContext, Tree, Trees
-from buildd.session.protocol import Session, Sessions
+from buildd.session.clients import Clients
 from sampan.build.request import Export
-from sampan.errors import InvalidArgumentError, NotFoundError, UnimplementedError
+from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.oci.reference import parse_reference
-from sampan.resource.image import ANONYMOUS, Credentials
 from sampan.resource.transfer import PushPhase, PushStep
 
-_HUB: Final = "registry-1.docker.io"
 _LAYOUT_STORE: Final = "export"
 _SENT: Final = frozenset((PushPhase.PUSHING, PushPhase.PUSHED, PushPhase.EXISTED, PushPhase.MOUNTED))
 
@@ -36,13 +34,13 @@ class BuildExporters:
         images: Images,
         trees: Trees,
         files: FileWorker,
-        sessions: Sessions,
+        clients: Clients,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._content = content
         self._images = images
         self._files = files
-        self._sessions = sessions
+        self._clients = clients
         self._now_ns = now_ns
         self._assembler = ImageAssembler(content, trees, files, now_ns)
 
@@ -89,7 +87,7 @@ class BuildExporters:
         return self._told(image, names)
 
     async def _push(self, name: str, context: StepContext) -> None:
-        credentials = await self._credentials(parse_reference(name).registry, context)
+        credentials = await self._clients.credentials(parse_reference(name), context)
         said = f"pushing {name}"
         context.status(said)
         async with aclosing(self._images.push(name, credentials)) as steps:
@@ -98,15 +96,6 @@ class BuildExporters:
                     there = step.phase is not PushPhase.PUSHING
                     context.status(f"pushing {step.digest}", current=step.offset, total=step.total, done=there)
         context.status(said, done=True)
-
-    async def _credentials(self, registry: str, context: StepContext) -> Credentials:
-        session = await self._session(context)
-        found = await session.credentials(_HUB if registry == "docker.io" else registry)
-        if found is None:
-            return ANONYMOUS
-        if not found.username:
-            return Credentials(identity_token=found.secret)
-        return Credentials(found.username, found.secret)
 
     async def _archive(
         self,
@@ -119,7 +108,7 @@ class BuildExporters:
         loadable = export.type == "docker"
         if loadable and len(result.outputs) > 1:
             raise UnimplementedError("docker exporter does not currently support exporting manifest lists")
-        session = await self._session(context)
+        session = await self._clients.first(context)
         async with self._images.kept() as lease:
             context.status("exporting layers")
             image = await self._assembler.assemble(result, attributes, inline_cache, lease)
@@ -141,7 +130,7 @@ class BuildExporters:
         self, result: BuildResult, export: Export, attributes: ExportAttributes, context: StepContext
     ) -> Mapping[str, str]:
         """Send the files themselves: those of one platform as they are, of several below the platforms' names."""
-        session = await self._session(context)
+        session = await self._clients.first(context)
         split = attributes.platform_split
         if split is False and len(result.outputs) > 1:
             raise InvalidArgumentError("platform-split=false: files of several platforms would overwrite each other")
@@ -162,12 +151,6 @@ class BuildExporters:
                 )
         context.status(said, current=sent, total=sent, done=True)
         return {}
-
-    async def _session(self, context: StepContext) -> Session:
-        sessions = context.sessions()
-        if not sessions:
-            raise NotFoundError("no session: what is exported would go nowhere")
-        return await self._sessions.get(sessions[0])
 
     def _told(self, image: AssembledImage, names: tuple[str, ...]) -> Mapping[str, str]:
         told = {

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from buildd.content import Content, put
 from buildd.exporters.attributes import ExportAttributes
 from buildd.exporters.config import Times, finish_config
-from buildd.exporters.content import Content, put
 from buildd.protocol import BuildResult, FileWorker, Tree, Trees
 from sampan.errors import InvalidArgumentError
 from sampan.oci import descriptor as media

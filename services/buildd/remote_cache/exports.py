@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, Protocol
 
+from buildd.content import Content, Images, put
 from buildd.exporters.config import Times, finish_config
-from buildd.exporters.content import Content, Images, put
 from buildd.protocol import StepContext, Tree
 from buildd.remote_cache.document import CacheDocument, CachedResult, render_document, whole, within
-from buildd.session.protocol import Sessions
+from buildd.session.clients import Clients
 from sampan.build.request import CacheOption
 from sampan.docker.booleans import parse_bool
 from sampan.errors import InvalidArgumentError, NotFoundError, UnimplementedError
@@ -20,7 +20,7 @@ from sampan.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from sampan.oci.manifest_document import descriptor_members, render_manifest
 from sampan.oci.platform import Platform, host_platform
 from sampan.oci.reference import parse_reference
-from sampan.resource.image import Credentials, ImageDetails, RemovedImages
+from sampan.resource.image import ImageDetails, RemovedImages
 
 INLINE: Final = "inline"
 REGISTRY: Final = "registry"
@@ -88,10 +88,10 @@ class CacheImages(Images, Protocol):
 class CacheExports:
     """Exports of caches."""
 
-    def __init__(self, content: Content, images: CacheImages, sessions: Sessions, now_ns: Callable[[], int]) -> None:
+    def __init__(self, content: Content, images: CacheImages, clients: Clients, now_ns: Callable[[], int]) -> None:
         self._content = content
         self._images = images
-        self._sessions = sessions
+        self._clients = clients
         self._now_ns = now_ns
 
     async def export(
@@ -138,7 +138,7 @@ class CacheExports:
             before = None
         said = f"writing cache manifest {manifest.digest}"
         context.status(said)
-        credentials = await self._credentials(reference, context)
+        credentials = await self._clients.credentials(parse_reference(reference), context)
         await self._images.create(reference, manifest, lease)
         try:
             async with aclosing(self._images.push(reference, credentials)) as steps:
@@ -151,20 +151,6 @@ class CacheExports:
                 await self._images.remove(reference, no_prune=True)
         context.status(said, done=True)
 
-    async def _credentials(self, reference: str, context: StepContext) -> Credentials | None:
-        registry = parse_reference(reference).registry
-        for session in context.sessions():
-            found = await (await self._sessions.get(session)).credentials(
-                "registry-1.docker.io" if registry == "docker.io" else registry
-            )
-            if found is not None:
-                return (
-                    Credentials(found.username, found.secret)
-                    if found.username
-                    else Credentials(identity_token=found.secret)
-                )
-        return None
-
     async def _to_client(
         self,
         option: CacheOption,
@@ -173,10 +159,7 @@ class CacheExports:
         manifest: Descriptor,
         context: StepContext,
     ) -> Mapping[str, str]:
-        sessions = context.sessions()
-        if not sessions:
-            raise NotFoundError("no session: the cache would go nowhere")
-        store = (await self._sessions.get(sessions[0])).content(f"local:{_required(option, 'dest')}")
+        store = (await self._clients.first(context)).content(f"local:{_required(option, 'dest')}")
         for blob in (*(layer.descriptor for layer in document.layers), config, manifest):
             said = f"writing layer {blob.digest}"
             context.status(said, total=blob.size)

@@ -17,7 +17,8 @@ from weakref import WeakValueDictionary
 
 from buildd.llb.ops import SourceOp
 from buildd.protocol import Directory, FileWorker, Output, Pinned, StepContext
-from buildd.sources.clients import Clients, check_attributes, number
+from buildd.session.clients import Clients
+from buildd.sources.attributes import check_attributes, digest, number
 from buildd.sources.downloads import Download, Downloads
 from sampan.errors import DataLossError, InvalidArgumentError
 from sampan.oci.digest import Digest
@@ -53,7 +54,7 @@ class HttpSource:
     async def pin(self, op: SourceOp, context: StepContext) -> Pinned:
         """See ``Sources.pin``: with a checksum nobody is asked; else what is there now is known afterwards."""
         check_attributes("http", op.attrs, _ATTRIBUTES)
-        checksum = _checksum(op)
+        checksum = digest(op.attrs, "http.checksum")
         if checksum is not None:
             return Pinned(_key(op, checksum, _name(op, ""), 0), checksum)
         async with self._asking.setdefault(op.identifier, asyncio.Lock()):
@@ -62,7 +63,7 @@ class HttpSource:
 
     async def fetch(self, op: SourceOp, pinned: Pinned, context: StepContext) -> Output:
         """See ``Sources.fetch``."""
-        checksum = _checksum(op)
+        checksum = digest(op.attrs, "http.checksum")
         staged = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch))
         try:
             async with self._asking.setdefault(op.identifier, asyncio.Lock()):
@@ -102,11 +103,6 @@ class HttpSource:
         if secret and (value := await self._clients.secret(secret, context)):
             headers["Authorization"] = value
         return headers
-
-
-def _checksum(op: SourceOp) -> Digest | None:
-    text = op.attrs.get("http.checksum")
-    return Digest.parse(text) if text else None
 
 
 def _key(op: SourceOp, digest: Digest, name: str, time_s: int) -> str:

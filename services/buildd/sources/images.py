@@ -14,7 +14,8 @@ from weakref import WeakValueDictionary
 
 from buildd.llb.ops import SourceOp
 from buildd.protocol import ImageQuery, Output, Pinned, ResolvedImage, StepContext, Tree
-from buildd.sources.clients import Clients, check_attributes, number, reworded
+from buildd.session.clients import Clients
+from buildd.sources.attributes import check_attributes, number, reworded
 from buildd.sources.documents import FoundImage, read_document, read_image
 from buildd.sources.held import HeldImages, Key
 from sampan.errors import (

@@ -1,48 +1,29 @@
 """``oci-layout://``: images of OCI layouts that clients have."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
-from typing import Final, Protocol
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
 
+from buildd.content import Content, copy_blob
 from buildd.llb.ops import SourceOp
 from buildd.protocol import ImageQuery, Output, Pinned, ResolvedImage, StepContext, Tree
+from buildd.session.clients import Clients
 from buildd.session.protocol import ClientContent
-from buildd.sources.clients import Clients, check_attributes
+from buildd.sources.attributes import check_attributes
 from buildd.sources.documents import FoundImage, read_document, read_image
 from buildd.sources.held import HeldImages
-from sampan.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
+from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.descriptor import INDEXES, OCI_INDEX, OCI_MANIFEST, Descriptor
 from sampan.oci.json_documents import load_json
 from sampan.oci.platform import Platform
 from sampan.oci.reference import Reference, parse_reference
-from sampan.resource.content import Action, Blob, WriteReply, WriteStep
 from sampan.resource.storage import Images
 
 SCHEME: Final = "oci-layout"
 
 _ATTRIBUTES: Final = ("oci.store", "oci.session", "image.layerlimit")
 _AT_ONCE: Final = 3  # layers
-
-
-class Conversation(Protocol):
-    """A write that goes on."""
-
-    async def ask(self, step: WriteStep) -> WriteReply:
-        """Send a message and return the answer. AlreadyExistsError: the content is here."""
-
-    async def hang_up(self) -> None:
-        """End it. Raises how it ended."""
-
-
-class Content(Protocol):
-    """imaged's store of blobs."""
-
-    def write(self, *, lease: str = "") -> AbstractAsyncContextManager[Conversation]:
-        """Talk about a write within; ``lease`` keeps what is committed."""
-
-    async def info(self, digest: str) -> Blob:
-        """Return one blob. NotFoundError."""
 
 
 class LayoutSource:
@@ -112,33 +93,15 @@ class LayoutSource:
         turns: asyncio.Semaphore,
         context: StepContext,
     ) -> None:
-        async with turns, self._content.write(lease=lease) as conversation:
-            ref = f"build-{lease}-{descriptor.digest}"  # other builds may bring the same blob
-            with suppress(AlreadyExistsError):
-                first = WriteStep(Action.STAT, ref, descriptor.size, descriptor.digest)
-                offset = (await conversation.ask(first)).offset
-                async with aclosing(store.read(descriptor.digest, offset)) as pieces:
-                    async for piece in pieces:
-                        step = WriteStep(Action.WRITE, ref, descriptor.size, descriptor.digest, offset, piece)
-                        offset = (await conversation.ask(step)).offset
-                        context.status(descriptor.digest, current=offset, total=descriptor.size)
-                await conversation.ask(WriteStep(Action.COMMIT, ref, descriptor.size, descriptor.digest, offset))
-                await conversation.hang_up()
+        def show(current: int) -> None:
+            context.status(descriptor.digest, current=current, total=descriptor.size)
+
+        async with turns:
+            await copy_blob(self._content, store, descriptor, lease, lease=lease, progress=show)
         context.status(descriptor.digest, current=descriptor.size, total=descriptor.size, done=True)
 
 
-class _Store:
-    """A client's store as documents are read from one."""
-
-    def __init__(self, content: ClientContent) -> None:
-        self._content = content
-
-    def read(self, digest: str, offset: int = 0, size: int = 0) -> AsyncGenerator[bytes, None]:
-        return self._content.read(digest, offset, size)
-
-
-async def _read(content: ClientContent, reference: Reference, platform: Platform) -> FoundImage:
-    store = _Store(content)
+async def _read(store: ClientContent, reference: Reference, platform: Platform) -> FoundImage:
     assert reference.digest is not None
     try:
         data = await read_document(store, reference.digest)

@@ -9,8 +9,9 @@ from buildd.files.index import give_stamp, take_stamp
 from buildd.llb.ops import SourceOp
 from buildd.meter import UNMETERED, Meter, Phase
 from buildd.protocol import Directory, Output, Pinned, StepContext
+from buildd.session.clients import Clients
 from buildd.session.protocol import LocalFiles, Session
-from buildd.sources.clients import Clients, check_attributes, texts
+from buildd.sources.attributes import check_attributes, texts
 from buildd.sources.directories import LocalDirectories
 from sampan.errors import InvalidArgumentError
 

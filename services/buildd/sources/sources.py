@@ -5,14 +5,15 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
+from buildd.content import Content
 from buildd.llb.ops import SourceOp
 from buildd.meter import UNMETERED, Meter, Phase
 from buildd.protocol import FileWorker, ImageQuery, Output, Pinned, ResolvedImage, StepContext
+from buildd.session.clients import Clients
 from buildd.session.protocol import Sessions
 from buildd.sources import git, http, images, layouts, local
-from buildd.sources.clients import Clients
 from buildd.sources.directories import LocalDirectories
 from buildd.sources.downloads import Downloads
 from buildd.sources.git import GitSource
@@ -93,10 +94,6 @@ class BuildSources:
             if query.layout:
                 return await self._layouts.resolve_config(query, context)
             return await self.images.resolve_config(query, context)
-
-
-class Content(images.Content, layouts.Content, Protocol):
-    """imaged's store of blobs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from buildd.llb.ops import SourceOp
 from buildd.protocol import Directory, Output, Pinned, StepContext
-from buildd.sources.clients import Clients, check_attributes
+from buildd.session.clients import Clients
+from buildd.sources.attributes import check_attributes
 from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError
 from sampan.oci.digest import Digest
 

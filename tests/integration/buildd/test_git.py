@@ -12,8 +12,8 @@ import pytest
 
 from buildd.llb.ops import SourceOp
 from buildd.protocol import FileWorker
+from buildd.session.clients import Clients
 from buildd.session.protocol import SessionInfo, Sessions
-from buildd.sources.clients import Clients
 from buildd.sources.git import GitSource, parse
 from buildd.sources.git_commands import Access, Git
 from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError, RemoteError, UnimplementedError

@@ -14,8 +14,8 @@ from buildd.cache.collector import Bounds, BuildCache
 from buildd.cache.model import Record, RecordType
 from buildd.llb.ops import SourceOp
 from buildd.metrics import BuildMetrics
+from buildd.session.clients import Clients
 from buildd.session.protocol import SessionInfo, Sessions
-from buildd.sources.clients import Clients
 from buildd.sources.directories import LocalDirectories
 from buildd.sources.local import LocalSource
 from sampan.build.request import Export, PruneOptions

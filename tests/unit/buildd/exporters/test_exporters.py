@@ -16,6 +16,7 @@ from buildd.exporters.attributes import parse_attributes
 from buildd.exporters.config import Times, finish_config
 from buildd.exporters.exporters import BuildExporters
 from buildd.protocol import BuildResult, FileWorker, Tree, Trees
+from buildd.session.clients import Clients
 from buildd.session.protocol import Credentials, Sessions
 from sampan.build.request import Export
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnimplementedError
@@ -83,7 +84,7 @@ class Room:
             self.images,
             cast("Trees", self),
             cast("FileWorker", self.files),
-            cast("Sessions", self),
+            Clients(cast("Sessions", self)),
             lambda: NOW,
         )
 

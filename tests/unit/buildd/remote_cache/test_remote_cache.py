@@ -13,6 +13,7 @@ from buildd.protocol import StepContext, Tree
 from buildd.remote_cache.document import CachedResult, parse_document
 from buildd.remote_cache.exports import CacheExports, check_export, ignores_errors, inline
 from buildd.remote_cache.imports import CacheImports, check_import
+from buildd.session.clients import Clients
 from buildd.session.protocol import Sessions
 from sampan.build.request import CacheOption
 from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError, SampanError
@@ -56,6 +57,8 @@ class Store(FakeStore):
 
     async def ask(self, step: WriteStep) -> WriteReply:
         parts = self.__dict__.setdefault("parts", {})
+        if step.action is Action.STAT:
+            return WriteReply(step.action, len(parts.get(step.ref, b"")), step.total, Digest.of(b""), 0, 0)
         if step.action is Action.WRITE:
             parts[step.ref] = parts.get(step.ref, b"") + step.data
             return WriteReply(step.action, len(parts[step.ref]), step.total, Digest.of(b""), 0, 0)
@@ -108,9 +111,9 @@ class Room:
     def __init__(self) -> None:
         self.here, self.there = Store(), Store()
         self.images, self.session = Images(), Session()
-        sessions = cast("Sessions", self)
-        self.exports = CacheExports(self.here, self.images, sessions, lambda: 10**18)
-        self.imports = CacheImports(self, self.there, sessions)
+        clients = Clients(cast("Sessions", self))
+        self.exports = CacheExports(self.here, self.images, clients, lambda: 10**18)
+        self.imports = CacheImports(self, self.there, clients)
         self.step = FakeStep()
         self.registry: dict[str, tuple[bytes, Sequence[Layer]]] = {}
 

@@ -12,9 +12,9 @@ from aiohttp import web
 
 from buildd.llb.ops import SourceOp
 from buildd.protocol import FileWorker
+from buildd.session.clients import Clients
 from buildd.session.protocol import SessionInfo, Sessions
 from buildd.sources import addresses
-from buildd.sources.clients import Clients
 from buildd.sources.downloads import Downloads
 from buildd.sources.http import HttpSource
 from sampan.errors import (

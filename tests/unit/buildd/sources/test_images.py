@@ -10,14 +10,14 @@ from typing import cast
 
 import pytest
 
+from buildd.content import Content as WritableContent
 from buildd.llb.ops import SourceOp
 from buildd.protocol import ImageQuery, Tree
+from buildd.session.clients import Clients
 from buildd.session.protocol import Credentials as ClientCredentials
 from buildd.session.protocol import SessionInfo, Sessions
-from buildd.sources.clients import Clients
 from buildd.sources.held import HeldImages
 from buildd.sources.images import Content, ImageSource
-from buildd.sources.layouts import Content as WritableContent
 from buildd.sources.layouts import LayoutSource
 from sampan.errors import (
     AlreadyExistsError,

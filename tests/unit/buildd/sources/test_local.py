@@ -9,8 +9,8 @@ import pytest
 from buildd.files.index import read_stamp
 from buildd.llb.ops import SourceOp
 from buildd.protocol import Directory
+from buildd.session.clients import Clients
 from buildd.session.protocol import LocalFiles, SessionInfo, Sessions
-from buildd.sources.clients import Clients
 from buildd.sources.directories import LocalDirectories
 from buildd.sources.local import LocalSource
 from sampan.errors import InvalidArgumentError, NotFoundError

@@ -1,9 +1,10 @@
-"""What exporters ask of the stores of content and images."""
+"""What builds ask of the stores of content and images, and how blobs get there."""
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from typing import Protocol
 
+from buildd.session.protocol import ClientContent
 from sampan.errors import AlreadyExistsError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
@@ -68,3 +69,35 @@ async def put(
             await conversation.ask(step)
             await conversation.hang_up()
     return Descriptor(media_type, digest, len(data))
+
+
+async def copy_blob(
+    content: Content,
+    source: ClientContent,
+    descriptor: Descriptor,
+    writer: str,
+    *,
+    lease: str = "",
+    progress: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Copy a blob from a client's store, or what is missing of it, and verify it; ``lease`` keeps it.
+
+    ``writer`` tells this write from others of the same blob, which may be under way; ``progress`` takes the bytes that
+    are here.
+
+    Raises:
+        NotFoundError: the client does not have it.
+        DataLossError: it is not what ``descriptor`` says.
+    """
+    ref = f"build-{writer}-{descriptor.digest}"
+    async with content.write(lease=lease) as conversation:
+        with suppress(AlreadyExistsError):
+            first = WriteStep(Action.STAT, ref, descriptor.size, descriptor.digest)
+            offset = (await conversation.ask(first)).offset
+            async with aclosing(source.read(descriptor.digest, offset)) as pieces:
+                async for piece in pieces:
+                    step = WriteStep(Action.WRITE, ref, descriptor.size, descriptor.digest, offset, piece)
+                    offset = (await conversation.ask(step)).offset
+                    progress(offset)
+            await conversation.ask(WriteStep(Action.COMMIT, ref, descriptor.size, descriptor.digest, offset))
+            await conversation.hang_up()

@@ -1,12 +1,10 @@
-"""What sources ask of the clients whose builds they work for."""
+"""The clients of the builds that a step is for: their sessions, and what all of them may be asked."""
 
-import json
-from collections.abc import Mapping, Sequence
 from typing import Final
 
 from buildd.protocol import StepContext
 from buildd.session.protocol import Session, Sessions
-from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnavailableError, UnimplementedError
+from sampan.errors import InvalidArgumentError, NotFoundError, UnavailableError, UnimplementedError
 from sampan.oci.reference import DEFAULT_REGISTRY, Reference
 from sampan.resource.image import Credentials
 
@@ -58,47 +56,3 @@ class Clients:
                 raise InvalidArgumentError(f"secret {id} is to be one line of text")
             return value
         return ""
-
-
-def check_attributes(scheme: str, attributes: Mapping[str, str], known: Sequence[str]) -> None:
-    """Refuse what nobody would look at. Raises InvalidArgumentError, naming the attribute."""
-    for name in attributes:
-        if name not in known and not any(each.endswith(".") and name.startswith(each) for each in known):
-            raise InvalidArgumentError(f"source {scheme}:// does not know the attribute {name}")
-
-
-def flag(attributes: Mapping[str, str], name: str) -> bool:
-    """Return an attribute that is a yes or no."""
-    return attributes.get(name, "") in ("true", "1")
-
-
-def texts(attributes: Mapping[str, str], name: str) -> tuple[str, ...]:
-    """Return an attribute that is a JSON list of texts. Raises InvalidArgumentError: it is none."""
-    if not attributes.get(name):
-        return ()
-    try:
-        found = json.loads(attributes[name])
-    except ValueError as error:
-        raise InvalidArgumentError(f"invalid {name} {attributes[name][:100]!r}: {error}") from error
-    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-        raise InvalidArgumentError(f"invalid {name} {attributes[name][:100]!r}: not a list of texts")
-    return tuple(found)
-
-
-def number(attributes: Mapping[str, str], name: str, default: int = 0) -> int:
-    """Return an attribute that is a number, as Go writes one: octal after a 0. Raises InvalidArgumentError."""
-    text = attributes.get(name, "")
-    if not text:
-        return default
-    try:
-        value = int(text, 8 if text.startswith("0") and text.isdigit() else 0)
-    except ValueError:
-        raise InvalidArgumentError(f"invalid {name} {text[:100]!r}: not a number") from None
-    if value < 0:
-        raise InvalidArgumentError(f"invalid {name} {text[:100]!r}: negative")
-    return value
-
-
-def reworded(error: SampanError, message: str) -> SampanError:
-    """Return an error of the same kind that says ``message``."""
-    return type(error)(message)
