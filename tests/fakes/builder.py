@@ -26,6 +26,7 @@ class FakeBuilder:
     attached: list[dict[str, str]] = field(default_factory=list)
     pruned: list[PruneOptions] = field(default_factory=list)
     cancelled: int = 0
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
     building: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     _shown: asyncio.Event = field(default_factory=asyncio.Event)
@@ -67,6 +68,8 @@ class FakeBuilder:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+        finally:
+            self.ended.set()
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer

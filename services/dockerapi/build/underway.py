@@ -17,6 +17,7 @@ class Upload:
 
     def __init__(self, body: Body) -> None:
         self._body = body
+        self.taken = asyncio.Event()
         self.over = asyncio.Event()
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -31,7 +32,9 @@ class Upload:
 class Underway:
     """The builds of this process that have a name of their client's (``buildid``)."""
 
-    def __init__(self) -> None:
+    def __init__(self, meet_s: float = _MEET_S) -> None:
+        """``meet_s``: how long the two requests of one upload wait for each other."""
+        self._meet_s = meet_s
         self._uploads: dict[str, asyncio.Future[Upload]] = {}
         self._builds: dict[str, asyncio.Task[object]] = {}
 
@@ -58,24 +61,35 @@ class Underway:
     async def take(self, name: str) -> Upload:
         """Return the context that is sent for a build. Raises InvalidArgumentError: none comes."""
         try:
-            async with asyncio.timeout(_MEET_S):
-                return await asyncio.shield(self._place(name))
+            async with asyncio.timeout(self._meet_s):
+                upload = await asyncio.shield(self._place(name))
         except TimeoutError:
             raise InvalidArgumentError(f"the context of build {name} was not sent") from None
         finally:
             self._uploads.pop(name, None)
+        upload.taken.set()
+        return upload
 
     async def give(self, name: str, body: Body) -> None:
-        """Hand a context over; return when it has been read, or nobody wants it."""
+        """Hand a context over; return when it has been read, or its build is over.
+
+        Raises:
+            ConflictError: it was sent before.
+            InvalidArgumentError: no build takes it; one that was refused never does.
+        """
         place = self._place(name)
         if place.done():
             raise ConflictError(f"the context of build {name} was sent before")
         upload = Upload(body)
         place.set_result(upload)
         try:
-            await upload.over.wait()
+            async with asyncio.timeout(self._meet_s):
+                await upload.taken.wait()
+        except TimeoutError:
+            raise InvalidArgumentError(f"no build {name} takes a context") from None
         finally:
             self._uploads.pop(name, None)
+        await upload.over.wait()
 
     def _place(self, name: str) -> "asyncio.Future[Upload]":
         return self._uploads.setdefault(name, asyncio.get_running_loop().create_future())

@@ -239,8 +239,8 @@ async def test_a_client_that_leaves_ends_its_build(api: Api) -> None:
         )
         await reader.readuntil(b"hello")
     async with asyncio.timeout(5):
-        while not api.builder.cancelled:  # noqa: ASYNC110 - the fake has no event for it
-            await asyncio.sleep(0.01)
+        await api.builder.ended.wait()
+    assert api.builder.cancelled == 1
 
 
 async def test_prune_takes_filters_and_limits(api: Api) -> None:
