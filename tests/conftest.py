@@ -2,17 +2,30 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.docker_client import DockerClient
-from tests.support.engine import Engine, run_engine
+from tests.support.engine import RUNNING, Engine, run_engine
 from tests.support.registry import Registry, run_registry
 from tests.support.tools import need_root
 
 _NUMBERS = itertools.count(1)
+
+_LOG_CHARACTERS = 12_000
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure what the engines had logged: most are gone before anybody can look."""
+    report = yield
+    if report.failed:
+        for engine in RUNNING:
+            if engine.log.exists():
+                report.sections.append((f"log of the engine at {engine.log.parent}", engine.tail(_LOG_CHARACTERS)))
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,10 @@ from tests.support.tools import eventually, need, need_root, search_path
 SAMPAN: Final = Path(__file__).parent.parent.parent / ".venv/bin/sampan"
 
 
+# Those that run just now, whose logs say why a test failed.
+RUNNING: Final[list["Engine"]] = []
+
+
 @dataclass(slots=True)
 class Engine:
     """An engine under a supervisor in the foreground."""
@@ -96,9 +100,9 @@ class Engine:
         os.kill(before, signal.SIGKILL)
         eventually(lambda: self._has_successor(service, before), f"{service} is back after SIGKILL", 30)
 
-    def tail(self) -> str:
+    def tail(self, characters: int = 4000) -> str:
         """Return the end of what the services logged."""
-        return self.log.read_text(errors="replace")[-4000:]
+        return self.log.read_text(errors="replace")[-characters:]
 
     def _ready(self, what: str) -> bool:
         assert self.process is not None
@@ -130,6 +134,7 @@ def run_engine(configs: Mapping[str, str] | None = None, data_root: Path | None 
     engine.config.mkdir()
     for service, text in (configs or {}).items():
         (engine.config / f"{service}.toml").write_text(text)
+    RUNNING.append(engine)
     try:
         engine.start()
         yield engine
@@ -140,6 +145,7 @@ def run_engine(configs: Mapping[str, str] | None = None, data_root: Path | None 
         left = footprint(engine.layout)
         assert left == NOTHING, f"the engine left something behind: {left}\n{engine.tail()}"
     finally:
+        RUNNING.remove(engine)
         _sweep(engine)
         shutil.rmtree(root, ignore_errors=True)
 
