@@ -32,7 +32,7 @@ from sampan.resource.listing import Page
 from sampan.resource.transfer import FetchProgress, PushProgress
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import pages, send, whole
-from sampan.wire.repeating import GET_IMAGE, Repeating
+from sampan.wire.repeating import GET_IMAGE, LIST_IMAGES, Repeating
 
 if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
     from sampan.api.image.v1.images_pb2_grpc import ImagesAsyncStub
@@ -102,7 +102,7 @@ class ImagesClient:
         return self._list(pb.ListRequest(manifests=manifests))
 
     def _list(self, request: pb.ListRequest) -> AsyncGenerator[Page[ImageDetails], None]:
-        return self._pages.pages(request, self._deadline_s)
+        return self._again.read(LIST_IMAGES, lambda: self._pages.pages(request, self._deadline_s))
 
     async def tag(self, image: str, reference: str) -> None:
         """Add a name."""

@@ -21,7 +21,7 @@ from sampan.disk import Collected, StoredObject
 from sampan.errors import UnavailableError
 from sampan.resource.stats import HostInfo
 from sampan.wire.channel import reach, rpc_errors
-from sampan.wire.repeating import INFO, Repeating
+from sampan.wire.repeating import CHECK, INFO, Repeating
 
 if TYPE_CHECKING:
     from sampan.api.check.v1.check_pb2_grpc import CheckAsyncStub
@@ -53,10 +53,13 @@ class CheckClient:
         self._channel = channel
         self._service = service
         self._stub: CheckAsyncStub = CheckStub(channel)
+        # A repair of one service has others begin anew, and they may be about to.
+        self._again = Repeating(channel, service, waits=True)
 
     def check(self, *, quick: bool = False) -> AsyncGenerator[Step, None]:
         """Yield how far it is, and what is wrong."""
-        return read(self._stub.Check(check_pb.CheckRequest(quick=quick)), convert.step_from_proto)
+        request = check_pb.CheckRequest(quick=quick)
+        return self._again.read(CHECK, lambda: read(self._stub.Check(request), convert.step_from_proto))
 
     async def repair(self, finding: Finding, means: Means) -> Outcome:
         """Repair what ``finding`` names."""

@@ -22,8 +22,8 @@ _PRIVATE_REGISTRY: Final = "registryd"
 # runtimed's mark on the snapshots that are its own to remove.
 _CONTAINER_LABEL: Final = "sampan.runtime.container"
 
-# As long as a service that was killed takes to be back.
-_REACH_S: Final = 5.0
+# Longer than a service that was killed takes to be back, also on a busy machine.
+_REACH_S: Final = 10.0
 _REGISTRY_REACH_S: Final = 1.0  # nobody restarts it
 _RESTART_S: Final = 60.0
 

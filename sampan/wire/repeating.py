@@ -51,6 +51,7 @@ LIST_VOLUMES: Final = Repeatable(f"{_RUNTIME}.Volumes/List")
 REMOVE_VOLUME: Final = Repeatable(f"{_RUNTIME}.Volumes/Remove", NotFoundError)
 INFO: Final = Repeatable(f"{_RUNTIME}.Host/Info")
 GET_IMAGE: Final = Repeatable("sampan.image.v1.Images/Get")
+LIST_IMAGES: Final = Repeatable("sampan.image.v1.Images/List")
 PUT_LEASE: Final = Repeatable("sampan.image.v1.Leases/Put")
 STACK: Final = Repeatable("sampan.snapshot.v1.Layers/Stack")
 FREEZE: Final = Repeatable("sampan.snapshot.v1.Layers/Freeze")  # what a key became is kept for who asks again
@@ -59,13 +60,15 @@ MOUNTS: Final = Repeatable(f"{_SNAPSHOTS}/Mounts")
 USAGE: Final = Repeatable(f"{_SNAPSHOTS}/Usage")
 LIST_SNAPSHOTS: Final = Repeatable(f"{_SNAPSHOTS}/List")
 REMOVE_SNAPSHOT: Final = Repeatable(f"{_SNAPSHOTS}/Remove", NotFoundError)
+CHECK: Final = Repeatable("sampan.check.v1.Check/Check")
 # By runtimed alone, whose keys are made up for one container: a snapshot that is there is the one it asked for.
 PREPARE_OWN: Final = Repeatable(f"{_SNAPSHOTS}/Prepare")
 
 REPEATABLE: Final = (
     GET_CONTAINER, LIST_CONTAINERS, TOP, UPDATE, RESIZE, STOP, REMOVE_CONTAINER, STAT, GET_EXEC, RESIZE_EXEC,
     GET_NETWORK, LIST_NETWORKS, REMOVE_NETWORK, CREATE_VOLUME, GET_VOLUME, LIST_VOLUMES, REMOVE_VOLUME, INFO,
-    GET_IMAGE, PUT_LEASE, STACK, FREEZE, STAT_SNAPSHOT, MOUNTS, USAGE, LIST_SNAPSHOTS, REMOVE_SNAPSHOT, PREPARE_OWN,
+    GET_IMAGE, LIST_IMAGES, PUT_LEASE, STACK, FREEZE, STAT_SNAPSHOT, MOUNTS, USAGE, LIST_SNAPSHOTS, REMOVE_SNAPSHOT,
+    PREPARE_OWN, CHECK,
 )  # fmt: skip
 
 

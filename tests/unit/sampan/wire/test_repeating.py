@@ -15,7 +15,7 @@ from sampan.client.containers import ContainersClient
 from sampan.client.execs import ExecsClient
 from sampan.client.images import ImagesClient
 from sampan.client.leases import LeasesClient
-from sampan.client.maintenance import HostClient
+from sampan.client.maintenance import CheckClient, HostClient
 from sampan.client.networks import NetworksClient
 from sampan.client.snapshots import DifferClient, LayersClient, SnapshotsClient
 from sampan.client.volumes import VolumesClient
@@ -77,6 +77,7 @@ CALLS: Final[dict[str, Call]] = {
     "sampan.runtime.v1.Volumes/Prune": lambda c: VolumesClient(c).prune(),
     "sampan.runtime.v1.Host/Info": lambda c: HostClient(c).info(),
     "sampan.image.v1.Images/Get": lambda c: ImagesClient(c).get("busybox"),
+    "sampan.image.v1.Images/List": lambda c: ImagesClient(c).list(),
     "sampan.image.v1.Images/Tag": lambda c: ImagesClient(c).tag("busybox", "b"),
     "sampan.image.v1.Images/Remove": lambda c: ImagesClient(c).remove("busybox"),
     "sampan.image.v1.Leases/Put": lambda c: LeasesClient(c).put(LastingLease("l", "buildd")),
@@ -88,6 +89,7 @@ CALLS: Final[dict[str, Call]] = {
     "containerd.services.snapshots.v1.Snapshots/Mounts": lambda c: SnapshotsClient(c).mounts("k"),
     "containerd.services.snapshots.v1.Snapshots/Usage": lambda c: SnapshotsClient(c).usage("k"),
     "containerd.services.snapshots.v1.Snapshots/Remove": lambda c: SnapshotsClient(c).remove("k"),
+    "sampan.check.v1.Check/Check": lambda c: _everything(CheckClient(c, "imaged").check()),
 }
 
 
