@@ -45,8 +45,6 @@ _ANY = {
     "sampan.tar.inflate": "isal has no types",
     "sampan_cli.app.lazy": "click's signatures",
     "sampan_cli.options.container": "click's signatures",
-    "sampan_cli.options.mounts": "fields of a value, by name",
-    "sampan_cli.options.networks": "fields of a value, by name",
     "sampan_cli.template.template": "Go's templates show values of any type",
 }
 

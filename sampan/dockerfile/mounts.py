@@ -3,13 +3,13 @@
 Reference: the Dockerfile reference, "RUN --mount". Values may hold variables, which are put in when the step is made.
 """
 
-import csv
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from sampan.docker.booleans import parse_bool
+from sampan.docker.comma_fields import comma_fields
 from sampan.docker.sizes import parse_size
 from sampan.errors import InvalidArgumentError
 
@@ -74,8 +74,8 @@ def parse_run_mount(text: str) -> RunMount:
         InvalidArgumentError: in BuildKit's words, an unknown key or type, a key of another type, a bad value.
     """
     try:
-        (fields,) = csv.reader([text], strict=True)
-    except (csv.Error, ValueError) as error:
+        fields = comma_fields(text)
+    except InvalidArgumentError as error:
         raise InvalidArgumentError(f"failed to parse mount {json.dumps(text)}: {error}") from error
     values: dict[str, str] = {}
     for item in fields:

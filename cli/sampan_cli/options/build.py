@@ -3,7 +3,6 @@
 Reference: the docker command's reference, "docker buildx build".
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Final
 
 from sampan.build.request import CacheOption, Export
 from sampan.docker.booleans import parse_bool
+from sampan.docker.comma_fields import comma_fields
 from sampan.errors import InvalidArgumentError, NotFoundError
 
 _MAX_SECRET_BYTES: Final = 500 << 10
@@ -271,8 +271,8 @@ class BuildOptions:
 
 def _fields(text: str, what: str) -> dict[str, str]:
     try:
-        (row,) = csv.reader([text], strict=True)
-    except (csv.Error, ValueError) as error:
+        row = comma_fields(text)
+    except InvalidArgumentError as error:
         raise InvalidArgumentError(f"invalid {what} {text!r}: {error}") from error
     found = {}
     for part in row:

@@ -1,9 +1,8 @@
 """``--volume``, ``--mount`` and ``--tmpfs``."""
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sampan.docker.booleans import parse_bool
 from sampan.docker.options import tmpfs
@@ -12,6 +11,7 @@ from sampan.docker.options.mounts import mount_type
 from sampan.docker.sizes import parse_size
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import Mount
+from sampan_cli.options.types import flag_fields
 
 _RECURSIVE: Final = {"enabled": False, "readonly": False, "disabled": True}
 
@@ -51,61 +51,54 @@ def parse_mount(text: str, directory: Path) -> Mount:
         InvalidArgumentError: in Docker's words.
     """
     fields: dict[str, str] = {}
-    maps: dict[str, Any] = {"volume_labels": {}, "volume_options": {}}
-    for field in next(csv.reader([text], strict=True), []):
+    maps: dict[str, dict[str, str]] = {"volume-label": {}, "volume-opt": {}}
+    for field in flag_fields("--mount", text):
         key, equals, value = field.partition("=")
         key = key.strip().lower()
-        if not equals and key not in ("readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src"):
+        if not equals and key not in _NEED_NO_VALUE:
             raise InvalidArgumentError(f"invalid field '{field}' must be a key=value pair")
-        if key in _MAPS:
+        key = _ALIASES.get(key, key)
+        if key in maps:
             name, _, given = value.partition("=")
-            maps[_MAPS[key]][name] = given
+            maps[key][name] = given
         elif key not in _KEYS:
             raise InvalidArgumentError(f"unexpected key '{key}' in '{field}'")
         else:
-            fields[_KEYS[key]] = value
-    kind = mount_type(fields.pop("type", "volume"))
-    return Mount(kind, fields.pop("target", ""), **_parsed(fields, directory), **maps)
+            fields[key] = value
+    if "volume-subpath" in fields:
+        raise InvalidArgumentError("volume-subpath is not supported by this engine")
+    return Mount(
+        mount_type(fields.get("type", "volume")),
+        fields.get("target", ""),
+        source=_source(fields.get("source", ""), directory),
+        read_only=_flag(fields, "readonly"),
+        propagation=fields.get("bind-propagation", ""),
+        non_recursive=_flag(fields, "bind-nonrecursive") or _non_recursive(fields.get("bind-recursive", "enabled")),
+        create_source=_flag(fields, "bind-create-src"),
+        no_copy=_flag(fields, "volume-nocopy"),
+        volume_driver=fields.get("volume-driver", ""),
+        tmpfs_size_bytes=parse_size(fields["tmpfs-size"]) if "tmpfs-size" in fields else 0,
+        tmpfs_mode=_octal(fields["tmpfs-mode"]) if "tmpfs-mode" in fields else 0,
+        volume_labels=maps["volume-label"],
+        volume_options=maps["volume-opt"],
+    )
 
 
-_MAPS: Final = {"volume-label": "volume_labels", "volume-opt": "volume_options"}
-_KEYS: Final = {
-    "type": "type",
-    **dict.fromkeys(("source", "src"), "source"),
-    **dict.fromkeys(("target", "dst", "destination"), "target"),
-    **dict.fromkeys(("readonly", "ro"), "read_only"),
-    "consistency": "consistency",
-    "bind-propagation": "propagation",
-    "bind-nonrecursive": "non_recursive",
-    "bind-recursive": "recursive",
-    "bind-create-src": "create_source",
-    "volume-nocopy": "no_copy",
-    "volume-driver": "volume_driver",
-    "volume-subpath": "volume_subpath",
-    "tmpfs-size": "tmpfs_size_bytes",
-    "tmpfs-mode": "tmpfs_mode",
-}
+_ALIASES: Final = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
+_KEYS: Final = frozenset((
+    "type", "source", "target", "readonly", "consistency", "bind-propagation", "bind-nonrecursive", "bind-recursive",
+    "bind-create-src", "volume-nocopy", "volume-driver", "volume-subpath", "tmpfs-size", "tmpfs-mode",
+))  # fmt: skip
+_NEED_NO_VALUE: Final = ("readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src")
 
 
-def _parsed(fields: Mapping[str, str], directory: Path) -> dict[str, Any]:
-    """Return the fields of a mount with their values."""
-    parsed: dict[str, Any] = {}
-    for key, value in fields.items():
-        if key in ("read_only", "non_recursive", "no_copy", "create_source"):
-            parsed[key] = _boolean(key, value)
-        elif key == "tmpfs_size_bytes":
-            parsed[key] = parse_size(value)
-        elif key == "tmpfs_mode":
-            parsed[key] = _octal(value)
-        elif key == "recursive":
-            parsed["non_recursive"] = _non_recursive(value)
-        elif key == "volume_subpath":
-            raise InvalidArgumentError("volume-subpath is not supported by this engine")
-        elif key == "source" and value.startswith("."):
-            parsed[key] = str((directory / value).resolve())
-        elif key != "consistency":
-            parsed[key] = value
-    return parsed
+def _source(text: str, directory: Path) -> str:
+    return str((directory / text).resolve()) if text.startswith(".") else text
+
+
+def _flag(fields: Mapping[str, str], key: str) -> bool:
+    # Docker's client takes an empty value for true: ``readonly=`` is ``readonly``.
+    return key in fields and parse_bool(fields[key] or "true", key)
 
 
 def _non_recursive(value: str) -> bool:
@@ -116,8 +109,3 @@ def _non_recursive(value: str) -> bool:
             f'invalid value for bind-recursive: {value} (must be "enabled", "disabled", "writable", or "readonly")'
         )
     return _RECURSIVE[value]
-
-
-def _boolean(key: str, value: str) -> bool:
-    # Docker's client takes an empty value for true: ``readonly=`` is ``readonly``.
-    return parse_bool(value or "true", key.replace("_", "-"))

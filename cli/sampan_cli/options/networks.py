@@ -1,14 +1,13 @@
 """``--network`` and what goes with it."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from sampan.docker.options.namespaces import network_mode
 from sampan.docker.options.networks import endpoints
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import Endpoint
+from sampan_cli.options.types import flag_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,30 +53,30 @@ def _network(text: str) -> Endpoint:
     """Parse a name, or ``name=web,alias=a,ip=10.0.0.2``."""
     if "=" not in text:
         return Endpoint(text)
-    name = ""
     aliases: list[str] = []
-    addresses: dict[str, Any] = {}
     options: dict[str, str] = {}
-    for part in next(csv.reader([text], strict=True), []):
+    fields: dict[str, str] = {}
+    for part in flag_fields("--network", text):
         key, equals, value = part.strip().partition("=")
         if not equals:
             raise InvalidArgumentError(f"invalid field {part}: must be a key=value pair")
         match key.lower():
-            case "name":
-                name = value
             case "alias":
                 aliases.append(value)
-            case "ip":
-                addresses["ipv4_address"] = value
-            case "ip6":
-                addresses["ipv6_address"] = value
-            case "mac-address":
-                addresses["mac_address"] = value
             case "driver-opt":
                 option, _, setting = value.partition("=")
                 options[option] = setting
+            case "name" | "ip" | "ip6" | "mac-address" as known:
+                fields[known] = value
             case _:
                 raise InvalidArgumentError(f"invalid field key {key}")
-    if not name:
+    if not fields.get("name"):
         raise InvalidArgumentError(f"network name is missing in {text!r}")
-    return Endpoint(name, tuple(aliases), **addresses, driver_options=options)
+    return Endpoint(
+        fields["name"],
+        tuple(aliases),
+        ipv4_address=fields.get("ip", ""),
+        ipv6_address=fields.get("ip6", ""),
+        mac_address=fields.get("mac-address", ""),
+        driver_options=options,
+    )

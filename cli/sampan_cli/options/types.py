@@ -4,7 +4,17 @@ from collections.abc import Callable
 
 import click
 
+from sampan.docker.comma_fields import comma_fields
+from sampan.docker.durations import quoted
 from sampan.errors import InvalidArgumentError
+
+
+def flag_fields(flag: str, text: str) -> tuple[str, ...]:
+    """Return the comma-separated fields of a flag's value. InvalidArgumentError names the flag and the value."""
+    try:
+        return comma_fields(text)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f'invalid argument {quoted(text)} for "{flag}" flag: {error}') from error
 
 
 class Parsed(click.ParamType[object]):

@@ -105,6 +105,7 @@ def test_outputs(text: str, expected: Output) -> None:
         ("type=local", "dest is required for local output"),
         ("type=local,dest=-", "dest cannot be stdout"),
         ("type=oci,dest=x,tar=false", "tar=false is not supported"),
+        ('type=oci,dest="x"', r'invalid output .*: parse error on line 1, column 15: bare "'),
     ],
 )
 def test_outputs_that_cannot_be(text: str, words: str) -> None:

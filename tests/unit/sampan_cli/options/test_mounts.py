@@ -86,7 +86,12 @@ def test_mount_takes_key_value_pairs(text: str, mount: Mount) -> None:
         ("type=volume,dst=/b,volume-subpath=x", "volume-subpath is not supported"),
         ("type=bind,what=1,dst=/b", "unexpected key 'what' in 'what=1'"),
         ("type=bind,src,dst=/b", "must be a key=value pair"),
-        ("type=bind,src=/a,dst=/b,readonly=perhaps", "invalid value for read-only: perhaps"),
+        (
+            'type=bind,src="/a,b",dst=/x',
+            r'invalid argument "type=bind,src=\\"/a,b\\",dst=/x" for "--mount" flag: '
+            'parse error on line 1, column 15: bare " in non-quoted-field',
+        ),
+        ("type=bind,src=/a,dst=/b,readonly=perhaps", "invalid value for readonly: perhaps"),
     ],
 )
 def test_bad_mount_is_refused_in_dockers_words(text: str, words: str) -> None:

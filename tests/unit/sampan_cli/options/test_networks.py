@@ -30,6 +30,11 @@ def test_flags_are_about_the_first_network() -> None:
         (NetworkFlags(("name=a,ip=10.0.0.2",), ipv4="10.0.0.3"), "per-network IPv4 address"),
         (NetworkFlags(("name=a,what=1",)), "invalid field key what"),
         (NetworkFlags(("alias=x",)), "network name is missing"),
+        (
+            NetworkFlags(('"name=a',)),
+            r'invalid argument "\\"name=a" for "--network" flag: '
+            'parse error on line 1, column 8: extraneous or missing " in quoted-field',
+        ),
     ],
 )
 def test_bad_networks_are_refused(flags: NetworkFlags, words: str) -> None:
