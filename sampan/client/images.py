@@ -20,6 +20,7 @@ from sampan.resource.image import (
     Credentials,
     ImageCommit,
     ImageDetails,
+    ImageUse,
     Imported,
     Layer,
     LoadedImage,
@@ -115,17 +116,21 @@ class ImagesClient:
         *,
         force: bool = False,
         no_prune: bool = False,
-        in_use: Iterable[str] = (),
+        in_use: Iterable[ImageUse] = (),
         platform: Platform | None = None,
     ) -> RemovedImages:
         """Remove a name, and the image with its last one."""
         request = pb.RemoveRequest(
-            image=image, force=force, no_prune=no_prune, in_use=in_use, platform=platform_to_proto(platform)
+            image=image,
+            force=force,
+            no_prune=no_prune,
+            in_use=map(convert.USE.encode, in_use),
+            platform=platform_to_proto(platform),
         )
         with rpc_errors():
             return convert.REMOVED.decode(await whole(self._stub.Remove(request)))
 
-    async def prune(self, images: Iterable[str], in_use: Iterable[str]) -> RemovedImages:
+    async def prune(self, images: Iterable[str], in_use: Iterable[ImageUse]) -> RemovedImages:
         """Remove many."""
         with rpc_errors():
             return convert.REMOVED.decode(await whole(self._stub.Prune(send(_prune(images, in_use)))))
@@ -218,8 +223,8 @@ def _page(page: pb.ListResponse) -> Page[ImageDetails]:
     return Page(convert.IMAGE.decode_all(page.images), page.ByteSize())
 
 
-def _prune(images: Iterable[str], in_use: Iterable[str]) -> Iterator[pb.PruneRequest]:
-    yield from pages(pb.PruneRequest, "in_use", sorted(in_use))
+def _prune(images: Iterable[str], in_use: Iterable[ImageUse]) -> Iterator[pb.PruneRequest]:
+    yield from pages(pb.PruneRequest, "in_use", map(convert.USE.encode, in_use))
     yield from pages(pb.PruneRequest, "images", images)
 
 

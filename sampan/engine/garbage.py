@@ -10,7 +10,7 @@ from sampan.docker.filters import Filters
 from sampan.engine import publish
 from sampan.engine.image_filters import prunable
 from sampan.engine.parts import HasBuilds, HasEvents, HasStores
-from sampan.engine.remove import Removal, Removing, Step, finish
+from sampan.engine.remove import Removal, Removing, Step, finish, image_uses
 from sampan.errors import UnavailableError
 from sampan.resource.listing import ALL
 
@@ -73,7 +73,8 @@ async def prune_images(services: Pruning, filters: Filters) -> PrunedImages:
     asked = prunable(filters, time.time_ns())
     images = await services.images.list()
     listed = await services.containers.list(ALL)
-    used = {container.spec.image_id for container in listed}
+    in_use = image_uses(listed)
+    used = {use.image for use in in_use}
     parents = {image.parent for image in images if image.parent}
     doomed: list[str] = []
     for image in images:
@@ -85,7 +86,7 @@ async def prune_images(services: Pruning, filters: Filters) -> PrunedImages:
         doomed += names or (image.id,)
     total = Removal()
     if doomed:
-        total = await finish(services, await services.images.prune(doomed, used))
+        total = await finish(services, await services.images.prune(doomed, in_use))
     reclaimed = total.reclaimed_bytes
     with suppress(UnavailableError):  # the images are gone, and the next pass does the rest
         reclaimed += (await collect(services, leftovers=False)).reclaimed_bytes

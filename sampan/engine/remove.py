@@ -1,6 +1,6 @@
 """Names and what happens to an image with its last one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -8,11 +8,10 @@ from typing import Final, Protocol
 from sampan.engine import publish
 from sampan.engine.parts import HasContainers, HasEvents, HasImages, HasLayers
 from sampan.engine.transfer import wanted_platform
-from sampan.errors import ConflictError, UnavailableError
-from sampan.oci.digest import Digest
-from sampan.oci.reference import in_one_repository, parse_reference
+from sampan.errors import UnavailableError
+from sampan.oci.reference import parse_reference
 from sampan.resource.container import Container, Status
-from sampan.resource.image import ImageDetails, RemovedImages
+from sampan.resource.image import ImageUse, RemovedImages
 from sampan.resource.listing import ALL
 from sampan.resource.snapshot import Unstacked
 
@@ -48,14 +47,7 @@ class Removal:
 
 async def remove(services: Removing, image: str, *, force: bool, no_prune: bool, platform: str = "") -> Removal:
     """See ``Engine.remove_image``."""
-    found = await services.images.get(image)
-    listed = await services.containers.list(ALL)
-    users = [container for container in listed if container.spec.image_id == found.id]
-    if not platform:
-        _check_users(image, found, users, force=force)
-    # By force an image goes away under containers that are stopped, and never under one that runs.
-    holders = [user for user in listed if not force or user.state.status in _RUNNING]
-    in_use = sorted({user.spec.image_id for user in holders if user.spec.image_id})
+    in_use = image_uses(await services.containers.list(ALL))
     removed = await services.images.remove(
         image,
         force=force,
@@ -88,35 +80,11 @@ async def finish(services: Removing, removed: RemovedImages) -> Removal:
     return Removal(tuple(steps), removed.reclaimed_bytes + unstacked.reclaimed_bytes)
 
 
-def _check_users(asked: str, image: ImageDetails, users: Sequence[Container], *, force: bool) -> None:
-    """Refuse, in Docker's words, to take an image away from a container.
-
-    imaged decides what becomes of names, and of an image that has none left; it is told which images are in use, and
-    not by whom. So what names a container is decided here, first, and imaged holds to ``in_use`` whatever happens
-    between the two.
-    """
-    if not users:
-        return
-    short = Digest.parse(image.id).short
-    if _is_id(asked, image.id):
-        running = next((user for user in users if user.state.status in _RUNNING), None)
-        if running is not None:
-            raise ConflictError(
-                f"conflict: unable to delete {short} (cannot be forced) - "
-                f"image is being used by running container {running.id[:12]}"
-            )
-        # That it has names in several repositories outweighs this, and is for imaged to say.
-        if not force and in_one_repository(map(parse_reference, (*image.repo_tags, *image.repo_digests))):
-            raise ConflictError(
-                f"conflict: unable to delete {short} (must be forced) - "
-                f"image is being used by stopped container {users[0].id[:12]}"
-            )
-    elif len(image.repo_tags) <= 1 and not force:
-        raise ConflictError(
-            f'conflict: unable to remove repository reference "{asked}" (must force) - '
-            f"container {users[0].id[:12]} is using its referenced image {short}"
-        )
-
-
-def _is_id(asked: str, image_id: str) -> bool:
-    return bool(asked) and image_id.startswith((asked, f"sha256:{asked}"))
+def image_uses(containers: Iterable[Container]) -> tuple[ImageUse, ...]:
+    """Return the images that ``containers`` were made of, each once: imaged, which decides, knows no containers."""
+    uses: dict[str, ImageUse] = {}
+    for container in containers:
+        image, running = container.spec.image_id, container.state.status in _RUNNING
+        if image and (image not in uses or (running and not uses[image].running)):
+            uses[image] = ImageUse(image, container.id, running)
+    return tuple(uses.values())

@@ -148,6 +148,15 @@ class ImageChange:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageUse:
+    """An image that a container was made of."""
+
+    image: str  # ID
+    container: str  # ID of one of them: of one that runs, if any does
+    running: bool = False  # it runs, is paused or is about to be restarted
+
+
+@dataclass(frozen=True, slots=True)
 class RemovedImages:
     """What a removal took away."""
 

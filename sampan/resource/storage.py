@@ -18,6 +18,7 @@ from sampan.resource.image import (
     Credentials,
     ImageCommit,
     ImageDetails,
+    ImageUse,
     Imported,
     Layer,
     LoadedImage,
@@ -296,15 +297,15 @@ class Images(Protocol):
         *,
         force: bool = False,
         no_prune: bool = False,
-        in_use: Iterable[str] = (),
+        in_use: Iterable[ImageUse] = (),
         platform: Platform | None = None,
     ) -> RemovedImages:
         """Remove a name, and the image with its last one; ``platform``: of an index that one alone.
 
-        ``in_use`` are IDs of images that must stay. NotFoundError, ConflictError.
+        ``in_use`` are the images that containers were made of, each once. NotFoundError, ConflictError.
         """
 
-    async def prune(self, images: Iterable[str], in_use: Iterable[str]) -> RemovedImages:
+    async def prune(self, images: Iterable[str], in_use: Iterable[ImageUse]) -> RemovedImages:
         """Remove each of ``images``, IDs and names, that can be."""
 
     async def import_root(

@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry
 
 from buildd.build.protocol import Builder
 from buildd.wire.services.control_servicer import ControlServicer
+from imaged.images.model import ImageRecord
+from imaged.images.removal import plan_removal
 from runtimed.wire.networks_servicer import NetworksServicer
 from runtimed.wire.volumes_servicer import VolumesServicer
 from sampan.api.buildkit.control.v1 import control_pb2_grpc
@@ -32,6 +34,8 @@ from sampan.api.runtime.v1 import (
 )
 from sampan.api.snapshot.v1 import layers_pb2, layers_pb2_grpc
 from sampan.client.convert.disk import OBJECT, collected_to_proto
+from sampan.client.convert.images import USE
+from sampan.client.convert.oci import DESCRIPTOR
 from sampan.disk import LEASE, ORPHAN, Collected, Freed, StoredObject
 from sampan.errors import DataLossError, NotFoundError, UnauthenticatedError, UnavailableError
 from sampan.layout import Layout
@@ -53,6 +57,13 @@ _LAYERS = tuple(
 )
 
 Phase = images_pb2.FetchProgress
+
+
+def _record(image: images_pb2.Image) -> ImageRecord:
+    """What imaged would have recorded, as far as its removal looks at that."""
+    target = DESCRIPTOR.decode(image.target)
+    names = tuple(map(parse_reference, (*image.repo_tags, *image.repo_digests)))
+    return ImageRecord(Digest(image.id), target, target, (), 0, 0, names)
 
 
 def layers_of(*texts: str) -> list[images_pb2.LayerContent]:
@@ -201,7 +212,19 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
                 yield self._remove(name)
 
     async def Remove(self, request: images_pb2.RemoveRequest, context: Any) -> AsyncIterator[images_pb2.RemoveResponse]:
-        yield self._remove(request.image)
+        found = self.find(request.image)
+        uses = {use.image: use for use in USE.decode_all(request.in_use)}
+        by_id = found.id.startswith((request.image, f"sha256:{request.image}"))
+        name = None if by_id else parse_reference(request.image).with_default_tag()
+        plan = plan_removal(_record(found), request.image, name, uses.get(found.id), force=request.force)
+        if plan.delete:
+            yield self._remove(request.image)
+            return
+        gone = [reference.familiar for reference in plan.untag]
+        for names in (found.repo_tags, found.repo_digests):
+            names[:] = [each for each in names if each not in gone]
+        change = images_pb2.RemoveResponse.Change
+        yield images_pb2.RemoveResponse(changes=[change(image=found.id, untagged=each) for each in gone])
 
     def _remove(self, name: str) -> images_pb2.RemoveResponse:
         found = self.images.pop(self.find(name).id)

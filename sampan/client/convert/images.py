@@ -35,6 +35,7 @@ IMPORTED: Final = Codec(nouns.Imported, pb.ImportResponse, nested=(DESCRIPTOR, L
 LOADED: Final = Codec(nouns.LoadedImage, pb.LoadedImage, nested=(DESCRIPTOR, LAYER, PLATFORM))
 CHANGE: Final = Codec(nouns.ImageChange, pb.RemoveResponse.Change)
 REMOVED: Final = Codec(nouns.RemovedImages, pb.RemoveResponse, nested=(CHANGE,))
+USE: Final = Codec(nouns.ImageUse, pb.ImageUse)
 REMOTE: Final = Codec(nouns.RemoteImage, pb.InspectResponse, nested=(DESCRIPTOR, PLATFORM))
 RESULT: Final = Codec(nouns.SearchResult, pb.SearchResponse.Result)
 ROOT: Final = Codec(Root, pb.RootsResponse.Root, nested=(HOLDER,))

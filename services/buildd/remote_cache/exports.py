@@ -4,7 +4,7 @@ Reference: moby/buildkit, README, "Export cache".
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, Protocol
 
@@ -18,7 +18,7 @@ from sampan.docker.booleans import parse_bool
 from sampan.errors import InvalidArgumentError, NotFoundError, UnimplementedError
 from sampan.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
 from sampan.oci.manifest_document import descriptor_members, render_manifest
-from sampan.oci.platform import Platform, host_platform
+from sampan.oci.platform import host_platform
 from sampan.oci.reference import parse_reference
 from sampan.resource.image import ImageDetails, RemovedImages
 
@@ -73,15 +73,7 @@ class CacheImages(Images, Protocol):
     async def get(self, image: str, *, manifests: bool = False) -> ImageDetails:
         """Return one. NotFoundError."""
 
-    async def remove(
-        self,
-        image: str,
-        *,
-        force: bool = False,
-        no_prune: bool = False,
-        in_use: Iterable[str] = (),
-        platform: Platform | None = None,
-    ) -> RemovedImages:
+    async def remove(self, image: str, *, no_prune: bool = False) -> RemovedImages:
         """Remove a name, and the image with its last one."""
 
 

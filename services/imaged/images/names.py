@@ -29,6 +29,7 @@ from sampan.oci.image_config import ConfigFile, RunConfig
 from sampan.oci.manifest import MAX_CONFIG_BYTES, Manifest, choose, parse_document
 from sampan.oci.platform import Platform, host_platform
 from sampan.oci.reference import Reference
+from sampan.resource.image import ImageUse
 from sampan.store.database import Store
 
 # Parsed configs kept in memory: as many as a busy machine has images, each a few kilobytes.
@@ -216,9 +217,9 @@ class Images:
     async def _settle(self, loser: Digest | None) -> None:
         """Have an image give up what only a name led to that leads elsewhere now."""
         if loser is not None:
-            await self._remover.remove(Request((), (), unnamed=(loser,)))
+            await self._remover.remove(Request((), {}, unnamed=(loser,)))
 
-    async def remove(self, image: str, *, force: bool, in_use: Collection[str], no_prune: bool = False) -> Removed:
+    async def remove(self, image: str, *, force: bool, in_use: Collection[ImageUse], no_prune: bool = False) -> Removed:
         """Take away a name, or an image with all of them; see ``plan_removal``.
 
         With an image go the images that it was committed from, as far as nothing else names, uses or continues them;
@@ -228,16 +229,16 @@ class Images:
             NotFoundError: no such image.
             ConflictError: it is in use, has names in several repositories, or others were committed from it.
         """
-        return await self._remove(Request((image,), in_use, force=force, no_prune=no_prune))
+        return await self._remove(Request((image,), _by_image(in_use), force=force, no_prune=no_prune))
 
-    async def prune(self, images: Sequence[str], in_use: Collection[str]) -> Removed:
+    async def prune(self, images: Sequence[str], in_use: Collection[ImageUse]) -> Removed:
         """Take away many, each as ``remove`` does, in one transaction; what that would refuse stays."""
-        return await self._remove(Request(images, in_use, lenient=True))
+        return await self._remove(Request(images, _by_image(in_use), lenient=True))
 
     async def give_up(self, image: Digest, member: Member) -> Removed:
         """Have an image no longer claim a platform of its index that is here and that no image stands for."""
         config = member.references[0].digest if member.references else member.descriptor.digest
-        return await self._remove(Request((), (), unnamed=(image,), abandoned={config: member.descriptor.digest}))
+        return await self._remove(Request((), {}, unnamed=(image,), abandoned={config: member.descriptor.digest}))
 
     async def _remove(self, request: Request) -> Removed:
         removed = await self._remover.remove(request)
@@ -280,3 +281,7 @@ class Images:
                 log.error("image is damaged", image=digest, error=str(error))
                 configs[digest] = _DAMAGED, 0
         return configs
+
+
+def _by_image(uses: Iterable[ImageUse]) -> dict[str, ImageUse]:
+    return {use.image: use for use in uses}

@@ -6,14 +6,16 @@ from typing import Final
 from imaged.images.index import Member, Tree
 from imaged.images.model import Image, Removed
 from imaged.images.names import Images
-from sampan.errors import ConflictError, NotFoundError
+from imaged.images.removal import in_the_way
+from sampan.errors import NotFoundError
 from sampan.oci.platform import Platform
+from sampan.resource.image import ImageUse
 
 _NO_LEASE: Final = ""
 
 
 async def remove_platform(
-    images: Images, image: str, platform: Platform, *, force: bool, in_use: Collection[str]
+    images: Images, image: str, platform: Platform, *, force: bool, in_use: Collection[ImageUse]
 ) -> Removed:
     """Remove what is here of an image for one platform; if that is all there is, the name or image as ever.
 
@@ -36,19 +38,20 @@ async def remove_platform(
     if alone or not others:
         return await images.remove(image, force=force, in_use=in_use)
     if _config(fitting[0]) == found.record.id:
-        return await _replace(images, found, tree, others[0], in_use)
+        return await _replace(images, found, tree, others[0], force=force, in_use=in_use)
     if await _is_nameless(images, fitting[0]):
         return await images.remove(_config(fitting[0]), force=force, in_use=in_use)
     return await images.give_up(found.record.id, fitting[0])
 
 
-async def _replace(images: Images, image: Image, tree: Tree, other: Member, in_use: Collection[str]) -> Removed:
+async def _replace(
+    images: Images, image: Image, tree: Tree, other: Member, *, force: bool, in_use: Collection[ImageUse]
+) -> Removed:
     """Give the index's names to another platform's image, and remove the one that had them."""
     record = image.record
-    if record.id in in_use:
-        raise ConflictError(
-            f"conflict: unable to delete {record.id.short} (cannot be forced) - image is being used by a container"
-        )
+    for use in in_use:
+        if use.image == record.id and (use.running or not force):
+            raise in_the_way(record.id, use)
     for reference in record.names:
         named = await images.named(reference)
         if named is not None and named.digest == tree.target.digest:
@@ -58,7 +61,7 @@ async def _replace(images: Images, image: Image, tree: Tree, other: Member, in_u
     left = (await images.get(record.id)).record
     if left.names:  # by other manifests
         return Removed()
-    return await images.remove(record.id, force=False, in_use=in_use)
+    return await images.remove(record.id, force=force, in_use=in_use)
 
 
 async def _is_nameless(images: Images, member: Member) -> bool:

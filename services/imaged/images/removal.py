@@ -1,16 +1,15 @@
-"""What removing an image or a name comes to: Docker's rules, as arithmetic on records.
+"""What removing an image or a name comes to: Docker's rules, as arithmetic on records. Nobody else decides any of it.
 
-Reference: Docker Engine API, "Remove an image"; the daemon's behaviour where that is silent.
+Reference: Docker Engine API, "Remove an image"; moby/moby, ``daemon/images/image_delete.go``.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
 
 from imaged.images.model import ImageRecord
 from sampan.errors import ConflictError
 from sampan.oci.digest import Digest
 from sampan.oci.reference import Reference, in_one_repository
+from sampan.resource.image import ImageUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +20,11 @@ class Plan:
     delete: bool
 
 
-_USED: Final = "image is being used by a container"
-
-
 def plan_removal(
     record: ImageRecord,
     asked: str,
     name: Reference | None,
-    in_use: Collection[str],
+    use: ImageUse | None,
     *,
     force: bool,
     continued: bool = False,
@@ -39,31 +35,39 @@ def plan_removal(
         record: the image it was found to be.
         asked: as the user typed it, for messages.
         name: the name it is, None if it was an ID or part of one.
-        in_use: IDs of images that must stay: with ``force``, those of running containers.
-        force: take away the last name of a used image, or all names of several repositories.
+        use: the container that was made of it, if one was.
+        force: take away the last name of a used image, all names of several repositories, and the image from under
+            containers that do not run.
         continued: other images were committed from it; without a name it stays, for their sake.
 
     Raises:
-        ConflictError: in Docker's words.
+        ConflictError: in Docker's words, and in its order where several things forbid it.
     """
-    used = record.id in in_use
     if name is not None:
-        plan = _by_name(record, asked, name, used=used, force=force)
+        plan = _by_name(record, asked, name, use, force=force)
         return Plan(plan.untag, delete=plan.delete and not continued)
     if continued:
         raise _conflict(record.id, "cannot be forced", "image has dependent child images")
-    if len(record.names) > 1 and not in_one_repository(record.names) and not force:
+    if use is not None and use.running:
+        raise in_the_way(record.id, use)
+    if not force and not in_one_repository(record.names):
         raise _conflict(record.id, "must be forced", "image is referenced in multiple repositories")
-    if used:
-        raise _conflict(record.id, "cannot be forced" if force else "must be forced", _USED)
+    if not force and use is not None:
+        raise in_the_way(record.id, use)
     return Plan(record.names, delete=True)
 
 
-def _by_name(record: ImageRecord, asked: str, name: Reference, *, used: bool, force: bool) -> Plan:
-    if used and not force and in_one_repository(record.names):
+def in_the_way(image: Digest, use: ImageUse) -> ConflictError:
+    """Return the refusal to take an image away from a container."""
+    state, way_out = ("running", "cannot be forced") if use.running else ("stopped", "must be forced")
+    return _conflict(image, way_out, f"image is being used by {state} container {use.container[:12]}")
+
+
+def _by_name(record: ImageRecord, asked: str, name: Reference, use: ImageUse | None, *, force: bool) -> Plan:
+    if use is not None and not force and in_one_repository(record.names):
         raise ConflictError(
             f'conflict: unable to remove repository reference "{asked}" (must force) - '
-            f"a container is using its referenced image {record.id.short}"
+            f"container {use.container[:12]} is using its referenced image {record.id.short}"
         )
     untag = [name]
     rest = [other for other in record.names if other != name]
@@ -71,7 +75,9 @@ def _by_name(record: ImageRecord, asked: str, name: Reference, *, used: bool, fo
         # Without a tag in the repository nobody would know the digests there either.
         untag += [other for other in rest if other.name == name.name]
         rest = [other for other in rest if other.name != name.name]
-    return Plan(tuple(untag), delete=not rest and not used)
+    # Under a container that runs it stays even by force, without a name.
+    held = use is not None and (use.running or not force)
+    return Plan(tuple(untag), delete=not rest and not held)
 
 
 def _conflict(image: Digest, way_out: str, why: str) -> ConflictError:

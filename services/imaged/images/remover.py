@@ -15,7 +15,7 @@ from imaged.images.removal import plan_removal
 from imaged.images.store import find
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.oci.digest import Digest
-from sampan.resource.image import ImageChange
+from sampan.resource.image import ImageChange, ImageUse
 from sampan.store.database import Store
 
 # Names of what is left of an image may change between a look at it and the transaction that needs to know.
@@ -27,7 +27,7 @@ class Request:
     """What is to go."""
 
     images: Sequence[str]
-    in_use: Collection[str]  # IDs of images that must stay
+    in_use: Mapping[str, ImageUse]  # by their IDs, the images that containers were made of
     force: bool = False
     no_prune: bool = False
     lenient: bool = False  # pass over what is refused
@@ -60,7 +60,9 @@ class _Step:
         db, request = self.db, self.request
         record, name = find(db, asked)
         continued = bool(image_store.children(db, record.id))
-        plan = plan_removal(record, asked, name, request.in_use, force=request.force, continued=continued)
+        plan = plan_removal(
+            record, asked, name, request.in_use.get(record.id), force=request.force, continued=continued
+        )
         self.before.setdefault(record.id, claims.targets(db, record))
         image_store.delete_names(db, plan.untag)
         self.changes += [ImageChange(record.id, untagged=reference.familiar) for reference in plan.untag]

@@ -28,7 +28,7 @@ from sampan.client.convert.oci import DESCRIPTOR, LAYER, platform_from_proto
 from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
-from sampan.resource.image import RemovedImages
+from sampan.resource.image import ImageUse, RemovedImages
 from sampan.wire.pages import PAGE_BYTES, pages
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -154,7 +154,7 @@ class ImagesServicer(pb_grpc.ImagesServicer):
 
     async def Remove(self, request: pb.RemoveRequest, context: Context) -> AsyncIterator[pb.RemoveResponse]:
         """Take away names, and the image with its last one; or one platform."""
-        in_use, platform = frozenset(request.in_use), platform_from_proto(request.platform)
+        in_use, platform = convert.USE.decode_all(request.in_use), platform_from_proto(request.platform)
         if platform is not None:
             removed = await remove_platform(self._images, request.image, platform, force=request.force, in_use=in_use)
         else:
@@ -169,11 +169,11 @@ class ImagesServicer(pb_grpc.ImagesServicer):
     ) -> AsyncIterator[pb.RemoveResponse]:
         """Take away many."""
         images: list[str] = []
-        in_use: set[str] = set()
+        in_use: list[ImageUse] = []
         async for request in request_iterator:
             images += request.images
-            in_use.update(request.in_use)
-        for page in _removed(await self._images.prune(images, frozenset(in_use))):
+            in_use += convert.USE.decode_all(request.in_use)
+        for page in _removed(await self._images.prune(images, in_use)):
             yield page
 
     async def Import(self, request_iterator: AsyncIterator[pb.ImportRequest], context: Context) -> pb.ImportResponse:

@@ -126,6 +126,40 @@ def test_image_in_use_is_removed_only_by_force(
     docker("rmi", name)
 
 
+def test_what_forbids_a_removal_is_told_in_docker_s_words_and_order(
+    docker: DockerClient, unique: Unique, container_name: Callable[[], str], tmp_path: Path
+) -> None:
+    name, tar = unique("forbidden"), tmp_path / "root.tar"
+    tar.write_bytes(busybox_tar())
+    image = docker("import", "--change", 'CMD ["sleep", "1000"]', str(tar), f"{name}:1").line
+    short = image.removeprefix("sha256:")[:12]
+    stopped = docker("create", "--stop-timeout", "0", "--name", (container := container_name()), f"{name}:1").line[:12]
+
+    def refused(*arguments: str) -> str:
+        failed = docker.fails("rmi", *arguments)
+        assert failed.code == 1
+        return failed.stderr.strip().partition("conflict: ")[2]
+
+    last = f'unable to remove repository reference "{name}:1" (must force) - container {stopped} is using its '
+    by_stopped = f"unable to delete {short} (must be forced) - image is being used by stopped container {stopped}"
+    by_running = f"unable to delete {short} (cannot be forced) - image is being used by running container {stopped}"
+    several = f"unable to delete {short} (must be forced) - image is referenced in multiple repositories"
+    assert refused(f"{name}:1") == f"{last}referenced image {short}"
+    assert refused(image) == by_stopped
+    docker("tag", image, f"{name}:2")
+    assert refused(image) == several
+    docker("start", container)
+    assert refused(image) == by_running
+    assert refused("--force", image) == by_running
+    assert docker("rmi", f"{name}:2").lines == [f"Untagged: {name}:2"]
+    assert refused(image) == by_running
+    assert docker("rmi", "--force", f"{name}:1").lines == [f"Untagged: {name}:1"]  # it runs on, without a name
+    docker("stop", container)
+    assert refused(image) == by_stopped
+    docker("rm", container)
+    assert docker("rmi", image).lines[0] == f"Deleted: {image}"
+
+
 def test_rmi_of_an_unknown_image_says_so(docker: DockerClient) -> None:
     failed = docker.fails("rmi", "nonesuch")
     assert (failed.code, "No such image: nonesuch" in failed.stderr) == (1, True)

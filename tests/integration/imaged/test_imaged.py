@@ -250,8 +250,9 @@ async def test_import_tag_and_remove(service: Imaged) -> None:
         await service.stub.Tag(pb.TagRequest(image="made:1", reference="other/made:2"))
     with pytest.raises(ConflictError, match="referenced in multiple repositories"), rpc_errors():
         await whole(service.stub.Remove(pb.RemoveRequest(image=imported.image_id)))
-    request = pb.RemoveRequest(image=imported.image_id, force=True, in_use=[imported.image_id])
-    with pytest.raises(ConflictError, match="unable to delete"), rpc_errors():
+    use = pb.ImageUse(image=imported.image_id, container="c" * 64, running=True)
+    request = pb.RemoveRequest(image=imported.image_id, force=True, in_use=[use])
+    with pytest.raises(ConflictError, match=r"used by running container c{12}$"), rpc_errors():
         await whole(service.stub.Remove(request))
     with rpc_errors():
         removed = await whole(service.stub.Remove(pb.RemoveRequest(image=imported.image_id, force=True)))

@@ -846,20 +846,20 @@ class RemoveRequest(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     NO_PRUNE_FIELD_NUMBER: _builtins.int
-    IN_USE_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
+    IN_USE_FIELD_NUMBER: _builtins.int
     image: _builtins.str
     """as in Get"""
     force: _builtins.bool
-    """by ID with several names: all of them"""
+    """by ID with several names: all of them; also under containers that do not run"""
     no_prune: _builtins.bool
-    @_builtins.property
-    def in_use(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """IDs of images that must stay; removing a name of several is still allowed"""
-
     @_builtins.property
     def platform(self) -> Global___Platform:
         """of an index: this one alone"""
+
+    @_builtins.property
+    def in_use(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageUse]:
+        """every image that a container was made of, once"""
 
     def __init__(
         self,
@@ -867,8 +867,8 @@ class RemoveRequest(_message.Message):
         image: _builtins.str = ...,
         force: _builtins.bool = ...,
         no_prune: _builtins.bool = ...,
-        in_use: _abc.Iterable[_builtins.str] | None = ...,
         platform: Global___Platform | None = ...,
+        in_use: _abc.Iterable[Global___ImageUse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["platform", b"platform"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -889,14 +889,14 @@ class PruneRequest(_message.Message):
         """IDs and names, as in Get; each as by Remove without force, skipping what is refused"""
 
     @_builtins.property
-    def in_use(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    def in_use(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageUse]:
         """as in Remove"""
 
     def __init__(
         self,
         *,
         images: _abc.Iterable[_builtins.str] | None = ...,
-        in_use: _abc.Iterable[_builtins.str] | None = ...,
+        in_use: _abc.Iterable[Global___ImageUse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -905,6 +905,36 @@ class PruneRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PruneRequest: _TypeAlias = PruneRequest  # noqa: Y015
+
+@_typing.final
+class ImageUse(_message.Message):
+    """An image that a container was made of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    image: _builtins.str
+    """ID"""
+    container: _builtins.str
+    """ID of one of them: of one that runs, if any does"""
+    running: _builtins.bool
+    """it runs, is paused or is about to be restarted"""
+    def __init__(
+        self,
+        *,
+        image: _builtins.str = ...,
+        container: _builtins.str = ...,
+        running: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "image", b"image", "running", b"running"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageUse: _TypeAlias = ImageUse  # noqa: Y015
 
 @_typing.final
 class RemoveResponse(_message.Message):

@@ -11,7 +11,7 @@ import pytest
 from sampan.disk import LEASE, Holder, StoredObject
 from sampan.errors import DataLossError, InvalidArgumentError, UnauthenticatedError
 from sampan.oci.chain import chain_ids
-from tests.fakes.engine import DIFF_IDS, image
+from tests.fakes.engine import DIFF_IDS, MANIFEST, image
 from tests.unit.dockerapi.support import Api, head_of, read_head
 
 
@@ -211,8 +211,9 @@ async def test_tag_and_remove(api: Api) -> None:
     assert (await api.post("/images/a:1/tag?repo=localhost:5000/b&tag=2")).status == 201
     assert (await api.get("/images/localhost:5000/b:2/json")).status == 200
     assert (await api.post("/images/a:1/tag")).status == 400
-    removed = (await api.delete("/images/a:1")).json
-    assert {"Untagged": "a:1"} in removed
+    assert (await api.delete("/images/a:1")).json == [{"Untagged": "a:1"}, {"Untagged": f"a@{MANIFEST}"}]
+    removed = (await api.delete("/images/localhost:5000/b:2")).json
+    assert {"Untagged": "localhost:5000/b:2"} in removed
     base, top = chain_ids(DIFF_IDS)
     assert [row["Deleted"] for row in removed if "Deleted" in row] == [image("a:1").id, top, base]
 

@@ -11,7 +11,7 @@ from sampan.oci.descriptor import OCI_LAYER, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.image_config import RunConfig
 from sampan.oci.reference import parse_reference
-from sampan.resource.image import ImageCommit, Layer
+from sampan.resource.image import ImageCommit, ImageUse, Layer
 from tests.support.images import Entry, tar
 from tests.unit.imaged.parts import Parts
 
@@ -105,7 +105,7 @@ async def test_a_parent_that_loses_its_name_stays_for_its_children(parts: Parts)
 async def test_a_parent_that_is_wanted_stays(parts: Parts, why: str) -> None:
     base = await parts.import_image("" if why != "named" else "base:1")
     await commit(parts, base.image_id, "new:1")
-    in_use = (base.image_id,) if why == "in use" else ()
+    in_use = (ImageUse(base.image_id, "c" * 64),) if why == "in use" else ()
     removed = await parts.images.remove("new:1", force=False, in_use=in_use, no_prune=why == "no_prune")
     assert len(removed.deleted) == 1
     assert (await parts.images.get(base.image_id)).record.id == base.image_id

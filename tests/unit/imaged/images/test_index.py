@@ -22,7 +22,7 @@ from imaged.registry.transport import Transport
 from sampan.errors import ConflictError, DataLossError, NotFoundError
 from sampan.oci.platform import Platform
 from sampan.oci.reference import parse_reference
-from sampan.resource.image import ANONYMOUS
+from sampan.resource.image import ANONYMOUS, ImageUse
 from sampan.resource.transfer import Pushed, PushResolved
 from tests.fakes.push_registry import PushRegistry
 from tests.fakes.registry import FakeRegistry
@@ -422,8 +422,8 @@ async def test_names_go_over_to_another_platform_when_theirs_is_removed(parts: P
     await pull(parts, name, ARM64)
     await pull(parts, name, AMD64)
     await parts.images.tag(name, parse_reference("other:1"))
-    with pytest.raises(ConflictError, match="image is being used"):
-        await remove_platform(parts.images, name, AMD64, force=False, in_use=[IMAGES[AMD64].id])
+    with pytest.raises(ConflictError, match=r"\(must be forced\) - image is being used by stopped container c{12}$"):
+        await remove_platform(parts.images, name, AMD64, force=False, in_use=[ImageUse(IMAGES[AMD64].id, "c" * 64)])
     removed = await remove_platform(parts.images, name, AMD64, force=False, in_use=())
     assert [change.image for change in removed.changes] == [IMAGES[AMD64].id]
     image = await parts.images.get(name)

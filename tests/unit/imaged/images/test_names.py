@@ -13,6 +13,7 @@ from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.oci.descriptor import DOCKER_CONFIG, DOCKER_MANIFEST, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
+from sampan.resource.image import ImageUse
 from tests.fakes.registry import FakeRegistry
 from tests.support.images import OCI_MANIFEST, Entry, Image, layer, tar
 from tests.unit.imaged.parts import Parts
@@ -233,13 +234,20 @@ def record(*names: str) -> ImageRecord:
     return ImageRecord(ID, TARGET, Descriptor(DOCKER_CONFIG, ID, 1), (), 0, 0, references)
 
 
-def by_name(image: ImageRecord, name: str, *, used: bool = False, force: bool = False) -> tuple[list[str], bool]:
-    plan = plan_removal(image, name, parse_reference(name), [ID] if used else [], force=force)
+STOPPED, RUNNING = ImageUse(ID, "c" * 64), ImageUse(ID, "d" * 64, running=True)
+
+
+def by_name(
+    image: ImageRecord, name: str, use: ImageUse | None = None, *, force: bool = False
+) -> tuple[list[str], bool]:
+    plan = plan_removal(image, name, parse_reference(name), use, force=force)
     return [reference.familiar for reference in plan.untag], plan.delete
 
 
-def by_id(image: ImageRecord, *, used: bool = False, force: bool = False) -> tuple[list[str], bool]:
-    plan = plan_removal(image, ID.short, None, [ID] if used else [], force=force)
+def by_id(
+    image: ImageRecord, use: ImageUse | None = None, *, force: bool = False, continued: bool = False
+) -> tuple[list[str], bool]:
+    plan = plan_removal(image, ID.short, None, use, force=force, continued=continued)
     return [reference.familiar for reference in plan.untag], plan.delete
 
 
@@ -264,16 +272,22 @@ def test_only_the_digest_is_taken_if_it_is_asked_for() -> None:
     assert by_name(record(f"a{D}"), f"a{D}") == ([f"a{D}"], True)
 
 
-def test_last_name_of_a_used_image_must_be_forced() -> None:
+@pytest.mark.parametrize("use", [STOPPED, RUNNING])
+def test_last_name_of_a_used_image_must_be_forced(use: ImageUse) -> None:
     image = record("a:1", f"a{D}")
-    words = rf'conflict: unable to remove repository reference "a:1" \(must force\) - .* image {ID.short}$'
+    words = (
+        rf'^conflict: unable to remove repository reference "a:1" \(must force\) - '
+        rf"container {use.container[:12]} is using its referenced image {ID.short}$"
+    )
     with pytest.raises(ConflictError, match=words):
-        by_name(image, "a:1", used=True)
-    assert by_name(image, "a:1", used=True, force=True) == (["a:1", f"a{D}"], False)
+        by_name(image, "a:1", use)
+    assert by_name(image, "a:1", use, force=True) == (["a:1", f"a{D}"], use is STOPPED)
 
 
-def test_one_of_several_names_of_a_used_image_may_go() -> None:
-    assert by_name(record("a:1", "b:1"), "a:1", used=True) == (["a:1"], False)
+@pytest.mark.parametrize("use", [STOPPED, RUNNING])
+@pytest.mark.parametrize("names", [("a:1", "b:1"), ("a:1", "a:2"), ("a:1", f"b{D}")])
+def test_one_of_several_names_of_a_used_image_may_go(names: tuple[str, ...], use: ImageUse) -> None:
+    assert by_name(record(*names), "a:1", use) == (["a:1"], False)
 
 
 def test_id_takes_all_names_of_one_repository() -> None:
@@ -291,11 +305,30 @@ def test_id_with_several_names_must_be_forced(names: tuple[str, ...]) -> None:
     assert by_id(record(*names), force=True)[1]
 
 
-def test_used_image_is_not_deleted_by_id() -> None:
-    with pytest.raises(ConflictError, match=rf"unable to delete {ID.short} \(must be forced\) - image is being used"):
-        by_id(record("a:1"), used=True)
-    with pytest.raises(ConflictError, match=rf"unable to delete {ID.short} \(cannot be forced\) - image is being used"):
-        by_id(record("a:1"), used=True, force=True)
+SEVERAL, ONE = ("a:1", "b:1"), ("a:1",)
+
+
+@pytest.mark.parametrize(
+    ("names", "use", "force", "continued", "words"),
+    [
+        (ONE, STOPPED, False, False, r"\(must be forced\) - image is being used by stopped container c{12}"),
+        (ONE, RUNNING, False, False, r"\(cannot be forced\) - image is being used by running container d{12}"),
+        (ONE, RUNNING, True, False, r"\(cannot be forced\) - image is being used by running container d{12}"),
+        (SEVERAL, RUNNING, False, False, r"\(cannot be forced\) - image is being used by running container d{12}"),
+        (SEVERAL, STOPPED, False, False, r"\(must be forced\) - image is referenced in multiple repositories"),
+        (SEVERAL, RUNNING, True, True, r"\(cannot be forced\) - image has dependent child images"),
+        ((), STOPPED, False, False, r"\(must be forced\) - image is being used by stopped container c{12}"),
+    ],
+)
+def test_the_first_thing_that_forbids_a_removal_by_id_is_told(
+    names: tuple[str, ...], use: ImageUse, force: bool, continued: bool, words: str
+) -> None:
+    with pytest.raises(ConflictError, match=rf"^conflict: unable to delete {ID.short} {words}$"):
+        by_id(record(*names), use, force=force, continued=continued)
+
+
+def test_a_used_image_goes_by_force_from_under_containers_that_do_not_run() -> None:
+    assert by_id(record(*SEVERAL), STOPPED, force=True) == ([*SEVERAL], True)
 
 
 async def test_prune_takes_many_in_one_transaction_and_passes_over_what_is_refused(parts: Parts) -> None:
@@ -305,7 +338,7 @@ async def test_prune_takes_many_in_one_transaction_and_passes_over_what_is_refus
     await parts.images.tag("other:1", parse_reference("other:2"))
     loose = await parts.import_image("", b"loose")
     names = ["used:1", "nope:1", "base:1", "other:1", "UPPER", "other:2", loose.image_id, "base:1"]
-    removed = await parts.images.prune(names, [kept.image_id])
+    removed = await parts.images.prune(names, [ImageUse(kept.image_id, "c" * 64)])
     assert [(change.image, change.untagged) for change in removed.changes] == [
         (base.image_id, "base:1"),
         (base.image_id, ""),

@@ -12,7 +12,7 @@ from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
 from sampan_cli.app.app import app
 from sampan_cli.app.session import Session
-from tests.fakes.engine import DIFF_IDS, image
+from tests.fakes.engine import DIFF_IDS, MANIFEST, image
 from tests.unit.sampan_cli.conftest import Sampan
 
 
@@ -156,8 +156,9 @@ def test_name_that_cannot_be_one_is_an_invalid_reference_format(sampan: Sampan, 
 def test_tag_and_rmi_say_what_they_did(sampan: Sampan) -> None:
     one = sampan.fake.images.add(image("debian:12"))
     sampan.ok("tag", "debian:12", "mine:1")
-    lines = sampan.ok("rmi", "debian:12").splitlines()
-    assert lines[0] == "Untagged: debian:12"
+    assert sampan.ok("rmi", "debian:12").splitlines() == ["Untagged: debian:12", f"Untagged: debian@{MANIFEST}"]
+    lines = sampan.ok("rmi", "mine:1").splitlines()
+    assert lines[0] == "Untagged: mine:1"
     base, top = chain_ids(DIFF_IDS)
     assert lines[-3:] == [f"Deleted: {one.id}", f"Deleted: {top}", f"Deleted: {base}"]
     assert sampan("rmi", "nosuch").exit_code == 1
