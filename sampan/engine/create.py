@@ -6,14 +6,13 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from sampan.docker.options.binds import inherited, parse_volumes_from
-from sampan.engine.parts import HasContainers, HasImages, HasLayers, HasSnapshots
+from sampan.engine.parts import ContainerLookup, HasContainers, HasImages, HasLayers, HasSnapshots
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.image_config import RunConfig
 from sampan.oci.platform import Platform, host_platform, parse_platform
 from sampan.resource.container import Created
 from sampan.resource.container_spec import ContainerSpec, HealthCheck, Process
 from sampan.resource.image import ImageDetails
-from sampan.resource.protocols import Containers
 from sampan.resource.storage import Layers, Snapshots
 
 _SECOND_NS: Final = 1_000_000_000
@@ -46,7 +45,7 @@ async def create_container(services: Creating, spec: ContainerSpec, platform: st
     return Created(created.id, (*warnings, *created.warnings))
 
 
-async def with_volumes_of(containers: Containers, spec: ContainerSpec, sources: Iterable[str]) -> ContainerSpec:
+async def with_volumes_of(containers: ContainerLookup, spec: ContainerSpec, sources: Iterable[str]) -> ContainerSpec:
     """Return ``spec`` with the mounts of other containers, each ``container[:ro|rw…]``; its own targets win.
 
     Raises:

@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from typing import Final, Protocol, TypeVar
 from urllib.parse import quote_plus
 
+from sampan.engine.parts import ContainerLookup
 from sampan.errors import NotFoundError, NotModifiedError, SampanError, ServiceGoneError, UnavailableError
 from sampan.pattern import Pattern
 from sampan.resource.container import Condition, Exit, Status
 from sampan.resource.container_spec import ContainerSpec
 from sampan.resource.event import Event
 from sampan.resource.listing import NO_FILTERS, Filters
-from sampan.resource.protocols import Containers, Events
 from sampan.resource.stats import ContainerStats
 from sampan.resource.streams import LogBatch, LogEntry, LogQuery
 
@@ -31,15 +31,48 @@ _SOON_S: Final = 0.2
 _PATIENCE: Final = 3
 
 
+class FollowedContainers(ContainerLookup, Protocol):
+    """What is asked for again; ``resource.protocols.Containers`` says what each promises."""
+
+    async def start(self, container: str) -> None:
+        """Start one."""
+
+    def wait(self, container: str, condition: Condition = Condition.NOT_RUNNING) -> AsyncGenerator[Exit | None, None]:
+        """Yield None when the wait is in place, then the exit."""
+
+    def logs(self, container: str, query: LogQuery) -> AsyncGenerator[LogBatch, None]:
+        """Yield what was logged."""
+
+    def stats(
+        self, container: str, *, stream: bool = True, one_shot: bool = False
+    ) -> AsyncGenerator[ContainerStats, None]:
+        """Yield samples."""
+
+    async def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove one."""
+
+
+class FollowedEvents(Protocol):
+    """What happens; ``resource.protocols.Events`` says what each promises."""
+
+    def subscribe(
+        self, *, since_ns: int = 0, until_ns: int = 0, filters: Filters = NO_FILTERS
+    ) -> AsyncGenerator[Event | None, None]:
+        """Yield None when the subscription is in place, then events."""
+
+    async def kept_since_ns(self) -> int:
+        """Return the time of the oldest event that is kept."""
+
+
 class Followed(Protocol):
     """The service that is followed, and when it can be called again."""
 
     @property
-    def containers(self) -> Containers:
+    def containers(self) -> FollowedContainers:
         """Its containers."""
 
     @property
-    def events(self) -> Events:
+    def events(self) -> FollowedEvents:
         """What happens to them."""
 
     @property
@@ -259,7 +292,7 @@ async def _persistent(runtime: Followed, call: Callable[[], AsyncGenerator[M, No
         await runtime.reconnected()
 
 
-async def log_details(containers: Containers, container: str) -> bytes:
+async def log_details(containers: ContainerLookup, container: str) -> bytes:
     """Return what to put before each line of a container's log, at least a space.
 
     Raises:

@@ -14,7 +14,7 @@ from sampan.pattern import Pattern, glob
 from sampan.resource.image import ImageDetails, ManifestKind
 
 if TYPE_CHECKING:  # who asks for images need not wait for its import
-    from sampan.resource.protocols import Containers
+    from sampan.engine.parts import ContainerLookup
 
 LISTED: Final = ("dangling", "label", "label!", "before", "since", "reference", "until")
 PRUNED: Final = ("dangling", "label", "label!", "until")
@@ -146,7 +146,7 @@ async def ancestors(images: ImageLookup, image: ImageDetails) -> list[ImageDetai
     return found
 
 
-async def users_by_image(containers: "Containers") -> dict[str, list[str]]:
+async def users_by_image(containers: "ContainerLookup") -> dict[str, list[str]]:
     """Return the IDs of the containers that were made from each image, by its ID."""
     found: dict[str, list[str]] = {}
     for container in (await list_containers(containers)).items:

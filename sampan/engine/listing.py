@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from sampan import limits
-from sampan.engine.parts import HasContainers, HasImages, ImageLookup
+from sampan.engine.parts import ContainerLookup, HasContainers, HasImages, ImageLookup
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.resource.container import ContainerDetails
 from sampan.resource.listing import ALL, Filters, Selection
 
 if TYPE_CHECKING:  # a list of containers need not wait for their import
     from sampan.resource.image import ImageDetails
-    from sampan.resource.protocols import Containers
 
 # Thousands of images or containers, unless they are out of the ordinary.
 KEPT_BYTES: Final = 8 << 20
@@ -60,7 +59,7 @@ async def image_pages(
             yield page.items
 
 
-async def list_containers(containers: "Containers") -> Listed[ContainerDetails]:
+async def list_containers(containers: ContainerLookup) -> Listed[ContainerDetails]:
     """Return all containers; of a list that is not complete, without labels and environments."""
     found: list[ContainerDetails] = []
     size, shortened = 0, 0
@@ -80,7 +79,7 @@ def _brief(container: ContainerDetails) -> ContainerDetails:
 
 
 async def container_pages(
-    containers: "Containers", listed: Listed[ContainerDetails]
+    containers: ContainerLookup, listed: Listed[ContainerDetails]
 ) -> AsyncGenerator[Sequence[ContainerDetails], None]:
     """Yield all containers, some at a time, with nothing left out, now that ``listed`` is known."""
     if listed.complete:

@@ -6,8 +6,9 @@ if TYPE_CHECKING:  # what a command line never calls need not be imported
     from collections.abc import AsyncGenerator, Sequence
 
     from sampan.build.protocols import Builder
+    from sampan.resource.container import ContainerDetails
     from sampan.resource.image import ImageDetails
-    from sampan.resource.listing import Page
+    from sampan.resource.listing import Filters, Page, Selection
     from sampan.resource.protocols import Containers, Events, Volumes
     from sampan.resource.snapshot import DriversReport, SnapshotUsage
     from sampan.resource.storage import Differ, Disk, Images, Layers, Snapshots
@@ -24,6 +25,18 @@ class ImageLookup(Protocol):
 
     def pages(self, *, manifests: bool = False) -> "AsyncGenerator[Page[ImageDetails], None]":
         """Yield all, some at a time."""
+
+
+class ContainerLookup(Protocol):
+    """What containers there are; a part of ``resource.protocols.Containers``, which says what each promises."""
+
+    async def get(self, container: str, *, size: bool = False) -> "ContainerDetails":
+        """Return one."""
+
+    def pages(
+        self, selection: "Selection" = ..., filters: "Filters" = ..., *, size: bool = False
+    ) -> "AsyncGenerator[Sequence[ContainerDetails], None]":
+        """Yield those asked for, some at a time."""
 
 
 class LayerFacts(Protocol):

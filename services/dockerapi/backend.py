@@ -12,48 +12,179 @@ from sampan.build.request import PruneOptions
 from sampan.docker.info_view import EngineFacts
 from sampan.engine.commit import CommitOptions
 from sampan.engine.df import DiskUse
+from sampan.engine.following import FollowedContainers, FollowedEvents
 from sampan.engine.garbage import PrunedCache, PrunedImages
-from sampan.engine.parts import ImageLookup, LayerFacts
+from sampan.engine.parts import ContainerLookup, ImageLookup, LayerFacts
 from sampan.engine.progress import Progress
 from sampan.engine.remove import Step
 from sampan.engine.transfer import Results
-from sampan.resource.container import Change, ContainerDetails, Created
-from sampan.resource.container_spec import ContainerSpec
+from sampan.resource.container import Change, ContainerDetails, Created, PathStat
+from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Endpoint, Resources, RestartPolicy
+from sampan.resource.exec import Exec, ExecSpec
 from sampan.resource.image import Credentials, RemoteImage
-from sampan.resource.listing import Filters, Selection
-from sampan.resource.protocols import Archives, Containers, Events, Execs, Host, Networks, Volumes
+from sampan.resource.listing import NO_FILTERS, Filters, Pruned, Selection
+from sampan.resource.network import Network, NetworkRequest
+from sampan.resource.stats import HostInfo, Top
+from sampan.resource.streams import Accepted, AttachOptions, ExecStart, Input, Output
 from sampan.resource.transfer import PushProgress
+from sampan.resource.volume import Volume, VolumeRequest
+
+
+class ContainerControl(ContainerLookup, Protocol):
+    """What handlers ask of one container; ``resource.protocols.Containers`` says what each promises."""
+
+    async def stop(self, container: str, timeout_s: float | None = None, signal: str = "") -> None:
+        """Signal, wait, kill."""
+
+    async def restart(self, container: str, timeout_s: float | None = None, signal: str = "") -> None:
+        """Stop it if it runs, and start it."""
+
+    async def kill(self, container: str, signal: str = "") -> None:
+        """Send a signal."""
+
+    async def pause(self, container: str) -> None:
+        """Freeze it."""
+
+    async def unpause(self, container: str) -> None:
+        """Thaw it."""
+
+    async def remove(self, container: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove it."""
+
+    async def rename(self, container: str, name: str) -> None:
+        """Give it another name."""
+
+    async def update(
+        self, container: str, resources: Resources | None = None, restart_policy: RestartPolicy | None = None
+    ) -> tuple[str, ...]:
+        """Change limits and the restart policy; return warnings."""
+
+    def attach(self, container: str, options: AttachOptions, input: Input) -> AsyncGenerator[Output, None]:
+        """Connect a client with its streams."""
+
+    async def resize(self, container: str, size: ConsoleSize) -> None:
+        """Set its terminal's size."""
+
+    async def top(self, container: str, ps_args: str = "") -> Top:
+        """Return its processes."""
+
+    async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:
+        """Remove all that do not run."""
+
+
+class FileBackend(Protocol):
+    """What handlers ask for of containers' files; ``resource.protocols.Archives`` says what each promises."""
+
+    async def stat(self, container: str, path: str) -> PathStat:
+        """Return what a path is."""
+
+    def read(self, container: str, path: str) -> AsyncGenerator[PathStat | bytes, None]:
+        """Yield what a path is, and then its tar."""
+
+    async def write(self, container: str, path: str, chunks: AsyncIterator[bytes], *, keep_kinds: bool = False) -> None:
+        """Unpack a tar into a directory."""
+
+
+class ExecBackend(Protocol):
+    """What handlers of execs ask for; ``resource.protocols.Execs`` says what each promises."""
+
+    async def create(self, container: str, spec: ExecSpec) -> str:
+        """Record a process to run."""
+
+    async def get(self, id: str) -> Exec:
+        """Return one."""
+
+    def start(self, id: str, options: ExecStart, input: Input) -> AsyncGenerator[Accepted | Output, None]:
+        """Run it."""
+
+    async def resize(self, id: str, size: ConsoleSize) -> None:
+        """Set its terminal's size."""
+
+
+class NetworkBackend(Protocol):
+    """What handlers of networks ask for; ``resource.protocols.Networks`` says what each promises."""
+
+    async def create(self, request: NetworkRequest) -> str:
+        """Make a network."""
+
+    async def get(self, network: str) -> Network:
+        """Return one."""
+
+    def pages(self, filters: Filters = NO_FILTERS) -> AsyncGenerator[Sequence[Network], None]:
+        """Yield those that match."""
+
+    async def remove(self, network: str) -> None:
+        """Remove it."""
+
+    async def connect(self, network: str, container: str, endpoint: Endpoint) -> None:
+        """Connect a container."""
+
+    async def disconnect(self, network: str, container: str, *, force: bool = False) -> None:
+        """Disconnect a container."""
+
+    async def prune(self, filters: Filters = NO_FILTERS) -> tuple[str, ...]:
+        """Remove every network that no container is on."""
+
+
+class VolumeBackend(Protocol):
+    """What handlers of volumes ask for; ``resource.protocols.Volumes`` says what each promises."""
+
+    async def create(self, request: VolumeRequest) -> Volume:
+        """Make a volume."""
+
+    async def get(self, name: str) -> Volume:
+        """Return one."""
+
+    def pages(self, filters: Filters = NO_FILTERS) -> AsyncGenerator[Sequence[Volume], None]:
+        """Yield those that match."""
+
+    async def remove(self, name: str, *, force: bool = False) -> None:
+        """Remove it."""
+
+    async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:
+        """Remove what no container uses."""
+
+
+class HostBackend(Protocol):
+    """What handlers ask of the machine."""
+
+    async def info(self) -> HostInfo:
+        """Say what there is."""
+
+
+class HandledContainers(ContainerControl, FollowedContainers, Protocol):
+    """Containers, whoever asks for them."""
 
 
 class RuntimeBackend(Protocol):
-    """What handlers ask of the service of containers, networks and volumes."""
+    """The service of containers, networks and volumes, as the rooms of handlers share it out among them."""
 
     @property
-    def containers(self) -> Containers:
+    def containers(self) -> HandledContainers:
         """Containers."""
 
     @property
-    def archives(self) -> Archives:
+    def archives(self) -> FileBackend:
         """Their files."""
 
     @property
-    def execs(self) -> Execs:
+    def execs(self) -> ExecBackend:
         """Further processes in them."""
 
     @property
-    def events(self) -> Events:
+    def events(self) -> FollowedEvents:
         """What happened."""
 
     @property
-    def networks(self) -> Networks:
+    def networks(self) -> NetworkBackend:
         """Networks."""
 
     @property
-    def volumes(self) -> Volumes:
+    def volumes(self) -> VolumeBackend:
         """Volumes."""
 
     @property
-    def host(self) -> Host:
+    def host(self) -> HostBackend:
         """What the host can do."""
 
     @property
@@ -141,7 +272,7 @@ class ImageBackend(Protocol):
 
 
 class ContainerBackend(Protocol):
-    """What handlers of containers ask for beside runtimed; ``engine.Engine`` says what each promises."""
+    """What handlers of containers ask for that takes several services; ``engine.Engine`` says what each promises."""
 
     @property
     def layers(self) -> LayerFacts:

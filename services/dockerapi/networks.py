@@ -16,7 +16,7 @@ from sampan.resource.network import AddressPool, NetworkRequest
 
 async def listing(call: Call) -> web.StreamResponse:
     """GET /networks."""
-    pages = call.runtime.networks.pages(call.chosen())
+    pages = call.networks.pages(call.chosen())
     return await reply_list(call.request, rows_of(pages, lambda network: network_json(network, members=False)))
 
 
@@ -25,7 +25,7 @@ async def inspect(call: Call) -> web.StreamResponse:
     scope = call.text("scope")
     if scope not in ("", "local", "global", "swarm"):
         raise InvalidArgumentError(f"invalid scope {scope!r}")
-    return reply(network_json(await call.runtime.networks.get(call.args["id"]), members=True))
+    return reply(network_json(await call.networks.get(call.args["id"]), members=True))
 
 
 async def create(call: Call) -> web.StreamResponse:
@@ -54,12 +54,12 @@ async def create(call: Call) -> web.StreamResponse:
             for pool in ipam.items("Config")
         ),
     )
-    return reply({"Id": await call.runtime.networks.create(network), "Warning": ""}, 201)
+    return reply({"Id": await call.networks.create(network), "Warning": ""}, 201)
 
 
 async def remove(call: Call) -> web.StreamResponse:
     """DELETE /networks/{id}."""
-    await call.runtime.networks.remove(call.args["id"])
+    await call.networks.remove(call.args["id"])
     return empty()
 
 
@@ -67,20 +67,20 @@ async def connect(call: Call) -> web.StreamResponse:
     """POST /networks/{id}/connect."""
     sent = Fields(await call.body(required=True), "")
     wanted = endpoint(call.args["id"], sent.fields("EndpointConfig"))
-    await call.runtime.networks.connect(call.args["id"], sent.text("Container"), wanted)
+    await call.networks.connect(call.args["id"], sent.text("Container"), wanted)
     return empty(200)
 
 
 async def disconnect(call: Call) -> web.StreamResponse:
     """POST /networks/{id}/disconnect."""
     sent = Fields(await call.body(required=True), "")
-    await call.runtime.networks.disconnect(call.args["id"], sent.text("Container"), force=sent.flag("Force"))
+    await call.networks.disconnect(call.args["id"], sent.text("Container"), force=sent.flag("Force"))
     return empty(200)
 
 
 async def prune(call: Call) -> web.StreamResponse:
     """POST /networks/prune."""
-    removed = await call.runtime.networks.prune(call.chosen())
+    removed = await call.networks.prune(call.chosen())
     return reply({"NetworksDeleted": list(removed) or None})
 
 

@@ -14,25 +14,25 @@ from sampan.resource.volume import VolumeRequest
 
 async def listing(call: Call) -> web.StreamResponse:
     """GET /volumes."""
-    rows = rows_of(call.runtime.volumes.pages(call.chosen()), volume_json)
+    rows = rows_of(call.volumes.pages(call.chosen()), volume_json)
     return await reply_object(call.request, Part("Volumes", rows), Part("Warnings", None))
 
 
 async def inspect(call: Call) -> web.StreamResponse:
     """GET /volumes/{name}."""
-    return reply(volume_json(await call.runtime.volumes.get(call.args["name"])))
+    return reply(volume_json(await call.volumes.get(call.args["name"])))
 
 
 async def create(call: Call) -> web.StreamResponse:
     """POST /volumes/create."""
     sent = Fields(await call.body(), "")
     request = VolumeRequest(sent.text("Name"), sent.text("Driver"), sent.mapping("DriverOpts"), sent.mapping("Labels"))
-    return reply(volume_json(await call.runtime.volumes.create(request)), 201)
+    return reply(volume_json(await call.volumes.create(request)), 201)
 
 
 async def remove(call: Call) -> web.StreamResponse:
     """DELETE /volumes/{name}."""
-    await call.runtime.volumes.remove(call.args["name"], force=call.flag("force"))
+    await call.volumes.remove(call.args["name"], force=call.flag("force"))
     return empty()
 
 
@@ -41,7 +41,7 @@ async def prune(call: Call) -> web.StreamResponse:
     filters = call.filters()
     if call.version < (1, 42):
         filters.setdefault("all", ["true"])
-    pruned = await call.runtime.volumes.prune(to_filters(filters))
+    pruned = await call.volumes.prune(to_filters(filters))
     return reply({"VolumesDeleted": list(pruned.removed) or None, "SpaceReclaimed": pruned.reclaimed_bytes})
 
 

@@ -31,7 +31,7 @@ async def create(call: Call) -> web.StreamResponse:
     body = await call.body(required=True)
     spec, ignored = create_body.parse(body, call.text("name"), call.version)
     inherits = Fields(body, "").fields("HostConfig").texts("VolumesFrom")
-    spec = await with_volumes_of(call.runtime.containers, spec, inherits)
+    spec = await with_volumes_of(call.control, spec, inherits)
     with call.backend.metrics.action("create"):
         created = await call.containers.create_container(spec, platform=call.text("platform"))
     return reply({"Id": created.id, "Warnings": [*ignored, *created.warnings]}, 201)
@@ -62,14 +62,14 @@ def _root_size(container: ContainerDetails, stored: Sizes | None) -> dict[str, i
 async def inspect(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/json."""
     size = call.flag("size")
-    container = await call.runtime.containers.get(call.args["id"], size=size)
+    container = await call.control.get(call.args["id"], size=size)
     stored = await sizes(call.containers.layers) if size else None
     return reply(inspect_json(container, call.version) | _root_size(container, stored))
 
 
 async def top(call: Call) -> web.StreamResponse:
     """GET /containers/{id}/top."""
-    table = await call.runtime.containers.top(call.args["id"], call.text("ps_args"))
+    table = await call.control.top(call.args["id"], call.text("ps_args"))
     return reply({"Titles": table.titles, "Processes": table.rows})
 
 
@@ -88,59 +88,57 @@ async def _parts(found: Sequence[Change]) -> AsyncGenerator[Sequence[Change], No
 
 async def resize(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/resize."""
-    await call.runtime.containers.resize(call.args["id"], query_size(call))
+    await call.control.resize(call.args["id"], query_size(call))
     return empty(200)
 
 
 async def start(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/start."""
     with call.backend.metrics.action("start"):
-        await following.start(call.runtime, call.args["id"])
+        await following.start(call.followed, call.args["id"])
     return empty()
 
 
 async def stop(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/stop."""
-    await call.runtime.containers.stop(call.args["id"], call.number("t"), call.text("signal"))
+    await call.control.stop(call.args["id"], call.number("t"), call.text("signal"))
     return empty()
 
 
 async def restart(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/restart."""
-    await call.runtime.containers.restart(call.args["id"], call.number("t"), call.text("signal"))
+    await call.control.restart(call.args["id"], call.number("t"), call.text("signal"))
     return empty()
 
 
 async def kill(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/kill."""
-    await call.runtime.containers.kill(call.args["id"], call.text("signal"))
+    await call.control.kill(call.args["id"], call.text("signal"))
     return empty()
 
 
 async def pause(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/pause."""
-    await call.runtime.containers.pause(call.args["id"])
+    await call.control.pause(call.args["id"])
     return empty()
 
 
 async def unpause(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/unpause."""
-    await call.runtime.containers.unpause(call.args["id"])
+    await call.control.unpause(call.args["id"])
     return empty()
 
 
 async def update(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/update."""
     sent = Fields(await call.body(required=True), "")
-    warnings = await call.runtime.containers.update(
-        call.args["id"], host_config.resources(sent), host_config.restart_policy(sent)
-    )
+    warnings = await call.control.update(call.args["id"], host_config.resources(sent), host_config.restart_policy(sent))
     return reply({"Warnings": warnings})
 
 
 async def rename(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/rename."""
-    await call.runtime.containers.rename(call.args["id"], call.text("name").removeprefix("/"))
+    await call.control.rename(call.args["id"], call.text("name").removeprefix("/"))
     return empty()
 
 
@@ -151,7 +149,7 @@ async def remove(call: Call) -> web.StreamResponse:
             "removing a link is not supported by this engine: legacy links go with their container"
         )
     with call.backend.metrics.action("delete"):
-        await call.runtime.containers.remove(call.args["id"], force=call.flag("force"), volumes=call.flag("v"))
+        await call.control.remove(call.args["id"], force=call.flag("force"), volumes=call.flag("v"))
     return empty()
 
 
@@ -162,7 +160,7 @@ async def wait(call: Call) -> web.StreamResponse:
         raise InvalidArgumentError(f'invalid condition: "{call.text("condition")}"')
     stream = JsonStream(call.request)
     result: dict[str, object] = {"StatusCode": 0}
-    async with aclosing(following.wait(call.runtime, call.args["id"], condition)) as answers:
+    async with aclosing(following.wait(call.followed, call.args["id"], condition)) as answers:
         try:
             async for end in answers:
                 if end is None:
@@ -182,7 +180,7 @@ async def wait(call: Call) -> web.StreamResponse:
 
 async def prune(call: Call) -> web.StreamResponse:
     """POST /containers/prune."""
-    pruned = await call.runtime.containers.prune(call.chosen())
+    pruned = await call.control.prune(call.chosen())
     return reply({"ContainersDeleted": list(pruned.removed) or None, "SpaceReclaimed": pruned.reclaimed_bytes})
 
 

@@ -32,7 +32,7 @@ async def create(call: Call) -> web.StreamResponse:
         detach_keys=sent.text("DetachKeys"),
         console_size=console_size(sent),
     )
-    return reply({"Id": await call.runtime.execs.create(call.args["id"], spec)}, 201)
+    return reply({"Id": await call.execs.create(call.args["id"], spec)}, 201)
 
 
 async def start(call: Call) -> web.StreamResponse:
@@ -41,7 +41,7 @@ async def start(call: Call) -> web.StreamResponse:
     sent = Fields(await call.body(), "")
     detach, tty = sent.flag("Detach"), sent.flag("Tty")
     options = ExecStart(detach, tty, console_size(sent))
-    streams = Streams(lambda given: call.runtime.execs.start(call.args["id"], options, given), has_input=not detach)
+    streams = Streams(lambda given: call.execs.start(call.args["id"], options, given), has_input=not detach)
     if detach:
         try:
             await streams.attached()
@@ -74,13 +74,13 @@ def query_size(call: Call) -> ConsoleSize:
 
 async def resize(call: Call) -> web.StreamResponse:
     """POST /exec/{id}/resize."""
-    await call.runtime.execs.resize(call.args["id"], query_size(call))
+    await call.execs.resize(call.args["id"], query_size(call))
     return empty(200)
 
 
 async def inspect(call: Call) -> web.StreamResponse:
     """GET /exec/{id}/json."""
-    return reply(exec_json(await call.runtime.execs.get(call.args["id"])))
+    return reply(exec_json(await call.execs.get(call.args["id"])))
 
 
 ROUTES: Final = (

@@ -58,12 +58,12 @@ async def get(call: Call) -> web.StreamResponse:
     container, path = call.args["id"], _path(call)
     response = streamed("application/x-tar")
     if call.request.method == "HEAD":
-        response.headers[_STAT_HEADER] = stat_header(await call.runtime.archives.stat(container, path))
+        response.headers[_STAT_HEADER] = stat_header(await call.files.stat(container, path))
         await response.prepare(call.request)
         await response.write_eof()
         return response
     try:
-        async with aclosing(call.runtime.archives.read(container, path)) as parts:
+        async with aclosing(call.files.read(container, path)) as parts:
             async for part in parts:
                 if isinstance(part, PathStat):
                     response.headers[_STAT_HEADER] = stat_header(part)
@@ -82,7 +82,7 @@ async def put(call: Call) -> web.StreamResponse:
     """PUT /containers/{id}/archive."""
     body = Body(call.request)
     try:
-        await call.runtime.archives.write(
+        await call.files.write(
             call.args["id"], _path(call), body.chunks(), keep_kinds=call.flag("noOverwriteDirNonDir")
         )
     finally:

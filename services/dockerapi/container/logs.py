@@ -33,10 +33,10 @@ def _query(call: Call) -> LogQuery:
 async def logs(call: Call) -> web.StreamResponse:
     """Send what the container wrote: framed, or raw if it has a terminal; with follow, until it stops."""
     timestamps = call.flag("timestamps")
-    prefix = await log_details(call.runtime.containers, call.args["id"]) if call.flag("details") else b""
+    prefix = await log_details(call.control, call.args["id"]) if call.flag("details") else b""
     response: web.StreamResponse | None = None
     tty = False
-    async with aclosing(following.logs(call.runtime, call.args["id"], _query(call))) as answers:
+    async with aclosing(following.logs(call.followed, call.args["id"], _query(call))) as answers:
         try:
             async for message in answers:
                 if response is None:

@@ -17,7 +17,7 @@ async def stats(call: Call) -> web.StreamResponse:
     stream = call.flag("stream", default=True)
     one_shot = call.flag("one-shot") and not stream
     answer = JsonStream(call.request)
-    async with aclosing(following.stats(call.runtime, call.args["id"], stream=stream, one_shot=one_shot)) as samples:
+    async with aclosing(following.stats(call.followed, call.args["id"], stream=stream, one_shot=one_shot)) as samples:
         try:
             async for sample in samples:
                 if not stream:

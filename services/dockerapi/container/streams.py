@@ -189,9 +189,7 @@ def _attachment(call: Call) -> Streams:
     )
     if not (options.live or options.logs):
         raise InvalidArgumentError("Bad parameters: you must choose at least one of stream and logs")
-    return Streams(
-        lambda given: call.runtime.containers.attach(call.args["id"], options, given), has_input=options.stdin
-    )
+    return Streams(lambda given: call.control.attach(call.args["id"], options, given), has_input=options.stdin)
 
 
 async def attach(call: Call) -> web.StreamResponse:

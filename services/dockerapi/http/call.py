@@ -8,12 +8,24 @@ from typing import Any, Final, NoReturn
 
 from aiohttp import web
 
-from dockerapi.backend import Backend, ContainerBackend, ImageBackend, RuntimeBackend, SystemBackend
+from dockerapi.backend import (
+    Backend,
+    ContainerBackend,
+    ContainerControl,
+    ExecBackend,
+    FileBackend,
+    HostBackend,
+    ImageBackend,
+    NetworkBackend,
+    SystemBackend,
+    VolumeBackend,
+)
 from dockerapi.http import versions
 from dockerapi.http.decode import decode, shown, well_formed
 from dockerapi.http.fields import INT32, INT64
 from dockerapi.http.versions import Version
 from sampan.docker.booleans import query_bool
+from sampan.engine.following import Followed
 from sampan.errors import InvalidArgumentError
 from sampan.log import log
 from sampan.resource.listing import Filters as ServiceFilters
@@ -53,7 +65,7 @@ class Call:
 
     @property
     def containers(self) -> ContainerBackend:
-        """Containers, as far as they take more than ``runtime``."""
+        """Containers, as far as they take several services."""
         return self.backend.engine
 
     @property
@@ -62,8 +74,38 @@ class Call:
         return self.backend.engine
 
     @property
-    def runtime(self) -> RuntimeBackend:
-        """The service of containers, networks and volumes."""
+    def control(self) -> ContainerControl:
+        """One container at a time."""
+        return self.backend.runtime.containers
+
+    @property
+    def files(self) -> FileBackend:
+        """Containers' files."""
+        return self.backend.runtime.archives
+
+    @property
+    def execs(self) -> ExecBackend:
+        """Further processes in containers."""
+        return self.backend.runtime.execs
+
+    @property
+    def networks(self) -> NetworkBackend:
+        """Networks."""
+        return self.backend.runtime.networks
+
+    @property
+    def volumes(self) -> VolumeBackend:
+        """Volumes."""
+        return self.backend.runtime.volumes
+
+    @property
+    def host(self) -> HostBackend:
+        """The machine."""
+        return self.backend.runtime.host
+
+    @property
+    def followed(self) -> Followed:
+        """What goes on for as long as a client looks, also when runtimed starts again."""
         return self.backend.runtime
 
     def text(self, name: str) -> str:

@@ -127,7 +127,7 @@ async def listing(call: Call) -> web.StreamResponse:
     everything = listed.items
     hidden = frozenset() if filters or call.flag("all") else image_filters.intermediate(everything)
     shared = stored.shared(everything) if call.flag("shared-size") else {}
-    users = await image_filters.users_by_image(call.runtime.containers) if manifests else {}
+    users = await image_filters.users_by_image(call.control) if manifests else {}
     now_ns = time.time_ns()
 
     def row(image: ImageDetails) -> JsonObject:
@@ -167,7 +167,7 @@ async def inspect(call: Call) -> web.StreamResponse:
             image,
             await call.images.images.list(brief=True),
             stored.of,
-            await image_filters.users_by_image(call.runtime.containers),
+            await image_filters.users_by_image(call.control),
         )
     return reply(result)
 

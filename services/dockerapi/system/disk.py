@@ -67,7 +67,7 @@ async def _containers(call: Call, used: DiskUse) -> Rows:
     now = time.time()
     uses = {one.container.id: one for one in used.containers}
 
-    async with aclosing(container_pages(call.runtime.containers, used.listed_containers)) as pages:
+    async with aclosing(container_pages(call.control, used.listed_containers)) as pages:
         async for containers in pages:
             yield [
                 container_json(container, call.version, now)

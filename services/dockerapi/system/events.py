@@ -18,13 +18,13 @@ async def events(call: Call) -> web.StreamResponse:
     """Send what has happened since ``since``, and what happens until ``until`` or for as long as somebody listens."""
     since_ns = parse_point(call.text("since"), "since")
     told = following.events(
-        call.runtime,
+        call.followed,
         since_ns=since_ns,
         until_ns=parse_point(call.text("until"), "until"),
         filters=call.chosen(),
     )
     stream = JsonStream(call.request)
-    if call.text("since") and (dropped := await following.dropped_events(call.runtime, since_ns)):
+    if call.text("since") and (dropped := await following.dropped_events(call.followed, since_ns)):
         # The body is events alone, and a made-up one would be taken for one that happened.
         log.warning("events that are asked for are gone", since=call.text("since"), problem=dropped)
         stream.header("Warning", f'299 - "{dropped}"')

@@ -29,7 +29,7 @@ async def ping(call: Call) -> web.StreamResponse:
 
 async def version(call: Call) -> web.StreamResponse:
     """GET /version."""
-    return reply(await asyncio.to_thread(version_json, await call.runtime.host.info()))
+    return reply(await asyncio.to_thread(version_json, await call.host.info()))
 
 
 async def info(call: Call) -> web.StreamResponse:
