@@ -34,13 +34,21 @@ def render_manifest(
     layers: Sequence[Descriptor | AnnotatedLayer],
     annotations: Mapping[str, str] | None = None,
     media_type: str = OCI_MANIFEST,
+    *,
+    artifact_type: str = "",
+    subject: Descriptor | None = None,
 ) -> bytes:
-    """Return a manifest; layers base first."""
+    """Return a manifest; layers base first.
+
+    ``artifact_type`` says what it is if it is no image, and ``subject`` which manifest it is about.
+    """
     document = {
         "schemaVersion": 2,
         "mediaType": media_type,
+        **({"artifactType": artifact_type} if artifact_type else {}),
         "config": descriptor_members(config),
         "layers": [_layer(layer) for layer in layers],
+        **({"subject": descriptor_members(subject)} if subject is not None else {}),
     }
     return _render(document, annotations)
 

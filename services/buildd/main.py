@@ -24,7 +24,9 @@ from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE
 from buildd.sources.sources import Stores, open_sources
 from buildd.wire.front import Front
 from buildd.wire.llb.graphs import Graphs
+from buildd.wire.services.content_servicer import HistoryContentServicer
 from buildd.wire.services.control_servicer import ControlServicer
+from buildd.wire.services.errors import error_status
 from buildd.wire.services.gateway_servicer import GatewayServicer
 from buildd.wire.services.history import UpdatesCodec
 from buildd.wire.session.session import ServedSession
@@ -124,6 +126,7 @@ async def _build(service: Service[Config]) -> None:
             graphs=lambda: Graphs(LLB),
             worker=describe(_identity(data / "id"), driver, bridge.pools[0].gateway, parts.platforms.runnable),
             allowed=_allowed(config),
+            failure=error_status,
             now_ns=time.time_ns,
             meter=metrics,
         )
@@ -132,6 +135,7 @@ async def _build(service: Service[Config]) -> None:
     service.serve(ControlServicer(builds))
     service.stand_before(Front(sessions).listening)
     service.serve(GatewayServicer(builds))
+    service.serve(HistoryContentServicer(builds))
 
 
 def _allowed(config: Config) -> frozenset[str]:

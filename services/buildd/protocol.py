@@ -15,6 +15,7 @@ from buildd.llb.ops import Edge, ExecOp, FileOp, SourceOp
 from sampan.build.progress import BuildWarning, Position, Update
 from sampan.build.request import Export
 from sampan.errors import BuildFailedError, SampanError
+from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource.image import Layer
@@ -90,6 +91,8 @@ class Result:
     edges: Mapping[str, Edge | None]  # by platform ID; "" if one platform is all that the result can have
     metadata: Mapping[str, bytes] = field(default_factory=dict)
     source: SourceFile | None = None
+    frontend: str = ""  # which made it, and what it was asked for
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 # Outputs -----------------------------------------------------
@@ -239,6 +242,9 @@ class FileWorker(Protocol):
     async def change(self, op: FileOp, inputs: Sequence[Output], context: StepContext) -> Sequence[Tree]:
         """Carry out the actions and return a tree for each output. Raises NotFoundError, InvalidArgumentError."""
 
+    async def file_digests(self, output: Output) -> Mapping[str, Digest]:
+        """Digest the bytes of each regular file; by paths without a slash at their beginning."""
+
     async def flatten(self, output: Output) -> Tree:
         """Return a client's directory as a tree of one layer, and a tree as it is."""
 
@@ -311,12 +317,32 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Attestation:
+    """What is said of an output, in in-toto's form; who exports it knows what its subject is called there."""
+
+    predicate_type: str  # a URI
+    predicate: bytes = field(repr=False)  # JSON
+    file_name: str  # beside files
+    inline_only: bool = False  # for images alone, and not for archives of them
+
+
+@dataclass(frozen=True, slots=True)
 class BuildResult:
     """What a build made: outputs and metadata under the keys of ``Result``."""
 
     outputs: Mapping[str, Output | None]
     metadata: Mapping[str, bytes] = field(default_factory=dict)
+    attestations: Mapping[str, tuple[Attestation, ...]] = field(default_factory=dict)  # by the outputs' keys
     made_ns: Mapping[Digest, int] = field(default_factory=dict)  # when layers were made, by diff ID, since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What came of an export."""
+
+    told: Mapping[str, str] = field(default_factory=dict)  # to the client: ``containerimage.digest`` and its kin
+    target: Descriptor | None = None  # of an image
+    documents: Mapping[Descriptor, bytes] = field(default_factory=dict, repr=False)  # all but layers
 
 
 class Exporters(Protocol):
@@ -327,8 +353,8 @@ class Exporters(Protocol):
 
     async def export(
         self, result: BuildResult, export: Export, context: StepContext, inline_cache: Mapping[str, bytes]
-    ) -> Mapping[str, str]:
-        """Carry it out and return what the client is told: ``containerimage.digest`` and its kin.
+    ) -> Exported:
+        """Carry it out and return what came of it.
 
         ``inline_cache`` is what goes into each platform's config as ``moby.buildkit.cache.v0``.
         """

@@ -145,6 +145,9 @@ class FakeFileWorker:
             return files or {"": b""}
         return {n: d for n, d in files.items() if fnmatch.fnmatch(n, path) or n.startswith(f"{path}/")}
 
+    async def file_digests(self, output: Output) -> Mapping[str, Digest]:
+        return {name: Digest.of(data) for name, data in self.world.files(output).items()}
+
     async def change(self, op: FileOp, inputs: Sequence[Output], context: StepContext) -> Sequence[Tree]:
         self.calls.append("change")
         results: list[Output] = list(inputs)

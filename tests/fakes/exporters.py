@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from buildd.protocol import BuildResult, StepContext
+from buildd.protocol import BuildResult, Exported, StepContext
 from sampan.build.request import Export
 from sampan.errors import InvalidArgumentError
 
@@ -20,6 +20,6 @@ class FakeExporters:
 
     async def export(
         self, result: BuildResult, export: Export, context: StepContext, inline_cache: Mapping[str, bytes]
-    ) -> Mapping[str, str]:
+    ) -> Exported:
         self.exported.append((export, result))
-        return {"image.name": export.attributes.get("name", "")}
+        return Exported({"image.name": export.attributes.get("name", "")})

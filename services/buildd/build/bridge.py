@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -43,6 +44,11 @@ class ImageConfigs:
         self._sources = sources
         self._found: dict[ImageQuery, ResolvedImage] = {}
         self._asking: defaultdict[ImageQuery, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @property
+    def found(self) -> Mapping[ImageQuery, ResolvedImage]:
+        """What was found so far."""
+        return self._found
 
     async def resolve(self, query: ImageQuery) -> ResolvedImage:
         """See ``Bridge.resolve_config``."""

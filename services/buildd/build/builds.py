@@ -7,7 +7,7 @@ longer, for clients that ask late.
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, replace
 from typing import Final
 from weakref import WeakValueDictionary
@@ -16,13 +16,17 @@ from buildd.build import caching
 from buildd.build.bridge import BuildBridge, ImageConfigs
 from buildd.build.caching import BuildCaches, Caches
 from buildd.build.gateway import BuildGateway
+from buildd.build.keeping import Kept
 from buildd.build.protocol import Cache, Gateway, GatewayRequest, Graphs, Run, Solver, Worker
 from buildd.build.results import Frontend, Results
 from buildd.build.updates import Updates, in_messages
+from buildd.exporters.image import platforms_of
 from buildd.history.history import History
-from buildd.history.model import BuildRecord, Happened, HistoryQuery
+from buildd.history.model import CANCELLED, BuildRecord, Happened, HistoryQuery
 from buildd.meter import UNMETERED, Meter, Phase
 from buildd.protocol import BuildResult, Exporters, FileWorker, Result, Sources, Tree
+from buildd.provenance.attesting import Asked
+from buildd.provenance.options import parse_attestations
 from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE, Asker
 from sampan.build.progress import Update
 from sampan.build.request import PruneOptions, SolveRequest, SolveResponse, UsageRecord
@@ -31,7 +35,6 @@ from sampan.oci.digest import Digest
 
 # A client asks for a build's status while it begins the build.
 _BEGIN_S: Final = 15.0
-_CANCELLED: Final = "context canceled"  # what clients look for
 _ENDED_KEPT: Final = 4  # builds whose status is in memory after their end; the history has more of them
 
 _ENTITLEMENTS: Final = (NETWORK_HOST, SECURITY_INSECURE)
@@ -63,6 +66,7 @@ class Parts:
     graphs: Callable[[], Graphs]
     worker: Callable[[], Worker]
     allowed: frozenset[str]  # entitlements that a client may grant
+    failure: Callable[[SampanError], bytes]  # an error with its details, as the history keeps it
     now_ns: Callable[[], int]
     meter: Meter = UNMETERED
 
@@ -83,7 +87,7 @@ class Builds:
         self._parts = parts
         self._running: dict[str, _Build] = {}
         self._ended: OrderedDict[str, Updates] = OrderedDict()
-        self._keeping: set[asyncio.Task[None]] = set()
+        self._keeping: dict[str, asyncio.Task[None]] = {}  # records that are being written, by ref
         # Builds that somebody asks for before they begin; whoever asks keeps the event.
         self._awaited: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
 
@@ -108,25 +112,28 @@ class Builds:
         # By these a client only finds out what the builder can do: they are nobody's builds.
         meter = UNMETERED if request.internal else self._parts.meter
         error, response = "internal error", SolveResponse({})
+        kept = Kept(self._parts.failure, self._parts.now_ns)
         try:
             with meter.build():
+                kept.attesting = parse_attestations(request.frontend_attributes)
                 entitlements = _granted(request.entitlements, self._parts.allowed)
                 for export in request.exports:
                     self._parts.exporters.check(export)
                 caching.check(request.cache_imports, request.cache_exports)
-                response = await self._solve(request, build, entitlements)
+                response = await self._solve(request, build, entitlements, kept)
             error = ""
         except SampanError as failed:
             error = str(failed)
+            kept.failed(failed)
             raise
         except asyncio.CancelledError:
-            error = _CANCELLED
+            error = CANCELLED
             raise
         finally:
-            self._end(request, build, replace(record, error=error, response=response.exporter_response))
+            self._end(request, build, replace(record, error=error, response=response.exporter_response), kept)
         return response
 
-    def _end(self, request: SolveRequest, build: _Build, record: BuildRecord) -> None:
+    def _end(self, request: SolveRequest, build: _Build, record: BuildRecord, kept: Kept) -> None:
         build.updates.end()
         build.begun.set()
         del self._running[request.ref]
@@ -140,16 +147,23 @@ class Builds:
         driven = build.gateway.driven if build.gateway is not None and not request.frontend else None
         if driven is not None:
             record = replace(record, frontend=driven.frontend, attributes=driven.frontend_attributes)
-        keeping = asyncio.create_task(self._parts.history.end(record, build.updates.kept), name="keep history")
-        self._keeping.add(keeping)
-        keeping.add_done_callback(self._keeping.discard)
+        keeping = asyncio.create_task(self._keep(record, build.updates.kept, kept), name="keep history")
+        self._keeping[request.ref] = keeping
+        keeping.add_done_callback(lambda _: self._keeping.pop(request.ref, None))
+
+    async def _keep(self, record: BuildRecord, updates: Sequence[Update], kept: Kept) -> None:
+        record, blobs = await kept.of(record)
+        await self._parts.history.end(record, updates, blobs)
 
     async def close(self) -> None:
         """Wait until the builds that have ended are in the history."""
         if self._keeping:
-            await asyncio.wait(self._keeping)
+            await asyncio.wait(self._keeping.values())
 
-    async def _solve(self, request: SolveRequest, build: _Build, entitlements: frozenset[str]) -> SolveResponse:
+    async def _solve(
+        self, request: SolveRequest, build: _Build, entitlements: frozenset[str], kept: Kept
+    ) -> SolveResponse:
+        begun_ns = self._parts.now_ns()
         graphs = self._parts.graphs()
         sessions = (request.session,) if request.session else ()
         async with AsyncExitStack() as stack:
@@ -175,8 +189,11 @@ class Builds:
             build.begun.set()
             result = await self._result(request, results, build.gateway)
             outputs = await results.outputs(result)
-            built = BuildResult(outputs, result.metadata, await self._made_ns(run))
-            return SolveResponse(await self._export(request, built, run, caches))
+            built = BuildResult(outputs, result.metadata, made_ns=await self._made_ns(run))
+            if not request.internal and any(edge is not None for edge in result.edges.values()):
+                asked = Asked(result, platforms_of(built), run.evaluated(), images.found, begun_ns)
+                built = replace(built, attestations=await kept.capture(asked, graphs))
+            return SolveResponse(await self._export(request, built, run, caches, kept))
 
     async def _made_ns(self, run: Run) -> Mapping[Digest, int]:
         """Return when the layers that steps came to were made, at first: a result in the cache keeps its time."""
@@ -203,14 +220,16 @@ class Builds:
         )
 
     async def _export(
-        self, request: SolveRequest, built: BuildResult, run: Run, caches: BuildCaches
+        self, request: SolveRequest, built: BuildResult, run: Run, caches: BuildCaches, kept: Kept
     ) -> Mapping[str, str]:
         told: dict[str, str] = {}
         inline = caches.inline(request.cache_exports, built.outputs)
-        for export in request.exports:
+        for number, export in enumerate(request.exports):
             async with run.step(_EXPORTING.get(export.type, f"exporting to {export.type}")) as context:
                 with self._parts.meter.timed(Phase.EXPORT):
-                    told |= await self._parts.exporters.export(built, export, context, inline)
+                    exported = await self._parts.exporters.export(built, export, context, inline)
+            told |= exported.told
+            kept.exported[number] = exported
         # Of a request that is no build the answer is in what the frontend says.
         answers = {
             name: value.decode(errors="replace")
@@ -255,9 +274,18 @@ class Builds:
             raise NotFoundError(f"no such job {ref}")
         return build.gateway
 
-    def history(self, query: HistoryQuery) -> AsyncGenerator[tuple[Happened, BuildRecord], None]:
+    async def history(self, query: HistoryQuery) -> AsyncGenerator[tuple[Happened, BuildRecord], None]:
+        """See ``Builder``. A build that has just ended, as its client knows, is told when its record is whole."""
+        ending = [task for ref, task in self._keeping.items() if query.ref in ("", ref)]
+        if ending and query.early_exit:
+            await asyncio.wait(ending)
+        async with aclosing(self._parts.history.listen(query)) as events:
+            async for event in events:
+                yield event
+
+    async def blob(self, digest: Digest) -> bytes:
         """See ``Builder``."""
-        return self._parts.history.listen(query)
+        return await self._parts.history.blob(digest)
 
     async def pin(self, ref: str, *, pinned: bool) -> None:
         """See ``Builder``."""

@@ -74,6 +74,7 @@ LLB: Final = frozenset(
         "mergeop",
         "diffop",
         "exporter.image.annotations",
+        "exporter.image.attestations",
         "exporter.sourcedateepoch",
         "exporter.multiple",
         "gc.freespacefilter",

@@ -74,14 +74,12 @@ class BuildGateway:
             result = await self._results.make(request)
             if request.evaluate:
                 await self._results.outputs(result)
-        return GatewayResult(
-            {name: self._named(edge, result.source) for name, edge in result.edges.items()}, result.metadata
-        )
+        return GatewayResult({name: self._named(edge, result) for name, edge in result.edges.items()}, result.metadata)
 
-    def _named(self, edge: Edge | None, source: SourceFile | None) -> GatewayRef:
+    def _named(self, edge: Edge | None, result: Result) -> GatewayRef:
         if edge is None:
             return GatewayRef("")
-        return GatewayRef(self._refs.add(edge, source).id, self._graphs.dump(edge, source))
+        return GatewayRef(self._refs.add(edge, result).id, self._graphs.dump(edge, result.source))
 
     async def _output(self, ref: str) -> Output:
         found = self._refs.get(ref)
@@ -145,10 +143,13 @@ class BuildGateway:
     def give(self, refs: Mapping[str, str], metadata: Mapping[str, bytes]) -> None:
         """See ``Gateway``."""
         found = {name: self._refs.get(given) if given else None for name, given in refs.items()}
-        source = next((ref.source for ref in found.values() if ref is not None and ref.source is not None), None)
+        made = [ref.result for ref in found.values() if ref is not None]
+        source = next((each.source for each in made if each.source is not None), None)
+        # What a frontend has made is that frontend's, also if the client puts several such results together.
+        asked = next((each for each in made if each.frontend), Result({}))
         self._ending()
         edges = {name: ref.edge if ref is not None else None for name, ref in found.items()}
-        self._returned.set_result(Result(edges, metadata, source))
+        self._returned.set_result(Result(edges, metadata, source, asked.frontend, asked.attributes))
 
     def fail(self, error: SampanError) -> None:
         """See ``Gateway``."""

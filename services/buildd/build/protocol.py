@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 from buildd.history.model import BuildRecord, Happened, HistoryQuery
 from buildd.llb.ops import Edge, Node, SourceOp
 from buildd.protocol import FileStat, ImageQuery, Output, Pinned, ResolvedImage, SourceFile, StepContext, Tree
+from buildd.provenance.predicate import BuildConfig
 from buildd.solver.build import Asker, Evaluated
 from sampan.build.progress import BuildWarning, Update
 from sampan.build.request import CacheOption, PruneOptions, SolveRequest, SolveResponse, UsageRecord
@@ -41,6 +42,9 @@ class Graphs(Protocol):
             InvalidArgumentError: an operation that cannot be, or an input that is missing; named by its digest.
             UnimplementedError: an operation or a capability that this builder does not have.
         """
+
+    def config(self, definition: bytes) -> BuildConfig:
+        """Return a ``pb.Definition`` step by step; it takes its time, and knows nothing of this build."""
 
     def dump(self, edge: Edge | None, source: SourceFile | None = None) -> bytes:
         """Return a graph as ``pb.Definition``; ``source`` is what its lines are in, unless a definition says else."""
@@ -235,6 +239,9 @@ class Builder(Protocol):
 
     def history(self, query: HistoryQuery) -> AsyncGenerator[tuple[Happened, BuildRecord], None]:
         """Yield the builds that are remembered, and then what happens to builds, if that is asked for."""
+
+    async def blob(self, digest: Digest) -> bytes:
+        """Return what a record of the history names by its digest. NotFoundError."""
 
     async def pin(self, ref: str, *, pinned: bool) -> None:
         """Keep a build in the history however many follow, or no longer. NotFoundError."""

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from buildd.build.caching import BuildCaches, imports_of
@@ -64,7 +64,12 @@ class Ref:
 
     id: str
     edge: Edge
-    source: SourceFile | None  # what the positions of its graph are in
+    result: Result  # that it is of
+
+    @property
+    def source(self) -> SourceFile | None:
+        """What the positions of its graph are in."""
+        return self.result.source
 
 
 class Refs:
@@ -73,11 +78,11 @@ class Refs:
     def __init__(self) -> None:
         self._known: dict[str, Ref] = {}
 
-    def add(self, edge: Edge, source: SourceFile | None) -> Ref:
+    def add(self, edge: Edge, result: Result) -> Ref:
         """Name a result. ResourceExhaustedError: there are too many."""
         if len(self._known) >= _MAX_REFS:
             raise ResourceExhaustedError(f"a build has {_MAX_REFS} results at most")
-        ref = Ref(secrets.token_hex(12), edge, source)
+        ref = Ref(secrets.token_hex(12), edge, result)
         self._known[ref.id] = ref
         return ref
 
@@ -113,9 +118,10 @@ class Results:
             attributes = attributes_for(request.frontend, request.frontend_attributes)
             inputs = {name: await self._given(name, data) for name, data in request.frontend_inputs.items()}
             try:
-                return await self._frontend.build(attributes, inputs, self._bridge)
+                result = await self._frontend.build(attributes, inputs, self._bridge)
             except SampanError as error:
                 raise self.located(error) from error
+            return replace(result, frontend=request.frontend, attributes=request.frontend_attributes)
         edge = await self._load(request.definition) if request.definition is not None else None
         return Result({"": edge})
 

@@ -57,7 +57,7 @@ async def copy(content: Content, image: AssembledImage, store: ClientContent) ->
 
 def blobs(image: AssembledImage) -> list[Descriptor]:
     """Return all that an image consists of, each once, documents first."""
-    found = {document.digest: document for document in (*reversed(image.documents), *image.layers)}
+    found = {document.digest: document for document in (*reversed(tuple(image.documents)), *image.layers)}
     return list(found.values())
 
 

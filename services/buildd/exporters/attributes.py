@@ -63,6 +63,8 @@ class ExportAttributes:
     as_tar: bool = True  # of an OCI layout
     platform_split: bool | None = None  # a directory for each platform; None: if there are several
     attestation_prefix: str = ""
+    oci_artifact: bool = True  # attestations are artifacts, not images in their form
+    inline_attestations: bool | None = None  # those too that are for images alone; None: as the exporter does
     annotations: tuple[Annotation, ...] = field(default=())
 
     def annotations_on(self, place: str, platform: Platform | None = None) -> Mapping[str, str]:
@@ -112,6 +114,8 @@ def parse_attributes(kind: str, attributes: Mapping[str, str]) -> ExportAttribut
         as_tar=truths.get("tar", True),
         platform_split=truths.get("platform-split"),
         attestation_prefix=texts.get("attestation-prefix", ""),
+        oci_artifact=truths.get("oci-artifact", True),
+        inline_attestations=truths.get("force-inline-attestations"),
         annotations=tuple(annotations),
     )
 

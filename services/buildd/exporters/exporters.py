@@ -4,17 +4,21 @@ Reference: moby/buildkit, README, "Output"; keys of the answer are those of its 
 """
 
 import base64
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Final
 
 from buildd.content import Content, Images
 from buildd.exporters import archives
+from buildd.exporters.attestations import render_statement
 from buildd.exporters.attributes import ARCHIVE_TYPES, IMAGE_TYPES, ExportAttributes, parse_attributes
 from buildd.exporters.image import AssembledImage, ImageAssembler, descriptor_json, platforms_of
-from buildd.protocol import BuildResult, FileWorker, Output, StepContext, Tree, Trees
+from buildd.llb.ops import NO_OUTPUT, FileAction, FileOp, MakeFile
+from buildd.protocol import Attestation, BuildResult, Exported, FileWorker, Output, StepContext, Tree, Trees
+from buildd.provenance.materials import digest_set
 from buildd.session.clients import Clients
 from sampan.build.request import Export
 from sampan.errors import InvalidArgumentError, UnimplementedError
@@ -50,11 +54,11 @@ class BuildExporters:
 
     async def export(
         self, result: BuildResult, export: Export, context: StepContext, inline_cache: Mapping[str, bytes]
-    ) -> Mapping[str, str]:
+    ) -> Exported:
         """See ``protocol.Exporters``."""
         attributes = parse_attributes(export.type, export.attributes)
         if export.type in IMAGE_TYPES:
-            return await self._image(result, attributes, context, inline_cache)
+            return await self._image(result, export, attributes, context, inline_cache)
         if export.type in ARCHIVE_TYPES:
             return await self._archive(result, export, attributes, context, inline_cache)
         return await self._send_files(result, export, attributes, context)
@@ -62,14 +66,18 @@ class BuildExporters:
     async def _image(
         self,
         result: BuildResult,
+        export: Export,
         attributes: ExportAttributes,
         context: StepContext,
         inline_cache: Mapping[str, bytes],
-    ) -> Mapping[str, str]:
+    ) -> Exported:
         names = attributes.names
+        inline = attributes.inline_attestations
+        if inline is None:  # what stays in Docker's own store stays a plain image, unless its client asks
+            inline = export.type == "image" or attributes.push
         async with self._images.kept() as lease:
             context.status("exporting layers")
-            image = await self._assembler.assemble(result, attributes, inline_cache, lease)
+            image = await self._assembler.assemble(result, attributes, inline_cache, lease, inline=inline)
             context.status("exporting layers", done=True)
             said = f"writing image {image.images[0].config.digest}"
             context.status(said)
@@ -84,7 +92,7 @@ class BuildExporters:
         if attributes.push:
             for name in names:
                 await self._push(name, context)
-        return self._told(image, names)
+        return _exported(image, self._told(image, names))
 
     async def _push(self, name: str, context: StepContext) -> None:
         credentials = await self._clients.credentials(parse_reference(name), context)
@@ -104,31 +112,33 @@ class BuildExporters:
         attributes: ExportAttributes,
         context: StepContext,
         inline_cache: Mapping[str, bytes],
-    ) -> Mapping[str, str]:
+    ) -> Exported:
         loadable = export.type == "docker"
-        if loadable and len(result.outputs) > 1:
+        inline = bool(attributes.inline_attestations)
+        attested = any(inline or not each.inline_only for said in result.attestations.values() for each in said)
+        if loadable and (len(result.outputs) > 1 or attested):
             raise UnimplementedError("docker exporter does not currently support exporting manifest lists")
         session = await self._clients.first(context)
         async with self._images.kept() as lease:
             context.status("exporting layers")
-            image = await self._assembler.assemble(result, attributes, inline_cache, lease)
+            image = await self._assembler.assemble(result, attributes, inline_cache, lease, inline=inline)
             context.status("exporting layers", done=True)
             told = self._told(image, attributes.names)
             if not attributes.as_tar:
                 if loadable:
                     raise UnimplementedError("docker exporter writes archives only: leave tar=false out")
                 await archives.copy(self._content, image, session.content(_LAYOUT_STORE))
-                return told
+                return _exported(image, told)
             context.status("sending tarball")
             pieces = archives.archive(self._content, image, attributes.names, self._created(), loadable=loadable)
             async with aclosing(pieces):
                 await session.send_file(pieces, told, export.id or "0")
             context.status("sending tarball", done=True)
-        return told
+        return _exported(image, told)
 
     async def _send_files(
         self, result: BuildResult, export: Export, attributes: ExportAttributes, context: StepContext
-    ) -> Mapping[str, str]:
+    ) -> Exported:
         """Send the files themselves: those of one platform as they are, of several below the platforms' names."""
         session = await self._clients.first(context)
         split = attributes.platform_split
@@ -138,7 +148,9 @@ class BuildExporters:
         for key, platform in platforms_of(result):
             name = str(platform).replace("/", "_") if split or len(result.outputs) > 1 else ""
             output = result.outputs[key]
-            outputs[name] = Tree() if output is None else output
+            told = [each for each in result.attestations.get(key, ()) if not each.inline_only]
+            beside = f".{str(platform).replace('/', '_')}" if key and not name else ""
+            outputs[name] = await self._attested(output or Tree(), told, attributes.attestation_prefix, beside, context)
         said = "sending tarball" if export.type == "tar" else "copying files"
         context.status(said)
         if export.type == "tar":
@@ -150,7 +162,26 @@ class BuildExporters:
                     place, {}, export.id or "0", lambda current: context.status(said, current=current)
                 )
         context.status(said, current=sent, total=sent, done=True)
-        return {}
+        return Exported()
+
+    async def _attested(
+        self, output: Output, said: Sequence[Attestation], prefix: str, platform: str, context: StepContext
+    ) -> Output:
+        """Return files with what is said of them beside, one file each; ``platform`` goes into those files' names."""
+        if not said:
+            return output
+        digests = await self._files.file_digests(output)
+        subjects = [{"name": path, "digest": digest_set(digest)} for path, digest in sorted(digests.items())]
+        actions = []
+        for number, each in enumerate(said):
+            stem, dot, extension = each.file_name.rpartition(".")
+            name = prefix + (f"{stem}{platform}{dot}{extension}" if dot else each.file_name + platform)
+            data = json.dumps(render_statement(each, subjects), indent=2).encode()
+            file = MakeFile(f"/{name}", 0o600, data, timestamp_ns=self._now_ns())
+            last = number == len(said) - 1
+            actions.append(FileAction(file, input=number, output=0 if last else NO_OUTPUT))
+        (tree,) = await self._files.change(FileOp(tuple(actions)), [output], context)
+        return tree
 
     def _told(self, image: AssembledImage, names: tuple[str, ...]) -> Mapping[str, str]:
         told = {
@@ -165,3 +196,7 @@ class BuildExporters:
 
     def _created(self) -> str:
         return datetime.fromtimestamp(self._now_ns() // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _exported(image: AssembledImage, told: Mapping[str, str]) -> Exported:
+    return Exported(told, image.target, image.documents)

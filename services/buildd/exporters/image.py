@@ -10,14 +10,25 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from buildd.content import Content, put
+from buildd.exporters.attestations import (
+    ARTIFACT,
+    EMPTY_CONFIG,
+    STATEMENT,
+    UNKNOWN,
+    image_subjects,
+    reference_annotations,
+    render_attestation_config,
+    render_statement,
+    statement_annotations,
+)
 from buildd.exporters.attributes import ExportAttributes
 from buildd.exporters.config import Times, finish_config
-from buildd.protocol import BuildResult, FileWorker, Tree, Trees
+from buildd.protocol import Attestation, BuildResult, FileWorker, Tree, Trees
 from sampan.errors import InvalidArgumentError
 from sampan.oci import descriptor as media
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.json_documents import load_json
-from sampan.oci.manifest_document import Entry, render_index, render_manifest
+from sampan.oci.manifest_document import AnnotatedLayer, Entry, render_index, render_manifest
 from sampan.oci.platform import Platform, host_platform
 
 _DOCKER_TYPES: Final = {
@@ -47,13 +58,29 @@ class AssembledImage:
 
     target: Descriptor  # an index, or the manifest of the only platform
     images: tuple[PlatformImage, ...]
-    documents: tuple[Descriptor, ...] = field(default=())  # all of them, the target included
+    # All of them, the target included: what refers to others comes after them.
+    documents: Mapping[Descriptor, bytes] = field(default_factory=dict, repr=False)
     annotations: Mapping[str, str] = field(default_factory=dict)  # of the target, where something refers to it
 
     @property
     def layers(self) -> tuple[Descriptor, ...]:
         """All layers, each once."""
         return tuple(dict.fromkeys(layer.descriptor for image in self.images for layer in image.tree.layers))
+
+
+class _Documents:
+    """Documents of one image on their way to the content store, where ``lease`` keeps them."""
+
+    def __init__(self, content: Content, lease: str) -> None:
+        self._content = content
+        self._lease = lease
+        self.put: dict[Descriptor, bytes] = {}
+
+    async def add(self, data: bytes, media_type: str, children: Sequence[Descriptor] = ()) -> Descriptor:
+        """Store a document that refers to ``children``."""
+        descriptor = await put(self._content, data, media_type, self._lease, _children(children))
+        self.put[descriptor] = data
+        return descriptor
 
 
 class ImageAssembler:
@@ -68,38 +95,75 @@ class ImageAssembler:
         self._now_ns = now_ns
 
     async def assemble(
-        self, result: BuildResult, attributes: ExportAttributes, inline_cache: Mapping[str, bytes], lease: str
+        self,
+        result: BuildResult,
+        attributes: ExportAttributes,
+        inline_cache: Mapping[str, bytes],
+        lease: str,
+        *,
+        inline: bool = False,
     ) -> AssembledImage:
         """Store what the image consists of, beside its layers, which are there.
+
+        ``inline`` makes an index for attestations that are for images alone, too.
 
         Raises:
             InvalidArgumentError: the result's metadata are not what a frontend says.
             NotFoundError: a layer is not there any more.
         """
+        documents = _Documents(self._content, lease)
+        platforms = platforms_of(result)
         images = [
-            await self._image(key, platform, result, attributes, inline_cache.get(key, b""), lease)
-            for key, platform in platforms_of(result)
+            await self._image(key, platform, result, attributes, inline_cache.get(key, b""), documents)
+            for key, platform in platforms
         ]
         several = len(images) > 1 or any(result.outputs.keys() - {""})
-        documents = [document for image in images for document in (image.config, image.manifest)]
-        if not several and not attributes.annotations_on("index"):
+        # An index that is there anyway has all attestations; one is made for those alone that ask for it.
+        attested = [
+            [each for each in result.attestations.get(key, ()) if several or inline or not each.inline_only]
+            for key, _ in platforms
+        ]
+        if not several and not any(attested) and not attributes.annotations_on("index"):
             (image,) = images
             annotations = attributes.annotations_on("manifest-descriptor", image.platform)
-            return AssembledImage(image.manifest, (image,), tuple(documents), annotations)
+            return AssembledImage(image.manifest, (image,), documents.put, annotations)
         entries = [
             Entry(image.manifest, image.platform, attributes.annotations_on("manifest-descriptor", image.platform))
             for image in images
         ]
+        for image, several_said in zip(images, attested, strict=True):
+            if several_said:
+                entries.append(await self._attested(image, several_said, attributes, documents))
         index_type = _typed(media.OCI_INDEX, attributes)
-        index = await put(
-            self._content,
-            render_index(entries, attributes.annotations_on("index"), index_type),
-            index_type,
-            lease,
-            _children([image.manifest for image in images]),
-        )
+        data = render_index(entries, attributes.annotations_on("index"), index_type)
+        index = await documents.add(data, index_type, [entry.descriptor for entry in entries])
         annotations = attributes.annotations_on("index-descriptor")
-        return AssembledImage(index, tuple(images), (*documents, index), annotations)
+        return AssembledImage(index, tuple(images), documents.put, annotations)
+
+    async def _attested(
+        self,
+        image: PlatformImage,
+        said: Sequence[Attestation],
+        attributes: ExportAttributes,
+        documents: "_Documents",
+    ) -> Entry:
+        """Store what is said of an image, and return how an index has it."""
+        if attributes.docker_types:
+            raise InvalidArgumentError('cannot export attestations with "oci-mediatypes=false"')
+        subjects = image_subjects(attributes.names, image.platform, image.manifest.digest)
+        layers = []
+        for each in said:
+            data = json.dumps(render_statement(each, subjects), ensure_ascii=False, separators=(",", ":")).encode()
+            layers.append(AnnotatedLayer(await documents.add(data, STATEMENT), statement_annotations(each)))
+        statements = [layer.descriptor for layer in layers]
+        if attributes.oci_artifact:
+            config = await documents.add(EMPTY_CONFIG, media.OCI_EMPTY)
+            manifest = render_manifest(config, layers, artifact_type=ARTIFACT, subject=image.manifest)
+        else:
+            config = await documents.add(render_attestation_config(statements), media.OCI_CONFIG)
+            manifest = render_manifest(config, layers)
+        descriptor = await documents.add(manifest, media.OCI_MANIFEST, [config, *statements])
+        return Entry(descriptor, UNKNOWN, reference_annotations(image.manifest.digest))
 
     async def _image(
         self,
@@ -108,26 +172,22 @@ class ImageAssembler:
         result: BuildResult,
         attributes: ExportAttributes,
         inline_cache: bytes,
-        lease: str,
+        documents: "_Documents",
     ) -> PlatformImage:
         output = result.outputs[key]
         tree = await self._files.flatten(output) if output is not None else Tree()
         await self._trees.ready(tree)
         said = result.metadata.get(f"{_CONFIG_KEY}/{key}" if key else _CONFIG_KEY, b"")
         config_type = _typed(media.OCI_CONFIG, attributes)
-        config = await put(
-            self._content,
-            finish_config(said, tree, platform, Times(self._now_ns(), result.made_ns), inline_cache),
-            config_type,
-            lease,
-        )
+        finished = finish_config(said, tree, platform, Times(self._now_ns(), result.made_ns), inline_cache)
+        config = await documents.add(finished, config_type)
         layers = [
             Descriptor(_typed(each.descriptor.media_type, attributes), each.descriptor.digest, each.descriptor.size)
             for each in tree.layers
         ]
         manifest_type = _typed(media.OCI_MANIFEST, attributes)
         document = render_manifest(config, layers, attributes.annotations_on("manifest", platform), manifest_type)
-        manifest = await put(self._content, document, manifest_type, lease, _children([config, *layers]))
+        manifest = await documents.add(document, manifest_type, [config, *layers])
         return PlatformImage(platform, tree, config, manifest)
 
 

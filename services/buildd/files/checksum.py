@@ -8,6 +8,7 @@ import hashlib
 import os
 import stat
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from sampan.errors import NotFoundError
 from sampan.oci.digest import Digest
 
 _PIECE: Final = 1 << 20
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _HEAD: Final = struct.Struct("<IIIQI")  # mode, owner, group, device, length of the name
 _END: Final = b"\0" * _HEAD.size  # no file has the mode 0
 _LENGTH: Final = struct.Struct("<I")
@@ -45,6 +47,40 @@ def checksum(root: Root, selection: Selection, index: Index | None = None) -> Di
     else:
         digest.add(root, selection.path, patterns, follow=selection.follow_symlink, named=False)
     return digest.finish()
+
+
+def digest_files(root: Root) -> Mapping[str, Digest]:
+    """Digest the bytes of each regular file; paths have no slash at their beginning, and U+FFFD for what is no text."""
+    visitor = _FileDigests()
+    fd = root.directory("")
+    try:
+        walk(fd, visitor, Patterns())
+    finally:
+        os.close(fd)
+    return visitor.found
+
+
+class _FileDigests:
+    """Satisfies ``walk.Visitor``."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Digest] = {}
+        self._above: list[str] = []
+
+    def enter(self, name: str, status: os.stat_result, xattrs: Xattrs) -> None:
+        del status, xattrs  # only what is in a directory counts
+        self._above.append(name)
+
+    def leave(self) -> None:
+        self._above.pop()
+
+    def file(self, parent: int, name: str, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            return
+        with os.fdopen(os.open(name, _READ, dir_fd=parent), "rb", buffering=0) as file:
+            found = hashlib.file_digest(file, "sha256")
+        path = "/".join((*self._above, name)).encode(errors="surrogateescape").decode(errors="replace")
+        self.found[path] = Digest(f"sha256:{found.hexdigest()}")
 
 
 def checksum_of_directory(path: Path, selection: Selection) -> Digest:
@@ -117,7 +153,7 @@ class _TreeDigest:
 
 
 def _content(parent: int, name: str, status: os.stat_result) -> bytes:
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=parent)
+    fd = os.open(name, _READ, dir_fd=parent)
     try:
         found = hashlib.sha256(_pack(read_xattrs(fd)))
         read = os.read

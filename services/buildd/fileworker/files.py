@@ -72,6 +72,11 @@ class Files:
             _remember(self._checksums, (key, selection), digest)
         return digest
 
+    async def file_digests(self, output: Output) -> Mapping[str, Digest]:
+        """See ``protocol.FileWorker``."""
+        async with self._turns, self._shown([output]) as (place,):
+            return cast("Mapping[str, Digest]", (await self._workers.do(jobs.FileDigests(place))).value)
+
     async def change(self, op: FileOp, inputs: Sequence[Output], context: StepContext) -> Sequence[Tree]:
         """See ``protocol.FileWorker``."""
         states: dict[int, Output] = dict(enumerate(inputs))

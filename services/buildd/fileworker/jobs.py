@@ -42,6 +42,13 @@ class Checksum:
 
 
 @dataclass(frozen=True, slots=True)
+class FileDigests:
+    """Digest each file."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """Carry out actions, one after another, on a snapshot."""
 
@@ -92,7 +99,7 @@ class Hold:
 
 
 Look: TypeAlias = ReadFile | ReadDirectory | Stat
-Job: TypeAlias = Checksum | Change | Look | Tar | Hold
+Job: TypeAlias = Checksum | FileDigests | Change | Look | Tar | Hold
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final
 
-from buildd.files.checksum import checksum, checksum_of_directory
+from buildd.files.checksum import checksum, checksum_of_directory, digest_files
 from buildd.files.copying import copy
 from buildd.files.making import make_directory, make_file, make_link, remove_path
 from buildd.files.modes import Ids, find_owner
@@ -81,6 +81,8 @@ def _run(job: jobs.Job, scratch: Path) -> Done:
             if job.place.path:
                 return Done(checksum_of_directory(Path(job.place.path), job.selection))
             return Done(checksum(root(0), job.selection))
+        if isinstance(job, jobs.FileDigests):
+            return Done(digest_files(root(0)))
         if isinstance(job, jobs.ReadFile | jobs.ReadDirectory | jobs.Stat):
             return Done(look(paths[0], job))
         if isinstance(job, jobs.Tar):

@@ -10,7 +10,7 @@ from typing import Final
 
 from buildd.llb.ops import Device, HostAddress, NetMode, Ulimit
 from sampan.dockerfile.mounts import parse_device
-from sampan.errors import InvalidArgumentError, UnimplementedError
+from sampan.errors import InvalidArgumentError
 from sampan.oci.platform import Platform, host_platform, parse_platform
 
 DEFAULT_FILE_NAME: Final = "Dockerfile"
@@ -100,15 +100,11 @@ def parse_options(attributes: Mapping[str, str]) -> Options:
 
     Raises:
         InvalidArgumentError: an unknown attribute, or a value that cannot be; named.
-        UnimplementedError: an attestation that cannot be made.
     """
     context_key = attributes.get("contextkey") or "context"
     for name in attributes:
         if name not in _KNOWN and name != context_key and not name.startswith(_PREFIXES):
             raise InvalidArgumentError(f"unsupported frontend attribute {name!r}")
-    sbom = attributes.get("attest:sbom")
-    if sbom is not None and "disabled=true" not in sbom.split(","):
-        raise UnimplementedError("attestation sbom is not supported: build with --sbom=false")
     build_args = _named(attributes, "build-arg:")
     no_cache = attributes.get("no-cache")
     return Options(

@@ -7,8 +7,10 @@ from google.protobuf.message import DecodeError
 
 from buildd.llb.ops import Edge, Node
 from buildd.protocol import SourceFile
+from buildd.provenance.predicate import BuildConfig
 from buildd.wire.llb.decode import metadata_from_proto, op_from_proto, outputs_of, platform_from_proto, unmet
 from buildd.wire.llb.encode import metadata_to_proto, op_to_proto, range_to_proto
+from buildd.wire.llb.steps import build_config
 from sampan.api.buildkit.solver.v1 import ops_pb2 as pb
 from sampan.build.progress import Position
 from sampan.errors import InvalidArgumentError, UnimplementedError
@@ -130,6 +132,10 @@ class Graphs:
         return node
 
     # To a client ------------------------------------------------
+
+    def config(self, definition: bytes) -> BuildConfig:
+        """See ``buildd.build.protocol.Graphs``."""
+        return build_config(definition)
 
     def dump(self, edge: Edge | None, source: SourceFile | None = None) -> bytes:
         """Return a graph's definition; empty for an empty tree.

@@ -56,15 +56,28 @@ def foreign_errors() -> Iterator[None]:
         raise _foreign(error) from error
 
 
+def error_status(error: e.SampanError) -> bytes:
+    """Return a build's error as ``google.rpc.Status``, with its details."""
+    cause = _innermost(error)
+    if isinstance(cause, ReturnedError):
+        return cause.status.SerializeToString()
+    code: int = _code_of(error, cause).value[0]
+    return Status(code=code, message=str(error), details=list(_details(error))).SerializeToString()
+
+
 def _foreign(error: e.SampanError) -> ForeignError:
     cause = _innermost(error)
     if isinstance(cause, ReturnedError):
         return ForeignError(cause, _code(cause.status.code), cause.status.SerializeToString())
-    code = wire_for(cause).code if not isinstance(error, LocatedError) else grpc.StatusCode.UNKNOWN
-    code = code if code in _TOLD else grpc.StatusCode.UNKNOWN
+    code = _code_of(error, cause)
     details = list(_details(error))
     status = Status(code=code.value[0], message=str(error), details=details)
     return ForeignError(cause, code, status.SerializeToString() if details else b"")
+
+
+def _code_of(error: e.SampanError, cause: e.SampanError) -> grpc.StatusCode:
+    code = wire_for(cause).code if not isinstance(error, LocatedError) else grpc.StatusCode.UNKNOWN
+    return code if code in _TOLD else grpc.StatusCode.UNKNOWN
 
 
 def _code(number: int) -> grpc.StatusCode:

@@ -14,6 +14,7 @@ from buildd.history.history import History
 from buildd.protocol import ImageQuery, ResolvedImage, StepContext, Tree
 from buildd.remote_cache.document import CachedResult
 from buildd.wire.llb.graphs import Graphs
+from buildd.wire.services.errors import error_status
 from buildd.wire.services.history import UpdatesCodec
 from sampan.build.progress import Update, Vertex
 from sampan.build.request import CacheOption, PruneOptions, SolveRequest, UsageRecord
@@ -114,6 +115,7 @@ class Building:
                 graphs=lambda: Graphs(LLB),
                 worker=describe("this-builder", "fake", "172.31.0.1", lambda: [Platform("linux", "amd64")]),
                 allowed=frozenset(("network.host",)),
+                failure=error_status,
                 now_ns=lambda: next(times) * 10**9,
                 meter=self.bench.meter,
             )

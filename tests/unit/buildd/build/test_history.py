@@ -1,6 +1,8 @@
 """What builds leave in the history."""
 
 import asyncio
+import json
+import zlib
 from contextlib import aclosing
 
 import pytest
@@ -8,9 +10,11 @@ import pytest
 from buildd.build.protocol import GatewayRequest
 from buildd.history.history import _MOST_BUILDS
 from buildd.history.model import BuildRecord, Happened, HistoryQuery
+from buildd.wire.services.progress import status_to_proto
 from sampan.build.progress import Vertex
 from sampan.build.request import Export
-from sampan.errors import ConflictError, NotFoundError, SampanError
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, SampanError
+from sampan.oci.digest import Digest
 from tests.fakes.buildd import Gate, failing
 from tests.unit.buildd.build.building import Building
 
@@ -111,3 +115,71 @@ async def test_the_oldest_builds_are_forgotten_but_for_those_that_are_pinned(bui
     assert [record.ref for _, record in await now(building, limit=2)] == found[-2:]
     assert [record.ref for _, record in await now(building, ref="5")] == ["5"]
     assert await now(building, active_only=True) == []
+
+
+async def test_a_record_names_its_log_and_its_provenance_by_digest(building: Building) -> None:
+    building.dockerfile("FROM base\nRUN make\n")
+    await building.builds.solve(building.request(frontend_attributes={"build-arg:A": "b"}))
+    ((_, record),) = await now(building)
+    assert record.log is not None
+    log = await building.builds.blob(Digest(record.log.digest))
+    assert (len(log), Digest.of(log)) == (record.log.size, record.log.digest)
+    assert b"RUN make" in log
+    ((attestation,),) = record.attestations.values()
+    predicate = json.loads(await building.builds.blob(Digest(attestation.digest)))
+    assert predicate["buildDefinition"]["externalParameters"]["request"]["args"] == {"build-arg:A": "b"}
+    await building.builds.forget("build")
+    for digest in (record.log.digest, attestation.digest):
+        with pytest.raises(NotFoundError):
+            await building.builds.blob(Digest(digest))
+
+
+async def test_an_error_is_kept_with_its_details(building: Building) -> None:
+    building.dockerfile("FROM base\nRUN make\n")
+    building.bench.executor.behaviours[RUN] = failing
+    with pytest.raises(SampanError):
+        await building.builds.solve(building.request())
+    ((_, record),) = await now(building)
+    assert record.failure is not None
+    details = await building.builds.blob(Digest(record.failure.digest))
+    assert b"exit code: 7" in details
+    assert b"errdefs.Source" in details
+
+
+@pytest.mark.parametrize(
+    ("filters", "refs"),
+    [
+        ((), ["good", "bad"]),
+        (("status==error",), ["bad"]),
+        (("status==completed",), ["good"]),
+        (("status==completed,duration>1h",), []),
+        (("ref==good", "ref==bad"), ["good", "bad"]),
+        (("ref~=^b",), ["bad"]),
+        (("completedAt>1970-01-01T00:00:00Z,startedAt<24h",), ["good", "bad"]),
+        (("repository==https://host/r",), ["good"]),
+    ],
+)
+async def test_builds_are_filtered(building: Building, filters: tuple[str, ...], refs: list[str]) -> None:
+    building.dockerfile("FROM base\nRUN make\n")
+    await building.builds.solve(building.request("good", frontend_attributes={"vcs:source": "https://host/r"}))
+    building.dockerfile("FROM base\nRUN fail\n")
+    building.bench.executor.behaviours["/bin/sh -c fail"] = failing
+    with pytest.raises(SampanError):
+        await building.builds.solve(building.request("bad"))
+    assert [record.ref for _, record in await now(building, filters=filters)] == refs
+
+
+@pytest.mark.parametrize("text", ["startedAt>soon", "duration>long", "status=", '"'])
+async def test_a_filter_that_cannot_be_is_refused(building: Building, text: str) -> None:
+    with pytest.raises(InvalidArgumentError):
+        await now(building, filters=(text,))
+
+
+async def test_a_build_from_before_logs_had_digests_is_still_told(building: Building) -> None:
+    building.dockerfile("FROM base\nRUN make\n")
+    await building.builds.solve(building.request())
+    await building.builds.close()
+    soon = await building.told()
+    single = zlib.compress(status_to_proto(soon).SerializeToString())
+    await building.bench.store.write(lambda db: db.execute("UPDATE builds SET updates = ?, log_digest = ''", (single,)))
+    assert len(await building.builds._parts.history.updates("build")) == len(soon)

@@ -98,7 +98,7 @@ class Room:
 
     async def export(self, result: BuildResult, kind: str, **more: str) -> Any:
         attributes = {name.replace("_", "-"): value for name, value in more.items()}
-        return await self.exporters.export(result, Export(kind, attributes), self.step, {})
+        return (await self.exporters.export(result, Export(kind, attributes), self.step, {})).told
 
     def json(self, digest: str) -> Any:
         return json.loads(self.store.blobs[digest])

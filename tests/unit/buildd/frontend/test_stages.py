@@ -3,7 +3,7 @@
 import pytest
 
 from sampan.dockerfile.source import DockerfileError, Lines
-from sampan.errors import InvalidArgumentError, NotFoundError, UnimplementedError
+from sampan.errors import InvalidArgumentError, NotFoundError
 from tests.fakes.build_bridge import image_config
 from tests.unit.buildd.frontend.building import ALPINE, build
 
@@ -181,12 +181,6 @@ def test_cache_is_ignored_for_all_stages_or_for_the_named_ones() -> None:
     ignoring = [node.metadata.name for node in build(text, {"no-cache": "A"}).nodes if node.metadata.ignore_cache]
     assert ignoring == ["[a 2/2] RUN 1"]
     assert sum(node.metadata.ignore_cache for node in build(text, {"no-cache": ""}).nodes) == 3
-
-
-def test_an_attestation_that_cannot_be_made_is_refused() -> None:
-    with pytest.raises(UnimplementedError, match="sbom is not supported"):
-        build("FROM alpine\n", {"attest:sbom": ""})
-    assert build("FROM alpine\nRUN x\n", {"attest:sbom": "disabled=true", "attest:provenance": "mode=min"}).run()
 
 
 @pytest.mark.parametrize(

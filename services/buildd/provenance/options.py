@@ -1,0 +1,101 @@
+"""What a client wants to have attested: ``--provenance``, ``--sbom``, ``--attest``.
+
+Reference: moby/buildkit, docs/attestations/README.md and slsa-provenance.md.
+"""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sampan.docker.booleans import parse_bool
+from sampan.errors import InvalidArgumentError, UnimplementedError
+
+_PREFIXES: Final = ("attest:", "build-arg:BUILDKIT_ATTEST_")
+_PROVENANCE: Final = "provenance"
+_SBOM: Final = "sbom"
+_MODES: Final = {"min": False, "max": True, "full": True}
+_VERSIONS: Final = ("v1", "v0.2")
+_KNOWN: Final = frozenset(
+    (
+        "type", "mode", "version", "builder-id", "reproducible", "inline-only", "filename", "disabled", "capture-usage",
+        "complete-materials",
+    )
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenanceOptions:
+    """How a result's provenance is told."""
+
+    everything: bool = True  # mode=max: arguments, the graph and the Dockerfile, too
+    version: str = "v1"  # of SLSA's predicate: "v1", "v0.2"
+    builder_id: str = ""
+    reproducible: bool = False
+    inline_only: bool = False  # in images alone, and only where an index costs nobody anything
+    file_name: str = "provenance.json"
+    complete: bool = False  # refuse a build whose materials are not all known
+
+
+def parse_attestations(attributes: Mapping[str, str]) -> ProvenanceOptions | None:
+    """Read a frontend's attributes; None if no provenance is asked for.
+
+    Raises:
+        InvalidArgumentError: an unknown attestation, or a value that cannot be.
+        UnimplementedError: an attestation that cannot be made here.
+    """
+    asked = {
+        name.removeprefix(prefix).lower(): value
+        for prefix in _PREFIXES
+        for name, value in attributes.items()
+        if name.startswith(prefix)
+    }
+    for kind in asked:
+        if kind not in (_PROVENANCE, _SBOM):
+            raise InvalidArgumentError(f'unknown attestation type "{kind}"')
+    fields = {kind: _fields(kind, text) for kind, text in asked.items()}
+    wanted = {kind: each for kind, each in fields.items() if not _truth(kind, each, "disabled")}
+    if _SBOM in wanted:
+        raise UnimplementedError(
+            "attestation sbom is not supported: it takes a scanner's image, which this builder does not run; "
+            "build with --sbom=false"
+        )
+    return _provenance(wanted[_PROVENANCE]) if _PROVENANCE in wanted else None
+
+
+def _provenance(fields: Mapping[str, str]) -> ProvenanceOptions:
+    for name in fields:
+        if name not in _KNOWN:
+            raise InvalidArgumentError(f"unknown attribute {name!r} of attestation provenance")
+    if (mode := fields.get("mode", "max")) not in _MODES:
+        raise InvalidArgumentError(f'invalid mode "{mode}"')
+    if (version := fields.get("version", _VERSIONS[0])) not in _VERSIONS:
+        raise InvalidArgumentError(f"invalid provenance SLSA version: {version}")
+    if _truth(_PROVENANCE, fields, "capture-usage"):
+        raise UnimplementedError("capture-usage of attestation provenance is not supported: leave it out")
+    file_name = fields.get("filename", "provenance.json")
+    if file_name in ("", ".", "..") or "/" in file_name or "\0" in file_name:
+        raise InvalidArgumentError(f"invalid filename {file_name!r} of attestation provenance")
+    return ProvenanceOptions(
+        everything=_MODES[mode],
+        version=version,
+        builder_id=fields.get("builder-id", ""),
+        reproducible=_truth(_PROVENANCE, fields, "reproducible"),
+        inline_only=_truth(_PROVENANCE, fields, "inline-only"),
+        file_name=file_name,
+        complete=_truth(_PROVENANCE, fields, "complete-materials"),
+    )
+
+
+def _fields(kind: str, text: str) -> Mapping[str, str]:
+    try:
+        parts = next(csv.reader([text], strict=True), []) if text else []
+    except csv.Error as error:
+        raise InvalidArgumentError(f"failed to parse {kind}: {error}") from error
+    split = (part.partition("=") for part in parts if part)
+    return {name: value for name, _, value in split}
+
+
+def _truth(kind: str, fields: Mapping[str, str], name: str) -> bool:
+    text = fields.get(name)
+    return parse_bool(text, f"{name} of attestation {kind}") if text else text == ""
