@@ -18,11 +18,11 @@ from bench.engines import ENGINES, Engine
 from bench.measure import Bench, Unmeasured
 from bench.measures import MEASURES
 from bench.netns import Namespace, network_namespace
-from bench.pulls import fresh_images
+from bench.pulls import FreshImages
 from bench.table import table
 from tests.support.images import push
 from tests.support.registry import Registry, run_registry
-from tests.support.trees import busybox_image, debian_tar
+from tests.support.trees import busybox_image
 
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -36,7 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         with ExitStack() as stack:
             registry = stack.enter_context(run_registry(directory / "registry"))
             target = stack.enter_context(run_registry(directory / "target"))
-            images = fresh_images(debian_tar(), directory)
             push(registry, "busybox", "bench", busybox_image())
             image = f"{registry.address}/busybox:bench"
             engines, targets = [], {}
@@ -47,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 engine.pull(image)
             # dockerd's archives are what there is to load, if there is a dockerd.
             archiver = next((engine for engine in engines if engine.name == "dockerd"), engines[0])
-            bench = Bench(registry, image, images, directory, targets, archiver)
+            bench = Bench(registry, image, FreshImages(directory), directory, targets, archiver)
             results, whole = _measure(engines, bench, options.only, options.runs)
         print(table(MEASURES, results, options.engines))
         return 0 if whole else 1

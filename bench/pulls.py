@@ -10,11 +10,12 @@ import io
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from tests.support.images import Entry, Image, Layer, tar
+from tests.support.trees import debian_tar
 
 _PIECE_BYTES = 1 << 20
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
@@ -59,29 +60,37 @@ class FreshLayer:
         return Layer(blob, f"sha256:{digest.hexdigest()}")
 
 
-@dataclass(frozen=True, slots=True)
 class FreshImages:
-    """The images that are pulled, by name: each a list of layers."""
+    """The images that are pulled, by name; what their layers are made of is prepared when one is first asked for."""
 
-    stacks: Mapping[str, tuple[FreshLayer, ...]]
+    def __init__(self, directory: Path) -> None:
+        """``directory`` is for files."""
+        self._directory = directory
+        self._layers: dict[str, Sequence[FreshLayer]] = {}
 
     def image(self, name: str, mark: str) -> Image:
         """Return one that no engine has a layer of."""
-        return Image([layer.layer(mark) for layer in self.stacks[name]], {"Cmd": ["bash"]})
+        if name not in self._layers:
+            self._layers[name] = _STACKS[name](self._directory)
+        return Image([layer.layer(mark) for layer in self._layers[name]], {"Cmd": ["bash"]})
 
 
-def fresh_images(tree: Path, directory: Path) -> FreshImages:
-    """Prepare images of ``tree``: in one layer, in ``LAYERS`` of equal weight; and one of many small files."""
-    parts = _split(tree, directory)
-    small = directory / "small.tar"
-    write_small_files(small)
-    return FreshImages(
-        {
-            "one": (FreshLayer(tree, directory, "whole"),),
-            "ten": tuple(FreshLayer(part, directory, part.stem) for part in parts),
-            "small": (FreshLayer(small, directory, "small"),),
-        }
-    )
+def _one(directory: Path) -> Sequence[FreshLayer]:
+    return [FreshLayer(debian_tar(), directory, "whole")]
+
+
+def _ten(directory: Path) -> Sequence[FreshLayer]:
+    return [FreshLayer(part, directory, part.stem) for part in _split(debian_tar(), directory)]
+
+
+def _small(directory: Path) -> Sequence[FreshLayer]:
+    tree = directory / "small.tar"
+    write_small_files(tree)
+    return [FreshLayer(tree, directory, "small")]
+
+
+# Debian in one layer, in ``LAYERS`` of equal weight; and many small files.
+_STACKS: Final[Mapping[str, Callable[[Path], Sequence[FreshLayer]]]] = {"one": _one, "ten": _ten, "small": _small}
 
 
 def _split(tree: Path, directory: Path) -> list[Path]:
