@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from bench import collection, many_images, processes, reading, whole_images
+from bench.builds import measures as builds
+from bench.builds.projects import CONTEXT_FILES, SOURCE_FILES, STAGES_S, STEPS
 from bench.engines import Engine
 from bench.measure import Bench, Measure, Unmeasured, seconds
 from bench.pulls import LAYERS, SMALL_FILES
@@ -164,10 +166,27 @@ MEASURES: Mapping[str, Measure] = {
         f"garbage collection, {collection.IMAGES} images of {collection.LAYERS:,} layers", "s", collection.collect, 3
     ),
     "gc-pull": Measure("pull, one layer, while pass follows pass", "s", collection.pull_meanwhile, 3, "one"),
+    "build-cold": Measure(f"build: {STEPS} small `RUN` steps, nothing cached", "s", builds.cold, 5),
+    "build-again": Measure(
+        f"build: {STEPS} steps, {SOURCE_FILES:,} source files, nothing changed", "s", builds.again, 7
+    ),
+    "build-changed": Measure("build: the same, one source file before three steps changed", "s", builds.changed, 5),
+    "build-context": Measure(
+        f"build: context of {CONTEXT_FILES:,} files, the second time", "s", builds.context_again, 5
+    ),
+    "build-stages": Measure(
+        f"build: two stages of {' and '.join(map(str, STAGES_S))} s that do not need each other", "s", builds.stages, 3
+    ),
+    "build-commit": Measure("build: from the end of a 500 MB step to a container's", "s", builds.commit_and_run, 3),
+    "classic-cold": Measure(f"classic builder: {STEPS} small `RUN` steps, nothing cached", "s", builds.classic_cold, 3),
+    "classic-again": Measure("classic builder: the application, nothing changed", "s", builds.classic_again, 3),
+    "classic-changed": Measure("classic builder: one source file changed", "s", builds.classic_changed, 3),
     "memory-container": Measure("memory per idle container (PSS)", "MB", memory_per_container, 1),
     "memory-daemons": Measure("daemons, just started (RSS)", "MB", memory_of_daemons, 1),
     "memory-daemons-shared": Measure("daemons, just started (PSS)", "MB", own_memory_of_daemons, 1),
+    "memory-daemons-builder": Measure("of that the builder (PSS)", "MB", builds.memory_of_builder, 1),
     # Last, with nothing running any more: what an engine comes to rest at once it has done some work.
     "memory-after": Measure("daemons at rest after all of this (RSS)", "MB", memory_of_daemons, 1),
     "memory-after-shared": Measure("daemons at rest after all of this (PSS)", "MB", own_memory_of_daemons, 1),
+    "memory-after-builder": Measure("of that the builder (PSS)", "MB", builds.memory_of_builder, 1),
 }
