@@ -5,12 +5,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from bench.change import write_change
 from bench.engines import Engine
 from bench.pulls import FreshImages
 from tests.support.images import push
 from tests.support.registry import Registry
+
+SETTLE_S: Final = 20.0  # engines clean up for some seconds after work: that is not rest yet
 
 
 class Unmeasured(Exception):  # noqa: N818  # nothing went wrong

@@ -11,7 +11,7 @@ from bench import collection, many_images, processes, reading, whole_images
 from bench.builds import measures as builds
 from bench.builds.projects import CONTEXT_FILES, SOURCE_FILES, STAGES_S, STEPS
 from bench.engines import Engine
-from bench.measure import Bench, Measure, Unmeasured, seconds
+from bench.measure import SETTLE_S, Bench, Measure, Unmeasured, seconds
 from bench.pulls import LAYERS, SMALL_FILES
 
 OUTPUT_BYTES = 100_000_000
@@ -20,7 +20,6 @@ CONTAINERS = 20
 AT_A_TIME = 8
 IDLE = ("sleep", "3600")
 _SAMPLE_S = 0.02
-_SETTLE_S = 20.0  # engines clean up for some seconds after work: that is not rest yet
 
 
 def run_without_network(engine: Engine, bench: Bench) -> float:
@@ -132,7 +131,7 @@ def memory_per_container(engine: Engine, bench: Bench) -> float:
 
 def memory_of_daemons(engine: Engine, bench: Bench) -> float:  # noqa: ARG001  # a measure takes both
     """What ``ps`` shows for the engine's own processes while nothing runs; pages they share count for each."""
-    time.sleep(_SETTLE_S)
+    time.sleep(SETTLE_S)
     return float(sum(processes.rss_bytes(pid) for pid in engine.daemons()))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from bench import processes
 from bench.builds import clients, projects
 from bench.engines import Engine
-from bench.measure import Bench, Unmeasured
+from bench.measure import SETTLE_S, Bench, Unmeasured
 
 # What the command lines of a builder's processes have in them.
 BUILDER = "-m buildd"
@@ -88,6 +88,7 @@ def commit_and_run(engine: Engine, bench: Bench) -> float:
 
 def memory_of_builder(engine: Engine, bench: Bench) -> float:  # noqa: ARG001  # a measure takes both
     """What the builder costs the machine, where it is a process of its own."""
+    time.sleep(SETTLE_S)
     running = {pid for pid, _ in processes.with_argument(BUILDER)} & engine.daemons()
     if not running:
         raise Unmeasured
