@@ -16,8 +16,8 @@ from sampan.errors import ConflictError, NotFoundError
 from sampan.oci.digest import Digest
 from sampan.resource.snapshot import NewLayer
 from snapshotter.drivers.whiteouts import OPAQUE_XATTR
-from tests.contract.snapshotter import Kit, Parts, finished, local, names, shown, tar
 from tests.fakes.content import FakeContent
+from tests.support.snapshotter import Kit, Parts, finished, local, names, shown, tar
 
 # struct vfs_cap_data of linux/capability.h, revision 2: CAP_NET_RAW.
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")

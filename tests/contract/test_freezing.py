@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from tests.contract.freezing import FreezeContract
-from tests.contract.snapshotter import Parts, local, over_grpc
 from tests.fakes.content import FakeContent
+from tests.support.snapshotter import Parts, local, over_grpc
 
 
 @pytest.fixture(params=["erofs", "overlayfs", "native"])

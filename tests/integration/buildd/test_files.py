@@ -32,8 +32,8 @@ from buildd.trees import LABEL, SnapshotTrees
 from sampan.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from sampan.oci.digest import Digest
 from sampan.resource.image import Layer
-from tests.contract.snapshotter import Kit, Parts, local, over_grpc, tar
 from tests.fakes.content import FakeContent
+from tests.support.snapshotter import Kit, Parts, local, over_grpc, tar
 from tests.support.tools import eventually
 from tests.unit.buildd.files.places import fill, like_dockerfile
 

@@ -15,9 +15,9 @@ from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
 from sampan.resource.content import LastingLease
 from sampan.resource.snapshot import TRANSIENT_LABEL, NewLayer
-from tests.contract.snapshotter import shown
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine, run_engine
+from tests.support.snapshotter import shown
 from tests.support.trees import busybox_tar
 
 pytestmark = pytest.mark.root

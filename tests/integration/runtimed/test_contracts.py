@@ -25,10 +25,10 @@ from tests.contract.runtime_parts import (
     NetworkingContract,
     SnapshotsContract,
 )
-from tests.contract.snapshotter import Parts, local
 from tests.fakes.content import FakeContent
 from tests.integration.network.network_lab import lab
 from tests.integration.runtimed.test_bundles import busybox_root
+from tests.support.snapshotter import Parts, local
 
 pytestmark = pytest.mark.root
 

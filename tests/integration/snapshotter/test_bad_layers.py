@@ -27,8 +27,8 @@ from sampan.oci.digest import Digest
 from snapshotter.layers.formats import LayerFormat
 from snapshotter.layers.limits import LayerLimits
 from snapshotter.workers.job import ApplyJob
-from tests.contract.snapshotter import Kit, Parts, finished, local, names, shown, workers
 from tests.fakes.content import FakeContent
+from tests.support.snapshotter import Kit, Parts, finished, local, names, shown, workers
 from tests.support.tools import need_root
 
 pytestmark = pytest.mark.root

@@ -24,11 +24,11 @@ from snapshotter.layers.layers import LocalLayers
 from snapshotter.snapshots.catalog import Catalog
 from snapshotter.snapshots.directories import Disk, Syncer
 from tests.contract.freezing import EXCLUDED, LOWER, facts, meddle
-from tests.contract.snapshotter import Kit, Parts, local, shown, tar, workers
 from tests.fakes.content import FakeContent
 from tests.fakes.crashes import KilledError, Steps
 from tests.integration.snapshotter.test_layer_collection import Images
 from tests.support.small_disk import small_disk
+from tests.support.snapshotter import Kit, Parts, local, shown, tar, workers
 from tests.support.tools import eventually
 
 pytestmark = pytest.mark.root

@@ -12,8 +12,8 @@ from sampan.sys.mounts import MNT_DETACH, umount2
 from snapshotter.drivers.erofs.driver import ErofsDriver
 from snapshotter.drivers.erofs.mounts import ImageMounts, Way
 from snapshotter.layers.formats import LayerFormat
-from tests.contract.snapshotter import Clock, Kit, local, names, shown, tar
 from tests.fakes.content import FakeContent
+from tests.support.snapshotter import Clock, Kit, local, names, shown, tar
 from tests.support.tools import need_root
 
 pytestmark = pytest.mark.root

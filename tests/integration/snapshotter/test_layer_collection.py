@@ -15,8 +15,8 @@ from snapshotter.gc.collector import LayerCollector
 from snapshotter.gc.usage import LayerUsage
 from snapshotter.layers.layers import LocalLayers
 from snapshotter.snapshots.catalog import Catalog
-from tests.contract.snapshotter import Kit, Parts, local, shown, tar
 from tests.fakes.content import FakeContent
+from tests.support.snapshotter import Kit, Parts, local, shown, tar
 
 pytestmark = pytest.mark.root
 

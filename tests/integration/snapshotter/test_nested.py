@@ -8,9 +8,9 @@ import pytest
 
 from sampan.sys.mounts import mount
 from snapshotter.drivers import whiteouts
-from tests.contract.snapshotter import Kit, Parts, local, names, shown
 from tests.fakes.content import FakeContent
 from tests.support.images import Entry, directory, tar
+from tests.support.snapshotter import Kit, Parts, local, names, shown
 from tests.support.tools import need_root, unmount
 
 pytestmark = pytest.mark.root

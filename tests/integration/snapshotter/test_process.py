@@ -27,8 +27,8 @@ from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.sys.mounts import mount
 from sampan.wire.channel import open_channel
 from snapshotter.snapshots.directories import Disk
-from tests.contract.snapshotter import Clock, Kit, Parts, finished, local, names, shown, tar
 from tests.fakes.content import FakeContent, FakeContentServicer
+from tests.support.snapshotter import Clock, Kit, Parts, finished, local, names, shown, tar
 from tests.support.tools import unmount
 
 pytestmark = pytest.mark.root

@@ -19,8 +19,8 @@ from snapshotter.layers.formats import LayerFormat
 from snapshotter.layers.limits import LayerLimits
 from snapshotter.workers.job import Answer, ApplyJob, WorkerDiedError
 from snapshotter.workers.pool import Workers
-from tests.contract.snapshotter import local, shown, tar, workers
 from tests.fakes.content import FakeContent
+from tests.support.snapshotter import local, shown, tar, workers
 from tests.support.tools import eventually, need_root
 
 pytestmark = pytest.mark.usefixtures("root")
