@@ -29,7 +29,8 @@ from tests.contract.runtime_parts import (
 )
 from tests.fakes.container_records import InMemoryRecords
 from tests.fakes.crashes import Steps
-from tests.fakes.runtime_host import FakeBundles, FakeMounter, FakeNetworking, FakeSnapshots, FakeVolumes, Host
+from tests.fakes.runtime_host import Host
+from tests.fakes.runtime_parts import FakeBundles, FakeMounter, FakeNetworking, FakeSnapshots, FakeVolumes
 
 
 @pytest.fixture

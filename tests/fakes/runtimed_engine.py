@@ -44,16 +44,9 @@ from sampan.resource.exec import Exec
 from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 from tests.fakes.crashes import Steps
-from tests.fakes.runtime_host import (
-    FakeBundles,
-    FakeConmon,
-    FakeMounter,
-    FakeNetworking,
-    FakeOciRuntime,
-    FakeSnapshots,
-    FakeVolumes,
-    Host,
-)
+from tests.fakes.oci_runtime import FakeConmon, FakeOciRuntime
+from tests.fakes.runtime_host import Host
+from tests.fakes.runtime_parts import FakeBundles, FakeMounter, FakeNetworking, FakeSnapshots, FakeVolumes
 
 _NO_POLICY = RestartPolicy()
 
