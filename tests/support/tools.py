@@ -1,6 +1,8 @@
 """What the machine has to offer. A missing tool or privilege skips a test on a laptop and fails it in CI."""
 
+import contextlib
 import errno
+import itertools
 import os
 import shutil
 import socket
@@ -12,6 +14,8 @@ from typing import NoReturn
 import pytest
 
 from sampan.sys.mounts import umount2
+
+_TIMES = itertools.count(1)
 
 # Set by tools/run-tests: there, a test that cannot run has failed.
 STRICT = "SAMPAN_TEST_STRICT"
@@ -42,6 +46,11 @@ def search_path() -> str:
     return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
+def long_time() -> str:
+    """Return some months in seconds, for a ``sleep`` that can be told from those of other tests on this machine."""
+    return f"{os.getpid():07}{next(_TIMES):03}"
+
+
 def free_port() -> int:
     """Return a TCP port on 127.0.0.1 that nothing uses at the moment."""
     with socket.socket() as probe:
@@ -57,6 +66,16 @@ def eventually(holds: Callable[[], bool], what: str, deadline_s: float = 20) -> 
         if time.monotonic() > end:
             raise AssertionError(f"not within {deadline_s} s: {what}")
         time.sleep(0.02)
+
+
+def sleeping(seconds: str) -> list[int]:
+    """Return the pids of processes on this machine, in containers too, that are ``sleep`` with this argument."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended in the meantime
+            if (process / "cmdline").read_bytes() == f"sleep\0{seconds}\0".encode():
+                found.append(int(process.name))
+    return found
 
 
 def unmount(point: str | Path) -> None:

@@ -12,27 +12,20 @@ import pytest
 from sampan.client.services import Services
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine
-from tests.support.tools import eventually
+from tests.support.tools import eventually, long_time, sleeping
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("nothing_left")]
 
 # How long the steps that are to be interrupted sleep, which is how they are known from other processes.
-MARK = "313131"
+SECONDS = long_time()
 
 
 def write(context: Path, dockerfile: str) -> None:
     (context / "Dockerfile").write_text(dockerfile)
 
 
-def sleepers() -> list[Path]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes() == f"sleep\0{MARK}\0".encode():
-                found.append(path)
-        except OSError:
-            continue  # it ended in the meantime
-    return found
+def sleepers() -> list[int]:
+    return sleeping(SECONDS)
 
 
 def snapshots(engine: Engine) -> list[str]:
@@ -63,7 +56,7 @@ def start(docker: DockerClient, context: Path) -> subprocess.Popen[bytes]:
 
 
 def test_an_interrupted_client_ends_its_steps(docker: DockerClient, base: str, context: Path) -> None:
-    write(context, f"FROM {base}\nRUN trap '' TERM INT; sleep {MARK}\n")
+    write(context, f"FROM {base}\nRUN trap '' TERM INT; sleep {SECONDS}\n")
     building = start(docker, context)
     building.send_signal(signal.SIGINT)
     assert building.wait(20) != 0
@@ -71,7 +64,7 @@ def test_an_interrupted_client_ends_its_steps(docker: DockerClient, base: str, c
 
 
 def test_a_client_that_is_killed_ends_its_steps(docker: DockerClient, base: str, context: Path) -> None:
-    write(context, f"FROM {base}\nRUN sleep {MARK} & sleep {MARK}\n")
+    write(context, f"FROM {base}\nRUN sleep {SECONDS} & sleep {SECONDS}\n")
     building = start(docker, context)
     building.kill()
     building.wait(20)
@@ -84,7 +77,7 @@ def test_a_builder_that_is_killed_leaves_nothing_and_keeps_what_is_done(
     done = f"FROM {base}\nRUN cat /proc/sys/kernel/random/uuid > /unique\n"
     write(context, done)
     first = docker("run", "--rm", "--network", "none", docker("build", "-q", str(context)).line, "cat", "/unique")
-    write(context, f"{done}RUN echo also > /done\nRUN sleep {MARK}\n")
+    write(context, f"{done}RUN echo also > /done\nRUN sleep {SECONDS}\n")
     building = start(docker, context)
     engine.kill("buildd")
     assert building.wait(30) != 0
@@ -107,7 +100,8 @@ def test_two_builds_at_once_share_their_steps(docker: DockerClient, base: str, c
 
 def test_one_of_two_builds_is_interrupted_and_the_other_goes_on(docker: DockerClient, base: str, context: Path) -> None:
     write(
-        context, f"FROM {base}\nRUN for i in 1 2 3; do sleep 1; done; echo whole > /file\nRUN cat /file; sleep {MARK}\n"
+        context,
+        f"FROM {base}\nRUN for i in 1 2 3; do sleep 1; done; echo whole > /file\nRUN cat /file; sleep {SECONDS}\n",
     )
     one, two = docker.start("build", str(context)), docker.start("build", str(context))
     eventually(lambda: bool(sleepers()), "the step runs", 60)

@@ -13,7 +13,7 @@ from buildd.wire.llb.graphs import Graphs
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine
 from tests.support.go_clients import GoClient
-from tests.support.tools import eventually
+from tests.support.tools import eventually, long_time, sleeping
 
 pytestmark = pytest.mark.root
 
@@ -138,22 +138,12 @@ def test_the_cache_is_shown_and_pruned(buildctl: GoClient, image: str, context: 
 def test_a_client_that_is_interrupted_ends_its_build(
     buildctl: GoClient, engine: Engine, image: str, context: Path
 ) -> None:
-    mark = "424242"
-    write(context, f"FROM {image}\nRUN echo begun && sleep {mark}\n")
+    seconds = long_time()
+    write(context, f"FROM {image}\nRUN echo begun && sleep {seconds}\n")
     building = subprocess.Popen(
         [buildctl.program, *buildctl.before, *FRONTEND, "dockerfile=."], cwd=context, stderr=subprocess.DEVNULL
     )
-    eventually(lambda: sleeps(mark), "the step runs")
+    eventually(lambda: bool(sleeping(seconds)), "the step runs")
     building.send_signal(signal.SIGINT)
     assert building.wait(20) != 0
-    eventually(lambda: not sleeps(mark), "the step is gone")
-
-
-def sleeps(mark: str) -> bool:
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes() == f"sleep\0{mark}\0".encode():
-                return True
-        except OSError:
-            continue
-    return False
+    eventually(lambda: not sleeping(seconds), "the step is gone")

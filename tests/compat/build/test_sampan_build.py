@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.docker_client import Result, result_of
 from tests.support.engine import SAMPAN, Engine
-from tests.support.tools import eventually
+from tests.support.tools import eventually, long_time, sleeping
 from tests.support.trees import busybox_tar
 
 pytestmark = [pytest.mark.root]
@@ -143,34 +143,23 @@ def test_a_dockerfile_is_checked_and_outlined(engine: Engine, context: Path) -> 
 
 
 def test_ctrl_c_ends_the_step_at_once(engine: Engine) -> None:
+    seconds = long_time()
     command = [str(SAMPAN), "build", "--progress", "plain", "--no-cache", "-"]
     building = subprocess.Popen(
         command, env=engine.env(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert building.stdin is not None
     assert building.stderr is not None
-    building.stdin.write(b"FROM base\nRUN echo begun && exec sleep 4711\n")
+    building.stdin.write(f"FROM base\nRUN echo begun && exec sleep {seconds}\n".encode())
     building.stdin.close()
     while b"begun\n" not in (line := building.stderr.readline()) or b"RUN" in line:
         assert line, "the build ended by itself"
-    assert sleeps()
+    assert sleeping(seconds)
     building.send_signal(signal.SIGINT)
     building.stderr.read()
     building.stdout.read() if building.stdout is not None else None
     assert building.wait(30) == 130
-    eventually(lambda: not sleeps(), "the step's process has ended")
-
-
-def sleeps() -> list[str]:
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (process / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if line.startswith(b"sleep\x004711"):
-            found.append(process.name)
-    return found
+    eventually(lambda: not sleeping(seconds), "the step's process has ended")
 
 
 def test_the_cache_is_counted_and_pruned(engine: Engine, context: Path) -> None:

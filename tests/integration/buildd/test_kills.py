@@ -13,14 +13,15 @@ import pytest
 from sampan.client.services import Services
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine, run_engine
-from tests.support.tools import eventually
+from tests.support.tools import eventually, long_time, sleeping
 from tests.support.trees import busybox_tar
 
 pytestmark = pytest.mark.root
 
-DOCKERFILE = """FROM base
+SECONDS = long_time()
+DOCKERFILE = f"""FROM base
 RUN echo first > /first
-RUN --mount=type=cache,target=/c touch /c/kept && exec sleep 4712
+RUN --mount=type=cache,target=/c touch /c/kept && exec sleep {SECONDS}
 """
 
 
@@ -33,17 +34,6 @@ def engine() -> Iterator[Engine]:
             yield made
 
 
-def sleeping() -> bool:
-    """Whether the step's process is there."""
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if entry.read_bytes() == b"sleep\x004712\x00":
-                return True
-        except OSError:
-            continue
-    return False
-
-
 @contextmanager
 def building(engine: Engine, context: Path) -> Iterator[subprocess.Popen[str]]:
     """A build whose last step runs."""
@@ -53,7 +43,7 @@ def building(engine: Engine, context: Path) -> Iterator[subprocess.Popen[str]]:
         ["docker", "build", "."], cwd=context, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         try:
-            eventually(sleeping, "the step runs", 60)
+            eventually(lambda: bool(sleeping(SECONDS)), "the step runs", 60)
             yield process
         finally:
             process.kill()
@@ -73,7 +63,7 @@ def build(engine: Engine, context: Path) -> str:
     """Build what can be built, and return what was said."""
     # Another step in each test, which is no hit then.
     ends = f"ls /c > /seen && cat /first /seen # {context.name}"
-    (context / "Dockerfile").write_text(DOCKERFILE.replace("exec sleep 4712", ends))
+    (context / "Dockerfile").write_text(DOCKERFILE.replace(f"exec sleep {SECONDS}", ends))
     env = dict(os.environ, DOCKER_HOST=engine.host, DOCKER_CONFIG=str(engine.config), DOCKER_BUILDKIT="0")
     done = subprocess.run(["docker", "build", "."], cwd=context, env=env, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{engine.tail()}"
@@ -81,7 +71,7 @@ def build(engine: Engine, context: Path) -> str:
 
 
 def _gone(engine: Engine) -> None:
-    eventually(lambda: not sleeping(), "the step's process is gone", 30)
+    eventually(lambda: not sleeping(SECONDS), "the step's process is gone", 30)
     eventually(lambda: asyncio.run(_snapshots(engine)) == [], "the builder's snapshots are gone", 30)
     assert asyncio.run(_leases_without_layers(engine)) == []
     mounts = engine.layout.data("buildd") / "cache-mounts"
@@ -112,7 +102,7 @@ def test_an_engine_that_is_stopped_ends_its_builds(engine: Engine, tmp_path: Pat
         engine.stop()
         process.communicate(timeout=60)
         assert process.returncode != 0
-    eventually(lambda: not sleeping(), "the step's process is gone", 30)
+    eventually(lambda: not sleeping(SECONDS), "the step's process is gone", 30)
     engine.start()
     _gone(engine)
     assert "first\n" in build(engine, tmp_path)

@@ -38,7 +38,7 @@ from tests.fakes.build_sessions import FakeLender, FakeLenders
 from tests.fakes.buildd import FakeProgress
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine, run_engine
-from tests.support.tools import eventually
+from tests.support.tools import eventually, long_time, sleeping
 from tests.support.trees import busybox_tar
 
 pytestmark = pytest.mark.root
@@ -219,26 +219,17 @@ async def test_linked_copies_and_merges_stack(engine: Engine) -> None:
 
 
 async def test_a_cancelled_build_leaves_no_process_and_no_snapshot(engine: Engine) -> None:
+    seconds = long_time()
     async with builder(engine) as built:
         progress = FakeProgress()
         async with built.parts.solver.open(Asker("build", progress)) as build:
-            solved = asyncio.create_task(build.solve(sh(base(), "echo begun; exec sleep 4711")))
+            solved = asyncio.create_task(build.solve(sh(base(), f"echo begun; exec sleep {seconds}")))
             await progress.said.wait()
             solved.cancel()
             await asyncio.wait([solved])
         # runtimed kills it as soon as it notices that the call is gone; nobody waits for that.
-        await asyncio.to_thread(eventually, lambda: b"sleep\x004711" not in _commands(), "the process has ended")
+        await asyncio.to_thread(eventually, lambda: not sleeping(seconds), "the process has ended")
         assert await built.snapshots() == []
-
-
-def _commands() -> bytes:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found.append(entry.read_bytes())
-        except OSError:
-            continue
-    return b"\n".join(found)
 
 
 async def test_what_a_killed_builder_left_is_gone_after_a_start(engine: Engine) -> None:
