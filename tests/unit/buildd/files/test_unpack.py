@@ -75,7 +75,16 @@ def test_archives_are_unpacked(tmp_path: Path, target: Path, compress: Callable[
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"text", bytes(2048), gzip.compress(b"text"), PLAIN[:300], gzip.compress(PLAIN)[:20], b"\x1f\x8b\x08x"],
+    [
+        b"",
+        b"text",
+        bytes(2048),
+        gzip.compress(b"text", mtime=0),
+        PLAIN[:300],
+        gzip.compress(PLAIN, mtime=0)[:20],
+        b"\x1f\x8b\x08x",
+    ],
+    ids=["nothing", "text", "zeros", "packed text", "part of a tar", "part of a packed tar", "packed nonsense"],
 )
 def test_what_is_no_archive_is_copied(tmp_path: Path, target: Path, data: bytes) -> None:
     add(tmp_path, target, data)
