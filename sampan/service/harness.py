@@ -204,12 +204,14 @@ async def _build(service: Service[C], build: Build[C]) -> DatabaseDamagedError |
 
 def _serve_check(service: Service[C], name: str, damage: DatabaseDamagedError | None) -> None:
     restart = service.stopping.set
-    paths = [damage.path] if damage is not None else [store.path for store in service._stores]
-    checkers = [] if damage is not None else list(service.checkers)
-    if paths:
-        from sampan.service.database_check import DatabaseCheck
+    checkers = list(service.checkers)
+    if damage is not None or service._stores:
+        from sampan.service.database_check import DatabaseCheck, unopened
 
-        checkers = [*(DatabaseCheck(path, restart) for path in paths), *checkers]
+        if damage is not None:
+            checkers = [unopened(damage.path, restart)]
+        else:
+            checkers = [*(DatabaseCheck(store.path, store.examine, restart) for store in service._stores), *checkers]
     restored = [store.restored for store in service._stores if store.restored is not None]
     service.serve(CheckServicer(name, checkers, restored, CheckMetrics(service.metrics)))
 

@@ -68,6 +68,7 @@ class Store:
         self._copying_s = 0.0
         self._reserve = Reserve(path)
         self._reserving: asyncio.Task[None] | None = None
+        self._alone = False  # opened without a shared index, for which there was no space
         self.found_full = 0  # how many transactions found the disk full
         self.restored: Restored | None = None  # what took the place of a damaged database, until ``settle``
 
@@ -79,8 +80,10 @@ class Store:
     async def __aenter__(self) -> Self:
         """Open the database and bring its schema up to date.
 
+        That succeeds on a full disk, too; what has to be written may then find no space.
+
         Raises:
-            NoSpaceError: the disk is full, and nothing was in reserve.
+            NoSpaceError: the disk is full, and the database is new or its schema old.
             ConflictError: the file was written by a newer version of the engine.
             DatabaseDamagedError: the file is not a database, or not whole, or gone.
         """
@@ -98,7 +101,7 @@ class Store:
     async def write(self, fn: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         """Run ``fn`` in one transaction; roll back if it raises.
 
-        On a full disk, what is in reserve is given up and ``fn`` runs a second time: it has no effects but on rows.
+        On a full disk, what is in reserve is given up and ``fn`` runs again: it has no effects but on rows.
 
         With ``durable`` false nobody waits for the disk: the transaction survives the process, and is lost with the
         machine's power unless a durable one has followed. That is right for what a reboot ends anyway.
@@ -135,24 +138,38 @@ class Store:
         left = f"{self._reserve.size_bytes >> 10} of {RESERVE_BYTES >> 10} KiB are left in reserve for removals"
         return f"the disk of {self._path} is full: {left}"
 
+    async def examine(self) -> str:
+        """Read all of the database; return what is wrong with it, or nothing."""
+        if self._alone:
+            return await self.read(repair.examine_open)
+        return await asyncio.to_thread(repair.examine, self._path)
+
     async def settle(self) -> None:
         """Say that whatever a repaired database needs to be put right beside it has been."""
         await asyncio.to_thread(repair.forget, self._path)
 
+    @property
+    def _is_at_ease(self) -> bool:
+        """Whether nothing waits for space."""
+        return self._reserve.is_whole and not self._alone
+
     def _reserve_later(self) -> None:
         """Have the reserve made again when there is space."""
         self._tell(self.problem)
-        if self._durable and not self._reserve.is_whole and (self._reserving is None or self._reserving.done()):
+        if self._durable and not self._is_at_ease and (self._reserving is None or self._reserving.done()):
             self._reserving = asyncio.create_task(self._make_reserve(), name=f"reserve {self._path.name}")
 
     async def _make_reserve(self) -> None:
         # The kernel tells nobody that there is space again, so the disk is looked at from time to time.
-        while not self._reserve.is_whole:
+        loop = asyncio.get_running_loop()
+        while not self._is_at_ease:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_RESERVE_AFTER_S):
                     await self._closing.wait()
                     return
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._reserve.make)
+            await loop.run_in_executor(self._thread, self._reserve.make)
+            if self._alone and self._reserve.is_whole:
+                await loop.run_in_executor(self._thread, self._share)
             self._tell(self.problem)
 
     async def _follow(self) -> None:
@@ -161,7 +178,7 @@ class Store:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(_COPY_AFTER_S, self._copying_s / _COPYING_SHARE)):
                     await self._closing.wait()
-            if not self._reserve.is_whole:  # a copy would take what is left
+            if not self._is_at_ease:  # a copy would take what is left
                 if self._closing.is_set():
                     return
                 continue
@@ -178,27 +195,55 @@ class Store:
 
     def _open(self) -> None:
         try:
-            self._open_once()
+            self._open_once(alone=self._durable and not self._reserve.has_room())
         except (sqlite3.Error, OSError) as error:
             if not means_full(error, self._path.parent):
                 raise
-            self._give_up(error)
             try:
-                self._open_once()
+                self._on_full_disk(lambda: self._open_once(alone=True))
             except (sqlite3.Error, OSError) as again:
                 raise self._explained(again) from again
         if self._durable:
-            self._reserve.reserve_log()
+            self._reserve.open()
             self._reserve.make()
 
-    def _give_up(self, error: Exception) -> bool:
-        """Give up what is in reserve because of ``error``; return whether there was anything."""
-        self.found_full += 1
-        held = self._reserve.give_up()
-        log.warning("disk full", path=str(self._path), error=str(error), reserve="given up" if held else "none left")
+    def _share(self) -> None:
+        """Let others read the database, if there is space for that now."""
+        if self._reserve.has_room():
+            self._close()
+            self._open()
+
+    def _on_full_disk(self, act: Callable[[], T]) -> T:
+        """Return what ``act`` does, called again for each piece of the reserve that is given up."""
+        told = False
+        while True:
+            try:
+                return act()
+            except (sqlite3.Error, OSError) as error:
+                if not means_full(error, self._path.parent):
+                    raise
+                held = self._give_up()
+                if not told:
+                    left = "given up in pieces" if held else "none left"
+                    log.warning("disk full", path=str(self._path), error=str(error), reserve=left)
+                    self.found_full += 1
+                    told = True
+                if not held:
+                    raise
+
+    def _give_up(self) -> bool:
+        """Give up a piece of the reserve and have the log begin anew; return whether there was anything to give."""
+        if self._db is None:
+            return self._reserve.give_up()
+        (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+        (page_bytes,) = self._db.execute("PRAGMA page_size").fetchone()
+        held = self._reserve.give_up(pages * page_bytes)
+        with contextlib.suppress(sqlite3.Error):  # the log grows instead
+            self._db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
         return held
 
-    def _open_once(self) -> None:
+    def _open_once(self, *, alone: bool) -> None:
+        """Open the database; ``alone`` without the index of its log that readers share, which is a file of its own."""
         self.restored = repair.carry_out(self._path)
         if self.restored is not None:
             log.warning("database repaired", path=str(self._path), how=self.restored.how, aside=self.restored.aside)
@@ -208,6 +253,8 @@ class Store:
         db = sqlite3.connect(self._path, isolation_level=None)
         db.row_factory = sqlite3.Row
         try:
+            if alone:
+                db.execute("PRAGMA locking_mode = EXCLUSIVE")
             for pragma in _PRAGMAS:
                 db.execute(pragma)
             if not self._durable:
@@ -226,8 +273,8 @@ class Store:
         except BaseException:
             db.close()
             raise
-        self._db = db
-        if self._durable and not repair.copy_is_of_schema(self._path, version):
+        self._db, self._alone = db, alone
+        if self._durable and not alone and not repair.copy_is_of_schema(self._path, version):
             self._copy()
 
     def _migrate(self, db: sqlite3.Connection) -> int:
@@ -252,6 +299,7 @@ class Store:
         if self._db is not None:
             self._db.close()
             self._db = None
+            self._reserve.close()
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
@@ -274,14 +322,7 @@ class Store:
 
     def _write(self, fn: Callable[[sqlite3.Connection], T], durable: bool) -> T:
         try:
-            try:
-                return self._transact(self._connection(), fn, durable)
-            except sqlite3.DatabaseError as error:
-                if not means_full(error, self._path.parent) or not self._give_up(error):
-                    raise
-                result = self._transact(self._connection(), fn, durable)
-                self._reserve.make()  # with what is left of it
-                return result
+            return self._on_full_disk(lambda: self._transact(self._connection(), fn, durable))
         except sqlite3.DatabaseError as error:
             raise self._explained(error) from error
 

@@ -103,14 +103,21 @@ def examine(path: Path) -> str:
         return "it is gone" if not path.exists() else "it is empty"
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-            lines = [row[0] for row in db.execute("PRAGMA integrity_check(3)")]
-            if lines != ["ok"]:
-                return " ".join(" ".join(lines).split())
+            return examine_open(db)
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
         return str(error)
-    return ""
+
+
+def examine_open(db: sqlite3.Connection) -> str:
+    """Do as ``examine`` does, over a connection that there is.
+
+    Raises:
+        sqlite3.DatabaseError: what is wrong keeps SQLite from reading on.
+    """
+    lines = [row[0] for row in db.execute("PRAGMA integrity_check(3)")]
+    return "" if lines == ["ok"] else " ".join(" ".join(lines).split())
 
 
 def ask(path: Path) -> None:

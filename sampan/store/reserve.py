@@ -4,12 +4,15 @@
 
 How much: a transaction is written to the write-ahead log, which begins anew once it has reached 1,000 pages (SQLite's
 ``wal_autocheckpoint``) of 4,096 bytes with 24 each about them: 4,120,032 bytes with its header, 3.93 MiB. The log's
-index takes 32 KiB, and is made anew at each start. So with 4 MiB any number of removals can be recorded, since they
-take pages of the database itself and need no new ones. What has been given up and is not used up at once is reserved
-again in whatever size there is, the half or a quarter and so on.
+index takes 32 KiB, and is made anew at each start. What is in the log and not yet in the database may need as much
+there again. So with 4 MiB any number of removals can be recorded, since they need no new pages: the database is given
+what it lacks, and then the log, merged into it, begins anew where it is.
 
-Of the log itself, the first MiB is allocated while the database is open, where nobody else can take it: between a
-reserve's end and the write that needs it, a container that fills the disk may be quicker.
+Others wait for space, too: a container that fills the disk, another service's database. What is given up to the disk
+may be theirs before the write that needs it. So it is given up in pieces, and each becomes part of the database and
+its log at once. Of the log, the first MiB is allocated from the beginning, as long as the database is open, and all of
+its index: that is written to in memory, and where the disk has no place for it, the process dies of SIGBUS. SQLite has
+every page of it on disk beforehand, but not every block where a block is smaller.
 """
 
 import contextlib
@@ -23,6 +26,7 @@ from sampan.sys.files import is_full, reserve
 RESERVE_BYTES: Final = 4 << 20
 _LEAST_BYTES: Final = 128 << 10  # the log's index, and a few transactions
 _LOG_BYTES: Final = 1 << 20
+_PIECE_BYTES: Final = 512 << 10
 
 # While less than this is left for everybody else, a full-sized reserve can wait.
 _SPARE_BYTES: Final = 4 * RESERVE_BYTES
@@ -61,6 +65,8 @@ class Reserve:
         self._database = database
         self.path = database.with_name(f"{database.name}.reserve")
         self.size_bytes = 0  # as allocated
+        self._fd: int | None = None
+        self._index_fd: int | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -81,23 +87,68 @@ class Reserve:
             self._allocate(size)
             size //= 2
 
-    def reserve_log(self) -> None:
-        """Have the beginning of the write-ahead log allocated, as far as the file system knows how to."""
+    def has_room(self) -> bool:
+        """Say whether there is space enough for the log's index: what SQLite has in memory of it is a file."""
+        return _free_bytes(self._database.parent) >= RESERVE_BYTES
+
+    def open(self) -> None:
+        """Allocate what the open database writes to without asking, and hold its files open until SQLite closes them.
+
+        Whoever closes a file loses all locks on it that its process has (POSIX's rule), SQLite's own among them.
+        """
+        with contextlib.suppress(OSError):
+            self._fd = os.open(self._database, os.O_RDWR | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):
+            self._index_fd = os.open(f"{self._database}-shm", os.O_RDWR | os.O_CLOEXEC)
+            reserve(self._index_fd, os.fstat(self._index_fd).st_size)
+        self.reserve_log()
+
+    def close(self) -> None:
+        """Let go of the files, after SQLite has closed them."""
+        for fd in (self._fd, self._index_fd):
+            if fd is not None:
+                os.close(fd)
+        self._fd = self._index_fd = None
+
+    def reserve_log(self, more_bytes: int = 0) -> None:
+        """Have the beginning of the write-ahead log allocated, as far as the file system knows how to.
+
+        With ``more_bytes``, so much more than is allocated now.
+        """
         with contextlib.suppress(OSError):
             fd = os.open(f"{self._database}-wal", os.O_RDWR | os.O_CLOEXEC)
             try:
-                reserve(fd, _LOG_BYTES)
+                allocated = os.fstat(fd).st_blocks * 512
+                lacking = more_bytes or _LOG_BYTES - allocated
+                if lacking > 0:
+                    reserve(fd, lacking, allocated)
             finally:
                 os.close(fd)
 
-    def give_up(self) -> bool:
-        """Return the space to the disk; say whether there was any."""
-        held = self.size_bytes > 0 or self.path.exists()
+    def give_up(self, database_bytes: int | None = None) -> bool:
+        """Give up a piece; say whether there was anything left.
+
+        It goes to the database, if that has fewer than ``database_bytes``, and what remains of it to the log; with
+        None, to the disk.
+        """
+        with contextlib.suppress(OSError):
+            self.size_bytes = self.path.stat().st_blocks * 512
+        if self.size_bytes == 0:
+            return False
+        left = max(0, self.size_bytes - _PIECE_BYTES)
+        if left < _LEAST_BYTES:
+            left = 0
+        given, self.size_bytes = self.size_bytes - left, left
         # Truncated, and not removed: to make it again takes no new name then, for which there may be no space either.
-        with contextlib.suppress(FileNotFoundError):
-            os.truncate(self.path, 0)
-        self.size_bytes = 0
-        return held
+        os.truncate(self.path, left)
+        if database_bytes is not None and self._fd is not None:
+            allocated = os.fstat(self._fd).st_blocks * 512
+            lacking = min(max(0, database_bytes - allocated), given)
+            if lacking and reserve(self._fd, lacking, allocated):
+                given -= lacking
+            if given:
+                self.reserve_log(given)
+        return True
 
     def _allocate(self, size: int) -> None:
         try:

@@ -27,12 +27,14 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _FULL
 
 
-def reserve(fd: int, length: int) -> bool:
-    """Have the first ``length`` bytes of a file allocated, and its size left alone; say whether that worked.
+def reserve(fd: int, length: int, offset: int = 0) -> bool:
+    """Have ``length`` bytes of a file allocated from ``offset`` on, and its size left alone; say whether that worked.
 
-    Writes to them need no space any more, which nobody else can take either.
+    Writes to them need no space any more, which nobody else can take either. XFS asks for as much free space as
+    ``length``, whatever of it is allocated.
     """
-    return bool(LIBC.fallocate(fd, _FALLOC_FL_KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(length)) == 0)
+    given = LIBC.fallocate(fd, _FALLOC_FL_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(length))
+    return bool(given == 0)
 
 
 def note_owner(fd: int) -> None:

@@ -37,6 +37,10 @@ class SmallDisk:
         finally:
             os.close(fd)
 
+    def leave(self, size: int) -> None:
+        """Give back ``size`` bytes of what ``fill`` has taken."""
+        os.truncate(self._filler, max(0, self._filler.stat().st_size - size))
+
     def free(self) -> None:
         """Give back what ``fill`` has taken."""
         self._filler.unlink(missing_ok=True)

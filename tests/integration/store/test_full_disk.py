@@ -1,5 +1,6 @@
 """A database whose disk has no byte left."""
 
+import asyncio
 import contextlib
 import sqlite3
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sampan.errors import ResourceExhaustedError
+from sampan.store import repair
 from sampan.store.database import Store
 from sampan.store.reserve import RESERVE_BYTES
 from tests.support.small_disk import SmallDisk, small_disk
@@ -112,3 +114,59 @@ async def test_reserve_is_made_again_when_there_is_space(
             await reserving
         assert store.reserve_bytes >= RESERVE_BYTES
         assert told[-1] == ""
+
+
+async def test_store_opens_though_nothing_is_in_reserve_and_others_can_read_it_later(
+    disk: SmallDisk, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sampan.store.database._RESERVE_AFTER_S", 0.01)
+    path = disk.path / "test.db"
+    async with _filled(disk, schema):
+        pass
+    for suffix in ("-shm", ".reserve"):
+        path.with_name(f"test.db{suffix}").unlink(missing_ok=True)
+    disk.fill()
+    assert disk.is_full
+    async with Store(path, schema) as store:
+        assert await store.read(_count) == 1000
+        assert await store.examine() == ""
+        assert not path.with_name("test.db-shm").exists()
+        disk.free()
+        assert store._reserving is not None
+        await store._reserving
+        assert await asyncio.to_thread(repair.examine, path) == ""
+        await store.write(lambda db: _remove(db, "0000"))
+        assert await store.read(_count) == 999
+
+
+async def test_store_opens_with_room_for_a_part_of_the_index_of_its_log(disk: SmallDisk, schema: str) -> None:
+    """Where blocks are smaller than SQLite's pages, it has holes, and who writes to one in memory dies of SIGBUS."""
+    path = disk.path / "test.db"
+    async with _filled(disk, schema):
+        pass
+    for left_bytes in (8 << 10, 12 << 10, 20 << 10):
+        path.with_name("test.db-shm").unlink(missing_ok=True)
+        disk.fill()
+        disk.leave(left_bytes)
+        async with Store(path, schema) as store:
+            assert await store.read(_count) == 1000
+
+
+async def test_nobody_gets_what_is_given_up(disk: SmallDisk, schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes all there is between a refusal and the next try, as a container does that fills the disk."""
+    async with _filled(disk, schema):
+        pass
+    disk.fill()
+    async with Store(disk.path / "test.db", schema) as store:
+        give_up = store._reserve.give_up
+
+        def watched(database_bytes: int | None = None) -> bool:
+            held = give_up(database_bytes)
+            disk.fill()
+            return held
+
+        monkeypatch.setattr(store._reserve, "give_up", watched)
+        for number in range(1000):
+            disk.fill()
+            await store.write(lambda db, number=number: _remove(db, f"{number:04}"))  # type: ignore[misc]
+        assert await store.read(_count) == 0
