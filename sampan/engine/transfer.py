@@ -160,6 +160,8 @@ async def push(
     services: Pushing, reference: str, platform: str, credentials: Credentials | None
 ) -> AsyncGenerator[PushProgress, None]:
     """See ``Engine.push``."""
+    if parse_reference(reference).digest is not None:  # only the builder pushes by digest
+        raise InvalidArgumentError("cannot push a digest reference")
     wanted = wanted_platform(platform) if platform else None
     pushed = False
     async with aclosing(services.images.push(reference, credentials, wanted)) as steps:

@@ -1,16 +1,15 @@
 """What builds ask of the stores of content and images, and how blobs get there."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Protocol
 
-from buildd.session.protocol import ClientContent
-from sampan.errors import AlreadyExistsError
+from sampan.errors import AlreadyExistsError, NotFoundError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource.content import Action, Blob, WriteReply, WriteStep
-from sampan.resource.image import Credentials, NamedImage
+from sampan.resource.image import Credentials, ImageDetails, ImageUse, NamedImage, RemovedImages
 from sampan.resource.transfer import PushProgress
 
 
@@ -51,10 +50,31 @@ class Images(Protocol):
     async def tag(self, image: str, reference: str) -> None:
         """Add a name."""
 
+    async def get(self, image: str, *, manifests: bool = False) -> ImageDetails:
+        """Return one. NotFoundError."""
+
+    async def remove(
+        self,
+        image: str,
+        *,
+        force: bool = False,
+        no_prune: bool = False,
+        in_use: Iterable[ImageUse] = (),
+        platform: Platform | None = None,
+    ) -> RemovedImages:
+        """Remove a name, and the image with its last one."""
+
     def push(
         self, reference: str, credentials: Credentials | None = None, platform: Platform | None = None
     ) -> AsyncGenerator[PushProgress, None]:
         """Upload an image to its registry. Raises as ``Images.fetch``."""
+
+
+class Readable(Protocol):
+    """Blobs that can be read, such as a client's."""
+
+    def read(self, digest: str, offset: int = 0, size: int = 0) -> AsyncGenerator[bytes, None]:
+        """Yield a blob's bytes from ``offset``, unverified; ``size`` 0: to the end. NotFoundError."""
 
 
 async def put(
@@ -73,7 +93,7 @@ async def put(
 
 async def copy_blob(
     content: Content,
-    source: ClientContent,
+    source: Readable,
     descriptor: Descriptor,
     writer: str,
     *,
@@ -101,3 +121,20 @@ async def copy_blob(
                     progress(offset)
             await conversation.ask(WriteStep(Action.COMMIT, ref, descriptor.size, descriptor.digest, offset))
             await conversation.hang_up()
+
+
+@asynccontextmanager
+async def named_for_a_while(images: Images, reference: str, target: Descriptor, lease: str) -> AsyncIterator[None]:
+    """Give an image a name within, and the name back afterwards to who had it; for a push of what is not to stay."""
+    try:
+        before = await images.get(reference)
+    except NotFoundError:
+        before = None
+    await images.create(reference, target, lease)
+    try:
+        yield
+    finally:
+        if before is not None:
+            await images.tag(before.id, reference)
+        else:
+            await images.remove(reference, no_prune=True)

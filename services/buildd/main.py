@@ -13,6 +13,7 @@ from buildd.build.caching import Caches
 from buildd.build.capabilities import LLB, describe
 from buildd.cache.collector import Bounds
 from buildd.exporters.exporters import BuildExporters
+from buildd.exporters.layers import LayerConverter
 from buildd.frontend.frontend import DockerfileFrontend
 from buildd.history.history import History
 from buildd.metrics import BuildMetrics
@@ -109,17 +110,19 @@ async def _build(service: Service[Config]) -> None:
     )
     driver = (await engine.layers.drivers()).driver
     bridge = await engine.runtime.networks.get(BRIDGE)
+    layers = LayerConverter(content, parts.files, data / "converted")
+    await layers.recover()
     builds = Builds(
         Parts(
             solver=parts.solver,
             sources=parts.sources,
             files=parts.files,
-            exporters=BuildExporters(content, engine.images, parts.trees, parts.files, clients),
+            exporters=BuildExporters(content, engine.images, parts.trees, parts.files, layers, clients),
             cache=parts.cache,
             created=parts.created,
             caches=Caches(
                 lambda: CacheImports(parts.sources.images, content, clients),
-                CacheExports(content, engine.images, clients, time.time_ns),
+                CacheExports(content, engine.images, layers, clients, time.time_ns),
             ),
             history=History(store, UpdatesCodec()),
             frontend=DockerfileFrontend(),

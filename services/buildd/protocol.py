@@ -229,6 +229,24 @@ class FileStat:
     xattrs: Mapping[str, bytes] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a layer's blob is to be."""
+
+    compression: str  # "gzip", "zstd", "uncompressed"
+    level: int | None = None  # None: the usual one
+    latest_ns: int | None = None  # files that were changed later get this time; None: all keep theirs
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A layer's blob in another form."""
+
+    digest: Digest
+    size: int  # bytes
+    diff_id: Digest
+
+
 class FileWorker(Protocol):
     """What is done with outputs' files, in processes of its own. Paths are resolved inside the output, links too."""
 
@@ -241,6 +259,9 @@ class FileWorker(Protocol):
 
     async def change(self, op: FileOp, inputs: Sequence[Output], context: StepContext) -> Sequence[Tree]:
         """Carry out the actions and return a tree for each output. Raises NotFoundError, InvalidArgumentError."""
+
+    async def convert(self, source: Path, target: Path, form: Form) -> Converted:
+        """Write a layer's blob, a file of the builder's, in another form. InvalidArgumentError: it is damaged."""
 
     async def file_digests(self, output: Output) -> Mapping[str, Digest]:
         """Digest the bytes of each regular file; by paths without a slash at their beginning."""
@@ -332,6 +353,7 @@ class BuildResult:
 
     outputs: Mapping[str, Output | None]
     metadata: Mapping[str, bytes] = field(default_factory=dict)
+    taken: frozenset[Digest] = frozenset()  # layers, by diff ID, that are of other images
     attestations: Mapping[str, tuple[Attestation, ...]] = field(default_factory=dict)  # by the outputs' keys
     made_ns: Mapping[Digest, int] = field(default_factory=dict)  # when layers were made, by diff ID, since the epoch
 

@@ -3,10 +3,12 @@
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from buildd.protocol import Output, Tree
+from buildd.files.converting import convert
+from buildd.llb.ops import FileOp, MakeFile
+from buildd.protocol import Converted, Form, Output, StepContext, Tree
 from buildd.session.protocol import Credentials, Progress
 from sampan.errors import AlreadyExistsError, NotFoundError
 from sampan.oci.descriptor import OCI_LAYER_GZIP, Descriptor
@@ -37,10 +39,22 @@ class FakeStore:
     @asynccontextmanager
     async def write(self, *, lease: str = "") -> AsyncIterator["FakeStore"]:
         self._lease = lease
+        self._written = b""
         yield self
 
     async def ask(self, step: WriteStep) -> WriteReply:
-        assert step.action is Action.COMMIT
+        if step.action is Action.STAT:
+            if step.expected in self.blobs:
+                self.kept_by[step.expected] = self._lease
+                raise AlreadyExistsError("content is here")
+            self._written = b""
+            return WriteReply(step.action, 0, step.total, Digest.of(b""), 0, 0)
+        if step.action is Action.WRITE:
+            assert step.offset == len(self._written)
+            self._written += step.data
+            return WriteReply(step.action, len(self._written), step.total, Digest.of(b""), 0, 0)
+        data, self._written = self._written + step.data, b""
+        step = replace(step, data=data)
         digest = Digest.of(step.data)
         assert (digest, len(step.data)) == (step.expected, step.total)
         self.kept_by[digest] = self._lease
@@ -67,7 +81,22 @@ class FakeFiles:
     """The part of ``protocol.FileWorker`` that exporters use: trees have layers, and a file for each."""
 
     flattened: Tree = field(default_factory=Tree)
+    converted: list[Form] = field(default_factory=list)
     place: Path | None = None
+    made: list[MakeFile] = field(default_factory=list)
+
+    async def convert(self, source: Path, target: Path, form: Form) -> Converted:
+        self.converted.append(form)
+        return convert(source, target, form)
+
+    async def file_digests(self, output: Output) -> Mapping[str, Digest]:
+        return {"a/file": Digest.of(b"file")}
+
+    async def change(self, op: FileOp, inputs: Sequence[Output], context: StepContext) -> Sequence[Tree]:
+        self.made += [each.action for each in op.actions if isinstance(each.action, MakeFile)]
+        (tree,) = inputs
+        assert isinstance(tree, Tree)
+        return [tree]
 
     async def flatten(self, output: Output) -> Tree:
         return output if isinstance(output, Tree) else self.flattened

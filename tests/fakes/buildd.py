@@ -7,10 +7,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from buildd.files.converting import convert
 from buildd.llb.ops import Copy, Edge, ExecOp, FileOp, MakeFile, Metadata, Mount, Node, Process, SourceOp
 from buildd.protocol import (
+    Converted,
     Directory,
     FileStat,
+    Form,
     ImageQuery,
     Output,
     Pinned,
@@ -144,6 +147,9 @@ class FakeFileWorker:
         if not path:
             return files or {"": b""}
         return {n: d for n, d in files.items() if fnmatch.fnmatch(n, path) or n.startswith(f"{path}/")}
+
+    async def convert(self, source: Path, target: Path, form: Form) -> Converted:
+        return convert(source, target, form)
 
     async def file_digests(self, output: Output) -> Mapping[str, Digest]:
         return {name: Digest.of(data) for name, data in self.world.files(output).items()}

@@ -23,6 +23,7 @@ from buildd.build.updates import Updates, in_messages
 from buildd.exporters.image import platforms_of
 from buildd.history.history import History
 from buildd.history.model import CANCELLED, BuildRecord, Happened, HistoryQuery
+from buildd.llb.ops import SourceOp
 from buildd.meter import UNMETERED, Meter, Phase
 from buildd.protocol import BuildResult, Exporters, FileWorker, Result, Sources, Tree
 from buildd.provenance.attesting import Asked
@@ -38,6 +39,8 @@ _BEGIN_S: Final = 15.0
 _ENDED_KEPT: Final = 4  # builds whose status is in memory after their end; the history has more of them
 
 _ENTITLEMENTS: Final = (NETWORK_HOST, SECURITY_INSECURE)
+
+_IMAGES: Final = ("docker-image://", "oci-layout://")
 
 _EXPORTING: Final = {
     "": "exporting",
@@ -189,7 +192,7 @@ class Builds:
             build.begun.set()
             result = await self._result(request, results, build.gateway)
             outputs = await results.outputs(result)
-            built = BuildResult(outputs, result.metadata, made_ns=await self._made_ns(run))
+            built = BuildResult(outputs, result.metadata, _taken(run), made_ns=await self._made_ns(run))
             if not request.internal and any(edge is not None for edge in result.edges.values()):
                 asked = Asked(result, platforms_of(built), run.evaluated(), images.found, begun_ns)
                 built = replace(built, attestations=await kept.capture(asked, graphs))
@@ -236,7 +239,7 @@ class Builds:
             for name, value in built.metadata.items()
             if name.startswith(("frontend.", "result."))
         }
-        return {**told, **answers, **await caches.export(request.cache_exports, built.outputs)}
+        return {**told, **answers, **await caches.export(request.cache_exports, built.outputs, built.taken)}
 
     async def _begun(self, ref: str) -> None:
         """Return as soon as a build has begun. NotFoundError: it has not by then."""
@@ -306,6 +309,16 @@ class Builds:
     def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:
         """See ``Builder``."""
         return self._parts.cache.prune(options)
+
+
+def _taken(run: Run) -> frozenset[Digest]:
+    """Return the layers that images of sources have."""
+    sources = (
+        each for each in run.evaluated()
+        if isinstance(each.node.op, SourceOp) and each.node.op.identifier.startswith(_IMAGES)
+    )  # fmt: skip
+    trees = (output for each in sources for output in each.outputs if isinstance(output, Tree))
+    return frozenset(layer.diff_id for tree in trees for layer in tree.layers)
 
 
 def _granted(asked: Iterable[str], allowed: frozenset[str]) -> frozenset[str]:

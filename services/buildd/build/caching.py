@@ -1,7 +1,7 @@
 """The caches of other builders that one build is given, and those that it fills: ``--cache-from``, ``--cache-to``."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -14,6 +14,7 @@ from buildd.remote_cache.imports import check_import
 from sampan.build.request import CacheOption
 from sampan.errors import InvalidArgumentError, SampanError
 from sampan.log import log
+from sampan.oci.digest import Digest
 from sampan.oci.json_documents import load_json
 
 _PLACES: Final = {"registry": "registry", "local": "client directory"}
@@ -23,7 +24,12 @@ class ExportedCaches(Protocol):
     """Fills caches of other builders."""
 
     async def export(
-        self, option: CacheOption, trees: Sequence[Tree], results: Sequence[CachedResult], context: StepContext
+        self,
+        option: CacheOption,
+        trees: Sequence[Tree],
+        results: Sequence[CachedResult],
+        taken: Collection[Digest],
+        context: StepContext,
     ) -> Mapping[str, str]:
         """See ``buildd.remote_cache.exports.CacheExports``."""
 
@@ -71,7 +77,9 @@ class BuildCaches:
         trees = {name: output for name, output in outputs.items() if isinstance(output, Tree)}
         return inline(trees, self._results())
 
-    async def export(self, options: Sequence[CacheOption], outputs: Mapping[str, Output | None]) -> Mapping[str, str]:
+    async def export(
+        self, options: Sequence[CacheOption], outputs: Mapping[str, Output | None], taken: Collection[Digest]
+    ) -> Mapping[str, str]:
         """Fill caches; return what the client is told. Raises as ``ExportedCaches.export``."""
         told: dict[str, str] = {}
         trees = [output for output in outputs.values() if isinstance(output, Tree)]
@@ -80,7 +88,7 @@ class BuildCaches:
                 continue
             try:
                 async with self._run.step(f"exporting cache to {_PLACES[option.type]}") as context:
-                    told |= await self._exports.export(option, trees, self._results(), context)
+                    told |= await self._exports.export(option, trees, self._results(), taken, context)
             except SampanError as error:
                 if not ignores_errors(option):
                     raise

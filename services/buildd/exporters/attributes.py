@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from buildd.exporters.layers import GZIP, PLAIN, TYPES, ZSTD, Wanted
+from buildd.frontend.options import parse_epoch
 from sampan.docker.booleans import parse_bool
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.oci.platform import Platform, parse_platform
@@ -20,7 +22,7 @@ FILE_TYPES: Final = frozenset(("local", "tar"))
 # Said to every exporter by some client, and true of all of ours, or of no consequence.
 _INERT: Final = frozenset(
     (
-        "dest", "context", "unpack", "buildinfo", "buildinfo-attrs", "compression-level", "id",
+        "dest", "context", "unpack", "buildinfo", "buildinfo-attrs", "id",
         "load",  # results are always in the store
         "prefer-image-digest",  # the digests of image and config are both told
     )
@@ -29,10 +31,15 @@ _TRUTHS: Final = frozenset(
     (
         "push", "push-by-digest", "registry.insecure", "store", "name-canonical", "oci-mediatypes", "force-compression",
         "rewrite-timestamp", "tar", "platform-split", "oci-artifact", "prefer-nondist-layers",
-        "force-inline-attestations",
+        "force-inline-attestations", "attestation-inline", "danging-name-empty-only",
     )
 )  # fmt: skip
-_TEXTS: Final = frozenset(("name", "dangling-name-prefix", "compression", "attestation-prefix", "source-date-epoch"))
+_TEXTS: Final = frozenset(
+    (
+        "name", "dangling-name-prefix", "compression", "compression-level", "attestation-prefix", "source-date-epoch",
+    )
+)  # fmt: skip
+_MAX_LEVELS: Final = {GZIP: 9, ZSTD: 22, PLAIN: 22}
 
 _ANNOTATION: Final = re.compile(
     r"annotation(?:-(?P<place>manifest|index|manifest-descriptor|index-descriptor))?(?:\[(?P<platform>[^\]]+)\])?"
@@ -57,7 +64,12 @@ class ExportAttributes:
     names: tuple[str, ...] = ()  # complete, with tags
     push: bool = False
     push_by_digest: bool = False
-    dangling_prefix: str = ""  # an image without a name is called <prefix>@<digest>
+    dangling_prefix: str = ""  # the image is called <prefix>@<digest>, too
+    dangling_only: bool = False  # if it has no other name
+    name_canonical: bool = False  # each name is there with the digest, too
+    store: bool = True  # what is pushed stays here
+    layers: Wanted = field(default_factory=Wanted)
+    epoch_s: int | None = None  # the latest time that an image tells
     docker_types: bool = False  # Docker's media types instead of OCI's
     rewrite_timestamp: bool = False
     as_tar: bool = True  # of an OCI layout
@@ -100,42 +112,69 @@ def parse_attributes(kind: str, attributes: Mapping[str, str]) -> ExportAttribut
             annotations.append(Annotation(match["place"] or "manifest", match["key"], value, asked))
         else:
             raise InvalidArgumentError(f"unknown attribute {name!r} of exporter {kind}")
-    _refuse(kind, truths, texts)
-    names = tuple(_name(part.strip()) for part in texts.get("name", "").split(",") if part.strip())
+    _refuse(kind, truths)
+    by_digest = truths.get("push-by-digest", False)
+    layers = parse_compression(texts, force=truths.get("force-compression", False))
+    names = tuple(_name(part.strip(), by_digest=by_digest) for part in texts.get("name", "").split(",") if part.strip())
     if truths.get("push") and not names:
         raise InvalidArgumentError("can't push without a name: say name=registry/repository:tag")
     return ExportAttributes(
         names=names,
         push=truths.get("push", False),
-        push_by_digest=truths.get("push-by-digest", False),
+        push_by_digest=by_digest,
+        dangling_only=truths.get("danging-name-empty-only", False),
+        name_canonical=truths.get("name-canonical", False),
+        store=truths.get("store", True),
+        layers=layers,
+        epoch_s=parse_epoch(texts.get("source-date-epoch", "")),
         dangling_prefix=texts.get("dangling-name-prefix", ""),
-        docker_types=not truths.get("oci-mediatypes", True),
+        docker_types=not truths.get("oci-mediatypes", True) and layers.compression != ZSTD,  # OCI alone has a type
         rewrite_timestamp=truths.get("rewrite-timestamp", False),
         as_tar=truths.get("tar", True),
         platform_split=truths.get("platform-split"),
         attestation_prefix=texts.get("attestation-prefix", ""),
         oci_artifact=truths.get("oci-artifact", True),
-        inline_attestations=truths.get("force-inline-attestations"),
+        inline_attestations=truths.get("attestation-inline", truths.get("force-inline-attestations")),
         annotations=tuple(annotations),
     )
 
 
-def _refuse(kind: str, truths: Mapping[str, bool], texts: Mapping[str, str]) -> None:
-    if (compression := texts.get("compression", "gzip")) not in ("", "gzip"):
-        raise UnimplementedError(f"compression {compression} of layers is not supported: use gzip")
-    for name in ("push-by-digest", "rewrite-timestamp", "prefer-nondist-layers"):
-        if truths.get(name):
-            raise UnimplementedError(f"{name} of exporter {kind} is not supported")
-    if truths.get("store") is False:
-        raise UnimplementedError(f"store=false of exporter {kind} is not supported: images are always kept")
+def parse_compression(attributes: Mapping[str, str], *, force: bool) -> Wanted:
+    """Read how layers are to be compressed.
+
+    Raises:
+        InvalidArgumentError: an unknown compression, or a level that it does not have.
+        UnimplementedError: estargz.
+    """
+    compression = attributes.get("compression") or GZIP
+    if compression == "estargz":
+        raise UnimplementedError("compression estargz of layers is not supported: use gzip, zstd or uncompressed")
+    if compression not in TYPES:
+        raise InvalidArgumentError(f'unsupported layer compression type "{compression}"')
+    text = attributes.get("compression-level", "")
+    if not text:
+        return Wanted(compression, force=force)
+    if not (text.isascii() and text.isdigit()) or int(text) > _MAX_LEVELS[compression]:
+        most = _MAX_LEVELS[compression]
+        raise InvalidArgumentError(f"compression-level {text!r} of {compression} is not a number from 0 to {most}")
+    return Wanted(compression, int(text), force)
+
+
+def _refuse(kind: str, truths: Mapping[str, bool]) -> None:
+    if truths.get("prefer-nondist-layers"):
+        raise UnimplementedError(f"prefer-nondist-layers of exporter {kind} is not supported")
     if truths.get("registry.insecure"):
         raise UnimplementedError(
             "registry.insecure is not supported: say in the configuration of imaged which registries are"
         )
 
 
-def _name(text: str) -> str:
+def _name(text: str, *, by_digest: bool) -> str:
     reference = parse_reference(text)
+    if by_digest:
+        if reference.tag is not None or reference.digest is not None:
+            raise InvalidArgumentError(f"can't push tagged ref {text} by digest")
+        return str(reference)
     if reference.digest is not None:
         raise InvalidArgumentError(f"name {text!r} of an output cannot have a digest")
     return str(reference.with_default_tag())

@@ -5,9 +5,10 @@ Reference: OCI image spec 1.1, "Image Configuration".
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Final
 
 from buildd.protocol import Tree
@@ -29,6 +30,29 @@ class Times:
 
     now_ns: int
     made_ns: Mapping[Digest, int] = field(default_factory=dict)  # of layers, by diff ID, as far as they were made here
+    epoch_s: int | None = None  # none is told that is later, but those of the base image
+    base_lines: int = 0  # of the history, which are the base image's
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What is known of the image that a result stands on."""
+
+    diff_ids: tuple[str, ...] = ()
+    history: tuple[JsonObject, ...] = ()
+
+    def unchanged_layers(self, tree: Tree) -> Collection[Digest]:
+        """Return the layers of ``tree`` that are the base's own, by diff ID."""
+        pairs = takewhile(lambda pair: pair[0].diff_id == pair[1], zip(tree.layers, self.diff_ids, strict=False))
+        return [layer.diff_id for layer, _ in pairs]
+
+
+def parse_base(config: bytes) -> Base:
+    """Read the config of a base image; empty: there is none. InvalidArgumentError: it is no config."""
+    document = load_json(config, "the base image's config") if config else {}
+    if not isinstance(document, dict):
+        raise InvalidArgumentError("the base image's config is not an object")
+    return Base(tuple((document.get("rootfs") or {}).get("diff_ids") or ()), tuple(document.get("history") or ()))
 
 
 def finish_config(said: bytes, tree: Tree, platform: Platform, times: Times, inline_cache: bytes = b"") -> bytes:
@@ -48,8 +72,14 @@ def finish_config(said: bytes, tree: Tree, platform: Platform, times: Times, inl
     diff_ids = [layer.diff_id for layer in tree.layers]
     document["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
     history = _history(document.get("history") or [], tree, times)
+    history = [
+        line if number < times.base_lines else {**line, "created": _clamped(line["created"], times.epoch_s)}
+        for number, line in enumerate(history)
+    ]
     document["history"] = history
-    if not document.get("created"):
+    if document.get("created"):
+        document["created"] = _clamped(document["created"], times.epoch_s)
+    else:
         document["created"] = next((line["created"] for line in reversed(history) if line.get("created")), None)
         document["created"] = document["created"] or _moment(times.now_ns)
     document.pop(_CACHE_MEMBER, None)  # a base image's own
@@ -107,6 +137,17 @@ def _made(tree: Tree) -> Iterator[bool]:
             yield False
         if below < len(tree.layers):
             yield True
+
+
+def _clamped(moment: str, epoch_s: int | None) -> str:
+    """Return a time, or the epoch if that is earlier; what is no time is left as it is."""
+    if epoch_s is None:
+        return moment
+    try:
+        later = datetime.fromisoformat(moment).timestamp() > epoch_s
+    except ValueError:
+        return moment
+    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if later else moment
 
 
 def _moment(time_ns: int) -> str:

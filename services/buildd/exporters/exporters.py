@@ -11,11 +11,12 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Final
 
-from buildd.content import Content, Images
+from buildd.content import Content, Images, named_for_a_while
 from buildd.exporters import archives
 from buildd.exporters.attestations import render_statement
 from buildd.exporters.attributes import ARCHIVE_TYPES, IMAGE_TYPES, ExportAttributes, parse_attributes
-from buildd.exporters.image import AssembledImage, ImageAssembler, descriptor_json, platforms_of
+from buildd.exporters.image import AssembledImage, ImageAssembler, descriptor_json, epoch_of, platforms_of
+from buildd.exporters.layers import LayerConverter
 from buildd.llb.ops import NO_OUTPUT, FileAction, FileOp, MakeFile
 from buildd.protocol import Attestation, BuildResult, Exported, FileWorker, Output, StepContext, Tree, Trees
 from buildd.provenance.materials import digest_set
@@ -38,6 +39,7 @@ class BuildExporters:
         images: Images,
         trees: Trees,
         files: FileWorker,
+        layers: LayerConverter,
         clients: Clients,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -46,7 +48,7 @@ class BuildExporters:
         self._files = files
         self._clients = clients
         self._now_ns = now_ns
-        self._assembler = ImageAssembler(content, trees, files, now_ns)
+        self._assembler = ImageAssembler(content, trees, files, layers, now_ns)
 
     def check(self, export: Export) -> None:
         """See ``protocol.Exporters``."""
@@ -79,20 +81,40 @@ class BuildExporters:
             context.status("exporting layers")
             image = await self._assembler.assemble(result, attributes, inline_cache, lease, inline=inline)
             context.status("exporting layers", done=True)
+            if attributes.rewrite_timestamp and epoch_of(result, attributes) is None:
+                context.log(b"rewrite-timestamp is specified, but no source-date-epoch was found\n", 2)
+            if not attributes.store:
+                for name in _targets(names, image, attributes) if attributes.push else ():
+                    async with self._images.kept() as own, named_for_a_while(self._images, name, image.target, own):
+                        await self._push(name, context)
+                return _exported(image, self._told(image, names))
             said = f"writing image {image.images[0].config.digest}"
             context.status(said)
-            if not names and attributes.dangling_prefix:
-                names = (f"{attributes.dangling_prefix}@{image.target.digest}",)
-            await self._images.create(names[0] if names else "", image.target, lease)
+            targets = _targets(names, image, attributes)
+            dangling = f"{attributes.dangling_prefix}@{image.target.digest}"
+            if attributes.dangling_prefix and not (names and attributes.dangling_only):
+                names, targets = (*names, dangling), (*targets, dangling)
+            await self._images.create(targets[0] if targets else "", image.target, lease)
             context.status(said, done=True)
-        for number, name in enumerate(names):
+        for number, name in enumerate(targets):
             if number:
-                await self._images.tag(names[0], name)
+                await self._name(name, targets[0], image)
+            if attributes.name_canonical and "@" not in name:
+                await self._name(f"{parse_reference(name).name}@{image.target.digest}", targets[0], image)
             context.status(f"naming to {name}", done=True)
         if attributes.push:
-            for name in names:
-                await self._push(name, context)
+            for name in targets:
+                if name != dangling:
+                    await self._push(name, context)
         return _exported(image, self._told(image, names))
+
+    async def _name(self, name: str, first: str, image: AssembledImage) -> None:
+        """Give the image that is called ``first`` another name."""
+        if "@" not in name:
+            await self._images.tag(first, name)
+            return
+        async with self._images.kept() as lease:
+            await self._images.create(name, image.target, lease)
 
     async def _push(self, name: str, context: StepContext) -> None:
         credentials = await self._clients.credentials(parse_reference(name), context)
@@ -196,6 +218,11 @@ class BuildExporters:
 
     def _created(self) -> str:
         return datetime.fromtimestamp(self._now_ns() // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _targets(names: Sequence[str], image: AssembledImage, attributes: ExportAttributes) -> tuple[str, ...]:
+    """Return what an image is named and pushed as: by digest, if that is asked for."""
+    return tuple(f"{name}@{image.target.digest}" if attributes.push_by_digest else name for name in names)
 
 
 def _exported(image: AssembledImage, told: Mapping[str, str]) -> Exported:

@@ -6,7 +6,7 @@ Reference: OCI image spec 1.1; moby/buildkit, docs/attestations/attestation-stor
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from buildd.content import Content, put
@@ -22,7 +22,9 @@ from buildd.exporters.attestations import (
     statement_annotations,
 )
 from buildd.exporters.attributes import ExportAttributes
-from buildd.exporters.config import Times, finish_config
+from buildd.exporters.config import Times, finish_config, parse_base
+from buildd.exporters.layers import LayerConverter
+from buildd.frontend.options import parse_epoch
 from buildd.protocol import Attestation, BuildResult, FileWorker, Tree, Trees
 from sampan.errors import InvalidArgumentError
 from sampan.oci import descriptor as media
@@ -39,6 +41,8 @@ _DOCKER_TYPES: Final = {
     media.OCI_LAYER_GZIP: media.DOCKER_LAYER_GZIP,
 }
 _CONFIG_KEY: Final = "containerimage.config"
+_BASE_KEY: Final = "containerimage.base.config"
+_EPOCH_KEY: Final = "source.date.epoch"
 _PLATFORMS_KEY: Final = "refs.platforms"
 
 
@@ -73,12 +77,12 @@ class _Documents:
 
     def __init__(self, content: Content, lease: str) -> None:
         self._content = content
-        self._lease = lease
+        self.lease = lease
         self.put: dict[Descriptor, bytes] = {}
 
     async def add(self, data: bytes, media_type: str, children: Sequence[Descriptor] = ()) -> Descriptor:
         """Store a document that refers to ``children``."""
-        descriptor = await put(self._content, data, media_type, self._lease, _children(children))
+        descriptor = await put(self._content, data, media_type, self.lease, _children(children))
         self.put[descriptor] = data
         return descriptor
 
@@ -87,9 +91,15 @@ class ImageAssembler:
     """Makes images of results."""
 
     def __init__(
-        self, content: Content, trees: Trees, files: FileWorker, now_ns: Callable[[], int] = time.time_ns
+        self,
+        content: Content,
+        trees: Trees,
+        files: FileWorker,
+        layers: LayerConverter,
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._content = content
+        self._layers = layers
         self._trees = trees
         self._files = files
         self._now_ns = now_ns
@@ -176,10 +186,17 @@ class ImageAssembler:
     ) -> PlatformImage:
         output = result.outputs[key]
         tree = await self._files.flatten(output) if output is not None else Tree()
-        await self._trees.ready(tree)
         said = result.metadata.get(f"{_CONFIG_KEY}/{key}" if key else _CONFIG_KEY, b"")
+        base = parse_base(result.metadata.get(f"{_BASE_KEY}/{key}" if key else _BASE_KEY, b""))
+        epoch_s = epoch_of(result, attributes)
+        rewritten_ns = epoch_s * 10**9 if epoch_s is not None and attributes.rewrite_timestamp else None
+        wanted = replace(attributes.layers, latest_ns=rewritten_ns)
+        own = base.unchanged_layers(tree)
+        tree = await self._layers.formed(tree, wanted, result.taken, own, documents.lease)
+        await self._trees.ready(tree)
         config_type = _typed(media.OCI_CONFIG, attributes)
-        finished = finish_config(said, tree, platform, Times(self._now_ns(), result.made_ns), inline_cache)
+        times = Times(self._now_ns(), result.made_ns, epoch_s, len(base.history))
+        finished = finish_config(said, tree, platform, times, inline_cache)
         config = await documents.add(finished, config_type)
         layers = [
             Descriptor(_typed(each.descriptor.media_type, attributes), each.descriptor.digest, each.descriptor.size)
@@ -189,6 +206,17 @@ class ImageAssembler:
         document = render_manifest(config, layers, attributes.annotations_on("manifest", platform), manifest_type)
         manifest = await documents.add(document, manifest_type, [config, *layers])
         return PlatformImage(platform, tree, config, manifest)
+
+
+def epoch_of(result: BuildResult, attributes: ExportAttributes) -> int | None:
+    """Return the latest time that an image may tell, in seconds since the epoch; None: any.
+
+    Raises:
+        InvalidArgumentError: the frontend says something else than a number.
+    """
+    if attributes.epoch_s is not None:
+        return attributes.epoch_s
+    return parse_epoch(result.metadata.get(_EPOCH_KEY, b"").decode(errors="replace"))
 
 
 def platforms_of(result: BuildResult) -> Sequence[tuple[str, Platform]]:

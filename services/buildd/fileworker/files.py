@@ -15,7 +15,7 @@ from buildd.fileworker.jobs import Place
 from buildd.fileworker.plan import Run, plan
 from buildd.fileworker.worker import look
 from buildd.llb.ops import NO_INPUT, NO_OUTPUT, Copy, FileAction, FileOp
-from buildd.protocol import Directory, FileStat, Output, Selection, StepContext, Tree
+from buildd.protocol import Converted, Directory, FileStat, Form, Output, Selection, StepContext, Tree
 from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
 from sampan.resource.snapshot import Mount
@@ -76,6 +76,11 @@ class Files:
         """See ``protocol.FileWorker``."""
         async with self._turns, self._shown([output]) as (place,):
             return cast("Mapping[str, Digest]", (await self._workers.do(jobs.FileDigests(place))).value)
+
+    async def convert(self, source: Path, target: Path, form: Form) -> Converted:
+        """See ``protocol.FileWorker``."""
+        async with self._turns:
+            return cast("Converted", (await self._workers.do(jobs.Convert(source, target, form))).value)
 
     async def change(self, op: FileOp, inputs: Sequence[Output], context: StepContext) -> Sequence[Tree]:
         """See ``protocol.FileWorker``."""

@@ -9,10 +9,11 @@ import pickle
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from buildd.llb.ops import FileAction
-from buildd.protocol import Selection
+from buildd.protocol import Form, Selection
 from sampan import errors
 from sampan.errors import SampanError
 from sampan.resource.snapshot import Mount
@@ -46,6 +47,15 @@ class FileDigests:
     """Digest each file."""
 
     place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Convert:
+    """Write a layer's blob in another form."""
+
+    source: Path
+    target: Path
+    form: Form
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +109,8 @@ class Hold:
 
 
 Look: TypeAlias = ReadFile | ReadDirectory | Stat
-Job: TypeAlias = Checksum | FileDigests | Change | Look | Tar | Hold
+Placed: TypeAlias = Checksum | FileDigests | Change | Look | Tar | Hold
+Job: TypeAlias = Placed | Convert
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from buildd.files.checksum import checksum, checksum_of_directory, digest_files
+from buildd.files.converting import convert
 from buildd.files.copying import copy
 from buildd.files.making import make_directory, make_file, make_link, remove_path
 from buildd.files.modes import Ids, find_owner
@@ -68,6 +69,8 @@ def run(job: jobs.Job, scratch: Path) -> Done | Failed:
 
 
 def _run(job: jobs.Job, scratch: Path) -> Done:
+    if isinstance(job, jobs.Convert):
+        return Done(convert(job.source, job.target, job.form))
     places = _places(job)
     private = isinstance(job, jobs.Hold) or not all(place.path for place in places.values())
     with _shown(places, scratch) if private else nullcontext(_paths(places)) as paths, ExitStack() as stack:
@@ -104,7 +107,7 @@ def look(path: str, job: jobs.Look) -> object:
         raise translated(error, f"cannot look at {job.path}") from error
 
 
-def _places(job: jobs.Job) -> Mapping[int, Place]:
+def _places(job: jobs.Placed) -> Mapping[int, Place]:
     if isinstance(job, jobs.Change):
         return {**job.inputs, NO_INPUT: Place(), _BASE: job.base}
     if isinstance(job, jobs.Tar | jobs.Hold):

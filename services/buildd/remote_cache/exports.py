@@ -4,23 +4,26 @@ Reference: moby/buildkit, README, "Export cache".
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
-from typing import Final, Protocol
+from dataclasses import replace
+from typing import Final
 
-from buildd.content import Content, Images, put
+from buildd.content import Content, Images, named_for_a_while, put
+from buildd.exporters.attributes import parse_compression
 from buildd.exporters.config import Times, finish_config
+from buildd.exporters.layers import LayerConverter, Wanted
 from buildd.protocol import StepContext, Tree
 from buildd.remote_cache.document import CacheDocument, CachedResult, render_document, whole, within
 from buildd.session.clients import Clients
 from sampan.build.request import CacheOption
 from sampan.docker.booleans import parse_bool
-from sampan.errors import InvalidArgumentError, NotFoundError, UnimplementedError
+from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.oci.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor
+from sampan.oci.digest import Digest
 from sampan.oci.manifest_document import descriptor_members, render_manifest
 from sampan.oci.platform import host_platform
 from sampan.oci.reference import parse_reference
-from sampan.resource.image import ImageDetails, RemovedImages
 
 INLINE: Final = "inline"
 REGISTRY: Final = "registry"
@@ -54,12 +57,17 @@ def check_export(option: CacheOption) -> None:
             raise InvalidArgumentError(f"unknown attribute {name!r} of cache export {option.type}")
     if (mode := option.attributes.get("mode", "min")) not in ("min", "max"):
         raise InvalidArgumentError(f"invalid mode {mode!r} of cache export: use min or max")
-    if (compression := option.attributes.get("compression", "gzip")) != "gzip":
-        raise UnimplementedError(f"compression {compression} of a cache export is not supported: use gzip")
+    wanted_layers(option)
     if option.type == REGISTRY:
         parse_reference(_required(option, "ref"))
     if option.type == LOCAL:
         _required(option, "dest")
+
+
+def wanted_layers(option: CacheOption) -> Wanted:
+    """Return how a cache's layers are to be. InvalidArgumentError, UnimplementedError: as ``parse_compression``."""
+    force = option.attributes.get("force-compression", "")
+    return parse_compression(option.attributes, force=parse_bool(force, "force-compression") if force else False)
 
 
 def inline(trees: Mapping[str, Tree], results: Sequence[CachedResult]) -> Mapping[str, bytes]:
@@ -67,27 +75,25 @@ def inline(trees: Mapping[str, Tree], results: Sequence[CachedResult]) -> Mappin
     return {key: render_document(within(tree, results)) for key, tree in trees.items()}
 
 
-class CacheImages(Images, Protocol):
-    """Images, which a cache that goes to a registry is one of for a while."""
-
-    async def get(self, image: str, *, manifests: bool = False) -> ImageDetails:
-        """Return one. NotFoundError."""
-
-    async def remove(self, image: str, *, no_prune: bool = False) -> RemovedImages:
-        """Remove a name, and the image with its last one."""
-
-
 class CacheExports:
     """Exports of caches."""
 
-    def __init__(self, content: Content, images: CacheImages, clients: Clients, now_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, content: Content, images: Images, layers: LayerConverter, clients: Clients, now_ns: Callable[[], int]
+    ) -> None:
         self._content = content
+        self._layers = layers
         self._images = images
         self._clients = clients
         self._now_ns = now_ns
 
     async def export(
-        self, option: CacheOption, trees: Sequence[Tree], results: Sequence[CachedResult], context: StepContext
+        self,
+        option: CacheOption,
+        trees: Sequence[Tree],
+        results: Sequence[CachedResult],
+        taken: Collection[Digest],
+        context: StepContext,
     ) -> Mapping[str, str]:
         """Export what ``option`` says and return what the client is told.
 
@@ -95,6 +101,7 @@ class CacheExports:
             option: of type registry or local, checked.
             trees: what the build came to; with ``mode=min`` only results of their layers go along.
             results: of all steps.
+            taken: diff IDs of layers that are other images'.
             context: the step that shows it.
 
         Raises:
@@ -105,14 +112,22 @@ class CacheExports:
         else:
             everything = Tree(tuple(dict.fromkeys(layer for tree in trees for layer in tree.layers)))
             document = within(everything, results)
+        wanted = wanted_layers(option)
         async with self._images.kept() as lease:
             context.status("preparing build cache for export")
+            document = await self._formed(document, wanted, taken, lease)
             config, manifest = await self._assemble(document, lease)
             context.status("preparing build cache for export", done=True)
             if option.type == LOCAL:
                 return await self._to_client(option, document, config, manifest, context)
             await self._push(_required(option, "ref"), manifest, lease, context)
             return {}
+
+    async def _formed(
+        self, document: CacheDocument, wanted: Wanted, taken: Collection[Digest], lease: str
+    ) -> CacheDocument:
+        tree = await self._layers.formed(Tree(document.layers), wanted, taken, (), lease)
+        return replace(document, layers=tree.layers)
 
     async def _assemble(self, document: CacheDocument, lease: str) -> tuple[Descriptor, Descriptor]:
         tree = Tree(document.layers)
@@ -124,23 +139,15 @@ class CacheExports:
     async def _push(self, name: str, manifest: Descriptor, lease: str, context: StepContext) -> None:
         """Push under ``name``, which the image has here for as long as that takes, and give back who had it."""
         reference = str(parse_reference(name).with_default_tag())
-        try:
-            before = await self._images.get(reference)
-        except NotFoundError:
-            before = None
         said = f"writing cache manifest {manifest.digest}"
         context.status(said)
         credentials = await self._clients.credentials(parse_reference(reference), context)
-        await self._images.create(reference, manifest, lease)
-        try:
-            async with aclosing(self._images.push(reference, credentials)) as steps:
-                async for _ in steps:
-                    pass
-        finally:
-            if before is not None:
-                await self._images.tag(before.id, reference)
-            else:
-                await self._images.remove(reference, no_prune=True)
+        async with (
+            named_for_a_while(self._images, reference, manifest, lease),
+            aclosing(self._images.push(reference, credentials)) as steps,
+        ):
+            async for _ in steps:
+                pass
         context.status(said, done=True)
 
     async def _to_client(

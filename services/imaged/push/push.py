@@ -188,14 +188,14 @@ class Pusher:
             except Refusal as refused:
                 raise _error(refused) from refused
             await self._store.write(lambda db: _remember(db, reference, record.id, plan.target.digest))
-        return Pushed(record.id, str(reference.tag), plan.target, plan.instead_of)
+        return Pushed(record.id, reference.tag or str(reference.digest), plan.target, plan.instead_of)
 
     async def _put(
         self, blobs: BlobPusher, client: UploadClient, document: Descriptor, reference: Reference | None
     ) -> None:
         """Push a manifest or an index: under its tag, or by its digest alone."""
         content = await self._content.load(document.digest, MAX_MANIFEST_BYTES)
-        name = str(reference.tag) if reference else document.digest
+        name = reference.tag if reference and reference.tag else document.digest
         await blobs.retried(lambda: client.put_manifest(name, document, content))
 
     async def _push_all(
@@ -224,9 +224,12 @@ class Pusher:
 
 
 def _find(db: sqlite3.Connection, reference: Reference) -> tuple[ImageRecord, Digest]:
-    """Return the image to push, and what its name points to. Raises NotFoundError in Docker's words."""
-    if reference.tag is None or reference.digest is not None:
-        raise InvalidArgumentError("cannot push a digest reference")
+    """Return the image to push, and what its name points to: by a tag, or by a digest alone.
+
+    Raises NotFoundError in Docker's words.
+    """
+    if (reference.tag is None) == (reference.digest is None):
+        raise InvalidArgumentError("cannot push a reference with both tag and digest, or neither")
     row = db.execute("SELECT image, digest FROM names WHERE reference = ?", (str(reference),)).fetchone()
     record = image_store.get_image(db, Digest(row["image"])) if row is not None else None
     if record is not None:

@@ -1,7 +1,7 @@
 """Builds whose steps are Python and whose files are in memory."""
 
 import itertools
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +74,12 @@ class FakeCaches:
         return self.results.get(key)
 
     async def export(
-        self, option: CacheOption, trees: Sequence[Tree], results: Sequence[CachedResult], context: StepContext
+        self,
+        option: CacheOption,
+        trees: Sequence[Tree],
+        results: Sequence[CachedResult],
+        taken: Collection[Digest],
+        context: StepContext,
     ) -> Mapping[str, str]:
         if option.attributes.get("ref") == "gone":
             raise NotFoundError("gone: not found")

@@ -1,12 +1,13 @@
 """Results as images, archives and files."""
 
 import base64
+import gzip
 import io
 import json
 import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,16 +16,19 @@ import pytest
 from buildd.exporters.attributes import parse_attributes
 from buildd.exporters.config import Times, finish_config
 from buildd.exporters.exporters import BuildExporters
-from buildd.protocol import BuildResult, FileWorker, Tree, Trees
+from buildd.exporters.layers import LayerConverter
+from buildd.protocol import Attestation, BuildResult, FileWorker, Form, Tree, Trees
 from buildd.session.clients import Clients
 from buildd.session.protocol import Credentials, Sessions
 from sampan.build.request import Export
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnimplementedError
-from sampan.oci.descriptor import Descriptor
+from sampan.oci.descriptor import OCI_LAYER_GZIP, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource import image as images
 from sampan.resource.transfer import PushPhase, PushProgress, PushStep
+from sampan.tar.entry import Entry, EntryType
+from sampan.tar.writer import TarWriter
 from tests.fakes.build_stores import FakeFiles, FakeSession, FakeStep, FakeStore, layer
 
 NOW = 1_700_000_000_123_456_789
@@ -45,6 +49,18 @@ class FakeImages:
     tags: list[tuple[str, str]] = field(default_factory=list)
     pushed: list[tuple[str, images.Credentials | None]] = field(default_factory=list)
     failure: SampanError | None = None
+    known: dict[str, Any] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
+
+    async def get(self, image: str, *, manifests: bool = False) -> Any:
+        if image not in self.known:
+            raise NotFoundError(f"No such image: {image}")
+        return self.known[image]
+
+    async def remove(self, image: str, *, no_prune: bool = False, **more: object) -> Any:
+        assert no_prune
+        assert not more
+        self.removed.append(image)
 
     @asynccontextmanager
     async def kept(self, *leases: str) -> AsyncIterator[str]:
@@ -75,7 +91,7 @@ class FakeImages:
 class Room:
     """Exporters on fakes."""
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: Path) -> None:
         self.store, self.images, self.files, self.session = FakeStore(), FakeImages(), FakeFiles(), FakeSession()
         self.step = FakeStep()
         self.made_ready: list[Tree] = []
@@ -84,6 +100,7 @@ class Room:
             self.images,
             cast("Trees", self),
             cast("FileWorker", self.files),
+            LayerConverter(self.store, cast("FileWorker", self.files), scratch),  # type: ignore[arg-type]
             Clients(cast("Sessions", self)),
             lambda: NOW,
         )
@@ -105,8 +122,8 @@ class Room:
 
 
 @pytest.fixture
-def room() -> Room:
-    return Room()
+def room(tmp_path: Path) -> Room:
+    return Room(tmp_path)
 
 
 def unpacked(data: bytes) -> dict[str, bytes]:
@@ -264,8 +281,6 @@ async def test_files_go_as_they_are_or_by_platform(room: Room, tmp_path: Path) -
         ("image", {"push": "true"}, "can't push without a name"),
         ("image", {"push": "maybe"}, "maybe"),
         ("image", {"name": "UPPER"}, "invalid reference format"),
-        ("image", {"compression": "zstd"}, "compression zstd of layers is not supported"),
-        ("image", {"store": "false"}, "store=false"),
         ("image", {"name": "a@sha256:" + "0" * 64}, "cannot have a digest"),
     ],
 )
@@ -330,3 +345,150 @@ def test_a_line_has_the_time_of_its_layer_and_the_image_that_of_the_last() -> No
     assert finish_config(said, Tree((base, first, second)), AMD, Times(NOW + 1, times.made_ns)) == finish_config(
         said, Tree((base, first, second)), AMD, times
     ), "the same image, whenever it is built again"
+
+
+def layer_of(*names: str, mtime_ns: int = NOW) -> bytes:
+    """Return the tar of a layer."""
+    data = bytearray()
+    writer = TarWriter(data.extend)
+    for name in names:
+        writer.add(Entry(name.encode(), EntryType.FILE, 0o644, 0, 0, 4, mtime_ns))
+        writer.data(b"data")
+    writer.close()
+    return bytes(data)
+
+
+def stored(room: Room, *tars: bytes) -> Tree:
+    """Put layers as freezing a step's files does."""
+    layers = []
+    for tar in tars:
+        blob = gzip.compress(tar, mtime=0)
+        room.store.blobs[Digest.of(blob)] = blob
+        layers.append(images.Layer(Descriptor(OCI_LAYER_GZIP, Digest.of(blob), len(blob)), Digest.of(tar)))
+    return Tree(tuple(layers))
+
+
+async def test_layers_made_here_are_compressed_as_is_asked_for(room: Room) -> None:
+    tree = stored(room, layer_of("base"), layer_of("own"))
+    result = replace(one(tree), taken=frozenset((tree.layers[0].diff_id,)))
+    for compression, kind in (("zstd", "+zstd"), ("uncompressed", "")):
+        told = await room.export(result, "image", compression=compression)
+        base, own = room.json(told["containerimage.digest"])["layers"]
+        assert base["digest"] == tree.layers[0].descriptor.digest
+        assert own["mediaType"] == f"application/vnd.oci.image.layer.v1.tar{kind}"
+        assert own["digest"] in room.store.blobs
+        config = room.json(told["containerimage.config.digest"])
+        assert config["rootfs"]["diff_ids"] == [layer.diff_id for layer in tree.layers]
+    assert room.store.blobs[own["digest"]] == layer_of("own")
+    told = await room.export(result, "image", compression="zstd", force_compression="true", oci_mediatypes="false")
+    manifest = room.json(told["containerimage.digest"])
+    assert manifest["mediaType"] == "application/vnd.oci.image.manifest.v1+json"  # Docker's have no type for it
+    assert {each["mediaType"] for each in manifest["layers"]} == {"application/vnd.oci.image.layer.v1.tar+zstd"}
+
+
+async def test_a_layer_is_converted_once(room: Room) -> None:
+    result = one(stored(room, layer_of("own")))
+    first = await room.export(result, "image", compression="gzip", compression_level="1")
+    second = await room.export(result, "image", compression="gzip", compression_level="1")
+    assert first["containerimage.digest"] == second["containerimage.digest"]
+    assert room.files.converted == [Form("gzip", 1)]
+    (layer,) = room.json(first["containerimage.digest"])["layers"]
+    del room.store.blobs[layer["digest"]]
+    await room.export(result, "image", compression="gzip", compression_level="1")
+    assert layer["digest"] in room.store.blobs
+
+
+async def test_times_end_at_the_epoch_but_for_the_base_image_s(room: Room) -> None:
+    tree = stored(room, layer_of("base"), layer_of("own"), layer_of("old", mtime_ns=5 * 10**9))
+    base = {"rootfs": {"diff_ids": [tree.layers[0].diff_id]}, "history": [{"created_by": "FROM"}]}
+    result = one(tree, {**CONFIG, "created": "2030-01-01T00:00:00Z"})
+    result = replace(result, metadata={**result.metadata, "containerimage.base.config": json.dumps(base).encode()})
+    told = await room.export(result, "image", rewrite_timestamp="true", source_date_epoch="1000")
+    first, own, old = room.json(told["containerimage.digest"])["layers"]
+    assert first["digest"] == tree.layers[0].descriptor.digest
+    assert gzip.decompress(room.store.blobs[own["digest"]]) == layer_of("own", mtime_ns=1000 * 10**9)
+    assert gzip.decompress(room.store.blobs[old["digest"]]) == layer_of("old", mtime_ns=5 * 10**9)
+    config = room.json(told["containerimage.config.digest"])
+    assert config["created"] == "1970-01-01T00:16:40Z"
+    assert config["rootfs"]["diff_ids"][1] == Digest.of(layer_of("own", mtime_ns=1000 * 10**9))
+    assert {line["created"] for line in config["history"][1:]} == {"1970-01-01T00:16:40Z"}
+
+
+async def test_an_image_is_pushed_by_its_digest_alone(room: Room) -> None:
+    told = await room.export(one(room.store.add("a")), "image", name="r.example/a", push="true", push_by_digest="true")
+    name = f"r.example/a@{told['containerimage.digest']}"
+    assert [pushed for pushed, _ in room.images.pushed] == [name]
+    assert [each[0] for each in room.images.created] == [name]
+    assert told["image.name"] == "r.example/a"
+    with pytest.raises(InvalidArgumentError, match=r"can't push tagged ref r\.example/a:1 by digest"):
+        parse_attributes("image", {"name": "r.example/a:1", "push-by-digest": "true"})
+
+
+async def test_what_is_not_to_be_stored_is_pushed_all_the_same(room: Room) -> None:
+    await room.export(one(room.store.add("a")), "image", name="r.example/a:1,r.example/b", push="true", store="false")
+    names = ["r.example/a:1", "r.example/b:latest"]
+    assert [pushed for pushed, _ in room.images.pushed] == names
+    assert room.images.removed == names
+    await room.export(one(room.store.add("a")), "image", name="r.example/a:1", store="false")
+    assert room.images.removed == names
+    assert len(room.images.created) == 2
+
+
+async def test_names_with_digests_are_added(room: Room) -> None:
+    told = await room.export(one(room.store.add("a")), "image", name="a:1", name_canonical="true",
+                             dangling_name_prefix="dangling")  # fmt: skip
+    digest = told["containerimage.digest"]
+    assert [each[0] for each in room.images.created] == [
+        "docker.io/library/a:1", f"docker.io/library/a@{digest}", f"dangling@{digest}"
+    ]  # fmt: skip
+    assert told["image.name"] == f"docker.io/library/a:1,dangling@{digest}"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "kind", "words"),
+    [
+        ({"compression": "estargz"}, UnimplementedError, "compression estargz"),
+        ({"compression": "lzma"}, InvalidArgumentError, 'unsupported layer compression type "lzma"'),
+        ({"compression-level": "10"}, InvalidArgumentError, "from 0 to 9"),
+        ({"compression": "zstd", "compression-level": "high"}, InvalidArgumentError, "compression-level 'high'"),
+        ({"source-date-epoch": "now"}, InvalidArgumentError, "invalid SOURCE_DATE_EPOCH: now"),
+    ],
+)
+def test_a_form_that_layers_cannot_have_is_refused(
+    attributes: Mapping[str, str], kind: type[SampanError], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        parse_attributes("image", attributes)
+
+
+def attested(inline_only: bool) -> BuildResult:
+    said = Attestation("https://slsa.dev/provenance/v1", b'{"a": 1}', "provenance.json", inline_only=inline_only)
+    return replace(one(Tree()), attestations={"": (said,)})
+
+
+async def test_an_attested_image_is_an_index_with_a_statement(room: Room) -> None:
+    told = await room.export(attested(inline_only=True), "image", name="r.example/a:1")
+    made, said = room.json(told["containerimage.digest"])["manifests"]
+    manifest = room.json(said["digest"])
+    assert manifest["subject"]["digest"] == made["digest"]
+    assert manifest["artifactType"] == "application/vnd.docker.attestation.manifest.v1+json"
+    (layer,) = manifest["layers"]
+    statement = room.json(layer["digest"])
+    assert statement["subject"][0]["name"].startswith("pkg:docker/r.example/a@1?platform=linux%2F")
+    assert statement["subject"][0]["digest"] == {"sha256": made["digest"].partition(":")[2]}
+    assert statement["predicate"] == {"a": 1}
+    told = await room.export(attested(inline_only=True), "image", oci_artifact="false")
+    _, said = room.json(told["containerimage.digest"])["manifests"]
+    config = room.json(room.json(said["digest"])["config"]["digest"])
+    assert config["architecture"] == "unknown"
+    assert config["rootfs"]["diff_ids"]
+    with pytest.raises(InvalidArgumentError, match='cannot export attestations with "oci-mediatypes=false"'):
+        await room.export(attested(inline_only=False), "image", oci_mediatypes="false")
+
+
+async def test_what_is_for_images_alone_makes_nothing_else_an_index(room: Room) -> None:
+    for kind in ("moby", "oci"):
+        told = await room.export(attested(inline_only=True), kind)
+        assert "layers" in room.json(told["containerimage.digest"])
+    with pytest.raises(UnimplementedError, match="does not currently support exporting manifest lists"):
+        await room.export(attested(inline_only=False), "docker")

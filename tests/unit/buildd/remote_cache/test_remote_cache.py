@@ -5,11 +5,13 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, cast
+from pathlib import Path
+from typing import cast
 
 import pytest
 
-from buildd.protocol import StepContext, Tree
+from buildd.exporters.layers import LayerConverter
+from buildd.protocol import FileWorker, StepContext, Tree
 from buildd.remote_cache.document import CachedResult, parse_document
 from buildd.remote_cache.exports import CacheExports, check_export, ignores_errors, inline
 from buildd.remote_cache.imports import CacheImports, check_import
@@ -20,7 +22,7 @@ from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError, Sa
 from sampan.oci.digest import Digest
 from sampan.resource.content import Action, Blob, WriteReply, WriteStep
 from sampan.resource.image import Layer
-from tests.fakes.build_stores import FakeStep, FakeStore, layer
+from tests.fakes.build_stores import FakeFiles, FakeStep, FakeStore, layer
 from tests.unit.buildd.exporters.test_exporters import FakeImages
 
 KEY, OTHER = Digest.of(b"key"), Digest.of(b"other")
@@ -71,27 +73,6 @@ class Store(FakeStore):
         return await super().ask(step)
 
 
-class Images(FakeImages):
-    """Images that can be looked up and removed."""
-
-    known: dict[str, Any]
-    removed: list[str]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.known, self.removed = {}, []
-
-    async def get(self, image: str, *, manifests: bool = False) -> Any:
-        if image not in self.known:
-            raise NotFoundError(f"No such image: {image}")
-        return self.known[image]
-
-    async def remove(self, image: str, *, no_prune: bool = False, **more: object) -> Any:
-        assert no_prune
-        assert not more
-        self.removed.append(image)
-
-
 class Session:
     """A client with one store for each name."""
 
@@ -108,11 +89,13 @@ class Session:
 class Room:
     """Exports and imports on fakes, which are for two builders: what one has, the other has not."""
 
-    def __init__(self) -> None:
+    def __init__(self, scratch: Path) -> None:
         self.here, self.there = Store(), Store()
-        self.images, self.session = Images(), Session()
+        self.images, self.session = FakeImages(), Session()
         clients = Clients(cast("Sessions", self))
-        self.exports = CacheExports(self.here, self.images, clients, lambda: 10**18)
+        self.files = FakeFiles()
+        layers = LayerConverter(self.here, cast("FileWorker", self.files), scratch)
+        self.exports = CacheExports(self.here, self.images, layers, clients, lambda: 10**18)
         self.imports = CacheImports(self, self.there, clients)
         self.step = FakeStep()
         self.registry: dict[str, tuple[bytes, Sequence[Layer]]] = {}
@@ -128,8 +111,8 @@ class Room:
 
 
 @pytest.fixture
-def room() -> Room:
-    return Room()
+def room(tmp_path: Path) -> Room:
+    return Room(tmp_path)
 
 
 async def test_a_directory_of_the_client_carries_a_cache(room: Room) -> None:
@@ -137,7 +120,7 @@ async def test_a_directory_of_the_client_carries_a_cache(room: Room) -> None:
     results = [CachedResult(KEY, (tree,)), CachedResult(OTHER, (stage,))]
     option = CacheOption("local", {"dest": "/c", "mode": "max"})
     check_export(option)
-    told = await room.exports.export(option, [tree], results, room.step)
+    told = await room.exports.export(option, [tree], results, (), room.step)
     manifest = json.loads(told["cache.manifest"])
     store = room.session.stores.pop("local:/c")
     assert manifest["digest"] in store.blobs
@@ -157,14 +140,14 @@ async def test_a_directory_of_the_client_carries_a_cache(room: Room) -> None:
 async def test_with_the_least_only_the_results_of_the_image_go(room: Room) -> None:
     tree, stage = room.here.add("base", "run"), room.here.add("builder")
     results = [CachedResult(KEY, (tree,)), CachedResult(OTHER, (stage,))]
-    await room.exports.export(CacheOption("local", {"dest": "/c"}), [tree], results, room.step)
+    await room.exports.export(CacheOption("local", {"dest": "/c"}), [tree], results, (), room.step)
     assert stage.layers[0].descriptor.digest not in room.session.stores["local:/c"].blobs
 
 
 async def test_a_damaged_blob_is_no_hit(room: Room) -> None:
     tree = room.here.add("base")
     told = await room.exports.export(
-        CacheOption("local", {"dest": "/c"}), [tree], [CachedResult(KEY, (tree,))], room.step
+        CacheOption("local", {"dest": "/c"}), [tree], [CachedResult(KEY, (tree,))], (), room.step
     )
     digest = json.loads(told["cache.manifest"])["digest"]
     store = room.session.stores["local:/c"]
@@ -182,7 +165,7 @@ async def test_a_damaged_blob_is_no_hit(room: Room) -> None:
 async def test_a_cache_at_a_registry_leaves_no_name_here(room: Room) -> None:
     tree = room.here.add("base")
     option = CacheOption("registry", {"ref": "registry.example/c", "mode": "max"})
-    await room.exports.export(option, [tree], [CachedResult(KEY, (tree,))], room.step)
+    await room.exports.export(option, [tree], [CachedResult(KEY, (tree,))], (), room.step)
     name = "registry.example/c:latest"
     assert [pushed for pushed, _ in room.images.pushed] == [name]
     assert room.images.removed == [name]
@@ -206,7 +189,7 @@ async def test_an_image_that_had_the_name_gets_it_back(room: Room) -> None:
 
     room.images.known["registry.example/c:latest"] = Known("sha256:before")
     tree = room.here.add("base")
-    await room.exports.export(CacheOption("registry", {"ref": "registry.example/c"}), [tree], [], room.step)
+    await room.exports.export(CacheOption("registry", {"ref": "registry.example/c"}), [tree], [], (), room.step)
     assert room.images.tags == [("sha256:before", "registry.example/c:latest")]
     assert not room.images.removed
 
@@ -226,7 +209,7 @@ def test_an_image_carries_its_own_cache() -> None:
         (CacheOption("registry", {"ref": "a", "mode": "most"}), "invalid mode 'most'"),
         (CacheOption("registry", {"ref": "a", "colour": "red"}), "unknown attribute 'colour'"),
         (CacheOption("inline", {"ref": "a"}), "unknown attribute 'ref'"),
-        (CacheOption("local", {"dest": "a", "compression": "zstd"}), "compression zstd"),
+        (CacheOption("local", {"dest": "a", "compression": "estargz"}), "compression estargz"),
     ],
 )
 def test_exports_that_cannot_be(option: CacheOption, words: str) -> None:
