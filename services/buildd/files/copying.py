@@ -113,7 +113,10 @@ class _Copying:
             self._file(real, status, dest)
 
     def _make(self, real: str) -> None:
-        make_directories(self._target, real, _IMPLIED_MODE, self._owner, self._op.timestamp_ns)
+        # Directories on the way get the mode that was asked for, as BuildKit's do, unless it is a symbolic one.
+        op = self._op
+        mode = op.mode & 0o777 if op.mode >= 0 and not op.mode_text else _IMPLIED_MODE
+        make_directories(self._target, real, mode, self._owner, op.timestamp_ns)
 
     def _file(self, real: str, status: os.stat_result, dest: str) -> None:
         parent, name = split(real)

@@ -181,6 +181,16 @@ def test_patterns(tmp_path: Path, target: Path, more: dict[str, object], found: 
     assert set(run(source, target, like_dockerfile("/", "/", **more))) == found
 
 
+def test_directories_on_the_way_get_an_octal_mode_and_not_a_symbolic_one(source: Path, target: Path) -> None:
+    (source / "a").write_bytes(b"")
+    run(source, target, like_dockerfile("/a", "/x/y/", mode=0o4750))
+    run(source, target, like_dockerfile("/a", "/z/", mode_text="go-rx"))
+    run(source, target, like_dockerfile("/a", "/w/"))
+    modes = {name: stat.S_IMODE((target / name).stat().st_mode) for name in ("x", "x/y", "x/y/a", "z", "w")}
+    assert modes == {"x": 0o750, "x/y": 0o750, "x/y/a": 0o4750, "z": 0o755, "w": 0o755}
+
+
+
 def test_directory_on_the_way_to_what_is_included_is_like_its_source(tmp_path: Path, target: Path) -> None:
     source = fill(tmp_path / "source", {"a/b/c": "C", "a/x/y": "Y"})
     (source / "a/b").chmod(0o700)
