@@ -63,17 +63,26 @@ async def build(call: Call) -> web.StreamResponse:
 
 async def _build_for_buildkit(call: Call, parameters: BuildParameters, name: str) -> web.StreamResponse:
     session = call.text("session")
-    if not session:
+    context = parameters.remote
+    if context == CLIENT_SESSION and not session:
         raise InvalidArgumentError("a build with BuildKit needs a session")
     async with AsyncExitStack() as stack:
         stack.enter_context(call.backend.underway.named(name))
-        context = parameters.remote
+        uploads = {}
+        key = secrets.token_hex(12)
         if context == UPLOAD_REQUEST:
             upload = await call.backend.underway.take(name)
             stack.callback(upload.over.set)
-            key = secrets.token_hex(12)
-            own = await stack.enter_async_context(call.backend.builder.serve(Served(uploads={key: upload.chunks})))
-            context = f"{_UPLOADED}/{key}?session={own}"
+            uploads[key] = upload.chunks
+        elif not context:  # it is the body, as in the first form: dockerode does that
+            body = Body(call.request)
+            stack.callback(body.close)
+            uploads[key] = body.chunks
+        if uploads or not session:
+            credentials = registry_credentials(call.request.headers.get("X-Registry-Config", ""))
+            own = await stack.enter_async_context(call.backend.builder.serve(Served(credentials, uploads=uploads)))
+            context = f"{_UPLOADED}/{key}?session={own}" if uploads else context
+            session = session or own
         elif context == CLIENT_SESSION:
             context = ""
         stream = JsonStream(call.request, end=b"\r\n")

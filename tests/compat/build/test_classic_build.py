@@ -9,7 +9,7 @@ from pathlib import Path
 import docker as sdk_package
 import pytest
 
-from tests.support.docker_client import DockerClient
+from tests.support.docker_client import DockerClient, UnixConnection
 
 pytestmark = pytest.mark.root
 
@@ -233,3 +233,16 @@ def test_the_sdk_builds(sdk: sdk_package.DockerClient, image: str, context: Path
     with pytest.raises(sdk_package.errors.APIError, match="unknown instruction"):
         sdk.images.build(fileobj=io.BytesIO(b"FROM scratch\nFRUIT\n"))
     sdk.images.remove("sdk-built:1")
+
+
+def test_a_client_of_buildkit_sends_the_context_as_the_body(docker: DockerClient, image: str) -> None:
+    """As dockerode does."""
+    body = archive(Dockerfile=f"FROM {image}\nCOPY file /\nCMD cat /file\n", file="sent").encode()
+    connection = UnixConnection(docker.host.removeprefix("unix://"), timeout=60)
+    headers = {"Content-Type": "application/x-tar"}
+    connection.request("POST", "/build?version=2&session=nobodys&t=by-body:1", body=body, headers=headers)
+    lines = [json.loads(line) for line in connection.getresponse().read().splitlines()]
+    connection.close()
+    assert not any("error" in line for line in lines)
+    assert docker("run", "--rm", "--network", "none", "by-body:1").stdout == "sent"
+    docker("rmi", "by-body:1")

@@ -121,7 +121,7 @@ async def test_options_become_attributes(api: Api) -> None:
         ("extrahosts=one", "bad format for add-host: 'one'"),
         ("shmsize=x", "invalid value for shmsize"),
         ("outputs=[{},{}]", "multiple outputs not supported"),
-        ("version=2", "a build with BuildKit needs a session"),
+        ("version=2&remote=client-session", "a build with BuildKit needs a session"),
     ],
 )
 async def test_what_cannot_be_is_refused_by_name(api: Api, query: str, message: str) -> None:
@@ -205,6 +205,26 @@ async def test_a_context_can_come_with_a_request_of_its_own(api: Api) -> None:
     assert api.builder.uploaded == [b"context"]
     (key,) = api.builder.served[0].uploads
     assert api.builder.solved[0].frontend_attributes["context"] == f"http://buildkit-session/{key}?session=session1"
+
+
+@pytest.mark.parametrize(("session", "used"), [("", "session1"), ("&session=s", "s")])
+async def test_a_client_of_buildkit_can_send_the_context_as_the_body(api: Api, session: str, used: str) -> None:
+    built(api)
+    answer = await api.post(f"/build?version=2{session}", data=b"context", headers=TAR)
+    assert answer.status == 200
+    assert api.builder.uploaded == [b"context"]
+    (key,) = api.builder.served[0].uploads
+    (request,) = api.builder.solved
+    assert request.session == used
+    assert request.frontend_attributes["context"] == f"http://buildkit-session/{key}?session=session1"
+
+
+async def test_a_context_elsewhere_needs_no_session_of_the_client_s(api: Api) -> None:
+    built(api)
+    await api.post("/build?version=2&remote=http://example.test/context.tar")
+    (request,) = api.builder.solved
+    assert request.session == "session1"
+    assert request.frontend_attributes["context"] == "http://example.test/context.tar"
 
 
 async def test_a_client_of_buildkit_without_buildx_is_told_the_image_where_it_looks(api: Api) -> None:
