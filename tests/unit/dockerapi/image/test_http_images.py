@@ -289,3 +289,10 @@ async def test_a_client_that_leaves_cancels_its_pull(api: Api) -> None:
         writer.write(head_of("POST", "/images/create?fromImage=a", upgrade=False))
         await read_head(reader)
     await asyncio.wait_for(api.fake.images.fetch_cancelled.wait(), 5)
+
+
+async def test_docker_compose_1_is_told_of_an_image_what_it_reads(api: Api) -> None:
+    api.fake.images.add(image("a:1"))
+    agent = {"User-Agent": "docker-compose/1.29.2 docker-py/5.0.3 Linux/6.1"}
+    assert "ContainerConfig" in (await api.get("/v1.50/images/a:1/json", headers=agent)).json
+    assert "ContainerConfig" not in (await api.get("/v1.50/images/a:1/json")).json
