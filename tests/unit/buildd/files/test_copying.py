@@ -190,7 +190,6 @@ def test_directories_on_the_way_get_an_octal_mode_and_not_a_symbolic_one(source:
     assert modes == {"x": 0o750, "x/y": 0o750, "x/y/a": 0o4750, "z": 0o755, "w": 0o755}
 
 
-
 def test_directory_on_the_way_to_what_is_included_is_like_its_source(tmp_path: Path, target: Path) -> None:
     source = fill(tmp_path / "source", {"a/b/c": "C", "a/x/y": "Y"})
     (source / "a/b").chmod(0o700)
