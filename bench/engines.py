@@ -1,6 +1,7 @@
 """The engines that are compared, each started on directories and in a network namespace of its own."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -74,9 +75,9 @@ Start = Callable[[Path, Namespace], AbstractContextManager[Engine]]
 
 
 @contextlib.contextmanager
-def dockerd(root: Path, namespace: Namespace) -> Iterator[Engine]:
-    """Run dockerd, which starts its own containerd."""
-    (root / "config.json").write_text("{}")
+def dockerd(root: Path, namespace: Namespace, plain_registries: Sequence[str] = ()) -> Iterator[Engine]:
+    """Run dockerd, which starts its own containerd; ``plain_registries`` are the addresses that have no TLS."""
+    (root / "config.json").write_text(json.dumps({"insecure-registries": list(plain_registries)}))
     socket = root / "docker.sock"
     command = [
         "dockerd",

@@ -33,6 +33,7 @@ class Program:
 
 PROGRAMS: Final = {
     "buildctl": Program("github.com/moby/buildkit", "v0.34.2", "github.com/moby/buildkit/cmd/buildctl"),
+    "buildkitd": Program("github.com/moby/buildkit", "v0.34.2", "github.com/moby/buildkit/cmd/buildkitd"),
     "buildx": Program("github.com/docker/buildx", "v0.38.2", "github.com/docker/buildx/cmd/buildx"),
     "compose": Program("github.com/docker/compose/v2", "v2.40.3", "github.com/docker/compose/v2/cmd"),
     "descriptors": Program("github.com/moby/buildkit", "v0.34.2", source="descriptors"),

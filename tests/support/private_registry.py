@@ -24,6 +24,7 @@ class PrivateRegistry:
     layout: Layout
     flags: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
+    listen: str = ""  # where it listens, if that is not its address alone
 
     @property
     def address(self) -> str:
@@ -38,7 +39,9 @@ class PrivateRegistry:
         """Start it, and wait until it answers; one that is damaged has itself checked, and nothing else."""
         with self.registry.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*_service("registryd", self.layout), "--listen", self.address, *self.flags], stdout=log, stderr=log
+                [*_service("registryd", self.layout), "--listen", self.listen or self.address, *self.flags],
+                stdout=log,
+                stderr=log,
             )
         ready = self.layout.state_file("registryd").exists if damaged else self.answers
         eventually(ready, "the registry answers")
@@ -118,11 +121,13 @@ def private_registry(
     *flags: str,
     credentials: tuple[str, str] | None = None,
     ca: Path | None = None,
+    everywhere: bool = False,
 ) -> Iterator[PrivateRegistry]:
-    """Run registryd over an engine's content until the block ends."""
+    """Run registryd over an engine's content until the block ends; ``everywhere``: on all addresses of this machine."""
     address = f"127.0.0.1:{free_port()}"
     registry = Registry(address, layout.data("imaged"), directory / "registryd.log", credentials, ca)
-    running = PrivateRegistry(registry, layout, flags)
+    listen = address.replace("127.0.0.1", "0.0.0.0") if everywhere else ""
+    running = PrivateRegistry(registry, layout, flags, listen=listen)
     running.start()
     try:
         yield running
