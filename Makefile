@@ -6,8 +6,9 @@ VENV := .venv/bin
 PACKAGES := conmon crun runc tini nftables iproute2 busybox-static ca-certificates python3-venv
 TEST_PACKAGES := docker-registry git skopeo debootstrap apache2-utils openssl prometheus curl procps kmod util-linux containerd xfsprogs erofs-utils nodejs
 BENCH_PACKAGES := docker.io iptables podman docker-registry debootstrap
+EXAMPLE_PACKAGES := docker.io iptables podman runc curl openssh-client
 
-.PHONY: install run down test chaos soak test-needs check dev-needs bench protos lock clean help
+.PHONY: install run down test examples chaos soak test-needs check dev-needs bench protos lock clean help
 .DEFAULT_GOAL := install
 
 # Compiled here, because who may not write here, or has PYTHONDONTWRITEBYTECODE set, would compile it all at every start.
@@ -43,6 +44,10 @@ test-needs: install .venv/.test .venv/.dev
 
 test: test-needs ## Run every test
 	@tools/run-tests
+
+examples: test-needs ## Build and run what is in examples/, with dockerd, BuildKit and podman beside: ten minutes, the Debian mirror, Go
+	@tools/apt-install $(EXAMPLE_PACKAGES)
+	@SAMPAN_TEST_STRICT=1 $(VENV)/python -m pytest -q tests/examples $(ARGS)
 
 chaos: test-needs ## Clients and random kills for as long as asked: make chaos ARGS='--seed 7 --minutes 12'
 	@$(VENV)/python -m tests.chaos.run $(ARGS)
