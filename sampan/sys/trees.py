@@ -11,12 +11,16 @@ import asyncio
 import errno
 import itertools
 import os
+import secrets
 import stat
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final, Self, TypeVar
 
+from sampan.cancellation import to_the_end
 from sampan.sys.beneath import OPEN_DIRECTORY
 
 T = TypeVar("T")
@@ -49,6 +53,22 @@ async def walking(work: Callable[[Stop], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(_WALKERS, work, stop.is_set)
     finally:
         stop.set()
+
+
+async def removing(path: str | os.PathLike[str]) -> None:
+    """Remove a tree, to the end even if the caller is cancelled. No error if it is not there."""
+    await to_the_end(walking(lambda _: remove_tree(path)))
+
+
+@asynccontextmanager
+async def temporary_tree(parent: Path) -> AsyncIterator[Path]:
+    """Yield a new directory below ``parent``; it goes, with all that strangers have put into it, whatever happens."""
+    place = parent / secrets.token_hex(8)
+    try:
+        await to_the_end(asyncio.to_thread(place.mkdir, mode=0o700))
+        yield place
+    finally:
+        await removing(place)
 
 
 def shortened(path: bytes) -> str:

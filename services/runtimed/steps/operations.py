@@ -18,7 +18,6 @@ from runtimed.containers.paths import Paths
 from runtimed.lifecycle.background import both
 from runtimed.lifecycle.runner import Mounter
 from runtimed.metrics import Metrics
-from runtimed.network.kernel.netns import to_the_end
 from runtimed.protocol import Bundles, Networking
 from runtimed.steps.leftovers import remove_bundle, unmount_sources
 from runtimed.steps.memory import MemoryEvents
@@ -30,6 +29,7 @@ from runtimed.steps.sources import Grants, Sources
 from runtimed.steps.spec import Shown, container_of
 from runtimed.steps.stubs import make_places
 from sampan.build.step import SnapshotSource, StepExit, StepInput, StepOutput, StepSpec, no_input
+from sampan.cancellation import to_the_end
 from sampan.errors import AlreadyExistsError, StartError, UnavailableError
 from sampan.resource.container import Container
 

@@ -10,10 +10,10 @@ from typing import Final
 
 from runtimed.containers.paths import Paths
 from runtimed.lifecycle.runner import Mounter
-from runtimed.network.kernel.netns import to_the_end
 from runtimed.protocol import SnapshotMount, Snapshots
 from runtimed.steps.paths import snapshot_directory
 from runtimed.steps.stubs import Stubs
+from sampan.cancellation import to_the_end
 from sampan.errors import StartError
 
 

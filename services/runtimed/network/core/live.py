@@ -8,7 +8,8 @@ from runtimed.network.core import plan
 from runtimed.network.core.model import Attached, Network, Sandbox
 from runtimed.network.core.stack import NetworkStack
 from runtimed.network.dns.server_pool import needs_server
-from runtimed.network.kernel.netns import in_own_thread, to_the_end
+from runtimed.network.kernel.netns import in_own_thread
+from sampan.cancellation import to_the_end
 from sampan.resource.container import Container, PublishedPort
 from sampan.resource.container_spec import Endpoint
 

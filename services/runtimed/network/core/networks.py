@@ -26,9 +26,9 @@ from runtimed.network.core.model import (
 from runtimed.network.core.names import new_id
 from runtimed.network.core.stack import NetworkStack
 from runtimed.network.kernel.dataplane import pools_locked
-from runtimed.network.kernel.netns import to_the_end
 from runtimed.protocol import ContainerRecords
 from sampan import limits
+from sampan.cancellation import to_the_end
 from sampan.docker.booleans import parse_bool
 from sampan.errors import (
     AlreadyExistsError,

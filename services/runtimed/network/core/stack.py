@@ -29,7 +29,8 @@ from runtimed.network.core.store import predefined
 from runtimed.network.dns.server_pool import needs_server
 from runtimed.network.kernel import rules
 from runtimed.network.kernel.dataplane import pools_locked
-from runtimed.network.kernel.netns import in_own_thread, to_the_end
+from runtimed.network.kernel.netns import in_own_thread
+from sampan.cancellation import to_the_end
 from sampan.errors import ConflictError
 from sampan.log import log
 from sampan.resource.container import Container, NetworkSettings

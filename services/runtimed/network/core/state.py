@@ -26,8 +26,8 @@ from runtimed.network.kernel import conntrack, rules
 from runtimed.network.kernel.dataplane import Dataplane, Wire
 from runtimed.network.kernel.firewall import Firewall
 from runtimed.network.kernel.guard import Guard
-from runtimed.network.kernel.netns import to_the_end
 from runtimed.protocol import Publish
+from sampan.cancellation import to_the_end
 from sampan.errors import ConflictError, NotFoundError
 from sampan.log import log
 from sampan.resource.container import Container, NetworkSettings, PublishedPort

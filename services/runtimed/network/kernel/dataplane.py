@@ -18,8 +18,8 @@ from typing import Final
 from runtimed.network.core.model import OPTION_BRIDGE_NAME, OPTION_ICC, Attached, Network
 from runtimed.network.core.names import KernelNames, random_mac
 from runtimed.network.kernel import netns
-from runtimed.network.kernel.netns import to_the_end
 from runtimed.network.kernel.rtnetlink import LOOPBACK_INDEX, Link, Rtnetlink
+from sampan.cancellation import to_the_end
 from sampan.errors import ConflictError, NotFoundError
 
 _SYSCTL: Final = Path("/proc/sys/net")  # shows the namespace of the thread that opens it

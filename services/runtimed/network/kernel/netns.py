@@ -10,10 +10,11 @@ import ctypes
 import errno
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
+from sampan.cancellation import to_the_end
 from sampan.sys.libc import LIBC, check
 from sampan.sys.mounts import MNT_DETACH, bind, umount2
 
@@ -23,24 +24,6 @@ CLONE_NEWNET: Final = 0x40000000
 
 LIBC.unshare.argtypes = (ctypes.c_int,)
 LIBC.setns.argtypes = (ctypes.c_int, ctypes.c_int)
-
-
-async def to_the_end(job: Coroutine[None, None, T]) -> T:
-    """Run ``job`` to its end even if the caller is cancelled, which is then raised afterwards.
-
-    For work of milliseconds that must not be left half done.
-    """
-    task = asyncio.ensure_future(job)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait((task,))
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None and not task.cancelled():
-        task.exception()  # seen: what the caller asked for is an end, not this error
-        raise cancelled
-    return task.result()
 
 
 async def in_own_thread(job: Callable[[], T], name: str) -> T:
