@@ -10,7 +10,6 @@ directory after it. A mount of one name that begins with something else is anoth
 import asyncio
 import os
 import secrets
-import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -23,13 +22,14 @@ from buildd.cache import mount_rows
 from buildd.cache.model import Record, record_id
 from buildd.llb.ops import CacheMount, Sharing
 from buildd.protocol import FileWorker, Output
+from sampan.cancellation import to_the_end
 from sampan.errors import NotFoundError, SampanError
 from sampan.log import log
 from sampan.oci.digest import Digest
 from sampan.store.database import Store
 from sampan.sys.beneath import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from sampan.sys.measuring import measure_any
-from sampan.sys.trees import remove_tree, walking
+from sampan.sys.trees import remove_tree, removing, walking
 
 _NEW: Final = "new-"
 _MODE: Final = 0o755
@@ -94,9 +94,12 @@ class CacheMounts:
             try:
                 yield self._directory / name
             finally:
-                self._users[name] -= 1
-                if not self._users[name]:
-                    del self._users[name]
+                self._let_go(name)
+
+    def _let_go(self, name: str) -> None:
+        self._users[name] -= 1
+        if not self._users[name]:
+            del self._users[name]
 
     async def _taken(
         self, place: tuple[str, str], base: Output | None, selector: str, description: str, *, private: bool
@@ -117,9 +120,9 @@ class CacheMounts:
             if await self._store.write(lambda db: mount_rows.used(db, row.id, now), durable=False):
                 return row.id
         except BaseException:
-            self._users[row.id] -= 1
+            self._let_go(row.id)
             raise
-        self._users[row.id] -= 1
+        self._let_go(row.id)
         return await self._taken(place, base, selector, description, private=private)
 
     async def _made(
@@ -128,15 +131,23 @@ class CacheMounts:
         name = self._new_id()
         new, final = self._directory / f"{_NEW}{name}", self._directory / name
         try:
-            await asyncio.to_thread(_make, new)
+            await to_the_end(asyncio.to_thread(_make, new))
             if base is not None:
                 await self._fill(new, base, selector)
-            await asyncio.to_thread(new.rename, final)
         except BaseException:
-            await asyncio.to_thread(shutil.rmtree, new, True)
+            await removing(new)
             raise
+        return await to_the_end(self._keep(new, final, place, description))
+
+    async def _keep(self, new: Path, final: Path, place: tuple[str, str], description: str) -> mount_rows.MountRow:
+        """Give a directory its name and its row; without a row nobody would find it before the next start."""
+        await asyncio.to_thread(new.rename, final)
         now = self._now_ns()
-        return await self._store.write(lambda db: mount_rows.insert(db, name, place, description, now))
+        try:
+            return await self._store.write(lambda db: mount_rows.insert(db, final.name, place, description, now))
+        except BaseException:
+            await removing(final)
+            raise
 
     async def _fill(self, new: Path, base: Output, selector: str) -> None:
         async with self._files.mounted({"": base}) as root:
@@ -177,10 +188,13 @@ class CacheMounts:
         gone = [name for name in ids if name not in self._users]
         if not gone:
             return ()
+        await to_the_end(self._remove(gone))  # whoever asked for it may leave; without rows nobody finds directories
+        return gone
+
+    async def _remove(self, gone: Sequence[str]) -> None:
         await self._store.write(lambda db: mount_rows.delete(db, gone))
         for name in gone:
             await walking(partial(remove_tree, self._directory / name))
-        return gone
 
 
 def _lock(locks: "WeakValueDictionary[tuple[str, str], asyncio.Lock]", place: tuple[str, str]) -> asyncio.Lock:

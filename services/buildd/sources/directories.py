@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from buildd.cache.model import Record, RecordType
+from sampan.cancellation import to_the_end
 from sampan.log import log
 from sampan.sys.measuring import measure_any
 from sampan.sys.trees import remove_tree, walking
@@ -38,10 +39,11 @@ class LocalDirectories:
         self._used: set[str] = set()
 
     def recover(self) -> None:
-        """Remove what was being removed; blocks."""
+        """Remove what was being removed, or made; blocks."""
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in self._root.glob(f"*{_GONE}"):
-            remove_tree(left)
+        for left in self._root.iterdir():
+            if left.suffix == _GONE or not (left / _ABOUT).exists():
+                remove_tree(left)
 
     @asynccontextmanager
     async def use(self, shared_key: str, description: str) -> AsyncIterator[Path]:
@@ -52,7 +54,7 @@ class LocalDirectories:
         self._used.add(name)
         try:
             place = self._root / name
-            await asyncio.to_thread(_make, place, description)
+            await to_the_end(asyncio.to_thread(_make, place, description))
             yield place / _FILES
             await asyncio.to_thread(os.utime, place / _ABOUT)
         finally:
@@ -79,11 +81,14 @@ class LocalDirectories:
             if name in self._used or not _NAME.fullmatch(name) or not place.is_dir():
                 continue
             gone = place.with_name(f"{name}{_GONE}")
-            # From here on, the next build makes a new one.
-            await asyncio.to_thread(place.rename, gone)
-            await walking(lambda stop, gone=gone: remove_tree(gone, stop))  # type: ignore[misc]
+            await to_the_end(self._remove(place, gone))
             removed.append(name)
         return removed
+
+    async def _remove(self, place: Path, gone: Path) -> None:
+        """Remove a copy, to the end: from its new name on nobody lists it, and the next build makes another."""
+        await asyncio.to_thread(place.rename, gone)
+        await walking(lambda _: remove_tree(gone))
 
 
 def _make(place: Path, description: str) -> None:

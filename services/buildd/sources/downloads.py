@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from sampan.cancellation import to_the_end
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, ResourceExhaustedError, SampanError
 from sampan.oci.digest import Digest
 from sampan.service.lean import without_certificates
@@ -136,6 +137,9 @@ class Downloads:
                     raise ResourceExhaustedError(f"{response.url} has more than {_MAX_BYTES} bytes")
                 await asyncio.to_thread(_take, file, piece, found)
                 progress(size, max(total, size))
+        except BaseException:
+            await to_the_end(asyncio.to_thread((place / _FILE).unlink, missing_ok=True))
+            raise
         finally:
             file.close()
         header = response.headers

@@ -7,9 +7,7 @@ import asyncio
 import base64
 import os
 import re
-import shutil
 import stat
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from buildd.session.protocol import SocketOwner
 from buildd.sources.attributes import check_attributes, flag
 from buildd.sources.git_commands import Access, Git, without_user
 from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError, RemoteError
-from sampan.sys.trees import Descent, Names
+from sampan.sys.trees import Descent, Names, temporary_tree
 
 SCHEME: Final = "git"
 
@@ -99,23 +97,19 @@ class GitSource:
     @asynccontextmanager
     async def _git(self, op: SourceOp, wanted: Wanted, context: StepContext) -> AsyncIterator[tuple[Git, Path]]:
         """Yield git with what it needs for a repository, and a directory that is gone afterwards."""
-        place = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch))
-        try:
-            async with AsyncExitStack() as stack:
-                headers = await self._headers(op, wanted, context)
-                agent = known_hosts = None
-                if id_ := op.attrs.get("git.mountsshsock"):
-                    session = await self._clients.first(context)
-                    agent = place / "agent"
-                    await stack.enter_async_context(session.ssh_socket(id_, agent, SocketOwner()))
-                if hosts := op.attrs.get("git.knownsshhosts"):
-                    known_hosts = place / "known_hosts"
-                    known_hosts.write_text(hosts)
-                home = place / "home"
-                home.mkdir()
-                yield Git(home, Access(headers, agent, known_hosts), lambda text: context.log(text, 2)), place
-        finally:
-            await asyncio.to_thread(shutil.rmtree, place)
+        async with temporary_tree(self._scratch) as place, AsyncExitStack() as stack:
+            headers = await self._headers(op, wanted, context)
+            agent = known_hosts = None
+            if id_ := op.attrs.get("git.mountsshsock"):
+                session = await self._clients.first(context)
+                agent = place / "agent"
+                await stack.enter_async_context(session.ssh_socket(id_, agent, SocketOwner()))
+            if hosts := op.attrs.get("git.knownsshhosts"):
+                known_hosts = place / "known_hosts"
+                known_hosts.write_text(hosts)
+            home = place / "home"
+            home.mkdir()
+            yield Git(home, Access(headers, agent, known_hosts), lambda text: context.log(text, 2)), place
 
     async def _headers(self, op: SourceOp, wanted: Wanted, context: StepContext) -> dict[str, str]:
         """Return what a client has for the repository's server: a header, or a token."""

@@ -8,7 +8,9 @@ import email.utils
 import os
 import re
 import shutil
-import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -20,8 +22,10 @@ from buildd.protocol import Directory, FileWorker, Output, Pinned, StepContext
 from buildd.session.clients import Clients
 from buildd.sources.attributes import check_attributes, digest, number
 from buildd.sources.downloads import Download, Downloads
+from sampan.cancellation import to_the_end
 from sampan.errors import DataLossError, InvalidArgumentError
 from sampan.oci.digest import Digest
+from sampan.sys.trees import temporary_tree
 
 SCHEMES: Final = ("http", "https")
 
@@ -49,6 +53,7 @@ class HttpSource:
         self._files = files
         self._clients = clients
         self._scratch = scratch
+        self._users: Counter[Path] = Counter()  # of downloads
         self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def pin(self, op: SourceOp, context: StepContext) -> Pinned:
@@ -59,17 +64,18 @@ class HttpSource:
             return Pinned(_key(op, checksum, _name(op, ""), 0), checksum)
         async with self._asking.setdefault(op.identifier, asyncio.Lock()):
             found = await self._get(op, context, conditional=True)
+            await context.hold(self._kept(found))  # nobody need ever fetch what is in the cache
         return Pinned(_key(op, found.digest, _name(op, found.disposition), _time(found)), found.digest)
 
     async def fetch(self, op: SourceOp, pinned: Pinned, context: StepContext) -> Output:
         """See ``Sources.fetch``."""
         checksum = digest(op.attrs, "http.checksum")
-        staged = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch))
-        try:
+        async with temporary_tree(self._scratch) as staged:
             async with self._asking.setdefault(op.identifier, asyncio.Lock()):
                 found = await asyncio.to_thread(self._downloads.known, op.identifier, await self._headers(op, context))
                 if found is None or found.digest != pinned.pin or not found.here:
                     found = await self._get(op, context, conditional=False)
+                    await context.hold(self._kept(found))
                 if checksum not in (None, found.digest):
                     raise DataLossError(f"digest mismatch {found.digest}: {checksum}")
                 said = found if checksum is None else replace(found, last_modified="", disposition="")
@@ -77,8 +83,19 @@ class HttpSource:
                 # What is known of it is enough to ask for a newer one.
                 await asyncio.to_thread(found.path.unlink, missing_ok=True)
             return await self._files.flatten(Directory(staged / "files"))
+
+    @asynccontextmanager
+    async def _kept(self, found: Download) -> AsyncIterator[Output]:
+        """Keep the bytes of a download, if they are here, for as long as a build may want them, and no longer."""
+        path = found.path
+        self._users[path] += 1
+        try:
+            yield Directory(path.parent)
         finally:
-            await asyncio.to_thread(shutil.rmtree, staged)
+            self._users[path] -= 1
+            if not self._users[path]:
+                del self._users[path]
+                await to_the_end(asyncio.to_thread(path.unlink, missing_ok=True))
 
     async def _get(self, op: SourceOp, context: StepContext, *, conditional: bool) -> Download:
         shown = op.identifier.partition("?")[0]

@@ -5,8 +5,7 @@ Reference: moby/buildkit, ``session/upload``.
 
 import asyncio
 import hashlib
-import shutil
-import tempfile
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -17,13 +16,16 @@ from buildd.llb.ops import SourceOp
 from buildd.protocol import Directory, Output, Pinned, StepContext
 from buildd.session.clients import Clients
 from buildd.sources.attributes import check_attributes
+from sampan.cancellation import to_the_end
 from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError
 from sampan.oci.digest import Digest
+from sampan.sys.trees import removing
 
 HOST: Final = "buildkit-session"
 
 _NAME: Final = "http.filename"
 _STEP: Final = "uploading"
+_FILES: Final = "files"  # what is known of them is kept beside them, and goes with them
 
 
 class UploadSource:
@@ -45,12 +47,12 @@ class UploadSource:
         """See ``Sources.pin``."""
         check_attributes("http", op.attrs, (_NAME,))
         if op.identifier not in self._here:
-            place = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._scratch))
+            place = self._scratch / secrets.token_hex(8)
             await context.hold(self._kept(place, op.identifier))
             name = op.attrs.get(_NAME) or "context"
             if "/" in name or name in (".", ".."):
                 raise InvalidArgumentError(f"invalid {_NAME} {name!r}")
-            self._here[op.identifier] = (place, await self._receive(op.identifier, place / name, context))
+            self._here[op.identifier] = (place, await self._receive(op.identifier, place / _FILES / name, context))
         place, digest = self._here[op.identifier]
         return Pinned(f"{digest}\n{op.attrs.get(_NAME, '')}", digest)
 
@@ -84,13 +86,14 @@ class UploadSource:
     async def _kept(self, place: Path, url: str) -> AsyncIterator[Output]:
         self._users[place] = self._users.get(place, 0) + 1
         try:
-            yield Directory(place)
+            await to_the_end(asyncio.to_thread((place / _FILES).mkdir, mode=0o700, parents=True, exist_ok=True))
+            yield Directory(place / _FILES)
         finally:
             self._users[place] -= 1
             if not self._users[place]:
                 del self._users[place]
                 self._here.pop(url, None)
-                await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+                await removing(place)
 
 
 def _take(file: BinaryIO, piece: bytes, found: "hashlib._Hash") -> None:

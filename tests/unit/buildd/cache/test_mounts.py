@@ -3,9 +3,11 @@
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import pytest_asyncio
@@ -21,6 +23,8 @@ from sampan.sys.trees import remove_tree
 from tests.fakes.buildd import FakeFileWorker, FakeWorld, layer
 from tests.fakes.crashes import KilledError, Steps
 from tests.unit.buildd.cache.mortal import MortalStore
+
+T = TypeVar("T")
 
 BASE = Tree((layer({"a": b""}),))
 
@@ -217,3 +221,68 @@ async def test_a_kill_between_any_two_steps_leaves_rows_and_directories_that_mat
             assert all(each.isalnum() for each in there)
             await live(mounts)
             assert len(await mounts.records()) == 2
+
+
+class SlowStore(Store):
+    """One whose transactions wait when they are to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "buildd.schema", durable=False)
+        self.waiting = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def write(self, fn: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
+        if not self.go_on.is_set():
+            self.waiting.set()
+            await self.go_on.wait()
+        return await super().write(fn, durable=durable)
+
+
+@asynccontextmanager
+async def slow(path: Path) -> AsyncIterator[tuple[CacheMounts, SlowStore]]:
+    times = itertools.count(1)
+    async with SlowStore(path / "cache.db") as store:
+        mounts = CacheMounts(path / "mounts", store, FakeFileWorker(FakeWorld()), lambda: next(times))
+        await mounts.recover()
+        yield mounts, store
+
+
+async def cancelled(work: Coroutine[None, None, object], store: SlowStore) -> None:
+    """Cancel some work while it waits for a transaction; then let that go on."""
+    store.go_on.clear()
+    running = asyncio.create_task(work)
+    async with asyncio.timeout(60):
+        await store.waiting.wait()
+    running.cancel()
+    await asyncio.sleep(0)
+    store.go_on.set()
+    await asyncio.wait({running})
+    assert running.cancelled()
+
+
+async def test_a_build_cancelled_while_its_directory_is_made_leaves_none_that_prune_does_not_find(
+    tmp_path: Path,
+) -> None:
+    async with slow(tmp_path) as (mounts, store):
+        await cancelled(directory(mounts), store)
+        listed = {each.id for each in await mounts.records()}
+        assert {path.name for path in (tmp_path / "mounts").iterdir()} == listed
+        assert set(await mounts.remove(listed)) == listed
+        assert not list((tmp_path / "mounts").iterdir())
+
+
+async def test_a_build_cancelled_while_it_takes_a_directory_does_not_keep_it_in_use(tmp_path: Path) -> None:
+    async with slow(tmp_path) as (mounts, store):
+        name = (await directory(mounts)).name
+        await cancelled(directory(mounts), store)
+        assert [each.in_use for each in await mounts.records()] == [False]
+        assert await mounts.remove([name]) == [name]
+
+
+async def test_a_prune_that_is_cancelled_leaves_no_directory_without_a_row(tmp_path: Path) -> None:
+    async with slow(tmp_path) as (mounts, store):
+        names = [(await directory(mounts, each)).name for each in "ab"]
+        await cancelled(mounts.remove(names), store)
+        assert await mounts.records() == []
+        assert not list((tmp_path / "mounts").iterdir())

@@ -66,6 +66,7 @@ async def server() -> AsyncIterator[Server]:
 
 class World:
     def __init__(self, root: Path) -> None:
+        self.root = root
         self.files = FakeFiles()
         self.downloads = Downloads(root / "http")
         self.session = FakeSession(SessionInfo("s1"))
@@ -254,10 +255,46 @@ async def test_a_start_removes_what_nobody_needs(server: Server, world: World) -
     old, new = (world.downloads.known(f"{server.url}/{name}", {}) for name in ("old", "new"))
     assert old is not None
     assert new is not None
-    assert new.here
+    new.path.write_bytes(b"X")  # as if the builder had been killed
     os.utime(old.path.with_name("about"), (0, 0))
     world.downloads.recover()
     assert world.downloads.known(f"{server.url}/old", {}) is None
     assert world.downloads.known(f"{server.url}/new", {}) == new
     assert not new.here
     assert (await world.get(f"{server.url}/new"))["new"][0] == b"X"
+
+
+async def test_the_bytes_of_a_url_that_is_only_pinned_go_with_the_last_build(server: Server, world: World) -> None:
+    server.pages["/f"] = web.Response(body=b"X", headers={"ETag": "1"})
+    op = SourceOp(f"{server.url}/f")
+    async with FakeContext() as one:
+        await world.source.pin(op, one)
+        found = world.downloads.known(op.identifier, {})
+        assert found is not None
+        assert found.here
+        async with FakeContext() as two:
+            await world.source.pin(op, two)
+        assert found.here
+    assert not found.here
+    assert list(found.path.parent.iterdir()) == [found.path.with_name("about")]
+
+
+async def test_a_download_that_is_cancelled_leaves_no_bytes(world: World) -> None:
+    begun = asyncio.Event()
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome")
+        await writer.drain()
+        begun.set()
+        await reader.read()
+        writer.close()
+
+    listening = await asyncio.start_server(slow, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/x"
+    async with listening:
+        running = asyncio.create_task(world.get(url))
+        await begun.wait()
+        running.cancel()
+        await asyncio.wait({running})
+    assert [path for path in world.root.rglob("*") if path.is_file()] == []
