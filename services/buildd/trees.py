@@ -24,6 +24,7 @@ _PREFIX: Final = "build-"
 _REMEMBERED: Final = 4096  # stacks
 _APPLIED_AT_ONCE: Final = 8
 _REMOVE_S: Final = 30.0
+_TOLD_S: Final = 5.0  # the end of a build waits so long for its snapshots to go
 
 
 class Storage(Protocol):
@@ -106,9 +107,12 @@ class SnapshotTrees:
         active = ActiveTree(self._storage, key, base, mounts)
         try:
             yield active
-        finally:
-            if not active.frozen:
-                self._drop(key)
+        except BaseException:
+            # Who learns that a build has failed or was cancelled finds nothing of it.
+            await asyncio.wait((self._drop(key),), timeout=_TOLD_S)
+            raise
+        if not active.frozen:
+            self._drop(key)
 
     def view(self, tree: Tree) -> AbstractAsyncContextManager[str]:
         """See ``protocol.Trees``."""
@@ -139,8 +143,9 @@ class SnapshotTrees:
         key = f"{_PREFIX}{uuid.uuid4().hex}"
         for last in (False, True):
             chain = await self.ready(base)
+            making = asyncio.ensure_future(make(key, chain or None, labels))
             try:
-                return key, await make(key, chain or None, labels)
+                return key, await asyncio.shield(making)
             except NotFoundError:
                 self._ready.pop(chain, None)
                 if last or not chain:
@@ -154,19 +159,22 @@ class SnapshotTrees:
                     return key, await snapshots.mounts(key)
             except BaseException:
                 # The reply may be what was lost.
-                self._drop(key)
+                self._drop(key, making)
                 raise
         raise AssertionError("unreachable")
 
-    def _drop(self, key: str) -> None:
-        """Have a snapshot removed, and do not wait for it."""
-        removing = asyncio.create_task(self._remove(key), name=f"remove {key}")
+    def _drop(self, key: str, making: "asyncio.Future[tuple[Mount, ...]] | None" = None) -> "asyncio.Task[None]":
+        """Have a snapshot removed; there is no need to wait for it. One that is still being made goes after that."""
+        removing = asyncio.create_task(self._remove(key, making), name=f"remove {key}")
         self._removing.add(removing)
         removing.add_done_callback(self._removing.discard)
+        return removing
 
-    async def _remove(self, key: str) -> None:
+    async def _remove(self, key: str, making: "asyncio.Future[tuple[Mount, ...]] | None") -> None:
         try:
             async with asyncio.timeout(_REMOVE_S):
+                if making is not None:
+                    await asyncio.wait((making,))
                 await self._storage.snapshots.remove(key)
         except NotFoundError:
             return

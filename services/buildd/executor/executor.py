@@ -1,6 +1,7 @@
 """ExecOp: a process of its own on a snapshot, with mounts, run by runtimed as containers' processes are."""
 
 import asyncio
+import signal
 import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, aclosing
@@ -10,7 +11,7 @@ from buildd.executor.mounts import Makers, StepMounts
 from buildd.executor.platforms import HostPlatforms
 from buildd.llb.ops import ExecOp, NetMode, Process, SecurityMode
 from buildd.protocol import Output, ProcessError, StepContext, Tree
-from sampan.build.step import StepExit, StepNetwork, StepProcess, StepSecurity, StepSpec
+from sampan.build.step import StepExit, StepInput, StepNetwork, StepProcess, StepSecurity, StepSignal, StepSpec
 from sampan.dockerfile.words import quoted
 from sampan.errors import (
     CommandNotExecutableError,
@@ -26,6 +27,7 @@ from sampan.resource.streams import Frame
 
 _PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _STDERR: Final = 2
+_KILLED_S: Final = 10.0  # a step that was killed, until nothing of it is left
 _NETWORKS: Final = {
     NetMode.SANDBOX: StepNetwork.SANDBOX,
     NetMode.HOST: StepNetwork.HOST,
@@ -93,15 +95,9 @@ class StepExecutor:
 
     async def _process(self, spec: StepSpec, process: Process, context: StepContext) -> None:
         """Run it to its end. Raises ProcessError."""
-        ended: StepExit | None = None
         failed = f"process {quoted(' '.join(process.args))} did not complete successfully"
         try:
-            async with aclosing(self._steps.run(spec)) as outputs:
-                async for output in outputs:
-                    if isinstance(output, Frame):
-                        context.log(output.data, output.stream.value)
-                    elif isinstance(output, StepExit):
-                        ended = output
+            ended = await self._watched(spec, context)
         except CommandNotFoundError as error:
             raise ProcessError(f"{failed}: exit code: 127: {error}", 127) from error
         except CommandNotExecutableError as error:
@@ -115,6 +111,61 @@ class StepExecutor:
         if ended.oom_killed:
             raise ProcessError(f"{failed}: cannot allocate memory", ended.code)
         raise ProcessError(f"{failed}: exit code: {ended.code}", ended.code)
+
+    async def _watched(self, spec: StepSpec, context: StepContext) -> StepExit | None:
+        """Run a process and return how it ended; None if nobody said so.
+
+        Cancelled, it kills the process, and waits until nothing of the step is left, as long as that may take.
+        """
+        leave = _Leave()
+        reading = asyncio.create_task(self._read(spec, leave, context), name=f"output of step {spec.id}")
+        try:
+            await asyncio.wait((reading,))
+        except asyncio.CancelledError:
+            leave.kill()
+            await asyncio.wait((reading,), timeout=_KILLED_S)
+            raise
+        finally:
+            leave.over()
+            reading.cancel()
+            await asyncio.wait((reading,))
+        return reading.result()
+
+    async def _read(self, spec: StepSpec, leave: "_Leave", context: StepContext) -> StepExit | None:
+        ended: StepExit | None = None
+        async with aclosing(self._steps.run(spec, leave.input())) as outputs:
+            async for output in outputs:
+                if isinstance(output, Frame):
+                    context.log(output.data, output.stream.value)
+                elif isinstance(output, StepExit):
+                    ended = output
+        return ended
+
+
+class _Leave:
+    """What a step is given: nothing, and a signal when nobody wants it any more.
+
+    runtimed would end it with the call as well, and not say when that is done.
+    """
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+        self._killed = False
+
+    def kill(self) -> None:
+        """Have the step killed."""
+        self._killed = True
+        self._changed.set()
+
+    def over(self) -> None:
+        """Let the input end."""
+        self._changed.set()
+
+    async def input(self) -> StepInput:
+        """Yield the signal, if it is wanted."""
+        await self._changed.wait()
+        if self._killed:
+            yield StepSignal(signal.SIGKILL)
 
 
 def _proxies(process: Process) -> list[str]:

@@ -1,4 +1,5 @@
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from sampan.build.step import (
     SnapshotSource,
     SocketSource,
     StepExit,
+    StepInput,
     StepNetwork,
     StepOutput,
     StepSecurity,
@@ -102,7 +104,7 @@ async def test_a_command_that_is_no_program_has_the_code_127(executing: Yard) ->
 
 
 async def test_a_process_that_cannot_be_started_says_why(executing: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def refused(spec: StepSpec) -> AsyncIterator[StepOutput]:
+    async def refused(spec: StepSpec, input: StepInput) -> AsyncIterator[StepOutput]:
         raise StartError("unable to find user web")
         yield
 
@@ -340,7 +342,7 @@ async def test_two_mounts_of_one_name_are_one_directory(executing: Yard) -> None
 async def test_a_process_that_the_kernel_has_killed_for_want_of_memory_says_so(
     executing: Yard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def killed(spec: StepSpec) -> AsyncIterator[StepOutput]:
+    async def killed(spec: StepSpec, input: StepInput) -> AsyncIterator[StepOutput]:
         yield StepExit(137, oom_killed=True)
 
     monkeypatch.setattr(executing.steps, "run", killed)
@@ -423,3 +425,50 @@ async def test_a_cancelled_step_leaves_nothing(executing: Yard) -> None:
     await asyncio.wait([running])
     assert not executing.steps.running
     assert not any(each.in_use for each in await executing.caches.records())
+
+
+async def test_a_cancelled_step_is_killed_and_its_end_is_waited_for(executing: Yard) -> None:
+    started, killed, clear, signals = asyncio.Event(), asyncio.Event(), asyncio.Event(), list[int]()
+
+    async def work(step: RunningStep) -> int:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            signals.append(step.signal)
+            killed.set()
+            await clear.wait()  # what runtimed takes to take everything down
+        return 0
+
+    executing.steps.programs["work"] = work
+    running = asyncio.create_task(executing.run(op(command="work")))
+    await started.wait()
+    running.cancel()
+    await killed.wait()
+    assert not running.done()
+    assert executing.steps.running
+    clear.set()
+    await asyncio.wait([running])
+    assert running.cancelled()
+    assert signals == [signal.SIGKILL]
+    assert not executing.steps.running
+
+
+async def test_a_step_that_cannot_be_killed_holds_nobody_for_ever(
+    executing: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("buildd.executor.executor._KILLED_S", 0.01)
+    started = asyncio.Event()
+
+    async def stuck(spec: StepSpec, input: StepInput) -> AsyncIterator[StepOutput]:
+        started.set()
+        await asyncio.Event().wait()
+        yield StepExit(0)
+
+    monkeypatch.setattr(executing.steps, "run", stuck)
+    running = asyncio.create_task(executing.run(op()))
+    await started.wait()
+    running.cancel()
+    async with asyncio.timeout(60):
+        await asyncio.wait([running])
+    assert running.cancelled()

@@ -1,0 +1,95 @@
+"""Snapshots of builds, with a storage that takes its time."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import cast
+
+import pytest
+
+from buildd.protocol import Tree
+from buildd.trees import SnapshotTrees, Storage
+from sampan.errors import NotFoundError, ServiceGoneError
+from sampan.resource.snapshot import Mount
+
+
+class SlowSnapshots:
+    """Snapshots that are made when they are to be, whoever has asked; ``lost`` answers do not arrive."""
+
+    def __init__(self) -> None:
+        self.here: dict[str, str | None] = {}
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.lost = 0
+
+    async def prepare(self, key: str, parent: str | None, labels: Mapping[str, str]) -> tuple[Mount, ...]:
+        self.begun.set()
+        await self.go_on.wait()
+        self.here[key] = parent
+        if self.lost:
+            self.lost -= 1
+            raise ServiceGoneError("the line broke")
+        return ()
+
+    async def mounts(self, key: str) -> tuple[Mount, ...]:
+        if key not in self.here:
+            raise NotFoundError(key)
+        return ()
+
+    async def remove(self, key: str) -> None:
+        if key not in self.here:
+            raise NotFoundError(key)
+        await asyncio.sleep(0)
+        del self.here[key]
+
+
+class FakeStorage:
+    def __init__(self) -> None:
+        self.snapshots = SlowSnapshots()
+
+
+@pytest.fixture
+def storage() -> FakeStorage:
+    return FakeStorage()
+
+
+@pytest.fixture
+def trees(storage: FakeStorage) -> SnapshotTrees:
+    return SnapshotTrees(cast("Storage", storage))
+
+
+async def used(trees: SnapshotTrees, entered: asyncio.Event | None = None) -> None:
+    async with trees.writable(Tree()):
+        if entered is not None:
+            entered.set()
+            await asyncio.Event().wait()
+
+
+async def test_a_snapshot_that_is_made_after_its_build_was_cancelled_is_removed(
+    storage: FakeStorage, trees: SnapshotTrees
+) -> None:
+    running = asyncio.create_task(used(trees))
+    await storage.snapshots.begun.wait()
+    running.cancel()
+    await asyncio.wait({running})
+    storage.snapshots.go_on.set()
+    await trees.close()
+    assert storage.snapshots.here == {}
+
+
+async def test_a_build_that_is_cancelled_ends_after_its_snapshots(storage: FakeStorage, trees: SnapshotTrees) -> None:
+    storage.snapshots.go_on.set()
+    entered = asyncio.Event()
+    running = asyncio.create_task(used(trees, entered))
+    await entered.wait()
+    assert storage.snapshots.here
+    running.cancel()
+    await asyncio.wait({running})
+    assert storage.snapshots.here == {}
+
+
+async def test_a_snapshot_whose_answer_was_lost_is_used(storage: FakeStorage, trees: SnapshotTrees) -> None:
+    storage.snapshots.go_on.set()
+    storage.snapshots.lost = 1
+    await used(trees)
+    await trees.close()
+    assert storage.snapshots.here == {}
