@@ -29,10 +29,12 @@ class FakeBuilder:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     building: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    cleared: asyncio.Event = field(default_factory=asyncio.Event)  # nothing is left of a build that has ended
     _shown: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.go_on.set()
+        self.cleared.set()
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the test's own socket."""
@@ -80,7 +82,8 @@ class FakeBuilder:
         for some in self.updates:
             yield StatusUpdate(some, f"{ref}:{len(some)}".encode())
         self._shown.set()
-        await self.go_on.wait()
+        await self.ended.wait()
+        await self.cleared.wait()
 
     async def usage(self, filters: Sequence[str] = ()) -> Sequence[UsageRecord]:
         """Return all records."""

@@ -39,6 +39,7 @@ _UPLOADED: Final = "http://buildkit-session"
 
 # The builder's last words on its progress come as it answers; a client is not kept for longer than this.
 _LAST_WORDS_S: Final = 5.0
+_ENDS_S: Final = 20.0  # a build that is cancelled
 
 
 async def build(call: Call) -> web.StreamResponse:
@@ -174,9 +175,13 @@ async def _run(
             raise
         return await stream.end(messages.failure(str(error)))
     finally:
-        for task in (showing, solving):
-            task.cancel()
-        await asyncio.wait({showing, solving})
+        solving.cancel()
+        try:
+            # What is told of a build ends when nothing is left of it.
+            await asyncio.wait({showing}, timeout=_ENDS_S)
+        finally:
+            showing.cancel()
+            await asyncio.wait({showing, solving})
     return await stream.end(*ended(_image_id(response.exporter_response)))
 
 
@@ -189,7 +194,7 @@ async def cancel(call: Call) -> web.StreamResponse:
     name = call.text("id")
     if not name:
         raise InvalidArgumentError("build ID not provided")
-    call.backend.underway.cancel(name)
+    await call.backend.underway.cancel(name)
     return empty(200)
 
 

@@ -53,10 +53,11 @@ class Underway:
         finally:
             del self._builds[name]
 
-    def cancel(self, name: str) -> None:
-        """End a build; one that is not there has ended."""
+    async def cancel(self, name: str) -> None:
+        """End a build, and return when it has ended; one that is not there has."""
         if (task := self._builds.get(name)) is not None:
             task.cancel()
+            await asyncio.wait({task})
 
     async def take(self, name: str) -> Upload:
         """Return the context that is sent for a build. Raises InvalidArgumentError: none comes."""

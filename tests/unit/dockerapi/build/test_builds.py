@@ -250,6 +250,22 @@ async def test_a_build_can_be_cancelled_by_name(api: Api) -> None:
     assert (await api.post("/build/cancel")).status == 400
 
 
+async def test_who_cancels_a_build_is_told_when_nothing_is_left_of_it(api: Api) -> None:
+    api.builder.go_on.clear()
+    api.builder.cleared.clear()
+    building = asyncio.create_task(api.post("/build?version=2&session=s&buildid=b&remote=client-session"))
+    await api.builder.building.wait()
+    cancelling = asyncio.create_task(api.post("/build/cancel?id=b"))
+    await api.builder.ended.wait()
+    assert (await api.get("/_ping")).status == 200
+    assert not cancelling.done()
+    assert not building.done()
+    api.builder.cleared.set()
+    assert (await cancelling).status == 200
+    with pytest.raises(Exception, match="disconnected"):
+        await building
+
+
 async def test_a_client_that_leaves_ends_its_build(api: Api) -> None:
     api.builder.go_on.clear()
     api.builder.updates = steps()
