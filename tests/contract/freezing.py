@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sampan.errors import ConflictError, NotFoundError
+from sampan.errors import ConflictError, NotFoundError, UnavailableError
 from sampan.oci.digest import Digest
 from sampan.resource.snapshot import NewLayer
 from snapshotter.drivers.whiteouts import OPAQUE_XATTR
@@ -171,6 +171,27 @@ class FreezeContract:
         await parts.layers.unstack([[stacked]])
         with pytest.raises(NotFoundError, match="which is gone"):
             await parts.differ.freeze("step", ())
+
+    async def test_a_content_store_that_goes_away_meanwhile_is_waited_for(self, kit: Kit, parts: Parts) -> None:
+        base, chain = await self.lower(kit)
+        with shown(await parts.snapshots.prepare("step", chain, {})) as root:
+            (root / "new").write_text("1" * (1 << 20))
+            (root / "d" / "x").unlink()
+        parts.content.goes_away = 1
+        layer = await parts.differ.freeze("step", ())
+        assert layer is not None
+        assert Digest.of(gzip.decompress(parts.content.blobs[layer.descriptor.digest])) == layer.diff_id
+        assert parts.content.taken == {}
+        await parts.layers.stack([base, layer.diff_id])
+
+    async def test_a_content_store_that_goes_away_twice_leaves_the_snapshot(self, kit: Kit, parts: Parts) -> None:
+        _, chain = await self.lower(kit)
+        with shown(await parts.snapshots.prepare("step", chain, {})) as root:
+            (root / "new").write_text("1" * (1 << 20))
+        parts.content.goes_away = 2
+        with pytest.raises(UnavailableError, match="content store"):
+            await parts.differ.freeze("step", ())
+        assert await parts.differ.freeze("step", ()) is not None
 
     async def test_only_active_snapshots_are_frozen(self, kit: Kit, parts: Parts) -> None:
         _, chain = await self.lower(kit)

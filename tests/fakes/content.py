@@ -10,7 +10,7 @@ import grpc
 
 from sampan.api.containerd.content.v1 import content_pb2 as pb
 from sampan.api.containerd.content.v1 import content_pb2_grpc as pb_grpc
-from sampan.errors import AlreadyExistsError, NotFoundError
+from sampan.errors import AlreadyExistsError, NotFoundError, ServiceGoneError
 from sampan.oci.digest import Digest
 
 
@@ -21,6 +21,8 @@ class FakeContent:
         self.blobs: dict[str, bytes] = {}
         self.labels: dict[str, dict[str, str]] = {}
         self.taken: dict[str, bytes] = {}
+        self.goes_away = 0  # how often it takes something, and goes away with it
+        self.gone: set[str] = set()
         self.reads = 0
         self.piece_bytes = piece_bytes
 
@@ -51,13 +53,25 @@ class FakeContent:
         self.labels[digest] = dict(labels)
 
     async def take(self, pipe: int, ref: str) -> None:
+        if self.goes_away:
+            self.goes_away -= 1
+            self.gone.add(ref)
+            return
         with open(pipe, "rb", closefd=False) as file:
             self.taken[ref] = await asyncio.to_thread(file.read)
 
     async def abort(self, ref: str) -> None:
         self.taken.pop(ref, None)
 
+    def lost(self, ref: str) -> bool:
+        return ref in self.gone
+
+    async def returned(self) -> None:
+        self.gone.clear()
+
     async def commit(self, ref: str, labels: Mapping[str, str], lease: str = "") -> tuple[Digest, int]:
+        if ref in self.gone:
+            raise ServiceGoneError("the content store went away")
         data = self.taken.pop(ref)
         digest = Digest.of(data)
         self.blobs[digest] = data

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Final, TypeVar
 
-from sampan.errors import ConflictError, NotFoundError
+from sampan.errors import ConflictError, NotFoundError, SampanError, ServiceGoneError
 from sampan.log import log
 from sampan.oci import descriptor as media
 from sampan.oci.descriptor import Descriptor
@@ -50,12 +50,32 @@ class Packer:
         self._content = content
 
     async def pack(self, job: DiffJob, key: str, lease: str) -> tuple[Packed, Descriptor | None]:
-        """Return what a worker said, and the blob, unless nothing differs. Raises as ``Differ.layer_of``."""
+        """Return what a worker said, and the blob, unless nothing differs. Raises as ``Differ.layer_of``.
+
+        If the content store goes away under it, all is packed once more: nothing has changed but what packing leaves as
+        it is. A lease may have gone with the store, so whoever has one is told.
+        """
+        try:
+            return await self._pack(job, key, lease)
+        except ServiceGoneError as error:
+            if lease:
+                raise
+            log.info("packing once more", key=key, reason=str(error))
+        await self._content.returned()
+        return await self._pack(job, key, lease)
+
+    async def _pack(self, job: DiffJob, key: str, lease: str) -> tuple[Packed, Descriptor | None]:
         ref = f"diff-{key}-{secrets.token_hex(8)}"
         async with packer_pool.piped(self._workers, job) as (pipe, answer):
             await self._content.take(pipe, ref)
             try:
                 packed = await answer()
+            except SampanError as error:
+                lost = self._content.lost(ref)
+                await self._content.abort(ref)
+                if lost:
+                    raise ServiceGoneError("the content store, imaged, went away during a write") from error
+                raise
             except BaseException:
                 await self._content.abort(ref)
                 raise

@@ -32,7 +32,8 @@ async def diff(workers: Workers, job: DiffJob) -> Packed:
 async def piped(workers: Workers, job: DiffJob) -> AsyncIterator[tuple[int, Callable[[], Awaitable[Packed]]]]:
     """Have a worker pack into a pipe; yield the end to read from, and what waits for the worker's answer.
 
-    Leaving the context kills the worker. The pipe's other end is closed then.
+    Leaving the context kills the worker. The pipe's other end is closed then. Who waits for the answer has handed the
+    end to read from on, which is closed here: a worker whose only reader has gone learns of it.
 
     Raises:
         SampanError: from the answer, as ``export``; what came out of the pipe is not a whole archive then.
@@ -47,6 +48,9 @@ async def piped(workers: Workers, job: DiffJob) -> AsyncIterator[tuple[int, Call
             os.close(writing)
 
             async def answer() -> Packed:
+                if reading in open_ends:
+                    open_ends.remove(reading)
+                    os.close(reading)
                 return Packed(**await worker.answer())
 
             yield reading, answer

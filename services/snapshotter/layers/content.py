@@ -38,6 +38,12 @@ class ContentStore(Protocol):
             UnavailableError, ResourceExhaustedError: as ``write``.
         """
 
+    def lost(self, ref: str) -> bool:
+        """Say whether the store has gone away since it took ``ref``, and what it took with it."""
+
+    async def returned(self) -> None:
+        """Return when a store that has gone away is back. Raises UnavailableError: it does not come back."""
+
     async def commit(self, ref: str, labels: Mapping[str, str], lease: str = "") -> tuple[Digest, int]:
         """Make content of what was taken; that it is there already is as good. Return its digest and size.
 
@@ -45,6 +51,7 @@ class ContentStore(Protocol):
 
         Raises:
             UnavailableError, ResourceExhaustedError: as ``write``; then nothing is kept.
+            ServiceGoneError: the store has gone away, perhaps with what it had taken.
         """
 
     async def abort(self, ref: str) -> None:

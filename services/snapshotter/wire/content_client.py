@@ -13,11 +13,18 @@ import grpc
 from sampan.client.content import ContentClient as Content
 from sampan.client.images import ImagesClient
 from sampan.disk import Root
-from sampan.errors import AlreadyExistsError, ResourceExhaustedError, SampanError, UnavailableError
+from sampan.errors import (
+    AlreadyExistsError,
+    NotFoundError,
+    ResourceExhaustedError,
+    SampanError,
+    ServiceGoneError,
+    UnavailableError,
+)
 from sampan.log import log
 from sampan.oci.digest import Digest
 from sampan.resource.content import Action, WriteStep
-from sampan.wire.channel import reach
+from sampan.wire.channel import back, reach
 
 _PIECE_BYTES: Final = 1 << 20
 _ABORT_S: Final = 5.0
@@ -81,11 +88,23 @@ class ContentClient:
             if answer.startswith(_FULL):
                 raise ResourceExhaustedError(answer.removeprefix(_FULL).decode(errors="replace"))
             if answer != b"taken":
-                raise UnavailableError("the content store, imaged, does not answer: it has broken off a write")
+                raise ServiceGoneError("the content store, imaged, does not answer: it has broken off a write")
         except BaseException:
             asker.close()
             raise
         self._taken[ref] = asker  # with its end the store forgets what was taken
+
+    def lost(self, ref: str) -> bool:
+        """See ``content.ContentStore``."""
+        asker = self._taken.get(ref)
+        try:
+            return asker is not None and not asker.recv(1)
+        except OSError as error:
+            return not isinstance(error, BlockingIOError)
+
+    async def returned(self) -> None:
+        """See ``content.ContentStore``."""
+        await back(self._channel, "imaged")
 
     async def commit(self, ref: str, labels: Mapping[str, str], lease: str = "") -> tuple[Digest, int]:
         """See ``content.ContentStore``."""
@@ -101,6 +120,10 @@ class ContentClient:
                         await conversation.hang_up()
                 committed = True
             return taken.digest, taken.offset
+        except NotFoundError as error:
+            if self.lost(ref):
+                raise ServiceGoneError("the content store, imaged, went away with what it had taken") from error
+            raise
         finally:
             if committed:
                 self._let_go(ref)
@@ -177,6 +200,8 @@ def _answering() -> Iterator[None]:
     """Say who does not answer: gRPC's own words name a socket at best."""
     try:
         yield
+    except ServiceGoneError as error:
+        raise ServiceGoneError(f"the content store, imaged, does not answer: {error}") from error
     except UnavailableError as error:
         raise UnavailableError(f"the content store, imaged, does not answer: {error}") from error
 
