@@ -6,7 +6,8 @@ removing is final. Committed snapshots are directories that a test names.
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,19 @@ class FakeSnapshotter(snapshots_pb2_grpc.SnapshotsServicer):
         self.root = root
         self.parents = parents
         self.active: dict[str, pb.Info] = {}
+        self.removing = asyncio.Event()  # somebody has asked for a removal that is held
+        self._removals = asyncio.Event()
+        self._removals.set()
+
+    @contextmanager
+    def holding_removals(self) -> Iterator[None]:
+        """Let whoever asks for a removal wait within."""
+        self.removing.clear()
+        self._removals.clear()
+        try:
+            yield
+        finally:
+            self._removals.set()
 
     async def Prepare(self, request: pb.PrepareSnapshotRequest, context: Context) -> pb.PrepareSnapshotResponse:
         if request.key in self.active:
@@ -49,6 +63,9 @@ class FakeSnapshotter(snapshots_pb2_grpc.SnapshotsServicer):
         return pb.MountsResponse(mounts=[self._mount(request.key)])
 
     async def Remove(self, request: pb.RemoveSnapshotRequest, context: Context) -> Empty:
+        if not self._removals.is_set():
+            self.removing.set()
+            await self._removals.wait()
         if self.active.pop(request.key, None) is None:
             await _abort(context, NotFoundError(f"snapshot {request.key} does not exist"))
         await asyncio.to_thread(shutil.rmtree, self.root / request.key)

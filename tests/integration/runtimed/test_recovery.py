@@ -231,16 +231,17 @@ async def test_killed_in_the_middle_of_a_removal_it_is_finished(
 ) -> None:
     runtimed, snapshotter = engine
     container_id = await runtimed.begin("sleep", "100")
-    task = asyncio.create_task(runtimed.remove(container_id))
-    await asyncio.sleep(0.015)
-    assert runtimed.process is not None
-    runtimed.process.kill()
-    await asyncio.gather(task, return_exceptions=True)
-    await runtimed.restart()
-    await asyncio.sleep(0.5)
-    for container in (await whole(runtimed.containers.List(pb.ListContainersRequest(all=True)))).containers:
-        assert container.state.status == STATE.EXITED  # it had been killed and not yet begun to be removed
-        await runtimed.remove(container.id)
+    async with asyncio.timeout(60):
+        with snapshotter.holding_removals():
+            task = asyncio.create_task(runtimed.remove(container_id))
+            await snapshotter.removing.wait()
+            assert runtimed.process is not None
+            runtimed.process.kill()
+            await asyncio.gather(task, return_exceptions=True)
+        await runtimed.restart()
+        while left := (await whole(runtimed.containers.List(pb.ListContainersRequest(all=True)))).containers:
+            assert [each.id for each in left] == [container_id]
+            await asyncio.sleep(0.05)
     assert snapshotter.active == {}
 
 
