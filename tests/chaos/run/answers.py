@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -113,6 +114,11 @@ class Ways:
     def sampan(self, *arguments: str, input: bytes = b"") -> Answer:
         """Run sampan."""
         return self._run([str(SAMPAN), *arguments], self._engine.env(), input)
+
+    def buildkit(self, tag: str, context: bytes) -> Answer:
+        """Build as a client of BuildKit that uploads its context."""
+        program = [sys.executable, "-m", "tests.chaos.run.buildkit_client", str(self._engine.layout.docker_socket), tag]
+        return self._run(program, {**os.environ, "PYTHONPATH": str(SAMPAN.parent.parent.parent)}, context)
 
     def kill_a_program(self, choose: int) -> bool:
         """SIGKILL one of the clients that run now; return whether there was one."""

@@ -120,6 +120,7 @@ def _hold_to_account(engine: Engine, ledger: Ledger, clients: list[Client]) -> N
         ledger.fault(Verdict.LEAKED, f"container of no client: {identity}")
         docker.fails("rm", "--force", identity.split()[0])
     docker("image", "prune", "--force")  # a commit whose answer was lost and that was made again has no name now
+    docker("builder", "prune", "--all", "--force", timeout=180)
     engine.sampan("system", "gc", "--leftovers", timeout=180)
     listed = set(docker("images", "--format", "{{.Repository}}:{{.Tag}}").lines) - {IMAGE}
     for image in sorted(listed):

@@ -5,6 +5,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
+
+STEP: Final = "step"  # stands for any step of a build: whoever builds does not know what its steps are called
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,21 @@ import json
 import os
 import random
 import signal
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sampan.layout import Layout
 from sampan.services import STARTED as SERVICES
 from tests.chaos.run.answers import Ways, pids_below
-from tests.chaos.run.disturbances import Disturbances
+from tests.chaos.run.disturbances import STEP, Disturbances
 from tests.chaos.run.ledger import Ledger, Verdict
 from tests.support.docker_client import answers
 from tests.support.engine import Engine
+from tests.support.footprint import control_groups
 
 # How often which process. What lives for some milliseconds is looked for, and not always found.
 _WEIGHTS: Final = {
@@ -24,14 +27,20 @@ _WEIGHTS: Final = {
     "dockerapi": 14,
     "imaged": 12,
     "snapshotter": 12,
+    "buildd": 12,
     "supervisor": 4,
     "conmon": 10,
     "conmon of an exec": 5,
     "OCI runtime": 5,
     "layer worker": 6,
+    "file worker": 4,
+    "process of a step": 3,
     "helper": 4,
     "client": 12,
 }
+
+# Whose descendants they are.
+_CHILDREN: Final = {"layer worker": "snapshotter", "file worker": "buildd", "helper": "runtimed"}
 
 _LOOK_S: Final = 3.0  # for a process that comes and goes
 _BACK_S: Final = 120.0  # a successor serves in a second or two; the rest is patience with the machine
@@ -137,8 +146,10 @@ class Killer:
 
     def _candidates(self, process: str) -> dict[int, str]:
         """Return pids, each with the ID of the container that it works for, if that can be seen."""
-        if process in ("layer worker", "helper"):
-            parent = "snapshotter" if process == "layer worker" else "runtimed"
+        if process == "process of a step":
+            return dict.fromkeys(_steps(self.engine.layout), STEP)
+        if process in _CHILDREN:
+            parent = _CHILDREN[process]
             with contextlib.suppress(OSError, json.JSONDecodeError):
                 service = self.engine.pid(parent)
                 # One that still has its parent's command line is about to become something else.
@@ -177,9 +188,29 @@ class Killer:
 
     def _has_successor(self, service: str, before: int) -> bool:
         try:
-            return self.engine.pid(service) != before and answers(self.engine.layout.docker_socket)
+            # What the engine says of itself does not need all of it.
+            return (
+                self.engine.pid(service) != before
+                and _listens(self.engine.layout.socket(service))
+                and answers(self.engine.layout.docker_socket)
+            )
         except (FileNotFoundError, json.JSONDecodeError):
             return False
+
+
+def _steps(layout: Layout) -> set[int]:
+    """Return what runs in steps of builds."""
+    found: set[int] = set()
+    for group in control_groups(layout):
+        if group.parent.name == "steps":
+            with contextlib.suppress(OSError):
+                found |= {int(pid) for pid in (group / "cgroup.procs").read_text().split()}
+    return found
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(path)) == 0
 
 
 def _command(pid: int) -> bytes:

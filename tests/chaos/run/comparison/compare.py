@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from tests.chaos.run.comparison import networking, processes, storage
+from tests.chaos.run.comparison import builds, networking, processes, storage
 from tests.chaos.run.comparison.view import View, view_of
 from tests.support.engine import Engine
 
@@ -23,10 +23,12 @@ ALWAYS: Final[tuple[Check, ...]] = (
     storage.mounted,
     storage.files,
     storage.records,
+    builds.steps,
+    builds.cache,
 )
 
-# After a collection that takes what broken pulls keep for the next try.
-COLLECTED: Final[tuple[Check, ...]] = (*ALWAYS, storage.leftovers, storage.disk)
+# After a prune of the build cache, and a collection that takes what broken pulls keep for the next try.
+COLLECTED: Final[tuple[Check, ...]] = (*ALWAYS, storage.leftovers, storage.disk, builds.pruned)
 
 _SETTLE_S: Final = 60.0  # removals and restarts go on in the background
 _PAUSE_S: Final = 0.25

@@ -48,6 +48,7 @@ class View:
     containers: tuple[Shown, ...]
     networks: Mapping[str, tuple[str, ...]]  # those with a bridge: subnets by ID
     volumes: frozenset[str]
+    build_cache: frozenset[str]  # IDs of its records
 
     @property
     def bridges(self) -> frozenset[str]:
@@ -74,6 +75,7 @@ def view_of(engine: Engine) -> View:
             if network["Driver"] == "bridge"
         },
         frozenset(volume["Name"] for volume in volumes),
+        frozenset(record["ID"] for record in _get(engine, "/system/df?type=build-cache")["BuildCache"] or ()),
     )
 
 

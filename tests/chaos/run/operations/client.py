@@ -7,7 +7,7 @@ from typing import Final
 
 from tests.chaos.run.answers import Kind
 from tests.chaos.run.ledger import Verdict
-from tests.chaos.run.operations import images
+from tests.chaos.run.operations import builds, images
 from tests.chaos.run.operations.container import KILLED, PAUSED, RUNNING, Container, Journal, State
 from tests.chaos.run.operations.execs import run_exec, run_to_its_end
 from tests.chaos.run.operations.images import Source
@@ -27,7 +27,10 @@ _MOVES: Final = {
 }  # fmt: skip
 
 # What is done beside containers.
-_OTHERS: Final = {"container": 30, "run": 8, "image": 2, "tag": 1, "network": 2, "volume": 2, "list": 3, "collect": 1}
+_OTHERS: Final = {
+    "container": 60, "run": 16, "image": 4, "tag": 2, "network": 4, "volume": 4, "list": 6, "collect": 2,
+    "build": 10, "failing build": 2, "cancelled build": 2, "build prune": 1,
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -231,6 +234,14 @@ class Client:
                 images.bring(session, session.rng.choice(self.sources))
             case "tag":
                 images.tag(session, self.image)
+            case "build":
+                builds.build(session, self.image)
+            case "failing build":
+                builds.fail(session, self.image)
+            case "cancelled build":
+                builds.cancel(session, self.image)
+            case "build prune":
+                builds.prune(session)
             case "network":
                 name = f"{session.name}-moment"
                 self._make_network(name)

@@ -30,10 +30,10 @@ def bring(session: Session, source: Source) -> None:
 
     def call() -> Answer:
         if source.archive:
-            return _told_in_stream(ways.http("POST", "/images/load", raw=source.archive))
+            return told_in_stream(ways.http("POST", "/images/load", raw=source.archive))
         if way < 0.5:
             return ways.docker("pull", "--quiet", source.reference)
-        return _told_in_stream(ways.http("POST", "/images/create", {"fromImage": name, "tag": word}))
+        return told_in_stream(ways.http("POST", "/images/create", {"fromImage": name, "tag": word}))
 
     kind = "load" if source.archive else "pull"
     session.must(kind, call)
@@ -44,7 +44,7 @@ def bring(session: Session, source: Source) -> None:
     remove(session, source.reference)
 
 
-def _told_in_stream(answer: Answer) -> Answer:
+def told_in_stream(answer: Answer) -> Answer:
     """Take an error for one that comes within the stream, whose status was sent long before."""
     for line in answer.output.splitlines() if answer.kind is Kind.DONE else ():
         if b'"error"' in line:
