@@ -29,9 +29,10 @@ _RELEASE_S: Final = 5.0
 class LeasesClient:
     """Satisfies ``resource.storage.Leases``."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, waits: bool = False) -> None:
+        """With ``waits`` a service that is away is waited for by its first call, too: see ``Repeating``."""
         self._stub: LeasesAsyncStub = LeasesStub(channel)
-        self._again = Repeating(channel, "imaged")
+        self._again = Repeating(channel, "imaged", waits=waits)
 
     async def put(self, lease: LastingLease) -> None:
         """See ``resource.storage.Leases``."""

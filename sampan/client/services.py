@@ -30,8 +30,16 @@ _REGISTRY_ROWS: Final = "registry.db"
 class Services:
     """One engine's services."""
 
-    def __init__(self, layout: Layout, channels: Mapping[str, grpc.aio.Channel], builder: grpc.aio.Channel) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        channels: Mapping[str, grpc.aio.Channel],
+        builder: grpc.aio.Channel,
+        *,
+        waits: bool = False,
+    ) -> None:
         """``channels`` are those of all services that an engine uses, in the order of the table of services."""
+        self._waits = waits
         self.layout = layout
         self.channels = channels
         self._buildd = builder
@@ -40,13 +48,18 @@ class Services:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, layout: Layout) -> "AsyncIterator[Self]":
-        """Open channels to the services of ``layout``. Nothing is sent before the first call."""
+    async def connect(cls, layout: Layout, *, waits: bool = False) -> "AsyncIterator[Self]":
+        """Open channels to the services of ``layout``. Nothing is sent before the first call.
+
+        With ``waits`` imaged and the snapshotter are known to be there: whoever has the calls that may be repeated
+        waits until one that is away is back, with the first of them as with any other.
+        """
         async with AsyncExitStack() as stack:
             channels = {
                 name: await stack.enter_async_context(open_channel(layout.socket(name))) for name in USED_BY_ENGINE
             }
-            yield cls(layout, channels, await stack.enter_async_context(open_channel(layout.socket(_BUILDER))))
+            builder = await stack.enter_async_context(open_channel(layout.socket(_BUILDER)))
+            yield cls(layout, channels, builder, waits=waits)
 
     async def reach(self, deadline_s: float) -> None:
         """Return when all services can be called. Raises UnavailableError, naming one that cannot by the deadline."""
@@ -76,28 +89,28 @@ class Services:
         """Lasting leases."""
         from sampan.client.leases import LeasesClient
 
-        return LeasesClient(self._imaged)
+        return LeasesClient(self._imaged, waits=self._waits)
 
     @cached_property
     def layers(self) -> "Layers":
         """Layers."""
         from sampan.client.snapshots import LayersClient
 
-        return LayersClient(self._snapshotter)
+        return LayersClient(self._snapshotter, waits=self._waits)
 
     @cached_property
     def differ(self) -> "Differ":
         """What makes layers of snapshots."""
         from sampan.client.snapshots import DifferClient
 
-        return DifferClient(self._snapshotter)
+        return DifferClient(self._snapshotter, waits=self._waits)
 
     @cached_property
     def snapshots(self) -> "Snapshots":
         """Snapshots."""
         from sampan.client.snapshots import SnapshotsClient
 
-        return SnapshotsClient(self._snapshotter)
+        return SnapshotsClient(self._snapshotter, waits=self._waits)
 
     @cached_property
     def builds(self) -> "Builder":

@@ -40,9 +40,10 @@ _USAGE: Final = layers_pb.DESCRIPTOR.services_by_name["Layers"].methods_by_name[
 class SnapshotsClient:
     """Satisfies ``resource.storage.Snapshots``."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, waits: bool = False) -> None:
+        """With ``waits`` a service that is away is waited for by its first call, too: see ``Repeating``."""
         self._stub: snapshots_grpc.SnapshotsAsyncStub = snapshots_grpc.SnapshotsStub(channel)
-        self._again = Repeating(channel, "snapshotter")
+        self._again = Repeating(channel, "snapshotter", waits=waits)
 
     async def prepare(self, key: str, parent: str | None, labels: Mapping[str, str]) -> tuple[Mount, ...]:
         """See ``resource.storage.Snapshots``."""
@@ -109,9 +110,10 @@ class SnapshotsClient:
 class LayersClient:
     """Satisfies ``resource.storage.Layers``."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, waits: bool = False) -> None:
+        """With ``waits`` a service that is away is waited for by its first call, too: see ``Repeating``."""
         self._stub: layers_grpc.LayersAsyncStub = layers_grpc.LayersStub(channel)
-        self._again = Repeating(channel, "snapshotter")
+        self._again = Repeating(channel, "snapshotter", waits=waits)
         self._usages = Recent(channel, _USAGE, layers_pb.LayersUsageResponse, _usages)
 
     def apply(self, descriptor: Descriptor, diff_id: Digest) -> AsyncGenerator[ApplyProgress, None]:
@@ -164,10 +166,11 @@ class LayersClient:
 class DifferClient:
     """Satisfies ``resource.storage.Differ``."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, waits: bool = False) -> None:
+        """With ``waits`` a service that is away is waited for by its first call, too: see ``Repeating``."""
         self._stub: diff_grpc.DiffAsyncStub = diff_grpc.DiffStub(channel)
         self._layers: layers_grpc.LayersAsyncStub = layers_grpc.LayersStub(channel)
-        self._again = Repeating(channel, "snapshotter")
+        self._again = Repeating(channel, "snapshotter", waits=waits)
 
     async def apply_onto(self, descriptor: Descriptor, mounts: Sequence[Mount]) -> Descriptor:
         """See ``resource.storage.Differ``."""

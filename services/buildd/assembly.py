@@ -153,15 +153,19 @@ async def assemble(
         platforms = HostPlatforms(host_platform())
         parallelism = settings.max_parallelism or max(4, 2 * len(os.sched_getaffinity(0)))
         makers = Makers(trees, files, granted, mounts)
+
+        def reach() -> Awaitable[None]:
+            return engine.reach(_REACH_S)
+
         parts = Parts(
             sources=sources,
             files=files,
             trees=trees,
-            executor=StepExecutor(engine.runtime.steps, makers, platforms, parallelism),
+            executor=StepExecutor(engine.runtime.steps, makers, platforms, parallelism, reach),
             results=results,
             platform=platforms.host,
             now_ns=time.time_ns,
-            reach=lambda: engine.reach(_REACH_S),
+            reach=reach,
             meter=meter,
         )
         solver = Solver(parts, cache.poke)

@@ -84,7 +84,7 @@ async def _begin_anew(engine: Services, stopping: asyncio.Event) -> None:
 async def _build(service: Service[Config]) -> None:
     config, layout, stack = service.config, service.layout, service.stack
     data = layout.data(SERVICE)
-    engine = await stack.enter_async_context(Services.connect(layout))
+    engine = await stack.enter_async_context(Services.connect(layout, waits=True))
     await engine.reach(_REACH_S)
     store = await service.open_store(data / "cache.db", "buildd.schema")
     sessions = AttachedSessions(ServedSession)

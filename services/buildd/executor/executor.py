@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from typing import Final
 
@@ -16,6 +16,7 @@ from sampan.dockerfile.words import quoted
 from sampan.errors import (
     CommandNotExecutableError,
     CommandNotFoundError,
+    ServiceGoneError,
     StartError,
     UnavailableError,
     UnimplementedError,
@@ -39,8 +40,24 @@ _SECURITY: Final = {SecurityMode.SANDBOX: StepSecurity.CONFINED, SecurityMode.IN
 class StepExecutor:
     """Satisfies ``protocol.Executor``."""
 
-    def __init__(self, steps: Steps, makers: Makers, platforms: HostPlatforms, max_parallelism: int) -> None:
-        """``max_parallelism`` is how many processes of steps run at the same time; others wait."""
+    def __init__(
+        self,
+        steps: Steps,
+        makers: Makers,
+        platforms: HostPlatforms,
+        max_parallelism: int,
+        reach: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Run steps.
+
+        Args:
+            steps: runs a process.
+            makers: make what a step sees.
+            platforms: what can be run here.
+            max_parallelism: how many processes of steps run at the same time; others wait.
+            reach: returns when the engine's other services can be called.
+        """
+        self._reach = reach
         self._steps = steps
         self._makers = makers
         self._platforms = platforms
@@ -56,11 +73,24 @@ class StepExecutor:
             if not device.optional:
                 raise UnimplementedError(f"device {device.name} is not available: steps of builds get no CDI devices")
             context.log(f"device {device.name} is not available, and left out\n".encode(), _STDERR)
+        try:
+            return await self._run(op, inputs, context, begun := asyncio.Event())
+        except ServiceGoneError:
+            if begun.is_set():  # what its process has done to others cannot be undone
+                raise
+        await self._reach()
+        return await self._run(op, inputs, context, asyncio.Event())
+
+    async def _run(
+        self, op: ExecOp, inputs: Sequence[Output], context: StepContext, begun: asyncio.Event
+    ) -> Sequence[Tree]:
+        """Run it; ``begun`` is set as soon as there may be a process."""
         async with AsyncExitStack() as stack:
             mounts = StepMounts(op, inputs, context, self._makers, stack)
             await mounts.make()
             spec = self._spec(op, mounts, await self._environment(op, context))
             async with self._turns:
+                begun.set()
                 await self._process(spec, op.process, context)
             return await mounts.freeze()
 

@@ -206,7 +206,7 @@ class Build:
                 try:
                     done = await self._outcome(digest, node, evaluated, inputs, view)
                 except ServiceGoneError:
-                    if isinstance(node.op, ExecOp):  # what its process has done to others cannot be undone
+                    if isinstance(node.op, ExecOp):  # see the executor, which knows whether its process has begun
                         raise
                     await self._works.parts.reach()
                     done = await self._outcome(digest, node, evaluated, inputs, view)

@@ -33,6 +33,7 @@ class Yard:
     store: Store
     path: Path
     max_parallelism: int = 2
+    reached: int = 0  # how often the other services were waited for
     programs: dict[str, Program] = field(default_factory=dict)
     world: FakeWorld = field(default_factory=FakeWorld)
     client: FakeLender = field(default_factory=FakeLender)
@@ -54,7 +55,10 @@ class Yard:
         granted = Granted(FakeLenders({"client": self.client}), self.path / "ssh")
         makers = Makers(self.trees, self.files, granted, self.caches)
         platforms = HostPlatforms(Platform("linux", "amd64"), self.path / "binfmt")
-        self.executor = StepExecutor(self.steps, makers, platforms, self.max_parallelism)
+        self.executor = StepExecutor(self.steps, makers, platforms, self.max_parallelism, self._reach)
+
+    async def _reach(self) -> None:
+        self.reached += 1
 
     def context(self) -> Work:
         work = Work()

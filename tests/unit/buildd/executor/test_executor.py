@@ -22,7 +22,7 @@ from buildd.llb.ops import (
     SshMount,
     Ulimit,
 )
-from buildd.protocol import Directory, ProcessError, Tree
+from buildd.protocol import Directory, Output, ProcessError, Selection, Tree
 from buildd.session.protocol import SocketOwner
 from sampan.build.step import (
     DirectorySource,
@@ -37,10 +37,12 @@ from sampan.build.step import (
     StepSpec,
     TmpfsSource,
 )
-from sampan.errors import InvalidArgumentError, NotFoundError, StartError, UnimplementedError
+from sampan.errors import InvalidArgumentError, NotFoundError, ServiceGoneError, StartError, UnimplementedError
+from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource.container_spec import Ulimit as ContainerUlimit
 from tests.fakes.build_sessions import FakeLenders
+from tests.fakes.buildd import FakeFileWorker
 from tests.fakes.steps import RunningStep
 from tests.unit.buildd.executor.executing import ROOT, Yard, op
 
@@ -472,3 +474,39 @@ async def test_a_step_that_cannot_be_killed_holds_nobody_for_ever(
     async with asyncio.timeout(60):
         await asyncio.wait([running])
     assert running.cancelled()
+
+
+async def test_a_step_is_prepared_once_more_when_a_service_goes_away(
+    executing: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checksum, failures = executing.files.checksum, [ServiceGoneError("the snapshotter went away")]
+
+    async def gone_once(_: FakeFileWorker, output: Output, selection: Selection) -> Digest:
+        if failures:
+            raise failures.pop()
+        return await checksum(output, selection)
+
+    monkeypatch.setattr(FakeFileWorker, "checksum", gone_once)
+    writes(executing, "made", b"1")
+    (executing.path / "context").mkdir()
+    mount = Mount("/c", MountType.CACHE, input=1, cache=CacheMount("c", Sharing.LOCKED))
+    step = op(mount, command="write")
+    (tree,) = await executing.run(step, [executing.base, Directory(executing.path / "context")])
+    assert executing.world.files(tree)["made"] == b"1"
+    assert (executing.reached, len(executing.steps.ran)) == (1, 1)
+
+
+async def test_a_step_whose_process_may_have_run_is_not_run_again(
+    executing: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = list[str]()
+
+    async def gone(spec: StepSpec, input: StepInput) -> AsyncIterator[StepOutput]:
+        ran.append(spec.id)
+        raise ServiceGoneError("runtimed went away")
+        yield
+
+    monkeypatch.setattr(executing.steps, "run", gone)
+    with pytest.raises(ServiceGoneError):
+        await executing.run(op())
+    assert (executing.reached, len(ran)) == (0, 1)
