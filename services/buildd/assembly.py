@@ -134,12 +134,13 @@ async def assemble(
     scratch = run / "files"
     await asyncio.to_thread(scratch.mkdir, parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:  # closes in reverse: builds first, rows last
-        trees = SnapshotTrees(engine)
+        keeper = LeaseKeeper(engine.leases, engine.layers)
+        trees = SnapshotTrees(engine, keeper)
         stack.push_async_callback(trees.close)
         workers = Workers(scratch)
         stack.push_async_callback(workers.close)
         files = Files(trees, workers)
-        results = Results(store, LeaseKeeper(engine.leases, engine.layers), time.time_ns)
+        results = Results(store, keeper, time.time_ns)
         mounts = CacheMounts(data / "cache-mounts", store, files, time.time_ns)
         granted = Granted(sessions, run / "ssh")
         await asyncio.to_thread(granted.recover)

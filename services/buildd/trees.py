@@ -3,18 +3,19 @@
 import asyncio
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
+from buildd.cache.keeper import Keeper
 from buildd.protocol import Tree
 from sampan.errors import NotFoundError, SampanError, ServiceGoneError
 from sampan.log import log
 from sampan.oci.chain import chain_ids
 from sampan.resource.image import Layer
-from sampan.resource.snapshot import TRANSIENT_LABEL, Mount
+from sampan.resource.snapshot import TRANSIENT_LABEL, Mount, NewLayer
 from sampan.resource.storage import Differ, Layers, Snapshots
 
 # On each snapshot of the builder's: what has it when the builder starts is left from the last one.
@@ -25,6 +26,9 @@ _REMEMBERED: Final = 4096  # stacks
 _APPLIED_AT_ONCE: Final = 8
 _REMOVE_S: Final = 30.0
 _TOLD_S: Final = 5.0  # the end of a build waits so long for its snapshots to go
+
+
+T = TypeVar("T")
 
 
 class Storage(Protocol):
@@ -43,19 +47,30 @@ class Storage(Protocol):
         """What makes layers of snapshots."""
 
 
+# Is told of a freeze that nobody waits for any more: the key, what it stands on, and what will come of it.
+Abandon: TypeAlias = Callable[[str, Tree, "asyncio.Future[NewLayer | None]"], None]
+
+
 class ActiveTree:
     """Satisfies ``protocol.WritableTree``."""
 
-    def __init__(self, storage: Storage, key: str, base: Tree, mounts: tuple[Mount, ...]) -> None:
+    def __init__(self, storage: Storage, key: str, base: Tree, mounts: tuple[Mount, ...], abandon: Abandon) -> None:
         self._storage = storage
         self._base = base
+        self._abandon = abandon
         self.key = key
         self.mounts = mounts
         self.frozen = False
+        self.freezing: asyncio.Future[NewLayer | None] | None = None
 
     async def freeze(self) -> Tree:
         """See ``protocol.WritableTree``: nothing may have it mounted any more."""
-        layer = await self._storage.differ.freeze(self.key, ())
+        freezing = self.freezing = asyncio.ensure_future(self._storage.differ.freeze(self.key, ()))
+        try:
+            layer = await asyncio.shield(freezing)
+        except asyncio.CancelledError:
+            self._abandon(self.key, self._base, freezing)
+            raise
         self.frozen = True
         base = self._base
         if layer is None:
@@ -66,8 +81,9 @@ class ActiveTree:
 class SnapshotTrees:
     """Satisfies ``protocol.Trees``."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, keeper: Keeper) -> None:
         self._storage = storage
+        self._keeper = keeper
         self._ready: OrderedDict[str, None] = OrderedDict()  # chain IDs that were stacked, the latest last
         self._stacking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._removing: set[asyncio.Task[None]] = set()
@@ -104,12 +120,12 @@ class SnapshotTrees:
     async def writable(self, base: Tree) -> AsyncIterator[ActiveTree]:
         """See ``protocol.Trees``."""
         key, mounts = await self._make(base, read_only=False)
-        active = ActiveTree(self._storage, key, base, mounts)
+        active = ActiveTree(self._storage, key, base, mounts, self._abandon)
         try:
             yield active
         except BaseException:
             # Who learns that a build has failed or was cancelled finds nothing of it.
-            await asyncio.wait((self._drop(key),), timeout=_TOLD_S)
+            await asyncio.wait((self._drop(key, active.freezing),), timeout=_TOLD_S)
             raise
         if not active.frozen:
             self._drop(key)
@@ -163,18 +179,34 @@ class SnapshotTrees:
                 raise
         raise AssertionError("unreachable")
 
-    def _drop(self, key: str, making: "asyncio.Future[tuple[Mount, ...]] | None" = None) -> "asyncio.Task[None]":
-        """Have a snapshot removed; there is no need to wait for it. One that is still being made goes after that."""
-        removing = asyncio.create_task(self._remove(key, making), name=f"remove {key}")
+    def _abandon(self, key: str, base: Tree, freezing: "asyncio.Future[NewLayer | None]") -> None:
+        """Have what comes of a freeze removed, whose build was cancelled: nobody else would find it for a day."""
+        giving_up = asyncio.create_task(self._give_up(key, base, freezing), name=f"give up {key}")
+        self._removing.add(giving_up)
+        giving_up.add_done_callback(self._removing.discard)
+
+    async def _give_up(self, key: str, base: Tree, freezing: "asyncio.Future[NewLayer | None]") -> None:
+        try:
+            layer = await freezing
+            if layer is not None:
+                # What has had an owner goes with it.
+                await self._keeper.keep(key, (*base.layers, Layer(layer.descriptor, layer.diff_id)))
+                await self._keeper.release([key])
+        except SampanError as error:
+            log.warning("cannot remove what a cancelled build has made", key=key, error=str(error))
+
+    def _drop(self, key: str, busy: "asyncio.Future[T] | None" = None) -> "asyncio.Task[None]":
+        """Have a snapshot removed; there is no need to wait for it. It goes after what is still ``busy`` with it."""
+        removing = asyncio.create_task(self._remove(key, busy), name=f"remove {key}")
         self._removing.add(removing)
         removing.add_done_callback(self._removing.discard)
         return removing
 
-    async def _remove(self, key: str, making: "asyncio.Future[tuple[Mount, ...]] | None") -> None:
+    async def _remove(self, key: str, busy: "asyncio.Future[T] | None") -> None:
+        if busy is not None:
+            await asyncio.wait((busy,))
         try:
             async with asyncio.timeout(_REMOVE_S):
-                if making is not None:
-                    await asyncio.wait((making,))
                 await self._storage.snapshots.remove(key)
         except NotFoundError:
             return

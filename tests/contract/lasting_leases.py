@@ -54,6 +54,15 @@ class LastingLeasesContract:
         assert await kept.leases.remove(OWNER, ["record"]) == RemovedLeases()
         assert await kept.leases.list(OWNER) == ()
 
+    async def test_what_was_written_for_nobody_goes_with_the_lease_that_took_it_over(self, kept: Kept) -> None:
+        ingests, blob = kept.parts.ingests, Digest.of(b"layer")
+        async with ingests.open("layer") as ingest:
+            await ingest.write(b"layer")
+            await ingests.commit(ingest, 5, blob)
+        await kept.leases.put(LastingLease("record", OWNER, (blob,), (A,)))
+        assert (await kept.leases.remove(OWNER, ["record"])).reclaimed_bytes == 5
+        assert kept.parts.blobs() == set()
+
     async def test_put_again_is_as_good_and_changes_what_is_held(self, kept: Kept) -> None:
         one, two = await kept.blob(b"one"), await kept.blob(b"two")
         lease = LastingLease("record", OWNER, (one, two), (A, B))

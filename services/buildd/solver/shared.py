@@ -11,6 +11,7 @@ from buildd.meter import UNMETERED, Meter, Phase
 from buildd.protocol import Executor, FileWorker, Output, Pinned, Sources, Tree, Trees
 from buildd.solver.context import Work
 from buildd.solver.flights import Flight, Flights
+from sampan.cancellation import to_the_end
 from sampan.errors import NotFoundError, UnimplementedError
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
@@ -100,6 +101,10 @@ class SharedWorks:
     ) -> Done:
         if not outputs:  # a process whose changes nobody wants
             return Done(())
+        # To the end: what was made and has no record is found by nobody.
+        return await to_the_end(self._add(key, outputs, about, work, quick))
+
+    async def _add(self, key: Digest, outputs: Sequence[Tree], about: About, work: Work, quick: Digest | None) -> Done:
         found = await self.parts.results.add(key, outputs, about, quick)
         await work.holding.at_last(lambda: self.parts.results.let_go(found.ids))
         return Done(found.outputs, found.ids)

@@ -74,6 +74,8 @@ def _put(db: sqlite3.Connection, lease: LastingLease, now_ns: int) -> list[str]:
     before = _digests(db, lease.id)
     db.execute("DELETE FROM lease_blobs WHERE lease = ?", (lease.id,))
     rows.hold(db, lease.id, lease.digests)
+    for digest in lease.digests:  # what was written for nobody has somebody now, and goes with the lease
+        rows.end_hold(db, digest)
     rows.replace_lease_layers(db, lease.id, lease.diff_ids)
     return sorted(set(before) - set(lease.digests))
 

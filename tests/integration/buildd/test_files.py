@@ -32,6 +32,7 @@ from buildd.trees import LABEL, SnapshotTrees
 from sampan.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from sampan.oci.digest import Digest
 from sampan.resource.image import Layer
+from tests.fakes.buildd import FakeKeeper
 from tests.fakes.content import FakeContent
 from tests.support.snapshotter import Kit, Parts, local, over_grpc, tar
 from tests.support.tools import eventually
@@ -56,7 +57,7 @@ class Context:
 class World:
     def __init__(self, parts: Parts, scratch: Path) -> None:
         self.parts = parts
-        self.trees = SnapshotTrees(parts)
+        self.trees = SnapshotTrees(parts, FakeKeeper())
         self.workers = Workers(scratch, idle_s=1)
         self.files = Files(self.trees, self.workers)
         self.context = Context()

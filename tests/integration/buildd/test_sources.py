@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from buildd.cache.keeper import LeaseKeeper
 from buildd.fileworker.conversation import Workers
 from buildd.fileworker.files import Files
 from buildd.llb.ops import SourceOp
@@ -72,7 +73,10 @@ async def world_on(engine: Engine, root: Path, registry: Registry) -> AsyncItera
     (root / "scratch").mkdir()
     session = FakeSession(SessionInfo("s1"), logins={registry.address: Credentials("u", "p")})
     async with Services.connect(engine.layout) as services:
-        trees, workers = SnapshotTrees(services), Workers(root / "scratch")
+        trees, workers = (
+            SnapshotTrees(services, LeaseKeeper(services.leases, services.layers)),
+            Workers(root / "scratch"),
+        )
         files = Files(trees, workers)
         stores = Stores(services.images, ContentClient(services.channels["imaged"]), services.layers)
         try:

@@ -1,7 +1,7 @@
 """Snapshots of builds, with a storage that takes its time."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import pytest
@@ -9,7 +9,9 @@ import pytest
 from buildd.protocol import Tree
 from buildd.trees import SnapshotTrees, Storage
 from sampan.errors import NotFoundError, ServiceGoneError
-from sampan.resource.snapshot import Mount
+from sampan.resource.image import Layer
+from sampan.resource.snapshot import Mount, NewLayer
+from tests.fakes.buildd import FakeKeeper, layer
 
 
 class SlowSnapshots:
@@ -42,9 +44,39 @@ class SlowSnapshots:
         del self.here[key]
 
 
+class SlowDiffer:
+    """Freezes when it is to."""
+
+    def __init__(self, snapshots: SlowSnapshots) -> None:
+        self._snapshots = snapshots
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def freeze(self, key: str, exclude: Sequence[str]) -> NewLayer:
+        self.begun.set()
+        await self.go_on.wait()
+        del self._snapshots.here[key]
+        made = layer({"made": b"1"})
+        return NewLayer(made.descriptor, made.diff_id, 1)
+
+
+class Given(FakeKeeper):
+    """Notes what was ever kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ever: list[tuple[Layer, ...]] = []
+
+    async def keep(self, id: str, layers: Sequence[Layer]) -> None:
+        self.ever.append(tuple(layers))
+        await super().keep(id, layers)
+
+
 class FakeStorage:
     def __init__(self) -> None:
         self.snapshots = SlowSnapshots()
+        self.differ = SlowDiffer(self.snapshots)
+        self.keeper = Given()
 
 
 @pytest.fixture
@@ -54,7 +86,7 @@ def storage() -> FakeStorage:
 
 @pytest.fixture
 def trees(storage: FakeStorage) -> SnapshotTrees:
-    return SnapshotTrees(cast("Storage", storage))
+    return SnapshotTrees(cast("Storage", storage), storage.keeper)
 
 
 async def used(trees: SnapshotTrees, entered: asyncio.Event | None = None) -> None:
@@ -92,4 +124,26 @@ async def test_a_snapshot_whose_answer_was_lost_is_used(storage: FakeStorage, tr
     storage.snapshots.lost = 1
     await used(trees)
     await trees.close()
+    assert storage.snapshots.here == {}
+
+
+async def test_what_comes_of_a_freeze_whose_build_was_cancelled_is_given_up(
+    storage: FakeStorage, trees: SnapshotTrees
+) -> None:
+    storage.snapshots.go_on.set()
+
+    async def frozen() -> None:
+        async with trees.writable(Tree()) as active:
+            await active.freeze()
+
+    running = asyncio.create_task(frozen())
+    await storage.differ.begun.wait()
+    running.cancel()
+    storage.differ.go_on.set()
+    await asyncio.wait({running})
+    assert running.cancelled()
+    await trees.close()
+    # What had an owner for a moment goes with it; else it would be kept for whoever may still come for it.
+    assert storage.keeper.ever == [(layer({"made": b"1"}),)]
+    assert storage.keeper.leases == {}
     assert storage.snapshots.here == {}

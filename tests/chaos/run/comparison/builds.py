@@ -53,10 +53,20 @@ def _leases(engine: Engine, results: set[str]) -> list[str]:
 
 
 def pruned(engine: Engine, view: View) -> list[str]:
-    """After a prune of everything there is no cache, and the builder has no files but its own."""
+    """After a prune of everything there is no cache, the builder has no files but its own, and nothing else is left."""
     data = engine.layout.data("buildd")
-    return [f"{path} after a prune" for path in data.rglob("*") if path.is_file() and not _OWN.fullmatch(path.name)] + [
-        f"{path} after a prune" for place in _PLACES for path in (data / place).iterdir()
+    imaged, snapshotter = (engine.layout.data(name) / "metadata.db" for name in ("imaged", "snapshotter"))
+    used = {digest for (digest,) in rows(imaged, "SELECT digest FROM image_blobs")}
+    needed = {diff_id for (diff_id,) in rows(imaged, "SELECT diff_id FROM image_layers")}
+    return [
+        *(f"blob {each} of no image" for (each,) in rows(imaged, "SELECT digest FROM blobs") if each not in used),
+        *(
+            f"layer {each} of no image"
+            for (each,) in rows(snapshotter, "SELECT diff_id FROM layers")
+            if each not in needed
+        ),
+        *(f"{path} after a prune" for path in data.rglob("*") if path.is_file() and not _OWN.fullmatch(path.name)),
+        *(f"{path} after a prune" for place in _PLACES for path in (data / place).iterdir()),
     ]
 
 

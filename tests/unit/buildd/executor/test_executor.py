@@ -22,7 +22,7 @@ from buildd.llb.ops import (
     SshMount,
     Ulimit,
 )
-from buildd.protocol import Directory, Output, ProcessError, Selection, Tree
+from buildd.protocol import Directory, Output, ProcessError, Tree
 from buildd.session.protocol import SocketOwner
 from sampan.build.step import (
     DirectorySource,
@@ -38,7 +38,6 @@ from sampan.build.step import (
     TmpfsSource,
 )
 from sampan.errors import InvalidArgumentError, NotFoundError, ServiceGoneError, StartError, UnimplementedError
-from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource.container_spec import Ulimit as ContainerUlimit
 from tests.fakes.build_sessions import FakeLenders
@@ -479,20 +478,19 @@ async def test_a_step_that_cannot_be_killed_holds_nobody_for_ever(
 async def test_a_step_is_prepared_once_more_when_a_service_goes_away(
     executing: Yard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checksum, failures = executing.files.checksum, [ServiceGoneError("the snapshotter went away")]
+    flatten, failures = FakeFileWorker.flatten, [ServiceGoneError("the snapshotter went away")]
 
-    async def gone_once(_: FakeFileWorker, output: Output, selection: Selection) -> Digest:
+    async def gone_once(files: FakeFileWorker, output: Output) -> Tree:
         if failures:
             raise failures.pop()
-        return await checksum(output, selection)
+        return await flatten(files, output)
 
-    monkeypatch.setattr(FakeFileWorker, "checksum", gone_once)
+    monkeypatch.setattr(FakeFileWorker, "flatten", gone_once)
     writes(executing, "made", b"1")
-    (executing.path / "context").mkdir()
-    mount = Mount("/c", MountType.CACHE, input=1, cache=CacheMount("c", Sharing.LOCKED))
-    step = op(mount, command="write")
-    (tree,) = await executing.run(step, [executing.base, Directory(executing.path / "context")])
-    assert executing.world.files(tree)["made"] == b"1"
+    context = executing.path / "context"
+    executing.world.directories[context] = {"sent": b"0"}
+    (tree,) = await executing.run(op(command="write"), [Directory(context)])
+    assert executing.world.files(tree) == {"sent": b"0", "made": b"1"}
     assert (executing.reached, len(executing.steps.ran)) == (1, 1)
 
 
