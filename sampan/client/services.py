@@ -51,8 +51,8 @@ class Services:
     async def connect(cls, layout: Layout, *, waits: bool = False) -> "AsyncIterator[Self]":
         """Open channels to the services of ``layout``. Nothing is sent before the first call.
 
-        With ``waits`` imaged and the snapshotter are known to be there: whoever has the calls that may be repeated
-        waits until one that is away is back, with the first of them as with any other.
+        With ``waits`` imaged, the snapshotter and the builder are known to be there: one that is away is waited for by
+        the calls that may be repeated, the first of them as any other.
         """
         async with AsyncExitStack() as stack:
             channels = {
@@ -117,7 +117,7 @@ class Services:
         """What builds, for those who ask for it: an engine does everything else without."""
         from sampan.client.builds.client import BuildsClient
 
-        return BuildsClient(self._buildd, self.layout.socket(_BUILDER))
+        return BuildsClient(self._buildd, self.layout.socket(_BUILDER), waits=self._waits)
 
     @property
     def content_disk(self) -> "Disk":

@@ -55,7 +55,7 @@ class ApiConfig(ServiceConfig):
 async def build(service: Service[ApiConfig]) -> None:
     """Connect to the services, and listen on the Docker socket."""
     loop = asyncio.get_running_loop()
-    engine = await service.stack.enter_async_context(Engine.connect(service.layout))
+    engine = await service.stack.enter_async_context(Engine.connect(service.layout, waits=True))
     hangups = HangupWatch(loop)
     service.stack.callback(hangups.close)
     metrics = ApiMetrics(service.metrics)

@@ -18,20 +18,26 @@ from sampan.client.builds import convert
 from sampan.client.builds.serving import serving
 from sampan.client.calls import read
 from sampan.errors import UnavailableError
-from sampan.wire.channel import rpc_errors
+from sampan.wire.channel import reach, rpc_errors
 from sampan.wire.status import from_rpc_error
 
 if TYPE_CHECKING:
     from sampan.api.buildkit.control.v1.control_pb2_grpc import ControlAsyncStub
 
+_RESTART_S: Final = 10.0
 _STATUS: Final = "/moby.buildkit.v1.Control/Status"
 
 
 class BuildsClient:
     """Satisfies ``build.protocols.Builder``."""
 
-    def __init__(self, channel: grpc.aio.Channel, socket: Path) -> None:
-        """``socket`` is where the builder listens, for those who speak HTTP/2 themselves."""
+    def __init__(self, channel: grpc.aio.Channel, socket: Path, *, waits: bool = False) -> None:
+        """``socket`` is where the builder listens, for those who speak HTTP/2 themselves.
+
+        With ``waits`` the builder is known to be there: one that is away was killed, and is waited for before a call.
+        """
+        self._channel = channel
+        self._waits = waits
         self._stub: ControlAsyncStub = ControlStub(channel)
         self._socket = socket
         self._status: grpc.aio.UnaryStreamMultiCallable[pb.StatusRequest, bytes] = channel.unary_stream(
@@ -40,6 +46,7 @@ class BuildsClient:
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """See ``build.protocols.Builder``."""
+        await self._reach()
         try:
             return await asyncio.open_unix_connection(self._socket)
         except OSError as error:
@@ -54,6 +61,7 @@ class BuildsClient:
             async for data in sent:
                 yield pb.BytesMessage(data=data)
 
+        await self._reach()
         call = self._stub.Session(requests(), metadata=tuple(headers))
         async with aclosing(read(call, attrgetter("data"))) as pieces:
             async for piece in pieces:
@@ -62,12 +70,14 @@ class BuildsClient:
     @asynccontextmanager
     async def serve(self, served: Served) -> AsyncIterator[str]:
         """See ``build.protocols.Builder``."""
+        await self._reach()
         session = secrets.token_hex(12)
         async with serving(self.session, session, served):
             yield session
 
     async def solve(self, request: SolveRequest) -> SolveResponse:
         """See ``build.protocols.Builder``."""
+        await self._reach()
         try:
             response = await self._stub.Solve(convert.solve_to_proto(request))
         except grpc.aio.AioRpcError as error:
@@ -83,13 +93,22 @@ class BuildsClient:
 
     async def usage(self, filters: Sequence[str] = ()) -> Sequence[UsageRecord]:
         """See ``build.protocols.Builder``."""
+        await self._reach()
         with rpc_errors():
             response = await self._stub.DiskUsage(pb.DiskUsageRequest(filter=filters))
         return [convert.usage_from_proto(record) for record in response.record]
 
-    def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:
+    async def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:
         """See ``build.protocols.Builder``."""
-        return read(self._stub.Prune(convert.prune_to_proto(options)), convert.usage_from_proto)
+        await self._reach()
+        call = self._stub.Prune(convert.prune_to_proto(options))
+        async with aclosing(read(call, convert.usage_from_proto)) as records:
+            async for record in records:
+                yield record
+
+    async def _reach(self) -> None:
+        if self._waits:
+            await reach(self._channel, "buildd", _RESTART_S)
 
 
 def _decode(encoded: bytes) -> StatusUpdate:

@@ -11,6 +11,7 @@ import pytest
 
 from sampan import errors
 from sampan.client.archives import ArchivesClient
+from sampan.client.builds.client import BuildsClient
 from sampan.client.containers import ContainersClient
 from sampan.client.execs import ExecsClient
 from sampan.client.images import ImagesClient
@@ -191,4 +192,18 @@ async def test_what_a_service_says_itself_is_no_broken_line(service: AnyService)
     async with connected(service) as channel:
         with pytest.raises(errors.UnavailableError, match="stopping"):
             await ContainersClient(channel).get("web")
+    assert service.calls.total() == 1
+
+
+async def test_a_builder_that_is_away_is_waited_for_by_who_knows_that_it_is_there(service: AnyService) -> None:
+    service.kills = 0
+    async with connected(service) as channel:
+        await service.line.close()
+        await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+        with pytest.raises(errors.ServiceGoneError):
+            await BuildsClient(channel, Path("nowhere")).usage()
+        usage = asyncio.create_task(BuildsClient(channel, Path("nowhere"), waits=True).usage())
+        await asyncio.sleep(0)
+        await service.line.listen()
+        assert await usage == []
     assert service.calls.total() == 1
