@@ -1,6 +1,7 @@
 """What happened in a run: operations, kills, and every answer or state that nothing allows."""
 
 import enum
+import sys
 import threading
 import time
 from collections import Counter
@@ -68,8 +69,9 @@ class Ledger:
             self._history.append(f"{process} at {self.begun}")
 
     def fault(self, verdict: Verdict, text: str) -> None:
-        """Keep a fault."""
+        """Keep a fault, and tell it at once: a run may take hours."""
         with self._changed:
+            print(f"at operation {self.begun}: {verdict.value}: {text[:600]}", file=sys.stderr, flush=True)
             self.faults.append(Fault(verdict, text, self.begun, time.time(), tuple(self._history[-4:])))
 
     def stop(self) -> None:
