@@ -204,7 +204,7 @@ class SnapshotTrees:
 
     async def _remove(self, key: str, busy: "asyncio.Future[T] | None") -> None:
         if busy is not None:
-            await asyncio.wait((busy,))
+            await asyncio.gather(busy, return_exceptions=True)
         try:
             async with asyncio.timeout(_REMOVE_S):
                 await self._storage.snapshots.remove(key)

@@ -158,7 +158,7 @@ class StepExecutor:
         finally:
             leave.over()
             reading.cancel()
-            await asyncio.wait((reading,))
+            await asyncio.gather(reading, return_exceptions=True)
         return reading.result()
 
     async def _read(self, spec: StepSpec, leave: "_Leave", context: StepContext) -> StepExit | None:
