@@ -18,6 +18,9 @@ _MAX_MESSAGE_BYTES: Final = 16 << 20
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+    # An error with its details: beyond the first number gRPC gives up by chance, beyond the second always.
+    ("grpc.max_metadata_size", 48 << 10),
+    ("grpc.absolute_max_metadata_size", 64 << 10),
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 500),
     # What gRPC calls so is how long one attempt may take. Somebody who listens answers it as soon as the machine lets

@@ -79,11 +79,12 @@ _BY_NUMBER: Final[dict[int, grpc.StatusCode]] = {code.value[0]: code for code in
 class ForeignError(e.SampanError):
     """An error as the clients of somebody else's interface expect it: raised by servicers of such an interface alone.
 
-    It says what ``cause`` says, whose reason travels too: clients of ours see no difference.
+    It says what ``cause`` says, unless ``words`` say it shorter. The reason of ``cause`` travels too: clients of ours
+    see no difference.
     """
 
-    def __init__(self, cause: e.SampanError, code: grpc.StatusCode, details: bytes = b"") -> None:
-        super().__init__(str(cause))
+    def __init__(self, cause: e.SampanError, code: grpc.StatusCode, details: bytes = b"", words: str = "") -> None:
+        super().__init__(words or str(cause))
         self.cause = cause
         self.code = code
         self.details = details  # google.rpc.Status

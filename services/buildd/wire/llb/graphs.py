@@ -84,16 +84,16 @@ class Graphs:
         """Build what ``target`` needs, inputs first; digests cannot form a circle."""
         nodes: dict[Digest, Node] = {}
         located = _located(message.Source)
-        waiting = [(target, target)]
+        waiting = [target]
         while waiting:
-            digest, user = waiting[-1]
+            digest = waiting[-1]
             if digest in nodes:
                 waiting.pop()
                 continue
             if digest not in ops:
-                raise InvalidArgumentError(f"invalid definition: input {digest[:80]} of {user} is missing")
+                raise InvalidArgumentError(f"invalid missing input digest {digest[:80]}")
             op, data = ops[digest]
-            missing = [(Digest(each.digest), digest) for each in op.inputs if each.digest not in nodes]
+            missing = [Digest(each.digest) for each in op.inputs if each.digest not in nodes]
             if missing:
                 waiting += missing
                 continue

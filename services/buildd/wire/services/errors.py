@@ -23,8 +23,13 @@ from sampan.wire.status import ForeignError, wire_for
 
 _TYPES: Final = "github.com/moby/buildkit/errdefs."
 
-# Details travel as metadata, of which a peer takes 16 KiB or so: of a larger file, only what is around the lines.
-_MAX_SOURCE_BYTES: Final = 4 << 10
+# All of it travels as metadata, of which peers take little, and base64 makes it a third larger twice. So a message is
+# cut in the middle, as what matters most is at its end (an exit code); of a larger file only what is around the lines
+# travels, or nothing if they are so far down that the empty lines before them were too much.
+_MAX_MESSAGE_BYTES: Final = 3 << 10
+_MAX_SOURCE_BYTES: Final = 8 << 10
+_MAX_RANGES: Final = 100
+_MAX_DETAILS_BYTES: Final = 20 << 10
 
 # Codes that clients act upon. Any other error of a build is "Unknown" to them, as it is with BuildKit, and they show
 # what it says without the code's name before it.
@@ -68,11 +73,29 @@ def error_status(error: e.SampanError) -> bytes:
 def _foreign(error: e.SampanError) -> ForeignError:
     cause = _innermost(error)
     if isinstance(cause, ReturnedError):
-        return ForeignError(cause, _code(cause.status.code), cause.status.SerializeToString())
+        return ForeignError(cause, _code(cause.status.code), _encoded(cause.status), _shortened(str(cause)))
     code = _code_of(error, cause)
     details = list(_details(error))
-    status = Status(code=code.value[0], message=str(error), details=details)
-    return ForeignError(cause, code, status.SerializeToString() if details else b"")
+    words = _shortened(str(error))
+    status = Status(code=code.value[0], message=words, details=details)
+    return ForeignError(cause, code, _encoded(status) if details else b"", words)
+
+
+def _shortened(words: str) -> str:
+    """Return a message that travels, by its ends if it is long: a command may be in it, which may be a whole script."""
+    encoded = words.encode(errors="replace")
+    if len(encoded) <= _MAX_MESSAGE_BYTES:
+        return words
+    half = _MAX_MESSAGE_BYTES // 2 - 4
+    return f"{encoded[:half].decode(errors='ignore')} … {encoded[-half:].decode(errors='ignore')}"
+
+
+def _encoded(status: Status) -> bytes:
+    """Return a status that travels: without details, those that were added first, if they are too much."""
+    status = Status(code=status.code, message=_shortened(status.message), details=status.details)
+    while status.details and status.ByteSize() > _MAX_DETAILS_BYTES:
+        del status.details[0]
+    return status.SerializeToString()
 
 
 def _code_of(error: e.SampanError, cause: e.SampanError) -> grpc.StatusCode:
@@ -97,30 +120,39 @@ def _details(error: e.SampanError) -> Iterator[AnyMessage]:
     if error.vertex is not None:
         yield _detail("Vertex", {"digest": error.vertex})
     if error.source is not None and error.lines:
-        ranges = [{"start": {"line": first}, "end": {"line": last}} for first, last in error.lines]
-        yield _detail("Source", {"info": _info(error.source, error.lines[0][0]), "ranges": ranges})
+        info = _info(error.source, error.lines[0][0])
+        ranges = [{"start": {"line": first}, "end": {"line": last}} for first, last in error.lines[:_MAX_RANGES]]
+        if info is not None:
+            yield _detail("Source", {"info": info, "ranges": ranges})
 
 
 def _detail(name: str, value: object) -> AnyMessage:
     return AnyMessage(type_url=f"{_TYPES}{name}+json", value=json.dumps(value, separators=(",", ":")).encode())
 
 
-def _info(source: SourceFile, line: int) -> dict[str, str]:
+def _info(source: SourceFile, line: int) -> dict[str, str] | None:
     data = source.data if len(source.data) <= _MAX_SOURCE_BYTES else _around(source.data, line)
+    if data is None:
+        return None
     return {"filename": source.name, "data": b64encode(data).decode(), "language": source.language}
 
 
-def _around(data: bytes, line: int) -> bytes:
-    """Return a file in which only the lines around one are left; the others are empty, so that numbers stay."""
+def _around(data: bytes, line: int) -> bytes | None:
+    """Return a file in which only the lines around one are left; the others are empty, so that numbers stay.
+
+    None: the line itself and those before it, empty ones, are too much.
+    """
     lines = data.split(b"\n")
-    left = _MAX_SOURCE_BYTES
+    at = line - 1
+    last = min(len(lines), line + _MAX_AROUND)
+    left = _MAX_SOURCE_BYTES - last  # for the ends of lines
     kept: dict[int, bytes] = {}
-    for number in sorted(range(len(lines)), key=lambda number: abs(number - (line - 1))):
+    for number in sorted(range(max(0, at - _MAX_AROUND), last), key=lambda number: abs(number - at)):
         left -= len(lines[number])
-        if left < 0 or abs(number - (line - 1)) > _MAX_AROUND:
+        if left < 0:
             break
         kept[number] = lines[number]
-    return b"\n".join(kept.get(number, b"") for number in range(min(len(lines), line + _MAX_AROUND)))
+    return b"\n".join(kept.get(number, b"") for number in range(last)) if at in kept else None
 
 
 _MAX_AROUND: Final = 40  # lines

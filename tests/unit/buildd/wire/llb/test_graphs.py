@@ -222,8 +222,8 @@ META = pb.Meta(args=["true"])
     [
         (b"\xff\xff", "invalid definition"),
         (definition(b"\xff\xff"), "is no operation"),
-        (definition(SOURCE, target=MISSING), f"input {MISSING} of"),
-        (definition(op(MISSING, merge=pb.MergeOp())), f"input {MISSING} of"),
+        (definition(SOURCE, target=MISSING), f"invalid missing input digest {MISSING}"),
+        (definition(op(MISSING, merge=pb.MergeOp())), f"invalid missing input digest {MISSING}"),
         (definition(SOURCE, index=1), "takes output 1 of"),
         (definition(SOURCE, index=-1), "takes output -1 of"),
         (definition(op()), "it says nothing"),

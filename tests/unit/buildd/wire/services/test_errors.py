@@ -13,6 +13,8 @@ from sampan.errors import NotFoundError, SampanError, UnimplementedError
 from sampan.oci.digest import Digest
 from sampan.wire.status import ForeignError, wire_for
 
+SOURCE = "github.com/moby/buildkit/errdefs.Source+json"
+
 
 def raised(error: SampanError) -> ForeignError:
     with pytest.raises(ForeignError) as caught, foreign_errors():
@@ -46,12 +48,42 @@ def test_a_failed_step_travels_with_its_vertex_and_the_lines_that_are_to_blame()
 def test_of_a_long_file_only_what_is_around_the_lines_travels_under_its_numbers() -> None:
     lines = [b"RUN echo %d %s" % (number, b"x" * 200) for number in range(1, 1001)]
     error = raised(LocatedError(NotFoundError("no"), SourceFile("Dockerfile", b"\n".join(lines)), ((500, 500),)))
-    assert len(error.details) < 8000
+    assert len(error.details) < 12 << 10
     info = details(error)["github.com/moby/buildkit/errdefs.Source+json"]["info"]
     assert isinstance(info, dict)
     found = base64.b64decode(info["data"]).split(b"\n")
     assert found[495:504] == lines[495:504]
     assert found[0] == b""
+
+
+def test_lines_too_far_down_a_file_do_not_travel() -> None:
+    few = SourceFile("Dockerfile", b"\n" * 5000 + b"RUN false\n" + b"RUN true\n" * 100_000)
+    info = details(raised(LocatedError(NotFoundError("no"), few, ((5001, 5001),))))[SOURCE]["info"]
+    assert isinstance(info, dict)
+    assert base64.b64decode(info["data"]).split(b"\n")[5000] == b"RUN false"
+    many = SourceFile("Dockerfile", b"RUN true\n" * 1_000_000)
+    assert SOURCE not in details(raised(LocatedError(NotFoundError("no"), many, ((900_000, 900_000),), Digest.of(b""))))
+    one = SourceFile("Dockerfile", b"RUN " + b"x" * 100_000)
+    assert SOURCE not in details(raised(LocatedError(NotFoundError("no"), one, ((1, 1),), Digest.of(b""))))
+
+
+def test_an_error_travels_whatever_is_in_it() -> None:
+    command = "x\N{EURO SIGN}" * 100_000
+    words = f'process "{command}" did not complete successfully: exit code: 7'
+    error: SampanError = ProcessError(words, 7)
+    for number in range(5):
+        file = SourceFile(f"{number}" * 10_000, b"RUN\n" * 1000)
+        error = LocatedError(error, file, [(line, line) for line in range(1, 1000)], Digest.of(b""))
+    told = raised(error)
+    assert str(told).startswith('process "x\N{EURO SIGN}x')
+    assert str(told).endswith("did not complete successfully: exit code: 7")
+    assert Status.FromString(told.details).message == str(told)
+    assert len(str(told).encode()) < 4096
+    assert len(told.details) < 24 << 10
+    returned = Status(code=2, message=words, details=[AnyMessage(type_url="x", value=b"y" * 1_000_000)])
+    given_up = raised(ReturnedError(returned))
+    assert str(given_up) == str(told)
+    assert len(given_up.details) < 24 << 10
 
 
 def test_clients_of_ours_see_the_reason_and_buildkit_s_see_no_code() -> None:
