@@ -51,7 +51,7 @@ class Leftovers:
     def _clear_now(self, step: StepPaths) -> None:
         with contextlib.suppress(FileNotFoundError):
             cgroup = step.cgroup.read_text()
-            if cgroup.endswith(f"/steps/{step.id}"):  # else it was not written to its end, and nothing is in it
+            if cgroup.endswith(f"/{step.id}"):  # else it was not written to its end, and nothing is in it
                 self._orphans.kill(cgroup)
         remove_bundle(step, self._mounter)
 

@@ -16,6 +16,7 @@ from sampan.build.step import (
     StepSpec,
     TmpfsSource,
 )
+from sampan.docker.options.limits import check_limits
 from sampan.docker.options.mounts import normal
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container import Container, MountPoint
@@ -44,18 +45,20 @@ class Shown:
 def container_of(spec: StepSpec, cgroup_parent: str) -> Container:
     """Return a container, of which there is no record, that is isolated as the step is to be; without its mounts.
 
-    Its cgroup is ``<parent>/steps/<id>``.
+    Its cgroup is ``<engine>/steps/<id>``, or ``<parent>/<id>`` in a parent that the request names, where nothing else
+    would be left of it.
 
     Raises:
-        InvalidArgumentError: a bad mount, or devices.
+        InvalidArgumentError: a bad mount or limit, or devices.
     """
     if spec.cdi_devices:
         raise InvalidArgumentError(f"device {spec.cdi_devices[0]!r}: steps of builds get no CDI devices")
     if not spec.root:
         raise InvalidArgumentError("a step needs the key of a snapshot for its root")
     _check_mounts(spec.mounts)
-    parent = (spec.resources.cgroup_parent or cgroup_parent).strip("/")
-    return Container(spec.id, _as_container(spec), datetime.now(UTC), cgroup_path=f"/{parent}/steps/{spec.id}")
+    check_limits(spec.resources)
+    parent = spec.resources.cgroup_parent.strip("/") or f"{cgroup_parent}/steps"
+    return Container(spec.id, _as_container(spec), datetime.now(UTC), cgroup_path=f"/{parent}/{spec.id}")
 
 
 def _as_container(spec: StepSpec) -> ContainerSpec:

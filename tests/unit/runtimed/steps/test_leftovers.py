@@ -57,8 +57,8 @@ async def clear(paths: Paths, mounts: NotedMounts) -> list[str]:
 
 
 async def test_processes_mounts_and_directories_go(paths: Paths) -> None:
-    leave(paths, f"/mine/steps/{ID}")
-    assert await clear(paths, NotedMounts()) == ["/sampan/steps", f"/mine/steps/{ID}"]
+    leave(paths, f"/mine/{ID}")
+    assert await clear(paths, NotedMounts()) == ["/sampan/steps", f"/mine/{ID}"]
     left = [path for place in (paths.steps, paths.step_snapshots, paths.step_scratch) for path in place.iterdir()]
     assert left == []
 

@@ -7,7 +7,7 @@ import pytest
 from runtimed.steps.spec import container_of, targets_in_root
 from sampan.build.step import SnapshotSource, StepMount, StepNetwork, StepProcess, StepSecurity, StepSpec, TmpfsSource
 from sampan.errors import InvalidArgumentError
-from sampan.resource.container_spec import Resources
+from sampan.resource.container_spec import Resources, Ulimit
 
 SPEC = StepSpec("0123456789ab", StepProcess(("make", "all"), ("A=b",), "/src", "web"), "root")
 
@@ -29,12 +29,14 @@ def test_what_is_asked_for_is_passed_on() -> None:
         hostname="here",
         network=StepNetwork.HOST,
         security=StepSecurity.INSECURE,
-        resources=Resources(memory_bytes=5, cgroup_parent="/mine/"),
+        resources=Resources(memory_bytes=8 << 20, cgroup_parent="/mine/"),
     )
     made = container_of(asked, "sampan")
-    assert made.cgroup_path == "/mine/steps/0123456789ab"
+    assert made.cgroup_path == "/mine/0123456789ab"
     assert (made.spec.security.privileged, made.spec.security.read_only_root) == (True, True)
-    assert (made.spec.namespaces.network, made.spec.hostname, made.spec.resources.memory_bytes) == ("host", "here", 5)
+    assert (made.spec.namespaces.network, made.spec.hostname, made.spec.resources.memory_bytes) == (
+        "host", "here", 8 << 20,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,20 @@ def test_what_is_asked_for_is_passed_on() -> None:
 def test_a_bad_mount_is_refused(mounts: tuple[StepMount, ...], why: str) -> None:
     with pytest.raises(InvalidArgumentError, match=why):
         container_of(replace(SPEC, mounts=mounts), "sampan")
+
+
+@pytest.mark.parametrize(
+    ("resources", "why"),
+    [
+        (Resources(cgroup_parent="../../.."), "invalid cgroup parent: ../../.."),
+        (Resources(cgroup_parent="/a/../b"), "invalid cgroup parent"),
+        (Resources(ulimits=(Ulimit("nonsense", 1, 1),)), "invalid ulimit type: nonsense"),
+        (Resources(memory_bytes=5), "Minimum memory limit"),
+    ],
+)
+def test_a_bad_limit_is_refused(resources: Resources, why: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=why):
+        container_of(replace(SPEC, resources=resources), "sampan")
 
 
 def test_a_root_must_be_named() -> None:
