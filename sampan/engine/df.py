@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from sampan import services
+from sampan.build.request import UsageRecord
 from sampan.disk import CONTAINER, SNAPSHOT, Holder, StoredObject
 from sampan.docker.info_view import EngineFacts
 from sampan.engine.listing import Listed, list_containers, list_images
-from sampan.engine.parts import HasContainers, HasImages, HasLayers, HasStores, HasVolumes, LayerFacts
+from sampan.engine.parts import HasBuilds, HasContainers, HasImages, HasLayers, HasStores, HasVolumes, LayerFacts
+from sampan.errors import UnavailableError
 from sampan.layout import Layout
 from sampan.resource.container import ContainerDetails
 from sampan.resource.image import ImageDetails
@@ -22,6 +24,9 @@ from sampan.resource.snapshot import SnapshotUsage
 from sampan.resource.storage import Disk
 from sampan.resource.volume import Volume
 from sampan.service.set_aside import read_set_aside
+
+# A builder that has hung must not keep anybody from seeing where the disk has gone.
+_BUILDER_S: Final = 20.0
 
 
 class Measuring(HasImages, HasLayers, HasContainers, HasVolumes, Protocol):
@@ -183,6 +188,23 @@ async def disk_use(services: Measuring, *, images: bool, containers: bool, volum
         here,
         made,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUse:
+    """The build cache on disk."""
+
+    records: tuple[UsageRecord, ...]
+    missing: str = ""  # why nothing is known of it
+
+
+async def cache_use(services: HasBuilds, deadline_s: float = _BUILDER_S) -> CacheUse:
+    """See ``Engine.cache_use``."""
+    try:
+        async with asyncio.timeout(deadline_s):
+            return CacheUse(tuple(await services.builds.usage()))
+    except (TimeoutError, UnavailableError):
+        return CacheUse((), "the build cache is not counted: service buildd does not answer, see `sampan status`")
 
 
 async def stored_content(disk: Disk) -> tuple[StoredObject, ...]:

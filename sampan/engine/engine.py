@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sampan.disk import Collected, StoredObject
     from sampan.docker.info_view import EngineFacts
     from sampan.engine.commit import CommitOptions
-    from sampan.engine.df import DiskUse
+    from sampan.engine.df import CacheUse, DiskUse
     from sampan.engine.garbage import PrunedCache, PrunedImages
     from sampan.engine.progress import Progress
     from sampan.engine.remove import Step
@@ -247,6 +247,12 @@ class Engine(Services):
         from sampan.engine import df
 
         return await df.disk_use(self, images=images, containers=containers, volumes=volumes)
+
+    async def cache_use(self) -> "CacheUse":
+        """Return the build cache's records; if the builder does not answer, what to say instead."""
+        from sampan.engine import df
+
+        return await df.cache_use(self)
 
     async def stored_content(self) -> "tuple[StoredObject, ...]":
         """Return all that the content store has on disk, and who holds each of it."""

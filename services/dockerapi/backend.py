@@ -11,7 +11,7 @@ from sampan.build.protocols import Builder
 from sampan.build.request import PruneOptions
 from sampan.docker.info_view import EngineFacts
 from sampan.engine.commit import CommitOptions
-from sampan.engine.df import DiskUse
+from sampan.engine.df import CacheUse, DiskUse
 from sampan.engine.following import FollowedContainers, FollowedEvents
 from sampan.engine.garbage import PrunedCache, PrunedImages
 from sampan.engine.parts import ContainerLookup, ImageLookup, LayerFacts
@@ -305,6 +305,9 @@ class SystemBackend(Protocol):
 
     async def disk_use(self, *, images: bool = True, containers: bool = True, volumes: bool = True) -> DiskUse:
         """Return how much disk is used by what."""
+
+    async def cache_use(self) -> CacheUse:
+        """Return the build cache's records, or why they are missing."""
 
     async def prune_build_cache(self, options: PruneOptions, *, leftovers: bool = False) -> PrunedCache:
         """Remove records of the build cache, and what broken pulls left."""

@@ -18,7 +18,7 @@ class FakeBuilder:
 
     updates: list[list[Update]] = field(default_factory=list)
     answer: SolveResponse | Exception = field(default_factory=lambda: SolveResponse({}))
-    records: list[UsageRecord] = field(default_factory=list)
+    records: list[UsageRecord] | UnavailableError = field(default_factory=list)
     socket: Path | None = None
     solved: list[SolveRequest] = field(default_factory=list)
     served: list[Served] = field(default_factory=list)
@@ -88,10 +88,15 @@ class FakeBuilder:
     async def usage(self, filters: Sequence[str] = ()) -> Sequence[UsageRecord]:
         """Return all records."""
         assert not filters
-        return self.records
+        return self._cache()
 
     async def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:
         """Yield all records."""
         self.pruned.append(options)
-        for record in self.records:
+        for record in self._cache():
             yield record
+
+    def _cache(self) -> Sequence[UsageRecord]:
+        if isinstance(self.records, UnavailableError):
+            raise self.records
+        return self.records

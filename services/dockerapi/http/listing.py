@@ -1,7 +1,8 @@
 """Answers with lists of any length: written as they are made, in pieces, as fast as the client reads."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
+from types import MappingProxyType
 from typing import Final, NamedTuple, TypeVar
 
 from aiohttp import web
@@ -41,9 +42,11 @@ async def reply_list(request: web.BaseRequest, rows: Rows, *, empty: bytes = b"[
         return await answer.end(b"\n")
 
 
-async def reply_object(request: web.BaseRequest, *parts: Part) -> web.StreamResponse:
+async def reply_object(
+    request: web.BaseRequest, *parts: Part, headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
     """Answer with an object of ``parts``, in their order; otherwise as ``reply_list``."""
-    async with _Answer(request) as answer, AsyncExitStack() as stack:
+    async with _Answer(request, headers or {}) as answer, AsyncExitStack() as stack:
         for part in parts:
             if isinstance(part.value, AsyncGenerator):
                 stack.push_async_callback(part.value.aclose)
@@ -61,8 +64,9 @@ async def reply_object(request: web.BaseRequest, *parts: Part) -> web.StreamResp
 class _Answer:
     """One answer; its head goes out with the first full piece. Broken off if an error leaves the block after that."""
 
-    def __init__(self, request: web.BaseRequest) -> None:
+    def __init__(self, request: web.BaseRequest, headers: Mapping[str, str] = MappingProxyType({})) -> None:
         self._request = request
+        self._headers = headers
         self._pieces: list[bytes] = []
         self._size = 0
         self._response: web.StreamResponse | None = None
@@ -90,13 +94,14 @@ class _Answer:
             return
         if self._response is None:
             self._response = streamed("application/json")
+            self._response.headers.update(self._headers)
             await self._response.prepare(self._request)
         await self._response.write(self._taken())
 
     async def end(self, last: bytes) -> web.StreamResponse:
         body = self._taken() + last
         if self._response is None:
-            return web.Response(body=body, content_type="application/json")
+            return web.Response(body=body, content_type="application/json", headers=self._headers)
         await self._response.write_eof(body)
         return self._response
 

@@ -32,6 +32,7 @@ async def usage(call: Call) -> web.StreamResponse:
         images="image" in wanted, containers="container" in wanted, volumes="volume" in wanted
     )
     parts: list[Part] = []
+    headers: dict[str, str] = {}
     if "image" in wanted:
         parts += (Part("LayersSize", used.layers_bytes), Part("Images", _images(call, used)))
     if "container" in wanted:
@@ -43,10 +44,12 @@ async def usage(call: Call) -> web.StreamResponse:
         ]
         parts.append(Part("Volumes", rows))
     if "build-cache" in wanted:
-        records = await call.backend.builder.usage()
-        own_bytes = sum(record.size_bytes for record in records if not record.shared)
-        parts += (Part("BuildCache", list(map(_record_json, records))), Part("BuilderSize", own_bytes))
-    return await reply_object(call.request, *parts)
+        cache = await call.system.cache_use()
+        if cache.missing:  # the answer has no place for it, and the rest is still worth having
+            headers["Warning"] = f'299 - "{cache.missing}"'
+        own_bytes = sum(record.size_bytes for record in cache.records if not record.shared)
+        parts += (Part("BuildCache", list(map(_record_json, cache.records))), Part("BuilderSize", own_bytes))
+    return await reply_object(call.request, *parts, headers=headers)
 
 
 async def _images(call: Call, used: DiskUse) -> Rows:

@@ -69,11 +69,13 @@ async def show_usage(engine: "Engine", options: DfOptions, now_s: float) -> None
     if options.explain:
         disk_tables.print_explanation(await engine.explain_disk(), options.template, click.echo)
         return
-    used, records = await engine.disk_use(), await engine.builds.usage()
+    used, cache = await engine.disk_use(), await engine.cache_use()
+    if cache.missing:
+        click.echo(f"WARNING: {cache.missing}", err=True)
     if options.verbose:
-        disk_tables.print_details(used, records, options.template, now_s, click.echo)
+        disk_tables.print_details(used, cache.records, options.template, now_s, click.echo)
         return
-    rows = [*_rows(used), _build_cache(records), _content(await engine.stored_content())]
+    rows = [*_rows(used), _build_cache(cache.records), _content(await engine.stored_content())]
     print_list(rows, options.template, _HEADERS, _TABLE, click.echo)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sampan.errors import ServiceGoneError
 from tests.unit.dockerapi.support import Api
 
 
@@ -14,7 +15,7 @@ async def test_ping_says_all_that_clients_negotiate_by(api: Api, method: str, pr
     assert answer.headers["Api-Version"] == "1.50"
     assert answer.headers["Docker-Experimental"] == "false"
     assert answer.headers["Ostype"] == "linux"
-    assert answer.headers["Builder-Version"] == "1"
+    assert answer.headers["Builder-Version"] == "2"
     assert answer.headers["Server"].startswith("Docker/")
 
 
@@ -103,6 +104,16 @@ async def test_disk_usage_counts_shared_layers_once(api: Api) -> None:
     assert usage["BuildCache"] == []
     assert list((await api.get("/system/df?type=volume")).json) == ["Volumes"]
     assert (await api.get("/system/df?type=dust")).message == "unknown object type: dust"
+
+
+async def test_disk_usage_without_a_builder_is_the_rest_and_a_warning(api: Api) -> None:
+    api.fake.runtime.create("true")
+    assert "Warning" not in (await api.get("/system/df")).headers
+    api.fake.builder.records = ServiceGoneError("gone")
+    answer = await api.get("/system/df")
+    assert (len(answer.json["Containers"]), answer.json["BuildCache"]) == (1, [])
+    assert "the build cache is not counted: service buildd does not answer" in answer.headers["Warning"]
+    assert "Warning" not in (await api.get("/system/df?type=image")).headers
 
 
 async def test_login(api: Api) -> None:

@@ -4,6 +4,7 @@ import json
 
 from sampan.build.request import UsageRecord
 from sampan.disk import CACHE, HOLD, IMAGE, LEASE, SERVICE, SNAPSHOT, Holder, StoredObject
+from sampan.errors import ServiceGoneError
 from tests.fakes.engine import image
 from tests.unit.sampan_cli.conftest import Sampan
 
@@ -109,6 +110,18 @@ def test_image_prune_takes_filters(sampan: Sampan) -> None:
     assert new.id not in sampan.ok("image", "prune", "-f", "--filter", "label!=keep=yes")
     assert new.id in sampan.ok("image", "prune", "-f", "--filter", "label=keep=yes")
     assert 'time or duration: "yesterday"' in sampan("image", "prune", "-f", "--filter", "until=yesterday").stderr
+
+
+def test_without_a_builder_the_rest_is_shown(sampan: Sampan) -> None:
+    sampan.fake.images.add(image("a:1"))
+    sampan.fake.builder.records = ServiceGoneError("gone")
+    for arguments in ((), ("-v",)):
+        shown = sampan("system", "df", *arguments)
+        assert shown.exit_code == 0
+        assert "3.5kB" in shown.stdout
+        assert shown.stderr == (
+            "WARNING: the build cache is not counted: service buildd does not answer, see `sampan status`\n"
+        )
 
 
 def test_build_cache_that_images_share_counts_as_theirs(sampan: Sampan) -> None:
