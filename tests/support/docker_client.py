@@ -70,6 +70,7 @@ class DockerClient:
     def env(self) -> dict[str, str]:
         """Environment for a program that is to talk to this engine."""
         own = {"DOCKER_HOST": self.host, "DOCKER_CONFIG": str(self.config), "DOCKER_CLI_HINTS": "false"}
+        own["DOCKER_BUILDKIT"] = "0"  # Debian's client would build with BuildKit, others need buildx for that
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("DOCKER_")}
         return inherited | own | dict(self.environment)
 

@@ -12,8 +12,8 @@ from sampan.docker.info_view import info_json
 from sampan.docker.version_view import version_json
 
 _PING_HEADERS: Final = {
-    # Version 1 says that builds go to the classic endpoint; 2 would promise BuildKit's gRPC.
-    "Builder-Version": "1",
+    # The builder that clients are to prefer: 2 is BuildKit, 1 the classic endpoint, which is there as well.
+    "Builder-Version": "2",
     "Swarm": "inactive",
     "Cache-Control": "no-cache, no-store, must-revalidate",
     "Pragma": "no-cache",
