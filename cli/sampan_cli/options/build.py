@@ -28,6 +28,24 @@ class SecretSource:
     path: Path | None = None
     variable: str = ""
 
+    def check(self) -> None:
+        """Look at a file before the build begins, which would go on without it; blocks for a moment.
+
+        Raises:
+            InvalidArgumentError: it is not there, or too large.
+        """
+        if self.path is None:
+            return
+        try:
+            size = self.path.stat().st_size
+        except OSError as error:
+            raise InvalidArgumentError(f"failed to stat {self.path}: {(error.strerror or '').lower()}") from error
+        if size > _MAX_SECRET_BYTES:
+            raise self._too_big()
+
+    def _too_big(self) -> InvalidArgumentError:
+        return InvalidArgumentError(f"secret {self.id} too big. max size {_MAX_SECRET_BYTES >> 10}KiB")
+
     def read(self, environ: Mapping[str, str]) -> bytes:
         """Return the secret.
 
@@ -48,7 +66,7 @@ class SecretSource:
         except OSError as error:
             raise InvalidArgumentError(f"secret {self.id}: {self.path}: {error.strerror}") from error
         if len(data) > _MAX_SECRET_BYTES:
-            raise InvalidArgumentError(f"secret {self.id} is larger than {_MAX_SECRET_BYTES} bytes")
+            raise self._too_big()
         return data
 
 

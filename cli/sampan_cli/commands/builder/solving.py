@@ -67,7 +67,7 @@ async def run_build(builder: Builder, options: BuildOptions, environ: Mapping[st
             find_credentials=partial(_credentials, CredentialStore(config_path(environ))),
             uploads=context.uploads,
             directories=context.directories,
-            secrets={each.id: partial(each.read, environ) for each in _secrets(options, environ)},
+            secrets=await asyncio.to_thread(_secrets, options, environ),
             agents=dict(parse.parse_ssh(text, environ) for text in options.ssh),
             outputs={str(number): sink for number, each in enumerate(outputs) if (sink := _sink(each)) is not None},
             shared_key=context.shared_key,
@@ -147,8 +147,11 @@ def _host(text: str) -> str:
     return f"{name}={address}"
 
 
-def _secrets(options: BuildOptions, environ: Mapping[str, str]) -> list[parse.SecretSource]:
-    return [parse.parse_secret(text, environ) for text in options.secret]
+def _secrets(options: BuildOptions, environ: Mapping[str, str]) -> dict[str, Callable[[], bytes]]:
+    sources = [parse.parse_secret(text, environ) for text in options.secret]
+    for each in sources:
+        each.check()
+    return {each.id: partial(each.read, environ) for each in sources}
 
 
 def _cache_export(text: str) -> CacheOption:

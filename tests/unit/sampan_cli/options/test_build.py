@@ -61,8 +61,20 @@ def test_a_secret_is_read_when_it_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no such file"):
         SecretSource("a", tmp_path / "gone").read({})
     file.write_bytes(bytes((500 << 10) + 1))
-    with pytest.raises(InvalidArgumentError, match="larger than 512000 bytes"):
+    with pytest.raises(InvalidArgumentError, match=r"secret a too big\. max size 500KiB"):
         SecretSource("a", file).read({})
+
+
+def test_a_secret_s_file_is_looked_at_before_the_build(tmp_path: Path) -> None:
+    file = tmp_path / "s"
+    with pytest.raises(InvalidArgumentError, match=r"failed to stat .*/s: no such file or directory"):
+        SecretSource("a", file).check()
+    file.write_bytes(bytes(500 << 10))
+    SecretSource("a", file).check()
+    SecretSource("a", variable="B").check()
+    file.write_bytes(bytes((500 << 10) + 1))
+    with pytest.raises(InvalidArgumentError, match="secret a too big"):
+        SecretSource("a", file).check()
 
 
 def test_agents(tmp_path: Path) -> None:
