@@ -93,6 +93,7 @@ async def _build_for_buildkit(call: Call, parameters: BuildParameters, name: str
             _request(parameters, session, context),
             lambda status: [messages.trace(status.encoded)],
             lambda image: _built(image, parameters.quiet),
+            messages.failure,
         )
 
 
@@ -135,6 +136,7 @@ async def _stream_text(call: Call, request: SolveRequest, parameters: BuildParam
             request,
             lambda _: (),
             lambda image: [messages.stream(f"{image}\n")],
+            messages.failure,
         )
     return await _run(
         call,
@@ -142,6 +144,7 @@ async def _stream_text(call: Call, request: SolveRequest, parameters: BuildParam
         request,
         lambda status: text.render(status.updates),
         lambda image: messages.done(image, names),
+        text.failure,
     )
 
 
@@ -151,6 +154,7 @@ async def _run(
     request: SolveRequest,
     render: Callable[[StatusUpdate], Iterable[JsonObject]],
     ended: Callable[[str], Iterable[JsonObject]],
+    failed: Callable[[str], JsonObject],
 ) -> web.StreamResponse:
     """Build, and show how it goes. What goes wrong before anything is shown is an HTTP error."""
     builder = call.backend.builder
@@ -173,7 +177,7 @@ async def _run(
     except SampanError as error:
         if not stream.begun:
             raise
-        return await stream.end(messages.failure(str(error)))
+        return await stream.end(failed(str(error)))
     finally:
         solving.cancel()
         try:

@@ -10,7 +10,11 @@ from sampan.json_types import JsonObject
 
 # "[2/5] RUN make", "[stage-1 2/5] RUN make"; what is internal to BuildKit was no step of the first builder's.
 _STEP: Final = re.compile(r"\[(?:[^\]]+ )?(\d+)/(\d+)\] (.*)", re.DOTALL)
-_EXIT: Final = re.compile(r'process "(.*)" did not complete successfully: exit code: (\d+)', re.DOTALL)
+_EXIT: Final = re.compile(
+    r'process "(.*)" did not complete successfully: (?:exit code: (\d+)|cannot allocate memory)', re.DOTALL
+)
+_KILLED: Final = 137
+_MISSING: Final = re.compile(r'failed to calculate checksum[^"]*: "/(.*)": not found', re.DOTALL)
 
 
 class ClassicMessages:
@@ -20,6 +24,7 @@ class ClassicMessages:
         self._begun: set[str] = set()  # digests of vertexes
         self._shown: set[str] = set()  # names: what an ADD downloads is a vertex with the name of the ADD
         self._cached: set[str] = set()
+        self._failed = ""  # the instruction that has
 
     def render(self, updates: Sequence[Update]) -> Iterator[JsonObject]:
         """Yield the messages for some updates, in order."""
@@ -34,12 +39,28 @@ class ClassicMessages:
         if step is None or not vertex.started_ns:
             return
         self._begun.add(vertex.digest)
+        if vertex.error:
+            self._failed = step[3]
         if vertex.name not in self._shown:
             self._shown.add(vertex.name)
             yield stream(f"Step {step[1]}/{step[2]} : {step[3]}\n")
         if vertex.cached and vertex.name not in self._cached:
             self._cached.add(vertex.name)
             yield stream(" ---> Using cache\n")
+
+    def failure(self, message: str) -> JsonObject:
+        """Return the message that ends a build that has failed; of a process it says the exit code by itself."""
+        if found := _EXIT.search(message):
+            code = int(found[2] or _KILLED)
+            words = f"The command '{found[1]}' returned a non-zero code: {code}"
+            return {"errorDetail": {"code": code, "message": words}, "error": words}
+        keyword = self._failed.partition(" ")[0].upper()
+        if keyword in ("ADD", "COPY") and (missing := _MISSING.search(message)):
+            where = (
+                "" if "--from=" in self._failed else "file not found in build context or excluded by .dockerignore: "
+            )
+            return failure(f"{keyword} failed: {where}stat {missing[1]}: file does not exist")
+        return failure(message)
 
 
 def done(image_id: str, names: Sequence[str]) -> Iterator[JsonObject]:
@@ -51,13 +72,8 @@ def done(image_id: str, names: Sequence[str]) -> Iterator[JsonObject]:
 
 
 def failure(message: str) -> JsonObject:
-    """Return the message that ends a build that has failed; of a process it says the exit code by itself."""
-    detail: JsonObject = {"message": message}
-    if found := _EXIT.search(message):
-        code = int(found[2])
-        message = f"The command '{found[1]}' returned a non-zero code: {code}"
-        detail = {"code": code, "message": message}
-    return {"errorDetail": detail, "error": message}
+    """Return the message that ends a build that has failed."""
+    return {"errorDetail": {"message": message}, "error": message}
 
 
 def stream(text: str) -> JsonObject:

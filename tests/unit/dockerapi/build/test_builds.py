@@ -173,6 +173,45 @@ async def test_a_process_that_fails_says_its_exit_code(api: Api) -> None:
     assert {"stream": "hello\n"} in answer.lines
 
 
+@pytest.mark.parametrize(
+    ("step", "message", "words", "code"),
+    [
+        (
+            "RUN make",
+            'process "/bin/sh -c make" did not complete successfully: cannot allocate memory',
+            "The command '/bin/sh -c make' returned a non-zero code: 137",
+            137,
+        ),
+        (
+            "COPY a /b",
+            'failed to compute cache key: failed to calculate checksum of ref 1: "/a": not found',
+            "COPY failed: file not found in build context or excluded by .dockerignore: stat a: file does not exist",
+            None,
+        ),
+        (
+            "COPY --from=x /a /b",
+            'failed to compute cache key: failed to calculate checksum of ref 1: "/a": not found',
+            "COPY failed: stat a: file does not exist",
+            None,
+        ),
+        ("RUN --mount=target=/a make", 'failed to calculate checksum of ref 1: "/a": not found', None, None),
+    ],
+)
+async def test_failures_are_told_in_the_classic_builder_s_words(
+    api: Api, step: str, message: str, words: str | None, code: int | None
+) -> None:
+    api.builder.updates = [
+        [Vertex(RUN, f"[2/2] {step}", started_ns=1)],
+        [Vertex(RUN, f"[2/2] {step}", started_ns=1, completed_ns=2, error=message)],
+    ]
+    api.builder.answer = SampanError(message)
+    last = (await api.post("/build", data=b"x", headers=TAR)).lines[-1]
+    detail: dict[str, object] = {"message": words or message} | ({"code": code} if code else {})
+    assert last == {"errorDetail": detail, "error": words or message}
+    plain = (await api.post("/build?version=2&session=s")).lines[-1]
+    assert plain == {"errorDetail": {"message": message}, "error": message}
+
+
 async def test_a_client_of_buildkit_gets_traces(api: Api) -> None:
     built(api)
     api.builder.updates = steps()
