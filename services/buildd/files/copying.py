@@ -33,7 +33,7 @@ _MAX_PATH: Final = 4000  # bytes of a path that can be used at once
 _IMPLIED_MODE: Final = 0o755
 
 # BuildKit finds this out before it copies anything.
-_MISSING: Final = "failed to compute cache key: failed to calculate checksum"
+_MISSING: Final = "failed to compute cache key: failed to calculate checksum of ref source"
 
 # A path as it is shown. In a deep tree it is long, and it is rarely needed.
 _Path = Callable[[], str]

@@ -150,7 +150,9 @@ class Build:
             (node.op.security is SecurityMode.INSECURE, SECURITY_INSECURE),
         ):
             if asked and name not in self._asker.entitlements:
-                raise PermissionDeniedError(f"{name} is not allowed")
+                error = PermissionDeniedError(f"{name} is not allowed")
+                digest = self._asker.digest_of(node)
+                raise StepError(error, digest, node.metadata.name, node.metadata.positions)
 
     def _described(self, node: Node, digest: Digest) -> Vertex:
         inputs = tuple(dict.fromkeys(self._asker.digest_of(each.node) for each in node.inputs))

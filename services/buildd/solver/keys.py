@@ -142,4 +142,6 @@ async def _checksum(output: Output, selection: Selection, may_miss: bool, files:
     except NotFoundError as error:
         if may_miss:
             return _NOTHING
-        raise NotFoundError(f"failed to compute cache key: failed to calculate checksum: {error}") from error
+        ref = "directory" if isinstance(output, Directory) else tree_digest(output).short
+        words = f"failed to compute cache key: failed to calculate checksum of ref {ref}: {error}"
+        raise NotFoundError(words) from error

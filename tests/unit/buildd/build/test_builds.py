@@ -219,8 +219,9 @@ async def test_an_export_that_cannot_be_is_refused_before_anything_is_built(buil
 
 async def test_entitlements_are_granted_only_where_the_configuration_lets_them(building: Building) -> None:
     building.dockerfile("FROM base\nRUN --network=host make\n")
-    with pytest.raises(PermissionDeniedError, match=r"network\.host is not allowed"):
+    with pytest.raises(LocatedError, match=r"network\.host is not allowed") as raised:
         await building.builds.solve(building.request())
+    assert list(raised.value.lines) == [(2, 2)]
     await building.builds.solve(building.request("granted", entitlements=frozenset(("network.host",))))
     with pytest.raises(PermissionDeniedError, match=r"granting entitlement security\.insecure is not allowed"):
         await building.builds.solve(building.request(entitlements=frozenset(("security.insecure",))))

@@ -59,7 +59,7 @@ def test_directory_as_a_whole_goes_below_one_that_is_there(source: Path, target:
 
 @pytest.mark.parametrize("src", ["/none", "/a/b", "/d/none"])
 def test_a_source_that_is_not_there(source: Path, target: Path, src: str) -> None:
-    with pytest.raises(NotFoundError, match=f'failed to calculate checksum: "{src}": not found'):
+    with pytest.raises(NotFoundError, match=f'failed to calculate checksum of ref source: "{src}": not found'):
         run(source, target, like_dockerfile(src, "/x"))
 
 

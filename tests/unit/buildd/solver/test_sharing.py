@@ -7,6 +7,7 @@ import pytest
 from buildd.llb.graph import Change, change_files
 from buildd.llb.ops import Copy, ExecOp, Metadata, Mount, NetMode, Node, Process
 from buildd.protocol import StepError
+from sampan.build.progress import Position
 from sampan.errors import PermissionDeniedError, ServiceGoneError, UnavailableError
 from tests.fakes.buildd import FakeFileWorker, Gate, failing, image, run
 from tests.unit.buildd.solver.solving import Bench
@@ -199,9 +200,11 @@ async def test_a_missing_file_names_the_step_that_reads_it(solving: Bench) -> No
 async def test_what_the_client_has_not_granted_is_refused_before_anything_runs(solving: Bench) -> None:
     base = run(image(), "before")
     op = ExecOp(Process(("true",)), (Mount("/", input=0, output=0),), network=NetMode.HOST)
-    edge = Node(op, (base,)).output()
-    with pytest.raises(PermissionDeniedError, match=r"^network\.host is not allowed$"):
+    edge = Node(op, (base,), metadata=Metadata("RUN true", positions=(Position(3, 3),))).output()
+    with pytest.raises(StepError, match=r"^network\.host is not allowed$") as caught:
         await solving.solve(edge)
+    assert isinstance(caught.value.cause, PermissionDeniedError)
+    assert caught.value.positions == (Position(3, 3),)
     assert solving.executor.ran == []
     await solving.solve(edge, entitlements=["network.host"])
     assert solving.executor.ran == ["before", "true"]
