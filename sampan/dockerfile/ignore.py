@@ -19,15 +19,14 @@ _META: Final = frozenset("*?[\\")
 def parse_ignore_file(data: bytes) -> tuple[str, ...]:
     """Return the patterns of a ``.dockerignore``, cleaned; an exception begins with ``!``.
 
+    What is no UTF-8 is kept as in names of files (``surrogateescape``): these need be no text either.
+
     Raises:
-        InvalidArgumentError: not UTF-8 text, or a pattern that cannot be; the message names the pattern.
+        InvalidArgumentError: a pattern that cannot be; the message names it.
     """
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidArgumentError("is not UTF-8 text") from error
+    text = data.decode("utf-8-sig", errors="surrogateescape")
     patterns = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if line.startswith("#"):
             continue
         pattern = line.strip()

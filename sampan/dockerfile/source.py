@@ -11,8 +11,7 @@ from typing import Final
 
 from sampan.errors import InvalidArgumentError
 
-# As much as a build sends of a Dockerfile; the largest that people publish are some hundred kilobytes.
-MAX_DOCKERFILE_BYTES: Final = 2 << 20
+MAX_DOCKERFILE_BYTES: Final = 16 << 20  # as BuildKit has it
 MAX_LINE_CHARACTERS: Final = 1 << 20
 # Each is a step of a graph, or a line of the image's history.
 MAX_INSTRUCTIONS: Final = 5000
@@ -113,15 +112,12 @@ def parse_source(data: bytes) -> Source:
     """Split a Dockerfile into instructions.
 
     Raises:
-        DockerfileError: too large, not text, no instructions, a directive given twice, a here-document without its end.
+        DockerfileError: too large, a NUL byte, no instructions, a directive twice, a here-document without its end.
     """
     if len(data) > MAX_DOCKERFILE_BYTES:
-        raise DockerfileError(f"dockerfile has {len(data)} bytes, the most is {MAX_DOCKERFILE_BYTES}")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DockerfileError("dockerfile is not UTF-8 text", Lines(line, line)) from error
+        raise DockerfileError(f"Dockerfile exceeds maximum allowed size of {MAX_DOCKERFILE_BYTES} bytes")
+    # Names in comments are often in another encoding. As with Docker, what is no UTF-8 is replaced.
+    text = data.decode("utf-8-sig", errors="replace")
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DockerfileError("dockerfile contains a NUL byte", Lines(line, line))

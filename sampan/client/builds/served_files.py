@@ -117,6 +117,8 @@ def _metadata(context: Context) -> dict[str, list[str]]:
     for name, value in context.invocation_metadata() or ():
         found.setdefault(name, []).append(value if isinstance(value, str) else value.decode())
     return {
-        name: [unquote_plus(value) for value in values] if found.get(f"{name}-encoded") == ["1"] else values
+        name: [unquote_plus(value, errors="surrogateescape") for value in values]
+        if found.get(f"{name}-encoded") == ["1"]
+        else values
         for name, values in found.items()
     }

@@ -48,7 +48,7 @@ def read_file(root: Root, path: str, offset: int, length: int) -> bytes:
     left = max(0, found.st_size - offset)
     wanted = min(length or left, left)
     if wanted > MAX_READ_BYTES:
-        raise InvalidArgumentError(f"{clean(path)} has {found.st_size} bytes, and {MAX_READ_BYTES} can be read at once")
+        raise InvalidArgumentError(f"{path} exceeds maximum allowed size of {MAX_READ_BYTES} bytes")
     fd = root.file(real)
     try:
         pieces = bytearray()

@@ -1,5 +1,7 @@
 """``.dockerignore`` patterns."""
 
+import os
+
 import pytest
 
 from sampan.dockerfile.ignore import IgnorePatterns, parse_ignore_file
@@ -72,11 +74,16 @@ def test_a_bad_pattern_is_named(line: str) -> None:
     assert line.removeprefix("!").replace("\\", "\\\\") in str(caught.value)
 
 
-def test_an_exclamation_mark_alone_and_bytes_that_are_no_text_are_refused() -> None:
+def test_an_exclamation_mark_alone_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match='illegal exclusion pattern: "!"'):
         parse_ignore_file(b"!\n")
-    with pytest.raises(InvalidArgumentError, match="is not UTF-8 text"):
-        parse_ignore_file(b"\xff\n")
+
+
+def test_patterns_need_be_no_text_as_names_need_not() -> None:
+    patterns = IgnorePatterns(parse_ignore_file(b"M\xfcl*\na\xe2\x80\xa8b\n"))
+    assert patterns.excludes(os.fsdecode(b"M\xfcller"))
+    assert not patterns.excludes(os.fsdecode(b"M\xf6ller"))
+    assert patterns.excludes("a\N{LINE SEPARATOR}b")
 
 
 def test_a_strangers_pattern_takes_no_more_than_linear_states() -> None:

@@ -65,18 +65,22 @@ def test_a_here_document_of_an_onbuild_is_read() -> None:
     [
         (b"", "no instructions", None),
         (b"# only\n\n", "no instructions", None),
-        (b"FROM a\n\xff\n", "not UTF-8", Lines(2, 2)),
         (b"FROM a\nRUN \0\n", "NUL", Lines(2, 2)),
         (b"RUN <<E\nx\n", "unterminated heredoc", Lines(1, 1)),
         (b"# escape=x\nFROM a\n", "invalid escape token 'x'", Lines(1, 1)),
         (b"# escape=`\n# escape=`\nFROM a\n", "only one escape parser directive", Lines(2, 2)),
-        (b"x" * (MAX_DOCKERFILE_BYTES + 1), "the most is", None),
+        (b"x" * (MAX_DOCKERFILE_BYTES + 1), "exceeds maximum allowed size of 16777216 bytes", None),
     ],
 )
 def test_what_is_no_dockerfile_is_refused_with_its_line(data: bytes, message: str, lines: Lines | None) -> None:
     with pytest.raises(DockerfileError, match=message) as refused:
         parse_source(data)
     assert refused.value.lines == lines
+
+
+def test_bytes_that_are_no_text_are_replaced() -> None:
+    made = parse_source(b"FROM a\n# M\xfcller\nRUN echo \xff\n").statements
+    assert [each.text for each in made] == ["a", "echo \N{REPLACEMENT CHARACTER}"]
 
 
 def test_a_byte_order_mark_and_carriage_returns_are_no_part_of_the_text() -> None:
