@@ -29,6 +29,8 @@ import json, os, shutil, sys
 given = dict(zip(sys.argv[1:], sys.argv[2:]))
 config = json.load(open(given["--bundle"] + "/config.json"))
 args = config["args"]
+if args[0] == "never":  # killed before it has begun
+    os.kill(os.getpid(), 9)
 if not shutil.which(args[0]):
     message = "runc run failed: unable to start container process: "
     message += f'exec: "{{args[0]}}": executable file not found in $PATH'

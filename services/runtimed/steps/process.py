@@ -209,17 +209,22 @@ class RuntimeProcess:
 
     def _start_error(self) -> StartError:
         said = b"".join(self._read(descriptor) for descriptor in tuple(self._outputs))
+        if self.code < 0:
+            return self._killed_error()
         message = last_error(self._paths.log) or said.decode(errors="replace").strip()[:_KEPT_ERRORS]
         return step_error(message or f"{self._runtime.path} ended with {self.code}", self._command)
 
     def _tell_late_failure(self) -> None:
         """crun says only after everything is set up that the kernel refuses to execute a file."""
         if self.code < 0:
-            raise StartError(f"the OCI runtime {self._runtime.path} was killed by signal {-self.code}")
+            raise self._killed_error()
         message = last_error(self._paths.log)
         error = step_error(message, self._command) if message else None
         if isinstance(error, CommandNotFoundError | CommandNotExecutableError):
             raise error
+
+    def _killed_error(self) -> StartError:
+        return StartError(f"the OCI runtime {self._runtime.path} was killed by signal {-self.code}")
 
     async def feed(self, input: StepInput, process: StepProcess) -> None:
         """Pass on what the step gets, to the end of ``input``, which is the end of stdin."""

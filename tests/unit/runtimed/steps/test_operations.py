@@ -104,3 +104,10 @@ async def test_a_directory_that_is_not_granted_is_refused_and_undone(machine: St
         mount = StepMount("/mnt", DirectorySource(path))
         with pytest.raises(InvalidArgumentError, match="is not below a directory of the builder's"):
             await outcome(machine.steps, replace(step("root", "true"), mounts=(mount,)))
+
+
+@pytest.mark.parametrize("command", [("never",), ("sh", "-c", "kill -KILL $PPID")], ids=["before", "after"])
+async def test_a_runtime_that_is_killed_is_named(machine: StepsMachine, command: tuple[str, ...]) -> None:
+    with pytest.raises(StartError, match=r"^the OCI runtime .* was killed by signal 9$"):
+        await outcome(machine.steps, step("root", *command))
+    assert machine.left() == []
