@@ -90,6 +90,7 @@ class StepExecutor:
             await mounts.make()
             spec = self._spec(op, mounts, await self._environment(op, context))
             async with self._turns:
+                await self._reach()  # a call that found nobody would be one that may have come through
                 begun.set()
                 await self._process(spec, op.process, context)
             return await mounts.freeze()
