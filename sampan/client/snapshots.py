@@ -32,7 +32,21 @@ from sampan.resource.snapshot import (
 from sampan.sys.measuring import Usage
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import pages, send, whole
-from sampan.wire.repeating import FREEZE, MOUNTS, REMOVE_SNAPSHOT, STACK, STAT_SNAPSHOT, USAGE, Repeating
+from sampan.wire.repeating import (
+    FREEZE,
+    LIST_SNAPSHOTS,
+    MOUNTS,
+    PREPARE_OWN,
+    REMOVE_SNAPSHOT,
+    STACK,
+    STAT_SNAPSHOT,
+    USAGE,
+    Repeating,
+)
+
+# For a snapshotter that may just be starting; large trees take their time to go.
+_TIMEOUT_S: Final = 15.0
+_REMOVE_TIMEOUT_S: Final = 120.0
 
 _USAGE: Final = layers_pb.DESCRIPTOR.services_by_name["Layers"].methods_by_name["Usage"]
 
@@ -40,14 +54,26 @@ _USAGE: Final = layers_pb.DESCRIPTOR.services_by_name["Layers"].methods_by_name[
 class SnapshotsClient:
     """Satisfies ``resource.storage.Snapshots``."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, waits: bool = False) -> None:
-        """With ``waits`` a service that is away is waited for by its first call, too: see ``Repeating``."""
+    def __init__(self, channel: grpc.aio.Channel, *, waits: bool = False, own: bool = False) -> None:
+        """With ``waits`` a service that is away is waited for by its first call, too: see ``Repeating``.
+
+        ``own`` is for a service that makes up its keys for itself alone. A snapshotter that is just starting, as at
+        boot, is waited for by every call; and a prepare is made once more, too, which may end with AlreadyExistsError
+        for a snapshot that the first one has made.
+        """
         self._stub: snapshots_grpc.SnapshotsAsyncStub = snapshots_grpc.SnapshotsStub(channel)
-        self._again = Repeating(channel, "snapshotter", waits=waits)
+        self._again = Repeating(channel, "snapshotter", waits=waits or own)
+        self._own = own
+        self._timeout_s = _TIMEOUT_S if own else None
 
     async def prepare(self, key: str, parent: str | None, labels: Mapping[str, str]) -> tuple[Mount, ...]:
         """See ``resource.storage.Snapshots``."""
         request = snapshots_pb.PrepareSnapshotRequest(key=key, parent=parent or "", labels=labels)
+        if self._own:
+            answer = await self._again.ask(
+                PREPARE_OWN, lambda: self._stub.Prepare(request, timeout=self._timeout_s, wait_for_ready=True)
+            )
+            return convert.mounts_from_proto(answer.mounts)
         with rpc_errors():
             return convert.mounts_from_proto((await self._stub.Prepare(request)).mounts)
 
@@ -60,7 +86,10 @@ class SnapshotsClient:
     async def mounts(self, key: str) -> tuple[Mount, ...]:
         """See ``resource.storage.Snapshots``."""
         request = snapshots_pb.MountsRequest(key=key)
-        return convert.mounts_from_proto((await self._again.ask(MOUNTS, lambda: self._stub.Mounts(request))).mounts)
+        answer = await self._again.ask(
+            MOUNTS, lambda: self._stub.Mounts(request, timeout=self._timeout_s, wait_for_ready=self._own)
+        )
+        return convert.mounts_from_proto(answer.mounts)
 
     async def commit(self, name: str, key: str, labels: Mapping[str, str]) -> None:
         """See ``resource.storage.Snapshots``."""
@@ -70,7 +99,10 @@ class SnapshotsClient:
     async def remove(self, key: str) -> None:
         """See ``resource.storage.Snapshots``."""
         request = snapshots_pb.RemoveSnapshotRequest(key=key)
-        await self._again.do(REMOVE_SNAPSHOT, lambda: self._stub.Remove(request))
+        timeout_s = _REMOVE_TIMEOUT_S if self._own else None
+        await self._again.do(
+            REMOVE_SNAPSHOT, lambda: self._stub.Remove(request, timeout=timeout_s, wait_for_ready=self._own)
+        )
 
     async def stat(self, key: str) -> SnapshotInfo:
         """See ``resource.storage.Snapshots``."""
@@ -87,18 +119,23 @@ class SnapshotsClient:
         with rpc_errors():
             return convert.info_from_proto((await self._stub.Update(request)).info)
 
+    async def _list(self, filters: Sequence[str]) -> list[SnapshotInfo]:
+        request = snapshots_pb.ListSnapshotsRequest(filters=filters)
+        found: list[SnapshotInfo] = []
+        async for part in self._stub.List(request, timeout=self._timeout_s, wait_for_ready=self._own):
+            found += map(convert.info_from_proto, part.info)
+        return found
+
     async def list(self, filters: Sequence[str]) -> list[SnapshotInfo]:
         """See ``resource.storage.Snapshots``."""
-        found: list[SnapshotInfo] = []
-        with rpc_errors():
-            async for part in self._stub.List(snapshots_pb.ListSnapshotsRequest(filters=filters)):
-                found += map(convert.info_from_proto, part.info)
-        return found
+        return await self._again.ask(LIST_SNAPSHOTS, lambda: self._list(filters))
 
     async def usage(self, key: str) -> Usage:
         """See ``resource.storage.Snapshots``."""
         request = snapshots_pb.UsageRequest(key=key)
-        usage = await self._again.ask(USAGE, lambda: self._stub.Usage(request))
+        usage = await self._again.ask(
+            USAGE, lambda: self._stub.Usage(request, timeout=self._timeout_s, wait_for_ready=self._own)
+        )
         return Usage(usage.size, usage.inodes)
 
     async def cleanup(self) -> None:

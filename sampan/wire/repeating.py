@@ -61,7 +61,7 @@ USAGE: Final = Repeatable(f"{_SNAPSHOTS}/Usage")
 LIST_SNAPSHOTS: Final = Repeatable(f"{_SNAPSHOTS}/List")
 REMOVE_SNAPSHOT: Final = Repeatable(f"{_SNAPSHOTS}/Remove", NotFoundError)
 CHECK: Final = Repeatable("sampan.check.v1.Check/Check")
-# By runtimed alone, whose keys are made up for one container: a snapshot that is there is the one it asked for.
+# By one whose keys are made up for one container each: a snapshot that is there is the one it asked for.
 PREPARE_OWN: Final = Repeatable(f"{_SNAPSHOTS}/Prepare")
 
 REPEATABLE: Final = (

@@ -18,6 +18,7 @@ from runtimed.conmon.conmon import Conmon, RuntimeCommand
 from runtimed.containers.memory_store import MemoryStore, Records
 from runtimed.containers.operations import Containers
 from runtimed.containers.paths import Paths
+from runtimed.containers.snapshots import OwnSnapshots
 from runtimed.containers.store import ContainerStore
 from runtimed.events import Events
 from runtimed.execs.operations import Execs
@@ -65,9 +66,9 @@ from runtimed.wire.events_servicer import EventsServicer
 from runtimed.wire.execs_servicer import ExecsServicer
 from runtimed.wire.host_servicer import HostServicer
 from runtimed.wire.networks_servicer import NetworksServicer
-from runtimed.wire.snapshots_client import SnapshotsClient
 from runtimed.wire.steps_servicer import StepsServicer
 from runtimed.wire.volumes_servicer import VolumesServicer
+from sampan.client.snapshots import SnapshotsClient
 from sampan.docker.options.logs import DRIVERS
 from sampan.resource.container import Status
 from sampan.resource.event import Event
@@ -170,11 +171,11 @@ class Core:
         """Publish what happened to networks and volumes."""
         self.events.publish(Event(type, action, actor_id, attributes))
 
-    def _snapshots(self) -> SnapshotsClient:
+    def _snapshots(self) -> OwnSnapshots:
         own = self.service.config.snapshotter_socket
         channel = open_channel(Path(own) if own else self.service.layout.socket("snapshotter"))
         self.service.stack.push_async_callback(channel.close)
-        return SnapshotsClient(channel)
+        return OwnSnapshots(SnapshotsClient(channel, own=True))
 
     def _runner(self) -> Runner:
         runtimes = {

@@ -6,19 +6,13 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
+from sampan.resource import snapshot
 from sampan.resource.container import Container, MountPoint, NetworkSettings
 from sampan.resource.container_spec import ContainerSpec, Endpoint, Process
 
-
-@dataclass(frozen=True, slots=True)
-class SnapshotMount:
-    """Arguments of one mount(2), as the snapshotter gives them."""
-
-    fstype: str
-    source: str
-    options: tuple[str, ...]
+SnapshotMount: TypeAlias = snapshot.Mount  # one that the snapshotter gives; those of a spec are others
 
 
 class Snapshots(Protocol):

@@ -8,12 +8,13 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
+from runtimed.containers.snapshots import OwnSnapshots
 from runtimed.host.facts import read_host
 from runtimed.lifecycle.runner import LinuxMounter
 from runtimed.network.core.stack import NetworkStack
 from runtimed.oci.builder import OciBundles
-from runtimed.wire.snapshots_client import SnapshotsClient
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2_grpc
+from sampan.client.snapshots import SnapshotsClient
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.wire.channel import open_channel
 from snapshotter.wire.servicer import SnapshotsServicer
@@ -34,19 +35,19 @@ pytestmark = pytest.mark.root
 
 
 @asynccontextmanager
-async def serving(parts: Parts, directory: Path) -> AsyncIterator[SnapshotsClient]:
+async def serving(parts: Parts, directory: Path) -> AsyncIterator[OwnSnapshots]:
     server = grpc.aio.server(interceptors=[Interceptor(RpcMetrics(CollectorRegistry()))])
     snapshots_pb2_grpc.add_SnapshotsServicer_to_server(SnapshotsServicer(parts.snapshots), server)
     server.add_insecure_port(f"unix:{directory}/s")
     await server.start()
     async with open_channel(directory / "s") as channel:
-        yield SnapshotsClient(channel)
+        yield OwnSnapshots(SnapshotsClient(channel, own=True))
     await server.stop(0)
 
 
-class TestSnapshotsClient(SnapshotsContract):
+class TestOwnSnapshots(SnapshotsContract):
     @pytest.fixture
-    async def snapshots(self, tmp_path: Path) -> AsyncIterator[SnapshotsClient]:
+    async def snapshots(self, tmp_path: Path) -> AsyncIterator[OwnSnapshots]:
         async with local(tmp_path / "root", "native", FakeContent()) as parts, serving(parts, tmp_path) as client:
             await parts.snapshots.prepare("making", None, {})
             await parts.snapshots.commit(BASE, "making", {})

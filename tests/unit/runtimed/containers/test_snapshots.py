@@ -3,14 +3,16 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 
+import grpc
 import pytest
 
-from runtimed.wire.snapshots_client import SnapshotsClient
+from runtimed.containers.snapshots import OwnSnapshots
+from sampan.client.snapshots import SnapshotsClient
 from sampan.errors import AlreadyExistsError, NotFoundError, ServiceGoneError
 from sampan.wire.channel import open_channel
 from tests.fakes.any_service import AnyService, any_service
 
-Call = Callable[[SnapshotsClient], Awaitable[object]]
+Call = Callable[[OwnSnapshots], Awaitable[object]]
 
 CALLS: dict[str, Call] = {
     "prepare": lambda client: client.prepare("key", "parent"),
@@ -19,6 +21,10 @@ CALLS: dict[str, Call] = {
     "usage": lambda client: client.usage_bytes("key"),
     "keys": lambda client: client.keys(),
 }
+
+
+def own(channel: grpc.aio.Channel) -> OwnSnapshots:
+    return OwnSnapshots(SnapshotsClient(channel, own=True))
 
 
 @pytest.fixture
@@ -30,7 +36,7 @@ async def service() -> AsyncIterator[AnyService]:
 @pytest.mark.parametrize("name", CALLS)
 async def test_each_is_made_again_also_if_it_was_the_first_of_all(service: AnyService, name: str) -> None:
     async with open_channel(service.line.here) as channel:
-        await CALLS[name](SnapshotsClient(channel))
+        await CALLS[name](own(channel))
     assert service.calls.total() == 2
 
 
@@ -39,7 +45,7 @@ async def test_each_is_made_again_once(service: AnyService, name: str) -> None:
     service.kills = 2
     async with open_channel(service.line.here) as channel:
         with pytest.raises(ServiceGoneError):
-            await CALLS[name](SnapshotsClient(channel))
+            await CALLS[name](own(channel))
     assert service.calls.total() == 2
 
 
@@ -47,12 +53,12 @@ async def test_a_snapshot_that_the_first_call_has_made_is_asked_for_its_mounts(s
     service.ends_with = AlreadyExistsError("snapshot key: already exists")
     async with open_channel(service.line.here) as channel:
         with suppress(AlreadyExistsError):  # which the next call is told here, too
-            await SnapshotsClient(channel).prepare("key", "parent")
+            await own(channel).prepare("key", "parent")
     assert [name.rpartition("/")[2] for name in service.calls] == ["Prepare", "Mounts"]
 
 
 async def test_a_snapshot_that_the_first_call_has_removed_is_gone(service: AnyService) -> None:
     service.ends_with = NotFoundError("snapshot key does not exist")
     async with open_channel(service.line.here) as channel:
-        await SnapshotsClient(channel).remove("key")
+        await own(channel).remove("key")
     assert service.calls.total() == 2
