@@ -41,7 +41,6 @@ _ANY = {
     "dockerapi.http.fields": "looks into JSON",
     "dockerapi.http.connection": "aiohttp's handlers",
     "imaged.archive.decompress": "isal has no types",
-    "imaged.archive.source": "any coroutine of the event loop's",
     "sampan.tar.inflate": "isal has no types",
     "sampan_cli.app.lazy": "click's signatures",
     "sampan_cli.options.container": "click's signatures",
@@ -58,6 +57,7 @@ class Module:
     lines: int
     imports: frozenset[str]  # modules of the product, also those imported under TYPE_CHECKING or in a function
     mentions_any: bool
+    makes_stubs: bool  # calls a service by what protoc generated
     serves_routes: bool  # has a table of HTTP routes, which main.py puts together
 
     @property
@@ -85,15 +85,18 @@ def _dotted(path: Path, base: Path) -> str:
 def _read(name: str, path: Path, files: Mapping[str, Path]) -> Module:
     text = path.read_text()
     imports: set[str] = set()
-    mentions_any = False
+    mentions_any = makes_stubs = False
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             imports.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
+            mentions_any |= any(alias.name == "Any" for alias in node.names)
             imports.update(_imported(node.module, alias.name, files) for alias in node.names)
-        elif isinstance(node, ast.Name) and node.id == "Any":
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) == "typing.Any":
             mentions_any = True
-    return Module(name, path, len(text.splitlines()), frozenset(imports), mentions_any, "\nROUTES" in text)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Stub"):
+            makes_stubs |= any(imported.startswith("sampan.api.") for imported in imports)
+    return Module(name, path, len(text.splitlines()), frozenset(imports), mentions_any, makes_stubs, "\nROUTES" in text)
 
 
 def _imported(module: str, name: str, files: Mapping[str, Path]) -> str:
@@ -187,6 +190,13 @@ def stubs_outside_clients(found: Mapping[str, Module]) -> Iterator[str]:
             yield f"{module.path.relative_to(ROOT)}: imports {', '.join(known)}: call a client of sampan.client"
 
 
+def stubs_in_servicers(found: Mapping[str, Module]) -> Iterator[str]:
+    """Services ask each other by clients of sampan.client; their wire rooms have servicers, and no stub."""
+    for module in found.values():
+        if module.makes_stubs and not module.name.startswith("sampan.client."):
+            yield f"{module.path.relative_to(ROOT)}: makes a stub: call a client of sampan.client"
+
+
 def anys(found: Mapping[str, Module]) -> Iterator[str]:
     """``Any`` is for wire rooms and for the files that parse JSON, which say so by their imports."""
     for module in found.values():
@@ -222,7 +232,7 @@ def _since() -> str:
 
 
 RULES: tuple[Callable[[Mapping[str, Module]], Iterator[str]], ...] = (
-    crowded_rooms, crumbs, circles, stubs_outside_clients, anys, subjects,
+    crowded_rooms, crumbs, circles, stubs_outside_clients, stubs_in_servicers, anys, subjects,
 )  # fmt: skip
 
 

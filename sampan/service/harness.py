@@ -10,11 +10,11 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -232,7 +232,7 @@ def _bind(server: grpc.aio.Server, path: Path, group: str) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, what: str) -> Any:
+def locked(path: Path, what: str) -> Iterator[None]:
     """Hold an exclusive lock on ``path``, which lasts as long as the process at most.
 
     Raises:

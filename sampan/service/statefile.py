@@ -10,9 +10,9 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from sampan.layout import Layout
@@ -76,7 +76,7 @@ class StoreCollector(Collector):
         self._stores = stores
         self._data_root = data_root
 
-    def collect(self) -> Iterator[Any]:
+    def collect(self) -> Iterator[Metric]:
         """Yield the series."""
         reserve = GaugeMetricFamily(
             "sampan_store_reserve_bytes",

@@ -4,7 +4,7 @@ import asyncio
 import concurrent.futures
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from imaged.archive.decompress import MAGIC_BYTES, decompressor
 from sampan.errors import UnavailableError
@@ -18,7 +18,7 @@ class Bridge:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._closed = False
-        self._waiting: concurrent.futures.Future[Any] | None = None
+        self._cancel: Callable[[], bool] | None = None  # of the wait that goes on
 
     def wait(self, work: Callable[[], Coroutine[object, object, T]]) -> T:
         """Run ``work`` on the loop and return its result; blocks, and is for the thread alone.
@@ -28,7 +28,7 @@ class Bridge:
         """
         coroutine = work()
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        self._waiting = future
+        self._cancel = future.cancel
         if self._closed:
             future.cancel()
         try:
@@ -39,8 +39,8 @@ class Bridge:
     def close(self) -> None:
         """Have the thread's waits, this one and all later ones, fail."""
         self._closed = True
-        if self._waiting is not None:
-            self._waiting.cancel()
+        if self._cancel is not None:
+            self._cancel()
 
     async def run(self, work: Callable[[Self], T]) -> T:
         """Run ``work`` in a thread of its own; cancelling ends its waits and returns when it is over.

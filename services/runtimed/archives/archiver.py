@@ -12,7 +12,7 @@ import stat
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import IO, Any, Final
+from typing import IO, Final
 
 from runtimed.archives.lookup import look, plain
 from runtimed.archives.view import ArchiveJob, show
@@ -62,7 +62,7 @@ def write(tree: RootFs, job: ArchiveJob, source: IO[bytes]) -> None:
 
 def run(job: ArchiveJob) -> dict[str, str]:
     """Do the job; return an error's kind and text, or nothing."""
-    actions: dict[str, Callable[[RootFs], Any]] = {
+    actions: dict[str, Callable[[RootFs], object]] = {
         "stat": lambda tree: _to_stdout(tree, job, tell),
         "read": lambda tree: _to_stdout(tree, job, read),
         "write": lambda tree: write(tree, job, sys.stdin.buffer),

@@ -1,6 +1,6 @@
 """Move containers between their states: stop, restart, kill, pause, unpause, wait; and rename them."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -21,7 +21,7 @@ _first_signal: Final = click.option("--signal", "-s", default="", help="Signal t
 
 
 def _each(
-    session: Session, containers: tuple[str, ...], act: "Callable[[Engine], Callable[[str], Awaitable[Any]]]"
+    session: Session, containers: tuple[str, ...], act: "Callable[[Engine], Callable[[str], Awaitable[object]]]"
 ) -> None:
     """Do one thing to every container, whatever happens to one, and print their names."""
 
