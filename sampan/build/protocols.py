@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from sampan.build.progress import Update
 from sampan.build.request import PruneOptions, SolveRequest, SolveResponse, UsageRecord
@@ -30,12 +30,16 @@ class Sink:
     write: Callable[[AsyncIterator[bytes]], Awaitable[None]] | None = None  # takes the bytes of a file
 
 
+# Returns user name and secret for a registry, Docker's own by the name docker.io; None: there are none. What is not a
+# password but a token has the user name ``<token>``.
+FindCredentials: TypeAlias = Callable[[str], Awaitable[tuple[str, str] | None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """What a client serves the builder on its session."""
 
-    credentials: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # user name and secret by registry
-    find_credentials: Callable[[str], Awaitable[tuple[str, str] | None]] | None = None  # of other registries
+    credentials: FindCredentials | None = None
     uploads: Mapping[str, Callable[[], AsyncIterator[bytes]]] = field(default_factory=dict)  # by ID; each goes once
     directories: Mapping[str, Path] = field(default_factory=dict)  # by the names that a build has for them
     secrets: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)  # by ID, read when it is asked for

@@ -32,7 +32,6 @@ _PIECE_BYTES: Final = 32 << 10
 _DEFAULT_AGENT: Final = "default"
 _AGENT_ID: Final = "buildkit.ssh.id"
 _HUB: Final = frozenset(("registry-1.docker.io", "docker.io", "index.docker.io"))
-_HUB_ENTRY: Final = "https://index.docker.io/v1/"
 
 
 def one(context: "Context", name: str) -> str:
@@ -45,17 +44,14 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
     """Credentials for registries. The builder fetches tokens itself."""
 
     def __init__(self, served: Served) -> None:
-        self._credentials = served.credentials
-        self._find = served.find_credentials
+        self._find = served.credentials
 
     async def Credentials(  # noqa: N802 - the service's name for it
         self, request: auth_pb2.CredentialsRequest, _: "Context"
     ) -> auth_pb2.CredentialsResponse:
         """What is known for a registry; nothing is an answer."""
-        names = (_HUB_ENTRY, *_HUB) if request.Host in _HUB else (request.Host, f"https://{request.Host}")
-        found = next((self._credentials[name] for name in names if name in self._credentials), None)
-        if found is None and self._find is not None:
-            found = await self._find("docker.io" if request.Host in _HUB else request.Host)
+        registry = "docker.io" if request.Host in _HUB else request.Host
+        found = None if self._find is None else await self._find(registry)
         user, secret = found or ("", "")
         return auth_pb2.CredentialsResponse(Username="" if user == "<token>" else user, Secret=secret)
 

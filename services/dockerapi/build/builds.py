@@ -56,7 +56,7 @@ async def build(call: Call) -> web.StreamResponse:
         stack.enter_context(call.backend.underway.named(name))
         credentials = registry_credentials(call.request.headers.get("X-Registry-Config", ""))
         upload = secrets.token_hex(12)
-        served = Served(credentials, uploads={} if parameters.remote else {upload: body.chunks})
+        served = Served(credentials=credentials, uploads={} if parameters.remote else {upload: body.chunks})
         session = await stack.enter_async_context(call.backend.builder.serve(served))
         request = _request(parameters, session, parameters.remote or f"{_UPLOADED}/{upload}")
         return await _stream_text(call, request, parameters)

@@ -12,12 +12,16 @@ from typing import Final
 from dockerapi.http.call import Call
 from dockerapi.http.decode import decode, shown
 from dockerapi.http.fields import Fields
+from sampan.build.protocols import FindCredentials
 from sampan.build.request import CacheOption, Export
 from sampan.errors import InvalidArgumentError
 from sampan.oci.reference import parse_reference
 
 CLIENT_SESSION: Final = "client-session"
 UPLOAD_REQUEST: Final = "upload-request"
+
+# What clients call Docker's own registry, the entry of their configurations first.
+_HUB: Final = ("https://index.docker.io/v1/", "docker.io", "registry-1.docker.io", "index.docker.io")
 
 _HOST_NETWORK: Final = "network.host"
 _NETWORKS: Final = ("", "default", "host", "none")
@@ -183,14 +187,22 @@ def familiar(tag: str) -> str:
     return parse_reference(tag).with_default_tag().familiar
 
 
-def registry_credentials(header: str) -> Mapping[str, tuple[str, str]]:
-    """Return user name and secret by registry from ``X-Registry-Config``: base64 of JSON, in the URL alphabet.
+def registry_credentials(header: str) -> FindCredentials:
+    """Return what finds a registry's credentials in ``X-Registry-Config``: base64 of JSON, in the URL alphabet.
 
     Raises:
         InvalidArgumentError: not such a header.
     """
-    if not header:
-        return {}
+    sent = _sent_credentials(header) if header else {}
+
+    async def find(registry: str) -> tuple[str, str] | None:
+        names = _HUB if registry == "docker.io" else (registry, f"https://{registry}")
+        return next((sent[name] for name in names if name in sent), None)
+
+    return find
+
+
+def _sent_credentials(header: str) -> Mapping[str, tuple[str, str]]:
     what = "invalid X-Registry-Config header: expected JSON in base64url"
     plain = header.replace("+", "-").replace("/", "_").rstrip("=")
     try:

@@ -64,7 +64,7 @@ async def run_build(builder: Builder, options: BuildOptions, environ: Mapping[st
         context.attributes |= named
         context.directories |= directories
         served = Served(
-            find_credentials=partial(_credentials, CredentialStore(config_path(environ))),
+            credentials=partial(_credentials, CredentialStore(config_path(environ))),
             uploads=context.uploads,
             directories=context.directories,
             secrets=await asyncio.to_thread(_secrets, options, environ),

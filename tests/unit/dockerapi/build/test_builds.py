@@ -132,10 +132,20 @@ async def test_what_cannot_be_is_refused_by_name(api: Api, query: str, message: 
 
 async def test_credentials_are_those_of_the_header(api: Api) -> None:
     built(api)
-    sent = {"registry.example": {"username": "u", "password": "p"}, "https://index.docker.io/v1/": {"auth": ""}}
+    sent = {
+        "registry.example": {"username": "u", "password": "p"},
+        "https://other.example": {"identitytoken": "t"},
+        "https://index.docker.io/v1/": {"username": "hub", "password": "h"},
+        "none.example": {"auth": ""},
+    }
     header = base64.urlsafe_b64encode(json.dumps(sent).encode()).decode()
     await api.post("/build", data=b"x", headers={**TAR, "X-Registry-Config": header})
-    assert api.builder.served[0].credentials == {"registry.example": ("u", "p")}
+    find = api.builder.served[0].credentials
+    assert find is not None
+    registries = ("registry.example", "other.example", "docker.io", "none.example", "unknown.example")
+    assert [await find(registry) for registry in registries] == [
+        ("u", "p"), ("<token>", "t"), ("hub", "h"), None, None
+    ]  # fmt: skip
 
     refused = await api.post("/build", data=b"x", headers={**TAR, "X-Registry-Config": "%%"})
     assert refused.status == 400
