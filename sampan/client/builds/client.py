@@ -3,8 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
-from operator import attrgetter
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,8 +16,11 @@ from sampan.build.request import PruneOptions, SolveRequest, SolveResponse, Usag
 from sampan.client.builds import convert
 from sampan.client.builds.serving import serving
 from sampan.client.calls import read
-from sampan.errors import UnavailableError
+from sampan.errors import SampanError, UnavailableError
 from sampan.wire.channel import reach, rpc_errors
+from sampan.wire.http2.call import Call, start
+from sampan.wire.http2.connection import Connection
+from sampan.wire.http2.protocol import READ_BYTES, SocketStream
 from sampan.wire.status import from_rpc_error
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 _RESTART_S: Final = 10.0
 _STATUS: Final = "/moby.buildkit.v1.Control/Status"
+_SESSION: Final = "/moby.buildkit.v1.Control/Session"
+_GONE: Final = "service buildd does not answer: see `sampan status` and its log"
 
 
 class BuildsClient:
@@ -48,24 +52,28 @@ class BuildsClient:
         """See ``build.protocols.Builder``."""
         await self._reach()
         try:
-            return await asyncio.open_unix_connection(self._socket)
+            return await asyncio.open_unix_connection(self._socket, limit=READ_BYTES)
         except OSError as error:
-            raise UnavailableError("service buildd does not answer: see `sampan status` and its log") from error
+            raise UnavailableError(_GONE) from error
 
     async def session(
         self, headers: Sequence[tuple[str, str]], sent: AsyncIterator[bytes]
     ) -> AsyncGenerator[bytes, None]:
-        """See ``build.protocols.Builder``."""
-
-        async def requests() -> AsyncIterator[pb.BytesMessage]:
-            async for data in sent:
-                yield pb.BytesMessage(data=data)
-
-        await self._reach()
-        call = self._stub.Session(requests(), metadata=tuple(headers))
-        async with aclosing(read(call, attrgetter("data"))) as pieces:
-            async for piece in pieces:
-                yield piece
+        """See ``build.protocols.Builder``. Not by grpcio, for which what a walk of thousands of files says is much."""
+        connection = Connection(SocketStream(*await self.connect()), _GONE, watched=False)
+        running = asyncio.create_task(connection.run(), name="session's connection")
+        try:
+            async with await start(connection, _SESSION, headers) as call:
+                sending = asyncio.create_task(_send(call, sent), name="session's bytes")
+                try:
+                    async for messages in call:
+                        yield b"".join(pb.BytesMessage.FromString(message).data for message in messages)
+                finally:
+                    sending.cancel()
+                    await asyncio.wait({sending})
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     @asynccontextmanager
     async def serve(self, served: Served) -> AsyncIterator[str]:
@@ -109,6 +117,15 @@ class BuildsClient:
     async def _reach(self) -> None:
         if self._waits:
             await reach(self._channel, "buildd", _RESTART_S)
+
+
+async def _send(call: Call, sent: AsyncIterator[bytes]) -> None:
+    """Pass on what a session's owner sends, until that ends or is gone. How the call ends, its reader learns."""
+    with suppress(SampanError):
+        with suppress(OSError):
+            async for data in sent:
+                await call.send(pb.BytesMessage(data=data).SerializeToString())
+        await call.end()
 
 
 def _decode(encoded: bytes) -> StatusUpdate:

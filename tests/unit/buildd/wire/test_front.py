@@ -2,7 +2,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from buildd.wire.front import Front
 from buildd.wire.session.session import ServedSession
 from sampan.api.buildkit.control.v1 import control_pb2 as pb
 from sampan.api.buildkit.control.v1.control_pb2_grpc import ControlStub
+from sampan.client.builds.client import BuildsClient
+from sampan.errors import AlreadyExistsError, UnavailableError
 from tests.fakes.session_client import METHODS, FakeSessionClient, serving
 
 STATUS_BIN = "grpc-status-details-bin"
@@ -222,6 +224,63 @@ async def test_second_session_of_one_id_is_refused(channel: Any, sessions: Attac
         with pytest.raises(grpc.aio.AioRpcError, match="session s1 already exists") as raised:
             await call.read()
         assert raised.value.code() is grpc.StatusCode.ALREADY_EXISTS
+
+
+@asynccontextmanager
+async def attached(client: BuildsClient, served: FakeSessionClient, directory: Path) -> AsyncIterator[None]:
+    """A session that our own client attaches."""
+    async with serving(served, directory) as stream:
+
+        async def sent() -> AsyncIterator[bytes]:
+            while data := await stream.read():
+                yield data
+
+        headers = [("x-docker-expose-session-uuid", "s1")]
+        headers += [("x-docker-expose-session-grpc-method", method) for method in METHODS]
+
+        async def carry() -> None:
+            async with aclosing(client.session(headers, sent())) as pieces:
+                async for piece in pieces:
+                    await stream.write(piece)
+
+        carrying = asyncio.create_task(carry())
+        try:
+            yield
+        finally:
+            carrying.cancel()
+            with suppress(asyncio.CancelledError):
+                await carrying
+            await stream.close()
+
+
+async def test_our_own_client_attaches_sessions(channel: Any, sessions: AttachedSessions, tmp_path: Path) -> None:
+    client = BuildsClient(channel, tmp_path / "front.sock")
+    served = FakeSessionClient(secrets={"large": os.urandom(300_000)})
+    async with attached(client, served, tmp_path):
+        session = await sessions.get("s1")
+        assert await session.secret("large") == served.secrets["large"]
+        with pytest.raises(AlreadyExistsError, match="session s1 already exists"):
+            await anext(client.session([("x-docker-expose-session-uuid", "s1")], no_bytes()))
+        assert await session.secret("large") == served.secrets["large"]
+
+
+async def test_session_ends_with_its_owner(channel: Any, sessions: AttachedSessions, tmp_path: Path) -> None:
+    client = BuildsClient(channel, tmp_path / "front.sock")
+    pieces = client.session([("x-docker-expose-session-uuid", "s1")], no_bytes())
+    async with asyncio.timeout(10):
+        assert [piece async for piece in pieces]  # the builder greets, and then is told of the end
+    assert not sessions.attached()
+
+
+async def test_session_of_a_builder_that_is_not_there_is_unavailable(channel: Any, tmp_path: Path) -> None:
+    client = BuildsClient(channel, tmp_path / "missing.sock")
+    with pytest.raises(UnavailableError, match="service buildd does not answer"):
+        await anext(client.session([("x-docker-expose-session-uuid", "s1")], no_bytes()))
+
+
+async def no_bytes() -> AsyncIterator[bytes]:
+    for nothing in list[bytes]():
+        yield nothing
 
 
 async def test_who_does_not_speak_http2_is_hung_up_on(channel: Any, tmp_path: Path) -> None:
