@@ -113,6 +113,14 @@ def test_an_archive_without_an_end_mark_ends_with_its_source() -> None:
     assert [entry.name for entry, _ in read(data[:1024])] == [b"a"]
 
 
+def test_an_archive_ends_as_well_where_its_last_file_does() -> None:
+    """What the docker client sends for ``docker build -f - DIR`` has nothing behind the bytes of the Dockerfile."""
+    data = archive(member("a", b"1" * 600), member("b", b"2" * 700))
+    assert [(entry.name, content) for entry, content in read(data[: 512 + 1024 + 512 + 700])][-1] == (b"b", b"2" * 700)
+    with pytest.raises(InvalidArgumentError, match="in the middle of a block"):
+        read(data[: 512 + 1024 + 512 + 701])
+
+
 @pytest.mark.parametrize("size", [100, 511, 513, 700, 1023])
 def test_an_archive_cut_short_is_refused(size: int) -> None:
     with pytest.raises(InvalidArgumentError, match="ends in the middle"):
