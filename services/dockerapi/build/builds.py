@@ -81,7 +81,8 @@ async def _build_for_buildkit(call: Call, parameters: BuildParameters, name: str
             uploads[key] = body.chunks
         if uploads or not session:
             credentials = registry_credentials(call.request.headers.get("X-Registry-Config", ""))
-            own = await stack.enter_async_context(call.backend.builder.serve(Served(credentials, uploads=uploads)))
+            served = Served(credentials=credentials, uploads=uploads)
+            own = await stack.enter_async_context(call.backend.builder.serve(served))
             context = f"{_UPLOADED}/{key}?session={own}" if uploads else context
             session = session or own
         elif context == CLIENT_SESSION:

@@ -210,6 +210,8 @@ def _sent_credentials(header: str) -> Mapping[str, tuple[str, str]]:
     except (binascii.Error, ValueError):
         raise InvalidArgumentError(what) from None
     hosts = decode(document, what)
+    if hosts is None:  # what the docker command says with BuildKit
+        return {}
     if not isinstance(hosts, dict):
         raise InvalidArgumentError(what)
     found = {}

@@ -250,3 +250,10 @@ def test_a_client_of_buildkit_sends_the_context_as_the_body(docker: DockerClient
     assert not any("error" in line for line in lines)
     assert docker("run", "--rm", "--network", "none", "by-body:1").stdout == "sent"
     docker("rmi", "by-body:1")
+
+
+def test_a_dockerfile_from_standard_input_joins_a_directory(docker: DockerClient, image: str, context: Path) -> None:
+    write(context, "FROM nothing-of-this\n", file="sent")
+    built = docker("build", "-q", "-f", "-", str(context), input=f"FROM {image}\nCOPY file /\nCMD cat /file\n").line
+    assert docker("run", "--rm", "--network", "none", built).stdout == "sent"
+    docker("rmi", built)
