@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,8 +133,8 @@ class BuildKit:
     def load(self, archive: Path, name: str) -> None:
         """Unpack it: Sampan's archives are layouts of OCI's, too."""
         layout = self.directory / f"layout-{len(self.layouts)}"
-        with tarfile.open(archive) as opened:
-            opened.extractall(layout, filter="data")
+        layout.mkdir(parents=True)
+        subprocess.run(["tar", "--extract", "--file", archive, "--directory", layout], check=True)
         (manifest,) = json.loads((layout / "index.json").read_text())["manifests"]
         self.layouts[name] = f"oci-layout://{layout}@{manifest['digest']}"
 

@@ -86,7 +86,7 @@ def bases(docker: DockerClient, short: Path) -> dict[str, Path]:
     for name, tree in (("busybox:1", _busybox(short)), ("debian:12", debian_tar())):
         path = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         docker("import", "--change", path, "--change", 'CMD ["sh"]', str(tree), name, timeout=120)
-        made[name] = short / f"{name}.tar"
+        made[name] = short / f"{name.replace(':', '-')}.tar"  # podman takes a colon for a separator
         docker("save", "--output", str(made[name]), name, timeout=120)
     return made
 
@@ -114,7 +114,6 @@ def builders(
                 "create", "--name", name, "--driver", "remote", "--use", request.getfixturevalue("buildkitd"),
                 cwd=buildx.home,
             )  # fmt: skip
-            (short / "layouts").mkdir()
             return BuildKit(buildx, short / "layouts")
         other = request.getfixturevalue(name)
         return Dockerd(other) if name == "dockerd" else Podman(other)

@@ -32,6 +32,8 @@ NEVER_THE_SAME: Final = (
 THEIRS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     # Its fsutil copied no FIFOs, and gave directories on the way of a copy no mode.
     ("dockerd", "copy-link"): ("/opt/made/fifo", "/etc/app"),
+    # It leaves the places where secrets were mounted.
+    ("dockerd", "secret-token"): ("/etc/tokens", "/run"),
     # It has no ArgsEscaped, keeps the name of the container that ran the steps, and the files that it mounts over.
     ("podman", ""): (
         "config ArgsEscaped",
