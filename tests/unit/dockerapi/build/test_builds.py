@@ -146,7 +146,9 @@ async def test_credentials_are_those_of_the_header(api: Api) -> None:
     assert [await find(registry) for registry in registries] == [
         ("u", "p"), ("<token>", "t"), ("hub", "h"), None, None
     ]  # fmt: skip
-    answer = await api.post("/build", data=b"x", headers={**TAR, "X-Registry-Config": base64.b64encode(b"null").decode()})
+    answer = await api.post(
+        "/build", data=b"x", headers={**TAR, "X-Registry-Config": base64.b64encode(b"null").decode()}
+    )
     assert answer.status == 200
 
     refused = await api.post("/build", data=b"x", headers={**TAR, "X-Registry-Config": "%%"})
