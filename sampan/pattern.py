@@ -48,6 +48,14 @@ class Pattern:
         """Whether the expression matches anywhere in ``text``."""
         return self._compiled.search(text.encode(errors="replace")) is not None
 
+    def groups(self, text: str) -> tuple[str, ...] | None:
+        """Return the first match in ``text`` and its groups, "" for one that is not part of it; None: no match."""
+        found = self._compiled.search(text.encode(errors="replace"))
+        if found is None:
+            return None
+        parts = (found.group(0), *found.groups())
+        return tuple((part or b"").decode(errors="replace") for part in parts)
+
     def matches(self, text: str) -> bool:
         """Whether the expression matches the whole of ``text``."""
         return self._compiled.fullmatch(text.encode(errors="replace")) is not None

@@ -6,6 +6,8 @@ Reference: ``SolveRequest``, ``PruneRequest`` and ``UsageRecord`` of moby/buildk
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sampan.build.policy import Rule
+
 
 @dataclass(frozen=True, slots=True)
 class Export:
@@ -41,6 +43,7 @@ class SolveRequest:
     cache_imports: tuple[CacheOption, ...] = ()
     cache_exports: tuple[CacheOption, ...] = ()
     entitlements: frozenset[str] = frozenset()  # "network.host", "security.insecure"
+    policy: tuple[Rule, ...] = ()  # of sources
     internal: bool = False  # kept out of the history
 
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from buildd.llb.ops import Edge, ExecOp, FileOp, SourceOp
+from buildd.llb.ops import NO_LIMITS, Edge, ExecOp, FileOp, SourceOp
 from sampan.build.progress import BuildWarning, Position, Update
 from sampan.build.request import Export
 from sampan.errors import BuildFailedError, SampanError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
+from sampan.resource.container_spec import Resources
 from sampan.resource.image import Layer
 
 
@@ -289,7 +290,12 @@ class Executor(Protocol):
     """Runs processes."""
 
     async def run(
-        self, op: ExecOp, inputs: Sequence[Output], platform: Platform | None, context: StepContext
+        self,
+        op: ExecOp,
+        inputs: Sequence[Output],
+        platform: Platform | None,
+        context: StepContext,
+        limits: Resources = NO_LIMITS,
     ) -> Sequence[Tree]:
         """Run a step's process to its end and return a tree for each output.
 

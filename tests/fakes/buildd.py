@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from buildd.files.converting import convert
-from buildd.llb.ops import Copy, Edge, ExecOp, FileOp, MakeFile, Metadata, Mount, Node, Process, SourceOp
+from buildd.llb.ops import NO_LIMITS, Copy, Edge, ExecOp, FileOp, MakeFile, Metadata, Mount, Node, Process, SourceOp
 from buildd.protocol import (
     Converted,
     Directory,
@@ -30,6 +30,7 @@ from sampan.oci.chain import chain_ids
 from sampan.oci.descriptor import OCI_LAYER, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
+from sampan.resource.container_spec import Resources
 from sampan.resource.image import Layer
 
 Contents = Mapping[str, bytes]
@@ -249,13 +250,20 @@ class FakeExecutor:
         self._world = world
         self.behaviours: dict[str, Behaviour] = {}
         self.ran: list[str] = []
+        self.limits: list[Resources] = []
         self.cancelled: list[str] = []
         self.running = 0
         self.most = 0  # how many ran at the same time
 
     async def run(
-        self, op: ExecOp, inputs: Sequence[Output], platform: Platform | None, context: StepContext
+        self,
+        op: ExecOp,
+        inputs: Sequence[Output],
+        platform: Platform | None,
+        context: StepContext,
+        limits: Resources = NO_LIMITS,
     ) -> Sequence[Tree]:
+        self.limits.append(limits)
         command = " ".join(op.process.args)
         self.ran.append(command)
         self.running += 1

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from buildd.build.protocol import Graphs, Run
-from buildd.llb.ops import Edge
+from buildd.llb.ops import Edge, SourceOp
 from buildd.protocol import (
     Files,
     FileWorker,
@@ -18,9 +18,14 @@ from buildd.protocol import (
     SourceFile,
     Sources,
 )
+from buildd.solver.build import allowed
+from sampan.build.policy import SourcePolicy
 from sampan.build.progress import BuildWarning, VertexWarning
+from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
 
+_IMAGE: Final = "docker-image://"
+_LAYOUT: Final = "oci-layout://"
 _DEFINITION: Final = "load build definition"  # in the name of the step that gets a Dockerfile
 
 
@@ -39,8 +44,9 @@ class OutputFiles:
 class ImageConfigs:
     """Images that one build has asked for: asked once, shown once, however many of its parts want to know."""
 
-    def __init__(self, run: Run, sources: Sources) -> None:
+    def __init__(self, run: Run, sources: Sources, policy: SourcePolicy) -> None:
         self._run = run
+        self._policy = policy
         self._sources = sources
         self._found: dict[ImageQuery, ResolvedImage] = {}
         self._asking: defaultdict[ImageQuery, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -52,6 +58,13 @@ class ImageConfigs:
 
     async def resolve(self, query: ImageQuery) -> ResolvedImage:
         """See ``Bridge.resolve_config``."""
+        op = SourceOp((_LAYOUT if query.layout else _IMAGE) + query.reference)
+        taken = allowed(self._policy, op)
+        if taken is not op:
+            scheme, _, reference = taken.identifier.partition("://")
+            if f"{scheme}://" != (_LAYOUT if query.layout else _IMAGE):
+                raise InvalidArgumentError(f"a source policy takes {taken.identifier} for an image: it is none")
+            query = replace(query, reference=reference)
         same = replace(query, step="")
         async with self._asking[same]:
             if same not in self._found:

@@ -29,6 +29,7 @@ from buildd.protocol import BuildResult, Exporters, FileWorker, Result, Sources,
 from buildd.provenance.attesting import Asked
 from buildd.provenance.options import parse_attestations
 from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE, Asker
+from sampan.build.policy import SourcePolicy
 from sampan.build.progress import Update
 from sampan.build.request import PruneOptions, SolveRequest, SolveResponse, UsageRecord
 from sampan.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, PermissionDeniedError, SampanError
@@ -171,11 +172,18 @@ class Builds:
         sessions = (request.session,) if request.session else ()
         async with AsyncExitStack() as stack:
             imports = await stack.enter_async_context(self._parts.caches.imports())
+            policy = SourcePolicy(request.policy)
             asker = Asker(
-                request.ref, build.updates, sessions, entitlements, digest_of=graphs.digest_of, imports=imports
+                request.ref,
+                build.updates,
+                sessions,
+                entitlements,
+                digest_of=graphs.digest_of,
+                imports=imports,
+                policy=policy,
             )
             run = await stack.enter_async_context(self._parts.solver.open(asker))
-            images = ImageConfigs(run, self._parts.sources)
+            images = ImageConfigs(run, self._parts.sources, policy)
             bridge = BuildBridge(run, graphs, self._parts.files, images, build.updates)
             caches = BuildCaches(run, imports, self._parts.caches.exports)
             results = Results(run, graphs, self._parts.frontend, bridge, caches)
@@ -186,6 +194,7 @@ class Builds:
                 files=self._parts.files,
                 sources=self._parts.sources,
                 images=images,
+                policy=policy,
                 progress=build.updates,
                 inputs=request.frontend_inputs,
             )
@@ -302,9 +311,9 @@ class Builds:
         """See ``Builder``."""
         return [self._parts.worker()]
 
-    async def usage(self, filters: Sequence[str]) -> Sequence[UsageRecord]:
+    async def usage(self, filters: Sequence[str], unused_ns: int = 0) -> Sequence[UsageRecord]:
         """See ``Builder``."""
-        return await self._parts.cache.usage(filters)
+        return await self._parts.cache.usage(filters, unused_ns)
 
     def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:
         """See ``Builder``."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from buildd.build.bridge import ImageConfigs
 from buildd.build.protocol import (
@@ -27,6 +28,8 @@ from buildd.protocol import (
     SourceFile,
     Sources,
 )
+from buildd.solver.build import allowed
+from sampan.build.policy import SourcePolicy
 from sampan.build.progress import BuildWarning, VertexWarning
 from sampan.errors import ConflictError, NotFoundError, SampanError
 from sampan.oci.digest import Digest
@@ -46,6 +49,7 @@ class BuildGateway:
         files: FileWorker,
         sources: Sources,
         images: ImageConfigs,
+        policy: SourcePolicy,
         progress: Progress,
         inputs: Mapping[str, bytes],
     ) -> None:
@@ -55,6 +59,7 @@ class BuildGateway:
         self._files = files
         self._sources = sources
         self._images = images
+        self._policy = policy
         self._progress = progress
         self._inputs = inputs
         self._refs = Refs()
@@ -124,6 +129,7 @@ class BuildGateway:
     async def resolve_source(self, query: SourceQuery) -> SourceState:
         """See ``Gateway``."""
         image = None
+        query = replace(query, op=allowed(self._policy, query.op))
         if query.op.identifier.startswith(_IMAGE) and query.config:
             reference = query.op.identifier.removeprefix(_IMAGE)
             image = await self._images.resolve(ImageQuery(reference, query.platform, query.mode, query.step))

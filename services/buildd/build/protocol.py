@@ -88,8 +88,8 @@ class ImportedCaches(Protocol):
 class Cache(Protocol):
     """The build cache, as its owner sees it."""
 
-    async def usage(self, filters: Sequence[str]) -> Sequence[UsageRecord]:
-        """Return its records. InvalidArgumentError: a filter that cannot be."""
+    async def usage(self, filters: Sequence[str], unused_ns: int = 0) -> Sequence[UsageRecord]:
+        """Return its records, but for those that were used within ``unused_ns``. InvalidArgumentError: a bad filter."""
 
     def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:
         """Remove records and yield each that is gone. InvalidArgumentError: a filter that cannot be."""
@@ -252,7 +252,7 @@ class Builder(Protocol):
     def workers(self) -> Sequence[Worker]:
         """Return this builder."""
 
-    async def usage(self, filters: Sequence[str]) -> Sequence[UsageRecord]:
+    async def usage(self, filters: Sequence[str], unused_ns: int = 0) -> Sequence[UsageRecord]:
         """See ``Cache``."""
 
     def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:

@@ -115,8 +115,8 @@ class BuildCache:
         """Say that the cache may have grown."""
         self._poked.set()
 
-    async def usage(self, filters: Sequence[str] = ()) -> Sequence[UsageRecord]:
-        """Return the records that any of ``filters`` accepts; see ``prune``.
+    async def usage(self, filters: Sequence[str] = (), unused_ns: int = 0) -> Sequence[UsageRecord]:
+        """Return the records that any of ``filters`` accepts and nobody has used for ``unused_ns``; see ``prune``.
 
         Raises:
             InvalidArgumentError: a filter that cannot be.
@@ -125,7 +125,8 @@ class BuildCache:
         accept = record_filter(filters, self._now_ns())
         records = [each for shelf in await self._measured() for each in shelf]
         self._show(records)
-        return [_shown(each) for each in records if accept(each)]
+        latest = self._now_ns() - unused_ns
+        return [_shown(each) for each in records if accept(each) and (not unused_ns or each.used_ns <= latest)]
 
     async def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:
         """Remove records and yield each that is gone.

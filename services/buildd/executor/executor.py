@@ -5,11 +5,12 @@ import signal
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from typing import Final
 
 from buildd.executor.mounts import Makers, StepMounts
 from buildd.executor.platforms import HostPlatforms
-from buildd.llb.ops import ExecOp, NetMode, Process, SecurityMode
+from buildd.llb.ops import NO_LIMITS, ExecOp, NetMode, Process, SecurityMode
 from buildd.protocol import Output, ProcessError, StepContext, Tree
 from sampan.build.step import StepExit, StepInput, StepNetwork, StepProcess, StepSecurity, StepSignal, StepSpec
 from sampan.dockerfile.words import quoted
@@ -64,7 +65,12 @@ class StepExecutor:
         self._turns = asyncio.Semaphore(max_parallelism)
 
     async def run(
-        self, op: ExecOp, inputs: Sequence[Output], platform: Platform | None, context: StepContext
+        self,
+        op: ExecOp,
+        inputs: Sequence[Output],
+        platform: Platform | None,
+        context: StepContext,
+        limits: Resources = NO_LIMITS,
     ) -> Sequence[Tree]:
         """See ``protocol.Executor``."""
         if platform is not None:
@@ -74,21 +80,26 @@ class StepExecutor:
                 raise UnimplementedError(f"device {device.name} is not available: steps of builds get no CDI devices")
             context.log(f"device {device.name} is not available, and left out\n".encode(), _STDERR)
         try:
-            return await self._run(op, inputs, context, begun := asyncio.Event())
+            return await self._run(op, inputs, context, limits, begun := asyncio.Event())
         except ServiceGoneError:
             if begun.is_set():  # what its process has done to others cannot be undone
                 raise
         await self._reach()
-        return await self._run(op, inputs, context, asyncio.Event())
+        return await self._run(op, inputs, context, limits, asyncio.Event())
 
     async def _run(
-        self, op: ExecOp, inputs: Sequence[Output], context: StepContext, begun: asyncio.Event
+        self,
+        op: ExecOp,
+        inputs: Sequence[Output],
+        context: StepContext,
+        limits: Resources,
+        begun: asyncio.Event,
     ) -> Sequence[Tree]:
         """Run it; ``begun`` is set as soon as there may be a process."""
         async with AsyncExitStack() as stack:
             mounts = StepMounts(op, inputs, context, self._makers, stack)
             await mounts.make()
-            spec = self._spec(op, mounts, await self._environment(op, context))
+            spec = self._spec(op, mounts, await self._environment(op, context), limits)
             async with self._turns:
                 await self._reach()  # a call that found nobody would be one that may have come through
                 begun.set()
@@ -106,7 +117,7 @@ class StepExecutor:
             env.append(_PATH)
         return (*env, *(entry for entry in _proxies(op.process) if entry.partition("=")[0] not in names))
 
-    def _spec(self, op: ExecOp, mounts: StepMounts, env: tuple[str, ...]) -> StepSpec:
+    def _spec(self, op: ExecOp, mounts: StepMounts, env: tuple[str, ...], limits: Resources) -> StepSpec:
         process = op.process
         return StepSpec(
             id=uuid.uuid4().hex,
@@ -117,7 +128,8 @@ class StepExecutor:
             extra_hosts=tuple(f"{each.host}:{each.ip}" for each in process.extra_hosts),
             network=_NETWORKS[op.network],
             security=_SECURITY[op.security],
-            resources=Resources(
+            resources=replace(
+                limits,
                 ulimits=tuple(Ulimit(each.name, each.soft, each.hard) for each in process.ulimits),
                 cgroup_parent=process.cgroup_parent,
             ),

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from buildd.llb.ops import Device, HostAddress, NetMode, Ulimit
+from buildd.llb.ops import NO_LIMITS, Device, HostAddress, NetMode, Ulimit
+from sampan.docker.options.limits import check_limits
 from sampan.dockerfile.mounts import parse_device
 from sampan.errors import InvalidArgumentError
 from sampan.oci.platform import Platform, host_platform, parse_platform
+from sampan.resource.container_spec import Resources
 
 DEFAULT_FILE_NAME: Final = "Dockerfile"
 
@@ -34,7 +36,7 @@ _KNOWN: Final = frozenset(
         "filename", "target", "platform", "no-cache", "add-hosts", "force-network-mode", "shm-size", "ulimit",
         "cgroup-parent", "hostname", "image-resolve-mode", "context", "contextkey", "dockerfilekey", "contextsubdir",
         "multi-platform", "requestid", "cache-from", "cache-imports", "source", "cmdline", "frontend.caps",
-        "device",
+        "device", "memory", "memswap", "cpushares", "cpuperiod", "cpuquota", "cpusetcpus", "cpusetmems",
     )
 )  # fmt: skip
 
@@ -57,6 +59,7 @@ class Options:
     shm_bytes: int = 0
     ulimits: tuple[Ulimit, ...] = ()
     cgroup_parent: str = ""
+    limits: Resources = NO_LIMITS  # of every RUN's process
     hostname: str = ""
     sessions: Mapping[str, str] = field(default_factory=dict)  # of clients that have a local directory, by its name
     shared_keys: Mapping[str, str] = field(default_factory=dict)  # of named local contexts
@@ -123,6 +126,7 @@ def parse_options(attributes: Mapping[str, str]) -> Options:
         shm_bytes=_size("shm-size", attributes.get("shm-size", "0") or "0"),
         ulimits=_ulimits(attributes.get("ulimit", "")),
         cgroup_parent=attributes.get("cgroup-parent", ""),
+        limits=_limits(attributes),
         hostname=build_args.get("BUILDKIT_SANDBOX_HOSTNAME") or attributes.get("hostname", ""),
         sessions=_named(attributes, "local-sessionid:"),
         shared_keys=_named(attributes, "sharedkey:localdir:"),
@@ -197,6 +201,29 @@ def _network(text: str) -> NetMode:
 def _size(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) >= 1 << 63:
         raise InvalidArgumentError(f"{name} {text!r} is not a number of bytes")
+    return int(text)
+
+
+def _limits(attributes: Mapping[str, str]) -> Resources:
+    limits = Resources(
+        memory_bytes=_positive("memory", attributes),
+        memory_swap_bytes=-1 if attributes.get("memswap") == "-1" else _positive("memswap", attributes),
+        cpu_shares=_positive("cpushares", attributes),
+        cpu_period_us=_positive("cpuperiod", attributes),
+        cpu_quota_us=_positive("cpuquota", attributes),
+        cpuset_cpus=attributes.get("cpusetcpus", ""),
+        cpuset_mems=attributes.get("cpusetmems", ""),
+    )
+    check_limits(limits)
+    return limits
+
+
+def _positive(name: str, attributes: Mapping[str, str]) -> int:
+    text = attributes.get(name, "")
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 1 << 63:
+        raise InvalidArgumentError(f"invalid {name} value: {text}: must be > 0")
     return int(text)
 
 

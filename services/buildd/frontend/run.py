@@ -4,7 +4,7 @@ Reference: the Dockerfile reference, "RUN" and its mounts.
 """
 
 import posixpath
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from buildd.frontend.step import Mention, Step
@@ -87,7 +87,8 @@ def run(step: Step, instruction: Run, sources: tuple[Edge | None, ...]) -> None:
     )
     masked = {each.name: _MASK for each in found.secret_env}
     name = step.shown(instruction.statement.original + summary, raw=True, masked=masked)
-    state.edge = Node(op, tuple(found.inputs), state.platform, step.metadata(name)).output()
+    said = replace(step.metadata(name), limits=options.limits)
+    state.edge = Node(op, tuple(found.inputs), state.platform, said).output()
     state.note(_history(step, args), layer=True)
 
 

@@ -8,9 +8,11 @@ frozen, and equal nodes are one step however often a graph holds them.
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from sampan.build.progress import Position, ProgressGroup
 from sampan.oci.platform import Platform
+from sampan.resource.container_spec import Resources
 
 
 class NetMode(enum.Enum):
@@ -46,6 +48,7 @@ class Sharing(enum.Enum):
     LOCKED = 2  # the same directory, after the first one
 
 
+NO_LIMITS: Final = Resources()
 NO_INPUT = -1  # a mount that begins empty
 NO_OUTPUT = -1  # a mount whose changes are dropped
 
@@ -303,6 +306,7 @@ class Metadata:
     ignore_cache: bool = False
     positions: tuple[Position, ...] = ()  # in the Dockerfile
     progress_group: ProgressGroup | None = None
+    limits: Resources = NO_LIMITS  # of memory and processors, while a step's process runs
     description: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 

@@ -7,12 +7,12 @@ which all builds share that come to the same key at the same time. What a build 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from buildd.cache.model import About, Found, RecordType
 from buildd.llb.digests import DigestOf, Digests, digest_of, operation_digest
-from buildd.llb.ops import DiffOp, Edge, ExecOp, FileOp, MergeOp, NetMode, Node, SecurityMode, SourceOp
+from buildd.llb.ops import NO_LIMITS, DiffOp, Edge, ExecOp, FileOp, MergeOp, NetMode, Node, SecurityMode, SourceOp
 from buildd.meter import Kind
 from buildd.protocol import Output, Pinned, Progress, StepContext, StepError, Tree
 from buildd.solver import keys
@@ -20,6 +20,7 @@ from buildd.solver.context import VertexProgress, Work
 from buildd.solver.flights import Flights, together
 from buildd.solver.layers import combine, with_history
 from buildd.solver.shared import Done, Run, SharedWorks
+from sampan.build.policy import Source, SourcePolicy
 from sampan.build.progress import Vertex
 from sampan.errors import InvalidArgumentError, NotFoundError, PermissionDeniedError, SampanError, ServiceGoneError
 from sampan.log import log
@@ -49,6 +50,7 @@ class Asker:
     ignore_cache: bool = False  # run every step; a single one says so in its metadata
     digest_of: DigestOf = field(default_factory=Digests)  # what the client calls vertexes
     imports: Imports | None = None  # asked for what is not in the cache
+    policy: SourcePolicy = field(default_factory=SourcePolicy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,12 +245,18 @@ class Build:
             outputs = with_history(op, inputs, found.outputs)
             return Evaluated(node, digest, key, outputs, found.ids, lasting=True, cached=True)
         run = self._works.operation(node, inputs, key, about, quick)
-        done = await self._shared(key, run, view, ignore_cache=ignore)
+        limits = node.metadata.limits
+        # A result is the same whatever its step was allowed to take; a step at work is another one's only if both are.
+        shared = key if limits == NO_LIMITS else digest_of("limits", key, repr(limits))
+        done = await self._shared(shared, run, view, ignore_cache=ignore)
         trees = [each for each in done.outputs if isinstance(each, Tree)]
         return Evaluated(node, digest, key, with_history(op, inputs, trees), done.ids, lasting=True)
 
     async def _source(self, digest: Digest, node: Node, op: SourceOp, view: VertexProgress, about: About) -> Evaluated:
         platform = node.platform or self._works.parts.platform
+        taken = allowed(self._asker.policy, op)
+        if taken is not op:
+            op, node = taken, replace(node, op=taken)
         pinned = await self._works.parts.sources.pin(op, platform, self._own_work(view))
         if pinned.key:
             # A pin says what the files are, so there is nothing in a cache that could be ignored.
@@ -313,6 +321,13 @@ class Build:
                 self._evaluated.pop(digest, None)
                 lost = True
         return lost
+
+
+def allowed(policy: SourcePolicy, op: SourceOp) -> SourceOp:
+    """Return what a policy takes for a source. Raises as ``SourcePolicy.apply``."""
+    asked = Source(op.identifier, op.attrs)
+    taken = policy.apply(asked)
+    return op if taken == asked else SourceOp(taken.identifier, taken.attributes)
 
 
 def _output(evaluated: Evaluated, edge: Edge) -> Output:

@@ -26,8 +26,9 @@ _HUB: Final = ("https://index.docker.io/v1/", "docker.io", "registry-1.docker.io
 _HOST_NETWORK: Final = "network.host"
 _NETWORKS: Final = ("", "default", "host", "none")
 
-# Limits of the containers that dockerd's first builder made. BuildKit's steps have none of their own.
-_LIMITS: Final = ("memory", "memswap", "cpushares", "cpuperiod", "cpuquota", "cpusetcpus", "cpusetmems")
+# Limits of each step's process.
+_LIMITS: Final = ("memory", "memswap", "cpushares", "cpuperiod", "cpuquota")
+_CPUSETS: Final = ("cpusetcpus", "cpusetmems")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,6 @@ def _refuse(call: Call) -> None:
         raise InvalidArgumentError(f"unsupported isolation: {shown(isolation)}: linux only supports 'default'")
     if any(call.request.query.getall("securityopt", [])):
         raise InvalidArgumentError("The daemon on this platform does not support setting security options on build")
-    for name in _LIMITS:
-        if call.text(name) not in (("",) if name.startswith("cpuset") else ("", "0")):
-            raise InvalidArgumentError(f"{name} is not supported: steps of a build have no limits of their own")
 
 
 def _attributes(call: Call) -> tuple[Mapping[str, str], frozenset[str]]:
@@ -86,6 +84,8 @@ def _attributes(call: Call) -> tuple[Mapping[str, str], frozenset[str]]:
     for attribute, parameter in (("target", "target"), ("platform", "platform"), ("cgroup-parent", "cgroupparent")):
         if value := call.text(parameter):
             attributes[attribute] = value
+    attributes |= {name: text for name in _LIMITS if (text := call.text(name)) not in ("", "0")}
+    attributes |= {name: text for name in _CPUSETS if (text := call.text(name))}
     if call.flag("nocache"):
         attributes["no-cache"] = ""
     if shm_bytes := call.number("shmsize", 0):

@@ -196,9 +196,18 @@ def test_a_dockerfile_that_cannot_be_built(docker: DockerClient, context: Path, 
 
 def test_options_without_effect_are_refused(docker: DockerClient, image: str, context: Path) -> None:
     write(context, f"FROM {image}\n")
-    assert "memory is not supported" in docker.fails("build", "--memory", "64m", str(context)).stderr
     assert "security options" in docker.fails("build", "--security-opt", "seccomp=x", str(context)).stderr
     assert 'target stage "none"' in docker.fails("build", "--target", "none", str(context)).stderr
+
+
+def test_steps_are_held_to_their_limits(docker: DockerClient, image: str, context: Path) -> None:
+    groups = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null"
+    write(context, f"FROM {image}\nRUN {groups}; nproc\nRUN head -c 100m /dev/zero | tail\n")
+    limits = ("--memory", "64m", "--memory-swap", "64m", "--cpuset-cpus", "0", "--no-cache")
+    result = docker.fails("build", *limits, str(context))
+    assert result.code != 0
+    assert "67108864" in result.stdout + result.stderr
+    assert "Minimum memory limit allowed is 6MB" in docker.fails("build", "--memory", "1m", str(context)).stderr
 
 
 def test_an_image_that_was_built_is_saved_loaded_and_removed(docker: DockerClient, image: str, context: Path) -> None:

@@ -41,8 +41,10 @@ from buildd.llb.ops import (
 from buildd.wire.llb.encode import CUSTOM_NAME
 from sampan.api.buildkit.solver.v1 import ops_pb2 as pb
 from sampan.build.progress import Position, ProgressGroup
+from sampan.docker.options.limits import check_limits
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.oci.platform import Platform
+from sampan.resource.container_spec import Resources
 
 E = TypeVar("E", bound=enum.Enum)
 
@@ -92,13 +94,18 @@ def platform_from_proto(message: pb.Platform) -> Platform:
 
 
 def metadata_from_proto(message: pb.OpMetadata, positions: tuple[Position, ...], op: Op) -> Metadata:
-    """Return what is said about a step.
-
-    Raises:
-        UnimplementedError: limits of resources, which are not applied here.
-    """
-    if message.HasField("linux_resources"):
-        raise UnimplementedError("LLB metadata linux_resources is not supported: builds have no limits of their own")
+    """Return what is said about a step. InvalidArgumentError: limits that cannot be."""
+    given = message.linux_resources
+    limits = Resources(
+        memory_bytes=given.memory,
+        memory_swap_bytes=given.memorySwap,
+        cpu_shares=given.cpuShares,
+        cpu_period_us=given.cpuPeriod,
+        cpu_quota_us=given.cpuQuota,
+        cpuset_cpus=given.cpusetCpus,
+        cpuset_mems=given.cpusetMems,
+    )
+    check_limits(limits)
     description = dict(message.description)
     group = message.progress_group
     return Metadata(
@@ -107,6 +114,7 @@ def metadata_from_proto(message: pb.OpMetadata, positions: tuple[Position, ...],
         positions=positions,
         progress_group=ProgressGroup(group.id, group.name, group.weak) if message.HasField("progress_group") else None,
         description=description,
+        limits=limits,
     )
 
 

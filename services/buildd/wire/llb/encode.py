@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from buildd.llb.ops import (
+    NO_LIMITS,
     Copy,
     DiffOp,
     ExecOp,
@@ -26,6 +27,7 @@ from sampan.api.buildkit.solver.v1 import ops_pb2 as pb
 from sampan.build.progress import Position, ProgressGroup
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
+from sampan.resource.container_spec import Resources
 
 # The member of a description that says what progress shows.
 CUSTOM_NAME: Final = "llb.customname"
@@ -64,6 +66,19 @@ def metadata_to_proto(metadata: Metadata) -> pb.OpMetadata:
         ignore_cache=metadata.ignore_cache,
         description={**metadata.description, **name},
         progress_group=group_to_proto(metadata.progress_group) if metadata.progress_group else None,
+        linux_resources=_limits(metadata.limits) if metadata.limits != NO_LIMITS else None,
+    )
+
+
+def _limits(limits: Resources) -> pb.LinuxResources:
+    return pb.LinuxResources(
+        memory=limits.memory_bytes,
+        memorySwap=limits.memory_swap_bytes,
+        cpuShares=limits.cpu_shares,
+        cpuPeriod=limits.cpu_period_us,
+        cpuQuota=limits.cpu_quota_us,
+        cpusetCpus=limits.cpuset_cpus,
+        cpusetMems=limits.cpuset_mems,
     )
 
 

@@ -33,9 +33,7 @@ class ControlServicer(pb_grpc.ControlServicer):
     async def DiskUsage(self, request: pb.DiskUsageRequest, context: Context) -> pb.DiskUsageResponse:
         """Return the build cache's records."""
         with foreign_errors():
-            if request.ageLimit:
-                raise UnimplementedError("an age limit of disk usage is not supported by this builder")
-            found = await self._builder.usage(request.filter)
+            found = await self._builder.usage(request.filter, max(request.ageLimit, 0))
         return pb.DiskUsageResponse(record=map(usage_to_proto, found))
 
     async def Prune(self, request: pb.PruneRequest, context: Context) -> AsyncIterator[pb.UsageRecord]:

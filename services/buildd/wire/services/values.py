@@ -13,9 +13,11 @@ from sampan.api.buildkit.control.v1 import control_pb2 as pb
 from sampan.api.buildkit.gateway.v1 import gateway_pb2 as gateway_pb
 from sampan.api.buildkit.session.v1 import fsutil_pb2
 from sampan.api.buildkit.solver.v1 import ops_pb2
+from sampan.api.buildkit.sourcepolicy.v1 import policy_pb2
 from sampan.api.buildkit.types.v1 import caps_pb2, worker_pb2
+from sampan.build.policy import Action, Condition, Constraint, Match, Rule
 from sampan.build.request import CacheOption, Export, PruneOptions, SolveRequest, UsageRecord
-from sampan.errors import UnimplementedError
+from sampan.errors import InvalidArgumentError, UnimplementedError
 
 
 def solve_from_proto(request: pb.SolveRequest) -> SolveRequest:
@@ -25,7 +27,7 @@ def solve_from_proto(request: pb.SolveRequest) -> SolveRequest:
         UnimplementedError: something that would change what comes out and is not done here.
     """
     for asked, what in (
-        (request.SourcePolicy.rules or request.SourcePolicySession, "source policies are"),
+        (request.SourcePolicySession, "source policies that the client's session decides on are"),
         (request.EnableSessionExporter, "exporters that the client's session names are"),
         (request.ProxyNetwork, "a proxied network is"),
     ):
@@ -42,8 +44,24 @@ def solve_from_proto(request: pb.SolveRequest) -> SolveRequest:
         cache_imports=tuple(_imports(request.Cache)),
         cache_exports=tuple(_cache_exports(request.Cache)),
         entitlements=frozenset(request.Entitlements),
+        policy=tuple(map(_rule, request.SourcePolicy.rules)),
         internal=request.Internal,
     )
+
+
+def _rule(rule: policy_pb2.Rule) -> Rule:
+    """Return one rule. InvalidArgumentError: it is of a later version, or says nothing of what it converts to."""
+    try:
+        action, match = Action(rule.action), Match(rule.selector.match_type)
+        constraints = tuple(
+            Constraint(each.key, each.value, Condition(each.condition)) for each in rule.selector.constraints
+        )
+    except ValueError as error:
+        raise InvalidArgumentError(f"invalid rule of a source policy: {error}") from error
+    if action is Action.CONVERT and not rule.HasField("updates"):
+        raise InvalidArgumentError("error mutating source policy: missing destination for convert rule")
+    updates = rule.updates
+    return Rule(action, rule.selector.identifier, match, constraints, updates.identifier, dict(updates.attrs))
 
 
 def optional_definition(

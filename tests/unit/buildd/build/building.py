@@ -49,7 +49,7 @@ class FakeCache:
     def __init__(self) -> None:
         self.kept = [UsageRecord("one", 10)]
 
-    async def usage(self, filters: Sequence[str]) -> Sequence[UsageRecord]:
+    async def usage(self, filters: Sequence[str], unused_ns: int = 0) -> Sequence[UsageRecord]:
         return self.kept
 
     async def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:

@@ -240,3 +240,9 @@ async def test_the_cache_prunes_by_itself_when_it_may_have_grown(tmp_path: Path)
         built.poke()
         await done.wait()
     assert shelf.held == {}
+
+
+async def test_what_was_used_lately_can_be_left_out(tmp_path: Path) -> None:
+    records = FakeShelf([replace(BASE, used_ns=NOW_NS - 10), replace(STEP, used_ns=NOW_NS - 100)])
+    assert [each.id for each in await cache(tmp_path, records).usage((), 50)] == ["step"]
+    assert len(await cache(tmp_path, records).usage((), 0)) == 2

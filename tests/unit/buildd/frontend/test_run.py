@@ -22,6 +22,8 @@ from buildd.llb.ops import (
 )
 from sampan.build.progress import Position
 from sampan.dockerfile.source import DockerfileError
+from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import Resources
 from tests.unit.buildd.frontend.building import build
 
 
@@ -178,3 +180,30 @@ def test_the_first_agent_is_in_the_environment_unless_one_is() -> None:
     assert [each.dest for each in op.mounts[1:]] == ["/a", "/run/buildkit/ssh_agent.1"]
     assert op.process.env[-1] == "SSH_AUTH_SOCK=/a"
     assert "SSH_AUTH_SOCK=/mine" in build(text.replace("RUN", "ENV SSH_AUTH_SOCK=/mine\nRUN")).run().process.env
+
+
+def test_limits_are_said_of_each_process_and_change_no_key() -> None:
+    attributes = {"memory": "67108864", "memswap": "-1", "cpushares": "512", "cpuperiod": "100000",
+                  "cpuquota": "50000", "cpusetcpus": "0", "cpusetmems": "0"}  # fmt: skip
+    text = "FROM alpine\nRUN x\n"
+    limited, free = build(text, attributes), build(text)
+    node = limited.edge.node
+    assert node.metadata.limits == Resources(
+        memory_bytes=64 << 20, memory_swap_bytes=-1, cpu_shares=512, cpu_period_us=100_000, cpu_quota_us=50_000,
+        cpuset_cpus="0", cpuset_mems="0",
+    )  # fmt: skip
+    assert limited.run() == free.run()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("memory", "0", "invalid memory value: 0: must be > 0"),
+        ("memory", "1024", "Minimum memory limit allowed is 6MB"),
+        ("memswap", "100000000", "You should always set the Memory limit"),
+        ("cpuquota", "-5", "invalid cpuquota value: -5"),
+    ],
+)
+def test_limits_that_cannot_be_are_refused(name: str, value: str, words: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=words):
+        build("FROM alpine\nRUN x\n", {name: value})

@@ -76,7 +76,9 @@ async def test_options_become_attributes(api: Api) -> None:
         "extrahosts": "db:10.0.0.1",
         "rm": "1",
         "forcerm": "1",
-        "memory": "0",
+        "memory": "67108864",
+        "cpuquota": "0",
+        "cpusetcpus": "0",
         "securityopt": "",
     }
     path = "/build?" + "&".join(f"{name}={quote(value)}" for name, value in query.items())
@@ -96,6 +98,8 @@ async def test_options_become_attributes(api: Api) -> None:
         "shm-size": "1048576",
         "cgroup-parent": "p",
         "add-hosts": "db=10.0.0.1",
+        "memory": "67108864",
+        "cpusetcpus": "0",
     }
     assert request.entitlements == {"network.host"}
     assert request.cache_imports == (CacheOption("registry", {"ref": "one"}), CacheOption("registry", {"ref": "two"}))
@@ -106,8 +110,6 @@ async def test_options_become_attributes(api: Api) -> None:
     ("query", "message"),
     [
         ("squash=1", "squash is only supported with experimental mode"),
-        ("memory=1000000", "memory is not supported: steps of a build have no limits of their own"),
-        ("cpusetcpus=0", "cpusetcpus is not supported: steps of a build have no limits of their own"),
         ("networkmode=mine", 'network mode "mine" not supported by buildkit'),
         ("buildargs=nonsense", "error reading build args"),
         ("buildargs=[1]", "error reading build args: expected an object of strings"),
