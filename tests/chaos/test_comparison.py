@@ -16,7 +16,7 @@ import pytest
 from runtimed.network.core.names import KernelNames
 from tests.chaos.run.answers import pids_below
 from tests.chaos.run.campaign import IMAGE, load_base
-from tests.chaos.run.comparison import networking, processes, storage
+from tests.chaos.run.comparison import builds, networking, processes, storage
 from tests.chaos.run.comparison.compare import COLLECTED, Check
 from tests.chaos.run.comparison.view import Shown, View, view_of
 from tests.support.docker_client import DockerClient
@@ -165,6 +165,35 @@ def _database(service: str) -> Callable[[Place], Path]:
     return lambda place: place.data(f"{service}/metadata.db")
 
 
+def _cache(place: Place) -> Path:
+    return place.data("buildd/cache.db")
+
+
+@contextlib.contextmanager
+def _step_group(place: Place) -> Iterator[None]:
+    engine = min(control_groups(place.engine.layout), key=lambda each: len(each.parts))
+    there = (engine / "steps").exists()
+    (engine / "steps" / STRAY).mkdir(parents=True)
+    try:
+        yield
+    finally:
+        (engine / "steps" / STRAY).rmdir()
+        if not there:
+            (engine / "steps").rmdir()
+
+
+_result: Final = _row(
+    _cache,
+    "INSERT INTO record_layers VALUES ('stray', 0, '', 'sha256:stray', 1, 'sha256:stray')",
+    "DELETE FROM record_layers WHERE record = 'stray'",
+)
+_layer: Final = _row(
+    _database("snapshotter"),
+    "INSERT INTO layers (diff_id, dir_id, format, size_bytes, inodes, complete, applied_at_ns, holds, held_until_ns) "
+    "VALUES ('sha256:stray', 999999, 'tree', 1, 1, 0, 0, 0, 0)",
+    "DELETE FROM layers WHERE diff_id = 'sha256:stray'",
+)
+
 PLANTED: Final[tuple[tuple[Check, str, Plant], ...]] = (
     (processes.services, "works for the engine and is none of its", _process("stray", "-c", "read x", "sh")),
     (processes.monitors, "which does not run", _process("conmon", "-c", "read x")),
@@ -288,6 +317,60 @@ PLANTED: Final[tuple[tuple[Check, str, Plant], ...]] = (
             "DELETE FROM leases WHERE id = 'stray-lease'",
         ),
     ),
+    (
+        builds.steps,
+        f"steps/{STRAY} of a step",
+        _entry(lambda place: place.run(f"runtimed/steps/{STRAY}"), directory=True),
+    ),
+    (
+        builds.steps,
+        f"step-snapshots/{STRAY} of a step",
+        _entry(lambda place: place.run(f"runtimed/step-snapshots/{STRAY}"), directory=True),
+    ),
+    (builds.steps, f"steps/{STRAY} of a step", _entry(lambda place: place.data(f"runtimed/steps/{STRAY}"))),
+    (builds.steps, "stray of a step", _entry(lambda place: place.run("buildd/files/stray"))),
+    (builds.steps, f"steps/{STRAY} of a step, with []", _step_group),
+    (
+        builds.cache,
+        "record of the build cache stray of nobody",
+        _entry(lambda place: place.data("buildd/sources/local/stray"), directory=True),
+    ),
+    (builds.cache, "cache mount stray of nobody", _below("buildd/cache-mounts/stray")),
+    (
+        builds.cache,
+        "lease stray of nobody",
+        _row(
+            _database("imaged"),
+            "INSERT INTO leases (id, expires_ns, complete, source, owner) "
+            "VALUES ('build-cache-stray', 9000000000000000000, 1, '', 'buildd')",
+            "DELETE FROM leases WHERE id = 'build-cache-stray'",
+        ),
+    ),
+    (builds.cache, "lease stray is missing", _result),
+    (builds.cache, "result stray has lost its blob sha256:stray", _result),
+    (builds.cache, "result stray has lost its layer sha256:stray", _result),
+    (
+        builds.cache,
+        "cache mount stray is missing",
+        _row(
+            _cache,
+            "INSERT INTO cache_mounts (id, name, base, description, created_ns, used_ns) "
+            "VALUES ('stray', '', '', '', 0, 0)",
+            "DELETE FROM cache_mounts WHERE id = 'stray'",
+        ),
+    ),
+    (builds.pruned, "scratch/stray after a prune", _below("buildd/sources/scratch/stray")),
+    (builds.pruned, "stray.index after a prune", _below("buildd/stray.index")),
+    (
+        builds.pruned,
+        "blob sha256:stray of no image",
+        _row(
+            _database("imaged"),
+            "INSERT INTO blobs (digest, size_bytes, created_ns, updated_ns) VALUES ('sha256:stray', 1, 0, 0)",
+            "DELETE FROM blobs WHERE digest = 'sha256:stray'",
+        ),
+    ),
+    (builds.pruned, "layer sha256:stray of no image", _layer),
     (storage.disk, "stray", _entry(lambda place: place.data("stray"))),
 )
 

@@ -201,9 +201,9 @@ class Killer:
 def _steps(layout: Layout) -> set[int]:
     """Return what runs in steps of builds."""
     found: set[int] = set()
-    for group in control_groups(layout):
-        if group.parent.name == "steps":
-            with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # one that goes while it is walked through
+        for group in control_groups(layout):
+            if group.parent.name == "steps":
                 found |= {int(pid) for pid in (group / "cgroup.procs").read_text().split()}
     return found
 
