@@ -22,7 +22,15 @@ from buildd.solver.layers import combine, with_history
 from buildd.solver.shared import Done, Run, SharedWorks
 from sampan.build.policy import Source, SourcePolicy
 from sampan.build.progress import Vertex
-from sampan.errors import InvalidArgumentError, NotFoundError, PermissionDeniedError, SampanError, ServiceGoneError
+from sampan.errors import (
+    DataLossError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+    RemoteError,
+    SampanError,
+    ServiceGoneError,
+)
 from sampan.log import log
 from sampan.oci.digest import Digest
 
@@ -285,11 +293,21 @@ class Build:
         found = await self._results.find(key)
         if found is None and self._asker.imports is not None:
             outputs = await self._asker.imports.find(key)
-            if outputs:
+            if outputs and await self._is_whole(outputs):
                 found = await self._results.add(key, outputs, about)
         if found is not None:
             self._found += found.ids
         return found
+
+    async def _is_whole(self, outputs: Sequence[Tree]) -> bool:
+        """Say whether layers from elsewhere are what they are said to be: what is recorded is believed ever after."""
+        try:
+            for output in outputs:
+                await self._works.parts.trees.ready(output)
+        except (DataLossError, InvalidArgumentError, NotFoundError, RemoteError) as error:
+            log.warning("a result of an imported cache is no such thing", error=str(error))
+            return False
+        return True
 
     async def _shared(self, key: Digest, run: Run, view: VertexProgress, *, ignore_cache: bool = False) -> Done:
         flight, work = self._works.begin(key, run, f"work {key.short}", ignore_cache=ignore_cache)

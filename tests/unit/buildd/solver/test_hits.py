@@ -1,5 +1,6 @@
 """What is a hit in the cache, and what is not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -199,6 +200,22 @@ async def test_what_another_builder_has_made_is_a_hit_and_stays(solving: Bench, 
     assert shown.last["RUN second"].cached
     await solving.solve(graph)
     assert solving.executor.ran == []
+
+
+async def test_a_result_that_is_not_what_another_builder_says_is_run(solving: Bench, tmp_path: Path) -> None:
+    graph = run(image(), "step")
+    (tmp_path / "other").mkdir()
+    async with bench(tmp_path / "other") as other, other.build() as (build, _):
+        await build.solve(graph)
+        (*_, last) = build.evaluated()
+        (tree,) = last.outputs
+        assert isinstance(tree, Tree)
+        lie = Tree((replace(tree.layers[-1], diff_id=Digest.of(b"lie")),))
+    solving.world.lost.add(Digest.of(b"lie"))
+    async with solving.build(imports=FakeImports({last.key: (lie,)})) as (build, _):
+        assert await build.solve(graph) == tree
+    assert solving.executor.ran == ["step"]
+    assert len(await solving.results.records()) == 2
 
 
 async def test_no_cache_asks_no_other_builder(solving: Bench) -> None:
