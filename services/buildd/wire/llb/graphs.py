@@ -16,7 +16,9 @@ from sampan.build.progress import Position
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.oci.digest import Digest
 
-MAX_VERTEXES: Final = 100_000  # of one definition
+# Of one definition. Each takes some 10 KB while its build lasts, in tasks that wait for each other and in what is shown
+# of it; the largest Dockerfile has 5,000 instructions.
+MAX_VERTEXES: Final = 20_000
 
 _OPS: Final = "def"  # the field's name, which Python cannot say
 

@@ -263,7 +263,7 @@ def test_a_definition_that_ends_with_something_to_do_is_refused() -> None:
 def test_too_many_vertexes_are_refused() -> None:
     message = pb.Definition()
     getattr(message, "def").extend([b""] * (MAX_VERTEXES + 1))
-    with pytest.raises(InvalidArgumentError, match="the most is 100000"):
+    with pytest.raises(InvalidArgumentError, match="the most is 20000"):
         graphs().load(message.SerializeToString())
 
 
