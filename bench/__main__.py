@@ -97,6 +97,8 @@ def _measure(
             bench.next_round(measure.pulls)
             turn = number % len(engines)
             for engine in [*engines[turn:], *engines[:turn]]:
+                if engine.name not in results[key]:  # it has nothing to measure here
+                    continue
                 try:
                     results[key][engine.name].append(measure.run(engine, bench))
                 except Unmeasured:

@@ -88,11 +88,14 @@ def commit_and_run(engine: Engine, bench: Bench) -> float:
 
 def memory_of_builder(engine: Engine, bench: Bench) -> float:  # noqa: ARG001  # a measure takes both
     """What the builder costs the machine, where it is a process of its own."""
-    time.sleep(SETTLE_S)
-    running = {pid for pid, _ in processes.with_argument(BUILDER)} & engine.daemons()
-    if not running:
+    if not _builders(engine):
         raise Unmeasured
-    return float(sum(map(processes.pss_bytes, running)))
+    time.sleep(SETTLE_S)
+    return float(sum(map(processes.pss_bytes, _builders(engine))))
+
+
+def _builders(engine: Engine) -> set[int]:
+    return {pid for pid, _ in processes.with_argument(BUILDER)} & engine.daemons()
 
 
 def _cold(engine: Engine, bench: Bench, build: Build) -> float:
