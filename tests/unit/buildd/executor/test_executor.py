@@ -39,6 +39,7 @@ from sampan.build.step import (
 )
 from sampan.errors import InvalidArgumentError, NotFoundError, ServiceGoneError, StartError, UnimplementedError
 from sampan.oci.platform import Platform
+from sampan.resource.container_spec import Resources
 from sampan.resource.container_spec import Ulimit as ContainerUlimit
 from tests.fakes.build_sessions import FakeLenders
 from tests.fakes.buildd import FakeFileWorker
@@ -137,6 +138,16 @@ async def test_the_environment_is_the_steps_with_a_path_proxies_and_secrets(exec
 async def test_a_path_of_its_own_is_kept(executing: Yard) -> None:
     await executing.run(op(env=("PATH=/bin",)))
     assert executing.spec.process.env == ("PATH=/bin",)
+
+
+async def test_limits_hold_for_the_process(executing: Yard) -> None:
+    limits = Resources(memory_bytes=64 << 20, cpu_quota_us=50_000, cpuset_cpus="0")
+    step = op(ulimits=(Ulimit("nofile", 10, 20),), cgroup_parent="builds")
+    await executing.executor.run(step, [executing.base], None, executing.context(), limits)
+    found = executing.spec.resources
+    assert (found.memory_bytes, found.cpu_quota_us, found.cpuset_cpus) == (64 << 20, 50_000, "0")
+    assert found.cgroup_parent == "builds"
+    assert [each.name for each in found.ulimits] == ["nofile"]
 
 
 async def test_the_rest_of_the_process_reaches_the_runtime(executing: Yard) -> None:

@@ -115,4 +115,14 @@ def test_what_is_not_known_is_refused() -> None:
         build("# syntax=other/frontend:1\nFROM alpine\n")
     assert isinstance(caught.value.__cause__, UnimplementedError)
     assert caught.value.lines == Lines(1, 1)
-    assert build("# syntax=docker/dockerfile:1.7\nFROM alpine\nRUN x\n").run()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "docker/dockerfile", "docker/dockerfile:1.7", "docker/dockerfile:1-labs", "docker.io/docker/dockerfile:1",
+        "docker/dockerfile-upstream:master-labs", f"docker/dockerfile:1@sha256:{'0' * 64}",
+    ],
+)  # fmt: skip
+def test_every_image_of_the_dockerfile_frontend_is_this_one(name: str) -> None:
+    assert build(f"# syntax={name}\nFROM alpine\nRUN x\n").run()
