@@ -46,7 +46,8 @@ async def test_what_cannot_be_done_is_said_by_name(api: Api) -> None:
     assert answer.message == "swarm mode is not supported by this version of the engine"
 
 
-async def test_a_service_that_is_gone_is_unavailable(api: Api) -> None:
+async def test_a_service_that_is_gone_is_unavailable(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dockerapi.http.server._RESTART_S", 0.3)  # how long it may take to come back
     api.fake.layout.socket("snapshotter").unlink()
     answer = await api.get("/info")
     assert answer.status == 503
