@@ -20,8 +20,11 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
-# Longer than two kills take, and then a last word.
-_STORY = "i=0; while [ $i -lt 50 ]; do i=$((i+1)); echo $i; echo e$i >&2; sleep 0.1; done; exit 7"
+# Longer than two kills take, and then a last word. It begins when all have come who are to hear it.
+_STORY = """
+    until [ -e /begin ]; do sleep 0.05; done
+    i=0; while [ $i -lt 50 ]; do i=$((i+1)); echo $i; echo e$i >&2; sleep 0.1; done; exit 7
+"""
 
 
 @pytest.fixture(params=("docker", "sampan"))
@@ -47,12 +50,13 @@ def following(start: Start, *arguments: str) -> Iterator[subprocess.Popen[bytes]
         client.communicate()
 
 
-def waits_begun(engine: Engine) -> float:
-    """Return how many clients have begun to wait in the runtimed that runs."""
+def calls_begun(engine: Engine, *methods: str) -> float:
+    """Return how many calls of these methods have begun in the runtimed that runs."""
     with urllib.request.urlopen(engine.metrics_url("runtimed"), timeout=10) as answer:
         lines = str(answer.read(), "utf-8").splitlines()
-    begun = (line for line in lines if line.startswith("grpc_server_started_total{") and 'grpc_method="Wait"' in line)
-    return sum(float(line.split()[-1]) for line in begun)
+    begun = (line for line in lines if line.startswith("grpc_server_started_total{"))
+    ours = (line for line in begun if any(f'grpc_method="{method}"' in line for method in methods))
+    return sum(float(line.split()[-1]) for line in ours)
 
 
 def test_logs_and_wait(
@@ -60,11 +64,14 @@ def test_logs_and_wait(
 ) -> None:
     name = unique("told")
     docker("run", "--detach", "--name", name, image, "sh", "-c", _STORY)
+    before = calls_begun(engine, "Logs", "Wait")
     with (
         following(start, "logs", "--follow", name) as logs,
         following(start, "logs", "--follow", "--tail", "0", name) as new,
         following(start, "wait", name) as wait,
     ):
+        eventually(lambda: calls_begun(engine, "Logs", "Wait") >= before + 3, "all follow", 60)
+        docker("exec", name, "touch", "/begin")
         for _ in range(2):
             time.sleep(0.5)  # what is followed goes on for a while
             engine.kill("runtimed")
@@ -73,8 +80,7 @@ def test_logs_and_wait(
         assert errors.decode().splitlines() == [f"e{number}" for number in range(1, 51)]
         assert logs.returncode == 0
         last, _ = new.communicate(timeout=60)
-        numbers = [int(line) for line in last.decode().splitlines()]
-        assert numbers == list(range(numbers[0], 51))
+        assert last == output
         assert wait.communicate(timeout=60)[0] == b"7\n"
     docker("rm", name)
 
@@ -96,9 +102,9 @@ def test_wait_for_one_that_ends_and_goes_while_nobody_watches(
     )
     eventually(lambda: docker("logs", name).line == "ready", "it listens")
     first = int(docker("inspect", "--format", "{{.State.Pid}}", name).line)
-    before = waits_begun(engine)
+    before = calls_begun(engine, "Wait")
     with following(start, "wait", name) as wait:
-        eventually(lambda: waits_begun(engine) > before, "it waits")
+        eventually(lambda: calls_begun(engine, "Wait") > before, "it waits")
         os.kill(engine.pid("runtimed"), signal.SIGSTOP)
         os.kill(first, signal.SIGTERM)
         eventually(lambda: not Path(f"/proc/{first}").exists(), "it has ended")
