@@ -189,8 +189,10 @@ class SnapshotTrees:
         try:
             layer = await freezing
             if layer is not None:
-                # What has had an owner goes with it.
-                await self._keeper.keep(key, (*base.layers, Layer(layer.descriptor, layer.diff_id)))
+                # What has had an owner, and was stacked, goes with the owner.
+                made = replace(base, layers=(*base.layers, Layer(layer.descriptor, layer.diff_id)))
+                await self._keeper.keep(key, made.layers)
+                self._ready.pop(await self.ready(made), None)
                 await self._keeper.release([key])
         except SampanError as error:
             log.warning("cannot remove what a cancelled build has made", key=key, error=str(error))

@@ -70,7 +70,11 @@ class SharedWorks:
         async def run(work: Work) -> Done:
             with self.parts.meter.timed(Phase.RUN):
                 outputs = await self._carry_out(node, inputs, work)
-            return await self._record(key, outputs, about, work, quick)
+            done = await self._record(key, outputs, about, work, quick)
+            for output in outputs:
+                # Whoever uses it needs that; and a layer that was never stacked stays when its record goes.
+                await self.parts.trees.ready(output)
+            return done
 
         return run
 

@@ -9,6 +9,7 @@ import pytest
 from buildd.protocol import Tree
 from buildd.trees import SnapshotTrees, Storage
 from sampan.errors import NotFoundError, ServiceGoneError
+from sampan.oci.digest import Digest
 from sampan.resource.image import Layer
 from sampan.resource.snapshot import Mount, NewLayer
 from tests.fakes.buildd import FakeKeeper, layer
@@ -31,6 +32,9 @@ class SlowSnapshots:
             self.lost -= 1
             raise ServiceGoneError("the line broke")
         return ()
+
+    async def stat(self, key: str) -> None:
+        raise NotFoundError(key)
 
     async def mounts(self, key: str) -> tuple[Mount, ...]:
         if key not in self.here:
@@ -72,10 +76,22 @@ class Given(FakeKeeper):
         await super().keep(id, layers)
 
 
+class FakeLayers:
+    """Notes what was stacked."""
+
+    def __init__(self) -> None:
+        self.stacked: list[Sequence[Digest]] = []
+
+    async def stack(self, diff_ids: Sequence[Digest]) -> str:
+        self.stacked.append(diff_ids)
+        return "chain"
+
+
 class FakeStorage:
     def __init__(self) -> None:
         self.snapshots = SlowSnapshots()
         self.differ = SlowDiffer(self.snapshots)
+        self.layers = FakeLayers()
         self.keeper = Given()
 
 
@@ -145,5 +161,6 @@ async def test_what_comes_of_a_freeze_whose_build_was_cancelled_is_given_up(
     await trees.close()
     # What had an owner for a moment goes with it; else it would be kept for whoever may still come for it.
     assert storage.keeper.ever == [(layer({"made": b"1"}),)]
+    assert storage.layers.stacked == [[layer({"made": b"1"}).diff_id]]
     assert storage.keeper.leases == {}
     assert storage.snapshots.here == {}

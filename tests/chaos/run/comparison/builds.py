@@ -9,6 +9,9 @@ from tests.support.footprint import control_groups
 
 _LEASE: Final = "build-cache-"  # before a record's ID
 _PLACES: Final = ("cache-mounts", "sources/local", "sources/http", "sources/scratch")
+# What a builder had just made when it was killed is held for whoever asks for it again, and goes by itself.
+_BLOBS: Final = "SELECT digest FROM blobs WHERE held_until_ns < unixepoch() * 1000000000"
+_LAYERS: Final = "SELECT diff_id FROM layers WHERE NOT (frozen AND held_until_ns > unixepoch() * 1000000000)"
 _OWN: Final = re.compile(r"cache\.db(-wal|-shm|\.copy|\.reserve)?|id|lock")
 
 
@@ -59,12 +62,8 @@ def pruned(engine: Engine, view: View) -> list[str]:
     used = {digest for (digest,) in rows(imaged, "SELECT digest FROM image_blobs")}
     needed = {diff_id for (diff_id,) in rows(imaged, "SELECT diff_id FROM image_layers")}
     return [
-        *(f"blob {each} of no image" for (each,) in rows(imaged, "SELECT digest FROM blobs") if each not in used),
-        *(
-            f"layer {each} of no image"
-            for (each,) in rows(snapshotter, "SELECT diff_id FROM layers")
-            if each not in needed
-        ),
+        *(f"blob {each} of no image" for (each,) in rows(imaged, _BLOBS) if each not in used),
+        *(f"layer {each} of no image" for (each,) in rows(snapshotter, _LAYERS) if each not in needed),
         *(f"{path} after a prune" for path in data.rglob("*") if path.is_file() and not _OWN.fullmatch(path.name)),
         *(f"{path} after a prune" for place in _PLACES for path in (data / place).iterdir()),
     ]
