@@ -45,6 +45,11 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
     def __init__(self) -> None:
         self.held: dict[str, Held] = {}
         self.resized: list[tuple[int, int]] = []
+        self.usage = containers_pb2.StatsResponse(  # of each of them
+            cpu=containers_pb2.StatsResponse.Cpu(usage_ns=100, system_ns=1000, online_cpus=2),
+            memory=containers_pb2.StatsResponse.Memory(usage_bytes=4096, limit_bytes=8192),
+            pids=1,
+        )
         self.somebody_attached = asyncio.Event()
         self.attach_cancelled = asyncio.Event()
         self.wait_cancelled = asyncio.Event()
@@ -276,12 +281,10 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
 
     async def Stats(self, request: containers_pb2.StatsRequest, context: Any) -> AsyncIterator[Any]:
         held = self.find(request.container)
-        cpu = containers_pb2.StatsResponse.Cpu(usage_ns=100, system_ns=1000, online_cpus=2)
-        memory = containers_pb2.StatsResponse.Memory(usage_bytes=4096, limit_bytes=8192)
         for _ in range(2 if request.stream else 1):
-            yield containers_pb2.StatsResponse(
-                id=held.record.id, name=held.record.spec.name, read=now(), cpu=cpu, memory=memory, pids=1
-            )
+            sample = containers_pb2.StatsResponse(id=held.record.id, name=held.record.spec.name, read=now())
+            sample.MergeFrom(self.usage)
+            yield sample
 
     async def Prune(self, request: containers_pb2.PruneContainersRequest, context: Any) -> AsyncIterator[Any]:
         gone = [key for key, held in self.held.items() if held.record.state.status != State.RUNNING]

@@ -55,6 +55,9 @@ MEANT: Final[Mapping[str, str]] = {
 # What is said of the time that has passed changes from one run to the next; its words have their own tests.
 _PASSED: Final = re.compile(r"Less than a second|About an? (?:minute|hour)|\d+ (?:second|minute|hour)s?")
 
+# How docker begins to say what is wrong with a flag's value.
+_FLAG: Final = re.compile(r'^invalid argument ".*" for "--[a-z]+" flag: ')
+
 SLEEP: Final = ("sh", "-c", "trap 'exit 143' TERM; while :; do sleep 3600 & wait $!; done")
 
 
@@ -123,7 +126,7 @@ def records(engine: Engine, docker: DockerClient, registry: Registry) -> Iterato
 
 
 def _make_images(docker: DockerClient, registry: Registry) -> tuple[str, ...]:
-    """One with two tags, one whose tag was taken away, one out of an index, one with all that a config can say."""
+    """One with two tags, one whose tag was taken away, an index's two platforms, one with all that a config can say."""
     config = BUSYBOX_CONFIG | {
         "Labels": {"of": "parity", "a": "b"},
         "ExposedPorts": {"70/tcp": {}},
@@ -139,7 +142,9 @@ def _make_images(docker: DockerClient, registry: Registry) -> tuple[str, ...]:
     push(registry, "parity-plain", "1", plain)
     push(registry, "parity-rich", "1", rich)
     push(registry, "parity-moved", "1", other)
-    push_index(registry, "parity-index", "1", [Image([layer(busybox_tar())], config | {"User": "1"})])
+    foreign = Image([layer(busybox_tar())], config | {"User": "arm"}, architecture="arm64", variant="v8")
+    push_index(registry, "parity-index", "1", [Image([layer(busybox_tar())], config | {"User": "1"}), foreign])
+    docker("pull", "--quiet", "--platform", "linux/arm64", names[3])
     for name in names:
         docker("pull", "--quiet", name)
     push(registry, "parity-moved", "1", Image([layer(busybox_tar())], config | {"User": "2"}))
@@ -281,6 +286,48 @@ def test_sizes_of_each_object_are_the_same(records: Records, both: Callable[...,
             document[kind] = {row[name]: row for row in document[kind]}
     _none(_differences("df -v", one, other))
     assert records.containers[0] in ours
+
+
+def test_containers_are_found_by_a_published_port(records: Records, both: Callable[..., tuple[str, str]]) -> None:
+    published = both("port", "parity-running", "80/tcp")[0].strip().rpartition(":")[2]
+    for text, found in ((published, 1), (f"{published}/tcp", 1), (f"{published}/udp", 0), (f"1-{published}", 1)):
+        theirs, ours = both("ps", "--all", "--filter", f"publish={text}", "--format", "{{json .}}")
+        assert bool(_lines(theirs)) == bool(found), text
+        _none(_differences("ps ", _lines(theirs), _lines(ours)))
+    assert records.containers[0] == "parity-running"
+
+
+def _refusals(image: str) -> tuple[tuple[str, ...], ...]:
+    return (
+        *(("create", "--mount", text, image) for text in (
+            'type=bind,src="/a,b",dst=/x', '"type=bind', "type=bind,src", "type=bind,what=1,dst=/b",
+            "type=bind,src=/a,dst=/b,readonly=perhaps", "type=volume,dst=/b,bind-recursive=some",
+        )),
+        *(("create", "--network", text, image) for text in ('name="a,alias=x', '"name=a', "name=a,what=1")),
+        ("rmi", image.partition("@")[0]),
+        ("rmi", "no/such:1"),
+        ("inspect", "nonesuch"),
+        ("network", "rm", "bridge"),
+        ("volume", "rm", "parity-volume"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(_refusals(""))))
+def test_refusals_have_the_same_words(number: int, records: Records, docker: DockerClient, engine: Engine) -> None:
+    image = json.loads(docker("image", "inspect", records.images[0]).stdout)[0]["Id"]
+    command = _refusals(image)[number]
+    theirs, ours = docker.fails(*command), engine.sampan_fails(*command)
+    assert _refusal(ours.stderr) == _refusal(theirs.stderr)
+    assert theirs.code
+    assert ours.code
+
+
+def _refusal(text: str) -> str:
+    """Return what a program has against a command, without who says so and where more is to be read."""
+    first = text.strip().splitlines()[0]
+    for teller in ("sampan: ", "docker: ", "Error: ", "Error response from daemon: "):
+        first = first.removeprefix(teller)
+    return _FLAG.sub("", first)  # which of them names, and sampan where the words would not
 
 
 def test_ports_and_processes_are_the_same(records: Records, both: Callable[..., tuple[str, str]]) -> None:
