@@ -1,12 +1,28 @@
 """``HostConfig`` of an inspect: what a container may use of its host."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from sampan.docker.options.security import MASKED_PATHS, READONLY_PATHS
 from sampan.resource.container_spec import ContainerSpec, Mount, MountType, Namespaces, PortBinding, Resources, Security
 
 _DEFAULT_SHM_BYTES: Final = 64 << 20
+
+# Limits that are shown as they were sent, by their fields in ``Resources``: dockerapi reads them by this table, too. A
+# number takes 64 bits in it; one that has fewer on its way is read in ``dockerapi/container/host_config.py``.
+LIMITS: Final[Mapping[str, str]] = {
+    "memory_bytes": "Memory",
+    "memory_swap_bytes": "MemorySwap",
+    "memory_reservation_bytes": "MemoryReservation",
+    "nano_cpus": "NanoCpus",
+    "cpu_shares": "CpuShares",
+    "cpu_period_us": "CpuPeriod",
+    "cpu_quota_us": "CpuQuota",
+    "cpuset_cpus": "CpusetCpus",
+    "cpuset_mems": "CpusetMems",
+    "oom_kill_disable": "OomKillDisable",
+    "cgroup_parent": "CgroupParent",
+}
 
 
 def to_json(spec: ContainerSpec, sent: dict[str, object], runtime: str) -> dict[str, object]:
@@ -71,16 +87,8 @@ def _security_json(security: Security) -> dict[str, object]:
 
 def resources_json(limits: Resources) -> dict[str, object]:
     """Return the limits in Docker's names."""
-    return {
-        "CpuShares": limits.cpu_shares,
-        "Memory": limits.memory_bytes,
-        "NanoCpus": limits.nano_cpus,
-        "CgroupParent": limits.cgroup_parent,
+    return {name: getattr(limits, field) for field, name in LIMITS.items()} | {
         "BlkioWeight": limits.blkio_weight,
-        "CpuPeriod": limits.cpu_period_us,
-        "CpuQuota": limits.cpu_quota_us,
-        "CpusetCpus": limits.cpuset_cpus,
-        "CpusetMems": limits.cpuset_mems,
         "Devices": [
             {
                 "PathOnHost": device.host_path,
@@ -90,10 +98,7 @@ def resources_json(limits: Resources) -> dict[str, object]:
             for device in limits.devices
         ],
         "DeviceCgroupRules": list(limits.device_cgroup_rules) or None,
-        "MemoryReservation": limits.memory_reservation_bytes,
-        "MemorySwap": limits.memory_swap_bytes,
         "MemorySwappiness": limits.memory_swappiness,
-        "OomKillDisable": limits.oom_kill_disable,
         "OomScoreAdj": limits.oom_score_adj,
         "PidsLimit": limits.pids_limit or None,
         "Ulimits": [{"Name": limit.name, "Hard": limit.hard, "Soft": limit.soft} for limit in limits.ulimits],

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from sampan.docker.host_config_view import LIMITS
 from sampan.resource import container_spec
 
 ROOT = Path(__file__).parents[2]
 
 PLACES = {
     "what acts on it: services/runtimed": ("services/runtimed",),
-    "Docker's views: sampan/docker": ("sampan/docker",),
-    "the API's way in: services/dockerapi/container": ("services/dockerapi/container", "sampan/docker"),
-    "the command line: cli/sampan_cli/options": ("cli/sampan_cli", "sampan/docker", "sampan/engine"),
+    "Docker's views: sampan/docker": ("sampan/docker/*_view.py",),
+    "the API's way in: services/dockerapi/container": ("services/dockerapi/container", "sampan/docker/options"),
+    "the command line: cli/sampan_cli/options": ("cli/sampan_cli", "sampan/docker/options", "sampan/engine"),
 }
 
 # Fields that a place need not know, and why.
@@ -34,18 +35,25 @@ EXCUSED = (
         ("ContainerSpec.docker", _ACTS): "kept for dockerapi alone",
         ("ContainerSpec.chain_id", _VIEWS): "clients know images, not snapshots",
         ("ContainerSpec.docker", _COMMAND): "kept for dockerapi alone",
+        ("ContainerSpec.image_id", _API): "the image's, filled in by the engine",
         ("ContainerSpec.platform", _COMMAND): "the image's, filled in by the engine",
     }
     | {
         (f"Mount.{field}", _VIEWS): "in HostConfig.Mounts, which shows what the client sent"
         for field in (
             "create_source",
+            "no_copy",
+            "volume_driver",
             "tmpfs_size_bytes",
             "tmpfs_mode",
             "non_recursive",
             "volume_labels",
             "volume_options",
         )
+    }
+    | {
+        (f"Security.{field}", _COMMAND): "docker's command line has no flag for it, either"
+        for field in ("masked_paths", "readonly_paths", "own_paths")
     }
     | {
         (option, place): "of one start, and not of the container"
@@ -63,16 +71,22 @@ def options() -> Iterator[tuple[str, str]]:
                 yield kind.__name__, field.name
 
 
+FIELDS = {kind: tuple(field for each, field in options() if each == kind) for kind, _ in options()}
+
+
 def names_in(*folders: str) -> set[str]:
     """Return the names of attributes, keywords and annotated fields in the files of some folders."""
     found: set[str] = set()
     for folder in folders:
-        for path in (ROOT / folder).rglob("*.py"):
+        for path in (ROOT / folder).rglob("*.py") if "*" not in folder else ROOT.glob(folder):
             if "wire" in path.relative_to(ROOT).parts:
                 continue  # conversions copy whatever there is
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Attribute):
                     found.add(node.attr)
+                elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FIELDS:
+                    found.update(FIELDS[node.func.id][: len(node.args)])
+                    found.update(keyword.arg for keyword in node.keywords if keyword.arg)
                 elif isinstance(node, ast.keyword) and node.arg:
                     found.add(node.arg)
                 elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
@@ -85,6 +99,8 @@ def names_in(*folders: str) -> set[str]:
 @pytest.mark.parametrize("place", PLACES)
 def test_every_option_is_known_wherever_options_are_made(place: str) -> None:
     known = names_in(*PLACES[place])
+    if place == _API:
+        known |= LIMITS.keys()
     forgotten = [
         f"{kind}.{field}"
         for kind, field in options()

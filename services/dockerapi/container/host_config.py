@@ -3,6 +3,7 @@
 from typing import Final
 
 from dockerapi.http.fields import INT32, UINT16, Fields
+from sampan.docker.host_config_view import LIMITS
 from sampan.docker.options.devices import device
 from sampan.docker.options.namespaces import network_mode
 from sampan.docker.options.ports import parse_host_ports, parse_port, published
@@ -17,6 +18,8 @@ from sampan.resource.container_spec import (
     Security,
     Ulimit,
 )
+
+_NO_LIMITS: Final = Resources()
 
 # Limits that the services do not know. They are said to be ignored, never dropped in silence.
 _IGNORED: Final = (
@@ -53,19 +56,10 @@ def log(host: Fields) -> LogConfig:
 def resources(sent: Fields) -> Resources:
     """Return the limits; ``update`` sends the same fields at the top level of its body."""
     return Resources(
-        memory_bytes=sent.number("Memory"),
-        memory_swap_bytes=sent.number("MemorySwap"),
-        memory_reservation_bytes=sent.number("MemoryReservation"),
+        **{field: sent.plain(name, getattr(_NO_LIMITS, field)) for field, name in LIMITS.items()},
         memory_swappiness=_swappiness(sent),
-        nano_cpus=sent.number("NanoCpus"),
-        cpu_shares=sent.number("CpuShares"),
-        cpu_period_us=sent.number("CpuPeriod"),
-        cpu_quota_us=sent.number("CpuQuota"),
-        cpuset_cpus=sent.text("CpusetCpus"),
-        cpuset_mems=sent.text("CpusetMems"),
         pids_limit=sent.number("PidsLimit"),
         blkio_weight=sent.number("BlkioWeight", UINT16),
-        oom_kill_disable=sent.flag("OomKillDisable"),
         oom_score_adj=sent.number("OomScoreAdj", INT32),
         ulimits=tuple(
             Ulimit(name=row.text("Name"), soft=row.number("Soft"), hard=row.number("Hard"))
@@ -77,7 +71,6 @@ def resources(sent: Fields) -> Resources:
         ),
         device_cgroup_rules=tuple(sent.texts("DeviceCgroupRules")),
         shm_size_bytes=sent.number("ShmSize"),
-        cgroup_parent=sent.text("CgroupParent"),
     )
 
 

@@ -67,6 +67,14 @@ class Fields:
             raise self._wrong(name, "a list of strings")
         return items
 
+    def plain(self, name: str, like: object) -> Any:
+        """Return a value of the kind of ``like``, a value that says nothing: a bool, int, str or tuple of str."""
+        if isinstance(like, bool):
+            return self.flag(name)
+        if isinstance(like, int):
+            return self.number(name)
+        return self.text(name) if isinstance(like, str) else tuple(self.texts(name))
+
     def numbers(self, name: str, within: range = UINT32) -> list[int]:
         """Return a list of whole numbers."""
         items = self._list(name)
