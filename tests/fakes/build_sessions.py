@@ -24,7 +24,7 @@ class FakeLender:
         return self.secrets[id]
 
     async def check_agent(self, id: str = "") -> None:
-        if id not in self.agents:
+        if (id or "default") not in self.agents:
             raise NotFoundError(f"no agent {id}")
 
     @asynccontextmanager
