@@ -14,6 +14,7 @@ from buildd.files.walk import Xattrs, proc_path
 from sampan.errors import InvalidArgumentError, NoSpaceError, NotFoundError, SampanError
 from sampan.sys.beneath import OPEN_DIRECTORY
 from sampan.sys.files import is_full
+from sampan.sys.holes import data_ranges
 from sampan.sys.trees import remove_tree_at
 
 CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -120,17 +121,8 @@ def copy_data(source: int, target: int, status: os.stat_result) -> None:
         _copy_part(source, target, 0, size)
         return
     os.ftruncate(target, size)
-    offset = 0
-    while offset < size:
-        try:
-            offset = os.lseek(source, offset, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole is left
-                return
-            raise
-        end = os.lseek(source, offset, os.SEEK_HOLE)
-        _copy_part(source, target, offset, end)
-        offset = end
+    for begin, end in data_ranges(source, size):
+        _copy_part(source, target, begin, end)
 
 
 def _copy_part(source: int, target: int, offset: int, end: int) -> None:

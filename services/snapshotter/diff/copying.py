@@ -9,6 +9,7 @@ from typing import Final
 
 from sampan.sys.beneath import OPEN_DIRECTORY
 from sampan.sys.files import clone
+from sampan.sys.holes import data_ranges
 from sampan.sys.trees import AbandonedError, Descent, Stop, never, remove_tree, shortened
 from snapshotter.diff.merged import Found, MergedTree, read_xattrs
 from snapshotter.model import Piece
@@ -135,15 +136,8 @@ class _Copy:
             except OSError:
                 self._clones = False
         os.ftruncate(target, size)
-        offset = 0
-        while offset < size:
-            try:
-                offset = os.lseek(source, offset, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno == errno.ENXIO:  # nothing but a hole is left
-                    return
-                raise
-            end = os.lseek(source, offset, os.SEEK_HOLE)
+        for begin, end in data_ranges(source, size):
+            offset = begin
             while offset < end:
                 copied = _copy(source, target, offset, min(end - offset, _CHUNK))
                 if not copied:  # cut short while being copied

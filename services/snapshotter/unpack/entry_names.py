@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from sampan.errors import InvalidArgumentError
+from sampan.tar.entry import Entry, EntryType
+from snapshotter.drivers.whiteouts import is_mark
 
 WHITEOUT: Final = b".wh."
 OPAQUE: Final = b".wh..wh..opq"
@@ -72,3 +74,12 @@ def place(name: bytes) -> Place:
             raise InvalidArgumentError("it is a whiteout of nothing")
         return Place(Meaning.WHITEOUT, parent + slash + hidden)
     return Place(Meaning.FILE, path)
+
+
+def check_file(entry: Entry, where: Place) -> None:
+    """Raise InvalidArgumentError for a file that would pass for a mark of the engine's, or for the root."""
+    for xattr in entry.xattrs:
+        if is_mark(xattr):
+            raise InvalidArgumentError(f"it sets {xattr}, which only the engine may")
+    if not where.path and entry.type is not EntryType.DIRECTORY:
+        raise InvalidArgumentError("it would replace the root directory by something else")

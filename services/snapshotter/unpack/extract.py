@@ -15,9 +15,9 @@ from typing import Final
 from sampan.errors import InvalidArgumentError, ResourceExhaustedError, SampanError
 from sampan.tar.entry import Entry, EntryType
 from sampan.tar.reader import TarReader
-from snapshotter.drivers.whiteouts import WHITEOUT_DEVICE, is_mark, is_whiteout, make_opaque, make_whiteout
+from snapshotter.drivers.whiteouts import WHITEOUT_DEVICE, is_whiteout, make_opaque, make_whiteout
 from snapshotter.unpack.confined import Directories
-from snapshotter.unpack.entry_names import Meaning, Place, clean, place
+from snapshotter.unpack.entry_names import Meaning, Place, check_file, clean, place
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SPECIAL: Final = 0o7000  # bits that open(2) and mkdir(2) may drop, and chown(2) does
@@ -74,12 +74,8 @@ class Extractor:
         if where.meaning is not Meaning.FILE:
             self._mark(where)
             return
-        for xattr in entry.xattrs:
-            if is_mark(xattr):
-                raise InvalidArgumentError(f"it sets {xattr}, which only the engine may")
+        check_file(entry, where)
         if not where.path:
-            if entry.type is not EntryType.DIRECTORY:
-                raise InvalidArgumentError("it would replace the root directory by something else")
             self._pending[b""] = entry
             return
         directory, _, name = where.path.rpartition(b"/")

@@ -17,8 +17,8 @@ from sampan.tar.entry import Entry, EntryType
 from sampan.tar.reader import TarReader
 from snapshotter.drivers.erofs import layout
 from snapshotter.drivers.erofs.writer import Directory, ImageWriter, Meta
-from snapshotter.drivers.whiteouts import OPAQUE_XATTR, WHITEOUT_DEVICE, is_mark
-from snapshotter.unpack.entry_names import Meaning, Place, clean, place
+from snapshotter.drivers.whiteouts import OPAQUE_XATTR, WHITEOUT_DEVICE
+from snapshotter.unpack.entry_names import Meaning, Place, check_file, clean, place
 
 _MAX_LINKS: Final = 40  # as the kernel's MAXSYMLINKS
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -111,12 +111,8 @@ class Converter:
         if where.meaning is not Meaning.FILE:
             self._mark(where)
             return
-        for xattr in entry.xattrs:
-            if is_mark(xattr):
-                raise InvalidArgumentError(f"it sets {xattr}, which only the engine may")
+        check_file(entry, where)
         if not where.path:
-            if entry.type is not EntryType.DIRECTORY:
-                raise InvalidArgumentError("it would replace the root directory by something else")
             self._root.meta = self._meta(entry)
             return
         directory, _, name = where.path.rpartition(b"/")
