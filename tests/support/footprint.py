@@ -11,8 +11,15 @@ from sampan.layout import Layout
 from tests.support.tools import eventually
 
 # Directories whose entries come and go with containers, pulls and leases; relative to the data root and the run root.
-_DATA = ("imaged/ingest", "snapshotter/staging", "runtimed/containers")
-_RUN = ("runtimed/netns", "runtimed/bundles", "runtimed/attach", "runtimed/exits")
+_DATA = ("imaged/ingests", "snapshotter/tmp", "snapshotter/trash", "runtimed/containers", "buildd/sources/scratch")
+_RUN = (
+    "runtimed/network/netns",
+    "runtimed/bundles",
+    "runtimed/attach",
+    "runtimed/exits",
+    "runtimed/steps",
+    "runtimed/step-snapshots",
+)
 
 
 @dataclass(frozen=True, slots=True)
