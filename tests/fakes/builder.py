@@ -85,9 +85,10 @@ class FakeBuilder:
         await self.ended.wait()
         await self.cleared.wait()
 
-    async def usage(self, filters: Sequence[str] = ()) -> Sequence[UsageRecord]:
+    async def usage(self, filters: Sequence[str] = (), unused_ns: int = 0) -> Sequence[UsageRecord]:
         """Return all records."""
         assert not filters
+        assert unused_ns == 0
         return self._cache()
 
     async def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:
