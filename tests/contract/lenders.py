@@ -24,7 +24,7 @@ class LenderContract:
         with pytest.raises(NotFoundError):
             await session.secret("nope")
 
-    @pytest.mark.parametrize("name", ["", *AGENTS])
+    @pytest.mark.parametrize("name", ["", *sorted(AGENTS)])
     async def test_an_agent_is_known_by_its_name_and_without_one_by_default(self, session: Session, name: str) -> None:
         await session.check_agent(name)
 
