@@ -1,15 +1,20 @@
 """How a build goes, as the messages that Docker's clients expect on ``POST /build``."""
 
 import base64
+import contextlib
+import itertools
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from sampan.build.progress import Update, Vertex, VertexLog
+from sampan.errors import InvalidArgumentError
 from sampan.json_types import JsonObject
+from sampan.oci.reference import parse_reference
 
 # "[2/5] RUN make", "[stage-1 2/5] RUN make"; what is internal to BuildKit was no step of the first builder's.
-_STEP: Final = re.compile(r"\[(?:[^\]]+ )?(\d+)/(\d+)\] (.*)", re.DOTALL)
+_STEP: Final = re.compile(r"\[(?:([^\]]+) )?(\d+)/(\d+)\] (.*)", re.DOTALL)
 _EXIT: Final = re.compile(
     r'process "(.*)" did not complete successfully: (?:exit code: (\d+)|cannot allocate memory)', re.DOTALL
 )
@@ -21,6 +26,7 @@ class ClassicMessages:
     """The text of dockerd's first builder: steps, what they print, and what came of it."""
 
     def __init__(self) -> None:
+        self._stages: dict[str, int] = {}  # how many steps each has; all that run are told before the first begins
         self._begun: set[str] = set()  # digests of vertexes
         self._shown: set[str] = set()  # names: what an ADD downloads is a vertex with the name of the ADD
         self._cached: set[str] = set()
@@ -28,6 +34,9 @@ class ClassicMessages:
 
     def render(self, updates: Sequence[Update]) -> Iterator[JsonObject]:
         """Yield the messages for some updates, in order."""
+        for update in updates:
+            if isinstance(update, Vertex) and (step := _STEP.fullmatch(update.name)) is not None:
+                self._stages[step[1] or ""] = int(step[3])
         for update in updates:
             if isinstance(update, Vertex):
                 yield from self._vertex(update)
@@ -40,13 +49,18 @@ class ClassicMessages:
             return
         self._begun.add(vertex.digest)
         if vertex.error:
-            self._failed = step[3]
+            self._failed = step[4]
         if vertex.name not in self._shown:
             self._shown.add(vertex.name)
-            yield stream(f"Step {step[1]}/{step[2]} : {step[3]}\n")
-        if vertex.cached and vertex.name not in self._cached:
+            yield stream(f"Step {self._number(step)}/{sum(self._stages.values())} : {_instruction(step[4])}\n")
+        if vertex.cached and vertex.name not in self._cached and not step[4].startswith("FROM "):
             self._cached.add(vertex.name)
             yield stream(" ---> Using cache\n")
+
+    def _number(self, step: re.Match[str]) -> int:
+        """Return a step's number in the whole build: BuildKit counts in each stage, the first builder never did."""
+        before = itertools.takewhile(lambda stage: stage != (step[1] or ""), self._stages)
+        return sum(self._stages[stage] for stage in before) + int(step[2])
 
     def failure(self, message: str) -> JsonObject:
         """Return the message that ends a build that has failed; of a process it says the exit code by itself."""
@@ -61,6 +75,17 @@ class ClassicMessages:
             )
             return failure(f"{keyword} failed: {where}stat {missing[1]}: file does not exist")
         return failure(message)
+
+
+def _instruction(text: str) -> str:
+    """Return an instruction as Docker shows it: in a vertex, a FROM's name is whole, and its tag is resolved."""
+    keyword, _, name = text.partition(" ")
+    if keyword != "FROM":
+        return text
+    with contextlib.suppress(InvalidArgumentError):
+        base = parse_reference(name)
+        return f"FROM {(base if base.tag is None else replace(base, digest=None)).familiar}"
+    return text
 
 
 def done(image_id: str, names: Sequence[str]) -> Iterator[JsonObject]:

@@ -42,8 +42,7 @@ async def test_a_context_is_sent_and_text_comes_back(api: Api) -> None:
     assert answer.status == 200
     assert answer.body.endswith(b"\r\n")
     assert [line.get("stream") for line in answer.lines] == [
-        "Step 1/2 : FROM docker.io/library/busybox\n",
-        " ---> Using cache\n",
+        "Step 1/2 : FROM busybox\n",
         "Step 2/2 : RUN echo hello\n",
         "hello\n",
         None,
@@ -51,7 +50,7 @@ async def test_a_context_is_sent_and_text_comes_back(api: Api) -> None:
         "Successfully tagged one:latest\n",
         "Successfully tagged two:3\n",
     ]
-    assert answer.lines[4] == {"aux": {"ID": IMAGE}}
+    assert answer.lines[3] == {"aux": {"ID": IMAGE}}
     (request,) = api.builder.solved
     assert request.session == "session1"
     attributes = dict(request.frontend_attributes)
@@ -238,6 +237,27 @@ async def test_a_client_of_buildkit_gets_traces(api: Api) -> None:
     traces = [base64.b64decode(line["aux"]) for line in answer.lines if line["id"] == "moby.buildkit.trace"]
     assert traces == [f"{request.ref}:{len(some)}".encode() for some in api.builder.updates]
     assert answer.lines[-1] == {"id": "moby.image.id", "aux": {"ID": IMAGE}}
+
+
+async def test_steps_are_counted_through_all_stages(api: Api) -> None:
+    built(api)
+    base = "FROM docker.io/library/busybox:1@sha256:" + "0" * 64
+    api.builder.updates = [
+        [
+            Vertex(FROM, f"[base 1/2] {base}"),
+            Vertex(RUN, "[base 2/2] RUN make", (FROM,)),
+            Vertex(INTERNAL, "[stage-1 1/1] COPY --from=base /made /", (RUN,)),
+        ],
+        [Vertex(FROM, f"[base 1/2] {base}", started_ns=1), Vertex(RUN, "[base 2/2] RUN make", (FROM,), started_ns=2)],
+        [Vertex(INTERNAL, "[stage-1 1/1] COPY --from=base /made /", (RUN,), started_ns=3)],
+    ]
+    answer = await api.post("/build", data=b"x", headers=TAR)
+    shown = [line["stream"] for line in answer.lines if "stream" in line]
+    assert shown[:3] == [
+        "Step 1/3 : FROM busybox:1\n",
+        "Step 2/3 : RUN make\n",
+        "Step 3/3 : COPY --from=base /made /\n",
+    ]
 
 
 async def test_a_step_of_two_vertexes_is_shown_once(api: Api) -> None:
