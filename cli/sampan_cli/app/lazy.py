@@ -11,8 +11,9 @@ from click.shell_completion import CompletionItem
 from sampan_cli.app.docker_flags import as_click_writes
 from sampan_cli.app.session import root_options
 
-# Docker's exit code for a flag that it does not know.
+# Docker's exit code for a flag that it does not know, and for too few or too many arguments.
 USAGE_ERROR: Final = 125
+_ARGUMENT_ERROR: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class SampanCommand(click.Command):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            error.exit_code = USAGE_ERROR  # type: ignore[misc]  # click reads it from the instance
+            error.exit_code = _exit_code(error)  # type: ignore[misc]  # click reads it from the instance
             raise
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -54,6 +55,12 @@ class SampanCommand(click.Command):
             with formatter.section("Examples"):
                 for line in self.examples.strip().splitlines():
                     formatter.write(f"{'':{formatter.current_indent}}{line.strip()}\n")
+
+
+def _exit_code(error: click.UsageError) -> int:
+    too_few = isinstance(error, click.MissingParameter) and isinstance(error.param, click.Argument)
+    too_many = error.message.startswith("Got unexpected extra argument")
+    return _ARGUMENT_ERROR if too_few or too_many else USAGE_ERROR
 
 
 class LazyGroup(click.Group):

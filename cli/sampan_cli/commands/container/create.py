@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sampan_cli.app.lazy import sampan_command
-from sampan_cli.app.session import Session
+from sampan.errors import SampanError
+from sampan_cli.app.lazy import USAGE_ERROR, sampan_command
+from sampan_cli.app.session import CommandError, Session
 from sampan_cli.options.container import ContainerOptions, container_options
 from sampan_cli.options.flags import from_flags
 
@@ -33,6 +34,10 @@ def command(session: Session, /, **flags: object) -> None:
         from sampan_cli.commands.container.creation import create
         from sampan_cli.options.spec import build_spec
 
-        click.echo(await create(engine, options, build_spec(options, os.environ, Path.cwd())))
+        try:
+            spec = build_spec(options, os.environ, Path.cwd())
+        except SampanError as error:  # what flags say, which is no failure of the engine's
+            raise CommandError(str(error), USAGE_ERROR) from error
+        click.echo(await create(engine, options, spec))
 
     session.run(work)

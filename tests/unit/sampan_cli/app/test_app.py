@@ -100,6 +100,15 @@ def test_unknown_flag_has_dockers_exit_code() -> None:
     assert "--nosuch" in result.output
 
 
+@pytest.mark.parametrize(
+    "arguments", [("pull",), ("create",), ("rename", "one"), ("ps", "one"), ("pull", "one", "two")]
+)
+def test_a_wrong_number_of_arguments_has_dockers_exit_code(arguments: tuple[str, ...]) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 1
+    assert "argument" in result.output
+
+
 def test_unknown_command_names_the_nearest() -> None:
     result = invoke("ran")
     assert result.exit_code == 1
@@ -125,9 +134,10 @@ def test_without_an_engine_a_command_says_how_to_start_one(arguments: tuple[str,
 
 
 def test_mistake_in_what_to_run_is_found_without_an_engine() -> None:
-    result = invoke("run", "-p", "x:80", "busybox")
-    assert result.exit_code == 125
-    assert result.stderr == 'sampan: invalid port specification: "x"\n'
+    for command in ("run", "create"):
+        result = invoke(command, "-p", "x:80", "busybox")
+        assert result.exit_code == 125
+        assert result.stderr == 'sampan: invalid port specification: "x"\n'
 
 
 def test_status_without_an_engine_lists_every_service_as_not_running() -> None:
