@@ -11,7 +11,8 @@ from sampan.layout import Layout
 from tests.support.tools import eventually
 
 # Directories whose entries come and go with containers, pulls and leases; relative to the data root and the run root.
-_DATA = ("imaged/ingests", "snapshotter/tmp", "snapshotter/trash", "runtimed/containers", "buildd/sources/scratch")
+# What is in the snapshotter's trash is being removed, or will be by the next start.
+_DATA = ("imaged/ingests", "snapshotter/tmp", "runtimed/containers", "buildd/sources/scratch")
 _RUN = (
     "runtimed/network/netns",
     "runtimed/bundles",
