@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -108,18 +108,42 @@ async def until_none_works_on(directory: Path) -> None:
 def _started_with(argument: bytes) -> list[int]:
     """Return a pidfd for each process that has ``argument`` on its command line."""
     found = []
-    for pid in [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]:
-        with contextlib.suppress(OSError):  # it has ended
-            pidfd = os.pidfd_open(pid)
+    for _, pidfd, arguments in _processes(frozenset()):
+        if argument in arguments:
+            found.append(pidfd)
+        else:
+            os.close(pidfd)
+    return found
+
+
+def _processes(known: Container[int]) -> Iterator[tuple[int, int, list[bytes]]]:
+    """Yield the pid, a pidfd that becomes the caller's and the arguments of each process that is not ``known``.
+
+    One that ends while they are listed may have left a child that was not there yet: then they are listed once more.
+    """
+    seen: set[int] = set()
+    missed = True
+    while missed:
+        missed = False
+        listed = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()} - seen
+        seen |= listed
+        for pid in listed:
+            if pid in known:
+                continue
             try:
+                pidfd = os.pidfd_open(pid)
+            except OSError:
+                missed = True
+                continue
+            try:
+                # Read when the descriptor is there already: the number is the same process's, or the read fails.
                 arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             except OSError:
-                arguments = []
-            if argument in arguments:
-                found.append(pidfd)
-            else:
                 os.close(pidfd)
-    return found
+                missed = True
+                continue
+            missed = missed or arguments == [b""]  # it has ended and nobody has asked how; or it is the kernel's own
+            yield pid, pidfd, arguments
 
 
 def _killed_at_work_on(directory: bytes) -> list[int]:
@@ -143,15 +167,13 @@ def _at_work_on(directory: bytes, known: Mapping[int, int]) -> dict[int, int]:
     pidfds: dict[int, int] = {}
     parents: dict[int, int] = {}
     found: set[int] = set()
-    for pid in {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()} - known.keys():
+    for pid, pidfd, arguments in _processes(known):
+        pidfds[pid] = pidfd
+        if directory in arguments:
+            found.add(pid)
         with contextlib.suppress(OSError, IndexError):  # it has ended
-            pidfds[pid] = os.pidfd_open(pid)
-            # Read when the descriptor is there already: the number is the same process's, or the read fails.
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             # After ") " come the state and the parent's pid; a process's name may hold anything.
             parents[pid] = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[1])
-            if directory in arguments:
-                found.add(pid)
     while below := {pid for pid, parent in parents.items() if parent in found or parent in known} - found:
         found |= below
     for pid in pidfds.keys() - found:

@@ -90,6 +90,30 @@ async def test_a_child_that_goes_on_with_its_parents_arguments_is_waited_for(tmp
         await waiting
 
 
+async def test_a_child_of_one_that_ends_while_processes_are_listed_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(1000)", str(tmp_path)]
+    parent, pidfd_open = subprocess.Popen(command), os.pidfd_open
+    children: list[subprocess.Popen[bytes]] = []
+
+    def just_ended(pid: int) -> int:
+        if pid == parent.pid and not children:
+            children.append(subprocess.Popen(command))
+            parent.kill()
+            parent.wait()
+        return pidfd_open(pid)
+
+    monkeypatch.setattr(os, "pidfd_open", just_ended)
+    await kill_at_work_on(tmp_path)
+    (child,) = children
+    try:
+        assert child.poll() == -signal.SIGKILL
+    finally:
+        child.kill()
+        child.wait()
+
+
 async def test_nobody_waits_where_nobody_works(tmp_path: Path) -> None:
     await until_none_works_on(tmp_path)
 
