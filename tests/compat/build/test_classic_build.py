@@ -96,12 +96,12 @@ def test_a_rebuild_without_changes_is_the_same_image(docker: DockerClient, image
     first = docker("build", "-q", str(context)).line
     assert first.startswith("sha256:")
     again = docker("build", str(context)).stdout
-    assert again.count(" ---> Using cache") == 3
+    assert again.count(" ---> Using cache") == 2
     os.utime(context / "file", (1, 1))
     assert docker("build", "-q", str(context)).line == first
     (context / "file").write_text("two")
     changed = docker("build", str(context)).stdout
-    assert changed.count(" ---> Using cache") == 1
+    assert "Using cache" not in changed  # the base is no hit, it is there
     without = docker("build", "--no-cache", str(context)).stdout
     assert "Successfully built" in without
     assert docker("run", "--rm", "--network", "none", first, "cat", "/file").stdout == "one"

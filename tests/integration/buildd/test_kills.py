@@ -87,7 +87,7 @@ def test_a_step_whose_builder_or_runtime_is_killed_leaves_nothing(engine: Engine
     _gone(engine)
     said = build(engine, tmp_path)
     # What was recorded before is a hit, and what was in the cache mount is still there.
-    assert said.count("Using cache") >= 2
+    assert said.count("Using cache") >= 1
     assert "first\nkept\n" in said
 
 
