@@ -42,6 +42,7 @@ class Plan:
     clients: int = 6
     between: tuple[int, int] = (15, 70)  # operations from one kill to the next
     logs: Path | None = None  # where the services' logs are kept
+    builds: bool = True  # whether clients build images, too
 
 
 def run(plan: Plan) -> Ledger:
@@ -58,7 +59,7 @@ def run(plan: Plan) -> Ledger:
         for number in range(plan.clients):
             name = f"c{number}"
             session = Session(name, random.Random(f"{plan.seed}/{name}"), ways, ledger, disturbances)
-            clients.append(Client(session, IMAGE, _sources(registry, name)))
+            clients.append(Client(session, IMAGE, _sources(registry, name), plan.builds))
         for client in clients:
             client.begin()
         killer = Killer(engine, random.Random(f"{plan.seed}/kills"), ways, ledger, disturbances, plan.between)

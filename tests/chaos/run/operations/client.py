@@ -29,8 +29,8 @@ _MOVES: Final = {
 # What is done beside containers.
 _OTHERS: Final = {
     "container": 60, "run": 16, "image": 4, "tag": 2, "network": 4, "volume": 4, "list": 6, "collect": 2,
-    "build": 10, "failing build": 2, "cancelled build": 2, "build prune": 1,
 }  # fmt: skip
+_BUILDS: Final = {"build": 10, "failing build": 2, "cancelled build": 2, "build prune": 1}
 
 
 @dataclass(slots=True)
@@ -40,6 +40,7 @@ class Client:
     session: Session
     image: str
     sources: tuple[Source, ...]
+    builds: bool = True  # whether it builds images, too
     containers: list[Container] = field(default_factory=list)
     volumes: dict[str, Journal] = field(default_factory=dict)
     networks: list[str] = field(default_factory=list)
@@ -57,7 +58,7 @@ class Client:
 
     def step(self) -> None:
         """Do one thing and hold the engine to it."""
-        choice = self._choose(_OTHERS)
+        choice = self._choose(_OTHERS | _BUILDS if self.builds else _OTHERS)
         if choice == "container":
             self._with_a_container()
         else:
