@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from buildd.build.protocol import Graphs
+from buildd.exporters.attestations import STATEMENT, statement_annotations
 from buildd.history.model import BuildRecord, KeptBlob
 from buildd.protocol import Attestation, Exported
 from buildd.provenance.attesting import Asked, Provenance, ReadConfig, capture
@@ -13,9 +14,7 @@ from buildd.provenance.predicate import BuildConfig
 from sampan.errors import SampanError
 from sampan.log import log
 
-_STATEMENT: Final = "application/vnd.in-toto+json"
 _STATUS: Final = "application/vnd.googleapis.google.rpc.status+proto"
-_PREDICATE: Final = "in-toto.io/predicate-type"
 
 
 @dataclass(slots=True)
@@ -55,7 +54,7 @@ class Kept:
         try:
             for key, said in (await self.provenance.of_record(builder_id, self.read, self.now_ns())).items():
                 attestations[key] = tuple(
-                    KeptBlob.of(_STATEMENT, each.predicate, {_PREDICATE: each.predicate_type}) for each in said
+                    KeptBlob.of(STATEMENT, each.predicate, statement_annotations(each)) for each in said
                 )
                 blobs += [each.predicate for each in said]
         except SampanError as error:
