@@ -37,6 +37,6 @@ class LenderContract:
         with tempfile.TemporaryDirectory() as place:  # not tmp_path: that is too long for a socket
             one, other = Path(place, "one"), Path(place, "other")
             async with session.ssh_socket("work", one, owner), session.ssh_socket("work", other, owner):
-                pass
+                assert (one.is_socket(), other.is_socket()) == (True, True)
             async with session.ssh_socket("work", one, owner):
                 pass

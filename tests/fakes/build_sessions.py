@@ -1,7 +1,9 @@
 """Clients of builds that lend secrets and agents, and nothing else."""
 
+import os
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -32,9 +34,12 @@ class FakeLender:
         opened = id, path, owner
         self.sockets.append(opened)
         try:
-            yield
+            with closing(socket.socket(socket.AF_UNIX)) as listening:
+                listening.bind(os.fspath(path))
+                yield
         finally:
             self.sockets.remove(opened)
+            path.unlink(missing_ok=True)
 
 
 @dataclass(slots=True)
