@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from buildd.llb.ops import NO_LIMITS, Edge, ExecOp, FileOp, SourceOp
 from sampan.build.progress import BuildWarning, Position, Update
@@ -230,11 +230,17 @@ class FileStat:
     xattrs: Mapping[str, bytes] = field(default_factory=dict)
 
 
+# How layers are compressed, in BuildKit's words.
+GZIP: Final = "gzip"
+ZSTD: Final = "zstd"
+PLAIN: Final = "uncompressed"
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """How a layer's blob is to be."""
 
-    compression: str  # "gzip", "zstd", "uncompressed"
+    compression: str  # GZIP, ZSTD or PLAIN
     level: int | None = None  # None: the usual one
     latest_ns: int | None = None  # files that were changed later get this time; None: all keep theirs
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from buildd.exporters.layers import GZIP, PLAIN, TYPES, ZSTD, Wanted
+from buildd.exporters.layers import TYPES, Wanted
 from buildd.frontend.options import parse_epoch
+from buildd.protocol import GZIP, PLAIN, ZSTD
 from sampan.docker.booleans import parse_bool
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.oci.platform import Platform, parse_platform

@@ -14,16 +14,14 @@ from pathlib import Path
 from typing import Final
 
 from buildd.content import Content, copy_blob
-from buildd.protocol import FileWorker, Form, Tree
+from buildd.protocol import GZIP, PLAIN, ZSTD, FileWorker, Form, Tree
 from sampan.errors import NotFoundError
 from sampan.oci import descriptor as media
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.resource.image import Layer
+from sampan.sys.trees import temporary_tree
 
-GZIP: Final = "gzip"
-ZSTD: Final = "zstd"
-PLAIN: Final = "uncompressed"
 TYPES: Final = {GZIP: media.OCI_LAYER_GZIP, ZSTD: media.OCI_LAYER_ZSTD, PLAIN: media.OCI_LAYER}
 
 _COMPRESSIONS: Final = {
@@ -54,9 +52,9 @@ class Wanted:
         latest_ns = self.latest_ns if layer.diff_id not in base else None
         now = _COMPRESSIONS.get(layer.descriptor.media_type, GZIP)
         other = now != self.compression or (self.level is not None and self.compression != PLAIN)
-        if not (other and (self.force or layer.diff_id not in taken)) and latest_ns is None:
-            return None
         ours = other and (self.force or layer.diff_id not in taken)
+        if not ours and latest_ns is None:
+            return None
         return Form(self.compression, self.level, latest_ns) if ours else Form(now, None, latest_ns)
 
 
@@ -106,9 +104,7 @@ class LayerConverter:
         return made
 
     async def _convert(self, digest: Digest, form: Form, lease: str) -> Layer:
-        place = self._scratch / secrets.token_hex(8)
-        await to_thread(place.mkdir, mode=0o700)
-        try:
+        async with temporary_tree(self._scratch) as place:
             source, target = place / "source", place / "target"
             with await to_thread(source.open, "xb") as file:
                 async with aclosing(self._content.read(digest)) as pieces:
@@ -118,8 +114,6 @@ class LayerConverter:
             descriptor = Descriptor(TYPES[form.compression], converted.digest, converted.size)
             await copy_blob(self._content, _File(target), descriptor, secrets.token_hex(8), lease=lease)
             return Layer(descriptor, converted.diff_id)
-        finally:
-            await to_thread(shutil.rmtree, place, ignore_errors=True)
 
 
 class _File:

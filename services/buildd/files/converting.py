@@ -11,15 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
-from buildd.protocol import Converted, Form
+from buildd.protocol import GZIP, PLAIN, Converted, Form
 from sampan.oci.digest import Digest
 from sampan.tar.inflate import inflate
 from sampan.tar.reader import TarReader
 from sampan.tar.writer import TarWriter
-
-GZIP: Final = "gzip"
-ZSTD: Final = "zstd"
-PLAIN: Final = "uncompressed"
 
 _GZIP_WBITS: Final = 31  # with a header, in which no time is
 _ZSTD_LEVEL: Final = 3
