@@ -15,13 +15,13 @@ from buildd.llb.ops import ExecOp, Mount, Process
 from buildd.protocol import Output, Tree
 from buildd.solver.context import VertexProgress, Work
 from sampan.build.progress import Vertex
-from sampan.build.step import StepMount, StepSpec
+from sampan.build.step import SnapshotSource, StepMount, StepSpec
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.store.database import Store
 from tests.fakes.build_sessions import FakeLender, FakeLenders
 from tests.fakes.buildd import FakeFileWorker, FakeProgress, FakeTrees, FakeWorld
-from tests.fakes.steps import FakeSteps, Program
+from tests.fakes.steps import FakeSteps, Program, RunningStep
 
 ROOT = Mount("/", input=0, output=0)
 
@@ -93,3 +93,18 @@ async def yard(path: Path) -> AsyncIterator[Yard]:
         yield made
         assert made.trees.snapshots == {}
         assert made.client.sockets == []
+
+
+def writes(executing: Yard, name: str, data: bytes, into: str = "/") -> None:
+    """Let the program ``write`` write a file where a mount is."""
+
+    async def program(step: RunningStep) -> int:
+        key = step.spec.root
+        for mount in step.spec.mounts:
+            if mount.target == into:
+                assert isinstance(mount.source, SnapshotSource)
+                key = mount.source.key
+        executing.trees.written[key][name] = data
+        return 0
+
+    executing.steps.programs["write"] = program
