@@ -13,11 +13,11 @@ from typing import Final
 from buildd.files.root import ABSENT, Root
 from buildd.llb.ops import NO_INPUT, Owner, UserName
 from sampan.errors import InvalidArgumentError
+from sampan.oci.ids import MAX_FILE_ID, id_number
 
 _USERS: Final = "/etc/passwd"
 _GROUPS: Final = "/etc/group"
 _MAX_BYTES: Final = 16 << 20  # of either
-_MAX_ID: Final = (1 << 32) - 2
 
 _CLAUSE: Final = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)")
 _STEP: Final = re.compile(r"([-+=])([rwxXst]+|[ugo]|)")
@@ -37,10 +37,11 @@ class Ids:
 def find_owner(owner: Owner | None, roots: Callable[[int], Root], log: Callable[[str], None]) -> Ids | None:
     """Return whom files are to belong to, None if that is left as it is.
 
-    A name that is not in the files is root, as it is for every builder of Dockerfiles; ``log`` is told.
+    A name that reads as a number is that ID, whatever the files call by it. One that is not in the files is root, as it
+    is for every builder of Dockerfiles; ``log`` is told.
 
     Raises:
-        InvalidArgumentError: a name, and no files to look it up in; a file that is none.
+        InvalidArgumentError: a name, and no files to look it up in; a file that is none; a number that is no ID.
     """
     if owner is None:
         return None
@@ -53,8 +54,9 @@ def find_owner(owner: Owner | None, roots: Callable[[int], Root], log: Callable[
 
 
 def _user(user: UserName, roots: Callable[[int], Root], log: Callable[[str], None]) -> tuple[int, int]:
-    if user.number is not None:
-        return user.number, user.number
+    number = _asked(user)
+    if number is not None:
+        return number, number
     if user.input == NO_INPUT:
         raise InvalidArgumentError("invalid missing user mount")
     for fields in _lines(roots(user.input), _USERS):
@@ -65,8 +67,9 @@ def _user(user: UserName, roots: Callable[[int], Root], log: Callable[[str], Non
 
 
 def _group(group: UserName, roots: Callable[[int], Root], log: Callable[[str], None]) -> int:
-    if group.number is not None:
-        return group.number
+    number = _asked(group)
+    if number is not None:
+        return number
     if group.input == NO_INPUT:
         raise InvalidArgumentError("invalid missing group mount")
     for fields in _lines(roots(group.input), _GROUPS):
@@ -76,8 +79,15 @@ def _group(group: UserName, roots: Callable[[int], Root], log: Callable[[str], N
     return 0
 
 
+def _asked(who: UserName) -> int | None:
+    number = id_number(who.name) if who.number is None else who.number
+    if number is not None and not 0 <= number <= MAX_FILE_ID:
+        raise InvalidArgumentError(f"{who.name or number} is no user or group ID: the last one is {MAX_FILE_ID}")
+    return number
+
+
 def _number(text: str, name: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > _MAX_ID:
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > MAX_FILE_ID:
         raise InvalidArgumentError(f"{name} has the invalid ID {text[:20]!r} in the image")
     return int(text)
 

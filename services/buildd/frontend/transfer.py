@@ -29,12 +29,12 @@ from sampan.build.progress import ProgressGroup
 from sampan.dockerfile.instructions import Transfer, Words
 from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
+from sampan.oci.ids import MAX_FILE_ID, id_number
 
 _MAX_SOURCES: Final = 10_000
 _MAX_MODE: Final = 0o7777
 _NUMERIC: Final = re.compile(r"[0-9]+")
 _MODE_TEXT: Final = re.compile(r"[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+(?:,[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+)*")
-_MAX_ID: Final = (1 << 32) - 2
 _UNNAMED: Final = "__unnamed__"
 
 
@@ -252,11 +252,12 @@ def _owner(step: Step, chown: str) -> Owner | None:
 
 
 def _user(step: Step, text: str) -> UserName:
-    if text.isascii() and text.isdigit():
-        if len(text) > 10 or int(text) > _MAX_ID:
-            raise step.fail(f"invalid chown parameter: {text} is no user or group ID")
-        return UserName(number=int(text))
-    return UserName(text)
+    number = id_number(text)
+    if number is None:
+        return UserName(text)
+    if not 0 <= number <= MAX_FILE_ID:
+        raise step.fail(f"invalid chown parameter: {text} is no user or group ID")
+    return UserName(number=number)
 
 
 def work_directory(step: Step, instruction: Words) -> None:

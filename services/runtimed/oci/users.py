@@ -7,12 +7,12 @@ from typing import Final
 
 from runtimed.oci.rootfs import RootFs
 from sampan.errors import StartError
+from sampan.oci.ids import MAX_ID, id_number
 
 # Image content: what is larger than any real file is refused rather than parsed.
 _MAX_FILE_BYTES: Final = 4 << 20
 
-_MAX_ID: Final = (1 << 31) - 1  # Docker's bound, half of the kernel's
-_RANGE: Final = f"uids and gids must be in range 0-{_MAX_ID}"
+_RANGE: Final = f"uids and gids must be in range 0-{MAX_ID}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class User:
 
     uid: int
     gid: int
-    groups: tuple[int, ...]  # the supplementary ones; the primary one is among them
+    groups: tuple[int, ...]  # the supplementary ones; the primary one is among them where it can be
     home: str
 
 
@@ -43,12 +43,13 @@ class _Group:
 def resolve_user(root: RootFs, user: str, additional_groups: Sequence[str] = ()) -> User:
     """Return who ``user`` is in ``root``; an empty one is uid 0.
 
-    Numbers need no entry. Without a group, that of the passwd entry counts, and the groups that list the user are
-    supplementary ones. ``additional_groups`` are names or numbers.
+    What reads as a number is one, whatever the files call by it: who asks for uid 1000 must not get the uid that an
+    image gives to a user *named* 1000. Numbers need no entry. Without a group, that of the passwd entry counts, and
+    the groups that list the user are supplementary ones. ``additional_groups`` are names or numbers.
 
     Raises:
         StartError: a name without an entry, a number out of range, or a passwd or group file that is no plain file;
-            in Docker's words.
+            in Docker's words. A supplementary group that the runtime would take for another one.
     """
     if "\0" in user:
         raise StartError(f"unable to find user {user!r}: no matching entries in passwd file")
@@ -62,37 +63,59 @@ def resolve_user(root: RootFs, user: str, additional_groups: Sequence[str] = ())
     elif account.name:
         supplementary = tuple(group.gid for group in groups if account.name in group.members)
     extra = tuple(_find_group(groups, name, f"Unable to find group {name}") for name in additional_groups)
-    return User(uid, gid, tuple(dict.fromkeys((gid, *supplementary, *extra))), home or "/")
+    given = _given(root, gid, (*supplementary, *extra))
+    return User(uid, gid, given, home or "/")
+
+
+def _given(root: RootFs, primary: int, others: Sequence[int]) -> tuple[int, ...]:
+    """Return the supplementary groups that can be given.
+
+    runc before 1.3 looks each number up in the container's group file once more, as a name too. One that is another
+    group's name there would become that group, root's for example.
+    """
+    wanted = dict.fromkeys((primary, *others))
+    names = {str(number): number for number in wanted}
+    misnamed = {
+        names[fields[0]] for fields in _lines(root, "/etc/group") if fields[0] in names and fields[2:3] != [fields[0]]
+    }
+    for number in others:
+        if number in misnamed and number != primary:
+            raise StartError(f"group {number} cannot be added: the image has another group that is named {number}")
+    return tuple(number for number in wanted if number not in misnamed)
 
 
 def _find_account(root: RootFs, wanted: str) -> _Account:
-    number = _number(wanted) if wanted else 0
+    number = _in_range(wanted) if wanted else 0
     for account in _accounts(root):
-        if account.name == wanted or account.uid == number:
+        if account.name == wanted if number is None else account.uid == number:
             return account
     if number is None:
         raise StartError(f"unable to find user {wanted}: no matching entries in passwd file")
-    if not 0 <= number <= _MAX_ID:
-        raise StartError(f"unable to find user {wanted}: no matching entries in passwd file: {_RANGE}")
     return _Account("", number, 0, "/")
 
 
 def _find_group(groups: Sequence[_Group], wanted: str, complaint: str) -> int:
-    number = _number(wanted)
+    number = _in_range(wanted)
+    if number is not None:
+        return number
     for group in groups:
-        if group.name == wanted or group.gid == number:
+        if group.name == wanted:
             return group.gid
-    if number is None:
-        raise StartError(f"{complaint}: no matching entries in group file")
-    if not 0 <= number <= _MAX_ID:
-        raise StartError(f"{complaint}: no matching entries in group file: {_RANGE}")
+    raise StartError(f"{complaint}: no matching entries in group file")
+
+
+def _in_range(text: str) -> int | None:
+    """Return the ID that ``text`` is, None for a name; StartError for a number that is no ID."""
+    number = id_number(text)
+    if number is not None and not 0 <= number <= MAX_ID:
+        raise StartError(_RANGE)
     return number
 
 
 def _accounts(root: RootFs) -> Iterator[_Account]:
     for fields in _lines(root, "/etc/passwd"):
         if len(fields) >= 4:
-            uid, gid = _number(fields[2]), _number(fields[3])
+            uid, gid = id_number(fields[2]), id_number(fields[3])
             if _usable(uid) and _usable(gid) and uid is not None and gid is not None:
                 yield _Account(fields[0], uid, gid, fields[5] if len(fields) > 5 else "")
 
@@ -100,14 +123,14 @@ def _accounts(root: RootFs) -> Iterator[_Account]:
 def _groups(root: RootFs) -> Iterator[_Group]:
     for fields in _lines(root, "/etc/group"):
         if len(fields) >= 3:
-            gid = _number(fields[2])
+            gid = id_number(fields[2])
             if _usable(gid) and gid is not None:
                 members = fields[3].split(",") if len(fields) > 3 else []
                 yield _Group(fields[0], gid, tuple(member.strip() for member in members))
 
 
 def _usable(number: int | None) -> bool:
-    return number is not None and 0 <= number <= _MAX_ID
+    return number is not None and 0 <= number <= MAX_ID
 
 
 def _lines(root: RootFs, path: str) -> Iterator[list[str]]:
@@ -121,9 +144,3 @@ def _lines(root: RootFs, path: str) -> Iterator[list[str]]:
         text = line.decode(errors="surrogateescape").strip()
         if text and not text.startswith("#"):
             yield text.split(":")
-
-
-def _number(text: str) -> int | None:
-    """Return a decimal number, signed or not; anything else is a name."""
-    digits = text.removeprefix("-")
-    return int(text) if digits.isascii() and digits.isdigit() and len(digits) <= 20 else None

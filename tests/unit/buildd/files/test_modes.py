@@ -42,7 +42,7 @@ def test_no_mode(text: str) -> None:
         changed_mode(text, 0o644)
 
 
-USERS = "root:x:0:0::/:/bin/sh\n\nbroken\napp:x:1000:1001:::\nbad:x:99999999999:0:::\nneg:x:-1:0:::\n"
+USERS = "root:x:0:0::/:/bin/sh\n\nbroken\napp:x:1000:1001:::\nbad:x:99999999999:0:::\nneg:x:-1:0:::\n7:x:0:0:::\n"
 
 
 @pytest.mark.parametrize(
@@ -54,11 +54,13 @@ USERS = "root:x:0:0::/:/bin/sh\n\nbroken\napp:x:1000:1001:::\nbad:x:99999999999:
         (Owner(UserName("app", 0)), Ids(1000, 1001)),
         (Owner(UserName("app", 0), UserName("staff", 0)), Ids(1000, 50)),
         (Owner(None, UserName("staff", 0)), Ids(0, 50)),
+        (Owner(UserName("7", 0), UserName("0777", 0)), Ids(7, 777)),  # though the image has a user of that name
     ],
 )
 def test_owners(tmp_path: Path, owner: Owner | None, ids: Ids | None) -> None:
     files = fill(
-        tmp_path / "files", {"etc/passwd": "-> ../lib/users", "lib/users": USERS, "etc/group": "staff:x:50:\n"}
+        tmp_path / "files",
+        {"etc/passwd": "-> ../lib/users", "lib/users": USERS, "etc/group": "staff:x:50:\n0777:x:0:\n"},
     )
     with Root.open(files) as root:
         assert find_owner(owner, lambda _: root, pytest.fail) == ids
@@ -73,7 +75,7 @@ def test_names_that_are_not_there_are_root_and_told(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["bad", "neg"])
+@pytest.mark.parametrize("name", ["bad", "neg", "99999999999", "-1"])
 def test_numbers_that_are_none(tmp_path: Path, name: str) -> None:
     with Root.open(fill(tmp_path / "files", {"etc/passwd": USERS})) as root, pytest.raises(InvalidArgumentError):
         find_owner(Owner(UserName(name, 0)), lambda _: root, pytest.fail)
