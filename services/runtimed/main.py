@@ -15,7 +15,8 @@ from runtimed.cgroups.oom import OomNotices
 from runtimed.cgroups.orphans import Orphans, remove_idle, remove_parent
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.conmon.conmon import Conmon, RuntimeCommand
-from runtimed.containers.memory_store import MemoryStore, Records
+from runtimed.containers.memory_store import MemoryStore
+from runtimed.containers.network_records import Records
 from runtimed.containers.operations import Containers
 from runtimed.containers.paths import Paths
 from runtimed.containers.snapshots import OwnSnapshots

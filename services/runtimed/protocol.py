@@ -3,7 +3,7 @@
 ``main.py`` puts them together; tests put fakes in their place.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -66,8 +66,14 @@ class Networking(Protocol):
     async def files(self, container: Container, settings: NetworkSettings) -> Mapping[str, bytes]:
         """Return the contents of ``hosts``, ``hostname`` and ``resolv.conf`` for the container."""
 
-    async def renamed(self, container_id: str, name: str) -> None:
-        """A container got another name: let others find it by that. No error if it is not attached."""
+    def linked(self, container_id: str) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """Return, by container, the entries of hosts files (address, names) by which links lead to this one."""
+
+    async def renamed(self, container: Container) -> NetworkSettings | None:
+        """The container has the name that it has now: let others find it by that, and by the old one no more.
+
+        Return its settings, which have changed with it; None: it is not attached.
+        """
 
     async def recover(self, running: Collection[Container]) -> Mapping[str, NetworkSettings]:
         """At start-up: keep what belongs to running containers, and remove everything else of ours.

@@ -68,10 +68,12 @@ class NetworkingContract:
         web = container(A, "web")
         for _ in range(2):
             await networking.attach(web)
-        await networking.renamed(A, "site")
+        renamed = await networking.renamed(container(A, "site"))
+        assert renamed is not None
+        assert renamed.sandbox_path
         for _ in range(2):
             await networking.detach(A)
-        await networking.renamed(A, "gone")
+        assert await networking.renamed(container(A, "gone")) is None
 
     async def test_containers_have_addresses_of_their_own(self, networking: Networking) -> None:
         one, other = container(A, "one"), container(B, "other")

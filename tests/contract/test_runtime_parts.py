@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runtimed.containers.memory_store import MemoryStore, Records
+from runtimed.containers.memory_store import MemoryStore
+from runtimed.containers.network_records import Records
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import ContainerStore, Intent
 from runtimed.lifecycle.background import Background

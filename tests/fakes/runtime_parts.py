@@ -3,7 +3,7 @@
 Each satisfies a protocol of ``runtimed`` and passes the suite of ``tests/contract/runtime_parts.py``.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from runtimed.protocol import NO_JOINS, ExecProcess, Joins, SnapshotMount
@@ -102,8 +102,12 @@ class FakeNetworking:
         address = self._host.addresses[container.id]
         return {"hosts": f"{address} {container.name}\n".encode(), "hostname": b"h\n", "resolv.conf": b""}
 
-    async def renamed(self, container_id: str, name: str) -> None:
+    def linked(self, container_id: str) -> Mapping[str, Sequence[tuple[str, str]]]:
+        return {}
+
+    async def renamed(self, container: Container) -> NetworkSettings | None:
         self._steps.step("rename in network")
+        return self._settings(container.id) if container.id in self._host.addresses else None
 
     async def recover(self, running: Collection[Container]) -> Mapping[str, NetworkSettings]:
         keep = {container.id for container in running}

@@ -22,7 +22,8 @@ import runtimed.lifecycle.runner
 from runtimed.cgroups.oom import OomNotices
 from runtimed.conmon.conmon import Conmon
 from runtimed.conmon.stdio import StdioConnection
-from runtimed.containers.memory_store import UP, Entry, MemoryStore, Records
+from runtimed.containers.memory_store import UP, Entry, MemoryStore
+from runtimed.containers.network_records import Records
 from runtimed.containers.operations import Containers
 from runtimed.containers.store import ContainerStore, Intent, Row
 from runtimed.events import Events

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -113,7 +113,10 @@ class PlainNetworking:
     async def files(self, container: Container, settings: NetworkSettings) -> Mapping[str, bytes]:
         return {"hosts": b"127.0.0.1\tlocalhost\n"}
 
-    async def renamed(self, container_id: str, name: str) -> None:
+    def linked(self, container_id: str) -> Mapping[str, Sequence[tuple[str, str]]]:
+        return {}
+
+    async def renamed(self, container: Container) -> NetworkSettings | None:
         raise NotImplementedError
 
     async def recover(self, running: Collection[Container]) -> Mapping[str, NetworkSettings]:

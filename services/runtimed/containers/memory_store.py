@@ -1,28 +1,23 @@
-"""All containers, in memory and in the database: every read is answered from here, every change is written through.
-
-Also containers as operations on networks see them.
-"""
+"""All containers, in memory and in the database: every read is answered from here, every change is written through."""
 
 import asyncio
 import dataclasses
 import random
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.names import in_use, make_up_name
-from runtimed.containers.paths import Paths
 from runtimed.containers.store import ContainerStore, Intent, Row
 from runtimed.events import Telling
-from runtimed.protocol import Networking, SnapshotMount
+from runtimed.protocol import SnapshotMount
 from sampan.errors import ConflictError, InvalidArgumentError, NoSpaceError, NotFoundError
 from sampan.log import log
 from sampan.resource.container import Container, ContainerState, Exit, NetworkSettings, Status
-from sampan.resource.container_spec import ConsoleSize, Endpoint
+from sampan.resource.container_spec import ConsoleSize
 from sampan.resource.event import Event
 from sampan.service.set_aside import SetAside
 
@@ -355,38 +350,3 @@ def check_move(old: Status, new: Status) -> None:
 def utcnow() -> datetime:
     """Return the time of day."""
     return datetime.now(UTC)
-
-
-class Records:
-    """Finds containers, and records how they are connected."""
-
-    def __init__(self, memory: MemoryStore, paths: Paths, networking: Networking) -> None:
-        self._memory = memory
-        self._paths = paths
-        self._networking = networking
-
-    async def find(self, reference: str) -> Container:
-        """Return the container with this ID, prefix of one, or name; NotFoundError in Docker's words."""
-        return self._memory.find(reference).container
-
-    async def all(self) -> Collection[Container]:
-        """Return every container."""
-        return [entry.container for entry in self._memory if entry.intent is not Intent.CREATING]
-
-    async def set_network(self, container_id: str, endpoints: tuple[Endpoint, ...], settings: NetworkSettings) -> None:
-        """Record that the container now asks for ``endpoints`` and is connected as ``settings`` says."""
-        entry = self._memory.find(container_id)
-        await self._memory.change(
-            entry, lambda now: replace(now, spec=replace(now.spec, endpoints=endpoints), network=settings)
-        )
-        if entry.status in UP:
-            files = await self._networking.files(entry.container, settings)
-            await asyncio.to_thread(_rewrite, self._paths.container(entry.id).files, files)
-
-
-def _rewrite(directory: Path, files: Mapping[str, bytes]) -> None:
-    # In place: the container sees these very inodes.
-    for name, content in files.items():
-        with (directory / name).open("r+b") as file:
-            file.write(content)
-            file.truncate()

@@ -223,10 +223,16 @@ class Containers:
         try:
             new = check_name(name)
             await self._memory.until_decided(new)
-            await self._background.finish(self._memory.rename(entry, new), f"rename {entry.id}")
+            await self._background.finish(self._rename(entry, new), f"rename {entry.id}")
         except (InvalidArgumentError, ConflictError) as error:
             raise type(error)(f"Error when allocating new name: {error}") from error
         self._events.container(entry.container, "rename", oldName=f"/{old}")
+
+    async def _rename(self, entry: Entry, name: str) -> None:
+        await self._memory.rename(entry, name)
+        settings = await self._networking.renamed(entry.container)
+        if settings is not None:
+            await self._memory.change(entry, lambda now: replace(now, network=settings))
 
     async def update(
         self, entry: Entry, resources: Resources | None, restart_policy: RestartPolicy | None

@@ -22,6 +22,7 @@ from runtimed.conmon.process import ended
 from runtimed.conmon.running import AcceptedConnections, find_conmon, resize
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.memory_store import UP, Entry, MemoryStore
+from runtimed.containers.network_records import lead_links
 from runtimed.containers.paths import ContainerPaths, Paths
 from runtimed.lifecycle.background import both
 from runtimed.metrics import Metrics
@@ -164,6 +165,7 @@ class Runner:
                 network = await self._prepare(entry, paths)
             with self._metrics.phase("bundle"):
                 await self._write_bundle(container, network, paths)
+                await lead_links(self._parts.networking, self._paths, container.id)
         except OSError as error:  # a full disk, above all
             raise StartError(f"cannot prepare the container: {error}") from error
         runtime = self.runtime(container)

@@ -129,7 +129,7 @@ async def test_containers_find_each_other_by_every_name(stack: NetworkStack) -> 
         web.sandbox_path, ".".join(reversed(db.split("."))) + ".in-addr.arpa", 12
     )
     assert code(await in_container(web.sandbox_path, "db", 28)) == 0  # no such address, and yet the name exists
-    await stack.renamed(stored.id, "database")
+    await stack.renamed(replace(stored, spec=replace(stored.spec, name="database")))
     assert (await in_container(web.sandbox_path, "database")).endswith(socket.inet_aton(db))
 
 

@@ -1,13 +1,13 @@
 """Compose a container's hosts, hostname and resolv.conf from its spec, its sandbox and the host's own files."""
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from runtimed.network.core import files
-from runtimed.network.core.model import Sandbox
+from runtimed.network.core.model import Attached, Sandbox
 from runtimed.network.core.plan import network_mode
 from sampan.docker.options.hosts import HOST_GATEWAY, parse_extra_host
 from sampan.errors import ConflictError
@@ -69,7 +69,7 @@ def compose(
         lines = "".join(f"{address}\t{alias}\n" for address, alias in extra).encode()
         copied = host.resolv_conf() if spec.dns == Dns() else files.resolv_conf(host.resolv(), spec.dns, embedded=False)
         return {"hosts": host.hosts() + lines, "hostname": f"{name}\n".encode(), "resolv.conf": copied}
-    extra += _links(container, sandbox, tuple(others))
+    extra += _linked(container, sandbox, tuple(others))
     own = [attached.state.ipv4_address for attached in sandbox.endpoints if attached.state.ipv4_address]
     embedded = any(attached.state.dns_names for attached in sandbox.endpoints)
     shares = network_mode(spec).startswith("container:")
@@ -80,20 +80,42 @@ def compose(
     }
 
 
-def _links(container: Container, sandbox: Sandbox, others: tuple[Sandbox, ...]) -> list[tuple[str, str]]:
-    """Return hosts entries for links on the default network; on others the resolver answers for them."""
+def linked_to(target: Sandbox, others: Iterable[Sandbox]) -> Mapping[str, Sequence[tuple[str, str]]]:
+    """Return the hosts entries of those containers that are linked to ``target`` on the default network, by ID."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for other in others:
+        for network_id, name, alias in _links(other):
+            place = target.on(network_id)
+            if place is not None and _is_called(target, name):
+                found.setdefault(other.container_id, []).extend(_entries(target, place, alias))
+    return found
+
+
+def _linked(container: Container, sandbox: Sandbox, others: tuple[Sandbox, ...]) -> list[tuple[str, str]]:
+    """Return the hosts entries of a container's own links."""
     lines = []
+    for network_id, name, alias in _links(sandbox):
+        other = next((other for other in others if _is_called(other, name)), None)
+        place = other.on(network_id) if other else None
+        if other is None or place is None:
+            raise ConflictError(f"Cannot link to a non running container: /{name} AS /{container.name}/{alias}")
+        lines += _entries(other, place, alias)
+    return lines
+
+
+def _links(sandbox: Sandbox) -> Iterator[tuple[str, str, str]]:
+    """Yield network, container and alias of links on the default network; on others the resolver answers for them."""
     for attached in sandbox.endpoints:
-        if attached.state.dns_names:
-            continue
-        for link in attached.state.requested.links:
+        for link in () if attached.state.dns_names else attached.state.requested.links:
             target, _, alias = link.partition(":")
             target = target.lstrip("/")
-            alias = alias.rpartition("/")[2] or target
-            other = next((o for o in others if target == o.container_name or o.container_id.startswith(target)), None)
-            place = other.on(attached.state.network_id) if other else None
-            if other is None or place is None:
-                raise ConflictError(f"Cannot link to a non running container: /{target} AS /{container.name}/{alias}")
-            names = dict.fromkeys((alias, other.hostname, other.container_name))
-            lines.append((place.state.ipv4_address, " ".join(names)))
-    return lines
+            yield attached.state.network_id, target, alias.rpartition("/")[2] or target
+
+
+def _is_called(sandbox: Sandbox, name: str) -> bool:
+    return name == sandbox.container_name or sandbox.container_id.startswith(name)
+
+
+def _entries(target: Sandbox, place: Attached, alias: str) -> list[tuple[str, str]]:
+    names = " ".join(dict.fromkeys((alias, target.hostname, target.container_name)))
+    return [(place.state.ipv4_address, names)]

@@ -158,10 +158,10 @@ class Networks:
             await to_the_end(self._connect(container, network, endpoint))
 
     async def disconnect(self, reference: str, container_reference: str, *, force: bool) -> None:
-        """Disconnect a container; ``force``: no error if it is gone.
+        """Disconnect a container.
 
         Raises:
-            NotFoundError: no such network or container.
+            NotFoundError: no such network or container; with ``force`` the words are those for an endpoint.
             InvalidArgumentError: it is on the host's network.
             PermissionDeniedError: the two are not connected.
         """
@@ -169,8 +169,8 @@ class Networks:
         try:
             container = await self._records.find(container_reference)
         except NotFoundError:
-            if force:
-                return
+            if force:  # which forgets endpoints of containers that are gone; here they go with the container
+                raise NotFoundError(f"endpoint {container_reference} not found") from None
             raise
         async with self._stack.turn(container.id):
             container = await self._records.find(container.id)
@@ -187,9 +187,10 @@ class Networks:
 
     async def _connect(self, container: Container, network: Network, endpoint: Endpoint) -> None:
         """Connect and record it: a client that leaves in between does not part the two."""
+        asked = (*self._asked(container), endpoint)  # before it joins, and is one of those that it is on
         if container.id in self._stack.sandboxes:
             await self._live.join(container, network, endpoint)
-        await self._record(container, (*self._asked(container), endpoint))
+        await self._record(container, asked)
 
     async def _disconnect(self, container: Container, network: Network, remaining: tuple[Endpoint, ...]) -> None:
         if container.id in self._stack.sandboxes:

@@ -23,6 +23,7 @@ async def recover(stack: NetworkState, running: Collection[Container]) -> None:
             await _remove(stack, container_id)
     for container in running:
         undo_unrecorded(stack, container)
+        _rename(stack, container)
     # Containers run while the engine does not, and somebody may have flushed the rules: they come before all below.
     await stack.apply_table()
     async with pools_locked():
@@ -66,6 +67,13 @@ def undo_unrecorded(stack: NetworkState, container: Container) -> None:
             ports=sandbox.ports if leads_out else (),
         )
     )
+
+
+def _rename(stack: NetworkState, container: Container) -> None:
+    """Call a sandbox what its container's record says: a rename may have been killed between the two."""
+    sandbox = stack.sandboxes.get(container.id)
+    if sandbox is not None and sandbox.shown and sandbox.container_name != container.name:
+        stack.keep(plan.renamed(sandbox, container.name))
 
 
 def has_left(stack: NetworkState, container: Container) -> bool:

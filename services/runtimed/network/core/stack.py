@@ -7,7 +7,7 @@ only is free after a crash; what the kernel has is in a record, and ``recover`` 
 
 import asyncio
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
@@ -15,7 +15,7 @@ from typing import Self
 
 from runtimed.containers.hostname import hostname_of
 from runtimed.network.core import plan, recovery
-from runtimed.network.core.container_files import compose
+from runtimed.network.core.container_files import compose, linked_to
 from runtimed.network.core.model import (
     BRIDGE,
     CONTAINER_PREFIX,
@@ -108,12 +108,19 @@ class NetworkStack(NetworkState):
         gateway = str(self.default.pools[0].gateway)
         return await asyncio.to_thread(compose, container, sandbox, self._host, host_gateway=gateway, others=others)
 
-    async def renamed(self, container_id: str, name: str) -> None:
+    def linked(self, container_id: str) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """See ``Networking.linked``."""
+        sandbox = self.sandboxes.get(container_id)
+        return linked_to(sandbox, self.sandboxes.values()) if sandbox is not None else {}
+
+    async def renamed(self, container: Container) -> NetworkSettings | None:
         """See ``Networking.renamed``."""
-        async with self.turn(container_id):
-            sandbox = self.sandboxes.get(container_id)
-            if sandbox is not None:
-                self.keep(plan.renamed(sandbox, name))
+        async with self.turn(container.id):
+            sandbox = self.sandboxes.get(container.id)
+            if sandbox is None:
+                return None
+            self.keep(plan.renamed(sandbox, container.name))
+            return self.settings(container)
 
     async def recover(self, running: Collection[Container]) -> Mapping[str, NetworkSettings]:
         """See ``Networking.recover``."""
@@ -146,6 +153,8 @@ class NetworkStack(NetworkState):
         endpoints: list[Attached] = []
         for endpoint in plan.wanted(container.spec):
             network = self.resolve(endpoint.network)
+            if any(attached.state.network_id == network.id for attached in endpoints):
+                continue  # named by its name and its ID, or recorded twice by an earlier version
             in_use = self.in_use(network.id) if network.driver == BRIDGE else ()
             endpoints.append(plan.connect(network, endpoint, container, in_use, plan.next_interface(endpoints)))
         return Sandbox(
