@@ -15,7 +15,7 @@ from sampan.client.convert import content as convert
 from sampan.errors import UnavailableError
 from sampan.resource.content import Blob, IngestStatus, WriteReply, WriteStep
 from sampan.wire.channel import rpc_errors
-from sampan.wire.metadata import LEASE
+from sampan.wire.metadata import LEASE, ONCE
 
 if TYPE_CHECKING:  # the stubs' asynchronous types exist only for type checkers
     from sampan.api.containerd.content.v1.content_pb2_grpc import ContentAsyncStub
@@ -99,12 +99,16 @@ class ContentClient:
         return [convert.status_from_proto(status) for status in answer.statuses]
 
     @asynccontextmanager
-    async def write(self, *, lease: str = "", timeout_s: float | None = None) -> AsyncIterator[Conversation]:
+    async def write(
+        self, *, lease: str = "", resumable: bool = True, timeout_s: float | None = None
+    ) -> AsyncIterator[Conversation]:
         """Talk about a write within; what is not committed at the end can be resumed by its ref.
 
-        ``lease`` keeps what is committed.
+        Unless it is ``resumable``, imaged drops it then, and also if this process dies. ``lease`` keeps what is
+        committed.
         """
-        call = self._stub.Write(metadata=((LEASE, lease),) if lease else None, timeout=timeout_s)
+        metadata = (*(((LEASE, lease),) if lease else ()), *(() if resumable else ((ONCE, "1"),)))
+        call = self._stub.Write(metadata=metadata, timeout=timeout_s)
         try:
             yield Conversation(call)
         finally:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, M
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Protocol
 
-from sampan.errors import AlreadyExistsError, NotFoundError
+from sampan.errors import AlreadyExistsError, ConflictError, DataLossError, NotFoundError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
@@ -26,8 +26,11 @@ class Conversation(Protocol):
 class Content(Protocol):
     """A store of blobs."""
 
-    def write(self, *, lease: str = "") -> AbstractAsyncContextManager[Conversation]:
-        """Talk about a write within; ``lease`` keeps what is committed."""
+    def write(self, *, lease: str = "", resumable: bool = True) -> AbstractAsyncContextManager[Conversation]:
+        """Talk about a write within, of which nothing stays uncommitted unless it is ``resumable``.
+
+        ``lease`` keeps what is committed.
+        """
 
     def read(self, digest: str, offset: int = 0, size: int = 0) -> AsyncGenerator[bytes, None]:
         """Yield a blob's bytes. NotFoundError before the first piece."""
@@ -82,7 +85,7 @@ async def put(
 ) -> Descriptor:
     """Store a document, which ``lease`` keeps."""
     digest = Digest.of(data)
-    async with content.write(lease=lease) as conversation:
+    async with content.write(lease=lease, resumable=False) as conversation:
         # Builds at the same time may store the same document: the lease makes the write their own.
         step = WriteStep(Action.COMMIT, f"build-{lease}-{digest}", len(data), digest, 0, data, labels or {})
         with suppress(AlreadyExistsError):
@@ -100,7 +103,7 @@ async def copy_blob(
     lease: str = "",
     progress: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Copy a blob from a client's store, or what is missing of it, and verify it; ``lease`` keeps it.
+    """Copy a blob from a client's store, and verify it; ``lease`` keeps it. If that fails, nothing of it stays.
 
     ``writer`` tells this write from others of the same blob, which may be under way; ``progress`` takes the bytes that
     are here.
@@ -110,7 +113,7 @@ async def copy_blob(
         DataLossError: it is not what ``descriptor`` says.
     """
     ref = f"build-{writer}-{descriptor.digest}"
-    async with content.write(lease=lease) as conversation:
+    async with content.write(lease=lease, resumable=False) as conversation:
         with suppress(AlreadyExistsError):
             first = WriteStep(Action.STAT, ref, descriptor.size, descriptor.digest)
             offset = (await conversation.ask(first)).offset
@@ -119,8 +122,11 @@ async def copy_blob(
                     step = WriteStep(Action.WRITE, ref, descriptor.size, descriptor.digest, offset, piece)
                     offset = (await conversation.ask(step)).offset
                     progress(offset)
-            await conversation.ask(WriteStep(Action.COMMIT, ref, descriptor.size, descriptor.digest, offset))
-            await conversation.hang_up()
+            try:
+                await conversation.ask(WriteStep(Action.COMMIT, ref, descriptor.size, descriptor.digest, offset))
+                await conversation.hang_up()
+            except ConflictError as error:
+                raise DataLossError(f"{descriptor.digest} is not what was received: {error}") from error
 
 
 @asynccontextmanager

@@ -51,6 +51,10 @@ class Writer(Protocol):
 
     async def close(self) -> None: ...
 
+    async def vanish(self) -> None:
+        """End the conversation as a client does that is killed."""
+        ...
+
 
 class Content(Protocol):
     """A content store as its clients see it."""
@@ -71,7 +75,7 @@ class Content(Protocol):
 
     async def abort(self, ref: str) -> None: ...
 
-    def writer(self) -> Writer: ...
+    def writer(self, *, resumable: bool = True) -> Writer: ...
 
 
 async def write(content: Content, data: bytes, ref: str = "r", labels: Mapping[str, str] | None = None) -> str:
@@ -243,6 +247,54 @@ class ContentContract:
         for call in (content.status, content.abort):
             with pytest.raises(NotFoundError, match="ingest ref r"):
                 await call("r")
+
+    async def test_write_is_aborted_as_soon_as_its_call_is_over(self, content: Content) -> None:
+        for number in range(20):
+            writer = content.writer()
+            await writer.send(Step("WRITE", f"r{number}", LARGE))
+            await writer.vanish()
+            await content.abort(f"r{number}")
+        assert await content.refs() == []
+
+    async def test_writer_that_lost_its_call_goes_on_at_once(self, content: Content) -> None:
+        offset = 0
+        for piece in (LARGE[:1000], LARGE[1000:5000], LARGE[5000:]):
+            writer = content.writer()
+            assert (await writer.send(Step("STAT", "r"))).offset == offset
+            offset = (await writer.send(Step("WRITE", data=piece, offset=offset))).offset
+            await writer.vanish()
+        writer = content.writer()
+        assert (await writer.send(Step("STAT", "r"))).digest == Digest.of(LARGE)
+        await writer.close()
+
+    @pytest.mark.parametrize("end", ["close", "vanish"])
+    async def test_write_that_nobody_resumes_goes_with_its_call(self, content: Content, end: str) -> None:
+        for last in (
+            Step("STAT", "r", expected=HELLO_DIGEST),
+            Step("WRITE", "r", HELLO, expected=HELLO_DIGEST),
+            Step("COMMIT", "r", HELLO, expected=Digest.of(b"other")),
+        ):
+            writer = content.writer(resumable=False)
+            if last.action == "COMMIT":
+                with pytest.raises(ConflictError):
+                    await writer.send(last)
+            else:
+                await writer.send(last)
+                assert await content.refs() == ["r"]
+            await (writer.close() if end == "close" else writer.vanish())
+            with pytest.raises(NotFoundError, match="ingest ref r"):
+                await content.abort("r")
+        assert await content.find() == []
+
+    async def test_write_that_nobody_resumes_becomes_a_blob(self, content: Content) -> None:
+        writer = content.writer(resumable=False)
+        await writer.send(Step("WRITE", "r", HELLO))
+        await writer.send(Step("COMMIT", offset=len(HELLO), expected=HELLO_DIGEST))
+        await writer.close()
+        assert await content.read(HELLO_DIGEST) == HELLO
+        with pytest.raises(AlreadyExistsError):
+            await content.writer(resumable=False).send(Step("STAT", "r", expected=HELLO_DIGEST))
+        assert await content.refs() == []
 
     async def test_writes_are_listed_by_filter(self, content: Content) -> None:
         for ref in ("one", "two"):

@@ -8,7 +8,7 @@ from registryd.protocol import Contents
 from registryd.repositories.model import Unkept
 from registryd.repositories.roots import ROOT_PREFIX
 from registryd.repositories.uploads import REF_PREFIX
-from sampan.errors import NotFoundError
+from sampan.errors import ConflictError, NotFoundError, UnavailableError
 from sampan.oci.digest import Digest
 
 DATA = b"a layer, as far as anybody knows"
@@ -63,6 +63,26 @@ class RegistryContentsContract:
         assert await contents.commit(REF, DIGEST, ONE, "owner") == len(DATA)
         assert await contents.writes() == []
         assert [held.roots async for held in contents.held()] == [{ONE: "owner"}]
+
+    async def test_pieces_that_break_off_stay_and_can_be_dropped_at_once(self, contents: Contents) -> None:
+        async def broken() -> AsyncIterator[bytes]:
+            yield DATA[:5]
+            raise UnavailableError("the client has gone")
+
+        await contents.begin(REF)
+        with pytest.raises(UnavailableError):
+            await contents.append(REF, 0, broken())
+        assert (await contents.state(REF)).digest == Digest.of(DATA[:5])
+        with pytest.raises(UnavailableError):
+            await contents.append(REF, 5, broken())
+        await contents.abort(REF)
+        assert await contents.writes() == []
+
+    async def test_a_small_blob_of_another_digest_is_refused_and_leaves_nothing(self, contents: Contents) -> None:
+        with pytest.raises(ConflictError):
+            await contents.put(DIGEST, b"other", ONE, "owner")
+        assert await contents.writes() == []
+        assert [held async for held in contents.held()] == []
 
     async def test_a_write_that_is_dropped_leaves_nothing(self, contents: Contents) -> None:
         await contents.begin(REF)

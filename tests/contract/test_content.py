@@ -28,9 +28,9 @@ from tests.contract.content import Content, ContentContract, Info, Reply, Step, 
 class LocalWriter:
     """Feeds ``write_session``."""
 
-    def __init__(self, ingests: Ingests) -> None:
+    def __init__(self, ingests: Ingests, *, resumable: bool) -> None:
         self._steps: asyncio.Queue[WriteStep | None] = asyncio.Queue()
-        self._session = write_session(ingests, self._next())
+        self._session = write_session(ingests, self._next(), resumable=resumable)
 
     async def _next(self) -> AsyncIterator[WriteStep]:
         while (step := await self._steps.get()) is not None:
@@ -45,6 +45,9 @@ class LocalWriter:
         self._steps.put_nowait(None)
         async for _ in self._session:
             pass
+
+    async def vanish(self) -> None:
+        await self._session.aclose()
 
 
 class LocalContent:
@@ -80,23 +83,24 @@ class LocalContent:
         return [status.ref for status in self._ingests.statuses(parse_filters(filters))]
 
     async def abort(self, ref: str) -> None:
-        self._ingests.abort(ref)
+        await self._ingests.abort(ref)
 
-    def writer(self) -> Writer:
-        return LocalWriter(self._ingests)
+    def writer(self, *, resumable: bool = True) -> Writer:
+        return LocalWriter(self._ingests, resumable=resumable)
 
 
 class RemoteWriter:
     """One conversation."""
 
-    def __init__(self, client: ContentClient) -> None:
+    def __init__(self, client: ContentClient, *, resumable: bool) -> None:
         self._stack = AsyncExitStack()
         self._client = client
+        self._resumable = resumable
         self._conversation: Conversation | None = None
 
     async def send(self, step: Step) -> Reply:
         if self._conversation is None:
-            self._conversation = await self._stack.enter_async_context(self._client.write())
+            self._conversation = await self._stack.enter_async_context(self._client.write(resumable=self._resumable))
         reply = await self._conversation.ask(_step(step))
         return Reply(reply.offset, reply.total, reply.digest)
 
@@ -107,6 +111,9 @@ class RemoteWriter:
                     await self._conversation.hang_up()
         finally:
             await self._stack.aclose()
+
+    async def vanish(self) -> None:
+        await self._stack.aclose()
 
 
 class RemoteContent:
@@ -140,8 +147,8 @@ class RemoteContent:
     async def abort(self, ref: str) -> None:
         await self._client.abort(ref)
 
-    def writer(self) -> Writer:
-        return RemoteWriter(self._client)
+    def writer(self, *, resumable: bool = True) -> Writer:
+        return RemoteWriter(self._client, resumable=resumable)
 
 
 def _info(blob: Blob) -> Info:

@@ -3,18 +3,18 @@
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from buildd.files.converting import convert
 from buildd.llb.ops import FileOp, MakeFile
 from buildd.protocol import Converted, Form, Output, StepContext, Tree
 from buildd.session.protocol import Credentials, Progress
-from sampan.errors import AlreadyExistsError, NotFoundError
+from sampan.errors import AlreadyExistsError, ConflictError, NotFoundError, ResourceExhaustedError
 from sampan.oci.descriptor import OCI_LAYER_GZIP, Descriptor
 from sampan.oci.digest import Digest
 from sampan.resource import image as images
-from sampan.resource.content import Action, WriteReply, WriteStep
+from sampan.resource.content import Action, Blob, WriteReply, WriteStep
 
 
 def layer(text: str) -> images.Layer:
@@ -25,10 +25,12 @@ def layer(text: str) -> images.Layer:
 
 @dataclass
 class FakeStore:
-    """Satisfies ``exporters.content.Content``; whatever is committed must be what it says."""
+    """Satisfies ``buildd.content.Content``, and keeps what ``tests/contract/content.py`` says of writes."""
 
     blobs: dict[str, bytes] = field(default_factory=dict)
     kept_by: dict[str, str] = field(default_factory=dict)
+    ingests: dict[str, bytes] = field(default_factory=dict)  # writes that somebody may go on with
+    full: bool = False
 
     def add(self, *texts: str) -> Tree:
         """Put the layers of a tree."""
@@ -37,34 +39,13 @@ class FakeStore:
         return Tree(tuple(map(layer, texts)))
 
     @asynccontextmanager
-    async def write(self, *, lease: str = "") -> AsyncIterator["FakeStore"]:
-        self._lease = lease
-        self._written = b""
-        yield self
-
-    async def ask(self, step: WriteStep) -> WriteReply:
-        if step.action is Action.STAT:
-            if step.expected in self.blobs:
-                self.kept_by[step.expected] = self._lease
-                raise AlreadyExistsError("content is here")
-            self._written = b""
-            return WriteReply(step.action, 0, step.total, Digest.of(b""), 0, 0)
-        if step.action is Action.WRITE:
-            assert step.offset == len(self._written)
-            self._written += step.data
-            return WriteReply(step.action, len(self._written), step.total, Digest.of(b""), 0, 0)
-        data, self._written = self._written + step.data, b""
-        step = replace(step, data=data)
-        digest = Digest.of(step.data)
-        assert (digest, len(step.data)) == (step.expected, step.total)
-        self.kept_by[digest] = self._lease
-        if digest in self.blobs:
-            raise AlreadyExistsError("content is here")
-        self.blobs[digest] = step.data
-        return WriteReply(step.action, len(step.data), step.total, digest, 0, 0)
-
-    async def hang_up(self) -> None:
-        pass
+    async def write(self, *, lease: str = "", resumable: bool = True) -> AsyncIterator["FakeConversation"]:
+        conversation = FakeConversation(self, lease)
+        try:
+            yield conversation
+        finally:
+            if not resumable:
+                self.ingests.pop(conversation.ref, None)
 
     async def read(self, digest: str, offset: int = 0, size: int = 0) -> AsyncGenerator[bytes, None]:
         if digest not in self.blobs:
@@ -72,8 +53,42 @@ class FakeStore:
         assert (offset, size) == (0, 0)
         yield self.blobs[digest]
 
-    async def info(self, digest: str) -> object:
-        raise NotImplementedError
+    async def info(self, digest: str) -> Blob:
+        if digest not in self.blobs:
+            raise NotFoundError(f"content {digest}: not found")
+        return Blob(Digest(digest), len(self.blobs[digest]), 0, 0)
+
+
+@dataclass
+class FakeConversation:
+    """One write."""
+
+    store: FakeStore
+    lease: str
+    ref: str = ""
+
+    async def ask(self, step: WriteStep) -> WriteReply:
+        store, self.ref = self.store, step.ref
+        assert step.expected is not None
+        if step.expected in store.blobs:
+            store.ingests.pop(step.ref, None)
+            store.kept_by[step.expected] = self.lease
+            raise AlreadyExistsError(f"content {step.expected}: already exists")
+        data = store.ingests.setdefault(step.ref, b"")
+        if step.action is not Action.STAT:
+            assert step.offset == len(data)
+            store.ingests[step.ref] = data = data + step.data
+        if step.action is Action.COMMIT:
+            if store.full:
+                raise ResourceExhaustedError("the disk is full")
+            if (Digest.of(data), len(data)) != (step.expected, step.total):
+                raise ConflictError(f"unexpected commit digest {Digest.of(data)}, expected {step.expected}")
+            store.kept_by[step.expected] = self.lease
+            store.blobs[step.expected] = store.ingests.pop(step.ref)
+        return WriteReply(step.action, len(data), step.total, Digest.of(data), 0, 0)
+
+    async def hang_up(self) -> None:
+        pass
 
 
 @dataclass

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from registryd.repositories.model import EngineImage, Held, Unkept, UploadState
 from registryd.repositories.roots import ROOT_PREFIX
 from registryd.repositories.uploads import REF_PREFIX
-from sampan.errors import NotFoundError
+from sampan.errors import ConflictError, NotFoundError
 from sampan.oci.digest import Digest
 
 
@@ -40,6 +40,8 @@ class FakeContents:
         return size
 
     async def put(self, digest: Digest, data: bytes, root: str, owner: str) -> None:
+        if Digest.of(data) != digest:
+            raise ConflictError(f"unexpected commit digest {Digest.of(data)}, expected {digest}")
         self.blobs[digest] = data
         self.labels.setdefault(digest, {})[root] = owner
 

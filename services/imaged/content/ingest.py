@@ -37,6 +37,10 @@ _FLUSH_BYTES: Final = 8 << 20
 
 _MAX_REF_LENGTH: Final = 4096
 
+# A writer whose connection broke comes back, or drops what it wrote, before its first call has been seen to end: that
+# call may still be writing to the disk.
+_LEAVING_S: Final = 1.0
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -59,7 +63,8 @@ class Ingest:
         self.ref = ref
         self.total = 0
         self.expected: Digest | None = None
-        self.busy = False
+        self.free = asyncio.Event()  # nobody is at it
+        self.free.set()
         self.abandoned = False  # it goes when whoever is at it leaves
         self._now_ns = now_ns
         self._path = path
@@ -68,6 +73,11 @@ class Ingest:
         self._offset = 0
         self._flushed = 0
         self._started_ns = self._updated_ns = now_ns()
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody is at it."""
+        return not self.free.is_set()
 
     @property
     def name(self) -> str:
@@ -139,10 +149,14 @@ class Ingest:
 class Ingests:
     """All writes in progress, by ref."""
 
-    def __init__(self, root: Path, content: ContentStore, now_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, root: Path, content: ContentStore, now_ns: Callable[[], int] = time.time_ns, leaving_s: float = _LEAVING_S
+    ) -> None:
+        """``leaving_s`` is how long a writer is waited for that may be about to leave an ingest."""
         self._root = root / "ingests"
         self._content = content
         self._now_ns = now_ns
+        self._leaving_s = leaving_s
         self._by_ref: dict[str, Ingest] = {}
 
     async def recover(self, set_aside: SetAside | None = None) -> None:
@@ -203,24 +217,32 @@ class Ingests:
             raise InvalidArgumentError(f"ref {ref}: total of {total} bytes")
         if expected is not None:
             await self.refuse_existing(ref, expected)
-        ingest = self._by_ref.get(ref)
+        ingest = await self._left(ref)
         if ingest is None:
             with storing(f"content {expected or ref}"):
                 name = hashlib.sha256(ref.encode()).hexdigest()
                 ingest = self._by_ref[ref] = Ingest(ref, self._root / name, self._now_ns)
-        if ingest.busy:
-            raise UnavailableError(f"ref {ref} locked: somebody else is writing it")
         if total:
             ingest.total = total
         if expected is not None:
             ingest.expected = expected
-        ingest.busy = True
+        ingest.free.clear()
         try:
             yield ingest
         finally:
-            ingest.busy = False
+            ingest.free.set()
             if ingest.abandoned:
                 self.discard(ingest)
+
+    async def _left(self, ref: str) -> Ingest | None:
+        """Return the ingest ``ref``, if there is one, when nobody is at it. Raises UnavailableError."""
+        try:
+            async with asyncio.timeout(self._leaving_s):
+                while (ingest := self._by_ref.get(ref)) is not None and ingest.busy:
+                    await ingest.free.wait()
+        except TimeoutError:
+            raise UnavailableError(f"ref {ref} locked: somebody else is writing it") from None
+        return ingest
 
     async def refuse_existing(self, ref: str, expected: Digest, own: Ingest | None = None) -> None:
         """Raise AlreadyExistsError, and drop the ingest, if content with the expected digest is here.
@@ -302,7 +324,7 @@ class Ingests:
         Raises:
             NotFoundError: there is none of that name.
         """
-        return self._get(ref).status
+        return _known(ref, self._by_ref.get(ref)).status
 
     def statuses(self, accept: Filter) -> list[IngestStatus]:
         """Return the writes that the filter accepts, ordered by ref."""
@@ -312,20 +334,17 @@ class Ingests:
             if accept(lambda path, ref=ref: ref if path == ("ref",) else None)  # type: ignore[misc]
         ]
 
-    def abort(self, ref: str) -> None:
-        """Drop a write.
+    async def abort(self, ref: str) -> None:
+        """Drop a write; the call that wrote it may be about to end.
 
         Raises:
             NotFoundError: there is none of that name.
             UnavailableError: somebody is writing it.
         """
-        ingest = self._get(ref)
-        if ingest.busy:
-            raise UnavailableError(f"ref {ref} locked: somebody is writing it")
-        self.discard(ingest)
+        self.discard(_known(ref, await self._left(ref)))
 
-    def _get(self, ref: str) -> Ingest:
-        ingest = self._by_ref.get(ref)
-        if ingest is None:
-            raise NotFoundError(f"ingest ref {ref}: not found")
-        return ingest
+
+def _known(ref: str, ingest: Ingest | None) -> Ingest:
+    if ingest is None:
+        raise NotFoundError(f"ingest ref {ref}: not found")
+    return ingest

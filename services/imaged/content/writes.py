@@ -5,7 +5,7 @@ written begins anew, any other offset must be the current one, and an expected d
 conversation.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from imaged.content.ingest import Ingest, Ingests
 from sampan.errors import InvalidArgumentError
@@ -13,9 +13,11 @@ from sampan.resource.content import Action, WriteReply, WriteStep
 
 
 async def write_session(
-    ingests: Ingests, steps: AsyncIterator[WriteStep], lease: str = ""
-) -> AsyncIterator[WriteReply]:
+    ingests: Ingests, steps: AsyncIterator[WriteStep], lease: str = "", *, resumable: bool = True
+) -> AsyncGenerator[WriteReply, None]:
     """Answer each step; one that is cut off before COMMIT can be resumed by its ref. ``lease`` keeps the content.
+
+    Unless it is ``resumable``, the ingest goes with this session: not even a client that is killed leaves it behind.
 
     Raises:
         InvalidArgumentError: no ref, an offset that is not the current one, a step after COMMIT.
@@ -29,6 +31,8 @@ async def write_session(
     if not step.ref:
         raise InvalidArgumentError("first message must have a reference")
     async with ingests.open(step.ref, step.total, step.expected) as ingest:
+        if not resumable:
+            ingests.abandon(ingest)
         committed = False
         while step is not None:
             if committed:

@@ -1,6 +1,7 @@
 """``containerd.services.content.v1.Content`` over the content store."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, Final
 
 import grpc
@@ -16,7 +17,7 @@ from sampan.errors import InvalidArgumentError
 from sampan.filter_expressions import parse_filters
 from sampan.oci.digest import Digest
 from sampan.resource.content import WriteStep
-from sampan.wire.metadata import LEASE
+from sampan.wire.metadata import LEASE, ONCE
 from sampan.wire.pages import pages
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -72,18 +73,22 @@ class ContentServicer(pb_grpc.ContentServicer):
         self, request_iterator: AsyncIterator[pb.WriteContentRequest], context: Context
     ) -> AsyncIterator[pb.WriteContentResponse]:
         """Write content, resumable by ref."""
-        async for reply in write_session(self._ingests, _steps(request_iterator), _lease(context)):
-            yield reply_to_proto(reply)
+        lease, once = _said(context, LEASE), _said(context, ONCE)
+        steps = _steps(request_iterator)
+        # A client that goes away ends this generator: the next writer must not wait for the garbage collector.
+        async with aclosing(write_session(self._ingests, steps, lease, resumable=not once)) as replies:
+            async for reply in replies:
+                yield reply_to_proto(reply)
 
     async def Abort(self, request: pb.AbortRequest, context: Context) -> Empty:
         """Drop a write."""
-        self._ingests.abort(request.ref)
+        await self._ingests.abort(request.ref)
         return Empty()
 
 
-def _lease(context: Context) -> str:
-    """Return the lease that containerd's clients name in the call's metadata, empty if they name none."""
-    return next((str(value) for key, value in context.invocation_metadata() or () if key == LEASE), "")
+def _said(context: Context, name: str) -> str:
+    """Return what the call's metadata says under a name, such as the lease; empty if nothing."""
+    return next((str(value) for key, value in context.invocation_metadata() or () if key == name), "")
 
 
 async def _steps(requests: AsyncIterator[pb.WriteContentRequest]) -> AsyncIterator[WriteStep]:

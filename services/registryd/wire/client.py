@@ -86,27 +86,31 @@ class ContentClient:
 
     async def commit(self, ref: str, digest: Digest, root: str, owner: str) -> int:
         """See ``Contents``."""
-        request = WriteStep(Action.COMMIT, ref, expected=digest, labels={root: owner})
+        return await self._commit(WriteStep(Action.COMMIT, ref, expected=digest, labels={root: owner}))
+
+    async def _commit(self, step: WriteStep, *, resumable: bool = True) -> int:
+        assert step.expected is not None
         try:
-            return (await self._converse(request)).offset
+            return (await self._converse(step, resumable=resumable)).offset
         except AlreadyExistsError:
-            return await self.keep(digest, root, owner)
+            ((root, owner),) = step.labels.items()
+            return await self.keep(step.expected, root, owner)
 
     async def put(self, digest: Digest, data: bytes, root: str, owner: str) -> None:
         """See ``Contents``."""
         for _ in range(_TRIES):
             ref = f"{REF_PREFIX}{secrets.token_hex(16)}"
-            await self._converse(WriteStep(Action.WRITE, ref, data=data))
+            step = WriteStep(Action.COMMIT, ref, len(data), digest, data=data, labels={root: owner})
             try:
-                await self.commit(ref, digest, root, owner)
+                await self._commit(step, resumable=False)
             except NotFoundError:
                 continue  # it was here, and somebody has just removed it
             return
         raise UnavailableError(f"content {digest} comes and goes")
 
-    async def _converse(self, step: WriteStep) -> UploadState:
+    async def _converse(self, step: WriteStep, *, resumable: bool = True) -> UploadState:
         with _answering():
-            async with self._content.write(timeout_s=DEADLINE_S) as conversation:
+            async with self._content.write(resumable=resumable, timeout_s=DEADLINE_S) as conversation:
                 reply = await conversation.ask(step)
                 await conversation.hang_up()
             return UploadState(reply.offset, reply.digest)

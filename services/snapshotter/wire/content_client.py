@@ -69,7 +69,7 @@ class ContentClient:
         await self._reach()
         try:
             with _answering():
-                async with self._content.write() as conversation:
+                async with self._content.write(resumable=False) as conversation:
                     async for step in _steps(path, digest, ref, labels):
                         await conversation.ask(step)
                     await conversation.hang_up()

@@ -96,11 +96,11 @@ class Room:
         self.step = FakeStep()
         self.made_ready: list[Tree] = []
         self.exporters = BuildExporters(
-            self.store,  # type: ignore[arg-type]
+            self.store,
             self.images,
             cast("Trees", self),
             cast("FileWorker", self.files),
-            LayerConverter(self.store, cast("FileWorker", self.files), scratch),  # type: ignore[arg-type]
+            LayerConverter(self.store, cast("FileWorker", self.files), scratch),
             Clients(cast("Sessions", self)),
             lambda: NOW,
         )

@@ -18,9 +18,8 @@ from buildd.remote_cache.imports import CacheImports, check_import
 from buildd.session.clients import Clients
 from buildd.session.protocol import Sessions
 from sampan.build.request import CacheOption
-from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError, SampanError
+from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
 from sampan.oci.digest import Digest
-from sampan.resource.content import Action, Blob, WriteReply, WriteStep
 from sampan.resource.image import Layer
 from tests.fakes.build_stores import FakeFiles, FakeStep, FakeStore, layer
 from tests.unit.buildd.exporters.test_exporters import FakeImages
@@ -49,30 +48,6 @@ class ClientStore:
             yield self.blobs[digest][start : start + 2]
 
 
-class Store(FakeStore):
-    """A content store that takes a blob in pieces."""
-
-    async def info(self, digest: str) -> Blob:
-        if digest not in self.blobs:
-            raise NotFoundError(f"content {digest}: not found")
-        return Blob(Digest(digest), len(self.blobs[digest]), 0, 0)
-
-    async def ask(self, step: WriteStep) -> WriteReply:
-        parts = self.__dict__.setdefault("parts", {})
-        if step.action is Action.STAT:
-            return WriteReply(step.action, len(parts.get(step.ref, b"")), step.total, Digest.of(b""), 0, 0)
-        if step.action is Action.WRITE:
-            parts[step.ref] = parts.get(step.ref, b"") + step.data
-            return WriteReply(step.action, len(parts[step.ref]), step.total, Digest.of(b""), 0, 0)
-        if step.ref in parts:
-            data = parts.pop(step.ref)
-            if Digest.of(data) != step.expected:
-                raise DataLossError("not what its digest says")
-            self.blobs[Digest.of(data)] = data
-            return WriteReply(step.action, len(data), step.total, Digest.of(data), 0, 0)
-        return await super().ask(step)
-
-
 class Session:
     """A client with one store for each name."""
 
@@ -90,7 +65,7 @@ class Room:
     """Exports and imports on fakes, which are for two builders: what one has, the other has not."""
 
     def __init__(self, scratch: Path) -> None:
-        self.here, self.there = Store(), Store()
+        self.here, self.there = FakeStore(), FakeStore()
         self.images, self.session = FakeImages(), Session()
         clients = Clients(cast("Sessions", self))
         self.files = FakeFiles()

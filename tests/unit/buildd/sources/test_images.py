@@ -3,9 +3,8 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -20,7 +19,6 @@ from buildd.sources.held import HeldImages
 from buildd.sources.images import Content, ImageSource
 from buildd.sources.layouts import LayoutSource
 from sampan.errors import (
-    AlreadyExistsError,
     DataLossError,
     InvalidArgumentError,
     NotFoundError,
@@ -32,11 +30,13 @@ from sampan.oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.oci.reference import parse_reference
-from sampan.resource.content import Action, Blob, WriteReply, WriteStep
+from sampan.resource.content import Blob
 from sampan.resource.image import Credentials, ImageDetails, Layer
 from sampan.resource.snapshot import ApplyProgress
 from sampan.resource.storage import Images, Layers
 from sampan.resource.transfer import Fetched, FetchPhase, FetchProgress, FetchResolved, FetchStep
+from tests.fakes.build_stores import FakeConversation
+from tests.fakes.build_stores import FakeStore as FakeContent
 from tests.unit.buildd.sources.clients import FakeContext, FakeSession, FakeSessions, FakeStore
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
@@ -100,6 +100,7 @@ class FakeImaged:
         self.named: dict[str, ImageDetails] = {}
         self.fetched: list[tuple[str, Platform | None, Credentials | None]] = []
         self.blobs: dict[str, bytes] = {}
+        self.written = FakeContent(self.blobs)
         self.leases: dict[str, str] = {}
         self.applied: list[Digest] = []
         self.stacked: list[Sequence[Digest]] = []
@@ -164,31 +165,9 @@ class FakeImaged:
     async def info(self, digest: str) -> Blob:
         return await FakeStore(self.blobs).info(digest)
 
-    @asynccontextmanager
-    async def write(self, *, lease: str = "") -> AsyncIterator["FakeWrite"]:
+    def write(self, *, lease: str = "", resumable: bool = True) -> AbstractAsyncContextManager[FakeConversation]:
         assert self.leases[lease] == "kept"
-        yield FakeWrite(self.blobs)
-
-
-class FakeWrite:
-    def __init__(self, blobs: dict[str, bytes]) -> None:
-        self._blobs = blobs
-        self._data = b""
-
-    async def ask(self, step: WriteStep) -> WriteReply:
-        assert step.expected is not None
-        if step.expected in self._blobs:
-            raise AlreadyExistsError("here")
-        assert step.offset in (0, len(self._data))
-        self._data += step.data
-        if step.action is Action.COMMIT:
-            if Digest.of(self._data) != step.expected:
-                raise DataLossError("not what its digest says")
-            self._blobs[step.expected] = self._data
-        return cast("WriteReply", SimpleNamespace(offset=len(self._data)))
-
-    async def hang_up(self) -> None:
-        return
+        return self.written.write(lease=lease, resumable=resumable)
 
 
 class World:

@@ -159,7 +159,7 @@ async def test_full_disk_is_told_to_whoever_sent_the_pipe(
         os.close(writing)
     assert answer.startswith(b"full ")
     assert b"no space left on device" in answer
-    parts.ingests.abort("full")
+    await parts.ingests.abort("full")
 
 
 async def test_write_is_given_up_when_the_service_ends(parts: Parts, tmp_path: Path) -> None:
