@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 from sampan.engine import publish
 from sampan.engine.parts import HasContainers, HasDiffer, HasEvents
-from sampan.engine.progress import Loaded, Progress
+from sampan.engine.progress import Loaded, Progress, Received
 from sampan.engine.transfer import Report, Transferring, Unpacking, name_image, wanted_platform, watched
 from sampan.resource.image import LoadedImage
 from sampan.resource.storage import Images
+
+_TOLD_BYTES: Final = 4 << 20
 
 
 class Exporting(HasContainers, HasDiffer, HasEvents, Protocol):
@@ -23,15 +25,22 @@ class Feed:
     gRPC cancels a call whose requests fail, and the failure itself would be lost.
     """
 
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes], report: Report | None = None) -> None:
+        """``report`` is told how much has come, now and then."""
         self._chunks = chunks
+        self._report = report
         self._failure: Exception | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield the chunks, and remember why there are no more."""
         try:
+            received = told = 0
             async for chunk in self._chunks:
                 yield chunk
+                received += len(chunk)
+                if self._report is not None and received - told >= _TOLD_BYTES:
+                    told = received
+                    await self._report(Received(received))
         except Exception as error:
             self._failure = error
             raise
@@ -57,10 +66,10 @@ async def import_image(
     platform: str,
 ) -> AsyncGenerator[Progress, None]:
     """See ``Engine.import_image``."""
-    feed = Feed(chunks)
     wanted = wanted_platform(platform)
 
     async def work(report: Report) -> None:
+        feed = Feed(chunks, report)
         with feed.told():
             imported = await services.images.import_root(
                 aiter(feed), reference=reference, message=message, changes=changes, platform=wanted

@@ -134,7 +134,7 @@ def _with_missing(values: tuple[str, ...], more: Iterable[str]) -> tuple[str, ..
 
 
 def _check_platform(name: str, wanted: Platform, actual: Platform) -> None:
-    if not wanted.accepts(actual):
+    if not wanted.runs(actual):
         raise NotFoundError(
             f"image with reference {name} was found but does not provide the specified platform "
             f"(wanted {wanted}, actual: {actual})"
@@ -144,7 +144,7 @@ def _check_platform(name: str, wanted: Platform, actual: Platform) -> None:
 def _platform_warning(actual: Platform) -> tuple[str, ...]:
     """Say, in Docker's words, that an image is probably not for this host."""
     host, found = host_platform(), actual
-    if not found.architecture or host.accepts(found):
+    if not found.architecture or host.runs(found):
         return ()
     return (
         f"The requested image's platform ({found}) does not match the detected host platform ({host}) "

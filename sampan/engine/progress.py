@@ -61,4 +61,11 @@ class Loaded:
     references: tuple[str, ...]  # in familiar form; empty if the archive gives it none
 
 
-Progress = Resolved | LayerProgress | Done | Loaded
+@dataclass(frozen=True, slots=True)
+class Received:
+    """So much of an archive has come in."""
+
+    size_bytes: int
+
+
+Progress = Resolved | LayerProgress | Done | Loaded | Received

@@ -170,23 +170,23 @@ def _shown(value: object) -> str:
 def choose(entries: tuple[IndexEntry, ...], platform: Platform) -> Descriptor:
     """Return the index's image for ``platform``.
 
-    An exact variant wins; without one, the entry listed first. Entries that are not images (attestations carry the
-    platform "unknown") are passed over.
+    What runs best wins, see ``Platform.preference``; of several, the entry listed first. Entries that are not images
+    (attestations carry the platform "unknown") are passed over.
 
     Raises:
         NotFoundError: there is none; in Docker's words.
     """
     fitting = [
-        entry
-        for entry in entries
+        (preference, position, entry.descriptor)
+        for position, entry in enumerate(entries)
         if entry.descriptor.media_type in MANIFESTS | INDEXES
         and entry.platform is not None
-        and platform.accepts(entry.platform)
+        and (preference := platform.preference(entry.platform)) is not None
     ]
-    exact = [entry for entry in fitting if entry.platform == platform]
+    if fitting:
+        return min(fitting, key=lambda each: each[:2])[2]
     # An index of one image that does not say what it is for is taken at its word, as Docker does.
-    untold = [entry for entry in entries if entry.platform is None and entry.descriptor.media_type in MANIFESTS]
-    for candidates in (exact, fitting, untold if len(entries) == 1 else []):
-        if candidates:
-            return candidates[0].descriptor
+    match entries:
+        case (IndexEntry(descriptor, None),) if descriptor.media_type in MANIFESTS:
+            return descriptor
     raise NotFoundError(f"no matching manifest for {platform} in the manifest list entries")

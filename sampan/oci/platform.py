@@ -4,6 +4,7 @@ Reference: OCI image spec 1.1, "Image Index", `platform`; architecture names are
 """
 
 import platform as host
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +28,9 @@ _MACHINES: Final = {
 _ARCHITECTURES: Final = frozenset(name for name, _ in _MACHINES.values()) | {
     "arm", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "riscv", "s390", "wasm",
 }  # fmt: skip
+# What a variant is where none is named.
+_UNSAID: Final = {"amd64": "v1", "arm": "v7", "arm64": "v8"}
+_VERSIONS: Final = 100  # more than any architecture's variants
 _SYSTEMS: Final = frozenset(("linux", "windows", "darwin", "freebsd"))
 
 
@@ -49,6 +53,47 @@ class Platform:
         default = "v8" if self.architecture == "arm64" else ""
         mine, theirs = self.variant or default, other.variant or default
         return not self.variant or mine == theirs
+
+    def preference(self, other: "Platform") -> int | None:
+        """Return how well an image for ``other`` runs where this is asked for, 0 best; None: it does not.
+
+        An older variant of the architecture runs on a newer one, 386 on amd64, arm on arm64; never the reverse. An
+        image for arm without a variant is for v7, as everywhere.
+        """
+        wanted, found = self._normal(), other._normal()
+        if wanted.os != found.os:
+            return None
+        for position, (architecture, newest) in enumerate(_runs(wanted.architecture, wanted._version())):
+            if found.architecture == architecture:
+                behind = newest - found._version()
+                return None if behind < 0 else position * _VERSIONS + behind
+        return None
+
+    def runs(self, other: "Platform") -> bool:
+        """Say whether an image whose config names ``other`` can be used where this is asked for.
+
+        Old builders leave the variant out of a config, whatever it is.
+        """
+        untold = not other.variant and (self.os, self.architecture) == (other.os, other.architecture)
+        return untold or self.preference(other) is not None
+
+    def _normal(self) -> "Platform":
+        architecture, variant = _MACHINES.get(self.architecture, (self.architecture, ""))
+        return Platform(self.os, architecture, self.variant or variant or _UNSAID.get(architecture, ""))
+
+    def _version(self) -> int:
+        version = self.variant.removeprefix("v")
+        return int(version) if version.isascii() and version.isdecimal() and len(version) <= 2 else 0
+
+
+def _runs(architecture: str, version: int) -> Sequence[tuple[str, int]]:
+    """Return the architectures whose programs run on one, each with the newest version of it, best first."""
+    match architecture:
+        case "amd64":
+            return (architecture, version), ("386", 0)
+        case "arm64":
+            return (architecture, version), ("arm", 8)
+    return ((architecture, version),)
 
 
 def host_platform() -> Platform:

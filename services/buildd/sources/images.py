@@ -144,7 +144,7 @@ class ImageSource:
         return None
 
     async def _read(self, details: ImageDetails, platform: Platform, name: str) -> FoundImage:
-        if platform.accepts(details.platform):
+        if platform.runs(details.platform):
             config = self._configs.get(details.id)
             if config is None:
                 config = await read_document(self._content, details.id, MAX_CONFIG_BYTES)

@@ -66,6 +66,7 @@ async def load(call: Call) -> web.StreamResponse:
             call,
             call.images.load_images(body.chunks(), platform=parameters.from_query(call.text("platform"))),
             messages.render,
+            refuses=False,  # dockerd has answered 200 before it looks at the archive
         )
     finally:
         body.close()

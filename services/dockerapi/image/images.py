@@ -14,12 +14,13 @@ from dockerapi.http.fields import Fields
 from dockerapi.http.listing import Rows, reply_list
 from dockerapi.http.routing import Route
 from dockerapi.image import parameters
-from dockerapi.image.progress import PullMessages
+from dockerapi.image.progress import ImportMessages, PullMessages
 from sampan.docker.image_view import history_json, inspect_json, manifests_json, summary_json
 from sampan.engine import image_filters
 from sampan.engine.df import sizes
 from sampan.engine.listing import image_pages, list_images
 from sampan.engine.progress import Done, Progress
+from sampan.engine.remote_archives import archive_url, remote_archive
 from sampan.engine.remove import Step
 from sampan.errors import InvalidArgumentError, SampanError, UnauthenticatedError
 from sampan.json_types import JsonObject
@@ -77,41 +78,42 @@ async def _pull_all(call: Call, repository: Reference, credentials: Credentials 
 
 
 async def _import(call: Call) -> web.StreamResponse:
-    if call.text("fromSrc") != "-":
-        raise InvalidArgumentError("importing from a URL is not supported by this engine: send the archive as the body")
-    reference, tag = call.text("repo"), call.text("tag")
-    if reference and tag:
-        reference = f"{reference}:{tag}"
+    source = call.text("fromSrc")
+    if source != "-":
+        async with remote_archive(archive_url(source)) as archive:
+            return await stream_progress(call, _importing(call, archive.pieces), ImportMessages(archive).render)
     body = Body(call.request)
-    events = call.images.import_image(
-        body.chunks(),
-        reference=reference,
-        message=call.text("message"),
-        changes=tuple(call.request.query.getall("changes", [])),
-        platform=call.text("platform"),
-    )
     try:
-        return await stream_progress(call, events, _import_messages)
+        return await stream_progress(call, _importing(call, body.chunks()), ImportMessages().render)
     finally:
         body.close()
 
 
-def _import_messages(event: Progress) -> Iterable[JsonObject]:
-    """Docker says nothing but the image's ID, at the end."""
-    return [{"status": event.image.id}] if isinstance(event, Done) else []
+def _importing(call: Call, chunks: AsyncIterator[bytes]) -> AsyncIterator[Progress]:
+    reference, tag = call.text("repo"), call.text("tag")
+    return call.images.import_image(
+        chunks,
+        reference=f"{reference}:{tag}" if reference and tag else reference,
+        message=call.text("message"),
+        changes=tuple(call.request.query.getall("changes", [])),
+        platform=call.text("platform"),
+    )
 
 
 async def stream_progress(
-    call: Call, events: AsyncIterator[T], render: Callable[[T], Iterable[JsonObject]]
+    call: Call, events: AsyncIterator[T], render: Callable[[T], Iterable[JsonObject]], *, refuses: bool = True
 ) -> web.StreamResponse:
-    """Send messages as they come. What goes wrong before the first is an HTTP error, and after it the last message."""
+    """Send messages as they come. What goes wrong before the first is an HTTP error, and after it the last message.
+
+    Without ``refuses`` it is the last message in any case.
+    """
     stream = JsonStream(call.request, end=b"\r\n")
     try:
         async for event in events:
             if messages := list(render(event)):
                 await stream.write(*messages)
     except SampanError as error:
-        if stream.begun:
+        if stream.begun or not refuses:
             return await stream.end({"errorDetail": {"message": str(error)}, "error": str(error)})
         if isinstance(error, UnauthenticatedError):
             # A 401 would say that this engine wants credentials, and clients ask for them and try again, for ever.

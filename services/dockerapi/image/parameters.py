@@ -1,11 +1,11 @@
 """What requests about images carry: a platform, JSON in the query; credentials, in a header or in the body of /auth."""
 
 import base64
-import binascii
 
 from dockerapi.http.decode import decode, shown
 from dockerapi.http.fields import Fields
 from sampan.errors import InvalidArgumentError
+from sampan.log import log
 from sampan.resource.image import Credentials
 
 
@@ -28,23 +28,19 @@ def from_query(text: str) -> str:
 
 
 def from_header(text: str) -> Credentials | None:
-    """Decode ``X-Registry-Auth``: base64 in the URL alphabet, with padding or without; None if there is nothing in it.
+    """Decode ``X-Registry-Auth``: base64 in the URL alphabet, with padding or without; None if it names nobody.
 
-    Raises:
-        InvalidArgumentError: not base64 of a JSON object.
+    What cannot be read means nobody, as for dockerd: clients send ``bnVsbA==``, an empty string's base64 or a text of
+    their own when they have no credentials, and a registry that wants some says so.
     """
-    if not text:
-        return None
     plain = text.replace("+", "-").replace("/", "_").rstrip("=")
-    what = "invalid X-Registry-Auth header: expected JSON in base64url"
     try:
-        document = base64.urlsafe_b64decode(plain + "=" * (-len(plain) % 4))
-    except (binascii.Error, ValueError):
-        raise InvalidArgumentError(what) from None
-    decoded = decode(document, what)
-    if not isinstance(decoded, dict):
-        raise InvalidArgumentError("invalid X-Registry-Auth header: expected a JSON object")
-    return from_json(Fields(decoded, "X-Registry-Auth."))
+        decoded = decode(base64.urlsafe_b64decode(plain + "=" * (-len(plain) % 4)), "X-Registry-Auth")
+        return from_json(Fields(decoded, "X-Registry-Auth.")) if isinstance(decoded, dict) else None
+    except (ValueError, InvalidArgumentError) as error:
+        if text:
+            log.warning("X-Registry-Auth cannot be read, and means nobody", error=str(error)[:200])
+        return None
 
 
 def from_json(sent: Fields) -> Credentials | None:

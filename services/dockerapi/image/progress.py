@@ -1,11 +1,12 @@
-"""A pull as the messages that Docker's clients draw."""
+"""Pulls and imports as the messages that Docker's clients draw."""
 
 import time
 from collections.abc import Iterator
 from typing import Final
 
 from sampan.docker.sizes import human_size
-from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
+from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Received, Resolved
+from sampan.engine.remote_archives import RemoteArchive
 from sampan.json_types import JsonObject
 from sampan.oci.reference import Reference
 
@@ -89,6 +90,27 @@ class PullMessages:
         yield {"status": f"Digest: {event.digest}"}
         verdict = "Image is up to date for" if event.existed else "Downloaded newer image for"
         yield {"status": f"Status: {verdict} {self._asked.familiar}"}
+
+
+class ImportMessages:
+    """Turns an import's events into messages: of an archive from the web how far it is, and the image's ID."""
+
+    def __init__(self, archive: RemoteArchive | None = None) -> None:
+        self._archive = archive
+        self._begun = False
+
+    def render(self, event: Progress) -> Iterator[JsonObject]:
+        """Yield the messages for one event, in order."""
+        if self._archive is not None:
+            if not self._begun:
+                self._begun = True
+                yield {"status": f"Downloading from {self._archive.url}"}
+            if isinstance(event, Received):
+                current, total = event.size_bytes, self._archive.size
+                detail = {"current": current, "total": total} if total else {"current": current}
+                yield {"status": "Importing", "progressDetail": detail, "progress": bar(current, total)}
+        if isinstance(event, Done):
+            yield {"status": event.image.id}
 
 
 def _short(digest: str) -> str:

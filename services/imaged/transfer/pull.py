@@ -246,7 +246,7 @@ def _check_platform(reference: Reference, config: ConfigFile, wanted: Platform |
     found = config.platform
     if found.os != "linux":
         raise UnimplementedError(f'image operating system "{found.os}" cannot be used on this platform')
-    if wanted is not None and not wanted.accepts(found):
+    if wanted is not None and not wanted.runs(found):
         raise InvalidArgumentError(
             f"image with reference {reference.familiar} was found but does not match the specified platform: "
             f"wanted {wanted}, actual: {found}"

@@ -3,21 +3,30 @@
 import gzip
 import io
 import json
+import os
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
+import docker as sdk_package
 import pytest
 
 from tests.compat.conftest import Spawn
-from tests.support.docker_client import DockerClient, Result, result_of
+from tests.support.docker_client import DockerClient, Result, UnixConnection, result_of
+from tests.support.images import Entry, tar
 from tests.support.registry import Registry, run_registry
 from tests.support.tools import need
 from tests.support.trees import busybox_image
 
 Unique = Callable[[str], str]
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def skopeo(*arguments: str) -> str:
@@ -39,6 +48,16 @@ def fed(docker: DockerClient, archive: bytes, *arguments: str) -> Result:
     """Run ``docker`` with an archive on stdin, whatever its exit code."""
     done = subprocess.run(["docker", *arguments], input=archive, capture_output=True, timeout=60, env=docker.env())
     return result_of(done)
+
+
+def sent(
+    docker: DockerClient, path: str, body: bytes = b"", headers: Mapping[str, str] = NO_HEADERS
+) -> tuple[int, list[dict[str, Any]]]:
+    """POST to the engine and return the status and the messages of its answer."""
+    with closing(UnixConnection(docker.host.removeprefix("unix://"))) as connection:
+        connection.request("POST", path, body, dict(headers))
+        answer = connection.getresponse()
+        return answer.status, [json.loads(line) for line in answer.read().splitlines()]
 
 
 def image_id(docker: DockerClient, name: str) -> str:
@@ -288,3 +307,63 @@ def test_export_is_imported_again(
     docker("rmi", name)
     failed = docker.fails("export", "nonesuch")
     assert (failed.code, "No such container: nonesuch" in failed.stderr) == (1, True)
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """The address of a web server that serves ``tmp_path``."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_archive_is_imported_from_the_web(
+    docker: DockerClient, web: str, tmp_path: Path, unique: Unique, sdk: sdk_package.DockerClient
+) -> None:
+    name, content = unique("web"), os.urandom(9_000_000)
+    (tmp_path / "root.tar").write_bytes(tar(Entry("there", content)))
+    done = docker("import", "--change", "CMD /there", f"http://{web}/root.tar", f"{name}:1")
+    assert done.lines[0].startswith(f"Downloading from http://{web}/root.tar")
+    assert done.line.endswith(image_id(docker, f"{name}:1"))
+    messages = [json.loads(line) for line in sdk.api.import_image_from_url(f"{web}/root.tar", f"{name}:2").splitlines()]
+    assert messages[0]["status"] == f"Downloading from http://{web}/root.tar"
+    moving = [each for each in messages if each["status"] == "Importing"]
+    assert moving
+    assert moving[-1]["progressDetail"]["total"] > len(content)
+    assert messages[-1]["status"] == image_id(docker, f"{name}:2")
+    docker("rmi", f"{name}:1", f"{name}:2")
+
+
+def test_archive_that_is_not_on_the_web_is_named(
+    docker: DockerClient, web: str, tmp_path: Path, nothing_left: None
+) -> None:
+    (tmp_path / "text").write_text("no archive")
+    for url, complaint in {
+        f"http://{web}/missing": f"failed to GET http://{web}/missing with status 404 File not found",
+        "http://127.0.0.1:1/x": 'Get "http://127.0.0.1:1/x"',
+    }.items():
+        failed = docker.fails("import", url, "web:bad")
+        assert (failed.code, complaint in failed.stderr) == (1, True), failed.stderr
+    assert docker.fails("import", f"http://{web}/text", "web:bad").code == 1
+
+
+def test_archive_that_is_none_is_answered_in_the_stream(docker: DockerClient) -> None:
+    status, messages = sent(docker, "/images/load", b"garbage" * 200)
+    assert status == 200
+    assert messages[-1]["errorDetail"]["message"] == messages[-1]["error"]
+
+
+@pytest.mark.parametrize("header", ["%%%", "bnVsbA==", "W10=", "bm90aGluZw=="])
+def test_credentials_that_cannot_be_read_are_nobodys(
+    docker: DockerClient, image: str, fresh_registry: Registry, unique: Unique, header: str
+) -> None:
+    name = f"{fresh_registry.address}/{unique('anonymous')}"
+    docker("tag", image, f"{name}:1")
+    for path in (f"/images/{name}/push?tag=1", f"/images/create?fromImage={name}&tag=1"):
+        status, messages = sent(docker, path, headers={"X-Registry-Auth": header})
+        assert (status, "error" in messages[-1]) == (200, False), messages
+    docker("rmi", f"{name}:1")

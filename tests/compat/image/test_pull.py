@@ -15,10 +15,12 @@ from tests.support.web_registry import WebRegistry, run_web_registry
 Unique = Callable[[str], str]
 
 
-def small(mark: str, compression: str = "gzip", *, oci: bool = False, architecture: str = "amd64") -> Image:
+def small(
+    mark: str, compression: str = "gzip", *, oci: bool = False, architecture: str = "amd64", variant: str = ""
+) -> Image:
     """Return an image that runs, and whose last layer nobody has yet."""
     layers = [layer(busybox_tar(), compression), layer(tar(Entry("mark", mark.encode())), compression)]
-    return Image(layers, BUSYBOX_CONFIG, oci=oci, architecture=architecture)
+    return Image(layers, BUSYBOX_CONFIG, oci=oci, architecture=architecture, variant=variant)
 
 
 @pytest.fixture
@@ -82,6 +84,44 @@ def test_platform_is_chosen_from_a_list(docker: DockerClient, registry: Registry
     assert docker("run", "--rm", reference, "cat", "/mark").stdout == f"{name}-amd64"
     docker("pull", "--platform", "linux/arm64", reference)
     assert docker("image", "inspect", "--format", "{{.Architecture}}", reference).line == "arm64"
+
+
+# dockerd 20.10 takes the first that runs, wherever a better one stands.
+VARIANTS = [("arm", "v6"), ("arm", "v5"), ("amd64", "v3"), ("amd64", "")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "served"),
+    [("linux/arm/v7", "arm-v6"), ("linux/arm", "arm-v6"), ("linux/arm/v5", "arm-v5"), ("linux/amd64", "amd64-")],
+)
+def test_platform_is_served_by_the_variant_that_runs_best_on_it(
+    docker: DockerClient, registry: Registry, unique: Unique, asked: str, served: str
+) -> None:
+    name = unique("variants")
+    images = [small(f"{name}-{arch}-{variant}", architecture=arch, variant=variant) for arch, variant in VARIANTS]
+    push_index(registry, name, "1", images)
+    reference = f"{registry.address}/{name}:1"
+    docker("pull", "--platform", asked, reference)
+    shown = docker("image", "inspect", "--format", "{{.Architecture}}-{{.Variant}}", reference)
+    assert shown.line == served
+
+
+def test_image_for_a_newer_machine_is_not_taken_for_this_one(
+    docker: DockerClient, registry: Registry, unique: Unique
+) -> None:
+    name = unique("newer")
+    push_index(registry, name, "1", [small(name, architecture="amd64", variant="v4")])
+    failed = docker.fails("pull", f"{registry.address}/{name}:1")
+    assert (failed.code, "no matching manifest for linux/amd64" in failed.stderr) == (1, True), failed.stderr
+
+
+@pytest.mark.parametrize("command", [("pull",), ("import", "-")])
+def test_platform_that_is_none_is_a_bad_request(
+    docker: DockerClient, registry: Registry, unique: Unique, command: tuple[str, ...]
+) -> None:
+    failed = docker.fails(*command, "--platform", "foo", f"{registry.address}/{unique('none')}:1", input="")
+    assert failed.code == 1
+    assert "unknown operating system or architecture" in failed.stderr
 
 
 def test_list_without_our_platform_is_refused_by_name(docker: DockerClient, registry: Registry, unique: Unique) -> None:

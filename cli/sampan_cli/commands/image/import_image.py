@@ -3,12 +3,13 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final
 
 import click
 
-from sampan.errors import InvalidArgumentError, UnavailableError
+from sampan.errors import InvalidArgumentError
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 from sampan_cli.options.flags import from_flags
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 _PIECE_BYTES: Final = 1 << 20
 _SCHEMES: Final = ("http://", "https://")
-_TIMEOUT_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,9 @@ async def import_image(engine: "Engine", options: ImportOptions) -> None:
     """
     from sampan.engine.progress import Done
 
-    with await asyncio.to_thread(_open, options.source) as file:
+    async with _archive(options.source) as pieces:
         events = engine.import_image(
-            _pieces(file),
+            pieces,
             reference=options.reference,
             message=options.message,
             changes=options.changes,
@@ -72,17 +72,21 @@ async def import_image(engine: "Engine", options: ImportOptions) -> None:
                 click.echo(event.image.id)
 
 
+@asynccontextmanager
+async def _archive(source: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    if source.startswith(_SCHEMES):
+        from sampan.engine.remote_archives import archive_url, remote_archive
+
+        async with remote_archive(archive_url(source)) as archive:
+            yield archive.pieces
+        return
+    with await asyncio.to_thread(_open, source) as file:
+        yield _pieces(file)
+
+
 def _open(source: str) -> IO[bytes]:
     if source == "-":
         return sys.stdin.buffer
-    if source.startswith(_SCHEMES):
-        from urllib.request import urlopen
-
-        try:
-            response: IO[bytes] = urlopen(source, timeout=_TIMEOUT_S)  # noqa: S310 - only http and https get here
-        except OSError as error:
-            raise UnavailableError(f"cannot download {source}: {error}") from error
-        return response
     try:
         return open(source, "rb")
     except OSError as error:

@@ -2,11 +2,12 @@
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from imaged.registry.endpoints import Endpoints
+from imaged.registry.endpoints import Endpoints, MirrorConfig, RegistryConfig
 from imaged.registry.lookup import Lookup
 from imaged.registry.transport import Transport
 from sampan.errors import (
@@ -22,7 +23,7 @@ from sampan.oci.platform import Platform
 from sampan.oci.reference import parse_reference
 from sampan.resource.image import ANONYMOUS, Credentials
 from tests.fakes.registry import OCI_INDEX, FakeRegistry, Fault
-from tests.unit.imaged.parts import Parts
+from tests.unit.imaged.parts import Parts, imaged_parts
 
 FOUND = [
     {"name": "library/debian", "description": "An OS", "star_count": 5, "is_official": True, "is_automated": False},
@@ -196,3 +197,21 @@ async def test_term_that_is_none_is_refused(asking: Asking, term: str) -> None:
 def test_dockers_own_registry_is_searched_at_its_index() -> None:
     assert Endpoints().search("docker.io", ANONYMOUS).urls == ("https://index.docker.io",)
     assert Endpoints(docker_io_host="127.0.0.1:5").search("docker.io", ANONYMOUS).urls[-1] == "http://127.0.0.1:5"
+
+
+async def test_mirror_is_asked_for_tags_first_and_the_registry_if_it_cannot(
+    tmp_path: Path, registry: FakeRegistry
+) -> None:
+    async with FakeRegistry().running() as mirror:
+        configured = [RegistryConfig(registry.address, mirrors=(MirrorConfig(mirror.url),))]
+        async with imaged_parts(tmp_path / "imaged", configured) as parts:
+            transport = Transport(stall_timeout_s=5)
+            asking = Asking(parts, transport)
+            for place, tag in ((registry, "theirs"), (mirror, "mirrored")):
+                place.faults.append(Fault("/tags/list", status=200, body=json.dumps({"tags": [tag]}).encode()))
+            try:
+                assert await asking.tags(f"{registry.address}/x") == ["mirrored"]
+                assert registry.requests == []
+                assert await asking.tags(f"{registry.address}/x") == ["theirs"]
+            finally:
+                await transport.close()

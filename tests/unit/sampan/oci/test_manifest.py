@@ -119,6 +119,8 @@ def index(*platforms: dict[str, Any] | None, media_type: str = OCI_INDEX) -> tup
 AMD64 = {"os": "linux", "architecture": "amd64"}
 ARM_V6 = {"os": "linux", "architecture": "arm", "variant": "v6"}
 ARM_V7 = {"os": "linux", "architecture": "arm", "variant": "v7"}
+ARM_V5 = {"os": "linux", "architecture": "arm", "variant": "v5"}
+AMD64_V3 = {"os": "linux", "architecture": "amd64", "variant": "v3"}
 UNKNOWN = {"os": "unknown", "architecture": "unknown"}
 WINDOWS = {"os": "windows", "architecture": "amd64", "os.version": "10"}
 
@@ -129,7 +131,12 @@ WINDOWS = {"os": "windows", "architecture": "amd64", "os.version": "10"}
         ((WINDOWS, AMD64), Platform("linux", "amd64"), 1),
         ((UNKNOWN, AMD64), Platform("linux", "amd64"), 1),
         ((ARM_V6, ARM_V7), Platform("linux", "arm", "v7"), 1),
-        ((ARM_V6, ARM_V7), Platform("linux", "arm"), 0),
+        ((ARM_V6, ARM_V7), Platform("linux", "arm"), 1),
+        ((ARM_V5, ARM_V6), Platform("linux", "arm", "v7"), 1),
+        ((ARM_V7, ARM_V6), Platform("linux", "arm", "v6"), 1),
+        ((AMD64_V3, AMD64), Platform("linux", "amd64"), 1),
+        ((AMD64_V3, AMD64), Platform("linux", "amd64", "v4"), 0),
+        ((AMD64, AMD64), Platform("linux", "amd64"), 0),
         ((None,), Platform("linux", "amd64"), 0),
     ],
 )

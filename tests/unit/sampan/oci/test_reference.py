@@ -164,3 +164,43 @@ def test_one_repository_is_one_tag_and_its_digests() -> None:
     assert in_one_repository(names("a:1", f"a@{digest}"))
     assert not in_one_repository(names("a:1", "a:2"))
     assert not in_one_repository(names("a:1", f"b@{digest}"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "best_first"),
+    [
+        ("linux/amd64", ["linux/amd64", "linux/386"]),
+        ("linux/amd64/v3", ["linux/amd64/v3", "linux/amd64/v2", "linux/amd64/v1", "linux/386"]),
+        ("linux/arm", ["linux/arm/v7", "linux/arm/v6", "linux/arm/v5"]),
+        ("linux/arm/v6", ["linux/arm/v6", "linux/arm/v5"]),
+        ("linux/arm64", ["linux/arm64/v8", "linux/arm/v8", "linux/arm/v7", "linux/arm/v5"]),
+        ("linux/386", ["linux/386"]),
+        ("linux/riscv64", ["linux/riscv64"]),
+    ],
+)
+def test_platform_prefers_what_runs_best_there(wanted: str, best_first: list[str]) -> None:
+    every = [
+        *("linux/386", "linux/amd64", "linux/amd64/v1", "linux/amd64/v2", "linux/amd64/v3", "windows/amd64"),
+        *("linux/arm/v5", "linux/arm/v6", "linux/arm/v7", "linux/arm/v8", "linux/arm64/v8", "linux/arm64/v9"),
+        *("linux/riscv64", "linux/s390x"),
+    ]
+    asked = parse_platform(wanted)
+    found = {text: asked.preference(parse_platform(text)) for text in every}
+    ranks = [found[text] for text in best_first]
+    assert None not in ranks
+    assert ranks == sorted(ranks)  # type: ignore[type-var]
+    machine = {text for text, rank in found.items() if rank is None}
+    assert machine.isdisjoint(best_first)
+    assert "windows/amd64" in machine
+
+
+def test_platform_of_arm_without_a_variant_is_v7() -> None:
+    plain, seven = Platform("linux", "arm"), Platform("linux", "arm", "v7")
+    assert seven.preference(plain) == plain.preference(seven) == 0
+    assert Platform("linux", "arm", "v6").preference(plain) is None
+
+
+def test_config_without_a_variant_can_be_used_for_each() -> None:
+    assert Platform("linux", "arm", "v6").runs(Platform("linux", "arm"))
+    assert not Platform("linux", "amd64").runs(Platform("linux", "amd64", "v3"))
+    assert not Platform("linux", "amd64").runs(Platform("linux", "arm64"))
