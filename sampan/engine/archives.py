@@ -9,6 +9,7 @@ from sampan.engine import publish
 from sampan.engine.parts import HasContainers, HasDiffer, HasEvents
 from sampan.engine.progress import Loaded, Progress, Received
 from sampan.engine.transfer import Report, Transferring, Unpacking, name_image, wanted_platform, watched
+from sampan.errors import InvalidArgumentError
 from sampan.resource.image import LoadedImage
 from sampan.resource.storage import Images
 
@@ -67,6 +68,8 @@ async def import_image(
 ) -> AsyncGenerator[Progress, None]:
     """See ``Engine.import_image``."""
     wanted = wanted_platform(platform)
+    if wanted.os != "linux":
+        raise InvalidArgumentError("operating system is not supported")
 
     async def work(report: Report) -> None:
         feed = Feed(chunks, report)

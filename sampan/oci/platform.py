@@ -4,6 +4,7 @@ Reference: OCI image spec 1.1, "Image Index", `platform`; architecture names are
 """
 
 import platform as host
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +32,7 @@ _ARCHITECTURES: Final = frozenset(name for name, _ in _MACHINES.values()) | {
 # What a variant is where none is named.
 _UNSAID: Final = {"amd64": "v1", "arm": "v7", "arm64": "v8"}
 _VERSIONS: Final = 100  # more than any architecture's variants
+_COMPONENT: Final = re.compile("[A-Za-z0-9_-]+")
 _SYSTEMS: Final = frozenset(("linux", "windows", "darwin", "freebsd"))
 
 
@@ -107,11 +109,18 @@ def parse_platform(text: str) -> Platform:
     """Parse ``os/arch[/variant]``, a bare architecture, or a bare system, which means this machine's architecture.
 
     Raises:
-        InvalidArgumentError: empty parts or more than three of them, or a single one that is neither.
+        InvalidArgumentError: empty parts or more than three of them, or a single one that is neither; in Docker's
+            words.
     """
     parts = text.lower().split("/")
-    if not all(parts) or len(parts) > 3:
-        raise InvalidArgumentError(f"invalid platform {text!r}: expected os/architecture[/variant]")
+    for part in parts:
+        if not _COMPONENT.fullmatch(part):
+            raise InvalidArgumentError(
+                f'"{part[:200]}" is an invalid component of "{text[:200]}": platform specifier component must match '
+                f'"^{_COMPONENT.pattern}$": invalid argument'
+            )
+    if len(parts) > 3:
+        raise InvalidArgumentError(f'"{text[:200]}": cannot parse platform specifier: invalid argument')
     if len(parts) == 1:
         (part,) = parts
         if part in _SYSTEMS:
@@ -119,6 +128,6 @@ def parse_platform(text: str) -> Platform:
         elif part in _ARCHITECTURES or part in _MACHINES:
             parts = ["linux", part]
         else:
-            raise InvalidArgumentError(f'"{part}": unknown operating system or architecture')
+            raise InvalidArgumentError(f'"{part}": unknown operating system or architecture: invalid argument')
     architecture, variant = _MACHINES.get(parts[1], (parts[1], ""))
     return Platform(parts[0], architecture, parts[2] if len(parts) == 3 else variant)

@@ -6,13 +6,21 @@ from aiohttp import web
 
 from dockerapi.http.call import Call
 from dockerapi.http.routing import Handler, Route
-from sampan.errors import UnimplementedError
+from sampan.errors import NotFoundError, UnimplementedError
 
 _OPERATIONS: Final = (
     ("POST", "/swarm/init", "swarm mode"),
     ("POST", "/swarm/join", "swarm mode"),
     ("POST", "/plugins/pull", "installing plugins"),
     ("POST", "/plugins/create", "installing plugins"),
+    ("GET", "/plugins/privileges", "installing plugins"),
+)
+
+# What is asked of one of them, of which there are none.
+_PLUGIN: Final = (
+    ("GET", "/plugins/{name+}/json"),
+    ("DELETE", "/plugins/{name+}"),
+    *(("POST", f"/plugins/{{name+}}/{act}") for act in ("enable", "disable", "set", "upgrade", "push")),
 )
 
 
@@ -23,4 +31,11 @@ def _refuse(what: str) -> Handler:
     return handler
 
 
-ROUTES: Final = tuple(Route(method, path, _refuse(what), alone=True) for method, path, what in _OPERATIONS)
+async def _no_plugin(call: Call) -> web.StreamResponse:
+    raise NotFoundError(f'plugin "{call.args["name"]}" not found')
+
+
+ROUTES: Final = (
+    *(Route(method, path, _refuse(what), alone=True) for method, path, what in _OPERATIONS),
+    *(Route(method, path, _no_plugin, alone=True) for method, path in _PLUGIN),
+)

@@ -124,6 +124,12 @@ def test_platform_that_is_none_is_a_bad_request(
     assert "unknown operating system or architecture" in failed.stderr
 
 
+@pytest.mark.parametrize("platform", ["bogus/x", "windows/amd64"])
+def test_image_of_another_system_is_not_imported(docker: DockerClient, unique: Unique, platform: str) -> None:
+    failed = docker.fails("import", "--platform", platform, "-", unique("other"), input="")
+    assert (failed.code, "operating system is not supported" in failed.stderr) == (1, True), failed.stderr
+
+
 def test_list_without_our_platform_is_refused_by_name(docker: DockerClient, registry: Registry, unique: Unique) -> None:
     name = unique("foreign")
     push_index(registry, name, "1", [small(name, architecture="s390x")])

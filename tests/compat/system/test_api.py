@@ -121,3 +121,11 @@ def test_many_idle_connections_do_not_keep_others_out(docker: DockerClient, imag
     assert docker("run", "--rm", image, "echo", "served").line == "served"
     for connection in idle:
         connection.close()
+
+
+def test_plugins_of_which_there_are_none_are_named(docker: DockerClient) -> None:
+    for command in (("inspect",), ("rm",), ("enable",), ("disable",), ("set",)):
+        failed = docker.fails("plugin", *command, "nosuch", *(("a=b",) if command == ("set",) else ()))
+        assert failed.code == 1
+        assert 'plugin "nosuch" not found' in failed.stderr
+    assert docker("plugin", "ls").lines[1:] == []

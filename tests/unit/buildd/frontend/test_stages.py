@@ -186,7 +186,7 @@ def test_cache_is_ignored_for_all_stages_or_for_the_named_ones() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("platform", "a/b/c/d", "invalid platform 'a/b/c/d'"),
+        ("platform", "a/b/c/d", '"a/b/c/d": cannot parse platform specifier'),
         ("add-hosts", "nonsense", "invalid hostname:ip 'nonsense'"),
         ("force-network-mode", "bridge", "network mode 'bridge' is not supported"),
         ("shm-size", "many", "shm-size 'many' is not a number of bytes"),
