@@ -17,10 +17,10 @@ from dockerapi.image import parameters
 from dockerapi.image.progress import ImportMessages, PullMessages
 from sampan.docker.image_view import history_json, inspect_json, manifests_json, summary_json
 from sampan.engine import image_filters
+from sampan.engine.archives import archive_url, remote_archive
 from sampan.engine.df import sizes
 from sampan.engine.listing import image_pages, list_images
 from sampan.engine.progress import Done, Progress
-from sampan.engine.remote_archives import archive_url, remote_archive
 from sampan.engine.remove import Step
 from sampan.errors import InvalidArgumentError, SampanError, UnauthenticatedError
 from sampan.json_types import JsonObject

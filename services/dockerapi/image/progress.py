@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from sampan.docker.sizes import human_size
+from sampan.engine.archives import RemoteArchive
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Received, Resolved
-from sampan.engine.remote_archives import RemoteArchive
 from sampan.json_types import JsonObject
 from sampan.oci.reference import Reference
 

@@ -75,7 +75,7 @@ async def import_image(engine: "Engine", options: ImportOptions) -> None:
 @asynccontextmanager
 async def _archive(source: str) -> AsyncIterator[AsyncIterator[bytes]]:
     if source.startswith(_SCHEMES):
-        from sampan.engine.remote_archives import archive_url, remote_archive
+        from sampan.engine.archives import archive_url, remote_archive
 
         async with remote_archive(archive_url(source)) as archive:
             yield archive.pieces
