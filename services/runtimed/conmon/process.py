@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,15 @@ class Completed:
     code: int  # negative: the signal that ended it
     stdout: bytes
     stderr: bytes
+
+
+def is_over(pidfd: int) -> bool:
+    """Whether the process has ended, though that may not be recorded yet; -1 is one that had before it was found."""
+    if pidfd < 0:
+        return True
+    poll = select.poll()  # a pidfd can be read when its process has ended
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def ended(pidfd: int) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import random
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -22,7 +23,6 @@ from sampan.resource.event import Event
 from sampan.service.set_aside import SetAside
 
 _HEX: Final = re.compile(r"[0-9a-f]{1,64}")
-
 _RECORD_AGAIN_S: Final = 2.0
 
 UP: Final = frozenset({Status.RUNNING, Status.PAUSED})
@@ -53,6 +53,7 @@ class Entry:
     stop_requested: bool = False  # in this run: no restart policy applies
     holders: set[object] = field(default_factory=set)  # calls that keep it frozen
     restarting: int = 0  # calls that are about to start it again: auto-remove does not apply
+    starting: int = 0  # calls that start it, though its record may not say so yet
     init_pidfd: int = -1  # of its first process, while it runs
     backoff_s: float = 0.0
 
@@ -66,9 +67,18 @@ class Entry:
         """Where in its life it is."""
         return self.container.state.status
 
+    @contextmanager
+    def start_under_way(self) -> Iterator[None]:
+        """Let ``settled`` wait while the block lasts."""
+        self.starting += 1
+        try:
+            yield
+        finally:
+            self.starting -= 1
+
     async def settled(self) -> None:
         """Wait for a start that is under way: its process may be seen before its record says that it runs."""
-        if self.intent is Intent.STARTING:
+        if self.starting or self.intent is Intent.STARTING:
             async with self.lock:
                 pass
 

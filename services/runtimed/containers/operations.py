@@ -7,6 +7,7 @@ import secrets
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from typing import Final
 
 from runtimed.containers.filters import select
 from runtimed.containers.hostname import hostname_of
@@ -31,6 +32,8 @@ from sampan.resource.container import Container, Status
 from sampan.resource.container_spec import ContainerSpec, Namespaces, Resources, RestartPolicy
 from sampan.resource.event import Event
 from sampan.resource.listing import Filters, Pruned, Selection
+
+_REMOVALS: Final = 10  # of a container that others start again between its kill and its removal
 
 
 def changed_resources(old: Resources, new: Resources) -> Resources:
@@ -207,11 +210,13 @@ class Containers:
         await self._background.finish(self._remove(entry, force=force, volumes=volumes), f"remove {entry.id}")
 
     async def _remove(self, entry: Entry, *, force: bool, volumes: bool) -> None:
-        if force:
-            await self._lifecycle.kill_and_wait(entry)
-        await self._removal.remove_entry(entry, volumes=volumes)
-        if self._memory.by_id(entry.id) is entry:
-            _check_removable(entry)  # it was started meanwhile
+        for _ in range(_REMOVALS if force else 1):
+            if force:
+                await self._lifecycle.kill_and_wait(entry)
+            await self._removal.remove_entry(entry, volumes=volumes)
+            if self._memory.by_id(entry.id) is not entry:
+                return  # else it was started meanwhile
+        _check_removable(entry)
 
     async def rename(self, entry: Entry, name: str) -> None:
         """Give it another name. Raises InvalidArgumentError, ConflictError; Docker's words."""

@@ -63,6 +63,11 @@ def judge(health: Health, probe: Probe, check: HealthCheck, *, starting_up: bool
     return Health(status, streak, log)
 
 
+def unwatched(health: Health | None) -> Health | None:
+    """Return what is known of a container that has ended: nobody probes it, which Docker calls unhealthy."""
+    return None if health is None else replace(health, status=HealthStatus.UNHEALTHY)
+
+
 @dataclass(frozen=True, slots=True)
 class _Result:
     exit_code: int
@@ -114,9 +119,10 @@ class HealthChecks:
             await self._record(entry, check, probe, run)
 
     def _pause_s(self, entry: Entry, check: HealthCheck) -> float:
+        usual_s = check.interval_s or _INTERVAL_S
         if self._starting_up(entry, check):
-            return check.start_interval_s or _START_INTERVAL_S
-        return check.interval_s or _INTERVAL_S
+            return check.start_interval_s or min(usual_s, _START_INTERVAL_S)
+        return usual_s
 
     def _starting_up(self, entry: Entry, check: HealthCheck) -> bool:
         state = entry.container.state

@@ -20,19 +20,18 @@ from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
 from runtimed.events import Events
 from runtimed.lifecycle.background import Background
-from runtimed.lifecycle.health import is_checked
+from runtimed.lifecycle.health import is_checked, unwatched
 from runtimed.lifecycle.oom import OomKills
 from runtimed.lifecycle.pauses import Pauses
 from runtimed.lifecycle.removal import Removal
-from runtimed.lifecycle.restart import next_backoff_s, restarts, starts_with_engine
+from runtimed.lifecycle.restart import means_full, next_backoff_s, restarts, starts_with_engine
 from runtimed.lifecycle.runner import Runner, Started
 from runtimed.metrics import Metrics
 from runtimed.oci.errors import exit_code as exit_code_for
 from runtimed.oci.signals import parse_signal
-from sampan.errors import ConflictError, NoSpaceError, NotModifiedError, SampanError, StartError
+from sampan.errors import ConflictError, NotModifiedError, SampanError, StartError
 from sampan.log import log
 from sampan.resource.container import Container, ContainerState, Exit, Health, Status
-from sampan.sys.files import is_full
 
 _STOP_TIMEOUT_S: Final = 10.0
 # After SIGKILL the kernel needs a moment; a process in uninterruptible sleep may take for ever, its client need not.
@@ -75,7 +74,8 @@ class Lifecycle:
             ConflictError: it is paused or being removed, or a host port is taken.
             StartError: its process could not be started; it is as before, with the error in its state.
         """
-        await self._background.finish(self._start(entry), f"start {entry.id}")
+        with entry.start_under_way():
+            await self._background.finish(self._start(entry), f"start {entry.id}")
 
     async def _start(self, entry: Entry) -> None:
         async with entry.lock:
@@ -101,7 +101,7 @@ class Lifecycle:
 
     async def _started(self, entry: Entry, started: Started) -> None:
         health = Health() if is_checked(entry.container.spec.health_check) else None
-        state = ContainerState(Status.RUNNING, pid=started.pid, started_at=utcnow(), health=health)
+        state = ContainerState(Status.RUNNING, pid=started.pid, started_at=started.at, health=health)
         with self._events.recording(entry.container, "start") as telling:
             await self._memory.set_state(entry, state, network=started.network, telling=telling)
         self._up(entry)
@@ -169,13 +169,14 @@ class Lifecycle:
         )
         ended_at = read_exit_time(paths.exit_file) or utcnow()
         started_at = container.state.started_at or ended_at
+        ended_at = max(ended_at, started_at)  # the clock that file systems have goes in steps of some milliseconds
         state = ContainerState(
             Status.RESTARTING if again else Status.EXITED,
             exit_code=code,
             oom_killed=oom_killed,
             started_at=started_at,
             finished_at=ended_at,
-            health=container.state.health,
+            health=unwatched(container.state.health),
         )
         if again:
             entry.backoff_s = next_backoff_s(entry.backoff_s, (ended_at - started_at).total_seconds())
@@ -203,7 +204,7 @@ class Lifecycle:
     async def _start_failed(self, entry: Entry, error: Exception) -> None:
         await self._clear(entry.container)
         self._metrics.start_failed()
-        if entry.status is Status.RESTARTING and _means_full(error):
+        if entry.status is Status.RESTARTING and means_full(error):
             await self._memory.set_state(entry, replace(entry.container.state, error=str(error)), happened=True)
             return  # its policy tries again: there will be space some time
         code = exit_code_for(error) if isinstance(error, StartError) else 128
@@ -236,7 +237,7 @@ class Lifecycle:
             try:
                 await self._start_locked(entry)
             except Exception as error:
-                if not _means_full(error):
+                if not means_full(error):
                     raise
                 log.warning("restart waits for space on the disk", container=entry.id, error=str(error))
                 self.restart_by_policy(entry)
@@ -288,22 +289,26 @@ class Lifecycle:
         grace_s = timeout_s if timeout_s is not None else own if own is not None else _STOP_TIMEOUT_S
         return None if grace_s < 0 else grace_s
 
-    async def _request_stop(self, entry: Entry, *, ends: bool = True) -> bool:
+    async def _request_stop(self, entry: Entry, *, ends: bool = True, told: str = "stop") -> bool:
         """Say that it is not to come back; return whether that was all, since it waited for its next start.
 
         With ``ends`` false a signal is sent that is not meant to end it: its policy goes on to apply in this run.
+        ``told`` is the event of one that waited for its next start; empty: none.
         """
         async with entry.lock:
             if entry.status in UP:
                 entry.stop_requested = entry.stop_requested or ends
                 entry.stopped_by_request = True
                 await self._memory.set_state(entry, happened=True)
-            if entry.status is not Status.RESTARTING or not ends:
+            if entry.status is not Status.RESTARTING:
                 return False
+            if not ends:
+                return True  # there is nothing to send it to
             entry.stop_requested = entry.stopped_by_request = True
             await self._memory.set_state(entry, replace(entry.container.state, status=Status.EXITED), happened=True)
             self._tell(entry, Exit(entry.container.state.exit_code), restarting=False)
-        self._events.container(entry.container, "stop")
+        if told:
+            self._events.container(entry.container, told)
         if entry.container.spec.auto_remove:
             await self._removal.remove_entry(entry, volumes=True)
         return True
@@ -327,18 +332,20 @@ class Lifecycle:
     async def kill(self, entry: Entry, signal_name: str) -> None:
         """Send a signal to its first process; SIGKILL if empty, and then return when the exit is recorded.
 
+        One that waits for its next start has no process: what is meant to end it keeps it from coming back.
+
         Raises:
             ConflictError: it does not run, Docker's words; or it does not end after SIGKILL.
             InvalidArgumentError: no such signal.
         """
         number = parse_signal(signal_name or "SIGKILL")
         await entry.settled()
-        if entry.status not in UP:
+        if entry.status not in (*UP, Status.RESTARTING):
             raise ConflictError(f"Cannot kill container: {entry.container.name}: Container {entry.id} is not running")
         own = entry.container.spec.stop_signal
         # As with Docker: where no signal is named for stopping, every one may be meant to end it.
         ends = number == signal.SIGKILL or not own or number == parse_signal(own)
-        if await self._request_stop(entry, ends=ends):
+        if await self._request_stop(entry, ends=ends, told=""):
             return
         await self._signal(entry, number)
         if number == signal.SIGKILL:
@@ -377,20 +384,11 @@ class Lifecycle:
         try:
             with contextlib.suppress(NotModifiedError):
                 await self.stop(entry, timeout_s, signal_name)
-            with contextlib.suppress(NotModifiedError):
+            with contextlib.suppress(NotModifiedError), entry.start_under_way():
                 await self._start(entry)
         finally:
             entry.restarting -= 1
         self._events.container(entry.container, "restart")
-
-
-def _means_full(error: BaseException | None) -> bool:
-    """Say whether a start failed for want of space on a disk."""
-    while error is not None:
-        if isinstance(error, NoSpaceError) or is_full(error):
-            return True
-        error = error.__cause__
-    return False
 
 
 def _whole_s(begin: datetime, end: datetime) -> str:

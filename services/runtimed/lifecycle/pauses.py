@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+from runtimed.conmon.process import is_over
 from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.paths import Paths
 from runtimed.events import Events
@@ -33,6 +34,8 @@ class Pauses:
         async with entry.lock:
             if entry.status is Status.PAUSED:
                 raise ConflictError(f"Container {entry.id} is already paused")
+            if entry.status is Status.RESTARTING:
+                raise ConflictError(f"Container {entry.id} is restarting, wait until the container is running")
             if entry.status is not Status.RUNNING:
                 raise ConflictError(f"Container {entry.id} is not running")
             await self._freeze(entry, held=False)
@@ -43,8 +46,10 @@ class Pauses:
         await self._memory.set_state(entry, replace(running, status=Status.PAUSED, held=held))
         try:
             await self._runner.runtime(entry.container).pause(entry.id, self._paths.container(entry.id).bundle)
-        except Exception:
+        except Exception as error:
             await self._memory.set_state(entry, running, happened=True)
+            if is_over(entry.init_pidfd):
+                raise ConflictError(f"Container {entry.id} is not running") from error
             raise
         self._events.container(entry.container, "pause")
 
@@ -53,7 +58,7 @@ class Pauses:
         """Keep all its processes frozen while the block lasts, together with others that do the same.
 
         It ends with whoever asked for it: cancelling the block, and the end of this process, thaw the container. One
-        that does not run, or that is paused already, is left alone.
+        that does not run, or has just ended, or that is paused already, is left alone.
 
         Raises:
             ConflictError: it could not be frozen.
@@ -69,7 +74,11 @@ class Pauses:
         async with entry.lock:
             self._memory.check_known(entry)
             if entry.status is Status.RUNNING:
-                await self._freeze(entry, held=True)
+                try:
+                    await self._freeze(entry, held=True)
+                except ConflictError:
+                    if not is_over(entry.init_pidfd):
+                        raise
             if entry.container.state.held:
                 entry.holders.add(holder)
 

@@ -3,7 +3,9 @@
 from typing import Final
 
 from runtimed.containers.memory_store import Entry
+from sampan.errors import NoSpaceError
 from sampan.resource.container_spec import RestartPolicy
+from sampan.sys.files import is_full
 
 _FIRST_S: Final = 0.1
 _LONGEST_S: Final = 60.0
@@ -43,3 +45,12 @@ def starts_with_engine(entry: Entry) -> bool:
         container.restart_count,
         manually_stopped=entry.stopped_by_request,
     )
+
+
+def means_full(error: BaseException | None) -> bool:
+    """Say whether a start failed for want of space on a disk."""
+    while error is not None:
+        if isinstance(error, NoSpaceError) or is_full(error):
+            return True
+        error = error.__cause__
+    return False

@@ -14,6 +14,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -21,7 +22,7 @@ from runtimed.conmon.conmon import Conmon, LogFile, Stdio
 from runtimed.conmon.process import ended
 from runtimed.conmon.running import AcceptedConnections, find_conmon, resize
 from runtimed.conmon.stdio import StdioConnection
-from runtimed.containers.memory_store import UP, Entry, MemoryStore
+from runtimed.containers.memory_store import UP, Entry, MemoryStore, utcnow
 from runtimed.containers.network_records import lead_links
 from runtimed.containers.paths import ContainerPaths, Paths
 from runtimed.lifecycle.background import both
@@ -106,6 +107,7 @@ class Started:
 
     pid: int
     network: NetworkSettings
+    at: datetime  # just before its process began
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +178,12 @@ class Runner:
                     paths, runtime.command, _stdio(container.spec.process), LogFile.of(container.spec.log, paths.log)
                 )
             await connect(entry, paths)
+            at = utcnow()
             with self._metrics.phase("start"):
                 await runtime.start(container.id, paths.bundle)
         except StartError as error:
             raise create_error(str(error), command) from error
-        return Started(pid, network)
+        return Started(pid, network, at)
 
     async def fill_volumes(self, entry: Entry) -> None:
         """Fill the container's new volumes from its image; nothing stays mounted. Raises StartError."""

@@ -11,7 +11,7 @@ from runtimed.conmon.process import run
 from runtimed.containers.memory_store import UP, Entry, MemoryStore
 from runtimed.stats.sampling import Sample, Stats
 from sampan.errors import ConflictError, InvalidArgumentError, StartError
-from sampan.resource.container import Container
+from sampan.resource.container import Container, Status
 from sampan.resource.stats import Top
 
 _DEFAULT: Final = "-ef"
@@ -85,6 +85,8 @@ class Observation:
             InvalidArgumentError: arguments that ps refuses, or that hide the pids.
         """
         await entry.settled()
+        if entry.status is Status.RESTARTING:
+            raise ConflictError(f"Container {entry.id} is restarting, wait until the container is running")
         if entry.status not in UP:
             raise ConflictError(f"container {entry.id} is not running")
         pids = await asyncio.to_thread(self._reader.processes, entry.container.cgroup_path)

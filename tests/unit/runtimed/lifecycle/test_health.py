@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from runtimed.lifecycle.health import command_of, is_checked, judge
+from runtimed.lifecycle.health import command_of, is_checked, judge, unwatched
 from sampan.resource.container import Health, HealthStatus, Probe
 from sampan.resource.container_spec import HealthCheck
 
@@ -53,3 +53,10 @@ def test_none_and_nothing_are_no_check() -> None:
     assert not is_checked(HealthCheck())
     assert not is_checked(HealthCheck(("NONE",)))
     assert is_checked(CHECK)
+
+
+def test_nobody_probes_what_has_ended_which_is_unhealthy() -> None:
+    assert unwatched(None) is None
+    ended = unwatched(Health(HealthStatus.HEALTHY, 0, ()))
+    assert ended is not None
+    assert ended.status is HealthStatus.UNHEALTHY
