@@ -24,6 +24,7 @@ from buildd.executor.mounts import Makers
 from buildd.executor.platforms import HostPlatforms
 from buildd.fileworker.conversation import Workers
 from buildd.fileworker.files import Files
+from buildd.freezes import Freezes
 from buildd.meter import UNMETERED, Meter
 from buildd.protocol import Sources
 from buildd.solver.shared import Parts
@@ -135,7 +136,8 @@ async def assemble(
     await asyncio.to_thread(scratch.mkdir, parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:  # closes in reverse: builds first, rows last
         keeper = LeaseKeeper(engine.leases, engine.layers)
-        trees = SnapshotTrees(engine, keeper)
+        freezes = Freezes(engine)
+        trees = SnapshotTrees(engine, freezes)
         stack.push_async_callback(trees.close)
         workers = Workers(scratch)
         stack.push_async_callback(workers.close)
@@ -169,6 +171,13 @@ async def assemble(
             reach=reach,
             meter=meter,
         )
-        solver = Solver(parts, cache.poke)
+
+        def after_build() -> None:
+            cache.poke()
+            if not solver.running:
+                files.forget()
+                freezes.give_up_rest()
+
+        solver = Solver(parts, after_build)
         stack.push_async_callback(solver.close)
         yield Assembled(solver, cache, files, trees, sources, platforms, results.created)

@@ -121,7 +121,7 @@ async def _build(service: Service[Config]) -> None:
             cache=parts.cache,
             created=parts.created,
             caches=Caches(
-                lambda: CacheImports(parts.sources.images, content, clients),
+                lambda: CacheImports(parts.sources.images, content, clients, engine.images.kept),
                 CacheExports(content, engine.images, layers, clients, time.time_ns),
             ),
             history=History(store, UpdatesCodec()),

@@ -5,7 +5,7 @@ the build through a ``Bridge``. The *solver* runs a graph: each operation's outc
 or made by a source, a file operation or a process. An *exporter* gives a build's result away.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,6 +134,9 @@ class Trees(Protocol):
             NotFoundError: a layer is nowhere any more.
             SampanError: as ``Layers.apply`` and ``Images.fetch``.
         """
+
+    def recorded(self, trees: Iterable[Tree]) -> None:
+        """Say that the build cache keeps these trees, which are ready: what was frozen for them is looked after."""
 
     def writable(self, base: Tree) -> AbstractAsyncContextManager["WritableTree"]:
         """Prepare an active snapshot on ``base``; it is removed at the end unless it was frozen."""

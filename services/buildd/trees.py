@@ -3,20 +3,20 @@
 import asyncio
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Final, Protocol, TypeAlias, TypeVar
+from typing import Final, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
-from buildd.cache.keeper import Keeper
+from buildd.freezes import Freezes
 from buildd.protocol import Tree
 from sampan.errors import NotFoundError, SampanError, ServiceGoneError
 from sampan.log import log
 from sampan.oci.chain import chain_ids
 from sampan.resource.image import Layer
 from sampan.resource.snapshot import TRANSIENT_LABEL, Mount, NewLayer
-from sampan.resource.storage import Differ, Layers, Snapshots
+from sampan.resource.storage import Layers, Snapshots
 
 # On each snapshot of the builder's: what has it when the builder starts is left from the last one.
 LABEL: Final = "sampan.build"
@@ -42,22 +42,13 @@ class Storage(Protocol):
     def layers(self) -> Layers:
         """Layers."""
 
-    @property
-    def differ(self) -> Differ:
-        """What makes layers of snapshots."""
-
-
-# Is told of a freeze that nobody waits for any more: the key, what it stands on, and what will come of it.
-Abandon: TypeAlias = Callable[[str, Tree, "asyncio.Future[NewLayer | None]"], None]
-
 
 class ActiveTree:
     """Satisfies ``protocol.WritableTree``."""
 
-    def __init__(self, storage: Storage, key: str, base: Tree, mounts: tuple[Mount, ...], abandon: Abandon) -> None:
-        self._storage = storage
+    def __init__(self, freezes: Freezes, key: str, base: Tree, mounts: tuple[Mount, ...]) -> None:
+        self._freezes = freezes
         self._base = base
-        self._abandon = abandon
         self.key = key
         self.mounts = mounts
         self.frozen = False
@@ -65,12 +56,8 @@ class ActiveTree:
 
     async def freeze(self) -> Tree:
         """See ``protocol.WritableTree``: nothing may have it mounted any more."""
-        freezing = self.freezing = asyncio.ensure_future(self._storage.differ.freeze(self.key, ()))
-        try:
-            layer = await asyncio.shield(freezing)
-        except asyncio.CancelledError:
-            self._abandon(self.key, self._base, freezing)
-            raise
+        self.freezing = asyncio.ensure_future(self._freezes.freeze(self.key))
+        layer = await asyncio.shield(self.freezing)
         self.frozen = True
         base = self._base
         if layer is None:
@@ -81,9 +68,9 @@ class ActiveTree:
 class SnapshotTrees:
     """Satisfies ``protocol.Trees``."""
 
-    def __init__(self, storage: Storage, keeper: Keeper) -> None:
+    def __init__(self, storage: Storage, freezes: Freezes) -> None:
         self._storage = storage
-        self._keeper = keeper
+        self._freezes = freezes
         self._ready: OrderedDict[str, None] = OrderedDict()  # chain IDs that were stacked, the latest last
         self._stacking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._removing: set[asyncio.Task[None]] = set()
@@ -93,11 +80,17 @@ class SnapshotTrees:
         for left in await self._storage.snapshots.list([f'labels."{LABEL}"']):
             self._drop(left.key)
         await self.close()
+        await self._freezes.recover()
 
     async def close(self) -> None:
         """Wait until the snapshots that nobody uses any more are gone."""
         while self._removing:
             await asyncio.wait(self._removing)
+        await self._freezes.close()
+
+    def recorded(self, trees: Iterable[Tree]) -> None:
+        """See ``protocol.Trees``."""
+        self._freezes.recorded(trees)
 
     async def ready(self, tree: Tree) -> str:
         """See ``protocol.Trees``. A stack that was ready once costs nothing."""
@@ -120,15 +113,16 @@ class SnapshotTrees:
     async def writable(self, base: Tree) -> AsyncIterator[ActiveTree]:
         """See ``protocol.Trees``."""
         key, mounts = await self._make(base, read_only=False)
-        active = ActiveTree(self._storage, key, base, mounts, self._abandon)
+        active = ActiveTree(self._freezes, key, base, mounts)
+        self._freezes.expect(key)
         try:
             yield active
         except BaseException:
             # Who learns that a build has failed or was cancelled finds nothing of it.
-            await asyncio.wait((self._drop(key, active.freezing),), timeout=_TOLD_S)
+            await asyncio.wait((self._start(self._give_up(active), f"give up {key}"),), timeout=_TOLD_S)
             raise
         if not active.frozen:
-            self._drop(key)
+            self._start(self._give_up(active), f"give up {key}")
 
     def view(self, tree: Tree) -> AbstractAsyncContextManager[str]:
         """See ``protocol.Trees``."""
@@ -179,27 +173,16 @@ class SnapshotTrees:
                 raise
         raise AssertionError("unreachable")
 
-    def _abandon(self, key: str, base: Tree, freezing: "asyncio.Future[NewLayer | None]") -> None:
-        """Have what comes of a freeze removed, whose build was cancelled: nobody else would find it for a day."""
-        giving_up = asyncio.create_task(self._give_up(key, base, freezing), name=f"give up {key}")
-        self._removing.add(giving_up)
-        giving_up.add_done_callback(self._removing.discard)
-
-    async def _give_up(self, key: str, base: Tree, freezing: "asyncio.Future[NewLayer | None]") -> None:
-        try:
-            layer = await freezing
-            if layer is not None:
-                # What has had an owner, and was stacked, goes with the owner.
-                made = replace(base, layers=(*base.layers, Layer(layer.descriptor, layer.diff_id)))
-                await self._keeper.keep(key, made.layers)
-                self._ready.pop(await self.ready(made), None)
-                await self._keeper.release([key])
-        except SampanError as error:
-            log.warning("cannot remove what a cancelled build has made", key=key, error=str(error))
+    async def _give_up(self, active: ActiveTree) -> None:
+        await self._remove(active.key, active.freezing)
+        await self._freezes.give_up(active.key, asked=active.freezing is not None)
 
     def _drop(self, key: str, busy: "asyncio.Future[T] | None" = None) -> "asyncio.Task[None]":
         """Have a snapshot removed; there is no need to wait for it. It goes after what is still ``busy`` with it."""
-        removing = asyncio.create_task(self._remove(key, busy), name=f"remove {key}")
+        return self._start(self._remove(key, busy), f"remove {key}")
+
+    def _start(self, work: Coroutine[None, None, None], name: str) -> "asyncio.Task[None]":
+        removing = asyncio.create_task(work, name=name)
         self._removing.add(removing)
         removing.add_done_callback(self._removing.discard)
         return removing

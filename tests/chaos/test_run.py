@@ -10,9 +10,6 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 _SEED = 20
 _MINUTES = 2.0
-# Not among what is done here, as they are with ``make chaos``: what a build had made when processes were killed under
-# it may still be held for an hour, which reads as a leak.
-_BUILDS = False
 
 
 # Without an end by the clock: every wait within has a deadline of its own, and a loaded machine takes longer.
@@ -20,7 +17,7 @@ _BUILDS = False
 def test_clients_get_right_answers_and_nothing_is_lost_or_leaked_while_processes_are_killed() -> None:
     need_root()
     need("docker", "docker-registry", "conmon", "nft", "ip", "nsenter")
-    ledger = run(Plan(_SEED, _MINUTES, builds=_BUILDS))
+    ledger = run(Plan(_SEED, _MINUTES))
     said = report(ledger, _SEED, _MINUTES * 60)
     print(said)
     assert ledger.operations.total() > 0

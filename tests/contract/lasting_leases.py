@@ -93,6 +93,27 @@ class LastingLeasesContract:
         assert found.digests == (one,)
         assert (await kept.parts.content.info(one)).size == 3
 
+    async def test_what_is_written_with_it_is_kept_by_it_alone(self, kept: Kept) -> None:
+        ingests, blob = kept.parts.ingests, Digest.of(b"layer")
+        await kept.leases.put(LastingLease("freeze", OWNER))
+        async with ingests.open("layer") as ingest:
+            await ingest.write(b"layer")
+            await ingests.commit(ingest, 5, blob, lease="freeze")
+        async with ingests.open("layer again") as ingest:
+            await ingest.write(b"layer")
+            with pytest.raises(AlreadyExistsError):
+                await ingests.commit(ingest, 5, blob, lease="freeze")
+        await kept.time_passes()
+        (found,) = await kept.leases.list(OWNER)
+        assert found.digests == (blob,)
+        assert (await kept.leases.remove(OWNER, ["freeze"])).reclaimed_bytes == 5
+        assert kept.parts.blobs() == set()
+        async with ingests.open("late") as ingest:
+            await ingest.write(b"layer")
+            with pytest.raises(UnavailableError):
+                await ingests.commit(ingest, 5, blob, lease="freeze")
+            kept.parts.ingests.discard(ingest)
+
     async def test_calls_about_operations_leases_do_not_know_it(self, kept: Kept) -> None:
         blob = await kept.blob(b"layer")
         await kept.leases.put(LastingLease("record", OWNER, (blob,)))
@@ -101,8 +122,6 @@ class LastingLeasesContract:
         await kept.parts.leases.abandon("record")
         await kept.parts.leases.complete("record")
         await kept.parts.leases.expect("record", [A])
-        with pytest.raises(UnavailableError):
-            await kept.parts.content.hold("record", blob)
         with pytest.raises(UnavailableError):
             async with kept.parts.leases.bound(("record",), asyncio.Event()):
                 pass

@@ -2,7 +2,7 @@
 
 import asyncio
 import fnmatch
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,11 +80,15 @@ class FakeTrees:
         self._world = world
         self._number = 0
         self.snapshots: dict[str, Tree] = {}
+        self.kept: list[Tree] = []
         self.written: dict[str, dict[str, bytes]] = {}
 
     async def ready(self, tree: Tree) -> str:
         self._world.files(tree)
         return chain_ids([each.diff_id for each in tree.layers])[-1] if tree.layers else ""
+
+    def recorded(self, trees: Iterable[Tree]) -> None:
+        self.kept += trees
 
     def _new(self, tree: Tree) -> str:
         self._number += 1

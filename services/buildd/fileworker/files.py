@@ -122,6 +122,10 @@ class Files:
             _remember(self._flat, key, tree)
         return tree
 
+    def forget(self) -> None:
+        """Know no layers of directories any more: nobody keeps them when no build runs."""
+        self._flat.clear()
+
     async def read_file(self, output: Output, path: str, offset: int = 0, length: int = 0) -> bytes:
         """See ``protocol.FileWorker``."""
         if offset < 0 or length < 0:

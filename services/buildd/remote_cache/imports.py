@@ -5,8 +5,8 @@ Reference: moby/buildkit, README, "Import cache".
 
 import asyncio
 import secrets
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -68,10 +68,20 @@ def check_import(option: CacheOption) -> None:
 class CacheImports:
     """The caches that one build was given. As a context manager it keeps what was brought here."""
 
-    def __init__(self, images: RemoteImages, content: Content, clients: Clients) -> None:
+    def __init__(
+        self,
+        images: RemoteImages,
+        content: Content,
+        clients: Clients,
+        kept: Callable[[], AbstractAsyncContextManager[str]],
+    ) -> None:
+        """``kept`` keeps a new lease within: by it stays what comes from clients, until a record keeps it."""
         self._images = images
         self._content = content
         self._clients = clients
+        self._kept = kept
+        self._lease = ""
+        self._leasing = asyncio.Lock()
         self._imported: list[_Imported] = []
         self._stack = AsyncExitStack()
         self._bringing: dict[Digest, asyncio.Lock] = {}
@@ -131,4 +141,11 @@ class CacheImports:
                 try:
                     await self._content.info(descriptor.digest)
                 except NotFoundError:
-                    await copy_blob(self._content, store, descriptor, f"cache-{secrets.token_hex(8)}")
+                    lease = await self._leased()
+                    await copy_blob(self._content, store, descriptor, f"cache-{secrets.token_hex(8)}", lease=lease)
+
+    async def _leased(self) -> str:
+        async with self._leasing:
+            if not self._lease:
+                self._lease = await self._stack.enter_async_context(self._kept())
+        return self._lease

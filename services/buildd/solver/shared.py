@@ -74,6 +74,7 @@ class SharedWorks:
             for output in outputs:
                 # Whoever uses it needs that; and a layer that was never stacked stays when its record goes.
                 await self.parts.trees.ready(output)
+            self.parts.trees.recorded(outputs)
             return done
 
         return run

@@ -330,7 +330,7 @@ class ContentStore:
         """Keep content that is here, or will be, by a lease. UnavailableError: the lease is over, as after kills."""
 
         def hold(db: sqlite3.Connection) -> None:
-            if rows.lease_source(db, lease) is None:
+            if not rows.has_lease(db, lease):
                 raise UnavailableError(f"lease {lease!r} is over: what it was for broke off; try again")
             rows.hold(db, lease, [digest])
 

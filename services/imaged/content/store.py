@@ -233,6 +233,11 @@ def lease_source(db: sqlite3.Connection, lease: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+def has_lease(db: sqlite3.Connection, lease: str) -> bool:
+    """Say whether there is such a lease, of an operation or a lasting one."""
+    return db.execute("SELECT 1 FROM leases WHERE id = ?", (lease,)).fetchone() is not None
+
+
 def delete_leases(db: sqlite3.Connection, leases: Iterable[str], owner: str = "") -> list[str]:
     """End leases of ``owner``'s, or of operations; return the digests that they held."""
     digests: dict[str, None] = {}

@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +16,7 @@ from buildd.files.index import give_stamp
 from buildd.fileworker.conversation import Workers
 from buildd.fileworker.files import Files
 from buildd.fileworker.jobs import Hold, Place
+from buildd.freezes import Freezes
 from buildd.llb.ops import (
     NO_INPUT,
     Copy,
@@ -32,7 +34,7 @@ from buildd.trees import LABEL, SnapshotTrees
 from sampan.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from sampan.oci.digest import Digest
 from sampan.resource.image import Layer
-from tests.fakes.buildd import FakeKeeper
+from tests.fakes.build_storage import FakeBuildStorage, FakeLeases
 from tests.fakes.content import FakeContent
 from tests.support.snapshotter import Kit, Parts, local, over_grpc, tar
 from tests.support.tools import eventually
@@ -57,7 +59,9 @@ class Context:
 class World:
     def __init__(self, parts: Parts, scratch: Path) -> None:
         self.parts = parts
-        self.trees = SnapshotTrees(parts, FakeKeeper())
+        leases = FakeLeases(FakeBuildStorage())
+        freezes = Freezes(SimpleNamespace(leases=leases, layers=parts.layers, differ=parts.differ))
+        self.trees = SnapshotTrees(parts, freezes)
         self.workers = Workers(scratch, idle_s=1)
         self.files = Files(self.trees, self.workers)
         self.context = Context()

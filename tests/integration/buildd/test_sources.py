@@ -9,9 +9,9 @@ from typing import cast
 
 import pytest
 
-from buildd.cache.keeper import LeaseKeeper
 from buildd.fileworker.conversation import Workers
 from buildd.fileworker.files import Files
+from buildd.freezes import Freezes
 from buildd.llb.ops import SourceOp
 from buildd.protocol import Directory, ImageQuery, Selection
 from buildd.session.protocol import Credentials, SessionInfo, Sessions
@@ -73,10 +73,7 @@ async def world_on(engine: Engine, root: Path, registry: Registry) -> AsyncItera
     (root / "scratch").mkdir()
     session = FakeSession(SessionInfo("s1"), logins={registry.address: Credentials("u", "p")})
     async with Services.connect(engine.layout) as services:
-        trees, workers = (
-            SnapshotTrees(services, LeaseKeeper(services.leases, services.layers)),
-            Workers(root / "scratch"),
-        )
+        trees, workers = SnapshotTrees(services, Freezes(services)), Workers(root / "scratch")
         files = Files(trees, workers)
         stores = Stores(services.images, ContentClient(services.channels["imaged"]), services.layers)
         try:

@@ -1,18 +1,17 @@
 """Snapshots of builds, with a storage that takes its time."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import cast
 
 import pytest
 
+from buildd.freezes import Freezes
 from buildd.protocol import Tree
 from buildd.trees import SnapshotTrees, Storage
 from sampan.errors import NotFoundError, ServiceGoneError
-from sampan.oci.digest import Digest
-from sampan.resource.image import Layer
-from sampan.resource.snapshot import Mount, NewLayer
-from tests.fakes.buildd import FakeKeeper, layer
+from sampan.resource.snapshot import Mount
+from tests.fakes.build_storage import FakeBuildStorage
 
 
 class SlowSnapshots:
@@ -48,51 +47,10 @@ class SlowSnapshots:
         del self.here[key]
 
 
-class SlowDiffer:
-    """Freezes when it is to."""
-
-    def __init__(self, snapshots: SlowSnapshots) -> None:
-        self._snapshots = snapshots
-        self.begun = asyncio.Event()
-        self.go_on = asyncio.Event()
-
-    async def freeze(self, key: str, exclude: Sequence[str]) -> NewLayer:
-        self.begun.set()
-        await self.go_on.wait()
-        del self._snapshots.here[key]
-        made = layer({"made": b"1"})
-        return NewLayer(made.descriptor, made.diff_id, 1)
-
-
-class Given(FakeKeeper):
-    """Notes what was ever kept."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ever: list[tuple[Layer, ...]] = []
-
-    async def keep(self, id: str, layers: Sequence[Layer]) -> None:
-        self.ever.append(tuple(layers))
-        await super().keep(id, layers)
-
-
-class FakeLayers:
-    """Notes what was stacked."""
-
-    def __init__(self) -> None:
-        self.stacked: list[Sequence[Digest]] = []
-
-    async def stack(self, diff_ids: Sequence[Digest]) -> str:
-        self.stacked.append(diff_ids)
-        return "chain"
-
-
 class FakeStorage:
     def __init__(self) -> None:
         self.snapshots = SlowSnapshots()
-        self.differ = SlowDiffer(self.snapshots)
-        self.layers = FakeLayers()
-        self.keeper = Given()
+        self.freezes = Freezes(FakeBuildStorage())  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -102,7 +60,7 @@ def storage() -> FakeStorage:
 
 @pytest.fixture
 def trees(storage: FakeStorage) -> SnapshotTrees:
-    return SnapshotTrees(cast("Storage", storage), storage.keeper)
+    return SnapshotTrees(cast("Storage", storage), storage.freezes)
 
 
 async def used(trees: SnapshotTrees, entered: asyncio.Event | None = None) -> None:
@@ -140,27 +98,4 @@ async def test_a_snapshot_whose_answer_was_lost_is_used(storage: FakeStorage, tr
     storage.snapshots.lost = 1
     await used(trees)
     await trees.close()
-    assert storage.snapshots.here == {}
-
-
-async def test_what_comes_of_a_freeze_whose_build_was_cancelled_is_given_up(
-    storage: FakeStorage, trees: SnapshotTrees
-) -> None:
-    storage.snapshots.go_on.set()
-
-    async def frozen() -> None:
-        async with trees.writable(Tree()) as active:
-            await active.freeze()
-
-    running = asyncio.create_task(frozen())
-    await storage.differ.begun.wait()
-    running.cancel()
-    storage.differ.go_on.set()
-    await asyncio.wait({running})
-    assert running.cancelled()
-    await trees.close()
-    # What had an owner for a moment goes with it; else it would be kept for whoever may still come for it.
-    assert storage.keeper.ever == [(layer({"made": b"1"}),)]
-    assert storage.layers.stacked == [[layer({"made": b"1"}).diff_id]]
-    assert storage.keeper.leases == {}
     assert storage.snapshots.here == {}

@@ -9,9 +9,8 @@ from tests.support.footprint import control_groups
 
 _LEASE: Final = "build-cache-"  # before a record's ID
 _PLACES: Final = ("cache-mounts", "sources/local", "sources/http", "sources/scratch")
-# What a builder had just made when it was killed is held for whoever asks for it again, and goes by itself.
-_BLOBS: Final = "SELECT digest FROM blobs WHERE held_until_ns < unixepoch() * 1000000000"
-_LAYERS: Final = "SELECT diff_id FROM layers WHERE NOT (frozen AND held_until_ns > unixepoch() * 1000000000)"
+_BLOBS: Final = "SELECT digest FROM blobs"
+_LAYERS: Final = "SELECT diff_id FROM layers"
 _OWN: Final = re.compile(r"cache\.db(-wal|-shm|\.copy|\.reserve)?|id|lock")
 
 

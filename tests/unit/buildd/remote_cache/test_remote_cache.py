@@ -71,7 +71,7 @@ class Room:
         self.files = FakeFiles()
         layers = LayerConverter(self.here, cast("FileWorker", self.files), scratch)
         self.exports = CacheExports(self.here, self.images, layers, clients, lambda: 10**18)
-        self.imports = CacheImports(self, self.there, clients)
+        self.imports = CacheImports(self, self.there, clients, lambda: self.images.kept())
         self.step = FakeStep()
         self.registry: dict[str, tuple[bytes, Sequence[Layer]]] = {}
 
@@ -108,7 +108,7 @@ async def test_a_directory_of_the_client_carries_a_cache(room: Room) -> None:
         assert await imports.find(Digest.of(b"unknown")) is None
         assert not room.there.blobs, "nothing is brought before it is hit"
         assert await imports.find(OTHER) == (stage,)
-        assert set(room.there.blobs) == {stage.layers[0].descriptor.digest}
+        assert room.there.kept_by == {stage.layers[0].descriptor.digest: "lease"}
         assert await imports.find(KEY) == (tree,)
 
 
