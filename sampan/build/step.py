@@ -130,6 +130,7 @@ class StepSpec:
     security: StepSecurity = StepSecurity.CONFINED
     resources: Resources = field(default_factory=Resources)
     cdi_devices: tuple[str, ...] = ()  # refused so far
+    inside: str = ""  # ID of a step that runs, whose further process this is: then process and security count alone
     mounts: tuple[StepMount, ...] = ()  # made parents before what lies in them
 
     def __post_init__(self) -> None:
@@ -165,7 +166,8 @@ class StepExit:
     oom_killed: bool = False  # the kernel has killed a process of the step for want of memory
 
 
-# What a step gets: bytes for stdin, sizes of its terminal, signals; the end of the iterator is the end of stdin.
+# What a step gets: bytes for stdin, sizes of its terminal, signals; the end of the iterator, or empty bytes, after which
+# more may come that is not for stdin, is the end of stdin.
 StepInput = AsyncIterator[bytes | ConsoleSize | StepSignal]
 
 # What comes of a step: ``StepStarted`` first, output, ``StepExit`` last.

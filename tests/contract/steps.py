@@ -94,6 +94,30 @@ class StepsContract:
                 assert again[0] == StepExit(0)
                 break
 
+    async def test_signals_come_after_the_end_of_stdin(self, steps: Steps, root: str) -> None:
+        never = asyncio.Event()
+
+        async def given() -> AsyncIterator[bytes | ConsoleSize | StepSignal]:
+            yield b"read"
+            yield b""
+            yield StepSignal(9)
+            await never.wait()
+
+        spec = step(root, "sleep", "60", open_stdin=True)
+        assert (await outcome(steps, spec, given()))[0] == StepExit(137)
+
+    async def test_a_further_process_runs_in_a_step_and_ends_without_it(self, steps: Steps, root: str) -> None:
+        async with aclosing(steps.run(step(root, "sleep", "60"))) as running:
+            assert await anext(running) == StepStarted()
+            host = step(root, "true").id
+        with pytest.raises(NotFoundError, match=host):
+            await anext(steps.run(replace(step("", "true"), inside=host)))
+        first = step(root, "sleep", "60")
+        async with aclosing(steps.run(first)) as running:
+            assert await anext(running) == StepStarted()
+            inner = replace(step("", "echo", "inside"), inside=first.id)
+            assert await outcome(steps, inner) == (StepExit(0), b"inside\n", b"")
+
     async def test_a_snapshot_that_is_not_there_is_not_found(self, steps: Steps, root: str) -> None:
         with pytest.raises(NotFoundError, match="nosuch"):
             await anext(steps.run(step("nosuch", "true")))

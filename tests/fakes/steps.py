@@ -103,7 +103,9 @@ class FakeSteps:
             if not mount.target.startswith("/"):
                 raise InvalidArgumentError(f"invalid target {mount.target!r} of a step's mount: it is not absolute")
         named = [mount.source.key for mount in spec.mounts if isinstance(mount.source, SnapshotSource)]
-        for key in (spec.root, *named):
+        if spec.inside and spec.inside not in self.running:
+            raise NotFoundError(f"no such step: {spec.inside}")
+        for key in (spec.root, *named) if not spec.inside else ():
             if key not in self.snapshots:
                 raise NotFoundError(f"snapshot {key} does not exist")
         if (command := spec.process.args[0]) not in self.programs:

@@ -9,6 +9,7 @@ import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from runtimed.cgroups.orphans import Orphans
@@ -18,7 +19,7 @@ from runtimed.containers.paths import Paths
 from runtimed.lifecycle.background import both
 from runtimed.lifecycle.runner import Mounter
 from runtimed.metrics import Metrics
-from runtimed.protocol import Bundles, Networking
+from runtimed.protocol import Bundles, ExecProcess, Networking
 from runtimed.steps.leftovers import remove_bundle, unmount_sources
 from runtimed.steps.memory import MemoryEvents
 from runtimed.steps.notes import DirectoryNotes
@@ -26,11 +27,11 @@ from runtimed.steps.paths import StepPaths
 from runtimed.steps.process import RuntimeProcess
 from runtimed.steps.snapshots import Mounted, MountedSnapshots
 from runtimed.steps.sources import Grants, Sources
-from runtimed.steps.spec import Shown, container_of
+from runtimed.steps.spec import Shown, container_of, process_of
 from runtimed.steps.stubs import make_places
-from sampan.build.step import SnapshotSource, StepExit, StepInput, StepOutput, StepSpec, no_input
+from sampan.build.step import SnapshotSource, StepExit, StepInput, StepOutput, StepSecurity, StepSpec, no_input
 from sampan.cancellation import to_the_end
-from sampan.errors import AlreadyExistsError, StartError, UnavailableError
+from sampan.errors import AlreadyExistsError, ConflictError, NotFoundError, StartError, UnavailableError
 from sampan.resource.container import Container
 
 _STOPPING: Final = "the engine stops, and steps of builds stop with it: build again when it is back"
@@ -53,7 +54,16 @@ class StepParts:
 class _Step:
     """One that runs, and what was done for it so far."""
 
-    def __init__(self, spec: StepSpec, container: Container, paths: StepPaths, parts: StepParts) -> None:
+    def __init__(
+        self,
+        spec: StepSpec,
+        container: Container,
+        paths: StepPaths,
+        parts: StepParts,
+        host: "_Step | None" = None,
+    ) -> None:
+        """``host`` is the step whose further process it is; ``container`` is then that one's."""
+        self.host = host
         self.spec = spec
         self.container = container
         self.paths = paths
@@ -84,20 +94,25 @@ class Steps:
         self._cgroup_parent = cgroup_parent
         self._stopping = stopping
         self._notes = DirectoryNotes()
-        self._running: set[str] = set()
+        self._running: dict[str, _Step] = {}
 
     async def run(self, spec: StepSpec, input: StepInput | None = None) -> AsyncGenerator[StepOutput, None]:
         """See ``resource.protocols.Steps``."""
-        container = container_of(spec, self._cgroup_parent)
-        self._parts.bundles.check(container.spec)
-        await self._parts.networking.check(container.spec)
+        host = self._host(spec)
+        if host is None:
+            container = container_of(spec, self._cgroup_parent)
+            self._parts.bundles.check(container.spec)
+            await self._parts.networking.check(container.spec)
+        else:
+            alone = replace(host.container.spec.process, env=())  # its environment is not the first process's
+            container = replace(host.container, spec=replace(host.container.spec, process=alone))
         if spec.id in self._running:
             raise AlreadyExistsError(f"step {spec.id} runs already")
         if self._stopping.is_set():
             raise UnavailableError(_STOPPING)
         runtime = self._choose_runtime()
-        step = _Step(spec, container, StepPaths(spec.id, self._paths), self._parts)
-        self._running.add(spec.id)
+        step = _Step(spec, container, StepPaths(spec.id, self._paths), self._parts, host)
+        self._running[spec.id] = step
         try:
             with self._parts.metrics.step() as outcome:
                 async with aclosing(self._run(step, runtime, no_input() if input is None else input)) as output:
@@ -106,13 +121,23 @@ class Steps:
                             outcome(one.code, oom_killed=one.oom_killed)
                         yield one
         finally:
-            self._running.discard(spec.id)
+            del self._running[spec.id]
+
+    def _host(self, spec: StepSpec) -> _Step | None:
+        """Return the step whose further process this is, None for a step of its own. NotFoundError: it is not there."""
+        if not spec.inside:
+            return None
+        host = self._running.get(spec.inside)
+        if host is None or host.host is not None:
+            raise NotFoundError(f"no such step: {spec.inside}")
+        return host
 
     async def _run(self, step: _Step, runtime: RuntimeCommand, input: StepInput) -> AsyncGenerator[StepOutput, None]:
         watch = None
         try:
-            await to_the_end(self._prepare(step))
-            process = step.process = RuntimeProcess(step.paths, runtime, self._environ)
+            await to_the_end(self._prepare(step) if step.host is None else self._prepare_inside(step, step.host))
+            inside = step.host.paths if step.host is not None else None
+            process = step.process = RuntimeProcess(step.paths, runtime, self._environ, inside)
             watch = await asyncio.to_thread(self._parts.memory.prepare, step.container.cgroup_path)
             watch.begin()
             process.start(step.spec.process, self._notes)
@@ -151,6 +176,23 @@ class Steps:
             await asyncio.to_thread(self._write_bundle, step, container, shown, files)
         except OSError as error:  # a full disk, above all
             raise StartError(f"cannot prepare the step: {error}") from error
+
+    async def _prepare_inside(self, step: _Step, host: _Step) -> None:
+        """Make what the runtime needs to start one more process in a step that runs."""
+        if host.process is None:
+            raise ConflictError(f"step {host.spec.id} is not running")
+        root = Path(f"/proc/{host.process.pid()}/root")
+        try:
+            await asyncio.to_thread(self._write_process, step, root)
+        except OSError as error:
+            raise StartError(f"cannot prepare the step: {error}") from error
+
+    def _write_process(self, step: _Step, root: Path) -> None:
+        step.paths.bundle.mkdir(mode=0o700)
+        privileged = step.spec.security is StepSecurity.INSECURE
+        wanted = ExecProcess(process_of(step.spec.process), privileged=privileged)
+        document = self._parts.bundles.exec_process(step.container, root, wanted)
+        step.paths.process.write_text(json.dumps(document))
 
     async def _mount(self, step: _Step) -> tuple[Shown, ...]:
         named = [mount.source.key for mount in step.spec.mounts if isinstance(mount.source, SnapshotSource)]
@@ -201,6 +243,9 @@ class Steps:
             await step.process.end()
         if step.process is not None:
             step.process.close(self._notes)
+        if step.host is not None:  # all else is the other step's
+            await asyncio.to_thread(remove_bundle, step.paths, self._parts.mounter)
+            return
         try:
             await both(self._parts.networking.detach(step.spec.id), asyncio.to_thread(self._clear_mounts, step))
         finally:  # whatever stays of this step until the next start, others may have the same snapshots

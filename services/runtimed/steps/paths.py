@@ -32,6 +32,11 @@ class StepPaths:
         return self.bundle / "pid"
 
     @property
+    def process(self) -> Path:
+        """What runs, if it is a further process of another step's."""
+        return self.bundle / "process.json"
+
+    @property
     def log(self) -> Path:
         """What the runtime said."""
         return self.bundle / CALL_LOG

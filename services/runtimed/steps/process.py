@@ -22,7 +22,14 @@ from runtimed.oci.runtime import last_error
 from runtimed.steps.notes import DirectoryNotes
 from runtimed.steps.paths import StepPaths
 from sampan.build.step import StepInput, StepProcess, StepSignal, StepStarted
-from sampan.errors import CommandNotExecutableError, CommandNotFoundError, InvalidArgumentError, SampanError, StartError
+from sampan.errors import (
+    CommandNotExecutableError,
+    CommandNotFoundError,
+    ConflictError,
+    InvalidArgumentError,
+    SampanError,
+    StartError,
+)
 from sampan.resource.container_spec import ConsoleSize
 from sampan.resource.streams import Frame, Stream
 
@@ -41,9 +48,13 @@ _KEPT_ERRORS: Final = 4096  # characters of what a runtime said that did not sta
 class RuntimeProcess:
     """Runs one step. ``start`` it, read ``output`` to its end, and ``close`` it whatever happens."""
 
-    def __init__(self, paths: StepPaths, runtime: RuntimeCommand, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, paths: StepPaths, runtime: RuntimeCommand, environ: Mapping[str, str], inside: StepPaths | None = None
+    ) -> None:
+        """``inside`` is a step that runs, whose further process this is, as ``paths.process`` says."""
         self._paths = paths
-        self._runtime = paths.runtime(runtime)
+        self._inside = inside
+        self._runtime = (inside or paths).runtime(runtime)
         self._environ = runtime_environ(environ)
         self._command = ""
         self._process: subprocess.Popen[bytes] | None = None
@@ -56,6 +67,12 @@ class RuntimeProcess:
         self._set_up = asyncio.Event()
         self._changed = asyncio.Event()
         self._error: SampanError | None = None
+
+    def pid(self) -> int:
+        """Return the pid of the first process. ConflictError: it is not set up yet, or has ended."""
+        if not self._set_up.is_set() or self._ended.is_set():
+            raise ConflictError(f"step {self._paths.id} is not running")
+        return int(self._paths.pid.read_text())
 
     @property
     def code(self) -> int:
@@ -78,7 +95,12 @@ class RuntimeProcess:
         asyncio.get_running_loop().add_reader(self._runtime_pidfd, self._reap)
 
     def _spawn(self, stdin: int, stdout: int, stderr: int) -> "subprocess.Popen[bytes]":
-        arguments = ("run", "--bundle", str(self._paths.bundle), "--pid-file", str(self._paths.pid), self._paths.id)
+        arguments: tuple[str, ...]
+        if self._inside is None:
+            arguments = ("run", "--bundle", str(self._paths.bundle), "--pid-file", str(self._paths.pid), self._paths.id)
+        else:
+            process, pid = str(self._paths.process), str(self._paths.pid)
+            arguments = ("exec", "--process", process, "--pid-file", pid, self._inside.id)
         try:
             return subprocess.Popen(
                 [str(self._runtime.path), *self._runtime.arguments(self._paths.log), *arguments],
@@ -236,12 +258,17 @@ class RuntimeProcess:
                     case StepSignal():
                         await self._set_up.wait()
                         self._signal(item.number)
+                    case b"" if process.open_stdin:
+                        self._end_input()
                     case _ if process.open_stdin:
                         await self._write(item)
                     case _:
                         raise InvalidArgumentError("the step's process has no stdin: ask for it with open_stdin")
         except SampanError as error:
             self.abort(error)
+        self._end_input()
+
+    def _end_input(self) -> None:
         if self._input >= 0 and not self._terminal:
             os.close(self._input)
             self._input = -1

@@ -63,7 +63,7 @@ def container_of(spec: StepSpec, cgroup_parent: str) -> Container:
 
 def _as_container(spec: StepSpec) -> ContainerSpec:
     return ContainerSpec(
-        process=_process(spec.process),
+        process=process_of(spec.process),
         hostname=spec.hostname or DEFAULT_HOSTNAME,
         mounts=tuple([_tmpfs(mount, mount.source) for mount in spec.mounts if isinstance(mount.source, TmpfsSource)]),
         resources=spec.resources,
@@ -73,7 +73,8 @@ def _as_container(spec: StepSpec) -> ContainerSpec:
     )
 
 
-def _process(process: StepProcess) -> Process:
+def process_of(process: StepProcess) -> Process:
+    """Return a step's process as a container's."""
     return Process(
         cmd=process.args,
         env=("HOSTNAME", *process.env),  # without a value: a container has it, a step of BuildKit's has not

@@ -30,7 +30,7 @@ class RunStepRequest(_message.Message):
     RESIZE_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
     stdin: _builtins.bytes
-    """for a process with open_stdin"""
+    """for a process with open_stdin; none of them: end of stdin, after which signals may still come"""
     signal: _builtins.int
     """to the first process"""
     @_builtins.property
@@ -179,6 +179,7 @@ class StepSpec(_message.Message):
     SECURITY_FIELD_NUMBER: _builtins.int
     RESOURCES_FIELD_NUMBER: _builtins.int
     CDI_DEVICES_FIELD_NUMBER: _builtins.int
+    INSIDE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """[a-z0-9]{12,64}, unique among those that run"""
     root: _builtins.str
@@ -188,6 +189,10 @@ class StepSpec(_message.Message):
     """empty: "buildkitsandbox", as BuildKit has it"""
     network: Global___StepSpec.Network.ValueType
     security: Global___StepSpec.Security.ValueType
+    inside: _builtins.str
+    """ID of a step that runs, whose further process this is: it sees all that that one sees, and ends with it. Of the rest
+    the process and its security count alone.
+    """
     @_builtins.property
     def process(self) -> Global___StepProcess: ...
     @_builtins.property
@@ -218,10 +223,11 @@ class StepSpec(_message.Message):
         security: Global___StepSpec.Security.ValueType = ...,
         resources: _spec_pb2.Resources | None = ...,
         cdi_devices: _abc.Iterable[_builtins.str] | None = ...,
+        inside: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["process", b"process", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdi_devices", b"cdi_devices", "extra_hosts", b"extra_hosts", "hostname", b"hostname", "id", b"id", "mounts", b"mounts", "network", b"network", "process", b"process", "resources", b"resources", "root", b"root", "root_read_only", b"root_read_only", "security", b"security"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdi_devices", b"cdi_devices", "extra_hosts", b"extra_hosts", "hostname", b"hostname", "id", b"id", "inside", b"inside", "mounts", b"mounts", "network", b"network", "process", b"process", "resources", b"resources", "root", b"root", "root_read_only", b"root_read_only", "security", b"security"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
