@@ -166,8 +166,8 @@ class StepExit:
     oom_killed: bool = False  # the kernel has killed a process of the step for want of memory
 
 
-# What a step gets: bytes for stdin, sizes of its terminal, signals; the end of the iterator, or empty bytes, after which
-# more may come that is not for stdin, is the end of stdin.
+# What a step gets: bytes for stdin, sizes of its terminal, signals. The end of the iterator is the end of stdin; so are
+# empty bytes, after which more may come that is not for stdin.
 StepInput = AsyncIterator[bytes | ConsoleSize | StepSignal]
 
 # What comes of a step: ``StepStarted`` first, output, ``StepExit`` last.

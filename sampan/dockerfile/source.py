@@ -3,6 +3,7 @@
 Reference: the Dockerfile reference, "Format", "Parser directives" and "Here-Documents". Line numbers count from 1.
 """
 
+import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,12 @@ MAX_LINE_CHARACTERS: Final = 1 << 20
 MAX_INSTRUCTIONS: Final = 5000
 
 _DIRECTIVE: Final = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*")
+# Directives of files that need not be Dockerfiles, after any of these.
+_IN_COMMENT: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*")
+_COMMENTS: Final = ("#", "//")
+_BOM: Final = b"\xef\xbb\xbf"
+_MAX_TOP_BYTES: Final = 64 << 10  # of lines with directives
+_MAX_JSON_BYTES: Final = 1 << 20
 _DIRECTIVES: Final = frozenset(("syntax", "escape", "check"))
 _ESCAPES: Final = frozenset(("\\", "`"))
 _HERE_DOCUMENT: Final = re.compile(r"(\d*)<<(-?)\s*(['\"]?)([A-Za-z0-9_][\w.-]*)\3", re.ASCII)
@@ -91,6 +98,19 @@ class Directive:
     name: str
     value: str
     line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Syntax:
+    """Which frontend a file is written for, as it or a client says; the file may be in any language."""
+
+    text: str  # the image, and whatever follows it
+    lines: Lines | None = None  # where the file says so
+
+    @property
+    def image(self) -> str:
+        """Return the image's name."""
+        return self.text.split()[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,3 +314,34 @@ def _take_flags(text: str) -> tuple[tuple[str, ...], str]:
             break
         flags.append(flag)
     return tuple(flags), rest
+
+
+# Files in other languages ---------------------------------
+
+
+def find_syntax(data: bytes) -> Syntax | None:
+    """Return the syntax directive of a file; None if it has none."""
+    data = data.removeprefix(_BOM)
+    above = 0
+    if data.startswith(b"#!"):
+        data, above = data.partition(b"\n")[2], 1
+    top = data[:_MAX_TOP_BYTES].decode(errors="replace").split("\n")
+    for comment in _COMMENTS:
+        for number, line in enumerate(top, 1 + above):
+            match = _IN_COMMENT.fullmatch(line.removeprefix(comment)) if line.startswith(comment) else None
+            if match is None or match[1].lower() not in _DIRECTIVES:
+                break
+            if match[1].lower() == "syntax":
+                return Syntax(match[2], Lines(number, number))
+    return _of_json(data, 1 + above)
+
+
+def _of_json(data: bytes, line: int) -> Syntax | None:
+    if not data.lstrip().startswith(b"{") or len(data) > _MAX_JSON_BYTES:
+        return None
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    text = document.get("syntax")
+    return Syntax(text, Lines(line, line)) if isinstance(text, str) and text.strip() else None

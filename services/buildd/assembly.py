@@ -103,6 +103,7 @@ class Assembled(Generic[S]):
     files: Files
     trees: SnapshotTrees
     sources: S
+    executor: StepExecutor
     platforms: HostPlatforms
     created: Created
 
@@ -160,11 +161,12 @@ async def assemble(
         def reach() -> Awaitable[None]:
             return engine.reach(_REACH_S)
 
+        executor = StepExecutor(engine.runtime.steps, makers, platforms, parallelism, reach)
         parts = Parts(
             sources=sources,
             files=files,
             trees=trees,
-            executor=StepExecutor(engine.runtime.steps, makers, platforms, parallelism, reach),
+            executor=executor,
             results=results,
             platform=platforms.host,
             now_ns=time.time_ns,
@@ -180,4 +182,4 @@ async def assemble(
 
         solver = Solver(parts, after_build)
         stack.push_async_callback(solver.close)
-        yield Assembled(solver, cache, files, trees, sources, platforms, results.created)
+        yield Assembled(solver, cache, files, trees, sources, executor, platforms, results.created)

@@ -11,6 +11,7 @@ from buildd.assembly import SERVICE, Settings, assemble
 from buildd.build.builds import Builds, Parts
 from buildd.build.caching import Caches
 from buildd.build.capabilities import LLB, describe
+from buildd.build.frontends import FrontendParts
 from buildd.cache.collector import Bounds
 from buildd.exporters.exporters import BuildExporters
 from buildd.exporters.layers import LayerConverter
@@ -112,6 +113,8 @@ async def _build(service: Service[Config]) -> None:
     bridge = await engine.runtime.networks.get(BRIDGE)
     layers = LayerConverter(content, parts.files, data / "converted")
     await layers.recover()
+    front = Front(sessions)
+    worker = describe(_identity(data / "id"), driver, bridge.pools[0].gateway, parts.platforms.runnable)
     builds = Builds(
         Parts(
             solver=parts.solver,
@@ -126,8 +129,9 @@ async def _build(service: Service[Config]) -> None:
             ),
             history=History(store, UpdatesCodec()),
             frontend=DockerfileFrontend(),
+            frontends=FrontendParts(parts.executor, front.serve_frontend, worker),
             graphs=lambda: Graphs(LLB),
-            worker=describe(_identity(data / "id"), driver, bridge.pools[0].gateway, parts.platforms.runnable),
+            worker=worker,
             allowed=_allowed(config),
             failure=error_status,
             now_ns=time.time_ns,
@@ -136,7 +140,7 @@ async def _build(service: Service[Config]) -> None:
     )
     stack.push_async_callback(builds.close)
     service.serve(ControlServicer(builds))
-    service.stand_before(Front(sessions).listening)
+    service.stand_before(front.listening)
     service.serve(GatewayServicer(builds))
     service.serve(HistoryContentServicer(builds))
 

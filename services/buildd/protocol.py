@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from buildd.executor.protocol import Container
 from buildd.llb.ops import NO_LIMITS, Edge, ExecOp, FileOp, SourceOp
 from sampan.build.progress import BuildWarning, Position, Update
-from sampan.build.request import Export
-from sampan.errors import BuildFailedError, SampanError
-from sampan.oci.descriptor import Descriptor
+from sampan.errors import BuildFailedError, RemoteError, SampanError
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource.container_spec import Resources
@@ -80,6 +79,14 @@ class Bridge(Protocol):
     async def warn(self, warning: BuildWarning, source: SourceFile) -> None:
         """Show a warning about lines of ``source``."""
 
+    async def forward(self, attributes: Mapping[str, str], inputs: Mapping[str, Edge]) -> "Result":
+        """Have the frontend whose image is the attribute ``source`` make the result.
+
+        Raises:
+            FrontendError: it has ended with that.
+            SampanError: it cannot be had, or run.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -94,6 +101,10 @@ class Result:
     source: SourceFile | None = None
     frontend: str = ""  # which made it, and what it was asked for
     attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+class FrontendError(RemoteError):
+    """What a client, or a frontend that is an image, has ended its build with: it goes back as it came."""
 
 
 # Outputs -----------------------------------------------------
@@ -314,6 +325,14 @@ class Executor(Protocol):
             UnimplementedError: a device, or a platform that this host cannot run.
         """
 
+    def container(
+        self, op: ExecOp, inputs: Sequence[Output], platform: Platform | None, context: StepContext
+    ) -> AbstractAsyncContextManager[Container]:
+        """Yield a container that sees what a step of ``op`` would; its own process is not run, and nothing is kept.
+
+        Raises as ``run``, but for ProcessError.
+        """
+
 
 class ProcessError(BuildFailedError):
     """A step's process has failed."""
@@ -347,51 +366,3 @@ class Progress(Protocol):
 
     def report(self, update: Update) -> None:
         """Take an update."""
-
-
-# Exporters ---------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Attestation:
-    """What is said of an output, in in-toto's form; who exports it knows what its subject is called there."""
-
-    predicate_type: str  # a URI
-    predicate: bytes = field(repr=False)  # JSON
-    file_name: str  # beside files
-    inline_only: bool = False  # for images alone, and not for archives of them
-
-
-@dataclass(frozen=True, slots=True)
-class BuildResult:
-    """What a build made: outputs and metadata under the keys of ``Result``."""
-
-    outputs: Mapping[str, Output | None]
-    metadata: Mapping[str, bytes] = field(default_factory=dict)
-    taken: frozenset[Digest] = frozenset()  # layers, by diff ID, that are of other images
-    attestations: Mapping[str, tuple[Attestation, ...]] = field(default_factory=dict)  # by the outputs' keys
-    made_ns: Mapping[Digest, int] = field(default_factory=dict)  # when layers were made, by diff ID, since the epoch
-
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """What came of an export."""
-
-    told: Mapping[str, str] = field(default_factory=dict)  # to the client: ``containerimage.digest`` and its kin
-    target: Descriptor | None = None  # of an image
-    documents: Mapping[Descriptor, bytes] = field(default_factory=dict, repr=False)  # all but layers
-
-
-class Exporters(Protocol):
-    """Gives results away."""
-
-    def check(self, export: Export) -> None:
-        """Raises InvalidArgumentError: an unknown type or attribute, named; before anything is built."""
-
-    async def export(
-        self, result: BuildResult, export: Export, context: StepContext, inline_cache: Mapping[str, bytes]
-    ) -> Exported:
-        """Carry it out and return what came of it.
-
-        ``inline_cache`` is what goes into each platform's config as ``moby.buildkit.cache.v0``.
-        """

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from buildd.llb.ops import Edge, Node, SourceOp
-from buildd.protocol import Files, ImageQuery, ResolvedImage, SourceFile
+from buildd.protocol import Files, ImageQuery, ResolvedImage, Result, SourceFile
 from sampan.build.progress import BuildWarning
 from sampan.errors import NotFoundError
 from sampan.oci.digest import Digest
@@ -34,6 +34,7 @@ class FakeBuildBridge:
     sources_warned_of: set[SourceFile] = field(default_factory=set)
     queries: list[ImageQuery] = field(default_factory=list)
     solved: list[Node] = field(default_factory=list)
+    forwarded: list[tuple[Mapping[str, str], Mapping[str, Edge]]] = field(default_factory=list)
 
     async def solve(self, edge: Edge) -> Files:
         self.solved.append(edge.node)
@@ -50,6 +51,10 @@ class FakeBuildBridge:
         if data is None:
             raise NotFoundError(f"{query.reference}: not found")
         return ResolvedImage(query.reference, Digest.of(data), data)
+
+    async def forward(self, attributes: Mapping[str, str], inputs: Mapping[str, Edge]) -> Result:
+        self.forwarded.append((attributes, inputs))
+        return Result({"": None}, frontend="gateway.v0", attributes=attributes)
 
     async def warn(self, warning: BuildWarning, source: SourceFile) -> None:
         self.warnings.append(warning)

@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from buildd.protocol import BuildResult, Exported, StepContext
+from buildd.exporters.protocol import BuildResult, Exported
+from buildd.protocol import StepContext
 from sampan.build.request import Export
 from sampan.errors import InvalidArgumentError
 
 
 @dataclass(slots=True)
 class FakeExporters:
-    """Satisfies ``buildd.protocol.Exporters``; knows the type "image" and its attribute "name"."""
+    """Satisfies ``buildd.exporters.protocol.Exporters``; knows the type "image" and its attribute "name"."""
 
     exported: list[tuple[Export, BuildResult]] = field(default_factory=list)
 

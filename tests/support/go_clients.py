@@ -36,6 +36,7 @@ PROGRAMS: Final = {
     "buildkitd": Program("github.com/moby/buildkit", "v0.34.2", "github.com/moby/buildkit/cmd/buildkitd"),
     "buildx": Program("github.com/docker/buildx", "v0.38.2", "github.com/docker/buildx/cmd/buildx"),
     "compose": Program("github.com/docker/compose/v2", "v2.40.3", "github.com/docker/compose/v2/cmd"),
+    "frontend": Program("github.com/moby/buildkit", "v0.34.2", source="frontend"),
     "descriptors": Program("github.com/moby/buildkit", "v0.34.2", source="descriptors"),
 }
 

@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from buildd.build.protocol import Graphs, Run
 from buildd.llb.ops import Edge, SourceOp
@@ -15,6 +15,7 @@ from buildd.protocol import (
     Output,
     Progress,
     ResolvedImage,
+    Result,
     SourceFile,
     Sources,
 )
@@ -23,6 +24,8 @@ from sampan.build.policy import SourcePolicy
 from sampan.build.progress import BuildWarning, VertexWarning
 from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
+
+GATEWAY: Final = "gateway.v0"
 
 _IMAGE: Final = "docker-image://"
 _LAYOUT: Final = "oci-layout://"
@@ -74,10 +77,26 @@ class ImageConfigs:
         return self._found[same]
 
 
+class Forwarder(Protocol):
+    """Has images make results; ``buildd.build.frontends.ImageFrontends``."""
+
+    async def build(self, attributes: Mapping[str, str], inputs: Mapping[str, bytes]) -> Result:
+        """Have the image ``source`` make a result."""
+
+
 class BuildBridge:
     """A ``Bridge`` for one frontend at work."""
 
-    def __init__(self, run: Run, graphs: Graphs, files: FileWorker, images: ImageConfigs, progress: Progress) -> None:
+    def __init__(
+        self,
+        run: Run,
+        graphs: Graphs,
+        files: FileWorker,
+        images: ImageConfigs,
+        progress: Progress,
+        frontends: Forwarder,
+    ) -> None:
+        self._frontends = frontends
         self._run = run
         self._graphs = graphs
         self._files = files
@@ -94,6 +113,13 @@ class BuildBridge:
     async def resolve_config(self, query: ImageQuery) -> ResolvedImage:
         """See ``Bridge``."""
         return await self._images.resolve(query)
+
+    async def forward(self, attributes: Mapping[str, str], inputs: Mapping[str, Edge]) -> Result:
+        """See ``Bridge``."""
+        result = await self._frontends.build(
+            attributes, {name: self._graphs.dump(edge) for name, edge in inputs.items()}
+        )
+        return replace(result, frontend=GATEWAY, attributes=attributes)
 
     async def warn(self, warning: BuildWarning, source: SourceFile) -> None:
         """See ``Bridge``; clients show it with the step that has read the Dockerfile."""

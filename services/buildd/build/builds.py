@@ -5,9 +5,10 @@ longer, for clients that ask late.
 """
 
 import asyncio
+import secrets
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final
 from weakref import WeakValueDictionary
@@ -15,17 +16,20 @@ from weakref import WeakValueDictionary
 from buildd.build import caching
 from buildd.build.bridge import BuildBridge, ImageConfigs
 from buildd.build.caching import BuildCaches, Caches
+from buildd.build.containers import Containers
+from buildd.build.frontends import FrontendParts, ImageFrontends
 from buildd.build.gateway import BuildGateway
 from buildd.build.keeping import Kept
 from buildd.build.protocol import Cache, Gateway, GatewayRequest, Graphs, Run, Solver, Worker
 from buildd.build.results import Frontend, Results
 from buildd.build.updates import Updates, in_messages
 from buildd.exporters.image import platforms_of
+from buildd.exporters.protocol import BuildResult, Exporters
 from buildd.history.history import History
 from buildd.history.model import CANCELLED, BuildRecord, Happened, HistoryQuery
 from buildd.llb.ops import SourceOp
 from buildd.meter import UNMETERED, Meter, Phase
-from buildd.protocol import BuildResult, Exporters, FileWorker, Result, Sources, Tree
+from buildd.protocol import FileWorker, Result, Sources, Tree
 from buildd.provenance.attesting import Asked
 from buildd.provenance.options import parse_attestations
 from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE, Asker
@@ -67,6 +71,7 @@ class Parts:
     caches: Caches
     history: History
     frontend: Frontend
+    frontends: FrontendParts
     graphs: Callable[[], Graphs]
     worker: Callable[[], Worker]
     allowed: frozenset[str]  # entitlements that a client may grant
@@ -90,6 +95,7 @@ class Builds:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._running: dict[str, _Build] = {}
+        self._frontends: dict[str, Gateway] = {}  # of frontends that are images
         self._ended: OrderedDict[str, Updates] = OrderedDict()
         self._keeping: dict[str, asyncio.Task[None]] = {}  # records that are being written, by ref
         # Builds that somebody asks for before they begin; whoever asks keeps the event.
@@ -184,20 +190,27 @@ class Builds:
             )
             run = await stack.enter_async_context(self._parts.solver.open(asker))
             images = ImageConfigs(run, self._parts.sources, policy)
-            bridge = BuildBridge(run, graphs, self._parts.files, images, build.updates)
+
+            def gateway(inputs: Mapping[str, bytes]) -> BuildGateway:
+                return BuildGateway(
+                    results=results,
+                    graphs=graphs,
+                    run=run,
+                    files=self._parts.files,
+                    sources=self._parts.sources,
+                    images=images,
+                    policy=policy,
+                    progress=build.updates,
+                    inputs=inputs,
+                    containers=Containers(self._parts.frontends.executor, run, entitlements),
+                )
+
+            frontends = ImageFrontends(self._parts.frontends, run, images, request.session, gateway, self._named)
+            bridge = BuildBridge(run, graphs, self._parts.files, images, build.updates, frontends)
             caches = BuildCaches(run, imports, self._parts.caches.exports)
-            results = Results(run, graphs, self._parts.frontend, bridge, caches)
-            build.gateway = BuildGateway(
-                results=results,
-                graphs=graphs,
-                run=run,
-                files=self._parts.files,
-                sources=self._parts.sources,
-                images=images,
-                policy=policy,
-                progress=build.updates,
-                inputs=request.frontend_inputs,
-            )
+            results = Results(run, graphs, self._parts.frontend, bridge, caches, frontends)
+            build.gateway = gateway(request.frontend_inputs)
+            stack.push_async_callback(build.gateway.close)
             build.begun.set()
             result = await self._result(request, results, build.gateway)
             outputs = await results.outputs(result)
@@ -276,8 +289,20 @@ class Builds:
         async for some in updates.follow():
             yield some
 
+    @contextmanager
+    def _named(self, gateway: Gateway) -> Iterator[str]:
+        """Make a frontend's gateway known, by a name that nobody guesses."""
+        name = f"frontend-{secrets.token_hex(16)}"
+        self._frontends[name] = gateway
+        try:
+            yield name
+        finally:
+            del self._frontends[name]
+
     async def gateway(self, ref: str) -> Gateway:
         """See ``Builder``."""
+        if ref in self._frontends:
+            return self._frontends[ref]
         await self._begun(ref)
         build = self._running.get(ref)
         if build is not None:

@@ -70,6 +70,7 @@ LLB: Final = frozenset(
         "file.copy.alwaysreplaceexistingdestpaths",
         "file.copy.modestring",
         "file.symlink.create",
+        "constraints",  # every graph that Go's library makes says so; one that has some is refused
         "platform",
         "meta.ignorecache",
         "meta.description",
@@ -83,7 +84,7 @@ LLB: Final = frozenset(
     )
 )
 
-# Of the gateway. Containers for debugging ("gateway.exec") are not served.
+# Of the gateway. Files of containers ("gateway.exec.filesystem") are not served.
 GATEWAY: Final = frozenset(
     (
         "solve.base",
@@ -103,6 +104,10 @@ GATEWAY: Final = frozenset(
         "gateway.solve.evaluate",
         "gateway.evaluate",
         "gateway.warnings",
+        "gateway.exec",
+        "gateway.exec.extrahosts",
+        "gateway.exec.secretenv",
+        "gateway.exec.signals",
         "frontend.caps",
     )
 )

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from buildd.build.bridge import ImageConfigs
+from buildd.build.containers import Containers
 from buildd.build.protocol import (
+    ContainerRequest,
     GatewayRef,
     GatewayRequest,
     GatewayResult,
@@ -16,6 +18,7 @@ from buildd.build.protocol import (
     SourceState,
 )
 from buildd.build.results import Refs, Results
+from buildd.executor.protocol import ContainerProcess, Program
 from buildd.llb.ops import Edge
 from buildd.protocol import (
     FileStat,
@@ -27,6 +30,7 @@ from buildd.protocol import (
     Result,
     SourceFile,
     Sources,
+    Tree,
 )
 from buildd.solver.build import allowed
 from sampan.build.policy import SourcePolicy
@@ -52,6 +56,7 @@ class BuildGateway:
         policy: SourcePolicy,
         progress: Progress,
         inputs: Mapping[str, bytes],
+        containers: Containers,
     ) -> None:
         self._results = results
         self._graphs = graphs
@@ -62,6 +67,7 @@ class BuildGateway:
         self._policy = policy
         self._progress = progress
         self._inputs = inputs
+        self._containers = containers
         self._refs = Refs()
         self.driven: GatewayRequest | None = None  # what the client has asked of a frontend first
         self._failed: SampanError | None = None  # what the client was told last
@@ -69,7 +75,12 @@ class BuildGateway:
 
     async def returned(self) -> Result:
         """Return what the client ends the build with. Raises what it ends the build with."""
-        return await self._returned
+        return await asyncio.shield(self._returned)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the client has ended the build."""
+        return self._returned.done()
 
     async def solve(self, request: GatewayRequest) -> GatewayResult:
         """See ``Gateway``."""
@@ -145,6 +156,23 @@ class BuildGateway:
         """See ``Gateway``."""
         name, data = (source.name, source.data) if source is not None else ("", b"")
         self._progress.report(VertexWarning(vertex, warning, level, name, data))
+
+    async def new_container(self, request: ContainerRequest) -> None:
+        """See ``Gateway``."""
+        inputs = [await self._output(ref) if ref else Tree() for ref in request.refs]
+        await self._containers.new(request, inputs)
+
+    async def release_container(self, id: str) -> None:
+        """See ``Gateway``."""
+        await self._containers.release(id)
+
+    async def start_process(self, container: str, program: Program) -> ContainerProcess:
+        """See ``Gateway``."""
+        return await self._containers.start(container, program)
+
+    async def close(self) -> None:
+        """Let go of what is beside the build."""
+        await self._containers.close()
 
     def give(self, refs: Mapping[str, str], metadata: Mapping[str, bytes]) -> None:
         """See ``Gateway``."""

@@ -6,8 +6,8 @@ from typing import Final
 
 from buildd.build.protocol import Graphs
 from buildd.exporters.attestations import STATEMENT, statement_annotations
+from buildd.exporters.protocol import Attestation, Exported
 from buildd.history.model import BuildRecord, KeptBlob
-from buildd.protocol import Attestation, Exported
 from buildd.provenance.attesting import Asked, Provenance, ReadConfig, capture
 from buildd.provenance.options import ProvenanceOptions
 from buildd.provenance.predicate import BuildConfig

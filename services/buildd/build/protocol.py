@@ -10,8 +10,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from buildd.executor.protocol import ContainerProcess, Program
 from buildd.history.model import BuildRecord, Happened, HistoryQuery
-from buildd.llb.ops import Edge, Node, SourceOp
+from buildd.llb.ops import Edge, HostAddress, Mount, NetMode, Node, SourceOp
 from buildd.protocol import FileStat, ImageQuery, Output, Pinned, ResolvedImage, SourceFile, StepContext, Tree
 from buildd.provenance.predicate import BuildConfig
 from buildd.solver.build import Asker, Evaluated
@@ -66,6 +67,9 @@ class Run(Protocol):
 
     def step(self, name: str, digest: Digest | None = None) -> AbstractAsyncContextManager[StepContext]:
         """Show something as a vertex that is in no graph for as long as it lasts."""
+
+    def beside(self) -> StepContext:
+        """Return what is given to work that is shown to nobody."""
 
 
 class Solver(Protocol):
@@ -154,6 +158,19 @@ class GatewayRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerRequest:
+    """A container that is wanted beside the build."""
+
+    id: str
+    mounts: tuple[Mount, ...]  # an input is an index into ``refs``
+    refs: tuple[str, ...] = ()  # IDs of results
+    network: NetMode = NetMode.SANDBOX
+    platform: Platform | None = None
+    hostname: str = ""
+    hosts: tuple[HostAddress, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SourceQuery:
     """Which source's state is asked for."""
 
@@ -207,6 +224,15 @@ class Gateway(Protocol):
 
     async def warn(self, vertex: Digest, warning: BuildWarning, source: SourceFile | None, level: int) -> None:
         """Show a warning. InvalidArgumentError: no vertex of the build."""
+
+    async def new_container(self, request: ContainerRequest) -> None:
+        """Make a container, which goes with the build. Raises as ``solve``, ``buildd.build.containers`` besides."""
+
+    async def release_container(self, id: str) -> None:
+        """End a container and its processes. NotFoundError."""
+
+    async def start_process(self, container: str, program: Program) -> ContainerProcess:
+        """Make a process in a container. NotFoundError: no such container."""
 
     def give(self, refs: Mapping[str, str], metadata: Mapping[str, bytes]) -> None:
         """End the build with these results, by platform ID. NotFoundError: no such ref; ConflictError: it has ended."""

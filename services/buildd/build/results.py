@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from buildd.build.bridge import GATEWAY, Forwarder
 from buildd.build.caching import BuildCaches, imports_of
 from buildd.build.protocol import GatewayRequest, Graphs, LocatedError, Run, at_once
 from buildd.llb.ops import Edge
@@ -16,12 +17,10 @@ from sampan.errors import (
     NotFoundError,
     ResourceExhaustedError,
     SampanError,
-    UnimplementedError,
 )
 from sampan.oci.reference import parse_reference
 
 DOCKERFILE: Final = "dockerfile.v0"
-GATEWAY: Final = "gateway.v0"
 
 # Frontend images that the built-in frontend stands in for.
 _OURS: Final = frozenset(("docker/dockerfile", "docker/dockerfile-upstream"))
@@ -38,12 +37,11 @@ class Frontend(Protocol):
         """See ``buildd.frontend.frontend.DockerfileFrontend``."""
 
 
-def attributes_for(name: str, attributes: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the built-in frontend's attributes for a request of the frontend ``name``.
+def attributes_for(name: str, attributes: Mapping[str, str]) -> Mapping[str, str] | None:
+    """Return the built-in frontend's attributes for a request of ``name``; None: an image that is not ours.
 
     Raises:
         InvalidArgumentError: no such frontend, or ``gateway.v0`` without an image.
-        UnimplementedError: an image that is not ours.
     """
     if name == DOCKERFILE:
         return attributes
@@ -53,7 +51,7 @@ def attributes_for(name: str, attributes: Mapping[str, str]) -> Mapping[str, str
     if not source:
         raise InvalidArgumentError("no source specified for gateway")
     if parse_reference(source).familiar_name not in _OURS:
-        raise UnimplementedError(f"frontend image {source} cannot be run: the built-in one is docker/dockerfile")
+        return None
     # What the image's command line would be: the syntax directive that has led here is not looked at again.
     return {"cmdline": source, **{key: value for key, value in attributes.items() if key != "source"}}
 
@@ -97,7 +95,16 @@ class Refs:
 class Results:
     """Makes and runs results."""
 
-    def __init__(self, run: Run, graphs: Graphs, frontend: Frontend, bridge: Bridge, caches: BuildCaches) -> None:
+    def __init__(
+        self,
+        run: Run,
+        graphs: Graphs,
+        frontend: Frontend,
+        bridge: Bridge,
+        caches: BuildCaches,
+        frontends: Forwarder,
+    ) -> None:
+        self._frontends = frontends
         self._run = run
         self._graphs = graphs
         self._caches = caches
@@ -116,11 +123,16 @@ class Results:
         await self._caches.load((*request.cache_imports, *imports_of(request.frontend_attributes)))
         if request.frontend:
             attributes = attributes_for(request.frontend, request.frontend_attributes)
-            inputs = {name: await self._given(name, data) for name, data in request.frontend_inputs.items()}
             try:
-                result = await self._frontend.build(attributes, inputs, self._bridge)
+                if attributes is None:
+                    result = await self._frontends.build(request.frontend_attributes, request.frontend_inputs)
+                else:
+                    inputs = {name: await self._given(name, data) for name, data in request.frontend_inputs.items()}
+                    result = await self._frontend.build(attributes, inputs, self._bridge)
             except SampanError as error:
                 raise self.located(error) from error
+            if result.frontend and attributes is not None:  # the built-in one has led to another one
+                return result
             return replace(result, frontend=request.frontend, attributes=request.frontend_attributes)
         edge = await self._load(request.definition) if request.definition is not None else None
         return Result({"": edge})

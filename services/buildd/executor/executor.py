@@ -3,13 +3,15 @@
 import asyncio
 import signal
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
+from buildd.executor.containers import StepContainer
 from buildd.executor.mounts import Makers, StepMounts
 from buildd.executor.platforms import HostPlatforms
+from buildd.executor.protocol import Program
 from buildd.llb.ops import NO_LIMITS, ExecOp, NetMode, Process, SecurityMode
 from buildd.protocol import Output, ProcessError, StepContext, Tree
 from sampan.build.step import StepExit, StepInput, StepNetwork, StepProcess, StepSecurity, StepSignal, StepSpec
@@ -105,6 +107,26 @@ class StepExecutor:
                 begun.set()
                 await self._process(spec, op.process, context)
             return await mounts.freeze()
+
+    @asynccontextmanager
+    async def container(
+        self, op: ExecOp, inputs: Sequence[Output], platform: Platform | None, context: StepContext
+    ) -> AsyncIterator[StepContainer]:
+        """See ``protocol.Executor``. It takes no step's place: steps may be what it waits for."""
+        if platform is not None:
+            self._platforms.check(platform)
+        await self._reach()
+        async with AsyncExitStack() as stack:
+            mounts = StepMounts(op, inputs, context, self._makers, stack)
+            await mounts.make()
+
+            async def environment(program: Program) -> tuple[str, ...]:
+                process = replace(op.process, env=program.env)
+                return await self._environment(replace(op, process=process, secret_env=program.secret_env), context)
+
+            container = StepContainer(self._steps, self._spec(op, mounts, (), NO_LIMITS), environment, self._reach)
+            stack.push_async_callback(container.close)
+            yield container
 
     async def _environment(self, op: ExecOp, context: StepContext) -> tuple[str, ...]:
         env = list(op.process.env)

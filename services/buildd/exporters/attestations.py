@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from buildd.protocol import Attestation
+from buildd.exporters.protocol import Attestation
 from buildd.provenance.materials import digest_set, package_url
 from sampan.json_types import JsonObject
 from sampan.oci.descriptor import Descriptor

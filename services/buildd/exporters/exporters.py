@@ -17,8 +17,9 @@ from buildd.exporters.attestations import render_statement
 from buildd.exporters.attributes import ARCHIVE_TYPES, IMAGE_TYPES, ExportAttributes, parse_attributes
 from buildd.exporters.image import AssembledImage, ImageAssembler, descriptor_json, epoch_of, platforms_of
 from buildd.exporters.layers import LayerConverter
+from buildd.exporters.protocol import Attestation, BuildResult, Exported
 from buildd.llb.ops import NO_OUTPUT, FileAction, FileOp, MakeFile
-from buildd.protocol import Attestation, BuildResult, Exported, FileWorker, Output, StepContext, Tree, Trees
+from buildd.protocol import FileWorker, Output, StepContext, Tree, Trees
 from buildd.provenance.materials import digest_set
 from buildd.session.clients import Clients
 from sampan.build.request import Export
@@ -31,7 +32,7 @@ _SENT: Final = frozenset((PushPhase.PUSHING, PushPhase.PUSHED, PushPhase.EXISTED
 
 
 class BuildExporters:
-    """Satisfies ``protocol.Exporters``."""
+    """Satisfies ``exporters.protocol.Exporters``."""
 
     def __init__(
         self,
@@ -51,13 +52,13 @@ class BuildExporters:
         self._assembler = ImageAssembler(content, trees, files, layers, now_ns)
 
     def check(self, export: Export) -> None:
-        """See ``protocol.Exporters``."""
+        """See ``exporters.protocol.Exporters``."""
         parse_attributes(export.type, export.attributes)
 
     async def export(
         self, result: BuildResult, export: Export, context: StepContext, inline_cache: Mapping[str, bytes]
     ) -> Exported:
-        """See ``protocol.Exporters``."""
+        """See ``exporters.protocol.Exporters``."""
         attributes = parse_attributes(export.type, export.attributes)
         if export.type in IMAGE_TYPES:
             return await self._image(result, export, attributes, context, inline_cache)

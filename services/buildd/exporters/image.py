@@ -24,8 +24,9 @@ from buildd.exporters.attestations import (
 from buildd.exporters.attributes import ExportAttributes
 from buildd.exporters.config import Times, finish_config, parse_base
 from buildd.exporters.layers import LayerConverter
+from buildd.exporters.protocol import Attestation, BuildResult
 from buildd.frontend.options import parse_epoch
-from buildd.protocol import Attestation, BuildResult, FileWorker, Tree, Trees
+from buildd.protocol import FileWorker, Tree, Trees
 from sampan.errors import InvalidArgumentError
 from sampan.oci import descriptor as media
 from sampan.oci.descriptor import Descriptor

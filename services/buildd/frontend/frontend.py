@@ -12,12 +12,20 @@ from buildd.frontend import subrequests
 from buildd.frontend.checks import Checks, parse_check_options
 from buildd.frontend.contexts import Contexts, Dockerfile
 from buildd.frontend.conversion import Conversion, Converted, at_once
-from buildd.frontend.options import Options, parse_options
+from buildd.frontend.options import Options, known, parse_options
 from buildd.frontend.stages import split
 from buildd.llb.ops import Edge
-from buildd.protocol import Bridge, Result
+from buildd.protocol import Bridge, FrontendError, Result
 from sampan.dockerfile.instructions import Instruction, parse_instructions
-from sampan.dockerfile.source import DockerfileError, EmptyDockerfileError, Lines, Source, parse_source
+from sampan.dockerfile.source import (
+    DockerfileError,
+    EmptyDockerfileError,
+    Lines,
+    Source,
+    Syntax,
+    find_syntax,
+    parse_source,
+)
 from sampan.errors import InvalidArgumentError, SampanError, UnimplementedError
 from sampan.oci.config_document import render_config
 from sampan.oci.platform import Platform
@@ -53,13 +61,16 @@ class DockerfileFrontend:
             NotFoundError: no Dockerfile.
             UnimplementedError: a frontend or a request that is not this one's.
         """
-        _check_capabilities(attributes.get("frontend.caps", ""))
-        options = parse_options(attributes)
+        options = parse_options(known(attributes))
         if options.request == subrequests.DESCRIBE:
             return subrequests.describe()
         contexts = Contexts(options, inputs, bridge)
         dockerfile = await contexts.load_dockerfile()
         try:
+            if (syntax := _foreign_syntax(options, dockerfile.data)) is not None:
+                return await _forward(syntax, attributes, inputs, bridge)
+            parse_options(attributes)  # what another frontend may know
+            _check_capabilities(attributes.get("frontend.caps", ""))
             return await self._build(options, contexts, dockerfile, bridge)
         except DockerfileError as error:
             raise error.within(dockerfile.name, dockerfile.data) from error.__cause__
@@ -68,7 +79,6 @@ class DockerfileFrontend:
         if options.request == subrequests.LINT:
             return await self._lint(options, contexts, dockerfile, bridge)
         source, instructions = await asyncio.to_thread(_parse, dockerfile)  # a large file takes its time
-        _check_syntax(options, source)
         if options.request == subrequests.TARGETS:
             return subrequests.targets(dockerfile, [start for start, _, _ in split(instructions)[1]])
         if options.request not in ("", subrequests.OUTLINE):
@@ -125,19 +135,29 @@ def _checks(options: Options, source: Source) -> Checks:
         raise DockerfileError(f"failed to parse check options: {error}", lines) from error
 
 
-def _check_syntax(options: Options, source: Source) -> None:
-    """Refuse a Dockerfile that is written for another frontend. Raises DockerfileError."""
-    text = options.syntax or source.directive("syntax")
-    if not text or options.command_line is not None:
-        return
-    line = next((each.line for each in source.directives if each.name == "syntax"), 0)
-    lines = Lines(line, line) if line and not options.syntax else None
-    name = text.split()[0]
+def _foreign_syntax(options: Options, data: bytes) -> Syntax | None:
+    """Return which other frontend is to read the Dockerfile. Raises DockerfileError: a name that cannot be."""
+    if options.command_line is not None:
+        return None
+    syntax = Syntax(options.syntax.strip()) if options.syntax.strip() else find_syntax(data)
+    if syntax is None:
+        return None
     try:
-        if parse_reference(name).familiar_name not in _OURS:
-            raise UnimplementedError(f"frontend image {name} cannot be run: remove the syntax directive that names it")
+        ours = parse_reference(syntax.image).familiar_name in _OURS
     except SampanError as error:
-        raise DockerfileError(str(error), lines) from error
+        raise DockerfileError(str(error), syntax.lines) from error
+    return None if ours else syntax
+
+
+async def _forward(syntax: Syntax, attributes: Mapping[str, str], inputs: Mapping[str, Edge], bridge: Bridge) -> Result:
+    """Have it do that. Raises DockerfileError: its image cannot be had or run."""
+    try:
+        return await bridge.forward({**attributes, "cmdline": syntax.text, "source": syntax.image}, inputs)
+    except FrontendError:
+        raise
+    except SampanError as error:
+        words = str(error) if syntax.lines else f"failed with build-arg:BUILDKIT_SYNTAX = {syntax.text}: {error}"
+        raise DockerfileError(words, syntax.lines) from error
 
 
 def _result(options: Options, converted: Sequence[Converted], dockerfile: Dockerfile) -> Result:

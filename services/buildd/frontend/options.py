@@ -98,6 +98,12 @@ class Options:
         return {name: lower[name] for name in _PROXY_NAMES if name in lower}
 
 
+def known(attributes: Mapping[str, str]) -> Mapping[str, str]:
+    """Return those attributes that this frontend knows."""
+    own = {*_KNOWN, attributes.get("contextkey") or "context"}
+    return {name: value for name, value in attributes.items() if name in own or name.startswith(_PREFIXES)}
+
+
 def parse_options(attributes: Mapping[str, str]) -> Options:
     """Parse a client's attributes.
 
@@ -105,9 +111,8 @@ def parse_options(attributes: Mapping[str, str]) -> Options:
         InvalidArgumentError: an unknown attribute, or a value that cannot be; named.
     """
     context_key = attributes.get("contextkey") or "context"
-    for name in attributes:
-        if name not in _KNOWN and name != context_key and not name.startswith(_PREFIXES):
-            raise InvalidArgumentError(f"unsupported frontend attribute {name!r}")
+    for name in attributes.keys() - known(attributes).keys():
+        raise InvalidArgumentError(f"unsupported frontend attribute {name!r}")
     build_args = _named(attributes, "build-arg:")
     no_cache = attributes.get("no-cache")
     return Options(

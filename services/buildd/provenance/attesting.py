@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from buildd.exporters.protocol import Attestation
 from buildd.llb.ops import Edge, Node, SourceOp
-from buildd.protocol import Attestation, ImageQuery, Output, ResolvedImage, Result, Tree
+from buildd.protocol import ImageQuery, Output, ResolvedImage, Result, Tree
 from buildd.provenance.materials import ImageMaterial, Materials
 from buildd.provenance.options import ProvenanceOptions
 from buildd.provenance.predicate import BuildConfig, Origin, named, predicate_type, render_predicate

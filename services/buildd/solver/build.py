@@ -16,7 +16,7 @@ from buildd.llb.ops import NO_LIMITS, DiffOp, Edge, ExecOp, FileOp, MergeOp, Net
 from buildd.meter import Kind
 from buildd.protocol import Output, Pinned, Progress, StepContext, StepError, Tree
 from buildd.solver import keys
-from buildd.solver.context import VertexProgress, Work
+from buildd.solver.context import Unseen, VertexProgress, Work
 from buildd.solver.flights import Flights, together
 from buildd.solver.layers import combine, with_history
 from buildd.solver.shared import Done, Run, SharedWorks
@@ -121,6 +121,11 @@ class Build:
             raise
         else:
             view.completed()
+
+    def beside(self) -> StepContext:
+        """Return what is given to work that is shown to nobody."""
+        vertex = Vertex(digest_of("beside", self._asker.ref), "beside the build")
+        return self._own_work(VertexProgress(vertex, Unseen(), self._works.parts.now_ns))
 
     async def close(self) -> None:
         """End what still runs for this build, and let go of all outputs."""

@@ -8,12 +8,19 @@ from dataclasses import replace
 from typing import Final
 
 from buildd.protocol import Output, Progress
-from sampan.build.progress import Vertex, VertexLog, VertexStatus
+from sampan.build.progress import Update, Vertex, VertexLog, VertexStatus
 from sampan.log import log
 from sampan.oci.digest import Digest
 
 # What a build that joins a running step is shown of what the step has said so far.
 _MAX_REPLAYED_BYTES: Final = 256 << 10
+
+
+class Unseen:
+    """A ``Progress`` that nobody sees."""
+
+    def report(self, update: Update) -> None:
+        """Forget it."""
 
 
 class VertexProgress:

@@ -7,17 +7,17 @@ Reference: moby/buildkit, ``session/grpchijack``.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 from google.protobuf.message import DecodeError
 
 from buildd.session.protocol import SessionInfo, Sessions
 from sampan.api.buildkit.control.v1 import control_pb2 as pb
-from sampan.errors import RemoteError, SampanError, UnavailableError
+from sampan.errors import RemoteError, SampanError, UnavailableError, UnimplementedError
 from sampan.wire.http2.call import ServedCall
 from sampan.wire.http2.connection import Connection
 from sampan.wire.http2.frames import ErrorCode
@@ -29,9 +29,14 @@ from sampan.wire.http2.stream import Headers, Stream
 log = structlog.get_logger(__name__)
 
 _SESSION: Final = "/moby.buildkit.v1.Control/Session"
+_OF_FRONTENDS: Final = ("/moby.buildkit.v1.frontend.LLBBridge/", "/grpc.health.v1.Health/")
+_GATEWAY: Final = "buildkit-controlapi-buildid"
 _HEADER: Final = "x-docker-expose-session-"
 # The client's bound for messages is 4 MiB.
 _PIECE_BYTES: Final = 1 << 20
+
+# Answers one request; the last argument is the connection to gRPC's own server.
+Work: TypeAlias = Callable[[Stream, Headers, Connection], Coroutine[None, None, None]]
 
 
 class Front:
@@ -39,45 +44,34 @@ class Front:
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
+        self._behind: Path | None = None
 
     @asynccontextmanager
     async def listening(self, socket: Path, behind: Path) -> AsyncIterator[None]:
         """Answer at ``socket`` within; what is no session is answered at the socket ``behind``."""
 
-        async def serve(stream: ByteStream) -> None:
-            await self._serve(stream, behind)
+        def work(request: Stream, headers: Headers, far: Connection) -> Coroutine[None, None, None]:
+            return self._session(request, headers) if _path(headers) == _SESSION else relay(request, headers, far)
 
+        async def serve(stream: ByteStream) -> None:
+            await _serve(stream, behind, work)
+
+        self._behind = behind
         async with listening(socket, serve):
             yield
 
-    async def _serve(self, stream: ByteStream, behind: Path) -> None:
-        """Serve one client's connection to its end."""
-        requests: set[asyncio.Task[None]] = set()
-        try:
-            carrier = await SocketStream.connect(behind)
-        except OSError:
-            await stream.close()
-            return
-        far = Connection(carrier, "the builder does not answer", watched=False)
+    async def serve_frontend(self, stream: ByteStream, gateway: str) -> None:
+        """Answer what a frontend asks on a connection of its own, to its end: of that gateway, and nothing else."""
 
-        def accept(request: Stream, headers: Headers) -> None:
-            path = next((value for name, value in headers if name == ":path"), "")
-            work = self._session(request, headers) if path == _SESSION else relay(request, headers, far)
-            task = asyncio.create_task(work, name=f"front {path}")
-            requests.add(task)
-            task.add_done_callback(requests.discard)
+        def work(request: Stream, headers: Headers, far: Connection) -> Coroutine[None, None, None]:
+            if not _path(headers).startswith(_OF_FRONTENDS):
+                return _refuse(request)
+            own = [(name, value) for name, value in headers if name != _GATEWAY]
+            return relay(request, (*own, (_GATEWAY, gateway)), far)
 
-        near = ServedConnection(stream, accept)
-        sides = [asyncio.create_task(side.run(), name="front side") for side in (near, far)]
-        try:
-            done, _ = await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
-            for side in done:
-                with suppress(SampanError):  # who does not speak HTTP/2 was told so
-                    side.result()
-        finally:
-            for task in (*sides, *requests):
-                task.cancel()
-            await asyncio.gather(*sides, *requests, return_exceptions=True)
+        if self._behind is None:
+            raise UnavailableError("the builder does not serve yet")
+        await _serve(stream, self._behind, work)
 
     async def _session(self, request: Stream, headers: Headers) -> None:
         """Attach a client's session, whose bytes are in the messages."""
@@ -94,6 +88,43 @@ class Front:
         finally:
             request.send_headers(ending(error), end=True)
             request.close(ErrorCode.NO_ERROR)
+
+
+async def _serve(stream: ByteStream, behind: Path, work: Work) -> None:
+    """Serve one client's connection to its end."""
+    requests: set[asyncio.Task[None]] = set()
+    try:
+        carrier = await SocketStream.connect(behind)
+    except OSError:
+        await stream.close()
+        return
+    far = Connection(carrier, "the builder does not answer", watched=False)
+
+    def accept(request: Stream, headers: Headers) -> None:
+        task = asyncio.create_task(work(request, headers, far), name=f"front {_path(headers)}")
+        requests.add(task)
+        task.add_done_callback(requests.discard)
+
+    near = ServedConnection(stream, accept)
+    sides = [asyncio.create_task(side.run(), name="front side") for side in (near, far)]
+    try:
+        done, _ = await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
+        for side in done:
+            with suppress(SampanError):  # who does not speak HTTP/2 was told so
+                side.result()
+    finally:
+        for task in (*sides, *requests):
+            task.cancel()
+        await asyncio.gather(*sides, *requests, return_exceptions=True)
+
+
+async def _refuse(request: Stream) -> None:
+    request.send_headers((*HEAD, *ending(UnimplementedError("a frontend asks of its build alone"))), end=True)
+    request.close(ErrorCode.NO_ERROR)
+
+
+def _path(headers: Headers) -> str:
+    return next((value for name, value in headers if name == ":path"), "")
 
 
 class _CallStream:

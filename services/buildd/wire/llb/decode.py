@@ -56,6 +56,8 @@ def op_from_proto(message: pb.Op) -> Op:
         InvalidArgumentError: something that it cannot be without is missing, or an input or output is out of range.
         UnimplementedError: an operation that is not carried out here.
     """
+    if message.constraints.filter:
+        raise UnimplementedError(f"worker constraint {message.constraints.filter[0]!r} is not supported")
     inputs = len(message.inputs)
     match message.WhichOneof("op"):
         case "exec":
@@ -163,7 +165,7 @@ def _member(kind: type[E], value: int, what: str) -> E:
 def _exec(message: pb.ExecOp, inputs: int) -> ExecOp:
     if not message.HasField("meta") or not message.meta.args:
         raise InvalidArgumentError("invalid exec operation without a command")
-    mounts = tuple(_mount(each, inputs) for each in message.mounts)
+    mounts = tuple(mount_from_proto(each, inputs) for each in message.mounts)
     if sum(mount.dest == "/" for mount in mounts) != 1:
         raise InvalidArgumentError("invalid exec operation: exactly one mount is its root, at /")
     outputs = sorted(mount.output for mount in mounts if mount.output != NO_OUTPUT)
@@ -197,7 +199,8 @@ def _process(meta: pb.Meta) -> Process:
     )
 
 
-def _mount(message: pb.Mount, inputs: int) -> Mount:
+def mount_from_proto(message: pb.Mount, inputs: int) -> Mount:
+    """Return a mount of an operation with so many inputs. InvalidArgumentError."""
     if not message.dest:
         raise InvalidArgumentError("invalid exec operation: a mount without a destination")
     if message.output < NO_OUTPUT:

@@ -16,7 +16,7 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from buildd.build.protocol import LocatedError
-from buildd.protocol import SourceFile, StepError
+from buildd.protocol import FrontendError, SourceFile, StepError
 from sampan import errors as e
 from sampan.api.rpc.status_pb2 import Status
 from sampan.wire.status import ForeignError, wire_for
@@ -44,8 +44,8 @@ _TOLD: Final = frozenset(
 )
 
 
-class ReturnedError(e.RemoteError):
-    """What a client, or a frontend of its own, has ended its build with: it goes back as it came."""
+class ReturnedError(FrontendError):
+    """Such an error, with its details."""
 
     def __init__(self, status: Status) -> None:
         super().__init__(status.message or "the client has given the build up")

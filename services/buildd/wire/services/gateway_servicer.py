@@ -12,6 +12,7 @@ from buildd.protocol import ImageQuery
 from buildd.wire.llb.decode import platform_from_proto
 from buildd.wire.llb.graphs import positions_from_proto, source_from_proto
 from buildd.wire.services.errors import ReturnedError, foreign_errors
+from buildd.wire.services.processes import Processes, container_from_proto
 from buildd.wire.services.values import (
     capabilities_to_proto,
     definitions_from_proto,
@@ -34,7 +35,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 _BUILD: Final = "buildkit-controlapi-buildid"
 _DEFAULT_MODE: Final = "default"
-_CONTAINERS: Final = "containers beside a build are not supported by this builder"
+_CONTAINERS: Final = "files of containers beside a build are not read by this builder: run a process that does"
 
 
 class GatewayServicer(pb_grpc.LLBBridgeServicer):
@@ -190,21 +191,28 @@ class GatewayServicer(pb_grpc.LLBBridgeServicer):
         return pb.WarnResponse()
 
     async def NewContainer(self, request: pb.NewContainerRequest, context: Context) -> pb.NewContainerResponse:
-        """Refuse."""
-        raise UnimplementedError(_CONTAINERS)
+        """Make a container beside the build."""
+        with foreign_errors():
+            await (await self._gateway(context)).new_container(container_from_proto(request))
+        return pb.NewContainerResponse()
 
     async def ReleaseContainer(
         self, request: pb.ReleaseContainerRequest, context: Context
     ) -> pb.ReleaseContainerResponse:
-        """Refuse."""
-        raise UnimplementedError(_CONTAINERS)
+        """End a container."""
+        with foreign_errors():
+            await (await self._gateway(context)).release_container(request.ContainerID)
+        return pb.ReleaseContainerResponse()
 
-    async def ExecProcess(
-        self, requests: AsyncIterator[pb.ExecMessage], context: Context
-    ) -> AsyncIterator[pb.ExecMessage]:
-        """Refuse."""
-        raise UnimplementedError(_CONTAINERS)
-        yield
+    async def ExecProcess(  # type: ignore[override]
+        self, request_iterator: AsyncIterator[pb.ExecMessage], context: Context
+    ) -> None:
+        """Run processes in containers.
+
+        Not a generator: one that a client's death finds at its yield is closed at some later time.
+        """
+        with foreign_errors():
+            await Processes(await self._gateway(context), context.write).run(request_iterator)
 
     async def ReadFileContainer(self, request: pb.ReadFileRequest, context: Context) -> pb.ReadFileResponse:
         """Refuse."""

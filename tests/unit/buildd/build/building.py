@@ -1,7 +1,8 @@
 """Builds whose steps are Python and whose files are in memory."""
 
+import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from buildd.build.builds import Builds, Parts
 from buildd.build.caching import Caches
 from buildd.build.capabilities import LLB, describe
+from buildd.build.frontends import FrontendParts
+from buildd.build.protocol import Gateway
 from buildd.frontend.frontend import DockerfileFrontend
 from buildd.history.history import History
 from buildd.protocol import ImageQuery, ResolvedImage, StepContext, Tree
@@ -21,6 +24,7 @@ from sampan.build.request import CacheOption, PruneOptions, SolveRequest, UsageR
 from sampan.errors import NotFoundError
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
+from sampan.wire.http2.protocol import ByteStream
 from tests.fakes.build_bridge import image_config
 from tests.fakes.buildd import FakeSources
 from tests.fakes.exporters import FakeExporters
@@ -87,6 +91,10 @@ class FakeCaches:
         return {"cache.manifest": "{}"}
 
 
+async def _silent(gateway: Gateway) -> None:
+    """Say nothing."""
+
+
 @dataclass(slots=True)
 class Building:
     """All that builds are made of."""
@@ -95,6 +103,7 @@ class Building:
     exporters: FakeExporters = field(default_factory=FakeExporters)
     cache: FakeCache = field(default_factory=FakeCache)
     caches: FakeCaches = field(default_factory=FakeCaches)
+    frontend: Callable[[Gateway], Awaitable[None]] = _silent  # what an image's frontend asks
     sources: ImageSources = field(init=False)
     builds: Builds = field(init=False)
 
@@ -104,6 +113,7 @@ class Building:
         pinned = f"docker-image://{BASE}@{Digest.of(image_config())}"
         self.sources = ImageSources(world, {pinned: base}, {})
         times = itertools.count(1)
+        worker = describe("this-builder", "fake", "172.31.0.1", lambda: [Platform("linux", "amd64")])
         # The bench's solver knows the bench's sources: those are asked for files.
         self.bench.sources.images[pinned] = base
         self.builds = Builds(
@@ -117,14 +127,22 @@ class Building:
                 caches=Caches(lambda: nullcontext(self.caches), self.caches),
                 history=History(self.bench.store, UpdatesCodec()),
                 frontend=DockerfileFrontend(),
+                frontends=FrontendParts(self.bench.executor, self.serve, worker),
                 graphs=lambda: Graphs(LLB),
-                worker=describe("this-builder", "fake", "172.31.0.1", lambda: [Platform("linux", "amd64")]),
+                worker=worker,
                 allowed=frozenset(("network.host",)),
                 failure=error_status,
                 now_ns=lambda: next(times) * 10**9,
                 meter=self.bench.meter,
             )
         )
+
+    async def serve(self, stream: ByteStream, gateway: str) -> None:
+        """Answer a frontend as ``frontend`` does, which is given its gateway, until the process has ended."""
+        talking = asyncio.ensure_future(self.frontend(await self.builds.gateway(gateway)))
+        while await stream.read():
+            pass
+        await talking
 
     def dockerfile(self, text: str, **files: bytes) -> None:
         """Give the client a directory with a Dockerfile in it."""

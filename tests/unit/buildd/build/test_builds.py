@@ -234,9 +234,6 @@ async def test_images_of_the_dockerfile_frontend_are_served_by_the_built_in_one(
     attributes = {"source": "docker/dockerfile:1.7"}
     await building.builds.solve(building.request(frontend="gateway.v0", frontend_attributes=attributes))
     assert building.bench.executor.ran == [RUN]
-    mine = {"source": "example.com/mine"}
-    with pytest.raises(UnimplementedError, match=r"frontend image example\.com/mine cannot be run"):
-        await building.builds.solve(building.request(frontend="gateway.v0", frontend_attributes=mine))
     with pytest.raises(InvalidArgumentError, match=r"invalid frontend: elm\.v0"):
         await building.builds.solve(building.request(frontend="elm.v0"))
 

@@ -17,7 +17,8 @@ from buildd.exporters.attributes import parse_attributes
 from buildd.exporters.config import Times, finish_config
 from buildd.exporters.exporters import BuildExporters
 from buildd.exporters.layers import LayerConverter
-from buildd.protocol import Attestation, BuildResult, FileWorker, Form, Tree, Trees
+from buildd.exporters.protocol import Attestation, BuildResult
+from buildd.protocol import FileWorker, Form, Tree, Trees
 from buildd.session.clients import Clients
 from buildd.session.protocol import Credentials, Sessions
 from sampan.build.request import Export

@@ -111,10 +111,31 @@ def test_what_is_not_known_is_refused() -> None:
         ask("frontend.nope")
     with pytest.raises(UnimplementedError, match=r"unsupported frontend capability moby\.nope"):
         build("FROM alpine\n", {"frontend.caps": "moby.nope"})
-    with pytest.raises(DockerfileError, match="frontend image other/frontend:1 cannot be run") as caught:
-        build("# syntax=other/frontend:1\nFROM alpine\n")
-    assert isinstance(caught.value.__cause__, UnimplementedError)
-    assert caught.value.lines == Lines(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [
+        ("# syntax=other/frontend:1 with more\nnot: a Dockerfile\n", {}),
+        ("// check=skip=all\n// syntax=other/frontend:1 with more\n\n{", {}),
+        ('#!/usr/bin/env x\n{"syntax": "other/frontend:1 with more", "a": [1]}', {}),
+        ("\ufeff#syntax = other/frontend:1 with more\n", {}),
+        ("whatever", {"build-arg:BUILDKIT_SYNTAX": "other/frontend:1 with more"}),
+    ],
+)
+def test_a_file_for_another_frontend_is_forwarded_with_all_that_was_asked(text: str, more: dict[str, str]) -> None:
+    attributes = {"its-own": "attribute", "frontend.caps": "moby.nope", **more}
+    made = build(text, attributes)
+    ((forwarded, inputs),) = made.bridge.forwarded
+    asked = {**attributes, "cmdline": "other/frontend:1 with more", "source": "other/frontend:1"}
+    assert forwarded.items() >= asked.items()
+    assert inputs == {}
+
+
+def test_a_frontend_that_cannot_be_had_is_told_with_the_line_that_names_it() -> None:
+    with pytest.raises(DockerfileError, match="invalid reference format") as caught:
+        build("#!x\n# syntax=Not//a name\nFROM alpine\n")
+    assert caught.value.lines == Lines(2, 2)
 
 
 @pytest.mark.parametrize(

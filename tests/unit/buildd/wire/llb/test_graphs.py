@@ -141,9 +141,8 @@ def test_the_digest_of_a_vertex_is_that_of_the_operation_s_bytes() -> None:
 
 
 def test_a_client_s_own_bytes_are_what_its_vertexes_are_called_by() -> None:
-    source = pb.Op(
-        source=pb.SourceOp(identifier="local://x"), constraints=pb.WorkerConstraints(filter=["unknown here"])
-    )
+    platform = pb.Platform(OS="linux", Architecture="amd64", OSVersion="unknown here")
+    source = pb.Op(source=pb.SourceOp(identifier="local://x"), platform=platform)
     data = source.SerializeToString()
     read = graphs()
     edge = read.load(definition(data))
