@@ -8,7 +8,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
@@ -114,7 +114,7 @@ async def assemble(
     layout: Layout,
     store: Store,
     sessions: AttachedSessions,
-    open_sources: Callable[[Files], AbstractAsyncContextManager[tuple[S, Shelf]]],
+    open_sources: Callable[[Files], AbstractAsyncContextManager[tuple[S, Sequence[Shelf]]]],
     settings: Settings,
     meter: Meter = UNMETERED,
 ) -> AsyncIterator[Assembled[S]]:
@@ -151,7 +151,7 @@ async def assemble(
         await results.recover()
         await mounts.recover()
         sources, kept = await stack.enter_async_context(open_sources(files))
-        shelves = (results, mounts, kept)
+        shelves: tuple[Shelf, ...] = (results, mounts, *kept)
         cache = BuildCache(shelves, engine.layers, engine.images, data, time.time_ns, settings.bounds, meter=meter)
         await stack.enter_async_context(cache)
         platforms = HostPlatforms(host_platform())

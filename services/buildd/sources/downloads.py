@@ -1,7 +1,7 @@
 """Files of web servers, kept so that one that has not changed is not sent again.
 
 <root>/<key>/file    what the last answer held
-<root>/<key>/about   JSON: its digest, and what the server said of it
+<root>/<key>/about   JSON: its digest, and what the server said of it; its time is that of the last use
 
 Reference: RFC 9110, "Conditional Requests".
 """
@@ -12,15 +12,17 @@ import asyncio
 import hashlib
 import json
 import os
+import threading
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from buildd.cache.model import Record, RecordType
 from sampan.cancellation import to_the_end
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, ResourceExhaustedError, SampanError
 from sampan.oci.digest import Digest
@@ -39,6 +41,7 @@ _PIECE: Final = 1 << 20
 _FORGOTTEN_S: Final = 60 * 24 * 3600
 _FILE: Final = "file"
 _ABOUT: Final = "about"
+_URL: Final = "url"
 _SECRET: Final = ("authorization", "cookie")  # for the host that they were meant for
 
 
@@ -64,13 +67,14 @@ Progress = Callable[[int, int], None]
 
 
 class Downloads:
-    """All downloads; one at a time of each URL is the caller's to see to."""
+    """All downloads; one at a time of each URL is the caller's to see to. Satisfies ``cache.model.Shelf``."""
 
     def __init__(self, root: Path, agent: str = "sampan") -> None:
         """``root`` is a directory for nobody else."""
         self._root = root
         self._agent = agent
         self._session: aiohttp.ClientSession | None = None
+        self._places = threading.Lock()  # one is removed, or has a file
 
     def recover(self) -> None:
         """Remove bytes that nobody has fetched, and what was not asked for in a while; blocks."""
@@ -92,6 +96,7 @@ class Downloads:
         place = self._place(url, headers)
         try:
             fields = json.loads((place / _ABOUT).read_text())
+            fields.pop(_URL, None)
             return Download(place / _FILE, Digest.parse(fields.pop("digest")), **fields)
         except (FileNotFoundError, ValueError, TypeError, KeyError, SampanError):
             return None
@@ -118,18 +123,44 @@ class Downloads:
                 raise NotFoundError("invalid response status 404")
             if not 200 <= response.status < 300:
                 raise RemoteError(f"invalid response status {response.status}")
-            return await self._keep(self._place(url, headers), response, progress)
+            return await self._keep(url, self._place(url, headers), response, progress)
+
+    async def records(self) -> Sequence[Record]:
+        """Return what is known of URLs; those whose bytes are here are in use."""
+        return await asyncio.to_thread(lambda: [*filter(None, map(_record, sorted(self._root.iterdir())))])
+
+    async def remove(self, ids: Collection[str]) -> Collection[str]:
+        """See ``Shelf``."""
+        return await to_the_end(asyncio.to_thread(self._remove, ids))
+
+    def _remove(self, ids: Collection[str]) -> list[str]:
+        removed = []
+        known = {place.name: place for place in self._root.iterdir()}
+        for name in ids:
+            with self._places:
+                if name in known and not (known[name] / _FILE).exists():
+                    remove_tree(known[name])
+                    removed.append(name)
+        return removed
+
+    def _drop(self, place: Path) -> None:
+        with self._places:
+            remove_tree(place)
+
+    def _begin(self, place: Path) -> BinaryIO:
+        with self._places:
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (place / _ABOUT).unlink(missing_ok=True)
+            return (place / _FILE).open("wb")
 
     def _place(self, url: str, headers: Mapping[str, str]) -> Path:
         asked = json.dumps([url.partition("#")[0], sorted(headers.items())])
         return self._root / hashlib.sha256(asked.encode()).hexdigest()[:32]
 
-    async def _keep(self, place: Path, response: aiohttp.ClientResponse, progress: Progress) -> Download:
-        await asyncio.to_thread(place.mkdir, mode=0o700, parents=True, exist_ok=True)
-        (place / _ABOUT).unlink(missing_ok=True)
+    async def _keep(self, url: str, place: Path, response: aiohttp.ClientResponse, progress: Progress) -> Download:
         total = response.content_length or 0
         found, size = hashlib.sha256(), 0
-        file = await asyncio.to_thread(open, place / _FILE, "wb")
+        file = await asyncio.to_thread(self._begin, place)
         try:
             async for piece in response.content.iter_chunked(_PIECE):
                 size += len(piece)
@@ -138,7 +169,7 @@ class Downloads:
                 await asyncio.to_thread(_take, file, piece, found)
                 progress(size, max(total, size))
         except BaseException:
-            await to_the_end(asyncio.to_thread((place / _FILE).unlink, missing_ok=True))
+            await to_the_end(asyncio.to_thread(self._drop, place))
             raise
         finally:
             file.close()
@@ -151,7 +182,7 @@ class Downloads:
             header.get("Last-Modified", ""),
             header.get("Content-Disposition", ""),
         )
-        await asyncio.to_thread(_note, place, download)
+        await asyncio.to_thread(_note, place, url, download)
         return download
 
     @asynccontextmanager
@@ -231,11 +262,34 @@ def _take(file: BinaryIO, piece: bytes, found: hashlib._Hash) -> None:
     file.write(piece)
 
 
-def _note(place: Path, download: Download) -> None:
+def _note(place: Path, url: str, download: Download) -> None:
     fields = {name: value for name, value in asdict(replace(download, path=Path())).items() if name != "path"}
+    parts = urlsplit(url)  # a user's name and a query may be secrets
+    fields[_URL] = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     partial = place / f"{_ABOUT}.tmp"
     partial.write_text(json.dumps(fields))
     partial.rename(place / _ABOUT)
+
+
+def _record(place: Path) -> Record | None:
+    """Return what a list of the build cache says of it; None if it is on its way here, or out."""
+    with suppress(FileNotFoundError):
+        about = (place / _ABOUT).stat()
+        try:
+            url = str(json.loads((place / _ABOUT).read_text())[_URL])
+        except (ValueError, KeyError, TypeError):
+            url = "that is not known"
+        size = sum(path.stat().st_blocks * 512 for path in (place, place / _ABOUT))
+        return Record(
+            place.name,
+            RecordType.INTERNAL,
+            f"answer of http url {url}",
+            about.st_mtime_ns,
+            about.st_mtime_ns,
+            size_bytes=size,
+            in_use=(place / _FILE).exists(),
+        )
+    return None
 
 
 def _parts(url: str) -> SplitResult:

@@ -1,12 +1,13 @@
 """Where a build's files come from, by scheme."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
+from buildd.cache.model import Shelf
 from buildd.content import Content
 from buildd.llb.ops import SourceOp
 from buildd.meter import UNMETERED, Meter, Phase
@@ -108,8 +109,8 @@ class Stores:
 @asynccontextmanager
 async def open_sources(
     root: Path, stores: Stores, files: FileWorker, sessions: Sessions, meter: Meter = UNMETERED
-) -> AsyncIterator[tuple[BuildSources, LocalDirectories]]:
-    """Yield all sources, and the copies of clients' directories that some of them keep; ``root`` is theirs alone."""
+) -> AsyncIterator[tuple[BuildSources, Sequence[Shelf]]]:
+    """Yield all sources, and what some of them keep, clients' directories first; ``root`` is theirs alone."""
     directories = LocalDirectories(root / "local")
     scratch = root / "scratch"
     clients, held, downloads = Clients(sessions), HeldImages(), Downloads(root / "http")
@@ -124,7 +125,7 @@ async def open_sources(
         meter,
     )
     try:
-        yield sources, directories
+        yield sources, (directories, downloads)
     finally:
         await held.close()
         await downloads.close()

@@ -113,7 +113,7 @@ async def builder(engine: Engine, client: FakeLender | None = None) -> AsyncIter
             engine.layout,
             store,
             sessions,
-            lambda _: nullcontext((LocalImages(services), NoShelf())),
+            lambda _: nullcontext((LocalImages(services), (NoShelf(),))),
             Settings(max_parallelism=4),
         ) as parts,
     ):

@@ -298,3 +298,38 @@ async def test_a_download_that_is_cancelled_leaves_no_bytes(world: World) -> Non
         running.cancel()
         await asyncio.wait({running})
     assert [path for path in world.root.rglob("*") if path.is_file()] == []
+
+
+async def test_what_is_known_of_a_url_is_a_record_that_can_be_removed(server: Server, world: World) -> None:
+    server.pages["/x"] = web.Response(body=b"X", headers={"ETag": '"1"'})
+    world.downloads.recover()
+    url = server.url.replace("//", "//user:password@")
+    async with FakeContext("s1") as context:
+        op = SourceOp(f"{url}/x?token=secret")
+        pinned = await world.source.pin(op, context)
+        (record,) = await world.downloads.records()
+        assert record.in_use, "its bytes are here for the build"
+        assert await world.downloads.remove([record.id]) == []
+        await world.source.fetch(op, pinned, context)
+    (record,) = await world.downloads.records()
+    assert (record.description, record.in_use) == (f"answer of http url {server.url}/x", False)
+    assert record.size_bytes > 0
+    assert await world.downloads.remove([record.id, "../scratch", "unknown"]) == [record.id]
+    assert await world.downloads.records() == []
+    assert list((world.root / "http").iterdir()) == []
+    await world.get(f"{url}/x?token=secret")
+    assert all("If-None-Match" not in headers for _, headers in server.requests)
+
+
+async def test_download_that_breaks_off_leaves_nothing(world: World) -> None:
+    async def breaks_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort")
+        writer.close()
+
+    world.downloads.recover()
+    server = await asyncio.start_server(breaks_off, "127.0.0.1", 0)
+    async with server:
+        with pytest.raises(RemoteError):
+            await world.get(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/x")
+    assert list((world.root / "http").iterdir()) == []

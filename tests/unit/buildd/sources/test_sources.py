@@ -22,7 +22,10 @@ async def test_sources_are_told_apart_by_scheme(tmp_path: Path) -> None:
     stores = Stores(imaged, imaged, imaged)  # type: ignore[arg-type]
     sessions = cast("Sessions", FakeSessions(session))
     async with (
-        open_sources(tmp_path, stores, cast("FileWorker", FakeFiles()), sessions) as (sources, directories),
+        open_sources(tmp_path, stores, cast("FileWorker", FakeFiles()), sessions) as (
+            sources,
+            (directories, downloads),
+        ),
         FakeContext("s1") as context,
     ):
         assert not (tmp_path / "scratch/left").exists()
@@ -30,6 +33,7 @@ async def test_sources_are_told_apart_by_scheme(tmp_path: Path) -> None:
             op = SourceOp(identifier)
             await sources.fetch(op, await sources.pin(op, AMD64, context), AMD64, context)
         assert len(await directories.records()) == 1
+        assert await downloads.records() == []
         commit = "0" * 40
         assert (await sources.pin(SourceOp(f"git://x/y#{commit}"), AMD64, context)).pin == commit
         for identifier in ("ftp://x", "x", "blob://x", ""):
