@@ -85,6 +85,10 @@ class Sizes:
             key = found.parent or ""
         return total
 
+    def root_bytes(self, container: ContainerDetails) -> int:
+        """Return what a container's file system takes, image and own files, if the latter were asked for."""
+        return (container.size_rw_bytes or 0) + self.chain_bytes(container.spec.chain_id)
+
     def together(self, images: Iterable[ImageDetails]) -> int:
         """What the layers of ``images`` take, each counted once however many of them have it."""
         counted: dict[str, int] = {}

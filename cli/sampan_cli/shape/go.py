@@ -45,12 +45,16 @@ def shape_image(image: ImageDetails, size_bytes: int, driver: str) -> dict[str, 
     return {"Variant": ABSENT_TEXT, "OsVersion": ABSENT_TEXT} | shown
 
 
-def shape_container(container: ContainerDetails) -> dict[str, object]:
-    """Return everything that is known about a container, also what Docker has no name for."""
-    shown = go_value(container_view.inspect_json(container))
+def shape_container(container: ContainerDetails, root_bytes: int | None = None) -> dict[str, object]:
+    """Return everything that is known about a container, also what Docker has no name for.
+
+    ``root_bytes`` is the size of its file system; None: nobody asked.
+    """
+    sizes = {} if root_bytes is None else {"SizeRootFs": root_bytes}
+    shown = go_value(container_view.inspect_json(container) | sizes)
     _default(shown, "Config", Healthcheck=ABSENT, StopTimeout=ABSENT, StopSignal=ABSENT_TEXT, Shell=ABSENT_LIST)
     _default(shown, "State", Health=ABSENT)
-    own = {"SizeRw": ABSENT, "RootPath": container.root_path, "CgroupPath": container.cgroup_path}
+    own = {"SizeRw": ABSENT, "SizeRootFs": ABSENT, "RootPath": container.root_path, "CgroupPath": container.cgroup_path}
     return own | shown
 
 

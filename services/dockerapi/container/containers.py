@@ -54,9 +54,7 @@ async def listing(call: Call) -> web.StreamResponse:
 
 
 def _root_size(container: ContainerDetails, stored: Sizes | None) -> dict[str, int]:
-    if stored is None:
-        return {}
-    return {"SizeRootFs": (container.size_rw_bytes or 0) + stored.chain_bytes(container.spec.chain_id)}
+    return {} if stored is None else {"SizeRootFs": stored.root_bytes(container)}
 
 
 async def inspect(call: Call) -> web.StreamResponse:

@@ -1,13 +1,15 @@
 """The same way through ``sampan``, which speaks gRPC: with the docker program's exit codes and words."""
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.docker_client import Result
+from tests.support.docker_client import DockerClient, Result
 from tests.support.engine import SAMPAN, Engine
 from tests.support.images import Image, layer, push
 from tests.support.registry import Registry
@@ -236,3 +238,44 @@ def test_version_starts_fast(engine: Engine) -> None:
         engine.sampan("--version")
         times.append(time.monotonic() - begin)
     assert min(times) < 0.3  # 0.1 s on a machine with nothing else to do
+
+
+def test_sizes_of_a_container_are_inspected(sampan: Sampan, spawn: Callable[..., str], image: str) -> None:
+    name = spawn(image, "sh", "-c", "head -c 100000 /dev/zero > /file; sleep 1000")
+    eventually(lambda: _sizes(sampan, name)[0] >= 100_000, "the file is counted")
+    assert _sizes(sampan, name)[1] > 100_000
+    assert "SizeRw" not in json.loads(sampan("container", "inspect", name).stdout)[0]
+
+
+def _sizes(sampan: Sampan, name: str) -> tuple[int, int]:
+    (shown,) = json.loads(sampan("container", "inspect", "--size", name).stdout)
+    return shown["SizeRw"], shown["SizeRootFs"]
+
+
+def test_docker_client_reaches_the_engine_by_ssh(
+    engine: Engine, docker_config: Path, tmp_path: Path, image: str, spawn: Callable[..., str]
+) -> None:
+    # What the client runs on the other machine, which is this one.
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\nexec {SAMPAN} system dial-stdio\n')
+    ssh.chmod(0o755)
+    name = spawn(image, "sleep", "1000")
+    client = DockerClient(
+        "ssh://root@there", docker_config, engine.env() | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    )
+    assert name in client("ps", "--format", "{{.Names}}").lines
+    assert client("run", "--rm", "-i", image, "cat", input="there\nand back\n").stdout == "there\nand back\n"
+    assert client("exec", "-i", name, "sh", "-c", "wc -c", input="x" * 300_000).line == "300000"
+    assert client.fails("exec", name, "sh", "-c", "exit 3").code == 3
+    assert "there docker system dial-stdio" in (tmp_path / "calls").read_text()
+
+
+def test_dialling_an_engine_that_is_not_there_says_so(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [SAMPAN, "--run-root", tmp_path, "system", "dial-stdio"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert b"is the engine running?" in done.stderr

@@ -233,13 +233,18 @@ def test_config_is_shown_as_each_version_of_the_api_has_it(docker: DockerClient,
     ].keys()
 
 
-def test_each_platform_of_an_index_is_inspected(docker: DockerClient, index: tuple[str, bytes]) -> None:
+def test_each_platform_of_an_index_is_inspected(engine: Engine, docker: DockerClient, index: tuple[str, bytes]) -> None:
     name, _ = index
     pull_both(docker, name)
     for platform, identity in (("linux/arm64", arm_image().id), ("linux/amd64", busybox_image().id)):
         shown = json.loads(docker("image", "inspect", "--platform", platform, name).stdout)[0]
         assert shown["Id"] == identity
         assert identity[7:19] in docker("history", "--platform", platform, name).stdout
+        assert json.loads(engine.sampan("image", "inspect", "--platform", platform, name).stdout)[0]["Id"] == identity
+        assert identity[7:19] in engine.sampan("history", "--platform", platform, name).stdout
+    for ours in (("image", "inspect"), ("history",)):
+        refused = engine.sampan_fails(*ours, "--platform", "linux/s390x", name)
+        assert (refused.code, "does not provide the specified platform (linux/s390x)" in refused.stderr) == (1, True)
     missing = docker.fails("image", "inspect", "--platform", "linux/s390x", name)
     assert "does not provide the specified platform (linux/s390x)" in missing.stderr
 

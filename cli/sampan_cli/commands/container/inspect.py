@@ -59,14 +59,15 @@ def host_address(address: str) -> str:
 @sampan_command("inspect", examples="sampan container inspect NAME")
 @click.argument("names", shell_complete=completing.containers, nargs=-1, required=True)
 @inspect_format_option
+@click.option("--size", "-s", is_flag=True, help="Display total file sizes.")
 @click.pass_obj
-def inspect(session: Session, /, names: tuple[str, ...], template: str) -> None:
+def inspect(session: Session, /, names: tuple[str, ...], template: str, size: bool) -> None:
     """Display detailed information on one or more containers."""
 
     async def work(engine: "Engine") -> int:
         from sampan_cli.output import inspecting
 
-        return await inspecting.inspect(names, finder(engine, ("container",)), template)
+        return await inspecting.inspect(names, finder(engine, ("container",), size=size), template)
 
     session.run(work)
 

@@ -36,6 +36,7 @@ class HistoryOptions:
     template: str
     human: bool
     no_trunc: bool
+    platform: str
     quiet: bool
 
 
@@ -44,6 +45,7 @@ class HistoryOptions:
 @format_option
 @click.option("--human/--no-human", "-H", default=True, help="Print sizes and dates in human readable format.")
 @no_trunc_option
+@click.option("--platform", default="", help="Of an index, the image for this platform, such as linux/arm64.")
 @click.option("--quiet", "-q", is_flag=True, help="Only show image IDs.")
 @click.pass_obj
 def command(session: Session, /, **flags: object) -> None:
@@ -56,10 +58,13 @@ async def show_history(engine: "Engine", options: HistoryOptions, now_s: float) 
     """Print one line per step."""
     from sampan.docker.image_view import history_json
     from sampan.engine.df import sizes as image_sizes
-    from sampan.engine.image_filters import ancestors
+    from sampan.engine.image_filters import ancestors, of_platform
     from sampan_cli.output.table import print_list
 
-    image = await engine.images.get(options.image)
+    if options.platform:
+        image = await of_platform(engine.images, options.image, options.platform)
+    else:
+        image = await engine.images.get(options.image)
     parts, parents = (await image_sizes(engine.layers)).parts(image), await ancestors(engine.images, image)
     rows = list(_rows(history_json(image, parts, parents), options, now_s))
     if options.quiet and not options.template:

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 @sampan_command("inspect", examples="sampan image inspect NAME")
 @click.argument("names", shell_complete=completing.images, nargs=-1, required=True)
 @inspect_format_option
+@click.option("--platform", default="", help="Of an index, the image for this platform, such as linux/arm64.")
 @click.pass_obj
-def command(session: Session, /, names: tuple[str, ...], template: str) -> None:
+def command(session: Session, /, names: tuple[str, ...], template: str, platform: str) -> None:
     """Display detailed information on one or more images."""
 
     async def work(engine: "Engine") -> int:
         from sampan_cli.output.inspecting import inspect
 
-        return await inspect(names, finder(engine, ("image",)), template)
+        return await inspect(names, finder(engine, ("image",), platform=platform), template)
 
     session.run(work)

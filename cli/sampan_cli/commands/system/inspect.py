@@ -42,16 +42,16 @@ def command(session: Session, /, names: tuple[str, ...], template: str, size: bo
     session.run(work)
 
 
-def finder(engine: "Engine", kinds: tuple[str, ...], *, size: bool = False) -> "Find":
+def finder(engine: "Engine", kinds: tuple[str, ...], *, size: bool = False, platform: str = "") -> "Find":
     """Return a function that finds an object of the first of ``kinds`` that has one of that name.
 
-    It raises NotFoundError.
+    It raises NotFoundError. ``size`` measures containers; ``platform`` chooses among an index's images.
     """
     from sampan.errors import InvalidArgumentError, NotFoundError
 
     finders: dict[str, Callable[[str], Awaitable[JsonObject]]] = {
         "container": lambda name: _container(engine, name, size),
-        "image": lambda name: _image(engine, name),
+        "image": lambda name: _image(engine, name, platform),
         "network": lambda name: _network(engine, name),
         "volume": lambda name: _volume(engine, name),
     }
@@ -76,16 +76,19 @@ def finder(engine: "Engine", kinds: tuple[str, ...], *, size: bool = False) -> "
 
 
 async def _container(engine: "Engine", name: str, size: bool) -> JsonObject:
+    from sampan.engine.df import sizes as image_sizes
     from sampan_cli.shape.go import shape_container
 
-    return shape_container(await engine.runtime.containers.get(name, size=size))
+    container = await engine.runtime.containers.get(name, size=size)
+    return shape_container(container, (await image_sizes(engine.layers)).root_bytes(container) if size else None)
 
 
-async def _image(engine: "Engine", name: str) -> JsonObject:
+async def _image(engine: "Engine", name: str, platform: str) -> JsonObject:
     from sampan.engine.df import sizes as image_sizes
+    from sampan.engine.image_filters import of_platform
     from sampan_cli.shape.go import shape_image
 
-    image = await engine.images.get(name)
+    image = await (of_platform(engine.images, name, platform) if platform else engine.images.get(name))
     sizes = await image_sizes(engine.layers)
     drivers = await engine.layers.drivers()
     return shape_image(image, sizes.of(image), drivers.driver)
