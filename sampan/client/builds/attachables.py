@@ -1,6 +1,6 @@
-"""What a session of one's own serves: small answers, and bytes as they come. Directories are ``served_files``'.
+"""What a session of one's own serves: small answers, and agents. Directories and uploads are ``served_files``'.
 
-Reference: moby/buildkit, ``session`` (auth, secrets, sshforward, upload).
+Reference: moby/buildkit, ``session`` (auth, secrets, sshforward).
 """
 
 import asyncio
@@ -17,8 +17,6 @@ from sampan.api.buildkit.session.v1 import (
     secrets_pb2_grpc,
     sshforward_pb2,
     sshforward_pb2_grpc,
-    upload_pb2,
-    upload_pb2_grpc,
 )
 from sampan.build.protocols import Served
 from sampan.errors import NotFoundError, SampanError
@@ -77,24 +75,6 @@ class AuthServicer(auth_pb2_grpc.AuthServicer):
 async def _unimplemented(request: "Message", context: "Context") -> Exception:
     await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{request.DESCRIPTOR.name} is not served")
     return AssertionError("abort raises")
-
-
-class UploadServicer(upload_pb2_grpc.UploadServicer):
-    """Files that are uploaded, each once."""
-
-    def __init__(self, served: Served) -> None:
-        self._uploads = dict(served.uploads)
-
-    async def Pull(  # noqa: N802
-        self, _: AsyncIterator[upload_pb2.BytesMessage], context: "Context"
-    ) -> AsyncIterator[upload_pb2.BytesMessage]:
-        """What is uploaded under an ID."""
-        name = one(context, "urlpath").strip("/")
-        begin = self._uploads.pop(name, None)
-        if begin is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"no upload {name}")
-        async for chunk in begin():
-            yield upload_pb2.BytesMessage(data=chunk)
 
 
 class SecretsServicer(secrets_pb2_grpc.SecretsServicer):

@@ -1,6 +1,7 @@
 """A session of one's own: what a client of the builder serves it.
 
-The server listens on a socket that nobody else can open, and its bytes travel in the call that attaches the session.
+The session's bytes travel in the call that attaches it. What asks for files is answered from there, and all else by
+gRPC's server, which listens on a socket that nobody else can open.
 """
 
 import asyncio
@@ -12,17 +13,19 @@ from typing import Final
 
 import grpc
 
-from sampan.api.buildkit.session.v1 import auth_pb2_grpc, secrets_pb2_grpc, sshforward_pb2_grpc, upload_pb2_grpc
+from sampan.api.buildkit.session.v1 import auth_pb2_grpc, secrets_pb2_grpc, sshforward_pb2_grpc
 from sampan.build.protocols import Served
-from sampan.client.builds.attachables import AuthServicer, SecretsServicer, SshServicer, UploadServicer
-from sampan.client.builds.served_files import file_handlers
+from sampan.client.builds.attachables import AuthServicer, SecretsServicer, SshServicer
+from sampan.client.builds.served_files import ServedFiles
 from sampan.errors import SampanError
 from sampan.log import log
+from sampan.wire.http2.relay import serve_in_front
 
 Attach = Callable[[Sequence[tuple[str, str]], AsyncIterator[bytes]], AsyncGenerator[bytes, None]]
 
 _HEADER: Final = "x-docker-expose-session-"
 _PIECE_BYTES: Final = 1 << 20
+_WAITING_PIECES: Final = 4
 _METHODS: Final = (
     ("credentials", "/moby.filesync.v1.Auth/Credentials"),
     ("uploads", "/moby.upload.v1.Upload/Pull"),
@@ -42,16 +45,12 @@ async def serving(attach: Attach, session: str, served: Served) -> AsyncIterator
         socket = Path(place, "s")
         server = grpc.aio.server()
         auth_pb2_grpc.add_AuthServicer_to_server(AuthServicer(served), server)
-        upload_pb2_grpc.add_UploadServicer_to_server(UploadServicer(served), server)
         secrets_pb2_grpc.add_SecretsServicer_to_server(SecretsServicer(served), server)
         sshforward_pb2_grpc.add_SSHServicer_to_server(SshServicer(served), server)
-        server.add_generic_rpc_handlers(file_handlers(served))
         server.add_insecure_port(f"unix:{socket}")
         await server.start()
         stack.push_async_callback(server.stop, None)
-        reader, writer = await asyncio.open_unix_connection(socket)
-        stack.callback(writer.close)
-        carrying = asyncio.create_task(_carry(attach, _headers(session, served), reader, writer), name="carry session")
+        carrying = asyncio.create_task(_carry(attach, _headers(session, served), served, socket), name="carry session")
         try:
             yield
         finally:
@@ -68,24 +67,43 @@ def _headers(session: str, served: Served) -> list[tuple[str, str]]:
     return headers + [(f"{_HEADER}grpc-method", method) for method in told]
 
 
-async def _carry(
-    attach: Attach,
-    headers: Sequence[tuple[str, str]],
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-) -> None:
-    async def sent() -> AsyncIterator[bytes]:
-        while data := await reader.read(_PIECE_BYTES):
-            yield data
-
+async def _carry(attach: Attach, headers: Sequence[tuple[str, str]], served: Served, behind: Path) -> None:
+    carrier = _Attached()
     try:
-        async with aclosing(attach(headers, sent())) as pieces:
-            async for piece in pieces:
-                writer.write(piece)
-                await writer.drain()
+        async with aclosing(attach(headers, carrier.sent())) as pieces:
+            carrier.received = pieces
+            await serve_in_front(carrier, behind, ServedFiles(served).answer)
     except (SampanError, OSError) as error:  # whoever needed the session says so
         log.debug("session has ended", error=str(error))
-    finally:
-        writer.close()
-        with suppress(OSError):
-            await writer.wait_closed()
+
+
+class _Attached:
+    """The call that attaches a session, as a ``sampan.wire.http2.protocol.ByteStream``."""
+
+    def __init__(self) -> None:
+        self.received: AsyncGenerator[bytes, None] | None = None
+        self._to_send: asyncio.Queue[bytes] = asyncio.Queue(_WAITING_PIECES)
+
+    async def sent(self) -> AsyncIterator[bytes]:
+        """Yield what is to go out, until the stream is closed."""
+        while data := await self._to_send.get():
+            yield data
+
+    async def read(self) -> bytes:
+        assert self.received is not None
+        try:
+            async for piece in self.received:
+                if piece:
+                    return piece
+        except SampanError as error:
+            raise ConnectionError(str(error)) from error
+        return b""
+
+    async def write(self, data: bytes) -> None:
+        for at in range(0, len(data), _PIECE_BYTES):
+            await self._to_send.put(data[at : at + _PIECE_BYTES])
+
+    async def close(self) -> None:
+        """End it: nothing more is sent. Who reads from it is cancelled by the connection."""
+        with suppress(asyncio.QueueFull):
+            self._to_send.put_nowait(b"")

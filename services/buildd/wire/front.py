@@ -6,11 +6,10 @@ The bytes of a client's session come in the messages of one call, a frame of a f
 Reference: moby/buildkit, ``session/grpchijack``.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -21,9 +20,9 @@ from sampan.errors import RemoteError, SampanError, UnavailableError, Unimplemen
 from sampan.wire.http2.call import ServedCall
 from sampan.wire.http2.connection import Connection
 from sampan.wire.http2.frames import ErrorCode
-from sampan.wire.http2.protocol import ByteStream, SocketStream
-from sampan.wire.http2.relay import HEAD, ending, relay
-from sampan.wire.http2.served import ServedConnection, listening
+from sampan.wire.http2.protocol import ByteStream
+from sampan.wire.http2.relay import HEAD, ending, path_of, relay, serve_in_front
+from sampan.wire.http2.served import listening
 from sampan.wire.http2.stream import Headers, Stream
 
 log = structlog.get_logger(__name__)
@@ -34,9 +33,6 @@ _GATEWAY: Final = "buildkit-controlapi-buildid"
 _HEADER: Final = "x-docker-expose-session-"
 # The client's bound for messages is 4 MiB.
 _PIECE_BYTES: Final = 1 << 20
-
-# Answers one request; the last argument is the connection to gRPC's own server.
-Work: TypeAlias = Callable[[Stream, Headers, Connection], Coroutine[None, None, None]]
 
 
 class Front:
@@ -51,10 +47,10 @@ class Front:
         """Answer at ``socket`` within; what is no session is answered at the socket ``behind``."""
 
         def work(request: Stream, headers: Headers, far: Connection) -> Coroutine[None, None, None]:
-            return self._session(request, headers) if _path(headers) == _SESSION else relay(request, headers, far)
+            return self._session(request, headers) if path_of(headers) == _SESSION else relay(request, headers, far)
 
         async def serve(stream: ByteStream) -> None:
-            await _serve(stream, behind, work)
+            await serve_in_front(stream, behind, work)
 
         self._behind = behind
         async with listening(socket, serve):
@@ -64,14 +60,14 @@ class Front:
         """Answer what a frontend asks on a connection of its own, to its end: of that gateway, and nothing else."""
 
         def work(request: Stream, headers: Headers, far: Connection) -> Coroutine[None, None, None]:
-            if not _path(headers).startswith(_OF_FRONTENDS):
+            if not path_of(headers).startswith(_OF_FRONTENDS):
                 return _refuse(request)
             own = [(name, value) for name, value in headers if name != _GATEWAY]
             return relay(request, (*own, (_GATEWAY, gateway)), far)
 
         if self._behind is None:
             raise UnavailableError("the builder does not serve yet")
-        await _serve(stream, self._behind, work)
+        await serve_in_front(stream, self._behind, work)
 
     async def _session(self, request: Stream, headers: Headers) -> None:
         """Attach a client's session, whose bytes are in the messages."""
@@ -90,41 +86,9 @@ class Front:
             request.close(ErrorCode.NO_ERROR)
 
 
-async def _serve(stream: ByteStream, behind: Path, work: Work) -> None:
-    """Serve one client's connection to its end."""
-    requests: set[asyncio.Task[None]] = set()
-    try:
-        carrier = await SocketStream.connect(behind)
-    except OSError:
-        await stream.close()
-        return
-    far = Connection(carrier, "the builder does not answer", watched=False)
-
-    def accept(request: Stream, headers: Headers) -> None:
-        task = asyncio.create_task(work(request, headers, far), name=f"front {_path(headers)}")
-        requests.add(task)
-        task.add_done_callback(requests.discard)
-
-    near = ServedConnection(stream, accept)
-    sides = [asyncio.create_task(side.run(), name="front side") for side in (near, far)]
-    try:
-        done, _ = await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
-        for side in done:
-            with suppress(SampanError):  # who does not speak HTTP/2 was told so
-                side.result()
-    finally:
-        for task in (*sides, *requests):
-            task.cancel()
-        await asyncio.gather(*sides, *requests, return_exceptions=True)
-
-
 async def _refuse(request: Stream) -> None:
     request.send_headers((*HEAD, *ending(UnimplementedError("a frontend asks of its build alone"))), end=True)
     request.close(ErrorCode.NO_ERROR)
-
-
-def _path(headers: Headers) -> str:
-    return next((value for name, value in headers if name == ":path"), "")
 
 
 class _CallStream:
