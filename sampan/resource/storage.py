@@ -42,17 +42,6 @@ from sampan.resource.transfer import FetchProgress, PushProgress
 from sampan.sys.measuring import Usage
 
 
-class RootSource(Protocol):
-    """Who knows what must stay unpacked."""
-
-    async def roots(self) -> Sequence[Root]:
-        """Return all images, and all leases for images to come.
-
-        Raises:
-            UnavailableError: nobody answers.
-        """
-
-
 class Snapshots(Protocol):
     """File-system states by name.
 

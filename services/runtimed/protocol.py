@@ -3,7 +3,7 @@
 ``main.py`` puts them together; tests put fakes in their place.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -11,6 +11,10 @@ from typing import Protocol, TypeAlias
 from sampan.resource import snapshot
 from sampan.resource.container import Container, MountPoint, NetworkSettings
 from sampan.resource.container_spec import ContainerSpec, Endpoint, Process
+
+# Tells the world what happened, in Docker's event vocabulary: type, action, the actor's ID, attributes. The event has
+# the present time. It never blocks, and never fails.
+Publish: TypeAlias = Callable[[str, str, str, Mapping[str, str]], None]
 
 SnapshotMount: TypeAlias = snapshot.Mount  # one that the snapshotter gives; those of a spec are others
 
@@ -98,13 +102,6 @@ class ContainerRecords(Protocol):
         Called after a network was connected or disconnected. If the container runs, its ``hosts`` and ``resolv.conf``
         are written anew, in place (they are bind-mounted), from ``Networking.files``.
         """
-
-
-class Publish(Protocol):
-    """Tells the world what happened, in Docker's event vocabulary. Never blocks, never fails."""
-
-    def __call__(self, type: str, action: str, actor_id: str, attributes: Mapping[str, str]) -> None:
-        """Record the event with the present time and pass it on."""
 
 
 class Volumes(Protocol):

@@ -18,6 +18,9 @@ from buildd.build.protocol import Builder
 from buildd.wire.services.control_servicer import ControlServicer
 from imaged.images.model import ImageRecord
 from imaged.images.removal import plan_removal
+from runtimed.wire.archives_servicer import ArchivesServicer
+from runtimed.wire.events_servicer import EventsServicer
+from runtimed.wire.host_servicer import HostServicer
 from runtimed.wire.networks_servicer import NetworksServicer
 from runtimed.wire.volumes_servicer import VolumesServicer
 from sampan.api.buildkit.control.v1 import control_pb2_grpc
@@ -25,6 +28,7 @@ from sampan.api.containerd.types import types_pb2
 from sampan.api.disk.v1 import disk_pb2, disk_pb2_grpc
 from sampan.api.image.v1 import images_pb2, images_pb2_grpc
 from sampan.api.runtime.v1 import (
+    archives_pb2_grpc,
     containers_pb2_grpc,
     events_pb2_grpc,
     execs_pb2_grpc,
@@ -396,10 +400,11 @@ async def fake_engine(layout: Layout) -> AsyncIterator[FakeEngine]:
         runtimed = servers["runtimed"]
         containers_pb2_grpc.add_ContainersServicer_to_server(fake.runtime.containers, runtimed)
         execs_pb2_grpc.add_ExecsServicer_to_server(fake.runtime.execs, runtimed)
-        events_pb2_grpc.add_EventsServicer_to_server(fake.runtime.events, runtimed)
+        archives_pb2_grpc.add_ArchivesServicer_to_server(ArchivesServicer(fake.runtime.archives), runtimed)
+        events_pb2_grpc.add_EventsServicer_to_server(EventsServicer(fake.runtime.events), runtimed)
         networks_pb2_grpc.add_NetworksServicer_to_server(NetworksServicer(fake.runtime.networks), runtimed)
         volumes_pb2_grpc.add_VolumesServicer_to_server(VolumesServicer(fake.runtime.volumes), runtimed)
-        host_pb2_grpc.add_HostServicer_to_server(fake.runtime.host, runtimed)
+        host_pb2_grpc.add_HostServicer_to_server(HostServicer(fake.runtime.host), runtimed)
         control = ControlServicer(cast("Builder", fake.builder))
         control_pb2_grpc.add_ControlServicer_to_server(control, servers["buildd"])
         for name, server in servers.items():

@@ -2,23 +2,19 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from dataclasses import replace
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from sampan.api.runtime.v1 import (
-    containers_pb2,
-    events_pb2,
-    events_pb2_grpc,
-    execs_pb2,
-    execs_pb2_grpc,
-    host_pb2,
-    host_pb2_grpc,
-    spec_pb2,
-)
+from runtimed.events import matches
+from sampan.api.runtime.v1 import containers_pb2, execs_pb2, execs_pb2_grpc, spec_pb2
 from sampan.errors import CommandNotFoundError, ConflictError, NotFoundError, UnavailableError
+from sampan.resource.event import Event
+from sampan.resource.listing import NO_FILTERS, Filters
+from sampan.resource.stats import HostInfo, OciRuntimeInfo
 from sampan.wire.metadata import ATTACHES_STDIN
+from tests.fakes.archives import FakeArchives
 from tests.fakes.engine_containers import FakeContainers, Held, State, now
 from tests.fakes.engine_process import Process
 from tests.fakes.networks import FakeNetworks
@@ -84,61 +80,65 @@ class FakeExecs(execs_pb2_grpc.ExecsServicer):
         return execs_pb2.ResizeExecResponse()
 
 
-class FakeEvents(events_pb2_grpc.EventsServicer):
-    """Events for whoever listens, without a past."""
+class FakeEvents:
+    """Satisfies ``resource.protocols.Events``: everything since the beginning is kept."""
 
     def __init__(self) -> None:
-        self._listeners: set[asyncio.Queue[events_pb2.Event]] = set()
-        self.published: list[events_pb2.Event] = []
-        self.subscriptions: list[events_pb2.SubscribeRequest] = []
+        self._listeners: set[asyncio.Queue[Event]] = set()
+        self._last_ns = 0
+        self.published: list[Event] = []
+        self.subscriptions: list[Filters] = []
         self.kept_since_s = 0
 
-    async def Subscribe(self, request: events_pb2.SubscribeRequest, context: Any) -> AsyncIterator[events_pb2.Event]:
-        queue: asyncio.Queue[events_pb2.Event] = asyncio.Queue()
+    async def subscribe(
+        self, *, since_ns: int = 0, until_ns: int = 0, filters: Filters = NO_FILTERS
+    ) -> AsyncGenerator[Event | None, None]:
+        """With an end it ends at once: nothing that is still to happen is waited for."""
+        queue: asyncio.Queue[Event] = asyncio.Queue()
+        for event in self.published if since_ns or until_ns else ():
+            if event.time_ns >= since_ns and (not until_ns or event.time_ns <= until_ns):
+                queue.put_nowait(event)
         self._listeners.add(queue)
-        self.subscriptions.append(request)
-        await context.send_initial_metadata(())
+        self.subscriptions.append(filters)
         try:
-            if request.HasField("until"):
-                for event in self.published:
+            yield None
+            while not (until_ns and queue.empty()):
+                event = await queue.get()
+                if matches(event, filters):
                     yield event
-                return
-            while True:
-                yield await queue.get()
         finally:
             self._listeners.discard(queue)
 
-    async def Kept(self, request: events_pb2.KeptRequest, context: Any) -> events_pb2.KeptResponse:
-        return events_pb2.KeptResponse(since=Timestamp(seconds=self.kept_since_s) if self.kept_since_s else None)
+    async def kept_since_ns(self) -> int:
+        return self.kept_since_s * 10**9
 
-    async def Publish(self, request: events_pb2.PublishRequest, context: Any) -> events_pb2.PublishResponse:
-        for event in (request.event, *request.further):
-            event.time.GetCurrentTime()
-            self.published.append(event)
+    async def publish(self, events: Iterable[Event]) -> None:
+        for event in events:
+            told = replace(event, time_ns=event.time_ns or max(time.time_ns(), self._last_ns + 1))
+            self._last_ns = max(told.time_ns, self._last_ns)
+            self.published.append(told)
             for queue in self._listeners:
-                queue.put_nowait(event)
-        return events_pb2.PublishResponse()
+                queue.put_nowait(told)
 
 
-class FakeHost(host_pb2_grpc.HostServicer):
-    """A host with one runtime."""
+class FakeHost:
+    """Satisfies ``resource.protocols.Host``: a host with one runtime."""
 
     def __init__(self, events: FakeEvents) -> None:
         self._events = events
 
-    async def Info(self, request: host_pb2.HostInfoRequest, context: Any) -> host_pb2.HostInfoResponse:
-        runtime = host_pb2.HostInfoResponse.Runtime(name="runc", path="/usr/bin/runc", version="1.1", usable=True)
-        return host_pb2.HostInfoResponse(
+    async def info(self) -> HostInfo:
+        return HostInfo(
             default_runtime="runc",
-            runtimes=[runtime],
+            runtimes=(OciRuntimeInfo("runc", "/usr/bin/runc", "1.1", usable=True),),
             cgroup_version=2,
-            security_options=["name=seccomp,profile=builtin"],
+            security_options=("name=seccomp,profile=builtin",),
             containers_running=1,
             containers_stopped=2,
             conmon_version="2.1.6",
-            log_drivers=["json-file"],
-            network_drivers=["bridge", "host", "null"],
-            volume_drivers=["local"],
+            log_drivers=("json-file",),
+            network_drivers=("bridge", "host", "null"),
+            volume_drivers=("local",),
             events=len(self._events.published),
         )
 
@@ -153,6 +153,7 @@ class FakeRuntime:
         self.networks = FakeNetworks()
         self.volumes = FakeVolumes()
         self.host = FakeHost(self.events)
+        self.archives = FakeArchives(lambda name: str(self.containers.find(name).record.id))
 
     def create(self, *args: str, name: str = "", **process: Any) -> str:
         """Put a container there without asking anybody, and return its ID."""

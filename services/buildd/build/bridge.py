@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, Protocol
 
-from buildd.build.protocol import Graphs, Run
+from buildd.build.protocol import Graphs
 from buildd.llb.ops import Edge, SourceOp
 from buildd.protocol import (
     Files,
@@ -19,7 +19,7 @@ from buildd.protocol import (
     SourceFile,
     Sources,
 )
-from buildd.solver.build import allowed
+from buildd.solver.build import Build, allowed
 from sampan.build.policy import SourcePolicy
 from sampan.build.progress import BuildWarning, VertexWarning
 from sampan.errors import InvalidArgumentError
@@ -47,7 +47,7 @@ class OutputFiles:
 class ImageConfigs:
     """Images that one build has asked for: asked once, shown once, however many of its parts want to know."""
 
-    def __init__(self, run: Run, sources: Sources, policy: SourcePolicy) -> None:
+    def __init__(self, run: Build, sources: Sources, policy: SourcePolicy) -> None:
         self._run = run
         self._policy = policy
         self._sources = sources
@@ -89,7 +89,7 @@ class BuildBridge:
 
     def __init__(
         self,
-        run: Run,
+        run: Build,
         graphs: Graphs,
         files: FileWorker,
         images: ImageConfigs,

@@ -20,7 +20,7 @@ from buildd.build.containers import Containers
 from buildd.build.frontends import FrontendParts, ImageFrontends
 from buildd.build.gateway import BuildGateway
 from buildd.build.keeping import Kept
-from buildd.build.protocol import Cache, Gateway, GatewayRequest, Graphs, Run, Solver, Worker
+from buildd.build.protocol import Cache, Gateway, GatewayRequest, Graphs, Worker
 from buildd.build.results import Frontend, Results
 from buildd.build.updates import Updates, in_messages
 from buildd.exporters.image import platforms_of
@@ -32,7 +32,8 @@ from buildd.meter import UNMETERED, Meter, Phase
 from buildd.protocol import FileWorker, Result, Sources, Tree
 from buildd.provenance.attesting import Asked
 from buildd.provenance.options import parse_attestations
-from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE, Asker
+from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE, Asker, Build
+from buildd.solver.solver import Solver
 from sampan.build.policy import SourcePolicy
 from sampan.build.progress import Update
 from sampan.build.request import PruneOptions, SolveRequest, SolveResponse, UsageRecord
@@ -220,7 +221,7 @@ class Builds:
                 built = replace(built, attestations=await kept.capture(asked, graphs))
             return SolveResponse(await self._export(request, built, run, caches, kept))
 
-    async def _made_ns(self, run: Run) -> Mapping[Digest, int]:
+    async def _made_ns(self, run: Build) -> Mapping[Digest, int]:
         """Return when the layers that steps came to were made, at first: a result in the cache keeps its time."""
         done = run.evaluated()
         created = await self._parts.created([name for one in done for name in one.ids])
@@ -245,7 +246,7 @@ class Builds:
         )
 
     async def _export(
-        self, request: SolveRequest, built: BuildResult, run: Run, caches: BuildCaches, kept: Kept
+        self, request: SolveRequest, built: BuildResult, run: Build, caches: BuildCaches, kept: Kept
     ) -> Mapping[str, str]:
         told: dict[str, str] = {}
         inline = caches.inline(request.cache_exports, built.outputs)
@@ -345,7 +346,7 @@ class Builds:
         return self._parts.cache.prune(options)
 
 
-def _taken(run: Run) -> frozenset[Digest]:
+def _taken(run: Build) -> frozenset[Digest]:
     """Return the layers that images of sources have."""
     sources = (
         each for each in run.evaluated()

@@ -6,11 +6,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from buildd.build.protocol import ImportedCaches, Run, at_once
+from buildd.build.protocol import ImportedCaches, at_once
 from buildd.protocol import Output, StepContext, Tree
 from buildd.remote_cache.document import CachedResult
 from buildd.remote_cache.exports import INLINE, check_export, ignores_errors, inline
 from buildd.remote_cache.imports import check_import
+from buildd.solver.build import Build
 from sampan.build.request import CacheOption
 from sampan.errors import InvalidArgumentError, SampanError
 from sampan.log import log
@@ -45,7 +46,7 @@ class Caches:
 class BuildCaches:
     """Those of one build."""
 
-    def __init__(self, run: Run, imports: ImportedCaches, exports: ExportedCaches) -> None:
+    def __init__(self, run: Build, imports: ImportedCaches, exports: ExportedCaches) -> None:
         self._run = run
         self._imports = imports
         self._exports = exports

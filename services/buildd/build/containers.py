@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from buildd.build.protocol import ContainerRequest, Run
+from buildd.build.protocol import ContainerRequest
 from buildd.executor.protocol import Container, ContainerProcess, Program
 from buildd.llb.ops import ExecOp, NetMode, Process
 from buildd.protocol import Executor, Output
-from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE
+from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE, Build
 from sampan.build.step import StepSecurity
 from sampan.errors import (
     AlreadyExistsError,
@@ -35,7 +35,7 @@ class _Kept:
 class Containers:
     """Those of one gateway."""
 
-    def __init__(self, executor: Executor, run: Run, entitlements: frozenset[str]) -> None:
+    def __init__(self, executor: Executor, run: Build, entitlements: frozenset[str]) -> None:
         self._executor = executor
         self._run = run
         self._entitlements = entitlements

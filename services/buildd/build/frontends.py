@@ -12,7 +12,7 @@ from typing import Final
 
 from buildd.build.bridge import ImageConfigs
 from buildd.build.gateway import BuildGateway
-from buildd.build.protocol import Gateway, Run, Worker
+from buildd.build.protocol import Gateway, Worker
 from buildd.executor.protocol import ContainerProcess, Program
 from buildd.llb.ops import ExecOp, Metadata, Mount, NetMode, Node, Process, SourceOp
 from buildd.protocol import Executor, ImageQuery, ProcessError, Result, StepContext
@@ -54,7 +54,7 @@ class ImageFrontends:
     def __init__(
         self,
         parts: FrontendParts,
-        run: Run,
+        run: Build,
         images: ImageConfigs,
         session: str,
         gateway: Callable[[Mapping[str, bytes]], BuildGateway],

@@ -13,7 +13,6 @@ from buildd.build.protocol import (
     GatewayRequest,
     GatewayResult,
     Graphs,
-    Run,
     SourceQuery,
     SourceState,
 )
@@ -32,7 +31,7 @@ from buildd.protocol import (
     Sources,
     Tree,
 )
-from buildd.solver.build import allowed
+from buildd.solver.build import Build, allowed
 from sampan.build.policy import SourcePolicy
 from sampan.build.progress import BuildWarning, VertexWarning
 from sampan.errors import ConflictError, NotFoundError, SampanError
@@ -49,7 +48,7 @@ class BuildGateway:
         *,
         results: Results,
         graphs: Graphs,
-        run: Run,
+        run: Build,
         files: FileWorker,
         sources: Sources,
         images: ImageConfigs,

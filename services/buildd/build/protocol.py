@@ -6,16 +6,14 @@ if it names neither, of the client itself, which drives the build through a ``Ga
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from buildd.executor.protocol import ContainerProcess, Program
 from buildd.history.model import BuildRecord, Happened, HistoryQuery
 from buildd.llb.ops import Edge, HostAddress, Mount, NetMode, Node, SourceOp
-from buildd.protocol import FileStat, ImageQuery, Output, Pinned, ResolvedImage, SourceFile, StepContext, Tree
+from buildd.protocol import FileStat, ImageQuery, Pinned, ResolvedImage, SourceFile, StepContext, Tree
 from buildd.provenance.predicate import BuildConfig
-from buildd.solver.build import Asker, Evaluated
 from sampan.build.progress import BuildWarning, Update
 from sampan.build.request import CacheOption, PruneOptions, SolveRequest, SolveResponse, UsageRecord
 from sampan.errors import SampanError
@@ -49,34 +47,6 @@ class Graphs(Protocol):
 
     def dump(self, edge: Edge | None, source: SourceFile | None = None) -> bytes:
         """Return a graph as ``pb.Definition``; ``source`` is what its lines are in, unless a definition says else."""
-
-
-class Run(Protocol):
-    """Steps of one build at work: the solver's side of it."""
-
-    async def solve(self, edge: Edge) -> Output:
-        """Run a graph up to ``edge``; what comes out stays until the run is left.
-
-        Raises:
-            StepError: a step has failed.
-            PermissionDeniedError: a step needs what the client has not granted.
-        """
-
-    def evaluated(self) -> Sequence[Evaluated]:
-        """Return every vertex that has an outcome, those first that others need."""
-
-    def step(self, name: str, digest: Digest | None = None) -> AbstractAsyncContextManager[StepContext]:
-        """Show something as a vertex that is in no graph for as long as it lasts."""
-
-    def beside(self) -> StepContext:
-        """Return what is given to work that is shown to nobody."""
-
-
-class Solver(Protocol):
-    """Runs graphs for builds."""
-
-    def open(self, asker: Asker) -> AbstractAsyncContextManager[Run]:
-        """Yield a run; whatever only it wants is cancelled at the end. UnavailableError: the builder stops."""
 
 
 class ImportedCaches(Protocol):

@@ -8,9 +8,10 @@ from typing import Final, Protocol
 
 from buildd.build.bridge import GATEWAY, Forwarder
 from buildd.build.caching import BuildCaches, imports_of
-from buildd.build.protocol import GatewayRequest, Graphs, LocatedError, Run, at_once
+from buildd.build.protocol import GatewayRequest, Graphs, LocatedError, at_once
 from buildd.llb.ops import Edge
 from buildd.protocol import Bridge, Output, Result, SourceFile, StepError
+from buildd.solver.build import Build
 from sampan.dockerfile.source import DockerfileError
 from sampan.errors import (
     InvalidArgumentError,
@@ -97,7 +98,7 @@ class Results:
 
     def __init__(
         self,
-        run: Run,
+        run: Build,
         graphs: Graphs,
         frontend: Frontend,
         bridge: Bridge,

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 from runtimed.lifecycle.background import Background
 from runtimed.oci.rootfs import RootFs
+from runtimed.protocol import Publish
 from runtimed.volumes.copyup import copy_up
 from runtimed.volumes.local_driver import LocalDriver, check_options
 from runtimed.volumes.store import Filled, Hold, VolumeStore
@@ -59,9 +60,6 @@ def split_prune_filters(filters: Filters) -> tuple[bool, Filters]:
     check_known(filters, _PRUNED)
     return bool(truth(filters, "all")), {key: values for key, values in filters.items() if key != "all"}
 
-
-# type, action, ID, attributes
-Publish = Callable[[str, str, str, Mapping[str, str]], None]
 
 ANONYMOUS_LABEL: Final = "com.docker.volume.anonymous"
 

@@ -11,9 +11,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final
 
 from sampan.disk import NOTHING_FREED, Freed, Root, StoredObject
-from sampan.resource.storage import RootSource
 from snapshotter.gc.mark import doomed
-from snapshotter.gc.usage import LayerUsage
+from snapshotter.gc.usage import LayerUsage, RootSource
 from snapshotter.snapshots import store as rows
 from snapshotter.snapshots.catalog import Catalog
 

@@ -5,10 +5,10 @@ import os
 import sqlite3
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
-from sampan.disk import FOREIGN, SERVICE, SNAPSHOT, WRITER, Holder, StoredObject
+from sampan.disk import FOREIGN, SERVICE, SNAPSHOT, WRITER, Holder, Root, StoredObject
 from sampan.resource.snapshot import Kind
-from sampan.resource.storage import RootSource
 from sampan.sys.measuring import measure_any
 from sampan.sys.trees import Stop, walking
 from snapshotter.gc.mark import Node, layer_holders
@@ -16,6 +16,17 @@ from snapshotter.layers.formats import LayerFormat
 from snapshotter.model import Layer, Snapshot
 from snapshotter.snapshots import store as rows
 from snapshotter.snapshots.catalog import Catalog
+
+
+class RootSource(Protocol):
+    """Who knows what must stay unpacked."""
+
+    async def roots(self) -> Sequence[Root]:
+        """Return all images, and all leases for images to come.
+
+        Raises:
+            UnavailableError: nobody answers.
+        """
 
 
 class LayerUsage:

@@ -146,7 +146,7 @@ class ContentClient:
 
 
 class RootsClient:
-    """Satisfies ``roots.RootSource``."""
+    """Satisfies ``gc.usage.RootSource``."""
 
     def __init__(self, channel: grpc.aio.Channel, files: Path | None = None) -> None:
         """Ask over ``channel``; ``files`` is the socket where the store hands out open files, if it does."""
@@ -155,7 +155,7 @@ class RootsClient:
         self._images = ImagesClient(channel, deadline_s=_ROOTS_S)
 
     async def roots(self) -> tuple[Root, ...]:
-        """See ``roots.RootSource``."""
+        """See ``gc.usage.RootSource``."""
         await reach(self._channel, "imaged", _RESTART_S)
         with _answering():
             return tuple(await self._images.roots())

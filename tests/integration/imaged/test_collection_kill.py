@@ -18,6 +18,7 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
+from runtimed.wire.events_servicer import EventsServicer
 from sampan.api.disk.v1 import disk_pb2_grpc
 from sampan.api.runtime.v1 import containers_pb2_grpc, events_pb2_grpc
 from sampan.disk import IMAGE, ORPHAN, StoredObject
@@ -123,7 +124,7 @@ async def lab() -> AsyncIterator[Lab]:
         runtime = FakeRuntime()
         server = grpc.aio.server(interceptors=[Interceptor(RpcMetrics(CollectorRegistry()))])
         containers_pb2_grpc.add_ContainersServicer_to_server(runtime.containers, server)
-        events_pb2_grpc.add_EventsServicer_to_server(runtime.events, server)
+        events_pb2_grpc.add_EventsServicer_to_server(EventsServicer(runtime.events), server)
         disk_pb2_grpc.add_DiskServicer_to_server(FakeDisk(), server)
         server.add_insecure_port(f"unix:{layout.socket('runtimed')}")
         await server.start()

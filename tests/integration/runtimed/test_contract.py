@@ -7,11 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from sampan.client.archives import ArchivesClient
 from sampan.client.containers import ContainersClient
+from sampan.client.execs import ExecsClient
+from sampan.client.maintenance import HostClient
 from sampan.client.networks import NetworksClient
 from sampan.resource.container_spec import ContainerSpec, Namespaces
-from sampan.resource.protocols import Containers, Networks
+from sampan.resource.protocols import Archives, Containers, Execs, Host, Networks
+from tests.contract.archives import ArchivesContract
 from tests.contract.containers import ContainersContract
+from tests.contract.execs import ExecsContract
+from tests.contract.maintenance import HostContract
 from tests.contract.networks import NetworksContract
 from tests.integration.runtimed.runtimed_process import Runtimed, mounts_below, running
 
@@ -50,3 +56,42 @@ class TestNetworks(NetworksContract):
         container_id = await runtimed.begin("sleep", "60", network="bridge")
         yield container_id
         await runtimed.remove(container_id)
+
+
+class TestExecs(ExecsContract):
+    @pytest.fixture
+    def execs(self, runtimed: Runtimed) -> Execs:
+        assert runtimed.channel is not None
+        return ExecsClient(runtimed.channel)
+
+    @pytest.fixture
+    async def created(self, runtimed: Runtimed) -> AsyncIterator[str]:
+        container_id = await runtimed.create("sleep", "60")
+        yield container_id
+        await runtimed.remove(container_id)
+
+    @pytest.fixture
+    async def running(self, runtimed: Runtimed) -> AsyncIterator[str]:
+        container_id = await runtimed.begin("sleep", "60")
+        yield container_id
+        await runtimed.remove(container_id)
+
+
+class TestArchives(ArchivesContract):
+    @pytest.fixture
+    def archives(self, runtimed: Runtimed) -> Archives:
+        assert runtimed.channel is not None
+        return ArchivesClient(runtimed.channel)
+
+    @pytest.fixture
+    async def container(self, runtimed: Runtimed) -> AsyncIterator[str]:
+        container_id = await runtimed.begin("sleep", "60")
+        yield container_id
+        await runtimed.remove(container_id)
+
+
+class TestHost(HostContract):
+    @pytest.fixture
+    def host(self, runtimed: Runtimed) -> Host:
+        assert runtimed.channel is not None
+        return HostClient(runtimed.channel)

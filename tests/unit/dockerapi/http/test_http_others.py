@@ -3,9 +3,7 @@
 import asyncio
 import json
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
-from sampan.api.runtime.v1 import events_pb2
+from sampan.resource.event import Event
 from tests.unit.dockerapi.support import Api
 
 
@@ -48,10 +46,7 @@ async def test_events_flow_as_they_happen(api: Api) -> None:
         "http://docker/events", params={"filters": json.dumps({"type": ["container"]})}
     ) as answer:
         assert answer.status == 200
-        event = events_pb2.Event(
-            type="container", action="die", actor_id="c", attributes={"exitCode": "3", "image": "x"}
-        )
-        await api.fake.runtime.events.Publish(events_pb2.PublishRequest(event=event), None)
+        await api.fake.runtime.events.publish([Event("container", "die", "c", {"exitCode": "3", "image": "x"})])
         line = json.loads(await asyncio.wait_for(answer.content.readline(), 5))
     assert (line["Type"], line["Action"], line["status"], line["id"], line["from"]) == (
         "container",
@@ -62,12 +57,11 @@ async def test_events_flow_as_they_happen(api: Api) -> None:
     )
     assert line["Actor"] == {"ID": "c", "Attributes": {"exitCode": "3", "image": "x"}}
     assert line["timeNano"] // 1_000_000_000 == line["time"]
-    assert list(api.fake.runtime.events.subscriptions[0].filters["type"].values) == ["container"]
+    assert api.fake.runtime.events.subscriptions[0] == {"type": ("container",)}
 
 
 async def test_events_of_the_past_end(api: Api) -> None:
-    event = events_pb2.Event(type="image", action="pull", actor_id="i", time=Timestamp(seconds=5))
-    await api.fake.runtime.events.Publish(events_pb2.PublishRequest(event=event), None)
+    await api.fake.runtime.events.publish([Event("image", "pull", "i", time_ns=5 * 10**9)])
     answer = await api.get("/events?since=1&until=2000000000")
     assert [line["Action"] for line in answer.lines] == ["pull"]
     assert "from" not in answer.lines[0]

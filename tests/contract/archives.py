@@ -1,0 +1,86 @@
+"""What ``resource.protocols.Archives`` promises, whoever keeps it."""
+
+import io
+import stat
+import tarfile
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+
+from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
+from sampan.resource.container import PathStat
+from sampan.resource.protocols import Archives
+
+
+def tar(**files: bytes | None) -> bytes:
+    """Return an archive of files by name, None for a directory."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.mode = 0o644 if data is not None else 0o755
+            member.type = tarfile.REGTYPE if data is not None else tarfile.DIRTYPE
+            member.size = len(data or b"")
+            archive.addfile(member, io.BytesIO(data or b""))
+    return packed.getvalue()
+
+
+async def pieces(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), 700):
+        yield data[start : start + 700]
+
+
+async def read(archives: Archives, container: str, path: str) -> tuple[PathStat, dict[str, bytes | None]]:
+    """Return what a path is, and its archive's members: None is a directory."""
+    async with aclosing(archives.read(container, path)) as parts:
+        found = await anext(parts)
+        assert isinstance(found, PathStat)
+        data = b""
+        async for part in parts:
+            assert isinstance(part, bytes)
+            data += part
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        members = {each.name.rstrip("/"): archive.extractfile(each) for each in archive}
+        return found, {name: file.read() if file else None for name, file in members.items()}
+
+
+class ArchivesContract:
+    """Subclass with fixtures ``archives`` and ``container``, one that has ``/tmp`` with nothing in it."""
+
+    promises = (Archives,)
+
+    async def test_what_is_written_is_read(self, archives: Archives, container: str) -> None:
+        await archives.write(container, "/tmp", pieces(tar(d=None, **{"d/f": b"file", "top": b"1" * 5000})))
+        found, members = await read(archives, container, "/tmp/d")
+        assert (found.name, stat.S_ISDIR(found.mode)) == ("d", True)
+        assert members == {"d": None, "d/f": b"file"}
+        found, members = await read(archives, container, "/tmp/top")
+        assert (found.name, found.size_bytes, stat.S_ISREG(found.mode)) == ("top", 5000, True)
+        assert members == {"top": b"1" * 5000}
+        assert await archives.stat(container, "/tmp/top") == found
+
+    async def test_a_file_is_written_over(self, archives: Archives, container: str) -> None:
+        for data in (b"one", b"other"):
+            await archives.write(container, "/tmp", pieces(tar(f=data)))
+        assert (await read(archives, container, "/tmp/f"))[1] == {"f": b"other"}
+
+    async def test_what_is_not_there_is_not_found(self, archives: Archives, container: str) -> None:
+        with pytest.raises(NotFoundError, match="No such container: nosuch"):
+            await archives.stat("nosuch", "/tmp")
+        with pytest.raises(NotFoundError):
+            await archives.stat(container, "/tmp/nosuch")
+        with pytest.raises(NotFoundError):
+            await read(archives, container, "/tmp/nosuch")
+        with pytest.raises(NotFoundError):
+            await archives.write(container, "/tmp/nosuch", pieces(tar(f=b"")))
+
+    async def test_kinds_are_kept_if_that_is_asked_for(self, archives: Archives, container: str) -> None:
+        await archives.write(container, "/tmp", pieces(tar(d=None, f=b"file")))
+        for wrong in (tar(d=b"file"), tar(f=None)):
+            with pytest.raises(SampanError, match="overwrite"):
+                await archives.write(container, "/tmp", pieces(wrong), keep_kinds=True)
+
+    async def test_what_is_no_archive_is_refused(self, archives: Archives, container: str) -> None:
+        with pytest.raises(InvalidArgumentError):
+            await archives.write(container, "/tmp", pieces(b"no archive" * 100))

@@ -1,0 +1,67 @@
+"""Files of containers, in memory: each container that somebody asks about has ``/tmp``."""
+
+import io
+import posixpath
+import stat
+import tarfile
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
+from sampan.resource.container import PathStat
+
+DIRECTORY = None  # in place of a file's bytes
+
+
+@dataclass(slots=True)
+class FakeArchives:
+    """Satisfies ``resource.protocols.Archives``; there are no links."""
+
+    find: Callable[[str], str]  # a container's ID; raises NotFoundError
+    trees: dict[str, dict[str, bytes | None]] = field(default_factory=dict)  # files by path, by container
+
+    def tree(self, container: str) -> dict[str, bytes | None]:
+        """Return the files of a container; they may be changed."""
+        return self.trees.setdefault(self.find(container), {"/": DIRECTORY, "/tmp": DIRECTORY})
+
+    def _look(self, container: str, path: str) -> tuple[str, bytes | None]:
+        tree, path = self.tree(container), posixpath.normpath("/" + path.lstrip("/"))
+        if path not in tree:
+            raise NotFoundError(f"Could not find the file {path} in container {container}")
+        return path, tree[path]
+
+    async def stat(self, container: str, path: str) -> PathStat:
+        path, data = self._look(container, path)
+        mode = stat.S_IFDIR | 0o755 if data is DIRECTORY else stat.S_IFREG | 0o644
+        return PathStat(posixpath.basename(path) or "/", len(data or b""), mode, 10**18)
+
+    async def read(self, container: str, path: str) -> AsyncGenerator[PathStat | bytes, None]:
+        yield await self.stat(container, path)
+        path, _ = self._look(container, path)
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            for name, data in sorted(self.tree(container).items()):
+                if name == path or name.startswith(f"{path.rstrip('/')}/"):
+                    member = tarfile.TarInfo(posixpath.relpath(name, posixpath.dirname(path)))
+                    member.type = tarfile.DIRTYPE if data is DIRECTORY else tarfile.REGTYPE
+                    member.mode, member.size = 0o755 if data is DIRECTORY else 0o644, len(data or b"")
+                    archive.addfile(member, io.BytesIO(data or b""))
+        yield packed.getvalue()
+
+    async def write(self, container: str, path: str, chunks: AsyncIterator[bytes], *, keep_kinds: bool = False) -> None:
+        path, data = self._look(container, path)
+        if data is not DIRECTORY:
+            raise InvalidArgumentError("extraction point is not a directory")
+        sent = io.BytesIO(b"".join([chunk async for chunk in chunks]))
+        try:
+            with tarfile.open(fileobj=sent) as archive:
+                members = {each.name: archive.extractfile(each) for each in archive}
+                new = {name: file.read() if file else DIRECTORY for name, file in members.items()}
+        except tarfile.TarError as error:
+            raise InvalidArgumentError(f"no archive: {error}") from error
+        tree = self.tree(container)
+        for name, content in new.items():
+            target = posixpath.normpath(f"{path}/{name}")
+            if keep_kinds and target in tree and (tree[target] is DIRECTORY) != (content is DIRECTORY):
+                raise ConflictError(f'cannot overwrite "{target}" with what is of another kind')
+            tree[target] = content
