@@ -48,7 +48,7 @@ async def read(archives: Archives, container: str, path: str) -> tuple[PathStat,
 class ArchivesContract:
     """Subclass with fixtures ``archives`` and ``container``, one that has ``/tmp`` with nothing in it."""
 
-    promises = (Archives,)
+    promises: tuple[type, ...] = (Archives,)
 
     async def test_what_is_written_is_read(self, archives: Archives, container: str) -> None:
         await archives.write(container, "/tmp", pieces(tar(d=None, **{"d/f": b"file", "top": b"1" * 5000})))

@@ -21,6 +21,8 @@ async def given(*pieces: bytes) -> AsyncIterator[bytes | ConsoleSize]:
 class ContainersContract:
     """Subclass with a fixture ``containers`` that has none yet, and knows ``true``, ``sleep``, ``cat`` and ``echo``."""
 
+    promises: tuple[type, ...] = (Containers,)
+
     def spec(self, name: str, *cmd: str, **process: bool) -> ContainerSpec:
         return ContainerSpec(name, process=Process(cmd=cmd, **process))  # type: ignore[arg-type]  # flags
 

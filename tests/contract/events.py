@@ -28,7 +28,7 @@ def facts(events: Sequence[Event]) -> list[tuple[str, str, str, dict[str, str]]]
 class EventsContract:
     """Subclass with a fixture ``events`` that nothing has happened to."""
 
-    promises = (Events,)
+    promises: tuple[type, ...] = (Events,)
 
     async def test_who_is_in_place_misses_nothing_and_learns_it_in_order(self, events: Events) -> None:
         async with aclosing(events.subscribe()) as one, aclosing(events.subscribe()) as other:

@@ -36,7 +36,7 @@ class ExecsContract:
     Their image knows ``echo``, ``cat`` and ``sleep``.
     """
 
-    promises = (Execs,)
+    promises: tuple[type, ...] = (Execs,)
 
     async def test_one_that_is_made_is_found_and_has_not_run(self, execs: Execs, running: str) -> None:
         spec = ExecSpec(("echo", "hello"), attach_stdout=True)

@@ -15,6 +15,7 @@ import pytest
 from sampan.errors import ConflictError, NotFoundError, UnavailableError
 from sampan.oci.digest import Digest
 from sampan.resource.snapshot import NewLayer
+from sampan.resource.storage import Differ
 from snapshotter.drivers.whiteouts import OPAQUE_XATTR
 from tests.fakes.content import FakeContent
 from tests.support.snapshotter import Kit, Parts, finished, local, names, shown, tar
@@ -107,6 +108,8 @@ EXCLUDED = ("/proc", "/etc/hosts")
 @pytest.mark.root
 class FreezeContract:
     """Subclasses give ``parts``."""
+
+    promises: tuple[type, ...] = (Differ,)
 
     @pytest.fixture
     def kit(self, parts: Parts) -> Kit:

@@ -36,8 +36,48 @@ class Kept:
         await self.parts.leases.end_abandoned()
 
 
+class LeaseNamesContract:
+    """Of leases that hold no blobs; subclasses give ``leases``, of which there are none yet."""
+
+    promises: tuple[type, ...] = (Leases,)
+
+    async def test_one_is_whoever_s_made_it(self, leases: Leases) -> None:
+        await leases.put(LastingLease("record", OWNER))
+        assert [one.id for one in await leases.list(OWNER)] == ["record"]
+        assert await leases.list("somebody") == ()
+        with pytest.raises(AlreadyExistsError):
+            await leases.put(LastingLease("record", "somebody"))
+        assert await leases.remove("somebody", ["record"]) == RemovedLeases()
+        assert [one.id for one in await leases.list(OWNER)] == ["record"]
+
+    async def test_a_name_and_an_owner_are_needed(self, leases: Leases) -> None:
+        for wrong in (LastingLease("", OWNER), LastingLease("record", "")):
+            with pytest.raises(InvalidArgumentError):
+                await leases.put(wrong)
+
+    async def test_put_again_holds_this_and_nothing_else(self, leases: Leases) -> None:
+        await leases.put(LastingLease("record", OWNER, (), (A, B)))
+        await leases.put(LastingLease("record", OWNER, (), (C,)))
+        (found,) = await leases.list(OWNER)
+        assert found.diff_ids == (C,)
+
+    async def test_removal_names_the_stacks_that_nothing_stands_on_any_more(self, leases: Leases) -> None:
+        for name, stack in (("one", (A, B)), ("two", (A, B, C)), ("kept", (A,))):
+            await leases.put(LastingLease(name, OWNER, (), stack))
+        ab, abc = chain_ids([A, B]), chain_ids([A, B, C])
+        assert (await leases.remove(OWNER, ["two", "one"])).stacks == (abc[2:], ab[1:])
+        assert [one.id for one in await leases.list(OWNER)] == ["kept"]
+        assert (await leases.remove(OWNER, ["kept", "nosuch"])).stacks == (chain_ids([A]),)
+
+
 class LastingLeasesContract:
-    """Subclasses give ``kept``."""
+    """Of leases and the content that they hold; subclasses give ``kept``."""
+
+    promises: tuple[type, ...] = (Leases,)
+
+    @pytest.fixture
+    def leases(self, kept: Kept) -> Leases:
+        return kept.leases
 
     async def test_what_a_lasting_lease_holds_stays_until_it_is_removed(self, kept: Kept) -> None:
         blob = await kept.blob(b"layer")
@@ -132,7 +172,7 @@ class LastingLeasesContract:
         with pytest.raises(AlreadyExistsError):
             await kept.leases.put(LastingLease(operation, OWNER))
 
-    async def test_removal_names_the_stacks_that_nothing_stands_on_any_more(self, kept: Kept) -> None:
+    async def test_stacks_of_many_leases_are_taken_apart_from_the_top(self, kept: Kept) -> None:
         for name, stack in (("one", (A, B)), ("two", (A, B, C)), ("three", (A, D)), ("kept", (A,))):
             await kept.leases.put(LastingLease(name, OWNER, (), stack))
         ab, abc = chain_ids([A, B]), chain_ids([A, B, C])

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,13 +17,62 @@ from sampan.errors import (
 from sampan.oci.chain import chain_ids
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.resource.storage import Layers
 from tests.fakes.content import FakeContent
 from tests.support.snapshotter import Kit, Parts, finished, names, shown, tar, workers
 
 
+@dataclass(frozen=True, slots=True)
+class StackParts:
+    """A store of layers, and blobs to apply: each text makes another one."""
+
+    layers: Layers
+    blob: Callable[[str], tuple[Descriptor, Digest]]
+
+
+class StackingContract:
+    """Of what a pull does with layers, whatever is in them; subclasses give ``stacking``."""
+
+    promises: tuple[type, ...] = (Layers,)
+
+    async def applied(self, stacking: StackParts, *texts: str) -> list[Digest]:
+        blobs = [stacking.blob(text) for text in texts]
+        for descriptor, diff_id in blobs:
+            last = await finished(stacking.layers.apply(descriptor, diff_id))
+            assert (last.done, last.existed) == (True, False)
+        return [diff_id for _, diff_id in blobs]
+
+    async def test_layers_that_are_here_make_a_stack(self, stacking: StackParts) -> None:
+        diff_ids = await self.applied(stacking, "base", "top")
+        for _ in range(2):
+            assert await stacking.layers.stack(diff_ids) == chain_ids(diff_ids)[-1]
+
+    async def test_a_layer_that_is_not_here_makes_none(self, stacking: StackParts) -> None:
+        (base,) = await self.applied(stacking, "base")
+        with pytest.raises(NotFoundError):
+            await stacking.layers.stack([base, Digest.of(b"never came")])
+
+    async def test_one_that_is_here_is_not_read_again(self, stacking: StackParts) -> None:
+        await self.applied(stacking, "base")
+        last = await finished(stacking.layers.apply(*stacking.blob("base")))
+        assert (last.done, last.existed) == (True, True)
+
+    async def test_a_stack_goes_from_the_top(self, stacking: StackParts) -> None:
+        diff_ids = await self.applied(stacking, "base", "top")
+        await stacking.layers.stack(diff_ids)
+        base, top = chain_ids(diff_ids)
+        assert (await stacking.layers.unstack([[base, top]])).chain_ids == (top, base)
+
+    async def test_the_driver_in_use_is_one_that_works(self, stacking: StackParts) -> None:
+        report = await stacking.layers.drivers()
+        assert report.driver in [each.name for each in report.drivers if each.usable]
+
+
 @pytest.mark.root
 class LayersContract:
-    """Subclasses give ``parts``."""
+    """Of layers and what is in them; subclasses give ``parts``."""
+
+    promises: tuple[type, ...] = (Layers,)
 
     @pytest.fixture
     def kit(self, parts: Parts) -> Kit:

@@ -12,7 +12,7 @@ from sampan.resource.storage import Check, Disk
 class HostContract:
     """Subclass with a fixture ``host``."""
 
-    promises = (Host,)
+    promises: tuple[type, ...] = (Host,)
 
     async def test_what_is_chosen_is_among_what_there_is(self, host: Host) -> None:
         info = await host.info()
@@ -36,7 +36,7 @@ async def stored(disk: Disk) -> list[StoredObject]:
 class DiskContract:
     """Subclass with fixtures ``disk`` and ``orphan``: the ID of an object that nobody holds, among others."""
 
-    promises = (Disk,)
+    promises: tuple[type, ...] = (Disk,)
 
     async def test_a_pass_removes_what_nobody_holds_and_nothing_else(self, disk: Disk, orphan: str) -> None:
         before = await stored(disk)
@@ -58,7 +58,7 @@ class DiskContract:
 class CheckContract:
     """Subclass with fixtures ``check`` and ``damaged``: what of the service's is damaged, and can be repaired."""
 
-    promises = (Check,)
+    promises: tuple[type, ...] = (Check,)
 
     async def _found(self, check: Check) -> list[Finding]:
         return [step async for step in check.check() if isinstance(step, Finding)]

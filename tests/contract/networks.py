@@ -11,6 +11,8 @@ from sampan.resource.protocols import Networks
 class NetworksContract:
     """Subclass with a fixture ``networks`` that has the predefined ones alone, and ``container``, one that runs."""
 
+    promises: tuple[type, ...] = (Networks,)
+
     async def test_a_network_is_made_and_found_by_name_and_id(self, networks: Networks) -> None:
         pool = AddressPool("10.89.0.0/24", "10.89.0.1")
         identity = await networks.create(

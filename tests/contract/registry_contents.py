@@ -1,10 +1,11 @@
-"""Behaviours that whatever stands for the engine's content store owes registryd: ``registryd.protocol.Contents``."""
+"""Behaviours that whatever stands for the engine's content and images owes registryd: ``registryd.protocol``."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 
 import pytest
 
-from registryd.protocol import Contents
+from registryd.protocol import Catalog, Contents
 from registryd.repositories.model import Unkept
 from registryd.repositories.roots import ROOT_PREFIX
 from registryd.repositories.uploads import REF_PREFIX
@@ -24,6 +25,8 @@ async def pieces(*data: bytes) -> AsyncIterator[bytes]:
 
 class RegistryContentsContract:
     """Of ``registryd.protocol.Contents``; the fixture is empty."""
+
+    promises: tuple[type, ...] = (Contents,)
 
     async def test_what_is_not_here_is_not_found(self, contents: Contents) -> None:
         with pytest.raises(NotFoundError):
@@ -91,3 +94,32 @@ class RegistryContentsContract:
         assert await contents.writes() == []
         with pytest.raises(NotFoundError):
             await contents.size(DIGEST)
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogParts:
+    """A catalog without images."""
+
+    catalog: Catalog
+    add: Callable[[str], Awaitable[str]]  # make an image of that name, and return its ID
+
+
+class CatalogContract:
+    """Of ``registryd.protocol.Catalog``; subclass with a fixture ``parts``."""
+
+    promises: tuple[type, ...] = (Catalog,)
+
+    async def test_there_is_nothing_until_there_is_an_image(self, parts: CatalogParts) -> None:
+        assert await parts.catalog.images() == ()
+        made = await parts.add("web:1")
+        (found,) = await parts.catalog.images()
+        assert "docker.io/library/web:1" in map(str, found.names)
+        assert found.target == found.manifest
+        assert made in found.contents
+        assert found.target.digest not in found.contents
+        assert all(size > 0 for size in found.contents.values())
+
+    async def test_every_image_is_there(self, parts: CatalogParts) -> None:
+        made = {await parts.add(name) for name in ("web:1", "db:1")}
+        assert len(made) == 2
+        assert made <= {digest for each in await parts.catalog.images() for digest in each.contents}

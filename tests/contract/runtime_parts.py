@@ -24,6 +24,8 @@ def container(id: str, name: str, **spec: object) -> Container:
 class SnapshotsContract:
     """Of ``protocol.Snapshots``; the fixture has ``BASE``."""
 
+    promises: tuple[type, ...] = (Snapshots,)
+
     async def test_an_unknown_parent_is_not_found_and_nothing_is_made(self, snapshots: Snapshots) -> None:
         with pytest.raises(NotFoundError):
             await snapshots.prepare(A, "nope")
@@ -53,6 +55,8 @@ class SnapshotsContract:
 
 class NetworkingContract:
     """Of ``protocol.Networking``."""
+
+    promises: tuple[type, ...] = (Networking,)
 
     async def test_files_are_those_of_a_container_that_is_connected(self, networking: Networking) -> None:
         web = container(A, "web")
@@ -117,6 +121,8 @@ class VolumeParts:
 class VolumesContract:
     """Of ``protocol.Volumes``."""
 
+    promises: tuple[type, ...] = (Volumes,)
+
     @staticmethod
     def spec(*named: str, anonymous: tuple[str, ...] = ()) -> ContainerSpec:
         mounts = tuple(Mount(MountType.VOLUME, f"/{name}", name) for name in named)
@@ -165,6 +171,8 @@ class MountParts:
 class MounterContract:
     """Of ``runner.Mounter``."""
 
+    promises: tuple[type, ...] = (Mounter,)
+
     MOUNT = SnapshotMount("tmpfs", "shm", ("mode=0755", "size=65536"))
 
     def test_all_that_is_mounted_at_a_place_goes_at_once(self, parts: MountParts, tmp_path: Path) -> None:
@@ -185,6 +193,8 @@ class MounterContract:
 
 class BundlesContract:
     """Of ``protocol.Bundles``; the fixture ``root`` is a file system that has ``/bin/sh``."""
+
+    promises: tuple[type, ...] = (Bundles,)
 
     def test_each_container_has_a_cgroup_of_its_own(self, bundles: Bundles) -> None:
         paths = {bundles.cgroup_path(key, ContainerSpec()) for key in (A, B)}
@@ -215,6 +225,8 @@ class RecordParts:
 
 class ContainerRecordsContract:
     """Of ``protocol.ContainerRecords``."""
+
+    promises: tuple[type, ...] = (ContainerRecords,)
 
     @pytest.mark.parametrize("reference", [A, "a" * 12, "web"])
     async def test_found_by_id_prefix_and_name(self, parts: RecordParts, reference: str) -> None:

@@ -13,12 +13,15 @@ from sampan.errors import (
     NotFoundError,
 )
 from sampan.resource.snapshot import Kind
+from sampan.resource.storage import Snapshots
 from tests.support.snapshotter import Kit, Parts, names, shown, tar
 
 
 @pytest.mark.root
 class SnapshotsContract:
     """Subclasses give ``parts``."""
+
+    promises: tuple[type, ...] = (Snapshots,)
 
     @pytest.fixture
     def kit(self, parts: Parts) -> Kit:

@@ -53,6 +53,8 @@ async def outcome(steps: Steps, spec: StepSpec, input: StepInput | None = None) 
 class StepsContract:
     """Subclass with fixtures ``steps`` and ``root``, an active snapshot with echo, true, false, cat and sleep."""
 
+    promises: tuple[type, ...] = (Steps,)
+
     async def test_output_and_then_the_exit(self, steps: Steps, root: str) -> None:
         assert await outcome(steps, step(root, "echo", "hello", "there")) == (StepExit(0), b"hello there\n", b"")
 

@@ -12,18 +12,25 @@ from sampan.api.image.v1 import leases_pb2_grpc
 from sampan.client.leases import LeasesClient
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.wire.channel import open_channel
-from tests.contract.lasting_leases import Kept, LastingLeasesContract
+from tests.contract.lasting_leases import Kept, LastingLeasesContract, LeaseNamesContract
+from tests.fakes.leases import FakeLeases
 from tests.unit.imaged.parts import imaged_parts
 
 
-class TestLocal(LastingLeasesContract):
+class TestFakeLeases(LeaseNamesContract):
+    @pytest.fixture
+    def leases(self) -> FakeLeases:
+        return FakeLeases()
+
+
+class TestLocal(LeaseNamesContract, LastingLeasesContract):
     @pytest.fixture
     async def kept(self, tmp_path: Path) -> AsyncIterator[Kept]:
         async with imaged_parts(tmp_path / "imaged") as parts:
             yield Kept(parts, LastingLeases(parts.store, parts.content, parts.clock))
 
 
-class TestOverGrpc(LastingLeasesContract):
+class TestOverGrpc(LeaseNamesContract, LastingLeasesContract):
     @pytest.fixture
     async def kept(self, tmp_path: Path) -> AsyncIterator[Kept]:
         async with imaged_parts(tmp_path / "imaged") as parts:

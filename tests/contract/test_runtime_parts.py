@@ -7,14 +7,18 @@ import pytest
 from runtimed.containers.memory_store import MemoryStore
 from runtimed.containers.network_records import Records
 from runtimed.containers.paths import Paths
+from runtimed.containers.snapshots import OwnSnapshots
 from runtimed.containers.store import ContainerStore, Intent
 from runtimed.lifecycle.background import Background
 from runtimed.volumes.operations import LocalVolumes
 from runtimed.volumes.store import VolumeStore
+from sampan.api.containerd.snapshots.v1.snapshots_pb2_grpc import add_SnapshotsServicer_to_server
+from sampan.client.snapshots import SnapshotsClient
 from sampan.errors import NotFoundError
 from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 from tests.contract.runtime_parts import (
+    BASE,
     A,
     B,
     BundlesContract,
@@ -28,10 +32,12 @@ from tests.contract.runtime_parts import (
     VolumesContract,
     container,
 )
+from tests.contract.served import served
 from tests.fakes.container_records import InMemoryRecords
 from tests.fakes.crashes import Steps
 from tests.fakes.runtime_host import Host
 from tests.fakes.runtime_parts import FakeBundles, FakeMounter, FakeNetworking, FakeSnapshots, FakeVolumes
+from tests.fakes.snapshotter import FakeSnapshotter
 
 
 @pytest.fixture
@@ -49,6 +55,14 @@ class TestFakeSnapshots(SnapshotsContract):
     @pytest.fixture
     def snapshots(self, host: Host) -> FakeSnapshots:
         return FakeSnapshots(host, Steps())
+
+
+class TestFakeSnapshotterOverGrpc(SnapshotsContract):
+    @pytest.fixture
+    async def snapshots(self, tmp_path: Path) -> AsyncIterator[OwnSnapshots]:
+        fake = FakeSnapshotter(tmp_path, {BASE: tmp_path})
+        async with served(lambda server: add_SnapshotsServicer_to_server(fake, server)) as channel:
+            yield OwnSnapshots(SnapshotsClient(channel, own=True))
 
 
 class TestFakeNetworking(NetworkingContract):

@@ -10,6 +10,8 @@ from sampan.resource.volume import VolumeRequest
 class VolumesContract:
     """Subclass with a fixture ``volumes`` that has none yet."""
 
+    promises: tuple[type, ...] = (Volumes,)
+
     async def test_a_volume_is_made_once_and_then_found(self, volumes: Volumes) -> None:
         made = await volumes.create(VolumeRequest("cache", "local", labels={"a": "1"}))
         assert (made.name, made.driver, dict(made.labels), made.anonymous) == ("cache", "local", {"a": "1"}, False)

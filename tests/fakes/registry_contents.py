@@ -1,13 +1,15 @@
 """A content store in memory, and a list of images, for the registry: behaves as ``registryd.protocol`` says."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 
 from registryd.repositories.model import EngineImage, Held, Unkept, UploadState
 from registryd.repositories.roots import ROOT_PREFIX
 from registryd.repositories.uploads import REF_PREFIX
 from sampan.errors import ConflictError, NotFoundError
+from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
+from sampan.oci.reference import Reference
 
 
 @dataclass
@@ -103,6 +105,10 @@ class FakeCatalog:
 
     listed: tuple[EngineImage, ...] = ()
     asked: int = 0
+
+    def add(self, name: Reference, target: Descriptor, contents: Mapping[Digest, int]) -> None:
+        """Have an image of one platform."""
+        self.listed = (*self.listed, EngineImage((name,), target, target, contents))
 
     async def images(self) -> tuple[EngineImage, ...]:
         self.asked += 1

@@ -72,6 +72,8 @@ class FakeSnapshotter(snapshots_pb2_grpc.SnapshotsServicer):
         return Empty()
 
     async def Usage(self, request: pb.UsageRequest, context: Context) -> pb.UsageResponse:
+        if request.key not in self.active:
+            await _abort(context, NotFoundError(f"snapshot {request.key} does not exist"))
         files = [path for path in (self.root / request.key / "upper").rglob("*") if path.is_file()]
         return pb.UsageResponse(size=sum(path.lstat().st_size for path in files), inodes=len(files))
 

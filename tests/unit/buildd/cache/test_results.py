@@ -5,6 +5,7 @@ import itertools
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 import pytest_asyncio
@@ -14,12 +15,15 @@ from buildd.cache.model import About
 from buildd.cache.results import Results
 from buildd.protocol import Tree
 from sampan.errors import NotFoundError, UnavailableError
+from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
-from sampan.resource.content import LastingLease, RemovedLeases
+from sampan.resource.content import LastingLease
 from sampan.resource.image import Layer
+from sampan.resource.storage import Layers
 from sampan.store.database import Store
 from tests.fakes.buildd import FakeKeeper, layer
 from tests.fakes.crashes import KilledError, Steps
+from tests.fakes.leases import FakeLeases
 from tests.unit.buildd.cache.mortal import MortalStore
 
 A, B, C = (layer({name: b""}) for name in "abc")
@@ -228,29 +232,21 @@ async def test_a_lost_lease_takes_its_row_along(tmp_path: Path) -> None:
         assert keeper.leases == {}
 
 
-class FakeLeases:
-    """imaged's leases."""
+class Unstacking:
+    """The snapshotter's layers, as far as stacks are taken down."""
 
     def __init__(self) -> None:
-        self.leases: dict[str, LastingLease] = {}
+        self.unstacked: list[Sequence[str]] = []
 
-    async def put(self, lease: LastingLease) -> None:
-        self.leases[lease.id] = lease
-
-    async def list(self, owner: str) -> Sequence[LastingLease]:
-        return [each for each in self.leases.values() if each.owner == owner]
-
-    async def remove(self, owner: str, ids: Collection[str]) -> RemovedLeases:
-        for each in ids:
-            self.leases.pop(each, None)
-        return RemovedLeases()
+    async def unstack(self, stacks: Sequence[Sequence[str]]) -> None:
+        self.unstacked += stacks
 
 
 async def test_leases_of_the_builder_that_are_not_the_caches_stay(tmp_path: Path) -> None:
-    leases = FakeLeases()
+    leases, layers = FakeLeases(), Unstacking()
     await leases.put(LastingLease("history-1", "buildd"))
     await leases.put(LastingLease("build-cache-x", "somebody"))
-    keeper = LeaseKeeper(leases, None)  # type: ignore[arg-type]
+    keeper = LeaseKeeper(leases, cast("Layers", layers))
     await keeper.keep("stray", (A, B))
     assert leases.leases["build-cache-stray"] == LastingLease(
         "build-cache-stray", "buildd", (A.descriptor.digest, B.descriptor.digest), (A.diff_id, B.diff_id)
@@ -258,3 +254,4 @@ async def test_leases_of_the_builder_that_are_not_the_caches_stay(tmp_path: Path
     async with opened(tmp_path, keeper) as results:
         await results.recover()
     assert set(leases.leases) == {"history-1", "build-cache-x"}
+    assert layers.unstacked == [tuple(chain_ids([A.diff_id, B.diff_id]))]

@@ -1,0 +1,204 @@
+"""imaged's cores behind their servicers, and what the fakes have of them, keep the same contracts."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from imaged.archive.load import Loader
+from imaged.archive.save import Saver
+from imaged.check.check import ContentCheck
+from imaged.check.repair import Repairer
+from imaged.gc.collector import ContentCollector
+from imaged.gc.usage import ContentUsage
+from imaged.images.commit import Committer
+from imaged.wire.images_servicer import ImagesServicer, Traffic
+from registryd.protocol import Catalog
+from registryd.wire.client import ImagesClient as CatalogClient
+from sampan.api.check.v1.check_pb2_grpc import add_CheckServicer_to_server
+from sampan.api.disk.v1.disk_pb2_grpc import add_DiskServicer_to_server
+from sampan.api.image.v1.images_pb2_grpc import add_ImagesServicer_to_server
+from sampan.check import BLOB_ORPHAN, Finding
+from sampan.client.images import ImagesClient
+from sampan.client.maintenance import CheckClient, DiskClient
+from sampan.disk import IMAGE, Holder, StoredObject
+from sampan.oci.descriptor import Descriptor
+from sampan.oci.digest import Digest
+from sampan.oci.reference import parse_reference
+from sampan.resource.storage import Check, Disk
+from sampan.service.check_servicer import CheckMetrics, CheckServicer
+from sampan.service.disk_servicer import DiskServicer
+from sampan.service.passes import Passes
+from tests.contract.images import ImageParts, ImagesContract
+from tests.contract.maintenance import CheckContract, DiskContract
+from tests.contract.registry_contents import CatalogContract, CatalogParts
+from tests.contract.served import served
+from tests.fakes.check import FakeCheck
+from tests.fakes.engine import FakeDisk, FakeImages, image
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry_contents import FakeCatalog
+from tests.unit.imaged.parts import Parts, imaged_parts
+
+if TYPE_CHECKING:
+    from imaged.push.push import Pusher
+    from imaged.registry.lookup import Lookup
+
+
+@pytest.fixture
+async def imaged(tmp_path: Path) -> AsyncIterator[Parts]:
+    async with imaged_parts(tmp_path / "imaged") as parts:
+        yield parts
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[FakeRegistry]:
+    async with FakeRegistry().running() as registry:
+        yield registry
+
+
+def images_servicer(parts: Parts) -> ImagesServicer:
+    """What imaged serves, but for pushes and what registries are asked."""
+    traffic = Traffic(
+        cast("Pusher", None),
+        Saver(parts.images, parts.content, parts.leases),
+        Loader(parts.store, parts.content, parts.ingests, parts.leases),
+        Committer(parts.images, parts.store, parts.content, parts.leases),
+        cast("Lookup", None),
+    )
+    return ImagesServicer(
+        parts.images, parts.puller, parts.importer, parts.leases, parts.login, traffic, asyncio.Event()
+    )
+
+
+async def add(parts: Parts, name: str) -> str:
+    parts.clock.advance(1)
+    return (await parts.import_image(name, name.encode())).image_id
+
+
+class TestImagesOverGrpc(ImagesContract):
+    @pytest.fixture
+    async def parts(self, imaged: Parts, registry: FakeRegistry) -> AsyncIterator[ImageParts]:
+        registry.add_image("some/app", "1", b"layer")
+        async with served(lambda server: add_ImagesServicer_to_server(images_servicer(imaged), server)) as channel:
+            client = ImagesClient(channel)
+            yield ImageParts(client, lambda name: add(imaged, name), f"{registry.address}/some/app:1")
+
+
+class TestFakeImagesOverGrpc(ImagesContract):
+    @pytest.fixture
+    async def parts(self) -> AsyncIterator[ImageParts]:
+        fake = FakeImages(  # type: ignore[abstract]  # what it has not is unimplemented
+            remote={"registry.test/some/app:1": image("registry.test/some/app:1")}
+        )
+
+        async def put(name: str) -> str:
+            return fake.add(image(name, created_s=1_700_000_000 + len(fake.images))).id
+
+        async with served(lambda server: add_ImagesServicer_to_server(fake, server)) as channel:
+            yield ImageParts(ImagesClient(channel), put, "registry.test/some/app:1")
+
+
+class TestCatalogOverGrpc(CatalogContract):
+    @pytest.fixture
+    async def parts(self, imaged: Parts) -> AsyncIterator[CatalogParts]:
+        async with served(lambda server: add_ImagesServicer_to_server(images_servicer(imaged), server)) as channel:
+            yield CatalogParts(CatalogClient(channel), lambda name: add(imaged, name))
+
+
+class TestFakeCatalog(CatalogContract):
+    @pytest.fixture
+    def parts(self) -> CatalogParts:
+        fake = FakeCatalog()
+
+        async def put(name: str) -> str:
+            made, manifest = Digest.of(f"config of {name}".encode()), Digest.of(f"manifest of {name}".encode())
+            fake.add(parse_reference(name), Descriptor("", manifest, 500), {made: 300})
+            return made
+
+        catalog: Catalog = fake
+        return CatalogParts(catalog, put)
+
+
+@asynccontextmanager
+async def disk_client(servicer: DiskServicer | FakeDisk) -> AsyncIterator[Disk]:
+    async with served(lambda server: add_DiskServicer_to_server(servicer, server)) as channel:
+        yield DiskClient(channel)
+
+
+class TestDiskOverGrpc(DiskContract):
+    @pytest.fixture
+    async def orphan(self, imaged: Parts) -> str:
+        await imaged.import_image("web:1")
+        stray = imaged.content.path(Digest.of(b"stray"))
+        stray.write_bytes(b"nobody's" * 1000)
+        return str(stray.relative_to(imaged.root))
+
+    @pytest.fixture
+    async def disk(self, imaged: Parts) -> AsyncIterator[Disk]:
+        usage = ContentUsage(
+            imaged.root, imaged.store, imaged.content, imaged.ingests, imaged.partials, keep_s=3600, now_ns=imaged.clock
+        )
+        collector = ContentCollector(
+            imaged.store, imaged.content, imaged.ingests, imaged.partials, imaged.leases, usage, keep_s=3600
+        )
+        async with disk_client(DiskServicer(collector, Passes(collector, CollectorRegistry(), 0))) as client:
+            yield client
+
+
+class TestFakeDiskOverGrpc(DiskContract):
+    @pytest.fixture
+    def orphan(self) -> str:
+        return "nobody's"
+
+    @pytest.fixture
+    async def disk(self, orphan: str) -> AsyncIterator[Disk]:
+        held = StoredObject("blob", "held", 4096, (Holder(IMAGE, "one"),))
+        async with disk_client(FakeDisk([held, StoredObject("blob", orphan, 8192)])) as client:
+            yield client
+
+
+@asynccontextmanager
+async def check_client(checker: ContentCheck | FakeCheck) -> AsyncIterator[Check]:
+    servicer = CheckServicer("imaged", [checker], (), CheckMetrics(CollectorRegistry()))
+    async with served(lambda server: add_CheckServicer_to_server(servicer, server)) as channel:
+        yield CheckClient(channel, "imaged")
+
+
+class TestCheckOverGrpc(CheckContract):
+    @pytest.fixture
+    async def damaged(self, imaged: Parts) -> str:
+        await imaged.import_image("web:1")
+        digest = Digest.of(b"no row knows it")
+        imaged.content.path(digest).write_bytes(b"no row knows it")
+        return digest
+
+    @pytest.fixture
+    async def check(self, imaged: Parts) -> AsyncIterator[Check]:
+        repairer = Repairer(imaged.store, imaged.content, imaged.leases, imaged.sources, imaged.downloads)
+        async with check_client(ContentCheck(imaged.store, imaged.content, repairer)) as client:
+            yield client
+
+
+class TestFakeCheck(CheckContract):
+    @pytest.fixture
+    def damaged(self) -> str:
+        return "thing"
+
+    @pytest.fixture
+    def check(self, damaged: str) -> Check:
+        return FakeCheck([Finding(BLOB_ORPHAN, damaged, "is nobody's", "remove it", service="fake")])
+
+
+class TestFakeCheckOverGrpc(CheckContract):
+    @pytest.fixture
+    def damaged(self) -> str:
+        return "thing"
+
+    @pytest.fixture
+    async def check(self, damaged: str) -> AsyncIterator[Check]:
+        async with check_client(FakeCheck([Finding(BLOB_ORPHAN, damaged, "is nobody's", "remove it")])) as client:
+            yield client
