@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from sampan.errors import AlreadyExistsError, InvalidArgumentError
 from sampan.oci.chain import chain_ids
+from sampan.oci.digest import Digest
 from sampan.resource.content import LastingLease, RemovedLeases
 
 
@@ -26,7 +27,7 @@ class FakeLeases:
     async def remove(self, owner: str, ids: Iterable[str]) -> RemovedLeases:
         gone = [self.leases.pop(each.id) for each in await self.list(owner) if each.id in set(ids)]
         left = {chain for each in self.leases.values() for chain in chain_ids(each.diff_ids)}
-        stacks: list[tuple[str, ...]] = []
+        stacks: list[tuple[Digest, ...]] = []
         for stack in sorted((chain_ids(each.diff_ids) for each in gone), key=len):
             rest = tuple(chain for chain in stack if chain not in left)
             left.update(rest)
