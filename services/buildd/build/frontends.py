@@ -16,6 +16,7 @@ from buildd.build.protocol import Gateway, Worker
 from buildd.executor.protocol import ContainerProcess, Program
 from buildd.llb.ops import ExecOp, Metadata, Mount, NetMode, Node, Process, SourceOp
 from buildd.protocol import Executor, ImageQuery, ProcessError, Result, StepContext
+from buildd.solver.build import Build
 from sampan.build.step import StepExit
 from sampan.dockerfile.words import quoted
 from sampan.errors import InvalidArgumentError, ResourceExhaustedError, SampanError, UnimplementedError
