@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from sampan.dockerfile.changes import apply_changes
 from sampan.dockerfile.mounts import RunDevice, RunMount, parse_device, parse_run_mount
 from sampan.dockerfile.source import (
     DockerfileError,
@@ -17,9 +18,11 @@ from sampan.dockerfile.source import (
     Source,
     Statement,
     UnknownInstructionError,
+    parse_source,
 )
 from sampan.dockerfile.words import did_you_mean, json_words, split_words
 from sampan.errors import InvalidArgumentError
+from sampan.oci.image_config import RunConfig
 
 _PAIR_WORDS: Final = 2
 
@@ -136,6 +139,8 @@ def parse_instruction(statement: Statement) -> Instruction:
     if parse is None:
         hint = did_you_mean(statement.keyword, _PARSERS)
         raise _parse_error(statement, f"unknown instruction: {statement.written}{hint}", UnknownInstructionError)
+    if "\0" in statement.original or any("\0" in each.content for each in statement.here_documents):
+        raise _parse_error(statement, "it has a NUL byte in it")
     try:
         return parse(statement)
     except DockerfileError:
@@ -343,7 +348,9 @@ def _one(statement: Statement) -> Instruction:
 def _health_check(statement: Statement) -> Instruction:
     if not statement.text:
         raise InvalidArgumentError("HEALTHCHECK requires at least one argument")
-    return HealthCheck(statement=statement, text=" ".join((*statement.flags, statement.text)))
+    text = " ".join((*statement.flags, statement.text))
+    apply_changes(RunConfig(), [f"HEALTHCHECK {text}"])  # what cannot be is refused before anything is built
+    return HealthCheck(statement=statement, text=text)
 
 
 def _on_build(statement: Statement) -> Instruction:
@@ -360,13 +367,7 @@ def _on_build(statement: Statement) -> Instruction:
 
 
 def trigger_statement(trigger: str, lines: Lines) -> Statement:
-    """Return an image's ONBUILD trigger as a statement that stands where the FROM of the image does.
-
-    Raises:
-        DockerfileError: it cannot be parsed.
-    """
-    from sampan.dockerfile.source import parse_source
-
+    """Return an image's ONBUILD trigger as a statement that stands where its FROM does. Raises DockerfileError."""
     try:
         (statement, *more) = parse_source(trigger.encode()).statements
     except DockerfileError as error:

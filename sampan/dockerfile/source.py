@@ -132,15 +132,12 @@ def parse_source(data: bytes) -> Source:
     """Split a Dockerfile into instructions.
 
     Raises:
-        DockerfileError: too large, a NUL byte, no instructions, a directive twice, a here-document without its end.
+        DockerfileError: too large, no instructions, a directive twice, a here-document without its end.
     """
     if len(data) > MAX_DOCKERFILE_BYTES:
         raise DockerfileError(f"Dockerfile exceeds maximum allowed size of {MAX_DOCKERFILE_BYTES} bytes")
     # Names in comments are often in another encoding. As with Docker, what is no UTF-8 is replaced.
     text = data.decode("utf-8-sig", errors="replace")
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise DockerfileError("dockerfile contains a NUL byte", Lines(line, line))
     lines = text.split("\n")
     directives = _read_directives(lines)
     escape = next((each.value for each in directives if each.name == "escape"), "\\")

@@ -70,6 +70,9 @@ def test_documents_of_a_copy_are_no_paths() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("\0FORM a", "unknown instruction: \0FORM"),
+        ("RUN a\0", "it has a NUL byte in it"),
+        ("HEALTHCHECK --interval=1x CMD a", 'time: unknown unit "x" in duration "1x"'),
         ("FORM a", r"unknown instruction: FORM \(did you mean FROM\?\)"),
         ("FROM", "FROM requires either one or three arguments"),
         ("FROM a AS 1b", "invalid name for build stage"),

@@ -65,7 +65,6 @@ def test_a_here_document_of_an_onbuild_is_read() -> None:
     [
         (b"", "no instructions", None),
         (b"# only\n\n", "no instructions", None),
-        (b"FROM a\nRUN \0\n", "NUL", Lines(2, 2)),
         (b"RUN <<E\nx\n", "unterminated heredoc", Lines(1, 1)),
         (b"# escape=x\nFROM a\n", "invalid escape token 'x'", Lines(1, 1)),
         (b"# escape=`\n# escape=`\nFROM a\n", "only one escape parser directive", Lines(2, 2)),
