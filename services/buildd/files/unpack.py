@@ -1,6 +1,7 @@
 """Unpack an archive, as ADD does: tar, plain or compressed by gzip, bzip2, xz or zstd.
 
-Everything stays below the directory that it is unpacked into: links on the way are resolved as if it were the root.
+Everything stays below the directory that it is unpacked into, as if it were the root: links on the way lead nowhere
+else, nor does ``..``.
 """
 
 import os
@@ -203,17 +204,11 @@ class _Unpacking:
 
 
 def _clean(name: bytes) -> str:
-    """Return a relative path without empty and ``.`` components. Raises InvalidArgumentError: it leads out."""
-    parts = [part for part in os.fsdecode(name).split("/") if part not in ("", ".")]
-    depth = 0
-    for part in parts:
-        depth += -1 if part == ".." else 1
-        if depth < 0:
-            raise InvalidArgumentError("it leads out of where it is unpacked")
+    """Return a relative path without empty, ``.`` and ``..`` components: ``..`` of the directory is itself."""
     cleaned: list[str] = []
-    for part in parts:
+    for part in os.fsdecode(name).split("/"):
         if part == "..":
-            cleaned.pop()
-        else:
+            del cleaned[-1:]
+        elif part not in ("", "."):
             cleaned.append(part)
     return "/".join(cleaned)
