@@ -87,6 +87,9 @@ class Bridge(Protocol):
             SampanError: it cannot be had, or run.
         """
 
+    async def tell(self, name: str, data: bytes) -> None:
+        """Show a step that is over at once, and has said ``data``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:

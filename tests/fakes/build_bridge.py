@@ -35,6 +35,7 @@ class FakeBuildBridge:
     queries: list[ImageQuery] = field(default_factory=list)
     solved: list[Node] = field(default_factory=list)
     forwarded: list[tuple[Mapping[str, str], Mapping[str, Edge]]] = field(default_factory=list)
+    told: dict[str, bytes] = field(default_factory=dict)
 
     async def solve(self, edge: Edge) -> Files:
         self.solved.append(edge.node)
@@ -59,6 +60,9 @@ class FakeBuildBridge:
     async def warn(self, warning: BuildWarning, source: SourceFile) -> None:
         self.warnings.append(warning)
         self.sources_warned_of.add(source)
+
+    async def tell(self, name: str, data: bytes) -> None:
+        self.told[name] = data
 
 
 def image_config(architecture: str = "amd64", **run: object) -> bytes:

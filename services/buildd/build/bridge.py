@@ -127,3 +127,8 @@ class BuildBridge:
             self._progress.report(
                 VertexWarning(self._definition, warning, file_name=source.name, file_data=source.data)
             )
+
+    async def tell(self, name: str, data: bytes) -> None:
+        """See ``Bridge``."""
+        async with self._run.step(name) as context:
+            context.log(data)

@@ -28,6 +28,7 @@ from buildd.frontend.transfer import transfer, work_directory
 from buildd.llb.graph import image, substitute
 from buildd.llb.ops import Edge, Metadata, Node
 from buildd.protocol import Bridge, ImageQuery
+from sampan.build.plan import PlannedStep
 from sampan.build.progress import Position
 from sampan.dockerfile.ignore import IgnorePatterns
 from sampan.dockerfile.instructions import (
@@ -43,6 +44,7 @@ from sampan.dockerfile.source import DockerfileError, Source
 from sampan.dockerfile.words import did_you_mean
 from sampan.errors import InvalidArgumentError, SampanError
 from sampan.oci.config_document import parse_config
+from sampan.oci.digest import Digest
 from sampan.oci.image_config import ConfigFile
 from sampan.oci.platform import Platform
 from sampan.oci.reference import parse_reference
@@ -89,6 +91,7 @@ class Conversion:
         self.platform = platform or options.build_platform
         self._graph = StageGraph(())
         self._placeholders: dict[Node, tuple[NamedContext, str, Unit]] = {}
+        self.plan: list[PlannedStep] = []  # of what was converted
 
     async def convert(self, *, all_stages: bool = False) -> Converted:
         """Return the target's graph; with ``all_stages`` every stage is gone through, for checks.
@@ -125,6 +128,7 @@ class Conversion:
             IgnorePatterns(patterns) if patterns else None,
             epoch_s,
         )
+        self.plan = [PlannedStep(each.statement.original) for each in arguments]
         for unit in sorted(needed, key=lambda each: each.stage.index):
             await self._dispatch(unit, build)
         self._checks.raise_if_asked()
@@ -258,18 +262,27 @@ class Conversion:
         progress = self._progress(unit, state.platform)
         if unit.base is None and state.edge is not None and not unit.context:
             progress.done = 1
+        self._plan_base(unit, progress)
         ignore_cache = self._options.ignores_cache(unit.stage.name)
         for number, (instruction, trigger) in enumerate(unit.instructions):
             if number % _INSTRUCTIONS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # others have their turn
             checks = self._checks.beside(instruction.statement.comments)
             step = Step(build, state, instruction, progress, unit.trace, checks, ignore_cache, trigger)
+            before = progress.done
             try:
                 self._apply(unit, step)
             except DockerfileError:
                 raise
             except InvalidArgumentError as error:
                 raise step.fail(str(error)) from error
+            place = progress.place(state.env) if progress.done > before else ""
+            self.plan.append(PlannedStep(instruction.statement.original, place, trigger=trigger))
+
+    def _plan_base(self, unit: Unit, progress: Progress) -> None:
+        of_image = unit.base is None and unit.state is not None and bool(unit.state.base_bytes)
+        image_id = str(Digest.of(unit.state.base_bytes)) if of_image and unit.state else ""
+        self.plan.append(PlannedStep(unit.stage.written, progress.place() if progress.done else "", image_id))
 
     def _apply(self, unit: Unit, step: Step) -> None:
         instruction = step.instruction

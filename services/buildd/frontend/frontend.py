@@ -16,6 +16,7 @@ from buildd.frontend.options import Options, known, parse_options
 from buildd.frontend.stages import split
 from buildd.llb.ops import Edge
 from buildd.protocol import Bridge, FrontendError, Result
+from sampan.build import plan
 from sampan.dockerfile.instructions import Instruction, parse_instructions
 from sampan.dockerfile.source import (
     DockerfileError,
@@ -97,6 +98,8 @@ class DockerfileFrontend:
                 await bridge.warn(finding.warning, dockerfile.source)
         if options.request == subrequests.OUTLINE:
             return subrequests.outline(dockerfile, conversions[0], converted[0])
+        if options.tells_plan:
+            await bridge.tell(plan.STEP, plan.encode_plan(conversions[0].plan))
         return _result(options, converted, dockerfile)
 
     async def _lint(self, options: Options, contexts: Contexts, dockerfile: Dockerfile, bridge: Bridge) -> Result:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from buildd.llb.ops import NO_LIMITS, Device, HostAddress, NetMode, Ulimit
+from sampan.build import plan
 from sampan.docker.options.limits import check_limits
 from sampan.dockerfile.mounts import parse_device
 from sampan.errors import InvalidArgumentError
@@ -36,7 +37,7 @@ _KNOWN: Final = frozenset(
         "filename", "target", "platform", "no-cache", "add-hosts", "force-network-mode", "shm-size", "ulimit",
         "cgroup-parent", "hostname", "image-resolve-mode", "context", "contextkey", "dockerfilekey", "contextsubdir",
         "multi-platform", "requestid", "cache-from", "cache-imports", "source", "cmdline", "frontend.caps",
-        "device", "memory", "memswap", "cpushares", "cpuperiod", "cpuquota", "cpusetcpus", "cpusetmems",
+        "device", plan.ATTRIBUTE, "memory", "memswap", "cpushares", "cpuperiod", "cpuquota", "cpusetcpus", "cpusetmems",
     )
 )  # fmt: skip
 
@@ -75,6 +76,7 @@ class Options:
     multi_platform: bool = False  # the result is an index, also of one platform
     request: str = ""  # a subrequest, such as "frontend.outline"
     syntax: str = ""  # instead of the Dockerfile's syntax directive
+    tells_plan: bool = False  # all instructions are told before the first step; see ``sampan.build.plan``
     command_line: str | None = None  # the syntax directive has led here: it is not looked at again
 
     @property
@@ -148,6 +150,7 @@ def parse_options(attributes: Mapping[str, str]) -> Options:
         context_directory=attributes.get("contextsubdir", ""),
         multi_platform=_multi_platform(attributes, build_args),
         request=attributes.get("requestid", ""),
+        tells_plan=plan.ATTRIBUTE in attributes,
         command_line=attributes.get("cmdline"),
     )
 

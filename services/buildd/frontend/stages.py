@@ -48,6 +48,7 @@ class Stage:
     instructions: tuple[Instruction, ...]
     used_arguments: frozenset[str] = frozenset()  # in FROM
     comments: tuple[str, ...] = ()
+    written: str = ""  # its FROM, on one line
 
     @property
     def label(self) -> str:
@@ -181,7 +182,15 @@ def _stage(
         platform = _platform(start, expander, arguments, checks)
         used = used | expander.used
     return Stage(
-        index, start.name, base, platform, start.lines, instructions, frozenset(used), start.statement.comments
+        index,
+        start.name,
+        base,
+        platform,
+        start.lines,
+        instructions,
+        frozenset(used),
+        start.statement.comments,
+        start.statement.original,
     )
 
 

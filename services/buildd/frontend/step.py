@@ -64,10 +64,13 @@ class Progress:
         if not self.total:
             return text
         self.done += 1
+        return f"[{self.place(env)}] {'ONBUILD ' if trigger else ''}{text}"
+
+    def place(self, env: Mapping[str, str] | None = None) -> str:
+        """Return where the last step is that was counted: ``stage 2/5``."""
         platform = "" if self.platform is None else f"{self.platform}{_cross(self.platform, env or {})}"
-        place = f"{self.done:>{len(str(self.total))}}/{self.total}"
-        where = " ".join(filter(None, (platform, self.stage, place)))
-        return f"[{where}] {'ONBUILD ' if trigger else ''}{text}"
+        number = f"{self.done:>{len(str(self.total))}}/{self.total}"
+        return " ".join(filter(None, (platform, self.stage, number)))
 
 
 def _cross(platform: Platform, env: Mapping[str, str]) -> str:

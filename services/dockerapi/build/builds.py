@@ -24,6 +24,7 @@ from dockerapi.build.parameters import (
 from dockerapi.http.body import Body
 from dockerapi.http.call import Call, JsonStream, empty, reply
 from dockerapi.http.routing import Route
+from sampan.build import plan
 from sampan.build.filters import prune_options
 from sampan.build.protocols import Served, StatusUpdate
 from sampan.build.request import SolveRequest
@@ -58,7 +59,7 @@ async def build(call: Call) -> web.StreamResponse:
         upload = secrets.token_hex(12)
         served = Served(credentials=credentials, uploads={} if parameters.remote else {upload: body.chunks})
         session = await stack.enter_async_context(call.backend.builder.serve(served))
-        request = _request(parameters, session, parameters.remote or f"{_UPLOADED}/{upload}")
+        request = _request(parameters, session, parameters.remote or f"{_UPLOADED}/{upload}", {plan.ATTRIBUTE: ""})
         return await _stream_text(call, request, parameters)
 
 
@@ -94,7 +95,7 @@ async def _build_for_buildkit(call: Call, parameters: BuildParameters, name: str
             _request(parameters, session, context),
             lambda status: [messages.trace(status.encoded)],
             lambda image: _built(image, parameters.quiet),
-            messages.failure,
+            lambda error: [messages.failure(error)],
         )
 
 
@@ -114,12 +115,14 @@ async def _take_upload(call: Call, name: str) -> web.StreamResponse:
     return empty(200)
 
 
-def _request(parameters: BuildParameters, session: str, context: str) -> SolveRequest:
+def _request(
+    parameters: BuildParameters, session: str, context: str, more: Mapping[str, str] | None = None
+) -> SolveRequest:
     return SolveRequest(
         ref=secrets.token_hex(12),
         session=session,
         frontend=_FRONTEND,
-        frontend_attributes={**parameters.attributes, **({"context": context} if context else {})},
+        frontend_attributes={**parameters.attributes, **({"context": context} if context else {}), **(more or {})},
         exports=parameters.exports,
         cache_imports=parameters.cache_imports,
         cache_exports=parameters.cache_exports,
@@ -137,14 +140,14 @@ async def _stream_text(call: Call, request: SolveRequest, parameters: BuildParam
             request,
             lambda _: (),
             lambda image: [messages.stream(f"{image}\n")],
-            messages.failure,
+            lambda error: [messages.failure(error)],
         )
     return await _run(
         call,
         JsonStream(call.request, end=b"\r\n"),
         request,
         lambda status: text.render(status.updates),
-        lambda image: messages.done(image, names),
+        lambda image: text.done(image, names),
         text.failure,
     )
 
@@ -155,7 +158,7 @@ async def _run(
     request: SolveRequest,
     render: Callable[[StatusUpdate], Iterable[JsonObject]],
     ended: Callable[[str], Iterable[JsonObject]],
-    failed: Callable[[str], JsonObject],
+    failed: Callable[[str], Iterable[JsonObject]],
 ) -> web.StreamResponse:
     """Build, and show how it goes. What goes wrong before anything is shown is an HTTP error."""
     builder = call.backend.builder
@@ -178,7 +181,7 @@ async def _run(
     except SampanError as error:
         if not stream.begun:
             raise
-        return await stream.end(failed(str(error)))
+        return await stream.end(*failed(str(error)))
     finally:
         solving.cancel()
         try:

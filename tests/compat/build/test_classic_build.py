@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import tarfile
 from pathlib import Path
 
@@ -113,10 +114,47 @@ def test_the_output_tells_steps_and_names(docker: DockerClient, image: str, cont
     built = docker("image", "inspect", "--format", "{{.Id}}", "told:1").line
     assert "Step 1/2 : FROM " in result.stdout
     assert "Step 2/2 : RUN echo to stdout; echo to stderr >&2\n" in result.stdout
-    assert "\nto stdout\n" in result.stdout
-    assert "\nto stderr\n" in result.stdout + "\n" + result.stderr
+    assert "to stdout\n" in result.stdout
+    assert "\x1b[91mto stderr\n\x1b[0m" in result.stdout
+    (container,) = re.findall(r"^ ---> Running in ([0-9a-f]{12})\n", result.stdout, re.MULTILINE)
+    assert f"Removing intermediate container {container}\n" in result.stdout
+    base = docker("image", "inspect", "--format", "{{.Id}}", image).line
+    ids = re.findall(r"^ ---> ([0-9a-f]{12})\n", result.stdout, re.MULTILINE)
+    assert ids == [base[7:19], built[7:19]]
     assert result.lines[-2:] == [f"Successfully built {built[7:19]}", "Successfully tagged told:1"]
     docker("rmi", "told:1")
+
+
+def test_every_instruction_is_a_step_that_comes_to_something(docker: DockerClient, image: str, context: Path) -> None:
+    write(context, f"FROM {image}\nONBUILD RUN echo triggered\nONBUILD ENV a=b\n")
+    docker("build", "-t", "steps:1", str(context))
+    write(
+        context,
+        "ARG BASE\nFROM $BASE AS made\nENV A=b\nRUN echo one && \\\n    echo two > /made\n"
+        "FROM made AS next\nCMD x\nFROM scratch\nCOPY --from=next /made /\nLABEL a=b\n",
+    )
+
+    def told() -> list[str]:
+        shown = docker("build", "--build-arg", "BASE=steps:1", str(context)).stdout
+        return [re.sub("[0-9a-f]{12}", "ID", line) for line in shown.splitlines() if "context to Docker" not in line]
+
+    steps = [
+        "Step 1/9 : ARG BASE", "Step 2/9 : FROM $BASE AS made", "Step 3/9 : ENV A=b",
+        "Step 4/9 : RUN echo one &&     echo two > /made", "Step 5/9 : FROM made AS next", "Step 6/9 : CMD x",
+        "Step 7/9 : FROM scratch", "Step 8/9 : COPY --from=next /made /", "Step 9/9 : LABEL a=b",
+    ]  # fmt: skip
+    first = told()
+    assert [line for line in first if line.startswith("Step")] == steps
+    assert first[first.index(steps[1]) + 1] == "# Executing 2 build triggers"
+    run = first.index(steps[3])
+    assert first[run + 1 : run + 5] == [" ---> Running in ID", "one", "Removing intermediate container ID", " ---> ID"]
+    assert first[first.index(steps[6]) + 1 :][:3] == [" ---> ", steps[7], " ---> ID"]
+    again = told()
+    assert [line for line in again if line.startswith("Step")] == steps
+    run = again.index(steps[3])
+    assert again[run + 1 : run + 3] == [" ---> Using cache", " ---> ID"]
+    assert again[-1] == "Successfully built ID"
+    docker("rmi", "steps:1")
 
 
 def test_a_stage_is_the_target(docker: DockerClient, image: str, context: Path) -> None:

@@ -28,6 +28,7 @@ def built(api: Api) -> None:
 def steps() -> list[list[Any]]:
     return [
         [Vertex(INTERNAL, "[internal] load build definition from Dockerfile", started_ns=1, completed_ns=2)],
+        [Vertex(FROM, "[1/2] FROM docker.io/library/busybox"), Vertex(RUN, "[2/2] RUN echo hello", (FROM,))],
         [Vertex(FROM, "[1/2] FROM docker.io/library/busybox", started_ns=3, completed_ns=4, cached=True)],
         [Vertex(RUN, "[2/2] RUN echo hello", (FROM,), started_ns=5), VertexLog(RUN, 1, b"hello\n", 6)],
         [VertexLog(INTERNAL, 1, b"not shown\n", 6), Vertex(RUN, "[2/2] RUN echo hello", (FROM,), 5, 7)],
@@ -41,21 +42,22 @@ async def test_a_context_is_sent_and_text_comes_back(api: Api) -> None:
 
     assert answer.status == 200
     assert answer.body.endswith(b"\r\n")
-    assert [line.get("stream") for line in answer.lines] == [
+    assert [line.get("stream") for line in answer.lines if " ---> " not in line.get("stream", "")] == [
         "Step 1/2 : FROM busybox\n",
         "Step 2/2 : RUN echo hello\n",
         "hello\n",
+        f"Removing intermediate container {str(RUN)[7:19]}\n",
         None,
         "Successfully built 1234567890ab\n",
         "Successfully tagged one:latest\n",
         "Successfully tagged two:3\n",
     ]
-    assert answer.lines[3] == {"aux": {"ID": IMAGE}}
+    assert {"aux": {"ID": IMAGE}} in answer.lines
     (request,) = api.builder.solved
     assert request.session == "session1"
     attributes = dict(request.frontend_attributes)
     assert attributes.pop("context").startswith("http://buildkit-session/")
-    assert attributes == {"filename": "D", "image-resolve-mode": "pull", "no-cache": ""}
+    assert attributes == {"filename": "D", "image-resolve-mode": "pull", "no-cache": "", "sampan.plan": ""}
     assert request.exports == (Export("moby", {"name": "docker.io/library/one:latest,docker.io/library/two:3"}),)
     assert api.builder.uploaded == [b"tar" * 1000]
 
@@ -99,6 +101,7 @@ async def test_options_become_attributes(api: Api) -> None:
         "add-hosts": "db=10.0.0.1",
         "memory": "67108864",
         "cpusetcpus": "0",
+        "sampan.plan": "",
     }
     assert request.entitlements == {"network.host"}
     assert request.cache_imports == (CacheOption("registry", {"ref": "one"}), CacheOption("registry", {"ref": "two"}))
@@ -253,7 +256,7 @@ async def test_steps_are_counted_through_all_stages(api: Api) -> None:
     ]
     answer = await api.post("/build", data=b"x", headers=TAR)
     shown = [line["stream"] for line in answer.lines if "stream" in line]
-    assert shown[:3] == [
+    assert [line for line in shown if line.startswith("Step")] == [
         "Step 1/3 : FROM busybox:1\n",
         "Step 2/3 : RUN make\n",
         "Step 3/3 : COPY --from=base /made /\n",
@@ -269,7 +272,7 @@ async def test_a_step_of_two_vertexes_is_shown_once(api: Api) -> None:
     ]
     answer = await api.post("/build", data=b"x", headers=TAR)
     shown = [line["stream"] for line in answer.lines if "stream" in line]
-    assert shown[:-1] == ["Step 2/2 : ADD http://example.test/file /\n", " ---> Using cache\n"]
+    assert [line for line in shown if line.startswith("Step")] == ["Step 1/1 : ADD http://example.test/file /\n"]
 
 
 async def test_a_context_can_come_with_a_request_of_its_own(api: Api) -> None:
