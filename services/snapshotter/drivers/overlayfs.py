@@ -87,14 +87,16 @@ def plan_mounts(
     if len(pieces) == 1 and not writable:
         return (_bind(pieces[0].path, writable=False),)
     if len(pieces) > MAX_LOWER_LAYERS:
-        raise InvalidArgumentError(f"the snapshot has {len(pieces)} parents, overlayfs takes {MAX_LOWER_LAYERS}")
+        raise InvalidArgumentError(
+            f"max depth exceeded: the snapshot has {len(pieces)} parents, overlayfs takes {MAX_LOWER_LAYERS}"
+        )
     options = _options(directory, pieces, str, writable=writable)
     if _size(options) > MAX_DATA_BYTES:
         options = _options(directory, pieces, shorter, writable=writable)
     if _size(options) > MAX_DATA_BYTES:
         raise InvalidArgumentError(
-            f"the snapshot's {len(pieces)} parents need {_size(options)} bytes of mount options, the kernel takes"
-            f" {MAX_DATA_BYTES}: use a shorter run root"
+            f"max depth exceeded: the snapshot's {len(pieces)} parents need {_size(options)} bytes of mount options,"
+            f" the kernel takes {MAX_DATA_BYTES}: make fewer layers, or use a shorter run root"
         )
     return (Mount("overlay", "overlay", options),)
 
