@@ -35,6 +35,7 @@ def parse_ignore_file(data: bytes) -> tuple[str, ...]:
         exception = pattern.startswith("!")
         pattern = pattern.removeprefix("!").strip() if exception else pattern
         if not pattern:
+            IgnorePatterns(patterns)  # the first one that cannot be is told
             raise InvalidArgumentError('illegal exclusion pattern: "!"')
         pattern = posixpath.normpath(pattern)
         if len(pattern) > 1:

@@ -271,6 +271,8 @@ class Contexts:
         store, at, digest = text.partition("@")
         if not at:
             raise InvalidArgumentError(f'oci-layout reference "{text}" has no digest')
+        above, slash, last = store.rpartition("/")
+        store = f"{above}{slash}{last.partition(':')[0]}"  # a tag, which buildx adds, is no part of the store's name
         plain = name.partition("::")[0]
         reference = str(parse_reference(f"{plain}@{digest}"))
         said = f"[context {name}] load metadata for {reference}"

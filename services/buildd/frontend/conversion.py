@@ -171,7 +171,7 @@ class Conversion:
             hint = ""
             if not unit.context:
                 hint = did_you_mean(unit.stage.base, (each.stage.name for each in self._graph.units if each.stage.name))
-            raise DockerfileError(f"{error}{hint}", unit.stage.lines) from error
+            raise DockerfileError(f"{unit.stage.base}: {error}{hint}", unit.stage.lines) from error
 
     async def _load_base(self, unit: Unit) -> None:
         platform = unit.stage.platform or self.platform

@@ -128,10 +128,11 @@ def test_a_local_named_context_that_is_a_base_is_asked_for_as_a_whole() -> None:
     assert "local.followpaths" not in built.source("local://src")
 
 
-def test_an_image_in_the_clients_layout() -> None:
+@pytest.mark.parametrize("tag", ["", ":latest"])
+def test_an_image_in_the_clients_layout(tag: str) -> None:
     reference = f"docker.io/library/base@{_DIGEST}"
     images = {reference: image_config(Env=["PATH=/l"])}
-    built = build("FROM base\nRUN x\n", {"context:base": f"oci-layout://store@{_DIGEST}"}, images=images)
+    built = build("FROM base\nRUN x\n", {"context:base": f"oci-layout://store{tag}@{_DIGEST}"}, images=images)
     assert built.source(f"oci-layout://{reference}") == {"oci.store": "store"}
     assert built.bridge.queries[0].layout == "store"
 
