@@ -23,6 +23,7 @@ from sampan.resource.storage import Images
 SCHEME: Final = "oci-layout"
 
 _ATTRIBUTES: Final = ("oci.store", "oci.session", "image.layerlimit")
+_STORE: Final = "oci:"  # before the names of a client's layouts, among the stores of its session
 _AT_ONCE: Final = 3  # layers
 
 
@@ -83,7 +84,7 @@ class LayoutSource:
     async def _store(self, name: str, session: str, context: StepContext) -> ClientContent:
         if not name:
             raise InvalidArgumentError("an OCI layout needs the name of its store (oci.store)")
-        return (await self._clients.first(context, session)).content(name)
+        return (await self._clients.first(context, session)).content(f"{_STORE}{name}")
 
     async def _bring(
         self,

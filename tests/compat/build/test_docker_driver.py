@@ -160,6 +160,14 @@ def test_outputs_of_every_type(buildx: Buildx, docker: DockerClient, image: str,
     docker("rmi", "archived:1")
 
 
+def test_a_layout_of_the_clients_is_a_base(buildx: Buildx, docker: DockerClient, image: str, context: Path) -> None:
+    buildx.build(f"FROM {image}\nRUN echo of the layout > /file\n", "-o", "type=oci,tar=false,dest=layout")
+    layout = ("--build-context", "base=oci-layout://layout")
+    built = buildx.build("FROM base\nRUN cat /file > /copied\n", *layout, "--iidfile", "iid").stderr
+    assert "[context base] OCI load from client" in built
+    assert docker("run", "--rm", (context / "iid").read_text(), "cat", "/copied").stdout == "of the layout\n"
+
+
 def test_results_are_pushed_and_cached_in_a_registry(
     buildx: Buildx, docker: DockerClient, image: str, registry: Registry
 ) -> None:

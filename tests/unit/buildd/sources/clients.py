@@ -99,7 +99,7 @@ class FakeSession:
         path.unlink()
 
     def content(self, store: str) -> "FakeStore":
-        return FakeStore(self.blobs)
+        return FakeStore(self.blobs if store in ("oci:store", "") else {})
 
     def __getattr__(self, name: str) -> object:
         raise UnimplementedError(name)
