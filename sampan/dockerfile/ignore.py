@@ -25,7 +25,7 @@ def parse_ignore_file(data: bytes) -> tuple[str, ...]:
         InvalidArgumentError: a pattern that cannot be; the message names it.
     """
     text = data.decode("utf-8-sig", errors="surrogateescape")
-    patterns = []
+    patterns: list[str] = []
     for line in text.split("\n"):
         if line.startswith("#"):
             continue

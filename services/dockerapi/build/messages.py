@@ -111,6 +111,7 @@ class ClassicMessages:
             step = self._steps[self._at]
             yield from self._show(step)
             if step is self._failed:
+                yield from self._running(step)
                 break
             yield from self._close(step)
         yield _failure(message, self._failed.planned.text if self._failed else "")
