@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from bench import collection, many_images, processes, reading, whole_images
+from bench import collection, logs, many_images, processes, reading, whole_images
 from bench.builds import measures as builds
 from bench.builds.projects import CONTEXT_FILES, SOURCE_FILES, STAGES_S, STEPS
 from bench.engines import Engine
@@ -159,6 +159,9 @@ MEASURES: Mapping[str, Measure] = {
     "start": Measure(f"{CONTAINERS} × `run -d`, in turn", "s", start_in_turn, 3),
     "start-parallel": Measure(f"{CONTAINERS} × `run -d`, {AT_A_TIME} at a time", "s", start_at_once, 3),
     "output": Measure(f"100 MB of {LINE_BYTES}-byte lines to the foreground", "s", foreground_output, 3),
+    "logs-write": Measure("a container that writes 100 MB, with nobody listening", "s", logs.write, 3),
+    "logs": Measure("`logs` of 100 MB", "s", logs.read, 3),
+    "logs-tail": Measure(f"`logs --tail {logs.TAIL_LINES}` of 1 GB", "ms", logs.tail, 2),
     "df": Measure(f"`system df`, {many_images.STOCK.images} images", "ms", many_images.disk_usage, 5),
     "df-api": Measure("the same, the API's request alone", "ms", many_images.disk_usage_request, 20),
     "gc": Measure(

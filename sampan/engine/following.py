@@ -6,18 +6,16 @@ before each line of a log, if that is asked for, is here too, and what is left o
 """
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, Protocol, TypeVar
-from urllib.parse import quote_plus
 
+from sampan.docker.options.logs import details_of
 from sampan.engine.parts import ContainerLookup
 from sampan.errors import NotFoundError, NotModifiedError, SampanError, ServiceGoneError, UnavailableError
-from sampan.pattern import Pattern
 from sampan.resource.container import Condition, Exit, Status
-from sampan.resource.container_spec import ContainerSpec
 from sampan.resource.event import Event
 from sampan.resource.listing import NO_FILTERS, Filters
 from sampan.resource.stats import ContainerStats
@@ -298,28 +296,4 @@ async def log_details(containers: ContainerLookup, container: str) -> bytes:
     Raises:
         NotFoundError: there is no such container.
     """
-    return details((await containers.get(container)).spec)
-
-
-def details(spec: ContainerSpec) -> bytes:
-    """See ``log_details``."""
-    variables = dict(text.partition("=")[::2] for text in spec.process.env)
-    chosen = {
-        **dict(_chosen(spec.labels, spec.log.options, "labels")),
-        **dict(_chosen(variables, spec.log.options, "env")),
-    }
-    return ",".join(f"{quote_plus(key)}={quote_plus(chosen[key])}" for key in sorted(chosen)).encode() + b" "
-
-
-def _chosen(values: Mapping[str, str], options: Mapping[str, str], name: str) -> Iterator[tuple[str, str]]:
-    """Yield the members of ``values`` that the options ``name``, a list, and ``name``-regex ask for."""
-    names = options.get(name, "").split(",")
-    expression = options.get(f"{name}-regex", "")
-    matches = Pattern(expression).found_in if expression else _nothing
-    for key, value in values.items():
-        if key in names or matches(key):
-            yield key, value
-
-
-def _nothing(_key: str) -> bool:
-    return False
+    return details_of(await containers.get(container))

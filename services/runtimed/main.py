@@ -38,6 +38,7 @@ from runtimed.lifecycle.waits import Waits
 from runtimed.local.containers import LocalContainers, LocalExecs
 from runtimed.local.host import LocalEvents, LocalHost
 from runtimed.local.networks import LocalNetworks
+from runtimed.logs.keeping import LogKeeper
 from runtimed.metrics import Metrics
 from runtimed.network.core.model import DRIVERS as NETWORK_DRIVERS
 from runtimed.network.core.names import KernelNames
@@ -145,6 +146,7 @@ class Core:
             set_aside=service.set_aside,
         )
         self.records = Records(self.memory, self.paths, self.network)
+        self.logs = LogKeeper(self.paths, os.environ)
         self.runner = self._runner()
         self.execs = Execs(
             self.memory, self.rows, self.runner, self.bundles, self.conmon, self.events, self.background, self.paths,
@@ -193,6 +195,7 @@ class Core:
             self.mounter,
             lambda container: joins_of(container, self.memory, self.paths),
             self.orphans.clear,
+            self.logs,
         )
         return Runner(self.paths, self.conmon, runtimes, parts, self.metrics, self.init_path)
 
@@ -237,6 +240,8 @@ class Core:
             lambda keep: remove_idle(self.host.trees, self.service.layout.kernel_name, keep),
             lossy=self.lossy,
         )  # fmt: skip
+        stack.callback(self.logs.close)
+        await self.logs.recover(self.memory)
         await recovery.run()
         await self.execs.recover()
 
@@ -258,7 +263,7 @@ class Core:
     async def serve(self) -> None:
         """Register everything that is served."""
         stopping = self.service.stopping
-        streams = Streams(self.paths, self.events, self.background, stopping)
+        streams = Streams(self.paths, self.events, self.background, stopping, self.logs.flush)
         local = LocalContainers(
             self.memory, self._containers(), self.lifecycle, Waits(stopping), streams, self.execs,
             self._observation(), self.paths,

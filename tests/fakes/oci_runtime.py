@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from runtimed.conmon.conmon import LogFile, RuntimeCommand, Stdio
+from runtimed.conmon.conmon import RuntimeCommand, Stdio
 from runtimed.conmon.process import ended
 from runtimed.conmon.running import read_exit_code
 from runtimed.containers.paths import ContainerPaths, ExecPaths
@@ -20,7 +20,7 @@ class FakeConmon:
     def __init__(self, host: Host, steps: Steps) -> None:
         self._host, self._steps = host, steps
 
-    async def create(self, paths: ContainerPaths, runtime: RuntimeCommand, stdio: Stdio, log: LogFile) -> int:
+    async def create(self, paths: ContainerPaths, runtime: RuntimeCommand, stdio: Stdio, spool: Path | None) -> int:
         self._steps.step("fork conmon")
         paths.exit_file.unlink(missing_ok=True)
         process = self._host.begin(paths.id, paths.bundle, paths.exit_file)

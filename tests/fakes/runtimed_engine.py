@@ -25,6 +25,7 @@ from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.memory_store import UP, Entry, MemoryStore
 from runtimed.containers.network_records import Records
 from runtimed.containers.operations import Containers
+from runtimed.containers.paths import ContainerPaths
 from runtimed.containers.store import ContainerStore, Intent, Row
 from runtimed.events import Events
 from runtimed.execs.operations import Execs
@@ -39,7 +40,7 @@ from runtimed.oci.runtime import OciRuntime
 from runtimed.protocol import NO_JOINS
 from runtimed.streams.streams import Streams
 from sampan.resource.container import Status
-from sampan.resource.container_spec import ContainerSpec, Process, RestartPolicy
+from sampan.resource.container_spec import ContainerSpec, LogConfig, Process, RestartPolicy
 from sampan.resource.event import Event
 from sampan.resource.exec import Exec
 from sampan.service.set_aside import SetAside
@@ -99,6 +100,26 @@ class SteppedStore(ContainerStore):
         await super().set_exec(exec)
 
 
+class FakeLogs:
+    """Keeps nothing, and all receivers answer: who reads a log writes it himself."""
+
+    async def look_for_receiver(self, config: LogConfig) -> None:
+        """They do."""
+
+    def begin(self, entry: Entry, paths: ContainerPaths) -> None:
+        """Nothing comes."""
+
+    def end(self, id: str) -> None:
+        """Nothing has come."""
+
+    async def forget(self, entry: Entry) -> None:
+        """There is nothing to forget."""
+
+
+async def _settled(_id: str) -> None:
+    """Whatever there is can be read."""
+
+
 class Engine:
     """One life of runtimed's cores."""
 
@@ -118,7 +139,9 @@ class Engine:
         networking, volumes = FakeNetworking(host, self.steps), FakeVolumes(host, self.steps)
         bundles, conmon = FakeBundles(), cast("Conmon", FakeConmon(host, self.steps))
         runtimes = {"fake": cast("OciRuntime", FakeOciRuntime(host, self.steps))}
-        parts = Parts(snapshots, networking, volumes, bundles, mounter, lambda _: NO_JOINS, self._clear_cgroup)
+        parts = Parts(
+            snapshots, networking, volumes, bundles, mounter, lambda _: NO_JOINS, self._clear_cgroup, FakeLogs()
+        )
         self.runner = Runner(self.paths, conmon, runtimes, parts, metrics, None)
         self.execs = Execs(
             self.memory, rows, self.runner, bundles, conmon, self.events, self.background, self.paths, self.stopping
@@ -153,7 +176,7 @@ class Engine:
             choose_runtime=lambda _: "fake",
             limits=lambda resources: {"memory": resources.memory_bytes},
         )
-        self.streams = Streams(self.paths, self.events, self.background, self.stopping)
+        self.streams = Streams(self.paths, self.events, self.background, self.stopping, _settled)
         self.recovery = Recovery(
             self.memory,
             self.lifecycle,

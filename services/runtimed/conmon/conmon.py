@@ -19,9 +19,7 @@ from typing import Final, Self
 
 from runtimed.conmon.process import kill_at_work_on, reap
 from runtimed.containers.paths import ContainerPaths, ExecPaths
-from sampan.docker.options.logs import max_log_bytes
 from sampan.errors import StartError, UnavailableError
-from sampan.resource.container_spec import LogConfig
 
 # A runtime that hangs must not hold a container's lock for ever; a busy machine takes seconds at most.
 _START_TIMEOUT_S: Final = 120.0
@@ -54,22 +52,6 @@ class Stdio:
     stdin: bool
     # Keep stdin open after a client that was attached to it has left.
     leave_stdin_open: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LogFile:
-    """Where output is logged; ``path`` None: nowhere."""
-
-    path: Path | None
-    max_bytes: int = 0  # start afresh at this size; 0: never
-
-    @classmethod
-    def of(cls, config: LogConfig, path: Path) -> "LogFile":
-        """Return where a container's output goes. All drivers but ``none`` share one format.
-
-        When the file is full a new one begins, so at least the latest part of what is to be kept is there.
-        """
-        return cls(None) if config.driver == "none" else cls(path, max_log_bytes(config.options))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +121,8 @@ class ReportPipe:
 def runtime_environ(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a runtime, and of a conmon that calls one. Nothing of it reaches a container."""
     # runc does one thing after the other: threads for each processor cost it a tenth of its time and win nothing.
-    return {"PATH": environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "GOMAXPROCS": "1"}
+    # conmon writes times with its own zone, and whoever reads them counts on their width.
+    return {"PATH": environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "GOMAXPROCS": "1", "TZ": "UTC"}
 
 
 class Conmon:
@@ -149,8 +132,10 @@ class Conmon:
         self._path = path
         self._environ = runtime_environ(environ)
 
-    async def create(self, paths: ContainerPaths, runtime: RuntimeCommand, stdio: Stdio, log: LogFile) -> int:
+    async def create(self, paths: ContainerPaths, runtime: RuntimeCommand, stdio: Stdio, spool: Path | None) -> int:
         """Have the container in ``paths.bundle`` created; return the pid of its first process, which waits for start.
+
+        What it writes is appended to ``spool``; None: it is written down nowhere.
 
         Raises:
             StartError: with the runtime's own message.
@@ -158,7 +143,7 @@ class Conmon:
         argv = [
             *self._common(paths.id, paths.token, runtime, paths.bundle),
             *("--exit-dir", str(paths.paths.exits), "--socket-dir-path", str(paths.paths.sockets)),
-            *_log_arguments(log),
+            *_log_arguments(spool),
             *_stdio_arguments(stdio),
         ]
         with ReportPipe() as pipe:
@@ -219,7 +204,7 @@ class Conmon:
         return [
             *self._common(container_id, paths.token, runtime, paths.bundle),
             *("--exit-dir", str(paths.exits), "--socket-dir-path", str(paths.paths.sockets)),
-            *_log_arguments(LogFile(None)),
+            *_log_arguments(None),
             *_stdio_arguments(stdio),
             *("-e", "--exec-process-spec", str(spec)),
         ]
@@ -375,11 +360,8 @@ def _text(fd: int) -> str:
     return os.pread(fd, 4096, 0).decode(errors="replace").strip()
 
 
-def _log_arguments(log: LogFile) -> list[str]:
-    if log.path is None:
-        return ["-l", "none:"]
-    limit = ["--log-size-max", str(log.max_bytes)] if log.max_bytes else []
-    return ["-l", f"k8s-file:{log.path}", *limit]
+def _log_arguments(path: Path | None) -> list[str]:
+    return ["-l", "none:" if path is None else f"k8s-file:{path}"]
 
 
 def _stdio_arguments(stdio: Stdio) -> list[str]:

@@ -1,6 +1,5 @@
 """A conmon that runs: find it, speak to it, read what it left."""
 
-import asyncio
 import contextlib
 import os
 from datetime import UTC, datetime
@@ -70,6 +69,8 @@ class AcceptedConnections:
         """Return when ``clients`` have been accepted; at the latest after a second."""
         if clients < 2 or self._before < 0:
             return
+        import asyncio  # here: the writer of logs does without it
+
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(_ACCEPT_S):
                 while self._count() < self._before + clients:  # noqa: ASYNC110  # there is no event to wait for

@@ -115,9 +115,24 @@ class ContainerPaths:
         return self.paths.containers / self.id
 
     @property
-    def log(self) -> Path:
-        """Its output, as conmon wrote it."""
-        return self.home / "container.log"
+    def spool(self) -> Path:
+        """Its output as conmon writes it, until it is in a log."""
+        return self.home / "spool"
+
+    @property
+    def json_log(self) -> Path:
+        """Its log as JSON, named as collectors of logs look for it."""
+        return self.home / f"{self.id}-json.log"
+
+    @property
+    def local_log(self) -> Path:
+        """Its log in our own form."""
+        return self.home / "local-logs" / "container.log"
+
+    @property
+    def cached_log(self) -> Path:
+        """What is kept of a log that is sent elsewhere."""
+        return self.home / "container-cached.log"
 
     @property
     def files(self) -> Path:

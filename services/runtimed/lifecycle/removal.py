@@ -59,6 +59,7 @@ class Removal:
     async def give_back(self, entry: Entry, *, volumes: bool) -> None:
         """Undo everything that creating and running it made, but its record. Safe to repeat."""
         await self._runner.clear(entry.container)
+        await self._runner.forget_log(entry)
         await both(
             self._runner.remove_snapshot(entry.id),
             both(

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-from runtimed.conmon.conmon import Conmon, LogFile, Stdio
+from runtimed.conmon.conmon import Conmon, Stdio
 from runtimed.conmon.process import ended
 from runtimed.conmon.running import AcceptedConnections, find_conmon, resize
 from runtimed.conmon.stdio import StdioConnection
@@ -26,6 +26,8 @@ from runtimed.containers.memory_store import UP, Entry, MemoryStore, utcnow
 from runtimed.containers.network_records import lead_links
 from runtimed.containers.paths import ContainerPaths, Paths
 from runtimed.lifecycle.background import both
+from runtimed.logs.plans import is_kept
+from runtimed.logs.spool import next_run
 from runtimed.metrics import Metrics
 from runtimed.oci.errors import create_error
 from runtimed.oci.runtime import OciRuntime
@@ -33,7 +35,7 @@ from runtimed.protocol import Bundles, Joins, Networking, SnapshotMount, Snapsho
 from sampan.errors import ConflictError, InvalidArgumentError, StartError
 from sampan.log import log
 from sampan.resource.container import Container, NetworkSettings
-from sampan.resource.container_spec import MountType, Process
+from sampan.resource.container_spec import LogConfig, MountType, Process
 from sampan.sys.mounts import MNT_DETACH, UMOUNT_NOFOLLOW, mount_options, umount2
 from sampan.sys.trees import remove_tree
 
@@ -101,6 +103,22 @@ class Mounter(Protocol):
         """Take away all that is mounted at ``target``, busy or not; no error if there is nothing."""
 
 
+class Logs(Protocol):
+    """Keeps what containers write."""
+
+    async def look_for_receiver(self, config: LogConfig) -> None:
+        """Look whether output can be sent. Raises OSError: the receiver does not answer."""
+
+    def begin(self, entry: Entry, paths: ContainerPaths) -> None:
+        """Keep what the container writes from here on; called before it can write anything."""
+
+    def end(self, id: str) -> None:
+        """Nothing writes any more. Safe to repeat."""
+
+    async def forget(self, entry: Entry) -> None:
+        """Let go of a container that is being removed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Started:
     """A container that runs."""
@@ -121,6 +139,7 @@ class Parts:
     mounter: Mounter
     find_joins: Callable[[Container], Joins]
     clear_cgroup: Callable[[str], None]  # by its path; blocks
+    logs: Logs
 
 
 class Runner:
@@ -172,11 +191,10 @@ class Runner:
             raise StartError(f"cannot prepare the container: {error}") from error
         runtime = self.runtime(container)
         command = (container.spec.process.args or ("",))[0]
+        spool = await self._begin_log(entry, paths)
         try:
             with self._metrics.phase("create"):
-                pid = await self._conmon.create(
-                    paths, runtime.command, _stdio(container.spec.process), LogFile.of(container.spec.log, paths.log)
-                )
+                pid = await self._conmon.create(paths, runtime.command, _stdio(container.spec.process), spool)
             await connect(entry, paths)
             at = utcnow()
             with self._metrics.phase("start"):
@@ -184,6 +202,19 @@ class Runner:
         except StartError as error:
             raise create_error(str(error), command) from error
         return Started(pid, network, at)
+
+    async def _begin_log(self, entry: Entry, paths: ContainerPaths) -> Path | None:
+        """Have output kept from here on; return where conmon shall write it, None if nowhere."""
+        if not is_kept(entry.container):
+            return None
+        try:
+            spool = next_run(paths.spool)
+            await self._parts.logs.look_for_receiver(entry.container.spec.log)
+        except OSError as error:
+            why = f"failed to initialize logging driver: {error.strerror or error}"
+            raise StartError(f"failed to create task for container: {why}") from error
+        self._parts.logs.begin(entry, paths)
+        return spool
 
     async def fill_volumes(self, entry: Entry) -> None:
         """Fill the container's new volumes from its image; nothing stays mounted. Raises StartError."""
@@ -266,6 +297,7 @@ class Runner:
         if paths.bundle.exists():
             await self.runtime(container).delete(container.id, paths.bundle)
             await _end_conmon(paths)
+        self._parts.logs.end(container.id)
         await both(
             self._parts.networking.detach(container.id),
             asyncio.to_thread(self._clear_now, container.cgroup_path, paths),
@@ -286,6 +318,10 @@ class Runner:
                 directory.rmdir()
         remove_tree(paths.bundle)
         (self._paths.sockets / paths.token).unlink(missing_ok=True)
+
+    async def forget_log(self, entry: Entry) -> None:
+        """Let go of the container's log, which is about to be removed."""
+        await self._parts.logs.forget(entry)
 
     async def remove_snapshot(self, id: str) -> None:
         """Give the container's file system back."""

@@ -12,6 +12,7 @@ from runtimed.containers.paths import Paths
 from runtimed.execs.operations import Execs
 from runtimed.lifecycle.lifecycle import Lifecycle
 from runtimed.lifecycle.waits import Waits
+from runtimed.logs.plans import log_path
 from runtimed.stats.observation import Observation
 from runtimed.stats.sampling import stats_of
 from runtimed.streams.streams import Streams
@@ -155,7 +156,7 @@ class LocalContainers:
         return ContainerDetails(
             **recorded,
             driver="overlayfs",
-            log_path="" if container.spec.log.driver == "none" else str(paths.log),
+            log_path=log_path(container, paths),
             hostname_path=str(paths.files / "hostname"),
             hosts_path=str(paths.files / "hosts"),
             resolv_conf_path=str(paths.files / "resolv.conf"),
@@ -243,6 +244,7 @@ class LocalContainers:
     async def logs(self, container: str, query: LogQuery) -> AsyncGenerator[LogBatch, None]:
         """Yield what was logged."""
         entry = self._memory.find(container)
+        self._streams.check_readable(entry)  # before anything is told
         async with aclosing(self._streams.logs(entry, query)) as entries:
             yield LogBatch((), entry.container.spec.process.tty)
             async for batch in entries:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from runtimed.conmon.running import resize
@@ -11,6 +11,7 @@ from runtimed.containers.memory_store import UP, Entry
 from runtimed.containers.paths import Paths
 from runtimed.events import Events
 from runtimed.lifecycle.background import Background, done_before
+from runtimed.logs.plans import is_readable, log_files
 from runtimed.logs.reader import read_log
 from runtimed.streams.detach import DetachScanner, parse_detach_keys
 from runtimed.streams.sessions import Session
@@ -39,11 +40,19 @@ class Attachment:
 class Streams:
     """Connects clients with what conmon keeps of a container."""
 
-    def __init__(self, paths: Paths, events: Events, background: Background, stopping: asyncio.Event) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        events: Events,
+        background: Background,
+        stopping: asyncio.Event,
+        settle_log: Callable[[str], Awaitable[None]],
+    ) -> None:
         self._paths = paths
         self._events = events
         self._background = background
         self._stopping = stopping
+        self._settle_log = settle_log
 
     def attach(self, entry: Entry, options: AttachOptions) -> Attachment:
         """Put a client in place: from here on it misses no output, whether the container runs already or starts later.
@@ -120,11 +129,15 @@ class Streams:
         return attachment.connection.result()
 
     async def _past(self, entry: Entry, streams: frozenset[Stream]) -> AsyncGenerator[list[Frame], None]:
-        if entry.container.spec.log.driver == "none":
+        if not is_readable(entry.container):
             return
         query = LogQuery(Stream.STDOUT in streams, Stream.STDERR in streams)
-        async for entries in read_log(self._paths.container(entry.id).log, query, entry.down):
+        async for entries in self._read(entry, query, entry.down):
             yield [Frame(item.stream, item.line) for item in entries]
+
+    def _read(self, entry: Entry, query: LogQuery, ended: asyncio.Event) -> AsyncIterator[list[LogEntry]]:
+        path, form = log_files(entry.container, self._paths.container(entry.id))
+        return read_log(path, form, query, ended, lambda: self._settle_log(entry.id))
 
     def leave(self, attachment: Attachment) -> None:
         """Let go of the container. Safe to repeat."""
@@ -161,6 +174,11 @@ class Streams:
             resize(self._paths.container(entry.id).control, size.height, size.width)
         self._events.container(entry.container, "resize", height=str(size.height), width=str(size.width))
 
+    def check_readable(self, entry: Entry) -> None:
+        """Raise UnimplementedError: its log cannot be read."""
+        if not is_readable(entry.container):
+            raise UnimplementedError("configured logging driver does not support reading")
+
     async def logs(self, entry: Entry, query: LogQuery) -> AsyncGenerator[list[LogEntry], None]:
         """Yield what was logged; with ``follow``, on until the container stops.
 
@@ -168,14 +186,13 @@ class Streams:
             UnavailableError: the service stops first.
             UnimplementedError: it keeps no log.
         """
-        if entry.container.spec.log.driver == "none":
-            raise UnimplementedError("configured logging driver does not support reading")
+        self.check_readable(entry)
         ended = asyncio.Event()
         waiter = asyncio.create_task(self._either(entry.down, self._stopping, ended), name="end of a log")
         if entry.down.is_set():
             ended.set()
         try:
-            async for entries in read_log(self._paths.container(entry.id).log, query, ended):
+            async for entries in self._read(entry, query, ended):
                 yield entries
         finally:
             waiter.cancel()

@@ -29,7 +29,7 @@ TOP: Final = tar(Entry("mark", b"hello\n"), Entry("noise", random.Random(1).rand
 IMAGE: Final = Image([layer(busybox_tar()), layer(TOP)], BUSYBOX_CONFIG)
 
 # What changes by itself: databases, who holds a lock, what containers say.
-_LIVELY: Final = ("metadata.db", "lock", "runtimes.json", "container.log")
+_LIVELY: Final = ("metadata.db", "lock", "runtimes.json", "spool")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from runtimed.conmon import conmon
-from runtimed.conmon.conmon import Conmon, LogFile, RuntimeCommand, Stdio
+from runtimed.conmon.conmon import Conmon, RuntimeCommand, Stdio
 from runtimed.containers.paths import Paths
 from sampan.errors import UnavailableError
-from sampan.resource.container_spec import LogConfig
 from tests.support.tools import eventually
 
 # Reports when a file tells it to, as conmon does when the runtime has come back, and leaves word of how that went.
@@ -81,7 +80,7 @@ async def test_a_runtime_that_hangs_is_ended_with_its_conmon_and_its_helpers(
     document = container.bundle / "process.json"
     document.write_text("{}")
     calls = {
-        "create": lambda: real.create(container, runtime, stdio, LogFile(None)),
+        "create": lambda: real.create(container, runtime, stdio, None),
         "exec": lambda: real.exec_detached("c" * 64, one, runtime, stdio, document),
     }
     with pytest.raises(UnavailableError, match="did not answer"):
@@ -104,17 +103,3 @@ def _command_lines() -> list[str]:
         with contextlib.suppress(OSError):
             found.append(entry.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
     return found
-
-
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        (LogConfig(), LogFile(Path("/log"))),
-        (LogConfig("none"), LogFile(None)),
-        (LogConfig("local", {"max-size": "10KB", "max-file": "3"}), LogFile(Path("/log"), 30_000)),
-    ],
-)
-def test_the_log_drivers_share_one_file_but_for_the_one_that_keeps_nothing(
-    config: LogConfig, expected: LogFile
-) -> None:
-    assert LogFile.of(config, Path("/log")) == expected

@@ -1,19 +1,28 @@
 import asyncio
 from pathlib import Path
 
+from runtimed.logs.formats import JsonLines
 from runtimed.logs.reader import read_log
 from sampan.resource.streams import LogEntry, LogQuery
 
 
 def line(number: int, stream: str = "stdout") -> bytes:
-    return b"2026-11-24T04:00:%02d.000000000+00:00 %s F %d\n" % (number, stream.encode(), number)
+    return b'{"log":"%d\\n","stream":"%s","time":"2026-11-24T04:00:%02d.000000000Z"}\n' % (
+        number,
+        stream.encode(),
+        number,
+    )
+
+
+async def settled() -> None:
+    """Everything is where it is read."""
 
 
 BEGIN_NS = 1_795_492_800_000_000_000
 
 
 async def collect(path: Path, query: LogQuery, ended: asyncio.Event) -> list[LogEntry]:
-    return [entry async for batch in read_log(path, query, ended) for entry in batch]
+    return [entry async for batch in read_log(path, JsonLines(), query, ended, settled) for entry in batch]
 
 
 def numbers(entries: list[LogEntry]) -> list[int]:

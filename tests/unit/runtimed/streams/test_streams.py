@@ -113,11 +113,11 @@ async def test_the_end_of_the_service_is_told_to_whoever_waits(engine: Engine) -
 async def test_logs_end_with_the_container_and_are_not_there_without_a_driver(engine: Engine) -> None:
     entry = await made(engine)
     await engine.lifecycle.start(entry)
-    log = engine.paths.container(entry.id).log
-    log.write_text("2026-01-01T00:00:00.000000000+00:00 stdout F one\n")
+    log = engine.paths.container(entry.id).json_log
+    log.write_text('{"log":"one\\n","stream":"stdout","time":"2026-01-01T00:00:00.000000000Z"}\n')
     following = asyncio.create_task(_lines(engine, entry))
     with log.open("a") as file:
-        file.write("2026-01-01T00:00:01.000000000+00:00 stdout F two\n")
+        file.write('{"log":"two\\n","stream":"stdout","time":"2026-01-01T00:00:01.000000000Z"}\n')
     engine.host.first(entry.id).end(0)
     assert await following == [b"one\n", b"two\n"]
     await engine.containers.remove(entry, force=True, volumes=False)

@@ -1,0 +1,175 @@
+"""The forms in which logs are kept: dockerd's JSON lines for ``json-file``, records as they are for everything else.
+
+JSON is what collectors of logs read, and cannot hold what is no UTF-8: each such byte becomes U+FFFD, as with dockerd.
+Records keep every byte.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final, Protocol
+
+from runtimed.logs.records import STAMP, STREAM, TAG, TEXT, WHOLE
+from sampan.resource.streams import LogEntry, Stream
+
+_SECOND_NS: Final = 1_000_000_000
+_STREAMS: Final = {b"stdout": Stream.STDOUT, b"stderr": Stream.STDERR}
+
+
+class Format(Protocol):
+    """A form of a log."""
+
+    def encode(self, records: Sequence[bytes]) -> list[bytes]:
+        """Return each record as it stands in the file."""
+
+    def decode(self, lines: Sequence[bytes]) -> list[LogEntry]:
+        """Return the entries of lines of the file, without their newlines; what is none is left out."""
+
+    def ends_line(self, line: bytes) -> bool:
+        """Say whether a line of the file, by its last bytes or all, is the end of a line of output."""
+
+
+class _Clock:
+    """Makes numbers of stamps; consecutive ones mostly share a second."""
+
+    def __init__(self) -> None:
+        self._second = b""
+        self._second_ns = 0
+
+    def ns(self, stamp: bytes) -> int:
+        """Return the time of ``2026-11-24T04:00:52.786240777``, in UTC. Raises ValueError."""
+        if stamp[:19] != self._second:
+            self._second_ns = int(datetime.fromisoformat(stamp[:19].decode() + "+00:00").timestamp()) * _SECOND_NS
+            self._second = stamp[:19]
+        return self._second_ns + int(stamp[20:29].ljust(9, b"0") if len(stamp) > 20 else 0)
+
+
+class Records:
+    """Records as they are."""
+
+    def encode(self, records: Sequence[bytes]) -> list[bytes]:
+        """Add the newlines."""
+        return [record + b"\n" for record in records]
+
+    def decode(self, lines: Sequence[bytes]) -> list[LogEntry]:
+        """Take them apart."""
+        entries: list[LogEntry] = []
+        ns = _Clock().ns
+        for line in lines:
+            try:
+                text = line[TEXT:] + b"\n" if line[TAG] == WHOLE else line[TEXT:]
+                entries.append(LogEntry(_STREAMS[line[STREAM]], ns(line[STAMP]), text))
+            except (ValueError, KeyError, IndexError):
+                continue
+        return entries
+
+    def ends_line(self, line: bytes) -> bool:
+        """Look at the tag."""
+        return line[TAG : TAG + 1] == b"F"
+
+
+# What JSON has to escape or what may be no UTF-8: lines without it need no look at each character.
+_SPECIAL: Final = re.compile(rb'["\\<>&\x00-\x1f\x7f-\xff]')
+# dockerd escapes what a browser would take for more than text.
+_ESCAPED: Final = re.compile("[<>&\u2028\u2029\udc80-\udcff]")
+# A line without attributes, seen from its end.
+_BEGIN: Final = b'{"log":"'
+_MIDDLE: Final = b'","stream":"stdout","time":"'
+_END_BYTES: Final = len(_MIDDLE) + len('2026-11-24T04:00:52.786240777Z"}')
+_PLAIN_STREAM: Final = slice(12 - _END_BYTES, 18 - _END_BYTES)
+_PLAIN_STAMP: Final = slice(-32, -3)
+_LINE: Final = re.compile(
+    rb'\{"log":"([^"\\]*+(?:\\.[^"\\]*+)*+)","stream":"(stdout|stderr)",(?:"attrs":\{.*\},)?"time":"([^"]{19,29})Z"\}'
+)
+
+
+def json_text(text: bytes) -> bytes:
+    """Return the inner part of a JSON string, escaped as dockerd does."""
+    quoted = json.dumps(text.decode("utf-8", "surrogateescape"), ensure_ascii=False)[1:-1]
+    return _ESCAPED.sub(_escape, quoted).encode()
+
+
+def _escape(found: "re.Match[str]") -> str:
+    character = found[0]
+    return "\\ufffd" if "\udc80" <= character <= "\udcff" else f"\\u{ord(character):04x}"
+
+
+class JsonLines:
+    """dockerd's JSON lines, each with the same attributes."""
+
+    def __init__(self, attributes: Mapping[str, str] | None = None) -> None:
+        """Lines carry ``attributes``; for reading they do not matter."""
+        given = json.dumps(dict(sorted((attributes or {}).items())), ensure_ascii=False, separators=(",", ":"))
+        text = f',"attrs":{given}' if attributes else ""
+        self._middle = text.encode("utf-8", "replace")
+
+    def encode(self, records: Sequence[bytes]) -> list[bytes]:
+        """Make an object of each."""
+        form = b'{"log":"%b%b","stream":"%b"' + self._middle.replace(b"%", b"%%") + b',"time":"%bZ"}\n'
+        special = _SPECIAL.search
+        return [
+            form
+            % (
+                json_text(record[TEXT:]) if special(record, TEXT) else record[TEXT:],
+                b"\\n" if record[TAG] == WHOLE else b"",
+                record[STREAM],
+                record[STAMP],
+            )
+            for record in records
+        ]
+
+    def decode(self, lines: Sequence[bytes]) -> list[LogEntry]:
+        """Read them, also those that others have written."""
+        entries: list[LogEntry] = []
+        ns, streams, end = _Clock().ns, _STREAMS, _END_BYTES
+        add, entry = entries.append, LogEntry
+        for line in lines:
+            try:
+                if line[-end : 12 - end] == b'","stream":"' and line[:8] == _BEGIN:
+                    text, stream, stamp = line[8:-end], line[_PLAIN_STREAM], line[_PLAIN_STAMP]
+                else:
+                    found = _LINE.fullmatch(line)
+                    if found is None:
+                        add(_any_object(line, ns))
+                        continue
+                    text, stream, stamp = found.groups()
+                if text[-2:] == b"\\n" and text.count(b"\\") == 1:
+                    text = text[:-2] + b"\n"
+                elif b"\\" in text:
+                    text = _unquoted(text)
+                add(entry(streams[stream], ns(stamp), text))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
+        return entries
+
+    def ends_line(self, line: bytes) -> bool:
+        """Look at the end of the text."""
+        text = line[: line.rfind(b'","stream":"std')]
+        before = text[:-1]
+        # Of an even number of backslashes before the n, each second one is the first one's.
+        return text.endswith(b"n") and (len(before) - len(before.rstrip(b"\\"))) % 2 == 1
+
+
+def _unquoted(text: bytes) -> bytes:
+    unquoted: str = json.loads(b'"' + text + b'"')
+    return unquoted.encode("utf-8", "replace")
+
+
+def _any_object(line: bytes, ns: Callable[[bytes], int]) -> LogEntry:
+    fields = json.loads(line)
+    stamp = fields["time"].removesuffix("Z").encode()
+    return LogEntry(_STREAMS[fields["stream"].encode()], ns(stamp), fields["log"].encode("utf-8", "replace"))
+
+
+def newlines_backwards(read: Callable[[int, int], bytes], size: int, block_bytes: int) -> Iterator[int]:
+    """Yield the offset of each newline of a file of ``size`` bytes that ``read`` reads, the last one first."""
+    position = size
+    while position > 0:
+        start = max(0, position - block_bytes)
+        block = read(position - start, start)
+        index = block.rfind(b"\n")
+        while index >= 0:
+            yield start + index
+            index = block.rfind(b"\n", 0, index)
+        position = start

@@ -1,0 +1,326 @@
+"""The process that takes containers' output from their spools to where it belongs: ``python -m runtimed.logs.writer``.
+
+It is runtimed's child and ends with it, at any line: the next one goes on where its cursors are. It is a process of its
+own because output may be more than it can keep up with, and runtimed has to answer meanwhile. It imports little.
+
+Through the socket that is its standard input come JSON objects, one a line: ``begin`` with what is to be done with a
+container's output, before that is started; ``end`` when it has ended; ``flush``, which is answered when all that was
+written before is where it belongs; ``drop``. What it tells: ``drained``, ``flushed``, ``dropped`` and ``warn``.
+"""
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from runtimed.conmon.running import find_conmon
+from runtimed.logs.drivers.driver import Shipping
+from runtimed.logs.shipping import Shipper
+from runtimed.logs.sinks import FilePlan, FileSink
+from runtimed.logs.spool import Cursor, Reclaim, runs
+from sampan.sys.libc import LIBC, check
+
+# How much of a container's output may wait. Then the container waits as well, or if it must not, the oldest goes.
+HIGH_BYTES: Final = 256 << 20
+LOW_BYTES: Final = 64 << 20
+
+# A container that writes on and on is looked at so often; one that was silent at once.
+_PAUSE_S: Final = 0.05
+_RETRY_S: Final = 1.0  # what could not be written, above all because a disk was full
+_IN_MODIFY_CREATE: Final = 0x2 | 0x100
+_EVENT: Final = 16  # the size of an inotify event without its name
+
+
+class Kept:
+    """One container's output."""
+
+    def __init__(self, id: str, plan: Mapping[str, Any], tell: "Telling", noted: Callable[[], None]) -> None:
+        self.id = id
+        spool = Path(plan["spool"])
+        self.ended = False
+        self.dirty = True
+        self.again_at = 0.0
+        self.looked_at = 0.0
+        self.drop = False
+        self.stopped = False
+        self.failed = ""
+        self.flushes: dict[int, tuple[int, int]] = {}  # by number: the run and its size when it was asked for
+        self.spool = spool
+        self._tell = tell
+        self._blocking: bool = plan["blocking"]
+        self._conmon = Path(plan["conmon"])
+        self._sink = FileSink(Cursor(spool, spool / "kept"), FilePlan(**plan["file"])) if plan["file"] else None
+        self._shipper: Shipper | None = None
+        if plan["ship"]:
+            cursor = Cursor(spool, spool / "shipped")
+            self._shipper = Shipper(id, cursor, Shipping(**plan["ship"]), tell.warn, noted)
+        self._reclaim = Reclaim(spool)
+        self._signal(signal.SIGCONT)  # by somebody who was killed it may have been stopped
+
+    def begin(self) -> None:
+        """It runs again."""
+        self.ended = False
+        self.dirty = True
+
+    def end(self) -> None:
+        """Nothing writes to its spool any more."""
+        self.ended = self.dirty = True
+
+    def flush(self, number: int) -> None:
+        """Tell when what is there now is where it belongs."""
+        run = (runs(self.spool) or [0])[-1]
+        size = (self.spool / str(run)).stat().st_size if run else 0
+        self.flushes[number] = (run, size)
+        self.dirty = True
+
+    def pump(self) -> None:
+        """Do a part of what there is to do."""
+        self.looked_at = time.monotonic()
+        more = False
+        try:
+            if self._sink is not None:
+                more = self._sink.pump(ended=self.ended)
+            self.failed = ""
+        except OSError as error:
+            self.again_at = self.looked_at + _RETRY_S
+            if self.failed != str(error):
+                self.failed = str(error)
+                self._tell.warn(self.id, f"log is not written: {error}")
+        if self._shipper is not None:
+            self._shipper.wake(ended=self.ended)
+        self.dirty = more
+        self._settle(caught_up=not more)
+
+    def _settle(self, *, caught_up: bool) -> None:
+        positions = [one.position for one in self._cursors()]
+        self._reclaim.upto(positions, little=caught_up and self.ended)
+        kept = self._sink.cursor.position if self._sink is not None else None
+        for number, wanted in tuple(self.flushes.items()):
+            ended = not self.ended or (kept is not None and kept.ended >= wanted[0])
+            if kept is None or self.failed or (ended and (kept.run, kept.offset) >= wanted):
+                del self.flushes[number]
+                self._tell.send({"flushed": number})
+        if not caught_up or self.stopped or self._shipper is not None:
+            self._press()
+
+    def _cursors(self) -> list[Cursor]:
+        return [one.cursor for one in (self._sink, self._shipper) if one is not None]
+
+    def _press(self) -> None:
+        backlog = max(one.backlog_bytes for one in self._cursors())
+        if self._blocking and not self.stopped and backlog > HIGH_BYTES:
+            self.stopped = self._signal(signal.SIGSTOP)
+        elif self.stopped and backlog < LOW_BYTES:
+            self._signal(signal.SIGCONT)
+            self.stopped = False
+        elif not self._blocking and self._sink is not None and self._sink.cursor.backlog_bytes > HIGH_BYTES:
+            left_out = self._sink.cursor.skip_to(LOW_BYTES)
+            self._tell.warn(self.id, f"{left_out} bytes of output came too fast to be kept")
+
+    def _signal(self, number: int) -> bool:
+        pidfd = find_conmon(self._conmon, self.id)
+        if pidfd < 0:
+            return False
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(pidfd, number)
+        os.close(pidfd)
+        return True
+
+    @property
+    def ships(self) -> bool:
+        """Whether its output goes to a receiver."""
+        return self._shipper is not None
+
+    @property
+    def drained(self) -> bool:
+        """Whether there is nothing left to do."""
+        newest = (runs(self.spool) or [0])[-1]
+        return self.ended and all(one.position.ended >= newest for one in self._cursors())
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self.stopped:
+            self._signal(signal.SIGCONT)
+        if self._sink is not None:
+            self._sink.close()
+        if self._shipper is not None:
+            self._shipper.close()
+        for number in self.flushes:
+            self._tell.send({"flushed": number})
+
+
+class Telling:
+    """What this process says to runtimed."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+
+    def send(self, message: Mapping[str, object]) -> None:
+        """Say it; if nobody is there any more that is seen elsewhere."""
+        with contextlib.suppress(OSError):
+            self._control.sendall(json.dumps(message).encode() + b"\n")
+
+    def warn(self, id: str, text: str) -> None:
+        """Have something logged."""
+        self.send({"warn": text, "id": id})
+
+
+class Writer:
+    """All containers, and what tells of them."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._tell = Telling(control)
+        self._kept: dict[str, Kept] = {}
+        self._watches: dict[int, str] = {}
+        self._unwatched: set[str] = set()
+        self._inotify = check(LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify")
+        self._input = b""
+        self._noted = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def run(self) -> None:
+        """Work until runtimed is gone."""
+        told, everything = select.poll(), select.poll()
+        for fd in (self._control.fileno(), self._noted):
+            told.register(fd, select.POLLIN)
+            everything.register(fd, select.POLLIN)
+        everything.register(self._inotify, select.POLLIN)
+        try:
+            while True:
+                timeout_ms = self._timeout_ms()
+                # conmon's every write is an event: who is about to look again does not need to hear of them.
+                poll = told if timeout_ms is not None and timeout_ms <= _PAUSE_S * 1000 else everything
+                ready = {fd for fd, _ in poll.poll(timeout_ms)}
+                if self._inotify in ready or poll is told:
+                    self._events()
+                if self._noted in ready:
+                    os.eventfd_read(self._noted)
+                    for kept in self._kept.values():
+                        kept.dirty = kept.dirty or kept.ships
+                if self._control.fileno() in ready and not self._messages():
+                    return
+                self._pump()
+        finally:
+            for kept in self._kept.values():
+                kept.close()
+
+    def _timeout_ms(self) -> float | None:
+        now = time.monotonic()
+        times = [
+            max(0.0, one.again_at - now) if one.failed else self._due_s(one, now)
+            for one in self._kept.values()
+            if one.dirty or one.failed or one.stopped
+        ]
+        if self._unwatched:
+            times.append(_RETRY_S)
+        return min(times) * 1000 if times else None
+
+    def _due_s(self, kept: Kept, now: float) -> float:
+        if kept.flushes or kept.ended:
+            return 0.0
+        return max(0.0, kept.looked_at + _PAUSE_S - now)
+
+    def _events(self) -> None:
+        try:
+            data = os.read(self._inotify, 65536)
+        except BlockingIOError:
+            return
+        place = 0
+        while place < len(data):
+            watch = int.from_bytes(data[place : place + 4], sys.byteorder, signed=True)
+            place += _EVENT + int.from_bytes(data[place + 12 : place + 16], sys.byteorder)
+            if watch < 0:  # events were lost
+                for kept in self._kept.values():
+                    kept.dirty = True
+            elif (found := self._kept.get(self._watches.get(watch, ""))) is not None:
+                found.dirty = True
+
+    def _messages(self) -> bool:
+        data = self._control.recv(1 << 16)
+        *lines, self._input = (self._input + data).split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            try:
+                self._obey(message)
+            except OSError as error:
+                self._tell.warn(str(message.get("id", "")), f"log is not kept: {error}")
+        return bool(data)
+
+    def _obey(self, message: Mapping[str, Any]) -> None:
+        name = message["id"]
+        kept = self._kept.get(name)
+        match message["do"]:
+            case "begin":
+                if kept is None:
+                    Path(message["plan"]["spool"]).mkdir(mode=0o700, parents=True, exist_ok=True)
+                    kept = self._kept[name] = Kept(
+                        name, message["plan"], self._tell, lambda: os.eventfd_write(self._noted, 1)
+                    )
+                    self._watch(kept)
+                kept.begin()
+                if message["ended"]:
+                    kept.end()
+            case "end" if kept is not None:
+                kept.end()
+            case "flush":
+                if kept is None:
+                    self._tell.send({"flushed": message["number"]})
+                else:
+                    kept.flush(message["number"])
+            case "drop":
+                if kept is not None:
+                    self._forget(kept)
+                self._tell.send({"dropped": name})
+
+    def _watch(self, kept: Kept) -> None:
+        mask = ctypes.c_uint32(_IN_MODIFY_CREATE)
+        watch = LIBC.inotify_add_watch(self._inotify, os.fsencode(kept.spool), mask)
+        if watch < 0:  # the user's watches are used up
+            self._unwatched.add(kept.id)
+        else:
+            self._watches[watch] = kept.id
+
+    def _forget(self, kept: Kept) -> None:
+        for watch, name in tuple(self._watches.items()):
+            if name == kept.id:
+                LIBC.inotify_rm_watch(self._inotify, watch)
+                del self._watches[watch]
+        self._unwatched.discard(kept.id)
+        del self._kept[kept.id]
+        kept.close()
+
+    def _pump(self) -> None:
+        now = time.monotonic()
+        for kept in tuple(self._kept.values()):
+            if kept.id in self._unwatched or (kept.failed and now >= kept.again_at):
+                kept.dirty = True
+            if kept.stopped or (
+                kept.dirty and not (kept.failed and now < kept.again_at) and self._due_s(kept, now) <= 0
+            ):
+                kept.pump()
+                # What a container writes without a pause is a backlog that is worked off without one.
+                if kept.dirty:
+                    kept.looked_at = 0.0
+            if kept.ended and not kept.dirty and not kept.failed and kept.drained:
+                self._tell.send({"drained": kept.id})
+                self._forget(kept)
+
+
+def main() -> int:
+    """Work for the runtimed at the other end of standard input."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # it ends with runtimed, after the last output
+    Writer(socket.socket(fileno=os.dup(0))).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
