@@ -263,10 +263,17 @@ class BuildOptions:
     call: str = "build"
     cgroup_parent: str = ""
     check: bool = False
+    cpu_period: int = 0
+    cpu_quota: int = 0
+    cpu_shares: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
     file: str = ""
     iidfile: str = ""
     label: tuple[str, ...] = ()
     load: bool = False
+    memory: str = ""
+    memory_swap: str = ""
     metadata_file: str = ""
     network: str = "default"
     no_cache: bool = False

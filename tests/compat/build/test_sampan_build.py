@@ -169,4 +169,25 @@ def test_the_cache_is_counted_and_pruned(engine: Engine, context: Path) -> None:
     assert "Deleted build cache objects:" in pruned.stdout
     assert "Total reclaimed space:" in pruned.stdout
     assert "CACHED" not in built(engine, str(context)).stderr.replace("[1/3] FROM", "")
-    assert "invalid filter" in sampan(engine, "builder", "prune", "-f", "--filter", "colour=red").stderr
+    for wrong, words in (
+        ("--filter=colour=red", "invalid filter 'colour'"),
+        ("--max-used-space=x", "invalid size: 'x'"),
+    ):
+        refused = sampan(engine, "builder", "prune", "-f", wrong)
+        assert (refused.code, refused.stderr.startswith(f"sampan: {words}")) == (1, True)
+    assert sampan(engine, "builder", "prune", "-f", "--reserved-space", "1g", "--min-free-space", "1").code == 0
+
+
+def test_limits_hold_for_the_steps(engine: Engine, context: Path) -> None:
+    (context / "Dockerfile").write_text(
+        f"{(context / 'Dockerfile').read_text()}RUN dd if=/dev/zero of=/dev/null bs=99M count=1\n"
+    )
+    killed = sampan(engine, "build", "--memory", "32m", str(context))
+    assert killed.code == 1
+    assert "cannot allocate memory" in killed.stderr
+    assert (
+        sampan(engine, "build", "--memory", "1g", "--cpu-shares", "512", "--cpuset-cpus", "0", str(context)).code == 0
+    )
+    assert (
+        sampan(engine, "build", "--memory", "1", str(context)).stderr == "sampan: Minimum memory limit allowed is 6MB\n"
+    )

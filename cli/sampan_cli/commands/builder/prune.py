@@ -18,19 +18,46 @@ if TYPE_CHECKING:
 @click.option("--all", "-a", is_flag=True, help="Remove all unused build cache, not just dangling ones.")
 @prune_filter_option
 @force_prune_option
-@click.option("--keep-storage", default="", metavar="BYTES", help="Amount of disk space to keep for cache.")
+@click.option(
+    "--keep-storage",
+    "--reserved-space",
+    "reserved_space",
+    default="",
+    metavar="BYTES",
+    help="Amount of disk space to keep for cache.",
+)
+@click.option("--max-used-space", default="", metavar="BYTES", help="Most disk space that cache may take.")
+@click.option("--min-free-space", default="", metavar="BYTES", help="Disk space to have free afterwards.")
 @click.pass_obj
-def command(session: Session, /, all: bool, filters: tuple[str, ...], force: bool, keep_storage: str) -> None:
+def command(
+    session: Session,
+    /,
+    all: bool,
+    filters: tuple[str, ...],
+    force: bool,
+    reserved_space: str,
+    max_used_space: str,
+    min_free_space: str,
+) -> None:
     """Remove build cache that nothing uses, least recently used first."""
-    from sampan.build.filters import CACHE_FILTERS, prune_options
-    from sampan.docker.filters import parse_filters
-    from sampan.docker.sizes import parse_size
-
-    parsed = parse_filters(filters, CACHE_FILTERS)
-    options = prune_options(parsed, all=all, reserved_bytes=parse_size(keep_storage) if keep_storage else 0)
     what = "all build cache" if all else "all dangling build cache"
     confirm(f"This will remove {what}.", force=force)
-    session.run(lambda engine: print_total(remove(engine, options)))
+
+    async def work(engine: "Engine") -> int:
+        from sampan.build.filters import CACHE_FILTERS, prune_options
+        from sampan.docker.filters import parse_filters
+        from sampan.docker.sizes import parse_size
+
+        options = prune_options(
+            parse_filters(filters, CACHE_FILTERS),
+            all=all,
+            reserved_bytes=parse_size(reserved_space or "0"),
+            max_used_bytes=parse_size(max_used_space or "0"),
+            min_free_bytes=parse_size(min_free_space or "0"),
+        )
+        return await remove(engine, options)
+
+    session.run(lambda engine: print_total(work(engine)))
 
 
 async def remove(engine: "Engine", options: "PruneOptions") -> int:

@@ -121,10 +121,17 @@ def _attributes(options: BuildOptions, environ: Mapping[str, str]) -> dict[str, 
         "cgroup-parent": options.cgroup_parent,
         "ulimit": ",".join(options.ulimit),
         "add-hosts": ",".join(_host(text) for text in options.add_host),
-        "shm-size": str(parse_size(options.shm_size)) if options.shm_size else "",
+        "shm-size": _bytes(options.shm_size),
         "no-cache": ",".join(options.no_cache_filter),
         "force-network-mode": "" if options.network == "default" else options.network,
         "image-resolve-mode": "pull" if options.pull else "",
+        "memory": _bytes(options.memory),
+        "memswap": options.memory_swap if options.memory_swap == "-1" else _bytes(options.memory_swap),
+        "cpuperiod": str(options.cpu_period or ""),
+        "cpuquota": str(options.cpu_quota or ""),
+        "cpushares": str(options.cpu_shares or ""),
+        "cpusetcpus": options.cpuset_cpus,
+        "cpusetmems": options.cpuset_mems,
     }
     attributes |= {name: value for name, value in single.items() if value}
     if options.no_cache:
@@ -138,6 +145,10 @@ def _attributes(options: BuildOptions, environ: Mapping[str, str]) -> dict[str, 
             raise InvalidArgumentError(f"call {name!r} is not known: use build, check, outline or targets")
         attributes["requestid"] = _CALLS[name]
     return attributes
+
+
+def _bytes(text: str) -> str:
+    return str(parse_size(text)) if text else ""
 
 
 def _host(text: str) -> str:
