@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _MAX_REDIRECTS: Final = 10
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+# What OpenSSL calls the answer of a server that does not talk TLS.
+_NOT_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
 _CONNECT_S: Final = 30.0
 _STALL_S: Final = 60.0
 _MAX_BYTES: Final = 64 << 30
@@ -324,6 +326,10 @@ def _translated(url: str) -> Iterator[None]:
         raise RemoteError(f"{shown}: dial tcp: lookup {error.host}: no such host") from error
     except aiohttp.ClientConnectorCertificateError as error:
         raise RemoteError(f"{shown}: x509: {error.certificate_error}") from error
+    except aiohttp.ClientConnectorSSLError as error:
+        reason = str(getattr(error.os_error, "reason", "") or "handshake failure")
+        words = "first record does not look like a TLS handshake" if reason in _NOT_TLS else reason.lower()
+        raise RemoteError(f"{shown}: tls: {words.replace('_', ' ')}") from error
     except aiohttp.ClientConnectorError as error:
         why = os.strerror(error.os_error.errno).lower() if error.os_error.errno else str(error.os_error)
         raise RemoteError(f"{shown}: dial tcp {error.host}:{error.port}: connect: {why}") from error

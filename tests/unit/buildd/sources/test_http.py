@@ -153,6 +153,12 @@ async def test_nobody_answers(world: World) -> None:
         await world.get("http://does-not-exist.invalid/x")
 
 
+async def test_a_server_without_tls_is_named_so(server: Server, world: World) -> None:
+    url = f"{server.url.replace('http:', 'https:')}/x"
+    with pytest.raises(RemoteError, match=f'^Get "{url}": tls: first record does not look like a TLS handshake$'):
+        await world.get(url)
+
+
 async def test_redirects_are_followed_up_to_a_point(server: Server, world: World) -> None:
     server.pages["/a"] = web.Response(status=302, headers={"Location": "/b"})
     server.pages["/b"] = web.Response(status=301, headers={"Location": f"{server.url}/c"})
