@@ -23,7 +23,7 @@ from buildd.protocol import FileWorker, Output, StepContext, Tree, Trees
 from buildd.provenance.materials import digest_set
 from buildd.session.clients import Clients
 from sampan.build.request import Export
-from sampan.errors import InvalidArgumentError, UnimplementedError
+from sampan.errors import InvalidArgumentError, SampanError, UnimplementedError
 from sampan.oci.reference import parse_reference
 from sampan.resource.transfer import PushPhase, PushStep
 
@@ -121,11 +121,14 @@ class BuildExporters:
         credentials = await self._clients.credentials(parse_reference(name), context)
         said = f"pushing {name}"
         context.status(said)
-        async with aclosing(self._images.push(name, credentials)) as steps:
-            async for step in steps:
-                if isinstance(step, PushStep) and step.phase in _SENT:
-                    there = step.phase is not PushPhase.PUSHING
-                    context.status(f"pushing {step.digest}", current=step.offset, total=step.total, done=there)
+        try:
+            async with aclosing(self._images.push(name, credentials)) as steps:
+                async for step in steps:
+                    if isinstance(step, PushStep) and step.phase in _SENT:
+                        there = step.phase is not PushPhase.PUSHING
+                        context.status(f"pushing {step.digest}", current=step.offset, total=step.total, done=there)
+        except SampanError as error:
+            raise type(error)(f"failed to push {name}: {error}") from error
         context.status(said, done=True)
 
     async def _archive(

@@ -22,7 +22,7 @@ from buildd.protocol import FileWorker, Form, Tree, Trees
 from buildd.session.clients import Clients
 from buildd.session.protocol import Credentials, Sessions
 from sampan.build.request import Export
-from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnimplementedError
+from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, SampanError, UnimplementedError
 from sampan.oci.descriptor import OCI_LAYER_GZIP, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
@@ -50,6 +50,7 @@ class FakeImages:
     tags: list[tuple[str, str]] = field(default_factory=list)
     pushed: list[tuple[str, images.Credentials | None]] = field(default_factory=list)
     failure: SampanError | None = None
+    refusal: SampanError | None = None  # of the registry
     known: dict[str, Any] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
 
@@ -85,6 +86,8 @@ class FakeImages:
     ) -> AsyncGenerator[PushProgress, None]:
         assert platform is None
         self.pushed.append((reference, credentials))
+        if self.refusal is not None:
+            raise self.refusal
         yield PushStep(Digest.of(b"l"), PushPhase.PUSHING, 1, 2)
         yield PushStep(Digest.of(b"l"), PushPhase.PUSHED, 2, 2)
 
@@ -214,6 +217,12 @@ async def test_a_push_uses_the_clients_credentials(room: Room) -> None:
         ("registry.example/x:1", images.Credentials("u", "p")),
         ("docker.io/library/y:latest", images.Credentials(identity_token="t")),
     ]
+
+
+async def test_a_push_that_fails_names_what_was_pushed(room: Room) -> None:
+    room.images.refusal = RemoteError("no such host")
+    with pytest.raises(RemoteError, match=r"^failed to push r\.example/x:1: no such host$"):
+        await room.export(one(room.store.add("a")), "image", name="r.example/x:1", push="true")
 
 
 async def test_what_is_missing_is_said_and_nothing_is_named(room: Room) -> None:
