@@ -15,6 +15,7 @@ from buildd.executor.protocol import Container
 from buildd.llb.ops import NO_LIMITS, Edge, ExecOp, FileOp, SourceOp
 from sampan.build.progress import BuildWarning, Position, Update
 from sampan.errors import BuildFailedError, RemoteError, SampanError
+from sampan.json_types import JsonObject
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource.container_spec import Resources
@@ -92,6 +93,17 @@ class Bridge(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """Something that a frontend, or a step for it, says of an output: statements of in-toto, or what one is about."""
+
+    edge: "Edge | None"  # where it can be read
+    path: str = ""  # of the file, or of a bundle's directory
+    bundle: bool = False  # every file there is a statement
+    predicate_type: str = ""  # of the file, or of all in a bundle; a bundle's may be empty
+    subjects: tuple[JsonObject, ...] = ()  # instead of the output
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What a frontend returns: one edge per platform, and metadata under BuildKit's names.
 
@@ -104,6 +116,9 @@ class Result:
     source: SourceFile | None = None
     frontend: str = ""  # which made it, and what it was asked for
     attributes: Mapping[str, str] = field(default_factory=dict)
+    said: Mapping[str, tuple[Said, ...]] = field(default_factory=dict)  # by platform ID
+    # What a generator of bills of materials is to look at beside an output: its platform ID, then names.
+    extras: Mapping[str, Mapping[str, Edge]] = field(default_factory=dict)
 
 
 class FrontendError(RemoteError):

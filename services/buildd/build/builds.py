@@ -24,14 +24,15 @@ from buildd.build.protocol import Cache, Gateway, GatewayRequest, Graphs, Worker
 from buildd.build.results import Frontend, Results
 from buildd.build.updates import Updates, in_messages
 from buildd.exporters.image import platforms_of
-from buildd.exporters.protocol import BuildResult, Exporters
+from buildd.exporters.protocol import Attestation, BuildResult, Exporters
 from buildd.history.history import History
 from buildd.history.model import CANCELLED, BuildRecord, Happened, HistoryQuery
 from buildd.llb.ops import SourceOp
 from buildd.meter import UNMETERED, Meter, Phase
 from buildd.protocol import FileWorker, Result, Sources, Tree
 from buildd.provenance.attesting import Asked
-from buildd.provenance.options import parse_attestations
+from buildd.provenance.options import parse_attestations, parse_sbom
+from buildd.provenance.scanning import scanned, statements
 from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE, Asker, Build
 from buildd.solver.solver import Solver
 from sampan.build.policy import SourcePolicy
@@ -127,6 +128,7 @@ class Builds:
         try:
             with meter.build():
                 kept.attesting = parse_attestations(request.frontend_attributes)
+                parse_sbom(request.frontend_attributes)
                 entitlements = _granted(request.entitlements, self._parts.allowed)
                 for export in request.exports:
                     self._parts.exporters.check(export)
@@ -216,10 +218,27 @@ class Builds:
             result = await self._result(request, results, build.gateway)
             outputs = await results.outputs(result)
             built = BuildResult(outputs, result.metadata, _taken(run), made_ns=await self._made_ns(run))
+            evaluated, found = run.evaluated(), dict(images.found)  # what is asked for afterwards is no material
+            told = await self._told(request, result, built, results, images)
             if not request.internal and any(edge is not None for edge in result.edges.values()):
-                asked = Asked(result, platforms_of(built), run.evaluated(), images.found, begun_ns)
-                built = replace(built, attestations=await kept.capture(asked, graphs))
+                asked = Asked(result, platforms_of(built), evaluated, found, begun_ns)
+                provenance = await kept.capture(asked, graphs)
+                told = {key: (*told.get(key, ()), *provenance.get(key, ())) for key in (*told, *provenance)}
+            built = replace(built, attestations=told)
             return SolveResponse(await self._export(request, built, run, caches, kept))
+
+    async def _told(
+        self, request: SolveRequest, result: Result, built: BuildResult, results: Results, images: ImageConfigs
+    ) -> Mapping[str, tuple[Attestation, ...]]:
+        """Return what is said of the outputs beside their provenance."""
+        options = parse_sbom(request.frontend_attributes)
+        if not built.outputs or (options is None and not result.said):
+            return {}
+        platforms = platforms_of(built)
+        if options is not None:
+            mode = request.frontend_attributes.get("image-resolve-mode") or "default"
+            result = await scanned(result, options, platforms, images.resolve, mode)
+        return await statements(result, platforms, results.outputs, self._parts.files)
 
     async def _made_ns(self, run: Build) -> Mapping[Digest, int]:
         """Return when the layers that steps came to were made, at first: a result in the cache keeps its time."""

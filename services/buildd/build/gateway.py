@@ -8,7 +8,9 @@ from dataclasses import replace
 from buildd.build.bridge import ImageConfigs
 from buildd.build.containers import Containers
 from buildd.build.protocol import (
+    NOTHING_SAID,
     ContainerRequest,
+    GatewayAttestation,
     GatewayRef,
     GatewayRequest,
     GatewayResult,
@@ -27,6 +29,7 @@ from buildd.protocol import (
     Progress,
     ResolvedImage,
     Result,
+    Said,
     SourceFile,
     Sources,
     Tree,
@@ -89,12 +92,14 @@ class BuildGateway:
             result = await self._results.make(request)
             if request.evaluate:
                 await self._results.outputs(result)
-        return GatewayResult({name: self._named(edge, result) for name, edge in result.edges.items()}, result.metadata)
+        return GatewayResult(
+            {name: self._named(name, edge, result) for name, edge in result.edges.items()}, result.metadata
+        )
 
-    def _named(self, edge: Edge | None, result: Result) -> GatewayRef:
+    def _named(self, key: str, edge: Edge | None, result: Result) -> GatewayRef:
         if edge is None:
             return GatewayRef("")
-        return GatewayRef(self._refs.add(edge, result).id, self._graphs.dump(edge, result.source))
+        return GatewayRef(self._refs.add(key, edge, result).id, self._graphs.dump(edge, result.source))
 
     async def _output(self, ref: str) -> Output:
         found = self._refs.get(ref)
@@ -173,7 +178,12 @@ class BuildGateway:
         """Let go of what is beside the build."""
         await self._containers.close()
 
-    def give(self, refs: Mapping[str, str], metadata: Mapping[str, bytes]) -> None:
+    def give(
+        self,
+        refs: Mapping[str, str],
+        metadata: Mapping[str, bytes],
+        said: Mapping[str, Sequence[GatewayAttestation]] = NOTHING_SAID,
+    ) -> None:
         """See ``Gateway``."""
         found = {name: self._refs.get(given) if given else None for name, given in refs.items()}
         made = [ref.result for ref in found.values() if ref is not None]
@@ -182,7 +192,16 @@ class BuildGateway:
         asked = next((each for each in made if each.frontend), Result({}))
         self._ending()
         edges = {name: ref.edge if ref is not None else None for name, ref in found.items()}
-        self._returned.set_result(Result(edges, metadata, source, asked.frontend, asked.attributes))
+        of_frontends = {key: tuple(self._said(each) for each in several) for key, several in said.items()}
+        # What is looked at beside an output is known of the result that the output is of.
+        extras = {key: ref.result.extras.get(ref.key, {}) for key, ref in found.items() if ref is not None}
+        attested = {key: ref.said for key, ref in found.items() if ref is not None}
+        result = Result(edges, metadata, source, asked.frontend, asked.attributes, {**attested, **of_frontends}, extras)
+        self._returned.set_result(result)
+
+    def _said(self, each: GatewayAttestation) -> Said:
+        edge = self._refs.get(each.ref).edge if each.ref else None
+        return Said(edge, each.path, each.bundle, each.predicate_type, each.subjects)
 
     def fail(self, error: SampanError) -> None:
         """See ``Gateway``."""

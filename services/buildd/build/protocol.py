@@ -7,7 +7,7 @@ if it names neither, of the client itself, which drives the build through a ``Ga
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from buildd.executor.protocol import ContainerProcess, Program
 from buildd.history.model import BuildRecord, Happened, HistoryQuery
@@ -17,6 +17,7 @@ from buildd.provenance.predicate import BuildConfig
 from sampan.build.progress import BuildWarning, Update
 from sampan.build.request import CacheOption, PruneOptions, SolveRequest, SolveResponse, UsageRecord
 from sampan.errors import SampanError
+from sampan.json_types import JsonObject
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 
@@ -128,6 +129,20 @@ class GatewayRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayAttestation:
+    """What a frontend says of an output: ``buildd.protocol.Said``, with a ref."""
+
+    ref: str
+    path: str = ""
+    bundle: bool = False
+    predicate_type: str = ""
+    subjects: tuple[JsonObject, ...] = ()
+
+
+NOTHING_SAID: Final[Mapping[str, Sequence[GatewayAttestation]]] = {}
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerRequest:
     """A container that is wanted beside the build."""
 
@@ -204,7 +219,12 @@ class Gateway(Protocol):
     async def start_process(self, container: str, program: Program) -> ContainerProcess:
         """Make a process in a container. NotFoundError: no such container."""
 
-    def give(self, refs: Mapping[str, str], metadata: Mapping[str, bytes]) -> None:
+    def give(
+        self,
+        refs: Mapping[str, str],
+        metadata: Mapping[str, bytes],
+        said: Mapping[str, Sequence[GatewayAttestation]] = NOTHING_SAID,
+    ) -> None:
         """End the build with these results, by platform ID. NotFoundError: no such ref; ConflictError: it has ended."""
 
     def fail(self, error: SampanError) -> None:

@@ -10,7 +10,7 @@ from buildd.build.bridge import GATEWAY, Forwarder
 from buildd.build.caching import BuildCaches, imports_of
 from buildd.build.protocol import GatewayRequest, Graphs, LocatedError, at_once
 from buildd.llb.ops import Edge
-from buildd.protocol import Bridge, Output, Result, SourceFile, StepError
+from buildd.protocol import Bridge, Output, Result, Said, SourceFile, StepError
 from buildd.solver.build import Build
 from sampan.dockerfile.source import DockerfileError
 from sampan.errors import (
@@ -62,6 +62,7 @@ class Ref:
     """One result of a build, which may not have run."""
 
     id: str
+    key: str  # in its result
     edge: Edge
     result: Result  # that it is of
 
@@ -70,6 +71,12 @@ class Ref:
         """What the positions of its graph are in."""
         return self.result.source
 
+    @property
+    def said(self) -> tuple[Said, ...]:
+        """What is said of it; of an only output all that is said, whatever platform it names."""
+        several = self.result.said
+        return several.get(self.key, ()) if self.key else tuple(each for said in several.values() for each in said)
+
 
 class Refs:
     """What clients name by ID."""
@@ -77,11 +84,11 @@ class Refs:
     def __init__(self) -> None:
         self._known: dict[str, Ref] = {}
 
-    def add(self, edge: Edge, result: Result) -> Ref:
+    def add(self, key: str, edge: Edge, result: Result) -> Ref:
         """Name a result. ResourceExhaustedError: there are too many."""
         if len(self._known) >= _MAX_REFS:
             raise ResourceExhaustedError(f"a build has {_MAX_REFS} results at most")
-        ref = Ref(secrets.token_hex(12), edge, result)
+        ref = Ref(secrets.token_hex(12), key, edge, result)
         self._known[ref.id] = ref
         return ref
 

@@ -37,6 +37,7 @@ class ContainerProcess:
         self._items: deque[ContainerInput] = deque()
         self._bytes = 0
         self._killed = False
+        self._over = False  # it takes no more
         self._given = asyncio.Event()
         self._taken = asyncio.Event()
         self._outputs: asyncio.Queue[StepOutput | None] = asyncio.Queue(_WAITING)
@@ -65,6 +66,8 @@ class ContainerProcess:
                 self._taken.set()
                 yield item
                 continue
+            if self._over:
+                return
             self._given.clear()
             await self._given.wait()
         yield StepSignal(signal.SIGKILL)
@@ -87,15 +90,23 @@ class ContainerProcess:
                 async for output in outputs:
                     if isinstance(output, StepStarted):
                         self.started.set()
+                    if isinstance(output, StepExit):
+                        self._leave_input()
                     if not self._killed or isinstance(output, StepExit):
                         await self._outputs.put(output)
         except SampanError as error:
             self._error = error
         finally:
+            self._leave_input()
             self.started.set()
             self.ended.set()
             self._taken.set()
         await self._outputs.put(None)
+
+    def _leave_input(self) -> None:
+        """Let the input end: the call that takes it waits for that."""
+        self._over = True
+        self._given.set()
 
     async def _leave(self, reading: "asyncio.Task[None]") -> None:
         """End it if it runs, and return when nothing is left of it."""

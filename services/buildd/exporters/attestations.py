@@ -30,7 +30,7 @@ def render_statement(attestation: Attestation, subjects: Sequence[JsonObject]) -
     return {
         "_type": _TYPE,
         "predicateType": attestation.predicate_type,
-        "subject": list(subjects),
+        "subject": list(attestation.subjects or subjects),
         "predicate": json.loads(attestation.predicate),
     }
 

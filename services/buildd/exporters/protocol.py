@@ -6,6 +6,7 @@ from typing import Protocol
 
 from buildd.protocol import Output, StepContext
 from sampan.build.request import Export
+from sampan.json_types import JsonObject
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 
@@ -17,6 +18,7 @@ class Attestation:
     predicate_type: str  # a URI
     predicate: bytes = field(repr=False)  # JSON
     file_name: str  # beside files
+    subjects: tuple[JsonObject, ...] = ()  # what it is about; none: the output
     inline_only: bool = False  # for images alone, and not for archives of them
 
 

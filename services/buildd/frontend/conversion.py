@@ -2,7 +2,7 @@
 
 import asyncio
 import posixpath
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -30,6 +30,7 @@ from buildd.llb.ops import Edge, Metadata, Node
 from buildd.protocol import Bridge, ImageQuery
 from sampan.build.plan import PlannedStep
 from sampan.build.progress import Position
+from sampan.docker.booleans import SPELLINGS
 from sampan.dockerfile.ignore import IgnorePatterns
 from sampan.dockerfile.instructions import (
     Instruction,
@@ -52,6 +53,8 @@ from sampan.oci.reference import parse_reference
 T = TypeVar("T")
 
 _INSTRUCTIONS_AT_ONCE: Final = 100
+_SCAN_CONTEXT: Final = "BUILDKIT_SBOM_SCAN_CONTEXT"
+_SCAN_STAGE: Final = "BUILDKIT_SBOM_SCAN_STAGE"
 _FILE_INSTRUCTIONS: Final = frozenset(("ADD", "COPY", "RUN", "WORKDIR"))
 
 
@@ -65,6 +68,7 @@ class Converted:
     target: Unit
     epoch_s: int | None
     arguments: GlobalArguments
+    extras: Mapping[str, Edge]  # what a generator of bills of materials is to look at, too
 
 
 class Conversion:
@@ -133,9 +137,20 @@ class Conversion:
             await self._dispatch(unit, build)
         self._checks.raise_if_asked()
         assert target.state is not None
-        edge = await self._complete(target, needed)
+        beside = dict(self._extras(target, needed, build))
+        edge, extras = await self._complete(target, needed, beside)
         config = target.state.finished(self._final_platform(target.state), self._options.labels)
-        return Converted(edge, config, target.state.base_bytes, target, epoch_s, values)
+        return Converted(edge, config, target.state.base_bytes, target, epoch_s, values, extras)
+
+    def _extras(self, target: Unit, needed: Sequence[Unit], build: Build) -> Iterator[tuple[str, Edge]]:
+        """Yield what arguments say that is to be looked at beside the target."""
+        if _is_scanned(target, _SCAN_CONTEXT, build):
+            yield "context", build.main_context
+        for unit in needed:
+            wanted = unit is not target and not unit.only_copied and _is_scanned(unit, _SCAN_STAGE, build)
+            if wanted and unit.state is not None and unit.state.edge is not None:
+                unit.paths.add("/")
+                yield unit.stage.label, unit.state.edge
 
     def _units(self, stages: Iterable[Stage]) -> Iterator[Unit]:
         """Yield the stages; a named context takes the place of one that has its name."""
@@ -317,7 +332,9 @@ class Conversion:
 
     # The result.
 
-    async def _complete(self, target: Unit, needed: Sequence[Unit]) -> Edge | None:
+    async def _complete(
+        self, target: Unit, needed: Sequence[Unit], extras: Mapping[str, Edge]
+    ) -> tuple[Edge | None, Mapping[str, Edge]]:
         """Put the client's directories, of which the paths are known now, in the place of their placeholders."""
         assert target.state is not None
         target.paths.add("/")
@@ -330,7 +347,9 @@ class Conversion:
             assert context.directory is not None
             wanted = unit.paths if unit.only_copied or unit.replaced else {"/"}
             replacements[node] = self._contexts.final_named(context.directory, name, wanted)
-        return substitute(target.state.edge, replacements)
+        replaced = {name: substitute(each, replacements) for name, each in extras.items()}
+        there = {name: each for name, each in replaced.items() if each is not None}
+        return substitute(target.state.edge, replacements), there
 
     def _final_platform(self, state: StageState) -> Platform:
         if self._implicit and state.base is not None:
@@ -340,6 +359,16 @@ class Conversion:
     def needs(self, unit: Unit) -> list[Unit]:
         """Return what a stage is made of, directly."""
         return [other for other, _ in self._graph.needs(unit)]
+
+
+def _is_scanned(unit: Unit, name: str, build: Build) -> bool:
+    """Say whether an argument, true or a list of stages, is about a stage."""
+    value = build.global_arguments.get(name)
+    if unit.state is not None and unit.state.arguments.get(name) is not None:
+        value = unit.state.arguments[name]
+    if not value:
+        return False
+    return SPELLINGS.get(value, unit.stage.name in value.split(",") and bool(unit.stage.name))
 
 
 def _same_machine(one: Platform, other: Platform) -> bool:

@@ -167,10 +167,12 @@ def _result(options: Options, converted: Sequence[Converted], dockerfile: Docker
     edges: dict[str, Edge | None] = {}
     metadata: dict[str, bytes] = {}
     platforms = []
+    extras = {}
     for each in converted:
         name = str(each.config.platform)
         suffix = f"/{name}" if options.multi_platform else ""
         edges[name if options.multi_platform else ""] = each.edge
+        extras[name if options.multi_platform else ""] = each.extras
         metadata[f"containerimage.config{suffix}"] = render_config(each.config)
         if each.base_config:
             metadata[f"containerimage.base.config{suffix}"] = each.base_config
@@ -178,7 +180,7 @@ def _result(options: Options, converted: Sequence[Converted], dockerfile: Docker
         if each.epoch_s is not None:
             metadata["source.date.epoch"] = str(each.epoch_s).encode()
     metadata["refs.platforms"] = json.dumps({"Platforms": platforms}, separators=(",", ":")).encode()
-    return Result(edges, metadata, dockerfile.source)
+    return Result(edges, metadata, dockerfile.source, extras=extras)
 
 
 def _platform(platform: Platform) -> dict[str, str]:

@@ -4,16 +4,20 @@ Reference: moby/buildkit, docs/attestations/README.md and slsa-provenance.md.
 """
 
 import csv
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sampan.docker.booleans import parse_bool
 from sampan.errors import InvalidArgumentError, UnimplementedError
+from sampan.oci.reference import parse_reference
 
 _PREFIXES: Final = ("attest:", "build-arg:BUILDKIT_ATTEST_")
 _PROVENANCE: Final = "provenance"
 _SBOM: Final = "sbom"
+_GENERATOR: Final = "docker/buildkit-syft-scanner:stable-1"  # which clients mean that name none
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _MODES: Final = {"min": False, "max": True, "full": True}
 _VERSIONS: Final = ("v1", "v0.2")
 _KNOWN: Final = frozenset(
@@ -37,13 +41,46 @@ class ProvenanceOptions:
     complete: bool = False  # refuse a build whose materials are not all known
 
 
+@dataclass(frozen=True, slots=True)
+class SbomOptions:
+    """How a bill of materials is made."""
+
+    generator: str  # image
+    parameters: Mapping[str, str] = field(default_factory=dict)  # variables of its, without their prefix
+    ignore_cache: bool = False
+
+
 def parse_attestations(attributes: Mapping[str, str]) -> ProvenanceOptions | None:
     """Read a frontend's attributes; None if no provenance is asked for.
 
     Raises:
         InvalidArgumentError: an unknown attestation, or a value that cannot be.
-        UnimplementedError: an attestation that cannot be made here.
+        UnimplementedError: something of it that cannot be made here.
     """
+    wanted = _wanted(attributes)
+    return _provenance(wanted[_PROVENANCE]) if _PROVENANCE in wanted else None
+
+
+def parse_sbom(attributes: Mapping[str, str]) -> SbomOptions | None:
+    """Read a frontend's attributes; None if no bill of materials is asked for. Raises as ``parse_attestations``."""
+    wanted = _wanted(attributes)
+    if _SBOM not in wanted:
+        return None
+    parameters = {name: value for name, value in wanted[_SBOM].items() if name not in ("generator", "type", "disabled")}
+    generator = wanted[_SBOM].get("generator", _GENERATOR)
+    if not generator:
+        raise InvalidArgumentError("sbom scanner cannot be empty")
+    for name in parameters:
+        if not _VARIABLE.fullmatch(name):
+            raise InvalidArgumentError(f"invalid attribute {name!r} of attestation sbom: it is no variable's name")
+    try:
+        parse_reference(generator)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"failed to parse sbom scanner {generator}: {error}") from error
+    return SbomOptions(generator, parameters, "no-cache" in attributes)
+
+
+def _wanted(attributes: Mapping[str, str]) -> Mapping[str, Mapping[str, str]]:
     asked = {
         name.removeprefix(prefix).lower(): value
         for prefix in _PREFIXES
@@ -54,13 +91,7 @@ def parse_attestations(attributes: Mapping[str, str]) -> ProvenanceOptions | Non
         if kind not in (_PROVENANCE, _SBOM):
             raise InvalidArgumentError(f'unknown attestation type "{kind}"')
     fields = {kind: _fields(kind, text) for kind, text in asked.items()}
-    wanted = {kind: each for kind, each in fields.items() if not _truth(kind, each, "disabled")}
-    if _SBOM in wanted:
-        raise UnimplementedError(
-            "attestation sbom is not supported: it takes a scanner's image, which this builder does not run; "
-            "build with --sbom=false"
-        )
-    return _provenance(wanted[_PROVENANCE]) if _PROVENANCE in wanted else None
+    return {kind: each for kind, each in fields.items() if not _truth(kind, each, "disabled")}
 
 
 def _provenance(fields: Mapping[str, str]) -> ProvenanceOptions:

@@ -6,6 +6,8 @@ import pytest
 
 from tests.support.engine import Engine
 from tests.support.go_clients import GoClient, go_program
+from tests.support.images import Entry, Image, layer, push, tar
+from tests.support.registry import Registry
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +26,16 @@ def buildx(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> GoClient
         cwd=client.home,
     )  # fmt: skip
     return client
+
+
+@pytest.fixture(scope="session")
+def frontend(registry: Registry) -> str:
+    """The image of a frontend whose files are lines: see tests/support/go/frontend."""
+    program = tar(Entry("frontend", go_program("frontend").read_bytes(), mode=0o755))
+    labels = {"moby.buildkit.frontend.caps": "moby.buildkit.frontend.inputs,moby.buildkit.frontend.contexts"}
+    config = {"Entrypoint": ["/frontend"], "Env": ["OF_THE_IMAGE=yes"], "Labels": labels}
+    push(registry, "lines", "1", Image([layer(program)], config))
+    return f"{registry.address}/lines:1"
 
 
 @pytest.fixture

@@ -131,11 +131,6 @@ def test_platforms_are_attested_each(buildx: GoClient, context: Path) -> None:
     assert {"buildx.build.provenance/linux/amd64", "buildx.build.provenance/linux/arm64"} <= told.keys()
 
 
-def test_what_takes_a_scanner_is_refused(buildx: GoClient, context: Path) -> None:
-    write(context, "FROM scratch\nCOPY Dockerfile /\n")
-    assert "attestation sbom is not supported" in buildx.fails(*BUILD, "--sbom=true", ".", cwd=context).stderr
-
-
 def test_records_have_logs_errors_and_attachments(buildx: GoClient, image: str, context: Path) -> None:
     write(context, f"FROM {image}\nRUN echo remembered\n")
     buildx(*BUILD, "--metadata-file", "said.json", "-o", "type=image", "-t", "remembered:1", ".", cwd=context)

@@ -14,6 +14,7 @@ from buildd.wire.llb.graphs import positions_from_proto, source_from_proto
 from buildd.wire.services.errors import ReturnedError, foreign_errors
 from buildd.wire.services.processes import Processes, container_from_proto
 from buildd.wire.services.values import (
+    attestations_from_proto,
     capabilities_to_proto,
     definitions_from_proto,
     optional_definition,
@@ -161,10 +162,9 @@ class GatewayServicer(pb_grpc.LLBBridgeServicer):
             gateway = await self._gateway(context)
             if request.HasField("error"):
                 gateway.fail(ReturnedError(request.error))
-            elif any(each.attestation for each in request.result.attestations.values()):
-                raise UnimplementedError("attestations of a frontend are not supported by this builder")
             else:
-                gateway.give(refs_from_proto(request.result), dict(request.result.metadata))
+                said = attestations_from_proto(request.result)
+                gateway.give(refs_from_proto(request.result), dict(request.result.metadata), said)
         return pb.ReturnResponse()
 
     async def Inputs(self, request: pb.InputsRequest, context: Context) -> pb.InputsResponse:

@@ -1,10 +1,10 @@
 """What BuildKit's clients send and get, as values and back."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from google.protobuf.message import Message
 
-from buildd.build.protocol import GatewayResult, Worker
+from buildd.build.protocol import GatewayAttestation, GatewayResult, Worker
 from buildd.protocol import FileStat
 from buildd.wire.llb.encode import platform_to_proto
 from buildd.wire.llb.graphs import definition_bytes
@@ -18,6 +18,7 @@ from sampan.api.buildkit.types.v1 import caps_pb2, worker_pb2
 from sampan.build.policy import Action, Condition, Constraint, Match, Rule
 from sampan.build.request import CacheOption, Export, PruneOptions, SolveRequest, UsageRecord
 from sampan.errors import InvalidArgumentError, UnimplementedError
+from sampan.json_types import JsonObject
 
 
 def solve_from_proto(request: pb.SolveRequest) -> SolveRequest:
@@ -178,6 +179,29 @@ def refs_from_proto(result: gateway_pb.Result) -> dict[str, str]:
             return dict(result.refsDeprecated.refs)
         case None:
             return {}
+
+
+def attestations_from_proto(result: gateway_pb.Result) -> Mapping[str, Sequence[GatewayAttestation]]:
+    """Return what a frontend says of its result, by platform. InvalidArgumentError: of an unknown kind."""
+    return {key: [_attestation(each) for each in several.attestation] for key, several in result.attestations.items()}
+
+
+def _attestation(said: gateway_pb.Attestation) -> GatewayAttestation:
+    if said.kind not in (gateway_pb.InToto, gateway_pb.Bundle):
+        raise InvalidArgumentError(f"invalid kind {said.kind} of an attestation")
+    subjects: list[JsonObject] = []
+    for each in said.inTotoSubjects:
+        if each.kind == gateway_pb.Self:
+            if len(said.inTotoSubjects) > 1:
+                raise UnimplementedError(
+                    "an attestation that is about an output and about something else is not supported"
+                )
+            continue
+        digests = {name: value for name, _, value in (digest.partition(":") for digest in each.digest)}
+        subjects.append({"name": each.name, "digest": digests})
+    return GatewayAttestation(
+        said.ref.id, said.path, said.kind == gateway_pb.Bundle, said.inTotoPredicateType, tuple(subjects)
+    )
 
 
 def stat_to_proto(stat: FileStat) -> fsutil_pb2.Stat:

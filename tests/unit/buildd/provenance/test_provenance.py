@@ -10,12 +10,12 @@ from buildd.llb.ops import ExecOp, Metadata, Mount, MountType, NetMode, Node, Pr
 from buildd.protocol import ImageQuery, Pinned, ResolvedImage, Result, Tree
 from buildd.provenance.attesting import Asked, IncompleteMaterialsError, Provenance, capture
 from buildd.provenance.materials import package_url, redacted
-from buildd.provenance.options import ProvenanceOptions, parse_attestations
+from buildd.provenance.options import ProvenanceOptions, SbomOptions, parse_attestations, parse_sbom
 from buildd.provenance.predicate import BuildConfig
 from buildd.solver.build import Evaluated
 from buildd.wire.llb.graphs import Graphs
 from buildd.wire.llb.steps import build_config
-from sampan.errors import InvalidArgumentError, UnimplementedError
+from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 
@@ -55,10 +55,19 @@ def test_what_cannot_be_attested_is_named(attributes: Mapping[str, str], words: 
         parse_attestations(attributes)
 
 
-def test_a_scanner_is_needed_for_an_sbom() -> None:
-    with pytest.raises(UnimplementedError, match="sbom is not supported: it takes a scanner's image"):
-        parse_attestations({"attest:sbom": "generator=a"})
-    assert parse_attestations({"attest:sbom": "disabled=true"}) is None
+def test_a_bill_of_materials_is_asked_for() -> None:
+    assert parse_sbom({"attest:sbom": ""}) == SbomOptions("docker/buildkit-syft-scanner:stable-1")
+    asked = {"attest:sbom": "generator=a/b,EXTRA_SCANNERS=base", "no-cache": ""}
+    assert parse_sbom(asked) == SbomOptions("a/b", {"EXTRA_SCANNERS": "base"}, ignore_cache=True)
+    assert parse_sbom({"build-arg:BUILDKIT_ATTEST_SBOM": "disabled=true"}) is None
+    assert parse_sbom({"attest:provenance": ""}) is None
+    for text, words in (
+        ("generator=", "sbom scanner cannot be empty"),
+        ("generator=A//b", "failed to parse sbom scanner A//b"),
+        ("a-b=c", "invalid attribute 'a-b' of attestation sbom"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=words):
+            parse_sbom({"attest:sbom": text})
 
 
 @pytest.mark.parametrize(
