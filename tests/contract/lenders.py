@@ -16,6 +16,8 @@ AGENTS = {"default", "work"}
 class LenderContract:
     """The fixture's client has ``SECRETS`` and ``AGENTS``."""
 
+    promises: tuple[type, ...] = (Session,)
+
     @pytest.mark.parametrize("name", SECRETS)
     async def test_a_secret_is_told_byte_for_byte(self, session: Session, name: str) -> None:
         assert await session.secret(name) == SECRETS[name]

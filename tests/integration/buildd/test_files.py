@@ -34,9 +34,10 @@ from buildd.trees import LABEL, SnapshotTrees
 from sampan.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from sampan.oci.digest import Digest
 from sampan.resource.image import Layer
+from tests.contract.build_parts import FileParts, FileWorkerContract, TreeParts, TreesContract
 from tests.fakes.build_storage import FakeBuildStorage, FakeLeases
 from tests.fakes.content import FakeContent
-from tests.support.snapshotter import Kit, Parts, local, over_grpc, tar
+from tests.support.snapshotter import Kit, Parts, local, over_grpc, shown, tar
 from tests.support.tools import eventually
 from tests.unit.buildd.files.places import fill, like_dockerfile
 
@@ -284,3 +285,27 @@ async def test_a_layer_that_is_nowhere(world: World) -> None:
     world.parts.content.blobs.clear()
     with pytest.raises(NotFoundError):
         await world.trees.ready(gone)
+
+
+class TestFiles(FileWorkerContract):
+    @pytest.fixture
+    def parts(self, world: World, tmp_path: Path) -> FileParts:
+        def directory(files: dict[str, bytes]) -> Directory:
+            place = tmp_path / f"directory-{len(list(tmp_path.iterdir()))}"
+            for name, data in files.items():
+                path = place / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            return Directory(place)
+
+        return FileParts(world.files, directory)
+
+
+class TestSnapshotTrees(TreesContract):
+    @pytest.fixture
+    async def parts(self, world: World) -> TreeParts:
+        async def write(key: str) -> None:
+            with shown(await world.parts.snapshots.mounts(key)) as root:
+                (root / "made").touch()
+
+        return TreeParts(world.trees, await world.tree(tar(base="1")), write)

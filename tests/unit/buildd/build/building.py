@@ -22,6 +22,7 @@ from buildd.wire.services.history import UpdatesCodec
 from sampan.build.progress import Update, Vertex
 from sampan.build.request import CacheOption, PruneOptions, SolveRequest, UsageRecord
 from sampan.errors import NotFoundError
+from sampan.filter_expressions import parse_filters
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.wire.http2.protocol import ByteStream
@@ -54,9 +55,11 @@ class FakeCache:
         self.kept = [UsageRecord("one", 10)]
 
     async def usage(self, filters: Sequence[str], unused_ns: int = 0) -> Sequence[UsageRecord]:
-        return self.kept
+        parse_filters(filters)
+        return tuple(self.kept)
 
     async def prune(self, options: PruneOptions) -> AsyncGenerator[UsageRecord, None]:
+        parse_filters(options.filters)
         while self.kept:
             yield self.kept.pop()
 

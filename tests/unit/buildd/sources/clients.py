@@ -126,9 +126,10 @@ class FakeSessions:
         self._sessions = {each.info.id: each for each in sessions}
 
     async def get(self, id: str, timeout_s: float = 5) -> FakeSession:
-        if id not in self._sessions:
-            raise NotFoundError(f"no active session for {id}")
-        return self._sessions[id]
+        key = id.rpartition(":")[2]
+        if key not in self._sessions:
+            raise NotFoundError(f"no active session for {key}")
+        return self._sessions[key]
 
     def attached(self) -> Sequence[SessionInfo]:
         return [each.info for each in self._sessions.values()]
