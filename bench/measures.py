@@ -177,7 +177,10 @@ MEASURES: Mapping[str, Measure] = {
         f"build: context of {CONTEXT_FILES:,} files, the second time", "s", builds.context_again, 5
     ),
     "build-stages": Measure(
-        f"build: two stages of {' and '.join(map(str, STAGES_S))} s that do not need each other", "s", builds.stages, 3
+        f"build: two stages of {' and '.join(map(str, STAGES_S))} s that do not need each other, three steps after",
+        "s",
+        builds.stages,
+        3,
     ),
     "build-commit": Measure("build: from the end of a 500 MB step to a container's", "s", builds.commit_and_run, 3),
     "classic-cold": Measure(f"classic builder: {STEPS} small `RUN` steps, nothing cached", "s", builds.classic_cold, 3),
