@@ -237,7 +237,8 @@ _NOWHERE: Final = EndpointState("", "", Endpoint(""))
 def endpoint_json(endpoint: EndpointState, container_id: str, version: Version = NEWEST) -> dict[str, Any]:
     """Return one ``EndpointSettings``."""
     asked = endpoint.requested
-    ipam = {"IPv4Address": asked.ipv4_address, "IPv6Address": asked.ipv6_address}
+    ipam: dict[str, object] = {"IPv4Address": asked.ipv4_address, "IPv6Address": asked.ipv6_address}
+    ipam["LinkLocalIPs"] = list(asked.link_local_ips)
     aliases = list(endpoint.aliases)
     if version < (1, 45) and aliases and container_id[:12] not in aliases:
         aliases.append(container_id[:12])  # moved to DNSNames in 1.45
@@ -247,7 +248,7 @@ def endpoint_json(endpoint: EndpointState, container_id: str, version: Version =
         "Aliases": aliases or None,
         "MacAddress": endpoint.mac_address,
         "DriverOpts": dict(asked.driver_options) or None,
-        "GwPriority": 0,
+        "GwPriority": asked.gw_priority,
         "NetworkID": endpoint.network_id,
         "EndpointID": endpoint.endpoint_id,
         "Gateway": endpoint.gateway,

@@ -165,6 +165,8 @@ class Endpoint:
     mac_address: str = ""
     links: tuple[str, ...] = ()
     driver_options: Mapping[str, str] = field(default_factory=dict)
+    link_local_ips: tuple[str, ...] = ()  # further addresses, of 169.254.0.0/16 or fe80::/10
+    gw_priority: int = 0  # the highest has the default route
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,9 @@ class NetworkRequest:
     internal: bool = False
     attachable: bool = False
     enable_ipv6: bool = False
+    disable_ipv4: bool = False
+    config_only: bool = False  # a configuration for other networks
+    config_from: str = ""  # the network whose configuration to take
     pools: tuple[AddressPool, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -49,11 +52,14 @@ class Network:
 
     id: str  # 64 hex digits
     name: str
-    driver: str  # "bridge", "host", "null"
+    driver: str  # "bridge", "macvlan", "ipvlan", "host", "null"
     created: datetime
     internal: bool = False
     attachable: bool = False
     enable_ipv6: bool = False
+    disable_ipv4: bool = False
+    config_only: bool = False  # a configuration for other networks
+    config_from: str = ""  # the network whose configuration to take
     pools: tuple[AddressPool, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)

@@ -31,15 +31,20 @@ async def inspect(call: Call) -> web.StreamResponse:
 async def create(call: Call) -> web.StreamResponse:
     """POST /networks/create."""
     sent = Fields(await call.body(required=True), "")
-    if sent.flag("Ingress") or sent.flag("ConfigOnly") or sent.text("Scope") == "swarm":
-        raise InvalidArgumentError("swarm networks are not supported by this engine: create a bridge network")
+    scope = sent.text("Scope")
+    if sent.flag("Ingress") or scope not in ("", "local"):
+        what = "Ingress" if sent.flag("Ingress") else f"Scope {scope!r}"
+        raise InvalidArgumentError(f"{what} is of swarm networks, which this engine does not support: scope is 'local'")
     ipam = sent.fields("IPAM")
     network = NetworkRequest(
         name=sent.text("Name"),
         driver=sent.text("Driver"),
         internal=sent.flag("Internal"),
         attachable=sent.flag("Attachable"),
+        disable_ipv4=not sent.flag("EnableIPv4", default=True),
         enable_ipv6=sent.flag("EnableIPv6"),
+        config_only=sent.flag("ConfigOnly"),
+        config_from=sent.fields("ConfigFrom").text("Network"),
         ipam_driver=ipam.text("Driver"),
         ipam_options=ipam.mapping("Options"),
         options=sent.mapping("Options"),
@@ -86,10 +91,11 @@ async def prune(call: Call) -> web.StreamResponse:
 
 ROUTES: Final = (
     Route("GET", "/networks", listing),
+    Route("GET", "/networks/", listing),
     Route("POST", "/networks/create", create),
     Route("POST", "/networks/prune", prune),
-    Route("GET", "/networks/{id}", inspect),
-    Route("DELETE", "/networks/{id}", remove),
-    Route("POST", "/networks/{id}/connect", connect),
-    Route("POST", "/networks/{id}/disconnect", disconnect),
+    Route("GET", "/networks/{id+}", inspect),
+    Route("DELETE", "/networks/{id+}", remove),
+    Route("POST", "/networks/{id+}/connect", connect),
+    Route("POST", "/networks/{id+}/disconnect", disconnect),
 )

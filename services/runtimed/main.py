@@ -40,6 +40,7 @@ from runtimed.local.host import LocalEvents, LocalHost
 from runtimed.local.networks import LocalNetworks
 from runtimed.logs.keeping import LogKeeper
 from runtimed.metrics import Metrics
+from runtimed.network.core.ipam import parse_default_pools
 from runtimed.network.core.model import DRIVERS as NETWORK_DRIVERS
 from runtimed.network.core.names import KernelNames
 from runtimed.network.core.networks import Networks
@@ -97,6 +98,11 @@ class RuntimedConfig(ServiceConfig):
     metrics_labels: tuple[str, ...] = option(
         DEFAULT_LABELS, "containers' labels on each of their series; all others are in sampan_container_info"
     )
+    default_address_pools: tuple[str, ...] = option(
+        (),
+        "what networks without addresses of their own get theirs from, as 10.200.0.0/16:24 or fd12:3456:789a::/48:64; "
+        "a family that is not among them has Docker's",
+    )
     snapshotter_socket: str = option("", "socket of the snapshotter; empty: the engine's own")
 
 
@@ -144,6 +150,7 @@ class Core:
             table=Nftables(),
             publish=self.publish,
             set_aside=service.set_aside,
+            pools=parse_default_pools(config.default_address_pools),
         )
         self.records = Records(self.memory, self.paths, self.network)
         self.logs = LogKeeper(self.paths, os.environ)

@@ -139,4 +139,6 @@ def endpoint(network: str, given: Fields) -> Endpoint:
         mac_address=given.text("MacAddress"),
         links=tuple(given.texts("Links")),
         driver_options=given.mapping("DriverOpts"),
+        link_local_ips=tuple(ipam.texts("LinkLocalIPs")),
+        gw_priority=given.number("GwPriority"),
     )

@@ -37,10 +37,10 @@ class Fields:
         value = self.get(name)
         return "" if value is None else self._check(name, value, str, "a string")
 
-    def flag(self, name: str) -> bool:
-        """Return a boolean, false if absent."""
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """Return a boolean, ``default`` if absent."""
         value = self.get(name)
-        return False if value is None else self._check(name, value, bool, "true or false")
+        return default if value is None else self._check(name, value, bool, "true or false")
 
     def number(self, name: str, within: range = INT64) -> int:
         """Return a whole number, 0 if absent."""

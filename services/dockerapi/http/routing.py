@@ -16,7 +16,7 @@ _FIELD: Final = re.compile(r"\{(\w+)(\+?)\}")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method of one path. ``{x}`` stands for one component of the path, ``{x+}`` for one or more: image names."""
+    """One method of one path. ``{x}`` stands for one component of the path, ``{x+}`` for one or more: any name."""
 
     method: str
     path: str

@@ -6,7 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
-from dockerapi.http.call import Call, reply
+from dockerapi.http.call import Call, empty, reply
 from dockerapi.http.routing import Route
 from sampan.docker.info_view import info_json
 from sampan.docker.version_view import version_json
@@ -18,6 +18,11 @@ _PING_HEADERS: Final = {
     "Cache-Control": "no-cache, no-store, must-revalidate",
     "Pragma": "no-cache",
 }
+
+
+async def options(_: Call) -> web.StreamResponse:
+    """OPTIONS of whatever path: nothing to say, as dockerd."""
+    return empty(200)
 
 
 async def ping(call: Call) -> web.StreamResponse:
@@ -54,6 +59,7 @@ async def plugins(_: Call) -> web.StreamResponse:
 
 ROUTES: Final = (
     Route("GET", "/_ping", ping, alone=True),
+    Route("OPTIONS", "/{any+}", options, alone=True),
     Route("HEAD", "/_ping", ping, alone=True),
     Route("GET", "/version", version),
     Route("GET", "/info", info),

@@ -58,11 +58,12 @@ def readdress(hosts: Path, entries: Sequence[tuple[str, str]]) -> None:
         before = hosts.read_text()
     except FileNotFoundError:
         return
-    wanted = {names.split()[0]: f"{address}\t{names}\n" for address, names in entries}
+    # One line for each family.
+    wanted = {(names.split()[0], ":" in address): f"{address}\t{names}\n" for address, names in entries}
     lines = []
     for line in before.splitlines(keepends=True):
         words = line.split()
-        lines.append(wanted.get(words[1], line) if len(words) > 1 else line)
+        lines.append(wanted.get((words[1], ":" in words[0]), line) if len(words) > 1 else line)
     after = "".join(lines)
     if after != before:
         _rewrite(hosts.parent, {hosts.name: after.encode()})

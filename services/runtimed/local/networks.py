@@ -55,6 +55,10 @@ def _shown(network: Network, members: tuple[Member, ...]) -> shown.Network:
         driver=network.driver,
         created=network.created,
         internal=network.internal,
+        disable_ipv4=not network.enable_ipv4,
+        enable_ipv6=network.enable_ipv6,
+        config_only=network.config_only,
+        config_from=network.config_from,
         attachable=network.attachable,
         pools=tuple(
             shown.AddressPool(
@@ -81,4 +85,5 @@ def _member(member: Member) -> shown.NetworkMember:
         endpoint_id=state.endpoint_id,
         mac_address=state.mac_address,
         ipv4_address=f"{state.ipv4_address}/{state.ipv4_prefix}" if state.ipv4_address else "",
+        ipv6_address=f"{state.ipv6_address}/{state.ipv6_prefix}" if state.ipv6_address else "",
     )

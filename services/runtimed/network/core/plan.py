@@ -1,17 +1,37 @@
 """Decide how a container is connected: which networks, which addresses, which gateway. No I/O."""
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import ip_address
+from typing import Final
 
-from runtimed.network.core import files, ipam, names, ports
-from runtimed.network.core.model import BRIDGE, CONTAINER_PREFIX, HOST, NONE, Attached, Network, Sandbox
+from runtimed.network.core import files, ipam, names
+from runtimed.network.core.model import (
+    BRIDGE,
+    CONTAINER_PREFIX,
+    HOST,
+    ISOLATED,
+    NONE,
+    OPTION_ENDPOINT_INTERFACE,
+    OPTION_ENDPOINT_SYSCTLS,
+    OPTION_INTERFACE_PREFIX,
+    WIRED,
+    Address,
+    Attached,
+    Network,
+    Sandbox,
+)
+from runtimed.network.kernel import sysctls
+from runtimed.network.publish import ports
 from sampan.docker.options import namespaces
-from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, PermissionDeniedError
 from sampan.resource.container import Container, EndpointState, NetworkSettings, PublishedPort
 from sampan.resource.container_spec import ContainerSpec, Endpoint
 
 Resolve = Callable[[str], Network]
+
+_INTERFACE: Final = re.compile(r"[^\s/:%]{1,15}")
 
 
 def network_mode(spec: ContainerSpec) -> str:
@@ -67,12 +87,36 @@ def check_endpoint(network: Network, endpoint: Endpoint) -> None:
             f"invalid config for network {network.name}: invalid endpoint settings:\n"
             "network-scoped aliases are only supported for user-defined networks"
         )
-    if endpoint.ipv6_address:
-        raise InvalidArgumentError(f"invalid endpoint settings: network {network.name} has no IPv6 subnet")
-    if endpoint.ipv4_address:
-        ipam.check_static(network, endpoint.ipv4_address)
+    for version, asked in ((4, endpoint.ipv4_address), (6, endpoint.ipv6_address)):
+        if asked and network.user_defined and network.driver in WIRED and not network.pools_of(version):
+            raise InvalidArgumentError(
+                f"invalid endpoint settings:\nno configured subnet contains IP address {asked}: "
+                f"network {network.name} has no IPv{version} subnet"
+            )
+        if asked:
+            ipam.check_static(network, asked, version)
     if endpoint.mac_address:
         parse_mac(endpoint.mac_address)
+    for text in endpoint.link_local_ips:
+        _check_link_local(text)
+    tuple(sysctls.of_endpoint(endpoint.driver_options, "IFNAME"))
+    name = endpoint.driver_options.get(OPTION_ENDPOINT_INTERFACE, "")
+    if name and (not _INTERFACE.fullmatch(name) or name in (".", "..", "lo")):
+        raise InvalidArgumentError(f"invalid config for network {network.name}: interface name {name!r} is not valid")
+    for option in endpoint.driver_options:
+        if option not in (OPTION_ENDPOINT_INTERFACE, OPTION_ENDPOINT_SYSCTLS):
+            raise InvalidArgumentError(
+                f"invalid endpoint settings: driver option {option} of network {network.name} is not supported"
+            )
+
+
+def _check_link_local(text: str) -> None:
+    try:
+        local = ip_address(text).is_link_local
+    except ValueError:
+        local = False
+    if not local:
+        raise InvalidArgumentError(f"invalid link local IP address: {text}")
 
 
 def _check_joining(spec: ContainerSpec, *, published: bool, exposed: bool) -> None:
@@ -107,42 +151,93 @@ def parse_mac(text: str) -> str:
 
 
 def connect(
-    network: Network, endpoint: Endpoint, container: Container, in_use: Collection[IPv4Address], interface: str
+    network: Network,
+    endpoint: Endpoint,
+    container: Container,
+    in_use: Collection[Address],
+    others: Sequence[Attached],
 ) -> Attached:
-    """Give an endpoint its identity and addresses.
+    """Give an endpoint its identity and addresses, beside the container's ``others``.
 
     Raises:
-        ConflictError: the network is set aside.
+        ConflictError: the network is set aside, or its interface would have another's name.
+        PermissionDeniedError: it is no network to be on.
         SampanError: as ``ipam.allocate``.
     """
     if network.fault:
         raise ConflictError(f"network {network.name} was set aside when the engine started, remove it: {network.fault}")
+    if network.config_only:
+        raise PermissionDeniedError("cannot create endpoint on configuration-only network")
     identity = names.new_id()
-    if network.driver != BRIDGE:
+    if network.driver not in WIRED:
         state = EndpointState(network.name, network.id, endpoint, identity, aliases=endpoint.aliases)
         return Attached(state, "", "")
-    address, pool = ipam.allocate(network, in_use, endpoint.ipv4_address)
-    mac = parse_mac(endpoint.mac_address) if endpoint.mac_address else names.mac_for(address)
+    v4, prefix4, gateway4 = _family(network, 4, in_use, endpoint.ipv4_address)
+    v6, prefix6, gateway6 = _family(network, 6, in_use, endpoint.ipv6_address)
+    mac = parse_mac(endpoint.mac_address) if endpoint.mac_address else names.mac_for(ip_address(v4 or v6))
     known = (container.name, *endpoint.aliases, container.short_id, container.spec.hostname)
     state = EndpointState(
         network=network.name,
         network_id=network.id,
         requested=endpoint,
         endpoint_id=identity,
-        ipv4_address=str(address),
-        ipv4_prefix=pool.subnet.prefixlen,
-        gateway="" if network.internal or pool.gateway is None else str(pool.gateway),
+        ipv4_address=v4,
+        ipv4_prefix=prefix4,
+        gateway=gateway4,
         mac_address=mac,
         aliases=endpoint.aliases,
         dns_names=tuple(dict.fromkeys(name for name in known if name)) if network.user_defined else (),
+        ipv6_address=v6,
+        ipv6_prefix=prefix6,
+        ipv6_gateway=gateway6,
     )
-    return Attached(state, interface, names.veth(identity))
+    wanted = endpoint.driver_options.get(OPTION_ENDPOINT_INTERFACE, "")
+    if wanted and any(other.interface == wanted for other in others):
+        raise ConflictError(f"interface name {wanted} is asked for twice")
+    interface = wanted or next_interface(others, network.options.get(OPTION_INTERFACE_PREFIX) or "eth")
+    veth = names.veth(identity) if network.driver == BRIDGE else ""
+    return Attached(state, interface, veth, on_link=network.layer3 and not network.internal)
 
 
-def gateway_endpoint(endpoints: Sequence[Attached]) -> str:
-    """Return the ID of the endpoint that leads out: Docker takes the first network by name; empty: none does."""
-    leading = [attached.state for attached in endpoints if attached.state.gateway]
-    return min(leading, key=lambda state: state.network).endpoint_id if leading else ""
+def _family(network: Network, version: int, in_use: Collection[Address], asked: str) -> tuple[str, int, str]:
+    """Return the address of a family with its prefix length and gateway, as far as the network has them."""
+    if not network.pools_of(version):
+        return "", 0, ""
+    address, pool = ipam.allocate(network, in_use, asked, version)
+    closed = network.internal or network.layer3 or network.gateway_mode(version) == ISOLATED
+    return str(address), pool.subnet.prefixlen, "" if closed or pool.gateway is None else str(pool.gateway)
+
+
+def gateway_endpoint(endpoints: Sequence[Attached], version: int = 4) -> str:
+    """Return the ID of the endpoint that leads out for a family, 4 or 6; empty: none does.
+
+    Docker takes the one of the highest priority, and of those the first network by name.
+    """
+    leading = [attached.state for attached in endpoints if attached.leads_out(version)]
+    first = min(leading, key=lambda state: (-state.requested.gw_priority, state.network), default=None)
+    return first.endpoint_id if first else ""
+
+
+def reduced(sandbox: Sandbox, remaining: tuple[Attached, ...]) -> Sandbox:
+    """Return a sandbox that has these endpoints left; where the one that led out is gone, another does."""
+    ids = {attached.state.endpoint_id for attached in remaining}
+    v4, v6 = sandbox.gateway_endpoint, sandbox.gateway6_endpoint
+    return replace(
+        sandbox,
+        endpoints=remaining,
+        gateway_endpoint=v4 if v4 in ids else gateway_endpoint(remaining, 4),
+        gateway6_endpoint=v6 if v6 in ids else gateway_endpoint(remaining, 6),
+    )
+
+
+def joined_gateway(sandbox: Sandbox, joining: Attached, version: int) -> str:
+    """Return the ID of the endpoint that leads out once ``joining`` is there: it takes over by priority alone."""
+    present = sandbox.gateway(version)
+    if not joining.leads_out(version):
+        return present.state.endpoint_id if present else ""
+    if present is None or joining.state.requested.gw_priority > present.state.requested.gw_priority:
+        return joining.state.endpoint_id
+    return present.state.endpoint_id
 
 
 def settings(sandbox: Sandbox, path: str, exposed: Sequence[PublishedPort]) -> NetworkSettings:
@@ -155,10 +250,10 @@ def settings(sandbox: Sandbox, path: str, exposed: Sequence[PublishedPort]) -> N
     )
 
 
-def next_interface(endpoints: Sequence[Attached]) -> str:
+def next_interface(endpoints: Sequence[Attached], prefix: str = "eth") -> str:
     """Return the lowest free name: eth0, eth1, …"""
     used = {attached.interface for attached in endpoints}
-    return next(name for name in (f"eth{number}" for number in range(len(used) + 1)) if name not in used)
+    return next(name for name in (f"{prefix}{number}" for number in range(len(used) + 1)) if name not in used)
 
 
 def renamed(sandbox: Sandbox, name: str) -> Sandbox:

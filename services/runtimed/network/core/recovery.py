@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import replace
 
-from runtimed.network.core import plan
+from runtimed.network.core import ipam, plan
 from runtimed.network.core.model import BRIDGE, CONTAINER_PREFIX, Network
 from runtimed.network.core.state import NetworkState
 from runtimed.network.dns.server_pool import needs_server
@@ -33,6 +33,7 @@ async def recover(stack: NetworkState, running: Collection[Container]) -> None:
                 stack.set_aside.add("network", network.id, network.fault, network.name)
             elif network.driver == BRIDGE:
                 await _make_bridge(stack, network)
+            # What macvlan and ipvlan networks share is looked for when a container starts: it may come later.
     veths = [attached.veth for sandbox in stack.sandboxes.values() for attached in sandbox.endpoints]
     swept = await asyncio.to_thread(stack.dataplane.sweep, tuple(stack.networks.values()), veths)
     if swept:
@@ -57,16 +58,9 @@ def undo_unrecorded(stack: NetworkState, container: Container) -> None:
     if known == sandbox.endpoints:
         return
     log.info("undoing a connect that was not recorded", container=container.id)
-    # Ports lead to the first network that leads out. If that was this one, there was none before it.
-    leads_out = sandbox.gateway_endpoint in recorded
-    stack.keep(
-        replace(
-            sandbox,
-            endpoints=known,
-            gateway_endpoint=sandbox.gateway_endpoint if leads_out else "",
-            ports=sandbox.ports if leads_out else (),
-        )
-    )
+    # Ports lead to the first network that leads out. If that was this one, there was none before it, or it took over.
+    after = plan.reduced(sandbox, known)
+    stack.keep(after if stack.leads_out(after) else replace(after, ports=()))
 
 
 def _rename(stack: NetworkState, container: Container) -> None:
@@ -87,7 +81,7 @@ def has_left(stack: NetworkState, container: Container) -> bool:
 
 async def _make_bridge(stack: NetworkState, network: Network) -> None:
     try:
-        await asyncio.to_thread(stack.dataplane.make_bridge, network)
+        await asyncio.to_thread(stack.dataplane.make, network)
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not keep the rest from being served
         stack.set_aside.add("network", network.id, why(error), network.name)
         stack.networks[network.id] = replace(network, fault=why(error))
@@ -111,6 +105,7 @@ async def _reclaim(stack: NetworkState, container: Container) -> None:
     lost = stack.ports.reacquire(container.id, sandbox.ports)
     if lost:
         log.warning("published ports are also bound by another program", container=container.id, ports=lost)
+    await stack.relay(sandbox)
     if needs_server(sandbox):
         await stack.dns_servers.restart(container.id, stack.files_of.namespace(container.id), container.spec.dns)
 
@@ -121,9 +116,9 @@ async def _settle_default_bridge(stack: NetworkState) -> None:
     if stack.in_use(network.id):
         return
     taken = await asyncio.to_thread(stack.dataplane.taken, network.bridge)
-    if not any(pool.subnet.overlaps(other) for pool in network.pools for other in taken):
+    if not any(ipam.overlaps(pool.subnet, taken) for pool in network.pools):
         return
-    await asyncio.to_thread(stack.dataplane.remove_bridge, network)
+    await asyncio.to_thread(stack.dataplane.remove, network)
     pool = await stack.free_pool()
     log.warning("default network moved: its addresses are in use", subnet=str(pool.subnet))
     stack.networks[network.id] = await stack.store.replace_pools(network, (pool,))

@@ -8,11 +8,20 @@ with them, and nothing has to be synced to a disk while a container starts.
 import dataclasses
 import json
 from collections.abc import Iterable
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from runtimed.network.core.model import BRIDGE, OPTION_ICC, OPTION_MASQUERADE, Attached, Network, Sandbox
+from runtimed.network.core.model import (
+    BRIDGE,
+    OPTION_HOST_IPV4,
+    OPTION_HOST_IPV6,
+    OPTION_ICC,
+    OPTION_MASQUERADE,
+    Attached,
+    Network,
+    Sandbox,
+)
 from runtimed.network.kernel.rules import Bridge, Forwarding
 from sampan.resource.container import EndpointState, PublishedPort
 from sampan.resource.container_spec import Endpoint
@@ -27,31 +36,31 @@ def bridges(networks: Iterable[Network]) -> tuple[Bridge, ...]:
             internal=network.internal,
             icc=network.flag(OPTION_ICC, default=True),
             masquerade=network.flag(OPTION_MASQUERADE, default=True),
+            modes={version: network.gateway_mode(version) for version in (4, 6)},
+            sources={4: network.options.get(OPTION_HOST_IPV4, ""), 6: network.options.get(OPTION_HOST_IPV6, "")},
         )
         for network in networks
-        if network.driver == BRIDGE
+        if network.driver == BRIDGE and not network.config_only
     )
 
 
 def forwardings(sandboxes: Iterable[Sandbox]) -> tuple[Forwarding, ...]:
-    """Return every published port of those sandboxes."""
+    """Return every published port of those sandboxes that the kernel leads to an address of its own family."""
     return tuple(
-        Forwarding(
-            protocol=port.protocol,
-            host_ip=IPv4Address(port.host_ip),
-            host_port=port.host_port,
-            target=IPv4Address(sandbox.target.state.ipv4_address),
-            target_port=port.container_port,
-        )
+        Forwarding(port.protocol, host_ip, port.host_port, ip_address(target.address(version)), port.container_port)
         for sandbox in sandboxes
-        if sandbox.target is not None
         for port in sandbox.ports
+        for host_ip in (ip_address(port.host_ip),)
+        for version in (host_ip.version,)
+        for target in (sandbox.gateway(version),)
+        if target is not None and target.address(version)
     )
 
 
 def publishing(networks: Iterable[Network], sandboxes: Iterable[Sandbox]) -> frozenset[str]:
-    """Return the bridges that published ports lead to."""
-    leading = {sandbox.target.state.network_id for sandbox in sandboxes if sandbox.target is not None and sandbox.ports}
+    """Return the bridges that published ports lead to by IPv4."""
+    targets = [sandbox.gateway(4) for sandbox in sandboxes if sandbox.ports]
+    leading = {target.state.network_id for target in targets if target is not None}
     return frozenset(network.bridge for network in networks if network.driver == BRIDGE and network.id in leading)
 
 
@@ -110,7 +119,8 @@ def _sandbox(facts: dict[str, Any]) -> Sandbox:
 def _attached(facts: dict[str, Any]) -> Attached:
     state = facts["state"]
     requested = Endpoint(**_tuples(state.pop("requested")))
-    return Attached(EndpointState(requested=requested, **_tuples(state)), facts["interface"], facts["veth"])
+    facts["state"] = EndpointState(requested=requested, **_tuples(state))
+    return Attached(**facts)
 
 
 def _tuples(facts: dict[str, Any]) -> dict[str, Any]:

@@ -10,16 +10,15 @@ import socket
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from ipaddress import IPv4Address
 from typing import Self
 
 from runtimed.containers.hostname import hostname_of
 from runtimed.network.core import plan, recovery
 from runtimed.network.core.container_files import compose, linked_to
 from runtimed.network.core.model import (
-    BRIDGE,
     CONTAINER_PREFIX,
     HOST,
+    WIRED,
     Attached,
     Sandbox,
 )
@@ -28,7 +27,7 @@ from runtimed.network.core.state import NetworkState
 from runtimed.network.core.store import predefined
 from runtimed.network.dns.server_pool import needs_server
 from runtimed.network.kernel import rules
-from runtimed.network.kernel.dataplane import pools_locked
+from runtimed.network.kernel.dataplane import Exits, pools_locked
 from runtimed.network.kernel.netns import in_own_thread
 from sampan.cancellation import to_the_end
 from sampan.errors import ConflictError
@@ -61,6 +60,7 @@ class NetworkStack(NetworkState):
         await asyncio.gather(*self._leaving.values(), return_exceptions=True)
         await self._guard.close()
         await self.dns_servers.close()
+        await self.relays.close()
         self.ports.close()
         if not any(sandbox.owns_namespace for sandbox in self.sandboxes.values()):
             await self._purge()
@@ -134,17 +134,16 @@ class NetworkStack(NetworkState):
         sandbox = self._plan(container)
         self.sandboxes[container.id] = sandbox
         for attached in sandbox.endpoints:
-            await self.left(attached.state.network_id, attached.state.ipv4_address)
+            await self.left(attached)
         if not sandbox.owns_namespace:
             self.keep(sandbox)
             return sandbox
         sandbox = replace(sandbox, ports=self.reserve_ports(container, sandbox))
-        target = sandbox.target
         self.keep(sandbox)
         path, wires = self.files_of.namespace(container.id), self.wires(sandbox.endpoints)
-        gateway = IPv4Address(target.state.gateway) if target else None
-        await in_own_thread(lambda: self.dataplane.build(path, wires, gateway), f"netns-{container.short_id}")
-        await self.ports_changed(sandbox.ports)
+        exits = Exits(sandbox.gateway(4), sandbox.gateway(6))
+        await in_own_thread(lambda: self.dataplane.build(path, wires, exits), f"netns-{container.short_id}")
+        await self.ports_changed(sandbox, sandbox.ports)
         if needs_server(sandbox):
             await self.dns_servers.start(container.id, path, container.spec.dns)
         return sandbox
@@ -155,8 +154,8 @@ class NetworkStack(NetworkState):
             network = self.resolve(endpoint.network)
             if any(attached.state.network_id == network.id for attached in endpoints):
                 continue  # named by its name and its ID, or recorded twice by an earlier version
-            in_use = self.in_use(network.id) if network.driver == BRIDGE else ()
-            endpoints.append(plan.connect(network, endpoint, container, in_use, plan.next_interface(endpoints)))
+            in_use = self.in_use(network.id) if network.driver in WIRED else ()
+            endpoints.append(plan.connect(network, endpoint, container, in_use, endpoints))
         return Sandbox(
             container_id=container.id,
             container_name=container.name,
@@ -165,6 +164,7 @@ class NetworkStack(NetworkState):
             owns_namespace=plan.network_mode(container.spec) != HOST,
             endpoints=tuple(endpoints),
             gateway_endpoint=plan.gateway_endpoint(endpoints),
+            gateway6_endpoint=plan.gateway_endpoint(endpoints, 6),
         )
 
     def _joined(self, container_id: str) -> NetworkSettings:
@@ -179,7 +179,7 @@ class NetworkStack(NetworkState):
         if sandbox is None:
             return None
         await self.dns_servers.stop(container_id)
-        await self.ports_changed(sandbox.ports)
+        await self.ports_changed(replace(sandbox, ports=()), sandbox.ports)
         self.ports.release(container_id)
         await asyncio.to_thread(self.dataplane.tear_down, self.files_of.namespace(container_id))
         self.let_go(sandbox.endpoints)
@@ -191,7 +191,7 @@ class NetworkStack(NetworkState):
             networks = predefined(await self.free_pool(), self.names.default_bridge, datetime.now(UTC))
             await self.store.add(*networks)
             self.networks.update((network.id, network) for network in networks)
-            await asyncio.to_thread(self.dataplane.make_bridge, self.default)
+            await asyncio.to_thread(self.dataplane.make, self.default)
 
     async def _redefine(self) -> None:
         """Define those of the predefined networks anew whose records cannot be read: nothing in them is a user's."""
@@ -208,7 +208,7 @@ class NetworkStack(NetworkState):
 
     async def _purge(self) -> None:
         for network in self.networks.values():
-            if network.driver == BRIDGE:
-                await asyncio.to_thread(self.dataplane.remove_bridge, network)
-        await asyncio.to_thread(self._table.apply, rules.drop(self.names.table))
-        await asyncio.to_thread(self._firewall.admit, ())
+            await asyncio.to_thread(self.dataplane.remove, network)
+        await asyncio.to_thread(self._table.apply, rules.drop(self.names.table, ipv6=self._ipv6))
+        for firewall in self._firewalls[: 2 if self._ipv6 else 1]:
+            await asyncio.to_thread(firewall.admit, ())

@@ -1,31 +1,37 @@
 """What an engine's networks and sandboxes are: in memory, in records, and in the kernel's rules."""
 
 import asyncio
+import contextlib
 import functools
 import weakref
-from collections.abc import Collection, Mapping
-from ipaddress import IPv4Address
+from collections.abc import Collection, Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Protocol
 
-from runtimed.network.core import ipam, plan, ports, sandboxes
+from runtimed.network.core import ipam, plan, sandboxes
 from runtimed.network.core.container_files import HostFiles
 from runtimed.network.core.model import (
     BRIDGE,
     OPTION_HOST_BINDING,
+    ROUTED,
+    Address,
     Attached,
     Network,
     Pool,
     Sandbox,
+    Subnet,
 )
 from runtimed.network.core.names import KernelNames
 from runtimed.network.core.sandboxes import SandboxFiles
 from runtimed.network.core.store import NetworkStore
 from runtimed.network.dns.server_pool import ServerPool
-from runtimed.network.kernel import conntrack, rules
+from runtimed.network.kernel import rules
 from runtimed.network.kernel.dataplane import Dataplane, Wire
 from runtimed.network.kernel.firewall import Firewall
 from runtimed.network.kernel.guard import Guard
+from runtimed.network.publish import conntrack, ports
+from runtimed.network.publish.relay import Carried, Relays
 from runtimed.protocol import Publish
 from sampan.cancellation import to_the_end
 from sampan.errors import ConflictError, NotFoundError
@@ -66,8 +72,13 @@ class NetworkState:
         publish: Publish,
         set_aside: SetAside,
         host: HostFiles = HostFiles(),  # noqa: B008  # frozen
+        pools: Sequence[tuple[Subnet, int]] = (),
     ) -> None:
-        """Keep records and namespaces below directory ``run``; ``table`` is closed with the stack."""
+        """Keep records and namespaces below directory ``run``; ``table`` is closed with the stack.
+
+        ``pools`` are what networks without addresses of their own get theirs from; a family that has none there uses
+        the default ones.
+        """
         self.store: Final = store
         self.dataplane: Final = Dataplane(names)
         self.networks: Final[dict[str, Network]] = {}  # by ID
@@ -77,13 +88,18 @@ class NetworkState:
         self.names: Final = names
         self.files_of: Final = SandboxFiles(run)
         self.ports: Final = ports.PortTable()
+        self.relays: Final = Relays()
+        self._pools: Final = pools
         self._table = table
         self._host = host
         self.dns_servers: Final = ServerPool(self.sandboxes, host)
-        self._firewall = Firewall(names.table)
+        self._firewalls = (Firewall(names.table), Firewall(names.table, "ip6tables"))
+        self._ipv6 = False  # whether the kernel may have a table of ours for it
         self._guard = Guard(names.table, table, self._restore_rules)
         self._applied = ""  # the rules that the kernel has
-        self._admitted: tuple[str, ...] | None = None  # the bridges that the machine's firewall lets through
+        self._admitted: tuple[tuple[str, ...], tuple[str, ...]] | None = (
+            None  # the bridges that the machine's firewall lets through
+        )
         self._applying = asyncio.Lock()
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._leaving: dict[
@@ -116,20 +132,21 @@ class NetworkState:
         """The network of containers that name none."""
         return next(network for network in self.networks.values() if network.name == BRIDGE)
 
-    def in_use(self, network_id: str) -> set[IPv4Address]:
+    def in_use(self, network_id: str) -> set[Address]:
         """Return the addresses that containers have on a network."""
         endpoints = (sandbox.on(network_id) for sandbox in self.sandboxes.values())
-        return {IPv4Address(a.state.ipv4_address) for a in endpoints if a is not None and a.state.ipv4_address}
+        states = [attached.state for attached in endpoints if attached is not None]
+        return {ip_address(text) for state in states for text in (state.ipv4_address, state.ipv6_address) if text}
 
     def wires(self, endpoints: Collection[Attached]) -> tuple[Wire, ...]:
         """Return those endpoints that are interfaces, each with its network."""
-        return tuple(Wire(a, self.networks[a.state.network_id]) for a in endpoints if a.veth)
+        return tuple(Wire(a, self.networks[a.state.network_id]) for a in endpoints if a.interface)
 
     def settings(self, container: Container) -> NetworkSettings:
         """Return the settings of a container that has a sandbox."""
         sandbox = self.sandboxes[container.id]
         path = str(self.files_of.namespace(container.id)) if sandbox.owns_namespace else ""
-        exposed = ports.exposed_only(container.spec, sandbox.ports) if sandbox.target else ()
+        exposed = ports.exposed_only(container.spec, sandbox.ports) if self.leads_out(sandbox) else ()
         return plan.settings(sandbox, path, exposed)
 
     def keep(self, sandbox: Sandbox) -> None:
@@ -137,24 +154,57 @@ class NetworkState:
         self.sandboxes[sandbox.container_id] = sandbox
         self.files_of.write(sandbox)
 
+    def leads_out(self, sandbox: Sandbox) -> bool:
+        """Whether ports of the container can be published: one of its networks leads out through a bridge of ours."""
+        return any(self._bridged(sandbox, version) for version in (4, 6))
+
+    def _bridged(self, sandbox: Sandbox, version: int) -> Network | None:
+        target = sandbox.gateway(version)
+        network = self.networks[target.state.network_id] if target is not None else None
+        return network if network is not None and network.driver == BRIDGE else None
+
     def reserve_ports(self, container: Container, sandbox: Sandbox) -> tuple[PublishedPort, ...]:
         """Take the host ports that a container publishes, if one of its networks leads out.
 
         Raises:
             StartError: one is taken.
         """
-        target = sandbox.target
-        if target is None:
+        v4, v6 = self._bridged(sandbox, 4), self._bridged(sandbox, 6)
+        target = sandbox.gateway(4) if v4 else sandbox.gateway(6)
+        first = v4 or v6
+        if target is None or first is None:
             return ()
-        default = self.networks[target.state.network_id].options.get(OPTION_HOST_BINDING, "")
+        wanted = ports.requests(container.spec, first.options.get(OPTION_HOST_BINDING, ""))
+        if not wanted:
+            return ()
+        routed = {
+            version for version, network in ((4, v4), (6, v6)) if network and network.gateway_mode(version) == ROUTED
+        }
+        # A container that has no address of a family is still reached by it, through a relay, if its ports are the
+        # host's.
+        carried = v4 is not None and 4 not in routed
+        reach = ports.Reach(v4 is not None, ports.hosts_ipv6() and (v6 is not None or carried), frozenset(routed))
         endpoint = f"{container.name} ({target.state.endpoint_id})"
-        return self.ports.reserve(container.id, ports.requests(container.spec, default), endpoint)
+        return self.ports.reserve(container.id, wanted, endpoint, reach)
 
-    async def left(self, network_id: str, address: str) -> None:
-        """Wait until an interface that was just taken down with this address is really gone."""
-        leaving = self._leaving.get((network_id, address))
-        if leaving is not None:
-            await asyncio.wait((leaving,))
+    async def relay(self, sandbox: Sandbox) -> None:
+        """Carry what arrives at the container's IPv6 ports and that rules do not forward."""
+        target, version = sandbox.gateway(6), 6
+        if target is None or not target.state.ipv6_address:
+            target, version = sandbox.gateway(4), 4
+        carried = []
+        for port in sandbox.ports if target is not None else ():
+            held = self.ports.held(port) if ":" in port.host_ip and port.host_port else None
+            if target is not None and held is not None and port.protocol in ("tcp", "udp"):
+                carried.append(Carried(port.protocol, held, target.address(version), port.container_port))
+        await self.relays.serve(sandbox.container_id, carried)
+
+    async def left(self, attached: Attached) -> None:
+        """Wait until interfaces that were just taken down with these addresses are really gone."""
+        for address in (attached.state.ipv4_address, attached.state.ipv6_address):
+            leaving = self._leaving.get((attached.state.network_id, address))
+            if leaving is not None:
+                await asyncio.wait((leaving,))
 
     def announce(self, action: str, network: Network, container_id: str = "") -> None:
         """Publish a network event."""
@@ -171,36 +221,49 @@ class NetworkState:
         """
         async with self._applying:
             bridges = sandboxes.bridges(self.networks.values())
-            text = rules.table(self.names.table, bridges, sandboxes.forwardings(self.sandboxes.values()))
+            text = self._rules()
             if text != self._applied:
                 publishing = sandboxes.publishing(self.networks.values(), self.sandboxes.values())
                 carries = {bridge.name: bridge.name in publishing for bridge in bridges}
                 await to_the_end(asyncio.to_thread(self._apply_now, text, carries))
                 self._applied = text
-            admitted = tuple(bridge.name for bridge in bridges)
+            admitted = (
+                tuple(bridge.name for bridge in bridges),
+                tuple(bridge.name for bridge in bridges if bridge.of(6)),
+            )
             if admitted != self._admitted:
-                await asyncio.to_thread(self._firewall.admit, admitted)
+                before = self._admitted or (None, None)
+                for firewall, names, last in zip(self._firewalls, admitted, before, strict=True):
+                    if names != last and (names or last is not None):
+                        await asyncio.to_thread(firewall.admit, names)
                 self._admitted = admitted
 
     async def apply_table(self) -> None:
         """Put our table in force ahead of everything else; ``apply_rules`` does it again, with what belongs to it."""
+        self._ipv6 = ports.hosts_ipv6()  # one of ours may be left, of networks that are no more
+        await to_the_end(asyncio.to_thread(self._table.apply, self._rules()))
+
+    def _rules(self) -> str:
         bridges = sandboxes.bridges(self.networks.values())
-        text = rules.table(self.names.table, bridges, sandboxes.forwardings(self.sandboxes.values()))
-        await to_the_end(asyncio.to_thread(self._table.apply, text))
+        # Once there, it is kept up even if the last network that needs it goes: that network's rules have to go, too.
+        self._ipv6 = self._ipv6 or any(bridge.of(6) for bridge in bridges)
+        forwardings = sandboxes.forwardings(self.sandboxes.values())
+        return rules.table(self.names.table, bridges, forwardings, ipv6=self._ipv6)
 
     def _apply_now(self, text: str, carries: Mapping[str, bool]) -> None:
         self._table.apply(text)
         self.dataplane.carry_localhost(carries)
 
-    async def ports_changed(self, changed: Collection[PublishedPort]) -> None:
-        """Make the rules follow: these ports were published, lead elsewhere, or are published no more.
+    async def ports_changed(self, sandbox: Sandbox, changed: Collection[PublishedPort]) -> None:
+        """Make rules and relays follow: these ports were published, lead elsewhere, or are published no more.
 
         Raises:
             StartError: the kernel refused.
         """
         if changed:
             await self.apply_rules()
-        udp = {(IPv4Address(port.host_ip), port.host_port) for port in changed if port.protocol == "udp"}
+            await self.relay(sandbox)
+        udp = {(ip_address(port.host_ip), port.host_port) for port in changed if port.protocol == "udp"}
         if udp:
             try:
                 await to_the_end(asyncio.to_thread(conntrack.forget_udp, udp))
@@ -218,10 +281,12 @@ class NetworkState:
         """
         for attached in endpoints:
             if attached.veth:
-                key = (attached.state.network_id, attached.state.ipv4_address)
                 task = asyncio.create_task(asyncio.to_thread(self.dataplane.delete_links, (attached.veth,)))
-                self._leaving[key] = task
-                task.add_done_callback(functools.partial(self._gone, key))
+                for address in (attached.state.ipv4_address, attached.state.ipv6_address):
+                    if address:
+                        key = (attached.state.network_id, address)
+                        self._leaving[key] = task
+                        task.add_done_callback(functools.partial(self._gone, key))
 
     def _gone(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
         if self._leaving.get(key) is task:
@@ -229,11 +294,21 @@ class NetworkState:
         if not task.cancelled() and task.exception() is not None:
             log.warning("interface could not be deleted", address=key[1], error=str(task.exception()))
 
-    async def free_pool(self) -> Pool:
-        """Choose addresses that nobody uses; hold ``pools_locked``.
+    async def free_pool(self, version: int = 4) -> Pool:
+        """Choose addresses of a family that nobody uses; hold ``pools_locked``.
 
         Raises:
             ResourceExhaustedError: every default pool is in use.
         """
-        ours = [pool.subnet for network in self.networks.values() for pool in network.pools]
-        return ipam.choose_pool([*await asyncio.to_thread(self.dataplane.taken), *ours])
+        ours = [pool.subnet for network in self.networks.values() if not network.config_only for pool in network.pools]
+        bases = [base for base in self._pools if base[0].version == version]
+        if not bases:
+            bases = [*ipam.DEFAULT_POOLS] if version == 4 else [(ipam.local_prefix(self.names.owner + _machine()), 64)]
+        return ipam.choose_pool([*await asyncio.to_thread(self.dataplane.taken), *ours], bases, version)
+
+
+def _machine() -> str:
+    """Return what tells this machine from others; empty where it does not say."""
+    with contextlib.suppress(OSError):
+        return Path("/etc/machine-id").read_text().strip()
+    return ""

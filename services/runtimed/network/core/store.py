@@ -4,7 +4,7 @@ import json
 import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from runtimed.network.core.model import (
@@ -26,6 +26,7 @@ from sampan.service.set_aside import why
 from sampan.store.database import Store
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATER = ("enable_ipv4", "enable_ipv6", "config_only", "config_from")  # rows of earlier versions have none of them
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -97,6 +98,10 @@ def _definition(network: Network) -> str:
         "labels": dict(network.labels),
         "ipam_driver": network.ipam_driver,
         "ipam_options": dict(network.ipam_options),
+        "enable_ipv4": network.enable_ipv4,
+        "enable_ipv6": network.enable_ipv6,
+        "config_only": network.config_only,
+        "config_from": network.config_from,
     }
     return json.dumps(facts)
 
@@ -134,15 +139,16 @@ def _read(row: sqlite3.Row) -> Network:
         labels=facts["labels"],
         ipam_driver=facts["ipam_driver"],
         ipam_options=facts["ipam_options"],
+        **{name: facts[name] for name in _LATER if name in facts},
     )
 
 
 def _pool(facts: dict[str, Any]) -> Pool:
     return Pool(
-        subnet=IPv4Network(facts["subnet"]),
-        gateway=IPv4Address(facts["gateway"]) if facts["gateway"] else None,
-        ip_range=IPv4Network(facts["ip_range"]) if facts["ip_range"] else None,
-        auxiliary={name: IPv4Address(text) for name, text in facts["auxiliary"].items()},
+        subnet=ip_network(facts["subnet"]),
+        gateway=ip_address(facts["gateway"]) if facts["gateway"] else None,
+        ip_range=ip_network(facts["ip_range"]) if facts["ip_range"] else None,
+        auxiliary={name: ip_address(text) for name, text in facts["auxiliary"].items()},
         asked_for=facts["asked_for"],
     )
 

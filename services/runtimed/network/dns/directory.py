@@ -1,9 +1,9 @@
 """Who is called what: names as a container sees them, from the sandboxes that there are."""
 
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
-from runtimed.network.core.model import Attached, Sandbox
+from runtimed.network.core.model import Address, Attached, Sandbox
 
 
 class Directory:
@@ -12,40 +12,42 @@ class Directory:
     def __init__(self, sandboxes: Mapping[str, Sandbox]) -> None:
         self._sandboxes = sandboxes
 
-    def addresses(self, asker: str, name: str) -> tuple[IPv4Address, ...] | None:
-        """Return the addresses of ``name`` on the networks of container ``asker``; None: nobody is called that.
+    def addresses(self, asker: str, name: str, version: int = 4) -> tuple[Address, ...] | None:
+        """Return the addresses of a family of ``name`` on the networks of ``asker``; None: nobody is called that.
 
         A name is a container's, an alias, a short ID, a link's alias of the asker's own, or any of these followed by
         the network's name.
         """
         own = self._sandboxes.get(asker)
-        found: list[IPv4Address] = []
+        found: list[Attached] = []
         for mine in own.endpoints if own else ():
             if not mine.state.dns_names:
                 continue
             wanted = name.removesuffix("." + mine.state.network.lower())
             linked = _linked(mine, wanted)
             found += [
-                IPv4Address(other.state.ipv4_address)
+                other
                 for other in self._on(mine.state.network_id)
                 if _is_called(other, wanted) or (linked and _is_called(other, linked))
             ]
-        return tuple(dict.fromkeys(found)) or None
+        if not found:
+            return None
+        return tuple(dict.fromkeys(ip_address(text) for each in found if (text := each.address(version))))
 
-    def name(self, asker: str, address: IPv4Address) -> str | None:
+    def name(self, asker: str, address: Address) -> str | None:
         """Return the name of whoever has ``address`` on one of the asker's networks: ``<container>.<network>``."""
         own = self._sandboxes.get(asker)
         for mine in own.endpoints if own else ():
             if mine.state.dns_names:
                 for other in self._on(mine.state.network_id):
-                    if other.state.ipv4_address == str(address):
+                    if other.address(address.version) == str(address):
                         return f"{other.state.dns_names[0]}.{other.state.network}"
         return None
 
     def leads_out(self, asker: str) -> bool:
         """Tell whether the container has a way to the world, and so any business with names out there."""
         own = self._sandboxes.get(asker)
-        return own is not None and bool(own.gateway_endpoint)
+        return own is not None and bool(own.gateway_endpoint or own.gateway6_endpoint)
 
     def _on(self, network_id: str) -> Iterator[Attached]:
         endpoints = (sandbox.on(network_id) for sandbox in self._sandboxes.values())

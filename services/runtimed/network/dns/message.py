@@ -6,7 +6,7 @@ Reference: RFC 1035, section 4.
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 A: Final = 1
@@ -67,12 +67,12 @@ def parse(message: bytes) -> Query | None:
     return Query(identity, flags, ".".join(labels), kind, message[_HEADER.size : end])
 
 
-def addresses(query: Query, found: Sequence[IPv4Address], limit: int) -> bytes:
+def addresses(query: Query, found: Sequence[IPv4Address | IPv6Address], limit: int) -> bytes:
     """Answer with addresses, which may be none: the name exists and has no record of that type.
 
     An answer of more than ``limit`` bytes is cut and says so: the client asks again over TCP.
     """
-    return _answer(query, [(A, address.packed) for address in found], limit)
+    return _answer(query, [(A if address.version == 4 else AAAA, address.packed) for address in found], limit)
 
 
 def pointer(query: Query, name: str) -> bytes:
@@ -85,15 +85,17 @@ def failure(query: Query, code: int) -> bytes:
     return _answer(query, [], MAX_UDP_BYTES, code)
 
 
-def reversed_address(name: str) -> IPv4Address | None:
-    """Return the address that a name such as ``2.0.17.172.in-addr.arpa`` asks for."""
+def reversed_address(name: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that a name such as ``2.0.17.172.in-addr.arpa`` asks for, or one of 32 digits in ip6.arpa."""
     labels = name.split(".")
-    if len(labels) != 6 or labels[4:] != ["in-addr", "arpa"]:
-        return None
     try:
-        return IPv4Address(".".join(reversed(labels[:4])))
+        if len(labels) == 6 and labels[4:] == ["in-addr", "arpa"]:
+            return IPv4Address(".".join(reversed(labels[:4])))
+        if len(labels) == 34 and labels[32:] == ["ip6", "arpa"] and all(len(label) == 1 for label in labels[:32]):
+            return IPv6Address(bytes.fromhex("".join(reversed(labels[:32]))))
     except ValueError:
         return None
+    return None
 
 
 def _answer(query: Query, records: Sequence[tuple[int, bytes]], limit: int, code: int = 0) -> bytes:

@@ -156,13 +156,13 @@ class DnsServer(asyncio.DatagramProtocol):
         if query is None:
             return None
         if query.type in (dns.A, dns.AAAA):
-            found = self._directory.addresses(self._container_id, query.name)
+            version = 4 if query.type == dns.A else 6
+            found = self._directory.addresses(self._container_id, query.name, version)
             if found is None:
                 return None
-            # Containers that share an alias share its work. An AAAA record of a name that we know does not exist,
-            # and the world outside has no business with the question.
-            spread = random.sample(found, len(found)) if query.type == dns.A else []
-            return dns.addresses(query, spread, limit)
+            # Containers that share an alias share its work. A name that we know and that has no address of this family
+            # has no record, and the world outside has no business with the question.
+            return dns.addresses(query, random.sample(found, len(found)), limit)
         address = dns.reversed_address(query.name) if query.type == dns.PTR else None
         name = self._directory.name(self._container_id, address) if address else None
         return dns.pointer(query, name) if name else None

@@ -11,16 +11,26 @@ import os
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Final
 
-from runtimed.network.core.model import OPTION_BRIDGE_NAME, OPTION_ICC, Attached, Network
+from runtimed.network.core.model import (
+    BRIDGE,
+    ISOLATED,
+    OPTION_BRIDGE_NAME,
+    OPTION_ICC,
+    OPTION_PARENT,
+    WIRED,
+    Attached,
+    Network,
+    Subnet,
+)
 from runtimed.network.core.names import KernelNames, random_mac
-from runtimed.network.kernel import netns
+from runtimed.network.kernel import netns, sysctls, vlan
 from runtimed.network.kernel.rtnetlink import LOOPBACK_INDEX, Link, Rtnetlink
 from sampan.cancellation import to_the_end
-from sampan.errors import ConflictError, NotFoundError
+from sampan.errors import ConflictError, NotFoundError, StartError
 
 _SYSCTL: Final = Path("/proc/sys/net")  # shows the namespace of the thread that opens it
 _POOLS_LOCK: Final = Path("/run/sampan-pools.lock")  # for all engines of the machine, whatever their roots
@@ -34,6 +44,14 @@ class Wire:
     network: Network
 
 
+@dataclass(frozen=True, slots=True)
+class Exits:
+    """The endpoints that a container's default routes lead through, of each family; None: none, or it stays."""
+
+    v4: Attached | None = None
+    v6: Attached | None = None
+
+
 class Dataplane:
     """Makes and removes kernel objects of one engine."""
 
@@ -42,41 +60,40 @@ class Dataplane:
         self._configured: set[str] = set()  # bridges that were set up completely by this process
         self._lock = threading.Lock()
 
-    def build(self, path: Path, wires: Sequence[Wire], gateway: IPv4Address | None) -> None:
+    def build(self, path: Path, wires: Sequence[Wire], exits: Exits) -> None:
         """Make the namespace ``path`` with every interface in it; leaves the calling thread inside.
 
         After an error part of it may be there: ``tear_down`` removes that.
         """
         with Rtnetlink() as host:
-            masters = [self.ensure_bridge(host, wire.network) for wire in wires]
+            links = [self._ensure_link(host, wire.network) for wire in wires]
             netns.create(path)
             with Rtnetlink() as inside:
                 inside.set_up(LOOPBACK_INDEX)
-                # The networks are IPv4 only. Left on, eth0 would get a link-local address that leads nowhere.
-                _write(_SYSCTL / "ipv6/conf/default/disable_ipv6", "1")
-                for master, wire in zip(masters, wires, strict=True):
-                    _plug(host, inside, path, master, wire)
-                if gateway is not None:
-                    inside.set_default_route(gateway, _index_towards(inside, wires, gateway))
+                for link, wire in zip(links, wires, strict=True):
+                    _plug(host, inside, path, link, wire)
+                _lead_out(inside, exits)
 
-    def plug(self, path: Path, wire: Wire, gateway: IPv4Address | None) -> None:
-        """Give a running container one more interface, and the default route if ``gateway``."""
+    def plug(self, path: Path, wire: Wire, exits: Exits) -> None:
+        """Give a running container one more interface; its default routes lead through ``exits`` then."""
         with Rtnetlink() as host:
-            master = self.ensure_bridge(host, wire.network)
+            link = self._ensure_link(host, wire.network)
             netns.enter(path)
             with Rtnetlink() as inside:
-                _plug(host, inside, path, master, wire)
-                if gateway is not None:
-                    inside.set_default_route(gateway, _index_towards(inside, (wire,), gateway))
+                _plug(host, inside, path, link, wire)
+                _lead_out(inside, exits)
 
-    def unplug(self, path: Path, wire: Wire, others: Sequence[Wire], gateway: IPv4Address | None) -> None:
-        """Take an interface away; the default route moves to ``gateway``, which one of ``others`` leads to."""
+    def unplug(self, path: Path, wire: Wire, exits: Exits) -> None:
+        """Take an interface away; the default routes lead through ``exits`` then."""
         with Rtnetlink() as host:
-            host.delete(wire.attached.veth)
-            if gateway is not None and netns.exists(path):
+            if wire.attached.veth:
+                host.delete(wire.attached.veth)
+            if netns.exists(path):
                 netns.enter(path)
                 with Rtnetlink() as inside:
-                    inside.set_default_route(gateway, _index_towards(inside, others, gateway))
+                    if not wire.attached.veth:
+                        inside.delete(wire.attached.interface)
+                    _lead_out(inside, exits)
 
     def tear_down(self, path: Path) -> None:
         """Let go of the namespace; its interfaces end with its last process. No error if there is none."""
@@ -104,10 +121,13 @@ class Dataplane:
                 host.set_alias(link.index, self._names.alias(network.id))
             elif link.kind != "bridge" or not self._may_use(link, network):
                 raise ConflictError(f"interface {link.name} exists and does not belong to network {network.name}")
+            _write(_SYSCTL / f"ipv6/conf/{link.name}/disable_ipv6", "0" if network.enable_ipv6 else "1")
+            if network.enable_ipv6:
+                _write(_SYSCTL / f"ipv6/conf/{link.name}/accept_ra", "0")  # a container is no router of ours
+                _enable_forwarding6()
             for pool in network.pools:
-                if pool.gateway is not None:
-                    host.add_address(link.index, IPv4Interface((pool.gateway, pool.subnet.prefixlen)))
-            _write(_SYSCTL / f"ipv6/conf/{link.name}/disable_ipv6", "1")
+                if pool.gateway is not None and network.gateway_mode(pool.subnet.version) != ISOLATED:
+                    host.add_address(link.index, ip_interface((pool.gateway, pool.subnet.prefixlen)))
             _refuse_local_sources(_SYSCTL / f"ipv4/conf/{link.name}/rp_filter")
             host.set_up(link.index)
             _enable_forwarding()
@@ -122,16 +142,48 @@ class Dataplane:
         for name, carries in bridges.items():
             _write(_SYSCTL / f"ipv4/conf/{name}/route_localnet", "1" if carries else "0")
 
-    def make_bridge(self, network: Network) -> None:
-        """As ``ensure_bridge``."""
-        with Rtnetlink() as host:
-            self.ensure_bridge(host, network)
+    def _ensure_link(self, host: Rtnetlink, network: Network) -> int:
+        """Return the index of what containers are plugged into: the bridge, or the interface that they share."""
+        if network.driver == BRIDGE:
+            return self.ensure_bridge(host, network)
+        return self.ensure_parent(host, network)
 
-    def remove_bridge(self, network: Network) -> None:
-        """Delete a network's bridge, if it is ours."""
+    def ensure_parent(self, host: Rtnetlink, network: Network, *, make: bool = False) -> int:
+        """Return the index of a macvlan or ipvlan network's parent.
+
+        With ``make``, one that is not there is made if its name says how: ``eth0.10`` for a VLAN. One of our own, which
+        stands for a parent that nobody named, is always made.
+
+        Raises:
+            StartError, InvalidArgumentError: there is none, in Docker's words.
+        """
+        with self._lock:
+            link = host.find(network.parent)
+            if link is None and (make or not network.options.get(OPTION_PARENT)):
+                vlan.make_parent(host, network)
+                link = _found(host, network.parent)
+                host.set_alias(link.index, self._names.alias(network.id))
+                host.set_up(link.index)
+            if link is None:
+                raise StartError(f"the requested parent interface {network.parent} was not found on the Docker host")
+            return link.index
+
+    def make(self, network: Network) -> None:
+        """Make what a network has in the kernel: as ``ensure_bridge``, or ``ensure_parent`` with ``make``."""
+        if network.config_only or network.driver not in WIRED:
+            return
+        with Rtnetlink() as host:
+            if network.driver == BRIDGE:
+                self.ensure_bridge(host, network)
+            else:
+                self.ensure_parent(host, network, make=True)
+
+    def remove(self, network: Network) -> None:
+        """Delete what ``make`` made, if it is ours."""
         with self._lock, Rtnetlink() as host:
             self._configured.discard(network.bridge)
-            link = host.find(network.bridge)
+            name = network.bridge or network.parent
+            link = host.find(name) if name else None
             if link is not None and link.alias == self._names.alias(network.id):
                 host.delete(link.name)
 
@@ -155,12 +207,12 @@ class Dataplane:
             ]
             return [name for name in stale if host.delete(name)]
 
-    def taken(self, except_bridge: str = "") -> tuple[IPv4Network, ...]:
+    def taken(self, except_bridge: str = "") -> tuple[Subnet, ...]:
         """Return what the host's addresses and routes cover, but for one bridge's."""
         with Rtnetlink() as host:
             link = host.find(except_bridge) if except_bridge else None
             skip = link.index if link else -1
-            addresses = [address.network for index, address in host.addresses() if index != skip]
+            addresses: list[Subnet] = [address.network for index, address in host.addresses() if index != skip]
             routes = [network for index, network in host.routes() if index != skip and network.prefixlen > 0]
         return tuple(dict.fromkeys(addresses + routes))
 
@@ -185,36 +237,60 @@ async def pools_locked() -> AsyncIterator[None]:
         os.close(fd)
 
 
-def _plug(host: Rtnetlink, inside: Rtnetlink, path: Path, master: int, wire: Wire) -> None:
-    attached = wire.attached
+def _plug(host: Rtnetlink, inside: Rtnetlink, path: Path, link: int, wire: Wire) -> None:
+    attached, state, network = wire.attached, wire.attached.state, wire.network
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        mac = attached.state.mac_address
-        host.add_veth(attached.veth, master, attached.interface, mac, fd, wire.network.mtu)
+        if network.driver == BRIDGE:
+            host.add_veth(attached.veth, link, attached.interface, state.mac_address, fd, network.mtu)
+        else:
+            vlan.add(host, network, link, attached.interface, state.mac_address, fd)
     finally:
         os.close(fd)
+    if network.driver == BRIDGE:
+        _connect_port(host, network, attached)
+    index = _found(inside, attached.interface).index
+    _configure(_SYSCTL / f"ipv6/conf/{attached.interface}", ipv6=bool(state.ipv6_address))
+    for text, prefix in ((state.ipv4_address, state.ipv4_prefix), (state.ipv6_address, state.ipv6_prefix)):
+        if text:
+            inside.add_address(index, ip_interface(f"{text}/{prefix}"))
+    for text in state.requested.link_local_ips:
+        inside.add_address(index, ip_interface(f"{text}/{64 if ':' in text else 16}"))
+    for setting, value in sysctls.of_endpoint(state.requested.driver_options, attached.interface):
+        sysctls.write(_SYSCTL, setting, value)
+    inside.set_up(index)
+    if state.ipv6_address and network.driver == BRIDGE:
+        sysctls.announce(index, state.ipv6_address, state.mac_address)
+
+
+def _connect_port(host: Rtnetlink, network: Network, attached: Attached) -> None:
     port = _found(host, attached.veth).index
     host.forgo_ipv6(port)  # a bridge port needs no address
     # Where br_netfilter is loaded, what a container sends to a port that it publishes itself is translated inside the
     # bridge and has to go back the way it came.
     host.set_hairpin(port)
-    if not wire.network.flag(OPTION_ICC, default=True):
+    if not network.flag(OPTION_ICC, default=True):
         # Netfilter sees what passes from port to port only where br_netfilter is loaded, and can be flushed. Where it
         # is loaded, this also stops what goes to a neighbour's published port.
         host.isolate(port)
     host.set_up(port)
     # The address may have been another container's a moment ago, whose port the bridge still remembers.
-    host.pin(port, mac)
-    index = _found(inside, attached.interface).index
-    inside.add_address(index, IPv4Interface((attached.state.ipv4_address, attached.state.ipv4_prefix)))
-    inside.set_up(index)
+    host.pin(port, attached.state.mac_address)
 
 
-def _index_towards(inside: Rtnetlink, wires: Sequence[Wire], gateway: IPv4Address) -> int:
-    for wire in wires:
-        if wire.attached.state.gateway == str(gateway):
-            return _found(inside, wire.attached.interface).index
-    raise NotFoundError(f"no interface leads to gateway {gateway}")
+def _configure(directory: Path, *, ipv6: bool) -> None:
+    """Settle an interface's IPv6 before it is up: off where the network has none, or it would take a local address."""
+    _write(directory / "disable_ipv6", "0" if ipv6 else "1")
+    if ipv6:
+        _write(directory / "accept_ra", "0")  # routes are the engine's business, whatever a neighbour announces
+
+
+def _lead_out(inside: Rtnetlink, exits: Exits) -> None:
+    for version, attached in ((4, exits.v4), (6, exits.v6)):
+        if attached is not None:
+            text = attached.state.gateway if version == 4 else attached.state.ipv6_gateway
+            gateway = None if attached.on_link else ip_address(text)
+            inside.set_default_route(gateway, _found(inside, attached.interface).index, version)
 
 
 def _found(socket: Rtnetlink, name: str) -> Link:
@@ -229,6 +305,18 @@ def _enable_forwarding() -> None:
     path = _SYSCTL / "ipv4/ip_forward"
     if path.read_text().strip() != "1":
         path.write_text("1")
+
+
+def _enable_forwarding6() -> None:
+    # A router takes no routes from advertisements unless it is told to: an uplink that had its own from there keeps it.
+    conf = _SYSCTL / "ipv6/conf"
+    with contextlib.suppress(FileNotFoundError):
+        if (conf / "all/forwarding").read_text().strip() == "1":
+            return
+        for accepts in conf.glob("*/accept_ra"):
+            if accepts.parent.name not in ("all", "lo") and accepts.read_text().strip() == "1":
+                accepts.write_text("2")
+        (conf / "all/forwarding").write_text("1")
 
 
 def _refuse_local_sources(rp_filter: Path) -> None:

@@ -57,10 +57,10 @@ def _comment(rule: Sequence[str]) -> str:
 class Firewall:
     """The machine's iptables, if it has them. Blocks: call it in a thread."""
 
-    def __init__(self, mark: str) -> None:
-        """``mark`` is the comment that tells our rules from everybody else's."""
+    def __init__(self, mark: str, program: str = "iptables") -> None:
+        """``mark`` is the comment that tells our rules from everybody else's; ``program`` may be ip6tables."""
         self._mark = mark
-        self._program = shutil.which("iptables")
+        self._program = shutil.which(program)
 
     def admit(self, bridges: Iterable[str]) -> None:
         """Let these bridges through, and no others of ours. What cannot be done is logged."""

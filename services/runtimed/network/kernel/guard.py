@@ -41,6 +41,7 @@ _CHAIN_NAME: Final = {
     NFT_MSG_DELRULE: NFTA_RULE_CHAIN,
 }
 _SUBJECT: Final = struct.Struct("!BBH")  # struct nfgenmsg: family, version, resource
+_FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 _RECEIVE_BYTES: Final = 1 << 16
 _SETTLE_S: Final = 0.5  # a reload is a burst of changes; see to the rest of what it leaves once
 _BURST: Final = 100  # repairs at once in a second; who goes on like that is answered at the slower pace
@@ -57,7 +58,7 @@ class Table(Protocol):
 
 
 class Guard:
-    """Watches one table of family ip, and iptables' FORWARD chain."""
+    """Watches the tables of one name, of families ip and ip6, and the FORWARD chains of iptables and ip6tables."""
 
     def __init__(self, name: str, table: Table, repair: Callable[[], Awaitable[None]]) -> None:
         """``repair`` is called when things have settled after the table or FORWARD was changed by others."""
@@ -141,7 +142,7 @@ class Guard:
             size, kind, _, _, port = HEADER.unpack_from(blob, offset)
             body = blob[offset + HEADER.size : offset + size]
             offset += max(size, HEADER.size) + (-size % 4)
-            if kind >> 8 == NFNL_SUBSYS_NFTABLES and len(body) >= _SUBJECT.size and body[0] == socket.AF_INET:
+            if kind >> 8 == NFNL_SUBSYS_NFTABLES and len(body) >= _SUBJECT.size and body[0] in _FAMILIES:
                 self._note(kind & 0xFF, body[_SUBJECT.size :], port)
 
     def _note(self, message: int, body: bytes, port: int) -> None:

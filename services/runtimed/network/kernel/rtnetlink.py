@@ -10,7 +10,7 @@ import errno
 import socket
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_network
 from typing import Final
 
 from runtimed.network.kernel.netlink import (
@@ -37,6 +37,7 @@ RTM_NEWNEIGH: Final = 28
 IFLA_ADDRESS: Final = 1
 IFLA_IFNAME: Final = 3
 IFLA_MTU: Final = 4
+IFLA_LINK: Final = 5
 IFLA_MASTER: Final = 10
 IFLA_LINKINFO: Final = 18
 IFLA_IFALIAS: Final = 20
@@ -51,6 +52,11 @@ IFLA_BRPORT_MODE: Final = 4  # "hairpin"
 IFLA_INET6_ADDR_GEN_MODE: Final = 8
 IN6_ADDR_GEN_MODE_NONE: Final = 1
 VETH_INFO_PEER: Final = 1
+IFLA_MACVLAN_MODE: Final = 1
+IFLA_IPVLAN_MODE: Final = 1
+IFLA_IPVLAN_FLAGS: Final = 2
+IFLA_VLAN_ID: Final = 1
+IFA_F_NODAD: Final = 0x02
 IFA_ADDRESS: Final = 1
 IFA_LOCAL: Final = 2
 IFA_BROADCAST: Final = 4
@@ -64,6 +70,7 @@ IFF_UP: Final = 0x1
 RT_TABLE_MAIN: Final = 254
 RTPROT_BOOT: Final = 3
 RTN_UNICAST: Final = 1
+RT_SCOPE_LINK: Final = 253
 
 IFINFO: Final = struct.Struct("=BxHiII")  # family, device type, index, flags, mask of flags to change
 LOOPBACK_INDEX: Final = 1  # lo is the first link of every namespace
@@ -134,6 +141,38 @@ class Rtnetlink(Netlink):
         body += attribute(IFLA_MASTER, _u32(master)) + attribute(IFLA_LINKINFO | NESTED, info)
         self._new_link(body, name)
 
+    def add_macvlan(self, name: str, parent: int, mac: str, mode: int, netns_fd: int, mtu: int = 0) -> None:
+        """Make an interface in another namespace, down, that shares ``parent`` under a hardware address of its own."""
+        data = attribute(IFLA_MACVLAN_MODE, _u32(mode))
+        self._new_shared(name, parent, "macvlan", data, netns_fd, attribute(IFLA_ADDRESS, mac_bytes(mac)), mtu)
+
+    def add_ipvlan(self, name: str, parent: int, mode: int, flag: int, netns_fd: int, mtu: int = 0) -> None:
+        """Make an interface in another namespace, down, that shares ``parent`` and its hardware address."""
+        data = attribute(IFLA_IPVLAN_MODE, struct.pack("=H", mode)) + attribute(
+            IFLA_IPVLAN_FLAGS, struct.pack("=H", flag)
+        )
+        self._new_shared(name, parent, "ipvlan", data, netns_fd, b"", mtu)
+
+    def _new_shared(self, name: str, parent: int, kind: str, data: bytes, netns_fd: int, more: bytes, mtu: int) -> None:
+        info = attribute(IFLA_INFO_KIND, kind.encode()) + attribute(IFLA_INFO_DATA | NESTED, data)
+        body = IFINFO.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, _text(name)) + attribute(IFLA_LINK, _u32(parent))
+        body += more + (attribute(IFLA_MTU, _u32(mtu)) if mtu else b"")
+        body += attribute(IFLA_NET_NS_FD, _u32(netns_fd)) + attribute(IFLA_LINKINFO | NESTED, info)
+        self._new_link(body, name)
+
+    def add_dummy(self, name: str) -> None:
+        """Make an interface that leads nowhere."""
+        info = attribute(IFLA_INFO_KIND, b"dummy")
+        body = attribute(IFLA_IFNAME, _text(name)) + attribute(IFLA_LINKINFO | NESTED, info)
+        self._new_link(IFINFO.pack(0, 0, 0, 0, 0) + body, name)
+
+    def add_vlan(self, name: str, parent: int, tag: int) -> None:
+        """Make an interface for the frames of ``parent`` that have a VLAN's tag."""
+        info = attribute(IFLA_INFO_KIND, b"vlan")
+        info += attribute(IFLA_INFO_DATA | NESTED, attribute(IFLA_VLAN_ID, struct.pack("=H", tag)))
+        body = IFINFO.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, _text(name)) + attribute(IFLA_LINK, _u32(parent))
+        self._new_link(body + attribute(IFLA_LINKINFO | NESTED, info), name)
+
     def set_up(self, index: int) -> None:
         """Turn a link on."""
         self.request(RTM_NEWLINK, NLM_F_ACK, IFINFO.pack(0, 0, index, IFF_UP, IFF_UP), f"link {index}")
@@ -183,39 +222,50 @@ class Rtnetlink(Netlink):
             raise
         return True
 
-    def add_address(self, index: int, address: IPv4Interface) -> None:
-        """Give a link an address; no error if it has it."""
-        body = struct.pack("=BBBBI", socket.AF_INET, address.network.prefixlen, 0, 0, index)
-        body += attribute(IFA_LOCAL, address.packed) + attribute(IFA_ADDRESS, address.packed)
-        body += attribute(IFA_BROADCAST, address.network.broadcast_address.packed)
+    def add_address(self, index: int, address: IPv4Interface | IPv6Interface) -> None:
+        """Give a link an address; no error if it has it. An IPv6 one serves at once: nobody is asked for duplicates."""
+        if isinstance(address, IPv4Interface):
+            body = struct.pack("=BBBBI", socket.AF_INET, address.network.prefixlen, 0, 0, index)
+            body += attribute(IFA_LOCAL, address.packed) + attribute(IFA_ADDRESS, address.packed)
+            body += attribute(IFA_BROADCAST, address.network.broadcast_address.packed)
+        else:
+            body = struct.pack("=BBBBI", socket.AF_INET6, address.network.prefixlen, IFA_F_NODAD, 0, index)
+            body += attribute(IFA_LOCAL, address.packed) + attribute(IFA_ADDRESS, address.packed)
         self.request(RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, body, str(address))
 
-    def addresses(self) -> list[tuple[int, IPv4Interface]]:
-        """Return every IPv4 address with its link's index."""
-        body = struct.pack("=BBBBI", socket.AF_INET, 0, 0, 0, 0)
-        found = []
+    def addresses(self) -> list[tuple[int, IPv4Interface | IPv6Interface]]:
+        """Return every address with its link's index."""
+        body = struct.pack("=BBBBI", socket.AF_UNSPEC, 0, 0, 0, 0)
+        found: list[tuple[int, IPv4Interface | IPv6Interface]] = []
         for answer in self.request(RTM_GETADDR, NLM_F_DUMP, body, "addresses"):
-            _, prefix, _, _, index = struct.unpack_from("=BBBBI", answer)
+            family, prefix, _, _, index = struct.unpack_from("=BBBBI", answer)
             values = dict(attributes(answer[8:]))
             packed = values.get(IFA_LOCAL) or values.get(IFA_ADDRESS)
-            if packed:
+            if packed and family == socket.AF_INET:
                 found.append((index, IPv4Interface((packed, prefix))))
+            elif packed and family == socket.AF_INET6:
+                found.append((index, IPv6Interface((packed, prefix))))
         return found
 
-    def set_default_route(self, gateway: IPv4Address, index: int) -> None:
-        """Send everything that has no better route to ``gateway``."""
-        self._route(RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, gateway, index)
+    def set_default_route(self, gateway: IPv4Address | IPv6Address | None, index: int, version: int = 4) -> None:
+        """Send everything that has no better route to ``gateway``; None: to the link itself."""
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        body = _rtmsg(family, RT_TABLE_MAIN, RT_SCOPE_LINK if gateway is None and version == 4 else 0)
+        body += attribute(RTA_GATEWAY, gateway.packed) if gateway is not None else b""
+        body += attribute(RTA_OIF, _u32(index))
+        self.request(RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, body, f"default via {gateway}")
 
-    def routes(self) -> list[tuple[int, IPv4Network]]:
-        """Return the destination of every IPv4 unicast route in the main table, with its link's index; no default."""
-        found = []
-        for answer in self.request(RTM_GETROUTE, NLM_F_DUMP, _rtmsg(0), "routes"):
-            _, prefix, _, _, table, _, _, kind, _ = struct.unpack_from("=BBBBBBBBI", answer)
-            values = dict(attributes(answer[12:]))
-            if table != RT_TABLE_MAIN or kind != RTN_UNICAST or RTA_DST not in values:
-                continue
-            index = int.from_bytes(values.get(RTA_OIF, b"\0" * 4), "little")
-            found.append((index, IPv4Network((values[RTA_DST], prefix))))
+    def routes(self) -> list[tuple[int, IPv4Network | IPv6Network]]:
+        """Return the destination of every unicast route in the main table, with its link's index; no default."""
+        found: list[tuple[int, IPv4Network | IPv6Network]] = []
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for answer in self.request(RTM_GETROUTE, NLM_F_DUMP, _rtmsg(family, 0), "routes"):
+                of, prefix, _, _, table, _, _, kind, _ = struct.unpack_from("=BBBBBBBBI", answer)
+                values = dict(attributes(answer[12:]))
+                if of != family or table != RT_TABLE_MAIN or kind != RTN_UNICAST or RTA_DST not in values:
+                    continue
+                index = int.from_bytes(values.get(RTA_OIF, b"\0" * 4), "little")
+                found.append((index, ip_network((values[RTA_DST], prefix))))
         return found
 
     def pin(self, index: int, mac: str) -> None:
@@ -227,14 +277,10 @@ class Rtnetlink(Netlink):
     def _new_link(self, body: bytes, operand: str) -> None:
         self.request(RTM_NEWLINK, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, body, operand)
 
-    def _route(self, kind: int, flags: int, gateway: IPv4Address, index: int) -> None:
-        body = _rtmsg(RT_TABLE_MAIN) + attribute(RTA_GATEWAY, gateway.packed) + attribute(RTA_OIF, _u32(index))
-        self.request(kind, flags, body, f"default via {gateway}")
 
-
-def _rtmsg(table: int) -> bytes:
+def _rtmsg(family: int, table: int, scope: int = 0) -> bytes:
     # family, destination bits, source bits, type of service, table, protocol, scope (0: universe), type, flags
-    return struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, table, RTPROT_BOOT, 0, RTN_UNICAST, 0)
+    return struct.pack("=BBBBBBBBI", family, 0, 0, 0, table, RTPROT_BOOT, scope, RTN_UNICAST, 0)
 
 
 def _link(answer: bytes) -> Link:

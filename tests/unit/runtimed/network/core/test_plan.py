@@ -61,7 +61,7 @@ def test_ports_on_the_hosts_network_are_warned_about() -> None:
     [
         (spec("bridge", Endpoint("bridge", aliases=("db",))), "aliases are only supported for user-defined networks"),
         (spec("bridge", Endpoint("bridge", ipv4_address="10.0.0.9")), "supported on user defined networks only"),
-        (spec("side", Endpoint("side", ipv6_address="fd00::2")), "no IPv6 subnet"),
+        (spec("side", Endpoint("side", ipv6_address="fd00::2")), "has no IPv6 subnet"),
         (spec("side", Endpoint("side", mac_address="01:02:03:04:05:06")), "invalid MAC address"),
         (spec("side", Endpoint("side"), Endpoint("side")), "asked for twice"),
         (spec("side", dns=Dns(servers=("nine",))), "nine is not an ip address"),
@@ -81,15 +81,15 @@ def test_unknown_network_is_left_to_the_start() -> None:
 
 
 def test_hardware_address_follows_from_the_address() -> None:
-    made = plan.connect(NETWORKS["side"], Endpoint("side"), container(spec("side")), (), "eth0")
+    made = plan.connect(NETWORKS["side"], Endpoint("side"), container(spec("side")), (), ())
     assert made.state.mac_address == "02:42:0a:00:00:02"
 
 
 def test_names_resolve_on_users_networks_only() -> None:
     web = container(ContainerSpec(name="web", hostname="www"))
-    made = plan.connect(NETWORKS["side"], Endpoint("side", aliases=("db", "web")), web, (), "eth0")
+    made = plan.connect(NETWORKS["side"], Endpoint("side", aliases=("db", "web")), web, (), ())
     assert made.state.dns_names == ("web", "db", web.short_id, "www")
-    assert plan.connect(NETWORKS["bridge"], Endpoint("bridge"), web, (), "eth0").state.dns_names == ()
+    assert plan.connect(NETWORKS["bridge"], Endpoint("bridge"), web, (), ()).state.dns_names == ()
 
 
 def test_first_network_by_name_leads_out() -> None:

@@ -112,7 +112,7 @@ async def test_a_client_that_leaves_while_its_network_is_recorded_leaves_one_tha
     async def nothing() -> None:
         """Stands for what changes the kernel."""
 
-    async def pool() -> Pool:
+    async def pool(version: int) -> Pool:
         return Pool(IPv4Network("10.9.0.0/16"), IPv4Address("10.9.0.1"))
 
     parts = {
@@ -120,7 +120,7 @@ async def test_a_client_that_leaves_while_its_network_is_recorded_leaves_one_tha
         "free_pool": pool,
         "apply_rules": nothing,
         "names": SimpleNamespace(bridge=lambda identity: f"sp-{identity[:10]}"),
-        "dataplane": SimpleNamespace(make_bridge=lambda network: None),
+        "dataplane": SimpleNamespace(make=lambda network: None),
         "announce": lambda *what: None,
     }
     for name, part in parts.items():

@@ -24,6 +24,7 @@ def recovered(before: Sandbox, *recorded: Attached) -> Sandbox:
     )
     before = replace(before, container_id=web.id)
     stack: Any = SimpleNamespace(sandboxes={web.id: before})
+    stack.leads_out = lambda kept: bool(kept.gateway_endpoint)
     stack.keep = lambda kept: stack.sandboxes.update({kept.container_id: kept})
     undo_unrecorded(cast("NetworkStack", stack), web)
     after: Sandbox = stack.sandboxes[web.id]

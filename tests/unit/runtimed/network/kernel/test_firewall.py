@@ -72,7 +72,8 @@ async def repaired() -> None:
         (message(14, (1, "sampan"), (2, "bridges")), True),  # an element
         (message(8, (1, "sampan"), (2, "forward"), port=5), False),
         (message(2, (1, "other")), False),
-        (message(2, (1, "sampan"), family=socket.AF_INET6), False),
+        (message(2, (1, "sampan"), family=socket.AF_INET6), True),
+        (message(2, (1, "sampan"), family=socket.AF_UNIX), False),
         (message(3, (1, "filter"), (3, "FORWARD")), True),
         (message(3, (1, "filter"), (3, "INPUT")), False),
         (message(8, (1, "filter"), (2, "FORWARD")), True),  # iptables -F

@@ -194,7 +194,22 @@ def test_networks_and_volumes_come_back_equal_with_every_field_set() -> None:
     pool = AddressPool("10.0.0.0/24", "10.0.0.1", "10.0.0.128/25", {"router": "10.0.0.2"})
     member = NetworkMember("c", "web", "e", "02:00:00:00:00:01", "10.0.0.3/24", "fd00::3/64")
     network = Network(
-        "n", "net", "bridge", NOW, True, True, True, (pool,), {"a": "b"}, {"c": "d"}, (member,), "i", {"e": "f"}
+        "n",
+        "net",
+        "bridge",
+        NOW,
+        True,
+        True,
+        True,
+        True,
+        True,
+        "configuration",
+        (pool,),
+        {"a": "b"},
+        {"c": "d"},
+        (member,),
+        "i",
+        {"e": "f"},
     )
     message = networks.NETWORK.encode(network)
     assert {field.name for field, _ in message.ListFields()} == set(networks_pb2.Network.DESCRIPTOR.fields_by_name)

@@ -2,7 +2,7 @@
 
 Rules in the kernel forward a published port; no process stands in between. But then nothing would stop another
 program from listening on it and never hearing a word, so the engine holds a bound socket for each: whoever tries gets
-EADDRINUSE.
+EADDRINUSE. An IPv6 one also takes what the kernel cannot forward, see ``relay.py``.
 """
 
 import contextlib
@@ -10,17 +10,19 @@ import errno
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from runtimed.network.kernel.rules import ANY
+from runtimed.network.core.model import Address
+from runtimed.network.kernel.rules import ANY, ANY6
 from sampan.docker.options.ports import PROTOCOLS, parse_port
 from sampan.errors import InvalidArgumentError, StartError
 from sampan.resource.container import PublishedPort
 from sampan.resource.container_spec import ContainerSpec, PortBinding
 
 _EPHEMERAL: Final = (32768, 60999)  # the kernel's default for ip_local_port_range
+_BACKLOG: Final = 128
 _EPHEMERAL_FILE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
@@ -60,7 +62,8 @@ def exposed_only(spec: ContainerSpec, published: Sequence[PublishedPort]) -> tup
 
 
 def _checked(binding: PortBinding, default_host_ip: str) -> PortBinding:
-    binding = replace(binding, host_ip=binding.host_ip or default_host_ip or str(ANY))
+    # What is said of no address is published on all of both families, unless the network says another one.
+    binding = replace(binding, host_ip=binding.host_ip or default_host_ip.replace(str(ANY), ""))
     last = binding.host_port_end or binding.host_port
     if not 0 < binding.container_port <= 65535:
         raise InvalidArgumentError(f"invalid container port {binding.container_port}: expected 1 to 65535")
@@ -68,27 +71,70 @@ def _checked(binding: PortBinding, default_host_ip: str) -> PortBinding:
         raise InvalidArgumentError(f"invalid host port {binding.host_port}-{last}: expected 1 to 65535, ascending")
     if binding.protocol not in PROTOCOLS:
         raise InvalidArgumentError(f"invalid protocol {binding.protocol!r}: expected tcp, udp or sctp")
-    try:
-        IPv4Address(binding.host_ip)
-    except ValueError:
-        raise InvalidArgumentError(f"invalid host address {binding.host_ip!r}: only IPv4 is published") from None
+    if binding.host_ip:
+        try:
+            ip_address(binding.host_ip)
+        except ValueError:
+            raise InvalidArgumentError(f"invalid host address {binding.host_ip!r}") from None
     return binding
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How a container's ports can be published in each family."""
+
+    v4: bool = True  # on IPv4 addresses of the host
+    v6: bool = False  # on IPv6 ones
+    direct: frozenset[int] = frozenset()  # families, 4 or 6, whose addresses are reached as they are: nothing is taken
+
+    def addresses(self, binding: PortBinding) -> tuple[Address, ...]:
+        """Return the host's addresses that a binding is about.
+
+        Raises:
+            StartError: it names one that cannot lead to the container.
+        """
+        if binding.host_ip:
+            address = ip_address(binding.host_ip)
+            if not (self.v4 if address.version == 4 else self.v6):
+                raise StartError(
+                    f"invalid port mapping {binding.host_ip}:{binding.host_port or ''}:{binding.container_port}/"
+                    f"{binding.protocol}: the container is not reached by IPv{address.version}"
+                )
+            return (address,)
+        return ((ANY,) if self.v4 else ()) + ((ANY6,) if self.v6 else ())
+
+
+def hosts_ipv6() -> bool:
+    """Tell whether programs of this machine can listen on IPv6 addresses."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 class PortTable:
     """Which host ports are taken, by whom; holds a socket for each."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[str, int, IPv4Address], tuple[str, socket.socket | None]] = {}
+        self._held: dict[tuple[str, int, Address], tuple[str, socket.socket | None]] = {}
         self._next = 0
 
-    def reserve(self, owner: str, bindings: Iterable[PortBinding], endpoint: str) -> tuple[PublishedPort, ...]:
-        """Take a host port for each binding; all or none.
+    def reserve(
+        self,
+        owner: str,
+        bindings: Iterable[PortBinding],
+        endpoint: str,
+        reach: Reach = Reach(),  # frozen
+    ) -> tuple[PublishedPort, ...]:
+        """Take a host port for each binding, the same of each family; all or none.
 
         Args:
             owner: container ID, for ``release``.
             bindings: as ``requests`` returns them.
             endpoint: ``<container name> (<endpoint ID>)``, for the message.
+            reach: by which families the container is reached.
 
         Raises:
             StartError: one is taken, or the address is not the host's; Docker's words.
@@ -96,11 +142,17 @@ class PortTable:
         taken: list[PublishedPort] = []
         try:
             for binding in bindings:
-                port = self._take(owner, binding)
-                taken.append(PublishedPort(binding.container_port, binding.protocol, binding.host_ip, port))
+                addresses = reach.addresses(binding)
+                held = tuple(address for address in addresses if address.version not in reach.direct)
+                port = self._take(owner, binding, held) if held else 0
+                taken += [
+                    PublishedPort(binding.container_port, binding.protocol, str(a), port if a in held else 0)
+                    for a in addresses
+                ]
         except StartError as error:
             for published in taken:
-                self._drop(published)
+                if published.host_port:
+                    self._close(_key(published))
             raise StartError(
                 f"driver failed programming external connectivity on endpoint {endpoint}: {error}"
             ) from error
@@ -133,24 +185,36 @@ class PortTable:
         for key in list(self._held):
             self._close(key)
 
-    def _drop(self, port: PublishedPort) -> None:
-        self._close(_key(port))
+    def held(self, port: PublishedPort) -> socket.socket | None:
+        """Return the socket that is held for a published port."""
+        _, sock = self._held.get(_key(port), ("", None))
+        return sock
 
-    def _close(self, key: tuple[str, int, IPv4Address]) -> None:
+    def _close(self, key: tuple[str, int, Address]) -> None:
         _, held = self._held.pop(key)
         if held is not None:
             held.close()
 
-    def _take(self, owner: str, binding: PortBinding) -> int:
-        address = IPv4Address(binding.host_ip)
+    def _take(self, owner: str, binding: PortBinding, addresses: Sequence[Address]) -> int:
         if binding.host_port and not binding.host_port_end > binding.host_port:
-            self._take_one(owner, binding.protocol, binding.host_port, address)
+            self._take_all(owner, binding.protocol, binding.host_port, addresses)
             return binding.host_port
         for port in self._choices(binding):
             with contextlib.suppress(StartError):
-                self._take_one(owner, binding.protocol, port, address)
+                self._take_all(owner, binding.protocol, port, addresses)
                 return port
         raise StartError("all ports are allocated")
+
+    def _take_all(self, owner: str, protocol: str, port: int, addresses: Sequence[Address]) -> None:
+        taken = []
+        try:
+            for address in addresses:
+                self._take_one(owner, protocol, port, address)
+                taken.append(address)
+        except StartError:
+            for address in taken:
+                self._close((protocol, port, address))
+            raise
 
     def _choices(self, binding: PortBinding) -> Iterator[int]:
         if binding.host_port:
@@ -164,14 +228,12 @@ class PortTable:
             self._next = port + 1
             yield port
 
-    def _take_one(self, owner: str, protocol: str, port: int, address: IPv4Address) -> None:
-        for held_protocol, held_port, held_address in self._held:
-            if ((held_protocol, held_port) == (protocol, port) and ANY in (address, held_address)) or (
-                held_protocol,
-                held_port,
-                held_address,
-            ) == (protocol, port, address):
-                raise StartError(f"Bind for {address}:{port} failed: port is already allocated")
+    def _take_one(self, owner: str, protocol: str, port: int, address: Address) -> None:
+        place = f"{address}:{port}" if address.version == 4 else f"[{address}]:{port}"
+        for held_protocol, held_port, held in self._held:
+            same = (held_protocol, held_port, held.version) == (protocol, port, address.version)
+            if same and (held == address or ANY in (held, address) or ANY6 in (held, address)):
+                raise StartError(f"Bind for {place} failed: port is already allocated")
         try:
             self._held[protocol, port, address] = (owner, _hold(protocol, port, address))
         except OSError as error:
@@ -181,7 +243,7 @@ class PortTable:
                 errno.EACCES: "permission denied",
             }
             reason = reasons.get(error.errno or 0, error.strerror)
-            raise StartError(f"listen {protocol}4 {address}:{port}: bind: {reason}") from error
+            raise StartError(f"listen {protocol}{address.version} {place}: bind: {reason}") from error
 
 
 def ephemeral_range() -> tuple[int, int]:
@@ -193,21 +255,24 @@ def ephemeral_range() -> tuple[int, int]:
     return int(first), int(last)
 
 
-def _key(port: PublishedPort) -> tuple[str, int, IPv4Address]:
-    return port.protocol, port.host_port, IPv4Address(port.host_ip)
+def _key(port: PublishedPort) -> tuple[str, int, Address]:
+    return port.protocol, port.host_port, ip_address(port.host_ip)
 
 
-def _hold(protocol: str, port: int, address: IPv4Address) -> socket.socket | None:
+def _hold(protocol: str, port: int, address: Address) -> socket.socket | None:
     """Return a socket that nobody can bind beside, or None where the kernel has no such protocol."""
     kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
     number = socket.IPPROTO_SCTP if protocol == "sctp" else 0
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
-        held = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC, number)
+        held = socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, number)
     except OSError as error:
         if error.errno == errno.EPROTONOSUPPORT:
             return None
         raise
     try:
+        if address.version == 6:
+            held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:
             held.bind((str(address), port))
         except OSError as error:
@@ -218,6 +283,8 @@ def _hold(protocol: str, port: int, address: IPv4Address) -> socket.socket | Non
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             held.bind((str(address), port))
             held.listen(0)
+        if address.version == 6 and protocol == "tcp":
+            held.listen(_BACKLOG)
     except OSError:
         held.close()
         raise

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtimed.network.core.ports import PortTable, exposed_only, requests
+from runtimed.network.publish.ports import PortTable, Reach, exposed_only, requests
 from sampan.errors import InvalidArgumentError, StartError
 from sampan.resource.container import PublishedPort
 from sampan.resource.container_spec import ContainerSpec, PortBinding
@@ -33,7 +33,7 @@ def test_all_exposed_ports_are_published_if_asked_once_each() -> None:
     spec = ContainerSpec(
         exposed_ports=("80/tcp", "53/udp"), publish_all_ports=True, ports=(PortBinding(80, host_port=8080),)
     )
-    assert requests(spec) == (PortBinding(80, "tcp", "0.0.0.0", 8080), PortBinding(53, "udp", "0.0.0.0"))
+    assert requests(spec) == (PortBinding(80, "tcp", "", 8080), PortBinding(53, "udp"))
 
 
 def test_network_may_say_where_ports_are_published() -> None:
@@ -56,7 +56,7 @@ def test_exposed_ports_that_are_not_published_are_shown_in_order() -> None:
         PortBinding(80, "icmp"),
         PortBinding(80, host_port=70000),
         PortBinding(80, host_port=9, host_port_end=8),
-        PortBinding(80, host_ip="::1"),
+        PortBinding(80, host_ip="::g"),
     ],
 )
 def test_binding_that_makes_no_sense_is_refused(bad: PortBinding) -> None:
@@ -128,3 +128,30 @@ def test_after_a_restart_ports_are_taken_again_and_losses_told(table: PortTable)
         assert table.reacquire("a", [kept, lost, PublishedPort(82, "tcp")]) == (lost,)
     with pytest.raises(StartError, match="already allocated"):
         table.reserve("b", [binding(lost.host_port)], "b (2)")
+
+
+def test_port_without_an_address_is_the_same_one_of_both_families(table: PortTable) -> None:
+    taken = table.reserve("a", [binding(host_ip="")], "a (1)", Reach(v4=True, v6=True))
+    assert [port.host_ip for port in taken] == ["0.0.0.0", "::"]
+    assert len({port.host_port for port in taken}) == 1
+    with pytest.raises(StartError, match=r"Bind for \[::1\]:\d+ failed: port is already allocated"):
+        table.reserve("b", [binding(taken[0].host_port, host_ip="::1")], "b (2)", Reach(v6=True))
+
+
+def test_port_that_is_taken_in_one_family_is_given_back_in_the_other(table: PortTable) -> None:
+    port = free_port()
+    with socket.create_server(("::1", port), family=socket.AF_INET6):
+        with pytest.raises(StartError, match=rf"listen tcp6 \[::\]:{port}: bind: address already in use"):
+            table.reserve("a", [binding(port, host_ip="")], "a (1)", Reach(v6=True))
+        assert table.reserve("a", [binding(port, host_ip="0.0.0.0")], "a (1)")[0].host_port == port
+
+
+@pytest.mark.parametrize(("host_ip", "reach"), [("127.0.0.1", Reach(v4=False, v6=True)), ("::1", Reach())])
+def test_address_that_cannot_lead_to_the_container_is_refused(table: PortTable, host_ip: str, reach: Reach) -> None:
+    with pytest.raises(StartError, match="the container is not reached by IPv"):
+        table.reserve("a", [binding(80, host_ip=host_ip)], "a (1)", reach)
+
+
+def test_port_of_a_routed_network_takes_nothing_of_the_hosts(table: PortTable) -> None:
+    (port,) = table.reserve("a", [binding(host_ip="")], "a (1)", Reach(direct=frozenset({4})))
+    assert (port.host_ip, port.host_port, table.held(port)) == ("0.0.0.0", 0, None)
