@@ -32,6 +32,25 @@ def run_on_bridge(engine: Engine, bench: Bench) -> float:
     return seconds(engine, "run", "--rm", bench.image, "true")
 
 
+def run_on_both_families(engine: Engine, bench: Bench) -> float:
+    """The same on a network of IPv4 and IPv6; what matters is how it compares to the one below on IPv4 alone."""
+    return _run_on_own_network(engine, bench, "--ipv6", "--subnet", "fd00:be:1::/64")
+
+
+def run_on_one_family(engine: Engine, bench: Bench) -> float:
+    """A container's whole life on a network of the user's own."""
+    return _run_on_own_network(engine, bench)
+
+
+def _run_on_own_network(engine: Engine, bench: Bench, *flags: str) -> float:
+    network = f"bench-{bench.round}"
+    engine("network", "create", *flags, network)
+    try:
+        return seconds(engine, "run", "--rm", "--network", network, bench.image, "true")
+    finally:
+        engine("network", "rm", network)
+
+
 def execute(engine: Engine, bench: Bench) -> float:
     """A command in a container that runs."""
     container = f"exec-{bench.round}"
@@ -143,6 +162,8 @@ def own_memory_of_daemons(engine: Engine, bench: Bench) -> float:  # noqa: ARG00
 MEASURES: Mapping[str, Measure] = {
     "run-none": Measure("`run --rm --network none`", "ms", run_without_network, 20),
     "run-bridge": Measure("`run --rm` on the bridge", "ms", run_on_bridge, 20),
+    "run-network": Measure("`run --rm` on a network of one's own", "ms", run_on_one_family, 20),
+    "run-dual": Measure("the same, IPv4 and IPv6", "ms", run_on_both_families, 20),
     "exec": Measure("`exec` in a running container", "ms", execute, 20),
     "pull": Measure("pull, one layer of 93 MB (211 MB, 6,769 entries)", "s", pull, 5, "one"),
     "pull-layers": Measure(f"pull, the same in {LAYERS} layers", "s", pull, 3, "ten"),

@@ -67,6 +67,7 @@ class ContainerOptions:
     label: tuple[str, ...]
     label_file: tuple[str, ...]
     link: tuple[str, ...]
+    link_local_ip: tuple[str, ...]
     log_driver: str
     log_opt: tuple[str, ...]
     mac_address: str
@@ -174,6 +175,7 @@ _OPTIONS: Final = (
     _option("--label", "-l", help="Set meta data on a container.", **_MANY),
     _option("--label-file", help="Read in a line delimited file of labels.", **_MANY),
     _option("--link", help="Add link to another container.", **_MANY),
+    _option("--link-local-ip", help="Container IPv4/IPv6 link-local addresses.", **_MANY),
     _option("--log-driver", help="Logging driver for the container."),
     _option("--log-opt", help="Log driver options.", **_MANY),
     _option("--mac-address", help="Container MAC address (e.g., 92:d0:c6:0a:29:33)."),

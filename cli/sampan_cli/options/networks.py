@@ -1,7 +1,7 @@
 """``--network`` and what goes with it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from sampan.docker.options.namespaces import network_mode
 from sampan.docker.options.networks import endpoints
@@ -20,7 +20,7 @@ class NetworkFlags:
     ipv6: str = ""
     mac_address: str = ""
     links: Sequence[str] = ()
-    options: Mapping[str, str] = field(default_factory=dict)
+    link_local: Sequence[str] = ()
 
 
 def parse_networks(flags: NetworkFlags) -> tuple[str, tuple[Endpoint, ...]]:
@@ -44,6 +44,7 @@ def parse_networks(flags: NetworkFlags) -> tuple[str, tuple[Endpoint, ...]]:
         mac_address=flags.mac_address or first.mac_address,
         aliases=(*first.aliases, *flags.aliases),
         links=(*first.links, *flags.links),
+        link_local_ips=(*first.link_local_ips, *flags.link_local),
     )
     mode = network_mode(first.network)
     return mode, endpoints(mode, (first, *others))
@@ -55,6 +56,8 @@ def _network(text: str) -> Endpoint:
         return Endpoint(text)
     aliases: list[str] = []
     options: dict[str, str] = {}
+    local: list[str] = []
+    priority = 0
     fields: dict[str, str] = {}
     for part in flag_fields("--network", text):
         key, equals, value = part.strip().partition("=")
@@ -66,6 +69,10 @@ def _network(text: str) -> Endpoint:
             case "driver-opt":
                 option, _, setting = value.partition("=")
                 options[option] = setting
+            case "link-local-ip":
+                local.append(value)
+            case "gw-priority":
+                priority = _priority(value)
             case "name" | "ip" | "ip6" | "mac-address" as known:
                 fields[known] = value
             case _:
@@ -79,4 +86,13 @@ def _network(text: str) -> Endpoint:
         ipv6_address=fields.get("ip6", ""),
         mac_address=fields.get("mac-address", ""),
         driver_options=options,
+        link_local_ips=tuple(local),
+        gw_priority=priority,
     )
+
+
+def _priority(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidArgumentError(f"invalid gw-priority ({text}): expected a whole number") from None

@@ -51,7 +51,13 @@ def build_spec(options: ContainerOptions, environ: Mapping[str, str], directory:
     """
     mode, endpoints = networks.parse_networks(
         networks.NetworkFlags(
-            options.network, options.network_alias, options.ip, options.ip6, options.mac_address, options.link
+            options.network,
+            options.network_alias,
+            options.ip,
+            options.ip6,
+            options.mac_address,
+            options.link,
+            options.link_local_ip,
         )
     )
     published = [publication for text in options.publish for publication in ports.parse_publish(text)]

@@ -121,12 +121,13 @@ def inside(namespace: Path | None, job: Callable[[], T]) -> T:
 @contextlib.contextmanager
 def server(namespace: Path | None, port: int, address: str = "0.0.0.0") -> Iterator[None]:
     """Tell whoever connects which address it comes from."""
-    listener = inside(namespace, lambda: socket.create_server((address, port)))
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = inside(namespace, lambda: socket.create_server((address, port), family=family))
 
     def serve() -> None:
         with contextlib.suppress(OSError):
             while True:
-                peer, (source, _) = listener.accept()
+                peer, (source, *_) = listener.accept()
                 with peer:
                     peer.sendall(source.encode())
 

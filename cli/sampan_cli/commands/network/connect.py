@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 @click.argument("container", shell_complete=completing.containers)
 @click.option("--alias", multiple=True, help="Add network-scoped alias for the container.")
 @click.option("--driver-opt", multiple=True, help="Driver options for the network.")
+@click.option("--gw-priority", type=int, default=0, help="Highest gw-priority provides the default gateway.")
 @click.option("--ip", default="", help="IPv4 address (e.g., 172.30.100.104).")
 @click.option("--ip6", default="", help="IPv6 address (e.g., 2001:db8::33).")
 @click.option("--link", multiple=True, help="Add link to another container.")
+@click.option("--link-local-ip", multiple=True, help="Add a link-local address for the container.")
 @click.pass_obj
 def command(
     session: Session,
@@ -28,9 +30,11 @@ def command(
     container: str,
     alias: tuple[str, ...],
     driver_opt: tuple[str, ...],
+    gw_priority: int,
     ip: str,
     ip6: str,
     link: tuple[str, ...],
+    link_local_ip: tuple[str, ...],
 ) -> None:
     """Connect a container to a network."""
 
@@ -45,6 +49,8 @@ def command(
             ipv6_address=ip6,
             links=link,
             driver_options=pairs(driver_opt, "driver option"),
+            link_local_ips=link_local_ip,
+            gw_priority=gw_priority,
         )
         await engine.runtime.networks.connect(network, container, endpoint)
 

@@ -23,15 +23,19 @@ class NetworkCreateOptions:
     name: str
     attachable: bool
     aux_address: tuple[str, ...]
+    config_from: str
+    config_only: bool
     driver: str
     gateway: tuple[str, ...]
     internal: bool
     ip_range: tuple[str, ...]
     ipam_driver: str
     ipam_opt: tuple[str, ...]
+    ipv4: bool
     ipv6: bool
     label: tuple[str, ...]
     opt: tuple[str, ...]
+    scope: str
     subnet: tuple[str, ...]
 
 
@@ -45,15 +49,19 @@ class NetworkCreateOptions:
 @click.argument("name")
 @click.option("--attachable", is_flag=True, help="Enable manual container attachment.")
 @click.option("--aux-address", multiple=True, help="Auxiliary addresses used by the driver (name=address).")
+@click.option("--config-from", default="", help="The network from which to copy the configuration.")
+@click.option("--config-only", is_flag=True, help="Create a configuration only network.")
 @click.option("--driver", "-d", default="bridge", show_default=True, help="Driver to manage the network.")
 @click.option("--gateway", multiple=True, help="Gateway of a subnet.")
 @click.option("--internal", is_flag=True, help="Restrict external access to the network.")
 @click.option("--ip-range", multiple=True, help="Allocate container addresses from a sub-range.")
 @click.option("--ipam-driver", default="default", show_default=True, help="IP address management driver.")
 @click.option("--ipam-opt", multiple=True, help="IPAM driver options.")
+@click.option("--ipv4/--no-ipv4", default=True, help="Enable or disable IPv4 address assignment.")
 @click.option("--ipv6", is_flag=True, help="Enable IPv6 networking.")
 @click.option("--label", multiple=True, help="Set metadata on the network.")
 @click.option("--opt", "-o", multiple=True, help="Driver options.")
+@click.option("--scope", default="", help="Control the network's scope: local.")
 @click.option("--subnet", multiple=True, help="Subnet in CIDR format.")
 @click.pass_obj
 def command(session: Session, /, **flags: object) -> None:
@@ -67,12 +75,19 @@ async def create_network(engine: "Engine", options: NetworkCreateOptions) -> Non
     from sampan.resource.network import NetworkRequest
     from sampan_cli.options.variables import labels, pairs
 
+    if options.scope not in ("", "local"):
+        raise InvalidArgumentError(
+            f"Scope {options.scope!r} is of swarm networks, which this engine does not support: scope is 'local'"
+        )
     network = NetworkRequest(
         name=options.name,
         driver=options.driver,
         internal=options.internal,
         attachable=options.attachable,
         enable_ipv6=options.ipv6,
+        disable_ipv4=not options.ipv4,
+        config_only=options.config_only,
+        config_from=options.config_from,
         pools=tuple(_pools(options)),
         options=pairs(options.opt, "driver option"),
         labels=labels(options.label),

@@ -62,7 +62,7 @@ async def list_networks(engine: "Engine", options: NetworkLsOptions) -> None:
             "Name": network.name,
             "Driver": network.driver,
             "Scope": "local",
-            "IPv4": "true",  # every network has it here
+            "IPv4": str(not network.disable_ipv4).lower(),
             "IPv6": str(network.enable_ipv6).lower(),
             "Internal": str(network.internal).lower(),
             "Labels": ",".join(f"{key}={value}" for key, value in sorted(network.labels.items())),
