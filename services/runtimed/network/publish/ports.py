@@ -273,6 +273,11 @@ def _hold(protocol: str, port: int, address: Address) -> socket.socket | None:
     try:
         if address.version == 6:
             held.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        serves = address.version == 6 and protocol == "tcp"
+        if serves:
+            # Connections that an earlier runtimed took linger; those of a socket that allowed it do not keep us out.
+            # Who listens does so alone all the same.
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             held.bind((str(address), port))
         except OSError as error:
@@ -283,7 +288,7 @@ def _hold(protocol: str, port: int, address: Address) -> socket.socket | None:
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             held.bind((str(address), port))
             held.listen(0)
-        if address.version == 6 and protocol == "tcp":
+        if serves:
             held.listen(_BACKLOG)
     except OSError:
         held.close()
