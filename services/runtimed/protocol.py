@@ -123,6 +123,18 @@ class Volumes(Protocol):
             StartError: a mount failed, a source cannot be made, or the copy does not fit; in Docker's words.
         """
 
+    def tell_mounted(self, container: Container) -> None:
+        """At a start, after ``fill``: publish that its volumes are mounted."""
+
+    def adopt(self, container: Container) -> None:
+        """At recovery: it runs, with its volumes."""
+
+    async def leave(self, container: Container) -> None:
+        """When it does not run (any more): unmount what options have mounted if nobody else has it.
+
+        Publishes the unmounts that ``tell_mounted`` or ``adopt`` go before.
+        """
+
     async def release(self, container_id: str, *, anonymous: bool) -> None:
         """At remove: let go of the container's volumes, and delete its anonymous ones if asked."""
 

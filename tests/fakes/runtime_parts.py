@@ -146,6 +146,15 @@ class FakeVolumes:
         if container.mounts:
             self._steps.step("fill volumes")
 
+    def tell_mounted(self, container: Container) -> None:
+        """Nobody is told."""
+
+    def adopt(self, container: Container) -> None:
+        """Nothing is mounted."""
+
+    async def leave(self, container: Container) -> None:
+        """Nothing is mounted."""
+
     async def release(self, container_id: str, *, anonymous: bool) -> None:
         self._steps.step("release volumes")
         names = self._host.holds.pop(container_id, [])

@@ -119,6 +119,7 @@ class Lifecycle:
 
     def adopt(self, entry: Entry) -> None:
         """Watch a container that was started by an earlier process of ours."""
+        self._runner.adopt(entry.container)
         self._up(entry)
         self._oom.watch(entry)
 

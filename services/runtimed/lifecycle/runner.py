@@ -184,6 +184,7 @@ class Runner:
         try:
             with self._metrics.phase("prepare"):
                 network = await self._prepare(entry, paths)
+            self._parts.volumes.tell_mounted(container)
             with self._metrics.phase("bundle"):
                 await self._write_bundle(container, network, paths)
                 await lead_links(self._parts.networking, self._paths, container.id)
@@ -224,6 +225,7 @@ class Runner:
                 await self._mount(entry, paths)
             finally:
                 await asyncio.to_thread(self._clear_bundle, paths)
+                await self._parts.volumes.leave(entry.container)
 
     async def _prepare(self, entry: Entry, paths: ContainerPaths) -> NetworkSettings:
         """Mount the root and set up the network, side by side."""
@@ -302,6 +304,7 @@ class Runner:
             self._parts.networking.detach(container.id),
             asyncio.to_thread(self._clear_now, container.cgroup_path, paths),
         )
+        await self._parts.volumes.leave(container)
         if not keep_exit:
             await asyncio.to_thread(paths.exit_file.unlink, missing_ok=True)
 
@@ -318,6 +321,10 @@ class Runner:
                 directory.rmdir()
         remove_tree(paths.bundle)
         (self._paths.sockets / paths.token).unlink(missing_ok=True)
+
+    def adopt(self, container: Container) -> None:
+        """Know of a container that was started by an earlier process of ours."""
+        self._parts.volumes.adopt(container)
 
     async def forget_log(self, entry: Entry) -> None:
         """Let go of the container's log, which is about to be removed."""

@@ -2,9 +2,11 @@
 
 import json
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
+from tests.compat.conftest import Spawn
 from tests.support.docker_client import DockerClient
 
 
@@ -97,3 +99,34 @@ def test_exec_is_told_with_its_command(docker: DockerClient, sleeper: str) -> No
     time.sleep(0.2)
     actions = [event["Action"].strip() for event in events(docker, since, f"container={sleeper}")]
     assert in_order(["exec_create: true", "exec_start: true", "exec_die"], actions), actions
+
+
+def test_volumes_are_mounted_and_unmounted_with_each_run(docker: DockerClient, image: str, spawn: Spawn) -> None:
+    volume = f"{uuid.uuid4().hex[:12]}-events"
+    since = time.time()
+    name = spawn("--volume", f"{volume}:/data:ro", image, "true")
+    docker("wait", name)
+    docker("start", "--attach", name)
+    docker("rm", name)
+    docker("volume", "rm", volume)
+    found = [one for one in events(docker, since, "type=volume") if one["Actor"]["ID"] == volume]
+    assert [one["Action"] for one in found] == ["create", *(("mount", "unmount") * 2), "destroy"]
+    mount, unmount = found[1]["Actor"]["Attributes"], found[2]["Actor"]["Attributes"]
+    assert {"driver": "local", "destination": "/data", "read/write": "false"}.items() <= mount.items()
+    assert set(unmount) == {"driver", "container"}
+
+
+def test_what_a_volumes_options_mount_goes_with_its_last_container(
+    docker: DockerClient, image: str, spawn: Spawn
+) -> None:
+    volume = f"{uuid.uuid4().hex[:12]}-tmpfs"
+    docker("volume", "create", "--opt", "type=tmpfs", "--opt", "device=tmpfs", volume)
+    first = spawn("--volume", f"{volume}:/data", image, "sh", "-c", "echo kept > /data/x; sleep 60")
+    second = spawn("--volume", f"{volume}:/data", image, "sleep", "60")
+    docker("stop", "--time", "0", first)
+    assert docker("exec", second, "cat", "/data/x").line == "kept"
+    docker("stop", "--time", "0", second)
+    docker("start", second)
+    assert docker("exec", second, "ls", "/data").stdout == ""
+    docker("rm", "--force", first, second)
+    docker("volume", "rm", volume)

@@ -299,3 +299,37 @@ async def test_many_at_once_get_one_volume(engine: Engine) -> None:
     made = await asyncio.gather(*(engine.container(f"{n:064x}", volume("/x", "shared")) for n in range(20)))
     assert len({c.mounts[0].source for c in made}) == 1
     assert len((await engine.volumes.get("shared")).used_by) == 20
+
+
+async def test_mounts_are_told_at_each_start_and_unmounts_at_each_end_once(engine: Engine, tmp_path: Path) -> None:
+    container = await engine.container(A, volume("/data", "cache"))
+    (tmp_path / "root/data").mkdir(parents=True)
+    for _ in range(2):
+        engine.events.clear()
+        await engine.volumes.fill(container, tmp_path / "root")
+        engine.volumes.tell_mounted(container)
+        await engine.volumes.leave(container)
+        await engine.volumes.leave(container)
+        assert engine.events == [("mount", "cache"), ("unmount", "cache")]
+
+
+async def test_what_options_mount_goes_with_the_last_that_runs(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted: set[str] = set()
+    driver = local_driver.LocalDriver
+    monkeypatch.setattr(driver, "mount", lambda _self, name, _options: mounted.add(name))
+    monkeypatch.setattr(driver, "unmount", lambda _self, name: mounted.discard(name))
+    await engine.volumes.create(VolumeRequest("cache", "", {"type": "tmpfs", "device": "tmpfs"}, {}))
+    (tmp_path / "root/data").mkdir(parents=True)
+    first, second = [await engine.container(name, volume("/data", "cache")) for name in (A, B)]
+    for container in (first, second):
+        await engine.volumes.fill(container, tmp_path / "root")
+    await engine.volumes.leave(first)
+    assert mounted == {"cache"}
+    await engine.volumes.leave(second)
+    assert mounted == set()
+    await engine.volumes.fill(first, tmp_path / "root")
+    engine.volumes.adopt(second)
+    await engine.volumes.leave(first)
+    assert mounted == {"cache"}
