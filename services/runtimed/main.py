@@ -30,10 +30,11 @@ from runtimed.host.runtimes import find_runtimes
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.health import HealthChecks
 from runtimed.lifecycle.lifecycle import Lifecycle
+from runtimed.lifecycle.mounter import LinuxMounter
 from runtimed.lifecycle.oom import OomKills
 from runtimed.lifecycle.recovery import Recovery
 from runtimed.lifecycle.removal import Removal
-from runtimed.lifecycle.runner import LinuxMounter, Parts, Runner, joins_of
+from runtimed.lifecycle.runner import Parts, Runner, joins_of
 from runtimed.lifecycle.waits import Waits
 from runtimed.local.containers import LocalContainers, LocalExecs
 from runtimed.local.host import LocalEvents, LocalHost

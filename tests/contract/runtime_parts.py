@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtimed.lifecycle.runner import Mounter
+from runtimed.lifecycle.mounter import Mounter
 from runtimed.protocol import Bundles, ContainerRecords, ExecProcess, Networking, SnapshotMount, Snapshots, Volumes
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.resource.container import Container, EndpointState, NetworkSettings

@@ -261,16 +261,19 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
 
     async def Logs(self, request: containers_pb2.LogsRequest, context: Any) -> AsyncIterator[Any]:
         held = self.find(request.container)
-        stamp = Timestamp(seconds=1_700_000_000, nanos=1000)
         wanted = {Frame.STDOUT: request.stdout, Frame.STDERR: request.stderr}
         lines = [(Frame.STDOUT, b"one\n"), (Frame.STDERR, b"two\n"), (Frame.STDOUT, b"three\n")]
         entries = [
-            containers_pb2.LogEntry(stream=stream, time=stamp, line=line)
+            (stream, line)
             for stream, line in lines[-request.tail if request.HasField("tail") else 0 :]
             if wanted[stream]
         ]
         yield containers_pb2.LogsResponse(tty=held.record.spec.process.tty)
-        yield containers_pb2.LogsResponse(entries=entries)
+        yield containers_pb2.LogsResponse(
+            streams=bytes(stream for stream, _ in entries),
+            times_ns=[1_700_000_000_000_001_000] * len(entries),
+            lines=[line for _, line in entries],
+        )
         if request.follow:
             await held.stopped.wait()
 

@@ -109,6 +109,9 @@ class FakeLogs:
     def begin(self, entry: Entry, paths: ContainerPaths) -> None:
         """Nothing comes."""
 
+    def release(self, id: str) -> None:
+        """Nobody waits."""
+
     def end(self, id: str) -> None:
         """Nothing has come."""
 

@@ -135,8 +135,7 @@ class Lifecycle:
         """When the process has ended, let conmon get rid of its last output though a client may not read it."""
         try:
             await ended(pidfd)
-            for connection in tuple(entry.connections):
-                connection.open_floodgate()
+            self._runner.process_ended(entry)
         finally:
             if entry.init_pidfd == pidfd:
                 entry.init_pidfd = -1

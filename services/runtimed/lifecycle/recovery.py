@@ -33,9 +33,10 @@ from runtimed.containers.paths import Paths
 from runtimed.containers.store import Intent
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.lifecycle import Lifecycle
+from runtimed.lifecycle.mounter import Mounter
 from runtimed.lifecycle.removal import Removal
 from runtimed.lifecycle.restart import starts_with_engine
-from runtimed.lifecycle.runner import Mounter, Runner
+from runtimed.lifecycle.runner import Runner
 from runtimed.protocol import ContainerRecords, Networking, Snapshots
 from sampan.errors import SampanError
 from sampan.log import log

@@ -8,7 +8,6 @@ What a container joins of others is looked up here too.
 import asyncio
 import contextlib
 import dataclasses
-import errno
 import json
 import os
 import signal
@@ -26,17 +25,18 @@ from runtimed.containers.memory_store import UP, Entry, MemoryStore, utcnow
 from runtimed.containers.network_records import lead_links
 from runtimed.containers.paths import ContainerPaths, Paths
 from runtimed.lifecycle.background import both
+from runtimed.lifecycle.mounter import Mounter
 from runtimed.logs.plans import is_kept
 from runtimed.logs.spool import next_run
 from runtimed.metrics import Metrics
 from runtimed.oci.errors import create_error
 from runtimed.oci.runtime import OciRuntime
 from runtimed.protocol import Bundles, Joins, Networking, SnapshotMount, Snapshots, Volumes
+from runtimed.volumes.users import volumes_of
 from sampan.errors import ConflictError, InvalidArgumentError, StartError
 from sampan.log import log
 from sampan.resource.container import Container, NetworkSettings
-from sampan.resource.container_spec import LogConfig, MountType, Process
-from sampan.sys.mounts import MNT_DETACH, UMOUNT_NOFOLLOW, mount_options, umount2
+from sampan.resource.container_spec import LogConfig, Process
 from sampan.sys.trees import remove_tree
 
 _PREFIX = "container:"
@@ -90,18 +90,6 @@ DEFAULT_SHM_BYTES: Final = 64 << 20
 
 _CONMON_ENDS_S: Final = 2.0  # after its process: it has to write the last output away
 
-_TEARDOWN_ERRORS: Final = (errno.EINVAL, errno.ENOENT)  # not mounted, not there
-
-
-class Mounter(Protocol):
-    """mount(2) as far as a container's root needs it."""
-
-    def mount(self, mount: SnapshotMount, target: Path) -> None:
-        """Carry out ``mount``. Raises OSError."""
-
-    def unmount(self, target: Path) -> None:
-        """Take away all that is mounted at ``target``, busy or not; no error if there is nothing."""
-
 
 class Logs(Protocol):
     """Keeps what containers write."""
@@ -111,6 +99,9 @@ class Logs(Protocol):
 
     def begin(self, entry: Entry, paths: ContainerPaths) -> None:
         """Keep what the container writes from here on; called before it can write anything."""
+
+    def release(self, id: str) -> None:
+        """Its process has ended: what keeps its output is not to hold conmon up."""
 
     def end(self, id: str) -> None:
         """Nothing writes any more. Safe to repeat."""
@@ -219,7 +210,7 @@ class Runner:
 
     async def fill_volumes(self, entry: Entry) -> None:
         """Fill the container's new volumes from its image; nothing stays mounted. Raises StartError."""
-        if any(point.type is MountType.VOLUME for point in entry.container.mounts):
+        if volumes_of(entry.container):
             paths = self._paths.container(entry.id)
             try:
                 await self._mount(entry, paths)
@@ -326,6 +317,12 @@ class Runner:
         """Know of a container that was started by an earlier process of ours."""
         self._parts.volumes.adopt(container)
 
+    def process_ended(self, entry: Entry) -> None:
+        """Its process has ended, conmon has not: let that get rid of the last output, though nobody may read it."""
+        for connection in tuple(entry.connections):
+            connection.open_floodgate()
+        self._parts.logs.release(entry.id)
+
     async def forget_log(self, entry: Entry) -> None:
         """Let go of the container's log, which is about to be removed."""
         await self._parts.logs.forget(entry)
@@ -387,21 +384,3 @@ def _stdio(process: Process) -> Stdio:
 
 def _connected(container: Container, network: NetworkSettings) -> Container:
     return dataclasses.replace(container, network=network)
-
-
-class LinuxMounter:
-    """The real thing."""
-
-    def mount(self, mount: SnapshotMount, target: Path) -> None:
-        """Carry out ``mount``. Raises OSError."""
-        mount_options(mount.source, str(target), mount.fstype, mount.options)
-
-    def unmount(self, target: Path) -> None:
-        """Take away all that is mounted at ``target``, busy or not; no error if there is nothing."""
-        while True:
-            try:
-                umount2(str(target), MNT_DETACH | UMOUNT_NOFOLLOW)
-            except OSError as error:
-                if error.errno in _TEARDOWN_ERRORS:
-                    return
-                raise ConflictError(f"cannot unmount {target}: {os.strerror(error.errno or 0)}") from error

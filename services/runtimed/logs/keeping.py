@@ -73,6 +73,11 @@ class LogKeeper:
         self._drained.setdefault(id, asyncio.Event()).clear()
         self._tell({"do": "begin", "id": id, "plan": plan, "ended": ended})
 
+    def release(self, id: str) -> None:
+        """Its process has ended: conmon is not to wait for the writer any more."""
+        if id in self._plans:
+            self._tell({"do": "release", "id": id})
+
     def end(self, id: str) -> None:
         """Nothing writes any more."""
         if id in self._plans:

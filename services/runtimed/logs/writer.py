@@ -5,7 +5,8 @@ own because output may be more than it can keep up with, and runtimed has to ans
 
 Through the socket that is its standard input come JSON objects, one a line: ``begin`` with what is to be done with a
 container's output, before that is started; ``end`` when it has ended; ``flush``, which is answered when all that was
-written before is where it belongs; ``drop``. What it tells: ``drained``, ``flushed``, ``dropped`` and ``warn``.
+written before is where it belongs; ``release`` when its process has ended and conmon has not; ``drop``. What it tells:
+``drained``, ``flushed``, ``dropped`` and ``warn``.
 """
 
 import contextlib
@@ -29,8 +30,8 @@ from runtimed.logs.spool import Cursor, Reclaim, runs
 from sampan.sys.libc import LIBC, check
 
 # How much of a container's output may wait. Then the container waits as well, or if it must not, the oldest goes.
-HIGH_BYTES: Final = 256 << 20
-LOW_BYTES: Final = 64 << 20
+HIGH_BYTES: Final = 128 << 20
+LOW_BYTES: Final = 96 << 20
 
 # A container that writes on and on is looked at so often; one that was silent at once.
 _PAUSE_S: Final = 0.05
@@ -56,6 +57,7 @@ class Kept:
         self.spool = spool
         self._tell = tell
         self._blocking: bool = plan["blocking"]
+        self._waits = self._blocking
         self._conmon = Path(plan["conmon"])
         self._sink = FileSink(Cursor(spool, spool / "kept"), FilePlan(**plan["file"])) if plan["file"] else None
         self._shipper: Shipper | None = None
@@ -69,6 +71,14 @@ class Kept:
         """It runs again."""
         self.ended = False
         self.dirty = True
+        self._waits = self._blocking
+
+    def release(self) -> None:
+        """Its process has ended: conmon has only to write the rest away, and to say how it ended."""
+        self._waits = False
+        if self.stopped:
+            self._signal(signal.SIGCONT)
+            self.stopped = False
 
     def end(self) -> None:
         """Nothing writes to its spool any more."""
@@ -116,7 +126,7 @@ class Kept:
 
     def _press(self) -> None:
         backlog = max(one.backlog_bytes for one in self._cursors())
-        if self._blocking and not self.stopped and backlog > HIGH_BYTES:
+        if self._waits and not self.stopped and backlog > HIGH_BYTES:
             self.stopped = self._signal(signal.SIGSTOP)
         elif self.stopped and backlog < LOW_BYTES:
             self._signal(signal.SIGCONT)
@@ -270,6 +280,8 @@ class Writer:
                     kept.end()
             case "end" if kept is not None:
                 kept.end()
+            case "release" if kept is not None:
+                kept.release()
             case "flush":
                 if kept is None:
                     self._tell.send({"flushed": message["number"]})

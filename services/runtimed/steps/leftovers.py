@@ -12,7 +12,7 @@ from typing import Final
 from runtimed.cgroups.orphans import Orphans
 from runtimed.conmon.process import kill_at_work_on
 from runtimed.containers.paths import Paths
-from runtimed.lifecycle.runner import Mounter
+from runtimed.lifecycle.mounter import Mounter
 from runtimed.steps.paths import StepPaths
 from sampan.log import log
 from sampan.service.set_aside import SetAside

@@ -17,7 +17,7 @@ from runtimed.conmon.conmon import RuntimeCommand
 from runtimed.conmon.process import kill_at_work_on
 from runtimed.containers.paths import Paths
 from runtimed.lifecycle.background import both
-from runtimed.lifecycle.runner import Mounter
+from runtimed.lifecycle.mounter import Mounter
 from runtimed.metrics import Metrics
 from runtimed.protocol import Bundles, ExecProcess, Networking
 from runtimed.steps.leftovers import remove_bundle, unmount_sources

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from runtimed.containers.paths import Paths
-from runtimed.lifecycle.runner import Mounter
+from runtimed.lifecycle.mounter import Mounter
 from runtimed.protocol import SnapshotMount, Snapshots
 from runtimed.steps.paths import snapshot_directory
 from runtimed.steps.stubs import Stubs

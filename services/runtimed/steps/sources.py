@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from runtimed.lifecycle.runner import Mounter
+from runtimed.lifecycle.mounter import Mounter
 from runtimed.oci.rootfs import RootFs
 from runtimed.protocol import SnapshotMount
 from runtimed.steps.paths import StepPaths

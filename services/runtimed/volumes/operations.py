@@ -16,6 +16,7 @@ from runtimed.protocol import Publish
 from runtimed.volumes.copyup import copy_up
 from runtimed.volumes.local_driver import LocalDriver, check_options
 from runtimed.volumes.store import Filled, Hold, VolumeStore
+from runtimed.volumes.users import Users, volumes_of
 from sampan import limits
 from sampan.docker.filters import check_known, found_test, label_test, truth
 from sampan.docker.options.mounts import check_mounts, check_volume_name, normal
@@ -76,8 +77,7 @@ class LocalVolumes:
         self._publish = publish
         self._background = background
         self._set_aside = set_aside
-        # By volume: the running containers that have it, and whether that was told.
-        self._users: dict[str, dict[str, bool]] = {}
+        self._users = Users(publish)
         # A lock lives as long as somebody holds it or waits for it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -252,7 +252,7 @@ class LocalVolumes:
             mount = asked.get(normal(point.target))
             if point.type is MountType.BIND and mount is not None and mount.create_source:
                 await asyncio.to_thread(_make_source, point.source)
-        used = _volumes_of(container)
+        used = volumes_of(container)
         if not used:
             return
         holds = await self._store.holds(container.id)
@@ -260,7 +260,7 @@ class LocalVolumes:
             self._check_usable(point.name)
             volume = await self.get(point.name)
             async with self._lock(volume.name):
-                self._users.setdefault(volume.name, {}).setdefault(container.id, False)
+                self._users.enter(volume.name, container.id)
                 if volume.options:
                     await self._mount(volume)
                 hold = holds.get(normal(point.target))
@@ -270,31 +270,20 @@ class LocalVolumes:
 
     def tell_mounted(self, container: Container) -> None:
         """At a start, after ``fill``: publish that its volumes are mounted."""
-        for point in _volumes_of(container):
-            self._users.setdefault(point.name, {})[container.id] = True
-            told = {"driver": point.driver or LOCAL, "container": container.id, "destination": point.target}
-            told |= {"read/write": "true" if point.read_write else "false", "propagation": point.propagation}
-            self._publish("volume", "mount", point.name, told)
+        self._users.tell(container)
 
     def adopt(self, container: Container) -> None:
         """At recovery: it runs, with its volumes."""
-        for point in _volumes_of(container):
-            self._users.setdefault(point.name, {})[container.id] = True
+        self._users.adopt(container)
 
     async def leave(self, container: Container) -> None:
         """When it does not run (any more): unmount what options have mounted if nobody else has it. Safe to repeat."""
-        for point in _volumes_of(container):
+        for point in volumes_of(container):
             async with self._lock(point.name):
-                users = self._users.get(point.name, {})
-                told = users.pop(container.id, False)
-                if not users:
-                    self._users.pop(point.name, None)
+                if self._users.leave(container, point):
                     volume = await self._store.get(point.name)
                     if volume is not None and volume.options:
                         await asyncio.to_thread(self._driver.unmount, point.name)
-            if told:
-                attributes = {"driver": point.driver or LOCAL, "container": container.id}
-                self._publish("volume", "unmount", point.name, attributes)
 
     async def release(self, container_id: str, *, anonymous: bool) -> None:
         """At remove: let go of the container's volumes, and delete its anonymous ones if asked."""
@@ -368,10 +357,6 @@ class LocalVolumes:
 def _refuse_used(name: str, users: tuple[str, ...]) -> None:
     if users:
         raise ConflictError(f"remove {name}: volume is in use - [{', '.join(users)}]")
-
-
-def _volumes_of(container: Container) -> list[MountPoint]:
-    return [point for point in container.mounts if point.type is MountType.VOLUME]
 
 
 def _is_empty(directory: Path) -> bool:

@@ -217,7 +217,7 @@ class Runtimed:
         entries: list[tuple[int, bytes]] = []
         with rpc_errors():
             async for message in self.containers.Logs(request):
-                entries += [(entry.stream, entry.line) for entry in message.entries]
+                entries += zip(message.streams, message.lines, strict=True)
         return entries
 
 

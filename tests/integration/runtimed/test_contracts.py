@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from runtimed.containers.snapshots import OwnSnapshots
 from runtimed.host.facts import read_host
-from runtimed.lifecycle.runner import LinuxMounter
+from runtimed.lifecycle.mounter import LinuxMounter
 from runtimed.network.core.stack import NetworkStack
 from runtimed.oci.builder import OciBundles
 from sampan.api.containerd.snapshots.v1 import snapshots_pb2_grpc

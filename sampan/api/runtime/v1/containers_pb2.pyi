@@ -1235,54 +1235,41 @@ Global___LogsRequest: _TypeAlias = LogsRequest  # noqa: Y015
 
 @_typing.final
 class LogsResponse(_message.Message):
+    """Entries as columns of one length: there may be millions, and a message for each costs more than all else on their way."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
-    ENTRIES_FIELD_NUMBER: _builtins.int
     TTY_FIELD_NUMBER: _builtins.int
+    STREAMS_FIELD_NUMBER: _builtins.int
+    TIMES_NS_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
     tty: _builtins.bool
     """in the first message, which may have no entries"""
+    streams: _builtins.bytes
+    """a byte each, of Frame.Stream"""
     @_builtins.property
-    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogEntry]: ...
+    def times_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """since 1970"""
+
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """with its newline, if it had one"""
+
     def __init__(
         self,
         *,
-        entries: _abc.Iterable[Global___LogEntry] | None = ...,
         tty: _builtins.bool = ...,
+        streams: _builtins.bytes = ...,
+        times_ns: _abc.Iterable[_builtins.int] | None = ...,
+        lines: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "tty", b"tty"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "streams", b"streams", "times_ns", b"times_ns", "tty", b"tty"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogsResponse: _TypeAlias = LogsResponse  # noqa: Y015
-
-@_typing.final
-class LogEntry(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    STREAM_FIELD_NUMBER: _builtins.int
-    TIME_FIELD_NUMBER: _builtins.int
-    LINE_FIELD_NUMBER: _builtins.int
-    stream: Global___Frame.Stream.ValueType
-    line: _builtins.bytes
-    """with its newline, if it had one"""
-    @_builtins.property
-    def time(self) -> _timestamp_pb2.Timestamp: ...
-    def __init__(
-        self,
-        *,
-        stream: Global___Frame.Stream.ValueType = ...,
-        time: _timestamp_pb2.Timestamp | None = ...,
-        line: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["line", b"line", "stream", b"stream", "time", b"time"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LogEntry: _TypeAlias = LogEntry  # noqa: Y015
 
 @_typing.final
 class TopRequest(_message.Message):
