@@ -299,7 +299,7 @@ class TestClientsContent(ClientContentContract):
 class TestFakeContent(ClientContentContract):
     @pytest.fixture
     def content(self) -> ClientContent:
-        return cast("ClientContent", FakeSession(SessionInfo("s"), blobs={Digest.of(BLOB): BLOB}).content("store"))
+        return cast("ClientContent", FakeSession(SessionInfo("s"), blobs={Digest.of(BLOB): BLOB}).content("oci:store"))
 
 
 class TestFakeFileWorker(FileWorkerContract):
