@@ -15,7 +15,7 @@ from typing import Final
 from sampan.layout import Layout
 from sampan.services import STARTED
 from tests.support.docker_client import DockerClient, Result, answers, result_of
-from tests.support.footprint import NOTHING, footprint, monitors, mounts, remove_kernel_objects
+from tests.support.footprint import NOTHING, footprint, kill_all, mounts, remove_kernel_objects
 from tests.support.tools import eventually, need, need_root, search_path
 
 SAMPAN: Final = Path(__file__).parent.parent.parent / ".venv/bin/sampan"
@@ -165,12 +165,7 @@ def _sweep(engine: Engine) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(engine.process.pid, signal.SIGKILL)
             engine.process.wait()
-    for pid, _ in monitors(engine.layout):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(child), signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    kill_all(engine.layout)
     for point in sorted(mounts(engine.layout), reverse=True):
         subprocess.run(["umount", "--lazy", point], capture_output=True)
     remove_kernel_objects(engine.layout)

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -63,6 +65,11 @@ def mounts(layout: Layout) -> list[str]:
 
 def monitors(layout: Layout) -> list[tuple[int, str]]:
     """Pid and command line of each conmon that works for the engine."""
+    return [(pid, " ".join(words)[:200]) for pid, words in processes(layout) if Path(words[0]).name == "conmon"]
+
+
+def processes(layout: Layout) -> list[tuple[int, list[str]]]:
+    """Pid and command line of each process that was started with a path of the engine's: services and monitors."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -71,8 +78,8 @@ def monitors(layout: Layout) -> list[tuple[int, str]]:
             words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue  # it ended in the meantime
-        if Path(words[0]).name == "conmon" and any(word.startswith(f"{layout.run_root}/") for word in words):
-            found.append((int(entry.name), " ".join(words)[:200]))
+        if any(word == str(layout.run_root) or word.startswith(f"{layout.run_root}/") for word in words):
+            found.append((int(entry.name), words))
     return found
 
 
@@ -81,6 +88,23 @@ def control_groups(layout: Layout) -> list[Path]:
     root = Path("/sys/fs/cgroup")
     parents = [*root.glob(f"*/{layout.kernel_name}"), *root.glob(layout.kernel_name)]
     return [group for parent in parents for group in (parent, *parent.rglob("*")) if group.is_dir()]
+
+
+def kill_all(layout: Layout) -> None:
+    """Kill the services and whatever is in the engine's control groups; what is paused dies when it is thawed."""
+    for process, _ in processes(layout):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    for group in control_groups(layout):
+        with contextlib.suppress(OSError):  # it is gone
+            for pid in (group / "cgroup.procs").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+    for group in control_groups(layout):
+        for name, thawed in (("freezer.state", "THAWED"), ("cgroup.freeze", "0")):
+            with contextlib.suppress(OSError):
+                if (group / name).exists():
+                    (group / name).write_text(thawed)
 
 
 def remove_kernel_objects(layout: Layout) -> None:
