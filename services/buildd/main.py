@@ -103,7 +103,7 @@ async def _build(service: Service[Config]) -> None:
             store,
             sessions,
             lambda files: open_sources(
-                data / "sources", Stores(engine.images, content, engine.layers), files, sessions, metrics
+                data / "sources", Stores(engine.images, content, engine.layers, engine.leases), files, sessions, metrics
             ),
             settings,
             metrics,

@@ -50,6 +50,7 @@ from tests.contract.build_parts import (
     TreesContract,
 )
 from tests.fakes.build_bridge import FakeBuildBridge, image_config
+from tests.fakes.build_storage import FakeBuildStorage, FakeLeases
 from tests.fakes.build_stores import FakeStep, FakeStore
 from tests.fakes.buildd import FakeExecutor, FakeFileWorker, FakeProgress, FakeSources, FakeTrees, FakeWorld, image
 from tests.fakes.byte_stream import FakeByteStream
@@ -130,7 +131,8 @@ class TestBuildSources(SourcesContract):
     async def sources(self, tmp_path: Path, step: StepParts) -> AsyncIterator[Sources]:
         imaged = FakeImaged()
         sessions = cast("Sessions", FakeSessions(FakeSession(SessionInfo("s1"), {"context": {"a": "A"}})))
-        stores = Stores(imaged, imaged, imaged)  # type: ignore[arg-type]  # the parts that are used
+        leases = FakeLeases(FakeBuildStorage())
+        stores = Stores(imaged, imaged, imaged, leases)  # type: ignore[arg-type]  # the parts that are used
         async with open_sources(tmp_path, stores, cast("FileWorker", FakeFiles()), sessions) as (sources, _):
             yield sources
             await step.leave()

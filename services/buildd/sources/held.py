@@ -1,10 +1,13 @@
-"""Images without a name that are held for builds, and a while longer."""
+"""Images without a name that are held for builds, and a while longer, unless a prune takes them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
+from buildd.cache.model import Record, RecordType, record_id
 from buildd.sources.documents import FoundImage
 from sampan.errors import SampanError, UnavailableError
 from sampan.log import log
@@ -14,12 +17,23 @@ _HELD_S: Final = 600.0  # after the last use
 
 Key = tuple[str, Platform]  # a reference, and what the image is to be for
 
+# Has nothing stay of an image, which is called by the ID of its record, on account of a lease.
+Drop: TypeAlias = Callable[[str, FoundImage, str], Awaitable[None]]
+
+
+async def _leave(_id: str, _image: FoundImage, _lease: str) -> None:
+    """Leave it to the end of the lease."""
+
 
 class _Held:
     """One image, and the task in whose keeping it is."""
 
-    def __init__(self, image: FoundImage) -> None:
+    def __init__(self, image: FoundImage, reference: str) -> None:
+        self.id = record_id(secrets.token_bytes(25))
         self.image = image
+        self.reference = reference
+        self.begun_ns = self.used_ns = time.time_ns()
+        self.pruned = self.dropped = False
         self.users = 0
         self.over = asyncio.Event()
         self.timer: asyncio.TimerHandle | None = None
@@ -27,10 +41,12 @@ class _Held:
 
 
 class HeldImages:
-    """Images by what they were asked for. Each is kept by a lease of its own."""
+    """Images by what they were asked for. Each is kept by a lease of its own. Satisfies ``cache.model.Shelf``."""
 
-    def __init__(self, idle_s: float = _HELD_S) -> None:
+    def __init__(self, idle_s: float = _HELD_S, drop: Drop = _leave) -> None:
+        """What a prune takes is told to ``drop``."""
         self._idle_s = idle_s
+        self._drop = drop
         self._held: dict[Key, _Held] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -44,7 +60,8 @@ class HeldImages:
 
     async def add(self, keys: Iterable[Key], image: FoundImage, lease: AbstractAsyncContextManager[str]) -> None:
         """Hold an image that ``lease`` keeps while it is entered. Raises what entering raises."""
-        held = _Held(image)
+        keys = tuple(keys)
+        held = _Held(image, keys[0][0])
         kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         held.task = asyncio.create_task(self._keep(held, lease, kept), name="hold an image")
         self._tasks.add(held.task)
@@ -73,6 +90,33 @@ class HeldImages:
             found.users -= 1
             self._rest(found)
 
+    async def records(self) -> Sequence[Record]:
+        """Return what is held; the layers count here if no result of a step has them."""
+        return [
+            Record(
+                held.id,
+                RecordType.INTERNAL,
+                f"pulled from {held.reference}",
+                held.begun_ns,
+                held.used_ns,
+                layers=held.image.layers,
+                in_use=held.users > 0,
+            )
+            for held in set(self._held.values())
+            if not held.over.is_set()
+        ]
+
+    async def remove(self, ids: Collection[str]) -> Collection[str]:
+        """See ``Shelf``."""
+        gone = {held for held in self._held.values() if held.id in ids and not held.users and held.task is not None}
+        for held in gone:
+            held.pruned = True
+            self._forget(held)
+            held.over.set()
+        if gone:
+            await asyncio.wait([held.task for held in gone if held.task is not None])
+        return [held.id for held in gone if held.dropped]
+
     async def close(self) -> None:
         """Let go of all."""
         for held in set(self._held.values()):
@@ -85,14 +129,18 @@ class HeldImages:
         if held.timer is not None:
             held.timer.cancel()
             held.timer = None
+        held.used_ns = time.time_ns()
         if not held.users:
             held.timer = asyncio.get_running_loop().call_later(self._idle_s, held.over.set)
 
     async def _keep(self, held: _Held, lease: AbstractAsyncContextManager[str], kept: "asyncio.Future[None]") -> None:
         try:
-            async with lease:
+            async with lease as name:
                 kept.set_result(None)
                 await held.over.wait()
+                if held.pruned:
+                    await self._drop(held.id, held.image, name)
+                    held.dropped = True
         except SampanError as error:
             if not kept.done():
                 kept.set_exception(error)
@@ -103,5 +151,8 @@ class HeldImages:
                 kept.cancel()
             if held.timer is not None:
                 held.timer.cancel()
-            for key in [key for key, each in self._held.items() if each is held]:
-                del self._held[key]
+            self._forget(held)
+
+    def _forget(self, held: _Held) -> None:
+        for key in [key for key, each in self._held.items() if each is held]:
+            del self._held[key]

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
+from buildd.cache.keeper import LeaseKeeper
 from buildd.cache.model import Shelf
 from buildd.content import Content
 from buildd.llb.ops import SourceOp
@@ -16,6 +17,7 @@ from buildd.session.clients import Clients
 from buildd.session.protocol import Sessions
 from buildd.sources import git, http, images, layouts, local
 from buildd.sources.directories import LocalDirectories
+from buildd.sources.documents import FoundImage
 from buildd.sources.downloads import Downloads
 from buildd.sources.git import GitSource
 from buildd.sources.held import HeldImages
@@ -24,9 +26,9 @@ from buildd.sources.images import ImageSource
 from buildd.sources.layouts import LayoutSource
 from buildd.sources.local import LocalSource
 from buildd.sources.uploads import UploadSource
-from sampan.errors import InvalidArgumentError
+from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.platform import Platform
-from sampan.resource.storage import Images, Layers
+from sampan.resource.storage import Images, Layers, Leases
 from sampan.sys.trees import remove_tree
 
 KNOWN: Final = (images.SCHEME, local.SCHEME, *http.SCHEMES, git.SCHEME, layouts.SCHEME)
@@ -104,6 +106,7 @@ class Stores:
     images: Images
     content: Content
     layers: Layers
+    leases: Leases
 
 
 @asynccontextmanager
@@ -113,7 +116,16 @@ async def open_sources(
     """Yield all sources, and what some of them keep, clients' directories first; ``root`` is theirs alone."""
     directories = LocalDirectories(root / "local")
     scratch = root / "scratch"
-    clients, held, downloads = Clients(sessions), HeldImages(), Downloads(root / "http")
+    keeper = LeaseKeeper(stores.leases, stores.layers)
+
+    async def drop(id: str, image: FoundImage, lease: str) -> None:
+        # What has had an owner of the cache's goes with it, blobs and stacks, unless it has others.
+        await keeper.keep(id, image.layers)
+        with suppress(NotFoundError):
+            await stores.images.release(lease)
+        await keeper.release([id])
+
+    clients, held, downloads = Clients(sessions), HeldImages(drop=drop), Downloads(root / "http")
     await asyncio.to_thread(_recover, directories, downloads, scratch)
     sources = BuildSources(
         ImageSource(stores.images, stores.content, stores.layers, clients, held),
@@ -125,7 +137,7 @@ async def open_sources(
         meter,
     )
     try:
-        yield sources, (directories, downloads)
+        yield sources, (directories, downloads, held)
     finally:
         await held.close()
         await downloads.close()

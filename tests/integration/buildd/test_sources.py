@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from buildd.cache.model import Shelf
 from buildd.fileworker.conversation import Workers
 from buildd.fileworker.files import Files
 from buildd.freezes import Freezes
@@ -20,6 +21,7 @@ from buildd.trees import SnapshotTrees
 from sampan.client.content import ContentClient
 from sampan.client.services import Services
 from sampan.errors import NotFoundError, SampanError
+from sampan.oci.chain import chain_ids
 from sampan.oci.platform import Platform, host_platform
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine, run_engine
@@ -44,6 +46,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     with run_registry(tmp_path_factory.mktemp("registry"), credentials=("u", "p")) as made:
         for name in ("private", "again"):
             push(made, name, "1", image("one", "two"))
+        push(made, "pruned", "1", image("three", "four"))
         push_index(made, "many", "1", [image("base", str(each), platform=each) for each in (HOST, OTHER)], oci=True)
         yield made
 
@@ -59,6 +62,7 @@ class World:
     sources: BuildSources
     files: Files
     session: FakeSession
+    held: Shelf
 
     async def read(self, name: str, path: str, platform: Platform = HOST) -> bytes:
         async with FakeContext("s1") as context:
@@ -75,11 +79,12 @@ async def world_on(engine: Engine, root: Path, registry: Registry) -> AsyncItera
     async with Services.connect(engine.layout) as services:
         trees, workers = SnapshotTrees(services, Freezes(services)), Workers(root / "scratch")
         files = Files(trees, workers)
-        stores = Stores(services.images, ContentClient(services.channels["imaged"]), services.layers)
+        content = ContentClient(services.channels["imaged"])
+        stores = Stores(services.images, content, services.layers, services.leases)
         try:
             sessions = cast("Sessions", FakeSessions(session))
-            async with open_sources(root / "sources", stores, files, sessions) as (sources, _):
-                yield World(services, sources, files, session)
+            async with open_sources(root / "sources", stores, files, sessions) as (sources, shelves):
+                yield World(services, sources, files, session, shelves[-1])
         finally:
             await workers.close()
             await trees.close()
@@ -118,6 +123,22 @@ async def test_one_that_is_held_or_here_by_name_is_not_asked_for(
     assert json.loads(found.config)["os"] == "linux"
     assert await world.read(f"{name}@{found.digest}", "/file1") == b"two"
     assert registry.log.read_bytes() == asked
+
+
+async def test_one_that_is_held_goes_with_a_prune_with_all_that_came_of_it(world: World, registry: Registry) -> None:
+    assert await world.read(f"{registry.address}/pruned:1", "/file0") == b"three"
+    record = next(each for each in await world.held.records() if "/pruned:1" in each.description)
+    content = ContentClient(world.services.channels["imaged"])
+    chain = chain_ids(layer.diff_id for layer in record.layers)[-1]
+    await content.info(record.layers[0].descriptor.digest)
+    await world.services.snapshots.stat(chain)
+    assert list(await world.held.remove([record.id])) == [record.id]
+    for each in record.layers:
+        with pytest.raises(NotFoundError):
+            await content.info(each.descriptor.digest)
+    with pytest.raises(NotFoundError):
+        await world.services.snapshots.stat(chain)
+    assert await world.services.leases.list("buildd") == ()
 
 
 async def test_an_image_of_another_platform(world: World, registry: Registry) -> None:

@@ -15,6 +15,7 @@ from buildd.protocol import ImageQuery, Tree
 from buildd.session.clients import Clients
 from buildd.session.protocol import Credentials as ClientCredentials
 from buildd.session.protocol import SessionInfo, Sessions
+from buildd.sources.documents import FoundImage
 from buildd.sources.held import HeldImages
 from buildd.sources.images import Content, ImageSource
 from buildd.sources.layouts import LayoutSource
@@ -175,10 +176,15 @@ class World:
         self.imaged = FakeImaged()
         self.session = FakeSession(SessionInfo("s1"))
         clients = Clients(cast("Sessions", FakeSessions(self.session)))
-        self.held = HeldImages(idle_s=0.05)
+        self.dropped: list[tuple[str, FoundImage, str]] = []
+        self.held = HeldImages(0.05, self.drop)
         images, layers = cast("Images", self.imaged), cast("Layers", self.imaged)
         self.images = ImageSource(images, cast("Content", self.imaged), layers, clients, self.held)
         self.layouts = LayoutSource(images, cast("WritableContent", self.imaged), clients, self.held)
+
+    async def drop(self, id: str, image: FoundImage, lease: str) -> None:
+        assert self.imaged.leases[lease] == "kept"
+        self.dropped.append((id, image, lease))
 
     async def config(self, name: str = NAME, platform: Platform = AMD64, mode: str = "default") -> Digest | None:
         async with FakeContext("s1") as context:
@@ -231,6 +237,22 @@ async def test_what_was_fetched_is_held_for_what_follows(world: World) -> None:
     assert world.imaged.leases == {"lease-1": "released"}
     await world.config()
     assert len(world.imaged.fetched) == 2
+
+
+async def test_what_is_held_is_a_record_that_a_prune_takes_when_no_build_uses_it(world: World) -> None:
+    async with FakeContext("s1") as context:
+        await world.images.fetch(SourceOp(f"docker-image://{NAME}"), AMD64, context)
+        (record,) = await world.held.records()
+        assert (record.description, record.in_use) == (f"pulled from {NAME}", True)
+        assert record.layers == world.imaged.image.details[AMD64][2]
+        assert await world.held.remove([record.id]) == []
+    (record,) = await world.held.records()
+    assert not record.in_use
+    assert await world.held.remove(["unknown", record.id]) == [record.id]
+    assert [(name, lease) for name, _, lease in world.dropped] == [(record.id, "lease-1")]
+    assert (await world.held.records(), world.imaged.leases) == ([], {"lease-1": "released"})
+    await world.config()
+    assert len(world.imaged.fetched) == 2, "it is fetched again"
 
 
 async def test_layers_are_unpacked_as_they_come_and_progress_is_told(world: World) -> None:

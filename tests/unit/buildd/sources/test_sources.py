@@ -9,6 +9,7 @@ from buildd.session.protocol import SessionInfo, Sessions
 from buildd.sources.sources import Stores, open_sources
 from sampan.errors import InvalidArgumentError
 from sampan.oci.platform import Platform
+from tests.fakes.build_storage import FakeBuildStorage, FakeLeases
 from tests.unit.buildd.sources.clients import FakeContext, FakeFiles, FakeSession, FakeSessions
 from tests.unit.buildd.sources.test_images import FakeImaged
 
@@ -19,12 +20,12 @@ async def test_sources_are_told_apart_by_scheme(tmp_path: Path) -> None:
     imaged = FakeImaged()
     (tmp_path / "scratch/left").mkdir(parents=True)
     session = FakeSession(SessionInfo("s1"), {"context": {"a": "A"}})
-    stores = Stores(imaged, imaged, imaged)  # type: ignore[arg-type]
+    stores = Stores(imaged, imaged, imaged, FakeLeases(FakeBuildStorage()))  # type: ignore[arg-type]
     sessions = cast("Sessions", FakeSessions(session))
     async with (
         open_sources(tmp_path, stores, cast("FileWorker", FakeFiles()), sessions) as (
             sources,
-            (directories, downloads),
+            (directories, downloads, held),
         ),
         FakeContext("s1") as context,
     ):
@@ -34,6 +35,9 @@ async def test_sources_are_told_apart_by_scheme(tmp_path: Path) -> None:
             await sources.fetch(op, await sources.pin(op, AMD64, context), AMD64, context)
         assert len(await directories.records()) == 1
         assert await downloads.records() == []
+        (record,) = await held.records()
+        assert record.in_use
+        assert await held.remove([record.id]) == []
         commit = "0" * 40
         assert (await sources.pin(SourceOp(f"git://x/y#{commit}"), AMD64, context)).pin == commit
         for identifier in ("ftp://x", "x", "blob://x", ""):
