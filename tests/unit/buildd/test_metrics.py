@@ -105,7 +105,8 @@ async def test_what_is_under_way_is_shown_and_a_client_that_leaves_has_cancelled
         ("RUN make\n", {}, "dockerfile_syntax_error"),
         ("FROM base\nONBUILD\n", {}, "missing_onbuild_arguments_error"),
         ("FROM base\n", {"target": "other"}, "build_target_not_reachable_error"),
-        ("# syntax=example.com/frontend\nFROM base\n", {}, "command_not_supported_error"),
+        ("# syntax=example.com/frontend\nFROM base\n", {}, "error_processing_commands_error"),  # it is not there
+        ("FROM base\n", {"requestid": "frontend.other"}, "command_not_supported_error"),
     ],
 )
 async def test_a_failure_has_dockerds_reason_whoever_drives_the_build(
