@@ -183,8 +183,8 @@ def health_check_json(check: HealthCheck) -> dict[str, Any]:
 
 
 def _graph_driver(container: ContainerDetails) -> dict[str, Any]:
-    facts = {"MergedDir": container.root_path} if container.root_path else None
-    return {"Data": facts, "Name": container.driver}
+    facts = {"MergedDir": container.root_path} if container.root_path else {}
+    return {"Data": dict(container.graph_data) | facts or None, "Name": container.driver}
 
 
 def _network_settings(container: ContainerDetails, version: Version = NEWEST) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def endpoint_json(endpoint: EndpointState, container_id: str, version: Version =
     ipam: dict[str, object] = {"IPv4Address": asked.ipv4_address, "IPv6Address": asked.ipv6_address}
     ipam["LinkLocalIPs"] = list(asked.link_local_ips)
     aliases = list(endpoint.aliases)
-    if version < (1, 45) and aliases and container_id[:12] not in aliases:
+    if version < (1, 45) and (aliases or endpoint.dns_names) and container_id[:12] not in aliases:
         aliases.append(container_id[:12])  # moved to DNSNames in 1.45
     result: dict[str, Any] = {
         "IPAMConfig": {key: value for key, value in ipam.items() if value} or ({} if asked.ipv4_address else None),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from sampan.docker.options.device_limits import DEVICE_LIMITS
 from sampan.docker.options.security import MASKED_PATHS, READONLY_PATHS
 from sampan.resource.container_spec import ContainerSpec, Mount, MountType, Namespaces, PortBinding, Resources, Security
 
@@ -20,6 +21,8 @@ LIMITS: Final[Mapping[str, str]] = {
     "cpu_quota_us": "CpuQuota",
     "cpuset_cpus": "CpusetCpus",
     "cpuset_mems": "CpusetMems",
+    "cpu_realtime_period_us": "CpuRealtimePeriod",
+    "cpu_realtime_runtime_us": "CpuRealtimeRuntime",
     "oom_kill_disable": "OomKillDisable",
     "cgroup_parent": "CgroupParent",
 }
@@ -40,13 +43,6 @@ def to_json(spec: ContainerSpec, sent: dict[str, object], runtime: str) -> dict[
         "ConsoleSize": [0, 0],
         "Links": None,
         "Isolation": "",
-        "BlkioWeightDevice": [],
-        "BlkioDeviceReadBps": [],
-        "BlkioDeviceWriteBps": [],
-        "BlkioDeviceReadIOps": [],
-        "BlkioDeviceWriteIOps": [],
-        "CpuRealtimePeriod": 0,
-        "CpuRealtimeRuntime": 0,
         "DeviceRequests": None,
         "CpuCount": 0,
         "CpuPercent": 0,
@@ -87,23 +83,31 @@ def _security_json(security: Security) -> dict[str, object]:
 
 def resources_json(limits: Resources) -> dict[str, object]:
     """Return the limits in Docker's names."""
-    return {name: getattr(limits, field) for field, name in LIMITS.items()} | {
-        "BlkioWeight": limits.blkio_weight,
-        "Devices": [
-            {
-                "PathOnHost": device.host_path,
-                "PathInContainer": device.container_path,
-                "CgroupPermissions": device.permissions,
-            }
-            for device in limits.devices
-        ],
-        "DeviceCgroupRules": list(limits.device_cgroup_rules) or None,
-        "MemorySwappiness": limits.memory_swappiness,
-        "OomScoreAdj": limits.oom_score_adj,
-        "PidsLimit": limits.pids_limit or None,
-        "Ulimits": [{"Name": limit.name, "Hard": limit.hard, "Soft": limit.soft} for limit in limits.ulimits],
-        "ShmSize": limits.shm_size_bytes or _DEFAULT_SHM_BYTES,
+    of_devices = {
+        name: [{"Path": limit.path, number: limit.value} for limit in getattr(limits, field)]
+        for field, (name, number) in DEVICE_LIMITS.items()
     }
+    return (
+        of_devices
+        | {name: getattr(limits, field) for field, name in LIMITS.items()}
+        | {
+            "BlkioWeight": limits.blkio_weight,
+            "Devices": [
+                {
+                    "PathOnHost": device.host_path,
+                    "PathInContainer": device.container_path,
+                    "CgroupPermissions": device.permissions,
+                }
+                for device in limits.devices
+            ],
+            "DeviceCgroupRules": list(limits.device_cgroup_rules) or None,
+            "MemorySwappiness": limits.memory_swappiness,
+            "OomScoreAdj": limits.oom_score_adj,
+            "PidsLimit": limits.pids_limit or None,
+            "Ulimits": [{"Name": limit.name, "Hard": limit.hard, "Soft": limit.soft} for limit in limits.ulimits],
+            "ShmSize": limits.shm_size_bytes or _DEFAULT_SHM_BYTES,
+        }
+    )
 
 
 def _rest_json(spec: ContainerSpec, runtime: str) -> dict[str, object]:

@@ -178,7 +178,7 @@ def _engine(facts: EngineFacts) -> JsonObject:
         "NEventsListener": 0,
         "SystemTime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
         "LoggingDriver": "json-file",
-        "IndexServerAddress": f"{DEFAULT_REGISTRY}/v1/",
+        "IndexServerAddress": "https://index.docker.io/v1/",
         "RegistryConfig": {
             "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
             "IndexConfigs": {

@@ -45,6 +45,7 @@ def _cpu(cpu: CpuSample) -> dict[str, object]:
     result: dict[str, object] = {
         "cpu_usage": {
             "total_usage": cpu.usage_ns,
+            **({"percpu_usage": list(cpu.percpu_ns)} if cpu.percpu_ns else {}),
             "usage_in_kernelmode": cpu.kernel_ns,
             "usage_in_usermode": cpu.user_ns,
         },

@@ -105,7 +105,7 @@ def merge(spec: ContainerSpec, image: ImageDetails) -> ContainerSpec:
 def _command(process: Process, config: RunConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
     entrypoint, cmd = process.entrypoint, process.cmd
     if not entrypoint:
-        entrypoint, cmd = config.entrypoint, cmd or config.cmd
+        entrypoint, cmd = () if process.own_entrypoint else config.entrypoint, cmd or config.cmd
     if entrypoint == _NO_ENTRYPOINT:  # the user's, or what the image says
         entrypoint = ()
     if not entrypoint and not cmd:

@@ -1,6 +1,7 @@
 """What a container is: the plain-Python twin of ``containers.proto``'s nouns; and what a path in one is."""
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -162,6 +163,7 @@ class ContainerDetails(Container):
     exec_ids: tuple[str, ...] = ()  # those that have not ended, oldest first
     size_rw_bytes: int | None = None  # what it wrote; None: not asked for
     root_path: str = ""  # where the root file system is mounted while it runs
+    graph_data: Mapping[str, str] = field(default_factory=dict)  # what its root is made of; of a single one alone
 
 
 @dataclass(frozen=True, slots=True)

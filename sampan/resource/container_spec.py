@@ -49,6 +49,7 @@ class Process:
     attach_stderr: bool = False
     additional_groups: tuple[str, ...] = ()
     console_size: ConsoleSize | None = None
+    own_entrypoint: bool = False  # it is not the image's though it is empty; settled before a spec travels
 
     @property
     def args(self) -> tuple[str, ...]:
@@ -83,6 +84,8 @@ class Mount:
     volume_labels: Mapping[str, str] = field(default_factory=dict)
     volume_options: Mapping[str, str] = field(default_factory=dict)
     mode: str = ""
+    read_only_non_recursive: bool = False
+    read_only_force_recursive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,14 @@ class Device:
     host_path: str
     container_path: str
     permissions: str  # "rwm"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLimit:
+    """A limit for one block device of the host."""
+
+    path: str
+    value: int  # a weight, or bytes or operations per second
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,13 @@ class Resources:
     shm_size_bytes: int = 0  # 0: 64 MiB
     cgroup_parent: str = ""
     memory_swappiness: int | None = None
+    cpu_realtime_period_us: int = 0
+    cpu_realtime_runtime_us: int = 0
+    blkio_weight_devices: tuple[DeviceLimit, ...] = ()
+    device_read_bps: tuple[DeviceLimit, ...] = ()
+    device_write_bps: tuple[DeviceLimit, ...] = ()
+    device_read_iops: tuple[DeviceLimit, ...] = ()
+    device_write_iops: tuple[DeviceLimit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class CpuSample:
     periods: int = 0
     throttled_periods: int = 0
     throttled_ns: int = 0
+    percpu_ns: tuple[int, ...] = ()  # cgroup version 1 alone counts it
 
 
 @dataclass(frozen=True, slots=True)

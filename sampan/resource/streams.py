@@ -51,7 +51,6 @@ class ExecStart:
     """How an exec is started."""
 
     detach: bool = False
-    tty: bool | None = None  # None: as the exec was made
     console_size: ConsoleSize | None = None
 
 

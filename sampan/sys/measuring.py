@@ -20,8 +20,10 @@ class Usage:
 NO_USAGE: Final = Usage()
 
 
-def measure(root: str | os.PathLike[str], stop: Stop = never) -> Usage:
+def measure(root: str | os.PathLike[str], stop: Stop = never, *, directories: bool = True) -> Usage:
     """Return what lies below ``root`` on its file system, hard links once. What vanishes meanwhile is not counted.
+
+    Without ``directories`` the blocks of these are not counted either, but still their number.
 
     Raises:
         FileNotFoundError, NotADirectoryError: there is no such directory.
@@ -30,7 +32,7 @@ def measure(root: str | os.PathLike[str], stop: Stop = never) -> Usage:
     fd = os.open(root, OPEN_DIRECTORY)
     try:
         with Descent(fd) as descent:
-            return _Measuring(descent, stop).run()
+            return _Measuring(descent, stop, directories).run()
     finally:
         os.close(fd)
 
@@ -46,9 +48,10 @@ def measure_any(path: str | os.PathLike[str], stop: Stop = never) -> int:
 
 
 class _Measuring:
-    def __init__(self, descent: Descent, stop: Stop) -> None:
+    def __init__(self, descent: Descent, stop: Stop, directories: bool) -> None:
         self._descent = descent
         self._stop = stop
+        self._directories = directories
         self._device = os.fstat(descent.fd).st_dev
         self._links: dict[int, int] = {}  # inodes with names that were not met yet, and how many
         self._blocks = 0
@@ -85,7 +88,10 @@ class _Measuring:
                     continue
                 if stat.S_ISDIR(found.st_mode):
                     names.push(os.fsencode(entry.name))
-                elif found.st_nlink > 1 and not self._is_first(found):
+                    self._inodes += 1
+                    self._blocks += found.st_blocks if self._directories else 0
+                    continue
+                if found.st_nlink > 1 and not self._is_first(found):
                     continue
                 self._inodes += 1
                 self._blocks += found.st_blocks

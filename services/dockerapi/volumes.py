@@ -42,7 +42,7 @@ async def prune(call: Call) -> web.StreamResponse:
     if call.version < (1, 42):
         filters.setdefault("all", ["true"])
     pruned = await call.volumes.prune(to_filters(filters))
-    return reply({"VolumesDeleted": list(pruned.removed) or None, "SpaceReclaimed": pruned.reclaimed_bytes})
+    return reply({"VolumesDeleted": list(pruned.removed), "SpaceReclaimed": pruned.reclaimed_bytes})
 
 
 ROUTES: Final = (

@@ -57,7 +57,7 @@ class FakeExecs(execs_pb2_grpc.ExecsServicer):
             raise UnavailableError("runtimed does not answer")
         process = self.processes[start.id] = Process(args)
         record.running = True
-        yield containers_pb2.StreamOutput(attached=True, tty=start.tty)
+        yield containers_pb2.StreamOutput(attached=True, tty=record.spec.tty)
         if start.detach:
             return
 

@@ -25,7 +25,7 @@ def by_flags(flags: Flags) -> ContainerSpec:
 
 
 def by_body(host: Host, **config: object) -> ContainerSpec:
-    return create_body.parse({"Image": "busybox", "HostConfig": host} | config, "", (1, 50))[0]
+    return create_body.parse({"Image": "busybox", "HostConfig": host} | config, "", (1, 50))
 
 
 def publish(host_port: str = "", port: str = "80/tcp", address: str = "") -> Host:
@@ -131,9 +131,16 @@ MOUNTS = (
         "volume-subpath is not supported by this engine",
     ),
     (
-        ("--mount", "type=bind,src=/a,dst=/b,bind-recursive=writable"),
-        mount(Type="bind", Source="/a", Target="/b", BindOptions={"ReadOnlyNonRecursive": True}),
-        "bind-recursive=writable is not supported by this engine",
+        ("--mount", "type=bind,src=/a,dst=/b,bind-nonrecursive,ro,bind-recursive=readonly,bind-propagation=rprivate"),
+        mount(
+            Type="bind",
+            Source="/a",
+            Target="/b",
+            ReadOnly=True,
+            BindOptions={"ReadOnlyForceRecursive": True, "NonRecursive": True},
+        ),
+        'invalid mount config for type "bind": '
+        "field ReadOnlyForceRecursive must not be specified with ReadOnlyNonRecursive or NonRecursive",
     ),
     (
         ("--mount", "type=tmpfs,src=a,dst=/b"),

@@ -7,8 +7,10 @@ from typing import Any, Final
 import click
 
 from sampan.docker.durations import parse_duration
+from sampan.docker.options.device_limits import parse_iops, parse_rate, parse_weight
 from sampan.docker.sizes import parse_size
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import DeviceLimit
 from sampan_cli.app import completing
 from sampan_cli.options.cpus import nano_cpus
 from sampan_cli.options.types import Parsed
@@ -29,6 +31,7 @@ class ContainerOptions:
     annotation: tuple[str, ...]
     attach: tuple[str, ...]
     blkio_weight: int
+    blkio_weight_devices: tuple[DeviceLimit, ...]
     cap_add: tuple[str, ...]
     cap_drop: tuple[str, ...]
     cgroup_parent: str
@@ -36,12 +39,18 @@ class ContainerOptions:
     cidfile: str
     cpu_period_us: int
     cpu_quota_us: int
+    cpu_realtime_period_us: int
+    cpu_realtime_runtime_us: int
     cpu_shares: int
     nano_cpus: int
     cpuset_cpus: str
     cpuset_mems: str
     device: tuple[str, ...]
     device_cgroup_rule: tuple[str, ...]
+    device_read_bps: tuple[DeviceLimit, ...]
+    device_read_iops: tuple[DeviceLimit, ...]
+    device_write_bps: tuple[DeviceLimit, ...]
+    device_write_iops: tuple[DeviceLimit, ...]
     dns: tuple[str, ...]
     dns_option: tuple[str, ...]
     dns_search: tuple[str, ...]
@@ -119,6 +128,8 @@ def _health_time(text: str) -> int:
 
 
 _SIZE: Final = Parsed("bytes", parse_size)
+_RATE: Final = Parsed("rate", parse_rate)
+_IOPS: Final = Parsed("rate", parse_iops)
 _DURATION: Final = Parsed("duration", _health_time)
 
 
@@ -135,6 +146,8 @@ _OPTIONS: Final = (
     _option("--annotation", help="Add an annotation, passed through to the runtime.", **_MANY),
     _option("--attach", "-a", help="Attach to STDIN, STDOUT or STDERR.", **_MANY),
     _option("--blkio-weight", type=int, default=0, help="Block IO weight, 10 to 1000; 0 disables."),
+    _option("--blkio-weight-device", "blkio_weight_devices", type=Parsed("weight", parse_weight),
+            help="Block IO weight (relative device weight).", **_MANY),
     _option("--cap-add", help="Add Linux capabilities.", **_MANY),
     _option("--cap-drop", help="Drop Linux capabilities.", **_MANY),
     _option("--cgroup-parent", help="Parent cgroup for the container."),
@@ -142,12 +155,20 @@ _OPTIONS: Final = (
     _option("--cidfile", help="Write the container ID to this file."),
     _option("--cpu-period", "cpu_period_us", type=int, default=0, help="Limit the CPU CFS period (microseconds)."),
     _option("--cpu-quota", "cpu_quota_us", type=int, default=0, help="Limit the CPU CFS quota (microseconds)."),
+    _option("--cpu-rt-period", "cpu_realtime_period_us", type=int, default=0,
+            help="Limit CPU real-time period (microseconds)."),
+    _option("--cpu-rt-runtime", "cpu_realtime_runtime_us", type=int, default=0,
+            help="Limit CPU real-time runtime (microseconds)."),
     _option("--cpu-shares", "-c", type=int, default=0, help="CPU shares (relative weight)."),
     _option("--cpus", "nano_cpus", type=Parsed("decimal", nano_cpus), default=0, help="Number of CPUs."),
     _option("--cpuset-cpus", help="CPUs in which to allow execution (0-3, 0,1)."),
     _option("--cpuset-mems", help="Memory nodes in which to allow execution (0-3, 0,1)."),
     _option("--device", help="Add a host device to the container.", **_MANY),
     _option("--device-cgroup-rule", help="Add a rule to the cgroup allowed devices list.", **_MANY),
+    _option("--device-read-bps", type=_RATE, help="Limit read rate (bytes per second) from a device.", **_MANY),
+    _option("--device-read-iops", type=_IOPS, help="Limit read rate (IO per second) from a device.", **_MANY),
+    _option("--device-write-bps", type=_RATE, help="Limit write rate (bytes per second) to a device.", **_MANY),
+    _option("--device-write-iops", type=_IOPS, help="Limit write rate (IO per second) to a device.", **_MANY),
     _option("--dns", help="Set custom DNS servers.", **_MANY),
     _option("--dns-option", "--dns-opt", help="Set DNS options.", **_MANY),
     _option("--dns-search", help="Set custom DNS search domains.", **_MANY),

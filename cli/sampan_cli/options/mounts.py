@@ -13,7 +13,7 @@ from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import Mount
 from sampan_cli.options.types import flag_fields
 
-_RECURSIVE: Final = {"enabled": False, "readonly": False, "disabled": True}
+_RECURSIVE: Final = ("enabled", "disabled", "writable", "readonly")
 
 
 def parse_volume(text: str, directory: Path) -> Mount | str:
@@ -67,13 +67,16 @@ def parse_mount(text: str, directory: Path) -> Mount:
             fields[key] = value
     if "volume-subpath" in fields:
         raise InvalidArgumentError("volume-subpath is not supported by this engine")
+    recursive = _recursive(fields)
     return Mount(
         mount_type(fields.get("type", "volume")),
         fields.get("target", ""),
         source=_source(fields.get("source", ""), directory),
         read_only=_flag(fields, "readonly"),
         propagation=fields.get("bind-propagation", ""),
-        non_recursive=_flag(fields, "bind-nonrecursive") or _non_recursive(fields.get("bind-recursive", "enabled")),
+        non_recursive=_flag(fields, "bind-nonrecursive") or recursive == "disabled",
+        read_only_non_recursive=recursive == "writable",
+        read_only_force_recursive=recursive == "readonly",
         create_source=_flag(fields, "bind-create-src"),
         no_copy=_flag(fields, "volume-nocopy"),
         volume_driver=fields.get("volume-driver", ""),
@@ -101,11 +104,18 @@ def _flag(fields: Mapping[str, str], key: str) -> bool:
     return key in fields and parse_bool(fields[key] or "true", key)
 
 
-def _non_recursive(value: str) -> bool:
-    if value == "writable":
-        raise InvalidArgumentError("bind-recursive=writable is not supported by this engine")
+def _recursive(fields: Mapping[str, str]) -> str:
+    value = fields.get("bind-recursive", "enabled")
     if value not in _RECURSIVE:
         raise InvalidArgumentError(
             f'invalid value for bind-recursive: {value} (must be "enabled", "disabled", "writable", or "readonly")'
         )
-    return _RECURSIVE[value]
+    if value in ("writable", "readonly") and not _flag(fields, "readonly"):
+        raise InvalidArgumentError(
+            f"option 'bind-recursive={value}' requires 'readonly' to be specified in conjunction"
+        )
+    if value == "readonly" and fields.get("bind-propagation") != "rprivate":
+        raise InvalidArgumentError(
+            "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction"
+        )
+    return value

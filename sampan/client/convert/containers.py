@@ -20,6 +20,7 @@ RESOURCES: Final = Codec(
     nested=(
         Codec(spec.Ulimit, spec_pb2.Resources.Ulimit),
         Codec(spec.Device, spec_pb2.Resources.Device),
+        Codec(spec.DeviceLimit, spec_pb2.Resources.DeviceLimit),
     ),
 )
 RESTART_POLICY: Final = Codec(spec.RestartPolicy, spec_pb2.RestartPolicy)
@@ -28,7 +29,7 @@ SPEC: Final = Codec(
     spec.ContainerSpec,
     spec_pb2.ContainerSpec,
     nested=(
-        Codec(spec.Process, spec_pb2.Process, nested=(CONSOLE_SIZE,)),
+        Codec(spec.Process, spec_pb2.Process, nested=(CONSOLE_SIZE,), local=("own_entrypoint",)),
         Codec(spec.Mount, spec_pb2.Mount),
         RESOURCES,
         Codec(spec.Security, spec_pb2.Security),

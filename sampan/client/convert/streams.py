@@ -76,7 +76,7 @@ def exec_start_to_proto(id: str, options: ExecStart) -> execs_pb2.StartExecReque
     size = options.console_size
     return execs_pb2.StartExecRequest(
         start=execs_pb2.StartExecRequest.Start(
-            id=id, detach=options.detach, tty=options.tty, console_size=CONSOLE_SIZE.encode(size) if size else None
+            id=id, detach=options.detach, console_size=CONSOLE_SIZE.encode(size) if size else None
         )
     )
 
@@ -85,7 +85,6 @@ def exec_start_from_proto(start: execs_pb2.StartExecRequest.Start) -> ExecStart:
     """Return how an exec is started."""
     return ExecStart(
         detach=start.detach,
-        tty=start.tty if start.HasField("tty") else None,
         console_size=CONSOLE_SIZE.decode(start.console_size) if start.console_size.height else None,
     )
 

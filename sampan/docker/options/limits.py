@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from sampan.docker.options.device_limits import check_device_limits
 from sampan.docker.options.devices import check_devices
 from sampan.docker.options.ulimits import check_ulimits
 from sampan.errors import InvalidArgumentError
@@ -26,6 +27,7 @@ def check_limits(resources: Resources) -> None:
     _rest(resources)
     check_ulimits(resources.ulimits)
     check_devices(resources.devices, resources.device_cgroup_rules)
+    check_device_limits(resources)
 
 
 def _memory(resources: Resources) -> None:
@@ -69,6 +71,11 @@ def _cpu(resources: Resources) -> None:
         )
     if 0 < resources.cpu_quota_us < _PERIOD_US.start:
         raise InvalidArgumentError("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+    period_us, runtime_us = resources.cpu_realtime_period_us, resources.cpu_realtime_runtime_us
+    if not 0 <= period_us <= _MOST_QUOTA_US or not 0 <= runtime_us <= _MOST_QUOTA_US:
+        raise InvalidArgumentError(f"CPU real-time period and runtime are from 0 to {_MOST_QUOTA_US}us")
+    if period_us and runtime_us > period_us:
+        raise InvalidArgumentError("cpu real-time runtime cannot be higher than cpu real-time period")
     if resources.cpu_quota_us > _MOST_QUOTA_US:
         raise InvalidArgumentError(f"CPU cfs quota can not be larger than {_MOST_QUOTA_US}us")
 

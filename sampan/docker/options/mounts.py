@@ -100,6 +100,14 @@ def _bind(mount: Mount) -> None:
         trouble = "the source path has a NUL byte in it"
     elif not mount.source.startswith("/"):
         trouble = f"invalid mount path: '{mount.source}' mount path must be absolute"
+    elif mount.read_only_non_recursive and not mount.read_only:
+        trouble = "field ReadOnlyNonRecursive must not be specified unless the mount is read-only"
+    elif mount.read_only_force_recursive and not mount.read_only:
+        trouble = "field ReadOnlyForceRecursive must not be specified unless the mount is read-only"
+    elif mount.read_only_force_recursive and (mount.read_only_non_recursive or mount.non_recursive):
+        trouble = "field ReadOnlyForceRecursive must not be specified with ReadOnlyNonRecursive or NonRecursive"
+    elif mount.read_only_force_recursive and mount.propagation not in ("", "rprivate"):
+        trouble = "field ReadOnlyForceRecursive needs the propagation rprivate"
     if trouble:
         raise _refused("bind", trouble)
 
@@ -123,7 +131,13 @@ _MORE: Final = {MountType.BIND: _bind, MountType.VOLUME: _volume, MountType.TMPF
 
 
 def _has_bind_options(mount: Mount) -> bool:
-    return bool(mount.propagation or mount.non_recursive or mount.create_source)
+    return bool(
+        mount.propagation
+        or mount.non_recursive
+        or mount.create_source
+        or mount.read_only_non_recursive
+        or mount.read_only_force_recursive
+    )
 
 
 def _has_volume_options(mount: Mount) -> bool:

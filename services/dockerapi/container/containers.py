@@ -29,12 +29,12 @@ _CHANGES: Final = 1000  # made into JSON at a time: a few milliseconds
 async def create(call: Call) -> web.StreamResponse:
     """POST /containers/create."""
     body = await call.body(required=True)
-    spec, ignored = create_body.parse(body, call.text("name"), call.version)
+    spec = create_body.parse(body, call.text("name"), call.version)
     inherits = Fields(body, "").fields("HostConfig").texts("VolumesFrom")
     spec = await with_volumes_of(call.control, spec, inherits)
     with call.backend.metrics.action("create"):
         created = await call.containers.create_container(spec, platform=call.text("platform"))
-    return reply({"Id": created.id, "Warnings": [*ignored, *created.warnings]}, 201)
+    return reply({"Id": created.id, "Warnings": list(created.warnings)}, 201)
 
 
 async def listing(call: Call) -> web.StreamResponse:

@@ -25,8 +25,8 @@ from sampan.resource.container_spec import (
 _SECOND_NS: Final = 1_000_000_000
 
 
-def parse(body: dict[str, Any], name: str, version: Version) -> tuple[ContainerSpec, list[str]]:
-    """Return the spec that ``body`` asks for, and warnings. ``VolumesFrom`` is not in it: that takes a question.
+def parse(body: dict[str, Any], name: str, version: Version) -> ContainerSpec:
+    """Return the spec that ``body`` asks for. ``VolumesFrom`` is not in it: that takes a question.
 
     Raises:
         InvalidArgumentError: in Docker's words, where it has some.
@@ -35,8 +35,10 @@ def parse(body: dict[str, Any], name: str, version: Version) -> tuple[ContainerS
     host = sent.fields("HostConfig")
     if not sent.text("Image"):
         raise InvalidArgumentError("no image specified: Config.Image is empty")
-    warnings = host_config.check(host)
+    host_config.check(host)
     namespaces = host_config.namespaces(host)
+    if sent.flag("NetworkDisabled"):  # the network namespace of its own that Docker makes then, too, and nothing in it
+        namespaces = replace(namespaces, network="none")
     spec = ContainerSpec(
         name=name.removeprefix("/"),
         image=sent.text("Image"),
@@ -68,7 +70,7 @@ def parse(body: dict[str, Any], name: str, version: Version) -> tuple[ContainerS
         docker=json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode(errors="surrogateescape"),
     )
     check_options(spec)
-    return spec, warnings
+    return spec
 
 
 def _process(sent: Fields, host: Fields) -> Process:
@@ -87,6 +89,7 @@ def _process(sent: Fields, host: Fields) -> Process:
         attach_stderr=sent.flag("AttachStderr"),
         additional_groups=tuple(host.texts("GroupAdd")),
         console_size=ConsoleSize(height=size[0], width=size[1]) if len(size) == 2 and any(size) else None,
+        own_entrypoint=sent.has("Entrypoint"),
     )
 
 

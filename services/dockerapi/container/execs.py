@@ -40,7 +40,8 @@ async def start(call: Call) -> web.StreamResponse:
     # Some clients send no Content-Type here, and dockerd takes the body as JSON all the same.
     sent = Fields(await call.body(), "")
     detach, tty = sent.flag("Detach"), sent.flag("Tty")
-    options = ExecStart(detach, tty, console_size(sent))
+    # Whether there is a terminal was said when it was made; this says whether the client wants frames.
+    options = ExecStart(detach, console_size(sent))
     streams = Streams(lambda given: call.execs.start(call.args["id"], options, given), has_input=not detach)
     if detach:
         try:

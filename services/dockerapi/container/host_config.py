@@ -4,12 +4,14 @@ from typing import Final
 
 from dockerapi.http.fields import INT32, UINT16, Fields
 from sampan.docker.host_config_view import LIMITS
+from sampan.docker.options.device_limits import DEVICE_LIMITS
 from sampan.docker.options.devices import device
 from sampan.docker.options.namespaces import network_mode
 from sampan.docker.options.ports import parse_host_ports, parse_port, published
 from sampan.docker.options.security import MASKED_PATHS, READONLY_PATHS
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import (
+    DeviceLimit,
     LogConfig,
     Namespaces,
     PortBinding,
@@ -21,30 +23,17 @@ from sampan.resource.container_spec import (
 
 _NO_LIMITS: Final = Resources()
 
-# Limits that the services do not know. They are said to be ignored, never dropped in silence.
-_IGNORED: Final = (
-    "BlkioWeightDevice",
-    "BlkioDeviceReadBps",
-    "BlkioDeviceWriteBps",
-    "BlkioDeviceReadIOps",
-    "BlkioDeviceWriteIOps",
-    "CpuRealtimePeriod",
-    "CpuRealtimeRuntime",
-    "StorageOpt",
-)
 
-
-def check(host: Fields) -> list[str]:
-    """Return warnings about what is ignored.
-
-    Raises:
-        InvalidArgumentError: something that this engine cannot do at all.
-    """
+def check(host: Fields) -> None:
+    """Raise InvalidArgumentError for what this engine cannot do at all."""
     if host.get("DeviceRequests"):
         raise InvalidArgumentError("could not select device driver: DeviceRequests are not supported by this engine")
     if (isolation := host.text("Isolation")) not in ("", "default"):
         raise InvalidArgumentError(f"invalid isolation: {isolation!r}: linux only supports 'default'")
-    return [f"{name} is not supported by this engine and was ignored" for name in _IGNORED if host.get(name)]
+    for name in host.mapping("StorageOpt"):
+        if name != "size":
+            raise InvalidArgumentError(f"Unknown option {name}")
+        raise InvalidArgumentError("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
 
 
 def log(host: Fields) -> LogConfig:
@@ -55,8 +44,18 @@ def log(host: Fields) -> LogConfig:
 
 def resources(sent: Fields) -> Resources:
     """Return the limits; ``update`` sends the same fields at the top level of its body."""
+
+    def of_devices(field: str) -> tuple[DeviceLimit, ...]:
+        name, number = DEVICE_LIMITS[field]
+        return tuple(DeviceLimit(row.text("Path"), row.number(number, range(1 << 63))) for row in sent.items(name))
+
     return Resources(
         **{field: sent.plain(name, getattr(_NO_LIMITS, field)) for field, name in LIMITS.items()},
+        blkio_weight_devices=of_devices("blkio_weight_devices"),
+        device_read_bps=of_devices("device_read_bps"),
+        device_write_bps=of_devices("device_write_bps"),
+        device_read_iops=of_devices("device_read_iops"),
+        device_write_iops=of_devices("device_write_iops"),
         memory_swappiness=_swappiness(sent),
         pids_limit=sent.number("PidsLimit"),
         blkio_weight=sent.number("BlkioWeight", UINT16),

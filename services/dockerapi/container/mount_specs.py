@@ -20,8 +20,6 @@ def parse_mount(sent: Fields) -> Mount:
     driver = volume.fields("DriverConfig")
     if volume.text("Subpath"):
         raise InvalidArgumentError("volume-subpath is not supported by this engine")
-    if bind.flag("ReadOnlyNonRecursive"):
-        raise InvalidArgumentError("bind-recursive=writable is not supported by this engine")
     mount = Mount(
         mount_type(sent.text("Type")),
         sent.text("Target"),
@@ -29,6 +27,8 @@ def parse_mount(sent: Fields) -> Mount:
         sent.flag("ReadOnly"),
         propagation=bind.text("Propagation"),
         non_recursive=bind.flag("NonRecursive"),
+        read_only_non_recursive=bind.flag("ReadOnlyNonRecursive"),
+        read_only_force_recursive=bind.flag("ReadOnlyForceRecursive"),
         create_source=bind.flag("CreateMountpoint"),
         no_copy=volume.flag("NoCopy"),
         volume_driver=driver.text("Name"),

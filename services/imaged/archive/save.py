@@ -179,7 +179,19 @@ def _documents(saved: Sequence[_Saved]) -> list[tuple[str, bytes]]:
         ("oci-layout", _dump({"imageLayoutVersion": "1.0.0"})),
         ("index.json", _dump(index)),
         ("manifest.json", _dump(manifest)),
+        *_repositories(saved),
     ]
+
+
+def _repositories(saved: Sequence[_Saved]) -> list[tuple[str, bytes]]:
+    """Return the names as the first version of a docker-archive has them: by repository and tag, the topmost layer."""
+    repositories: dict[str, dict[str, str]] = {}
+    for one in saved:
+        _, _, *layers = one.shown.blobs
+        for name in one.names if layers else ():
+            repository, _, tag = name.familiar.rpartition(":")
+            repositories.setdefault(repository, {})[tag] = layers[-1].digest.hex
+    return [("repositories", _dump(repositories))] if repositories else []
 
 
 def _index_entries(one: _Saved) -> list[dict[str, Any]]:

@@ -74,6 +74,7 @@ def cpu_usage_v1(cpuacct: str, cpu: str) -> CpuUsage:
         periods=bandwidth.get("nr_periods", 0),
         throttled_periods=bandwidth.get("nr_throttled", 0),
         throttled_ns=bandwidth.get("throttled_time", 0),
+        percpu_ns=tuple(int(each) for each in text(f"{cpuacct}/cpuacct.usage_percpu").split()),
     )
 
 

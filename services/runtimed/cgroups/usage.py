@@ -56,6 +56,7 @@ class CpuUsage:
     periods: int = 0
     throttled_periods: int = 0
     throttled_ns: int = 0
+    percpu_ns: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

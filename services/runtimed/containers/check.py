@@ -88,6 +88,8 @@ def _cpu(resources: Resources, host: HostFacts) -> list[str]:
         raise InvalidArgumentError(
             f"Range of CPUs is from 0.01 to {host.cpus}.00, as there are only {host.cpus} CPUs available"
         )
+    if (resources.cpu_realtime_period_us or resources.cpu_realtime_runtime_us) and not host.limits.cpu_realtime:
+        raise InvalidArgumentError("Your kernel does not support CPU real-time scheduler")
     warnings = []
     if resources.cpu_shares and not host.limits.cpu_shares:
         warnings.append(_NOT_SUPPORTED.format("CPU shares", "Shares discarded."))
@@ -129,10 +131,23 @@ def _parse_set(text: str) -> frozenset[int] | None:
     return frozenset(members)
 
 
+_THROTTLES: Final = {
+    "device_read_bps": "BPS Block I/O read limit",
+    "device_write_bps": "BPS Block I/O write limit",
+    "device_read_iops": "IOPS Block read limit",
+    "device_write_iops": "IOPS Block I/O write limit",
+}
+
+
 def _rest(resources: Resources, host: HostFacts) -> list[str]:
     warnings = []
     if resources.pids_limit and not host.limits.pids:
         warnings.append(_NOT_SUPPORTED.format("PIDs limit capabilities", "PIDs limit discarded."))
+    if resources.blkio_weight_devices and not host.limits.blkio_weight_device:
+        warnings.append(_NOT_SUPPORTED.format("Block I/O weight_device", "Weight-device discarded."))
+    for field, what in _THROTTLES.items():
+        if getattr(resources, field) and not host.limits.blkio_throttle:
+            warnings.append(_NOT_SUPPORTED.format(what, f"{what} discarded."))
     if resources.blkio_weight and not host.limits.blkio_weight:
         warnings.append(_NOT_SUPPORTED.format("Block I/O weight", "Weight discarded."))
     return warnings

@@ -26,12 +26,14 @@ from sampan import limits
 from sampan.docker.options.check import check_options
 from sampan.docker.options.limits import check_limits
 from sampan.docker.options.restart import check_restart
-from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, SampanError
 from sampan.log import log
 from sampan.resource.container import Container, Status
 from sampan.resource.container_spec import ContainerSpec, Namespaces, Resources, RestartPolicy
 from sampan.resource.event import Event
 from sampan.resource.listing import Filters, Pruned, Selection
+
+_GRAPH_DATA: Final = {"LowerDir": "lowerdir", "UpperDir": "upperdir", "WorkDir": "workdir"}
 
 _REMOVALS: Final = 10  # of a container that others start again between its kill and its removal
 
@@ -112,6 +114,10 @@ class Containers:
         network, more = await self._networking.check(spec)
         spec = self._with_joined_name(spec)
         new_id = secrets.token_hex(32)
+        if spec.resources.memory_bytes > 0 and not spec.resources.memory_swap_bytes:
+            # As with Docker, which from here on shows and changes it like one that was asked for.
+            twice = replace(spec.resources, memory_swap_bytes=2 * spec.resources.memory_bytes)
+            spec = replace(spec, resources=twice)
         cgroup = self._bundles.cgroup_path(new_id, spec)
         container = Container(new_id, spec, utcnow(), network=network, runtime=runtime, cgroup_path=cgroup)
         await self._memory.until_decided(name)
@@ -198,6 +204,18 @@ class Containers:
     async def size_bytes(self, container: Container) -> int:
         """Return what the container wrote."""
         return await self._snapshots.usage_bytes(container.id)
+
+    async def graph_data(self, container: Container) -> Mapping[str, str]:
+        """Return the directories that its root is an overlay of, by Docker's names; empty if that cannot be told."""
+        entry = self._memory.by_id(container.id)
+        mounts = entry.root_mounts if entry is not None else ()
+        if not mounts:
+            try:
+                mounts = await self._snapshots.mounts(container.id)
+            except SampanError:  # it is being removed, or the snapshotter is away: neither keeps it from being seen
+                return {}
+        given = dict(option.partition("=")[::2] for mount in mounts for option in mount.options)
+        return {name: given[option] for name, option in _GRAPH_DATA.items() if option in given}
 
     async def remove(self, entry: Entry, *, force: bool, volumes: bool) -> None:
         """Remove it; with ``force`` even if it runs. A caller who leaves meanwhile changes nothing.

@@ -170,24 +170,22 @@ class Execs:
             with contextlib.suppress(OSError):  # it has just ended
                 resize(self._paths.exec(running.exec.id).control, size.height, size.width)
 
-    def _begin(self, id: str, tty: bool | None, size: ConsoleSize | None) -> Running:
+    def _begin(self, id: str, size: ConsoleSize | None) -> Running:
         running = self.known.find(id)
         if running.exec.started:
             done = "is already running" if running.exec.running else "has already run"
             raise ConflictError(f"Error: Exec command {running.exec.id} {done}")
         _check_runs(running.entry)
         spec = running.exec.spec
-        if tty is not None and tty != spec.tty:
-            spec = replace(spec, tty=tty)
         running.console_size = size or running.console_size or spec.console_size
         # In this step already, so that a second start finds it.
         running.exec = replace(running.exec, spec=replace(spec, console_size=running.console_size), started=True)
         running.begun.set()
         return running
 
-    def start_detached(self, id: str, tty: bool | None, size: ConsoleSize | None) -> Started:
+    def start_detached(self, id: str, size: ConsoleSize | None) -> Started:
         """Like ``start``, without a client."""
-        running = self._begin(id, tty, size)
+        running = self._begin(id, size)
         return running, self._background.begin(self._start_detached(running), f"exec {id}")
 
     async def _start_detached(self, running: Running) -> None:
@@ -225,7 +223,7 @@ class Execs:
         await self._not_ahead(running)
         return await self._preparer.prepare(running.entry, running.exec.id, running.exec.spec)
 
-    def start(self, id: str, tty: bool | None, size: ConsoleSize | None) -> Started:
+    def start(self, id: str, size: ConsoleSize | None) -> Started:
         """Begin to start it with a client attached; when that is done, give it to ``converse``.
 
         Raises:
@@ -233,7 +231,7 @@ class Execs:
             StartError: not at once, but when it is waited for; Docker's words.
         """
         created = self.known.find(id).exec.spec
-        running = self._begin(id, tty, size)
+        running = self._begin(id, size)
         return running, self._background.begin(self._start(running, created), f"exec {id}")
 
     async def _start(self, running: Running, created: ExecSpec) -> None:

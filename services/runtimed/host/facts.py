@@ -52,6 +52,9 @@ class Limits:
     cpuset: bool = True
     pids: bool = True
     blkio_weight: bool = True
+    blkio_weight_device: bool = True
+    blkio_throttle: bool = True
+    cpu_realtime: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +173,7 @@ def _limits(trees: tuple[CgroupTree, ...]) -> Limits:
         tree = _tree(trees, controller)
         return tree is not None and (tree.version == 2 or (tree.path / v1_file).exists())
 
-    memory = _tree(trees, "memory")
+    memory, cpu = _tree(trees, "memory"), _tree(trees, "cpu")
     old_memory = memory is not None and memory.version == 1
     return Limits(
         memory=has("memory", "memory.limit_in_bytes"),
@@ -183,6 +186,12 @@ def _limits(trees: tuple[CgroupTree, ...]) -> Limits:
         cpuset=has("cpuset", "cpuset.cpus"),
         pids=has("pids", "cgroup.procs"),
         blkio_weight=has("blkio", "blkio.bfq.io_serviced") or has("blkio", "blkio.weight") or has("io", ""),
+        blkio_weight_device=has("blkio", "blkio.bfq.weight_device")
+        or has("blkio", "blkio.weight_device")
+        or has("io", ""),
+        blkio_throttle=has("blkio", "blkio.throttle.read_bps_device") or has("io", ""),
+        # Version 2 has none; that of version 1 is built in seldom.
+        cpu_realtime=cpu is not None and cpu.version == 1 and has("cpu", "cpu.rt_period_us"),
     )
 
 

@@ -53,7 +53,7 @@ class LocalExecs:
     async def start(self, id: str, options: ExecStart, input: Input) -> AsyncGenerator[Accepted | Output, None]:
         """Run it, with the client connected to its streams unless detached."""
         begin = self._execs.start_detached if options.detach else self._execs.start
-        running, started = begin(id, options.tty, options.console_size)
+        running, started = begin(id, options.console_size)
         # Clients answer their own clients by now, and need to know whether there is input.
         yield Accepted(running.exec.spec.attach_stdin)
         await started
@@ -119,7 +119,8 @@ class LocalContainers:
         """Return one."""
         found = self._memory.find(container).container
         size_bytes = await self._containers.size_bytes(found) if size else None
-        return self._details(found, self._execs.known.ids().get(found.id, ()), size_bytes)
+        details = self._details(found, self._execs.known.ids().get(found.id, ()), size_bytes)
+        return replace(details, graph_data=await self._containers.graph_data(found))
 
     async def list(
         self, selection: Selection = RUNNING_ONES, filters: Filters = NO_FILTERS, *, size: bool = False

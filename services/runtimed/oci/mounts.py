@@ -154,7 +154,12 @@ def _own_mounts(
             continue
         wanted = asked.get(normal(point.target))
         needed = _needed_of_root(point.source, point.propagation, mount_table)
-        mount = _bind(point, recursive=not (wanted and wanted.non_recursive), all_read_only=recursive_read_only)
+        if wanted and wanted.read_only_force_recursive and not recursive_read_only:
+            raise StartError(
+                f"mount {point.target}: bind-recursive=readonly needs a kernel that makes all mounts below read-only"
+            )
+        below = recursive_read_only and not (wanted and wanted.read_only_non_recursive)
+        mount = _bind(point, recursive=not (wanted and wanted.non_recursive), all_read_only=below)
         own.append(mount)
         propagation = max(propagation, needed, key=("", "rslave", "shared").index)
     own += [

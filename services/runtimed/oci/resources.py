@@ -1,11 +1,15 @@
 """Limits of a bundle: cgroup resources and rlimits."""
 
+import os
+import stat
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from runtimed.host.facts import HostFacts
+from sampan.errors import StartError
 from sampan.log import log
-from sampan.resource.container_spec import Resources, Ulimit
+from sampan.resource.container_spec import DeviceLimit, Resources, Ulimit
 
 _PERIOD_US: Final = 100_000
 _INFINITY: Final = (1 << 64) - 1  # RLIM_INFINITY
@@ -23,9 +27,38 @@ def oci_resources(resources: Resources, host: HostFacts, device_rules: list[dict
         out["cpu"] = cpu
     if resources.pids_limit and limits.pids:
         out["pids"] = {"limit": resources.pids_limit if resources.pids_limit > 0 else -1}
-    if resources.blkio_weight and limits.blkio_weight:
-        out["blockIO"] = {"weight": resources.blkio_weight}
+    if block_io := _block_io(resources, host):
+        out["blockIO"] = block_io
     return out
+
+
+def _block_io(resources: Resources, host: HostFacts) -> dict[str, object]:
+    """Raises StartError: a device is not there, Docker's words, or is no block device."""
+    limits = host.limits
+    out: dict[str, object] = {}
+    if resources.blkio_weight and limits.blkio_weight:
+        out["weight"] = resources.blkio_weight
+    if resources.blkio_weight_devices and limits.blkio_weight_device:
+        out["weightDevice"] = [_of_device(limit, "weight") for limit in resources.blkio_weight_devices]
+    for name, asked in (
+        ("throttleReadBpsDevice", resources.device_read_bps),
+        ("throttleWriteBpsDevice", resources.device_write_bps),
+        ("throttleReadIOPSDevice", resources.device_read_iops),
+        ("throttleWriteIOPSDevice", resources.device_write_iops),
+    ):
+        if asked and limits.blkio_throttle:
+            out[name] = [_of_device(limit, "rate") for limit in asked]
+    return out
+
+
+def _of_device(limit: DeviceLimit, number: str) -> dict[str, object]:
+    try:
+        status = Path(limit.path).stat()
+    except OSError as error:
+        raise StartError(f"stat {limit.path}: {(error.strerror or '').lower()}") from error
+    if not stat.S_ISBLK(status.st_mode):
+        raise StartError(f"{limit.path} is not a block device: it takes no limits")
+    return {"major": os.major(status.st_rdev), "minor": os.minor(status.st_rdev), number: limit.value}
 
 
 def effective_swap(resources: Resources, host: HostFacts) -> int:
@@ -66,6 +99,11 @@ def _cpu(resources: Resources, host: HostFacts) -> dict[str, object]:
             cpu["period"] = resources.cpu_period_us
         if resources.cpu_quota_us:
             cpu["quota"] = resources.cpu_quota_us
+    if limits.cpu_realtime:
+        if resources.cpu_realtime_period_us:
+            cpu["realtimePeriod"] = resources.cpu_realtime_period_us
+        if resources.cpu_realtime_runtime_us:
+            cpu["realtimeRuntime"] = resources.cpu_realtime_runtime_us
     if limits.cpuset:
         if resources.cpuset_cpus:
             cpu["cpus"] = resources.cpuset_cpus

@@ -113,6 +113,7 @@ def _cpu(reading: Reading) -> CpuSample:
         periods=cpu.periods,
         throttled_periods=cpu.throttled_periods,
         throttled_ns=cpu.throttled_ns,
+        percpu_ns=cpu.percpu_ns,
     )
 
 

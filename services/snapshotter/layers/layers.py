@@ -181,10 +181,13 @@ class LocalLayers:
         return await walking(partial(changes_between, below, own))
 
     async def _measure(self, snapshot: Snapshot) -> Usage:
+        """Return what was written to it; the directories that a mount needs are in each that ever ran."""
         if snapshot.dir_id is None:
             return NO_USAGE
         try:
-            return await walking(partial(measure, self._catalog.disk.snapshot(snapshot.dir_id) / "fs"))
+            return await walking(
+                partial(measure, self._catalog.disk.snapshot(snapshot.dir_id) / "fs", directories=False)
+            )
         except FileNotFoundError:  # removed meanwhile
             return NO_USAGE
 

@@ -163,6 +163,7 @@ class LocalSnapshots:
         return mounts
 
     async def _measure(self, snapshot: Snapshot) -> Usage:
+        """Return what was written to it; the directories that a mount needs are in each that ever ran."""
         if snapshot.dir_id is None:
             return Usage()
-        return await walking(partial(measure, self._catalog.disk.snapshot(snapshot.dir_id) / "fs"))
+        return await walking(partial(measure, self._catalog.disk.snapshot(snapshot.dir_id) / "fs", directories=False))

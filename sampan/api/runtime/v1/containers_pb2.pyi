@@ -25,6 +25,26 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class Container(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class GraphDataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
@@ -42,6 +62,7 @@ class Container(_message.Message):
     SIZE_RW_BYTES_FIELD_NUMBER: _builtins.int
     ROOT_PATH_FIELD_NUMBER: _builtins.int
     CGROUP_PATH_FIELD_NUMBER: _builtins.int
+    GRAPH_DATA_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """64 hex digits"""
     restart_count: _builtins.int
@@ -72,6 +93,10 @@ class Container(_message.Message):
     def mounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___MountPoint]: ...
     @_builtins.property
     def exec_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def graph_data(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """directories that its root is made of, in Docker's names"""
+
     def __init__(
         self,
         *,
@@ -92,10 +117,11 @@ class Container(_message.Message):
         size_rw_bytes: _builtins.int | None = ...,
         root_path: _builtins.str = ...,
         cgroup_path: _builtins.str = ...,
+        graph_data: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_size_rw_bytes", b"_size_rw_bytes", "created", b"created", "network", b"network", "size_rw_bytes", b"size_rw_bytes", "spec", b"spec", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size_rw_bytes", b"_size_rw_bytes", "cgroup_path", b"cgroup_path", "created", b"created", "driver", b"driver", "exec_ids", b"exec_ids", "hostname_path", b"hostname_path", "hosts_path", b"hosts_path", "id", b"id", "log_path", b"log_path", "mounts", b"mounts", "network", b"network", "resolv_conf_path", b"resolv_conf_path", "restart_count", b"restart_count", "root_path", b"root_path", "runtime", b"runtime", "size_rw_bytes", b"size_rw_bytes", "spec", b"spec", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size_rw_bytes", b"_size_rw_bytes", "cgroup_path", b"cgroup_path", "created", b"created", "driver", b"driver", "exec_ids", b"exec_ids", "graph_data", b"graph_data", "hostname_path", b"hostname_path", "hosts_path", b"hosts_path", "id", b"id", "log_path", b"log_path", "mounts", b"mounts", "network", b"network", "resolv_conf_path", b"resolv_conf_path", "restart_count", b"restart_count", "root_path", b"root_path", "runtime", b"runtime", "size_rw_bytes", b"size_rw_bytes", "spec", b"spec", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__size_rw_bytes: _TypeAlias = _typing.Literal["size_rw_bytes"]  # noqa: Y015
     _WhichOneofArgType__size_rw_bytes: _TypeAlias = _typing.Literal["_size_rw_bytes", b"_size_rw_bytes"]  # noqa: Y015
@@ -1400,6 +1426,7 @@ class StatsResponse(_message.Message):
         PERIODS_FIELD_NUMBER: _builtins.int
         THROTTLED_PERIODS_FIELD_NUMBER: _builtins.int
         THROTTLED_NS_FIELD_NUMBER: _builtins.int
+        PERCPU_NS_FIELD_NUMBER: _builtins.int
         usage_ns: _builtins.int
         user_ns: _builtins.int
         kernel_ns: _builtins.int
@@ -1409,6 +1436,10 @@ class StatsResponse(_message.Message):
         periods: _builtins.int
         throttled_periods: _builtins.int
         throttled_ns: _builtins.int
+        @_builtins.property
+        def percpu_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+            """cgroup version 1 alone counts it"""
+
         def __init__(
             self,
             *,
@@ -1420,10 +1451,11 @@ class StatsResponse(_message.Message):
             periods: _builtins.int = ...,
             throttled_periods: _builtins.int = ...,
             throttled_ns: _builtins.int = ...,
+            percpu_ns: _abc.Iterable[_builtins.int] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["kernel_ns", b"kernel_ns", "online_cpus", b"online_cpus", "periods", b"periods", "system_ns", b"system_ns", "throttled_ns", b"throttled_ns", "throttled_periods", b"throttled_periods", "usage_ns", b"usage_ns", "user_ns", b"user_ns"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["kernel_ns", b"kernel_ns", "online_cpus", b"online_cpus", "percpu_ns", b"percpu_ns", "periods", b"periods", "system_ns", b"system_ns", "throttled_ns", b"throttled_ns", "throttled_periods", b"throttled_periods", "usage_ns", b"usage_ns", "user_ns", b"user_ns"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

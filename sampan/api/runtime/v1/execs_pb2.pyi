@@ -183,12 +183,9 @@ class StartExecRequest(_message.Message):
 
         ID_FIELD_NUMBER: _builtins.int
         DETACH_FIELD_NUMBER: _builtins.int
-        TTY_FIELD_NUMBER: _builtins.int
         CONSOLE_SIZE_FIELD_NUMBER: _builtins.int
         id: _builtins.str
         detach: _builtins.bool
-        tty: _builtins.bool
-        """overrides the exec's"""
         @_builtins.property
         def console_size(self) -> _spec_pb2.ConsoleSize: ...
         def __init__(
@@ -196,16 +193,13 @@ class StartExecRequest(_message.Message):
             *,
             id: _builtins.str = ...,
             detach: _builtins.bool = ...,
-            tty: _builtins.bool | None = ...,
             console_size: _spec_pb2.ConsoleSize | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["_tty", b"_tty", "console_size", b"console_size", "tty", b"tty"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["console_size", b"console_size"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_tty", b"_tty", "console_size", b"console_size", "detach", b"detach", "id", b"id", "tty", b"tty"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["console_size", b"console_size", "detach", b"detach", "id", b"id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        _WhichOneofReturnType__tty: _TypeAlias = _typing.Literal["tty"]  # noqa: Y015
-        _WhichOneofArgType__tty: _TypeAlias = _typing.Literal["_tty", b"_tty"]  # noqa: Y015
-        def WhichOneof(self, oneof_group: _WhichOneofArgType__tty) -> _WhichOneofReturnType__tty | None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     START_FIELD_NUMBER: _builtins.int
     STDIN_FIELD_NUMBER: _builtins.int

@@ -390,6 +390,8 @@ class Mount(_message.Message):
     VOLUME_LABELS_FIELD_NUMBER: _builtins.int
     VOLUME_OPTIONS_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
+    READ_ONLY_NON_RECURSIVE_FIELD_NUMBER: _builtins.int
+    READ_ONLY_FORCE_RECURSIVE_FIELD_NUMBER: _builtins.int
     type: Global___Mount.Type.ValueType
     source: _builtins.str
     """BIND: host path; VOLUME: name, empty for an anonymous one"""
@@ -409,6 +411,10 @@ class Mount(_message.Message):
     volume_driver: _builtins.str
     mode: _builtins.str
     """as given after the last colon of -v: "ro", "z", …"""
+    read_only_non_recursive: _builtins.bool
+    """BIND, read_only: mounts below stay writable"""
+    read_only_force_recursive: _builtins.bool
+    """BIND, read_only: refused where mounts below cannot be made read-only"""
     @_builtins.property
     def options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """TMPFS: further mount options"""
@@ -435,10 +441,12 @@ class Mount(_message.Message):
         volume_labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         volume_options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         mode: _builtins.str = ...,
+        read_only_non_recursive: _builtins.bool = ...,
+        read_only_force_recursive: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_source", b"create_source", "mode", b"mode", "no_copy", b"no_copy", "non_recursive", b"non_recursive", "options", b"options", "propagation", b"propagation", "read_only", b"read_only", "source", b"source", "target", b"target", "tmpfs_mode", b"tmpfs_mode", "tmpfs_size_bytes", b"tmpfs_size_bytes", "type", b"type", "volume_driver", b"volume_driver", "volume_labels", b"volume_labels", "volume_options", b"volume_options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_source", b"create_source", "mode", b"mode", "no_copy", b"no_copy", "non_recursive", b"non_recursive", "options", b"options", "propagation", b"propagation", "read_only", b"read_only", "read_only_force_recursive", b"read_only_force_recursive", "read_only_non_recursive", b"read_only_non_recursive", "source", b"source", "target", b"target", "tmpfs_mode", b"tmpfs_mode", "tmpfs_size_bytes", b"tmpfs_size_bytes", "type", b"type", "volume_driver", b"volume_driver", "volume_labels", b"volume_labels", "volume_options", b"volume_options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -447,6 +455,27 @@ Global___Mount: _TypeAlias = Mount  # noqa: Y015
 @_typing.final
 class Resources(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class DeviceLimit(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PATH_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        path: _builtins.str
+        """of the block device, on the host"""
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            path: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
     class Ulimit(_message.Message):
@@ -514,6 +543,13 @@ class Resources(_message.Message):
     SHM_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     CGROUP_PARENT_FIELD_NUMBER: _builtins.int
     MEMORY_SWAPPINESS_FIELD_NUMBER: _builtins.int
+    CPU_REALTIME_PERIOD_US_FIELD_NUMBER: _builtins.int
+    CPU_REALTIME_RUNTIME_US_FIELD_NUMBER: _builtins.int
+    BLKIO_WEIGHT_DEVICES_FIELD_NUMBER: _builtins.int
+    DEVICE_READ_BPS_FIELD_NUMBER: _builtins.int
+    DEVICE_WRITE_BPS_FIELD_NUMBER: _builtins.int
+    DEVICE_READ_IOPS_FIELD_NUMBER: _builtins.int
+    DEVICE_WRITE_IOPS_FIELD_NUMBER: _builtins.int
     memory_bytes: _builtins.int
     """0: no limit, for all fields"""
     memory_swap_bytes: _builtins.int
@@ -534,12 +570,26 @@ class Resources(_message.Message):
     """0: 64 MiB"""
     cgroup_parent: _builtins.str
     memory_swappiness: _builtins.int
+    cpu_realtime_period_us: _builtins.int
+    cpu_realtime_runtime_us: _builtins.int
     @_builtins.property
     def ulimits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resources.Ulimit]: ...
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resources.Device]: ...
     @_builtins.property
     def device_cgroup_rules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def blkio_weight_devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resources.DeviceLimit]: ...
+    @_builtins.property
+    def device_read_bps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resources.DeviceLimit]:
+        """bytes or operations per second, as the names say"""
+
+    @_builtins.property
+    def device_write_bps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resources.DeviceLimit]: ...
+    @_builtins.property
+    def device_read_iops(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resources.DeviceLimit]: ...
+    @_builtins.property
+    def device_write_iops(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resources.DeviceLimit]: ...
     def __init__(
         self,
         *,
@@ -562,10 +612,17 @@ class Resources(_message.Message):
         shm_size_bytes: _builtins.int = ...,
         cgroup_parent: _builtins.str = ...,
         memory_swappiness: _builtins.int | None = ...,
+        cpu_realtime_period_us: _builtins.int = ...,
+        cpu_realtime_runtime_us: _builtins.int = ...,
+        blkio_weight_devices: _abc.Iterable[Global___Resources.DeviceLimit] | None = ...,
+        device_read_bps: _abc.Iterable[Global___Resources.DeviceLimit] | None = ...,
+        device_write_bps: _abc.Iterable[Global___Resources.DeviceLimit] | None = ...,
+        device_read_iops: _abc.Iterable[Global___Resources.DeviceLimit] | None = ...,
+        device_write_iops: _abc.Iterable[Global___Resources.DeviceLimit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_swappiness", b"_memory_swappiness", "memory_swappiness", b"memory_swappiness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_swappiness", b"_memory_swappiness", "blkio_weight", b"blkio_weight", "cgroup_parent", b"cgroup_parent", "cpu_period_us", b"cpu_period_us", "cpu_quota_us", b"cpu_quota_us", "cpu_shares", b"cpu_shares", "cpuset_cpus", b"cpuset_cpus", "cpuset_mems", b"cpuset_mems", "device_cgroup_rules", b"device_cgroup_rules", "devices", b"devices", "memory_bytes", b"memory_bytes", "memory_reservation_bytes", b"memory_reservation_bytes", "memory_swap_bytes", b"memory_swap_bytes", "memory_swappiness", b"memory_swappiness", "nano_cpus", b"nano_cpus", "oom_kill_disable", b"oom_kill_disable", "oom_score_adj", b"oom_score_adj", "pids_limit", b"pids_limit", "shm_size_bytes", b"shm_size_bytes", "ulimits", b"ulimits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_swappiness", b"_memory_swappiness", "blkio_weight", b"blkio_weight", "blkio_weight_devices", b"blkio_weight_devices", "cgroup_parent", b"cgroup_parent", "cpu_period_us", b"cpu_period_us", "cpu_quota_us", b"cpu_quota_us", "cpu_realtime_period_us", b"cpu_realtime_period_us", "cpu_realtime_runtime_us", b"cpu_realtime_runtime_us", "cpu_shares", b"cpu_shares", "cpuset_cpus", b"cpuset_cpus", "cpuset_mems", b"cpuset_mems", "device_cgroup_rules", b"device_cgroup_rules", "device_read_bps", b"device_read_bps", "device_read_iops", b"device_read_iops", "device_write_bps", b"device_write_bps", "device_write_iops", b"device_write_iops", "devices", b"devices", "memory_bytes", b"memory_bytes", "memory_reservation_bytes", b"memory_reservation_bytes", "memory_swap_bytes", b"memory_swap_bytes", "memory_swappiness", b"memory_swappiness", "nano_cpus", b"nano_cpus", "oom_kill_disable", b"oom_kill_disable", "oom_score_adj", b"oom_score_adj", "pids_limit", b"pids_limit", "shm_size_bytes", b"shm_size_bytes", "ulimits", b"ulimits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__memory_swappiness: _TypeAlias = _typing.Literal["memory_swappiness"]  # noqa: Y015
     _WhichOneofArgType__memory_swappiness: _TypeAlias = _typing.Literal["_memory_swappiness", b"_memory_swappiness"]  # noqa: Y015

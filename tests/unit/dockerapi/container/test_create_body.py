@@ -17,14 +17,20 @@ from sampan.resource.container import (
     PublishedPort,
     Status,
 )
-from sampan.resource.container_spec import ContainerSpec, Endpoint, Mount, MountType, PortBinding, RestartPolicy
+from sampan.resource.container_spec import (
+    ContainerSpec,
+    DeviceLimit,
+    Endpoint,
+    Mount,
+    MountType,
+    PortBinding,
+    RestartPolicy,
+)
 
 
 def spec_of(host: dict[str, Any] | None = None, *, version: tuple[int, int] = (1, 50), **config: Any) -> Any:
     body = {"Image": "busybox"} | config | ({"HostConfig": host} if host is not None else {})
-    spec, warnings = parse(body, "web", version)
-    assert warnings == []
-    return spec
+    return parse(body, "web", version)
 
 
 def shown(spec: ContainerSpec | None = None, **fields: Any) -> ContainerDetails:
@@ -72,7 +78,7 @@ def test_null_is_absent() -> None:
 
 
 def test_keys_are_found_in_any_case() -> None:
-    assert list(parse({"image": "x", "cmd": ["true"]}, "", (1, 50))[0].process.cmd) == ["true"]
+    assert list(parse({"image": "x", "cmd": ["true"]}, "", (1, 50)).process.cmd) == ["true"]
 
 
 @pytest.mark.parametrize(
@@ -119,9 +125,36 @@ def test_swappiness_of_minus_one_is_none() -> None:
     assert spec_of({"MemorySwappiness": -1}).resources.memory_swappiness is None
 
 
-def test_limits_that_are_not_supported_are_warned_about() -> None:
-    body = {"Image": "x", "HostConfig": {"BlkioDeviceReadBps": [{"Path": "/dev/sda", "Rate": 1}]}}
-    assert parse(body, "", (1, 50))[1] == ["BlkioDeviceReadBps is not supported by this engine and was ignored"]
+def test_limits_of_devices_are_read_and_shown() -> None:
+    host = {
+        "BlkioWeightDevice": [{"Path": "/dev/sda", "Weight": 200}],
+        "BlkioDeviceReadBps": [{"Path": "/dev/sda", "Rate": 1}],
+        "BlkioDeviceWriteBps": [{"Path": "/dev/sda", "Rate": 1 << 40}],
+        "BlkioDeviceReadIOps": [],
+        "BlkioDeviceWriteIOps": [{"Path": "/dev/sda", "Rate": 3}, {"Path": "/dev/sdb", "Rate": 4}],
+        "CpuRealtimePeriod": 1_000_000,
+        "CpuRealtimeRuntime": 950_000,
+    }
+    spec = spec_of(host)
+    assert spec.resources.device_write_iops == (DeviceLimit("/dev/sda", 3), DeviceLimit("/dev/sdb", 4))
+    back = inspected(spec)["HostConfig"]
+    assert {key: back[key] for key in host} == host
+
+
+@pytest.mark.parametrize(("name", "said"), [("size", "xfs with 'pquota' mount option"), ("x", "Unknown option x")])
+def test_a_size_that_no_quota_can_hold_is_refused(name: str, said: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=said):
+        spec_of({"StorageOpt": {name: "1G"}})
+
+
+def test_disabled_network_is_a_namespace_with_nothing_in_it() -> None:
+    assert spec_of(NetworkDisabled=True).namespaces.network == "none"
+
+
+def test_an_entrypoint_that_is_an_empty_list_is_not_the_image_s() -> None:
+    assert spec_of(Entrypoint=[]).process.own_entrypoint
+    assert not spec_of(Entrypoint=None).process.own_entrypoint
+    assert not spec_of().process.own_entrypoint
 
 
 def test_security_arrives_and_comes_back() -> None:

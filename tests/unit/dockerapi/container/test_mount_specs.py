@@ -27,10 +27,6 @@ def test_mount_objects_of_each_type() -> None:
         ({"Type": "npipe", "Target": "/x"}, 'invalid mount config for type "npipe": mount type unknown'),
         ({"Target": "/x"}, 'invalid mount config for type "": mount type unknown'),
         ({"Type": "volume", "Target": "/x", "VolumeOptions": {"Subpath": "a"}}, "volume-subpath is not supported"),
-        (
-            {"Type": "bind", "Target": "/x", "BindOptions": {"ReadOnlyNonRecursive": True}},
-            "bind-recursive=writable is not supported",
-        ),
     ],
 )
 def test_mount_objects_that_cannot_be_are_refused(sent: dict[str, Any], message: str) -> None:

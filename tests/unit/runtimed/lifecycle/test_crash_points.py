@@ -336,7 +336,7 @@ async def test_exec(cases: Cases) -> None:
     async def run_one(engine: Engine) -> None:
         entry = only(engine)
         made = await engine.execs.create(entry, EXEC)
-        _, begun = engine.execs.start_detached(made.id, None, None)
+        _, begun = engine.execs.start_detached(made.id, None)
         await begun
 
     def allowed(engine: Engine, killed: bool) -> None:
@@ -349,7 +349,7 @@ async def test_exit_of_an_exec(cases: Cases) -> None:
     async def with_exec(engine: Engine) -> None:
         await running()(engine)
         made = await engine.execs.create(only(engine), EXEC)
-        _, begun = engine.execs.start_detached(made.id, None, None)
+        _, begun = engine.execs.start_detached(made.id, None)
         await begun
 
     async def ends(engine: Engine) -> None:
@@ -368,7 +368,7 @@ async def test_exit_of_a_container_under_its_exec(cases: Cases) -> None:
     async def with_exec(engine: Engine) -> None:
         await running()(engine)
         made = await engine.execs.create(only(engine), EXEC)
-        _, begun = engine.execs.start_detached(made.id, None, None)
+        _, begun = engine.execs.start_detached(made.id, None)
         await begun
 
     await cases.run(with_exec, exits(0), is_in(Status.EXITED))
@@ -385,7 +385,7 @@ async def test_exec_with_a_client(cases: Cases) -> None:
 
     async def run_one(engine: Engine) -> None:
         made = await engine.execs.create(only(engine), ExecSpec(args=("probe",), attach_stdout=True))
-        begun, starting = engine.execs.start(made.id, None, None)
+        begun, starting = engine.execs.start(made.id, None)
         await starting
         (process,) = (one for one in engine.host.alive() if one.bundle.name == made.id)
         process.clients[0].send(b"\x02said")

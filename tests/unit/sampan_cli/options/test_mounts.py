@@ -81,7 +81,8 @@ def test_mount_takes_key_value_pairs(text: str, mount: Mount) -> None:
     ("text", "words"),
     [
         ("type=npipe,dst=/b", 'invalid mount config for type "npipe": mount type unknown'),
-        ("type=bind,src=/a,dst=/b,bind-recursive=writable", "bind-recursive=writable is not supported"),
+        ("type=bind,src=/a,dst=/b,bind-recursive=writable", "'bind-recursive=writable' requires 'readonly'"),
+        ("type=bind,src=/a,dst=/b,ro,bind-recursive=readonly", "requires 'bind-propagation=rprivate'"),
         ("type=bind,src=/a,dst=/b,bind-recursive=some", "invalid value for bind-recursive: some"),
         ("type=volume,dst=/b,volume-subpath=x", "volume-subpath is not supported"),
         ("type=bind,what=1,dst=/b", "unexpected key 'what' in 'what=1'"),

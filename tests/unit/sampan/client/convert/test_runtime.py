@@ -136,6 +136,7 @@ def test_a_container_comes_back_equal_with_its_state_network_mounts_and_places()
         exec_ids=("e1",),
         size_rw_bytes=0,
         root_path="/run/rootfs",
+        graph_data={"UpperDir": "/data/fs"},
     )
     message = containers.CONTAINER.encode(container)
     assert {field.name for field, _ in message.ListFields()} == set(containers_pb2.Container.DESCRIPTOR.fields_by_name)
@@ -182,7 +183,7 @@ def test_each_item_of_output_comes_back_equal(output: Output) -> None:
 def test_what_a_client_attaches_to_and_which_entries_it_wants_comes_back_equal() -> None:
     options = AttachOptions(True, frozenset((Stream.STDERR,)), False, True, "ctrl-x")
     assert streams.attach_from_proto(streams.attach_to_proto("c", options).start) == options
-    start = ExecStart(True, False, ConsoleSize(3, 4))
+    start = ExecStart(True, ConsoleSize(3, 4))
     assert streams.exec_start_from_proto(streams.exec_start_to_proto("e", start).start) == start
     assert streams.exec_start_from_proto(streams.exec_start_to_proto("e", ExecStart()).start) == ExecStart()
     query = LogQuery(True, False, True, 0, 1_500_000_000, 2_000_000_001)
