@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from sampan.docker.options.device_limits import DEVICE_LIMITS
+from sampan.docker.options.devices import DEVICE_LIMITS
 from sampan.docker.options.security import MASKED_PATHS, READONLY_PATHS
 from sampan.resource.container_spec import ContainerSpec, Mount, MountType, Namespaces, PortBinding, Resources, Security
 

@@ -26,7 +26,7 @@ from runtimed.execs.operations import Execs
 from runtimed.host.advisories import sentence
 from runtimed.host.facts import read_host
 from runtimed.host.info import Installed, conmon_version, find_init
-from runtimed.host.runtimes import find_runtimes
+from runtimed.host.runtimes import find_runtimes, named_paths
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.health import HealthChecks
 from runtimed.lifecycle.lifecycle import Lifecycle
@@ -50,6 +50,7 @@ from runtimed.network.core.store import NetworkStore
 from runtimed.network.kernel.nftables import Nftables
 from runtimed.oci.builder import OciBundles
 from runtimed.oci.resources import oci_resources
+from runtimed.oci.rootfs import furnish_at
 from runtimed.oci.runtime import OciRuntime
 from runtimed.stats.container_labels import DEFAULT_LABELS, ContainerLabels
 from runtimed.stats.container_metrics import ContainerSeries
@@ -94,6 +95,7 @@ class RuntimedConfig(ServiceConfig):
     runtime: str = option(
         "auto", 'OCI runtime for containers that ask for none; "auto": crun where it works, else runc'
     )
+    runtimes: tuple[str, ...] = option((), "further OCI runtimes, name=path each: runsc=/usr/local/bin/runsc")
     conmon_path: str = option("", "conmon to use; empty: the one on $PATH")
     init_path: str = option("", "init program for --init; empty: the one that is installed")
     metrics_labels: tuple[str, ...] = option(
@@ -129,6 +131,7 @@ class Core:
             cache=self.paths.data / "runtimes.json",
             cgroup_parent=layout.kernel_name,
             preferred=config.runtime,
+            configured=named_paths(config.runtimes),
         )
         for found in self.installed.found:
             if found.vulnerabilities:
@@ -204,6 +207,7 @@ class Core:
             lambda container: joins_of(container, self.memory, self.paths),
             self.orphans.clear,
             self.logs,
+            furnish_at,
         )
         return Runner(self.paths, self.conmon, runtimes, parts, self.metrics, self.init_path)
 

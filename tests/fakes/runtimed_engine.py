@@ -143,7 +143,15 @@ class Engine:
         bundles, conmon = FakeBundles(), cast("Conmon", FakeConmon(host, self.steps))
         runtimes = {"fake": cast("OciRuntime", FakeOciRuntime(host, self.steps))}
         parts = Parts(
-            snapshots, networking, volumes, bundles, mounter, lambda _: NO_JOINS, self._clear_cgroup, FakeLogs()
+            snapshots,
+            networking,
+            volumes,
+            bundles,
+            mounter,
+            lambda _: NO_JOINS,
+            self._clear_cgroup,
+            FakeLogs(),
+            lambda _: None,
         )
         self.runner = Runner(self.paths, conmon, runtimes, parts, metrics, None)
         self.execs = Execs(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sampan.docker.host_config_view import LIMITS
-from sampan.docker.options.device_limits import DEVICE_LIMITS
+from sampan.docker.options.devices import DEVICE_LIMITS
 from sampan.resource import container_spec
 
 ROOT = Path(__file__).parents[2]
@@ -56,10 +56,7 @@ EXCUSED = (
         )
     }
     | {("Process.own_entrypoint", place): "settled when the image is looked at" for place in (_ACTS, _VIEWS, _COMMAND)}
-    | {
-        (f"Resources.{field}", _VIEWS): "by the table in sampan/docker/options/device_limits.py"
-        for field in DEVICE_LIMITS
-    }
+    | {(f"Resources.{field}", _VIEWS): "by the table in sampan/docker/options/devices.py" for field in DEVICE_LIMITS}
     | {
         (f"Security.{field}", _COMMAND): "docker's command line has no flag for it, either"
         for field in ("masked_paths", "readonly_paths", "own_paths")

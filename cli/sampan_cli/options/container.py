@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from sampan.docker.durations import parse_duration
-from sampan.docker.options.device_limits import parse_iops, parse_rate, parse_weight
+from sampan.docker.options.devices import parse_iops, parse_rate, parse_weight
 from sampan.docker.sizes import parse_size
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import DeviceLimit

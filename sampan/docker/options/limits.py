@@ -2,8 +2,7 @@
 
 from typing import Final
 
-from sampan.docker.options.device_limits import check_device_limits
-from sampan.docker.options.devices import check_devices
+from sampan.docker.options.devices import check_device_limits, check_devices
 from sampan.docker.options.ulimits import check_ulimits
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import Resources

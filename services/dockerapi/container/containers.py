@@ -92,6 +92,8 @@ async def resize(call: Call) -> web.StreamResponse:
 
 async def start(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/start."""
+    if call.text("checkpoint"):
+        raise InvalidArgumentError("checkpoint is only supported in experimental mode")
     with call.backend.metrics.action("start"):
         await following.start(call.followed, call.args["id"])
     return empty()

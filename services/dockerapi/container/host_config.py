@@ -4,8 +4,7 @@ from typing import Final
 
 from dockerapi.http.fields import INT32, UINT16, Fields
 from sampan.docker.host_config_view import LIMITS
-from sampan.docker.options.device_limits import DEVICE_LIMITS
-from sampan.docker.options.devices import device
+from sampan.docker.options.devices import DEVICE_LIMITS, device
 from sampan.docker.options.namespaces import network_mode
 from sampan.docker.options.ports import parse_host_ports, parse_port, published
 from sampan.docker.options.security import MASKED_PATHS, READONLY_PATHS
@@ -26,8 +25,13 @@ _NO_LIMITS: Final = Resources()
 
 def check(host: Fields) -> None:
     """Raise InvalidArgumentError for what this engine cannot do at all."""
-    if host.get("DeviceRequests"):
-        raise InvalidArgumentError("could not select device driver: DeviceRequests are not supported by this engine")
+    for request in host.items("DeviceRequests"):
+        driver, wanted = request.text("Driver"), request.get("Capabilities") or []
+        if driver == "cdi":
+            names = ", ".join(request.texts("DeviceIDs"))
+            raise InvalidArgumentError(f"CDI device injection failed: unresolvable CDI devices {names}")
+        capabilities = " ".join(f"[{' '.join(map(str, each))}]" for each in wanted if isinstance(each, list))
+        raise InvalidArgumentError(f'could not select device driver "{driver}" with capabilities: [{capabilities}]')
     if (isolation := host.text("Isolation")) not in ("", "default"):
         raise InvalidArgumentError(f"invalid isolation: {isolation!r}: linux only supports 'default'")
     for name in host.mapping("StorageOpt"):

@@ -128,6 +128,7 @@ class Archives:
             job,
             root_mounts=tuple((mount.fstype, mount.source, mount.options) for mount in root_mounts),
             binds=await asyncio.to_thread(_binds, container, places.files),
+            working_dir=(container.spec.process.working_dir or "/") if container.state.started_at is None else "",
         )
 
 

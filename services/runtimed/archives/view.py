@@ -15,12 +15,12 @@ import ctypes
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from runtimed.oci.rootfs import RootFs
+from runtimed.oci.rootfs import RootFs, furnish
 from sampan.sys import mounts
 from sampan.sys.libc import LIBC, check
 
@@ -46,6 +46,9 @@ class ArchiveJob:
     root_mounts: tuple[tuple[str, str, tuple[str, ...]], ...] = ()  # of one that does not: type, source, options
     read_only: bool = False  # the root alone
     binds: tuple[Bind, ...] = ()
+    working_dir: str = (
+        ""  # of one that was never started: to be made, with what every container has, as Docker's create
+    )
     keep_kinds: bool = False
 
     def to_json(self) -> str:
@@ -81,6 +84,10 @@ def show(job: ArchiveJob) -> RootFs:
         for kind, source, options in job.root_mounts:
             mounts.mount_options(source, job.root, kind, options)
         tree = RootFs(Path(job.root))
+        if job.working_dir:
+            furnish(tree)
+            with suppress(OSError):  # a start will say what is wrong with it
+                tree.make_directory(job.working_dir)
         for bind in sorted(job.binds, key=lambda each: each.target.count("/")):
             if bind.source:
                 _bind(tree, bind)

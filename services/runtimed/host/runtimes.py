@@ -81,6 +81,17 @@ class Runtimes:
         raise InvalidArgumentError(f"unknown or invalid runtime name: {name}")
 
 
+def named_paths(entries: Sequence[str]) -> dict[str, str]:
+    """Return what is configured, ``name=path`` each, by name. Raises InvalidArgumentError for anything else."""
+    found = {}
+    for entry in entries:
+        name, equals, path = entry.partition("=")
+        if not equals or not name or not path or "/" in name:
+            raise InvalidArgumentError(f"runtimes: {entry!r} is not name=path")
+        found[name] = path
+    return found
+
+
 def find_runtimes(
     host: HostFacts,
     *,

@@ -21,6 +21,7 @@ from runtimed.conmon.conmon import Conmon, Stdio
 from runtimed.conmon.process import ended
 from runtimed.conmon.running import AcceptedConnections, find_conmon, resize
 from runtimed.conmon.stdio import StdioConnection
+from runtimed.containers.links import link_variables
 from runtimed.containers.memory_store import UP, Entry, MemoryStore, utcnow
 from runtimed.containers.network_records import lead_links
 from runtimed.containers.paths import ContainerPaths, Paths
@@ -30,6 +31,7 @@ from runtimed.logs.plans import is_kept
 from runtimed.logs.spool import next_run
 from runtimed.metrics import Metrics
 from runtimed.oci.errors import create_error
+from runtimed.oci.mounts import DEFAULT_SHM_BYTES
 from runtimed.oci.runtime import OciRuntime
 from runtimed.protocol import Bundles, Joins, Networking, SnapshotMount, Snapshots, Volumes
 from runtimed.volumes.users import volumes_of
@@ -65,6 +67,7 @@ def joins_of(container: Container, memory: MemoryStore, paths: Paths) -> Joins:
         pid=_namespace(other(namespaces.pid), "pid"),
         ipc=_namespace(owner, "ipc"),
         shm=shm,
+        variables=link_variables(container, lambda name: memory.find(name).container),
     )
 
 
@@ -85,8 +88,6 @@ def _lookup(memory: MemoryStore) -> Callable[[str], Entry | None]:
 def _namespace(entry: Entry | None, kind: str) -> str:
     return f"/proc/{entry.container.state.pid}/ns/{kind}" if entry is not None else ""
 
-
-DEFAULT_SHM_BYTES: Final = 64 << 20
 
 _CONMON_ENDS_S: Final = 2.0  # after its process: it has to write the last output away
 
@@ -131,6 +132,7 @@ class Parts:
     find_joins: Callable[[Container], Joins]
     clear_cgroup: Callable[[str], None]  # by its path; blocks
     logs: Logs
+    furnish: Callable[[Path], None]  # make what every container has in its root, which is mounted there
 
 
 class Runner:
@@ -272,8 +274,9 @@ class Runner:
         paths.files.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, content in files.items():
             _write_for_all(paths.files / name, content)
+        self._parts.furnish(paths.root)
         config = self._parts.bundles.config(
-            _connected(container, network),
+            dataclasses.replace(container, network=network),
             paths.root,
             files=paths.files,
             init_path=self._init_path,
@@ -380,7 +383,3 @@ async def connect(entry: Entry, paths: ContainerPaths) -> None:
 def _stdio(process: Process) -> Stdio:
     # conmon takes any client's leaving for the end of stdin unless told otherwise; a terminal has no such end.
     return Stdio(process.tty, process.open_stdin, process.tty or not process.stdin_once)
-
-
-def _connected(container: Container, network: NetworkSettings) -> Container:
-    return dataclasses.replace(container, network=network)

@@ -60,7 +60,15 @@ class OciBundles:
             recursive_read_only=self._host.is_at_least(5, 12),  # mount_setattr(2)
         )
         with RootFs(root) as inside:
-            process = build_process(container, inside, self._host, options, mounted=targets(mounts.mounts), init=init)
+            process = build_process(
+                container,
+                inside,
+                self._host,
+                options,
+                mounted=targets(mounts.mounts),
+                init=init,
+                linked=joins.variables,
+            )
         config: dict[str, object] = {
             "ociVersion": _OCI_VERSION,
             "root": {"path": str(root), "readonly": spec.security.read_only_root},

@@ -21,7 +21,14 @@ _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def build_process(
-    container: Container, root: RootFs, host: HostFacts, options: SecurityOptions, *, mounted: Sequence[str], init: bool
+    container: Container,
+    root: RootFs,
+    host: HostFacts,
+    options: SecurityOptions,
+    *,
+    mounted: Sequence[str],
+    init: bool,
+    linked: Sequence[str] = (),
 ) -> dict[str, object]:
     """Return the container's first process; its working directory is made in ``root`` unless a mount covers it.
 
@@ -33,7 +40,7 @@ def build_process(
     if not spec.process.args:
         raise StartError("no command specified")
     args = (INIT_TARGET, "--", *spec.process.args) if init else spec.process.args
-    env = environment(container, host, spec.process, user)
+    env = environment(container, host, spec.process, user, linked)
     cwd = _make_working_directory(root, spec.process.working_dir, mounted)
     process = _process(spec, spec.process, user, host, options, privileged=spec.security.privileged)
     return process | {"args": list(args), "env": env, "cwd": cwd}
@@ -59,8 +66,10 @@ def build_exec(
     return process | {"args": list(asked.args), "env": env, "cwd": cwd}
 
 
-def environment(container: Container, host: HostFacts, asked: Process, user: User) -> list[str]:
-    """Return the environment: defaults, the container's entries, then those of ``asked``; later ones win.
+def environment(
+    container: Container, host: HostFacts, asked: Process, user: User, linked: Sequence[str] = ()
+) -> list[str]:
+    """Return the environment: defaults, ``linked``, the container's entries, then those of ``asked``; later ones win.
 
     An entry without ``=`` takes a variable away.
     """
@@ -70,7 +79,7 @@ def environment(container: Container, host: HostFacts, asked: Process, user: Use
     entries = container.spec.process.env if asked is container.spec.process else (
         *container.spec.process.env, *asked.env
     )  # fmt: skip
-    _apply(variables, entries)
+    _apply(variables, (*linked, *entries))
     # The runtime would read the same files for it, but not with the same care.
     variables.setdefault("HOME", user.home)
     return [f"{name}={value}" for name, value in variables.items()]

@@ -3,6 +3,7 @@
 Every name in it may be a link to anywhere: all resolution stays inside, as if after chroot(2).
 """
 
+import contextlib
 import errno
 import os
 import stat
@@ -22,6 +23,11 @@ _MAX_DEPTH: Final = 256  # of what is resolved here, with a descriptor for each 
 
 # Called after an entry was made, with its directory, an O_PATH descriptor, its name, and what the directory was before.
 Made = Callable[[int, str, os.stat_result], None]
+
+
+# What Docker has in every container's root. Programs look for the first one to know where they are; the rest is what is
+# mounted over while it runs, and what an archive of it shows.
+_FURNITURE: Final = ("/.dockerenv", "/dev/console", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 
 
 class RootFs:
@@ -120,6 +126,16 @@ class RootFs:
                 os.close(directory)
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
+    def make_link(self, path: str, target: str) -> None:
+        """Make a symbolic link, and the directories above it, where nothing is. Raises as ``open_made``."""
+        above, _, name = path.rpartition("/")
+        directory = self.open_made(above or "/")
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.symlink(target, name, dir_fd=directory)
+        finally:
+            os.close(directory)
+
     def _made_in(self, directory: int, name: str, mode: int) -> str:
         """Make an empty file; return where a link leads that is there instead."""
         before = os.fstat(directory)
@@ -202,3 +218,18 @@ class RootFs:
             return made
         except FileExistsError:
             return os.open(part, flags, dir_fd=directory)
+
+
+def furnish(root: RootFs) -> None:
+    """Make what every container has in its root and its image need not have; whatever is in the way stays."""
+    for path in _FURNITURE:
+        with contextlib.suppress(OSError):
+            root.make_file(path, 0o755)
+    with contextlib.suppress(OSError):
+        root.make_link("/etc/mtab", "/proc/mounts")
+
+
+def furnish_at(path: Path) -> None:
+    """As ``furnish``, for a root that is mounted at ``path``."""
+    with RootFs(path) as root:
+        furnish(root)

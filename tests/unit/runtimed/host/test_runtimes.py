@@ -7,7 +7,7 @@ import pytest
 
 from runtimed.host import runtimes as module
 from runtimed.host.info import Installed, security_options, warnings
-from runtimed.host.runtimes import Runtime, Runtimes, find_runtimes
+from runtimed.host.runtimes import Runtime, Runtimes, find_runtimes, named_paths
 from sampan.errors import InvalidArgumentError
 from tests.unit.runtimed.bundle_values import HOST
 
@@ -122,3 +122,13 @@ def test_info_warns_of_what_does_not_work() -> None:
         "WARNING: no CAP_SYS_RESOURCE: ulimits cannot be raised above the engine's own",
     ]
     assert security_options(HOST) == ["name=seccomp,profile=builtin"]
+
+
+def test_further_runtimes_have_names_and_paths() -> None:
+    assert named_paths(("runsc=/usr/local/bin/runsc", "kata=/opt/a=b")) == {
+        "runsc": "/usr/local/bin/runsc",
+        "kata": "/opt/a=b",
+    }
+    for entry in ("runsc", "=/bin/x", "x=", "a/b=/c"):
+        with pytest.raises(InvalidArgumentError, match="is not name=path"):
+            named_paths((entry,))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtimed.oci import rootfs
-from runtimed.oci.rootfs import RootFs
+from runtimed.oci.rootfs import RootFs, furnish_at
 
 
 def refuse(directory: int, path: str, flags: int, resolve: int) -> int:
@@ -113,3 +113,17 @@ def test_a_file_is_made_where_links_lead_in_the_root(root: Path) -> None:
 def test_a_file_without_a_name_is_refused(root: Path, path: str) -> None:
     with RootFs(root) as inside, pytest.raises(IsADirectoryError):
         inside.make_file(path)
+
+
+def test_furniture_is_put_where_nothing_is_and_never_outside(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "etc").mkdir(parents=True)
+    outside.mkdir()
+    (root / "etc/hosts").write_text("mine")
+    (root / "dev").symlink_to(outside)
+    furnish_at(root)
+    furnish_at(root)
+    assert (root / ".dockerenv").read_bytes() == b""
+    assert (root / "etc/hosts").read_text() == "mine"
+    assert os.readlink(root / "etc/mtab") == "/proc/mounts"
+    assert list(outside.iterdir()) == []
