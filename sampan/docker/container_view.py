@@ -85,6 +85,8 @@ def inspect_json(container: ContainerDetails, version: Version = NEWEST) -> dict
         "Config": _config(container, sent),
         "NetworkSettings": _network_settings(container, version),
     }
+    if version < (1, 42):
+        result["HostConfig"] |= {"KernelMemory": 0, "KernelMemoryTCP": 0}  # which no kernel since 5.16 limits
     if container.size_rw_bytes is not None:
         result["SizeRw"] = container.size_rw_bytes
     return result
@@ -286,7 +288,7 @@ def summary_json(container: ContainerDetails, version: Version, now: float) -> d
         },
         "Mounts": points_json(container.mounts),
     }
-    if container.size_rw_bytes is not None:
+    if container.size_rw_bytes:  # as everywhere in a list, nothing is not told
         result["SizeRw"] = container.size_rw_bytes
     return result
 

@@ -107,6 +107,32 @@ def info_json(facts: EngineFacts) -> JsonObject:
     )
 
 
+def info_of(facts: JsonObject, version: tuple[int, int]) -> JsonObject:
+    """Return ``info`` in the shape of an API version, whose clients look for what later ones know nothing of."""
+    shown = dict(facts)
+    if version < (1, 50):
+        for kind in ("Iptables", "Ip6tables"):
+            shown[f"BridgeNf{kind}"] = _is_set(f"/proc/sys/net/bridge/bridge-nf-call-{kind.lower()}")
+        for commit in ("ContainerdCommit", "RuncCommit", "InitCommit"):
+            shown[commit] = shown[commit] | {"Expected": shown[commit]["ID"]}
+        none: JsonObject = {f"AllowNondistributableArtifacts{kind}": [] for kind in ("CIDRs", "Hostnames")}
+        shown["RegistryConfig"] = shown["RegistryConfig"] | none
+    if version < (1, 42):
+        shown |= {"KernelMemory": False, "KernelMemoryTCP": False}
+    if version < (1, 25):
+        shown["SecurityOptions"] = [
+            option.removeprefix("name=").partition(",")[0] for option in shown["SecurityOptions"]
+        ]
+    return shown
+
+
+def _is_set(sysctl: str) -> bool:
+    try:
+        return Path(sysctl).read_text().strip() == "1"
+    except OSError:
+        return False
+
+
 def verdict(driver: DriverReport) -> str:
     """Return whether a driver of layers can be used here, and why not."""
     usable = "usable" if driver.usable else "not usable"
@@ -184,7 +210,7 @@ def _engine(facts: EngineFacts) -> JsonObject:
             "IndexConfigs": {
                 DEFAULT_REGISTRY: {"Name": DEFAULT_REGISTRY, "Mirrors": [], "Secure": True, "Official": True}
             },
-            "Mirrors": None,
+            "Mirrors": [],
         },
         "GenericResources": None,
         "DockerRootDir": str(facts.data_root),

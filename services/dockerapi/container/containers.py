@@ -133,7 +133,7 @@ async def update(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/update."""
     sent = Fields(await call.body(required=True), "")
     warnings = await call.control.update(call.args["id"], host_config.resources(sent), host_config.restart_policy(sent))
-    return reply({"Warnings": warnings})
+    return reply({"Warnings": warnings or None})
 
 
 async def rename(call: Call) -> web.StreamResponse:

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from dockerapi.http.call import Call, empty, reply
 from dockerapi.http.routing import Route
-from sampan.docker.info_view import info_json
+from sampan.docker.info_view import info_json, info_of
 from sampan.docker.version_view import version_json
 
 _PING_HEADERS: Final = {
@@ -39,11 +39,7 @@ async def version(call: Call) -> web.StreamResponse:
 
 async def info(call: Call) -> web.StreamResponse:
     """GET /info."""
-    shown = info_json(await call.system.facts())
-    if call.version < (1, 25):
-        shown["SecurityOptions"] = [
-            option.removeprefix("name=").partition(",")[0] for option in shown["SecurityOptions"]
-        ]
+    shown = info_of(info_json(await call.system.facts()), call.version)
     return reply(shown | {"NFd": _open_files(), "NGoroutines": len(asyncio.all_tasks())})
 
 

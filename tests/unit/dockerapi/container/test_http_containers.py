@@ -234,7 +234,7 @@ async def test_top_changes_resize_rename_update_prune(api: Api) -> None:
     assert (await api.post(f"{path}/rename?name=other")).status == 204
     assert (await api.post(f"{path}/rename")).status == 400
     update = {"Memory": 1 << 20, "RestartPolicy": {"Name": "always"}}
-    assert (await api.post(f"{path}/update", json=update)).json == {"Warnings": []}
+    assert (await api.post(f"{path}/update", json=update)).json == {"Warnings": None}
     assert api.fake.runtime.containers.updated[0].restart_policy.name == "always"
     pruned = (await api.post("/containers/prune")).json
     assert pruned == {"ContainersDeleted": [container], "SpaceReclaimed": 1}

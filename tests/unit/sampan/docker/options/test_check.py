@@ -66,7 +66,7 @@ SECURITY = [
 
 OTHERS = [
     (ContainerSpec(process=Process(cmd=("x",), working_dir="tmp")), "the working directory 'tmp' is invalid"),
-    (ContainerSpec(log=LogConfig("syslog")), "logger: no log driver named 'syslog' is registered"),
+    (ContainerSpec(log=LogConfig("splunk")), "logger: no log driver named 'splunk' is registered"),
     (ContainerSpec(restart_policy=RestartPolicy("often")), "unknown policy 'often'"),
     (ContainerSpec(restart_policy=RestartPolicy("always", 3)), "can only be used with 'on-failure'"),
     (
