@@ -8,7 +8,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from sampan.docker.durations import parse_duration
-from sampan.docker.sizes import parse_size
 from sampan.errors import InvalidArgumentError
 
 FACILITIES: Final = (
@@ -18,6 +17,10 @@ FACILITIES: Final = (
 SYSLOG_FORMATS: Final = ("", "rfc3164", "rfc5424", "rfc5424micro")
 _FLUENTD_PORT: Final = 24224
 _SYSLOG_PORT: Final = 514
+_FLUENTD_UNUSED: Final = {
+    "fluentd-buffer-limit": "output waits on disk; max-buffer-size with mode=non-blocking limits it in bytes",
+    "fluentd-async-reconnect-interval": "a connection is made anew when it has broken",
+}
 _NUMBER: Final = re.compile(r"[+-]?[0-9]{1,18}")
 _BOOLEANS: Final = ("1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False")
 
@@ -30,6 +33,37 @@ class Receiver:
     host: str = ""
     port: int = 0
     path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a receiver that is away is waited for. ``tries`` 0: for ever; else so many fail before output goes."""
+
+    first_pause_s: float = 0.25  # doubled with each try
+    last_pause_s: float = 5.0
+    tries: int = 0
+
+
+def patience(driver: str, options: Mapping[str, str]) -> Patience:
+    """Return what the options say, which are valid; where they say nothing a receiver is waited for, for ever."""
+    usual = Patience()
+    if driver == "gelf":
+        delay = options.get("gelf-tcp-reconnect-delay")
+        first_s, last_s = (usual.first_pause_s, usual.last_pause_s) if delay is None else (float(delay),) * 2
+        return Patience(first_s, last_s, int(options.get("gelf-tcp-max-reconnect", "0")))
+    if driver == "fluentd":
+        wait_s = _seconds(options, "fluentd-retry-wait") or usual.first_pause_s
+        return Patience(wait_s, max(wait_s, usual.last_pause_s), int(options.get("fluentd-max-retries", "0")))
+    return usual
+
+
+def fluentd_timeouts_s(options: Mapping[str, str]) -> tuple[float, float]:
+    """Return the seconds that an answer and a write may take; 0: the usual time."""
+    return _seconds(options, "fluentd-read-timeout"), _seconds(options, "fluentd-write-timeout")
+
+
+def _seconds(options: Mapping[str, str], name: str) -> float:
+    return max(parse_duration(options.get(name) or "0"), 0) / 1e9
 
 
 def syslog_receiver(options: Mapping[str, str]) -> Receiver:
@@ -134,19 +168,17 @@ def check_fluentd(options: Mapping[str, str]) -> None:
             raise InvalidArgumentError(
                 f'invalid value for fluentd-{name}: strconv.ParseBool: parsing "{text}": invalid syntax'
             )
-    for name in ("retry-wait", "async-reconnect-interval", "read-timeout", "write-timeout"):
+    for name, instead in _FLUENTD_UNUSED.items():
+        if options.get(name):
+            raise InvalidArgumentError(f"{name} is not supported by this engine: {instead}")
+    for name in ("retry-wait", "read-timeout", "write-timeout"):
         if text := options.get(f"fluentd-{name}", ""):
             try:
                 parse_duration(text)
             except InvalidArgumentError as error:
                 raise InvalidArgumentError(f"invalid value for fluentd-{name}: {error}") from error
-    if text := options.get("fluentd-buffer-limit", ""):
-        try:
-            parse_size(text)
-        except InvalidArgumentError as error:
-            raise InvalidArgumentError(f"invalid value for fluentd-buffer-limit: {error}") from error
     retries = options.get("fluentd-max-retries", "0")
-    if not retries.isdecimal():
+    if not retries.isdecimal() or len(retries) > 9:
         raise InvalidArgumentError(
             f'invalid value for fluentd-max-retries: strconv.ParseUint: parsing "{retries}": invalid syntax'
         )

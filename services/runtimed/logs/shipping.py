@@ -1,8 +1,8 @@
 """Send a container's output to a receiver elsewhere, in a thread of its own: receivers are slow, or away for a while.
 
 What a receiver has taken is noted. One that is away is tried again and again while the output waits in the spool, so
-nothing is lost; after a kill at most one batch comes twice. In the mode ``non-blocking`` only as much waits as the
-buffer holds, and the oldest beyond that goes.
+nothing is lost, unless the options bound the tries; after a kill at most one batch comes twice. In the mode
+``non-blocking`` only as much waits as the buffer holds, and the oldest beyond that goes.
 """
 
 import threading
@@ -12,10 +12,10 @@ from typing import Final
 from runtimed.logs.drivers.choice import make_driver
 from runtimed.logs.drivers.driver import Shipping
 from runtimed.logs.spool import Cursor
+from sampan.docker.options.log_receivers import patience
 
 _BATCH_BYTES: Final = 64 << 10
-_FIRST_RETRY_S: Final = 0.25
-_LAST_RETRY_S: Final = 5.0
+_SPOOL_RETRY_S: Final = 5.0
 _CLOSING_S: Final = 3.0
 
 
@@ -35,6 +35,7 @@ class Shipper:
         self._id = id
         self._buffer_bytes = plan.buffer_bytes
         self._driver = make_driver(plan)
+        self._patience = patience(plan.driver, plan.options)
         self._warn = warn
         self._noted = noted
         self._ended = False
@@ -56,7 +57,7 @@ class Shipper:
                 more = self._step()
             except OSError as error:  # not the receiver's: the spool's
                 self._warn(self._id, f"log is not sent: {error}")
-                self._closed.wait(_LAST_RETRY_S)
+                self._closed.wait(_SPOOL_RETRY_S)
                 continue
             if more:
                 self._noted()
@@ -78,7 +79,7 @@ class Shipper:
         return True
 
     def _sent(self, records: Sequence[bytes]) -> bool:
-        pause_s = _FIRST_RETRY_S
+        pause_s, failed = self._patience.first_pause_s, 0
         while not self._closed.is_set():
             try:
                 self._driver.send(records)
@@ -87,8 +88,12 @@ class Shipper:
                 if not self._away:
                     self._away = True
                     self._warn(self._id, f"receiver of the log is away: {error}")
+                failed += 1
+                if failed > self._patience.tries > 0:
+                    self._warn(self._id, f"{len(records)} lines were not sent: {failed} tries have failed")
+                    return True
                 self._closed.wait(pause_s)
-                pause_s = min(pause_s * 2, _LAST_RETRY_S)
+                pause_s = min(pause_s * 2, self._patience.last_pause_s)
                 if self._buffer_bytes and self.cursor.backlog_bytes > self._buffer_bytes + _BATCH_BYTES:
                     return False
                 continue

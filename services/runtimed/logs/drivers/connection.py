@@ -45,8 +45,13 @@ def describe(receiver: Receiver) -> str:
 class Connection:
     """Opened when something is sent, and again after a failure. One thread uses it; ``close`` may come from another."""
 
-    def __init__(self, receiver: Receiver, tls: Tls | None = None) -> None:
+    def __init__(
+        self, receiver: Receiver, tls: Tls | None = None, *, answer_s: float = 0.0, write_s: float = 0.0
+    ) -> None:
+        """``answer_s`` and ``write_s`` bound what the receiver takes its time for; 0: ``TIMEOUT_S``."""
         self.receiver = receiver
+        self._answer_s = answer_s or TIMEOUT_S
+        self._write_s = write_s or TIMEOUT_S
         self._tls = tls or Tls()
         self._socket: socket.socket | None = None
 
@@ -109,11 +114,14 @@ class Connection:
 
     def receive(self, count: int) -> bytes:
         """Return what the receiver answers. Raises OSError."""
-        return self.open().recv(count)
+        opened = self.open()
+        opened.settimeout(self._answer_s)
+        return opened.recv(count)
 
     def send(self, data: bytes) -> None:
         """Send all of it, or one datagram. Raises OSError."""
         opened = self.open()
+        opened.settimeout(self._write_s)
         if opened.type == socket.SOCK_STREAM:
             # A receiver that has gone is known from its end alone: what is written after that is lost in silence.
             self._look_for_end(opened)

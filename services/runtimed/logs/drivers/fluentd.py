@@ -12,7 +12,7 @@ from runtimed.logs.drivers.connection import Connection
 from runtimed.logs.drivers.driver import Shipping
 from runtimed.logs.records import STAMP, STREAM, TAG, TEXT, WHOLE
 from sampan.docker.booleans import SPELLINGS
-from sampan.docker.options.log_receivers import fluentd_receiver
+from sampan.docker.options.log_receivers import fluentd_receiver, fluentd_timeouts_s
 
 _EVENT_TIME: Final = 0  # the extension type of times with nanoseconds
 _ANSWER_BYTES: Final = 4096
@@ -27,7 +27,8 @@ class Fluentd:
     """Sends each line as an event; a batch is as many events."""
 
     def __init__(self, plan: Shipping) -> None:
-        self._connection = Connection(fluentd_receiver(plan.options))
+        answer_s, write_s = fluentd_timeouts_s(plan.options)
+        self._connection = Connection(fluentd_receiver(plan.options), answer_s=answer_s, write_s=write_s)
         self._acknowledged = SPELLINGS.get(plan.options.get("fluentd-request-ack", ""), False)
         self._precise = SPELLINGS.get(plan.options.get("fluentd-sub-second-precision", ""), False)
         self._tag = plan.tag

@@ -244,3 +244,25 @@ async def test_without_blocking_the_oldest_goes_while_a_receiver_is_away(tmp_pat
             await asyncio.sleep(0.01)
     assert cursor.backlog_bytes <= 10_000
     await asyncio.to_thread(shipper.close)
+
+
+async def test_output_goes_after_as_many_tries_as_the_options_allow(tmp_path: Path) -> None:
+    _spooled(tmp_path, 30)
+    warnings: list[str] = []
+    cursor = Cursor(tmp_path, tmp_path / "shipped")
+    options = {"fluentd-address": "unix:///nowhere/at/all", "fluentd-max-retries": "2", "fluentd-retry-wait": "1ms"}
+    shipper = Shipper("id", cursor, plan("fluentd", options), lambda _, text: warnings.append(text), lambda: None)
+    shipper.wake(ended=True)
+    async with asyncio.timeout(5):
+        while cursor.position.ended < 1:  # noqa: ASYNC110  # another thread says nothing
+            await asyncio.sleep(0.01)
+    await asyncio.to_thread(shipper.close)
+    assert [text for text in warnings if "not sent" in text] == ["30 lines were not sent: 3 tries have failed"]
+
+
+def test_fluentd_that_does_not_answer_in_its_time_is_away(listener: socket.socket) -> None:
+    options = {"fluentd-address": address(listener), "fluentd-request-ack": "true", "fluentd-read-timeout": "50ms"}
+    driver = make_driver(plan("fluentd", options))
+    with pytest.raises(TimeoutError):
+        driver.send([OUT])
+    driver.abort()

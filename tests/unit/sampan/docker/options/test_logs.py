@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from sampan.docker.options.log_receivers import Patience, patience
 from sampan.docker.options.logs import KeptFiles, buffer_bytes, check_log, details_of, kept_files, render_tag, tag_of
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container import Container
@@ -73,6 +74,12 @@ def test_drivers_that_send_take_their_own_options(driver: str, options: Mapping[
         ),
         (LogConfig("fluentd", {"fluentd-address": "http://h"}), "unsupported scheme: 'http'"),
         (LogConfig("fluentd", {"fluentd-async": "maybe"}), "invalid value for fluentd-async"),
+        (LogConfig("fluentd", {"fluentd-retry-wait": "1"}), "invalid value for fluentd-retry-wait"),
+        (LogConfig("fluentd", {"fluentd-buffer-limit": "1m"}), "fluentd-buffer-limit is not supported by this engine"),
+        (
+            LogConfig("fluentd", {"fluentd-async-reconnect-interval": "1m"}),
+            "fluentd-async-reconnect-interval is not supported by this engine",
+        ),
     ],
 )
 def test_other_options_are_refused_in_dockers_words(config: LogConfig, message: str) -> None:
@@ -95,3 +102,18 @@ def test_tags_are_made_of_a_containers_fields() -> None:
     assert tag_of(container) == "web/0123456789ab/nginx:1"
     assert details_of(container) == b"A=1,tag=web%2F0123456789ab%2Fnginx%3A1,tier=x+y "
     assert render_tag("plain", {}) == "plain"
+
+
+@pytest.mark.parametrize(
+    ("driver", "options", "expected"),
+    [
+        ("syslog", {}, Patience()),
+        ("gelf", {"gelf-tcp-max-reconnect": "3", "gelf-tcp-reconnect-delay": "2"}, Patience(2, 2, 3)),
+        ("fluentd", {"fluentd-max-retries": "7", "fluentd-retry-wait": "500ms"}, Patience(0.5, 5, 7)),
+        ("fluentd", {"fluentd-retry-wait": "1m"}, Patience(60, 60, 0)),
+    ],
+)
+def test_receivers_are_waited_for_as_the_options_say(
+    driver: str, options: Mapping[str, str], expected: Patience
+) -> None:
+    assert patience(driver, options) == expected
