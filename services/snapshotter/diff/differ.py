@@ -45,8 +45,8 @@ class LocalDiffer:
         self._applier = applier
         self._workers = applier.workers
         self._content = content
-        self._packer = Packer(applier, content, syncer)
-        self._freezer = Freezer(catalog, applier, self._packer)
+        self._packer = Packer(applier, content)
+        self._freezer = Freezer(catalog, applier, self._packer, syncer)
 
     async def apply_onto(self, descriptor: Descriptor, mounts: Sequence[Mount]) -> Descriptor:
         """See ``protocol.Differ``."""

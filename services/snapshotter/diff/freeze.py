@@ -45,15 +45,12 @@ T = TypeVar("T")
 class Packer:
     """Makes blobs of what snapshots change."""
 
-    def __init__(self, applier: Applier, content: ContentStore, syncer: Syncer) -> None:
+    def __init__(self, applier: Applier, content: ContentStore) -> None:
         self._workers = applier.workers
         self._content = content
-        self._syncer = syncer
 
     async def pack(self, job: DiffJob, key: str, lease: str) -> tuple[Packed, Descriptor | None]:
         """Return what a worker said, and the blob, unless nothing differs. Raises as ``Differ.layer_of``.
-
-        A directory that was settled is on disk then, whether or not the worker has seen to that.
 
         If the content store goes away under it, all is packed once more: nothing has changed but what packing leaves as
         it is. A lease may have gone with the store, so whoever has one is told.
@@ -85,21 +82,18 @@ class Packer:
         if packed.tar_bytes <= EMPTY_TAR_BYTES:
             await self._content.abort(ref)
             return packed, None
-        committing = self._content.commit(ref, {UNCOMPRESSED: packed.diff_id}, lease)
-        if job.settle and not packed.synced:  # while the store syncs the blob: both wait for the same disk
-            (digest, size), _ = await asyncio.gather(committing, self._syncer.sync())
-        else:
-            digest, size = await committing
+        digest, size = await self._content.commit(ref, {UNCOMPRESSED: packed.diff_id}, lease)
         return packed, Descriptor(media.OCI_LAYER_GZIP, digest, size)
 
 
 class Freezer:
     """Freezes snapshots, each once, whoever asks for it how often."""
 
-    def __init__(self, catalog: Catalog, applier: Applier, packer: Packer) -> None:
+    def __init__(self, catalog: Catalog, applier: Applier, packer: Packer, syncer: Syncer) -> None:
         self._catalog = catalog
         self._applier = applier
         self._packer = packer
+        self._syncer = syncer
         self._recording: set[asyncio.Task[object]] = set()
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}  # by key, with how many want each
 
@@ -163,6 +157,8 @@ class Freezer:
     async def _adopt(self, frozen: Frozen, packed: Packed, dir_id: int) -> Layer:
         """Make the snapshot's directory the layer, or discard it if there is one already."""
         catalog, diff_id = self._catalog, Digest(packed.diff_id)
+        if not packed.synced:
+            await self._syncer.sync()
         layer = Layer(diff_id, dir_id, LayerFormat.TREE, Usage(packed.stored_bytes, packed.inodes))
         found = await catalog.read(lambda db: rows.layer(db, diff_id))
         stored = found.dir_id if found is not None and catalog.can_show(found) else None

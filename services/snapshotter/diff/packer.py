@@ -8,19 +8,17 @@ import os
 import queue
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Final, Protocol, Self, cast
 
 from sampan.errors import ResourceExhaustedError, SampanError
 from sampan.resource.snapshot import ChangeKind
-from sampan.sys.files import start_writing, syncfs
 from sampan.tar.entry import Entry, EntryType
 from sampan.tar.writer import TarWriter
 from snapshotter.diff.comparison import Difference, compare
 from snapshotter.diff.merged import Found, read_xattrs
-from snapshotter.diff.settle import MOST_SYNCED, Told, settle
+from snapshotter.diff.settle import Told, settle
 from snapshotter.model import Piece
 from snapshotter.unpack.entry_names import OPAQUE, WHITEOUT
 from snapshotter.workers.job import Compression, DiffJob, Failure, Packed
@@ -34,10 +32,6 @@ _OUTPUT: Final = 0
 _ANSWERS: Final = 1
 _GZIP_LEVEL: Final = 2  # of igzip's 0 to 3: as small as zlib's first levels, at several times their speed
 _ZSTD_LEVEL: Final = 3
-
-# A directory with more than that, and a file, are on their way to the disk while they are packed.
-_EARLY_SYNC_BYTES: Final = 32 << 20
-_EARLY_FILE_BYTES: Final = 1 << 20
 
 _TYPES: Final = {
     stat.S_IFREG: EntryType.FILE,
@@ -142,47 +136,20 @@ class _Sink:
         self._size += len(piece)
 
 
-class _EarlySync:
-    """Has a large directory brought to disk while it is packed, so that the sync afterwards waits for little.
-
-    Only time depends on it. What is synced file by file afterwards is not to wait for everybody else's files.
-    """
-
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
-        self._entries = self._size = 0
-        self._begun = not directory
-
-    def advance(self, found: Found | None) -> None:
-        """Note that this is packed, too."""
-        self._entries += 1
-        self._size += found.stat.st_size if found is not None else 0
-        if not self._begun and self._entries > MOST_SYNCED and self._size >= _EARLY_SYNC_BYTES:
-            self._begun = True
-            with suppress(MemoryError):
-                Thread(self._sync).start()
-
-    def _sync(self) -> None:
-        with suppress(OSError):
-            syncfs(self._directory)
-
-
 def run(job: DiffJob) -> Packed | Failure:
     """Write the layer; expected errors are returned."""
-    early = _EarlySync(job.settle)
     left, right = (tuple(Piece(Path(path)) for path in side) for side in (job.left, job.right))
     try:
         with (
             open(job.target or _OUTPUT, "wb", buffering=_READ_BYTES) as file,
             _Sink(file, Compression(job.compression), streamed=not job.target) as sink,
         ):
-            packing = _Packing(TarWriter(sink.write, job.max_path_bytes), job.newest_ns, settles=bool(job.settle))
+            packing = _Packing(TarWriter(sink.write, job.max_path_bytes), job.newest_ns)
             told = Told()
             differences = compare(left, right, opaque=True, max_path_bytes=job.max_path_bytes)
             for difference in without(differences, job.exclude):
                 if packing.add(difference) and job.settle:
                     told.note(difference)
-                    early.advance(difference.found)
             packing.close()
             packed = sink.close()
         if not job.settle or not told:
@@ -231,11 +198,9 @@ def _compressor(kind: Compression) -> _Compressor:
 class _Packing:
     """An archive of differences."""
 
-    def __init__(self, writer: TarWriter, newest_ns: int | None, *, settles: bool) -> None:
-        """``settles``: what is packed is to be brought to disk afterwards."""
+    def __init__(self, writer: TarWriter, newest_ns: int | None) -> None:
         self._writer = writer
         self._newest_ns = newest_ns
-        self._settles = settles
         self._linked: dict[tuple[int, int], bytes] = {}  # the first name of each file that has several
 
     def close(self) -> None:
@@ -271,8 +236,6 @@ class _Packing:
             status = os.fstat(fd)
             self._writer.add(self._entry(path, EntryType.FILE, found, status, read_xattrs(fd)))
             left = status.st_size
-            if self._settles and left >= _EARLY_FILE_BYTES:
-                start_writing(fd, 0, 0)
             while left:
                 piece = os.read(fd, min(left, _READ_BYTES))
                 if not piece:  # cut short while being read: the header promised zeros

@@ -19,7 +19,7 @@ from snapshotter.diff.comparison import Difference
 from snapshotter.drivers.whiteouts import OPAQUE_MARKS, is_mark, is_whiteout
 
 # Up to so many files and directories are brought to disk one by one; syncfs(2), for more, waits for everybody's files.
-MOST_SYNCED: Final = 64
+_MOST_SYNCED: Final = 64
 
 _ROOT_MODE: Final = 0o755
 
@@ -75,7 +75,7 @@ class _Settling:
         self._descent = descent
         self._told = told
         self._newest_ns = newest_ns
-        self._result = Settled(synced=len(told.written) + len(told.removed) <= MOST_SYNCED)
+        self._result = Settled(synced=len(told.written) + len(told.removed) <= _MOST_SYNCED)
         self._linked: set[int] = set()  # inodes with several names that are counted
 
     def run(self) -> Settled:
