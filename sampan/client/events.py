@@ -41,7 +41,8 @@ class EventsClient:
         try:
             with rpc_errors():
                 await call.initial_metadata()
-                if not call.done():  # a call that was refused has metadata, too
+                # A call that was refused has metadata, too; one with no more to tell may have ended by now.
+                if not call.done() or await call.code() is grpc.StatusCode.OK:
                     yield None
                 async for event in call:
                     yield EVENT.decode(event)
