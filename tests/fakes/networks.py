@@ -31,7 +31,7 @@ class FakeNetworks:
     async def create(self, request: NetworkRequest) -> str:
         if request.name in _PREDEFINED:
             raise PermissionDeniedError(f"operation is not permitted on predefined {request.name} network")
-        if not request.name or "/" in request.name:
+        if not request.name.strip():
             raise InvalidArgumentError(f"invalid network name {request.name!r}")
         if request.driver not in ("", "bridge"):
             raise NotFoundError(f'plugin "{request.driver}" not found')

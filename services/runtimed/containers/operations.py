@@ -5,8 +5,10 @@ Limits are changed as ``docker update`` changes them: what is not given stays.
 
 import secrets
 import socket
+from asyncio import to_thread
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Final
 
 from runtimed.containers.filters import select
@@ -20,6 +22,7 @@ from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.lifecycle import Lifecycle
 from runtimed.lifecycle.removal import Removal
 from runtimed.lifecycle.runner import Runner
+from runtimed.oci.rootfs import furnished_bytes
 from runtimed.oci.signals import parse_signal
 from runtimed.protocol import Bundles, Networking, Snapshots, Volumes
 from sampan import limits
@@ -202,8 +205,10 @@ class Containers:
         return select(visible, selection, filters, self._memory)
 
     async def size_bytes(self, container: Container) -> int:
-        """Return what the container wrote."""
-        return await self._snapshots.usage_bytes(container.id)
+        """Return what the container wrote, without what it was furnished with."""
+        written = await self._snapshots.usage_bytes(container.id)
+        upper = (await self.graph_data(container)).get("UpperDir") if written else None
+        return max(written - await to_thread(furnished_bytes, Path(upper)), 0) if upper else written
 
     async def graph_data(self, container: Container) -> Mapping[str, str]:
         """Return the directories that its root is an overlay of, by Docker's names; empty if that cannot be told."""

@@ -27,6 +27,8 @@ Made = Callable[[int, str, os.stat_result], None]
 
 # What Docker has in every container's root. Programs look for the first one to know where they are; the rest is what is
 # mounted over while it runs, and what an archive of it shows.
+_MTAB: Final = "etc/mtab"
+_MOUNTS: Final = "/proc/mounts"
 _FURNITURE: Final = ("/.dockerenv", "/dev/console", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 
 
@@ -226,7 +228,15 @@ def furnish(root: RootFs) -> None:
         with contextlib.suppress(OSError):
             root.make_file(path, 0o755)
     with contextlib.suppress(OSError):
-        root.make_link("/etc/mtab", "/proc/mounts")
+        root.make_link(f"/{_MTAB}", _MOUNTS)
+
+
+def furnished_bytes(upper: Path) -> int:
+    """Return how many of the bytes that are counted in an overlay's upper directory ``furnish`` has made."""
+    try:
+        return len(_MOUNTS) if str((upper / _MTAB).readlink()) == _MOUNTS else 0
+    except OSError:
+        return 0
 
 
 def furnish_at(path: Path) -> None:

@@ -36,6 +36,10 @@ _POOL_THREADS: Final = 8
 # Services close a connection among themselves that was idle for a while, and make another one when it is needed.
 _CONNECTIONS: Final = 4
 
+# What is opened when it is first needed, whenever that is, such as a database for one more thread. A leak grows with
+# the rounds, and is hundreds after them.
+_DESCRIPTORS: Final = 2
+
 # Bounded in numbers of their own: see runtimed's journal and SQLite's own table.
 _BOUNDED: Final = ("events", "sqlite_sequence")
 
@@ -45,7 +49,7 @@ class Holdings:
     """What an engine holds."""
 
     pss_bytes: dict[str, int]  # by service
-    counts: dict[str, int]  # descriptors and threads by service, files by root, rows by table
+    counts: dict[str, int]  # descriptors by kind and service, threads by service, files by root, rows by table
 
     def findings(self, before: "Holdings") -> list[str]:
         """Return what is more than it was."""
@@ -85,9 +89,8 @@ class Soak:
             process = Path(f"/proc/{self.engine.pid(name)}")
             lines = (process / "smaps_rollup").read_text().splitlines()
             pss[name] = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-            descriptors = Counter(link.startswith("socket:") for link in _links(process / "fd"))
-            counts[f"descriptors of {name}"] = descriptors[False]
-            counts[f"sockets of {name}"] = descriptors[True]
+            for kind, count in Counter(map(_kind, _links(process / "fd"))).items():
+                counts[f"{kind} of {name}"] = count
             counts[f"threads of {name}"] = len(list((process / "task").iterdir()))
             database = self.engine.layout.data(name) / "metadata.db"
             if database.exists():
@@ -144,6 +147,8 @@ def _slack(what: str) -> int:
         return _POOL_THREADS
     if what.startswith("sockets"):
         return _CONNECTIONS
+    if what.startswith("descriptors"):
+        return _DESCRIPTORS
     return _THREADS if what == "rows of execs in runtimed" else 0
 
 
@@ -185,6 +190,11 @@ def _links(directory: Path) -> Iterator[str]:
     for link in directory.iterdir():
         with contextlib.suppress(OSError):  # it is closed again
             yield str(link.readlink())
+
+
+def _kind(link: str) -> str:
+    """Return what a descriptor is, for whoever reads of one too many."""
+    return "sockets" if link.startswith("socket:") else f"descriptors ({link.rpartition('/')[2]})"
 
 
 def _files(root: Path) -> int:

@@ -20,9 +20,15 @@ def _waiting(docker: DockerClient, spawn: Spawn, image: str, *flags: str) -> str
     """Return a container that waits for its next start, for a second or more."""
     name = spawn("--restart", "always", "--network", "none", *flags, image, "sh", "-c", "exit 3")
 
+    def restarts() -> int:
+        return int(docker("inspect", "--format", "{{.RestartCount}}", name).line)
+
     def waits() -> bool:
-        count = int(docker("inspect", "--format", "{{.RestartCount}}", name).line)
-        return count >= 4 and _state(docker, name)["Status"] == "restarting"
+        count = restarts()
+        if count < 4 or _state(docker, name)["Status"] != "restarting":
+            return False
+        time.sleep(0.3)  # counted before it starts, so it may have been about to
+        return restarts() == count and _state(docker, name)["Status"] == "restarting"
 
     eventually(waits, "it waits for its next start", 30)
     return name

@@ -173,6 +173,8 @@ INTEGERS: Final[dict[int, tuple[int, ...]]] = {
     FieldDescriptor.TYPE_INT64: (-(2**63), 2**63 - 1, -1),
     FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1, -1),
     FieldDescriptor.TYPE_UINT32: (2**32 - 1,),
+    FieldDescriptor.TYPE_SINT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.TYPE_UINT64: (2**64 - 1, 2**63),
 }
 TEXTS: Final = ("\0", "a\0b", "\n", "x" * 70_000, "\u202e", "../..", "9" * 5000)
 OTHERS: Final[dict[int, tuple[Any, ...]]] = {

@@ -93,7 +93,7 @@ def test_upload_goes_on_after_the_registry_was_killed(served: PrivateRegistry) -
 
 
 def test_content_shared_by_repositories_goes_with_the_last_of_them(tmp_path: Path, layout: Layout) -> None:
-    with private_registry(layout, tmp_path, "--unused-s", "0.2") as served:
+    with private_registry(layout, tmp_path, "--unused-s", "2") as served:
         manifest = sha256(IMAGE.manifest())
         for name in ("one", "two"):
             images.push(served.registry, name, "1", IMAGE)
