@@ -1,14 +1,16 @@
 """Read a log as files: one after the other, from its beginning or from some lines before its end, and on as it grows.
 
-A file is known by its inode, whatever it is called by now, and a compressed one by the inode that it had before.
+A file is known by its inode, whatever it is called by now, and a compressed one by the inode that it had before; and by
+its first line, since the number of a file that is gone may be a new one's.
 """
 
 import contextlib
 import gzip
+import io
 import os
 from collections import deque
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from runtimed.logs.formats import Format, newlines_backwards
 from runtimed.logs.records import CHUNK_BYTES
@@ -17,6 +19,21 @@ from sampan.resource.streams import LogEntry
 
 _READ_BYTES: Final = 256 << 10  # some 2,000 lines a message
 _BLOCK_BYTES: Final = 256 << 10
+_FIRST_LINE_BYTES: Final = 128 << 10  # a piece of 16 KiB of which each byte is escaped has less
+_LOOKS: Final = 50  # a rotation takes less than a millisecond, and comes at most once for each file's worth of output
+
+
+class _Identity(NamedTuple):
+    inode: int  # cut to 32 bits; 0: no file
+    first_line: bytes  # with its time; empty as long as it is not whole
+
+    def same(self, other: "_Identity") -> bool:
+        """Whether both are of one file."""
+        either_new = not (self.first_line and other.first_line)
+        return self.inode == other.inode and (either_new or self.first_line == other.first_line)
+
+
+_NO_FILE: Final = _Identity(0, b"")
 
 
 class _File:
@@ -27,10 +44,29 @@ class _File:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._packed: gzip.GzipFile | None = None
         if path.name.endswith(".gz"):
-            self.identity = packed_inode(self._fd)
+            self._inode = packed_inode(self._fd)
             self._packed = gzip.GzipFile(fileobj=open(self._fd, "rb", closefd=False), mode="rb")  # noqa: SIM115
         else:
-            self.identity = os.fstat(self._fd).st_ino & 0xFFFFFFFF
+            self._inode = os.fstat(self._fd).st_ino & 0xFFFFFFFF
+        self._first_line = b""
+
+    @property
+    def identity(self) -> _Identity:
+        """What tells it from every other file of its log."""
+        if not self._first_line:
+            line, newline, _ = self._head().partition(b"\n")
+            self._first_line = line if newline else b""
+        return _Identity(self._inode, self._first_line)
+
+    def _head(self) -> bytes:
+        if self._packed is None:
+            return os.pread(self._fd, _FIRST_LINE_BYTES, 0)
+        with (
+            contextlib.suppress(EOFError, OSError),
+            gzip.GzipFile(fileobj=io.BytesIO(os.pread(self._fd, _FIRST_LINE_BYTES, 0))) as packed,
+        ):
+            return packed.read(_FIRST_LINE_BYTES)
+        return b""
 
     def read(self) -> bytes:
         """Return what comes next; nothing at its end, for now."""
@@ -86,6 +122,15 @@ class _File:
         os.close(self._fd)
 
 
+def _is(path: Path, identity: _Identity) -> bool:
+    try:
+        file = _File(path)
+    except FileNotFoundError:
+        return False
+    with contextlib.closing(file):
+        return file.identity.same(identity)
+
+
 class LogFiles:
     """A log, as it is read. Its methods block, and are not for two threads at once."""
 
@@ -93,40 +138,57 @@ class LogFiles:
         self._path = path
         self._form = form
         self._files: deque[_File] = deque()  # those that are opened, in order; the first one is read
-        self._identity = 0  # of the last one that was read to its end
+        self._identity = _NO_FILE  # of the last one that was read to its end
         self._rest = b""
 
     def open(self, tail: int | None) -> None:
         """Open what is there, at its last ``tail`` lines."""
         if tail is None:
-            self._open_after(0)
+            self._open_after(_NO_FILE)
             return
         missing = tail
         for path in reversed(files_of(self._path)):
             with contextlib.suppress(FileNotFoundError):
                 file = _File(path)
-                if self._files and file.identity == self._files[0].identity:  # rotated meanwhile
+                if self._files and file.identity.same(self._files[0].identity):  # rotated meanwhile
                     file.close()
                     continue
                 self._files.appendleft(file)
                 if (missing := file.seek_tail(missing, self._form)) <= 0:
                     return
 
-    def _open_after(self, identity: int) -> None:
+    def _open_after(self, identity: _Identity) -> None:
         """Open the files that follow the one of this identity; all if it is not there any more."""
-        found: list[_File] = []
-        # The newest first: one that is rotated meanwhile is seen twice, and never missed.
-        for path in reversed(files_of(self._path)):
-            with contextlib.suppress(FileNotFoundError):
-                file = _File(path)
-                if file.identity == identity:
-                    file.close()
-                    break
-                if found and found[-1].identity == file.identity:
-                    file.close()
-                    continue
-                found.append(file)
+        for _ in range(_LOOKS):
+            found, still = self._look(identity)
+            if still:
+                break
+            for file in found:
+                file.close()
+        else:
+            found, _ = self._look(identity)
         self._files.extend(reversed(found))
+
+    def _look(self, identity: _Identity) -> tuple[list[_File], bool]:
+        """Open them, the newest first; and say whether none has got another name meanwhile.
+
+        In the middle of a rotation a file has none of the names that were listed: it would be taken for one that is
+        gone, and all that is older for new.
+        """
+        found: list[_File] = []
+        paths = files_of(self._path)
+        opened: list[tuple[Path, _Identity]] = []
+        for path in reversed(paths):
+            try:
+                file = _File(path)
+            except FileNotFoundError:
+                return found, False
+            opened.append((path, file.identity))
+            if file.identity.same(identity):
+                file.close()
+                break
+            found.append(file)
+        return found, files_of(self._path) == paths and all(_is(path, known) for path, known in opened)
 
     def read(self) -> list[LogEntry] | None:
         """Return the next entries; None at the end, for now."""

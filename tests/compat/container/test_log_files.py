@@ -59,7 +59,7 @@ def test_rotated_files_are_compressed_and_read(docker: DockerClient, image: str,
 
 def test_following_goes_on_over_rotations(docker: DockerClient, image: str, spawn: Spawn) -> None:
     script = "for i in 1 2 3 4 5 6; do seq $((i * 100)) $((i * 100 + 99)); sleep 0.3; done"
-    name = spawn("--log-opt", "max-size=4k", "--log-opt", "max-file=9", image, "sh", "-c", script)
+    name = spawn("--log-opt", "max-size=4k", "--log-opt", "max-file=20", image, "sh", "-c", script)
     assert docker("logs", "--follow", name).lines == [str(number) for number in range(100, 700)]
 
 

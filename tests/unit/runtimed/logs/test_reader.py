@@ -1,8 +1,13 @@
 import asyncio
+import gzip
 from pathlib import Path
 
+import pytest
+
+from runtimed.logs.files import LogFiles
 from runtimed.logs.formats import JsonLines
 from runtimed.logs.reader import read_log
+from runtimed.logs.rotation import files_of
 from sampan.resource.streams import LogEntry, LogQuery
 
 
@@ -81,3 +86,46 @@ async def test_following_a_log_that_appears_later(tmp_path: Path) -> None:
     await asyncio.sleep(0.02)
     ended.set()
     assert numbers(await asyncio.wait_for(following, 2)) == [1]
+
+
+def test_file_that_is_renamed_between_two_looks_is_not_taken_for_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    (tmp_path / "log.2").write_bytes(line(1))  # in the middle of a rotation: it was log.1, and log is to become that
+    path.write_bytes(line(2))
+    files = LogFiles(path, JsonLines())
+    files.open(None)
+    assert [numbers(files.read() or []), numbers(files.read() or [])] == [[1], [2]]
+    listed = iter([files_of(path)])
+
+    def rotating(found: Path) -> list[Path]:
+        before = next(listed, None)
+        if before is None:
+            return files_of(found)
+        path.rename(tmp_path / "log.1")
+        path.write_bytes(line(3))
+        return before
+
+    monkeypatch.setattr("runtimed.logs.files.files_of", rotating)
+    assert numbers(files.read() or []) == [3]
+    assert files.read() is None
+    files.close()
+
+
+def test_file_with_the_number_of_one_that_was_compressed_is_another(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(line(3))
+    (tmp_path / "log.1").write_bytes(line(2))
+    for name, inode in (("log.1", path.stat().st_ino), ("log.2", (tmp_path / "log.1").stat().st_ino)):
+        with gzip.GzipFile("", "wb", fileobj=(tmp_path / f"{name}.gz").open("wb"), mtime=inode & 0xFFFFFFFF) as packed:
+            packed.write(line(2 if name == "log.1" else 1))
+    (tmp_path / "log.1").unlink()
+    for tail, expected in ((None, [1, 2, 3]), (3, [1, 2, 3]), (2, [2, 3])):
+        files = LogFiles(path, JsonLines())
+        files.open(tail)
+        found = []
+        while entries := files.read():
+            found += numbers(entries)
+        assert found == expected
+        files.close()
