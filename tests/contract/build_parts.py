@@ -110,6 +110,7 @@ class StepContextContract:
 class BridgeParts:
     bridge: Bridge  # it knows the config of ``BASE``
     context: Edge  # has app/main.py, which is ``print()``
+    warned: Callable[[], Sequence[tuple[str, str]]]  # of what, and in which file, clients have been told
 
 
 class BridgeContract:
@@ -134,9 +135,10 @@ class BridgeContract:
         with pytest.raises(NotFoundError):
             await parts.bridge.resolve_config(ImageQuery("docker.io/library/nosuch:latest", AMD64))
 
-    async def test_a_warning_is_taken(self, parts: BridgeParts) -> None:
+    async def test_a_warning_is_told_with_the_file_that_it_is_about(self, parts: BridgeParts) -> None:
         await parts.bridge.solve(parts.context)
         await parts.bridge.warn(BuildWarning("Rule", "Rule: beware (line 1)"), SourceFile("Dockerfile", b"FROM base"))
+        assert list(parts.warned()) == [("Rule: beware (line 1)", "Dockerfile")]
 
 
 class SourcesContract:

@@ -23,7 +23,7 @@ from buildd.sources.sources import Stores, open_sources
 from buildd.wire.llb.graphs import Graphs
 from buildd.wire.session.session import ServedSession
 from sampan.build.policy import SourcePolicy
-from sampan.build.progress import Vertex
+from sampan.build.progress import Vertex, VertexWarning
 from sampan.errors import NotFoundError
 from sampan.oci.digest import Digest
 from tests.contract.build_parts import (
@@ -111,14 +111,24 @@ class TestBuildBridge(BridgeContract):
             images = ImageConfigs(build, ImageSources(made.world), SourcePolicy())
             graphs = Graphs(LLB)
             bridge = BuildBridge(build, graphs, made.files, images, progress, cast("Forwarder", None))
-            yield BridgeParts(bridge, image("local://context"))
+            updates = progress.updates
+
+            def warned() -> list[tuple[str, str]]:
+                return [(each.warning.message, each.file_name) for each in updates if isinstance(each, VertexWarning)]
+
+            yield BridgeParts(bridge, image("local://context"), warned)
 
 
 class TestFakeBuildBridge(BridgeContract):
     @pytest.fixture
     def parts(self) -> BridgeParts:
         fake = FakeBuildBridge({"local://context": {"app/main.py": b"print()"}}, {BASE: image_config()})
-        return BridgeParts(fake, image("local://context"))
+
+        def warned() -> list[tuple[str, str]]:
+            files = sorted(each.name for each in fake.sources_warned_of)
+            return list(zip((each.message for each in fake.warnings), files, strict=True))
+
+        return BridgeParts(fake, image("local://context"), warned)
 
 
 class TestBuildSources(SourcesContract):

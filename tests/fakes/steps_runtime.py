@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -91,7 +92,7 @@ class NotedMounts:
     def unmount(self, target: Path) -> None:
         if self.mounted.pop(target, None) is not None:  # with it goes what was written to it
             for name in ("etc", "proc", "dev", "sys", "srv"):
-                (target / name).exists() and os.system(f"rm -r {target / name}")
+                shutil.rmtree(target / name, ignore_errors=True)
 
 
 class PlainNetworking:

@@ -2,11 +2,9 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from runtimed.network.core.networks import Networks
 from runtimed.network.core.stack import NetworkStack
@@ -14,22 +12,9 @@ from sampan.errors import StartError
 from sampan.resource.container_spec import Endpoint, PortBinding
 from sampan.resource.network import AddressPool, NetworkRequest
 from tests.fakes.container_records import InMemoryRecords
-from tests.integration.network.network_lab import Lab, container, inside, lab, output, seen_as, server
+from tests.integration.network.network_lab import Lab, container, inside, output, seen_as, server
 
 SIDE, OTHER = "fd00:1::/64", "fd00:2::/64"
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Lab]:
-    with lab(tmp_path) as made:
-        yield made
-
-
-@pytest_asyncio.fixture
-async def stack(place: Lab) -> AsyncIterator[NetworkStack]:
-    async with place.stack() as made:
-        await made.recover(())
-        yield made
 
 
 def run_in(namespace: str, command: str) -> str:

@@ -3,24 +3,18 @@
 import asyncio
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sampan.resource.container_spec import PortBinding
-from tests.integration.network.network_lab import HOST, WORLD, Lab, container, lab, output, seen_as, server
+from tests.integration.network.network_lab import HOST, WORLD, Lab, container, output, seen_as, server
 
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(shutil.which("iptables") is None, reason="iptables is not installed"),
 ]
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Lab]:
-    with lab(tmp_path) as made:
-        yield made
 
 
 async def until(condition: Callable[[], bool]) -> None:

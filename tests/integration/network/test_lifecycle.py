@@ -4,7 +4,6 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,15 +25,9 @@ from sampan.resource.container_spec import Endpoint, PortBinding
 from sampan.resource.network import AddressPool, NetworkRequest
 from sampan.store.database import Store
 from tests.fakes.container_records import InMemoryRecords
-from tests.integration.network.network_lab import HOST, Lab, container, inside, lab, output, seen_as, server
+from tests.integration.network.network_lab import HOST, Lab, container, inside, output, seen_as, server
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Lab]:
-    with lab(tmp_path) as made:
-        yield made
 
 
 def links() -> set[str]:

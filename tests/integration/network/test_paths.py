@@ -1,11 +1,9 @@
 """Who reaches whom: real packets through real bridges and rules."""
 
 import subprocess
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from runtimed.network.core.networks import Networks
 from runtimed.network.core.stack import NetworkStack
@@ -18,7 +16,6 @@ from tests.integration.network.network_lab import (
     WORLD,
     Lab,
     container,
-    lab,
     out_of_reach,
     seen_as,
     server,
@@ -28,19 +25,6 @@ from tests.integration.network.network_lab import (
 )
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Lab]:
-    with lab(tmp_path) as made:
-        yield made
-
-
-@pytest_asyncio.fixture
-async def stack(place: Lab) -> AsyncIterator[NetworkStack]:
-    async with place.stack() as made:
-        await made.recover(())
-        yield made
 
 
 def at(settings: NetworkSettings) -> Path:

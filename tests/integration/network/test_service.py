@@ -1,7 +1,7 @@
 """``sampan.runtime.v1.Networks`` over a real socket, errors included."""
 
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,18 +24,12 @@ from sampan.wire.channel import open_channel
 from sampan.wire.pages import whole
 from sampan.wire.status import from_rpc_error
 from tests.fakes.container_records import InMemoryRecords
-from tests.integration.network.network_lab import Lab, container, lab
+from tests.integration.network.network_lab import Lab, container
 
 if TYPE_CHECKING:  # exists in the stubs alone
     from sampan.api.runtime.v1.networks_pb2_grpc import NetworksAsyncStub
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Lab]:
-    with lab(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

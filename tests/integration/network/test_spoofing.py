@@ -4,11 +4,10 @@ import contextlib
 import socket
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from runtimed.network.core.model import OPTION_ICC
 from runtimed.network.core.networks import Networks
@@ -24,7 +23,6 @@ from tests.integration.network.network_lab import (
     Lab,
     container,
     inside,
-    lab,
     out_of_reach,
     seen_as,
     server,
@@ -34,19 +32,6 @@ pytestmark = pytest.mark.root
 
 PORT = 5353
 PUBLISHED = PortBinding(80, "tcp", "127.0.0.1", 8080)  # has its bridge carry 127.0.0.0/8
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Lab]:
-    with lab(tmp_path) as made:
-        yield made
-
-
-@pytest_asyncio.fixture
-async def stack(place: Lab) -> AsyncIterator[NetworkStack]:
-    async with place.stack() as made:
-        await made.recover(())
-        yield made
 
 
 def frame(source: str, destination: str, to_mac: bytes, from_mac: bytes) -> bytes:
