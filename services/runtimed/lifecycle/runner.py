@@ -202,7 +202,7 @@ class Runner:
         if not is_kept(entry.container):
             return None
         try:
-            spool = next_run(paths.spool)
+            spool = await asyncio.to_thread(next_run, paths.spool)
             await self._parts.logs.look_for_receiver(entry.container.spec.log)
         except OSError as error:
             why = f"failed to initialize logging driver: {error.strerror or error}"
