@@ -28,6 +28,7 @@ class FakeExecs(execs_pb2_grpc.ExecsServicer):
         self._containers = containers
         self.records: dict[str, execs_pb2.Exec] = {}
         self.processes: dict[str, Process] = {}
+        self.somebody_started = asyncio.Event()
 
     async def Create(self, request: execs_pb2.CreateExecRequest, context: Any) -> execs_pb2.CreateExecResponse:
         held = self._containers.find(request.spec.container)
@@ -56,6 +57,7 @@ class FakeExecs(execs_pb2_grpc.ExecsServicer):
         if args == ["gone"]:
             raise UnavailableError("runtimed does not answer")
         process = self.processes[start.id] = Process(args)
+        self.somebody_started.set()
         record.running = True
         yield containers_pb2.StreamOutput(attached=True, tty=record.spec.tty)
         if start.detach:

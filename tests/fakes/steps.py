@@ -65,7 +65,10 @@ async def _sleep(step: RunningStep) -> int:
 
 
 class FakeSteps:
-    """Runs programs; ``ran`` has every spec in order, ``running`` the IDs of those that have not ended."""
+    """Runs programs; ``ran`` has every spec in order, ``running`` the IDs of those that have not ended.
+
+    ``idle`` is set while none runs.
+    """
 
     def __init__(self, snapshots: Collection[str], programs: dict[str, Program] | None = None) -> None:
         """``snapshots`` are the keys that are known, a live collection; ``programs`` come before echo and so on."""
@@ -75,11 +78,13 @@ class FakeSteps:
         }  # fmt: skip
         self.ran: list[StepSpec] = []
         self.running: set[str] = set()
+        self.idle = asyncio.Event()
 
     async def run(self, spec: StepSpec, input: StepInput | None = None) -> AsyncGenerator[StepOutput, None]:
         self._check(spec)
         self.ran.append(spec)
         self.running.add(spec.id)
+        self.idle.clear()
         step = RunningStep(spec)
         process = asyncio.create_task(self._process(step))
         feeder = asyncio.create_task(_feed(step, no_input() if input is None else input))
@@ -90,6 +95,8 @@ class FakeSteps:
             yield one
         finally:
             self.running.discard(spec.id)
+            if not self.running:
+                self.idle.set()
             for task in (process, feeder):
                 task.cancel()
             await asyncio.gather(process, feeder, return_exceptions=True)

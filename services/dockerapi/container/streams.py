@@ -130,7 +130,7 @@ async def hijack_first(call: Call, streams: Streams, *, tty: bool) -> web.Stream
 async def _take_over(call: Call, *, tty: bool) -> RawStream:
     raw = RawStream(Connection.of(call.request), call.backend)
     kind = content_type(call.version, tty=tty)
-    await raw.write(head(upgrade=wants_upgrade(call.request), content_type=kind))
+    raw.write_head(head(upgrade=wants_upgrade(call.request), content_type=kind))
     return raw
 
 

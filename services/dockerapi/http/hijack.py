@@ -2,7 +2,11 @@
 
 import asyncio
 import contextlib
+import fcntl
+import select
+import socket
 import struct
+import termios
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
@@ -53,6 +57,9 @@ _MAX_INPUT_BYTES: Final = 1 << 20
 # and can cost the client the end of the output.
 _FAREWELL_S: Final = 2.0
 
+# Output that is already there waits this long for the client to read the answer's head.
+_HEAD_READ_S: Final = 5.0
+
 
 class RawStream(asyncio.Protocol):
     """Bytes in both directions, each with backpressure. Making one takes the connection over.
@@ -73,6 +80,8 @@ class RawStream(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._lost = asyncio.Event()
+        self._head_is_new = False
+        self._head_read = asyncio.Event()
         self._transport, early = connection.take_over(self)
         self._transport.set_write_buffer_limits(_HIGH_WATER_BYTES)
         self._fd: int = self._transport.get_extra_info("socket").fileno()
@@ -82,8 +91,20 @@ class RawStream(asyncio.Protocol):
         if self._ended:
             self._hangups.add(self._fd, self._transport.abort)
 
+    def write_head(self, data: bytes) -> None:
+        """Send the answer's head. What is written after it goes out when the client has read it: see ``write``."""
+        self._transport.write(data)
+        self._head_is_new = True
+
     async def write(self, data: bytes) -> None:
-        """Send ``data``, or drop it if the client is gone. Waits while the client is ``_HIGH_WATER_BYTES`` behind."""
+        """Send ``data``, or drop it if the client is gone. Waits while the client is ``_HIGH_WATER_BYTES`` behind.
+
+        The first output waits for the client to have read the head: Docker's SDK for Python reads that through a buffer
+        and the rest beside it, and loses what arrives together with the head.
+        """
+        if self._head_is_new:
+            self._head_is_new = False
+            await self._wait_for_head()
         if self._lost.is_set():
             return
         self._transport.write(data)
@@ -149,6 +170,7 @@ class RawStream(asyncio.Protocol):
         self._lost.set()
         self._arrived.set()
         self._writable.set()
+        self._head_read.set()
         self._connection.connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -159,6 +181,31 @@ class RawStream(asyncio.Protocol):
         """Let writers go on."""
         self._writable.set()
 
+    async def _wait_for_head(self) -> None:
+        """Wait until the client has read all that was sent, has left, or ``_HEAD_READ_S`` is over.
+
+        Only a unix socket tells; through another it returns at once.
+        """
+        sender = self._transport.get_extra_info("socket")
+        if self._lost.is_set() or sender.family != socket.AF_UNIX or not _unread_bytes(self._fd):
+            return
+        loop = asyncio.get_running_loop()
+        # Each time that the peer takes something the kernel reports the socket writable anew, which only an edge shows.
+        with select.epoll(flags=select.EPOLL_CLOEXEC) as edges:
+            edges.register(self._fd, select.EPOLLOUT | select.EPOLLET)
+
+            def changed() -> None:
+                if edges.poll(0) and not _unread_bytes(self._fd):
+                    self._head_read.set()
+
+            loop.add_reader(edges.fileno(), changed)
+            try:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_HEAD_READ_S):
+                        await self._head_read.wait()
+            finally:
+                loop.remove_reader(edges.fileno())
+
     def _flow(self) -> None:
         if self._transport.is_closing():
             return
@@ -168,6 +215,12 @@ class RawStream(asyncio.Protocol):
         elif self._paused and self._input_bytes <= _MAX_INPUT_BYTES // 2:
             self._paused = False
             self._transport.resume_reading()
+
+
+def _unread_bytes(fd: int) -> int:
+    """Return what a unix socket's peer has not read: with the kernel's own overhead, but 0 when it has read all."""
+    (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)))
+    return int(count)
 
 
 class Finished(web.StreamResponse):

@@ -216,6 +216,36 @@ async def test_the_start_body_decides_whether_an_exec_is_framed(api: Api) -> Non
         assert await reader.read() == b"x\n"
 
 
+async def test_output_never_arrives_together_with_the_head(api: Api) -> None:
+    """Docker's SDK for Python would lose it: it reads the head through a buffer, and the rest beside that."""
+    container = api.fake.runtime.create("sleep")
+    await start(api, container)
+    exec_id = await create_exec(api, container, "echo", "x")
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)
+        await loop.sock_connect(client, str(api.socket))
+        await loop.sock_sendall(client, head_of("POST", f"/v1.50/exec/{exec_id}/start", body=b"{}"))
+        await api.fake.runtime.execs.somebody_started.wait()
+        await api.fake.runtime.execs.processes[exec_id].ended.wait()
+        await asyncio.sleep(0.2)  # its output is at the service: nothing but the client holds it up
+        assert (await loop.sock_recv(client, 1 << 16)).endswith(b"\r\n\r\n")
+        assert unframe(await loop.sock_recv(client, 1 << 16)) == [(1, b"x\n")]
+
+
+async def test_a_client_that_leaves_before_it_reads_the_head_holds_nothing_up(api: Api) -> None:
+    container = api.fake.runtime.create("sleep")
+    await start(api, container)
+    exec_id = await create_exec(api, container, "echo", "x")
+    async with api.raw() as (_, writer):
+        writer.write(head_of("POST", f"/v1.50/exec/{exec_id}/start", body=b"{}"))
+        await writer.drain()
+        await api.fake.runtime.execs.somebody_started.wait()
+        await api.fake.runtime.execs.processes[exec_id].ended.wait()
+    async with asyncio.timeout(3):  # less than the head is waited for
+        await api.server.close(10)
+
+
 async def test_an_exec_that_cannot_start_says_so_as_output_and_has_127_on_record(api: Api) -> None:
     container = api.fake.runtime.create("sleep")
     await start(api, container)
