@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -20,7 +21,7 @@ from sampan.client.convert.disk import OBJECT, collected_from_proto
 from sampan.disk import Collected, StoredObject
 from sampan.errors import UnavailableError
 from sampan.resource.stats import HostInfo
-from sampan.wire.channel import reach, rpc_errors
+from sampan.wire.channel import open_channel, reach, rpc_errors
 from sampan.wire.repeating import CHECK, INFO, Repeating
 
 if TYPE_CHECKING:
@@ -94,11 +95,13 @@ class HostClient:
         return HOST.decode(await self._again.ask(INFO, lambda: self._stub.Info(host_pb.HostInfoRequest())))
 
 
-async def is_serving(channel: grpc.aio.Channel, deadline_s: float) -> bool:
-    """Say whether the service at the other end says that it serves; False if it does not answer in time."""
-    health = health_pb2_grpc.HealthStub(channel)
-    try:
-        answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=deadline_s)
-    except grpc.aio.AioRpcError:
-        return False
+async def is_serving(socket: Path, deadline_s: float) -> bool:
+    """Say whether the service on ``socket`` says that it serves; False if it does not answer in time."""
+    async with open_channel(socket) as channel:
+        try:
+            answer = await health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=deadline_s
+            )
+        except grpc.aio.AioRpcError:
+            return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -5,7 +5,7 @@ two of them.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, Self
@@ -19,7 +19,7 @@ from sampan.wire.channel import open_channel, reach
 
 if TYPE_CHECKING:
     from sampan.build.protocols import Builder
-    from sampan.resource.protocols import Containers, Events, Volumes
+    from sampan.resource.protocols import Archives, Containers, Events, Execs, Host, Networks, Volumes
     from sampan.resource.storage import Check, Differ, Disk, Images, Layers, Leases, Snapshots
 
 _BUILDER: Final = "buildd"
@@ -140,14 +140,39 @@ class Services:
         return self.runtime.containers
 
     @property
+    def archives(self) -> "Archives":
+        """Containers' files."""
+        return self.runtime.archives
+
+    @property
+    def execs(self) -> "Execs":
+        """Further processes in containers."""
+        return self.runtime.execs
+
+    @property
     def events(self) -> "Events":
         """Events."""
         return self.runtime.events
 
     @property
+    def networks(self) -> "Networks":
+        """Networks."""
+        return self.runtime.networks
+
+    @property
     def volumes(self) -> "Volumes":
         """Volumes."""
         return self.runtime.volumes
+
+    @property
+    def host(self) -> "Host":
+        """What the host can do."""
+        return self.runtime.host
+
+    @property
+    def reconnected(self) -> "Callable[[], Awaitable[None]]":
+        """Returns when runtimed can be called again after it was gone; UnavailableError if it does not come back."""
+        return self.runtime.reconnected
 
     @property
     def checks(self) -> "Mapping[str, Check]":

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from sampan.build.request import PruneOptions
     from sampan.disk import Collected, StoredObject
     from sampan.docker.info_view import EngineFacts
+    from sampan.engine.check import Logins
+    from sampan.engine.check import Options as CheckOptions
+    from sampan.engine.check import Step as CheckStep
     from sampan.engine.commit import CommitOptions
     from sampan.engine.df import CacheUse, DiskUse
     from sampan.engine.garbage import PrunedCache, PrunedImages
@@ -265,3 +268,15 @@ class Engine(Services):
         from sampan.engine import df
 
         return await df.explain(self)
+
+    def check(self, options: "CheckOptions", logins: "Logins") -> "AsyncGenerator[CheckStep, None]":
+        """Compare what the services keep with what it should be, and with ``options.repair`` make it good.
+
+        ``logins`` finds credentials for what has to be fetched again.
+
+        Raises:
+            UnavailableError: a service does not answer.
+        """
+        from sampan.engine import check
+
+        return check.check(self, options, logins)

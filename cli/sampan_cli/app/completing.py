@@ -11,7 +11,7 @@ from sampan.errors import SampanError
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ConnectedEngine
 
 # Whoever presses the tab key is not going to wait longer.
 _DEADLINE_S: Final = 2.0
@@ -28,17 +28,14 @@ def images(context: click.Context, _: click.Parameter, incomplete: str) -> list[
 
 
 def _ask(
-    context: click.Context, names: "Callable[[Engine], Awaitable[list[str]]]", incomplete: str
+    context: click.Context, names: "Callable[[ConnectedEngine], Awaitable[list[str]]]", incomplete: str
 ) -> list[CompletionItem]:
     session = context.find_object(Session)
     if session is None:
         return []
-    layout = session.layout
 
     async def ask() -> list[str]:
-        from sampan.engine.engine import Engine
-
-        async with asyncio.timeout(_DEADLINE_S), Engine.connect(layout) as engine:
+        async with asyncio.timeout(_DEADLINE_S), session.connect() as engine:
             return await names(engine)
 
     try:
@@ -48,11 +45,11 @@ def _ask(
     return [CompletionItem(name) for name in found if name.startswith(incomplete)]
 
 
-async def _container_names(engine: "Engine") -> list[str]:
+async def _container_names(engine: "ConnectedEngine") -> list[str]:
     from sampan.resource.listing import ALL
 
-    return [container.name for container in await engine.runtime.containers.list(ALL)]
+    return [container.name for container in await engine.containers.list(ALL)]
 
 
-async def _image_names(engine: "Engine") -> list[str]:
+async def _image_names(engine: "ConnectedEngine") -> list[str]:
     return [name for image in await engine.images.list(brief=True) for name in image.repo_tags]

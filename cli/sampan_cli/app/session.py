@@ -16,7 +16,9 @@ from sampan.layout import DEFAULT_DATA_ROOT, DEFAULT_RUN_ROOT, Layout
 from sampan.services import STARTED
 
 if TYPE_CHECKING:  # gRPC takes 140 ms to import, and half of the commands' lives are `--help`
-    from sampan.engine.engine import Engine
+    from contextlib import AbstractAsyncContextManager
+
+    from sampan_cli.backend import ConnectedEngine
 
 
 _FAILURE: Final = 1  # the exit code of what has none of its own
@@ -43,15 +45,19 @@ class Session:
         run_root = environ.get("SAMPAN_RUN_ROOT") or DEFAULT_RUN_ROOT
         return cls(Layout(Path(data_root).absolute(), Path(run_root).absolute()))
 
-    def run(self, work: "Callable[[Engine], Awaitable[int | None]]", *, engine_exit_code: int = 1) -> None:
+    def connect(self) -> "AbstractAsyncContextManager[ConnectedEngine]":
+        """Return the engine, connected within. Nothing is sent before the first call."""
+        from sampan.engine.engine import Engine
+
+        return Engine.connect(self.layout)
+
+    def run(self, work: "Callable[[ConnectedEngine], Awaitable[int | None]]", *, engine_exit_code: int = 1) -> None:
         """Run ``work`` with a connected engine and leave the program with the exit code that it returns.
 
         ``engine_exit_code`` is for what goes wrong at the engine, 125 for ``run``. Signals that end a program cancel
         ``work``, so that it can clean up; a terminal must not stay in raw mode.
         """
         import asyncio
-
-        from sampan.engine.engine import Engine
 
         stopped_by: list[int] = []
 
@@ -68,7 +74,7 @@ class Session:
 
             for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
                 loop.add_signal_handler(number, stop, number)
-            async with Engine.connect(self.layout) as engine:
+            async with self.connect() as engine:
                 return await work(engine) or 0
 
         try:

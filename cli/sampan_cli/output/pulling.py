@@ -3,12 +3,14 @@
 import contextlib
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator
-from typing import IO, Final, Protocol
+from typing import IO, TYPE_CHECKING, Final, Protocol
 
-from sampan.engine.engine import Engine
 from sampan.engine.progress import Done, LayerProgress, Phase, Progress, Resolved
 from sampan.oci.reference import Reference, parse_reference
 from sampan_cli.credentials.store import CredentialStore, config_path
+
+if TYPE_CHECKING:
+    from sampan_cli.backend import PullBackend
 
 # What is said once per layer where there are no bars, in Docker's words.
 _LINES: Final = {
@@ -49,7 +51,7 @@ class Lines:
             self._echo(f"{name}: {_LINES[event.phase].format(event.mounted_from)}")
 
 
-async def pull(engine: Engine, reference: str, *, platform: str, quiet: bool, stream: IO[str]) -> Reference:
+async def pull(engine: "PullBackend", reference: str, *, platform: str, quiet: bool, stream: IO[str]) -> Reference:
     """Pull ``reference`` and return its whole name; progress goes to ``stream``.
 
     Raises:

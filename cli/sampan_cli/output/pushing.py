@@ -2,14 +2,16 @@
 
 import contextlib
 import os
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
-from sampan.engine.engine import Engine
 from sampan.engine.progress import LayerProgress, Phase
 from sampan.oci.reference import Reference
 from sampan.resource.transfer import Pushed, PushPhase, PushResolved, PushStep
 from sampan_cli.credentials.store import CredentialStore, config_path
 from sampan_cli.output.pulling import open_view
+
+if TYPE_CHECKING:
+    from sampan_cli.backend import PushBackend
 
 _PHASES: Final = {
     PushPhase.WAITING: Phase.WAITING,
@@ -22,7 +24,7 @@ _PHASES: Final = {
 }
 
 
-async def push(engine: Engine, reference: Reference, *, platform: str, quiet: bool, stream: IO[str]) -> None:
+async def push(engine: "PushBackend", reference: Reference, *, platform: str, quiet: bool, stream: IO[str]) -> None:
     """Push ``reference``, which has a tag; progress goes to ``stream``. Layers are called by their diff IDs.
 
     That a manifest went in the place of an index is said last, in Docker's words.

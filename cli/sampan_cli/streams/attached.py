@@ -8,14 +8,16 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from sampan.engine.engine import Engine
 from sampan.errors import InvalidArgumentError, SampanError, UnavailableError
 from sampan.resource.container import Condition, Exit
 from sampan.resource.streams import AttachOptions, Stream
 from sampan_cli.streams.console import Console
 from sampan_cli.streams.pump import Pump
+
+if TYPE_CHECKING:
+    from sampan_cli.backend import ContainerBackend
 
 # What is about this process itself, or cannot be caught.
 _OURS: Final = {
@@ -29,7 +31,7 @@ _PATIENCE: Final = 3
 
 
 @contextlib.asynccontextmanager
-async def passing_signals(engine: Engine, container: str) -> AsyncIterator[None]:
+async def passing_signals(engine: "ContainerBackend", container: str) -> AsyncIterator[None]:
     """Send every signal that arrives on to ``container``, in order, until the end of the block."""
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[signal.Signals] = asyncio.Queue()
@@ -46,7 +48,7 @@ async def passing_signals(engine: Engine, container: str) -> AsyncIterator[None]
         await asyncio.gather(passing, return_exceptions=True)
 
 
-async def _pass_on(engine: Engine, container: str, arrived: "asyncio.Queue[signal.Signals]") -> None:
+async def _pass_on(engine: "ContainerBackend", container: str, arrived: "asyncio.Queue[signal.Signals]") -> None:
     endings = 0
     while True:
         number = await arrived.get()
@@ -56,7 +58,7 @@ async def _pass_on(engine: Engine, container: str, arrived: "asyncio.Queue[signa
             os._exit(1)
         # It may have ended a moment before; its exit is on the way to us.
         with contextlib.suppress(SampanError):
-            await engine.runtime.containers.kill(container, number.name)
+            await engine.containers.kill(container, number.name)
 
 
 _SHORT_ID: Final = 12
@@ -107,7 +109,7 @@ class Foreground:
 
 
 async def in_foreground(
-    engine: Engine, foreground: Foreground, console: Console, start: Callable[[], Awaitable[None]] | None
+    engine: "ContainerBackend", foreground: Foreground, console: Console, start: Callable[[], Awaitable[None]] | None
 ) -> int:
     """Attach, then ``start`` the container unless it runs, and return its exit code; 0 if its starter detached.
 
@@ -121,7 +123,7 @@ async def in_foreground(
     condition = Condition.NEXT_EXIT if start else Condition.NOT_RUNNING
     if foreground.removed:
         condition = Condition.REMOVED
-    containers = engine.runtime.containers
+    containers = engine.containers
     attachment = foreground.attachment
     # Both calls end here whatever happens: an attachment that is left open holds a container's input open.
     async with (
@@ -153,7 +155,7 @@ async def in_foreground(
     return 0
 
 
-async def _pump(engine: Engine, foreground: Foreground, pump: Pump) -> bool:
+async def _pump(engine: "ContainerBackend", foreground: Foreground, pump: Pump) -> bool:
     # With a terminal Ctrl-C is a character like any other and the process inside gets its signal from its own terminal.
     if foreground.sig_proxy and not foreground.tty:
         async with passing_signals(engine, foreground.container):

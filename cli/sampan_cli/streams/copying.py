@@ -12,11 +12,13 @@ import stat
 import tarfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
-from sampan.engine.engine import Engine
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.resource.container import PathStat
+
+if TYPE_CHECKING:
+    from sampan_cli.backend import ContainerBackend
 
 _PIECE_BYTES: Final = 1 << 20
 
@@ -40,19 +42,21 @@ def goes_to(source: str, target: str, *, is_directory: bool, target_kind: str) -
     return posixpath.dirname(plain) or ".", posixpath.basename(plain)
 
 
-async def stat_in(engine: Engine, container: str, path: str, *, follow: bool) -> PathStat | None:
+async def stat_in(engine: "ContainerBackend", container: str, path: str, *, follow: bool) -> PathStat | None:
     """Return what a path in a container is, None if nothing is there."""
     try:
-        found = await engine.runtime.archives.stat(container, path)
+        found = await engine.archives.stat(container, path)
         if follow and found.link_target:
-            found = await engine.runtime.archives.stat(container, found.link_target)
+            found = await engine.archives.stat(container, found.link_target)
     except NotFoundError:
-        await engine.runtime.archives.stat(container, "/")  # which of the two is not there?
+        await engine.archives.stat(container, "/")  # which of the two is not there?
         return None
     return found
 
 
-async def copy_out(engine: Engine, container: str, path: str, target: str, *, archive: bool, follow: bool) -> None:
+async def copy_out(
+    engine: "ContainerBackend", container: str, path: str, target: str, *, archive: bool, follow: bool
+) -> None:
     """Copy from a container to a local path.
 
     Raises:
@@ -75,15 +79,17 @@ async def copy_out(engine: Engine, container: str, path: str, target: str, *, ar
         raise InvalidArgumentError(f"cannot write to {directory}: {error}") from error
 
 
-async def pieces_of(engine: Engine, container: str, path: str) -> AsyncGenerator[bytes, None]:
+async def pieces_of(engine: "ContainerBackend", container: str, path: str) -> AsyncGenerator[bytes, None]:
     """Yield the tar of a path in a container."""
-    async with contextlib.aclosing(engine.runtime.archives.read(container, path)) as parts:
+    async with contextlib.aclosing(engine.archives.read(container, path)) as parts:
         async for part in parts:
             if not isinstance(part, PathStat):
                 yield part
 
 
-async def copy_in(engine: Engine, source: str, container: str, target: str, *, archive: bool, follow: bool) -> None:
+async def copy_in(
+    engine: "ContainerBackend", source: str, container: str, target: str, *, archive: bool, follow: bool
+) -> None:
     """Copy a local path to a container.
 
     Raises:
@@ -101,9 +107,9 @@ async def copy_in(engine: Engine, source: str, container: str, target: str, *, a
     )
 
 
-async def write_in(engine: Engine, container: str, path: str, pieces: AsyncIterator[bytes]) -> None:
+async def write_in(engine: "ContainerBackend", container: str, path: str, pieces: AsyncIterator[bytes]) -> None:
     """Unpack a tar into a directory of a container."""
-    await engine.runtime.archives.write(container, path, pieces, keep_kinds=True)
+    await engine.archives.write(container, path, pieces, keep_kinds=True)
 
 
 def _kind(path: str) -> str:

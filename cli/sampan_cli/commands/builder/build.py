@@ -11,7 +11,7 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import from_flags
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import BuilderBackend
 
 
 @sampan_command(
@@ -77,7 +77,7 @@ def command(session: Session, /, **flags: object) -> None:
     CONTEXT is a directory, the URL of an archive or a repository, or - for an archive or a Dockerfile on stdin.
     """
 
-    async def work(engine: "Engine") -> int:
+    async def work(engine: "BuilderBackend") -> int:
         from sampan.errors import SampanError
         from sampan_cli.commands.builder.solving import run_build, show_blame
         from sampan_cli.options.build import BuildOptions

@@ -11,7 +11,7 @@ from sampan_cli.output.pruning import print_total
 
 if TYPE_CHECKING:
     from sampan.build.request import PruneOptions
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import BuilderBackend
 
 
 @sampan_command("prune", examples="sampan builder prune -f\nsampan builder prune -a --filter until=24h")
@@ -43,7 +43,7 @@ def command(
     what = "all build cache" if all else "all dangling build cache"
     confirm(f"This will remove {what}.", force=force)
 
-    async def work(engine: "Engine") -> int:
+    async def work(engine: "BuilderBackend") -> int:
         from sampan.build.filters import CACHE_FILTERS, prune_options
         from sampan.docker.filters import parse_filters
         from sampan.docker.sizes import parse_size
@@ -60,7 +60,7 @@ def command(
     session.run(lambda engine: print_total(work(engine)))
 
 
-async def remove(engine: "Engine", options: "PruneOptions") -> int:
+async def remove(engine: "BuilderBackend", options: "PruneOptions") -> int:
     """Remove what matches and say what was removed; return how many bytes that was."""
     gone = await engine.prune_build_cache(options)
     if gone.records:

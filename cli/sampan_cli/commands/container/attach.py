@@ -9,7 +9,7 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ContainerBackend
 
 
 @sampan_command("attach", examples="sampan attach shell\nsampan attach --no-stdin --no-sig-proxy web")
@@ -26,7 +26,7 @@ def command(session: Session, /, container: str, no_stdin: bool, detach_keys: st
     session.run(lambda engine: attach(engine, container, not no_stdin, detach_keys, sig_proxy))
 
 
-async def attach(engine: "Engine", name: str, stdin: bool, detach_keys: str, sig_proxy: bool) -> int:
+async def attach(engine: "ContainerBackend", name: str, stdin: bool, detach_keys: str, sig_proxy: bool) -> int:
     """Stand for a running container.
 
     Raises:
@@ -38,7 +38,7 @@ async def attach(engine: "Engine", name: str, stdin: bool, detach_keys: str, sig
     from sampan_cli.streams.attached import Foreground, in_foreground
     from sampan_cli.streams.console import Console
 
-    container = await engine.runtime.containers.get(name)
+    container = await engine.containers.get(name)
     refusals = {
         Status.PAUSED: "You cannot attach to a paused container, unpause it first",
         Status.RESTARTING: "You cannot attach to a restarting container, wait until it is running",

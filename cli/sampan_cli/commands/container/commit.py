@@ -9,7 +9,7 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ContainerBackend
 
 
 @sampan_command(
@@ -40,7 +40,7 @@ def commit(
 ) -> None:
     """Create a new image from a container's changes; print the image's ID."""
 
-    async def work(engine: "Engine") -> None:
+    async def work(engine: "ContainerBackend") -> None:
         from sampan.engine.commit import CommitOptions
 
         options = CommitOptions(reference, author, message, changes, pause)

@@ -13,7 +13,7 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ContainerBackend
 
 _PIECE_BYTES: Final = 1 << 20
 
@@ -42,7 +42,7 @@ def command(session: Session, /, source: str, target: str, archive: bool, follow
     session.run(lambda engine: copy(engine, source, target, archive=archive, follow=follow))
 
 
-async def copy(engine: "Engine", source: str, target: str, *, archive: bool, follow: bool) -> None:
+async def copy(engine: "ContainerBackend", source: str, target: str, *, archive: bool, follow: bool) -> None:
     """Copy in the direction that the arguments say. Raises InvalidArgumentError if they say none."""
     from sampan_cli.streams import archive_file, copying
 

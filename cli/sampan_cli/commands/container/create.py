@@ -13,7 +13,7 @@ from sampan_cli.options.container import ContainerOptions, container_options
 from sampan_cli.options.flags import from_flags
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ContainerBackend
 
 
 @sampan_command(
@@ -30,7 +30,7 @@ def command(session: Session, /, **flags: object) -> None:
     """Create a new container without starting it, and print its ID."""
     options = from_flags(ContainerOptions, flags)
 
-    async def work(engine: "Engine") -> None:
+    async def work(engine: "ContainerBackend") -> None:
         from sampan_cli.commands.container.creation import create
         from sampan_cli.options.spec import build_spec
 

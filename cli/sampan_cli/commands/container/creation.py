@@ -2,19 +2,22 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sampan.engine.create import with_volumes_of
-from sampan.engine.engine import Engine
 from sampan.errors import AlreadyExistsError, NotFoundError
 from sampan.oci.reference import parse_reference
 from sampan.resource.container_spec import ContainerSpec
 from sampan_cli.options.container import ContainerOptions
 from sampan_cli.output.pulling import pull
 
+if TYPE_CHECKING:
+    from sampan_cli.backend import ContainerBackend
 
-async def create(engine: Engine, options: ContainerOptions, spec: ContainerSpec) -> str:
+
+async def create(engine: "ContainerBackend", options: ContainerOptions, spec: ContainerSpec) -> str:
     """Create the container and return its ID; warnings go to stderr.
 
     Raises:
@@ -26,7 +29,7 @@ async def create(engine: Engine, options: ContainerOptions, spec: ContainerSpec)
         raise AlreadyExistsError(
             f"container ID file found, make sure the other container isn't running or delete {cidfile}"
         )
-    spec = await with_volumes_of(engine.runtime.containers, spec, options.volumes_from)
+    spec = await with_volumes_of(engine.containers, spec, options.volumes_from)
     if options.pull == "always":
         await pull(engine, options.image, platform=options.platform, quiet=options.quiet, stream=sys.stderr)
     try:
@@ -46,7 +49,7 @@ async def create(engine: Engine, options: ContainerOptions, spec: ContainerSpec)
     return created.id
 
 
-async def _image_is_here(engine: Engine, image: str) -> bool:
+async def _image_is_here(engine: "ContainerBackend", image: str) -> bool:
     try:
         found = await engine.images.get(image)
     except NotFoundError:

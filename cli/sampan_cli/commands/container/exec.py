@@ -12,8 +12,8 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import from_flags
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
     from sampan.resource.exec import ExecSpec
+    from sampan_cli.backend import ContainerBackend
     from sampan_cli.streams.console import Console
 
 
@@ -59,7 +59,7 @@ def command(session: Session, /, **flags: object) -> None:
     """Execute a command in a running container and exit with its exit code."""
     options = from_flags(ExecOptions, flags)
 
-    async def work(engine: "Engine") -> int:
+    async def work(engine: "ContainerBackend") -> int:
         from sampan_cli.streams.console import Console
 
         return await execute(engine, options, Console())
@@ -67,7 +67,7 @@ def command(session: Session, /, **flags: object) -> None:
     session.run(work)
 
 
-async def execute(engine: "Engine", options: ExecOptions, console: "Console") -> int:
+async def execute(engine: "ContainerBackend", options: ExecOptions, console: "Console") -> int:
     """Run the command and return its exit code; 0 at once if it is in the background.
 
     Raises:
@@ -86,7 +86,7 @@ async def execute(engine: "Engine", options: ExecOptions, console: "Console") ->
     stdin = options.interactive and not options.detach
     if options.tty and stdin and not console.stdin_is_terminal:
         raise InvalidArgumentError("the input device is not a TTY")
-    execs = engine.runtime.execs
+    execs = engine.execs
     identity = await execs.create(options.container, _spec(options, console))
     start = ExecStart(options.detach, console_size=console.size())
     async with aclosing(Pump(lambda given: execs.start(identity, start, given), console, stdin, options.tty)) as pump:

@@ -11,7 +11,7 @@ from sampan_cli.commands.system.inspect import finder
 from sampan_cli.options.flags import inspect_format_option
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ContainerBackend, ObjectsBackend
 
 from collections.abc import Iterable
 
@@ -64,7 +64,7 @@ def host_address(address: str) -> str:
 def inspect(session: Session, /, names: tuple[str, ...], template: str, size: bool) -> None:
     """Display detailed information on one or more containers."""
 
-    async def work(engine: "Engine") -> int:
+    async def work(engine: "ObjectsBackend") -> int:
         from sampan_cli.output import inspecting
 
         return await inspecting.inspect(names, finder(engine, ("container",), size=size), template)
@@ -81,7 +81,7 @@ def port(session: Session, /, container: str, private_port: str) -> None:
     session.run(lambda engine: show_ports(engine, container, private_port))
 
 
-async def show_ports(engine: "Engine", container: str, private_port: str) -> None:
+async def show_ports(engine: "ContainerBackend", container: str, private_port: str) -> None:
     """Print all mappings, or the host's side of one.
 
     Raises:
@@ -90,7 +90,7 @@ async def show_ports(engine: "Engine", container: str, private_port: str) -> Non
     from sampan.docker.container_view import live_network
     from sampan.errors import NotFoundError
 
-    found = await engine.runtime.containers.get(container)
+    found = await engine.containers.get(container)
     published = [
         (f"{port.container_port}/{port.protocol}", f"{host_address(port.host_ip)}:{port.host_port}")
         for port in live_network(found).ports
@@ -121,11 +121,11 @@ def top(session: Session, /, container: str, ps_options: tuple[str, ...]) -> Non
     session.run(lambda engine: show_processes(engine, container, " ".join(ps_options)))
 
 
-async def show_processes(engine: "Engine", container: str, ps_args: str) -> None:
+async def show_processes(engine: "ContainerBackend", container: str, ps_args: str) -> None:
     """Print a table of processes."""
     from sampan_cli.output.table import table
 
-    found = await engine.runtime.containers.top(container, ps_args)
+    found = await engine.containers.top(container, ps_args)
     for line in table([found.titles, *found.rows]):
         click.echo(line.rstrip())
 
@@ -138,7 +138,7 @@ def diff(session: Session, /, container: str) -> None:
     session.run(lambda engine: show_changes(engine, container))
 
 
-async def show_changes(engine: "Engine", container: str) -> None:
+async def show_changes(engine: "ContainerBackend", container: str) -> None:
     """Print one line per changed path."""
     from sampan.resource.container import ChangeKind
 

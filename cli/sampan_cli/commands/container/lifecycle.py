@@ -11,7 +11,7 @@ from sampan_cli.app.session import Session
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ContainerBackend
 
 _containers: Final = click.argument("containers", shell_complete=completing.containers, nargs=-1, required=True)
 _timeout: Final = click.option(
@@ -21,11 +21,13 @@ _first_signal: Final = click.option("--signal", "-s", default="", help="Signal t
 
 
 def _each(
-    session: Session, containers: tuple[str, ...], act: "Callable[[Engine], Callable[[str], Awaitable[object]]]"
+    session: Session,
+    containers: tuple[str, ...],
+    act: "Callable[[ContainerBackend], Callable[[str], Awaitable[object]]]",
 ) -> None:
     """Do one thing to every container, whatever happens to one, and print their names."""
 
-    async def work(engine: "Engine") -> int:
+    async def work(engine: "ContainerBackend") -> int:
         from sampan_cli.app.several import for_each
 
         return await for_each(containers, act(engine))
@@ -40,7 +42,7 @@ def _each(
 @click.pass_obj
 def stop(session: Session, /, containers: tuple[str, ...], timeout_s: int | None, signal: str) -> None:
     """Stop one or more running containers: signal, wait, SIGKILL."""
-    _each(session, containers, lambda engine: lambda name: engine.runtime.containers.stop(name, timeout_s, signal))
+    _each(session, containers, lambda engine: lambda name: engine.containers.stop(name, timeout_s, signal))
 
 
 @sampan_command("restart", examples="sampan restart web")
@@ -50,7 +52,7 @@ def stop(session: Session, /, containers: tuple[str, ...], timeout_s: int | None
 @click.pass_obj
 def restart(session: Session, /, containers: tuple[str, ...], timeout_s: int | None, signal: str) -> None:
     """Restart one or more containers."""
-    _each(session, containers, lambda engine: lambda name: engine.runtime.containers.restart(name, timeout_s, signal))
+    _each(session, containers, lambda engine: lambda name: engine.containers.restart(name, timeout_s, signal))
 
 
 @sampan_command("kill", examples="sampan kill web\nsampan kill -s HUP web")
@@ -59,7 +61,7 @@ def restart(session: Session, /, containers: tuple[str, ...], timeout_s: int | N
 @click.pass_obj
 def kill(session: Session, /, containers: tuple[str, ...], signal: str) -> None:
     """Kill one or more running containers."""
-    _each(session, containers, lambda engine: lambda name: engine.runtime.containers.kill(name, signal))
+    _each(session, containers, lambda engine: lambda name: engine.containers.kill(name, signal))
 
 
 @sampan_command("pause", examples="sampan pause web")
@@ -67,7 +69,7 @@ def kill(session: Session, /, containers: tuple[str, ...], signal: str) -> None:
 @click.pass_obj
 def pause(session: Session, /, containers: tuple[str, ...]) -> None:
     """Pause all processes within one or more containers."""
-    _each(session, containers, lambda engine: engine.runtime.containers.pause)
+    _each(session, containers, lambda engine: engine.containers.pause)
 
 
 @sampan_command("unpause", examples="sampan unpause web")
@@ -75,7 +77,7 @@ def pause(session: Session, /, containers: tuple[str, ...]) -> None:
 @click.pass_obj
 def unpause(session: Session, /, containers: tuple[str, ...]) -> None:
     """Unpause all processes within one or more containers."""
-    _each(session, containers, lambda engine: engine.runtime.containers.unpause)
+    _each(session, containers, lambda engine: engine.containers.unpause)
 
 
 @sampan_command("wait", examples="sampan wait job")
@@ -86,7 +88,7 @@ def wait(session: Session, /, containers: tuple[str, ...]) -> None:
     session.run(lambda engine: _wait_for(engine, containers))
 
 
-async def _wait_for(engine: "Engine", containers: tuple[str, ...]) -> int:
+async def _wait_for(engine: "ContainerBackend", containers: tuple[str, ...]) -> int:
     """Print each container's exit code, in order; return 1 if one was not found."""
     from contextlib import aclosing
 
@@ -96,7 +98,7 @@ async def _wait_for(engine: "Engine", containers: tuple[str, ...]) -> int:
     failed = 0
     for name in containers:
         try:
-            async with aclosing(following.wait(engine.runtime, name)) as answers:
+            async with aclosing(following.wait(engine, name)) as answers:
                 async for end in answers:
                     if end is not None:
                         click.echo(str(end.code))
@@ -115,7 +117,7 @@ async def _wait_for(engine: "Engine", containers: tuple[str, ...]) -> int:
 def rename(session: Session, /, container: str, new_name: str) -> None:
     """Rename a container."""
 
-    async def work(engine: "Engine") -> None:
-        await engine.runtime.containers.rename(container, new_name)
+    async def work(engine: "ContainerBackend") -> None:
+        await engine.containers.rename(container, new_name)
 
     session.run(work)

@@ -14,8 +14,8 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import from_flags
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
     from sampan.resource.streams import Frame, LogEntry, LogQuery
+    from sampan_cli.backend import ContainerBackend
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def command(session: Session, /, **flags: object) -> None:
     session.run(lambda engine: show_logs(engine, options, time.time_ns()))
 
 
-async def show_logs(engine: "Engine", options: LogsOptions, now_ns: int) -> None:
+async def show_logs(engine: "ContainerBackend", options: LogsOptions, now_ns: int) -> None:
     """Write the lines that match, and with follow those that come until the container stops."""
     from contextlib import aclosing
 
@@ -56,9 +56,9 @@ async def show_logs(engine: "Engine", options: LogsOptions, now_ns: int) -> None
     from sampan_cli.streams.output import OutputWriter
 
     query = _query(options, now_ns)
-    containers = engine.runtime.containers
+    containers = engine.containers
     prefix = await log_details(containers, options.container) if options.details else b""
-    read = following.logs(engine.runtime, options.container, query)
+    read = following.logs(engine, options.container, query)
     async with OutputWriter(Console()) as output, aclosing(read) as batches:
         async for batch in batches:
             await output.write(_frames(batch.entries, prefix, timestamps=options.timestamps))

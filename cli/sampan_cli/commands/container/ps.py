@@ -14,9 +14,9 @@ from sampan_cli.options.flags import filter_option, format_option, from_flags, n
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sampan.engine.engine import Engine
     from sampan.resource.container import ContainerDetails
     from sampan.resource.container_spec import ContainerSpec
+    from sampan_cli.backend import ContainerBackend
 
 FILTERS: Final = (
     *("id", "name", "label", "exited", "status", "ancestor", "before", "since", "volume", "network", "publish"),
@@ -81,7 +81,7 @@ def command(session: Session, /, **flags: object) -> None:
     session.run(lambda engine: list_containers(engine, options, time.time()))
 
 
-async def list_containers(engine: "Engine", options: PsOptions, now_s: float) -> None:
+async def list_containers(engine: "ContainerBackend", options: PsOptions, now_s: float) -> None:
     """Print the containers that match, newest first."""
     from contextlib import aclosing
 
@@ -113,7 +113,7 @@ def asks_for_size(template: str) -> bool:
     return template == "json" or ".Size" in template or re.search(r"\bjson\s+\.\s*-?\}\}", template) is not None
 
 
-async def _sizes_below(engine: "Engine", containers: "Iterable[ContainerDetails]") -> dict[str, int]:
+async def _sizes_below(engine: "ContainerBackend", containers: "Iterable[ContainerDetails]") -> dict[str, int]:
     """Return how much the layers of each container's image take, by the container's ID."""
     from sampan.engine.df import sizes
 

@@ -11,7 +11,7 @@ from sampan_cli.options.flags import confirm, force_prune_option, prune_filter_o
 from sampan_cli.output.pruning import print_total
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ContainerBackend
 
 
 @sampan_command("rm", examples="sampan rm web\nsampan rm -f $(sampan ps -aq)")
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def rm(session: Session, /, containers: tuple[str, ...], force: bool, volumes: bool, link: bool) -> None:
     """Remove one or more containers."""
 
-    async def work(engine: "Engine") -> int:
+    async def work(engine: "ContainerBackend") -> int:
         from sampan.errors import InvalidArgumentError, NotFoundError
         from sampan_cli.app.several import for_each
 
@@ -33,7 +33,7 @@ def rm(session: Session, /, containers: tuple[str, ...], force: bool, volumes: b
             )
 
         async def one(name: str) -> None:
-            await engine.runtime.containers.remove(name, force=force, volumes=volumes)
+            await engine.containers.remove(name, force=force, volumes=volumes)
 
         # With --force what is not there is no failure: that is what was wanted.
         ignore = (NotFoundError,) if force else ()
@@ -52,11 +52,11 @@ def prune(session: Session, /, filters: tuple[str, ...], force: bool) -> None:
     session.run(lambda engine: print_total(remove_stopped(engine, filters)))
 
 
-async def remove_stopped(engine: "Engine", filters: tuple[str, ...]) -> int:
+async def remove_stopped(engine: "ContainerBackend", filters: tuple[str, ...]) -> int:
     """Remove what matches and say what was removed; return how many bytes that was."""
     from sampan.docker.filters import parse_filters
 
-    answer = await engine.runtime.containers.prune(parse_filters(filters, ("until", "label", "label!")))
+    answer = await engine.containers.prune(parse_filters(filters, ("until", "label", "label!")))
     if answer.removed:
         click.echo("Deleted Containers:")
         click.echo("".join(f"{container}\n" for container in answer.removed))

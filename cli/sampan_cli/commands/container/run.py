@@ -14,7 +14,7 @@ from sampan_cli.options.container import ContainerOptions, container_options
 from sampan_cli.options.flags import from_flags
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ContainerBackend
     from sampan_cli.streams.console import Console
 
 # Docker's exit code for what went wrong before the container's own process ran.
@@ -53,7 +53,7 @@ def command(session: Session, /, detach: bool, sig_proxy: bool, detach_keys: str
     """
     options, run = from_flags(ContainerOptions, flags), RunOptions(detach, sig_proxy, detach_keys)
 
-    async def work(engine: "Engine") -> int:
+    async def work(engine: "ContainerBackend") -> int:
         from sampan_cli.streams.console import Console
 
         return await run_container(engine, options, run, Console())
@@ -61,7 +61,9 @@ def command(session: Session, /, detach: bool, sig_proxy: bool, detach_keys: str
     session.run(work, engine_exit_code=ENGINE_ERROR)
 
 
-async def run_container(engine: "Engine", options: ContainerOptions, run: RunOptions, console: "Console") -> int:
+async def run_container(
+    engine: "ContainerBackend", options: ContainerOptions, run: RunOptions, console: "Console"
+) -> int:
     """Create, start and stand for the container; return the exit code.
 
     Raises:
@@ -94,7 +96,7 @@ async def run_container(engine: "Engine", options: ContainerOptions, run: RunOpt
     container = await create(engine, options, replace(spec, process=process))
 
     async def start() -> None:
-        await engine.runtime.containers.start(container)
+        await engine.containers.start(container)
 
     try:
         if not run.detach:
@@ -108,12 +110,12 @@ async def run_container(engine: "Engine", options: ContainerOptions, run: RunOpt
     return 0
 
 
-async def _remove_if_not_started(engine: "Engine", container: str) -> None:
+async def _remove_if_not_started(engine: "ContainerBackend", container: str) -> None:
     """Remove what --rm can no longer remove because it never ran."""
     from sampan.errors import SampanError
 
     try:
         # Without force: a container that does run after all is left alone.
-        await engine.runtime.containers.remove(container, volumes=True)
+        await engine.containers.remove(container, volumes=True)
     except SampanError:
         return  # the engine was faster, or is gone; the first error is the one to tell

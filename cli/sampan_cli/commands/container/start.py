@@ -11,7 +11,7 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ContainerBackend
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def command(
     session.run(lambda engine: start_containers(engine, options))
 
 
-async def start_containers(engine: "Engine", options: StartOptions) -> int:
+async def start_containers(engine: "ContainerBackend", options: StartOptions) -> int:
     """Start all, or start one and stand for it.
 
     Raises:
@@ -49,18 +49,18 @@ async def start_containers(engine: "Engine", options: StartOptions) -> int:
     from sampan_cli.app.several import for_each
 
     if not options.attach and not options.interactive:
-        return await for_each(options.containers, engine.runtime.containers.start)
+        return await for_each(options.containers, engine.containers.start)
     if len(options.containers) > 1:
         raise InvalidArgumentError("you cannot start and attach multiple containers at once")
     return await _in_foreground(engine, options)
 
 
-async def _in_foreground(engine: "Engine", options: StartOptions) -> int:
+async def _in_foreground(engine: "ContainerBackend", options: StartOptions) -> int:
     from sampan.errors import NotModifiedError
     from sampan_cli.streams.attached import Foreground, in_foreground
     from sampan_cli.streams.console import Console
 
-    container = await engine.runtime.containers.get(options.containers[0])
+    container = await engine.containers.get(options.containers[0])
     process = container.spec.process
     foreground = Foreground(
         container=container.id,
@@ -77,7 +77,7 @@ async def _in_foreground(engine: "Engine", options: StartOptions) -> int:
 
     async def start() -> None:
         try:
-            await engine.runtime.containers.start(container.id)
+            await engine.containers.start(container.id)
         except NotModifiedError:
             return  # it runs, and we are attached
 

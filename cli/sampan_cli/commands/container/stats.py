@@ -13,8 +13,8 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import format_option, from_flags, no_trunc_option
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
     from sampan.resource.stats import ContainerStats, MemorySample
+    from sampan_cli.backend import ContainerBackend
 
 _HEADERS: Final = {
     "Container": "CONTAINER",
@@ -58,13 +58,13 @@ def command(session: Session, /, **flags: object) -> None:
     session.run(lambda engine: show_stats(engine, options))
 
 
-async def show_stats(engine: "Engine", options: StatsOptions) -> None:
+async def show_stats(engine: "ContainerBackend", options: StatsOptions) -> None:
     """Print a table once, or again every second."""
     from sampan.resource.listing import Selection
 
     names = options.containers
     if not names:
-        listed = await engine.runtime.containers.list(Selection(options.all))
+        listed = await engine.containers.list(Selection(options.all))
         names = tuple(container.id for container in listed)
     rows: dict[str, Row] = {}
     if options.no_stream:
@@ -81,12 +81,14 @@ async def show_stats(engine: "Engine", options: StatsOptions) -> None:
             _print(rows, names, options)
 
 
-async def _follow(engine: "Engine", name: str, options: StatsOptions, rows: dict[str, Row], *, stream: bool) -> None:
+async def _follow(
+    engine: "ContainerBackend", name: str, options: StatsOptions, rows: dict[str, Row], *, stream: bool
+) -> None:
     from contextlib import aclosing
 
     from sampan.engine import following
 
-    async with aclosing(following.stats(engine.runtime, name, stream=stream)) as readings:
+    async with aclosing(following.stats(engine, name, stream=stream)) as readings:
         async for reading in readings:
             rows[name] = stats_row(reading, name, trunc=not options.no_trunc)
 

@@ -14,7 +14,7 @@ from sampan_cli.options.flags import from_flags
 from sampan_cli.options.types import Parsed
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ContainerBackend
 
 _SIZE = Parsed("bytes", parse_size)
 
@@ -65,7 +65,7 @@ def command(session: Session, /, **flags: object) -> None:
     session.run(lambda engine: update_containers(engine, options))
 
 
-async def update_containers(engine: "Engine", options: UpdateOptions) -> int:
+async def update_containers(engine: "ContainerBackend", options: UpdateOptions) -> int:
     """Change each container; return 1 if one could not be."""
     from sampan.docker.options.restart import parse_restart
     from sampan.resource.container_spec import Resources
@@ -76,7 +76,7 @@ async def update_containers(engine: "Engine", options: UpdateOptions) -> int:
     policy = parse_restart(options.restart) if options.restart else None
 
     async def update(name: str) -> None:
-        for warning in await engine.runtime.containers.update(name, resources, policy):
+        for warning in await engine.containers.update(name, resources, policy):
             click.echo(f"WARNING: {warning}", err=True)
 
     return await for_each(options.containers, update)

@@ -14,7 +14,7 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import format_option, from_flags, no_trunc_option
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ImageBackend
 
 _HEADERS: Final = {
     "ID": "IMAGE",
@@ -54,7 +54,7 @@ def command(session: Session, /, **flags: object) -> None:
     session.run(lambda engine: show_history(engine, options, time.time()))
 
 
-async def show_history(engine: "Engine", options: HistoryOptions, now_s: float) -> None:
+async def show_history(engine: "ImageBackend", options: HistoryOptions, now_s: float) -> None:
     """Print one line per step."""
     from sampan.docker.image_view import history_json
     from sampan.engine.df import sizes as image_sizes

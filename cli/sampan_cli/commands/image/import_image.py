@@ -15,7 +15,7 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import from_flags
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ImageBackend
 
 _PIECE_BYTES: Final = 1 << 20
 _SCHEMES: Final = ("http://", "https://")
@@ -51,7 +51,7 @@ def command(session: Session, /, **flags: object) -> None:
     session.run(lambda engine: import_image(engine, options))
 
 
-async def import_image(engine: "Engine", options: ImportOptions) -> None:
+async def import_image(engine: "ImageBackend", options: ImportOptions) -> None:
     """Send the tar and print the image's ID.
 
     Raises:

@@ -10,7 +10,7 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ImageBackend
 
 
 @sampan_command("load", examples="sampan load -i images.tar\nsampan load < images.tar.gz")
@@ -23,7 +23,7 @@ def command(session: Session, /, source: str, platform: str, quiet: bool) -> Non
     session.run(lambda engine: load_images(engine, source, platform, quiet))
 
 
-async def load_images(engine: "Engine", source: str, platform: str, quiet: bool) -> None:
+async def load_images(engine: "ImageBackend", source: str, platform: str, quiet: bool) -> None:
     """Send the archive and print what was in it."""
     from sampan.engine.progress import LayerProgress, Loaded
     from sampan_cli.output.pulling import open_view

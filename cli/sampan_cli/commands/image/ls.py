@@ -14,8 +14,8 @@ from sampan_cli.options.flags import filter_option, format_option, from_flags, n
 
 if TYPE_CHECKING:
     from sampan.engine.df import Sizes
-    from sampan.engine.engine import Engine
     from sampan.resource.image import ImageDetails
+    from sampan_cli.backend import ImageBackend
 
 _HEADERS: Final = {
     "Repository": "REPOSITORY",
@@ -59,7 +59,7 @@ def command(session: Session, /, **flags: object) -> None:
     session.run(lambda engine: list_images(engine, options, time.time()))
 
 
-async def list_images(engine: "Engine", options: ImagesOptions, now_s: float) -> None:
+async def list_images(engine: "ImageBackend", options: ImagesOptions, now_s: float) -> None:
     """Print one line per name, newest image first."""
     from sampan.docker.filters import parse_filters
     from sampan.engine.df import sizes as image_sizes

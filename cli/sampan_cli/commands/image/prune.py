@@ -10,7 +10,7 @@ from sampan_cli.options.flags import confirm, force_prune_option, prune_filter_o
 from sampan_cli.output.pruning import print_total
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ImageBackend
 
 
 @sampan_command("prune", examples="sampan image prune -f\nsampan image prune -a --filter until=24h")
@@ -25,7 +25,7 @@ def command(session: Session, /, all: bool, filters: tuple[str, ...], force: boo
     session.run(lambda engine: print_total(remove(engine, filters, dangling=not all)))
 
 
-async def remove(engine: "Engine", filters: tuple[str, ...], *, dangling: bool) -> int:
+async def remove(engine: "ImageBackend", filters: tuple[str, ...], *, dangling: bool) -> int:
     """Remove what matches and say what was removed; return how many bytes that was."""
     from sampan.docker.filters import parse_filters
 

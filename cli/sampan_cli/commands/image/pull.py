@@ -11,7 +11,7 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ImageBackend
 
 
 @sampan_command(
@@ -35,7 +35,7 @@ def command(session: Session, /, name: str, all_tags: bool, platform: str, quiet
         session.run(lambda engine: pull_image(engine, name, platform, quiet))
 
 
-async def pull_all_tags(engine: "Engine", name: str, platform: str, quiet: bool) -> None:
+async def pull_all_tags(engine: "ImageBackend", name: str, platform: str, quiet: bool) -> None:
     """Bring all images that a repository has a tag for, and print its whole name last.
 
     Raises:
@@ -54,7 +54,7 @@ async def pull_all_tags(engine: "Engine", name: str, platform: str, quiet: bool)
     click.echo(str(parsed))
 
 
-async def pull_image(engine: "Engine", name: str, platform: str, quiet: bool) -> None:
+async def pull_image(engine: "ImageBackend", name: str, platform: str, quiet: bool) -> None:
     """Bring the image and print its whole name last."""
     from sampan.oci.reference import parse_reference
     from sampan_cli.output.pulling import pull

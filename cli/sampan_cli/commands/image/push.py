@@ -11,7 +11,7 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ImageBackend
 
 
 @sampan_command(
@@ -27,7 +27,7 @@ def command(session: Session, /, name: str, all_tags: bool, platform: str, quiet
     session.run(lambda engine: push_image(engine, name, all_tags, platform, quiet))
 
 
-async def push_image(engine: "Engine", name: str, all_tags: bool, platform: str, quiet: bool) -> None:
+async def push_image(engine: "ImageBackend", name: str, all_tags: bool, platform: str, quiet: bool) -> None:
     """Push one tag or all of them, and print the image's whole name last.
 
     Raises:

@@ -9,7 +9,7 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ImageBackend
 
 
 @sampan_command("rmi", examples="sampan rmi debian:12\nsampan rmi $(sampan images -q --filter dangling=true)")
@@ -24,7 +24,7 @@ def command(session: Session, /, images: tuple[str, ...], force: bool, no_prune:
 
 
 async def remove_images(
-    engine: "Engine", images: tuple[str, ...], *, force: bool, no_prune: bool, platform: str
+    engine: "ImageBackend", images: tuple[str, ...], *, force: bool, no_prune: bool, platform: str
 ) -> int:
     """Remove each and say what went; return 1 if one could not be removed."""
     from sampan.errors import NotFoundError, SampanError, UnavailableError

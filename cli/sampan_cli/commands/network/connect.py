@@ -9,7 +9,7 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import NetworkBackend
 
 
 @sampan_command("connect", examples="sampan network connect --alias db backend postgres")
@@ -38,7 +38,7 @@ def command(
 ) -> None:
     """Connect a container to a network."""
 
-    async def work(engine: "Engine") -> None:
+    async def work(engine: "NetworkBackend") -> None:
         from sampan.resource.container_spec import Endpoint
         from sampan_cli.options.variables import pairs
 
@@ -52,6 +52,6 @@ def command(
             link_local_ips=link_local_ip,
             gw_priority=gw_priority,
         )
-        await engine.runtime.networks.connect(network, container, endpoint)
+        await engine.networks.connect(network, container, endpoint)
 
     session.run(work)

@@ -12,8 +12,8 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import from_flags
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
     from sampan.resource.network import AddressPool
+    from sampan_cli.backend import NetworkBackend
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def command(session: Session, /, **flags: object) -> None:
     session.run(lambda engine: create_network(engine, options))
 
 
-async def create_network(engine: "Engine", options: NetworkCreateOptions) -> None:
+async def create_network(engine: "NetworkBackend", options: NetworkCreateOptions) -> None:
     """Create it."""
     from sampan.resource.network import NetworkRequest
     from sampan_cli.options.variables import labels, pairs
@@ -94,7 +94,7 @@ async def create_network(engine: "Engine", options: NetworkCreateOptions) -> Non
         ipam_driver=options.ipam_driver,
         ipam_options=pairs(options.ipam_opt, "IPAM option"),
     )
-    click.echo(await engine.runtime.networks.create(network))
+    click.echo(await engine.networks.create(network))
 
 
 def _pools(options: NetworkCreateOptions) -> "list[AddressPool]":

@@ -9,7 +9,7 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import NetworkBackend
 
 
 @sampan_command("disconnect", examples="sampan network disconnect backend postgres")
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def command(session: Session, /, network: str, container: str, force: bool) -> None:
     """Disconnect a container from a network."""
 
-    async def work(engine: "Engine") -> None:
+    async def work(engine: "NetworkBackend") -> None:
 
-        await engine.runtime.networks.disconnect(network, container, force=force)
+        await engine.networks.disconnect(network, container, force=force)
 
     session.run(work)

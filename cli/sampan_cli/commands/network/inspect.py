@@ -10,7 +10,7 @@ from sampan_cli.commands.system.inspect import finder
 from sampan_cli.options.flags import inspect_format_option
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ObjectsBackend
 
 
 @sampan_command("inspect", examples="sampan network inspect NAME")
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def command(session: Session, /, names: tuple[str, ...], template: str) -> None:
     """Display detailed information on one or more networks."""
 
-    async def work(engine: "Engine") -> int:
+    async def work(engine: "ObjectsBackend") -> int:
         from sampan_cli.output.inspecting import inspect
 
         return await inspect(names, finder(engine, ("network",)), template)

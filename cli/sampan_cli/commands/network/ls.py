@@ -10,7 +10,7 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import filter_option, format_option, from_flags, no_trunc_option
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import NetworkBackend
 
 _HEADERS: Final = {
     "ID": "NETWORK ID",
@@ -49,13 +49,13 @@ def command(session: Session, /, **flags: object) -> None:
     session.run(lambda engine: list_networks(engine, options))
 
 
-async def list_networks(engine: "Engine", options: NetworkLsOptions) -> None:
+async def list_networks(engine: "NetworkBackend", options: NetworkLsOptions) -> None:
     """Print the networks that match."""
     from sampan.docker.filters import parse_filters
     from sampan.docker.times import local_moment
     from sampan_cli.output.table import print_list
 
-    found = await engine.runtime.networks.list(parse_filters(options.filters, _FILTERS))
+    found = await engine.networks.list(parse_filters(options.filters, _FILTERS))
     rows = [
         {
             "ID": network.id if options.no_trunc else network.id[:12],

@@ -9,7 +9,7 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import confirm, force_prune_option, prune_filter_option
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import NetworkBackend
 
 
 @sampan_command("prune", examples="sampan network prune -f")
@@ -22,11 +22,11 @@ def command(session: Session, /, filters: tuple[str, ...], force: bool) -> None:
     session.run(lambda engine: remove(engine, filters))
 
 
-async def remove(engine: "Engine", filters: tuple[str, ...]) -> None:
+async def remove(engine: "NetworkBackend", filters: tuple[str, ...]) -> None:
     """Remove what matches and say what was removed."""
     from sampan.docker.filters import parse_filters
 
-    removed = await engine.runtime.networks.prune(parse_filters(filters, ("until", "label", "label!")))
+    removed = await engine.networks.prune(parse_filters(filters, ("until", "label", "label!")))
     if removed:
         click.echo("Deleted Networks:")
         click.echo("".join(f"{network}\n" for network in removed))

@@ -8,7 +8,7 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import NetworkBackend
 
 
 @sampan_command("rm", examples="sampan network rm backend")
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 def command(session: Session, /, networks: tuple[str, ...], force: bool) -> None:
     """Remove one or more networks."""
 
-    async def work(engine: "Engine") -> int:
+    async def work(engine: "NetworkBackend") -> int:
         from sampan.errors import NotFoundError
         from sampan_cli.app.several import for_each
 
         return await for_each(
             networks,
-            engine.runtime.networks.remove,
+            engine.networks.remove,
             ignore=(NotFoundError,) if force else (),
         )
 

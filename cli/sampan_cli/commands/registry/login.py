@@ -12,8 +12,8 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import CommandError, Session
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
     from sampan.resource.image import Credentials
+    from sampan_cli.backend import RegistryBackend
 
 _UNENCRYPTED: Final = """
 WARNING! Your credentials are stored unencrypted in '{}'.
@@ -95,7 +95,7 @@ def registry_name(server: str) -> str:
     return DEFAULT_REGISTRY if name in ("", f"index.{DEFAULT_REGISTRY}") else name
 
 
-async def login_again(engine: "Engine", registry: str, found: list[bool]) -> None:
+async def login_again(engine: "RegistryBackend", registry: str, found: list[bool]) -> None:
     """Log in with what is kept for the registry; ``found`` gets whether that did it."""
     from sampan_cli.credentials.store import CredentialStore, config_path
 
@@ -111,7 +111,7 @@ async def login_again(engine: "Engine", registry: str, found: list[bool]) -> Non
         found.append(True)
 
 
-async def login(engine: "Engine", options: LoginOptions) -> None:
+async def login(engine: "RegistryBackend", options: LoginOptions) -> None:
     """Ask the registry whether it knows the user, and keep the credentials if it does.
 
     Raises:
@@ -126,7 +126,7 @@ async def login(engine: "Engine", options: LoginOptions) -> None:
     await _check(engine, options.registry, credentials, keep=True)
 
 
-async def _check(engine: "Engine", registry: str, credentials: "Credentials", *, keep: bool = False) -> None:
+async def _check(engine: "RegistryBackend", registry: str, credentials: "Credentials", *, keep: bool = False) -> None:
     from sampan.resource.image import Credentials
     from sampan_cli.credentials.store import CredentialStore, config_path
 

@@ -15,8 +15,8 @@ from sampan_cli.options.flags import filter_option, format_option, from_flags, n
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sampan.engine.engine import Engine
     from sampan.resource.image import SearchResult
+    from sampan_cli.backend import RegistryBackend
 
 _HEADERS: Final = {
     "Name": "NAME",
@@ -53,7 +53,7 @@ def command(session: Session, /, **flags: object) -> None:
     session.run(lambda engine: search(engine, options))
 
 
-async def search(engine: "Engine", options: SearchOptions) -> None:
+async def search(engine: "RegistryBackend", options: SearchOptions) -> None:
     """Print one line per repository, as the registry orders them."""
     from sampan.oci.reference import DEFAULT_REGISTRY
     from sampan_cli.credentials.store import CredentialStore, config_path

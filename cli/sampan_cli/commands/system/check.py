@@ -9,7 +9,7 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import CheckBackend
 
 # As of `docker run`: it is the engine that fails, and not what was asked for.
 _ENGINE_DOWN = 125
@@ -35,16 +35,16 @@ def command(session: Session, /, repair: bool, quick: bool, form: str) -> None:
     )
 
 
-async def check_engine(engine: "Engine", *, repair: bool, quick: bool, as_json: bool) -> int:
+async def check_engine(engine: "CheckBackend", *, repair: bool, quick: bool, as_json: bool) -> int:
     """Print what is found; return the exit code."""
     from contextlib import aclosing
 
-    from sampan.engine.check import Options, check
+    from sampan.engine.check import Options
     from sampan_cli.output.checking import Progress, Report, logins
 
     report = Report(quick=quick, repair=repair)
     progress = Progress(sys.stderr if sys.stderr.isatty() else None)
-    async with aclosing(check(engine, Options(repair=repair, quick=quick), logins)) as steps:
+    async with aclosing(engine.check(Options(repair=repair, quick=quick), logins)) as steps:
         async for step in steps:
             progress.show(step)
             for line in report.add(step):

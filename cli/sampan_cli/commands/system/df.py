@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sampan.build.request import UsageRecord
     from sampan.disk import StoredObject
     from sampan.engine.df import DiskUse
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import DiskBackend
 
 _HEADERS: Final = {
     "Type": "TYPE",
@@ -61,7 +61,7 @@ def command(session: Session, /, **flags: object) -> None:
     session.run(lambda engine: show_usage(engine, options, time.time()))
 
 
-async def show_usage(engine: "Engine", options: DfOptions, now_s: float) -> None:
+async def show_usage(engine: "DiskBackend", options: DfOptions, now_s: float) -> None:
     """Print one line per kind of object, or what is asked for instead."""
     from sampan_cli.output import disk_tables
     from sampan_cli.output.table import print_list

@@ -12,7 +12,7 @@ from sampan_cli.app.session import CommandError, Session
 from sampan_cli.supervisor import roots
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ContainerBackend
 
 
 @sampan_command("down", examples="sampan down\nsampan down --containers")
@@ -59,20 +59,20 @@ def stop(processes: list[roots.Process], timeout_s: float) -> None:
         process.close()
 
 
-async def stop_containers(engine: "Engine") -> None:
+async def stop_containers(engine: "ContainerBackend") -> None:
     """Stop every container that runs, all at once."""
     import asyncio
 
-    listed = await engine.runtime.containers.list()
+    listed = await engine.containers.list()
     async with asyncio.TaskGroup() as stops:
         for container in listed:
             stops.create_task(_stop(engine, container.id))
 
 
-async def _stop(engine: "Engine", container: str) -> None:
+async def _stop(engine: "ContainerBackend", container: str) -> None:
     from sampan.errors import NotFoundError, NotModifiedError
 
     try:
-        await engine.runtime.containers.stop(container)
+        await engine.containers.stop(container)
     except (NotModifiedError, NotFoundError):
         return  # it ended by itself, and may have been removed with that

@@ -11,8 +11,8 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import filter_option, from_flags
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
     from sampan.resource.event import Event
+    from sampan_cli.backend import ContainerBackend
 
 _FILTERS: Final = ("container", "daemon", "event", "image", "label", "network", "scope", "type", "volume")
 
@@ -39,7 +39,7 @@ def command(session: Session, /, **flags: object) -> None:
     session.run(lambda engine: show_events(engine, options, time.time_ns()))
 
 
-async def show_events(engine: "Engine", options: EventsOptions, now_ns: int) -> None:
+async def show_events(engine: "ContainerBackend", options: EventsOptions, now_ns: int) -> None:
     """Print one line per event."""
     from contextlib import aclosing
 
@@ -50,10 +50,10 @@ async def show_events(engine: "Engine", options: EventsOptions, now_ns: int) -> 
     from sampan_cli.template.template import Template
 
     since_ns = parse_moment(options.since, now_ns) if options.since else 0
-    if options.since and (dropped := await following.dropped_events(engine.runtime, since_ns)):
+    if options.since and (dropped := await following.dropped_events(engine, since_ns)):
         click.echo(f"WARNING: {dropped}", err=True)
     told = following.events(
-        engine.runtime,
+        engine,
         since_ns=since_ns,
         until_ns=parse_moment(options.until, now_ns) if options.until else 0,
         filters=parse_filters(options.filters, _FILTERS),

@@ -8,7 +8,7 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import DiskBackend
 
 
 @sampan_command("gc", examples="sampan system gc\nsampan system gc --leftovers")
@@ -19,7 +19,7 @@ def command(session: Session, /, leftovers: bool) -> None:
     session.run(lambda engine: collect(engine, leftovers=leftovers))
 
 
-async def collect(engine: "Engine", *, leftovers: bool) -> None:
+async def collect(engine: "DiskBackend", *, leftovers: bool) -> None:
     """Run a pass and say what it came to."""
     from sampan.docker.sizes import human_size
 

@@ -11,7 +11,7 @@ from sampan_cli.options.flags import inspect_format_option
 
 if TYPE_CHECKING:
     from sampan.docker.info_view import EngineFacts
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import FactsBackend
 
 
 @sampan_command("info", examples="sampan info\nsampan info --format '{{.Driver}}'")
@@ -22,7 +22,7 @@ def command(session: Session, /, template: str) -> None:
     session.run(lambda engine: show_info(engine, template))
 
 
-async def show_info(engine: "Engine", template: str) -> None:
+async def show_info(engine: "FactsBackend", template: str) -> None:
     """Print the facts."""
     from sampan_cli.shape.go import shape_info
     from sampan_cli.template.functions import to_json

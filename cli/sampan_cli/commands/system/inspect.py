@@ -12,7 +12,7 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import inspect_format_option
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import ObjectsBackend
     from sampan_cli.output.inspecting import Find
 
 KINDS: Final = ("container", "image", "network", "volume")
@@ -34,7 +34,7 @@ KINDS: Final = ("container", "image", "network", "volume")
 def command(session: Session, /, names: tuple[str, ...], template: str, size: bool, kind: str) -> None:
     """Return low-level information on containers, images, networks and volumes."""
 
-    async def work(engine: "Engine") -> int:
+    async def work(engine: "ObjectsBackend") -> int:
         from sampan_cli.output.inspecting import inspect
 
         return await inspect(names, finder(engine, (kind,) if kind else KINDS, size=size), template)
@@ -42,7 +42,7 @@ def command(session: Session, /, names: tuple[str, ...], template: str, size: bo
     session.run(work)
 
 
-def finder(engine: "Engine", kinds: tuple[str, ...], *, size: bool = False, platform: str = "") -> "Find":
+def finder(engine: "ObjectsBackend", kinds: tuple[str, ...], *, size: bool = False, platform: str = "") -> "Find":
     """Return a function that finds an object of the first of ``kinds`` that has one of that name.
 
     It raises NotFoundError. ``size`` measures containers; ``platform`` chooses among an index's images.
@@ -75,15 +75,15 @@ def finder(engine: "Engine", kinds: tuple[str, ...], *, size: bool = False, plat
     return find
 
 
-async def _container(engine: "Engine", name: str, size: bool) -> JsonObject:
+async def _container(engine: "ObjectsBackend", name: str, size: bool) -> JsonObject:
     from sampan.engine.df import sizes as image_sizes
     from sampan_cli.shape.go import shape_container
 
-    container = await engine.runtime.containers.get(name, size=size)
+    container = await engine.containers.get(name, size=size)
     return shape_container(container, (await image_sizes(engine.layers)).root_bytes(container) if size else None)
 
 
-async def _image(engine: "Engine", name: str, platform: str) -> JsonObject:
+async def _image(engine: "ObjectsBackend", name: str, platform: str) -> JsonObject:
     from sampan.engine.df import sizes as image_sizes
     from sampan.engine.image_filters import of_platform
     from sampan_cli.shape.go import shape_image
@@ -94,15 +94,15 @@ async def _image(engine: "Engine", name: str, platform: str) -> JsonObject:
     return shape_image(image, sizes.of(image), drivers.driver)
 
 
-async def _network(engine: "Engine", name: str) -> JsonObject:
+async def _network(engine: "ObjectsBackend", name: str) -> JsonObject:
     from sampan.docker.network_view import network_json
     from sampan_cli.shape.go import go_value
 
-    return go_value(network_json(await engine.runtime.networks.get(name), members=True))
+    return go_value(network_json(await engine.networks.get(name), members=True))
 
 
-async def _volume(engine: "Engine", name: str) -> JsonObject:
+async def _volume(engine: "ObjectsBackend", name: str) -> JsonObject:
     from sampan.docker.volume_view import volume_json
     from sampan_cli.shape.go import go_value
 
-    return go_value(volume_json(await engine.runtime.volumes.get(name)))
+    return go_value(volume_json(await engine.volumes.get(name)))

@@ -11,7 +11,7 @@ from sampan_cli.options.flags import confirm, force_prune_option, prune_filter_o
 from sampan_cli.output.pruning import print_total
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import PruneBackend
 
 
 @sampan_command("prune", examples="sampan system prune -f\nsampan system prune -a --volumes --filter until=24h")
@@ -31,7 +31,7 @@ def command(session: Session, /, all: bool, volumes: bool, filters: tuple[str, .
     session.run(lambda engine: print_total(remove(engine, filters, all_images=all, volumes=volumes)))
 
 
-async def remove(engine: "Engine", filters: tuple[str, ...], *, all_images: bool, volumes: bool) -> int:
+async def remove(engine: "PruneBackend", filters: tuple[str, ...], *, all_images: bool, volumes: bool) -> int:
     """Remove containers first: what they used is free then. Return how many bytes all of it was."""
     from sampan.build.request import PruneOptions
     from sampan_cli.commands.container.remove import remove_stopped

@@ -91,10 +91,8 @@ def _exists(pid: int) -> bool:
 
 async def _is_healthy(layout: Layout, service: str) -> bool:
     from sampan.client.maintenance import is_serving
-    from sampan.wire.channel import open_channel
 
-    async with open_channel(layout.socket(service)) as channel:
-        return await is_serving(channel, _DEADLINE_S)
+    return await is_serving(layout.socket(service), _DEADLINE_S)
 
 
 def _print(statuses: list[ServiceStatus], template: str) -> None:

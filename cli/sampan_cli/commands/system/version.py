@@ -15,7 +15,7 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import inspect_format_option
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import FactsBackend
 
 
 @sampan_command("version", examples="sampan version\nsampan version --format '{{.Server.Version}}'")
@@ -26,7 +26,7 @@ def command(session: Session, /, template: str) -> None:
     session.run(lambda engine: show_version(engine, template))
 
 
-async def show_version(engine: "Engine", template: str) -> None:
+async def show_version(engine: "FactsBackend", template: str) -> None:
     """Print both; what is known without an engine comes before what is not."""
     client = {
         "Version": VERSION,
@@ -48,12 +48,12 @@ async def show_version(engine: "Engine", template: str) -> None:
     click.echo(to_json(both) if template == "json" else Template(template).render(both))
 
 
-async def _server(engine: "Engine") -> JsonObject:
+async def _server(engine: "FactsBackend") -> JsonObject:
     """Return Docker's fields, and the version of each program that runs containers by its name."""
     from sampan.docker.version_view import version_json
     from sampan_cli.template.functions import ABSENT_MAP, Nil
 
-    host = await engine.runtime.host.info()
+    host = await engine.host.info()
     shown = version_json(host)
     first, *others = shown["Components"]
     first["Details"]["BuildTime"] = _ansi_c(shown["BuildTime"])

@@ -9,7 +9,7 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import VolumeBackend
 
 
 @sampan_command(
@@ -30,7 +30,7 @@ def command(
 ) -> None:
     """Create a volume and print its name; without one it is an anonymous volume."""
 
-    async def work(engine: "Engine") -> None:
+    async def work(engine: "VolumeBackend") -> None:
         from sampan.resource.volume import VolumeRequest
         from sampan_cli.options.variables import labels, pairs
 
@@ -39,6 +39,6 @@ def command(
                 "conflicting options: cannot specify a volume-name through both --name and as a positional arg"
             )
         request = VolumeRequest(volume or name, driver, pairs(opt, "driver option"), labels(label))
-        click.echo((await engine.runtime.volumes.create(request)).name)
+        click.echo((await engine.volumes.create(request)).name)
 
     session.run(work)

@@ -10,7 +10,7 @@ from sampan_cli.app.session import Session
 from sampan_cli.options.flags import filter_option, format_option, from_flags
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import VolumeBackend
 
 _HEADERS: Final = {
     "Driver": "DRIVER",
@@ -48,12 +48,12 @@ def command(session: Session, /, **flags: object) -> None:
     session.run(lambda engine: list_volumes(engine, options))
 
 
-async def list_volumes(engine: "Engine", options: VolumeLsOptions) -> None:
+async def list_volumes(engine: "VolumeBackend", options: VolumeLsOptions) -> None:
     """Print the volumes that match."""
     from sampan.docker.filters import parse_filters
     from sampan_cli.output.table import print_list
 
-    found = await engine.runtime.volumes.list(parse_filters(options.filters, _FILTERS))
+    found = await engine.volumes.list(parse_filters(options.filters, _FILTERS))
     volumes = sorted(found, key=lambda volume: volume.name)
     if options.quiet and not options.template:
         for volume in volumes:

@@ -10,7 +10,7 @@ from sampan_cli.options.flags import confirm, force_prune_option, prune_filter_o
 from sampan_cli.output.pruning import print_total
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import VolumeBackend
 
 
 @sampan_command("prune", examples="sampan volume prune -f\nsampan volume prune --all --filter label=ci")
@@ -25,14 +25,14 @@ def command(session: Session, /, all: bool, filters: tuple[str, ...], force: boo
     session.run(lambda engine: print_total(remove(engine, filters, named_too=all)))
 
 
-async def remove(engine: "Engine", filters: tuple[str, ...], *, named_too: bool) -> int:
+async def remove(engine: "VolumeBackend", filters: tuple[str, ...], *, named_too: bool) -> int:
     """Remove what matches and say what was removed; return how many bytes that was."""
     from sampan.docker.filters import parse_filters
 
     parsed = parse_filters(filters, ("all", "label", "label!"))
     if named_too:
         parsed["all"] = ("true",)
-    answer = await engine.runtime.volumes.prune(parsed)
+    answer = await engine.volumes.prune(parsed)
     if answer.removed:
         click.echo("Deleted Volumes:")
         click.echo("".join(f"{volume}\n" for volume in answer.removed))

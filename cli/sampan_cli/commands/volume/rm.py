@@ -8,7 +8,7 @@ from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import Session
 
 if TYPE_CHECKING:
-    from sampan.engine.engine import Engine
+    from sampan_cli.backend import VolumeBackend
 
 
 @sampan_command("rm", examples="sampan volume rm data")
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 def command(session: Session, /, volumes: tuple[str, ...], force: bool) -> None:
     """Remove one or more volumes and what is in them."""
 
-    async def work(engine: "Engine") -> int:
+    async def work(engine: "VolumeBackend") -> int:
         from sampan.errors import NotFoundError
         from sampan_cli.app.several import for_each
 
         return await for_each(
             volumes,
-            lambda name: engine.runtime.volumes.remove(name, force=force),
+            lambda name: engine.volumes.remove(name, force=force),
             ignore=(NotFoundError,) if force else (),
         )
 
