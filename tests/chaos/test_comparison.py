@@ -266,6 +266,14 @@ PLANTED: Final[tuple[tuple[Check, str, Plant], ...]] = (
             lambda place: "true",  # runtimed puts it back
         ),
     ),
+    (
+        networking.chains,
+        'routed: "brstray0" of nobody',
+        _commands(
+            lambda place: f"nft add element ip {place.names.table} routed '{{ brstray0 }}'",
+            lambda place: f"nft delete element ip {place.names.table} routed '{{ brstray0 }}'",
+        ),
+    ),
     (storage.mounted, "mount", _tmpfs("stray")),
     (storage.mounted, "of nobody", _tmpfs(f"runtimed/bundles/{STRAY}/rootfs")),
     (

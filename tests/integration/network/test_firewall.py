@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from runtimed.network.core.networks import Networks
 from sampan.resource.container_spec import PortBinding
+from sampan.resource.network import AddressPool, NetworkRequest
+from tests.fakes.container_records import InMemoryRecords
 from tests.integration.network.network_lab import HOST, WORLD, Lab, container, output, seen_as, server
 
 pytestmark = [
@@ -79,6 +82,43 @@ async def test_whatever_somebody_does_to_our_table_is_undone(place: Lab, damage:
             command = DAMAGE[damage]()
             await asyncio.to_thread(subprocess.run, command.split(), check=True)
             await until(lambda: rules_of("lab") == before)
+
+
+def table_handle() -> str:
+    """Return the kernel's number for our table, which is another one for each that is put in its place."""
+    (line,) = (line for line in output("nft --handle list table ip lab").splitlines() if line.startswith("table"))
+    return line.rpartition(" ")[2]
+
+
+async def test_networks_come_and_go_without_the_table_being_replaced(place: Lab) -> None:
+    async with place.stack() as stack:
+        await stack.recover(())
+        networks = Networks(stack, InMemoryRecords())
+        before, table = rules_of("lab"), table_handle()
+        for number in range(5):
+            await networks.create(NetworkRequest(f"n{number}", pools=(AddressPool(f"10.9.{number}.0/24"),)))
+        assert all(f"10.9.{number}.0/24" in "".join(rules_of("lab")) for number in range(5))
+        await networks.remove("n0")
+        pruned = await networks.prune({})
+        assert sorted(pruned) == ["n1", "n2", "n3", "n4"]
+        assert (rules_of("lab"), table_handle()) == (before, table)
+        assert "lab-" not in output("ip -brief link")
+
+
+async def test_change_of_a_table_that_somebody_else_has_changed_makes_it_whole(place: Lab) -> None:
+    async with place.stack() as stack:
+        await stack.recover(())
+        await stack._guard.close()  # who would put it back by himself
+        networks = Networks(stack, InMemoryRecords())
+        before = rules_of("lab")
+        await networks.create(NetworkRequest("side", pools=(AddressPool("10.9.0.0/24"),)))
+        output("nft delete element ip lab subnets { 10.9.0.0/24 }")
+        await networks.remove("side")
+        assert rules_of("lab") == before
+        output("nft delete table ip lab")
+        await networks.create(NetworkRequest("side", pools=(AddressPool("10.9.0.0/24"),)))
+        await networks.remove("side")
+        assert rules_of("lab") == before
 
 
 async def test_rules_of_ours_that_are_flushed_with_the_machines_firewall_come_back(place: Lab) -> None:

@@ -30,7 +30,7 @@ from sampan.resource.network import NetworkRequest
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _WHOLE: Final = re.compile(r"-?[0-9]{1,9}")
 _MTU: Final = range(68, 65536)  # ETH_MIN_MTU, ETH_MAX_MTU
-_INTERFACE: Final = re.compile(r"[^\s/:]{1,15}")
+_INTERFACE: Final = re.compile(r'[^\s/:"*\\]{1,15}')  # as the kernel has it, but for what means something in rules
 _PREFIX: Final = re.compile(r"[^\s/:%]{1,12}")  # leaves room for a number
 
 
@@ -113,7 +113,9 @@ def _check_options(request: NetworkRequest) -> None:
             parse_bool(options[option], option)
     bridge = options.get(OPTION_BRIDGE_NAME, "")
     if bridge and (not _INTERFACE.fullmatch(bridge) or bridge in (".", "..")):
-        raise InvalidArgumentError(f"invalid bridge name {bridge!r}: 1 to 15 characters without spaces, '/' and ':'")
+        raise InvalidArgumentError(
+            f'invalid bridge name {bridge!r}: 1 to 15 characters without spaces and any of /:"*\\'
+        )
     prefix = options.get(OPTION_INTERFACE_PREFIX, "")
     if prefix and not _PREFIX.fullmatch(prefix):
         raise InvalidArgumentError(f"invalid {OPTION_INTERFACE_PREFIX} {prefix!r}: 1 to 12 characters of a name")

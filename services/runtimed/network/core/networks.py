@@ -102,22 +102,14 @@ class Networks:
                 raise PermissionDeniedError(
                     f"error while removing network: network {network.name} has active endpoints ({who})"
                 )
-            await to_the_end(self._remove(network))
-        self._stack.announce("destroy", network)
+            await to_the_end(self._remove((network,)))
 
     async def prune(self, filters: Filters) -> tuple[str, ...]:
         """Remove every network that no container is on; return their names. Errors are those of ``selection``."""
         async with self._changing:
             chosen = selection.prunable(self._stack.networks.values(), filters, self._used(), datetime.now(UTC))
-            removed = []
-            try:
-                for network in chosen:
-                    if not self._members(network):  # nobody has joined it while others were removed
-                        await to_the_end(self._remove(network))
-                        removed.append(network)
-            finally:
-                for network in removed:
-                    self._stack.announce("destroy", network)
+            removed = tuple(network for network in chosen if not self._members(network))
+            await to_the_end(self._remove(removed))
         self._stack.publish("network", "prune", "", {"reclaimed": "0"})  # the field of all prunes
         return tuple(network.name for network in removed)
 
@@ -280,22 +272,31 @@ class Networks:
                 raise PermissionDeniedError(ipam.OVERLAP)
             taken.append(pool.subnet)
 
-    async def _remove(self, network: Network) -> None:
-        # Out of sight first, so that nobody joins it meanwhile.
-        del self._stack.networks[network.id]
+    async def _remove(self, networks: Sequence[Network]) -> None:
+        # Out of sight first, so that nobody joins them meanwhile.
+        for network in networks:
+            del self._stack.networks[network.id]
         try:
-            await self._stack.store.remove(network.id)
+            await self._stack.store.remove(*(network.id for network in networks))
         except BaseException:
-            self._stack.networks[network.id] = network  # it is recorded, so it is there
+            self._stack.networks.update((network.id, network) for network in networks)  # recorded, so they are there
             raise
-        await self._forget(network)
+        try:
+            await self._clear(networks)
+        finally:
+            for network in networks:
+                self._stack.announce("destroy", network)
 
     async def _forget(self, network: Network) -> None:
         # The row goes first: after a crash a bridge without one is a leftover, and recover removes it.
         await self._stack.store.remove(network.id)
-        self._stack.set_aside.drop("network", network.id)
+        await self._clear((network,))
+
+    async def _clear(self, networks: Sequence[Network]) -> None:
+        for network in networks:
+            self._stack.set_aside.drop("network", network.id)
         await self._stack.apply_rules()
-        await asyncio.to_thread(self._stack.dataplane.remove, network)
+        await asyncio.to_thread(self._stack.dataplane.remove, *networks)
 
     def _asked(self, container: Container) -> tuple[Endpoint, ...]:
         """The networks that the container is to be on; of a running one, those that it is on.

@@ -207,8 +207,7 @@ class NetworkStack(NetworkState):
             self.networks[network.id] = made
 
     async def _purge(self) -> None:
-        for network in self.networks.values():
-            await asyncio.to_thread(self.dataplane.remove, network)
+        await asyncio.to_thread(self.dataplane.remove, *self.networks.values())
         await asyncio.to_thread(self._table.apply, rules.drop(self.names.table, ipv6=self._ipv6))
         for firewall in self._firewalls[: 2 if self._ipv6 else 1]:
             await asyncio.to_thread(firewall.admit, ())

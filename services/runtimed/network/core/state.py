@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import weakref
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Protocol
@@ -43,11 +43,11 @@ from sampan.service.set_aside import SetAside
 class RuleTable(Protocol):
     """Something that applies nftables commands; ``nftables.Nftables``."""
 
-    def apply(self, commands: str) -> None:
-        """Run them as one transaction; StartError if refused."""
+    def apply(self, whole: str, change: str = "") -> None:
+        """Run ``whole`` as one transaction, or ``change`` where that leads to the same; StartError if refused."""
 
     def again(self) -> None:
-        """Run once more what was run last."""
+        """Run once more, as a whole, what was run last."""
 
     def is_own(self, port: int) -> bool:
         """Say whether a netlink socket of ours has this port ID."""
@@ -96,7 +96,7 @@ class NetworkState:
         self._firewalls = (Firewall(names.table), Firewall(names.table, "ip6tables"))
         self._ipv6 = False  # whether the kernel may have a table of ours for it
         self._guard = Guard(names.table, table, self._restore_rules)
-        self._applied = ""  # the rules that the kernel has
+        self._applied: tuple[rules.Table, ...] = ()  # the rules that the kernel has
         self._admitted: tuple[tuple[str, ...], tuple[str, ...]] | None = (
             None  # the bridges that the machine's firewall lets through
         )
@@ -221,19 +221,18 @@ class NetworkState:
         """
         async with self._applying:
             bridges = sandboxes.bridges(self.networks.values())
-            text = self._rules()
-            if text != self._applied:
-                publishing = sandboxes.publishing(self.networks.values(), self.sandboxes.values())
-                carries = {bridge.name: bridge.name in publishing for bridge in bridges}
-                await to_the_end(asyncio.to_thread(self._apply_now, text, carries))
-                self._applied = text
+            wanted = self._rules()
+            if wanted != self._applied:
+                before, self._applied = self._applied, ()  # should it fail, the next one applies all of it
+                await self._apply(before, wanted)
+                self._applied = wanted
             admitted = (
                 tuple(bridge.name for bridge in bridges),
                 tuple(bridge.name for bridge in bridges if bridge.of(6)),
             )
             if admitted != self._admitted:
-                before = self._admitted or (None, None)
-                for firewall, names, last in zip(self._firewalls, admitted, before, strict=True):
+                lasts = self._admitted or (None, None)
+                for firewall, names, last in zip(self._firewalls, admitted, lasts, strict=True):
                     if names != last and (names or last is not None):
                         await asyncio.to_thread(firewall.admit, names)
                 self._admitted = admitted
@@ -241,18 +240,25 @@ class NetworkState:
     async def apply_table(self) -> None:
         """Put our table in force ahead of everything else; ``apply_rules`` does it again, with what belongs to it."""
         self._ipv6 = ports.hosts_ipv6()  # one of ours may be left, of networks that are no more
-        await to_the_end(asyncio.to_thread(self._table.apply, self._rules()))
+        await self._apply((), self._rules())
 
-    def _rules(self) -> str:
+    def _rules(self) -> tuple[rules.Table, ...]:
         bridges = sandboxes.bridges(self.networks.values())
         # Once there, it is kept up even if the last network that needs it goes: that network's rules have to go, too.
         self._ipv6 = self._ipv6 or any(bridge.of(6) for bridge in bridges)
         forwardings = sandboxes.forwardings(self.sandboxes.values())
-        return rules.table(self.names.table, bridges, forwardings, ipv6=self._ipv6)
+        return rules.tables(bridges, forwardings, ipv6=self._ipv6)
 
-    def _apply_now(self, text: str, carries: Mapping[str, bool]) -> None:
-        self._table.apply(text)
-        self.dataplane.carry_localhost(carries)
+    async def _apply(self, before: tuple[rules.Table, ...], wanted: tuple[rules.Table, ...]) -> None:
+        carriers = sandboxes.publishing(self.networks.values(), self.sandboxes.values())
+        name = self.names.table
+
+        def apply() -> None:
+            change = rules.change(name, before, wanted) if len(before) == len(wanted) else ""
+            self._table.apply(rules.whole(name, wanted), change)
+            self.dataplane.carry_localhost(carriers)
+
+        await to_the_end(asyncio.to_thread(apply))
 
     async def ports_changed(self, sandbox: Sandbox, changed: Collection[PublishedPort]) -> None:
         """Make rules and relays follow: these ports were published, lead elsewhere, or are published no more.
@@ -271,7 +277,7 @@ class NetworkState:
                 log.warning("flows through published ports could not be ended", error=str(error))
 
     async def _restore_rules(self) -> None:
-        self._applied, self._admitted = "", None
+        self._applied, self._admitted = (), None
         await self.apply_rules()
 
     def let_go(self, endpoints: Collection[Attached]) -> None:

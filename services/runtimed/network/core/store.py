@@ -84,9 +84,10 @@ class NetworkStore:
         )
         return changed
 
-    async def remove(self, network_id: str) -> None:
-        """Forget a network; no error if it is not known."""
-        await self._store.write(lambda db: db.execute("DELETE FROM networks WHERE id = ?", (network_id,)) and None)
+    async def remove(self, *network_ids: str) -> None:
+        """Forget networks; no error if one is not known."""
+        rows = [(network_id,) for network_id in network_ids]
+        await self._store.write(lambda db: db.executemany("DELETE FROM networks WHERE id = ?", rows) and None)
 
 
 def _definition(network: Network) -> str:

@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
@@ -58,6 +58,7 @@ class Dataplane:
     def __init__(self, names: KernelNames) -> None:
         self._names = names
         self._configured: set[str] = set()  # bridges that were set up completely by this process
+        self._carriers: frozenset[str] = frozenset()  # those that carry packets of 127.0.0.0/8
         self._lock = threading.Lock()
 
     def build(self, path: Path, wires: Sequence[Wire], exits: Exits) -> None:
@@ -131,16 +132,22 @@ class Dataplane:
             _refuse_local_sources(_SYSCTL / f"ipv4/conf/{link.name}/rp_filter")
             host.set_up(link.index)
             _enable_forwarding()
+            self._carry(network.bridge, network.bridge in self._carriers)
             self._configured.add(network.bridge)
             return link.index
 
-    def carry_localhost(self, bridges: Mapping[str, bool]) -> None:
+    def carry_localhost(self, bridges: frozenset[str]) -> None:
         """Say which bridges carry packets of 127.0.0.0/8: those to which ports lead that are reached from there.
 
         Call it when the rules are in force that keep containers from sending such packets themselves.
         """
-        for name, carries in bridges.items():
-            _write(_SYSCTL / f"ipv4/conf/{name}/route_localnet", "1" if carries else "0")
+        with self._lock:
+            for name in bridges ^ self._carriers:
+                self._carry(name, name in bridges)
+            self._carriers = bridges
+
+    def _carry(self, bridge: str, carries: bool) -> None:
+        _write(_SYSCTL / f"ipv4/conf/{bridge}/route_localnet", "1" if carries else "0")
 
     def _ensure_link(self, host: Rtnetlink, network: Network) -> int:
         """Return the index of what containers are plugged into: the bridge, or the interface that they share."""
@@ -178,14 +185,17 @@ class Dataplane:
             else:
                 self.ensure_parent(host, network, make=True)
 
-    def remove(self, network: Network) -> None:
+    def remove(self, *networks: Network) -> None:
         """Delete what ``make`` made, if it is ours."""
         with self._lock, Rtnetlink() as host:
-            self._configured.discard(network.bridge)
-            name = network.bridge or network.parent
-            link = host.find(name) if name else None
-            if link is not None and link.alias == self._names.alias(network.id):
-                host.delete(link.name)
+            found = []
+            for network in networks:
+                self._configured.discard(network.bridge)
+                name = network.bridge or network.parent
+                link = host.find(name) if name else None
+                if link is not None and link.alias == self._names.alias(network.id):
+                    found.append(link)
+            self._delete(host, found)
 
     def sweep(self, networks: Sequence[Network], veths: Sequence[str]) -> list[str]:
         """Delete our bridges of unknown networks, and what is plugged into ours and not in ``veths``.
@@ -206,6 +216,14 @@ class Dataplane:
                 and link.name not in veths
             ]
             return [name for name in stale if host.delete(name)]
+
+    def _delete(self, host: Rtnetlink, links: Sequence[Link]) -> None:
+        if len(links) > 1:
+            with contextlib.suppress(OSError):  # one is gone, or is of a kind that is only deleted by itself
+                host.delete_together(links)
+                return
+        for link in links:
+            host.delete(link.name)
 
     def taken(self, except_bridge: str = "") -> tuple[Subnet, ...]:
         """Return what the host's addresses and routes cover, but for one bridge's."""

@@ -42,15 +42,22 @@ class Nftables:
         library.nft_ctx_buffer_error(self._context)  # or it writes to our stderr
         library.nft_ctx_buffer_output(self._context)
 
-    def apply(self, commands: str) -> None:
-        """Run ``commands`` as one transaction: all of them or none.
+    def apply(self, whole: str, change: str = "") -> None:
+        """Run ``whole`` as one transaction: all of it or nothing.
+
+        Where ``change`` leads to the same from what was applied last, that is tried first: it takes less, unless
+        somebody else has changed something meanwhile.
 
         Raises:
             StartError: the kernel or the parser refused; the message is nft's.
         """
         with self._lock:
-            self._last = commands
-            self._run(commands)
+            self._last = whole
+            if change:
+                with contextlib.suppress(StartError):
+                    self._run(change)
+                    return
+            self._run(whole)
 
     def again(self) -> None:
         """Apply once more what was applied last, because somebody else has changed it. Raises as ``apply``."""

@@ -1,8 +1,9 @@
 """The engine's nftables tables as text, from what should be: which bridges there are, and which ports are published.
 
-There is one table of each family. They are replaced as a whole in one transaction each time, so the kernel never shows
-half of it, and a table that somebody damaged is whole again after the next change. Connections that are being
-translated go on: conntrack has them.
+There is one table of each family. Its chains are always the same: what is of one bridge or one port is an element of a
+set, so that a packet meets as few rules with a thousand networks as with one, and a change is a few elements, however
+many there are. A table comes and is repaired as a whole. Either way it is one transaction, so the kernel never shows
+half of it. Connections that are being translated go on: conntrack has them.
 
 Other tables have a say too. ``accept`` here ends only our own chain: a forward chain elsewhere with policy ``drop``
 still drops, and has to let our bridges pass. ``firewall.py`` sees to that for iptables' FORWARD; for chains that an
@@ -72,22 +73,29 @@ _FAMILIES: Final = (
 )
 
 
-def table(name: str, bridges: Iterable[Bridge], ports: Iterable[Forwarding], *, ipv6: bool = False) -> str:
-    """Return the commands that put our tables in place of the present ones, if any; that of IPv6 where it is wanted."""
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of one family: what is in its sets and maps."""
+
+    family: _Family
+    elements: Mapping[str, Mapping[str, str]]  # by set, what each element leads to; empty in sets that are no maps
+
+
+def tables(bridges: Iterable[Bridge], ports: Iterable[Forwarding], *, ipv6: bool = False) -> tuple[Table, ...]:
+    """Return what our tables should be; that of IPv6 where it is wanted."""
     ours, published = tuple(bridges), tuple(ports)
-    return "".join(_table(name, family, ours, published) for family in _FAMILIES if ipv6 or family.version == 4)
+    return tuple(_table(family, ours, published) for family in _FAMILIES if ipv6 or family.version == 4)
 
 
-def _table(name: str, family: _Family, bridges: tuple[Bridge, ...], ports: tuple[Forwarding, ...]) -> str:
-    ours = tuple(bridge for bridge in bridges if family.version == 4 or bridge.of(family.version))
-    chains = (
-        _sets(ours),
-        _ports(family, tuple(port for port in ports if port.target.version == family.version)),
-        _nat(family, ours),
-        _filter(family, ours),
-    )
-    body = "\n".join(line for chain in chains for line in chain)
-    return f"{_drop(name, family)}table {family.name} {name} {{\n{body}\n}}\n"
+def whole(name: str, wanted: Iterable[Table]) -> str:
+    """Return the commands that put tables in place of the present ones, if any."""
+    return "".join(_whole(name, table) for table in wanted)
+
+
+def change(name: str, before: tuple[Table, ...], after: tuple[Table, ...]) -> str:
+    """Return the commands that make of tables that are there others of the same families; empty: they are the same."""
+    pairs = zip(before, after, strict=True)
+    return "".join(_change(f"{old.family.name} {name}", old.elements, new.elements) for old, new in pairs)
 
 
 def drop(name: str, *, ipv6: bool = False) -> str:
@@ -99,46 +107,90 @@ def _drop(name: str, family: _Family) -> str:
     return f"add table {family.name} {name}\ndelete table {family.name} {name}\n"
 
 
-def _sets(bridges: tuple[Bridge, ...]) -> list[str]:
-    elements = ", ".join(f'"{bridge.name}"' for bridge in bridges)
-    return [
-        "set bridges {",
-        "  type ifname",
-        *([f"  elements = {{ {elements} }}"] if elements else []),
-        "}",
-    ]
+def _change(table: str, before: Mapping[str, Mapping[str, str]], after: Mapping[str, Mapping[str, str]]) -> str:
+    lines = []
+    for name, elements in after.items():
+        gone = [key for key, value in before[name].items() if elements.get(key) != value]
+        come = {key: value for key, value in elements.items() if before[name].get(key) != value}
+        lines += [f"delete element {table} {name} {{ {', '.join(gone)} }}\n"] if gone else []
+        lines += [f"add element {table} {name} {{ {_listed(come)} }}\n"] if come else []
+    return "".join(lines)
 
 
-def _ports(family: _Family, ports: tuple[Forwarding, ...]) -> list[str]:
-    own = [port for port in ports if port.host_port and port.host_ip.version == family.version]
-    anywhere = [f"{p.protocol} . {p.host_port} : {_to(p)}" for p in own if p.host_ip in (ANY, ANY6)]
-    somewhere = [f"{p.host_ip} . {p.protocol} . {p.host_port} : {_to(p)}" for p in own if p.host_ip not in (ANY, ANY6)]
-    direct = [f"{p.target} . {p.protocol} . {p.target_port}" for p in ports if not p.host_port]
-    return [
-        "map published {",
-        f"  type inet_proto . inet_service : {family.type} . inet_service",
-        *_elements(anywhere),
-        "}",
-        "map published_at {",
-        f"  type {family.type} . inet_proto . inet_service : {family.type} . inet_service",
-        *_elements(somewhere),
-        "}",
-        "set opened {",
-        f"  type {family.type} . inet_proto . inet_service",
-        *_elements(list(dict.fromkeys(direct))),
-        "}",
-    ]
+def _whole(name: str, table: Table) -> str:
+    body = [*_sets(table), *_nat(table.family), *_filter(table.family)]
+    return f"{_drop(name, table.family)}table {table.family.name} {name} {{\n" + "\n".join(body) + "\n}\n"
+
+
+def _listed(elements: Mapping[str, str]) -> str:
+    return ", ".join(f"{key} : {value}" if value else key for key, value in elements.items())
+
+
+def _types(family: _Family) -> Mapping[str, str]:
+    """Return of what each set and map is made."""
+    address = family.type
+    return {
+        "bridges": "type ifname",
+        "own": f"type ifname . {address}; flags interval",  # each bridge with its subnets
+        "subnets": f"type {address}; flags interval",
+        "masqueraded": f"type {address}; flags interval",
+        "sources": f"type {address} : {address}; flags interval",  # whom a subnet's containers are taken for outside
+        "within": "type ifname . ifname : verdict",  # whether containers of one bridge reach each other
+        "internal": "type ifname",
+        "inside": "type ifname . ifname",  # internal bridges, twice
+        "routed": "type ifname",
+        "unprotected": "type ifname",
+        "published": f"type inet_proto . inet_service : {address} . inet_service",
+        "published_at": f"type {address} . inet_proto . inet_service : {address} . inet_service",
+        "opened": f"type {address} . inet_proto . inet_service",  # containers' own addresses
+    }
+
+
+def _table(family: _Family, bridges: tuple[Bridge, ...], ports: tuple[Forwarding, ...]) -> Table:
+    version = family.version
+    ours = [bridge for bridge in bridges if version == 4 or bridge.of(version)]
+    translated = [b for b in ours if b.masquerade and not b.internal and b.mode(version) in (NAT, NAT_UNPROTECTED)]
+    sources = {bridge.name: bridge.sources.get(version, "") for bridge in translated}
+    led = [port for port in ports if port.target.version == version]
+    own = [port for port in led if port.host_port and port.host_ip.version == version]
+    elements: dict[str, Mapping[str, str]] = {
+        "bridges": _names(ours),
+        "own": {f'"{b.name}" . {subnet}': "" for b in ours for subnet in b.of(version)},
+        "subnets": {str(subnet): "" for b in ours for subnet in b.of(version)},
+        "masqueraded": {str(subnet): "" for b in translated if not sources[b.name] for subnet in b.of(version)},
+        "sources": {str(s): sources[b.name] for b in translated if sources[b.name] for s in b.of(version)},
+        "within": {f'"{b.name}" . "{b.name}"': "accept" if b.icc else "drop" for b in ours},
+        "internal": _names(b for b in ours if b.internal),
+        "inside": {f'"{b.name}" . "{b.name}"': "" for b in ours if b.internal},
+        "routed": _names(b for b in ours if b.mode(version) == ROUTED),
+        "unprotected": _names(b for b in ours if b.mode(version) == NAT_UNPROTECTED),
+        "published": {f"{p.protocol} . {p.host_port}": _to(p) for p in own if p.host_ip in (ANY, ANY6)},
+        "published_at": {
+            f"{p.host_ip} . {p.protocol} . {p.host_port}": _to(p) for p in own if p.host_ip not in (ANY, ANY6)
+        },
+        "opened": {f"{p.target} . {p.protocol} . {p.target_port}": "" for p in led if not p.host_port},
+    }
+    return Table(family, elements)
+
+
+def _names(bridges: Iterable[Bridge]) -> Mapping[str, str]:
+    return {f'"{bridge.name}"': "" for bridge in bridges}
 
 
 def _to(port: Forwarding) -> str:
     return f"{port.target} . {port.target_port}"
 
 
-def _elements(elements: list[str]) -> list[str]:
-    return ["  elements = { " + ", ".join(elements) + " }"] if elements else []
+def _sets(table: Table) -> list[str]:
+    lines = []
+    for name, kind in _types(table.family).items():
+        elements = table.elements[name]
+        held = f"; elements = {{ {_listed(elements)} }}" if elements else ""
+        lines.append(f"{'map' if ' : ' in kind else 'set'} {name} {{ {kind}{held}; }}")
+    return lines
 
 
-def _nat(family: _Family, bridges: tuple[Bridge, ...]) -> list[str]:
+def _nat(family: _Family) -> list[str]:
     ip, loopback = family.name, family.loopback
     return [
         "chain published_ports {",
@@ -160,27 +212,17 @@ def _nat(family: _Family, bridges: tuple[Bridge, ...]) -> list[str]:
         "  type nat hook postrouting priority 100; policy accept;",
         # A container could not answer to 127.0.0.1: that is itself.
         f"  oifname @bridges {ip} saddr {loopback} masquerade",
-        *(line for bridge in bridges for line in _masquerade(family, bridge)),
+        # To a port published by a neighbour, or by itself: without this the answer would go to the asker directly,
+        # who does not know the address that it comes from. Told by addresses, not by the interface that it came in
+        # on: a packet that br_netfilter shows us has none here.
+        f"  oifname . {ip} saddr @own oifname . {ip} daddr @own ct status dnat masquerade",
+        f"  oifname . {ip} saddr != @own snat {ip} to {ip} saddr map @sources",
+        f"  oifname . {ip} saddr != @own {ip} saddr @masqueraded masquerade",
         "}",
     ]
 
 
-def _masquerade(family: _Family, bridge: Bridge) -> list[str]:
-    lines = []
-    ip = family.name
-    source = bridge.sources.get(family.version, "")
-    for subnet in bridge.of(family.version):
-        # To a port published by a neighbour, or by itself: without this the answer would go to the asker directly,
-        # who does not know the address that it comes from. Told by addresses, not by the interface that it came in
-        # on: a packet that br_netfilter shows us has none here.
-        lines.append(f'  oifname "{bridge.name}" {ip} saddr {subnet} {ip} daddr {subnet} ct status dnat masquerade')
-        if bridge.masquerade and not bridge.internal and bridge.mode(family.version) in (NAT, NAT_UNPROTECTED):
-            act = f"snat to {source}" if source else "masquerade"
-            lines.append(f'  oifname != "{bridge.name}" {ip} saddr {subnet} {act}')
-    return lines
-
-
-def _filter(family: _Family, bridges: tuple[Bridge, ...]) -> list[str]:
+def _filter(family: _Family) -> list[str]:
     ip, loopback = family.name, family.loopback
     return [
         "chain raw {",
@@ -193,34 +235,20 @@ def _filter(family: _Family, bridges: tuple[Bridge, ...]) -> list[str]:
         f"  iifname @bridges {ip} saddr {loopback} drop",
         # Nor may a container pass for one of another network. What is behind a container, as its own pods are or what
         # it routes for, is let through as by Docker's engine.
-        *(
-            f'  iifname @bridges iifname != "{bridge.name}" {ip} saddr {subnet} drop'
-            for bridge in bridges
-            for subnet in bridge.of(family.version)
-        ),
+        f"  iifname @bridges {ip} saddr @subnets iifname . {ip} saddr != @own drop",
         "}",
         "chain forward {",
         "  type filter hook forward priority 0; policy accept;",
         "  iifname != @bridges oifname != @bridges return",
         "  ct state established,related accept",
-        *(f"  {line}" for bridge in bridges if bridge.internal for line in _internal(bridge)),
+        "  iifname @internal iifname . oifname != @inside drop",
+        "  oifname @internal iifname . oifname != @inside drop",
         "  ct status dnat accept",
-        *(f'  iifname "{b.name}" oifname "{b.name}" {"accept" if b.icc else "drop"}' for b in bridges),
+        "  iifname . oifname vmap @within",
         f"  oifname @bridges {ip} daddr . meta l4proto . th dport @opened accept",
-        *(f'  oifname "{b.name}" {family.echo} accept' for b in bridges if b.mode(family.version) == ROUTED),
-        *(
-            f'  iifname != @bridges oifname "{b.name}" accept'
-            for b in bridges
-            if b.mode(family.version) == NAT_UNPROTECTED
-        ),
+        f"  oifname @routed {family.echo} accept",
+        "  iifname != @bridges oifname @unprotected accept",
         "  oifname @bridges drop",  # from another network of ours, or from outside to a port that is not published
         "  accept",
         "}",
-    ]
-
-
-def _internal(bridge: Bridge) -> list[str]:
-    return [
-        f'iifname "{bridge.name}" oifname != "{bridge.name}" drop',
-        f'iifname != "{bridge.name}" oifname "{bridge.name}" drop',
     ]

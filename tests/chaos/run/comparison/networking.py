@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runtimed.network.core.names import KernelNames, veth
-from runtimed.network.kernel.rules import Bridge, table
+from runtimed.network.kernel.rules import Bridge, tables, whole
 from tests.chaos.run.comparison.view import View
 from tests.support.engine import Engine
 from tests.support.footprint import mounts
@@ -92,7 +92,7 @@ def rules(engine: Engine, view: View) -> list[str]:
 
 
 def chains(engine: Engine, view: View) -> list[str]:
-    """The table's chains have the rules that networks with the default options need, and no others."""
+    """The table's chains, and its sets of networks, are those that default options need, and no others."""
     names = KernelNames.of(engine.layout)
     bridges = []
     for identity, subnets in view.networks.items():
@@ -102,16 +102,19 @@ def chains(engine: Engine, view: View) -> list[str]:
         bridges.append(Bridge(bridge, tuple(map(IPv4Network, subnets))))
     # The kernel's own words for what should be there, from a namespace where nothing else is.
     loaded = _listed("unshare", "--net", "sh", "-c", f"nft --file - && nft list table ip {names.table}",
-                     commands=table(names.table, bridges, ()))  # fmt: skip
+                     commands=whole(names.table, tables(bridges, ())))  # fmt: skip
     return _difference("rule", _listed("nft", "list", "table", "ip", names.table), loaded)
 
 
 def _listed(*command: str, commands: str = "") -> set[str]:
-    """Return each chain's rules, with the chain's name before each."""
+    """Return each chain's rules and each set's elements, but ports, with the chain's or set's name before each."""
     listing = subprocess.run(command, input=commands, capture_output=True, text=True, env=_ENVIRONMENT).stdout
     found = set()
     for chain, body in re.findall(r"chain (\S+) \{(.*?)\n\t\}", listing, re.DOTALL):
         found |= {f"{chain}: {line.strip()}" for line in body.splitlines() if line.strip()}
+    for name, elements in re.findall(r"(?:set|map) (\S+) \{[^{}]*elements = \{(.*?)\}", listing, re.DOTALL):
+        if name not in ("published", "published_at", "opened"):
+            found |= {f"{name}: {element.strip()}" for element in elements.split(",")}
     return found
 
 
