@@ -1,7 +1,8 @@
 """A service that does nothing but what a supervisor sees: locks its data, says that it is ready, stops on SIGTERM.
 
-Files in the data root change how it behaves: ``fail-<name>`` holds the status it exits with at once, ``mute-<name>``
-makes it never ready, ``deaf-<name>`` makes it ignore SIGTERM. What it does is appended to ``history``.
+It tells in ``history`` what it does, and in ``how-<name>`` whether it was forked or started by exec. Files in the
+data root change how it behaves: ``fail-<name>`` holds the status it exits with at once, ``mute-<name>`` makes it never
+ready, ``deaf-<name>`` makes it ignore SIGTERM.
 """
 
 import fcntl
@@ -38,6 +39,8 @@ def main(name: str) -> None:
             sys.exit(0)
 
     signal.signal(signal.SIGTERM, stop)
+    how = "by exec" if name in sys.orig_argv else "forked"  # the words of the exec that this interpreter came with
+    (layout.data_root / f"how-{name}").write_text(how)
     say("started")
     failure = layout.data_root / f"fail-{name}"
     if failure.exists():

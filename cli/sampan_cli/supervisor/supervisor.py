@@ -4,7 +4,6 @@ A plain select loop rather than asyncio, which alone would take 8 MB for the lif
 """
 
 import contextlib
-import os
 import selectors
 import signal
 import socket
@@ -21,8 +20,9 @@ from sampan.services import STARTED
 from sampan.sys.closed import make_closed
 from sampan.sys.memory import drop_clean_pages, trim
 from sampan_cli.supervisor import roots
-from sampan_cli.supervisor.child import Backoff, Child, NotifySocket, spawn
+from sampan_cli.supervisor.child import Backoff, Child, NotifySocket
 from sampan_cli.supervisor.logs import LogWatcher
+from sampan_cli.supervisor.starting import CommonCode, start
 
 # A service gets its own grace for calls in flight (5 s unless configured) and then as much again to close things.
 STOP_TIMEOUT_S: Final = 10.0
@@ -89,6 +89,7 @@ class Supervisor:
             stack.callback(self._logs.close)
             self._selector.register(self._logs, selectors.EVENT_READ, self._logs.catch_up)
             self._open_notify_sockets(stack)
+            self._code = CommonCode.load()
             try:
                 self._serve()
             finally:
@@ -159,7 +160,7 @@ class Supervisor:
         keeper.log_start = self._logs.size(keeper.name)
         keeper.restart_at = keeper.ready_at = None
         log = self._logs.path(keeper.name)
-        keeper.child = spawn(keeper.name, self._layout, keeper.notify.path, log, os.environ)
+        keeper.child = start(keeper.name, self._layout, keeper.notify.path, log, self._code)
         self._selector.register(keeper.child.pidfd, selectors.EVENT_READ, lambda: self._on_exit(keeper))
 
     def _on_notify(self, keeper: _Keeper) -> None:

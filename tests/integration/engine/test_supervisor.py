@@ -64,6 +64,9 @@ class Roots:
     def supervisor_pid(self) -> int:
         return int((self.layout.run_root / "engine.lock").read_text())
 
+    def how(self, service: str) -> str:
+        return (self.layout.data_root / f"how-{service}").read_text()
+
     def behave(self, behaviour: str, text: str = "") -> None:
         (self.layout.data_root / behaviour).write_text(text)
 
@@ -84,7 +87,14 @@ def roots(tmp_path: Path) -> Iterator[Roots]:
     modules = tmp_path / "modules"
     modules.mkdir()
     for name in STARTED:
-        (modules / f"{name}.py").write_text(f"from tests.fakes.supervised import main\n\nmain({name!r})\n")
+        package = modules / name
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "main.py").write_text(
+            f"from tests.fakes import supervised\n\ndef main() -> None:\n    supervised.main({name!r})\n"
+        )
+        (package / "__main__.py").write_text(f"from {name}.main import main\n\nmain()\n")
+    (modules / "sitecustomize.py").touch()
     roots = Roots(Layout(tmp_path / "data", tmp_path / "run"), modules)
     roots.layout.data_root.mkdir()
     yield roots
@@ -123,6 +133,43 @@ def test_service_that_dies_is_restarted_at_once_and_the_others_do_not_notice(roo
     assert process.wait(20) == 0
 
 
+def test_services_are_forked_from_the_supervisor_and_are_called_what_they_are(roots: Roots) -> None:
+    process = roots.up()
+    assert {name: roots.how(name) for name in STARTED} == dict.fromkeys(STARTED, "forked")
+    for name in STARTED:
+        command = Path(f"/proc/{roots.pid(name)}/cmdline").read_bytes().decode().split("\0")
+        assert command[1:] == [
+            *("-m", name, "--data-root", str(roots.layout.data_root), "--run-root", str(roots.layout.run_root), "")
+        ]
+        assert os.getsid(roots.pid(name)) == roots.pid(name)  # Ctrl-C does not reach it
+        held = {os.readlink(entry) for entry in Path(f"/proc/{roots.pid(name)}/fd").iterdir()}
+        assert not [path for path in held if path.endswith("engine.lock")]
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+def test_a_supervisor_that_is_killed_leaves_its_roots_to_the_next_one(roots: Roots) -> None:
+    """What was forked holds none of its locks."""
+    process = roots.up()
+    process.kill()
+    process.wait(20)
+    before = {name: roots.pid(name) for name in STARTED}
+    process = roots.up()
+    assert not set(before.values()) & {roots.pid(name) for name in STARTED}
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+def test_a_service_comes_back_with_the_code_that_is_on_disk(roots: Roots) -> None:
+    process = roots.up()
+    before = roots.pid("imaged")
+    os.utime(roots.modules / "sitecustomize.py", (1, 1))  # which the supervisor has loaded
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: roots.pid("imaged") != before and roots.how("imaged") == "by exec", "imaged is a new program")
+    process.terminate()
+    assert process.wait(20) == 0
+
+
 def test_service_that_keeps_dying_is_restarted_more_and_more_slowly(roots: Roots) -> None:
     process = roots.up()
     roots.behave("fail-imaged", "3")
@@ -155,9 +202,9 @@ def test_engine_keeps_nothing_of_whoever_started_it(roots: Roots) -> None:
 
 def test_supervisor_is_small(roots: Roots) -> None:
     roots.sampan("up", "--detach")
-    status = Path(f"/proc/{roots.supervisor_pid()}/status").read_text()
-    resident_kb = int(status.partition("VmRSS:")[2].split()[0])
-    assert resident_kb <= 16 << 10
+    rollup = Path(f"/proc/{roots.supervisor_pid()}/smaps_rollup").read_text()
+    share_kb = int(rollup.partition("\nPss:")[2].split()[0])  # most of its memory is the services' as well
+    assert share_kb <= 16 << 10
 
 
 def test_detach_says_which_service_failed_shows_its_log_and_stops_the_rest(roots: Roots) -> None:

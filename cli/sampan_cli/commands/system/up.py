@@ -15,6 +15,7 @@ from sampan.layout import Layout
 from sampan.sys.closed import RUN_ROOT, make_closed
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import CommandError, Session
+from sampan_cli.supervisor.starting import ENVIRONMENT
 
 _LOG_BYTES = 4096
 
@@ -59,7 +60,7 @@ def command(session: Session, detach: bool, config_dir: str | None, start_timeou
     started again. Containers do not depend on the engine's processes: they run on when it stops.
     """
     options = UpOptions(session.layout, detach, start_timeout_s)
-    environ = dict(os.environ)
+    environ = {**os.environ, **ENVIRONMENT}
     if config_dir is not None:
         environ["SAMPAN_CONFIG_DIR"] = config_dir
     try:
