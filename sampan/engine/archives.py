@@ -97,7 +97,7 @@ async def import_image(
         async with services.images.kept(imported.lease):
             unpacking = Unpacking(services.layers, report)
             async with asyncio.TaskGroup() as tasks:
-                for layer in imported.layers:
+                for layer in {layer.diff_id: layer for layer in imported.layers}.values():
                     tasks.create_task(unpacking.apply(layer), name=f"apply {layer.diff_id}")
             await unpacking.stack(imported.layers)
             await name_image(services, report, "import", reference, imported, wanted)

@@ -210,7 +210,7 @@ class SnapshotTrees:
         turns = asyncio.Semaphore(_APPLIED_AT_ONCE)
         try:
             async with asyncio.TaskGroup() as group:
-                for layer in tree.layers:
+                for layer in {layer.diff_id: layer for layer in tree.layers}.values():
                     group.create_task(_apply(layers, layer, turns), name=f"apply {layer.diff_id}")
         except BaseExceptionGroup as failures:
             raise _first(failures) from failures

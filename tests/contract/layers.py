@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -252,6 +253,31 @@ class LayersContract:
         await parts.layers.unpack(layers)
         await parts.layers.unstack([[chain]])
         assert await parts.snapshots.list([f"name=={chain}"]) == []
+
+    async def test_what_is_unpacked_in_the_background_leaves_no_layer_whenever_its_stack_goes(
+        self, kit: Kit, parts: Parts
+    ) -> None:
+        base, layers = tar(a="1"), [kit.blob(tar(a="1")), kit.blob(tar(b="2"))]
+        stack = chain_ids([diff_id for _, diff_id in layers])
+        for wait_ms in (0, 2, 4, 6, 9, 12, 16, 24):
+            await kit.image(base)
+            await parts.layers.unpack(layers)
+            await asyncio.sleep(wait_ms / 1000)
+            await parts.layers.unstack([stack])
+            assert list(parts.disk.layers.iterdir()) == []
+
+    async def test_a_caller_who_leaves_at_any_moment_leaves_no_layer(self, kit: Kit, parts: Parts) -> None:
+        descriptor, diff_id = kit.blob(tar(a="1"))
+        for wait_ms in (0, 2, 4, 6, 9, 12, 16, 24):
+            task = asyncio.create_task(finished(parts.layers.apply(descriptor, diff_id)))
+            await asyncio.sleep(wait_ms / 1000)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+                stack = await parts.layers.stack([diff_id])  # who has the answer has the layer, too
+                await parts.layers.unstack([[stack]])
+            await _until_empty(parts.disk.root / "tmp")
+            await _until_empty(parts.disk.layers)
 
     async def test_the_driver_in_use_is_told_with_the_reasons(self, parts: Parts) -> None:
         report = await parts.layers.drivers()

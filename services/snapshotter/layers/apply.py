@@ -3,11 +3,12 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Final
 
+from sampan.cancellation import to_the_end
 from sampan.errors import SampanError
 from sampan.log import log
 from sampan.oci.descriptor import Descriptor
@@ -72,6 +73,10 @@ class Applier:
                 async with aclosing(run.follow()) as steps:
                     async for read_bytes in steps:
                         yield ApplyProgress(read_bytes)
+            except (GeneratorExit, asyncio.CancelledError):
+                if run.stored:  # for this caller too, who is not told of it any more
+                    await to_the_end(self.release((diff_id,)))
+                raise
             except SampanError:
                 # What was wrong with somebody else's blob need not be wrong with this one of the same content.
                 if run.descriptor.digest == descriptor.digest:
@@ -130,13 +135,32 @@ class Applier:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.workers.close()
 
+    async def release(self, diff_ids: Sequence[Digest]) -> None:
+        """Give back a hold on each, whose caller will not stack it; what nobody else needs goes at once."""
+        await self._catalog.write(lambda db: rows.release(db, diff_ids))
+        await self._catalog.collect()
+
     async def _hold(self, diff_id: Digest) -> Layer | None:
-        """Hold the layer for a caller, if it is stored and its directory is really there."""
+        """Hold the layer for a caller, if it is stored and its directory is really there.
+
+        A caller who leaves meanwhile has held nothing.
+        """
         layer = await self._catalog.read(lambda db: rows.layer(db, diff_id))
         if layer is None or not self._catalog.can_show(layer):
             return None
         until_ns = self._catalog.now_ns() + HOLD_NS
-        return await self._catalog.write(lambda db: rows.hold(db, diff_id, until_ns))
+        held: list[Layer | None] = []
+
+        async def hold() -> None:
+            held.append(await self._catalog.write(lambda db: rows.hold(db, diff_id, until_ns)))
+
+        try:
+            await to_the_end(hold())
+        except asyncio.CancelledError:
+            if any(held):
+                await to_the_end(self.release((diff_id,)))
+            raise
+        return held[0]
 
     async def _run(self, run: "_Run", diff_id: Digest) -> None:
         outcome = "cancelled"
@@ -182,25 +206,20 @@ class Applier:
             dir_id = await self._catalog.number()
             home = self._catalog.disk.layer(dir_id)
             target.rename(home)
-            await asyncio.to_thread(sync_directory, home.parent)
-            self._metrics.took("sync", time.monotonic() - begin)
         usage = Usage(answer.size_bytes, answer.inodes)
         layer = Layer(diff_id, dir_id, self._format, usage, complete=answer.complete, image_digest=answer.image_digest)
-        now_ns = self._catalog.now_ns()
         try:
-            held = run.followers
-            before = await self._catalog.write(lambda db: rows.put_layer(db, layer, now_ns, held, now_ns + HOLD_NS))
-            self._catalog.set_aside.drop("layer", diff_id)
-            if before is not None:
-                await self._catalog.discard_layer(before)
-            while held < run.followers:  # who came during the write
-                await self._hold(diff_id)
-                held += 1
+            await asyncio.to_thread(sync_directory, home.parent)
+            self._metrics.took("sync", time.monotonic() - begin)
+            await self._record(run, layer)
         except BaseException:
             # A cancelled write may have been done: the row decides.
             if not await asyncio.shield(self._catalog.read(lambda db: rows.owns_layer(db, dir_id))):
                 self._catalog.disk.discard(home)
+            else:
+                await to_the_end(self.release((diff_id,) * run.held))  # nobody follows any more
             raise
+        run.stored = True
         run.size_bytes = answer.size_bytes
         log.info(
             "layer applied",
@@ -212,6 +231,22 @@ class Applier:
             seconds=round(answer.seconds, 3),
         )
 
+    async def _record(self, run: "_Run", layer: Layer) -> None:
+        """Make the layer's row, held once for each follower: also for those who come, or leave, meanwhile."""
+        now_ns = self._catalog.now_ns()
+        held = run.held = run.followers
+        before = await self._catalog.write(lambda db: rows.put_layer(db, layer, now_ns, held, now_ns + HOLD_NS))
+        self._catalog.set_aside.drop("layer", layer.diff_id)
+        if before is not None:
+            await self._catalog.discard_layer(before)
+        while run.held != run.followers:
+            if run.held < run.followers:
+                await self._hold(layer.diff_id)
+                run.held += 1
+            else:
+                run.held -= 1
+                await to_the_end(self.release((layer.diff_id,)))
+
 
 class _Run:
     """One layer being applied. It goes on while at least one caller follows it."""
@@ -221,6 +256,8 @@ class _Run:
         self.task: asyncio.Task[None] | None = None
         self.followers = 0
         self.abandoned = False
+        self.held = 0  # how often its row is held for those who follow
+        self.stored = False  # and held for each of them
         self.size_bytes = 0  # on disk, once stored
         self.read_bytes = 0  # of the blob
         self._moved = asyncio.Event()  # replaced at each step, so that each follower sees each step or a later one

@@ -7,6 +7,7 @@ from contextlib import aclosing, suppress
 from functools import partial
 from typing import Final
 
+from sampan.cancellation import to_the_end
 from sampan.errors import ConflictError, NotFoundError, SampanError
 from sampan.log import log
 from sampan.oci.chain import chain_ids
@@ -107,14 +108,24 @@ class LocalLayers:
             task.add_done_callback(lambda _: self._unpacking.pop(chain_id, None))
 
     async def _unpack(self, layers: Sequence[tuple[Descriptor, Digest]]) -> None:
+        held: list[Digest] = []
         try:
-            for descriptor, diff_id in layers:
+            for diff_id, descriptor in {diff_id: descriptor for descriptor, diff_id in layers}.items():
                 async with aclosing(self._applier.apply(descriptor, diff_id)) as steps:
                     async for _ in steps:
                         pass
-            await self.stack([diff_id for _, diff_id in layers])
+                held.append(diff_id)
+
+            async def stack() -> None:
+                await self.stack([diff_id for _, diff_id in layers])
+                held.clear()  # by the same transaction
+
+            await to_the_end(stack())
         except SampanError as error:
             log.warning("layers not unpacked in the background", error=str(error))
+        finally:
+            if held:
+                await to_the_end(self._applier.release(held))
 
     async def _end_unpacking(self, chain_id: str) -> None:
         if (task := self._unpacking.get(chain_id)) is not None:
