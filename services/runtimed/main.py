@@ -140,7 +140,7 @@ class Core:
         self.bundles = OciBundles(self.host, cgroup_parent=layout.kernel_name, runtimes=self.installed.names)
         self.conmon_path = config.conmon_path or shutil.which("conmon") or "conmon"
         self.conmon = Conmon(Path(self.conmon_path), os.environ)
-        self.init_path = config.init_path or find_init()
+        self.init_path = find_init(config.init_path)
         self.mounter = LinuxMounter()
         self.orphans = Orphans(self.host.trees)
         self.volumes = LocalVolumes(

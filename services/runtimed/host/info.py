@@ -4,6 +4,7 @@ Also which init program ``--init`` puts in front of a command, to reap zombies a
 """
 
 import asyncio
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,19 +17,19 @@ from runtimed.host.runtimes import Runtimes
 from sampan.errors import UnavailableError
 
 # Statically linked ones alone: the container's own libraries are none of ours.
-_CANDIDATES: Final = (
-    "/usr/bin/docker-init",
-    "/usr/libexec/docker/docker-init",
-    "/usr/bin/tini-static",
-    "/usr/bin/catatonit",
-    "/usr/libexec/podman/catatonit",
-)
+_NAMES: Final = ("docker-init", "tini-static", "catatonit")
+_DIRECTORIES: Final = ("/usr/bin", "/usr/local/bin", "/usr/libexec/docker", "/usr/libexec/podman")
 
 
-def find_init(candidates: Sequence[str] = _CANDIDATES) -> str | None:
-    """Return the path of the first init program that is installed, or None."""
-    found = shutil.which("docker-init")
-    return found or next((path for path in candidates if Path(path).is_file()), None)
+def find_init(configured: str = "", directories: Sequence[str] = _DIRECTORIES) -> str | None:
+    """Return the path of the init program: the configured one, or the first that is installed; None if there is none.
+
+    A service's own ``$PATH`` may be anything, so the usual places are looked at as well.
+    """
+    if configured:
+        return configured if os.access(configured, os.X_OK) and Path(configured).is_file() else None
+    places = os.pathsep.join((os.environ.get("PATH", ""), *directories))
+    return next((found for name in _NAMES if (found := shutil.which(name, path=places))), None)
 
 
 _TIMEOUT_S: Final = 5.0
@@ -84,7 +85,10 @@ def warnings(host: HostFacts, installed: Installed) -> list[str]:
         (host.seccomp, "WARNING: seccomp is not available: containers run without a system call filter"),
         (bool(installed.conmon_version), "WARNING: conmon is not installed: no container can be started"),
         (bool(installed.runtimes.default), "WARNING: no OCI runtime works: no container can be started"),
-        (installed.init_path is not None, "WARNING: no init program is installed: --init cannot be used"),
+        (
+            installed.init_path is not None,
+            "WARNING: no init program is installed, or not the configured one: --init cannot be used",
+        ),
     )
     found = [text for fine, text in known if not fine]
     found += [

@@ -49,7 +49,10 @@ class OciBundles:
         spec = container.spec
         init = spec.init and not spec.namespaces.pid
         if init and init_path is None:
-            raise StartError('exec: "docker-init": executable file not found in $PATH')
+            raise StartError(
+                'exec: "docker-init": executable file not found in $PATH: install tini, or say where another is '
+                "by init_path in runtimed.toml"
+            )
         options = parse_security_options(spec.security.options)
         mounts = build_mounts(
             container,
