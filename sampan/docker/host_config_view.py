@@ -34,7 +34,7 @@ def to_json(spec: ContainerSpec, sent: dict[str, object], runtime: str) -> dict[
     What a client sent is given back in the form it had where several forms mean the same; what the engine may have
     changed since, or completed, comes from the spec.
     """
-    form = {
+    form: dict[str, object] = {
         "Binds": binds_json(spec.mounts),
         "ContainerIDFile": "",
         "PortBindings": bindings_json(spec.ports),
@@ -50,6 +50,8 @@ def to_json(spec: ContainerSpec, sent: dict[str, object], runtime: str) -> dict[
         "IOMaximumBandwidth": 0,
         "Cgroup": "",
     }
+    if further := mounts_json(spec.mounts):
+        form["Mounts"] = further
     kept = {key: value for key, value in sent.items() if value is not None}
     typed = _namespaces_json(spec.namespaces) | _security_json(spec.security) | resources_json(spec.resources)
     return form | kept | typed | _rest_json(spec, runtime)
@@ -139,10 +141,25 @@ def binds_json(asked: Iterable[Mount]) -> list[str] | None:
     """Return binds and named volumes in the form of ``Binds``; null without any."""
     result = []
     for mount in asked:
-        if mount.type is not MountType.TMPFS and mount.source:
+        if mount.type in (MountType.BIND, MountType.VOLUME) and mount.source and not mount.subpath:
             mode = mount.mode or ("ro" if mount.read_only else "")
             result.append(":".join(part for part in (mount.source, mount.target, mode) if part))
     return result or None
+
+
+def mounts_json(asked: Iterable[Mount]) -> list[dict[str, object]]:
+    """Return what ``Binds`` cannot say, images and parts of volumes, in the form of ``Mounts``."""
+    result: list[dict[str, object]] = []
+    for mount in asked:
+        if mount.type is MountType.IMAGE or mount.subpath:
+            row: dict[str, object] = {"Type": mount.type.value, "Source": mount.source, "Target": mount.target}
+            if mount.read_only:
+                row["ReadOnly"] = True
+            if mount.subpath:
+                options = "ImageOptions" if mount.type is MountType.IMAGE else "VolumeOptions"
+                row[options] = {"Subpath": mount.subpath}
+            result.append(row)
+    return result
 
 
 def bindings_json(ports: Iterable[PortBinding]) -> dict[str, list[dict[str, str]]]:

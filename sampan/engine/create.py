@@ -11,7 +11,7 @@ from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.oci.image_config import RunConfig
 from sampan.oci.platform import Platform, host_platform, parse_platform
 from sampan.resource.container import Created
-from sampan.resource.container_spec import ContainerSpec, HealthCheck, Process
+from sampan.resource.container_spec import ContainerSpec, HealthCheck, Mount, MountType, Process
 from sampan.resource.image import ImageDetails
 from sampan.resource.storage import Layers, Snapshots
 
@@ -32,17 +32,33 @@ async def create_container(services: Creating, spec: ContainerSpec, platform: st
     if wanted is not None:
         _check_platform(spec.image, wanted, image.platform)
     warnings = () if wanted is not None else _platform_warning(image.platform)
-    complete = replace(merge(spec, image), chain_id=await ensure_stack(services.layers, image))
+    complete = await _with_stacks(services, merge(spec, image), image)
     try:
         created = await services.containers.create(complete)
     except NotFoundError:
-        if not complete.chain_id or await _stands(services.snapshots, complete.chain_id):
+        needed = (complete.chain_id, *(mount.chain_id for mount in complete.mounts))
+        if all([not chain or await _stands(services.snapshots, chain) for chain in needed]):
             raise
         # It was removed between the two, with its image, or with another one of the same layers.
         image = await services.images.get(spec.image)
-        complete = replace(merge(spec, image), chain_id=await ensure_stack(services.layers, image))
-        created = await services.containers.create(complete)
+        created = await services.containers.create(await _with_stacks(services, merge(spec, image), image))
     return Created(created.id, (*warnings, *created.warnings))
+
+
+async def _with_stacks(services: Creating, spec: ContainerSpec, image: ImageDetails) -> ContainerSpec:
+    """Return ``spec`` with the snapshots that its root, and the images that it mounts, stand on."""
+    mounts = tuple([await _with_image(services, mount) for mount in spec.mounts])
+    return replace(spec, mounts=mounts, chain_id=await ensure_stack(services.layers, image))
+
+
+async def _with_image(services: Creating, mount: Mount) -> Mount:
+    if mount.type is not MountType.IMAGE or not mount.source:
+        return mount
+    try:
+        found = await services.images.get(mount.source)
+    except NotFoundError as error:  # of which clients would think that the container's own image is missing
+        raise InvalidArgumentError(f'invalid mount config for type "image": {error}') from error
+    return replace(mount, image_id=found.id, chain_id=await ensure_stack(services.layers, found))
 
 
 async def with_volumes_of(containers: ContainerLookup, spec: ContainerSpec, sources: Iterable[str]) -> ContainerSpec:
@@ -58,7 +74,7 @@ async def with_volumes_of(containers: ContainerLookup, spec: ContainerSpec, sour
             source = await containers.get(name)
         except NotFoundError as error:
             raise InvalidArgumentError(str(error)) from error
-        spec = replace(spec, mounts=(*spec.mounts, *inherited(source.mounts, spec.mounts, read_only=read_only)))
+        spec = replace(spec, mounts=(*spec.mounts, *inherited(source, spec.mounts, read_only=read_only)))
     return spec
 
 
@@ -158,7 +174,7 @@ async def ensure_stack(layers: Layers, image: ImageDetails) -> str:
     try:
         return await layers.stack(diff_ids)
     except NotFoundError:
-        for layer in image.layers:
+        for layer in {layer.diff_id: layer for layer in image.layers}.values():
             async with aclosing(layers.apply(layer.descriptor, layer.diff_id)) as steps:
                 async for _ in steps:
                     pass

@@ -81,10 +81,11 @@ async def finish(services: Removing, removed: RemovedImages) -> Removal:
 
 
 def image_uses(containers: Iterable[Container]) -> tuple[ImageUse, ...]:
-    """Return the images that ``containers`` were made of, each once: imaged, which decides, knows no containers."""
+    """Return the images that ``containers`` are made of or mount, each once: imaged knows no containers."""
     uses: dict[str, ImageUse] = {}
     for container in containers:
-        image, running = container.spec.image_id, container.state.status in _RUNNING
-        if image and (image not in uses or (running and not uses[image].running)):
-            uses[image] = ImageUse(image, container.id, running)
+        running = container.state.status in _RUNNING
+        for image in (container.spec.image_id, *(mount.image_id for mount in container.spec.mounts)):
+            if image and (image not in uses or (running and not uses[image].running)):
+                uses[image] = ImageUse(image, container.id, running)
     return tuple(uses.values())

@@ -63,6 +63,7 @@ class MountType(enum.Enum):
     BIND = "bind"
     VOLUME = "volume"
     TMPFS = "tmpfs"
+    IMAGE = "image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,9 @@ class Mount:
     mode: str = ""
     read_only_non_recursive: bool = False
     read_only_force_recursive: bool = False
+    subpath: str = ""
+    image_id: str = ""
+    chain_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

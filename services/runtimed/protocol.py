@@ -25,6 +25,9 @@ class Snapshots(Protocol):
     async def prepare(self, key: str, parent: str) -> tuple[SnapshotMount, ...]:
         """Make an active snapshot; NotFoundError without the parent."""
 
+    async def view(self, key: str, parent: str) -> tuple[SnapshotMount, ...]:
+        """Make a read-only look at ``parent``, which stays as long; NotFoundError without it."""
+
     async def mounts(self, key: str) -> tuple[SnapshotMount, ...]:
         """Return its mounts; NotFoundError if there is none."""
 
@@ -35,7 +38,7 @@ class Snapshots(Protocol):
         """What was written to it, without its parents."""
 
     async def keys(self) -> Collection[str]:
-        """All active snapshots."""
+        """All that were made here, views too."""
 
 
 class Networking(Protocol):

@@ -44,6 +44,15 @@ class SnapshotsContract:
         with pytest.raises(NotFoundError):
             await snapshots.usage_bytes(A)
 
+    async def test_a_view_is_one_of_them(self, snapshots: Snapshots) -> None:
+        with pytest.raises(NotFoundError):
+            await snapshots.view(A, "nope")
+        mounts = await snapshots.view(A, BASE)
+        assert await snapshots.view(A, BASE) == await snapshots.mounts(A) == mounts
+        assert set(await snapshots.keys()) == {A}
+        await snapshots.remove(A)
+        assert not await snapshots.keys()
+
     async def test_removing_may_be_repeated(self, snapshots: Snapshots) -> None:
         await snapshots.prepare(A, BASE)
         await snapshots.prepare(B, BASE)
@@ -184,6 +193,15 @@ class MounterContract:
         for _ in range(2):
             parts.mounter.unmount(target)
         assert not parts.is_mounted(target)
+
+    def test_a_part_is_mounted_where_it_is_made(self, parts: MountParts, tmp_path: Path) -> None:
+        (tmp_path / "base" / "in" / "it").mkdir(parents=True)
+        parts.mounter.attach(tmp_path / "base", "in/it", tmp_path / "target")
+        assert parts.is_mounted(tmp_path / "target")
+        parts.mounter.unmount(tmp_path / "target")
+        with pytest.raises(FileNotFoundError):
+            parts.mounter.attach(tmp_path / "base", "in/nothing", tmp_path / "target")
+        assert not parts.is_mounted(tmp_path / "target")
 
     def test_a_place_that_is_not_there_is_an_error_for_mounting_alone(self, parts: MountParts, tmp_path: Path) -> None:
         with pytest.raises(OSError, match="No such file"):

@@ -32,6 +32,9 @@ class FakeSnapshots:
         self._host.snapshots.add(key)
         return self._mounts(key)
 
+    async def view(self, key: str, parent: str) -> tuple[SnapshotMount, ...]:
+        return await self.prepare(key, parent)
+
     async def mounts(self, key: str) -> tuple[SnapshotMount, ...]:
         if key not in self._host.snapshots:
             raise NotFoundError(f"snapshot {key} not found")
@@ -64,6 +67,13 @@ class FakeMounter:
         if not target.is_dir():
             raise FileNotFoundError(2, "No such file or directory", str(target))
         self._host.mounts[target] = mount
+
+    def attach(self, base: Path, subpath: str, target: Path) -> None:
+        self._steps.step("attach")
+        if not (base / subpath).exists():
+            raise FileNotFoundError(2, "No such file or directory", subpath)
+        target.mkdir(exist_ok=True)
+        self._host.mounts[target] = SnapshotMount("", str(base / subpath), ())
 
     def unmount(self, target: Path) -> None:
         self._steps.step("unmount")

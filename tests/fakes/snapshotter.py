@@ -81,8 +81,13 @@ class FakeSnapshotter(snapshots_pb2_grpc.SnapshotsServicer):
         yield pb.ListSnapshotsResponse(info=list(self.active.values()))
 
     async def View(self, request: pb.ViewSnapshotRequest, context: Context) -> pb.ViewSnapshotResponse:
-        await _abort(context, UnimplementedError("runtimed makes no views"))
-        return pb.ViewSnapshotResponse()
+        if request.key in self.active:
+            await _abort(context, AlreadyExistsError(f"snapshot {request.key} already exists"))
+        if request.parent not in self.parents:
+            await _abort(context, NotFoundError(f"snapshot {request.parent} does not exist"))
+        (self.root / request.key).mkdir(parents=True)
+        self.active[request.key] = pb.Info(name=request.key, parent=request.parent, kind=pb.VIEW, labels=request.labels)
+        return pb.ViewSnapshotResponse(mounts=[self._mount(request.key)])
 
     async def Commit(self, request: pb.CommitSnapshotRequest, context: Context) -> Empty:
         await _abort(context, UnimplementedError("runtimed commits nothing"))
@@ -101,6 +106,8 @@ class FakeSnapshotter(snapshots_pb2_grpc.SnapshotsServicer):
     def _mount(self, key: str) -> Mount:
         place = self.root / key
         lower = self.parents.get(self.active[key].parent, place / "empty")
+        if self.active[key].kind == pb.VIEW:
+            return Mount(type="bind", source=str(lower), options=["rbind", "ro"])
         options = [f"lowerdir={lower}", f"upperdir={place / 'upper'}", f"workdir={place / 'work'}"]
         return Mount(type="overlay", source="overlay", options=options)
 

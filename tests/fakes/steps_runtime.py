@@ -58,6 +58,9 @@ class PlainSnapshots:
     async def prepare(self, key: str, parent: str) -> tuple[SnapshotMount, ...]:
         raise NotImplementedError
 
+    async def view(self, key: str, parent: str) -> tuple[SnapshotMount, ...]:
+        raise NotImplementedError
+
     async def mounts(self, key: str) -> tuple[SnapshotMount, ...]:
         self.asked.append(key)
         await asyncio.sleep(0)
@@ -88,6 +91,9 @@ class NotedMounts:
             raise OSError(22, "Invalid argument", str(target))
         self.count += 1
         self.mounted[target] = mount
+
+    def attach(self, base: Path, subpath: str, target: Path) -> None:
+        raise NotImplementedError  # steps mount no part of anything
 
     def unmount(self, target: Path) -> None:
         if self.mounted.pop(target, None) is not None:  # with it goes what was written to it

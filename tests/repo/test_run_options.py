@@ -36,6 +36,8 @@ EXCUSED = (
         ("ContainerSpec.docker", _ACTS): "kept for dockerapi alone",
         ("ContainerSpec.chain_id", _VIEWS): "clients know images, not snapshots",
         ("ContainerSpec.chain_id", _API): "the image's, filled in by the engine",
+        ("Mount.chain_id", _VIEWS): "clients know images, not snapshots",
+        ("Mount.chain_id", _API): "the image's, filled in by the engine",
         ("ContainerSpec.docker", _COMMAND): "kept for dockerapi alone",
         ("ContainerSpec.image_id", _API): "the image's, filled in by the engine",
         ("ContainerSpec.platform", _COMMAND): "the image's, filled in by the engine",

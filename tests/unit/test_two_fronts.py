@@ -126,9 +126,14 @@ MOUNTS = (
         'invalid mount config for type "volume": must not set ReadOnly mode when using anonymous volumes',
     ),
     (
-        ("--mount", "type=volume,src=data,dst=/b,volume-subpath=x"),
-        mount(Type="volume", Source="data", Target="/b", VolumeOptions={"Subpath": "x"}),
-        "volume-subpath is not supported by this engine",
+        ("--mount", "type=volume,src=data,dst=/b,volume-subpath=../x"),
+        mount(Type="volume", Source="data", Target="/b", VolumeOptions={"Subpath": "../x"}),
+        'invalid mount config for type "volume": subpath must be a relative path within the volume',
+    ),
+    (
+        ("--mount", "type=image,src=tools,dst=/b,image-subpath=/x"),
+        mount(Type="image", Source="tools", Target="/b", ImageOptions={"Subpath": "/x"}),
+        'invalid mount config for type "image": subpath must be a relative path within the volume',
     ),
     (
         ("--mount", "type=bind,src=/a,dst=/b,bind-nonrecursive,ro,bind-recursive=readonly,bind-propagation=rprivate"),

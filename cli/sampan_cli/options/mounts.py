@@ -10,7 +10,7 @@ from sampan.docker.options.binds import parse_bind
 from sampan.docker.options.mounts import mount_type
 from sampan.docker.sizes import parse_size
 from sampan.errors import InvalidArgumentError
-from sampan.resource.container_spec import Mount
+from sampan.resource.container_spec import Mount, MountType
 from sampan_cli.options.types import flag_fields
 
 _RECURSIVE: Final = ("enabled", "disabled", "writable", "readonly")
@@ -65,11 +65,13 @@ def parse_mount(text: str, directory: Path) -> Mount:
             raise InvalidArgumentError(f"unexpected key '{key}' in '{field}'")
         else:
             fields[key] = value
-    if "volume-subpath" in fields:
-        raise InvalidArgumentError("volume-subpath is not supported by this engine")
     recursive = _recursive(fields)
+    kind = mount_type(fields.get("type", "volume"))
+    for option, needed in (("volume-subpath", MountType.VOLUME), ("image-subpath", MountType.IMAGE)):
+        if fields.get(option) and kind is not needed:
+            raise InvalidArgumentError(f"cannot mix '{option.split('-')[0]}-*' options with mount type '{kind.value}'")
     return Mount(
-        mount_type(fields.get("type", "volume")),
+        kind,
         fields.get("target", ""),
         source=_source(fields.get("source", ""), directory),
         read_only=_flag(fields, "readonly"),
@@ -84,13 +86,14 @@ def parse_mount(text: str, directory: Path) -> Mount:
         tmpfs_mode=_octal(fields["tmpfs-mode"]) if "tmpfs-mode" in fields else 0,
         volume_labels=maps["volume-label"],
         volume_options=maps["volume-opt"],
+        subpath=fields.get("image-subpath", "") or fields.get("volume-subpath", ""),
     )
 
 
 _ALIASES: Final = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
 _KEYS: Final = frozenset((
     "type", "source", "target", "readonly", "consistency", "bind-propagation", "bind-nonrecursive", "bind-recursive",
-    "bind-create-src", "volume-nocopy", "volume-driver", "volume-subpath", "tmpfs-size", "tmpfs-mode",
+    "bind-create-src", "volume-nocopy", "volume-driver", "volume-subpath", "image-subpath", "tmpfs-size", "tmpfs-mode",
 ))  # fmt: skip
 _NEED_NO_VALUE: Final = ("readonly", "ro", "volume-nocopy", "bind-nonrecursive", "bind-create-src")
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from sampan.docker.options.mounts import PROPAGATIONS, check_mount, normal
 from sampan.errors import InvalidArgumentError
-from sampan.resource.container import MountPoint
+from sampan.resource.container import Container
 from sampan.resource.container_spec import Mount, MountType
 
 _COPY: Final = frozenset({"copy", "nocopy"})
@@ -70,12 +70,17 @@ def parse_volumes_from(text: str) -> tuple[str, bool]:
     return container, "ro" in words
 
 
-def inherited(points: Iterable[MountPoint], own: Iterable[Mount], *, read_only: bool) -> list[Mount]:
-    """Return the mounts that ``--volumes-from`` takes over; targets in ``own`` win."""
+def inherited(source: Container, own: Iterable[Mount], *, read_only: bool) -> list[Mount]:
+    """Return the mounts of ``source`` that ``--volumes-from`` takes over; targets in ``own`` win."""
     taken = {normal(mount.target) for mount in own}
+    asked = {normal(mount.target): mount for mount in source.spec.mounts}
     result = []
-    for point in points:
+    for point in source.mounts:
         if point.target in taken or point.type is MountType.TMPFS:
+            continue
+        mount = asked.get(point.target)
+        if mount is not None and mount.type is MountType.IMAGE:
+            result.append(Mount(mount.type, mount.target, mount.image_id, read_only=True, subpath=mount.subpath))
             continue
         named = point.type is MountType.VOLUME
         result.append(
@@ -87,6 +92,7 @@ def inherited(points: Iterable[MountPoint], own: Iterable[Mount], *, read_only: 
                 propagation="" if named else point.propagation,
                 volume_driver=point.driver if named else "",
                 no_copy=named,
+                subpath=mount.subpath if mount is not None else "",
             )
         )
     return result

@@ -51,6 +51,8 @@ def check_mount(mount: Mount) -> None:
     """Raise InvalidArgumentError for a mount that cannot be meant; the names of volumes are ``check_mounts``'."""
     kind = mount.type.value
     _check_target(mount.target, kind)
+    if mount.subpath and mount.type in (MountType.BIND, MountType.TMPFS):
+        raise _refused(kind, "field VolumeOptions must not be specified")
     if mount.propagation and mount.propagation not in PROPAGATIONS:
         raise _refused(kind, f"invalid propagation mode: {mount.propagation[:100]}")
     _MORE[mount.type](mount)
@@ -115,8 +117,29 @@ def _bind(mount: Mount) -> None:
 def _volume(mount: Mount) -> None:
     if _has_bind_options(mount):
         raise _refused("volume", "field BindOptions must not be specified")
+    if mount.subpath and not mount.source:
+        raise _refused("volume", "must not set Subpath when using anonymous volumes")
+    _check_subpath(mount)
     if mount.read_only and not mount.source:
         raise _refused("volume", "must not set ReadOnly mode when using anonymous volumes")
+
+
+def _image(mount: Mount) -> None:
+    if _has_bind_options(mount):
+        raise _refused("image", "field BindOptions must not be specified")
+    if _has_volume_options(mount):
+        raise _refused("image", "field VolumeOptions must not be specified")
+    if not mount.source:
+        raise _refused("image", "field Source must not be empty")
+    _check_subpath(mount)
+
+
+def _check_subpath(mount: Mount) -> None:
+    """Refuse what leads out of the volume, or the image, by what it says; what links in it say is for the start."""
+    if mount.subpath and (mount.subpath.startswith("/") or normal(mount.subpath).split("/")[0] == ".."):
+        raise _refused(mount.type.value, "subpath must be a relative path within the volume")
+    if "\0" in mount.subpath:
+        raise _refused(mount.type.value, "the subpath has a NUL byte in it")
 
 
 def _tmpfs(mount: Mount) -> None:
@@ -127,7 +150,7 @@ def _tmpfs(mount: Mount) -> None:
     tmpfs_options(mount)
 
 
-_MORE: Final = {MountType.BIND: _bind, MountType.VOLUME: _volume, MountType.TMPFS: _tmpfs}
+_MORE: Final = {MountType.BIND: _bind, MountType.VOLUME: _volume, MountType.TMPFS: _tmpfs, MountType.IMAGE: _image}
 
 
 def _has_bind_options(mount: Mount) -> bool:

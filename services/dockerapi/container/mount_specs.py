@@ -18,10 +18,16 @@ def parse_mount(sent: Fields) -> Mount:
     """
     bind, volume = sent.fields("BindOptions"), sent.fields("VolumeOptions")
     driver = volume.fields("DriverConfig")
-    if volume.text("Subpath"):
-        raise InvalidArgumentError("volume-subpath is not supported by this engine")
+    kind = mount_type(sent.text("Type"))
+    of_image = sent.fields("ImageOptions").text("Subpath")
+    if of_image and kind is not MountType.IMAGE:
+        raise InvalidArgumentError(
+            f'invalid mount config for type "{kind.value}": field ImageOptions must not be specified'
+        )
+    if kind is MountType.IMAGE and volume.text("Subpath"):
+        raise InvalidArgumentError('invalid mount config for type "image": field VolumeOptions must not be specified')
     mount = Mount(
-        mount_type(sent.text("Type")),
+        kind,
         sent.text("Target"),
         sent.text("Source"),
         sent.flag("ReadOnly"),
@@ -34,6 +40,7 @@ def parse_mount(sent: Fields) -> Mount:
         volume_driver=driver.text("Name"),
         volume_labels=volume.mapping("Labels"),
         volume_options=driver.mapping("Options"),
+        subpath=of_image or volume.text("Subpath"),
     )
     return _with_tmpfs(mount, sent.fields("TmpfsOptions")) if mount.type is MountType.TMPFS else mount
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import posixpath
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Final
 from runtimed.archives.view import ArchiveJob, Bind
 from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.paths import Paths
-from runtimed.protocol import Snapshots
+from runtimed.lifecycle.staging import image_views
+from runtimed.protocol import SnapshotMount, Snapshots
 from sampan import errors
 from sampan.docker.options.mounts import normal
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnavailableError
@@ -124,10 +125,14 @@ class Archives:
             binds = tuple(Bind("", target, read_only=False) for target in _targets(container))
             return replace(job, live_root=str(places.root), pid=container.state.pid, binds=binds)
         root_mounts = await self._snapshots.mounts(entry.id)
+        images = {
+            normal(mount.target): await self._snapshots.mounts(key)
+            for key, mount in image_views(container.id, container.spec).items()
+        }
         return replace(
             job,
-            root_mounts=tuple((mount.fstype, mount.source, mount.options) for mount in root_mounts),
-            binds=await asyncio.to_thread(_binds, container, places.files),
+            root_mounts=_plain(root_mounts),
+            binds=await asyncio.to_thread(_binds, container, places.files, images),
             working_dir=(container.spec.process.working_dir or "/") if container.state.started_at is None else "",
         )
 
@@ -138,17 +143,28 @@ def _targets(container: Container) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*_GIVEN, *(point.target for point in container.mounts), *asked)))
 
 
-def _binds(container: Container, files: Path) -> tuple[Bind, ...]:
+def _plain(found: Iterable[SnapshotMount]) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    return tuple((mount.fstype, mount.source, tuple(mount.options)) for mount in found)
+
+
+def _binds(container: Container, files: Path, images: Mapping[str, tuple[SnapshotMount, ...]]) -> tuple[Bind, ...]:
     """Return what a start would mount, but for what is empty then."""
     given = {
         target: Bind(str(files / posixpath.basename(target)), target, read_only=False)
         for target in _GIVEN
         if (files / posixpath.basename(target)).exists()
     }
+    parts = {normal(mount.target): mount.subpath for mount in container.spec.mounts}
     own = {
-        point.target: Bind(point.source, point.target, not point.read_write)
+        point.target: Bind(
+            point.source,
+            point.target,
+            not point.read_write,
+            parts.get(point.target, ""),
+            _plain(images.get(point.target, ())),
+        )
         for point in container.mounts
-        if point.type in (MountType.BIND, MountType.VOLUME)
+        if point.type is not MountType.TMPFS
     }
     return tuple((given | own).values())
 

@@ -14,8 +14,8 @@ Reference: mount_namespaces(7), setns(2), open_tree(2), move_mount(2); the latte
 import ctypes
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -32,6 +32,10 @@ class Bind:
     source: str  # host path; empty: as the running container has it at ``target``
     target: str
     read_only: bool
+    subpath: str = ""  # what of it
+    mounts: tuple[
+        tuple[str, str, tuple[str, ...]], ...
+    ] = ()  # instead of ``source``: of an image; type, source, options
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,12 @@ class ArchiveJob:
     def from_json(cls, text: str) -> Self:
         """Undo ``to_json``."""
         fields = json.loads(text)
-        root_mounts = tuple((kind, source, tuple(options)) for kind, source, options in fields["root_mounts"])
-        return cls(**fields | {"root_mounts": root_mounts, "binds": tuple(Bind(**bind) for bind in fields["binds"])})
+        binds = tuple(Bind(**bind | {"mounts": _mounts(bind["mounts"])}) for bind in fields["binds"])
+        return cls(**fields | {"root_mounts": _mounts(fields["root_mounts"]), "binds": binds})
+
+
+def _mounts(written: Iterable[tuple[str, str, Iterable[str]]]) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    return tuple((kind, source, tuple(options)) for kind, source, options in written)
 
 
 _CLONE_NEWNS: Final = 0x00020000
@@ -89,7 +97,9 @@ def show(job: ArchiveJob) -> RootFs:
             with suppress(OSError):  # a start will say what is wrong with it
                 tree.make_directory(job.working_dir)
         for bind in sorted(job.binds, key=lambda each: each.target.count("/")):
-            if bind.source:
+            if bind.mounts:
+                _show_image(tree, bind)
+            elif bind.source:
                 _bind(tree, bind)
             elif bind.target in copies:
                 _attach(tree, bind.target, copies[bind.target])
@@ -167,16 +177,59 @@ def _attach(tree: RootFs, target: str, copy: int) -> None:
 
 def _bind(tree: RootFs, bind: Bind) -> None:
     """Mount a volume where the container has it; a start would make the place, too."""
+    with ExitStack() as stack:
+        try:
+            source = bind.source
+            if bind.subpath:
+                with RootFs(Path(source)) as inside:
+                    part = inside.find(bind.subpath)
+                stack.callback(os.close, part)
+                source = f"/proc/self/fd/{part}"
+            if Path(source).is_dir():
+                tree.make_directory(bind.target)
+            else:
+                tree.make_file(bind.target)
+            target = tree.find(bind.target)
+        except OSError:
+            return
+        stack.callback(os.close, target)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            mounts.bind(source, f"/proc/self/fd/{target}", recursive=True)
+            if bind.read_only:
+                _close(tree, bind.target)
+
+
+def _close(tree: RootFs, target: str) -> None:
+    """Make what is mounted at ``target`` read-only: a descriptor of the place from before leads below the mount."""
+    mounted = tree.find(target)
     try:
-        if Path(bind.source).is_dir():
-            tree.make_directory(bind.target)
-        target = tree.find(bind.target)
-    except OSError:
-        return
-    try:
-        flags = mounts.MS_RDONLY if bind.read_only else 0
-        mounts.bind(bind.source, f"/proc/self/fd/{target}", flags=flags, recursive=True)
-    except (FileNotFoundError, NotADirectoryError):
-        return
+        flags = mounts.MS_REMOUNT | mounts.MS_BIND | mounts.MS_RDONLY
+        mounts.mount("", f"/proc/self/fd/{mounted}", flags=flags)
     finally:
-        os.close(target)
+        os.close(mounted)
+
+
+def _show_image(tree: RootFs, bind: Bind) -> None:
+    """Mount an image where the container has it, or what is wanted of it."""
+    with ExitStack() as stack:
+        try:
+            target = tree.open_made(bind.target)
+        except OSError:
+            return
+        stack.callback(os.close, target)
+        for kind, source, options in bind.mounts:
+            rest = [option for option in options if option != "ro"]
+            mounts.mount_options(source, f"/proc/self/fd/{target}", kind, rest)
+        _close(tree, bind.target)
+        image = tree.find(bind.target)  # what is mounted there now
+        stack.callback(os.close, image)
+        if bind.subpath:
+            copy = -1
+            with RootFs(Path(f"/proc/self/fd/{image}")) as inside, suppress(OSError):
+                part = inside.find(bind.subpath)
+                stack.callback(os.close, part)
+                copy = mounts.clone_tree(part)
+                stack.callback(os.close, copy)
+            mounts.umount2(f"/proc/self/fd/{image}", mounts.MNT_DETACH)
+            if copy >= 0:
+                _attach(tree, bind.target, copy)

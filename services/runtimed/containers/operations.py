@@ -22,6 +22,7 @@ from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.lifecycle import Lifecycle
 from runtimed.lifecycle.removal import Removal
 from runtimed.lifecycle.runner import Runner
+from runtimed.lifecycle.staging import image_views, placed
 from runtimed.oci.rootfs import furnished_bytes
 from runtimed.oci.signals import parse_signal
 from runtimed.protocol import Bundles, Networking, Snapshots, Volumes
@@ -167,9 +168,12 @@ class Containers:
         container = entry.container
         await self._memory.add(entry)
         try:
-            mounts = await self._volumes.resolve(container.id, container.spec)
+            places = self._paths.container(container.id)
+            mounts = placed(await self._volumes.resolve(container.id, container.spec), container.spec, places)
             entry.root_mounts = await self._snapshots.prepare(container.id, container.spec.chain_id)
-            home = self._paths.container(container.id).home
+            for key, mount in image_views(container.id, container.spec).items():
+                await self._snapshots.view(key, mount.chain_id)
+            home = places.home
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
             entry.container = replace(container, mounts=mounts)
             # At create and not at the first start: others may use the volumes of a container that never runs.

@@ -110,6 +110,11 @@ class ContainerPaths:
         return self.bundle / "shm"
 
     @property
+    def parts(self) -> Path:
+        """Where images that it mounts, and parts of volumes, are mounted on their way into it."""
+        return self.bundle / "parts"
+
+    @property
     def home(self) -> Path:
         """Its durable directory."""
         return self.paths.containers / self.id

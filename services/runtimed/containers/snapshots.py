@@ -18,6 +18,9 @@ class Snapshotter(Protocol):
     async def prepare(self, key: str, parent: str | None, labels: Mapping[str, str]) -> tuple[SnapshotMount, ...]:
         """Make an active snapshot."""
 
+    async def view(self, key: str, parent: str | None, labels: Mapping[str, str]) -> tuple[SnapshotMount, ...]:
+        """Make a view."""
+
     async def mounts(self, key: str) -> tuple[SnapshotMount, ...]:
         """Return the mounts of one."""
 
@@ -44,6 +47,13 @@ class OwnSnapshots:
         except AlreadyExistsError:  # a call whose answer was lost
             return await self.mounts(key)
 
+    async def view(self, key: str, parent: str) -> tuple[SnapshotMount, ...]:
+        """Make a view, or return the one that is there; NotFoundError without the parent."""
+        try:
+            return await self._snapshotter.view(key, parent, {_LABEL: "true"})
+        except AlreadyExistsError:  # a call whose answer was lost
+            return await self.mounts(key)
+
     async def mounts(self, key: str) -> tuple[SnapshotMount, ...]:
         """Return its mounts; NotFoundError if there is none."""
         return await self._snapshotter.mounts(key)
@@ -60,6 +70,6 @@ class OwnSnapshots:
         return (await self._snapshotter.usage(key)).size_bytes
 
     async def keys(self) -> Collection[str]:
-        """Return the active snapshots that were made for containers and steps."""
+        """Return the active snapshots and views that were made for containers and steps."""
         found = await self._snapshotter.list(())
-        return {one.key for one in found if one.kind is Kind.ACTIVE and _LABEL in one.labels}
+        return {one.key for one in found if one.kind is not Kind.COMMITTED and _LABEL in one.labels}

@@ -2,12 +2,14 @@
 
 import errno
 import os
+import stat
 from pathlib import Path
 from typing import Final, Protocol
 
+from runtimed.oci.rootfs import RootFs
 from runtimed.protocol import SnapshotMount
 from sampan.errors import ConflictError
-from sampan.sys.mounts import MNT_DETACH, UMOUNT_NOFOLLOW, mount_options, umount2
+from sampan.sys.mounts import MNT_DETACH, UMOUNT_NOFOLLOW, attach, clone_tree, mount_options, umount2
 
 _TEARDOWN_ERRORS: Final = (errno.EINVAL, errno.ENOENT)  # not mounted, not there
 
@@ -17,6 +19,15 @@ class Mounter(Protocol):
 
     def mount(self, mount: SnapshotMount, target: Path) -> None:
         """Carry out ``mount``. Raises OSError."""
+
+    def attach(self, base: Path, subpath: str, target: Path) -> None:
+        """Mount at ``target``, which is made, what ``subpath`` names in ``base``, with all that is mounted below.
+
+        Links are followed as if ``base`` were the root, and whoever moves things meanwhile leads nowhere else.
+
+        Raises:
+            OSError: there is no such thing in ``base``.
+        """
 
     def unmount(self, target: Path) -> None:
         """Take away all that is mounted at ``target``, busy or not; no error if there is nothing."""
@@ -28,6 +39,27 @@ class LinuxMounter:
     def mount(self, mount: SnapshotMount, target: Path) -> None:
         """Carry out ``mount``. Raises OSError."""
         mount_options(mount.source, str(target), mount.fstype, mount.options)
+
+    def attach(self, base: Path, subpath: str, target: Path) -> None:
+        """Mount at ``target``, which is made, what ``subpath`` names in ``base``. Raises OSError."""
+        with RootFs(base) as inside:
+            found = inside.find(subpath)
+        try:
+            if stat.S_ISDIR(os.fstat(found).st_mode):
+                target.mkdir(mode=0o700, exist_ok=True)
+            else:
+                target.touch(mode=0o600)
+            tree = clone_tree(found)
+        finally:
+            os.close(found)
+        try:
+            place = os.open(target, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                attach(tree, place)
+            finally:
+                os.close(place)
+        finally:
+            os.close(tree)
 
     def unmount(self, target: Path) -> None:
         """Take away all that is mounted at ``target``, busy or not; no error if there is nothing."""

@@ -37,6 +37,7 @@ from runtimed.lifecycle.mounter import Mounter
 from runtimed.lifecycle.removal import Removal
 from runtimed.lifecycle.restart import starts_with_engine
 from runtimed.lifecycle.runner import Runner
+from runtimed.lifecycle.staging import image_views, unmount_bundle
 from runtimed.protocol import ContainerRecords, Networking, Snapshots
 from sampan.errors import SampanError
 from sampan.log import log
@@ -210,17 +211,14 @@ class Recovery:
                 link.unlink(missing_ok=True)
 
     def _remove_bundle(self, bundle: Path) -> None:
-        for mounted in ("rootfs", "shm"):
-            self._mounter.unmount(bundle / mounted)
-            with contextlib.suppress(OSError):
-                (bundle / mounted).rmdir()
-        if not (bundle / "rootfs").exists():
-            remove_tree(bundle)
+        unmount_bundle(self._mounter, bundle)
+        remove_tree(bundle)
 
     async def _remove_stray_snapshots(self) -> None:
         # Keys first: a container that is created meanwhile is known before its snapshot is there.
         keys = await self._snapshots.keys()
         known = {entry.id for entry in self._memory}
+        known |= {key for entry in self._memory for key in image_views(entry.id, entry.container.spec)}
         for key in sorted(set(keys) - known):
             log.info("removing a snapshot without a container", key=key)
             with self._set_aside.guard("leftover", key):

@@ -61,7 +61,7 @@ class Removal:
         await self._runner.clear(entry.container)
         await self._runner.forget_log(entry)
         await both(
-            self._runner.remove_snapshot(entry.id),
+            self._runner.remove_snapshots(entry.container),
             both(
                 self._volumes.release(entry.id, anonymous=volumes),
                 asyncio.to_thread(remove_tree, self._paths.container(entry.id).home),

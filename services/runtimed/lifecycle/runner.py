@@ -27,6 +27,7 @@ from runtimed.containers.network_records import lead_links
 from runtimed.containers.paths import ContainerPaths, Paths
 from runtimed.lifecycle.background import both
 from runtimed.lifecycle.mounter import Mounter
+from runtimed.lifecycle.staging import image_views, stage, staged, unmount_bundle
 from runtimed.logs.plans import is_kept
 from runtimed.logs.spool import next_run
 from runtimed.metrics import Metrics
@@ -38,7 +39,7 @@ from runtimed.volumes.users import volumes_of
 from sampan.errors import ConflictError, InvalidArgumentError, StartError
 from sampan.log import log
 from sampan.resource.container import Container, NetworkSettings
-from sampan.resource.container_spec import LogConfig, Process
+from sampan.resource.container_spec import LogConfig, MountType, Process
 from sampan.sys.trees import remove_tree
 
 _PREFIX = "container:"
@@ -222,8 +223,15 @@ class Runner:
 
     async def _prepare(self, entry: Entry, paths: ContainerPaths) -> NetworkSettings:
         """Mount the root and set up the network, side by side."""
-        _, network = await both(self._mount(entry, paths), self._parts.networking.attach(entry.container))
+        _, network = await both(self._mount_all(entry, paths), self._parts.networking.attach(entry.container))
         return network
+
+    async def _mount_all(self, entry: Entry, paths: ContainerPaths) -> None:
+        await self._mount(entry, paths)
+        if any(mount.subpath or mount.type is MountType.IMAGE for mount in entry.container.spec.mounts):
+            views = image_views(entry.id, entry.container.spec)
+            found = {key: await self._parts.snapshots.mounts(key) for key in views}
+            await asyncio.to_thread(stage, entry.container, found, self._parts.mounter, paths)
 
     async def _mount(self, entry: Entry, paths: ContainerPaths) -> None:
         if not await self._mount_as_before(entry, paths):
@@ -276,7 +284,7 @@ class Runner:
             _write_for_all(paths.files / name, content)
         self._parts.furnish(paths.root)
         config = self._parts.bundles.config(
-            dataclasses.replace(container, network=network),
+            dataclasses.replace(container, network=network, mounts=staged(container, paths)),
             paths.root,
             files=paths.files,
             init_path=self._init_path,
@@ -307,12 +315,7 @@ class Runner:
         self._clear_bundle(paths)
 
     def _clear_bundle(self, paths: ContainerPaths) -> None:
-        self._parts.mounter.unmount(paths.root)
-        self._parts.mounter.unmount(paths.shm)
-        # A mount that is still there must not be emptied: only an empty directory goes, and then the rest.
-        for directory in (paths.root, paths.shm):
-            with contextlib.suppress(FileNotFoundError):
-                directory.rmdir()
+        unmount_bundle(self._parts.mounter, paths.bundle)
         remove_tree(paths.bundle)
         (self._paths.sockets / paths.token).unlink(missing_ok=True)
 
@@ -330,9 +333,10 @@ class Runner:
         """Let go of the container's log, which is about to be removed."""
         await self._parts.logs.forget(entry)
 
-    async def remove_snapshot(self, id: str) -> None:
-        """Give the container's file system back."""
-        await self._parts.snapshots.remove(id)
+    async def remove_snapshots(self, container: Container) -> None:
+        """Give the container's file system back, and the images that it mounts."""
+        for key in (container.id, *image_views(container.id, container.spec)):
+            await self._parts.snapshots.remove(key)
 
 
 async def _end_conmon(paths: ContainerPaths) -> None:

@@ -238,7 +238,9 @@ class LocalVolumes:
         held = await self._store.holds(container_id)
         points = []
         for mount in mounts:
-            if mount.type is MountType.VOLUME:
+            if mount.type is MountType.IMAGE:
+                points.append(_point_of(replace(mount, read_only=True), "", mount.source))
+            elif mount.type is MountType.VOLUME:
                 volume = await self._hold(container_id, mount, held.get(normal(mount.target)))
                 points.append(_point_of(mount, self.mountpoint(volume), volume.name, volume.driver))
             else:
@@ -266,7 +268,7 @@ class LocalVolumes:
                 hold = holds.get(normal(point.target))
                 if hold is not None and hold.filled is not Filled.DONE:
                     mount = asked.get(normal(point.target))
-                    await self._fill(hold, root, copy=not (mount and mount.no_copy))
+                    await self._fill(hold, root, copy=not (mount and (mount.no_copy or mount.subpath)))
 
     def tell_mounted(self, container: Container) -> None:
         """At a start, after ``fill``: publish that its volumes are mounted."""
@@ -391,7 +393,7 @@ def _check_sources(mounts: Iterable[Mount]) -> None:
 
 def _point_of(mount: Mount, source: str, volume: str = "", driver: str = "") -> MountPoint:
     """Return the record of ``mount``, whose content comes from ``source`` on the host."""
-    propagation = (mount.propagation or "rprivate") if mount.type is MountType.BIND else ""
+    propagation = (mount.propagation or "rprivate") if mount.type in (MountType.BIND, MountType.IMAGE) else ""
     return MountPoint(
         mount.type, source, normal(mount.target), volume, driver, mount.mode, not mount.read_only, propagation
     )

@@ -329,11 +329,13 @@ class Mount(_message.Message):
         BIND: Mount._Type.ValueType  # 0
         VOLUME: Mount._Type.ValueType  # 1
         TMPFS: Mount._Type.ValueType  # 2
+        IMAGE: Mount._Type.ValueType  # 3
 
     class Type(_Type, metaclass=_TypeEnumTypeWrapper): ...
     BIND: Mount.Type.ValueType  # 0
     VOLUME: Mount.Type.ValueType  # 1
     TMPFS: Mount.Type.ValueType  # 2
+    IMAGE: Mount.Type.ValueType  # 3
 
     @_typing.final
     class VolumeLabelsEntry(_message.Message):
@@ -392,9 +394,12 @@ class Mount(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     READ_ONLY_NON_RECURSIVE_FIELD_NUMBER: _builtins.int
     READ_ONLY_FORCE_RECURSIVE_FIELD_NUMBER: _builtins.int
+    SUBPATH_FIELD_NUMBER: _builtins.int
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    CHAIN_ID_FIELD_NUMBER: _builtins.int
     type: Global___Mount.Type.ValueType
     source: _builtins.str
-    """BIND: host path; VOLUME: name, empty for an anonymous one"""
+    """BIND: host path; VOLUME: name, empty for an anonymous one; IMAGE: as the user named it"""
     target: _builtins.str
     """absolute, in the container"""
     read_only: _builtins.bool
@@ -415,6 +420,12 @@ class Mount(_message.Message):
     """BIND, read_only: mounts below stay writable"""
     read_only_force_recursive: _builtins.bool
     """BIND, read_only: refused where mounts below cannot be made read-only"""
+    subpath: _builtins.str
+    """VOLUME, IMAGE: what in it is mounted, relative; empty: all"""
+    image_id: _builtins.str
+    """IMAGE"""
+    chain_id: _builtins.str
+    """IMAGE: the committed snapshot that is shown; empty: an image without layers"""
     @_builtins.property
     def options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """TMPFS: further mount options"""
@@ -443,10 +454,13 @@ class Mount(_message.Message):
         mode: _builtins.str = ...,
         read_only_non_recursive: _builtins.bool = ...,
         read_only_force_recursive: _builtins.bool = ...,
+        subpath: _builtins.str = ...,
+        image_id: _builtins.str = ...,
+        chain_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_source", b"create_source", "mode", b"mode", "no_copy", b"no_copy", "non_recursive", b"non_recursive", "options", b"options", "propagation", b"propagation", "read_only", b"read_only", "read_only_force_recursive", b"read_only_force_recursive", "read_only_non_recursive", b"read_only_non_recursive", "source", b"source", "target", b"target", "tmpfs_mode", b"tmpfs_mode", "tmpfs_size_bytes", b"tmpfs_size_bytes", "type", b"type", "volume_driver", b"volume_driver", "volume_labels", b"volume_labels", "volume_options", b"volume_options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_id", b"chain_id", "create_source", b"create_source", "image_id", b"image_id", "mode", b"mode", "no_copy", b"no_copy", "non_recursive", b"non_recursive", "options", b"options", "propagation", b"propagation", "read_only", b"read_only", "read_only_force_recursive", b"read_only_force_recursive", "read_only_non_recursive", b"read_only_non_recursive", "source", b"source", "subpath", b"subpath", "target", b"target", "tmpfs_mode", b"tmpfs_mode", "tmpfs_size_bytes", b"tmpfs_size_bytes", "type", b"type", "volume_driver", b"volume_driver", "volume_labels", b"volume_labels", "volume_options", b"volume_options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,14 @@ def test_mount_objects_of_each_type() -> None:
     [
         ({"Type": "npipe", "Target": "/x"}, 'invalid mount config for type "npipe": mount type unknown'),
         ({"Target": "/x"}, 'invalid mount config for type "": mount type unknown'),
-        ({"Type": "volume", "Target": "/x", "VolumeOptions": {"Subpath": "a"}}, "volume-subpath is not supported"),
+        (
+            {"Type": "volume", "Source": "v", "Target": "/x", "ImageOptions": {"Subpath": "a"}},
+            'invalid mount config for type "volume": field ImageOptions must not be specified',
+        ),
+        (
+            {"Type": "image", "Source": "i", "Target": "/x", "VolumeOptions": {"Subpath": "a"}},
+            'invalid mount config for type "image": field VolumeOptions must not be specified',
+        ),
     ],
 )
 def test_mount_objects_that_cannot_be_are_refused(sent: dict[str, Any], message: str) -> None:

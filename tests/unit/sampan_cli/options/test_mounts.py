@@ -84,7 +84,8 @@ def test_mount_takes_key_value_pairs(text: str, mount: Mount) -> None:
         ("type=bind,src=/a,dst=/b,bind-recursive=writable", "'bind-recursive=writable' requires 'readonly'"),
         ("type=bind,src=/a,dst=/b,ro,bind-recursive=readonly", "requires 'bind-propagation=rprivate'"),
         ("type=bind,src=/a,dst=/b,bind-recursive=some", "invalid value for bind-recursive: some"),
-        ("type=volume,dst=/b,volume-subpath=x", "volume-subpath is not supported"),
+        ("type=image,src=a,dst=/b,volume-subpath=x", "options with mount type 'image'"),
+        ("type=volume,src=a,dst=/b,image-subpath=x", "options with mount type 'volume'"),
         ("type=bind,what=1,dst=/b", "unexpected key 'what' in 'what=1'"),
         ("type=bind,src,dst=/b", "must be a key=value pair"),
         (

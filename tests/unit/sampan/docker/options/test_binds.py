@@ -1,27 +1,47 @@
 """Mounts as texts, and mounts that are taken over from another container."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from sampan.docker.options.binds import inherited, parse_bind, parse_volumes_from
 from sampan.errors import InvalidArgumentError
-from sampan.resource.container import MountPoint
-from sampan.resource.container_spec import Mount, MountType
+from sampan.resource.container import Container, MountPoint
+from sampan.resource.container_spec import ContainerSpec, Mount, MountType
+
+
+def source(points: tuple[MountPoint, ...], asked: tuple[Mount, ...] = ()) -> Container:
+    return Container("a" * 64, ContainerSpec(mounts=asked), datetime(2026, 1, 1, tzinfo=UTC), mounts=points)
 
 
 def test_volumes_from_takes_over_what_is_not_covered() -> None:
-    points = [
+    points = (
         MountPoint(MountType.VOLUME, "/volumes/v", "/data", name="v", driver="local"),
         MountPoint(MountType.BIND, "/host", "/bound", propagation="rslave"),
         MountPoint(MountType.BIND, "/x", "/own"),
         MountPoint(MountType.TMPFS, "", "/tmp"),
-    ]
-    taken = inherited(points, [Mount(MountType.BIND, "/own")], read_only=True)
+    )
+    taken = inherited(source(points), [Mount(MountType.BIND, "/own")], read_only=True)
     assert [(mount.source, mount.target, mount.read_only) for mount in taken] == [
         ("v", "/data", True),
         ("/host", "/bound", True),
     ]
     assert taken[0].volume_driver == "local"
     assert (taken[0].no_copy, taken[1].no_copy, taken[1].propagation) == (True, False, "rslave")
+
+
+def test_volumes_from_takes_over_parts_of_volumes_and_images() -> None:
+    asked = (
+        Mount(MountType.VOLUME, "/data/", "v", subpath="a/b"),
+        Mount(MountType.IMAGE, "/tools", "tools:1", subpath="bin", image_id="sha256:1", chain_id="sha256:2"),
+    )
+    points = (
+        MountPoint(MountType.VOLUME, "/volumes/v", "/data", name="v", driver="local"),
+        MountPoint(MountType.IMAGE, "/run/parts/1", "/tools", name="tools:1", read_write=False),
+    )
+    volume, image = inherited(source(points, asked), (), read_only=False)
+    assert (volume.source, volume.subpath, volume.read_only) == ("v", "a/b", False)
+    assert image == Mount(MountType.IMAGE, "/tools", "sha256:1", read_only=True, subpath="bin")
 
 
 def test_volumes_from_names_a_container_and_a_mode() -> None:

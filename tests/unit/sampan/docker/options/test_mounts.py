@@ -6,7 +6,7 @@ from sampan.docker.options.mounts import check_mounts, mount_type, normal
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import Mount, MountType
 
-BIND, VOLUME, TMPFS = MountType.BIND, MountType.VOLUME, MountType.TMPFS
+BIND, VOLUME, TMPFS, IMAGE = MountType.BIND, MountType.VOLUME, MountType.TMPFS, MountType.IMAGE
 
 
 def test_types_are_known_in_any_case() -> None:
@@ -39,6 +39,15 @@ def test_two_names_of_one_place_are_one_target() -> None:
         (Mount(BIND, "/a", "/b", volume_labels={"a": "b"}), "field VolumeOptions must not be specified"),
         (Mount(TMPFS, "/a", "/b"), "field Source must not be specified"),
         (Mount(TMPFS, "/a", non_recursive=True), "field BindOptions must not be specified"),
+        (Mount(VOLUME, "/a", subpath="b"), "must not set Subpath when using anonymous volumes"),
+        (Mount(VOLUME, "/a", "data", subpath="/b"), "subpath must be a relative path within the volume"),
+        (Mount(VOLUME, "/a", "data", subpath="b/../../c"), "subpath must be a relative path within the volume"),
+        (Mount(VOLUME, "/a", "data", subpath="b\0"), "the subpath has a NUL byte in it"),
+        (Mount(IMAGE, "/a", "tools", subpath=".."), "subpath must be a relative path within the volume"),
+        (Mount(IMAGE, "/a"), "field Source must not be empty"),
+        (Mount(IMAGE, "/a", "tools", propagation="rslave"), "field BindOptions must not be specified"),
+        (Mount(IMAGE, "/a", "tools", no_copy=True), "field VolumeOptions must not be specified"),
+        (Mount(BIND, "/a", "/b", subpath="c"), "field VolumeOptions must not be specified"),
     ],
 )
 def test_a_mount_that_cannot_be_meant_is_refused_by_its_type(mount: Mount, trouble: str) -> None:

@@ -1,0 +1,100 @@
+"""Mounts that have a place of their own on the host before a container gets them: images, and parts of volumes.
+
+<bundle>/parts/<n>         an image, <n> being the mount's place in the container's spec
+<bundle>/parts/<n>.part    what of it, or of a volume, the container shall have
+
+What is mounted of an image is a view of its snapshots, which keeps them as long as the container is there.
+"""
+
+import contextlib
+import posixpath
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from runtimed.containers.paths import ContainerPaths
+from runtimed.lifecycle.mounter import Mounter
+from runtimed.protocol import SnapshotMount
+from sampan.docker.options.mounts import normal
+from sampan.errors import NotFoundError, StartError
+from sampan.resource.container import Container, MountPoint
+from sampan.resource.container_spec import ContainerSpec, Mount, MountType
+
+_PART: Final = ".part"
+
+
+def image_views(container_id: str, spec: ContainerSpec) -> Mapping[str, Mount]:
+    """Return the images that a container mounts, by the keys of the snapshots that show them."""
+    return {
+        f"{container_id}.image.{number}": mount
+        for number, mount in enumerate(spec.mounts)
+        if mount.type is MountType.IMAGE
+    }
+
+
+def placed(points: tuple[MountPoint, ...], spec: ContainerSpec, paths: ContainerPaths) -> tuple[MountPoint, ...]:
+    """Return a new container's mounts with where its images will be mounted."""
+    places = {normal(mount.target): paths.parts / str(number) for number, mount in enumerate(spec.mounts)}
+    return tuple(
+        replace(point, source=str(places[point.target])) if point.type is MountType.IMAGE else point for point in points
+    )
+
+
+def staged(container: Container, paths: ContainerPaths) -> tuple[MountPoint, ...]:
+    """Return the container's mounts as its bundle has them: each from where the runtime finds it."""
+    parts = {
+        normal(mount.target): str(paths.parts / f"{number}{_PART}")
+        for number, mount in enumerate(container.spec.mounts)
+        if mount.subpath
+    }
+    return tuple(replace(point, source=parts.get(point.target, point.source)) for point in container.mounts)
+
+
+def stage(
+    container: Container, views: Mapping[str, tuple[SnapshotMount, ...]], mounter: Mounter, paths: ContainerPaths
+) -> None:
+    """Mount what ``staged`` names; ``views`` has the mounts of each key of ``image_views``. Blocks.
+
+    Raises:
+        NotFoundError: the part is not there; in Docker's words.
+        StartError: it cannot be mounted.
+    """
+    sources = {point.target: point.source for point in container.mounts}
+    for number, mount in enumerate(container.spec.mounts):
+        base = Path(sources.get(normal(mount.target), ""))
+        if mount.type is MountType.IMAGE:
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for each in views[f"{container.id}.image.{number}"]:
+                try:
+                    mounter.mount(each, base)
+                except OSError as error:
+                    raise StartError(f"cannot mount image {mount.source}: {error.strerror}") from error
+        if mount.subpath:
+            paths.parts.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                mounter.attach(base, mount.subpath, paths.parts / f"{number}{_PART}")
+            except (FileNotFoundError, NotADirectoryError) as error:
+                path = posixpath.join(base, mount.subpath)
+                why = (error.strerror or "").lower()
+                raise NotFoundError(f"cannot access path {path}: lstat {path}: {why}") from error
+            except OSError as error:
+                raise StartError(f"cannot mount {mount.subpath} of {mount.source}: {error.strerror}") from error
+
+
+def unmount_bundle(mounter: Mounter, bundle: Path) -> None:
+    """Unmount everything in a bundle, and remove the places. Blocks, and is safe to repeat.
+
+    Raises:
+        OSError: something is still mounted, which must not be emptied.
+    """
+    parts = bundle / "parts"
+    entries = sorted(parts.iterdir(), reverse=True) if parts.is_dir() else []
+    for place in (*entries, parts, bundle / "rootfs", bundle / "shm"):
+        if place != parts:
+            mounter.unmount(place)
+        with contextlib.suppress(FileNotFoundError):
+            if place.is_dir():
+                place.rmdir()
+            else:
+                place.unlink()
