@@ -27,6 +27,8 @@ class UpdateOptions:
     blkio_weight: int
     cpu_period_us: int
     cpu_quota_us: int
+    cpu_realtime_period_us: int
+    cpu_realtime_runtime_us: int
     cpu_shares: int
     nano_cpus: int
     cpuset_cpus: str
@@ -43,6 +45,20 @@ class UpdateOptions:
 @click.option("--blkio-weight", type=int, default=0, help="Block IO weight, 10 to 1000.")
 @click.option("--cpu-period", "cpu_period_us", type=int, default=0, help="Limit the CPU CFS period (microseconds).")
 @click.option("--cpu-quota", "cpu_quota_us", type=int, default=0, help="Limit the CPU CFS quota (microseconds).")
+@click.option(
+    "--cpu-rt-period",
+    "cpu_realtime_period_us",
+    type=int,
+    default=0,
+    help="Limit the CPU real-time period (microseconds).",
+)
+@click.option(
+    "--cpu-rt-runtime",
+    "cpu_realtime_runtime_us",
+    type=int,
+    default=0,
+    help="Limit the CPU real-time runtime (microseconds).",
+)
 @click.option("--cpu-shares", "-c", type=int, default=0, help="CPU shares (relative weight).")
 @click.option("--cpus", "nano_cpus", type=Parsed("decimal", nano_cpus), default=0, help="Number of CPUs.")
 @click.option("--cpuset-cpus", default="", help="CPUs in which to allow execution (0-3, 0,1).")
