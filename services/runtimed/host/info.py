@@ -87,7 +87,7 @@ def warnings(host: HostFacts, installed: Installed) -> list[str]:
         (bool(installed.runtimes.default), "WARNING: no OCI runtime works: no container can be started"),
         (
             installed.init_path is not None,
-            "WARNING: no init program is installed, or not the configured one: --init cannot be used",
+            "WARNING: no init program is installed: --init cannot be used",
         ),
     )
     found = [text for fine, text in known if not fine]
