@@ -7,7 +7,7 @@ Writes requirements/lock.txt (what runs), test-lock.txt and dev-lock.txt (what i
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -24,7 +24,10 @@ def closure(requirements: list[str]) -> dict[str, str]:
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
-        found = distribution(name)
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:
+            raise SystemExit(f"{name} is not installed: make dev-needs") from None
         if found.version not in requirement.specifier:
             raise SystemExit(f"{name} {found.version} is installed, {requirement} is asked for")
         if name not in pins or requirement.extras:

@@ -3,9 +3,18 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from sampan.docker.options.devices import DEVICE_LIMITS
+from sampan.docker.options.devices import CDI, DEVICE_LIMITS
 from sampan.docker.options.security import MASKED_PATHS, READONLY_PATHS
-from sampan.resource.container_spec import ContainerSpec, Mount, MountType, Namespaces, PortBinding, Resources, Security
+from sampan.resource.container_spec import (
+    ContainerSpec,
+    DeviceRequest,
+    Mount,
+    MountType,
+    Namespaces,
+    PortBinding,
+    Resources,
+    Security,
+)
 
 _DEFAULT_SHM_BYTES: Final = 64 << 20
 
@@ -43,7 +52,6 @@ def to_json(spec: ContainerSpec, sent: dict[str, object], runtime: str) -> dict[
         "ConsoleSize": [0, 0],
         "Links": None,
         "Isolation": "",
-        "DeviceRequests": None,
         "CpuCount": 0,
         "CpuPercent": 0,
         "IOMaximumIOps": 0,
@@ -102,6 +110,7 @@ def resources_json(limits: Resources) -> dict[str, object]:
                 }
                 for device in limits.devices
             ],
+            "DeviceRequests": [_request_json(request) for request in limits.device_requests] or None,
             "DeviceCgroupRules": list(limits.device_cgroup_rules) or None,
             "MemorySwappiness": limits.memory_swappiness,
             "OomScoreAdj": limits.oom_score_adj,
@@ -110,6 +119,16 @@ def resources_json(limits: Resources) -> dict[str, object]:
             "ShmSize": limits.shm_size_bytes or _DEFAULT_SHM_BYTES,
         }
     )
+
+
+def _request_json(request: DeviceRequest) -> dict[str, object]:
+    return {
+        "Driver": request.driver,
+        "Count": request.count,
+        "DeviceIDs": list(request.device_ids) or None,
+        "Capabilities": [list(each.names) for each in request.capabilities] or None,
+        "Options": dict(request.options) or (None if request.driver == CDI else {}),
+    }
 
 
 def _rest_json(spec: ContainerSpec, runtime: str) -> dict[str, object]:

@@ -110,6 +110,8 @@ def info_json(facts: EngineFacts) -> JsonObject:
 def info_of(facts: JsonObject, version: tuple[int, int]) -> JsonObject:
     """Return ``info`` in the shape of an API version, whose clients look for what later ones know nothing of."""
     shown = dict(facts)
+    if version < (1, 50) or not shown["DiscoveredDevices"]:
+        shown.pop("DiscoveredDevices")
     if version < (1, 50):
         for kind in ("Iptables", "Ip6tables"):
             shown[f"BridgeNf{kind}"] = _is_set(f"/proc/sys/net/bridge/bridge-nf-call-{kind.lower()}")
@@ -223,7 +225,8 @@ def _engine(facts: EngineFacts) -> JsonObject:
         "Swarm": dict(_SWARM),
         "LiveRestoreEnabled": True,
         "Isolation": "",
-        "CDISpecDirs": [],
+        "CDISpecDirs": list(facts.host.cdi_spec_dirs),
+        "DiscoveredDevices": [{"Source": "cdi", "ID": name} for name in facts.host.cdi_devices],
     }
 
 

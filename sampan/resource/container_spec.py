@@ -119,6 +119,24 @@ class DeviceLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a device has to be able to, all of it."""
+
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRequest:
+    """Devices that a driver is to find when the container starts: GPUs, and CDI devices by name."""
+
+    driver: str = ""  # "cdi"; empty: whichever there is
+    count: int = 0  # -1: all
+    device_ids: tuple[str, ...] = ()
+    capabilities: tuple[Capabilities, ...] = ()  # any of these
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Resources:
     """Limits; 0 is none."""
 
@@ -148,6 +166,7 @@ class Resources:
     device_write_bps: tuple[DeviceLimit, ...] = ()
     device_read_iops: tuple[DeviceLimit, ...] = ()
     device_write_iops: tuple[DeviceLimit, ...] = ()
+    device_requests: tuple[DeviceRequest, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

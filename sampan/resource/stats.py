@@ -34,6 +34,8 @@ class HostInfo:
     network_drivers: tuple[str, ...] = ()
     volume_drivers: tuple[str, ...] = ()
     events: int = 0  # published since runtimed started
+    cdi_spec_dirs: tuple[str, ...] = ()
+    cdi_devices: tuple[str, ...] = ()  # "vendor/class=name"
 
 
 @dataclass(frozen=True, slots=True)

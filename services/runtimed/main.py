@@ -98,6 +98,9 @@ class RuntimedConfig(ServiceConfig):
     runtimes: tuple[str, ...] = option((), "further OCI runtimes, name=path each: runsc=/usr/local/bin/runsc")
     conmon_path: str = option("", "conmon to use; empty: the one on $PATH")
     init_path: str = option("", "init program for --init; empty: the one that is installed")
+    cdi_spec_dirs: tuple[str, ...] = option(
+        ("/etc/cdi", "/var/run/cdi"), "where files describe CDI devices, for --device vendor/class=name and --gpus"
+    )
     metrics_labels: tuple[str, ...] = option(
         DEFAULT_LABELS, "containers' labels on each of their series; all others are in sampan_container_info"
     )
@@ -137,7 +140,12 @@ class Core:
             if found.vulnerabilities:
                 told = sentence(found.name, found.version, found.vulnerabilities)
                 service.state.note(f"runtime {found.name}", told)
-        self.bundles = OciBundles(self.host, cgroup_parent=layout.kernel_name, runtimes=self.installed.names)
+        self.bundles = OciBundles(
+            self.host,
+            cgroup_parent=layout.kernel_name,
+            runtimes=self.installed.names,
+            cdi_spec_dirs=config.cdi_spec_dirs,
+        )
         self.conmon_path = config.conmon_path or shutil.which("conmon") or "conmon"
         self.conmon = Conmon(Path(self.conmon_path), os.environ)
         self.init_path = find_init(config.init_path)
@@ -288,6 +296,7 @@ class Core:
             log_drivers=DRIVERS,
             network_drivers=NETWORK_DRIVERS,
             volume_drivers=("local",),
+            cdi_spec_dirs=self.service.config.cdi_spec_dirs,
         )
         usage = RuntimeUsage(
             self.service.layout.data_root,

@@ -7,10 +7,10 @@ from typing import Any, Final
 import click
 
 from sampan.docker.durations import parse_duration
-from sampan.docker.options.devices import parse_iops, parse_rate, parse_weight
+from sampan.docker.options.devices import parse_gpus, parse_iops, parse_rate, parse_weight
 from sampan.docker.sizes import parse_size
 from sampan.errors import InvalidArgumentError
-from sampan.resource.container_spec import DeviceLimit
+from sampan.resource.container_spec import DeviceLimit, DeviceRequest
 from sampan_cli.app import completing
 from sampan_cli.options.cpus import nano_cpus
 from sampan_cli.options.types import Parsed
@@ -59,6 +59,7 @@ class ContainerOptions:
     env: tuple[str, ...]
     env_file: tuple[str, ...]
     expose: tuple[str, ...]
+    gpus: DeviceRequest | None
     group_add: tuple[str, ...]
     health_cmd: str
     health_interval_ns: int
@@ -177,6 +178,8 @@ _OPTIONS: Final = (
     _option("--env", "-e", help="Set environment variables.", **_MANY),
     _option("--env-file", help="Read in a file of environment variables.", **_MANY),
     _option("--expose", help="Expose a port or a range of ports.", **_MANY),
+    _option("--gpus", type=Parsed("gpu-request", parse_gpus), default=None,
+            help="GPU devices to add to the container ('all' to pass all GPUs)."),
     _option("--group-add", help="Add additional groups to join.", **_MANY),
     _option("--health-cmd", help="Command to run to check health."),
     _option("--health-interval", "health_interval_ns", type=_DURATION, default=0, help="Time between two checks."),

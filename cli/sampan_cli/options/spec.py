@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from sampan.docker.options.check import check_options
-from sampan.docker.options.devices import parse_device
+from sampan.docker.options.devices import cdi_request, is_cdi_name, parse_device
 from sampan.docker.options.hosts import parse_extra_host
 from sampan.docker.options.ports import parse_exposed
 from sampan.docker.options.restart import parse_restart
@@ -15,6 +15,7 @@ from sampan.docker.options.ulimits import parse_ulimit
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import (
     ContainerSpec,
+    DeviceRequest,
     Dns,
     HealthCheck,
     LogConfig,
@@ -135,10 +136,17 @@ def _resources(options: ContainerOptions) -> Resources:
     return Resources(
         **same,
         ulimits=tuple(parse_ulimit(text) for text in options.ulimit),
-        devices=tuple(parse_device(text) for text in options.device),
+        devices=tuple(parse_device(text) for text in options.device if not is_cdi_name(text)),
+        device_requests=_device_requests(options),
         device_cgroup_rules=tuple(options.device_cgroup_rule),
         memory_swappiness=None if options.memory_swappiness == -1 else options.memory_swappiness,
     )
+
+
+def _device_requests(options: ContainerOptions) -> tuple[DeviceRequest, ...]:
+    names = tuple(text for text in options.device if is_cdi_name(text))
+    gpus = (options.gpus,) if options.gpus is not None else ()
+    return (*gpus, cdi_request(names)) if names else gpus
 
 
 def _security(options: ContainerOptions, directory: Path) -> Security:

@@ -21,6 +21,11 @@ RESOURCES: Final = Codec(
         Codec(spec.Ulimit, spec_pb2.Resources.Ulimit),
         Codec(spec.Device, spec_pb2.Resources.Device),
         Codec(spec.DeviceLimit, spec_pb2.Resources.DeviceLimit),
+        Codec(
+            spec.DeviceRequest,
+            spec_pb2.Resources.DeviceRequest,
+            nested=(Codec(spec.Capabilities, spec_pb2.Resources.Capabilities),),
+        ),
     ),
 )
 RESTART_POLICY: Final = Codec(spec.RestartPolicy, spec_pb2.RestartPolicy)

@@ -1,15 +1,17 @@
 """Devices of the host, ``/dev/a:/dev/b:rwm``, and rules of the device cgroup, ``c 1:* rw``.
 
-Also limits for single block devices: ``/dev/sda:1mb`` of a flag, ``{"Path": …, "Rate": …}`` of the API.
+Also limits for single block devices: ``/dev/sda:1mb`` of a flag, ``{"Path": …, "Rate": …}`` of the API. And
+devices that a driver is to find: ``--gpus``, and devices of the Container Device Interface by name.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from sampan.docker.comma_fields import comma_fields
 from sampan.docker.sizes import parse_size
 from sampan.errors import InvalidArgumentError
-from sampan.resource.container_spec import Device, DeviceLimit, Resources
+from sampan.resource.container_spec import Capabilities, Device, DeviceLimit, DeviceRequest, Resources
 
 ALL: Final = "rwm"
 _PERMISSIONS: Final = re.compile(r"[rwm]{1,3}")
@@ -127,3 +129,75 @@ def check_device_limits(resources: Resources) -> None:
                 raise InvalidArgumentError(f"bad format for device path: {limit.path[:100]}")
             if limit.value > _MOST:
                 raise InvalidArgumentError(f"invalid rate for device: {limit.path[:100]}: {limit.value}")
+
+
+CDI: Final = "cdi"  # the driver of devices that are named by kind, ``vendor/class=name``
+VENDOR: Final = re.compile(r"[A-Za-z](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?")
+CLASS: Final = re.compile(r"[A-Za-z](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
+DEVICE_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.:-]*[A-Za-z0-9])?")
+
+_GPU: Final = "gpu"
+_ALL: Final = -1
+
+
+def is_cdi_name(text: str) -> bool:
+    """Say whether ``text`` is a qualified name, ``vendor/class=name``."""
+    kind, equals, name = text.partition("=")
+    vendor, slash, device_class = kind.partition("/")
+    return bool(
+        equals and slash and VENDOR.fullmatch(vendor) and CLASS.fullmatch(device_class) and DEVICE_NAME.fullmatch(name)
+    )
+
+
+def cdi_request(names: tuple[str, ...]) -> DeviceRequest:
+    """Return the request for devices by qualified name."""
+    return DeviceRequest(driver=CDI, device_ids=names)
+
+
+def parse_gpus(text: str) -> DeviceRequest:
+    """Parse ``all``, ``2``, ``"device=0,1",capabilities=utility``…, a flag's value with its commas.
+
+    Raises:
+        InvalidArgumentError: in Docker's words.
+    """
+    count: int | None = None
+    driver = ""
+    devices: tuple[str, ...] = ()
+    capabilities = [_GPU]
+    options: dict[str, str] = {}
+    seen: set[str] = set()
+    for field in comma_fields(text):
+        key, equals, value = field.partition("=")
+        if not equals:
+            key, value = "count", field
+        if key in seen:
+            raise InvalidArgumentError(f"gpu request key '{key}' can be specified only once")
+        seen.add(key)
+        if key == "driver":
+            driver = value
+        elif key == "count":
+            count = _count(value)
+        elif key == "device":
+            devices = tuple(value.split(","))
+        elif key == "capabilities":
+            capabilities = [*value.split(","), _GPU]
+        elif key == "options":
+            pairs = (pair.partition("=") for pair in comma_fields(value))
+            options = {name: given for name, _, given in pairs}
+        else:
+            raise InvalidArgumentError(f"unexpected key '{key}' in '{field}'")
+    if count is None:
+        count = 0 if devices else 1
+    names = tuple(dict.fromkeys(capabilities))
+    return DeviceRequest(driver, count, devices, (Capabilities(names),), options)
+
+
+def _count(text: str) -> int:
+    if text == "all":
+        return _ALL
+    if not re.fullmatch(r"-?[0-9]{1,9}", text):
+        raise InvalidArgumentError(
+            f'invalid count ({text}): value must be either "all" or an integer: '
+            f'strconv.Atoi: parsing "{text}": invalid syntax'
+        )
+    return int(text)

@@ -10,7 +10,9 @@ from sampan.docker.options.ports import parse_host_ports, parse_port, published
 from sampan.docker.options.security import MASKED_PATHS, READONLY_PATHS
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import (
+    Capabilities,
     DeviceLimit,
+    DeviceRequest,
     LogConfig,
     Namespaces,
     PortBinding,
@@ -25,13 +27,6 @@ _NO_LIMITS: Final = Resources()
 
 def check(host: Fields) -> None:
     """Raise InvalidArgumentError for what this engine cannot do at all."""
-    for request in host.items("DeviceRequests"):
-        driver, wanted = request.text("Driver"), request.get("Capabilities") or []
-        if driver == "cdi":
-            names = ", ".join(request.texts("DeviceIDs"))
-            raise InvalidArgumentError(f"CDI device injection failed: unresolvable CDI devices {names}")
-        capabilities = " ".join(f"[{' '.join(map(str, each))}]" for each in wanted if isinstance(each, list))
-        raise InvalidArgumentError(f'could not select device driver "{driver}" with capabilities: [{capabilities}]')
     if (isolation := host.text("Isolation")) not in ("", "default"):
         raise InvalidArgumentError(f"invalid isolation: {isolation!r}: linux only supports 'default'")
     for name in host.mapping("StorageOpt"):
@@ -74,6 +69,22 @@ def resources(sent: Fields) -> Resources:
         ),
         device_cgroup_rules=tuple(sent.texts("DeviceCgroupRules")),
         shm_size_bytes=sent.number("ShmSize"),
+        device_requests=tuple(_device_request(row) for row in sent.items("DeviceRequests")),
+    )
+
+
+def _device_request(sent: Fields) -> DeviceRequest:
+    capabilities = sent.get("Capabilities") or []
+    if not isinstance(capabilities, list) or not all(
+        isinstance(each, list) and all(isinstance(name, str) for name in each) for each in capabilities
+    ):
+        raise InvalidArgumentError("DeviceRequests: Capabilities must be a list of lists of strings")
+    return DeviceRequest(
+        driver=sent.text("Driver"),
+        count=sent.number("Count"),
+        device_ids=tuple(sent.texts("DeviceIDs")),
+        capabilities=tuple(Capabilities(tuple(each)) for each in capabilities),
+        options=sent.mapping("Options"),
     )
 
 

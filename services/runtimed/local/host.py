@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 
 from runtimed.events import Events
 from runtimed.host.facts import HostFacts
 from runtimed.host.info import Installed, security_options, warnings
+from runtimed.oci.devices.cdi import read_devices
 from sampan.resource.container import Status
 from sampan.resource.event import Event
 from sampan.resource.listing import NO_FILTERS, Filters
@@ -49,6 +50,7 @@ class LocalHost:
         log_drivers: Collection[str],
         network_drivers: Collection[str],
         volume_drivers: Collection[str],
+        cdi_spec_dirs: Sequence[str] = (),
     ) -> None:
         self._host = host
         self._installed = installed
@@ -57,11 +59,13 @@ class LocalHost:
         self._log_drivers = tuple(sorted(log_drivers))
         self._network_drivers = tuple(sorted(network_drivers))
         self._volume_drivers = tuple(sorted(volume_drivers))
+        self._cdi_spec_dirs = tuple(cdi_spec_dirs)
 
     async def info(self) -> HostInfo:
         """Say what there is and what was chosen because of it."""
         tally = Counter(self._statuses())
         runtimes = self._installed.runtimes
+        devices = await asyncio.to_thread(read_devices, self._cdi_spec_dirs)
         return HostInfo(
             default_runtime=runtimes.default,
             runtimes=tuple(
@@ -70,7 +74,7 @@ class LocalHost:
             cgroup_version=self._host.layout.version,
             cgroup_layout=self._host.layout.value,
             security_options=tuple(security_options(self._host)),
-            warnings=tuple(warnings(self._host, self._installed)),
+            warnings=(*warnings(self._host, self._installed), *(f"WARNING: {each}" for each in devices.problems)),
             containers_running=tally[Status.RUNNING] + tally[Status.RESTARTING],
             containers_paused=tally[Status.PAUSED],
             containers_stopped=tally[Status.CREATED] + tally[Status.EXITED] + tally[Status.DEAD],
@@ -79,4 +83,6 @@ class LocalHost:
             network_drivers=self._network_drivers,
             volume_drivers=self._volume_drivers,
             events=self._events.published,
+            cdi_spec_dirs=self._cdi_spec_dirs,
+            cdi_devices=devices.names,
         )

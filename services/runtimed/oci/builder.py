@@ -1,13 +1,15 @@
 """Bundles for OCI runtimes (runtime-spec 1.1): the ``config.json`` that Docker's engine would write."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
 from runtimed.containers.check import check_spec
 from runtimed.containers.hostname import hostname_of
 from runtimed.host.facts import HostFacts
-from runtimed.oci.devices import oci_devices
+from runtimed.oci.devices.cdi import read_devices
+from runtimed.oci.devices.cdi_edits import inject
+from runtimed.oci.devices.nodes import oci_devices
 from runtimed.oci.mounts import build_mounts, targets
 from runtimed.oci.namespaces import oci_namespaces, oci_sysctls
 from runtimed.oci.process import build_exec, build_process
@@ -27,11 +29,14 @@ _OCI_VERSION: Final = "1.0.2"  # what the fields in use need; older runtimes ref
 class OciBundles:
     """Satisfies ``protocol.Bundles``; holds nothing that changes."""
 
-    def __init__(self, host: HostFacts, *, cgroup_parent: str, runtimes: Collection[str]) -> None:
+    def __init__(
+        self, host: HostFacts, *, cgroup_parent: str, runtimes: Collection[str], cdi_spec_dirs: Sequence[str] = ()
+    ) -> None:
         """``cgroup_parent`` is the engine's own (``Layout.kernel_name``); ``check`` accepts the runtimes given."""
         self._host = host
         self._cgroup_parent = cgroup_parent
         self._runtimes = frozenset(runtimes)
+        self._cdi_spec_dirs = tuple(cdi_spec_dirs)
 
     def cgroup_path(self, container_id: str, spec: ContainerSpec) -> str:
         """Return the cgroup that a container gets; absolute, at the root of each tree."""
@@ -82,6 +87,8 @@ class OciBundles:
         }
         if spec.namespaces.uts != "host":
             config["hostname"] = hostname_of(container, self._host.hostname)
+        if spec.resources.device_requests:
+            inject(config, spec.resources.device_requests, read_devices(self._cdi_spec_dirs))
         return config
 
     def exec_process(self, container: Container, root: Path, request: ExecProcess) -> dict[str, object]:

@@ -58,6 +58,8 @@ def _lines(shown: JsonObject, facts: "EngineFacts") -> list[str]:
         f"Logging Driver: {shown['LoggingDriver']}",
         f"Cgroup Version: {shown['CgroupVersion']} ({shown['CgroupLayout']})",
         *(f"{kind} Drivers: {' '.join(names)}" for kind, names in shown["Plugins"].items() if names),
+        *(f"CDI Spec Directory: {directory}" for directory in facts.host.cdi_spec_dirs),
+        *(f"Discovered Device: {name}" for name in facts.host.cdi_devices),
         "Runtimes:",
     ]
     lines += [

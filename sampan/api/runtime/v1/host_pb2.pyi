@@ -81,6 +81,8 @@ class HostInfoResponse(_message.Message):
     NETWORK_DRIVERS_FIELD_NUMBER: _builtins.int
     VOLUME_DRIVERS_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    CDI_SPEC_DIRS_FIELD_NUMBER: _builtins.int
+    CDI_DEVICES_FIELD_NUMBER: _builtins.int
     default_runtime: _builtins.str
     cgroup_version: _builtins.int
     cgroup_layout: _builtins.str
@@ -105,6 +107,12 @@ class HostInfoResponse(_message.Message):
     def network_drivers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def volume_drivers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def cdi_spec_dirs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def cdi_devices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"vendor/class=name" """
+
     def __init__(
         self,
         *,
@@ -122,10 +130,12 @@ class HostInfoResponse(_message.Message):
         network_drivers: _abc.Iterable[_builtins.str] | None = ...,
         volume_drivers: _abc.Iterable[_builtins.str] | None = ...,
         events: _builtins.int = ...,
+        cdi_spec_dirs: _abc.Iterable[_builtins.str] | None = ...,
+        cdi_devices: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cgroup_layout", b"cgroup_layout", "cgroup_version", b"cgroup_version", "conmon_version", b"conmon_version", "containers_paused", b"containers_paused", "containers_running", b"containers_running", "containers_stopped", b"containers_stopped", "default_runtime", b"default_runtime", "events", b"events", "log_drivers", b"log_drivers", "network_drivers", b"network_drivers", "runtimes", b"runtimes", "security_options", b"security_options", "volume_drivers", b"volume_drivers", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdi_devices", b"cdi_devices", "cdi_spec_dirs", b"cdi_spec_dirs", "cgroup_layout", b"cgroup_layout", "cgroup_version", b"cgroup_version", "conmon_version", b"conmon_version", "containers_paused", b"containers_paused", "containers_running", b"containers_running", "containers_stopped", b"containers_stopped", "default_runtime", b"default_runtime", "events", b"events", "log_drivers", b"log_drivers", "network_drivers", b"network_drivers", "runtimes", b"runtimes", "security_options", b"security_options", "volume_drivers", b"volume_drivers", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

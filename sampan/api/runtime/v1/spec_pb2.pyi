@@ -471,6 +471,86 @@ class Resources(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
+    class DeviceRequest(_message.Message):
+        """Devices that a driver is to find when the container starts: GPUs, and CDI devices by name."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        @_typing.final
+        class OptionsEntry(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            KEY_FIELD_NUMBER: _builtins.int
+            VALUE_FIELD_NUMBER: _builtins.int
+            key: _builtins.str
+            value: _builtins.str
+            def __init__(
+                self,
+                *,
+                key: _builtins.str = ...,
+                value: _builtins.str = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        DRIVER_FIELD_NUMBER: _builtins.int
+        COUNT_FIELD_NUMBER: _builtins.int
+        DEVICE_IDS_FIELD_NUMBER: _builtins.int
+        CAPABILITIES_FIELD_NUMBER: _builtins.int
+        OPTIONS_FIELD_NUMBER: _builtins.int
+        driver: _builtins.str
+        """"cdi", or empty for whichever there is"""
+        count: _builtins.int
+        """-1: all"""
+        @_builtins.property
+        def device_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """"vendor/class=name" of driver "cdi" """
+
+        @_builtins.property
+        def capabilities(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resources.Capabilities]:
+            """any of these"""
+
+        @_builtins.property
+        def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+        def __init__(
+            self,
+            *,
+            driver: _builtins.str = ...,
+            count: _builtins.int = ...,
+            device_ids: _abc.Iterable[_builtins.str] | None = ...,
+            capabilities: _abc.Iterable[Global___Resources.Capabilities] | None = ...,
+            options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "count", b"count", "device_ids", b"device_ids", "driver", b"driver", "options", b"options"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Capabilities(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NAMES_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """all of these"""
+
+        def __init__(
+            self,
+            *,
+            names: _abc.Iterable[_builtins.str] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class DeviceLimit(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -564,6 +644,7 @@ class Resources(_message.Message):
     DEVICE_WRITE_BPS_FIELD_NUMBER: _builtins.int
     DEVICE_READ_IOPS_FIELD_NUMBER: _builtins.int
     DEVICE_WRITE_IOPS_FIELD_NUMBER: _builtins.int
+    DEVICE_REQUESTS_FIELD_NUMBER: _builtins.int
     memory_bytes: _builtins.int
     """0: no limit, for all fields"""
     memory_swap_bytes: _builtins.int
@@ -604,6 +685,8 @@ class Resources(_message.Message):
     def device_read_iops(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resources.DeviceLimit]: ...
     @_builtins.property
     def device_write_iops(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resources.DeviceLimit]: ...
+    @_builtins.property
+    def device_requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resources.DeviceRequest]: ...
     def __init__(
         self,
         *,
@@ -633,10 +716,11 @@ class Resources(_message.Message):
         device_write_bps: _abc.Iterable[Global___Resources.DeviceLimit] | None = ...,
         device_read_iops: _abc.Iterable[Global___Resources.DeviceLimit] | None = ...,
         device_write_iops: _abc.Iterable[Global___Resources.DeviceLimit] | None = ...,
+        device_requests: _abc.Iterable[Global___Resources.DeviceRequest] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_swappiness", b"_memory_swappiness", "memory_swappiness", b"memory_swappiness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_swappiness", b"_memory_swappiness", "blkio_weight", b"blkio_weight", "blkio_weight_devices", b"blkio_weight_devices", "cgroup_parent", b"cgroup_parent", "cpu_period_us", b"cpu_period_us", "cpu_quota_us", b"cpu_quota_us", "cpu_realtime_period_us", b"cpu_realtime_period_us", "cpu_realtime_runtime_us", b"cpu_realtime_runtime_us", "cpu_shares", b"cpu_shares", "cpuset_cpus", b"cpuset_cpus", "cpuset_mems", b"cpuset_mems", "device_cgroup_rules", b"device_cgroup_rules", "device_read_bps", b"device_read_bps", "device_read_iops", b"device_read_iops", "device_write_bps", b"device_write_bps", "device_write_iops", b"device_write_iops", "devices", b"devices", "memory_bytes", b"memory_bytes", "memory_reservation_bytes", b"memory_reservation_bytes", "memory_swap_bytes", b"memory_swap_bytes", "memory_swappiness", b"memory_swappiness", "nano_cpus", b"nano_cpus", "oom_kill_disable", b"oom_kill_disable", "oom_score_adj", b"oom_score_adj", "pids_limit", b"pids_limit", "shm_size_bytes", b"shm_size_bytes", "ulimits", b"ulimits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_swappiness", b"_memory_swappiness", "blkio_weight", b"blkio_weight", "blkio_weight_devices", b"blkio_weight_devices", "cgroup_parent", b"cgroup_parent", "cpu_period_us", b"cpu_period_us", "cpu_quota_us", b"cpu_quota_us", "cpu_realtime_period_us", b"cpu_realtime_period_us", "cpu_realtime_runtime_us", b"cpu_realtime_runtime_us", "cpu_shares", b"cpu_shares", "cpuset_cpus", b"cpuset_cpus", "cpuset_mems", b"cpuset_mems", "device_cgroup_rules", b"device_cgroup_rules", "device_read_bps", b"device_read_bps", "device_read_iops", b"device_read_iops", "device_requests", b"device_requests", "device_write_bps", b"device_write_bps", "device_write_iops", b"device_write_iops", "devices", b"devices", "memory_bytes", b"memory_bytes", "memory_reservation_bytes", b"memory_reservation_bytes", "memory_swap_bytes", b"memory_swap_bytes", "memory_swappiness", b"memory_swappiness", "nano_cpus", b"nano_cpus", "oom_kill_disable", b"oom_kill_disable", "oom_score_adj", b"oom_score_adj", "pids_limit", b"pids_limit", "shm_size_bytes", b"shm_size_bytes", "ulimits", b"ulimits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__memory_swappiness: _TypeAlias = _typing.Literal["memory_swappiness"]  # noqa: Y015
     _WhichOneofArgType__memory_swappiness: _TypeAlias = _typing.Literal["_memory_swappiness", b"_memory_swappiness"]  # noqa: Y015

@@ -82,8 +82,8 @@ def _asked_for(device: Device) -> list[DeviceNode]:
     try:
         found = host.resolve(strict=True)
         if not found.is_dir():
-            return [_node(found, shown)]
-        nodes = [_node(path, shown + str(path)[len(str(found)) :]) for path in _below(found)]
+            return [node_of(found, shown)]
+        nodes = [node_of(path, shown + str(path)[len(str(found)) :]) for path in _below(found)]
     except ValueError as error:
         raise StartError(
             f'error gathering device information while adding custom device "{device.host_path}": not a device node'
@@ -99,7 +99,7 @@ def _asked_for(device: Device) -> list[DeviceNode]:
 def _host_devices() -> Iterator[DeviceNode]:
     for path in _below(Path("/dev")):
         try:
-            yield _node(path, str(path))
+            yield node_of(path, str(path))
         except (OSError, ValueError):
             continue  # it vanished, as hotplugged devices do
 
@@ -118,7 +118,8 @@ def _below(directory: Path) -> Iterator[Path]:
                 yield Path(entry.path)
 
 
-def _node(path: Path, shown: str) -> DeviceNode:
+def node_of(path: Path, shown: str) -> DeviceNode:
+    """Return the host's device ``path`` as a container has it at ``shown``. Raises OSError; ValueError: it is none."""
     status = path.stat()
     if stat.S_ISCHR(status.st_mode):
         kind = "c"
