@@ -28,7 +28,6 @@ from buildd.protocol import (
     Trees,
     WritableTree,
 )
-from buildd.session.protocol import ClientContent, Session, Sessions
 from sampan.build.progress import BuildWarning, Update, Vertex, VertexLog
 from sampan.build.request import CacheOption, Export, PruneOptions
 from sampan.errors import InvalidArgumentError, NotFoundError
@@ -246,22 +245,6 @@ class ImportedCachesContract:
         assert await caches.find(Digest.of(b"key")) is None
 
 
-class SessionsContract:
-    """Of ``session.protocol.Sessions``; subclass with a fixture ``sessions``, where "client" is attached."""
-
-    promises: tuple[type, ...] = (Sessions,)
-
-    async def test_one_that_is_attached_is_found(self, sessions: Sessions) -> None:
-        found: Session = await sessions.get("client")
-        assert await sessions.get("client") is found
-        assert await sessions.get("context:client") is found
-        assert [each.id for each in sessions.attached()] == ["client"]
-
-    async def test_another_one_is_not_found(self, sessions: Sessions) -> None:
-        with pytest.raises(NotFoundError, match="nosuch"):
-            await sessions.get("nosuch", timeout_s=0)
-
-
 @dataclass(frozen=True, slots=True)
 class TreeParts:
     trees: Trees
@@ -293,26 +276,6 @@ class TreesContract:
     async def test_what_was_not_changed_has_no_layer_more(self, parts: TreeParts) -> None:
         async with parts.trees.writable(parts.base) as active:
             assert (await active.freeze()).layers == parts.base.layers
-
-
-class ClientContentContract:
-    """Of ``session.protocol.ClientContent``, for what is read; subclass with ``content``, which has ``BLOB``."""
-
-    promises: tuple[type, ...] = (ClientContent,)
-
-    async def test_a_blob_is_told_and_read_from_anywhere(self, content: ClientContent) -> None:
-        digest = Digest.of(BLOB)
-        found = await content.info(digest)
-        assert (found.digest, found.size) == (digest, len(BLOB))
-        assert b"".join([piece async for piece in content.read(digest)]) == BLOB
-        assert b"".join([piece async for piece in content.read(digest, 2, 3)]) == BLOB[2:5]
-
-    async def test_what_is_not_there_is_not_found(self, content: ClientContent) -> None:
-        missing = Digest.of(b"missing")
-        with pytest.raises(NotFoundError):
-            await content.info(missing)
-        with pytest.raises(NotFoundError):
-            assert [piece async for piece in content.read(missing)] == []
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """The parts of a builder, on fakes, and the fakes themselves keep the contracts."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,24 +15,19 @@ from buildd.exporters.protocol import BuildResult, Exporters
 from buildd.protocol import Directory, FileWorker, ProcessError, Sources, StepContext
 from buildd.remote_cache.imports import CacheImports
 from buildd.session.clients import Clients
-from buildd.session.protocol import ClientContent, SessionInfo, Sessions
-from buildd.session.registry import AttachedSessions
+from buildd.session.protocol import SessionInfo
 from buildd.solver.context import VertexProgress, Work
 from buildd.sources.sources import Stores, open_sources
 from buildd.wire.llb.graphs import Graphs
-from buildd.wire.session.session import ServedSession
 from sampan.build.policy import SourcePolicy
 from sampan.build.progress import Vertex, VertexWarning
 from sampan.errors import NotFoundError
-from sampan.oci.digest import Digest
 from tests.contract.build_parts import (
     BASE,
-    BLOB,
     STEP,
     BridgeContract,
     BridgeParts,
     CacheContract,
-    ClientContentContract,
     ExecutorContract,
     ExecutorParts,
     ExportersContract,
@@ -42,7 +36,6 @@ from tests.contract.build_parts import (
     ImportedCachesContract,
     ProgressContract,
     ProgressParts,
-    SessionsContract,
     SourcesContract,
     StepContextContract,
     StepParts,
@@ -50,12 +43,11 @@ from tests.contract.build_parts import (
     TreesContract,
 )
 from tests.fakes.build_bridge import FakeBuildBridge, image_config
+from tests.fakes.build_sessions import FakeSession, FakeSessions
 from tests.fakes.build_storage import FakeBuildStorage, FakeLeases
 from tests.fakes.build_stores import FakeStep, FakeStore
 from tests.fakes.buildd import FakeExecutor, FakeFileWorker, FakeProgress, FakeSources, FakeTrees, FakeWorld, image
-from tests.fakes.byte_stream import FakeByteStream
 from tests.fakes.exporters import FakeExporters
-from tests.fakes.session_client import FakeSessionClient, attached
 from tests.fakes.steps import RunningStep
 from tests.unit.buildd.build.building import FakeCache, FakeCaches, ImageSources
 from tests.unit.buildd.cache.test_prune import BASE as BASE_RECORD
@@ -63,7 +55,7 @@ from tests.unit.buildd.cache.test_prune import FakeShelf, cache
 from tests.unit.buildd.executor.executing import yard
 from tests.unit.buildd.exporters.test_exporters import Room
 from tests.unit.buildd.solver.solving import bench
-from tests.unit.buildd.sources.clients import FakeContext, FakeFiles, FakeSession, FakeSessions
+from tests.unit.buildd.sources.clients import FakeContext, FakeFiles
 from tests.unit.buildd.sources.test_images import FakeImaged
 
 if TYPE_CHECKING:
@@ -140,7 +132,7 @@ class TestBuildSources(SourcesContract):
     @pytest.fixture
     async def sources(self, tmp_path: Path, step: StepParts) -> AsyncIterator[Sources]:
         imaged = FakeImaged()
-        sessions = cast("Sessions", FakeSessions(FakeSession(SessionInfo("s1"), {"context": {"a": "A"}})))
+        sessions = FakeSessions(FakeSession(SessionInfo("s1"), {"context": {"a": "A"}}))
         leases = FakeLeases(FakeBuildStorage())
         stores = Stores(imaged, imaged, imaged, leases)  # type: ignore[arg-type]  # the parts that are used
         async with open_sources(tmp_path, stores, cast("FileWorker", FakeFiles()), sessions) as (sources, _):
@@ -254,7 +246,7 @@ class TestCacheImports(ImportedCachesContract):
         async with CacheImports(
             cast("RemoteImages", Nowhere()),
             FakeStore(),
-            Clients(cast("Sessions", FakeSessions())),
+            Clients(FakeSessions()),
             lambda: nullcontext("lease"),
         ) as made:
             yield made
@@ -270,24 +262,6 @@ class TestFakeCaches(ImportedCachesContract):
         return FakeCaches()
 
 
-class TestAttachedSessions(SessionsContract):
-    @pytest.fixture
-    async def sessions(self) -> AsyncIterator[Sessions]:
-        sessions = AttachedSessions(ServedSession)
-        ours, theirs = FakeByteStream.pair()
-        attaching = asyncio.create_task(sessions.attach(ours, SessionInfo("client")))
-        await sessions.get("client")
-        yield sessions
-        await theirs.close()
-        await attaching
-
-
-class TestFakeSessions(SessionsContract):
-    @pytest.fixture
-    def sessions(self) -> Sessions:
-        return cast("Sessions", FakeSessions(FakeSession(SessionInfo("client"))))
-
-
 class TestFakeTrees(TreesContract):
     @pytest.fixture
     def parts(self) -> TreeParts:
@@ -298,20 +272,6 @@ class TestFakeTrees(TreesContract):
             trees.written[key]["made"] = b"1"
 
         return TreeParts(trees, world.tree({"base": b""}), write)
-
-
-class TestClientsContent(ClientContentContract):
-    @pytest.fixture
-    async def content(self, tmp_path: Path) -> AsyncIterator[ClientContent]:
-        client = FakeSessionClient(stores={"store": {Digest.of(BLOB): (BLOB, {})}})
-        async with attached(client, tmp_path) as session:
-            yield session.content("store")
-
-
-class TestFakeContent(ClientContentContract):
-    @pytest.fixture
-    def content(self) -> ClientContent:
-        return cast("ClientContent", FakeSession(SessionInfo("s"), blobs={Digest.of(BLOB): BLOB}).content("oci:store"))
 
 
 class TestFakeFileWorker(FileWorkerContract):

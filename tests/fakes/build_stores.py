@@ -1,7 +1,6 @@
 """What exporters of builds stand on: stores of content and images, trees, files, a client's session, a step."""
 
-import hashlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,6 @@ from pathlib import Path
 from buildd.files.converting import convert
 from buildd.llb.ops import FileOp, MakeFile
 from buildd.protocol import Converted, Form, Output, StepContext, Tree
-from buildd.session.protocol import Credentials, Progress
 from sampan.errors import AlreadyExistsError, ConflictError, NotFoundError, ResourceExhaustedError
 from sampan.oci.descriptor import OCI_LAYER_GZIP, Descriptor
 from sampan.oci.digest import Digest
@@ -126,56 +124,6 @@ class FakeFiles:
         for name in outputs:
             (self.place / name).mkdir(exist_ok=True)
         yield self.place
-
-
-@dataclass
-class FakeClientStore:
-    """A client's OCI layout."""
-
-    written: dict[str, bytes] = field(default_factory=dict)
-
-    async def write(
-        self, digest: Digest, size: int, chunks: AsyncIterable[bytes], labels: Mapping[str, str] | None = None
-    ) -> None:
-        data = b"".join([chunk async for chunk in chunks])
-        assert (len(data), f"sha256:{hashlib.sha256(data).hexdigest()}", labels) == (size, digest, None)
-        self.written[digest] = data
-
-
-@dataclass
-class FakeSession:
-    """The part of a session that exporters use."""
-
-    known: Mapping[str, Credentials] = field(default_factory=dict)
-    files: dict[str, tuple[bytes, Mapping[str, str]]] = field(default_factory=dict)
-    directories: dict[str, list[str]] = field(default_factory=dict)
-    stores: dict[str, FakeClientStore] = field(default_factory=dict)
-
-    async def credentials(self, host: str) -> Credentials | None:
-        return self.known.get(host)
-
-    async def send_file(
-        self, chunks: AsyncIterable[bytes], metadata: Mapping[str, str] | None = None, exporter: str = "0"
-    ) -> int:
-        data = b"".join([chunk async for chunk in chunks])
-        self.files[exporter] = (data, metadata or {})
-        return len(data)
-
-    async def send_files(
-        self,
-        directory: Path,
-        metadata: Mapping[str, str] | None = None,
-        exporter: str = "0",
-        progress: Progress | None = None,
-    ) -> int:
-        assert not metadata
-        self.directories[exporter] = sorted(path.name for path in directory.iterdir())
-        if progress is not None:
-            progress(7)
-        return 7
-
-    def content(self, store: str) -> FakeClientStore:
-        return self.stores.setdefault(store, FakeClientStore())
 
 
 @dataclass

@@ -202,6 +202,7 @@ def _by_type(rows: list[Any]) -> Json:
     return named if len(named) == len(rows) else rows
 
 
+DISK_USE: Final = ("system", "df")
 LISTS: Final = (
     ("ps", "--all"),
     ("ps",),
@@ -230,7 +231,7 @@ LISTS: Final = (
     *(("volume", "ls", "--filter", text) for text in (
         "name=^parity", "dangling=true", "dangling=false", "label=of=parity", "driver=local",
     )),
-    ("system", "df"),
+    DISK_USE,
     ("history", "parity/second:tag"),
     ("history", "--no-trunc", "parity/second:tag"),
     ("history", "--human=false", "parity/second:tag"),
@@ -247,13 +248,42 @@ def test_lists_have_the_same_fields(command: tuple[str, ...], both: Callable[...
 
 
 @pytest.mark.usefixtures("records")
-@pytest.mark.parametrize("command", [one for one in LISTS if one != ("system", "df")], ids=" ".join)
+@pytest.mark.parametrize("command", [one for one in LISTS if one != DISK_USE], ids=" ".join)
 def test_tables_have_the_same_columns(command: tuple[str, ...], both: Callable[..., tuple[str, str]]) -> None:
     theirs, ours = (text.splitlines() for text in both(*command))
     assert ours[0].split() == theirs[0].split()
     if command[0] == "images":  # docker shows the names of one image in an order of chance
         theirs, ours = sorted(theirs), sorted(ours)
     assert [line.split() for line in ours] == [line.split() for line in theirs]
+
+
+@pytest.mark.usefixtures("records")
+def test_the_table_of_disk_use_has_the_same_columns_and_cells(both: Callable[..., tuple[str, str]]) -> None:
+    theirs, ours = both(*DISK_USE)
+    _none(_differences(" ".join(DISK_USE), _by_first_column(theirs), _by_first_column(ours)))
+
+
+def _by_first_column(table: str) -> dict[str, dict[str, str]]:
+    """Return a table's cells by what their row begins with and by their column's title."""
+    titles, *rows = (re.split(r" {2,}", line.strip()) for line in table.splitlines())
+    return {row[0]: dict(zip(map(str.title, titles), row, strict=True)) for row in rows}
+
+
+@pytest.mark.usefixtures("records")
+def test_the_tables_of_each_object_s_disk_use_are_the_same(both: Callable[..., tuple[str, str]]) -> None:
+    theirs, ours = (_sections(text) for text in both(*DISK_USE, "--verbose"))
+    assert list(ours) == list(theirs)
+    for heading, (titles, rows) in theirs.items():
+        assert ours[heading] == (titles, rows), heading
+
+
+def _sections(text: str) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """Return titles and sorted rows of each table by what stands above it."""
+    found: dict[str, tuple[list[str], list[list[str]]]] = {}
+    for heading, table in re.findall(r"^(\S.*usage.*)\n\n((?:.+\n?)*)", text, re.MULTILINE):
+        titles, *rows = table.splitlines()
+        found[heading] = (titles.split(), sorted(row.split() for row in rows))
+    return found
 
 
 @pytest.mark.parametrize("kind", ["container", "image", "network", "volume"])

@@ -13,12 +13,13 @@ import pytest
 from buildd.llb.ops import SourceOp
 from buildd.protocol import FileWorker
 from buildd.session.clients import Clients
-from buildd.session.protocol import SessionInfo, Sessions
+from buildd.session.protocol import SessionInfo
 from buildd.sources.git import GitSource, parse
 from buildd.sources.git_commands import Access, Git
 from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError, RemoteError, UnimplementedError
+from tests.fakes.build_sessions import FakeSession, FakeSessions
 from tests.support.tools import need
-from tests.unit.buildd.sources.clients import FakeContext, FakeFiles, FakeSession, FakeSessions
+from tests.unit.buildd.sources.clients import FakeContext, FakeFiles
 
 COMMITTED_S = 1_700_000_000
 
@@ -58,7 +59,7 @@ class World:
         self.scratch = root / "scratch"
         self.scratch.mkdir()
         self.session = FakeSession(SessionInfo("s1"))
-        clients = Clients(cast("Sessions", FakeSessions(self.session)))
+        clients = Clients(FakeSessions(self.session))
         self.source = GitSource(cast("FileWorker", self.files), clients, self.scratch)
         self.repository = Repository(root / "served/repo")
 

@@ -29,12 +29,13 @@ from buildd.llb.ops import (
     SourceOp,
 )
 from buildd.protocol import ImageQuery, Output, Pinned, ResolvedImage, StepContext, StepError, Tree
+from buildd.session.protocol import SessionInfo
 from buildd.solver.build import Asker
 from sampan.build.request import PruneOptions
 from sampan.client.services import Services
 from sampan.oci.platform import Platform
 from sampan.store.database import Store
-from tests.fakes.build_sessions import FakeLender, FakeLenders
+from tests.fakes.build_sessions import FakeSession, FakeSessions
 from tests.fakes.buildd import FakeProgress
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine, run_engine
@@ -101,8 +102,8 @@ class Builder:
 
 
 @asynccontextmanager
-async def builder(engine: Engine, client: FakeLender | None = None) -> AsyncIterator[Builder]:
-    sessions = FakeLenders({"client": client or FakeLender()})
+async def builder(engine: Engine, client: FakeSession | None = None) -> AsyncIterator[Builder]:
+    sessions = FakeSessions(client or FakeSession(SessionInfo("client")))
     for directory in (engine.layout.data("buildd"), engine.layout.run("buildd")):
         directory.mkdir(exist_ok=True)
     async with (
@@ -181,7 +182,7 @@ async def test_stages_run_at_the_same_time_and_share_a_cache_mount(engine: Engin
 
 
 async def test_a_secret_is_seen_by_its_step_alone(engine: Engine) -> None:
-    client = FakeLender({"token": b"hush-hush"})
+    client = FakeSession(SessionInfo("client"), secrets={"token": b"hush-hush"})
     secret = Mount("/run/secrets/token", MountType.SECRET, secret=SecretMount("token", mode=0o400))
     scratch = Mount("/scratch", MountType.TMPFS)
     script = "stat -c %a /run/secrets/token > /mode; wc -c < /run/secrets/token > /length; touch /scratch/x"

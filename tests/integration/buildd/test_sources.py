@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -15,7 +14,7 @@ from buildd.fileworker.files import Files
 from buildd.freezes import Freezes
 from buildd.llb.ops import SourceOp
 from buildd.protocol import Directory, ImageQuery, Selection
-from buildd.session.protocol import Credentials, SessionInfo, Sessions
+from buildd.session.protocol import Credentials, SessionInfo
 from buildd.sources.sources import BuildSources, Stores, open_sources
 from buildd.trees import SnapshotTrees
 from sampan.client.content import ContentClient
@@ -23,11 +22,12 @@ from sampan.client.services import Services
 from sampan.errors import NotFoundError, SampanError
 from sampan.oci.chain import chain_ids
 from sampan.oci.platform import Platform, host_platform
+from tests.fakes.build_sessions import FakeSession, FakeSessions
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine, run_engine
 from tests.support.images import Entry, Image, layer, push, push_index, tar
 from tests.support.registry import Registry, run_registry
-from tests.unit.buildd.sources.clients import FakeContext, FakeSession, FakeSessions
+from tests.unit.buildd.sources.clients import FakeContext
 
 pytestmark = pytest.mark.root
 
@@ -82,7 +82,7 @@ async def world_on(engine: Engine, root: Path, registry: Registry) -> AsyncItera
         content = ContentClient(services.channels["imaged"])
         stores = Stores(services.images, content, services.layers, services.leases)
         try:
-            sessions = cast("Sessions", FakeSessions(session))
+            sessions = FakeSessions(session)
             async with open_sources(root / "sources", stores, files, sessions) as (sources, shelves):
                 yield World(services, sources, files, session, shelves[-1])
         finally:

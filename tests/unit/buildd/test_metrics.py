@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
-from typing import cast
 
 import pytest
 import pytest_asyncio
@@ -15,17 +14,18 @@ from buildd.cache.model import Record, RecordType
 from buildd.llb.ops import SourceOp
 from buildd.metrics import BuildMetrics
 from buildd.session.clients import Clients
-from buildd.session.protocol import SessionInfo, Sessions
+from buildd.session.protocol import SessionInfo
 from buildd.sources.directories import LocalDirectories
 from buildd.sources.local import LocalSource
 from sampan.build.request import Export, PruneOptions
 from sampan.disk import Root
 from sampan.errors import PermissionDeniedError, RemoteError, SampanError
 from sampan.resource.snapshot import SnapshotUsage
+from tests.fakes.build_sessions import FakeSession, FakeSessions
 from tests.fakes.buildd import Gate, failing
 from tests.unit.buildd.build.building import Building
 from tests.unit.buildd.solver.solving import bench
-from tests.unit.buildd.sources.clients import FakeContext, FakeSession, FakeSessions
+from tests.unit.buildd.sources.clients import FakeContext
 
 RUN = "/bin/sh -c make"
 
@@ -156,7 +156,7 @@ async def test_what_a_context_costs_is_told_and_what_it_saves(tmp_path: Path, to
     session = FakeSession(SessionInfo("s1", shared_key="host"), {"context": {"a": "12345", "b": "123"}})
     directories = LocalDirectories(tmp_path)
     directories.recover()
-    source = LocalSource(directories, Clients(cast("Sessions", FakeSessions(session))), told.metrics)
+    source = LocalSource(directories, Clients(FakeSessions(session)), told.metrics)
     for expected in ({"sent": 8}, {"sent": 9, "saved": 5}):
         async with FakeContext("s1") as context:
             await source.fetch(SourceOp("local://context", {}), context)

@@ -13,13 +13,14 @@ from buildd.executor.mounts import Makers
 from buildd.executor.platforms import HostPlatforms
 from buildd.llb.ops import ExecOp, Mount, Process
 from buildd.protocol import Output, Tree
+from buildd.session.protocol import SessionInfo
 from buildd.solver.context import VertexProgress, Work
 from sampan.build.progress import Vertex
 from sampan.build.step import SnapshotSource, StepMount, StepSpec
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.store.database import Store
-from tests.fakes.build_sessions import FakeLender, FakeLenders
+from tests.fakes.build_sessions import FakeSession, FakeSessions
 from tests.fakes.buildd import FakeFileWorker, FakeProgress, FakeTrees, FakeWorld
 from tests.fakes.steps import FakeSteps, Program, RunningStep
 
@@ -36,7 +37,7 @@ class Yard:
     reached: int = 0  # how often the other services were waited for
     programs: dict[str, Program] = field(default_factory=dict)
     world: FakeWorld = field(default_factory=FakeWorld)
-    client: FakeLender = field(default_factory=FakeLender)
+    client: FakeSession = field(default_factory=lambda: FakeSession(SessionInfo("client")))
     progress: FakeProgress = field(default_factory=FakeProgress)
     trees: FakeTrees = field(init=False)
     files: FakeFileWorker = field(init=False)
@@ -52,7 +53,7 @@ class Yard:
         self.steps = FakeSteps(self.trees.snapshots, self.programs)
         times = itertools.count(1)
         self.caches = CacheMounts(self.path / "mounts", self.store, self.files, lambda: next(times))
-        granted = Granted(FakeLenders({"client": self.client}), self.path / "ssh")
+        granted = Granted(FakeSessions(self.client), self.path / "ssh")
         makers = Makers(self.trees, self.files, granted, self.caches)
         platforms = HostPlatforms(Platform("linux", "amd64"), self.path / "binfmt")
         self.executor = StepExecutor(self.steps, makers, platforms, self.max_parallelism, self._reach)

@@ -24,7 +24,7 @@ from sampan.build.step import (
     TmpfsSource,
 )
 from sampan.errors import InvalidArgumentError, NotFoundError
-from tests.fakes.build_sessions import FakeLenders
+from tests.fakes.build_sessions import FakeSessions
 from tests.fakes.steps import RunningStep
 from tests.unit.buildd.executor.executing import ROOT, Yard, op, writes
 
@@ -164,7 +164,7 @@ async def test_an_agent_is_a_socket_while_the_step_runs(executing: Yard) -> None
 async def test_a_start_removes_sockets_of_the_last_one(executing: Yard, tmp_path: Path) -> None:
     (tmp_path / "ssh").mkdir()
     (tmp_path / "ssh" / "0011223344556677").write_bytes(b"")
-    granted = Granted(FakeLenders(), tmp_path / "ssh")
+    granted = Granted(FakeSessions(), tmp_path / "ssh")
     granted.recover()
     granted.recover()
     assert not (tmp_path / "ssh").exists()

@@ -30,7 +30,8 @@ from sampan.resource import image as images
 from sampan.resource.transfer import PushPhase, PushProgress, PushStep
 from sampan.tar.entry import Entry, EntryType
 from sampan.tar.writer import TarWriter
-from tests.fakes.build_stores import FakeFiles, FakeSession, FakeStep, FakeStore, layer
+from tests.fakes.build_sessions import FakeSession
+from tests.fakes.build_stores import FakeFiles, FakeStep, FakeStore, layer
 
 NOW = 1_700_000_000_123_456_789
 AMD = Platform("linux", "amd64")
@@ -96,7 +97,12 @@ class Room:
     """Exporters on fakes."""
 
     def __init__(self, scratch: Path) -> None:
-        self.store, self.images, self.files, self.session = FakeStore(), FakeImages(), FakeFiles(), FakeSession()
+        self.store, self.images, self.files, self.session = (
+            FakeStore(),
+            FakeImages(),
+            FakeFiles(),
+            FakeSession(stores={"export": {}}),
+        )
         self.step = FakeStep()
         self.made_ready: list[Tree] = []
         self.exporters = BuildExporters(
@@ -211,7 +217,7 @@ async def test_an_image_without_a_name_may_be_dangling(room: Room) -> None:
 
 
 async def test_a_push_uses_the_clients_credentials(room: Room) -> None:
-    room.session.known = {"registry.example": Credentials("u", "p"), "registry-1.docker.io": Credentials("", "t")}
+    room.session.logins = {"registry.example": Credentials("u", "p"), "registry-1.docker.io": Credentials("", "t")}
     await room.export(one(room.store.add("a")), "image", name="registry.example/x:1,y", push="true")
     assert room.images.pushed == [
         ("registry.example/x:1", images.Credentials("u", "p")),
@@ -266,7 +272,7 @@ async def test_an_oci_archive_has_nothing_of_dockers_and_may_have_several_platfo
 
 async def test_an_oci_layout_goes_to_the_clients_own_store(room: Room) -> None:
     told = await room.export(one(room.store.add("a")), "oci", tar="false")
-    written = room.session.stores["export"].written
+    written = room.session.stores["export"]
     assert told["containerimage.digest"] in written
     assert list(written)[-1] == told["containerimage.digest"], "what refers to others comes last"
     assert not room.session.files
@@ -278,7 +284,7 @@ async def test_files_go_as_they_are_or_by_platform(room: Room, tmp_path: Path) -
     assert room.session.files["0"][0] == b"tar of all;"
     both = several({"linux/amd64": Tree(), "linux/arm64": Tree()})
     await room.export(both, "local")
-    assert room.session.directories["0"] == ["linux_amd64", "linux_arm64"]
+    assert sorted(room.session.trees["0"]) == ["linux_amd64", "linux_arm64"]
     with pytest.raises(InvalidArgumentError, match="overwrite"):
         await room.export(both, "local", platform_split="false")
 

@@ -1,18 +1,12 @@
 """Clients, steps and file workers as sources see them."""
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 from buildd.protocol import Directory, Output, Tree
-from buildd.session.protocol import Credentials, LocalFiles, SessionInfo, SocketOwner
-from sampan.errors import NotFoundError, UnimplementedError
-from sampan.fsutil.receiver import SyncReport
 from sampan.oci.descriptor import OCI_LAYER, Descriptor
 from sampan.oci.digest import Digest
-from sampan.resource.content import Blob
 from sampan.resource.image import Layer
 
 
@@ -46,93 +40,6 @@ class FakeContext:
 
     async def hold(self, held: AbstractAsyncContextManager[Output]) -> Output:
         return await self._stack.enter_async_context(held)
-
-
-@dataclass
-class FakeSession:
-    """A client with directories, secrets and credentials."""
-
-    info: SessionInfo
-    directories: dict[str, dict[str, str]] = field(default_factory=dict)
-    secrets: dict[str, bytes] = field(default_factory=dict)
-    logins: dict[str, Credentials] = field(default_factory=dict)
-    blobs: dict[str, bytes] = field(default_factory=dict)
-    synced: list[tuple[LocalFiles, Path]] = field(default_factory=list)
-    during: Callable[[Path], object] = lambda path: None
-
-    def serves(self, method: str) -> bool:
-        return True
-
-    async def sync(self, files: LocalFiles, into: Path, progress: Callable[[int], None] | None = None) -> SyncReport:
-        self.synced.append((files, into))
-        if files.name not in self.directories:
-            raise NotFoundError(f"no directory {files.name}")
-        wanted = self.directories[files.name]
-        self.during(into)
-        changed = [name for name in os.listdir(into) if name not in wanted]
-        for name in changed:
-            (into / name).unlink()
-        sent = saved = 0
-        for name, content in wanted.items():
-            if not (into / name).exists() or (into / name).read_text() != content:
-                (into / name).write_text(content)
-                changed.append(name)
-                sent += len(content)
-            else:
-                saved += len(content)
-        if progress:
-            progress(sent)
-        return SyncReport(len(wanted), sent, saved, tuple(changed))
-
-    async def credentials(self, host: str) -> Credentials | None:
-        return self.logins.get(host)
-
-    async def secret(self, id: str) -> bytes:
-        if id not in self.secrets:
-            raise NotFoundError(f"secret {id} not found")
-        return self.secrets[id]
-
-    @asynccontextmanager
-    async def ssh_socket(self, id: str, path: Path, owner: SocketOwner) -> AsyncIterator[None]:
-        path.touch()
-        yield
-        path.unlink()
-
-    def content(self, store: str) -> "FakeStore":
-        return FakeStore(self.blobs if store in ("oci:store", "") else {})
-
-    def __getattr__(self, name: str) -> object:
-        raise UnimplementedError(name)
-
-
-class FakeStore:
-    """A content store of a client's."""
-
-    def __init__(self, blobs: Mapping[str, bytes]) -> None:
-        self._blobs = blobs
-
-    async def info(self, digest: str) -> Blob:
-        if digest not in self._blobs:
-            raise NotFoundError(f"content {digest}: not found")
-        return Blob(Digest(digest), len(self._blobs[digest]), 0, 0)
-
-    async def read(self, digest: str, offset: int = 0, size: int = 0) -> AsyncGenerator[bytes, None]:
-        await self.info(digest)
-        yield self._blobs[digest][offset : offset + size if size else None]
-
-
-class FakeSessions:
-    def __init__(self, *sessions: FakeSession) -> None:
-        self._sessions = {each.info.id: each for each in sessions}
-
-    async def get(self, id: str, timeout_s: float = 5) -> FakeSession:
-        key = id.rpartition(":")[2]
-        if key not in self._sessions:
-            raise NotFoundError(f"no active session for {key}")
-        return self._sessions[key]
-
-    def attached(self) -> Sequence[SessionInfo]:
-        return [each.info for each in self._sessions.values()]
 
 
 class FakeFiles:

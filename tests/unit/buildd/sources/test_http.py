@@ -13,7 +13,7 @@ from aiohttp import web
 from buildd.llb.ops import SourceOp
 from buildd.protocol import FileWorker
 from buildd.session.clients import Clients
-from buildd.session.protocol import SessionInfo, Sessions
+from buildd.session.protocol import SessionInfo
 from buildd.sources import addresses
 from buildd.sources.downloads import Downloads
 from buildd.sources.http import HttpSource
@@ -26,7 +26,8 @@ from sampan.errors import (
     SampanError,
 )
 from sampan.oci.digest import Digest
-from tests.unit.buildd.sources.clients import FakeContext, FakeFiles, FakeSession, FakeSessions
+from tests.fakes.build_sessions import FakeSession, FakeSessions
+from tests.unit.buildd.sources.clients import FakeContext, FakeFiles
 
 MODIFIED = "Fri, 14 Nov 2025 08:00:00 GMT"
 MODIFIED_S = 1763107200
@@ -70,7 +71,7 @@ class World:
         self.files = FakeFiles()
         self.downloads = Downloads(root / "http")
         self.session = FakeSession(SessionInfo("s1"))
-        clients = Clients(cast("Sessions", FakeSessions(self.session)))
+        clients = Clients(FakeSessions(self.session))
         (root / "scratch").mkdir()
         self.source = HttpSource(self.downloads, cast("FileWorker", self.files), clients, root / "scratch")
 

@@ -13,8 +13,8 @@ from buildd.content import Content as WritableContent
 from buildd.llb.ops import SourceOp
 from buildd.protocol import ImageQuery, Tree
 from buildd.session.clients import Clients
+from buildd.session.protocol import ClientContent, SessionInfo
 from buildd.session.protocol import Credentials as ClientCredentials
-from buildd.session.protocol import SessionInfo, Sessions
 from buildd.sources.documents import FoundImage
 from buildd.sources.held import HeldImages
 from buildd.sources.images import Content, ImageSource
@@ -36,9 +36,10 @@ from sampan.resource.image import Credentials, ImageDetails, Layer
 from sampan.resource.snapshot import ApplyProgress
 from sampan.resource.storage import Images, Layers
 from sampan.resource.transfer import Fetched, FetchPhase, FetchProgress, FetchResolved, FetchStep
+from tests.fakes.build_sessions import FakeSession, FakeSessions
 from tests.fakes.build_stores import FakeConversation
 from tests.fakes.build_stores import FakeStore as FakeContent
-from tests.unit.buildd.sources.clients import FakeContext, FakeSession, FakeSessions, FakeStore
+from tests.unit.buildd.sources.clients import FakeContext
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 NAME = "docker.io/library/base:1"
@@ -161,21 +162,25 @@ class FakeImaged:
         return "chain"
 
     def read(self, digest: str, offset: int = 0, size: int = 0) -> AsyncGenerator[bytes, None]:
-        return FakeStore(self.blobs).read(digest, offset, size)
+        return stored(self.blobs).read(digest, offset, size)
 
     async def info(self, digest: str) -> Blob:
-        return await FakeStore(self.blobs).info(digest)
+        return await stored(self.blobs).info(digest)
 
     def write(self, *, lease: str = "", resumable: bool = True) -> AbstractAsyncContextManager[FakeConversation]:
         assert self.leases[lease] == "kept"
         return self.written.write(lease=lease, resumable=resumable)
 
 
+def stored(blobs: dict[str, bytes]) -> ClientContent:
+    return FakeSession(stores={"": blobs}).content("")
+
+
 class World:
     def __init__(self) -> None:
         self.imaged = FakeImaged()
-        self.session = FakeSession(SessionInfo("s1"))
-        clients = Clients(cast("Sessions", FakeSessions(self.session)))
+        self.session = FakeSession(SessionInfo("s1"), stores={"oci:store": {}})
+        clients = Clients(FakeSessions(self.session))
         self.dropped: list[tuple[str, FoundImage, str]] = []
         self.held = HeldImages(0.05, self.drop)
         images, layers = cast("Images", self.imaged), cast("Layers", self.imaged)
@@ -380,7 +385,7 @@ async def test_a_checksum_is_held_to(world: World) -> None:
 
 
 async def test_a_client_s_layout(world: World) -> None:
-    world.session.blobs = world.imaged.image.blobs
+    world.session.stores["oci:store"] = world.imaged.image.blobs
     target = world.imaged.image.target.digest
     name = f"x/y@{target}"
     op = SourceOp(f"oci-layout://{name}", {"oci.store": "store"})
@@ -398,17 +403,17 @@ async def test_a_client_s_layout(world: World) -> None:
 
 async def test_a_layout_that_lies(world: World) -> None:
     image = world.imaged.image
-    world.session.blobs = dict(image.blobs)
+    world.session.stores["oci:store"] = dict(image.blobs)
     op = SourceOp(f"oci-layout://x@{image.target.digest}", {"oci.store": "store"})
     layer = image.details[AMD64][2][1].descriptor.digest
     async with FakeContext("s1") as context:
-        world.session.blobs[layer] = b"other bytes"
+        world.session.stores["oci:store"][layer] = b"other bytes"
         with pytest.raises(DataLossError):
             await world.layouts.fetch(op, AMD64, context)
-        world.session.blobs[image.target.digest] = b"{}"
+        world.session.stores["oci:store"][image.target.digest] = b"{}"
         with pytest.raises(DataLossError):
             await world.layouts.pin(op, AMD64, context)
-        del world.session.blobs[image.target.digest]
+        del world.session.stores["oci:store"][image.target.digest]
         with pytest.raises(NotFoundError, match="failed to resolve source metadata"):
             await world.layouts.pin(op, AMD64, context)
         for identifier, attrs in (("oci-layout://x:1", {"oci.store": "store"}), (op.identifier, {})):

@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -10,11 +9,12 @@ from buildd.files.index import read_stamp
 from buildd.llb.ops import SourceOp
 from buildd.protocol import Directory
 from buildd.session.clients import Clients
-from buildd.session.protocol import LocalFiles, SessionInfo, Sessions
+from buildd.session.protocol import LocalFiles, SessionInfo
 from buildd.sources.directories import LocalDirectories
 from buildd.sources.local import LocalSource
 from sampan.errors import InvalidArgumentError, NotFoundError
-from tests.unit.buildd.sources.clients import FakeContext, FakeSession, FakeSessions
+from tests.fakes.build_sessions import FakeSession, FakeSessions
+from tests.unit.buildd.sources.clients import FakeContext
 
 
 class World:
@@ -22,7 +22,7 @@ class World:
         self.session = FakeSession(SessionInfo("s1", shared_key="host"), {"context": {"a": "A"}})
         self.directories = LocalDirectories(root)
         self.directories.recover()
-        self.source = LocalSource(self.directories, Clients(cast("Sessions", FakeSessions(self.session))))
+        self.source = LocalSource(self.directories, Clients(FakeSessions(self.session)))
 
     async def fetch(self, context: FakeContext, name: str = "context", **attributes: str) -> Path:
         attrs = {key.replace("_", "."): value for key, value in attributes.items()}

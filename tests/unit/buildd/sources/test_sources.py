@@ -5,12 +5,13 @@ import pytest
 
 from buildd.llb.ops import SourceOp
 from buildd.protocol import FileWorker
-from buildd.session.protocol import SessionInfo, Sessions
+from buildd.session.protocol import SessionInfo
 from buildd.sources.sources import Stores, open_sources
 from sampan.errors import InvalidArgumentError
 from sampan.oci.platform import Platform
+from tests.fakes.build_sessions import FakeSession, FakeSessions
 from tests.fakes.build_storage import FakeBuildStorage, FakeLeases
-from tests.unit.buildd.sources.clients import FakeContext, FakeFiles, FakeSession, FakeSessions
+from tests.unit.buildd.sources.clients import FakeContext, FakeFiles
 from tests.unit.buildd.sources.test_images import FakeImaged
 
 AMD64 = Platform("linux", "amd64")
@@ -21,7 +22,7 @@ async def test_sources_are_told_apart_by_scheme(tmp_path: Path) -> None:
     (tmp_path / "scratch/left").mkdir(parents=True)
     session = FakeSession(SessionInfo("s1"), {"context": {"a": "A"}})
     stores = Stores(imaged, imaged, imaged, FakeLeases(FakeBuildStorage()))  # type: ignore[arg-type]
-    sessions = cast("Sessions", FakeSessions(session))
+    sessions = FakeSessions(session)
     async with (
         open_sources(tmp_path, stores, cast("FileWorker", FakeFiles()), sessions) as (
             sources,

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -11,9 +10,10 @@ from buildd.files.index import Index
 from buildd.llb.ops import SourceOp
 from buildd.protocol import Directory
 from buildd.session.clients import Clients
-from buildd.session.protocol import SessionInfo, Sessions
+from buildd.session.protocol import SessionInfo
 from buildd.sources.uploads import UploadSource
-from tests.unit.buildd.sources.clients import FakeContext, FakeSession, FakeSessions
+from tests.fakes.build_sessions import FakeSession, FakeSessions
+from tests.unit.buildd.sources.clients import FakeContext
 
 OP = SourceOp("http://buildkit-session/key", {"http.filename": "context"})
 
@@ -40,7 +40,7 @@ def client() -> Uploading:
 
 @pytest.fixture
 def source(client: Uploading, tmp_path: Path) -> UploadSource:
-    return UploadSource(Clients(cast("Sessions", FakeSessions(client))), tmp_path)
+    return UploadSource(Clients(FakeSessions(client)), tmp_path)
 
 
 async def test_what_is_uploaded_goes_with_the_build_and_so_does_what_is_known_of_it(
