@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from buildd.build.protocol import Cache, ImportedCaches
+from buildd.executor.protocol import Program
 from buildd.exporters.protocol import BuildResult, Exporters
 from buildd.llb.ops import Edge, ExecOp, Mount, Process, SourceOp
 from buildd.protocol import (
@@ -30,7 +31,8 @@ from buildd.protocol import (
 )
 from sampan.build.progress import BuildWarning, Update, Vertex, VertexLog
 from sampan.build.request import CacheOption, Export, PruneOptions
-from sampan.errors import InvalidArgumentError, NotFoundError
+from sampan.build.step import StepExit, StepStarted
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
@@ -192,6 +194,16 @@ class ExecutorContract:
         with pytest.raises(ProcessError, match="exit code: 7") as raised:
             await self._run(parts, "fail")
         assert raised.value.exit_code == 7
+
+    async def test_a_container_runs_processes_as_long_as_it_is_held(self, parts: ExecutorParts) -> None:
+        op = ExecOp(Process(("unused",)), (Mount("/", input=0, output=0),))
+        async with parts.executor.container(op, [parts.base], None, parts.context) as container:
+            process = await container.start(Program(("sleep", "60")))
+            outputs = process.outputs()
+            assert await anext(outputs) == StepStarted()
+        assert [output async for output in outputs][-1] == StepExit(137)
+        with pytest.raises(ConflictError, match="the container was released"):
+            await container.start(Program(("sleep", "60")))
 
 
 class ExportersContract:

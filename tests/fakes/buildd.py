@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from buildd.executor.protocol import ContainerInput, Program
 from buildd.files.converting import convert
 from buildd.llb.ops import NO_LIMITS, Copy, Edge, ExecOp, FileOp, MakeFile, Metadata, Mount, Node, Process, SourceOp
 from buildd.protocol import (
@@ -26,7 +25,6 @@ from buildd.protocol import (
     WritableTree,
 )
 from sampan.build.progress import Update, Vertex, VertexLog
-from sampan.build.step import StepExit, StepOutput, StepStarted
 from sampan.errors import NotFoundError
 from sampan.oci.chain import chain_ids
 from sampan.oci.descriptor import OCI_LAYER, Descriptor
@@ -34,7 +32,7 @@ from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource.container_spec import Resources
 from sampan.resource.image import Layer
-from sampan.resource.streams import Frame, Stream
+from tests.fakes.build_containers import FakeContainer
 
 Contents = Mapping[str, bytes]
 
@@ -293,42 +291,13 @@ class FakeExecutor:
     @asynccontextmanager
     async def container(
         self, op: ExecOp, inputs: Sequence[Output], platform: Platform | None, context: StepContext
-    ) -> AsyncIterator["FakeContainer"]:
+    ) -> AsyncIterator[FakeContainer]:
         made = FakeContainer(op, self.container_code)
         self.containers.append(made)
-        yield made
-        made.left = True
-
-
-class FakeContainer:
-    """A container whose processes each say their command and end with ``code``."""
-
-    def __init__(self, op: ExecOp, code: int) -> None:
-        self.op = op
-        self.left = False
-        self.code = code
-        self.programs: list[Program] = []
-
-    async def start(self, program: Program) -> "FakeProcess":
-        self.programs.append(program)
-        return FakeProcess(self, program)
-
-
-class FakeProcess:
-    """One of its processes."""
-
-    def __init__(self, container: FakeContainer, program: Program) -> None:
-        self._container = container
-        self._program = program
-        self.given: list[ContainerInput] = []
-
-    async def give(self, item: ContainerInput) -> None:
-        self.given.append(item)
-
-    async def outputs(self) -> AsyncGenerator[StepOutput, None]:
-        yield StepStarted()
-        yield Frame(Stream.STDOUT, " ".join(self._program.args).encode())
-        yield StepExit(self._container.code)
+        try:
+            yield made
+        finally:
+            made.leave()
 
 
 async def failing(_files: Contents, _context: StepContext) -> Contents:

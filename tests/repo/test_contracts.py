@@ -26,8 +26,6 @@ WITHOUT_SUITE = {
     "buildd.build.protocol.Gateway": "what a build offers to its client: it works in memory, and tests use it as it is",
     "buildd.build.protocol.Builder": _UNIT,
     "sampan.build.protocols.Builder": _UNIT,
-    "buildd.executor.protocol.Container": _UNIT,
-    "buildd.executor.protocol.ContainerProcess": _UNIT,
 }
 
 _FAKE = ("Fake", "InMemory")  # in the names of test classes that run a suite on a fake
