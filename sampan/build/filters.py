@@ -55,7 +55,7 @@ def _terms(filters: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
             raise InvalidArgumentError(f"invalid filter '{name}'")
         value = _single(name, values)
         if name in _TRUTHS:
-            found.append(name if query_bool(value) else f"!{name}")
+            found.append(name if query_bool(value) else f"{name}!=true")
         else:
             found.append(f"{name}{'~=' if name in _PARTS else '=='}{json.dumps(value)}")
     return (",".join(found),) if found else ()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from buildd.cache.collector import Bounds, BuildCache, policy
 from buildd.cache.model import Record, RecordType
 from buildd.cache.prune import DiskSpace, choose, record_filter
+from sampan.build.filters import prune_options
 from sampan.build.request import PruneOptions
 from sampan.disk import Holder, Root
 from sampan.errors import InvalidArgumentError
@@ -80,6 +81,23 @@ def test_shared_and_internal_records_go_only_with_all() -> None:
 )
 def test_filters_are_buildkits(filters: tuple[str, ...], accepted: list[str]) -> None:
     accept = record_filter(filters, NOW_NS)
+    records = [replace(BASE, in_use=True), STEP, replace(AFTER, shared=True), CACHE]
+    assert [each.id for each in records if accept(each)] == accepted
+
+
+@pytest.mark.parametrize(
+    ("filters", "accepted"),
+    [
+        ({"inuse": ["1"]}, ["base"]),
+        ({"inuse": ["0"]}, ["step", "after", "cache"]),
+        ({"shared": ["false"], "mutable": ["0"]}, ["base", "step"]),
+        ({"private": ["0"]}, ["after"]),
+        ({"type": ["regular"], "description": ["make|test"]}, ["step", "after"]),
+        ({"id": ['a"b']}, []),
+    ],
+)
+def test_docker_s_filters_are_understood(filters: dict[str, list[str]], accepted: list[str]) -> None:
+    accept = record_filter(prune_options(filters).filters, NOW_NS)
     records = [replace(BASE, in_use=True), STEP, replace(AFTER, shared=True), CACHE]
     assert [each.id for each in records if accept(each)] == accepted
 

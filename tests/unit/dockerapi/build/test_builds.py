@@ -363,7 +363,7 @@ async def test_prune_takes_filters_and_limits(api: Api) -> None:
     answer = await api.post(f"/build/prune?all=1&keep-storage=5&filters={filters}")
     assert answer.json == {"CachesDeleted": ["one", "two"], "SpaceReclaimed": 120}
     (options,) = api.builder.pruned
-    assert options.filters == ('type=="regular",!inuse',)
+    assert options.filters == ('type=="regular",inuse!=true',)
     assert (options.all, options.reserved_bytes, options.keep_duration_ns) == (True, 5, 24 * 3600 * 10**9)
 
     labelled = await api.post(f"/build/prune?filters={quote(json.dumps({'label': ['a=b'], 'label!': ['c']}))}")

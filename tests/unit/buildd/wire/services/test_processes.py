@@ -20,7 +20,7 @@ from sampan.errors import (
     UnimplementedError,
 )
 from sampan.resource.container_spec import ConsoleSize
-from tests.fakes.buildd import FakeContainer, FakeProcess
+from tests.fakes.build_containers import FakeContainer, FakeProcess
 
 
 class OneContainer:
