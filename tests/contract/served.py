@@ -13,12 +13,12 @@ from sampan.wire.channel import open_channel
 
 
 @asynccontextmanager
-async def served(add: Callable[[grpc.aio.Server], None]) -> AsyncIterator[grpc.aio.Channel]:
-    """Yield a channel to a server with what ``add`` adds to it."""
+async def served(add: Callable[[grpc.aio.Server], None], at: Path | None = None) -> AsyncIterator[grpc.aio.Channel]:
+    """Yield a channel to a server with what ``add`` adds to it; ``at`` is its socket, else it is somewhere."""
     server = grpc.aio.server(interceptors=[Interceptor(RpcMetrics(CollectorRegistry()))])
     add(server)
     with tempfile.TemporaryDirectory() as directory:  # a short path: a socket's has 107 bytes
-        socket = Path(directory) / "s"
+        socket = at or Path(directory) / "s"
         server.add_insecure_port(f"unix:{socket}")
         await server.start()
         try:

@@ -312,11 +312,15 @@ class Gate:
     made: Contents
     running: asyncio.Event = field(default_factory=asyncio.Event)
     go: asyncio.Event = field(default_factory=asyncio.Event)
+    left: asyncio.Event = field(default_factory=asyncio.Event)  # it runs no more
 
     async def __call__(self, _files: Contents, context: StepContext) -> Contents:
         self.running.set()
         context.log(b"working\n")
-        await self.go.wait()
+        try:
+            await self.go.wait()
+        finally:
+            self.left.set()
         return self.made
 
 

@@ -9,12 +9,11 @@ import copy
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import grpc
 from prometheus_client import CollectorRegistry
 
-from buildd.build.protocol import Builder
 from buildd.wire.services.control_servicer import ControlServicer
 from imaged.images.model import ImageRecord
 from imaged.images.removal import plan_removal
@@ -48,7 +47,7 @@ from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.wire.pages import pages
-from tests.fakes.builder import FakeBuilder
+from tests.fakes.builder import FakeBuilder, FakeBuilds
 from tests.fakes.engine_runtime import FakeRuntime
 
 LAYERS = (Digest.of(b"layer one"), Digest.of(b"layer two"))
@@ -405,7 +404,7 @@ async def fake_engine(layout: Layout) -> AsyncIterator[FakeEngine]:
         networks_pb2_grpc.add_NetworksServicer_to_server(NetworksServicer(fake.runtime.networks), runtimed)
         volumes_pb2_grpc.add_VolumesServicer_to_server(VolumesServicer(fake.runtime.volumes), runtimed)
         host_pb2_grpc.add_HostServicer_to_server(HostServicer(fake.runtime.host), runtimed)
-        control = ControlServicer(cast("Builder", fake.builder))
+        control = ControlServicer(FakeBuilds(fake.builder))
         control_pb2_grpc.add_ControlServicer_to_server(control, servers["buildd"])
         for name, server in servers.items():
             server.add_insecure_port(f"unix:{layout.socket(name)}")

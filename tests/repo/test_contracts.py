@@ -20,12 +20,9 @@ WITHOUT_FAKE = {
     "sampan.resource.storage.Differ": "likewise; what buildd's tests freeze are trees of protocol.Trees",
 }
 # What has no suite, and why.
-_UNIT = "its core is tested by itself, and its clients by fakes that answer for a test: no suite holds these yet"
 WITHOUT_SUITE = {
     "buildd.build.protocol.Graphs": "keeps protobuf out of build/: a pure function each way, which tests use as it is",
     "buildd.build.protocol.Gateway": "what a build offers to its client: it works in memory, and tests use it as it is",
-    "buildd.build.protocol.Builder": _UNIT,
-    "sampan.build.protocols.Builder": _UNIT,
 }
 
 _FAKE = ("Fake", "InMemory")  # in the names of test classes that run a suite on a fake
