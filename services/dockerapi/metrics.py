@@ -52,8 +52,24 @@ class ApiMetrics:
             ["action"],
             registry=registry,
         )
+        self._image_actions = Histogram(
+            "engine_daemon_image_actions_seconds",
+            "The number of seconds it takes to process each image action.",
+            ["action"],
+            registry=registry,
+        )
+        self._host_functions = Histogram(
+            "engine_daemon_host_info_functions_seconds",
+            "The number of seconds it takes to call functions gathering info about the host.",
+            ["function"],
+            registry=registry,
+        )
         for action in ("changes", "commit", "create", "delete", "start"):
             self._actions.labels(action)
+        for action in ("delete", "history", "pull", "push"):
+            self._image_actions.labels(action)
+        for function in ("system_info", "system_version"):
+            self._host_functions.labels(function)
 
     def answered(self, method: str, route: str, code: int, seconds: float, *, timed: bool) -> None:
         """Count one answer."""
@@ -67,6 +83,18 @@ class ApiMetrics:
         begin = time.monotonic()
         yield
         self._actions.labels(name).observe(time.monotonic() - begin)
+
+    @contextmanager
+    def image_action(self, name: str) -> Iterator[None]:
+        """Time an image action, whether or not it succeeds, as dockerd does."""
+        with self._image_actions.labels(name).time():
+            yield
+
+    @contextmanager
+    def host_function(self, name: str) -> Iterator[None]:
+        """Time what gathers facts about the host."""
+        with self._host_functions.labels(name).time():
+            yield
 
     @contextmanager
     def hijacked(self) -> Iterator[None]:

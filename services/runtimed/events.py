@@ -99,6 +99,10 @@ class Events:
             for queue in self._subscribers:
                 queue.put_nowait(telling.event)
 
+    def subscribers(self) -> int:
+        """Return how many listen just now."""
+        return len(self._subscribers)
+
     def kept_since_ns(self) -> int:
         """Return the time of the oldest event that is kept, 0 as long as none can have been dropped."""
         return self._past[0].time_ns if len(self._past) == KEPT else 0

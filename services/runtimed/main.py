@@ -127,6 +127,7 @@ class Core:
         self.events = Events(self.rows, past)
         self.background = Background()
         self.metrics = Metrics(service.metrics, self.statuses)
+        self.metrics.watch_subscribers(self.events.subscribers)
         self.host = read_host()
         self.installed = find_runtimes(
             self.host,
@@ -175,8 +176,9 @@ class Core:
             self.memory, self.runner, self.volumes, self.events, self.paths, self.execs.known.forget_container
         )
         health = HealthChecks(
-            self.memory, self.runner, self.bundles, self.conmon, self.events, self.background, self.paths
-        )
+            self.memory, self.runner, self.bundles, self.conmon, self.events, self.background, self.paths,
+            self.metrics,
+        )  # fmt: skip
         notices = OomNotices(self.host.trees)
         self.oom = OomKills(notices, self.events, self.paths)
         self.steps = self._steps(notices)
@@ -276,7 +278,8 @@ class Core:
     def _observation(self) -> Observation:
         reader = CgroupReader(self.host.trees)
         labels = ContainerLabels(self.service.config.metrics_labels)
-        series = ContainerSeries(lambda: [entry.container for entry in self.memory], reader, self.host, labels)
+        disks = (Path("/"), self.service.layout.data_root)
+        series = ContainerSeries(lambda: [entry.container for entry in self.memory], reader, self.host, labels, disks)
         self.service.series.append(series.render)
         return Observation(self.memory, reader, Stats(reader, self.host), os.environ, self.service.stopping)
 
@@ -309,7 +312,7 @@ class Core:
             ExecsServicer(LocalExecs(self.memory, self.execs)),
             StepsServicer(self.steps),
             EventsServicer(LocalEvents(self.events, stopping)),
-            NetworksServicer(LocalNetworks(Networks(self.network, self.records))),
+            NetworksServicer(LocalNetworks(Networks(self.network, self.records), self.metrics.network)),
             VolumesServicer(self.volumes),
             HostServicer(known),
             UsageServicer(usage.objects),

@@ -1,4 +1,4 @@
-"""What runtimed tells Prometheus about its own work; container series are elsewhere."""
+"""What runtimed tells Prometheus about its own work, some of it by dockerd's names; container series are elsewhere."""
 
 import time
 from collections import Counter as Tally
@@ -43,6 +43,27 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self._probes = Counter("engine_daemon_health_checks", "The total number of health checks.", registry=registry)
+        self._failed_probes = Counter(
+            "engine_daemon_health_checks_failed", "The total number of failed health checks.", registry=registry
+        )
+        self._probe_start = Histogram(
+            "engine_daemon_health_check_start_duration_seconds",
+            "The number of seconds it takes to prepare to run health checks.",
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self._network = Histogram(
+            "engine_daemon_network_actions_seconds",
+            "The number of seconds it takes to process each network action.",
+            ["action"],
+            registry=registry,
+        )
+        for action in ("allocate", "connect", "release"):
+            self._network.labels(action)
+        self._subscribers = Gauge(
+            "engine_daemon_events_subscribers_total", "The number of current subscribers to events.", registry=registry
+        )
         self._statuses = statuses
         registry.register(self)
 
@@ -64,6 +85,26 @@ class Metrics:
     def start_failed(self) -> None:
         """Count a start that failed."""
         self._failures.inc()
+
+    def probed(self, *, failed: bool) -> None:
+        """Count a health check that was made."""
+        self._probes.inc()
+        if failed:
+            self._failed_probes.inc()
+
+    def probe_started(self, seconds: float) -> None:
+        """Tell how long it took until a health check's process ran."""
+        self._probe_start.observe(seconds)
+
+    @contextmanager
+    def network(self, action: str) -> Iterator[None]:
+        """Time a network action: a start's ``allocate``, a ``connect`` of a container, a ``release`` at its end."""
+        with self._network.labels(action).time():
+            yield
+
+    def watch_subscribers(self, count: Callable[[], int]) -> None:
+        """Show how many listen to events."""
+        self._subscribers.set_function(count)
 
     @contextmanager
     def step(self) -> "Iterator[StepOutcome]":

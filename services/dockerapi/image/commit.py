@@ -30,7 +30,8 @@ async def commit(call: Call) -> web.StreamResponse:
         pause=call.flag("pause", default=True),
         config=_config(Fields(await call.body(), "")),
     )
-    return reply({"Id": await call.images.commit_container(container, options)}, 201)
+    with call.backend.metrics.action("commit"):
+        return reply({"Id": await call.images.commit_container(container, options)}, 201)
 
 
 def _config(sent: Fields) -> RunConfig:

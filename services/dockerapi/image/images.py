@@ -39,7 +39,8 @@ _COMPOSE_1_KNOWS: Final = (1, 44)
 async def create(call: Call) -> web.StreamResponse:
     """POST /images/create: pull with ``fromImage``, import with ``fromSrc``."""
     if call.text("fromImage"):
-        return await _pull(call)
+        with call.backend.metrics.image_action("pull"):
+            return await _pull(call)
     if call.text("fromSrc"):
         return await _import(call)
     raise InvalidArgumentError("either fromImage or fromSrc is required")
@@ -184,9 +185,10 @@ async def inspect(call: Call) -> web.StreamResponse:
 
 async def history(call: Call) -> web.StreamResponse:
     """GET /images/{name}/history."""
-    image = await _get(call)
-    stored = await sizes(call.images.layers)
-    return reply(history_json(image, stored.parts(image), await image_filters.ancestors(call.images.images, image)))
+    with call.backend.metrics.image_action("history"):
+        image = await _get(call)
+        stored = await sizes(call.images.layers)
+        return reply(history_json(image, stored.parts(image), await image_filters.ancestors(call.images.images, image)))
 
 
 async def tag(call: Call) -> web.StreamResponse:
@@ -203,9 +205,13 @@ async def remove(call: Call) -> web.StreamResponse:
     asked = [parameters.from_query(text) for text in call.request.query.getall("platforms", [])]
     if len(asked) > 1:
         raise InvalidArgumentError("multiple platforms are not supported")
-    steps = await call.images.remove_image(
-        call.args["name"], force=call.flag("force"), no_prune=call.flag("noprune"), platform=asked[0] if asked else ""
-    )
+    with call.backend.metrics.image_action("delete"):
+        steps = await call.images.remove_image(
+            call.args["name"],
+            force=call.flag("force"),
+            no_prune=call.flag("noprune"),
+            platform=asked[0] if asked else "",
+        )
     return reply(deletions_json(steps))
 
 

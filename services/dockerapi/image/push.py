@@ -38,7 +38,8 @@ async def push(call: Call) -> web.StreamResponse:
     credentials = parameters.from_header(call.request.headers.get("X-Registry-Auth", ""))
     platform = parameters.from_query(call.text("platform"))
     messages = PushMessages()
-    return await stream_progress(call, _steps(call, repository, platform, credentials), messages.render)
+    with call.backend.metrics.image_action("push"):
+        return await stream_progress(call, _steps(call, repository, platform, credentials), messages.render)
 
 
 async def _steps(

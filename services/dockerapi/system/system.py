@@ -34,12 +34,14 @@ async def ping(call: Call) -> web.StreamResponse:
 
 async def version(call: Call) -> web.StreamResponse:
     """GET /version."""
-    return reply(await asyncio.to_thread(version_json, await call.host.info()))
+    with call.backend.metrics.host_function("system_version"):
+        return reply(await asyncio.to_thread(version_json, await call.host.info()))
 
 
 async def info(call: Call) -> web.StreamResponse:
     """GET /info."""
-    shown = info_of(info_json(await call.system.facts()), call.version)
+    with call.backend.metrics.host_function("system_info"):
+        shown = info_of(info_json(await call.system.facts()), call.version)
     return reply(shown | {"NFd": _open_files(), "NGoroutines": len(asyncio.all_tasks())})
 
 

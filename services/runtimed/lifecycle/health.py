@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import signal
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,6 +20,7 @@ from runtimed.containers.paths import ExecPaths, Paths
 from runtimed.events import Events
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.runner import Runner
+from runtimed.metrics import Metrics
 from runtimed.protocol import Bundles, ExecProcess
 from sampan.errors import SampanError
 from sampan.resource.container import Health, HealthStatus, Probe, Status
@@ -86,6 +88,7 @@ class HealthChecks:
         events: Events,
         background: Background,
         paths: Paths,
+        metrics: Metrics,
         now: Callable[[], datetime] = utcnow,
     ) -> None:
         self._memory = memory
@@ -95,6 +98,7 @@ class HealthChecks:
         self._events = events
         self._background = background
         self._paths = paths
+        self._metrics = metrics
         self._now = now
 
     def watch(self, entry: Entry) -> None:
@@ -115,6 +119,7 @@ class HealthChecks:
                 continue
             begin = self._now()
             result = await self._probe(entry, check)
+            self._metrics.probed(failed=result.exit_code != 0)
             probe = Probe(begin, self._now(), result.exit_code, result.output.decode(errors="replace"))
             await self._record(entry, check, probe, run)
 
@@ -152,6 +157,7 @@ class HealthChecks:
             (self._paths.sockets / paths.token).unlink(missing_ok=True)
 
     async def _run(self, entry: Entry, check: HealthCheck, paths: ExecPaths) -> _Result:
+        begin = time.perf_counter()
         document = await asyncio.to_thread(self._write_spec, entry, check, paths)
         runtime = self._runner.runtime(entry.container).command
         pending = await self._conmon.exec_attached(entry.id, paths, runtime, Stdio(tty=False, stdin=False), document)
@@ -159,6 +165,7 @@ class HealthChecks:
             connection = StdioConnection.connect(paths.attach_socket)
             try:
                 with _signalled(await pending.start()) as kill:
+                    self._metrics.probe_started(time.perf_counter() - begin)
                     return await self._result(connection, kill, pending.exit_code, check)
             finally:
                 connection.close()

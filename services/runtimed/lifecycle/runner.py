@@ -223,8 +223,16 @@ class Runner:
 
     async def _prepare(self, entry: Entry, paths: ContainerPaths) -> NetworkSettings:
         """Mount the root and set up the network, side by side."""
-        _, network = await both(self._mount_all(entry, paths), self._parts.networking.attach(entry.container))
+        _, network = await both(self._mount_all(entry, paths), self._attach(entry.container))
         return network
+
+    async def _attach(self, container: Container) -> NetworkSettings:
+        with self._metrics.network("allocate"):
+            return await self._parts.networking.attach(container)
+
+    async def _detach(self, container_id: str) -> None:
+        with self._metrics.network("release"):
+            await self._parts.networking.detach(container_id)
 
     async def _mount_all(self, entry: Entry, paths: ContainerPaths) -> None:
         await self._mount(entry, paths)
@@ -303,7 +311,7 @@ class Runner:
             await _end_conmon(paths)
         self._parts.logs.end(container.id)
         await both(
-            self._parts.networking.detach(container.id),
+            self._detach(container.id),
             asyncio.to_thread(self._clear_now, container.cgroup_path, paths),
         )
         await self._parts.volumes.leave(container)

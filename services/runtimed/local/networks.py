@@ -1,6 +1,7 @@
 """Networks as clients are offered them: addresses as text."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from runtimed.network.core.model import Network
 from runtimed.network.core.networks import Member, Networks
@@ -12,8 +13,12 @@ from sampan.resource.listing import NO_FILTERS, Filters
 class LocalNetworks:
     """Satisfies ``resource.protocols.Networks``."""
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(
+        self, networks: Networks, timed: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
+    ) -> None:
+        """``timed`` measures the action that it is called for."""
         self._networks = networks
+        self._timed = timed
 
     async def create(self, request: shown.NetworkRequest) -> str:
         """Make a network; return its ID."""
@@ -37,7 +42,8 @@ class LocalNetworks:
 
     async def connect(self, network: str, container: str, endpoint: Endpoint) -> None:
         """Connect a container."""
-        await self._networks.connect(network, container, endpoint)
+        with self._timed("connect"):
+            await self._networks.connect(network, container, endpoint)
 
     async def disconnect(self, network: str, container: str, *, force: bool = False) -> None:
         """Disconnect a container."""

@@ -8,14 +8,14 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final
-
-from prometheus_client.utils import floatToGoString
 
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.cgroups.usage import MemoryUsage, Usage, text
 from runtimed.host.facts import HostFacts
-from runtimed.stats.container_labels import ContainerLabels, LeftOut, label_text
+from runtimed.stats.container_labels import ContainerLabels, LeftOut, family_text, label_text
+from runtimed.stats.machine_series import machine_families
 from runtimed.stats.sampling import Interface, read_interfaces
 from sampan.resource.container import Container, Status
 
@@ -125,6 +125,12 @@ _PLAIN: Final = (
         "gauge",
         lambda row: row.usage.memory.limit_bytes,
     ),
+    _Series(
+        "container_spec_memory_reservation_limit_bytes",
+        "Memory reservation, 0 for none.",
+        "gauge",
+        lambda row: row.container.spec.resources.memory_reservation_bytes if row.container else 0,
+    ),
     _Series("container_processes", "Processes.", "gauge", lambda row: row.processes),
     _Series("container_threads", "Threads.", "gauge", lambda row: row.usage.pids),
     _Series("container_threads_max", "Limit of threads, 0 for none.", "gauge", lambda row: row.usage.pids_limit),
@@ -176,11 +182,14 @@ class ContainerSeries:
         reader: CgroupReader,
         host: HostFacts,
         labels: ContainerLabels | None = None,
+        disks: Sequence[Path] = (),
     ) -> None:
+        """``disks`` are paths whose file systems the host's row tells of."""
         self._snapshot = snapshot
         self._reader = reader
         self._host = host
         self._labels = labels or ContainerLabels()
+        self._disks = tuple(disks)
         self._devices: dict[tuple[int, int], str] = {}
 
     def render(self) -> Iterator[str]:
@@ -195,14 +204,14 @@ class ContainerSeries:
         for series in _PLAIN:
             yield _family(series, rows)
         running = rows[1:]
+        yield _failure_family(rows)
         for series in _OF_CONTAINERS:
             yield _family(series, running)
         yield from _network_families(rows)
         yield from self._disk_families(running)
         yield from _state_families(containers, choice)
         yield from _info_families(containers, choice)
-        yield _text("machine_cpu_cores", "Processors of the host.", "gauge", [("", self._host.cpus)])
-        yield _text("machine_memory_bytes", "Memory of the host.", "gauge", [("", self._host.memory_bytes)])
+        yield from machine_families(self._host, self._disks, rows[0].labels, self._device)
 
     def _row(self, container: Container, labels: ContainerLabels) -> _Row | None:
         if container.state.status not in _UP:
@@ -224,7 +233,7 @@ class ContainerSeries:
 
     def _disk_families(self, rows: Sequence[_Row]) -> Iterator[str]:
         for name, meaning, operation, field in _DISK:
-            yield _text(
+            yield family_text(
                 name,
                 meaning,
                 "counter",
@@ -251,12 +260,25 @@ def _family(series: _Series, rows: Iterable[_Row]) -> str:
     values = ((row.labels, series.value(row)) for row in rows)
     extra = f",{series.extra}" if series.extra else ""
     samples = ((f"{labels}{extra}", value) for labels, value in values if value is not None)
-    return _text(series.name, series.help, series.type, samples)
+    return family_text(series.name, series.help, series.type, samples)
+
+
+def _failure_family(rows: Sequence[_Row]) -> str:
+    return family_text(
+        "container_memory_failures_total",
+        "Page faults; major ones had to read from a disk.",
+        "counter",
+        (
+            (f'{row.labels},failure_type="{kind}",scope="container"', row.usage.memory.stats.get(kind, 0))
+            for row in rows
+            for kind in ("pgfault", "pgmajfault")
+        ),
+    )
 
 
 def _network_families(rows: Sequence[_Row]) -> Iterator[str]:
     for name, meaning, value in _NETWORK:
-        yield _text(
+        yield family_text(
             name,
             meaning,
             "counter",
@@ -272,11 +294,21 @@ def _state_families(containers: Sequence[Container], labels: ContainerLabels) ->
     """What became of every container, running or not."""
     every = [(labels.of_series(container), container) for container in containers]
     ended = [(text, c) for text, c in every if c.state.status not in _UP and c.state.finished_at is not None]
-    yield _text(
+    yield family_text(
         "sampan_container_state",
         "1 for the state that the container is in.",
         "gauge",
         ((f'{text},state="{c.state.status.value}"', 1) for text, c in every),
+    )
+    yield family_text(
+        "sampan_container_health",
+        "1 for what the health check of the container says, if it has one.",
+        "gauge",
+        (
+            (f'{text},health="{c.state.health.status.value}"', 1)
+            for text, c in every
+            if c.state.health is not None and c.state.status in _UP
+        ),
     )
     for name, meaning, rows, value in (
         ("sampan_container_exit_code", "Exit code of the last run.", ended, lambda c: c.state.exit_code),
@@ -284,37 +316,23 @@ def _state_families(containers: Sequence[Container], labels: ContainerLabels) ->
         ("sampan_container_oom_killed", "1 if the last run ended for want of memory.", ended, _oom_killed),
         ("sampan_container_policy_restarts", "Restarts by the policy so far.", every, lambda c: c.restart_count),
     ):
-        yield _text(name, meaning, "gauge", ((text, value(c)) for text, c in rows))
+        yield family_text(name, meaning, "gauge", ((text, value(c)) for text, c in rows))
 
 
 def _info_families(containers: Sequence[Container], labels: ContainerLabels) -> Iterator[str]:
     left_out = LeftOut()
-    yield _text(
+    yield family_text(
         "sampan_container_info",
         "1 for every container, with its labels: join them on id.",
         "gauge",
         ((text, 1) for text in labels.info(containers, left_out)),
     )
-    yield _text(
+    yield family_text(
         "sampan_container_labels_left_out",
         "Labels that this answer does not tell, by the bound that they are beyond.",
         "gauge",
         ((f'reason="{reason}"', count) for reason, count in asdict(left_out).items()),
     )
-
-
-def _text(name: str, help: str, type: str, samples: Iterable[tuple[str, float]]) -> str:
-    """Return one family with its samples: labels as they are written, and a value."""
-    lines = [f"# HELP {name} {help}\n# TYPE {name} {type}\n"]
-    lines += [
-        f"{name}{{{labels}}} {_number(value)}\n" if labels else f"{name} {_number(value)}\n"
-        for labels, value in samples
-    ]
-    return "".join(lines)
-
-
-def _number(value: float) -> str:
-    return str(floatToGoString(value))  # type: ignore[no-untyped-call]  # the client's own is not typed
 
 
 def _finished(container: Container) -> float:
