@@ -22,9 +22,10 @@ PRODUCT = ("sampan", "services", "cli", "bench", "tools")
         ["tools/gen-protos", "--check"],
         [sys.executable, "tools/lock.py", "--check"],
         [sys.executable, "tools/config_reference.py", "--check"],
+        [sys.executable, "tools/dashboards.py", "--check"],
         [sys.executable, "tools/layout.py"],
     ],
-    ids=["format", "lint", "types", "imports", "stubs", "locks", "config-docs", "layout"],
+    ids=["format", "lint", "types", "imports", "stubs", "locks", "config-docs", "dashboards", "layout"],
 )
 @pytest.mark.timeout(600)
 def test_gate(command: list[str]) -> None:
