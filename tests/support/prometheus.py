@@ -16,7 +16,7 @@ from urllib.error import HTTPError
 from tests.support.tools import eventually, free_port, need
 
 # Names and labels that others chose and dashboards ask for, although Prometheus' own rules speak against them.
-_OTHERS_NAMES = {"cadvisor_version_info", "engine_daemon_events_subscribers_total"}
+_OTHERS_NAMES = {"cadvisor_version_info", "container_fs_inodes_total", "engine_daemon_events_subscribers_total"}
 
 
 def complaints(exposition: bytes) -> list[str]:
