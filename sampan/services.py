@@ -37,6 +37,8 @@ TABLE: Final = (
 )
 
 ALL: Final = tuple(entry.name for entry in TABLE)
+# Whose the sockets are that systemd passes to the engine.
+LISTENER: Final = "dockerapi"
 STARTED: Final = tuple(entry.name for entry in TABLE if entry.run is Run.ALWAYS)
 USED_BY_ENGINE: Final = tuple(entry.name for entry in TABLE if entry.used_by_engine)
 ACCOUNTED: Final = frozenset(entry.name for entry in TABLE if entry.accounts_for_disk)

@@ -40,6 +40,7 @@ _ANY = {
     "sampan.json_types": "what a JSON document is",
     "dockerapi.http.fields": "looks into JSON",
     "dockerapi.http.connection": "aiohttp's handlers",
+    "dockerapi.listen.tls": "what asyncio asks of a transport",
     "imaged.archive.decompress": "isal has no types",
     "sampan.tar.inflate": "isal has no types",
     "sampan_cli.app.lazy": "click's signatures",

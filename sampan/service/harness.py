@@ -71,6 +71,7 @@ class Service(Generic[C]):
     set_aside: SetAside
     state: StateFile  # where problems are noted
     series: list[exposition.Render]  # what is served at /metrics beside the registry: written, not collected
+    reloads: list[Callable[[C], None]]  # called with the configuration as it is at SIGHUP, for what it can change then
     _names: list[str]
     _stores: "list[Store]"
     _fronts: list[Front]
@@ -105,8 +106,9 @@ def run(name: str, kind: type[C], build: Build[C], argv: Sequence[str] | None = 
 
     ``build`` gets a ``Service`` and returns once everything is recovered and registered; the socket opens after it.
     """
+    arguments = sys.argv[1:] if argv is None else argv
     try:
-        config = configuration.load(kind, name, sys.argv[1:] if argv is None else argv, os.environ)
+        config = configuration.load(kind, name, arguments, os.environ)
         config.layout.check()
         logs.configure(name, config.log_level, config.log_format)
     except SampanError as error:
@@ -114,7 +116,7 @@ def run(name: str, kind: type[C], build: Build[C], argv: Sequence[str] | None = 
         return 2
     os.umask(closed.UMASK)
     try:
-        asyncio.run(_life(name, config, build))
+        asyncio.run(_life(name, config, build, lambda: configuration.load(kind, name, arguments, os.environ)))
     except SampanError as error:
         log.error("cannot start", error=str(error))
         return 1
@@ -125,8 +127,10 @@ def run(name: str, kind: type[C], build: Build[C], argv: Sequence[str] | None = 
     return 0
 
 
-async def _life(name: str, config: C, build: Build[C]) -> None:
+async def _life(name: str, config: C, build: Build[C], load: Callable[[], C]) -> None:
     told = asyncio.Event()
+    reloading = _Reloading(load)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloading)
     while not told.is_set():  # it begins anew after a database has been put right
         stopping = asyncio.Event()
 
@@ -136,10 +140,28 @@ async def _life(name: str, config: C, build: Build[C]) -> None:
 
         for number in (signal.SIGTERM, signal.SIGINT):  # first, so that none is missed during a slow start
             asyncio.get_running_loop().add_signal_handler(number, stop)
-        await _once(name, config, build, stopping)
+        await _once(name, config, build, stopping, reloading)
 
 
-async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event) -> None:
+class _Reloading(Generic[C]):
+    """What SIGHUP does: the configuration is read again, and told to whoever can change while the service runs."""
+
+    def __init__(self, load: Callable[[], C]) -> None:
+        self._load = load
+        self.callbacks: list[Callable[[C], None]] = []
+
+    def __call__(self) -> None:
+        try:
+            config = self._load()
+            for callback in self.callbacks:
+                callback(config)
+        except SampanError as error:
+            log.error("configuration not reloaded, the former one stays", error=str(error))
+            return
+        log.info("configuration reloaded")
+
+
+async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event, reloading: _Reloading[C]) -> None:
     layout = config.layout
     async with AsyncExitStack() as stack:
         closed.make_closed(layout.data_root, layout.data_root_mode)
@@ -155,7 +177,9 @@ async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event) 
         server = grpc.aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
         set_aside = SetAside(name, layout.run(name))
         state = StateFile(name, layout, config.socket_group)
-        service = Service(config, layout, registry, server, stack, stopping, rest, [], set_aside, state, [], [], [], [])
+        service = Service(
+            config, layout, registry, server, stack, stopping, rest, [], set_aside, state, [], [], [], [], []
+        )
         registry.register(StoreCollector(service._stores, layout.data_root))
         checker = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(checker, server)
@@ -179,6 +203,8 @@ async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event) 
         gc.freeze()  # what is alive now lives as long as the process: later collections need not look at it
         give_back()
         rest.used()  # by whoever waits for this
+        reloading.callbacks = service.reloads
+        stack.callback(reloading.callbacks.clear)
         notify("READY=1")
         log.info("serving", socket=str(layout.socket(name)), metrics=scrape.address, pid=os.getpid())
         await stopping.wait()

@@ -9,15 +9,17 @@ from dockerapi.backend import Backend
 from dockerapi.build import builds, tunnels
 from dockerapi.build.underway import Underway
 from dockerapi.container import containers, execs, files, logs, stats, streams
+from dockerapi.http.connection import Entrance
 from dockerapi.http.hangup import HangupWatch
 from dockerapi.http.routing import Route
 from dockerapi.http.server import DockerApi
 from dockerapi.image import archives, commit, images, push, registries
+from dockerapi.listen.addresses import TlsFiles, Wanted, parse_all
 from dockerapi.metrics import ApiMetrics, DaemonCollector, DaemonFacts
 from dockerapi.system import disk, events, swarm, system, unsupported
 from sampan.docker.info_view import engine_id, host_facts
 from sampan.engine.engine import Engine
-from sampan.service.config import ServiceConfig
+from sampan.service.config import ServiceConfig, option
 from sampan.service.harness import Service, run
 from sampan.version import VERSION
 
@@ -49,12 +51,36 @@ ROUTES: Final[tuple[Route, ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class ApiConfig(ServiceConfig):
-    """What dockerapi can be told: nothing beyond what every service can."""
+    """What dockerapi can be told."""
+
+    listen: tuple[str, ...] = option(
+        (), 'addresses to serve at beside the engine\'s own socket: "unix:///path", "tcp://host:port", "fd://"'
+    )
+    tls_cert: str = option("", "certificate chain that TCP clients are shown; with tls_key, TLS is spoken")
+    tls_key: str = option("", "key of the certificate")
+    tls_ca: str = option("", "certificates of the authority that signs clients' certificates")
+    tls_crl: str = option("", "what that authority has revoked; a list that has expired lets nobody in")
+    tls_verify: bool = option(True, "let nobody in over TCP without a certificate that tls_ca has signed")
+    allow_unauthenticated_tcp: bool = option(
+        False, "let everybody in who can reach a TCP address, and so become root on this machine"
+    )
+
+    @property
+    def tls(self) -> TlsFiles:
+        """What TLS is spoken with."""
+        return TlsFiles(self.tls_cert, self.tls_key, self.tls_ca, self.tls_crl, self.tls_verify)
+
+    def wanted(self) -> list[Wanted]:
+        """Return the addresses. InvalidArgumentError for what is none, or would let strangers in."""
+        addresses = parse_all(self.listen, self.tls, allow_unauthenticated=self.allow_unauthenticated_tcp)
+        return [Wanted(address, self.socket_group, Entrance(str(address))) for address in addresses]
 
 
 async def build(service: Service[ApiConfig]) -> None:
     """Connect to the services, and listen on the Docker socket."""
     loop = asyncio.get_running_loop()
+    config = service.config
+    wanted = config.wanted()
     engine = await service.stack.enter_async_context(Engine.connect(service.layout, waits=True))
     hangups = HangupWatch(loop)
     service.stack.callback(hangups.close)
@@ -66,6 +92,18 @@ async def build(service: Service[ApiConfig]) -> None:
     service.stack.push_async_callback(api.close, service.config.grace_s)
     await api.listen(service.layout.docker_socket, service.config.socket_group)
     service.stack.callback(service.layout.docker_socket.unlink, missing_ok=True)
+    if wanted:
+        await _open_entrances(service, wanted, api)
+
+
+async def _open_entrances(service: Service[ApiConfig], wanted: list[Wanted], api: DockerApi) -> None:
+    from dockerapi.listen.entrances import Entrances  # brings TLS, which most engines never speak
+
+    config = service.config
+    entrances = Entrances(config.tls, allow_unauthenticated=config.allow_unauthenticated_tcp)
+    service.stack.callback(entrances.close)
+    await entrances.open(wanted, api.protocols)
+    service.reloads.append(lambda anew: entrances.reload(anew.tls))
 
 
 async def _ask_facts(engine: Engine) -> DaemonFacts:

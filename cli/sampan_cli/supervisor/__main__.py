@@ -13,6 +13,7 @@ from sampan.errors import SampanError
 from sampan.layout import Layout
 from sampan.service.notify import notify
 from sampan.sys.closed import UMASK
+from sampan_cli.supervisor.starting import FIRST_LISTENER, LISTEN_VARIABLES
 from sampan_cli.supervisor.supervisor import Supervisor
 
 
@@ -24,7 +25,8 @@ def main(argv: list[str]) -> int:
     report_fd = int(rest[0]) if background else sys.stderr.fileno()
     if background:
         os.set_inheritable(report_fd, False)  # the services must not keep it open
-    _leave_where_it_was_typed(report_fd)
+    listeners = _passed_by_systemd(background=background)
+    _leave_where_it_was_typed(report_fd, len(listeners))
 
     def report(text: str) -> None:
         # Whoever started the engine may be gone; the engine goes on without it.
@@ -42,6 +44,7 @@ def main(argv: list[str]) -> int:
         start_timeout_s=float(start_timeout_s),
         terminal=None if background else report_fd,
         on_ready=on_ready,
+        listeners=listeners,
     )
     try:
         engine.run()
@@ -51,13 +54,28 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _leave_where_it_was_typed(report_fd: int) -> None:
+def _passed_by_systemd(*, background: bool) -> range:
+    """Return the descriptors of sd_listen_fds(3); nobody else is to have them by accident."""
+    count = os.environ.get("LISTEN_FDS", "")
+    mine = not background and os.environ.get("LISTEN_PID") == str(os.getpid())
+    if not (mine and count.isdigit()):
+        for name in LISTEN_VARIABLES:
+            os.environ.pop(name, None)
+        return range(0)
+    passed = range(FIRST_LISTENER, FIRST_LISTENER + int(count))
+    for fd in passed:
+        os.set_inheritable(fd, False)
+    return passed
+
+
+def _leave_where_it_was_typed(report_fd: int, listeners: int) -> None:
     """Take nothing of whoever typed the command into the engine: neither its files nor its habits."""
     os.chdir("/")
     os.umask(UMASK)
     # A pipe that a shell or a test has left open in us would never end for its reader.
-    os.closerange(3, report_fd)
-    os.closerange(max(report_fd, 2) + 1, os.sysconf("SC_OPEN_MAX"))
+    first = FIRST_LISTENER + listeners
+    os.closerange(first, report_fd)
+    os.closerange(max(report_fd + 1, first), os.sysconf("SC_OPEN_MAX"))
 
 
 if __name__ == "__main__":

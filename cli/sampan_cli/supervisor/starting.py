@@ -76,33 +76,43 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def start(name: str, layout: Layout, notify: Path, log: Path, code: CommonCode) -> Child:
+# What sd_listen_fds(3) goes by. Only who the descriptors are passed to is told.
+LISTEN_VARIABLES: Final = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+
+# The first descriptor of those that are passed.
+FIRST_LISTENER: Final = 3
+
+
+def start(name: str, layout: Layout, notify: Path, log: Path, code: CommonCode, listeners: Sequence[int] = ()) -> Child:
     """Start the service ``name`` on the engine's roots.
 
     It gets a session of its own, so that Ctrl-C reaches the supervisor alone, which then stops the services in order.
-    It writes to ``log`` directly: were there a pipe to the supervisor, a service could not outlive it.
+    It keeps ``listeners``, descriptors of ours from ``FIRST_LISTENER`` on. It writes to ``log`` directly: were there a
+    pipe to the supervisor, a service could not outlive it.
     """
     words = [sys.executable, "-m", name, "--data-root", str(layout.data_root), "--run-root", str(layout.run_root)]
     fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if ENVIRONMENT.items() <= os.environ.items() and code.is_current():
-            pid = _fork(name, words, notify, fd)
+            pid = _fork(name, words, notify, fd, listeners)
         else:
-            pid = _spawn(words, notify, fd)
+            pid = _spawn(words, notify, fd, listeners)
     finally:
         os.close(fd)
     return Child(name, pid, os.pidfd_open(pid))
 
 
-def _spawn(words: Sequence[str], notify: Path, log_fd: int) -> int:
+def _spawn(words: Sequence[str], notify: Path, log_fd: int, listeners: Sequence[int]) -> int:
+    inherited = {key: value for key, value in os.environ.items() if listeners or key not in LISTEN_VARIABLES}
     return os.posix_spawn(
         words[0],
         list(words),
-        {**os.environ, **ENVIRONMENT, "NOTIFY_SOCKET": str(notify)},
+        {**inherited, **ENVIRONMENT, "NOTIFY_SOCKET": str(notify)},
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, log_fd, 1),
             (os.POSIX_SPAWN_DUP2, log_fd, 2),
+            *((os.POSIX_SPAWN_DUP2, each, each) for each in listeners),  # takes "close on exec" from it
         ],
         setsid=True,
         setsigmask=(),
@@ -110,24 +120,26 @@ def _spawn(words: Sequence[str], notify: Path, log_fd: int) -> int:
     )
 
 
-def _fork(name: str, words: Sequence[str], notify: Path, log_fd: int) -> int:
+def _fork(name: str, words: Sequence[str], notify: Path, log_fd: int, listeners: Sequence[int]) -> int:
     # A signal for the child would be written to our wakeup descriptor by the handler that it begins with.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _CAUGHT)
     try:
         pid = os.fork()
         if pid == 0:
-            _become(name, words, notify, log_fd)
+            _become(name, words, notify, log_fd, listeners)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid
 
 
-def _become(name: str, words: Sequence[str], notify: Path, log_fd: int) -> NoReturn:
+def _become(name: str, words: Sequence[str], notify: Path, log_fd: int, listeners: Sequence[int]) -> NoReturn:
     """Be the service, in a process that was just forked. Nothing of the supervisor's runs on in here."""
     code = 1
     try:
         os.setsid()
-        _be_nobody_s_child(log_fd)
+        _be_nobody_s_child(log_fd, len(listeners))
+        for variable in () if listeners else LISTEN_VARIABLES:
+            os.environ.pop(variable, None)
         os.environ["NOTIFY_SOCKET"] = str(notify)
         sys.argv[:] = [name, *words[3:]]
         with contextlib.suppress(OSError):  # it is called like the supervisor, then
@@ -146,7 +158,7 @@ def _become(name: str, words: Sequence[str], notify: Path, log_fd: int) -> NoRet
         os._exit(code)
 
 
-def _be_nobody_s_child(log_fd: int) -> None:
+def _be_nobody_s_child(log_fd: int, listeners: int) -> None:
     """Let go of what the supervisor holds: its handlers, and its descriptors, the roots' locks among them.
 
     The objects of these descriptors stay, never to be closed: the supervisor's frames are below ours.
@@ -158,7 +170,7 @@ def _be_nobody_s_child(log_fd: int) -> None:
     os.dup2(null, 0)
     os.dup2(log_fd, 1)
     os.dup2(log_fd, 2)
-    os.closerange(3, _HIGHEST_DESCRIPTOR)
+    os.closerange(FIRST_LISTENER + listeners, _HIGHEST_DESCRIPTOR)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -4,19 +4,20 @@ A plain select loop rather than asyncio, which alone would take 8 MB for the lif
 """
 
 import contextlib
+import os
 import selectors
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from sampan.errors import SampanError
 from sampan.layout import Layout
 from sampan.service.notify import notify
-from sampan.services import STARTED
+from sampan.services import LISTENER, STARTED
 from sampan.sys.closed import make_closed
 from sampan.sys.memory import drop_clean_pages, trim
 from sampan_cli.supervisor import roots
@@ -57,13 +58,23 @@ class Supervisor:
     """The services of one engine. ``run`` is called once, in the main thread: it takes over the signal handlers."""
 
     def __init__(
-        self, layout: Layout, *, start_timeout_s: float, terminal: int | None, on_ready: Callable[[], None]
+        self,
+        layout: Layout,
+        *,
+        start_timeout_s: float,
+        terminal: int | None,
+        on_ready: Callable[[], None],
+        listeners: Sequence[int] = (),
     ) -> None:
-        """``on_ready`` is called once, when every service has been ready; ``terminal`` gets the logs."""
+        """``on_ready`` is called once, when every service has been ready; ``terminal`` gets the logs.
+
+        ``listeners`` are the descriptors that systemd has passed (sd_listen_fds(3)), from 3 on: the Docker API's.
+        """
         self._layout = layout
         self._start_timeout_s = start_timeout_s
         self._terminal = terminal
         self._on_ready = on_ready
+        self._listeners = listeners
         self._selector = selectors.DefaultSelector()
         self._keepers: list[_Keeper] = []
         self._engine_ready = False
@@ -72,7 +83,10 @@ class Supervisor:
         self._wakeup: socket.socket
 
     def run(self) -> None:
-        """Run the engine until SIGTERM, SIGINT or SIGHUP; all services are gone when this returns or raises.
+        """Run the engine until SIGTERM or SIGINT; all services are gone when this returns or raises.
+
+        SIGHUP has the services read their configurations again. From a terminal, which is about to go, it ends the
+        engine.
 
         Raises:
             ConflictError: another engine holds a root.
@@ -110,8 +124,17 @@ class Supervisor:
 
     def _on_signal(self) -> None:
         for number in self._wakeup.recv(64):
+            if number == signal.SIGHUP and (self._terminal is None or not os.isatty(self._terminal)):
+                self._reload()
+                continue
             self._hurry = self._stopping and number == signal.SIGINT
             self._stopping = True
+
+    def _reload(self) -> None:
+        """Have every service that has started read its configuration again; one that has not reads it anyway."""
+        for keeper in self._keepers:
+            if keeper.child is not None and keeper.ready_at is not None:
+                keeper.child.signal(signal.SIGHUP)
 
     def _take_over(self) -> None:
         """Stop the services that a killed supervisor left behind, in reverse order."""
@@ -160,7 +183,8 @@ class Supervisor:
         keeper.log_start = self._logs.size(keeper.name)
         keeper.restart_at = keeper.ready_at = None
         log = self._logs.path(keeper.name)
-        keeper.child = start(keeper.name, self._layout, keeper.notify.path, log, self._code)
+        passed = self._listeners if keeper.name == LISTENER else ()
+        keeper.child = start(keeper.name, self._layout, keeper.notify.path, log, self._code, passed)
         self._selector.register(keeper.child.pidfd, selectors.EVENT_READ, lambda: self._on_exit(keeper))
 
     def _on_notify(self, keeper: _Keeper) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import re
+import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from aiohttp import web
@@ -32,6 +34,17 @@ _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n",
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 
 
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """One address that is served, as the requests that come there know it."""
+
+    name: str  # as the configuration has it
+
+
+# The socket that every engine has.
+OWN: Final = Entrance("docker.sock")
+
+
 class ApiServer(web.Server):
     """aiohttp's low-level server, on ``Connection``s."""
 
@@ -41,7 +54,11 @@ class ApiServer(web.Server):
 
     def __call__(self) -> RequestHandler:
         """Return the protocol of a new connection."""
-        return Connection(self, self._hangups)
+        return Connection(self, self._hangups, OWN)
+
+    def at(self, entrance: Entrance) -> Callable[[], RequestHandler]:
+        """Return what makes the protocol of each new connection at an address."""
+        return lambda: Connection(self, self._hangups, entrance)
 
 
 class Connection(RequestHandler):
@@ -50,9 +67,12 @@ class Connection(RequestHandler):
     A client that is gone altogether is noticed in any state, even with nobody reading; ``when_gone`` says whom to tell.
     """
 
-    __slots__ = ("_body_left", "_early", "_gone", "_hangups", "_watched_fd", "ended", "speaks_http2", "taken_over")
+    __slots__ = (
+        "_body_left", "_early", "_gone", "_hangups", "_input_keeps_it", "_watched_fd", "ended", "entrance",
+        "speaks_http2", "taken_over",
+    )  # fmt: skip
 
-    def __init__(self, server: ApiServer, hangups: HangupWatch) -> None:
+    def __init__(self, server: ApiServer, hangups: HangupWatch, entrance: Entrance) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -63,7 +83,9 @@ class Connection(RequestHandler):
             max_field_size=_MAX_HEADER_BYTES,
             tcp_keepalive=False,
         )
+        self.entrance = entrance
         self._hangups = hangups
+        self._input_keeps_it = False
         self._gone: Callable[[], object] | None = None
         self._watched_fd = -1
         self.ended = False  # the client sends no more
@@ -77,9 +99,20 @@ class Connection(RequestHandler):
         """Return the connection that a request came on."""
         return cast("Connection", request.protocol)
 
-    def when_gone(self, callback: Callable[[], object] | None) -> None:
-        """Call ``callback`` once if the client leaves; None takes it back."""
+    def when_gone(self, callback: Callable[[], object] | None, *, follows: bool = False) -> None:
+        """Call ``callback`` once if the client leaves; None takes it back.
+
+        With ``follows`` the answer has no end of its own. Over TCP the end of the input is all that tells of a client
+        that has left, so it counts as that, unless the request is one that may take the connection over.
+        """
         self._gone = callback
+        self._input_keeps_it = follows and self._early is None
+        if self.ended and self._left_by_tcp() and self.transport is not None:
+            self.transport.abort()
+
+    def _left_by_tcp(self) -> bool:
+        sock = None if self.transport is None else self.transport.get_extra_info("socket")
+        return self._input_keeps_it and sock is not None and sock.family != socket.AF_UNIX
 
     @property
     def _idle(self) -> bool:
@@ -93,7 +126,7 @@ class Connection(RequestHandler):
         transport = self.transport
         request = self._current_request
         unfinished = request is not None and not request.content.is_eof()
-        if transport is None or unfinished or self._idle:
+        if transport is None or unfinished or self._idle or self._left_by_tcp():
             return False
         fd = transport.get_extra_info("socket").fileno()
         if hung_up(fd):

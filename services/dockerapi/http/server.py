@@ -13,7 +13,7 @@ from aiohttp import web
 from dockerapi.backend import Backend
 from dockerapi.http import versions
 from dockerapi.http.call import HEADERS, Call, reply
-from dockerapi.http.connection import ApiServer, Connection
+from dockerapi.http.connection import ApiServer, Connection, Entrance
 from dockerapi.http.decode import well_formed
 from dockerapi.http.hijack import Finished
 from dockerapi.http.routing import Route, Router
@@ -32,7 +32,7 @@ _CLIENT_CLOSED_REQUEST: Final = 499
 
 
 class DockerApi:
-    """Serves the routes on a unix socket."""
+    """Serves the routes, on a unix socket and wherever else it is told to."""
 
     def __init__(self, backend: Backend, routes: Iterable[Route], used: Callable[[], None] = lambda: None) -> None:
         """``used`` is called as a request begins and ends."""
@@ -53,6 +53,10 @@ class DockerApi:
         finally:
             os.umask(previous)
         share(path, group)
+
+    def protocols(self, entrance: Entrance) -> Callable[[], asyncio.Protocol]:
+        """Return what makes the protocol of each new connection at a further address."""
+        return self._server.at(entrance)
 
     async def close(self, grace_s: float) -> None:
         """Stop listening, end what would not end by itself, and give the rest ``grace_s`` seconds."""
@@ -97,7 +101,7 @@ class DockerApi:
             return await route.handler(call)
         task: asyncio.Task[web.StreamResponse] = asyncio.create_task(_as_coroutine(route, call), name=route.path)
         connection = Connection.of(call.request)
-        connection.when_gone(task.cancel)
+        connection.when_gone(task.cancel, follows=route.follows)
         if route.follows:
             self._following.add(task)
         try:

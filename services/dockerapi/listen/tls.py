@@ -1,0 +1,284 @@
+"""TLS under a connection of HTTP, with a half-close: a client may end its input and still read the answer.
+
+asyncio's own TLS ends a connection with the first ``close_notify``, which is how docker's client says that stdin is
+over (RFC 8446, section 6.1: it closes one direction). Here that is the end of the input and nothing more.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from dockerapi.listen.certificates import Certificates
+from sampan.log import log
+
+# Of what a client has sent, decrypted at a time.
+_READ_BYTES: Final = 256 << 10
+
+# A handshake takes two round trips. Whoever needs longer than this is not coming.
+HANDSHAKE_S: Final = 10.0
+
+# Handshakes that may be under way. With one more the oldest ends: a client that means it is through in milliseconds.
+MAX_HANDSHAKES: Final = 256
+
+# What Go's server tells a client that speaks plain HTTP where TLS is spoken; docker's client knows the sentence.
+_SPEAK_TLS: Final = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+
+_ENOUGH_TO_TELL: Final = 8  # bytes by which plain HTTP is known
+
+Make = Callable[[], asyncio.Protocol]
+
+
+class TlsListener:
+    """Makes the protocol of each new connection of one address, and bounds the handshakes that are under way."""
+
+    def __init__(self, certificates: Certificates, make: Make) -> None:
+        """``make`` returns what speaks inside, once a client has shown what it has to."""
+        self.certificates = certificates
+        self.make = make
+        self._pending: dict[TlsConnection, asyncio.TimerHandle] = {}
+
+    def __call__(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection."""
+        return TlsConnection(self)
+
+    def began(self, connection: "TlsConnection") -> None:
+        """Count a handshake, and end it if it takes too long."""
+        loop = asyncio.get_running_loop()
+        self._pending[connection] = loop.call_later(HANDSHAKE_S, connection.abort)
+        if len(self._pending) > MAX_HANDSHAKES:
+            oldest = next(iter(self._pending))
+            self.ended(oldest)
+            oldest.abort()
+
+    def ended(self, connection: "TlsConnection") -> None:
+        """Count it no more; safe to repeat."""
+        if (timer := self._pending.pop(connection, None)) is not None:
+            timer.cancel()
+
+    def close(self) -> None:
+        """End the handshakes that are under way."""
+        for connection in list(self._pending):
+            self.ended(connection)
+            connection.abort()
+
+
+class TlsConnection(asyncio.Transport, asyncio.Protocol):
+    """The protocol of a TCP connection, and the transport of what is spoken inside."""
+
+    def __init__(self, listener: TlsListener) -> None:
+        super().__init__()
+        self._listener = listener
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls: ssl.SSLObject | None = None
+        self._raw: asyncio.Transport | None = None
+        self._inside: asyncio.BaseProtocol | None = None  # None: the handshake is under way
+        self._paused = False
+        self._ended = False  # the client sends no more
+        self._closing = False
+        self._eof_written = False
+
+    # What the TCP transport tells.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the handshake."""
+        assert isinstance(transport, asyncio.Transport)
+        self._raw = transport
+        context = self._listener.certificates.context()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._listener.began(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client has sent."""
+        if self._closing:
+            return
+        self._incoming.write(data)
+        if self._inside is None:
+            self._shake_hands(data)
+        else:
+            self._read()
+
+    def eof_received(self) -> bool:
+        """Close a connection that broke off. One whose input was ended by TLS before may still want its answer."""
+        return self._inside is not None and self._ended and not self._closing
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell who speaks inside."""
+        self._closing = True
+        self._listener.ended(self)
+        if self._inside is not None:
+            self._inside.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Make writers wait."""
+        if self._inside is not None:
+            self._inside.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Let writers go on."""
+        if self._inside is not None:
+            self._inside.resume_writing()
+
+    def _shake_hands(self, data: bytes) -> None:
+        assert self._tls is not None
+        assert self._raw is not None
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+            return
+        except (ssl.SSLError, ssl.CertificateError) as error:
+            self._refuse(data, error)
+            return
+        self._listener.ended(self)
+        self._flush()
+        inside = self._listener.make()
+        self._inside = inside
+        inside.connection_made(self)
+        self._read()
+
+    def _refuse(self, data: bytes, error: Exception) -> None:
+        assert self._raw is not None
+        reason = getattr(error, "verify_message", "") or getattr(error, "reason", None) or str(error)
+        if reason == "HTTP_REQUEST" or data[:_ENOUGH_TO_TELL].startswith((b"GET ", b"POST ", b"HEAD ", b"PUT ")):
+            self._raw.write(_SPEAK_TLS)
+        else:
+            self._flush()  # the alert, which says why
+        peer = self._raw.get_extra_info("peername")
+        log.warning("TLS refused", peer=str(peer[0]) if peer else "", reason=str(reason).replace("_", " ").lower())
+        self._closing = True
+        self._listener.ended(self)
+        self._raw.close()
+
+    def _read(self) -> None:
+        assert self._tls is not None
+        while not (self._paused or self._ended or self._closing):
+            try:
+                data = self._tls.read(_READ_BYTES)
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLZeroReturnError:
+                data = b""
+            except ssl.SSLError:
+                self._flush()
+                self.abort()
+                return
+            assert isinstance(self._inside, asyncio.Protocol)
+            if data:
+                self._inside.data_received(data)
+                continue
+            self._ended = True
+            if not self._inside.eof_received():
+                self.close()
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._raw is not None and (data := self._outgoing.read()):
+            self._raw.write(data)
+
+    # What who speaks inside may ask of a transport.
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Encrypt and send."""
+        if self._closing or self._eof_written or not data or self._tls is None:
+            return
+        try:
+            self._tls.write(data)
+        except ssl.SSLError:
+            self.abort()
+            return
+        self._flush()
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        """Encrypt and send, in one piece."""
+        self.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        """Say that the output can be ended alone."""
+        return True
+
+    def write_eof(self) -> None:
+        """End the output; input may still come, and is not of much use."""
+        if self._closing or self._eof_written:
+            return
+        self._eof_written = True
+        self._notify_close()
+        if self._raw is not None and not self._raw.is_closing():
+            self._raw.write_eof()
+
+    def close(self) -> None:
+        """Send what is left, say that it was all, and close."""
+        if self._closing:
+            return
+        if not self._eof_written:
+            self._notify_close()
+        self._closing = True
+        if self._raw is not None:
+            self._raw.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._closing = True
+        if self._raw is not None:
+            self._raw.abort()
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or about to be."""
+        return self._closing or self._raw is None or self._raw.is_closing()
+
+    def _notify_close(self) -> None:
+        if self._tls is None or self._inside is None:
+            return
+        with contextlib.suppress(ssl.SSLError):  # the other side has not said as much yet, and need not
+            self._tls.unwrap()
+        self._flush()
+
+    def pause_reading(self) -> None:
+        """Hold the client up."""
+        self._paused = True
+        if self._raw is not None:
+            self._raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Let the client go on; what has been received already comes first."""
+        if not self._paused:
+            return
+        self._paused = False
+        if self._raw is not None and not self._raw.is_closing():
+            self._raw.resume_reading()
+        asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._inside is not None and not self._closing:
+            self._read()
+
+    def is_reading(self) -> bool:
+        """Whether the client is not held up."""
+        return not (self._paused or self._closing)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Tell another one from here on."""
+        self._inside = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Return who is told."""
+        return self._inside if self._inside is not None else self
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set how much may wait for the client."""
+        if self._raw is not None:
+            self._raw.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self) -> int:
+        """Return how much waits for the client."""
+        return self._raw.get_write_buffer_size() if self._raw is not None else 0
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return what is known of the connection: of its certificate too, or of the TCP connection."""
+        if name == "peercert":
+            return self._tls.getpeercert() if self._tls is not None else default
+        if name == "sslcontext":
+            return self._tls.context if self._tls is not None else default
+        return self._raw.get_extra_info(name, default) if self._raw is not None else default
