@@ -32,7 +32,9 @@ Every service reads, each outweighing the one before it:
 
 An unknown key is an error that names the nearest known one; a service that cannot read its configuration does not
 start. Lists are separated by commas in the environment and in flags. Tables can be written in the file alone. A change
-takes effect when the service starts again; containers go on meanwhile.
+takes effect when the service starts again; containers go on meanwhile. SIGHUP to the engine (`systemctl reload`) has the
+services read their files again: certificates are taken from them at once, and a file that cannot be read leaves
+everything as it was.
 
 """
 
@@ -66,6 +68,26 @@ everything else. Loopback registries need no entry. Certificates are found in `c
 
 """
 
+_REMOTE = """## Clients from elsewhere
+
+`sampan system certs --host engine.example --client alice` makes an authority, a certificate for the engine and one for
+a client, and says what belongs into `/etc/sampan/dockerapi.toml`:
+
+```toml
+listen = ["tcp://0.0.0.0:2376", "unix:///var/run/docker.sock"]   # beside the engine's own socket
+tls_cert = "/etc/sampan/tls/server-cert.pem"
+tls_key = "/etc/sampan/tls/server-key.pem"
+tls_ca = "/etc/sampan/tls/ca.pem"
+tls_crl = "/etc/sampan/tls/crl.pem"
+```
+
+Who may use the Docker API is root on the machine. So TCP off loopback is refused without client certificates, unless
+`allow_unauthenticated_tcp = true` says that it is wanted. A certificate that is made anew, or a longer list of revoked
+ones, counts from the next connection on; a file half written leaves what was there, and the log says so. `fd://` means
+the sockets that a systemd unit has opened for the engine, `fd://NAME` the one with that `FileDescriptorName=`.
+
+"""
+
 _WHAT = {
     "imaged": "images: content, names, registries",
     "snapshotter": "layers and snapshots",
@@ -78,7 +100,7 @@ _WHAT = {
 
 def page() -> str:
     """Return the whole page."""
-    parts = [_HEAD, "## Every service\n\n", *_table(ServiceConfig, ""), "\n", _MIRRORS]
+    parts = [_HEAD, "## Every service\n\n", *_table(ServiceConfig, ""), "\n", _REMOTE, _MIRRORS]
     common = {f.name for f in dataclasses.fields(ServiceConfig)}
     for name in services.ALL:
         kind = _config_class(name)
