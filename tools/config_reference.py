@@ -32,8 +32,8 @@ Every service reads, each outweighing the one before it:
 
 An unknown key is an error that names the nearest known one; a service that cannot read its configuration does not
 start. Lists are separated by commas in the environment and in flags. Tables can be written in the file alone. A change
-takes effect when the service starts again; containers go on meanwhile. SIGHUP to the engine (`systemctl reload`) has the
-services read their files again: certificates are taken from them at once, and a file that cannot be read leaves
+takes effect when the service starts again; containers go on meanwhile. SIGHUP to the engine (`systemctl reload`) has
+the services read their files again: certificates are taken from them at once, and a file that cannot be read leaves
 everything as it was.
 
 """
@@ -85,6 +85,29 @@ Who may use the Docker API is root on the machine. So TCP off loopback is refuse
 `allow_unauthenticated_tcp = true` says that it is wanted. A certificate that is made anew, or a longer list of revoked
 ones, counts from the next connection on; a file half written leaves what was there, and the log says so. `fd://` means
 the sockets that a systemd unit has opened for the engine, `fd://NAME` the one with that `FileDescriptorName=`.
+
+Not everybody who needs the API needs all of it. What a further socket's clients may do is said beside it:
+
+```toml
+[[sockets]]                                # for Traefik, or a dashboard
+listen = ["unix:///run/sampan/looking.sock"]
+group = "monitoring"
+read_only = true
+
+[[sockets]]                                # for a team: its own containers, and nothing of the host but one directory
+listen = ["unix:///run/sampan/team.sock"]
+no_host = true
+binds = ["/srv/team"]
+only_label = "team=blue"
+
+[[sockets]]                                # for who restarts things
+listen = ["tcp://0.0.0.0:2377"]
+operations = ["container.restart", "*.list", "*.inspect", "system.ping", "system.version"]
+```
+
+Every limit narrows what the others leave. What cannot be judged is refused: unknown requests, builds and BuildKit's
+connections with `no_host`. Such limits keep programs and people in whom one does not trust with the machine; whoever
+may see containers sees their variables.
 
 """
 

@@ -16,10 +16,12 @@ from dockerapi.http.server import DockerApi
 from dockerapi.image import archives, commit, images, push, registries
 from dockerapi.listen.addresses import TlsFiles, Wanted, parse_all
 from dockerapi.metrics import ApiMetrics, DaemonCollector, DaemonFacts
+from dockerapi.rights.guard import admit
+from dockerapi.rights.scope import EVERYTHING, Scope, make_scope
 from dockerapi.system import disk, events, swarm, system, unsupported
 from sampan.docker.info_view import engine_id, host_facts
 from sampan.engine.engine import Engine
-from sampan.service.config import ServiceConfig, option
+from sampan.service.config import ServiceConfig, option, required, tables
 from sampan.service.harness import Service, run
 from sampan.version import VERSION
 
@@ -50,6 +52,35 @@ ROUTES: Final[tuple[Route, ...]] = (
 
 
 @dataclass(frozen=True, slots=True)
+class SocketConfig:
+    """Further addresses, whose clients may not do everything."""
+
+    listen: tuple[str, ...] = required('addresses: "unix:///path", "tcp://host:port", "fd://NAME"')
+    group: str = option("", "group that may use the unix sockets; empty: socket_group")
+    read_only: bool = option(False, "let clients look, and neither change anything nor get files out")
+    no_host: bool = option(
+        False,
+        "give nobody the host: no privileges, host namespaces, devices, volume options, builds, or binds but binds",
+    )
+    binds: tuple[str, ...] = option((), "with no_host: paths of the host that may be mounted, these exactly")
+    only_label: str = option("", "with no_host or read_only: show, and let be made, only what has this label")
+    operations: tuple[str, ...] = option(
+        (), 'operations that are allowed, as "container.list" or "*.inspect"; empty: all'
+    )
+
+    @property
+    def scope(self) -> Scope:
+        """How far clients may go. InvalidArgumentError."""
+        return make_scope(
+            read_only=self.read_only,
+            no_host=self.no_host,
+            binds=self.binds,
+            only_label=self.only_label,
+            operations=self.operations,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ApiConfig(ServiceConfig):
     """What dockerapi can be told."""
 
@@ -64,6 +95,7 @@ class ApiConfig(ServiceConfig):
     allow_unauthenticated_tcp: bool = option(
         False, "let everybody in who can reach a TCP address, and so become root on this machine"
     )
+    sockets: tuple[SocketConfig, ...] = tables("further addresses, with limits to what their clients may do")
 
     @property
     def tls(self) -> TlsFiles:
@@ -72,8 +104,16 @@ class ApiConfig(ServiceConfig):
 
     def wanted(self) -> list[Wanted]:
         """Return the addresses. InvalidArgumentError for what is none, or would let strangers in."""
-        addresses = parse_all(self.listen, self.tls, allow_unauthenticated=self.allow_unauthenticated_tcp)
-        return [Wanted(address, self.socket_group, Entrance(str(address))) for address in addresses]
+        texts = [text for socket in self.sockets for text in socket.listen]
+        allowed = self.allow_unauthenticated_tcp
+        addresses = parse_all([*self.listen, *texts], self.tls, allow_unauthenticated=allowed)
+        limits = [(self.socket_group, EVERYTHING)] * len(self.listen)
+        for socket in self.sockets:
+            limits += [(socket.group or self.socket_group, socket.scope)] * len(socket.listen)
+        return [
+            Wanted(address, group, Entrance(str(address), scope))
+            for address, (group, scope) in zip(addresses, limits, strict=True)
+        ]
 
 
 async def build(service: Service[ApiConfig]) -> None:
@@ -87,7 +127,7 @@ async def build(service: Service[ApiConfig]) -> None:
     metrics = ApiMetrics(service.metrics)
     service.metrics.register(DaemonCollector(loop, lambda: _ask_facts(engine), _info_labels(service)))
     api = DockerApi(
-        Backend(engine, engine.runtime, metrics, hangups, engine.builds, Underway()), ROUTES, service.rest.used
+        Backend(engine, engine.runtime, metrics, hangups, engine.builds, Underway()), ROUTES, service.rest.used, admit
     )
     service.stack.push_async_callback(api.close, service.config.grace_s)
     await api.listen(service.layout.docker_socket, service.config.socket_group)

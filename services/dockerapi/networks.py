@@ -1,5 +1,6 @@
 """Networks: /networks/…"""
 
+from collections.abc import Mapping
 from typing import Final
 
 from aiohttp import web
@@ -30,13 +31,18 @@ async def inspect(call: Call) -> web.StreamResponse:
 
 async def create(call: Call) -> web.StreamResponse:
     """POST /networks/create."""
-    sent = Fields(await call.body(required=True), "")
+    return reply({"Id": await call.networks.create(parse_request(await call.body(required=True))), "Warning": ""}, 201)
+
+
+def parse_request(body: Mapping[str, object]) -> NetworkRequest:
+    """Read the body. InvalidArgumentError for what is of swarm alone."""
+    sent = Fields(body, "")
     scope = sent.text("Scope")
     if sent.flag("Ingress") or scope not in ("", "local"):
         what = "Ingress" if sent.flag("Ingress") else f"Scope {scope!r}"
         raise InvalidArgumentError(f"{what} is of swarm networks, which this engine does not support: scope is 'local'")
     ipam = sent.fields("IPAM")
-    network = NetworkRequest(
+    return NetworkRequest(
         name=sent.text("Name"),
         driver=sent.text("Driver"),
         internal=sent.flag("Internal"),
@@ -59,7 +65,6 @@ async def create(call: Call) -> web.StreamResponse:
             for pool in ipam.items("Config")
         ),
     )
-    return reply({"Id": await call.networks.create(network), "Warning": ""}, 201)
 
 
 async def remove(call: Call) -> web.StreamResponse:

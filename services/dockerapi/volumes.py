@@ -1,5 +1,6 @@
 """Volumes: /volumes/…"""
 
+from collections.abc import Mapping
 from typing import Final
 
 from aiohttp import web
@@ -25,9 +26,13 @@ async def inspect(call: Call) -> web.StreamResponse:
 
 async def create(call: Call) -> web.StreamResponse:
     """POST /volumes/create."""
-    sent = Fields(await call.body(), "")
-    request = VolumeRequest(sent.text("Name"), sent.text("Driver"), sent.mapping("DriverOpts"), sent.mapping("Labels"))
-    return reply(volume_json(await call.volumes.create(request)), 201)
+    return reply(volume_json(await call.volumes.create(parse_request(await call.body()))), 201)
+
+
+def parse_request(body: Mapping[str, object]) -> VolumeRequest:
+    """Read the body."""
+    sent = Fields(body, "")
+    return VolumeRequest(sent.text("Name"), sent.text("Driver"), sent.mapping("DriverOpts"), sent.mapping("Labels"))
 
 
 async def remove(call: Call) -> web.StreamResponse:

@@ -1,5 +1,6 @@
 """Execs: /containers/{id}/exec and /exec/{id}/…"""
 
+from collections.abc import Mapping
 from typing import Final
 
 from aiohttp import web
@@ -18,8 +19,14 @@ from sampan.resource.streams import ExecStart
 
 async def create(call: Call) -> web.StreamResponse:
     """POST /containers/{id}/exec."""
-    sent = Fields(await call.body(required=True), "")
-    spec = ExecSpec(
+    spec = parse_spec(await call.body(required=True))
+    return reply({"Id": await call.execs.create(call.args["id"], spec)}, 201)
+
+
+def parse_spec(body: Mapping[str, object]) -> ExecSpec:
+    """Read the body."""
+    sent = Fields(body, "")
+    return ExecSpec(
         args=tuple(sent.texts("Cmd")),
         env=tuple(sent.texts("Env")),
         working_dir=sent.text("WorkingDir"),
@@ -32,7 +39,6 @@ async def create(call: Call) -> web.StreamResponse:
         detach_keys=sent.text("DetachKeys"),
         console_size=console_size(sent),
     )
-    return reply({"Id": await call.execs.create(call.args["id"], spec)}, 201)
 
 
 async def start(call: Call) -> web.StreamResponse:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
 from aiohttp import web
@@ -57,6 +57,8 @@ class Call:
     backend: Backend
     version: Version
     args: Mapping[str, str]  # from the path
+    only: ServiceFilters = field(default_factory=dict)  # filters that hold beside those that the client asks for
+    _read: list[bytes] = field(default_factory=list)  # the body, once it has been read
 
     @property
     def images(self) -> ImageBackend:
@@ -140,7 +142,10 @@ class Call:
         Raises:
             InvalidArgumentError: anything else.
         """
-        return parse_filters(self.text("filters"))
+        filters = parse_filters(self.text("filters"))
+        for key, values in self.only.items():
+            filters[key] = [*filters.get(key, []), *values]
+        return filters
 
     def chosen(self) -> ServiceFilters:
         """Return the filters as the services take them."""
@@ -170,6 +175,11 @@ class Call:
         return value
 
     async def _raw_body(self) -> bytes:
+        if not self._read:
+            self._read.append(await self._receive_body())
+        return self._read[0]
+
+    async def _receive_body(self) -> bytes:
         parts: list[bytes] = []
         size = 0
         async for chunk in self.request.content.iter_any():

@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from dockerapi.http.hangup import HangupWatch, hung_up
+from dockerapi.rights.scope import EVERYTHING, Scope
 
 # Seconds that an idle connection is kept for its client's next request.
 _KEEPALIVE_S: Final = 75.0
@@ -39,6 +40,7 @@ class Entrance:
     """One address that is served, as the requests that come there know it."""
 
     name: str  # as the configuration has it
+    scope: Scope = EVERYTHING  # how far its clients may go
 
 
 # The socket that every engine has.

@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,8 @@ from dockerapi.http.connection import ApiServer, Connection, Entrance
 from dockerapi.http.decode import well_formed
 from dockerapi.http.hijack import Finished
 from dockerapi.http.routing import Route, Router
-from sampan.errors import InternalError, NotFoundError, SampanError
+from dockerapi.rights.scope import Scope
+from sampan.errors import InternalError, NotFoundError, PermissionDeniedError, SampanError
 from sampan.log import log
 from sampan.sys.closed import share
 from sampan.wire.status import wire_for
@@ -31,11 +32,26 @@ _RESTART_S: Final = 10.0
 _CLIENT_CLOSED_REQUEST: Final = 499
 
 
+# Returns the call as it may be handled, or raises PermissionDeniedError.
+Admit = Callable[[Call, Route, Scope], Awaitable[Call]]
+
+
+async def _nobody(_call: Call, _route: Route, _scope: Scope) -> Call:
+    raise PermissionDeniedError("this socket has a scope, and nobody looks after it")
+
+
 class DockerApi:
     """Serves the routes, on a unix socket and wherever else it is told to."""
 
-    def __init__(self, backend: Backend, routes: Iterable[Route], used: Callable[[], None] = lambda: None) -> None:
-        """``used`` is called as a request begins and ends."""
+    def __init__(
+        self,
+        backend: Backend,
+        routes: Iterable[Route],
+        used: Callable[[], None] = lambda: None,
+        admit: Admit | None = None,
+    ) -> None:
+        """``used`` is called as a request begins and ends; ``admit`` lets calls in where not all may come in."""
+        self._admit = admit or _nobody
         self._backend = backend
         self._used = used
         self._router = Router(routes)
@@ -80,7 +96,11 @@ class DockerApi:
             route, args = found[0], {name: well_formed(value) for name, value in found[1].items()}
             if not route.alone:
                 await self._backend.engine.reach(_RESTART_S)
-            response = await self._run(route, Call(request, self._backend, version, args))
+            call = Call(request, self._backend, version, args)
+            scope = Connection.of(request).entrance.scope
+            if scope.is_limited:
+                call = await self._admit(call, route, scope)
+            response = await self._run(route, call)
         except ConnectionError:
             response = Finished(_CLIENT_CLOSED_REQUEST)
         except Exception as error:  # noqa: BLE001 - the last place where an error can become an answer

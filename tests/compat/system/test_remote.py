@@ -258,3 +258,38 @@ def test_buildx_builds_over_tls(remote: Remote, image: str, tmp_path: Path) -> N
     buildx("build", "--progress", "plain", "-t", "remote-buildx:1", ".", cwd=context, env=env)
     assert docker("run", "--rm", "--network", "none", "remote-buildx:1", "cat", "/size").line == "3000000"
     docker("rmi", "remote-buildx:1")
+
+
+def test_limits_hold_on_a_real_engine(tmp_path: Path, docker_config: Path, registry: Registry) -> None:
+    push(registry, "limits", "1", busybox_image())
+    image = f"{registry.address}/limits:1"
+    looking, team = f"{tmp_path}/looking", f"{tmp_path}/team"
+    (tmp_path / "given").mkdir()
+    toml = (
+        f'[[sockets]]\nlisten = ["unix://{looking}"]\nread_only = true\n'
+        f'[[sockets]]\nlisten = ["unix://{team}"]\nno_host = true\nonly_label = "team=blue"\n'
+        f'binds = ["{tmp_path}/given"]\n'
+    )
+    with run_engine({"dockerapi": toml}) as engine:
+        own = DockerClient(engine.host, docker_config)
+        reader, blue = DockerClient(f"unix://{looking}", docker_config), DockerClient(f"unix://{team}", docker_config)
+        own("pull", "-q", image)
+        other = own("run", "-d", "--network", "none", "--name", "other", image, "sleep", "1000").line
+        label = ("--label", "team=blue")
+        mine = blue("run", "-d", *label, "--network", "none", "-v", f"{tmp_path}/given:/g", image, "sleep", "1000").line
+        assert {mine, other} == set(reader("ps", "-q", "--no-trunc").lines)
+        assert blue("ps", "-aq", "--no-trunc").lines == [mine]
+        assert blue("ps", "-aq", "--no-trunc", "--filter", "label=team").lines == [mine]
+        assert blue("network", "ls", "-q").lines == blue("volume", "ls", "-q").lines == []
+        assert reader("logs", mine).code == 0
+        for refused in (("rm", "-f", mine), ("exec", mine, "id"), ("run", image), ("cp", f"{mine}:/etc/passwd", "-")):
+            assert "read-only" in reader.fails(*refused).stderr, refused
+        assert "No such container: other" in blue.fails("exec", "other", "id").stderr
+        for flags in (("--privileged",), ("--pid", "host"), ("-v", "/:/h"), ("--mount", "type=bind,src=/etc,dst=/h")):
+            assert "gives nobody the host" in blue.fails("run", *label, *flags, image).stderr, flags
+        assert "without the label" in blue.fails("run", image, "true").stderr
+        assert "gives nobody the host" in blue.fails("exec", "--privileged", mine, "id").stderr
+        assert blue("exec", "-i", mine, "cat", input="in\n").stdout == "in\n"
+        assert blue("container", "prune", "-f").stdout.count("\n") <= 2
+        blue("rm", "-f", mine)
+        assert other in own("ps", "-q", "--no-trunc").lines

@@ -18,6 +18,7 @@ from dockerapi.http.hangup import HangupWatch
 from dockerapi.http.server import DockerApi
 from dockerapi.main import ROUTES
 from dockerapi.metrics import ApiMetrics
+from dockerapi.rights.guard import admit
 from sampan.engine.engine import Engine
 from sampan.layout import Layout
 from tests.fakes.builder import FakeBuilder
@@ -92,7 +93,7 @@ async def running_api(root: Path) -> AsyncIterator[Api]:
         registry = CollectorRegistry()
         engine.__dict__["builds"] = fake.builder  # in its place: it shows progress and takes uploads, too
         backend = Backend(engine, engine.runtime, ApiMetrics(registry), hangups, fake.builder, Underway())
-        server = DockerApi(backend, ROUTES)
+        server = DockerApi(backend, ROUTES, admit=admit)
         await server.listen(layout.docker_socket, "no-such-group")
         connector = aiohttp.UnixConnector(str(layout.docker_socket))
         try:
