@@ -3,7 +3,7 @@
 import bz2
 import lzma
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from sampan.errors import InvalidArgumentError
 
@@ -59,22 +59,37 @@ class _Member(Protocol):
     def pieces(self, data: bytes) -> Iterator[bytes]: ...
 
 
+class _Zlib(Protocol):
+    """``zlib``'s decompressor, whoever has written it."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
 class _Gzip:
     """zlib keeps what it could not return in ``unconsumed_tail``."""
 
     def __init__(self) -> None:
         from isal import isal_zlib  # only what is needed
 
-        self._decompress: Any = isal_zlib.decompressobj(wbits=31)
-        self._error: Any = isal_zlib.IsalError  # its stub calls the class an instance
+        self._decompress: _Zlib = isal_zlib.decompressobj(wbits=31)
+        self._error: type[Exception] = isal_zlib.IsalError  # type: ignore[assignment]  # its stub says: an instance
 
     @property
     def eof(self) -> bool:
-        return bool(self._decompress.eof)
+        return self._decompress.eof
 
     @property
     def unused_data(self) -> bytes:
-        return bytes(self._decompress.unused_data)
+        return self._decompress.unused_data
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
         while data:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from sampan_cli.template.functions import ABSENT_MAP, FUNCTIONS, NIL_MAP, GoMap, Nil, show
 from sampan_cli.template.parser import Branch, Call, Literal, Method, Node, Operand, Path, Pipeline, parse
@@ -66,7 +65,7 @@ def _branch(node: Branch, scope: _Scope) -> Iterator[str]:
         yield from _run(node.body, scope.inside(dot, **given))
 
 
-def _pipeline(pipeline: Pipeline, scope: _Scope) -> Any:
+def _pipeline(pipeline: Pipeline, scope: _Scope) -> object:
     first, *rest = pipeline.commands
     value = _operand(first, scope)
     for command in rest:
@@ -76,7 +75,7 @@ def _pipeline(pipeline: Pipeline, scope: _Scope) -> Any:
     return value
 
 
-def _operand(operand: Operand, scope: _Scope) -> Any:
+def _operand(operand: Operand, scope: _Scope) -> object:
     match operand:
         case Literal(value):
             return value
@@ -90,13 +89,13 @@ def _operand(operand: Operand, scope: _Scope) -> Any:
                 raise TemplateError(f"template: {'.'.join(('', *path.fields))} takes no arguments")
             return method(*(_operand(argument, scope) for argument in arguments))
         case Path(start, fields):
-            value = _pipeline(start, scope) if isinstance(start, Pipeline) else _start(start, scope)
+            found = _pipeline(start, scope) if isinstance(start, Pipeline) else _start(start, scope)
             for name in fields:
-                value = _field(value, name)
-            return value
+                found = _field(found, name)
+            return found
 
 
-def _start(start: str, scope: _Scope) -> Any:
+def _start(start: str, scope: _Scope) -> object:
     if not start:
         return scope.dot
     if start not in scope.variables:
@@ -104,7 +103,7 @@ def _start(start: str, scope: _Scope) -> Any:
     return scope.variables[start]
 
 
-def _field(value: object, name: str) -> Any:
+def _field(value: object, name: str) -> object:
     if isinstance(value, GoMap):
         return value.get(name)
     if value in (NIL_MAP, ABSENT_MAP):
@@ -118,7 +117,7 @@ def _field(value: object, name: str) -> Any:
     raise TemplateError(f"template: can't evaluate field {name} in {show(value)}")
 
 
-def _call(call: Call, scope: _Scope, *piped: object) -> Any:
+def _call(call: Call, scope: _Scope, *piped: object) -> object:
     arguments = [_operand(argument, scope) for argument in call.arguments]
     try:
         return FUNCTIONS[call.function](*arguments, *piped)

@@ -3,9 +3,9 @@
 import asyncio
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -50,7 +50,9 @@ OWN: Final = Entrance("docker.sock")
 class ApiServer(web.Server):
     """aiohttp's low-level server, on ``Connection``s."""
 
-    def __init__(self, handler: Callable[[web.BaseRequest], Any], hangups: HangupWatch) -> None:
+    def __init__(
+        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], hangups: HangupWatch
+    ) -> None:
         super().__init__(handler)
         self._hangups = hangups
 

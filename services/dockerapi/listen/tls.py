@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 from dockerapi.listen.certificates import Certificates
 from sampan.log import log
@@ -275,7 +275,7 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         """Return how much waits for the client."""
         return self._raw.get_write_buffer_size() if self._raw is not None else 0
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
+    def get_extra_info(self, name: str, default: object = None) -> object:
         """Return what is known of the connection: of its certificate too, or of the TCP connection."""
         if name == "peercert":
             return self._tls.getpeercert() if self._tls is not None else default

@@ -5,7 +5,7 @@ compressors write them.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from imaged.images.model import PIECE_BYTES
 from sampan.errors import InvalidArgumentError
@@ -100,18 +100,33 @@ class _Zlib:
     def __init__(self) -> None:
         from isal import isal_zlib
 
-        self._inner: Any = isal_zlib.decompressobj(wbits=_GZIP_WBITS)
+        self._inner: _ZlibDecompressor = isal_zlib.decompressobj(wbits=_GZIP_WBITS)
 
     def decompress(self, data: bytes, most: int) -> bytes:
-        return bytes(self._inner.decompress(data, most))
+        return self._inner.decompress(data, most)
 
     @property
     def rest(self) -> bytes:
-        return bytes(self._inner.unused_data if self._inner.eof else self._inner.unconsumed_tail)
+        return self._inner.unused_data if self._inner.eof else self._inner.unconsumed_tail
 
     @property
     def eof(self) -> bool:
-        return bool(self._inner.eof)
+        return self._inner.eof
+
+
+class _ZlibDecompressor(Protocol):
+    """``zlib``'s, whoever has written it: what it could not return is ``unconsumed_tail``."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
 
 class _Standard:
