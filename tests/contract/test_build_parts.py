@@ -53,7 +53,7 @@ from tests.unit.buildd.build.building import FakeCache, FakeCaches, ImageSources
 from tests.unit.buildd.cache.test_prune import BASE as BASE_RECORD
 from tests.unit.buildd.cache.test_prune import FakeShelf, cache
 from tests.unit.buildd.executor.executing import yard
-from tests.unit.buildd.exporters.test_exporters import Room
+from tests.unit.buildd.exporters.exporting import Room
 from tests.unit.buildd.solver.solving import bench
 from tests.unit.buildd.sources.clients import FakeContext, FakeFiles
 from tests.unit.buildd.sources.test_images import FakeImaged

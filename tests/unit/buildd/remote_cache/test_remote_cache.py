@@ -22,7 +22,7 @@ from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
 from sampan.oci.digest import Digest
 from sampan.resource.image import Layer
 from tests.fakes.build_stores import FakeFiles, FakeStep, FakeStore, layer
-from tests.unit.buildd.exporters.test_exporters import FakeImages
+from tests.unit.buildd.exporters.exporting import FakeImages
 
 KEY, OTHER = Digest.of(b"key"), Digest.of(b"other")
 
