@@ -13,5 +13,5 @@ def volume_json(volume: Volume) -> dict[str, object]:
         "Mountpoint": volume.mountpoint,
         "Name": volume.name,
         "Options": dict(volume.options) or None,
-        "Scope": "local",
+        "Scope": volume.scope or "local",
     }

@@ -20,7 +20,7 @@ class VolumeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A volume's record; the last two fields are looked up for those who ask."""
+    """A volume's record, and what is looked up for those who ask: users, place, size and scope."""
 
     name: str
     created: datetime
@@ -30,5 +30,6 @@ class Volume:
     anonymous: bool = False
     used_by: tuple[str, ...] = ()  # container IDs
     mountpoint: str = ""  # host path
-    size_bytes: int | None = None  # on disk
+    size_bytes: int | None = None  # on disk; None as well for what a plugin keeps
+    scope: str = "local"  # or "global", of a plugin whose volumes are the same on many machines
     fault: str = ""  # why its record cannot be read: nothing but its name is known then

@@ -64,6 +64,7 @@ from runtimed.steps.snapshots import MountedSnapshots
 from runtimed.steps.sources import Grants
 from runtimed.streams.streams import Streams
 from runtimed.volumes.operations import LocalVolumes
+from runtimed.volumes.plugins import Plugins
 from runtimed.volumes.store import VolumeStore
 from runtimed.wire.archives_servicer import ArchivesServicer
 from runtimed.wire.containers_servicer import ContainersServicer
@@ -100,6 +101,10 @@ class RuntimedConfig(ServiceConfig):
     init_path: str = option("", "init program for --init; empty: the one that is installed")
     cdi_spec_dirs: tuple[str, ...] = option(
         ("/etc/cdi", "/var/run/cdi"), "where files describe CDI devices, for --device vendor/class=name and --gpus"
+    )
+    plugin_socket_dir: str = option("/run/docker/plugins", "where volume plugins have their sockets")
+    plugin_spec_dirs: tuple[str, ...] = option(
+        ("/etc/docker/plugins", "/usr/lib/docker/plugins"), "where files say where other volume plugins listen"
     )
     metrics_labels: tuple[str, ...] = option(
         DEFAULT_LABELS, "containers' labels on each of their series; all others are in sampan_container_info"
@@ -153,7 +158,12 @@ class Core:
         self.mounter = LinuxMounter()
         self.orphans = Orphans(self.host.trees)
         self.volumes = LocalVolumes(
-            self.paths.data / "volumes", VolumeStore(store), self.publish, self.background, service.set_aside
+            self.paths.data / "volumes",
+            VolumeStore(store),
+            self.publish,
+            self.background,
+            service.set_aside,
+            Plugins(Path(config.plugin_socket_dir), tuple(map(Path, config.plugin_spec_dirs))),
         )
         self.snapshots = self._snapshots()
         self.network = NetworkStack(
@@ -298,7 +308,7 @@ class Core:
             self.events,
             log_drivers=DRIVERS,
             network_drivers=NETWORK_DRIVERS,
-            volume_drivers=("local",),
+            volume_drivers=self.volumes.drivers,
             cdi_spec_dirs=self.service.config.cdi_spec_dirs,
         )
         usage = RuntimeUsage(

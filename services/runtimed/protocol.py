@@ -117,10 +117,11 @@ class Volumes(Protocol):
             InvalidArgumentError: in Docker's words; a relative target, a duplicate one, a missing bind source.
         """
 
-    async def fill(self, container: Container, root: Path) -> None:
+    async def fill(self, container: Container, root: Path) -> Mapping[str, str]:
         """At create and before every start: mount volumes whose options say so, make missing bind sources that may be.
 
-        The first time also copy into new volumes what the image has at their targets, in ``root``.
+        The first time also copy into new volumes what the image has at their targets, in ``root``. Return, by target,
+        where plugins have mounted theirs on the host: from there they are to be taken until ``leave``.
 
         Raises:
             StartError: a mount failed, a source cannot be made, or the copy does not fit; in Docker's words.

@@ -152,9 +152,10 @@ class FakeVolumes:
             points.append(MountPoint(MountType.VOLUME, f"/volumes/{name}", target, name, "local"))
         return tuple(points)
 
-    async def fill(self, container: Container, root: Path) -> None:
+    async def fill(self, container: Container, root: Path) -> Mapping[str, str]:
         if container.mounts:
             self._steps.step("fill volumes")
+        return {}
 
     def tell_mounted(self, container: Container) -> None:
         """Nobody is told."""

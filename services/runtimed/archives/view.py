@@ -187,7 +187,7 @@ def _bind(tree: RootFs, bind: Bind) -> None:
                 source = f"/proc/self/fd/{part}"
             if Path(source).is_dir():
                 tree.make_directory(bind.target)
-            else:
+            elif Path(source).exists():
                 tree.make_file(bind.target)
             target = tree.find(bind.target)
         except OSError:

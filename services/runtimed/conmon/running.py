@@ -1,11 +1,16 @@
 """A conmon that runs: find it, speak to it, read what it left."""
 
+import asyncio
 import contextlib
 import os
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from runtimed.conmon.process import ended
+
+_ENDS_S: Final = 2.0  # after its process: it has to write the last output away
 _ACCEPT_S: Final = 1.0
 _ACCEPT_INTERVAL_S: Final = 0.001
 
@@ -45,6 +50,23 @@ def find_conmon(pid_file: Path, id: str) -> int:
         return pidfd
     os.close(pidfd)
     return -1
+
+
+async def end_conmon(pid_file: Path, id: str) -> None:
+    """Return when the conmon of ``id`` has ended: until then it makes files, the exit file above all."""
+    pidfd = find_conmon(pid_file, id)
+    if pidfd < 0:
+        return
+    try:
+        try:
+            async with asyncio.timeout(_ENDS_S):
+                await ended(pidfd)
+        except TimeoutError:  # it waits for a client that does not read its output
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            await ended(pidfd)
+    finally:
+        os.close(pidfd)
 
 
 class AcceptedConnections:

@@ -9,17 +9,14 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import os
-import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from runtimed.conmon.conmon import Conmon, Stdio
-from runtimed.conmon.process import ended
-from runtimed.conmon.running import AcceptedConnections, find_conmon, resize
+from runtimed.conmon.running import AcceptedConnections, end_conmon, resize
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.links import link_variables
 from runtimed.containers.memory_store import UP, Entry, MemoryStore, utcnow
@@ -88,9 +85,6 @@ def _lookup(memory: MemoryStore) -> Callable[[str], Entry | None]:
 
 def _namespace(entry: Entry | None, kind: str) -> str:
     return f"/proc/{entry.container.state.pid}/ns/{kind}" if entry is not None else ""
-
-
-_CONMON_ENDS_S: Final = 2.0  # after its process: it has to write the last output away
 
 
 class Logs(Protocol):
@@ -178,6 +172,7 @@ class Runner:
         try:
             with self._metrics.phase("prepare"):
                 network = await self._prepare(entry, paths)
+            container = entry.container  # which knows by now where plugins have mounted its volumes
             self._parts.volumes.tell_mounted(container)
             with self._metrics.phase("bundle"):
                 await self._write_bundle(container, network, paths)
@@ -245,7 +240,11 @@ class Runner:
         if not await self._mount_as_before(entry, paths):
             entry.root_mounts = await self._parts.snapshots.mounts(entry.id)
             await asyncio.to_thread(self._mount_now, entry.root_mounts, paths)
-        await self._parts.volumes.fill(entry.container, paths.root)
+        places = await self._parts.volumes.fill(entry.container, paths.root)
+        if places:
+            container = entry.container
+            moved = (dataclasses.replace(one, source=places.get(one.target, one.source)) for one in container.mounts)
+            entry.container = dataclasses.replace(container, mounts=tuple(moved))
 
     async def _mount_as_before(self, entry: Entry, paths: ContainerPaths) -> bool:
         """Mount what the snapshotter said last time; return False if that is not there any more.
@@ -308,7 +307,7 @@ class Runner:
         paths = self._paths.container(container.id)
         if paths.bundle.exists():
             await self.runtime(container).delete(container.id, paths.bundle)
-            await _end_conmon(paths)
+            await end_conmon(paths.conmon_pid, container.id)
         self._parts.logs.end(container.id)
         await both(
             self._detach(container.id),
@@ -345,23 +344,6 @@ class Runner:
         """Give the container's file system back, and the images that it mounts."""
         for key in (container.id, *image_views(container.id, container.spec)):
             await self._parts.snapshots.remove(key)
-
-
-async def _end_conmon(paths: ContainerPaths) -> None:
-    """Return when the container's conmon has ended: until then it makes files, the exit file above all."""
-    pidfd = find_conmon(paths.conmon_pid, paths.id)
-    if pidfd < 0:
-        return
-    try:
-        try:
-            async with asyncio.timeout(_CONMON_ENDS_S):
-                await ended(pidfd)
-        except TimeoutError:  # it waits for a client that does not read its output
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            await ended(pidfd)
-    finally:
-        os.close(pidfd)
 
 
 def _write_for_all(path: Path, content: bytes) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 
 from runtimed.events import Events
 from runtimed.host.facts import HostFacts
@@ -49,7 +49,7 @@ class LocalHost:
         *,
         log_drivers: Collection[str],
         network_drivers: Collection[str],
-        volume_drivers: Collection[str],
+        volume_drivers: Callable[[], Awaitable[Collection[str]]],
         cdi_spec_dirs: Sequence[str] = (),
     ) -> None:
         self._host = host
@@ -58,7 +58,7 @@ class LocalHost:
         self._events = events
         self._log_drivers = tuple(sorted(log_drivers))
         self._network_drivers = tuple(sorted(network_drivers))
-        self._volume_drivers = tuple(sorted(volume_drivers))
+        self._volume_drivers = volume_drivers
         self._cdi_spec_dirs = tuple(cdi_spec_dirs)
 
     async def info(self) -> HostInfo:
@@ -81,7 +81,7 @@ class LocalHost:
             conmon_version=self._installed.conmon_version,
             log_drivers=self._log_drivers,
             network_drivers=self._network_drivers,
-            volume_drivers=self._volume_drivers,
+            volume_drivers=tuple(sorted(await self._volume_drivers())),
             events=self._events.published,
             cdi_spec_dirs=self._cdi_spec_dirs,
             cdi_devices=devices.names,

@@ -50,6 +50,12 @@ def copy_up(root: RootFs, target: str, volume: Path) -> bool:
     return True
 
 
+def copy_up_from(root: Path, target: str, volume: Path) -> None:
+    """As ``copy_up``, for a root that is mounted at ``root``."""
+    with RootFs(root) as inside:
+        copy_up(inside, target, volume)
+
+
 class _Copy:
     """One copy: remembers where each file with several names went."""
 

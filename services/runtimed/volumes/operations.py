@@ -3,7 +3,7 @@
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,16 +11,17 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from runtimed.lifecycle.background import Background
-from runtimed.oci.rootfs import RootFs
 from runtimed.protocol import Publish
-from runtimed.volumes.copyup import copy_up
+from runtimed.volumes.copyup import copy_up_from
 from runtimed.volumes.local_driver import LocalDriver, check_options
+from runtimed.volumes.plugged import PluggedVolumes, is_plugged
+from runtimed.volumes.plugins import Plugins
+from runtimed.volumes.selection import check_sources, make_source, point_of, select, split_prune_filters
 from runtimed.volumes.store import Filled, Hold, VolumeStore
 from runtimed.volumes.users import Users, volumes_of
 from sampan import limits
-from sampan.docker.filters import check_known, found_test, label_test, truth
 from sampan.docker.options.mounts import check_mounts, check_volume_name, normal
-from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, StartError
+from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, RemoteError, SampanError
 from sampan.log import log
 from sampan.resource.container import Container, MountPoint
 from sampan.resource.container_spec import ContainerSpec, Mount, MountType
@@ -29,39 +30,6 @@ from sampan.resource.volume import LOCAL, Volume, VolumeRequest
 from sampan.service.set_aside import SetAside
 from sampan.sys.trees import walking
 
-_LISTED: Final = frozenset({"name", "driver", "dangling", "label", "label!"})
-_PRUNED: Final = frozenset({"all", "label", "label!"})
-
-
-def select(volumes: Iterable[Volume], filters: Filters) -> list[Volume]:
-    """Return those that pass every filter; of one filter's values any, but of labels all.
-
-    Raises:
-        InvalidArgumentError: an unknown filter, or a value that cannot be.
-    """
-    check_known(filters, _LISTED)
-    named, labelled = found_test(filters, "name"), label_test(filters)
-    drivers, dangling = filters.get("driver", ()), truth(filters, "dangling")
-    return [
-        volume
-        for volume in volumes
-        if named(volume.name)
-        and (not drivers or volume.driver in drivers)
-        and (dangling is None or dangling is not bool(volume.used_by))
-        and labelled(volume.labels)
-    ]
-
-
-def split_prune_filters(filters: Filters) -> tuple[bool, Filters]:
-    """Return whether named volumes are meant, too, and the other filters of a prune.
-
-    Raises:
-        InvalidArgumentError: as ``select``.
-    """
-    check_known(filters, _PRUNED)
-    return bool(truth(filters, "all")), {key: values for key, values in filters.items() if key != "all"}
-
-
 ANONYMOUS_LABEL: Final = "com.docker.volume.anonymous"
 
 
@@ -69,7 +37,13 @@ class LocalVolumes:
     """Satisfies ``protocol.Volumes``, and is what the ``Volumes`` service serves."""
 
     def __init__(
-        self, root: Path, store: VolumeStore, publish: Publish, background: Background, set_aside: SetAside
+        self,
+        root: Path,
+        store: VolumeStore,
+        publish: Publish,
+        background: Background,
+        set_aside: SetAside,
+        plugins: Plugins | None = None,
     ) -> None:
         """``root`` is the directory that holds all volumes; call ``recover`` before anything else."""
         self._driver = LocalDriver(root)
@@ -78,6 +52,7 @@ class LocalVolumes:
         self._background = background
         self._set_aside = set_aside
         self._users = Users(publish)
+        self._plugged = PluggedVolumes(plugins or Plugins(), store)
         # A lock lives as long as somebody holds it or waits for it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -99,7 +74,8 @@ class LocalVolumes:
                     await self._adopt(name)
         for name, volume in known.items():
             with self._set_aside.guard("volume", name):
-                await asyncio.to_thread(self._driver.make, name)
+                if not is_plugged(volume):
+                    await asyncio.to_thread(self._driver.make, name)
                 if volume.fault:
                     self._set_aside.add("volume", name, volume.fault)
 
@@ -116,9 +92,11 @@ class LocalVolumes:
         Raises:
             InvalidArgumentError: a name or an option that cannot be; in Docker's words.
             NotFoundError: an unknown driver.
+            ConflictError: another driver has a volume of that name.
+            RemoteError: the plugin cannot make it, or does not answer.
         """
         volume, _ = await self._create(request.name, request.driver, request.options, request.labels)
-        return self._placed(volume)
+        return await self._shown(volume)
 
     async def _create(
         self,
@@ -129,9 +107,6 @@ class LocalVolumes:
         holder: tuple[str, str] | None = None,
     ) -> tuple[Volume, bool]:
         """Return the volume and whether it is new; ``holder``, a container and a target, holds a new one at once."""
-        if driver and driver != LOCAL:
-            missing = f'error looking up volume plugin {driver}: plugin "{driver}" not found'
-            raise NotFoundError(f"create {name}: {missing}")
         anonymous = not name
         if anonymous:
             name = secrets.token_hex(32)
@@ -141,36 +116,57 @@ class LocalVolumes:
             limits.check_name(name, "volume name")
             limits.check_labels(labels, "labels")
             limits.check_labels(options, "options")
-            check_options(options)
+            if driver in ("", LOCAL):
+                check_options(options)
         except InvalidArgumentError as error:
             raise InvalidArgumentError(f"create {name[: limits.NAME_CHARACTERS]}: {error}") from error
         async with self._lock(name):
             known = await self._store.get(name)
             if known is not None:
+                if driver and driver != known.driver:
+                    raise ConflictError(f"create {name}: conflict: volume name must be unique")
                 return known, False
-            await asyncio.to_thread(self._driver.make, name)
-            volume = Volume(name, datetime.now(UTC), LOCAL, dict(labels), dict(options), anonymous)
+            if not driver and not anonymous and (found := await self._plugged.find(name)):
+                driver = found.driver  # as Docker looks for a volume of that name wherever there may be one
+            if driver in ("", LOCAL):
+                await asyncio.to_thread(self._driver.make, name)
+            else:
+                await self._make_plugged(driver, name, options)
+            volume = Volume(name, datetime.now(UTC), driver or LOCAL, dict(labels), dict(options), anonymous)
             # A new directory is empty, so filling it may count as begun: one write less on the way to a start. What
             # options will mount there need not be empty.
-            filled = Filled.NO if options else Filled.BEGUN
+            filled = Filled.NO if options or is_plugged(volume) else Filled.BEGUN
             await self._store.add(volume, Hold(*holder, name, filled) if holder else None)
-        self._publish("volume", "create", name, {"driver": LOCAL})
+        self._publish("volume", "create", name, {"driver": volume.driver})
         return volume, True
+
+    async def _make_plugged(self, driver: str, name: str, options: Mapping[str, str]) -> None:
+        try:
+            await self._plugged.make(driver, name, dict(options))
+        except (NotFoundError, RemoteError) as error:
+            raise type(error)(f"create {name}: {error}") from error
 
     async def get(self, name: str) -> Volume:
         """Return a volume. Raises NotFoundError in Docker's words."""
-        volume = await self._store.get(name)
+        volume = await self._store.get(name) or await self._plugged.find(name)
         if volume is None:
             raise NotFoundError(f"get {name}: no such volume")
-        return self._placed(volume)
+        return await self._shown(volume)
+
+    async def _shown(self, volume: Volume) -> Volume:
+        return await self._plugged.shown(volume) if is_plugged(volume) else self._placed(volume)
+
+    async def drivers(self) -> tuple[str, ...]:
+        """Return the names of all drivers that volumes can have."""
+        return (LOCAL, *await self._plugged.drivers())
 
     def _placed(self, volume: Volume, size_bytes: int | None = None) -> Volume:
         """Return a volume with what its record does not say."""
         return replace(volume, mountpoint=self.mountpoint(volume), size_bytes=size_bytes)
 
     def mountpoint(self, volume: Volume) -> str:
-        """Return where its content is."""
-        return str(self._driver.mountpoint(volume.name))
+        """Return where its content is; of a plugin's, where it was when that was last asked."""
+        return volume.mountpoint if is_plugged(volume) else str(self._driver.mountpoint(volume.name))
 
     async def size_bytes(self, volume: Volume) -> int:
         """Return what its content takes on disk, by reading the whole tree; each file counts once."""
@@ -178,8 +174,16 @@ class LocalVolumes:
 
     async def list(self, filters: Filters = NO_FILTERS, *, size: bool = False) -> tuple[Volume, ...]:
         """Return the volumes that match, by name. Raises InvalidArgumentError for an unknown filter."""
-        found = select(await self._store.all(), filters)
-        return tuple([self._placed(one, await self.size_bytes(one) if size else None) for one in found])
+        recorded = await self._store.all()
+        own = [volume for volume in recorded if not is_plugged(volume)]
+        plugged = await self._plugged.all_shown(volume for volume in recorded if is_plugged(volume))
+        found = select(sorted((*own, *plugged), key=lambda volume: volume.name), filters)
+        return tuple(
+            [
+                one if is_plugged(one) else self._placed(one, await self.size_bytes(one) if size else None)
+                for one in found
+            ]
+        )
 
     async def pages(
         self, filters: Filters = NO_FILTERS, *, size: bool = False
@@ -193,15 +197,16 @@ class LocalVolumes:
         Raises:
             NotFoundError: there is none.
             ConflictError: containers use it; in Docker's words.
+            RemoteError: its plugin cannot remove it, or does not answer.
         """
         async with self._lock(name):
-            volume = await self._store.get(name)
+            volume = await self._store.get(name) or await self._plugged.find(name)
             if volume is None:
                 if force:
                     return
                 raise NotFoundError(f"get {name}: no such volume")
             _refuse_used(name, volume.used_by)
-            await self._remove(volume)
+            await self._remove(volume, force=force)
 
     async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:
         """Remove the volumes that nobody uses, anonymous ones alone unless the filter ``all`` is true.
@@ -212,7 +217,7 @@ class LocalVolumes:
         removed: tuple[str, ...] = ()
         reclaimed = 0
         for volume in select(await self._store.all(), rest):
-            if volume.used_by or not (everything or volume.anonymous):
+            if is_plugged(volume) or volume.used_by or not (everything or volume.anonymous):
                 continue
             size = await self.size_bytes(volume)
             try:
@@ -227,7 +232,7 @@ class LocalVolumes:
     async def resolve(self, container_id: str, spec: ContainerSpec) -> tuple[MountPoint, ...]:
         """At create: check bind sources, make missing volumes, hold them for the container; see ``protocol``."""
         check_mounts(spec.mounts, spec.anonymous_volumes)
-        await asyncio.to_thread(_check_sources, spec.mounts)
+        await asyncio.to_thread(check_sources, spec.mounts)
         covered = {normal(mount.target) for mount in spec.mounts}
         mounts = [*spec.mounts]
         mounts += [
@@ -239,36 +244,45 @@ class LocalVolumes:
         points = []
         for mount in mounts:
             if mount.type is MountType.IMAGE:
-                points.append(_point_of(replace(mount, read_only=True), "", mount.source))
+                points.append(point_of(replace(mount, read_only=True), "", mount.source))
             elif mount.type is MountType.VOLUME:
                 volume = await self._hold(container_id, mount, held.get(normal(mount.target)))
-                points.append(_point_of(mount, self.mountpoint(volume), volume.name, volume.driver))
+                points.append(point_of(mount, self.mountpoint(volume), volume.name, volume.driver))
             else:
-                points.append(_point_of(mount, mount.source))
+                points.append(point_of(mount, mount.source))
         return tuple(points)
 
-    async def fill(self, container: Container, root: Path) -> None:
+    async def fill(self, container: Container, root: Path) -> Mapping[str, str]:
         """Before every start: mount volumes that have to be, make missing bind sources, fill new volumes."""
         asked = {normal(mount.target): mount for mount in container.spec.mounts}
         for point in container.mounts:
             mount = asked.get(normal(point.target))
             if point.type is MountType.BIND and mount is not None and mount.create_source:
-                await asyncio.to_thread(_make_source, point.source)
+                await asyncio.to_thread(make_source, point.source)
         used = volumes_of(container)
+        places: dict[str, str] = {}
         if not used:
-            return
+            return places
         holds = await self._store.holds(container.id)
         for point in used:
             self._check_usable(point.name)
-            volume = await self.get(point.name)
+            volume = await self._store.get(point.name)
+            if volume is None:
+                raise NotFoundError(f"get {point.name}: no such volume")
             async with self._lock(volume.name):
                 self._users.enter(volume.name, container.id)
-                if volume.options:
+                place = self._driver.mountpoint(volume.name)
+                if is_plugged(volume):
+                    place = await self._plugged.mount(volume, container, point.target)
+                    places[point.target] = str(place)
+                elif volume.options:
                     await self._mount(volume)
                 hold = holds.get(normal(point.target))
                 if hold is not None and hold.filled is not Filled.DONE:
                     mount = asked.get(normal(point.target))
-                    await self._fill(hold, root, copy=not (mount and (mount.no_copy or mount.subpath)))
+                    copy = not (mount and (mount.no_copy or mount.subpath))
+                    await self._fill(hold, root, place, copy=copy)
+        return places
 
     def tell_mounted(self, container: Container) -> None:
         """At a start, after ``fill``: publish that its volumes are mounted."""
@@ -282,10 +296,14 @@ class LocalVolumes:
         """When it does not run (any more): unmount what options have mounted if nobody else has it. Safe to repeat."""
         for point in volumes_of(container):
             async with self._lock(point.name):
-                if self._users.leave(container, point):
-                    volume = await self._store.get(point.name)
-                    if volume is not None and volume.options:
-                        await asyncio.to_thread(self._driver.unmount, point.name)
+                last = self._users.leave(container, point)
+                volume = await self._store.get(point.name)
+                if volume is None:
+                    continue
+                if is_plugged(volume):
+                    await self._plugged.unmount(volume, container, point)
+                elif last and volume.options:
+                    await asyncio.to_thread(self._driver.unmount, point.name)
 
     async def release(self, container_id: str, *, anonymous: bool) -> None:
         """At remove: let go of the container's volumes, and delete its anonymous ones if asked."""
@@ -295,8 +313,8 @@ class LocalVolumes:
                 if volume is None or volume.used_by:
                     continue
                 if anonymous and volume.anonymous:
-                    await self._remove(volume)
-                else:
+                    await self._remove(volume, force=True)
+                elif not is_plugged(volume):
                     await asyncio.to_thread(self._driver.unmount, name)
 
     async def _hold(self, container_id: str, mount: Mount, before: Hold | None) -> Volume:
@@ -311,12 +329,11 @@ class LocalVolumes:
             if new or await self._store.hold(Hold(container_id, target, volume.name)):
                 return volume
 
-    async def _fill(self, hold: Hold, root: Path, *, copy: bool) -> None:
-        volume = self._driver.mountpoint(hold.volume)
+    async def _fill(self, hold: Hold, root: Path, volume: Path, *, copy: bool) -> None:
         if copy and (hold.filled is Filled.BEGUN or await asyncio.to_thread(_is_empty, volume)):
             if hold.filled is not Filled.BEGUN:
                 await self._store.set_filled(hold.container_id, hold.target, Filled.BEGUN)
-            await asyncio.to_thread(_copy, root, hold.target, volume)
+            await asyncio.to_thread(copy_up_from, root, hold.target, volume)
         await self._store.set_filled(hold.container_id, hold.target, Filled.DONE)
 
     def _check_usable(self, name: str) -> None:
@@ -326,7 +343,10 @@ class LocalVolumes:
     async def _mount(self, volume: Volume) -> bool:
         return await asyncio.to_thread(self._driver.mount, volume.name, volume.options)
 
-    async def _remove(self, volume: Volume) -> None:
+    async def _remove(self, volume: Volume, *, force: bool) -> None:
+        if is_plugged(volume):
+            await self._remove_plugged(volume, force=force)
+            return
         await asyncio.to_thread(self._driver.unmount, volume.name)
         await asyncio.to_thread(self._driver.hide, volume.name)
         users = await self._store.remove(volume.name)
@@ -336,6 +356,17 @@ class LocalVolumes:
         self._set_aside.drop("volume", volume.name)
         self._publish("volume", "destroy", volume.name, {"driver": volume.driver})
         await self._background.finish(self._discard(volume.name), f"remove volume {volume.name}")
+
+    async def _remove_plugged(self, volume: Volume, *, force: bool) -> None:
+        """The record first: a volume that only its plugin knows can be listed and removed like any other."""
+        _refuse_used(volume.name, await self._store.remove(volume.name))
+        try:
+            await self._plugged.remove(volume, force=force)
+        except SampanError:
+            if volume.created.timestamp() > 0:  # it had a record
+                await self._store.add(volume)
+            raise
+        self._publish("volume", "destroy", volume.name, {"driver": volume.driver})
 
     async def _discard(self, name: str) -> None:
         """Remove the content of a volume that is no more. What cannot be removed is tried again at the next start."""
@@ -364,36 +395,3 @@ def _refuse_used(name: str, users: tuple[str, ...]) -> None:
 def _is_empty(directory: Path) -> bool:
     with os.scandir(directory) as entries:
         return next(entries, None) is None
-
-
-def _copy(root: Path, target: str, volume: Path) -> None:
-    with RootFs(root) as inside:
-        copy_up(inside, target, volume)
-
-
-def _make_source(source: str) -> None:
-    try:
-        for above in (*reversed(Path(source).parents), Path(source)):
-            if not above.exists():
-                above.mkdir(mode=0o755)
-                above.chmod(0o755)  # it is the user's, and not the engine's, whose umask closes what it makes
-    except FileExistsError:
-        return  # a file, a socket or a device is bound as well
-    except OSError as error:
-        raise StartError(f"error while creating mount source path '{source}': {error.strerror}") from error
-
-
-def _check_sources(mounts: Iterable[Mount]) -> None:
-    for mount in mounts:
-        if mount.type is MountType.BIND and not mount.create_source and not Path(mount.source).exists():
-            raise InvalidArgumentError(
-                f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
-            )
-
-
-def _point_of(mount: Mount, source: str, volume: str = "", driver: str = "") -> MountPoint:
-    """Return the record of ``mount``, whose content comes from ``source`` on the host."""
-    propagation = (mount.propagation or "rprivate") if mount.type in (MountType.BIND, MountType.IMAGE) else ""
-    return MountPoint(
-        mount.type, source, normal(mount.target), volume, driver, mount.mode, not mount.read_only, propagation
-    )

@@ -29,6 +29,7 @@ class Hold:
     target: str
     volume: str
     filled: Filled = Filled.NO
+    mounted: bool = False  # by a plugin
 
 
 class VolumeStore:
@@ -108,7 +109,9 @@ class VolumeStore:
         def query(db: sqlite3.Connection) -> dict[str, Hold]:
             rows = db.execute("SELECT * FROM volume_holds WHERE container_id = ?", (container_id,))
             return {
-                row["target"]: Hold(row["container_id"], row["target"], row["volume"], Filled(row["filled"]))
+                row["target"]: Hold(
+                    row["container_id"], row["target"], row["volume"], Filled(row["filled"]), bool(row["mounted"])
+                )
                 for row in rows
             }
 
@@ -120,6 +123,15 @@ class VolumeStore:
             lambda db: db.execute(
                 "UPDATE volume_holds SET filled = ? WHERE container_id = ? AND target = ?",
                 (filled, container_id, target),
+            )
+        )
+
+    async def set_mounted(self, container_id: str, target: str, mounted: bool) -> None:
+        """Record that a plugin is about to mount it for the holder, or has unmounted it."""
+        await self._store.write(
+            lambda db: db.execute(
+                "UPDATE volume_holds SET mounted = ? WHERE container_id = ? AND target = ?",
+                (mounted, container_id, target),
             )
         )
 
@@ -138,7 +150,7 @@ class VolumeStore:
 
 def _insert(db: sqlite3.Connection, hold: Hold) -> None:
     db.execute(
-        "INSERT OR IGNORE INTO volume_holds VALUES (?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO volume_holds (container_id, target, volume, filled) VALUES (?, ?, ?, ?)",
         (hold.container_id, hold.target, hold.volume, hold.filled),
     )
 

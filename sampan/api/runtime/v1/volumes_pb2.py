@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sampan.api.runtime.v1 import containers_pb2 as sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sampan/api/runtime/v1/volumes.proto\x12\x11sampan.runtime.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&sampan/api/runtime/v1/containers.proto\"\x82\x03\n\x06Volume\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64river\x18\x02 \x01(\t\x12\x12\n\nmountpoint\x18\x03 \x01(\t\x12+\n\x07\x63reated\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x06labels\x18\x05 \x03(\x0b\x32%.sampan.runtime.v1.Volume.LabelsEntry\x12\x37\n\x07options\x18\x06 \x03(\x0b\x32&.sampan.runtime.v1.Volume.OptionsEntry\x12\x11\n\tanonymous\x18\x07 \x01(\x08\x12\x0f\n\x07used_by\x18\x08 \x03(\t\x12\x17\n\nsize_bytes\x18\t \x01(\x03H\x00\x88\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_size_bytes\"\x9c\x02\n\x13\x43reateVolumeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64river\x18\x02 \x01(\t\x12\x44\n\x07options\x18\x03 \x03(\x0b\x32\x33.sampan.runtime.v1.CreateVolumeRequest.OptionsEntry\x12\x42\n\x06labels\x18\x04 \x03(\x0b\x32\x32.sampan.runtime.v1.CreateVolumeRequest.LabelsEntry\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\" \n\x10GetVolumeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xb8\x01\n\x12ListVolumesRequest\x12\x43\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x32.sampan.runtime.v1.ListVolumesRequest.FiltersEntry\x12\x0c\n\x04size\x18\x02 \x01(\x08\x1aO\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.sampan.runtime.v1.FilterValues:\x02\x38\x01\"A\n\x13ListVolumesResponse\x12*\n\x07volumes\x18\x01 \x03(\x0b\x32\x19.sampan.runtime.v1.Volume\"2\n\x13RemoveVolumeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"\x16\n\x14RemoveVolumeResponse\"\xac\x01\n\x13PruneVolumesRequest\x12\x44\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x33.sampan.runtime.v1.PruneVolumesRequest.FiltersEntry\x1aO\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.sampan.runtime.v1.FilterValues:\x02\x38\x01\"@\n\x14PruneVolumesResponse\x12\x0f\n\x07removed\x18\x01 \x03(\t\x12\x17\n\x0freclaimed_bytes\x18\x02 \x01(\x03\x32\xad\x03\n\x07Volumes\x12K\n\x06\x43reate\x12&.sampan.runtime.v1.CreateVolumeRequest\x1a\x19.sampan.runtime.v1.Volume\x12\x45\n\x03Get\x12#.sampan.runtime.v1.GetVolumeRequest\x1a\x19.sampan.runtime.v1.Volume\x12W\n\x04List\x12%.sampan.runtime.v1.ListVolumesRequest\x1a&.sampan.runtime.v1.ListVolumesResponse0\x01\x12Y\n\x06Remove\x12&.sampan.runtime.v1.RemoveVolumeRequest\x1a\'.sampan.runtime.v1.RemoveVolumeResponse\x12Z\n\x05Prune\x12&.sampan.runtime.v1.PruneVolumesRequest\x1a\'.sampan.runtime.v1.PruneVolumesResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sampan/api/runtime/v1/volumes.proto\x12\x11sampan.runtime.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&sampan/api/runtime/v1/containers.proto\"\x91\x03\n\x06Volume\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64river\x18\x02 \x01(\t\x12\x12\n\nmountpoint\x18\x03 \x01(\t\x12+\n\x07\x63reated\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x06labels\x18\x05 \x03(\x0b\x32%.sampan.runtime.v1.Volume.LabelsEntry\x12\x37\n\x07options\x18\x06 \x03(\x0b\x32&.sampan.runtime.v1.Volume.OptionsEntry\x12\x11\n\tanonymous\x18\x07 \x01(\x08\x12\x0f\n\x07used_by\x18\x08 \x03(\t\x12\x17\n\nsize_bytes\x18\t \x01(\x03H\x00\x88\x01\x01\x12\r\n\x05scope\x18\n \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_size_bytes\"\x9c\x02\n\x13\x43reateVolumeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64river\x18\x02 \x01(\t\x12\x44\n\x07options\x18\x03 \x03(\x0b\x32\x33.sampan.runtime.v1.CreateVolumeRequest.OptionsEntry\x12\x42\n\x06labels\x18\x04 \x03(\x0b\x32\x32.sampan.runtime.v1.CreateVolumeRequest.LabelsEntry\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\" \n\x10GetVolumeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xb8\x01\n\x12ListVolumesRequest\x12\x43\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x32.sampan.runtime.v1.ListVolumesRequest.FiltersEntry\x12\x0c\n\x04size\x18\x02 \x01(\x08\x1aO\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.sampan.runtime.v1.FilterValues:\x02\x38\x01\"A\n\x13ListVolumesResponse\x12*\n\x07volumes\x18\x01 \x03(\x0b\x32\x19.sampan.runtime.v1.Volume\"2\n\x13RemoveVolumeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"\x16\n\x14RemoveVolumeResponse\"\xac\x01\n\x13PruneVolumesRequest\x12\x44\n\x07\x66ilters\x18\x01 \x03(\x0b\x32\x33.sampan.runtime.v1.PruneVolumesRequest.FiltersEntry\x1aO\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.sampan.runtime.v1.FilterValues:\x02\x38\x01\"@\n\x14PruneVolumesResponse\x12\x0f\n\x07removed\x18\x01 \x03(\t\x12\x17\n\x0freclaimed_bytes\x18\x02 \x01(\x03\x32\xad\x03\n\x07Volumes\x12K\n\x06\x43reate\x12&.sampan.runtime.v1.CreateVolumeRequest\x1a\x19.sampan.runtime.v1.Volume\x12\x45\n\x03Get\x12#.sampan.runtime.v1.GetVolumeRequest\x1a\x19.sampan.runtime.v1.Volume\x12W\n\x04List\x12%.sampan.runtime.v1.ListVolumesRequest\x1a&.sampan.runtime.v1.ListVolumesResponse0\x01\x12Y\n\x06Remove\x12&.sampan.runtime.v1.RemoveVolumeRequest\x1a\'.sampan.runtime.v1.RemoveVolumeResponse\x12Z\n\x05Prune\x12&.sampan.runtime.v1.PruneVolumesRequest\x1a\'.sampan.runtime.v1.PruneVolumesResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,35 +46,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRUNEVOLUMESREQUEST_FILTERSENTRY']._loaded_options = None
   _globals['_PRUNEVOLUMESREQUEST_FILTERSENTRY']._serialized_options = b'8\001'
   _globals['_VOLUME']._serialized_start=132
-  _globals['_VOLUME']._serialized_end=518
-  _globals['_VOLUME_LABELSENTRY']._serialized_start=410
-  _globals['_VOLUME_LABELSENTRY']._serialized_end=455
-  _globals['_VOLUME_OPTIONSENTRY']._serialized_start=457
-  _globals['_VOLUME_OPTIONSENTRY']._serialized_end=503
-  _globals['_CREATEVOLUMEREQUEST']._serialized_start=521
-  _globals['_CREATEVOLUMEREQUEST']._serialized_end=805
-  _globals['_CREATEVOLUMEREQUEST_OPTIONSENTRY']._serialized_start=457
-  _globals['_CREATEVOLUMEREQUEST_OPTIONSENTRY']._serialized_end=503
-  _globals['_CREATEVOLUMEREQUEST_LABELSENTRY']._serialized_start=410
-  _globals['_CREATEVOLUMEREQUEST_LABELSENTRY']._serialized_end=455
-  _globals['_GETVOLUMEREQUEST']._serialized_start=807
-  _globals['_GETVOLUMEREQUEST']._serialized_end=839
-  _globals['_LISTVOLUMESREQUEST']._serialized_start=842
-  _globals['_LISTVOLUMESREQUEST']._serialized_end=1026
-  _globals['_LISTVOLUMESREQUEST_FILTERSENTRY']._serialized_start=947
-  _globals['_LISTVOLUMESREQUEST_FILTERSENTRY']._serialized_end=1026
-  _globals['_LISTVOLUMESRESPONSE']._serialized_start=1028
-  _globals['_LISTVOLUMESRESPONSE']._serialized_end=1093
-  _globals['_REMOVEVOLUMEREQUEST']._serialized_start=1095
-  _globals['_REMOVEVOLUMEREQUEST']._serialized_end=1145
-  _globals['_REMOVEVOLUMERESPONSE']._serialized_start=1147
-  _globals['_REMOVEVOLUMERESPONSE']._serialized_end=1169
-  _globals['_PRUNEVOLUMESREQUEST']._serialized_start=1172
-  _globals['_PRUNEVOLUMESREQUEST']._serialized_end=1344
-  _globals['_PRUNEVOLUMESREQUEST_FILTERSENTRY']._serialized_start=947
-  _globals['_PRUNEVOLUMESREQUEST_FILTERSENTRY']._serialized_end=1026
-  _globals['_PRUNEVOLUMESRESPONSE']._serialized_start=1346
-  _globals['_PRUNEVOLUMESRESPONSE']._serialized_end=1410
-  _globals['_VOLUMES']._serialized_start=1413
-  _globals['_VOLUMES']._serialized_end=1842
+  _globals['_VOLUME']._serialized_end=533
+  _globals['_VOLUME_LABELSENTRY']._serialized_start=425
+  _globals['_VOLUME_LABELSENTRY']._serialized_end=470
+  _globals['_VOLUME_OPTIONSENTRY']._serialized_start=472
+  _globals['_VOLUME_OPTIONSENTRY']._serialized_end=518
+  _globals['_CREATEVOLUMEREQUEST']._serialized_start=536
+  _globals['_CREATEVOLUMEREQUEST']._serialized_end=820
+  _globals['_CREATEVOLUMEREQUEST_OPTIONSENTRY']._serialized_start=472
+  _globals['_CREATEVOLUMEREQUEST_OPTIONSENTRY']._serialized_end=518
+  _globals['_CREATEVOLUMEREQUEST_LABELSENTRY']._serialized_start=425
+  _globals['_CREATEVOLUMEREQUEST_LABELSENTRY']._serialized_end=470
+  _globals['_GETVOLUMEREQUEST']._serialized_start=822
+  _globals['_GETVOLUMEREQUEST']._serialized_end=854
+  _globals['_LISTVOLUMESREQUEST']._serialized_start=857
+  _globals['_LISTVOLUMESREQUEST']._serialized_end=1041
+  _globals['_LISTVOLUMESREQUEST_FILTERSENTRY']._serialized_start=962
+  _globals['_LISTVOLUMESREQUEST_FILTERSENTRY']._serialized_end=1041
+  _globals['_LISTVOLUMESRESPONSE']._serialized_start=1043
+  _globals['_LISTVOLUMESRESPONSE']._serialized_end=1108
+  _globals['_REMOVEVOLUMEREQUEST']._serialized_start=1110
+  _globals['_REMOVEVOLUMEREQUEST']._serialized_end=1160
+  _globals['_REMOVEVOLUMERESPONSE']._serialized_start=1162
+  _globals['_REMOVEVOLUMERESPONSE']._serialized_end=1184
+  _globals['_PRUNEVOLUMESREQUEST']._serialized_start=1187
+  _globals['_PRUNEVOLUMESREQUEST']._serialized_end=1359
+  _globals['_PRUNEVOLUMESREQUEST_FILTERSENTRY']._serialized_start=962
+  _globals['_PRUNEVOLUMESREQUEST_FILTERSENTRY']._serialized_end=1041
+  _globals['_PRUNEVOLUMESRESPONSE']._serialized_start=1361
+  _globals['_PRUNEVOLUMESRESPONSE']._serialized_end=1425
+  _globals['_VOLUMES']._serialized_start=1428
+  _globals['_VOLUMES']._serialized_end=1857
 # @@protoc_insertion_point(module_scope)

@@ -73,12 +73,15 @@ class Volume(_message.Message):
     ANONYMOUS_FIELD_NUMBER: _builtins.int
     USED_BY_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     driver: _builtins.str
     mountpoint: _builtins.str
     anonymous: _builtins.bool
     size_bytes: _builtins.int
-    """on disk; only if asked for"""
+    """on disk; only if asked for, and never of a plugin's"""
+    scope: _builtins.str
+    """"local" or "global" """
     @_builtins.property
     def created(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -101,10 +104,11 @@ class Volume(_message.Message):
         anonymous: _builtins.bool = ...,
         used_by: _abc.Iterable[_builtins.str] | None = ...,
         size_bytes: _builtins.int | None = ...,
+        scope: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "created", b"created", "size_bytes", b"size_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "anonymous", b"anonymous", "created", b"created", "driver", b"driver", "labels", b"labels", "mountpoint", b"mountpoint", "name", b"name", "options", b"options", "size_bytes", b"size_bytes", "used_by", b"used_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes", "anonymous", b"anonymous", "created", b"created", "driver", b"driver", "labels", b"labels", "mountpoint", b"mountpoint", "name", b"name", "options", b"options", "scope", b"scope", "size_bytes", b"size_bytes", "used_by", b"used_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__size_bytes: _TypeAlias = _typing.Literal["size_bytes"]  # noqa: Y015
     _WhichOneofArgType__size_bytes: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes"]  # noqa: Y015
