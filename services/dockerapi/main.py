@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from dockerapi import networks, volumes
@@ -9,6 +10,7 @@ from dockerapi.backend import Backend
 from dockerapi.build import builds, tunnels
 from dockerapi.build.underway import Underway
 from dockerapi.container import containers, execs, files, logs, stats, streams
+from dockerapi.front import Front
 from dockerapi.http.connection import Entrance
 from dockerapi.http.hangup import HangupWatch
 from dockerapi.http.routing import Route
@@ -16,11 +18,11 @@ from dockerapi.http.server import DockerApi
 from dockerapi.image import archives, commit, images, push, registries
 from dockerapi.listen.addresses import TlsFiles, Wanted, parse_all
 from dockerapi.metrics import ApiMetrics, DaemonCollector, DaemonFacts
-from dockerapi.rights.guard import admit
 from dockerapi.rights.scope import EVERYTHING, Scope, make_scope
 from dockerapi.system import disk, events, swarm, system, unsupported
 from sampan.docker.info_view import engine_id, host_facts
 from sampan.engine.engine import Engine
+from sampan.errors import InvalidArgumentError
 from sampan.service.config import ServiceConfig, option, required, tables
 from sampan.service.harness import Service, run
 from sampan.version import VERSION
@@ -95,6 +97,18 @@ class ApiConfig(ServiceConfig):
     allow_unauthenticated_tcp: bool = option(
         False, "let everybody in who can reach a TCP address, and so become root on this machine"
     )
+    authorization_plugins: tuple[str, ...] = option(
+        (), "Docker's authorization plugins, by name, that are asked about each request in turn"
+    )
+    authorization_timeout_s: float = option(5.0, "seconds that a plugin has to answer; then it refuses")
+    audit: str = option("off", 'where the audit log goes: "off", "file", "syslog" or "journald"')
+    audit_everything: bool = option(False, "have requests in the audit log, too, that change nothing")
+    audit_file: str = option("", "the audit log as a file; empty: dockerapi/audit.log in the data root")
+    audit_max_bytes: int = option(64 << 20, "size at which the file becomes audit.log.1")
+    audit_files: int = option(8, "how many such files are kept")
+    audit_on_failure: str = option(
+        "refuse", 'what happens while the audit log cannot be written: "refuse" requests, or "continue" without it'
+    )
     sockets: tuple[SocketConfig, ...] = tables("further addresses, with limits to what their clients may do")
 
     @property
@@ -126,14 +140,43 @@ async def build(service: Service[ApiConfig]) -> None:
     service.stack.callback(hangups.close)
     metrics = ApiMetrics(service.metrics)
     service.metrics.register(DaemonCollector(loop, lambda: _ask_facts(engine), _info_labels(service)))
+    front = _make_front(service)
+    service.stack.push_async_callback(front.close)
     api = DockerApi(
-        Backend(engine, engine.runtime, metrics, hangups, engine.builds, Underway()), ROUTES, service.rest.used, admit
+        Backend(engine, engine.runtime, metrics, hangups, engine.builds, Underway()), ROUTES, service.rest.used, front
     )
     service.stack.push_async_callback(api.close, service.config.grace_s)
     await api.listen(service.layout.docker_socket, service.config.socket_group)
     service.stack.callback(service.layout.docker_socket.unlink, missing_ok=True)
     if wanted:
         await _open_entrances(service, wanted, api)
+
+
+def _make_front(service: Service[ApiConfig]) -> Front:
+    config = service.config
+    if config.audit_on_failure not in ("refuse", "continue"):
+        raise InvalidArgumentError(f"audit_on_failure: {config.audit_on_failure!r} is neither refuse nor continue")
+    trail = None
+    if config.audit != "off":
+        from dockerapi.audit.sinks import make_sink
+        from dockerapi.audit.trail import AuditTrail
+
+        path = Path(config.audit_file) if config.audit_file else service.layout.data(NAME) / "audit.log"
+        sink = make_sink(config.audit, path, config.audit_max_bytes, config.audit_files)
+        trail = AuditTrail(
+            sink,
+            everything=config.audit_everything,
+            refuses=config.audit_on_failure == "refuse",
+            tell=lambda problem: service.state.note("audit log", problem),
+        )
+        opened = trail
+        service.reloads.append(lambda _: opened.reopen())
+    plugins = []
+    if config.authorization_plugins:
+        from dockerapi.rights.plugins import AuthorizationPlugin
+
+        plugins = [AuthorizationPlugin(name, config.authorization_timeout_s) for name in config.authorization_plugins]
+    return Front(trail, plugins)
 
 
 async def _open_entrances(service: Service[ApiConfig], wanted: list[Wanted], api: DockerApi) -> None:

@@ -157,7 +157,7 @@ class Call:
         Raises:
             InvalidArgumentError: not JSON, no object, too big, or the Content-Type is another one.
         """
-        raw = await self._raw_body()
+        raw = await self.raw_body()
         if not raw.strip():
             if required:
                 raise InvalidArgumentError("invalid JSON: got EOF while reading request body")
@@ -174,7 +174,13 @@ class Call:
             raise InvalidArgumentError("invalid JSON: expected an object")
         return value
 
-    async def _raw_body(self) -> bytes:
+    @property
+    def read_body(self) -> bytes:
+        """The body as far as somebody has asked for it; empty otherwise."""
+        return self._read[0] if self._read else b""
+
+    async def raw_body(self) -> bytes:
+        """Return the whole body. InvalidArgumentError: too big."""
         if not self._read:
             self._read.append(await self._receive_body())
         return self._read[0]

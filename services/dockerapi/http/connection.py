@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from dockerapi.http.hangup import HangupWatch, hung_up
+from dockerapi.rights.peer import Peer, peer_of
 from dockerapi.rights.scope import EVERYTHING, Scope
 
 # Seconds that an idle connection is kept for its client's next request.
@@ -72,7 +73,7 @@ class Connection(RequestHandler):
     """
 
     __slots__ = (
-        "_body_left", "_early", "_gone", "_hangups", "_input_keeps_it", "_watched_fd", "ended", "entrance",
+        "_body_left", "_early", "_gone", "_hangups", "_input_keeps_it", "_peer", "_watched_fd", "ended", "entrance",
         "speaks_http2", "taken_over",
     )  # fmt: skip
 
@@ -90,6 +91,7 @@ class Connection(RequestHandler):
         self.entrance = entrance
         self._hangups = hangups
         self._input_keeps_it = False
+        self._peer: Peer | None = None
         self._gone: Callable[[], object] | None = None
         self._watched_fd = -1
         self.ended = False  # the client sends no more
@@ -102,6 +104,13 @@ class Connection(RequestHandler):
     def of(cls, request: web.BaseRequest) -> "Connection":
         """Return the connection that a request came on."""
         return cast("Connection", request.protocol)
+
+    @property
+    def peer(self) -> Peer:
+        """Who the client is. Looked up once: what has left cannot be asked."""
+        if self._peer is None:
+            self._peer = peer_of(self.transport)
+        return self._peer
 
     def when_gone(self, callback: Callable[[], object] | None, *, follows: bool = False) -> None:
         """Call ``callback`` once if the client leaves; None takes it back.

@@ -4,21 +4,21 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
 from dockerapi.backend import Backend
+from dockerapi.front import Front
 from dockerapi.http import versions
 from dockerapi.http.call import HEADERS, Call, reply
 from dockerapi.http.connection import ApiServer, Connection, Entrance
 from dockerapi.http.decode import well_formed
 from dockerapi.http.hijack import Finished
 from dockerapi.http.routing import Route, Router
-from dockerapi.rights.scope import Scope
-from sampan.errors import InternalError, NotFoundError, PermissionDeniedError, SampanError
+from sampan.errors import InternalError, NotFoundError, SampanError
 from sampan.log import log
 from sampan.sys.closed import share
 from sampan.wire.status import wire_for
@@ -32,14 +32,6 @@ _RESTART_S: Final = 10.0
 _CLIENT_CLOSED_REQUEST: Final = 499
 
 
-# Returns the call as it may be handled, or raises PermissionDeniedError.
-Admit = Callable[[Call, Route, Scope], Awaitable[Call]]
-
-
-async def _nobody(_call: Call, _route: Route, _scope: Scope) -> Call:
-    raise PermissionDeniedError("this socket has a scope, and nobody looks after it")
-
-
 class DockerApi:
     """Serves the routes, on a unix socket and wherever else it is told to."""
 
@@ -48,10 +40,10 @@ class DockerApi:
         backend: Backend,
         routes: Iterable[Route],
         used: Callable[[], None] = lambda: None,
-        admit: Admit | None = None,
+        front: Front | None = None,
     ) -> None:
-        """``used`` is called as a request begins and ends; ``admit`` lets calls in where not all may come in."""
-        self._admit = admit or _nobody
+        """``used`` is called as a request begins and ends; ``front`` is who lets calls in."""
+        self._front = front or Front()
         self._backend = backend
         self._used = used
         self._router = Router(routes)
@@ -87,6 +79,8 @@ class DockerApi:
         self._used()
         begin = time.monotonic()
         route: Route | None = None
+        call: Call | None = None
+        failure: Exception | None = None
         try:
             # Some clients name containers with the slash that an inspect shows.
             version, path = versions.split(_SLASHES.sub("/", request.path))
@@ -97,19 +91,20 @@ class DockerApi:
             if not route.alone:
                 await self._backend.engine.reach(_RESTART_S)
             call = Call(request, self._backend, version, args)
-            scope = Connection.of(request).entrance.scope
-            if scope.is_limited:
-                call = await self._admit(call, route, scope)
-            response = await self._run(route, call)
+            call = await self._front.admit(call, route)
+            response = await self._front.release(call, route, await self._run(route, call))
         except ConnectionError:
             response = Finished(_CLIENT_CLOSED_REQUEST)
         except Exception as error:  # noqa: BLE001 - the last place where an error can become an answer
+            failure = error
             response = self._refuse(error, request)
         Connection.of(request).speak_http()
         code = response.status
+        seconds = time.monotonic() - begin
+        self._front.ended(request, call, route, response, failure, seconds)
         name, method = (route.path, route.method) if route else ("unknown", "unknown")
         timed = route is not None and not route.follows
-        self._backend.metrics.answered(method, name, code, time.monotonic() - begin, timed=timed)
+        self._backend.metrics.answered(method, name, code, seconds, timed=timed)
         if not response.prepared:
             response.headers.update(HEADERS)
         self._used()

@@ -279,6 +279,8 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         """Return what is known of the connection: of its certificate too, or of the TCP connection."""
         if name == "peercert":
             return self._tls.getpeercert() if self._tls is not None else default
+        if name == "peercert_der":
+            return self._tls.getpeercert(binary_form=True) if self._tls is not None else default
         if name == "sslcontext":
             return self._tls.context if self._tls is not None else default
         return self._raw.get_extra_info(name, default) if self._raw is not None else default

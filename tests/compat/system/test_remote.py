@@ -1,6 +1,7 @@
 """Clients that come from elsewhere: TCP, TLS with certificates, contexts, further sockets, systemd's sockets."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from tests.support.engine import SAMPAN, Engine, run_engine
 from tests.support.go_clients import GoClient, go_program
 from tests.support.images import push
 from tests.support.registry import Registry
+from tests.support.small_disk import small_disk
 from tests.support.tls import Certs, make_certs
 from tests.support.tools import eventually, free_port
 from tests.support.trees import busybox_image
@@ -84,18 +86,19 @@ def test_logs_are_followed_and_events_told(remote: Remote, image: str) -> None:
 def test_a_client_that_is_killed_ends_what_it_follows(remote: Remote, image: str) -> None:
     docker = remote.client()
     name = docker("run", "-d", "--network", "none", image, "sleep", "1000").line
-    before = _connections(remote.engine)
+    eventually(lambda: not _connections(remote), "nobody is connected")
     following = docker.start("logs", "-f", name)
-    eventually(lambda: _connections(remote.engine) > before, "the client is connected")
+    eventually(lambda: bool(_connections(remote)), "the client is connected")
     following.kill()
     following.communicate()
-    eventually(lambda: _connections(remote.engine) == before, "nothing of it is left")
+    eventually(lambda: not _connections(remote), "nothing of it is left")
     docker("rm", "-f", name)
 
 
-def _connections(engine: Engine) -> int:
-    fds = Path(f"/proc/{engine.pid('dockerapi')}/fd")
-    return sum("socket:" in os.readlink(fd) for fd in _links(fds))
+def _connections(remote: Remote) -> int:
+    """The connections that the engine has not closed at its end of them."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(line[1].endswith(f":{remote.port:04X}") and line[3] in ("01", "08") for line in lines)
 
 
 def _links(fds: Path) -> Iterator[Path]:
@@ -293,3 +296,49 @@ def test_limits_hold_on_a_real_engine(tmp_path: Path, docker_config: Path, regis
         assert blue("container", "prune", "-f").stdout.count("\n") <= 2
         blue("rm", "-f", mine)
         assert other in own("ps", "-q", "--no-trunc").lines
+
+
+def test_twenty_operations_are_on_record_and_a_full_disk_refuses(
+    tmp_path: Path, docker_config: Path, registry: Registry
+) -> None:
+    push(registry, "audit", "1", busybox_image())
+    image = f"{registry.address}/audit:1"
+    with small_disk(tmp_path, "tmpfs", 1) as small:
+        disk = small.path
+        toml = f'audit = "file"\naudit_file = "{disk}/audit.log"\naudit_max_bytes = 900000\naudit_files = 0\n'
+        with run_engine({"dockerapi": toml}) as engine:
+            docker = DockerClient(engine.host, docker_config)
+            (tmp_path / "file").write_text("x")
+            for words in (
+                ("pull", "-q", image), ("tag", image, "audited:1"), ("volume", "create", "vol"),
+                ("network", "create", "net"),
+                ("create", "--name", "one", "-e", "A=hunter2", "--network", "none", image, "sleep", "1000"),
+                ("start", "one"), ("pause", "one"), ("unpause", "one"), ("exec", "one", "true"),
+                ("cp", f"{tmp_path}/file", "one:/file"),
+                ("update", "--restart", "no", "one"), ("rename", "one", "two"), ("kill", "two"), ("wait", "two"),
+                ("restart", "two"),
+                ("stop", "-t", "0", "two"), ("commit", "two", "audited:2"), ("rm", "two"), ("network", "rm", "net"),
+                ("volume", "rm", "vol"), ("rmi", "audited:1", "audited:2"), ("container", "prune", "-f"),
+            ):  # fmt: skip
+                docker(*words)
+            lines = [json.loads(line) for line in (disk / "audit.log").read_text().splitlines()]
+            assert {
+                "image.pull", "image.tag", "volume.create", "network.create", "container.create", "container.start",
+                "container.pause", "container.unpause", "exec.create", "exec.start", "container.archive-put",
+                "container.update", "container.rename", "container.kill", "container.wait", "container.restart",
+                "container.stop", "image.commit", "container.remove", "network.remove", "volume.remove", "image.remove",
+                "container.prune",
+            } <= {line["operation"] for line in lines}  # fmt: skip
+            assert {line["who"]["uid"] for line in lines} == {os.getuid()}
+            assert "docker" in {line["who"]["command"] for line in lines}
+            assert "hunter2" not in (disk / "audit.log").read_text()
+            small.fill()
+            for number in range(40):  # what is left of the last block
+                docker.fails("volume", "create", f"v{number}")
+            refused = docker.fails("volume", "create", "refused")
+            assert "the audit log cannot be written: no space left on device" in refused.stderr
+            assert "audit log cannot be written" in engine.sampan("status").stdout
+            small.leave(1 << 19)
+            docker("volume", "create", "again")
+            assert "refused" in (disk / "audit.log").read_text()
+            docker("volume", "prune", "-af")

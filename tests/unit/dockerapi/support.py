@@ -14,11 +14,11 @@ from yarl import URL
 
 from dockerapi.backend import Backend
 from dockerapi.build.underway import Underway
+from dockerapi.front import Front
 from dockerapi.http.hangup import HangupWatch
 from dockerapi.http.server import DockerApi
 from dockerapi.main import ROUTES
 from dockerapi.metrics import ApiMetrics
-from dockerapi.rights.guard import admit
 from sampan.engine.engine import Engine
 from sampan.layout import Layout
 from tests.fakes.builder import FakeBuilder
@@ -85,7 +85,7 @@ class Api:
 
 
 @asynccontextmanager
-async def running_api(root: Path) -> AsyncIterator[Api]:
+async def running_api(root: Path, front: Front | None = None) -> AsyncIterator[Api]:
     """Serve everything below ``root``, whose path must be short enough for sockets."""
     layout = Layout(root / "d", root / "r")
     async with fake_engine(layout) as fake, Engine.connect(layout) as engine:
@@ -93,7 +93,7 @@ async def running_api(root: Path) -> AsyncIterator[Api]:
         registry = CollectorRegistry()
         engine.__dict__["builds"] = fake.builder  # in its place: it shows progress and takes uploads, too
         backend = Backend(engine, engine.runtime, ApiMetrics(registry), hangups, fake.builder, Underway())
-        server = DockerApi(backend, ROUTES, admit=admit)
+        server = DockerApi(backend, ROUTES, front=front)
         await server.listen(layout.docker_socket, "no-such-group")
         connector = aiohttp.UnixConnector(str(layout.docker_socket))
         try:
