@@ -1,4 +1,4 @@
-"""Workers forked from a template: started when there is work, listened to, and killed when nobody waits for them."""
+"""Workers forked from a fork server: started when there is work, listened to, and killed when nobody waits for them."""
 
 import asyncio
 import os
@@ -12,23 +12,23 @@ from sampan.log import log
 
 
 class NoWorkerError(Exception):
-    """No process can be forked: the template that would do it does not live."""
+    """No process can be forked: the fork server that would do it does not live."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Template:
+class _Server:
     process: asyncio.subprocess.Process
-    jobs: socket.socket  # see ``sampan.forking.template``
+    jobs: socket.socket  # see ``sampan.forking.fork_server``
 
 
 class Forks:
-    """One template, which comes with the first job and goes ``idle_s`` after the last one."""
+    """One fork server, which comes with the first job and goes ``idle_s`` after the last one."""
 
     def __init__(self, module: str, idle_s: float) -> None:
-        """``module`` is what the template runs: a call of ``sampan.forking.template.serve``."""
+        """``module`` is what the fork server runs: a call of ``sampan.forking.fork_server.serve``."""
         self._module = module
         self._idle_s = idle_s
-        self._template: _Template | None = None
+        self._server: _Server | None = None
         self._starting = asyncio.Lock()
         self._running = 0
         self._let_go: asyncio.TimerHandle | None = None
@@ -36,7 +36,7 @@ class Forks:
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[None]:
-        """Keep the template until the block ends, and a while longer."""
+        """Keep the fork server until the block ends, and a while longer."""
         self._running += 1
         if self._let_go is not None:
             self._let_go.cancel()
@@ -49,15 +49,15 @@ class Forks:
                 self._let_go = asyncio.get_running_loop().call_later(self._idle_s, self.end)
 
     async def send(self, job: bytes, descriptors: list[int]) -> None:
-        """Give a job to the template, to a new one if there is none or it has died. Raises NoWorkerError."""
+        """Give a job to the fork server, to a new one if there is none or it has died. Raises NoWorkerError."""
         while True:
             async with self._starting:
-                fresh = self._template is None
-                if self._template is None:
-                    self._template = await self._start()
-                template = self._template
+                fresh = self._server is None
+                if self._server is None:
+                    self._server = await self._start()
+                server = self._server
             try:
-                socket.send_fds(template.jobs, [job], descriptors)
+                socket.send_fds(server.jobs, [job], descriptors)
             except (BrokenPipeError, ConnectionResetError):
                 self.end()
                 if fresh:
@@ -66,24 +66,24 @@ class Forks:
                 return
 
     def end(self) -> None:
-        """Let the template end, which it does by itself; its workers end with it."""
+        """Let the fork server end, which it does by itself; its workers end with it."""
         if self._let_go is not None:
             self._let_go.cancel()
             self._let_go = None
-        if self._template is not None:
-            self._template.jobs.close()
-            ending = asyncio.create_task(self._template.process.wait(), name="end of the workers' template")
+        if self._server is not None:
+            self._server.jobs.close()
+            ending = asyncio.create_task(self._server.process.wait(), name="end of the workers' fork server")
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
-            self._template = None
+            self._server = None
 
     async def close(self) -> None:
-        """End the template; nothing runs any more."""
+        """End the fork server; nothing runs any more."""
         self.end()
         if self._ending:
             await asyncio.wait(self._ending)
 
-    async def _start(self) -> _Template:
+    async def _start(self) -> _Server:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
@@ -96,7 +96,7 @@ class Forks:
             except BaseException:
                 ours.close()
                 raise
-        return _Template(process, ours)
+        return _Server(process, ours)
 
 
 class Complaints:

@@ -20,8 +20,8 @@ from buildd.history.history import History
 from buildd.metrics import BuildMetrics
 from buildd.remote_cache.exports import CacheExports
 from buildd.remote_cache.imports import CacheImports
+from buildd.session.attached import AttachedSessions
 from buildd.session.clients import Clients
-from buildd.session.registry import AttachedSessions
 from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE
 from buildd.sources.sources import Stores, open_sources
 from buildd.wire.front import Front

@@ -21,7 +21,7 @@ from snapshotter.check.repair import Repairer
 from snapshotter.diff.differ import LocalDiffer
 from snapshotter.drivers.driver import Driver
 from snapshotter.drivers.erofs.driver import ErofsDriver
-from snapshotter.drivers.erofs.mounts import ImageMounts, Way
+from snapshotter.drivers.erofs.mounts import ErofsMounts, Way
 from snapshotter.drivers.native import NativeDriver
 from snapshotter.drivers.overlayfs import OverlayDriver
 from snapshotter.drivers.trials import try_all
@@ -46,8 +46,8 @@ class Config(ServiceConfig):
     """What the snapshotter can be told."""
 
     driver: str = option("auto", 'storage driver: "auto", "erofs", "overlayfs" or "native"')
-    erofs_file_mount: bool = option(default=True, help="let erofs mount a layer's image directly from its file")
-    erofs_loop: bool = option(default=True, help="let erofs mount a layer's image through a loop device")
+    erofs_file_mount: bool = option(default=True, help="let erofs mount a layer directly from its file")
+    erofs_loop: bool = option(default=True, help="let erofs mount a layer through a loop device")
     gc_interval_s: float = option(
         600.0, "seconds between passes of garbage collection; 0: at the start, and when asked"
     )
@@ -63,21 +63,21 @@ async def build(service: Service[Config]) -> None:
     root = layout.data("snapshotter")
     # A stack of 128 layers has to fit 4095 bytes, and /run/sampan/l is as short as it gets.
     disk = Disk(root, short_root=layout.run_root / "l")
-    images = ImageMounts(layout.run_root / "m", _ways(config))
+    erofs = ErofsMounts(layout.run_root / "m", _ways(config))
     drivers: dict[str, Driver] = {
-        "erofs": ErofsDriver(images, disk.shorter),
+        "erofs": ErofsDriver(erofs, disk.shorter),
         "overlayfs": OverlayDriver(disk.shorter),
         "native": NativeDriver(),
     }
     report = await choose(drivers, config.driver, root)
     driver = drivers[report.driver]
     metrics = Metrics(service.metrics, driver.name)
-    images.counted = metrics.mounted
+    erofs.counted = metrics.mounted
     store = await service.open_store(root / "metadata.db", "snapshotter.schema")
-    catalog = Catalog(store, disk, images, counted=metrics.snapshots)
+    catalog = Catalog(store, disk, erofs, counted=metrics.snapshots)
     service.set_aside.count_in(service.metrics, ("layer", "snapshot", "mount", "leftover"))
     await catalog.recover(service.set_aside)
-    stack.push_async_callback(images.close)
+    stack.push_async_callback(erofs.close)
     channel = await stack.enter_async_context(open_channel(layout.socket("imaged")))
     content = ContentClient(channel, layout.blobs_socket)
     syncer = Syncer(root)
@@ -87,7 +87,7 @@ async def build(service: Service[Config]) -> None:
     differ = LocalDiffer(catalog, applier, content, syncer)
     shown_by = {d.snapshot_format: d for d in drivers.values()}
     snapshots = LocalSnapshots(catalog, driver, shown_by, syncer)
-    service.checkers.append(LayersCheck(catalog, images, Repairer(catalog, images, applier, shown_by)))
+    service.checkers.append(LayersCheck(catalog, erofs, Repairer(catalog, erofs, applier, shown_by)))
     disk.start()
     stack.push_async_callback(disk.close)
     layers.start()

@@ -52,7 +52,7 @@ class Metrics:
         )
         self._mounts = Counter(
             "sampan_layer_image_mounts",
-            "Layer images to be mounted, by outcome: mounted or failed.",
+            "EROFS images to be mounted, by outcome: mounted or failed.",
             ["outcome"],
             registry=registry,
         )

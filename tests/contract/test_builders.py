@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from buildd.session.registry import AttachedSessions
+from buildd.session.attached import AttachedSessions
 from buildd.wire.front import Front
 from buildd.wire.services.control_servicer import ControlServicer
 from buildd.wire.session.session import ServedSession

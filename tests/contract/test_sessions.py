@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from buildd.session.attached import AttachedSessions
 from buildd.session.protocol import ClientContent, Credentials, SessionInfo, Sessions
-from buildd.session.registry import AttachedSessions
 from buildd.wire.session.session import ServedSession
 from sampan.oci.digest import Digest
 from tests.contract.sessions import (

@@ -12,8 +12,8 @@ from urllib.parse import unquote_plus
 
 import grpc
 
+from buildd.session.attached import AttachedSessions
 from buildd.session.protocol import SessionInfo
-from buildd.session.registry import AttachedSessions
 from buildd.wire.session.session import ClientSession, ServedSession
 from sampan.api.buildkit.session.v1 import (
     auth_pb2,

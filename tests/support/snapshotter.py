@@ -28,7 +28,7 @@ from sampan.wire.channel import open_channel
 from snapshotter.diff.differ import LocalDiffer
 from snapshotter.drivers.driver import Driver
 from snapshotter.drivers.erofs.driver import ErofsDriver
-from snapshotter.drivers.erofs.mounts import ImageMounts, Way
+from snapshotter.drivers.erofs.mounts import ErofsMounts, Way
 from snapshotter.drivers.native import NativeDriver
 from snapshotter.drivers.overlayfs import OverlayDriver
 from snapshotter.layers.apply import Applier
@@ -81,7 +81,7 @@ async def local(
     """Run a snapshotter on ``root`` in this process."""
     root.mkdir(exist_ok=True)
     disk = Disk(root)
-    images = ImageMounts(root / "m", ways)
+    images = ErofsMounts(root / "m", ways)
     drivers: dict[str, Driver] = {
         "erofs": ErofsDriver(images),
         "overlayfs": OverlayDriver(),

@@ -26,7 +26,7 @@ class Workers:
         self._forks = Forks(_MODULE, idle_s)
 
     async def close(self) -> None:
-        """End the template; nothing runs any more."""
+        """End the fork server; nothing runs any more."""
         await self._forks.close()
 
     async def do(self, job: Job) -> Done:

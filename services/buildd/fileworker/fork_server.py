@@ -1,12 +1,12 @@
 """The process that file workers are forked from: ``python -m buildd.fileworker.fork_server <socket> <parent>``.
 
-See ``sampan.forking.template``.
+See ``sampan.forking.fork_server``.
 """
 
 import sys
 
 from buildd.fileworker import worker
-from sampan.forking.template import serve
+from sampan.forking.fork_server import serve
 
 
 def main(argv: list[str]) -> int:

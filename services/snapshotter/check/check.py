@@ -18,7 +18,7 @@ from sampan.verifying import Difference, ExpectedFile, verify
 from snapshotter.check import rows as check_rows
 from snapshotter.check.repair import Repairer
 from snapshotter.check.rows import Rows
-from snapshotter.drivers.erofs.mounts import ImageMounts
+from snapshotter.drivers.erofs.mounts import ErofsMounts
 from snapshotter.layers.formats import LayerFormat
 from snapshotter.model import Layer, Snapshot
 from snapshotter.snapshots import store as rows
@@ -44,10 +44,10 @@ class LayersCheck:
         kinds.ROW_BROKEN,
     )  # fmt: skip
 
-    def __init__(self, catalog: Catalog, images: ImageMounts, repairer: Repairer) -> None:
+    def __init__(self, catalog: Catalog, erofs: ErofsMounts, repairer: Repairer) -> None:
         self._catalog = catalog
         self._disk = catalog.disk
-        self._images = images
+        self._erofs = erofs
         self._repairer = repairer
 
     async def check(self, *, quick: bool) -> AsyncGenerator[Step, None]:
@@ -78,10 +78,10 @@ class LayersCheck:
         return await self._repairer.repair(finding, means)
 
     async def _layer_files(self, layers: Iterable[Layer], *, quick: bool) -> AsyncGenerator[Step, None]:
-        files = {self._disk.image(layer.dir_id): layer for layer in layers if layer.format is LayerFormat.EROFS}
+        files = {self._disk.erofs_image(layer.dir_id): layer for layer in layers if layer.format is LayerFormat.EROFS}
         # One that was stored before images had a digest is looked at by its size alone.
         expected = [
-            ExpectedFile(path, self._images.expected_bytes(path), "" if quick else layer.image_digest)
+            ExpectedFile(path, self._erofs.expected_bytes(path), "" if quick else layer.image_digest)
             for path, layer in files.items()
         ]
         async with aclosing(verify("layers", expected)) as steps:
@@ -156,11 +156,11 @@ class LayersCheck:
             )
 
     def _mounts(self, layers: Iterable[Layer]) -> list[Finding]:
-        """Mounted images: each must be of a layer's file as it is now, and readable. Blocks."""
-        files = {layer.dir_id: str(self._disk.image(layer.dir_id)) for layer in layers}
+        """Mounted EROFS images: each must be of a layer's file as it is now, and readable. Blocks."""
+        files = {layer.dir_id: str(self._disk.erofs_image(layer.dir_id)) for layer in layers}
         found = []
-        for number, source in self._images.shown():
-            path = self._images.path(number)
+        for number, source in self._erofs.shown():
+            path = self._erofs.path(number)
             if number not in files:
                 problem = "it is mounted, and no row has its layer"
             elif source not in (files[number], ""):

@@ -12,7 +12,7 @@ from sampan.resource.snapshot import Kind
 from sampan.sys.files import sync_directory
 from snapshotter.check import rows as check_rows
 from snapshotter.drivers.driver import Driver
-from snapshotter.drivers.erofs.mounts import ImageMounts
+from snapshotter.drivers.erofs.mounts import ErofsMounts
 from snapshotter.layers.apply import Applier
 from snapshotter.model import SnapshotFormat
 from snapshotter.snapshots import store as rows
@@ -27,12 +27,12 @@ class Repairer:
     def __init__(
         self,
         catalog: Catalog,
-        images: ImageMounts,
+        erofs: ErofsMounts,
         applier: Applier,
         shown_by: Mapping[SnapshotFormat, Driver],
     ) -> None:
         self._catalog = catalog
-        self._images = images
+        self._erofs = erofs
         self._applier = applier
         self._shown_by = shown_by
 
@@ -42,7 +42,7 @@ class Repairer:
         if finding.kind in _ORPHANS:
             return await self._discard(subject)
         if finding.kind == kinds.MOUNT_BROKEN:
-            await self._images.hide(int(subject))
+            await self._erofs.hide(int(subject))
             return Outcome(repaired=True, text="unmounted")
         if finding.kind == kinds.SNAPSHOT_MISSING:
             return await self._begin_anew(subject)

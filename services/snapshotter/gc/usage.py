@@ -66,7 +66,7 @@ class LayerUsage:
             size = layer.usage.size_bytes
             if measure:
                 if layer.format is LayerFormat.EROFS:
-                    size = _allocated(self._disk.image(layer.dir_id))
+                    size = _allocated(self._disk.erofs_image(layer.dir_id))
                 size += _allocated(self._disk.layer(layer.dir_id))
             objects.append(StoredObject("layer", layer.diff_id, size, tuple(holders.get(layer.diff_id, ()))))
         return objects

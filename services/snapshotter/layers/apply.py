@@ -195,11 +195,11 @@ class Applier:
             target.mkdir(mode=0o755)
             target.chmod(0o755)
             trash.mkdir()
-            is_image = self._format is LayerFormat.EROFS
-            made = target / "image" if is_image else target
+            is_erofs = self._format is LayerFormat.EROFS
+            made = target / "image" if is_erofs else target
             answer = await self.unpack(run.descriptor, diff_id, self._format, made, trash, run.advance)
             begin = time.monotonic()
-            if is_image:  # the worker has brought its bytes to disk
+            if is_erofs:  # the worker has brought its bytes to disk
                 await asyncio.to_thread(sync_directory, target)
             else:
                 await self._syncer.sync()

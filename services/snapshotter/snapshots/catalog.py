@@ -23,7 +23,7 @@ from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
 from sampan.sys.measuring import measure_any
 from sampan.sys.trees import walking
-from snapshotter.drivers.erofs.mounts import ImageMounts
+from snapshotter.drivers.erofs.mounts import ErofsMounts
 from snapshotter.layers.formats import LayerFormat
 from snapshotter.model import Layer, Piece, Snapshot, SnapshotFormat
 from snapshotter.snapshots import store as rows
@@ -71,14 +71,14 @@ class Catalog:
         self,
         store: Store,
         disk: Disk,
-        images: ImageMounts,
+        erofs: ErofsMounts,
         *,
         now_ns: Callable[[], int] = time.time_ns,
         counted: Callable[[dict[str, int]], None] = lambda _: None,
     ) -> None:
         """``counted`` is told how many snapshots there are of each kind, after each change."""
         self.disk = disk
-        self._images = images
+        self._erofs = erofs
         self.now_ns = now_ns
         self._store = store
         self._counted = counted
@@ -103,7 +103,7 @@ class Catalog:
         own = {snapshot.dir_id for snapshot in snapshots if snapshot.dir_id is not None}
         numbers = {layer.dir_id for layer in layers}
         await asyncio.to_thread(self.disk.finish_moves, numbers - own)
-        await asyncio.to_thread(self._images.prepare, self.disk.root, numbers, set_aside)
+        await asyncio.to_thread(self._erofs.prepare, self.disk.root, numbers, set_aside)
         if self._store.restored is not None and self._store.restored.lossy:
             for place in await asyncio.to_thread(self.disk.set_aside, own):
                 log.warning("directory of an unknown snapshot set aside", path=str(place))
@@ -164,7 +164,7 @@ class Catalog:
             some = await self.write(lambda db: rows.collect_layers(db, now_ns, _COLLECTED))
             for layer in some:
                 self.disk.discard(self.disk.layer(layer.dir_id))
-            await self._images.hide(*(layer.dir_id for layer in some if layer.format is LayerFormat.EROFS))
+            await self._erofs.hide(*(layer.dir_id for layer in some if layer.format is LayerFormat.EROFS))
             for layer in some:
                 self.set_aside.drop("layer", layer.diff_id)
                 log.info("layer removed", diff_id=layer.diff_id, size_bytes=layer.usage.size_bytes)
@@ -243,43 +243,43 @@ class Catalog:
         return freed
 
     async def hide_strays(self) -> int:
-        """Unmount images of layers that are gone; return how many there were."""
-        mounted = await self._images.mounted()
+        """Unmount EROFS images of layers that are gone; return how many there were."""
+        mounted = await self._erofs.mounted()
         layers, _ = await self.read(rows.numbers)
         gone = set(mounted) - layers
-        await self._images.hide(*gone)
+        await self._erofs.hide(*gone)
         return len(gone)
 
     async def discard_layer(self, layer: Layer) -> None:
         """Discard what is on disk of a layer that no row refers to any more."""
         self.disk.discard(self.disk.layer(layer.dir_id))
         if layer.format is LayerFormat.EROFS:
-            await self._images.hide(layer.dir_id)
+            await self._erofs.hide(layer.dir_id)
 
     def can_show(self, layer: Layer) -> bool:
         """Say whether the layer is on disk, whole as far as anybody knows, and in a form that this host can show."""
         if layer.damaged:
             return False
         if layer.format is LayerFormat.EROFS:
-            return self._images.usable and self._images.is_complete(self.disk.image(layer.dir_id))
+            return self._erofs.usable and self._erofs.is_complete(self.disk.erofs_image(layer.dir_id))
         return self.disk.layer(layer.dir_id).exists()
 
     async def resolve(self, name: str) -> Path | None:
         """Return where the layer or snapshot is that ``name``, a path from one of our mounts, stands for; show it."""
-        number = self._images.number(Path(name))
+        number = self._erofs.number(Path(name))
         if number is not None:
-            return await self._images.show(number, self.disk.image(number))
+            return await self._erofs.show(number, self.disk.erofs_image(number))
         return self.disk.resolve(name)
 
     async def pieces(self, chain: Sequence[sqlite3.Row]) -> tuple[Piece, ...]:
-        """Return where the snapshots of a chain are, nearest first, as far as they can be seen; images are mounted.
+        """Return where the snapshots of a chain are, nearest first, as far as they can be seen; EROFS is mounted.
 
         Of a layer that is in the chain twice only the nearest is returned: the other one's files and marks are all
         there as well, and overlayfs does not take a directory twice.
 
         Raises:
             DataLossError: one is missing on disk, or damaged.
-            UnavailableError: one is an image, and cannot be mounted.
+            UnavailableError: one is an EROFS image, and cannot be mounted.
         """
         pieces: list[Piece] = []
         seen: set[Path] = set()
@@ -303,5 +303,5 @@ class Catalog:
 
     async def _layer(self, number: int, layer_format: LayerFormat) -> Path:
         if layer_format is LayerFormat.EROFS:
-            return await self._images.show(number, self.disk.image(number))
+            return await self._erofs.show(number, self.disk.erofs_image(number))
         return self.disk.layer(number)

@@ -119,8 +119,8 @@ class Disk:
         """Where a layer is."""
         return self.layers / str(dir_id)
 
-    def image(self, dir_id: int) -> Path:
-        """Where the image of a layer is, if that is how it is stored."""
+    def erofs_image(self, dir_id: int) -> Path:
+        """Where a layer is that is stored as an EROFS image."""
         return self.layers / str(dir_id) / "image"
 
     def snapshot(self, dir_id: int) -> Path:

@@ -1,6 +1,6 @@
 """The process that layers' workers are forked from: ``python -m snapshotter.workers.fork_server <socket> <parent>``.
 
-See ``sampan.forking.template``. The first word of a job is a ``job.Work``.
+See ``sampan.forking.fork_server``. The first word of a job is a ``job.Work``.
 """
 
 import sys
@@ -8,7 +8,7 @@ from typing import Final
 
 import isal.isal_zlib  # noqa: F401  # nearly every layer is gzip
 
-from sampan.forking.template import serve
+from sampan.forking.fork_server import serve
 from snapshotter.diff import packer
 from snapshotter.workers import worker
 from snapshotter.workers.job import Work

@@ -1,4 +1,4 @@
-"""Worker processes: forked from a template, fed, listened to, and killed when nobody waits for them."""
+"""Worker processes: forked from a fork server, fed, listened to, and killed when nobody waits for them."""
 
 import asyncio
 import os
@@ -8,12 +8,12 @@ from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from typing import Final
 
 from sampan.errors import InvalidArgumentError
+from sampan.forking.fork_server import MAX_JOB_BYTES
 from sampan.forking.forks import Complaints, Forks, NoWorkerError
-from sampan.forking.template import MAX_JOB_BYTES
 from sampan.json_types import JsonObject
 from snapshotter.workers.job import PROGRESS, Answer, ApplyJob, Work, WorkerDiedError, how_it_ended, parse_answer
 
-# Layers of one pull follow each other closely, and so do most steps of a build; after that the template's memory is
+# Layers of one pull follow each other closely, and so do most steps of a build; after that the fork server's memory is
 # better spent elsewhere.
 _IDLE_S: Final = 20.0
 
@@ -57,10 +57,10 @@ class Worker:
 
 
 class Workers:
-    """Has layers unpacked and packed, each by a process of its own, forked from a template that comes and goes."""
+    """Has layers unpacked and packed, each by a process of its own, forked from a fork server that comes and goes."""
 
     def __init__(self, idle_s: float = _IDLE_S) -> None:
-        """Keep the template for ``idle_s`` after the last job."""
+        """Keep the fork server for ``idle_s`` after the last job."""
         self._forks = Forks("snapshotter.workers.fork_server", idle_s)
 
     async def apply(
@@ -122,7 +122,7 @@ class Workers:
                     complaints.show()
 
     async def close(self) -> None:
-        """End the template; nothing runs any more."""
+        """End the fork server; nothing runs any more."""
         await self._forks.close()
 
     async def _send(self, work: Work, job: str, descriptors: list[int]) -> None:

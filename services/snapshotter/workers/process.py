@@ -1,4 +1,4 @@
-"""What every process that is forked from the template begins and ends with."""
+"""What every process that is forked from the fork server begins and ends with."""
 
 import json
 import os

@@ -56,7 +56,7 @@ async def findings(parts: Parts) -> list[Finding]:
     """Return what a check finds."""
     assert isinstance(parts.layers, LocalLayers)
     catalog = catalog_of(parts)
-    check = LayersCheck(catalog, catalog._images, Repairer(catalog, catalog._images, parts.layers._applier, {}))
+    check = LayersCheck(catalog, catalog._erofs, Repairer(catalog, catalog._erofs, parts.layers._applier, {}))
     return [found async for found in check.check(quick=False) if isinstance(found, Finding)]
 
 

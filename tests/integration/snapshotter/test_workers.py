@@ -36,7 +36,7 @@ async def pool() -> AsyncIterator[Workers]:
     pool = Workers()
     yield pool
     await pool.close()
-    assert _templates() == []
+    assert _fork_servers() == []
 
 
 class Job:
@@ -68,14 +68,14 @@ class Job:
         return asyncio.create_task(pool.apply(self.job, self.pieces(), lambda _: None))
 
 
-async def test_workers_are_forked_from_one_template_and_know_only_their_own_files(
+async def test_workers_are_forked_from_one_fork_server_and_know_only_their_own_files(
     pool: Workers, tmp_path: Path
 ) -> None:
     jobs = [Job(tmp_path, name) for name in ("one", "two")]
     tasks = [job.start(pool) for job in jobs]
     for job in jobs:
         await job.half.wait()
-    assert len(_templates()) == 1
+    assert len(_fork_servers()) == 1
     found = workers()
     assert len(found) == 2
     for pid in found:
@@ -84,7 +84,7 @@ async def test_workers_are_forked_from_one_template_and_know_only_their_own_file
         assert len(images) == 1
         assert len(files) == 4  # that, and the three of every process
         assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "500\n"
-    assert Path(f"/proc/{_templates()[0]}/oom_score_adj").read_text() != "500\n"
+    assert Path(f"/proc/{_fork_servers()[0]}/oom_score_adj").read_text() != "500\n"
     for job in jobs:
         job.go_on.set()
     assert [answer.inodes for answer in await asyncio.gather(*tasks)] == [3, 3]
@@ -107,7 +107,7 @@ async def test_a_job_that_is_cancelled_at_any_step_leaves_no_transport_and_no_wo
 ) -> None:
     first = Job(tmp_path, "first")
     first.go_on.set()
-    await first.start(pool)  # the template runs
+    await first.start(pool)  # the fork server runs
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         for steps in range(12):
@@ -123,11 +123,11 @@ async def test_a_job_that_is_cancelled_at_any_step_leaves_no_transport_and_no_wo
     assert [str(one.message) for one in told] == []
 
 
-async def test_a_template_that_is_killed_fails_its_layers_and_is_replaced(pool: Workers, tmp_path: Path) -> None:
+async def test_a_fork_server_that_is_killed_fails_its_layers_and_is_replaced(pool: Workers, tmp_path: Path) -> None:
     job = Job(tmp_path, "one")
     task = job.start(pool)
     await job.half.wait()
-    os.kill(_templates()[0], 9)
+    os.kill(_fork_servers()[0], 9)
     job.go_on.set()
     with pytest.raises(WorkerDiedError):
         await task
@@ -137,7 +137,7 @@ async def test_a_template_that_is_killed_fails_its_layers_and_is_replaced(pool: 
     assert (await again.start(pool)).inodes == 3
 
 
-@pytest.mark.parametrize("victims", [workers, lambda: _templates()], ids=["worker", "template"])
+@pytest.mark.parametrize("victims", [workers, lambda: _fork_servers()], ids=["worker", "fork server"])
 async def test_a_layer_whose_worker_is_killed_is_unpacked_once_more(
     tmp_path: Path, victims: Callable[[], list[int]]
 ) -> None:
@@ -168,12 +168,12 @@ async def test_a_layer_whose_worker_is_killed_is_unpacked_once_more(
         assert list((tmp_path / "root/tmp").iterdir()) == list((tmp_path / "root/trash").iterdir()) == []
 
 
-async def test_the_template_goes_when_nothing_is_left_to_do(tmp_path: Path) -> None:
+async def test_the_fork_server_goes_when_nothing_is_left_to_do(tmp_path: Path) -> None:
     pool = Workers(idle_s=0)
     job = Job(tmp_path, "one")
     job.go_on.set()
     assert (await job.start(pool)).inodes == 3
-    await asyncio.to_thread(eventually, lambda: not _templates(), "the template ends", 20)
+    await asyncio.to_thread(eventually, lambda: not _fork_servers(), "the fork server ends", 20)
     await pool.close()
 
 
@@ -194,13 +194,13 @@ async def test_workers_do_not_outlive_the_service(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE) as service:
         assert service.stdout is not None
         assert await asyncio.to_thread(service.stdout.readline) == b"half\n"
-        (template,) = _templates(service.pid)
+        (server,) = _fork_servers(service.pid)
         (worker,) = workers(service.pid)
         service.kill()
-    eventually(lambda: not any(map(_is_alive, (template, worker))), "both have ended", 20)
+    eventually(lambda: not any(map(_is_alive, (server, worker))), "both have ended", 20)
 
 
-def _templates(parent: int | None = None) -> list[int]:
+def _fork_servers(parent: int | None = None) -> list[int]:
     listed = subprocess.run(
         ["pgrep", "-P", str(parent or os.getpid()), "-f", "snapshotter.workers.fork_server"],
         capture_output=True,

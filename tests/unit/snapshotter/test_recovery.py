@@ -6,7 +6,7 @@ import pytest
 
 from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
-from snapshotter.drivers.erofs.mounts import ImageMounts
+from snapshotter.drivers.erofs.mounts import ErofsMounts
 from snapshotter.snapshots.catalog import Catalog
 from snapshotter.snapshots.directories import Disk
 
@@ -14,7 +14,7 @@ from snapshotter.snapshots.directories import Disk
 async def recover(root: Path) -> SetAside:
     set_aside = SetAside()
     async with Store(root / "metadata.db", "snapshotter.schema", durable=False) as store:
-        await Catalog(store, Disk(root), ImageMounts(root / "m", ())).recover(set_aside)
+        await Catalog(store, Disk(root), ErofsMounts(root / "m", ())).recover(set_aside)
     return set_aside
 
 

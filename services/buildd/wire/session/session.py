@@ -225,7 +225,7 @@ def _exported(metadata: Mapping[str, str] | None, exporter: str) -> Metadata:
 
 
 class ServedSession:
-    """A session with its connection. Keeps ``buildd.session.registry.Served``."""
+    """A session with its connection. Keeps ``buildd.session.attached.Served``."""
 
     def __init__(self, stream: ByteStream, info: SessionInfo) -> None:
         self._connection = Connection(stream, f"session {info.id} of the client has ended")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sampan.errors import UnimplementedError
 from sampan.sys.mounts import MNT_DETACH, umount2
-from snapshotter.drivers.erofs.mounts import ImageMounts, Way, mount_image
+from snapshotter.drivers.erofs.mounts import ErofsMounts, Way, mount_erofs
 from snapshotter.drivers.erofs.writer import ImageWriter, Meta
 from snapshotter.drivers.overlayfs import OverlayDriver, probe_stack
 from snapshotter.layers.formats import LayerFormat
@@ -25,18 +25,18 @@ class ErofsDriver(OverlayDriver):
     name = "erofs"
     layer_format = LayerFormat.EROFS
 
-    def __init__(self, images: ImageMounts, shorter: Callable[[str], str] = str) -> None:
-        """Tell ``images``, once probed, how images are mounted here; see ``OverlayDriver`` for ``shorter``."""
+    def __init__(self, erofs: ErofsMounts, shorter: Callable[[str], str] = str) -> None:
+        """Tell ``erofs``, once probed, how EROFS images are mounted here; see ``OverlayDriver`` for ``shorter``."""
         super().__init__(shorter)
-        self._images = images
+        self._erofs = erofs
 
     async def probe(self, root: Path) -> str:
         """Mount a small image each way until one works, with an overlay on it, and keep to that way."""
-        if not self._images.ways:
+        if not self._erofs.ways:
             raise UnimplementedError("the configuration forbids all ways to mount an image")
         failures = []
         for way in Way:
-            if way not in self._images.ways:
+            if way not in self._erofs.ways:
                 failures.append(f"{way.value}: the configuration forbids it")
                 continue
             try:
@@ -44,18 +44,18 @@ class ErofsDriver(OverlayDriver):
             except UnimplementedError as error:
                 failures.append(f"{way.value}: {error}")
                 continue
-            self._images.choose(way)
+            self._erofs.choose(way)
             return "; ".join((f"a trial mount of an image {way.value} works", *failures))
         raise UnimplementedError("; ".join(failures))
 
     @property
     def found(self) -> str:
         """The way to mount an image that works here."""
-        return self._images.way.name if self._images.way is not None else ""
+        return self._erofs.way.name if self._erofs.way is not None else ""
 
     def assume(self, found: str) -> None:
-        """Mount images that way."""
-        self._images.choose(Way[found])
+        """Mount EROFS images that way."""
+        self._erofs.choose(Way[found])
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def _small_image(way: Way, base: Path) -> Iterator[Path]:
     image, low = base / "image", base / "low"
     _write_small(image)
     low.mkdir()
-    mount_image(way, image, low)
+    mount_erofs(way, image, low)
     try:
         yield low
     finally:

@@ -27,13 +27,13 @@ _DAMAGED: Final = frozenset({errno.EINVAL, errno.EUCLEAN, errno.EIO, errno.EBADM
 
 
 class Way(Enum):
-    """How an image becomes a mount."""
+    """How an EROFS image becomes a mount."""
 
     FILE = "directly from its file"  # since Linux 6.12
     LOOP = "through a loop device"
 
 
-class ImageMounts:
+class ErofsMounts:
     """The mounts below one directory. Numbers are never used for two layers."""
 
     def __init__(self, directory: Path, ways: Iterable[Way] = tuple(Way)) -> None:
@@ -46,12 +46,12 @@ class ImageMounts:
 
     @property
     def usable(self) -> bool:
-        """Whether images can be mounted on this host: a way has been chosen."""
+        """Whether EROFS images can be mounted on this host: a way has been chosen."""
         return self._way is not None
 
     @property
     def way(self) -> Way | None:
-        """How images are mounted here; None: not chosen yet."""
+        """How EROFS images are mounted here; None: not chosen yet."""
         return self._way
 
     def choose(self, way: Way) -> None:
@@ -157,7 +157,7 @@ class ImageMounts:
                     f"{image} is stored as an EROFS image, which this host cannot mount: pull its image again"
                 )
             try:
-                mount_image(self._way, image, target)
+                mount_erofs(self._way, image, target)
             except FileNotFoundError:
                 raise DataLossError(f"{image} has vanished from disk: pull its image again") from None
             except OSError as error:
@@ -182,7 +182,7 @@ class ImageMounts:
                     target.rmdir()
 
 
-def mount_image(way: Way, image: Path, target: Path) -> None:
+def mount_erofs(way: Way, image: Path, target: Path) -> None:
     """Mount an image, read-only. Raises OSError."""
     if way is Way.FILE:
         mount(str(image), str(target), "erofs", MS_RDONLY)

@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 import pytest
 
+from buildd.session.attached import AttachedSessions
 from buildd.session.protocol import SessionInfo
-from buildd.session.registry import AttachedSessions
 from buildd.wire.front import Front
 from buildd.wire.session.session import ServedSession
 from sampan.api.buildkit.control.v1 import control_pb2 as pb

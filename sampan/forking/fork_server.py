@@ -6,7 +6,7 @@ interpreter, and begins with memory in which no work has been done.
 Each message on its socket (SOCK_SEQPACKET) is one job, as text, with four descriptors: the worker's stdin, stdout and
 stderr, and a socket that is the job's line. When the worker has ended, its exit code is written to the line (in
 decimal, negative for a signal), and the line closed. When the other side ends the line, the worker is killed. When the
-socket ends, so does the template, and every worker with it. ``sampan.forking.forks`` is the other side.
+socket ends, so does the fork server, and every worker with it. ``sampan.forking.forks`` is the other side.
 """
 
 import gc
@@ -41,16 +41,16 @@ class _Worker:
 
 
 def serve(argv: Sequence[str], work: Work, refuse: Refuse) -> int:
-    """Serve until the other side has gone; ``argv`` is the command line that ``forks`` starts a template with."""
+    """Serve until the other side has gone; ``argv`` is the command line that ``forks`` starts a fork server with."""
     die_with_parent(int(argv[2]))
     jobs = socket.socket(fileno=int(argv[1]))
     gc.collect()
     gc.freeze()  # what workers never touch stays the same memory in all of them
-    Template(jobs, work, refuse).run()
+    ForkServer(jobs, work, refuse).run()
     return 0
 
 
-class Template:
+class ForkServer:
     """Forks a worker for each job. Single-threaded: a fork takes along no lock that somebody holds."""
 
     def __init__(self, jobs: socket.socket, work: Work, refuse: Refuse) -> None:
@@ -122,7 +122,7 @@ class Template:
                 os.dup2(fd, number)
             os.closerange(len(standard), _HIGHEST_DESCRIPTOR)  # other jobs' lines among them
             code = self._work(job, parent)
-        except BaseException:  # noqa: BLE001  # nothing of the template's may run on in here
+        except BaseException:  # noqa: BLE001  # nothing of the fork server's may run on in here
             traceback.print_exc()
         finally:
             os._exit(code)

@@ -10,7 +10,7 @@ from sampan.errors import DataLossError, UnavailableError, UnimplementedError
 from sampan.service.set_aside import SetAside
 from sampan.sys.mounts import MNT_DETACH, umount2
 from snapshotter.drivers.erofs.driver import ErofsDriver
-from snapshotter.drivers.erofs.mounts import ImageMounts, Way
+from snapshotter.drivers.erofs.mounts import ErofsMounts, Way
 from snapshotter.layers.formats import LayerFormat
 from tests.fakes.content import FakeContent
 from tests.support.snapshotter import Clock, Kit, local, names, shown, tar
@@ -59,15 +59,15 @@ async def test_an_image_is_mounted_each_way(root: Path, way: Way) -> None:
 
 async def test_a_way_that_fails_leads_to_the_next(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root.mkdir()
-    images = ImageMounts(root / "m")
-    real = ErofsDriver.__init__.__globals__["mount_image"]
+    images = ErofsMounts(root / "m")
+    real = ErofsDriver.__init__.__globals__["mount_erofs"]
 
-    def mount_image(way: Way, image: Path, target: Path) -> None:
+    def mount_erofs(way: Way, image: Path, target: Path) -> None:
         if way is Way.FILE:
             raise OSError(22, "Invalid argument")
         real(way, image, target)
 
-    monkeypatch.setattr("snapshotter.drivers.erofs.driver.mount_image", mount_image)
+    monkeypatch.setattr("snapshotter.drivers.erofs.driver.mount_erofs", mount_erofs)
     assert await ErofsDriver(images).probe(root) == (
         "a trial mount of an image through a loop device works;"
         " directly from its file: a trial mount failed: Invalid argument"
@@ -78,7 +78,7 @@ async def test_a_way_that_fails_leads_to_the_next(root: Path, monkeypatch: pytes
 
 async def test_without_a_way_the_driver_cannot_be_used(root: Path) -> None:
     root.mkdir()
-    images = ImageMounts(root / "m", ())
+    images = ErofsMounts(root / "m", ())
     with pytest.raises(UnimplementedError, match="forbids all ways"):
         await ErofsDriver(images).probe(root)
     assert not images.usable
@@ -100,7 +100,7 @@ async def test_a_start_takes_over_what_is_mounted_and_unmounts_what_is_not_its_o
     content, clock = FakeContent(), Clock()
     async with local(root, "erofs", content, clock) as parts:
         chain = await Kit(parts).image(tar(a="1"), tar(b="2"))
-    images = ImageMounts(root / "m")
+    images = ErofsMounts(root / "m")
     await ErofsDriver(images).probe(root)
     for number, shown_as in ((1, 1), (2, 2), (2, 7)):  # as a process that was killed leaves them
         await images.show(shown_as, root / "l" / str(number) / "image")
@@ -117,15 +117,15 @@ async def test_mounts_of_another_data_root_are_not_taken_for_ones_own(tmp_path: 
     directory = tmp_path / "m"
     async with local(root, "erofs", FakeContent()) as parts:
         await Kit(parts).image(tar(a="1"))
-        images = ImageMounts(directory)
+        images = ErofsMounts(directory)
         await ErofsDriver(images).probe(root)
         images.prepare(root, {1}, SetAside())
-        await images.show(1, parts.disk.image(1))
+        await images.show(1, parts.disk.erofs_image(1))
         images.prepare(root, {1}, SetAside())
         assert mounted(tmp_path) == [f"{directory}/1"]
         other = tmp_path / "other"
         other.mkdir()
-        ImageMounts(directory).prepare(other, {1}, SetAside())
+        ErofsMounts(directory).prepare(other, {1}, SetAside())
         assert mounted(tmp_path) == []
 
 
@@ -141,7 +141,7 @@ async def test_a_layer_unmounted_by_hand_is_mounted_again(root: Path) -> None:
 async def test_an_image_that_is_damaged_or_gone_is_named(root: Path) -> None:
     async with local(root, "erofs", FakeContent()) as parts:
         chain = await Kit(parts).image(tar(a="1"))
-        image = parts.disk.image(1)
+        image = parts.disk.erofs_image(1)
         with image.open("r+b") as file:
             file.truncate(1500)
         with pytest.raises(DataLossError, match="/l/1/image is damaged"):

@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
+from buildd.session.attached import AttachedSessions
 from buildd.session.protocol import SessionInfo
-from buildd.session.registry import AttachedSessions
 from buildd.wire.session.session import ServedSession
 from sampan.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
 from tests.fakes.byte_stream import FakeByteStream
