@@ -152,7 +152,8 @@ def _image_row(one: ImageUse, now_s: float) -> tuple[str, ...]:
         tag,
         image.id.partition(":")[2][:_SHORT_ID],
         ago(seconds(image.created_ns), now_s),
-        *(human_size(size) for size in (one.size_bytes, one.shared_bytes, one.size_bytes - one.shared_bytes)),
+        human_size(one.size_bytes, 3),
+        *(human_size(size) for size in (one.shared_bytes, one.size_bytes - one.shared_bytes)),
         str(one.containers),
     )
 
