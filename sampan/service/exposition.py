@@ -5,6 +5,7 @@ import socket
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from socketserver import ThreadingMixIn
 from typing import Final
 from urllib.parse import parse_qs
@@ -26,6 +27,17 @@ from sampan.services import METRICS_PORTS
 
 # Yields families in the text format, each beginning with its HELP line.
 Render = Callable[[], Iterable[str]]
+
+METRICS_TYPE: Final = CONTENT_TYPE_LATEST
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What is served at a path of its own. ``render`` gets what makes the service's own metrics."""
+
+    content_type: str
+    render: Callable[[Callable[[], Iterable[bytes]]], Iterable[bytes]]
+
 
 _MOST_AT_ONCE: Final = 4
 _PATIENCE_S: Final = 10.0
@@ -56,8 +68,9 @@ class Exposition:
         setting: str,
         service: str,
         layout: Layout,
+        pages: Mapping[str, Page] | None = None,
     ) -> None:
-        """Serve ``registry`` and then ``series``, whose members are called in the threads."""
+        """Serve ``registry`` and then ``series``, whose members are called in the threads; ``pages`` by their paths."""
         self.address = ""
         self._server: WSGIServer | None = None
         if setting == "off":
@@ -66,7 +79,7 @@ class Exposition:
         try:
             address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
             server = type("Server", (_Server,), {"address_family": address[0]})
-            self._server = make_server(str(address[4][0]), port, _App(registry, series), server, _Handler)
+            self._server = make_server(str(address[4][0]), port, _App(registry, series, pages or {}), server, _Handler)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise UnavailableError(f"metrics address {host}:{port} is in use: set another one") from error
@@ -97,11 +110,12 @@ class _Handler(WSGIRequestHandler):
 
 
 class _App:
-    """The WSGI application: any path is /metrics, as in Prometheus' own client."""
+    """The WSGI application: any path that is no other page's is /metrics, as in Prometheus' own client."""
 
-    def __init__(self, registry: CollectorRegistry, series: Sequence[Render]) -> None:
+    def __init__(self, registry: CollectorRegistry, series: Sequence[Render], pages: Mapping[str, Page]) -> None:
         self._registry = registry
         self._series = series
+        self._pages = pages
         self._slots = threading.BoundedSemaphore(_MOST_AT_ONCE)
 
     def __call__(self, environ: Mapping[str, str], start_response: Callable[..., object]) -> Iterable[bytes]:
@@ -112,12 +126,14 @@ class _App:
             start_response("503 Service Unavailable", [("Retry-After", "5"), ("Content-Type", "text/plain")])
             return [b"too many scrapes at once\n"]
         wanted = frozenset(parse_qs(environ.get("QUERY_STRING", "")).get("name[]", ()))
-        headers = [("Content-Type", CONTENT_TYPE_LATEST)]
+        page = self._pages.get(environ.get("PATH_INFO", ""), Page(METRICS_TYPE, lambda _: self._chunks(wanted)))
+        headers = [("Content-Type", page.content_type)]
         packed = "gzip" in environ.get("HTTP_ACCEPT_ENCODING", "")
         if packed:
             headers.append(("Content-Encoding", "gzip"))
         start_response("200 OK", headers)
-        return _Answer(self._chunks(wanted), self._slots.release, packed=packed)
+        chunks = iter(page.render(lambda: self._chunks(frozenset())))
+        return _Answer(chunks, self._slots.release, packed=packed)
 
     def _chunks(self, wanted: frozenset[str]) -> Iterator[bytes]:
         registry = self._registry.restricted_registry(wanted) if wanted else self._registry

@@ -71,6 +71,7 @@ class Service(Generic[C]):
     set_aside: SetAside
     state: StateFile  # where problems are noted
     series: list[exposition.Render]  # what is served at /metrics beside the registry: written, not collected
+    pages: dict[str, exposition.Page]  # what is served at the metrics address beside /metrics, by path
     reloads: list[Callable[[C], None]]  # called with the configuration as it is at SIGHUP, for what it can change then
     _names: list[str]
     _stores: "list[Store]"
@@ -178,7 +179,7 @@ async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event, 
         set_aside = SetAside(name, layout.run(name))
         state = StateFile(name, layout, config.socket_group)
         service = Service(
-            config, layout, registry, server, stack, stopping, rest, [], set_aside, state, [], [], [], [], []
+            config, layout, registry, server, stack, stopping, rest, [], set_aside, state, [], {}, [], [], [], []
         )
         registry.register(StoreCollector(service._stores, layout.data_root))
         checker = health.aio.HealthServicer()
@@ -187,7 +188,7 @@ async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event, 
         _serve_check(service, name, damage)
         names = service._names
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-        scrape = exposition.Exposition(registry, service.series, config.metrics, name, layout)
+        scrape = exposition.Exposition(registry, service.series, config.metrics, name, layout, service.pages)
         stack.callback(scrape.close)
         behind = layout.run(name) / "grpc.sock" if service._fronts else layout.socket(name)
         _bind(server, behind, config.socket_group)

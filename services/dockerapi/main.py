@@ -19,7 +19,7 @@ from dockerapi.image import archives, commit, images, push, registries
 from dockerapi.listen.addresses import TlsFiles, Wanted, parse_all
 from dockerapi.metrics import ApiMetrics, DaemonCollector, DaemonFacts
 from dockerapi.rights.scope import EVERYTHING, Scope, make_scope
-from dockerapi.system import disk, events, swarm, system, unsupported
+from dockerapi.system import disk, events, joined_metrics, swarm, system, unsupported
 from sampan.docker.info_view import engine_id, host_facts
 from sampan.engine.engine import Engine
 from sampan.errors import InvalidArgumentError
@@ -139,6 +139,7 @@ async def build(service: Service[ApiConfig]) -> None:
     hangups = HangupWatch(loop)
     service.stack.callback(hangups.close)
     metrics = ApiMetrics(service.metrics)
+    service.pages.update(joined_metrics.pages(service.layout, NAME))
     service.metrics.register(DaemonCollector(loop, lambda: _ask_facts(engine), _info_labels(service)))
     front = _make_front(service)
     service.stack.push_async_callback(front.close)

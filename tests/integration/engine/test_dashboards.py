@@ -35,15 +35,15 @@ KNOWN = tomllib.loads((Path(__file__).parent / "known_dashboards.toml").read_tex
 
 # What a person has chosen, or Grafana fills in.
 CHOSEN = {
-    "__rate_interval": "10s", "interval": "1m", "job": ".*", "container": ".*", "host": ".*", "node": ".*",
+    "__rate_interval": "10s", "interval": "1m", "container": ".*", "host": ".*", "node": ".*",
 }  # fmt: skip
 
 BUSY = "while :; do dd if=/dev/zero of=/file bs=64k count=64 oflag=direct; dd if=/file of=/dev/null iflag=direct; done"
 
 
-def filled(query: str) -> str:
+def filled(query: str, job: str = ".*") -> str:
     """Return a query with its variables replaced."""
-    return re.sub(r"\$(\w+)", lambda match: CHOSEN[match[1]], query)
+    return re.sub(r"\$(\w+)", lambda match: (CHOSEN | {"job": job})[match[1]], query)
 
 
 def panels() -> Iterator[tuple[str, str, str]]:
@@ -94,18 +94,28 @@ def prometheus(
         }
         for service in (*STARTED, "registryd")
     ]
-    # Dashboards that know cAdvisor ask for its job.
-    jobs = [{"job_name": "cadvisor", "static_configs": targets}]
+    # Dashboards that know cAdvisor ask for its job; the other one is the whole engine as one target.
+    whole = urllib.parse.urlsplit(engine.metrics_url("dockerapi")).netloc
+    jobs = [
+        {"job_name": "cadvisor", "static_configs": targets},
+        {
+            "job_name": "joined",
+            "metrics_path": "/engine/metrics",
+            "scrape_interval": "3s",
+            "scrape_timeout": "3s",
+            "static_configs": [{"targets": [whole]}],
+        },
+    ]
     directory = tmp_path_factory.mktemp("prometheus")
     with (
-        run_prometheus(directory, jobs, len(targets)) as running,
+        run_prometheus(directory, jobs, len(targets) + 1) as running,
         containers(docker, directory),
         docker_events(docker),
     ):
         pull_slowly(engine, docker)
         images(docker, registry)
-        requests = 'sampan_registry_requests_total{code="200"}'
-        eventually(lambda: bool(running.query(requests)), "the registry's first requests have been scraped")
+        requests = 'count by (job) (sampan_registry_requests_total{code="200"})'
+        eventually(lambda: len(running.query(requests)) == 2, "the registry's first requests have been scraped")
         images(docker, registry)
         build(docker, directory)
         docker("system", "df")
@@ -114,7 +124,7 @@ def prometheus(
         passes = 'count_over_time(sampan_gc_runs_total{trigger="request"}[20s]) > 1'
         eventually(lambda: bool(running.query(passes)), "what was done has been scraped twice")
         failed = 'increase(sampan_builds_total{outcome="failed"}[10s]) > 0'
-        eventually(lambda: bool(running.query(failed)), "builds, too")
+        eventually(lambda: len(running.query(failed)) == 2, "builds, too, by both ways")
         yield running
 
 
@@ -221,11 +231,14 @@ def build(docker: DockerClient, directory: Path) -> None:
         docker.fails("build", "--tag", "built:1", str(context), timeout=120)
 
 
+@pytest.mark.parametrize("job", ["cadvisor", "joined"])
 @pytest.mark.parametrize(
     ("dashboard", "panel", "query"), [pytest.param(*each, id=f"{each[0]}: {each[1]}: {each[2]}") for each in panels()]
 )
-def test_every_panel_has_something_to_show(prometheus: Prometheus, dashboard: str, panel: str, query: str) -> None:
-    assert prometheus.numbers(filled(query)), f"{panel} of {dashboard} shows nothing: {query}"
+def test_every_panel_has_something_to_show(
+    prometheus: Prometheus, dashboard: str, panel: str, query: str, job: str
+) -> None:
+    assert prometheus.numbers(filled(query, job)), f"{panel} of {dashboard} shows nothing: {query}"
 
 
 @pytest.mark.parametrize(

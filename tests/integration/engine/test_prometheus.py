@@ -1,13 +1,16 @@
 """A real Prometheus reads what every service exports, and finds nothing to complain about."""
 
+import os
 import re
 import subprocess
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from sampan.services import METRICS_PORTS, STARTED
 from tests.support.docker_client import DockerClient
@@ -143,3 +146,70 @@ def test_deployed_configuration_scrapes_the_default_engine_and_alerts_on_what_is
             re.findall(r"\b(?:sampan|grpc|container)_\w+|\bup\b", re.sub(r"by \([^)]*\)|=~?\"[^\"]*\"", "", expression))
         )
         assert named - {"grpc_code"} <= described, expression
+
+
+def read(engine: Engine, path: str) -> bytes:
+    """Return a page of dockerapi's metrics address."""
+    address = urllib.parse.urlsplit(engine.metrics_url("dockerapi")).netloc
+    with urllib.request.urlopen(f"http://{address}{path}", timeout=20) as answer:
+        content: bytes = answer.read()
+        return content
+
+
+def test_one_page_has_the_whole_engine(busy_engine: Engine) -> None:
+    page = read(busy_engine, "/engine/metrics")
+    assert complaints(page) == []
+    for service in STARTED:
+        assert f'sampan_service_up{{service="{service}"}} 1' in page.decode()
+        assert f'process_start_time_seconds{{service="{service}"}}' in page.decode()
+
+
+def test_targets_are_discovered(busy_engine: Engine, tmp_path: Path) -> None:
+    address = urllib.parse.urlsplit(busy_engine.metrics_url("dockerapi")).netloc
+    jobs = [{"job_name": "found", "http_sd_configs": [{"url": f"http://{address}/engine/targets"}]}]
+    with run_prometheus(tmp_path, jobs, len(STARTED)) as running:
+        assert {each["metric"]["service"] for each in running.query("up == 1")} == set(STARTED)
+
+
+def test_scrapes_while_containers_come_and_go_are_whole(busy_engine: Engine, docker: DockerClient) -> None:
+    def churn(number: int) -> None:
+        for _ in range(5):
+            docker("run", "--rm", "--network", "none", "--name", f"churn-{number}", "busybox:metrics", "true")
+
+    with ThreadPoolExecutor(4) as threads:
+        lives = [threads.submit(churn, number) for number in range(4)]
+        scrapes = 0
+        while not all(life.done() for life in lives):
+            assert complaints(read(busy_engine, "/engine/metrics")) == []
+            scrapes += 1
+        for life in lives:
+            life.result()
+    assert scrapes >= 3
+
+
+def test_labels_of_any_content_leave_the_exposition_whole(busy_engine: Engine, docker: DockerClient) -> None:
+    labels = [
+        os.fsdecode(b'odd=quote " backslash \\ line\nend \xff\xfe'),
+        'od"d\nkey=x',
+        'com.docker.compose.project=a"b\\c\nd',
+    ]
+    labels += [f"many{number}=value" for number in range(500)]
+    flags = [word for label in labels for word in ("--label", label)]
+    docker("run", "-d", "--name", "odd", *flags, "busybox:metrics", "sleep", "100")
+    try:
+        page = read(busy_engine, "/engine/metrics")
+    finally:
+        docker("rm", "--force", "odd")
+    assert complaints(page) == []
+    families = text_string_to_metric_families(page.decode())
+    found = {
+        sample.name: sample.labels
+        for family in families
+        for sample in family.samples
+        if sample.labels.get("name") == "odd"
+    }
+    assert found["container_last_seen"]["container_label_com_docker_compose_project"] == 'a"b\\c\nd'
+    told = [label for label in found["sampan_container_info"] if label.startswith("container_label_")]
+    assert len(told) == 64
+    (left_out,) = re.findall(r'sampan_container_labels_left_out{.*reason="per_container"} (\S+)', page.decode())
+    assert float(left_out) == len(labels) - 64
