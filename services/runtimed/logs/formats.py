@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Protocol
 
-from runtimed.logs.records import STAMP, STREAM, TAG, TEXT, WHOLE
+from runtimed.logs.records import STAMP, STREAM, TAG, TEXT, WHOLE, Stretch
 from sampan.resource.streams import LogEntry, Stream
 
 _SECOND_NS: Final = 1_000_000_000
@@ -20,8 +20,8 @@ _STREAMS: Final = {b"stdout": Stream.STDOUT, b"stderr": Stream.STDERR}
 class Format(Protocol):
     """A form of a log."""
 
-    def encode(self, records: Sequence[bytes]) -> list[bytes]:
-        """Return each record as it stands in the file."""
+    def encode(self, records: Sequence[Stretch]) -> bytes:
+        """Return the records as they stand in the file, each a line of it."""
 
     def decode(self, lines: Sequence[bytes]) -> list[LogEntry]:
         """Return the entries of lines of the file, without their newlines; what is none is left out."""
@@ -48,9 +48,9 @@ class _Clock:
 class Records:
     """Records as they are."""
 
-    def encode(self, records: Sequence[bytes]) -> list[bytes]:
-        """Add the newlines."""
-        return [record + b"\n" for record in records]
+    def encode(self, records: Sequence[Stretch]) -> bytes:
+        """Put the heads back."""
+        return b"".join([head + text[:-1].replace(b"\n", b"\n" + head) + b"\n" for head, text in records])
 
     def decode(self, lines: Sequence[bytes]) -> list[LogEntry]:
         """Take them apart."""
@@ -69,10 +69,6 @@ class Records:
         return line[TAG : TAG + 1] == b"F"
 
 
-# What JSON has to escape or what may be no UTF-8: lines without it need no look at each character.
-_SPECIAL: Final = re.compile(rb'["\\<>&\x00-\x1f\x7f-\xff]')
-# dockerd escapes what a browser would take for more than text.
-_ESCAPED: Final = re.compile("[<>&\u2028\u2029\udc80-\udcff]")
 # A line without attributes, seen from its end.
 _BEGIN: Final = b'{"log":"'
 _MIDDLE: Final = b'","stream":"stdout","time":"'
@@ -82,6 +78,10 @@ _PLAIN_STAMP: Final = slice(-32, -3)
 _LINE: Final = re.compile(
     rb'\{"log":"([^"\\]*+(?:\\.[^"\\]*+)*+)","stream":"(stdout|stderr)",(?:"attrs":\{.*\},)?"time":"([^"]{19,29})Z"\}'
 )
+
+
+# dockerd escapes what a browser would take for more than text.
+_ESCAPED: Final = re.compile("[<>&\u2028\u2029\udc80-\udcff]")
 
 
 def json_text(text: bytes) -> bytes:
@@ -95,6 +95,32 @@ def _escape(found: "re.Match[str]") -> str:
     return "\\ufffd" if "\udc80" <= character <= "\udcff" else f"\\u{ord(character):04x}"
 
 
+# The same for many texts at once. The backslash comes first, since it begins the others' escapes.
+_SPECIAL: Final = [b"\\", *(bytes([byte]) for byte in range(128) if byte in b'"<>&' or (byte < 32 and byte != 10))]
+_ESCAPES: Final = [(character, json_text(character)) for character in _SPECIAL]
+_SEPARATORS: Final = [(character.encode(), json_text(character.encode())) for character in "\u2028\u2029"]
+_PLAIN: Final = bytes.maketrans(b"".join(_SPECIAL), b" " * len(_SPECIAL))
+
+
+def _is_plain(texts: bytes) -> bool:
+    # Nothing else finds so fast that there is none of them, which is the rule.
+    return texts.isascii() and texts.translate(_PLAIN) == texts
+
+
+def _json_texts(texts: bytes) -> bytes:
+    """Return ``json_text`` of ``texts``, each but the newlines between them."""
+    escapes = _ESCAPES
+    if not texts.isascii():
+        try:
+            texts.decode()
+        except UnicodeDecodeError:
+            return b"\n".join(map(json_text, texts.split(b"\n")))
+        escapes = _ESCAPES + _SEPARATORS
+    for character, escape in escapes:
+        texts = texts.replace(character, escape)
+    return texts
+
+
 class JsonLines:
     """dockerd's JSON lines, each with the same attributes."""
 
@@ -104,20 +130,19 @@ class JsonLines:
         text = f',"attrs":{given}' if attributes else ""
         self._middle = text.encode("utf-8", "replace")
 
-    def encode(self, records: Sequence[bytes]) -> list[bytes]:
+    def encode(self, records: Sequence[Stretch]) -> bytes:
         """Make an object of each."""
-        form = b'{"log":"%b%b","stream":"%b"' + self._middle.replace(b"%", b"%%") + b',"time":"%bZ"}\n'
-        special = _SPECIAL.search
-        return [
-            form
-            % (
-                json_text(record[TEXT:]) if special(record, TEXT) else record[TEXT:],
-                b"\\n" if record[TAG] == WHOLE else b"",
-                record[STREAM],
-                record[STAMP],
-            )
-            for record in records
-        ]
+        middle = self._middle
+        plain = _is_plain(b"".join([text for _, text in records]))
+        made: list[bytes] = []
+        for head, text in records:
+            newline = b"\\n" if head[TAG] == WHOLE else b""
+            end = b'%b","stream":"%b"%b,"time":"%bZ"}\n' % (newline, head[STREAM], middle, head[STAMP])
+            texts = text[:-1]
+            if not plain and not _is_plain(texts):
+                texts = _json_texts(texts)
+            made += (_BEGIN, texts.replace(b"\n", end + _BEGIN), end)
+        return b"".join(made)
 
     def decode(self, lines: Sequence[bytes]) -> list[LogEntry]:
         """Read them, also those that others have written."""

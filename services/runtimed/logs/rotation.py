@@ -8,9 +8,7 @@ import gzip
 import os
 import shutil
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
@@ -87,15 +85,12 @@ class RotatedFile:
         """Whether the next line belongs into a new file."""
         return 0 < self._limits.size_bytes <= self._size_bytes
 
-    def fitting(self, lines: Sequence[bytes]) -> int:
-        """Return how many of ``lines`` come before the next rotation."""
+    def fitting(self, data: bytes, begin: int) -> int:
+        """Return where those lines of ``data`` end that come before the next rotation, of all from ``begin`` on."""
         if not self._limits.size_bytes:
-            return len(lines)
+            return len(data)
         left = self._limits.size_bytes - self._size_bytes
-        for index, total in enumerate(accumulate(map(len, lines))):
-            if total >= left:
-                return index + 1
-        return len(lines)
+        return data.find(b"\n", begin + left - 1) + 1 or len(data)
 
     def write(self, data: bytes) -> None:
         """Append ``data``. Raises OSError; then a part of it may have been written, and ``open`` says how much."""

@@ -72,7 +72,8 @@ class Shipper:
         lines = self.cursor.read(ended=self._ended, limit_bytes=_BATCH_BYTES)
         if lines is None:
             return False
-        if lines.records and not self._sent(lines.records):
+        records = [record for stretch in lines.records for record in stretch.records()]
+        if records and not self._sent(records):
             self.cursor.again()
             return True  # closed, or left out meanwhile
         self.cursor.note(lines.after)

@@ -61,25 +61,25 @@ class FileSink:
                 self.cursor.note(replace(before, inode=place.inode, size_bytes=place.size_bytes))
                 before = self.cursor.position
             self._opened = True
-        encoded = self._format.encode(lines.records[before.skip :])
+        data = self._format.encode(lines.records)
+        begin, skip = _after_lines(data, before.skip)
         place = self._file.open()
-        index = 0
-        while index < len(encoded):
+        while begin < len(data):
             if self._file.full:
                 # A rotation cannot be repeated: it is noted where it happens, in the middle of what was read.
-                self.cursor.note(
-                    replace(before, skip=before.skip + index, inode=place.inode, size_bytes=place.size_bytes)
+                before = replace(
+                    before, skip=data.count(b"\n", 0, begin), inode=place.inode, size_bytes=place.size_bytes
                 )
+                self.cursor.note(before)
                 self._file.rotate()
                 place = self._file.open()
-                self.cursor.note(
-                    replace(before, skip=before.skip + index, inode=place.inode, size_bytes=place.size_bytes)
-                )
-            count = self._file.fitting(encoded[index:])
-            self._file.write(b"".join(encoded[index : index + count]))
+                before = replace(before, inode=place.inode, size_bytes=place.size_bytes)
+                self.cursor.note(before)
+            end = self._file.fitting(data, begin)
+            self._file.write(data[begin:end])
             place = self._file.open()
-            index += count
-        self.cursor.note(replace(lines.after, inode=place.inode, size_bytes=place.size_bytes))
+            begin = end
+        self.cursor.note(replace(lines.after, skip=skip, inode=place.inode, size_bytes=place.size_bytes))
         return True
 
     def close(self) -> None:
@@ -87,3 +87,12 @@ class FileSink:
         self._file.wait()
         self._file.close()
         self.cursor.close()
+
+
+def _after_lines(data: bytes, count: int) -> tuple[int, int]:
+    """Return where the line after the first ``count`` ones begins, and how many of these are missing."""
+    place = 0
+    while count and place < len(data):
+        place = data.index(b"\n", place) + 1
+        count -= 1
+    return place, count

@@ -15,14 +15,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from runtimed.logs.records import Assembler, valid_records
+from runtimed.logs.records import Assembler, Stretch, stretches
 from sampan.sys.libc import LIBC
 
-_READ_BYTES: Final = 256 << 10
+_READ_BYTES: Final = 1 << 20
 _BLOCK_BYTES: Final = 4096
 _KEEP_SIZE_PUNCH_HOLE: Final = 0x1 | 0x2
-# Each hole costs a system call and the file system some work: not for every line.
+# A hole costs the file system some work, during which conmon waits: not one for every line, and few where much comes.
 _PUNCH_BYTES: Final = 1 << 20
+_PUNCH_IN_HASTE_BYTES: Final = 8 << 20
 
 
 def runs(directory: Path) -> list[int]:
@@ -70,7 +71,7 @@ class Position:
 class Lines:
     """What was read at once."""
 
-    records: list[bytes]
+    records: list[Stretch]
     after: Position  # once they are where they belong
 
 
@@ -98,7 +99,7 @@ class Cursor:
                 return None
             data = self._records(here.offset, limit_bytes)
             if data:
-                lines = self._assembler.feed(valid_records(data))
+                lines = self._assembler.feed(stretches(data))
                 return self._lines(lines, here.run, here.offset + len(data))
             newest = (runs(self._spool) or [0])[-1]
             if newest == here.run and not ended:
@@ -113,7 +114,7 @@ class Cursor:
             after.after.ended = here.run
             return after
 
-    def _lines(self, records: list[bytes], run: int, offset: int) -> Lines:
+    def _lines(self, records: list[Stretch], run: int, offset: int) -> Lines:
         here = self.position
         return Lines(records, replace(here, run=run, offset=offset, begun=self._assembler.state(), skip=0))
 
@@ -202,8 +203,13 @@ class Reclaim:
         self._run = 0
         self._punched = 0
 
-    def upto(self, positions: Iterable[Position], *, little: bool = False) -> None:
-        """Give back what is before each of ``positions``; with ``little`` also if that is little. Never raises."""
+    def upto(self, positions: Iterable[Position], *, caught_up: bool = False, ended: bool = False) -> None:
+        """Give back what is before each of ``positions``. Never raises.
+
+        Args:
+            caught_up: there is nothing behind them for now.
+            ended: nothing comes any more.
+        """
         run, offset = min((one.run, one.offset) for one in positions)
         if not run:
             return
@@ -214,7 +220,10 @@ class Reclaim:
             if run != self._run:
                 self._run, self._punched = run, 0
             end = offset // _BLOCK_BYTES * _BLOCK_BYTES
-            if end - self._punched >= (_BLOCK_BYTES if little else _PUNCH_BYTES):
+            least = _PUNCH_IN_HASTE_BYTES
+            if caught_up:
+                least = _BLOCK_BYTES if ended else _PUNCH_BYTES
+            if end - self._punched >= least:
                 _punch(self._spool / str(run), self._punched, end - self._punched)
                 self._punched = end
 

@@ -111,7 +111,7 @@ class Kept:
 
     def _settle(self, *, caught_up: bool) -> None:
         positions = [one.position for one in self._cursors()]
-        self._reclaim.upto(positions, little=caught_up and self.ended)
+        self._reclaim.upto(positions, caught_up=caught_up, ended=self.ended)
         kept = self._sink.cursor.position if self._sink is not None else None
         for number, wanted in tuple(self.flushes.items()):
             ended = not self.ended or (kept is not None and kept.ended >= wanted[0])
