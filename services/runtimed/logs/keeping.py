@@ -182,7 +182,8 @@ class LogKeeper:
         ours, its = socket.socketpair()
         ours.setblocking(False)
         try:
-            # A session of its own: a signal that a terminal sends to runtimed must not end it first.
+            # A group of its own: a signal that a terminal sends to runtimed must not end it first. Not a session:
+            # the kernel shares the processor out among sessions, and how nice one is counts within it only.
             self._process = subprocess.Popen(
                 [sys.executable, "-S", "-m", "runtimed.logs.writer"],
                 stdin=its.fileno(),
@@ -190,7 +191,7 @@ class LogKeeper:
                 stderr=None,
                 cwd="/",
                 env=self._environ,
-                start_new_session=True,
+                process_group=0,
             )
         except OSError as error:
             ours.close()

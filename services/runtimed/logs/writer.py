@@ -35,6 +35,8 @@ LOW_BYTES: Final = 96 << 20
 
 # A container that writes on and on is looked at so often; one that was silent at once.
 _PAUSE_S: Final = 0.05
+# Nobody waits for a log, as a rule: whoever has the processor to share with it goes first.
+_CALM_NICENESS: Final = 10
 _RETRY_S: Final = 1.0  # what could not be written, above all because a disk was full
 _IN_MODIFY_CREATE: Final = 0x2 | 0x100
 _EVENT: Final = 16  # the size of an inotify event without its name
@@ -145,6 +147,11 @@ class Kept:
         return True
 
     @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for what is still to be done."""
+        return bool(self.flushes) or self.stopped
+
+    @property
     def ships(self) -> bool:
         """Whether its output goes to a receiver."""
         return self._shipper is not None
@@ -183,6 +190,29 @@ class Telling:
         self.send({"warn": text, "id": id})
 
 
+class Priority:
+    """How this process shares the processor: it goes last, but when somebody waits for it."""
+
+    def __init__(self) -> None:
+        self._usual = os.getpriority(os.PRIO_PROCESS, 0)
+        self._calm = False
+        # Who may not become nicer and then less so again, stays as it is.
+        self._may = False
+        with contextlib.suppress(PermissionError):
+            self._set(self._usual + 1)
+            self._set(self._usual)
+            self._may = True
+
+    def hurry(self, needed: bool) -> None:
+        """Be as fast as others, or not."""
+        if self._may and self._calm == needed:
+            self._set(self._usual if needed else self._usual + _CALM_NICENESS)
+            self._calm = not needed
+
+    def _set(self, niceness: int) -> None:
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
+
+
 class Writer:
     """All containers, and what tells of them."""
 
@@ -194,6 +224,7 @@ class Writer:
         self._unwatched: set[str] = set()
         self._inotify = check(LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify")
         self._input = b""
+        self._priority = Priority()
         self._noted = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def run(self) -> None:
@@ -217,6 +248,7 @@ class Writer:
                         kept.dirty = kept.dirty or kept.ships
                 if self._control.fileno() in ready and not self._messages():
                     return
+                self._priority.hurry(any(kept.is_awaited for kept in self._kept.values()))
                 self._pump()
         finally:
             for kept in self._kept.values():
