@@ -214,7 +214,9 @@ class Core:
     def _runner(self) -> Runner:
         runtimes = {
             found.name: OciRuntime(
-                found.name, RuntimeCommand(Path(found.path), self.paths.oci_root(found.name)), os.environ
+                found.name,
+                RuntimeCommand(Path(found.path), self.paths.oci_root(found.name), found.creates_by),
+                os.environ,
             )
             for found in self.installed.found
         }
@@ -246,7 +248,7 @@ class Core:
         return Steps(parts, self.paths, self._step_runtime, os.environ, layout.kernel_name, self.service.stopping)
 
     def _step_runtime(self) -> RuntimeCommand:
-        runtime = self.installed.choose("")
+        runtime = self.installed.choose_to_stay()
         return RuntimeCommand(Path(runtime.path), self.paths.oci_root(runtime.name))
 
     async def recover(self) -> None:

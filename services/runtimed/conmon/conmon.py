@@ -38,6 +38,7 @@ class RuntimeCommand:
 
     path: Path
     root: Path  # its state directory
+    creates_by: tuple[str, ...] = ()  # the words before its path when it is to make a container
 
     def arguments(self, log: Path) -> tuple[str, ...]:
         """The global options, for calls by conmon and by ourselves alike."""
@@ -141,7 +142,7 @@ class Conmon:
             StartError: with the runtime's own message.
         """
         argv = [
-            *self._common(paths.id, paths.token, runtime, paths.bundle),
+            *self._common(paths.id, paths.token, runtime, paths.bundle, runtime.creates_by),
             *("--exit-dir", str(paths.paths.exits), "--socket-dir-path", str(paths.paths.sockets)),
             *_log_arguments(spool),
             *_stdio_arguments(stdio),
@@ -189,12 +190,15 @@ class Conmon:
             raise
         return pending
 
-    def _common(self, id: str, token: str, runtime: RuntimeCommand, bundle: Path) -> list[str]:
-        argv = [str(self._path), "--api-version", "1", "-c", id, "-u", token, "-r", str(runtime.path)]
+    def _common(
+        self, id: str, token: str, runtime: RuntimeCommand, bundle: Path, called_by: Sequence[str] = ()
+    ) -> list[str]:
+        program, *before = (*called_by, str(runtime.path))
+        argv = [str(self._path), "--api-version", "1", "-c", id, "-u", token, "-r", program]
         argv += ["-b", str(bundle), "-p", str(bundle / "pidfile"), "-P", str(bundle / "conmon.pid")]
         # fsync at exit would make every short container wait for the disk, and protects nothing that is promised.
         argv += ["--no-sync-log", "--log-level", _LOG_LEVEL]
-        for argument in runtime.arguments(bundle / "oci.log"):
+        for argument in (*before, *runtime.arguments(bundle / "oci.log")):
             argv += ["--runtime-arg", argument]
         return argv
 

@@ -1,6 +1,9 @@
 """Which OCI runtimes are installed, and which of them really work here: found out by making a container.
 
-A crun that is older than 1.9, for one, refuses hosts whose version 2 cgroup tree has controllers beside version 1.
+A crun that is older than 1.9, for one, refuses hosts whose version 2 cgroup tree has controllers beside version 1, when
+it makes a container; afterwards it does not look. Where it does not see that tree it makes one: so it is called in a
+mount namespace of its own. That ends with it, because it holds copies of all mounts, which would outlive theirs; and
+but for this tree's place all mounts go on propagating as on the host.
 """
 
 import contextlib
@@ -19,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from runtimed.host.advisories import Version, parse_version, vulnerabilities
-from runtimed.host.facts import HostFacts
+from runtimed.host.facts import CgroupLayout, HostFacts
 from sampan.errors import InvalidArgumentError
 from sampan.log import log
 
@@ -35,7 +38,11 @@ PLACES: Final = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "
 _TIMEOUT_S: Final = 30.0
 
 # Number of the trial as it is below: what another one found out is not remembered.
-_TRIAL: Final = 2
+_TRIAL: Final = 3
+
+# All mounts become shared, which those are already that propagate, so that only the namespace itself is new.
+_APART: Final = ("unshare", "-m", "--propagation", "shared")
+_WITHOUT_TREE: Final = 'mount --make-private "$1" && umount "$2" && shift 2 && exec "$@"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class Runtime:
     reason: str = ""  # why not
     vulnerabilities: tuple[str, ...] = ()  # known of this version
     undecided: bool = False  # it did not answer in time, which says nothing of the next trial
+    creates_by: tuple[str, ...] = ()  # the words before its path when it is to make a container
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,15 @@ class Runtimes:
             reasons = "; ".join(f"{runtime.name}: {runtime.reason}" for runtime in self.found) or "none is installed"
             raise InvalidArgumentError(f"no OCI runtime can be used on this host: {reasons}")
         raise InvalidArgumentError(f"unknown or invalid runtime name: {name}")
+
+    def choose_to_stay(self) -> Runtime:
+        """Return the runtime for what is called and stays as long as the container's process.
+
+        It must not have a mount namespace of its own all the while. Raises InvalidArgumentError as ``choose``.
+        """
+        others = (runtime for runtime in self.found if runtime.usable and not runtime.creates_by)
+        runtime = self.choose("")
+        return next(others, runtime) if runtime.creates_by else runtime
 
 
 def named_paths(entries: Sequence[str]) -> dict[str, str]:
@@ -119,8 +136,8 @@ def find_runtimes(
         name, path = candidate
         cached = known.get(keys[path])
         if cached is not None:
-            return Runtime(name, path, cached.version, cached.usable, cached.reason)
-        return _try(name, path, scratch, cgroup_parent)
+            return replace(cached, name=name, path=path, vulnerabilities=(), creates_by=tuple(cached.creates_by))
+        return _try(name, path, scratch, cgroup_parent, _ways(host))
 
     with ThreadPoolExecutor(max(1, len(candidates))) as threads:
         tried = tuple(threads.map(look, candidates))
@@ -183,19 +200,38 @@ def _default(found: Sequence[Runtime], preferred: str) -> str:
     return next((name for name in (*PREFERRED, *usable) if name in usable), "")
 
 
-def _try(name: str, path: str, scratch: Path, cgroup_parent: str) -> Runtime:
+def _ways(host: HostFacts) -> list[tuple[str, ...]]:
+    """Return what a runtime may have to be called by, the cheapest first: nothing before its path."""
+    ways: list[tuple[str, ...]] = [()]
+    if host.layout is CgroupLayout.HYBRID:
+        trees = [str(tree.path) for tree in host.trees if tree.version == 2]
+        where = os.pathsep.join([os.environ.get("PATH", ""), *PLACES])
+        for program, shell in (("busybox", ("busybox", "sh")), ("unshare", ("sh",))):
+            # One small static program for all of it takes 2 ms; four others take three times as much.
+            if found := shutil.which(program, path=where):
+                apart = (found, *_APART) if program == "busybox" else (found, *_APART[1:])
+                ways += [(*apart, *shell, "-c", _WITHOUT_TREE, "sh", str(Path(tree).parent), tree) for tree in trees]
+    return ways
+
+
+def _try(name: str, path: str, scratch: Path, cgroup_parent: str, ways: Sequence[tuple[str, ...]]) -> Runtime:
     version = ""
     try:
         version = _version(path)
         if not version:
             return Runtime(name, path, "", usable=False, reason=f"{path} cannot be executed")
-        reason = _probe(path, scratch, cgroup_parent)
+        reasons = []
+        for way in ways:
+            reasons.append(_probe(way, path, scratch, cgroup_parent))
+            if not reasons[-1]:
+                return Runtime(name, path, version, usable=True, creates_by=way)
+        reason = reasons[0]
     except OSError as error:
         reason = f"trial failed: {error}"
     except subprocess.TimeoutExpired:
         reason = f"trial took longer than {_TIMEOUT_S:g} s"
         return Runtime(name, path, version, usable=False, reason=reason, undecided=True)
-    return Runtime(name, path, version, usable=not reason, reason=reason)
+    return Runtime(name, path, version, usable=False, reason=reason)
 
 
 def _version(path: str) -> str:
@@ -218,7 +254,7 @@ def _said(path: str) -> str:
     return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
 
 
-def _probe(path: str, scratch: Path, cgroup_parent: str) -> str:
+def _probe(way: Sequence[str], path: str, scratch: Path, cgroup_parent: str) -> str:
     """Create a container and delete it again; return what was wrong, empty if nothing."""
     with tempfile.TemporaryDirectory(dir=scratch, prefix="probe-") as name, _cgroup_removed(cgroup_parent, name):
         bundle = Path(name)
@@ -230,7 +266,7 @@ def _probe(path: str, scratch: Path, cgroup_parent: str) -> str:
         with (bundle / "errors").open("w+b") as errors:
             # The container's first process keeps what it inherits: a pipe would not end with the runtime.
             done = subprocess.run(
-                [*call, "create", "--bundle", name, "--pid-file", str(pid_file), container_id],
+                [*way, *call, "create", "--bundle", name, "--pid-file", str(pid_file), container_id],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
@@ -310,7 +346,8 @@ def _key(path: str, host: HostFacts) -> str:
         status = Path(path).stat()
     except OSError:
         return f"missing {path}"
-    facts = (_TRIAL, path, status.st_size, status.st_mtime_ns, host.kernel, host.capabilities, sorted(trees))
+    made = (path, status.st_size, status.st_mtime_ns)
+    facts = (_TRIAL, made, host.kernel, host.capabilities, sorted(trees), _ways(host))
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 

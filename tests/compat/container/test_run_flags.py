@@ -3,12 +3,15 @@
 import json
 import os
 import re
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.compat.conftest import TARGET, Spawn
 from tests.support.docker_client import DockerClient, Result
+from tests.support.tools import need_root
 
 Run = Callable[..., Result]
 
@@ -159,3 +162,47 @@ def test_requested_limits_are_shown_by_inspect(
     assert "A=1" in shown["Config"]["Env"]
     assert (shown["Path"], shown["Args"], shown["State"]["Status"]) == ("echo", ["hi"], "created")
     assert re.fullmatch(r"[0-9a-f]{64}", shown["Id"])
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Path]:
+    """A mount of the host's that propagates, with a directory for each side to mount something at."""
+    need_root()
+    there = tmp_path / "shared"
+    there.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "shared", there], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", there], check=True)
+        for name in ("host", "container"):
+            (there / name).mkdir()
+        yield there
+    finally:
+        subprocess.run(["umount", "--recursive", there], check=True)
+
+
+@pytest.mark.parametrize(("mode", "back"), [("rshared", True), ("rslave", False), ("rprivate", None)])
+def test_mounts_propagate_as_asked(
+    docker: DockerClient, spawn: Spawn, image: str, shared: Path, mode: str, back: bool | None
+) -> None:
+    name = spawn("--cap-add", "SYS_ADMIN", "--network", "none", "-v", f"{shared}:/s:{mode}", image, "sleep", "100")
+    subprocess.run(["mount", "-t", "tmpfs", "host", shared / "host"], check=True)
+    count = ("exec", name, "sh", "-c", "grep -c ' /s/host ' /proc/mounts || true")
+    assert docker(*count).line == ("0" if back is None else "1")
+    docker("exec", name, "mount", "-t", "tmpfs", "container", "/s/container")
+    assert (shared / "container").is_mount() == bool(back)
+    subprocess.run(["umount", shared / "host"], check=True)
+    assert docker(*count).line == "0"
+
+
+@pytest.mark.skipif(TARGET is not None, reason="the engine's processes have to be seen")
+def test_nothing_holds_copies_of_the_host_s_mounts(docker: DockerClient, spawn: Spawn, image: str) -> None:
+    """Which would go on when the host's are unmounted."""
+    name = spawn("--network", "none", image, "sleep", "100")
+    docker("exec", name, "true")
+    pid = docker("inspect", "--format", "{{.State.Pid}}", name).line
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    monitor = stat.rpartition(")")[2].split()[1]
+    assert Path(f"/proc/{monitor}/comm").read_text() == "conmon\n"
+    assert os.readlink(f"/proc/{monitor}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+    points = [line.split()[1] for line in Path(f"/proc/{pid}/mounts").read_text().splitlines()]
+    assert all(point == "/" or point.startswith(("/proc", "/dev", "/sys", "/etc/")) for point in points)

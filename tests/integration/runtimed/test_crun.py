@@ -1,14 +1,18 @@
-"""crun, which cannot be used where control groups are hybrid: here the host is made to look as if they were not.
+"""crun and runc: which is taken where control groups are hybrid and where they are not, and that both do the same.
 
-In a mount namespace of its own /sys/fs/cgroup shows the version 1 hierarchies alone, or whatever there is if crun
-works with it. There the tests of exit codes and execs are run once more, by an engine whose runtime is crun.
+crun before 1.9 refuses hybrid hosts, where it is called in another way. In a mount namespace of its own this host looks
+as if it were none: /sys/fs/cgroup shows the version 1 hierarchies alone, or whatever there is if it is not hybrid.
 """
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from runtimed.host.facts import CgroupLayout, read_host
 from tests.support.tools import need, need_root
 
 REPOSITORY = Path(__file__).parents[3]
@@ -28,36 +32,62 @@ shift
 exec "$@"
 """
 
+_LOOK = """
+import json, sys
+from pathlib import Path
+from runtimed.host.facts import read_host
+from runtimed.host.runtimes import find_runtimes
+scratch = Path(sys.argv[1])
+found = find_runtimes(read_host(), scratch=scratch, cache=scratch / "cache", cgroup_parent=sys.argv[2])
+print(json.dumps([found.default, *([one.name, one.usable, bool(one.creates_by)] for one in found.found)]))
+"""
+
+# What every other test does with the runtime that is the default.
 _AGAIN = (
     "tests/compat/container/test_exit_codes.py",
     "tests/compat/container/test_exec.py",
     "tests/compat/container/test_trial_refusals.py::test_exec_that_cannot_begin_has_docker_s_code",
+    "tests/compat/container/test_shapes.py",
+    "tests/integration/runtimed/test_oom.py",
     "tests/integration/runtimed/test_runtimed.py::test_a_command_that_cannot_be_executed_is_126",
 )
 
 
-def test_crun_is_the_default_where_it_works_and_does_what_runc_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("view", ["as it is", "without version 2"])
+def test_crun_is_the_default_and_goes_apart_only_where_it_must(tmp_path: Path, view: str) -> None:
     need_root()
-    need("crun", "unshare")
+    need("crun", "runc", "unshare")
     groups = tmp_path / "groups"
     groups.mkdir()
-
-    def inside(*command: str) -> subprocess.CompletedProcess[str]:
-        alone = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _WITHOUT_HYBRID, "sh", str(groups)]
-        return subprocess.run(
-            [*alone, *command], cwd=REPOSITORY, env=os.environ, capture_output=True, text=True, timeout=300, check=False
-        )
-
-    look = (
-        "import sys; from pathlib import Path; from runtimed.host.facts import read_host; "
-        "from runtimed.host.runtimes import find_runtimes; scratch = Path(sys.argv[1]); "
-        "found = find_runtimes(read_host(), scratch=scratch, cache=scratch / 'cache', cgroup_parent=sys.argv[2]); "
-        "print(found.default)"
-    )
+    alone = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _WITHOUT_HYBRID, "sh", str(groups)]
     parent = f"sampan-{tmp_path.name}"
-    found = inside(sys.executable, "-c", look, str(tmp_path), parent)
+    look = [sys.executable, "-c", _LOOK, str(tmp_path), parent]
+    done = subprocess.run(
+        [*(alone if view == "without version 2" else ()), *look],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
     for group in Path("/sys/fs/cgroup").glob(f"*/{parent}"):
         group.rmdir()
-    assert (found.returncode, found.stdout.splitlines()[-1:]) == (0, ["crun"]), found.stdout + found.stderr
-    again = inside(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *_AGAIN)
+    default, *found = json.loads(done.stdout.splitlines()[-1])
+    assert default == "crun", found
+    assert ["runc", True, False] in found
+    refuses = view == "as it is" and _is_refused_by_crun()
+    assert ["crun", True, refuses] in found
+
+
+def _is_refused_by_crun() -> bool:
+    version = subprocess.run(["crun", "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
+    tree = Path("/sys/fs/cgroup/unified/cgroup.controllers")
+    mixed = read_host().layout is CgroupLayout.HYBRID and tree.exists() and bool(tree.read_text().split())
+    return mixed and tuple(map(int, version.split(".")[:2])) < (1, 9)
+
+
+def test_runc_does_what_crun_does() -> None:
+    need_root()
+    need("crun", "runc")
+    again = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *_AGAIN],
+        cwd=REPOSITORY, env=os.environ | {"SAMPAN_RUNTIMED_RUNTIME": "runc"}, capture_output=True, text=True,
+        timeout=300, check=False,
+    )  # fmt: skip
     assert again.returncode == 0, again.stdout[-4000:]

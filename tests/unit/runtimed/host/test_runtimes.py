@@ -1,11 +1,13 @@
 """Which runtime is chosen, and what is remembered of those that were tried."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from runtimed.host import runtimes as module
+from runtimed.host.facts import CgroupTree
 from runtimed.host.info import Installed, security_options, warnings
 from runtimed.host.runtimes import Runtime, Runtimes, find_runtimes, named_paths
 from sampan.errors import InvalidArgumentError
@@ -90,6 +92,31 @@ def test_one_that_does_not_answer_in_time_is_tried_again_at_the_next_start(
     path.write_text(works.ljust(path.stat().st_size))
     os.utime(path, ns=(age, age))  # nothing has changed but the machine
     assert find(tmp_path, monkeypatch).default == "good"
+
+
+def test_one_that_needs_it_is_called_apart_and_runs_apart_as_shortly_as_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = Path(fake(tmp_path, "good", works=True))
+    good.write_text(good.read_text().replace("*create)", '*create) [ -n "$APART" ] || { echo hybrid >&2; exit 1; };'))
+    fake(tmp_path, "bad", works=True)
+    (tmp_path / "busybox").write_text('#!/bin/sh\n[ "$1 $5" = "unshare busybox" ] && shift 11 && APART=1 exec "$@"\n')
+    (tmp_path / "busybox").chmod(0o755)
+    trees = (CgroupTree(Path("/groups/unified"), 2, frozenset({"hugetlb"})),)
+    monkeypatch.setattr("tests.unit.runtimed.host.test_runtimes.HOST", replace(HOST, trees=trees))
+    found = find(tmp_path, monkeypatch)
+    assert found == find(tmp_path, monkeypatch)  # what is remembered
+    assert found.default == "good"
+    assert found.choose("").creates_by[0] == f"{tmp_path}/busybox"
+    assert found.choose("").creates_by[-2:] == ("/groups", "/groups/unified")
+    assert found.choose("bad").creates_by == ()
+    assert found.choose_to_stay().name == "bad"
+    assert Runtimes(found.found[:1], "good").choose_to_stay().name == "good"
+    (tmp_path / "busybox").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "unshare").symlink_to(tmp_path / "busybox")
+    (tmp_path / "cache.json").unlink()
+    refused = find(tmp_path, monkeypatch)
+    assert (refused.default, refused.found[0].reason) == ("bad", "hybrid")
 
 
 def test_a_damaged_cache_is_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
