@@ -5,13 +5,13 @@ the build through a ``Bridge``. The *solver* runs a graph: each operation's outc
 or made by a source, a file operation or a process. An *exporter* gives a build's result away.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from buildd.executor.protocol import Container
+from buildd.executor.protocol import ContainerProcess, Program
 from buildd.llb.ops import NO_LIMITS, Edge, ExecOp, FileOp, SourceOp
 from sampan.build.progress import BuildWarning, Position, Update
 from sampan.errors import BuildFailedError, RemoteError, SampanError
@@ -20,6 +20,7 @@ from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource.container_spec import Resources
 from sampan.resource.image import Layer
+from sampan.resource.snapshot import Mount
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +180,27 @@ class WritableTree(Protocol):
 
     key: str
 
+    @property
+    def mounts(self) -> tuple[Mount, ...]:
+        """What shows it."""
+
     async def freeze(self) -> Tree:
         """Return the base and what was changed as one more layer. Ends the snapshot.
 
         If nothing was changed, there is no layer, and ``unchanged`` of what is returned says so.
         """
+
+
+Readable = Output | WritableTree
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """One mount of a step that has failed, as long as a build that wanted the step lasts."""
+
+    before: Output | None  # what it began with; None: nothing that is an output
+    # Returns what has become of it, and raises SampanError if that cannot be kept; None: nothing is left.
+    after: Callable[[], Awaitable[Output]] | None
 
 
 # What a step is given ----------------------------------------
@@ -207,6 +224,9 @@ class StepContext(Protocol):
 
     async def hold(self, held: AbstractAsyncContextManager[Output]) -> Output:
         """Enter a context that stays entered until no build that wants the vertex needs its output any more."""
+
+    async def leave_behind(self, remains: Sequence[Remains], let_go: Callable[[], Awaitable[None]]) -> None:
+        """Say what is left of the step, which has failed; ``let_go`` is called when no build needs that any more."""
 
 
 class Sources(Protocol):
@@ -308,13 +328,16 @@ class FileWorker(Protocol):
     async def flatten(self, output: Output) -> Tree:
         """Return a client's directory as a tree of one layer, and a tree as it is."""
 
-    async def read_file(self, output: Output, path: str, offset: int = 0, length: int = 0) -> bytes:
-        """Return a part of a file; length 0: to its end, 16 MiB at most. Raises NotFoundError."""
+    async def read_file(self, output: Readable, path: str, offset: int = 0, length: int = 0) -> bytes:
+        """Return a part of a file; length 0: to its end, 16 MiB at most. Raises NotFoundError.
 
-    async def read_directory(self, output: Output, path: str, pattern: str = "") -> Sequence[FileStat]:
+        Of a snapshot that is written to meanwhile, it is what is there at some moment; likewise below.
+        """
+
+    async def read_directory(self, output: Readable, path: str, pattern: str = "") -> Sequence[FileStat]:
         """Return a directory's entries, by name. Raises NotFoundError."""
 
-    async def stat(self, output: Output, path: str) -> FileStat:
+    async def stat(self, output: Readable, path: str) -> FileStat:
         """Return what a path is; links are not followed at its end. Raises NotFoundError."""
 
     def tar(self, outputs: Mapping[str, Output]) -> AsyncGenerator[bytes, None]:
@@ -322,6 +345,25 @@ class FileWorker(Protocol):
 
     def mounted(self, outputs: Mapping[str, Output]) -> AbstractAsyncContextManager[Path]:
         """Yield a directory in which the outputs can be read, below their names; gone when this process dies."""
+
+
+class Container(Protocol):
+    """Where processes run: the first is its init, the others end with that one."""
+
+    async def start(self, program: Program) -> ContainerProcess:
+        """Make a process.
+
+        Raises:
+            NotFoundError: a secret of its environment is not there.
+            ConflictError: the container was released, or its first process has ended.
+        """
+
+    def files(self, mount: int) -> Readable:
+        """Return where the files of a mount are, by its number in the operation, while the container is there.
+
+        Raises:
+            NotFoundError: there is no such mount, or it has no files that can be read beside the container.
+        """
 
 
 class Executor(Protocol):

@@ -21,6 +21,7 @@ from buildd.protocol import (
     Output,
     ProcessError,
     Progress,
+    Remains,
     Selection,
     SourceFile,
     Sources,
@@ -96,6 +97,17 @@ class StepContextContract:
         assert entered == ["in"]
         await parts.leave()
         assert entered == ["in", "out"]
+
+    async def test_what_a_step_leaves_behind_stays_until_nobody_needs_it(self, parts: StepParts) -> None:
+        gone: list[str] = []
+
+        async def let_go() -> None:
+            gone.append("gone")
+
+        await parts.context.leave_behind([Remains(Tree(), None)], let_go)
+        assert gone == []
+        await parts.leave()
+        assert gone == ["gone"]
 
     async def test_what_cannot_be_entered_is_told(self, parts: StepParts) -> None:
         @asynccontextmanager

@@ -165,7 +165,9 @@ class TestStepExecutor(ExecutorContract):
 
                 made.steps.programs[command] = program
 
-            yield ExecutorParts(made.executor, made.context(), made.base, behave, made.world.files)
+            context = made.context()
+            yield ExecutorParts(made.executor, context, made.base, behave, made.world.files)
+            await context.holding.release()
 
 
 class TestFakeExecutor(ExecutorContract):

@@ -2,24 +2,26 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from buildd.executor.protocol import ContainerInput, Program
-from buildd.llb.ops import ExecOp
+from buildd.llb.ops import ExecOp, MountType
+from buildd.protocol import Output, Readable
 from sampan.build.step import StepExit, StepOutput, StepSignal, StepStarted
 from sampan.errors import CommandNotFoundError, ConflictError, NotFoundError
 from sampan.resource.streams import Frame, Stream
 
 
 class FakeContainer:
-    """Satisfies ``executor.protocol.Container``.
+    """Satisfies ``buildd.protocol.Container``.
 
     There is no program ``nosuch``. ``echo`` and ``cat`` do as they are known to, ``sleep`` runs until something ends
     it, and everything else says its command and ends with ``code``.
     """
 
-    def __init__(self, op: ExecOp, code: int = 0) -> None:
+    def __init__(self, op: ExecOp, code: int = 0, inputs: Sequence[Output] = ()) -> None:
         self.op = op
+        self.inputs = inputs
         self.code = code
         self.left = False
         self.programs: list[Program] = []
@@ -35,6 +37,13 @@ class FakeContainer:
         self.programs.append(program)
         self.processes.append(FakeProcess(self, program))
         return self.processes[-1]
+
+    def files(self, mount: int) -> Readable:
+        if not 0 <= mount < len(self.op.mounts):
+            raise NotFoundError(f"mount index {mount} is out of bounds ({len(self.op.mounts)} available)")
+        if self.op.mounts[mount].type is not MountType.BIND:
+            raise NotFoundError(f"mountable {mount} not found")
+        return self.inputs[self.op.mounts[mount].input]
 
     def leave(self) -> None:
         """Release it: whatever runs is killed."""

@@ -1,13 +1,13 @@
 """What exporters of builds stand on: stores of content and images, trees, files, a client's session, a step."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from buildd.files.converting import convert
 from buildd.llb.ops import FileOp, MakeFile
-from buildd.protocol import Converted, Form, Output, StepContext, Tree
+from buildd.protocol import Converted, Form, Output, Remains, StepContext, Tree
 from sampan.errors import AlreadyExistsError, ConflictError, NotFoundError, ResourceExhaustedError
 from sampan.oci.descriptor import OCI_LAYER_GZIP, Descriptor
 from sampan.oci.digest import Digest
@@ -147,3 +147,6 @@ class FakeStep:
 
     async def hold(self, held: AbstractAsyncContextManager[Output]) -> Output:
         raise AssertionError(f"an exporter holds nothing: {held}")
+
+    async def leave_behind(self, remains: Sequence[Remains], let_go: Callable[[], Awaitable[None]]) -> None:
+        raise AssertionError(f"an exporter leaves nothing: {remains}")

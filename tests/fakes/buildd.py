@@ -18,6 +18,7 @@ from buildd.protocol import (
     Output,
     Pinned,
     ProcessError,
+    Readable,
     ResolvedImage,
     Selection,
     StepContext,
@@ -32,6 +33,7 @@ from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource.container_spec import Resources
 from sampan.resource.image import Layer
+from sampan.resource.snapshot import Mount as SnapshotMount
 from tests.fakes.build_containers import FakeContainer
 
 Contents = Mapping[str, bytes]
@@ -128,6 +130,7 @@ class FakeWritableTree:
     key: str
     world: FakeWorld
     trees: FakeTrees
+    mounts: tuple[SnapshotMount, ...] = ()
 
     async def freeze(self) -> Tree:
         return self.world.on(self.trees.snapshots.pop(self.key), self.trees.written[self.key])
@@ -184,16 +187,17 @@ class FakeFileWorker:
     async def flatten(self, output: Output) -> Tree:
         return output if isinstance(output, Tree) else self.world.tree(self.world.files(output))
 
-    async def read_file(self, output: Output, path: str, offset: int = 0, length: int = 0) -> bytes:
+    async def read_file(self, output: Readable, path: str, offset: int = 0, length: int = 0) -> bytes:
+        assert isinstance(output, Tree | Directory)
         data = self.world.files(output).get(path.strip("/"))
         if data is None:
             raise NotFoundError(f"open {path}: no such file or directory")
         return data[offset:][: length or None]
 
-    async def read_directory(self, output: Output, path: str, pattern: str = "") -> Sequence[FileStat]:
+    async def read_directory(self, output: Readable, path: str, pattern: str = "") -> Sequence[FileStat]:
         raise NotImplementedError
 
-    async def stat(self, output: Output, path: str) -> FileStat:
+    async def stat(self, output: Readable, path: str) -> FileStat:
         raise NotImplementedError
 
     def tar(self, outputs: Mapping[str, Output]) -> AsyncGenerator[bytes, None]:
@@ -292,7 +296,7 @@ class FakeExecutor:
     async def container(
         self, op: ExecOp, inputs: Sequence[Output], platform: Platform | None, context: StepContext
     ) -> AsyncIterator[FakeContainer]:
-        made = FakeContainer(op, self.container_code)
+        made = FakeContainer(op, self.container_code, inputs)
         self.containers.append(made)
         try:
             yield made

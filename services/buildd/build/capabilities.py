@@ -84,7 +84,7 @@ LLB: Final = frozenset(
     )
 )
 
-# Of the gateway. Files of containers ("gateway.exec.filesystem") are not served.
+# Of the gateway.
 GATEWAY: Final = frozenset(
     (
         "solve.base",
@@ -106,6 +106,7 @@ GATEWAY: Final = frozenset(
         "gateway.warnings",
         "gateway.exec",
         "gateway.exec.extrahosts",
+        "gateway.exec.filesystem",
         "gateway.exec.secretenv",
         "gateway.exec.signals",
         "frontend.caps",

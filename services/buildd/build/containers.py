@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from buildd.build.protocol import ContainerRequest
-from buildd.executor.protocol import Container, ContainerProcess, Program
+from buildd.executor.protocol import ContainerProcess, Program
 from buildd.llb.ops import ExecOp, NetMode, Process
-from buildd.protocol import Executor, Output
+from buildd.protocol import Container, Executor, Output, Readable
 from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE, Build
 from sampan.build.step import StepSecurity
 from sampan.errors import (
@@ -86,12 +86,20 @@ class Containers:
             NotFoundError: no such container.
             PermissionDeniedError: it would have what the client has not granted.
         """
-        kept = self._kept.get(id)
-        if kept is None or not kept.made.done() or kept.leave.is_set():
-            raise NotFoundError(f'container "{id}" previously released or not created')
+        container = self._get(id, f'container "{id}" previously released or not created')
         if program.security is StepSecurity.INSECURE:
             self._check_granted(SECURITY_INSECURE)
-        return await kept.made.result().start(program)
+        return await container.start(program)
+
+    def files(self, id: str, mount: int) -> Readable:
+        """Return where the files of a container's mount are. NotFoundError: no such container or mount."""
+        return self._get(id, f"container details for {id}@{mount} not found").files(mount)
+
+    def _get(self, id: str, missing: str) -> Container:
+        kept = self._kept.get(id)
+        if kept is None or not kept.made.done() or kept.leave.is_set():
+            raise NotFoundError(missing)
+        return kept.made.result()
 
     def _check_granted(self, name: str) -> None:
         if name not in self._entitlements:

@@ -1,20 +1,24 @@
 """The gateway of one build: what its client drives it by."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from buildd.build.bridge import ImageConfigs
 from buildd.build.containers import Containers
 from buildd.build.protocol import (
     NOTHING_SAID,
     ContainerRequest,
+    FailedStep,
     GatewayAttestation,
     GatewayRef,
     GatewayRequest,
     GatewayResult,
     Graphs,
+    LocatedError,
     SourceQuery,
     SourceState,
 )
@@ -71,6 +75,8 @@ class BuildGateway:
         self._inputs = inputs
         self._containers = containers
         self._refs = Refs()
+        self._steps: dict[Digest, FailedStep] = {}  # that the client was told of
+        self._remains: dict[str, Callable[[], Awaitable[Output]]] = {}  # of their mounts, by ID
         self.driven: GatewayRequest | None = None  # what the client has asked of a frontend first
         self._failed: SampanError | None = None  # what the client was told last
         self._returned: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
@@ -112,7 +118,37 @@ class BuildGateway:
             yield
         except SampanError as error:
             self._failed = error
+            self._tell_step(error)
             raise
+
+    def _tell_step(self, error: SampanError) -> None:
+        """Say of a step that has failed what is left of it, so that the client can look into that."""
+        if not isinstance(error, LocatedError) or error.vertex is None:
+            return
+        step = self._steps.get(error.vertex)
+        if step is None:
+            operation = self._graphs.operation_of(error.vertex)
+            if operation is None:
+                return
+            remains = self._run.remains(error.vertex)
+            before = tuple(self._left(partial(_same, each.before) if each.before else None) for each in remains)
+            step = FailedStep(operation, before, tuple(self._left(each.after) for each in remains))
+            self._steps[error.vertex] = step
+        error.step = step
+
+    def _left(self, output: Callable[[], Awaitable[Output]] | None) -> str:
+        if output is None:
+            return ""
+        name = secrets.token_hex(12)
+        self._remains[name] = output
+        return name
+
+    async def _mounted(self, ref: str) -> Output:
+        """Return what a container is made of: a result, or what is left of a step."""
+        if not ref:
+            return Tree()
+        left = self._remains.get(ref)
+        return await (self._output(ref) if left is None else left())
 
     async def evaluate(self, ref: str) -> None:
         """See ``Gateway``."""
@@ -163,8 +199,19 @@ class BuildGateway:
 
     async def new_container(self, request: ContainerRequest) -> None:
         """See ``Gateway``."""
-        inputs = [await self._output(ref) if ref else Tree() for ref in request.refs]
-        await self._containers.new(request, inputs)
+        await self._containers.new(request, [await self._mounted(ref) for ref in request.refs])
+
+    async def read_container_file(self, id: str, mount: int, path: str, offset: int, length: int) -> bytes:
+        """See ``Gateway``."""
+        return await self._files.read_file(self._containers.files(id, mount), path, offset, length)
+
+    async def read_container_directory(self, id: str, mount: int, path: str, pattern: str) -> Sequence[FileStat]:
+        """See ``Gateway``."""
+        return await self._files.read_directory(self._containers.files(id, mount), path, pattern)
+
+    async def stat_in_container(self, id: str, mount: int, path: str) -> FileStat:
+        """See ``Gateway``."""
+        return await self._files.stat(self._containers.files(id, mount), path)
 
     async def release_container(self, id: str) -> None:
         """See ``Gateway``."""
@@ -212,3 +259,7 @@ class BuildGateway:
     def _ending(self) -> None:
         if self._returned.done():
             raise ConflictError("the build has its result already")
+
+
+async def _same(output: Output) -> Output:
+    return output

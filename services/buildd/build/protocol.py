@@ -35,6 +35,9 @@ class Graphs(Protocol):
     def source_of(self, digest: Digest) -> SourceFile | None:
         """Return the file that a client's definition says a vertex is from."""
 
+    def operation_of(self, digest: Digest) -> bytes | None:
+        """Return a vertex's ``pb.Op``; None: it is in none of these definitions."""
+
     def load(self, definition: bytes) -> Edge | None:
         """Return what a ``pb.Definition`` is about; None: an empty tree.
 
@@ -83,6 +86,18 @@ class Worker:
     version: str
 
 
+@dataclass(frozen=True, slots=True)
+class FailedStep:
+    """A step that has failed: what it was, and by which IDs a gateway makes containers of what its mounts show.
+
+    IDs are in the order of the mounts; empty: the mount began with nothing, or nothing is left of it.
+    """
+
+    operation: bytes = field(repr=False)  # pb.Op
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+
 class LocatedError(SampanError):
     """``cause``, and where in which file it is to blame; it says what ``cause`` says."""
 
@@ -94,6 +109,7 @@ class LocatedError(SampanError):
         vertex: Digest | None = None,
     ) -> None:
         super().__init__(str(cause))
+        self.step: FailedStep | None = None  # told by a gateway
         self.cause = cause
         self.source = source
         self.lines = tuple(lines)  # first and last, counted from 1
@@ -212,6 +228,15 @@ class Gateway(Protocol):
 
     async def new_container(self, request: ContainerRequest) -> None:
         """Make a container, which goes with the build. Raises as ``solve``, ``buildd.build.containers`` besides."""
+
+    async def read_container_file(self, id: str, mount: int, path: str, offset: int, length: int) -> bytes:
+        """Return a part of a file in a container's mount, by its number. NotFoundError."""
+
+    async def read_container_directory(self, id: str, mount: int, path: str, pattern: str) -> Sequence[FileStat]:
+        """Return the entries of a directory there. NotFoundError."""
+
+    async def stat_in_container(self, id: str, mount: int, path: str) -> FileStat:
+        """Return what a path is there. NotFoundError."""
 
     async def release_container(self, id: str) -> None:
         """End a container and its processes. NotFoundError."""

@@ -8,15 +8,16 @@ import asyncio
 import signal
 import uuid
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
 
 from buildd.executor.protocol import ContainerInput, Program
+from buildd.protocol import Readable
 from sampan.build.step import StepExit, StepInput, StepOutput, StepProcess, StepSignal, StepSpec, StepStarted
 from sampan.cancellation import to_the_end
-from sampan.errors import ConflictError, SampanError
+from sampan.errors import ConflictError, NotFoundError, SampanError
 from sampan.log import log
 from sampan.resource.protocols import Steps
 
@@ -135,8 +136,10 @@ class StepContainer:
         spec: StepSpec,
         environment: Callable[[Program], Awaitable[tuple[str, ...]]],
         reach: Callable[[], Awaitable[None]],
+        readable: Callable[[], Sequence[Readable | None]],
     ) -> None:
         """``spec`` is what the first process's is but for the process."""
+        self._readable = readable
         self._steps = steps
         self._spec = spec
         self._environment = environment
@@ -168,6 +171,16 @@ class StepContainer:
             if first.ended.is_set():
                 raise ConflictError("the container's first process has ended")
         return made
+
+    def files(self, mount: int) -> Readable:
+        """See ``executor.protocol.Container``."""
+        several = self._readable()
+        if not 0 <= mount < len(several):
+            raise NotFoundError(f"mount index {mount} is out of bounds ({len(several)} available)")
+        found = several[mount]
+        if found is None:
+            raise NotFoundError(f"mountable {mount} not found")
+        return found
 
     async def close(self) -> None:
         """Kill whatever runs, and return when that is over."""

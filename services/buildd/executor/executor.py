@@ -4,8 +4,9 @@ import asyncio
 import signal
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from buildd.executor.containers import StepContainer
@@ -19,6 +20,7 @@ from sampan.dockerfile.words import quoted
 from sampan.errors import (
     CommandNotExecutableError,
     CommandNotFoundError,
+    SampanError,
     ServiceGoneError,
     StartError,
     UnavailableError,
@@ -97,16 +99,27 @@ class StepExecutor:
         limits: Resources,
         begun: asyncio.Event,
     ) -> Sequence[Tree]:
-        """Run it; ``begun`` is set as soon as there may be a process."""
-        async with AsyncExitStack() as stack:
-            mounts = StepMounts(op, inputs, context, self._makers, stack)
-            await mounts.make()
-            spec = self._spec(op, mounts, await self._environment(op, context), limits)
-            async with self._turns:
-                await self._reach()  # a call that found nobody would be one that may have come through
-                begun.set()
-                await self._process(spec, op.process, context)
-            return await mounts.freeze()
+        """Run it; ``begun`` is set as soon as there may be a process.
+
+        What a step that has failed has written stays with its builds, whose clients may want to look at it.
+        """
+        async with AsyncExitStack() as written:
+            mounts = StepMounts(op, inputs, context, self._makers, written)
+            try:
+                async with mounts.shown:
+                    await mounts.make()
+                    spec = self._spec(op, mounts, await self._environment(op, context), limits)
+                    async with self._turns:
+                        await self._reach()  # a call that found nobody would be one that may have come through
+                        begun.set()
+                        await self._process(spec, op.process, context)
+                    return await mounts.freeze()
+            except ServiceGoneError:
+                raise
+            except SampanError:
+                left = written.pop_all()
+                await context.leave_behind(mounts.remains(), partial(_let_go, left))
+                raise
 
     @asynccontextmanager
     async def container(
@@ -118,13 +131,15 @@ class StepExecutor:
         await self._reach()
         async with AsyncExitStack() as stack:
             mounts = StepMounts(op, inputs, context, self._makers, stack)
+            await stack.enter_async_context(mounts.shown)
             await mounts.make()
 
             async def environment(program: Program) -> tuple[str, ...]:
                 process = replace(op.process, env=program.env)
                 return await self._environment(replace(op, process=process, secret_env=program.secret_env), context)
 
-            container = StepContainer(self._steps, self._spec(op, mounts, (), NO_LIMITS), environment, self._reach)
+            spec = self._spec(op, mounts, (), NO_LIMITS)
+            container = StepContainer(self._steps, spec, environment, self._reach, mounts.readable)
             stack.push_async_callback(container.close)
             yield container
 
@@ -246,3 +261,10 @@ def _proxies(process: Process) -> list[str]:
         "ALL_PROXY": proxy.all_proxy,
     }
     return [f"{each}={value}" for name, value in values.items() if value for each in (name, name.lower())]
+
+
+async def _let_go(written: AsyncExitStack) -> None:
+    """Remove what a step that has failed has written, and return when that is gone."""
+    with suppress(SampanError):
+        async with written:
+            raise SampanError("the step has failed")

@@ -1,19 +1,34 @@
 """What a step sees of its inputs: its mounts, made when they are entered and undone when they are left.
 
 An input that is only read is shown as a view, any other as an active snapshot: one that is an output is frozen when the
-process has ended well, and what was written to the others is thrown away.
+process has ended well, and what was written to the others is thrown away. If it has not, all of them are kept for a
+while, and frozen when somebody wants to see what the process has left.
 """
 
+import asyncio
 import posixpath
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 from buildd.cache.mounts import CacheMounts
 from buildd.executor.granted import Granted
 from buildd.llb.ops import NO_INPUT, NO_OUTPUT, ExecOp, Mount, MountType
-from buildd.protocol import Directory, FileWorker, Output, Selection, StepContext, Tree, Trees, WritableTree
+from buildd.protocol import (
+    Directory,
+    FileWorker,
+    Output,
+    Readable,
+    Remains,
+    Selection,
+    StepContext,
+    Tree,
+    Trees,
+    WritableTree,
+)
 from buildd.solver.keys import tree_digest
 from sampan.build.step import DirectorySource, SnapshotSource, StepMount, StepSource, TmpfsSource
 from sampan.errors import InvalidArgumentError
@@ -32,21 +47,40 @@ class Makers:
     caches: CacheMounts
 
 
+class _Written:
+    """What a step that has failed has written: frozen when somebody asks for it, and once."""
+
+    def __init__(self, written: WritableTree) -> None:
+        self._written = written
+        self._freezing: asyncio.Task[Tree] | None = None
+
+    async def __call__(self) -> Output:
+        if self._freezing is None:
+            self._freezing = asyncio.create_task(self._written.freeze(), name="freeze what a step has left")
+        return await asyncio.shield(self._freezing)
+
+
+async def _same(output: Output) -> Output:
+    return output
+
+
 @dataclass(slots=True)
 class StepMounts:
-    """The mounts of one step, while ``stack`` is entered."""
+    """The mounts of one step, while ``shown`` is entered; what is written to lasts as long as ``written``."""
 
     op: ExecOp
     inputs: Sequence[Output]
     context: StepContext
     makers: Makers
-    stack: AsyncExitStack
+    written: AsyncExitStack
+    shown: AsyncExitStack = field(default_factory=AsyncExitStack)
     root: str = ""  # key of the root's snapshot
     root_read_only: bool = False
     mounts: list[StepMount] = field(default_factory=list)
     _outputs: dict[int, WritableTree | Tree] = field(default_factory=dict)
     _views: dict[int, str] = field(default_factory=dict)  # keys, by input
     _caches: dict[int, str] = field(default_factory=dict)  # directories, by the identity of their mounts
+    _writable_of: dict[int, WritableTree] = field(default_factory=dict)  # by the identity of their mounts
 
     async def make(self) -> None:
         """Make all of them, those further up first.
@@ -59,7 +93,7 @@ class StepMounts:
         if len(roots) != 1 or roots[0].type is not MountType.BIND:
             raise InvalidArgumentError("a step needs one mount at /, of a tree")
         (root,) = roots
-        writable = await self._writable(await self._tree(root))
+        writable = await self._writable(root, await self._tree(root))
         self.root, self.root_read_only = writable.key, root.read_only
         self._note_output(root, writable if not root.read_only else await self._tree(root))
         await self._enter_caches()
@@ -80,6 +114,31 @@ class StepMounts:
             output = self._outputs[index]
             frozen.append(output if isinstance(output, Tree) else await output.freeze())
         return frozen
+
+    def remains(self) -> Sequence[Remains]:
+        """Return what is left of each mount; nothing runs in them any more."""
+        return [self._remains(mount) for mount in self.op.mounts]
+
+    def _remains(self, mount: Mount) -> Remains:
+        before, written = self._begun(mount), self._writable_of.get(id(mount))
+        if written is not None:
+            return Remains(before, _Written(written))
+        return Remains(before, partial(_same, before) if before is not None else None)
+
+    def readable(self) -> Sequence[Readable | None]:
+        """Return where the files of each mount are now; None: nowhere that they can be read."""
+        found: list[Readable | None] = []
+        for mount in self.op.mounts:
+            if id(mount) in self._caches:
+                found.append(Directory(Path(self._caches[id(mount)])))
+            elif mount.type is MountType.BIND:
+                found.append(self._writable_of.get(id(mount)) or self._begun(mount) or Tree())
+            else:
+                found.append(None)
+        return found
+
+    def _begun(self, mount: Mount) -> Output | None:
+        return self.inputs[mount.input] if 0 <= mount.input < len(self.inputs) else None
 
     def _target(self, mount: Mount) -> str:
         target = posixpath.normpath(posixpath.join("/", self.op.process.cwd, mount.dest))
@@ -102,8 +161,10 @@ class StepMounts:
             return Tree()
         return output if isinstance(output, Tree) else await self.makers.files.flatten(output)
 
-    async def _writable(self, base: Tree) -> WritableTree:
-        return await self.stack.enter_async_context(self.makers.trees.writable(base))
+    async def _writable(self, mount: Mount, base: Tree) -> WritableTree:
+        made = await self.written.enter_async_context(self.makers.trees.writable(base))
+        self._writable_of[id(mount)] = made
+        return made
 
     async def _source(self, mount: Mount) -> StepSource | None:
         """Return what a mount shows; None if it may be missing and is."""
@@ -113,7 +174,7 @@ class StepMounts:
             case Mount(type=MountType.SECRET, secret=secret) if secret is not None:
                 return await self.makers.granted.file(secret, self.context)
             case Mount(type=MountType.SSH, ssh=ssh) if ssh is not None:
-                return await self.stack.enter_async_context(self.makers.granted.agent(ssh, self.context))
+                return await self.shown.enter_async_context(self.makers.granted.agent(ssh, self.context))
             case Mount(type=MountType.CACHE, cache=cache) if cache is not None:
                 return DirectorySource(self._caches[id(mount)])
             case Mount(type=MountType.BIND):
@@ -122,7 +183,7 @@ class StepMounts:
 
     async def _bind(self, mount: Mount) -> StepSource:
         if mount.output != NO_OUTPUT and not mount.read_only:
-            writable = await self._writable(await self._tree(mount))
+            writable = await self._writable(mount, await self._tree(mount))
             self._note_output(mount, writable)
             return SnapshotSource(writable.key, mount.selector)
         if mount.output != NO_OUTPUT:
@@ -132,10 +193,10 @@ class StepMounts:
             return DirectorySource(str(output.path), mount.selector, discard=not mount.read_only)
         if output is None or not output.layers or not mount.read_only:
             # What is written there goes with the snapshot. Nor is there a view of nothing.
-            return SnapshotSource((await self._writable(output or Tree())).key, mount.selector)
+            return SnapshotSource((await self._writable(mount, output or Tree())).key, mount.selector)
         key = self._views.get(mount.input)
         if key is None:
-            key = self._views[mount.input] = await self.stack.enter_async_context(self.makers.trees.view(output))
+            key = self._views[mount.input] = await self.shown.enter_async_context(self.makers.trees.view(output))
         return SnapshotSource(key, mount.selector)
 
     async def _enter_caches(self) -> None:
@@ -169,7 +230,7 @@ class StepMounts:
         if base is None and mount.selector.strip("/"):
             raise InvalidArgumentError(f"cache mount at {mount.dest} begins with {mount.selector} of an empty tree")
         said = f"cached mount {self._target(mount)} from exec {' '.join(self.op.process.args)}"
-        directory = await self.stack.enter_async_context(
+        directory = await self.shown.enter_async_context(
             self.makers.caches.mounted(mount.cache, base, key, mount.selector.strip("/"), said)
         )
         return str(directory)

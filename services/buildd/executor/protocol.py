@@ -42,15 +42,3 @@ class ContainerProcess(Protocol):
         Raises:
             StartError: it cannot be started; the kinds of it say why.
         """
-
-
-class Container(Protocol):
-    """Where processes run: the first is its init, the others end with that one."""
-
-    async def start(self, program: Program) -> ContainerProcess:
-        """Make a process.
-
-        Raises:
-            NotFoundError: a secret of its environment is not there.
-            ConflictError: the container was released, or its first process has ended.
-        """

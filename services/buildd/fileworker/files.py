@@ -5,6 +5,7 @@ import os
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol, TypeVar, cast
 
@@ -15,7 +16,7 @@ from buildd.fileworker.jobs import Place
 from buildd.fileworker.plan import Run, plan
 from buildd.fileworker.worker import look
 from buildd.llb.ops import NO_INPUT, NO_OUTPUT, Copy, FileAction, FileOp
-from buildd.protocol import Converted, Directory, FileStat, Form, Output, Selection, StepContext, Tree
+from buildd.protocol import Converted, Directory, FileStat, Form, Output, Readable, Selection, StepContext, Tree
 from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
 from sampan.resource.snapshot import Mount
@@ -126,25 +127,27 @@ class Files:
         """Know no layers of directories any more: nobody keeps them when no build runs."""
         self._flat.clear()
 
-    async def read_file(self, output: Output, path: str, offset: int = 0, length: int = 0) -> bytes:
+    async def read_file(self, output: Readable, path: str, offset: int = 0, length: int = 0) -> bytes:
         """See ``protocol.FileWorker``."""
         if offset < 0 or length < 0:
             raise InvalidArgumentError(f"invalid range of {path}: offset {offset}, length {length}")
         return cast("bytes", await self._look(output, lambda place: jobs.ReadFile(place, path, offset, length)))
 
-    async def read_directory(self, output: Output, path: str, pattern: str = "") -> Sequence[FileStat]:
+    async def read_directory(self, output: Readable, path: str, pattern: str = "") -> Sequence[FileStat]:
         """See ``protocol.FileWorker``."""
         found = await self._look(output, lambda place: jobs.ReadDirectory(place, path, pattern))
         return cast("Sequence[FileStat]", found)
 
-    async def stat(self, output: Output, path: str) -> FileStat:
+    async def stat(self, output: Readable, path: str) -> FileStat:
         """See ``protocol.FileWorker``."""
         return cast("FileStat", await self._look(output, lambda place: jobs.Stat(place, path)))
 
-    async def _look(self, output: Output, job: Callable[[Place], jobs.Look]) -> object:
+    async def _look(self, output: Readable, job: Callable[[Place], jobs.Look]) -> object:
         """Do what takes a moment: in a thread, where nothing has to be mounted for it."""
         if isinstance(output, Directory):
             return await asyncio.to_thread(look, str(output.path), job(Place(str(output.path))))
+        if not isinstance(output, Tree):
+            return (await self._workers.do(job(Place(mounts=tuple(map(_only_read, output.mounts)))))).value
         async with self._shown([output]) as (place,):
             return (await self._workers.do(job(place))).value
 
@@ -187,6 +190,19 @@ async def _identity(output: Output) -> object | None:
         return tuple(layer.diff_id for layer in output.layers)
     stamp = await asyncio.to_thread(read_stamp, output.path)
     return (output.path, stamp) if stamp else None
+
+
+def _only_read(mount: Mount) -> Mount:
+    """Return how an active snapshot is looked at while another mount of it is written to.
+
+    No two overlays may have the same upper directory. As the topmost lower one it may be seen; what changes meanwhile
+    is seen or is not.
+    """
+    given = dict(option.partition("=")[::2] for option in mount.options)
+    if mount.fstype != "overlay" or "upperdir" not in given:
+        return replace(mount, options=tuple("ro" if option == "rw" else option for option in mount.options))
+    rest = [option for option in mount.options if option.partition("=")[0] not in ("lowerdir", "upperdir", "workdir")]
+    return replace(mount, options=(*rest, "ro", f"lowerdir={given['upperdir']}:{given['lowerdir']}"))
 
 
 def _remember(memo: OrderedDict[K, V], key: K, value: V) -> None:

@@ -14,7 +14,7 @@ from buildd.cache.model import About, Found, RecordType
 from buildd.llb.digests import DigestOf, Digests, digest_of, operation_digest
 from buildd.llb.ops import NO_LIMITS, DiffOp, Edge, ExecOp, FileOp, MergeOp, NetMode, Node, SecurityMode, SourceOp
 from buildd.meter import Kind
-from buildd.protocol import Output, Pinned, Progress, StepContext, StepError, Tree
+from buildd.protocol import Output, Pinned, Progress, Remains, StepContext, StepError, Tree
 from buildd.solver import keys
 from buildd.solver.context import Unseen, VertexProgress, Work
 from buildd.solver.flights import Flights, together
@@ -87,6 +87,7 @@ class Build:
         self._vertexes: Flights[Digest, Evaluated] = Flights()
         self._evaluated: dict[Digest, Evaluated] = {}
         self._failed: dict[Digest, SampanError] = {}
+        self._remains: dict[Digest, Sequence[Remains]] = {}
         self._known: dict[Digest, Node] = {}
         self._found: list[str] = []  # records in use
         self._joined: list[Work] = []  # what holds outputs for this build
@@ -107,6 +108,10 @@ class Build:
     def evaluated(self) -> Sequence[Evaluated]:
         """Return every vertex that has an outcome, those first that others need: for provenance and cache exports."""
         return list(self._evaluated.values())
+
+    def remains(self, vertex: Digest) -> Sequence[Remains]:
+        """Return what is left of a step that has failed, mount by mount; none of one that was not begun."""
+        return self._remains.get(vertex, ())
 
     @asynccontextmanager
     async def step(self, name: str, digest: Digest | None = None) -> AsyncIterator[StepContext]:
@@ -319,8 +324,12 @@ class Build:
         work.join(view, self._asker.sessions)
         try:
             done = await flight.wait()
-        except BaseException:
-            await work.leave(view)
+        except BaseException as error:
+            if work.remains and isinstance(error, SampanError):
+                self._remains[view.digest] = work.remains
+                self._joined.append(work)
+            else:
+                await work.leave(view)
             raise
         work.forget()
         self._joined.append(work)

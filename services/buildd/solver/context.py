@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Final
 
-from buildd.protocol import Output, Progress
+from buildd.protocol import Output, Progress, Remains
 from sampan.build.progress import Update, Vertex, VertexLog, VertexStatus
 from sampan.log import log
 from sampan.oci.digest import Digest
@@ -131,6 +131,7 @@ class Work:
 
     def __init__(self) -> None:
         self.holding = Holding()
+        self.remains: Sequence[Remains] = ()  # of a step that has failed
         self._views: dict[VertexProgress, Sequence[str]] = {}
         self._said: deque[tuple[bytes, int]] = deque()
         self._said_bytes = 0
@@ -179,3 +180,8 @@ class Work:
     async def hold(self, held: AbstractAsyncContextManager[Output]) -> Output:
         """See ``StepContext``."""
         return await self.holding.enter(held)
+
+    async def leave_behind(self, remains: Sequence[Remains], let_go: Callable[[], Awaitable[None]]) -> None:
+        """See ``StepContext``."""
+        self.remains = remains
+        await self.holding.at_last(let_go)

@@ -36,3 +36,22 @@ def test_a_process_is_entered_in_the_result(buildx: GoClient, image: str, contex
         terminal.expect("(buildx)")
         terminal.type("exit\n")
         terminal.wait(30)
+
+
+def test_a_step_that_failed_is_entered_with_what_it_has_written(buildx: GoClient, image: str, context: Path) -> None:
+    step = "RUN --mount=type=tmpfs,target=/memory export A=1 && echo half > /made && echo more > /srv/made && exit 7"
+    (context / "Dockerfile").write_text(f"FROM {image}\nENV OF_THE_STEP=yes\nWORKDIR /srv\n{step}\n")
+    command = [str(buildx.program), "debug", "--invoke", "/bin/sh", "--on", "error", "build", "--progress", "plain"]
+    with at_terminal([*command, str(context)], environment(buildx)) as terminal:
+        enter(terminal)
+        assert "exit code: 7" in terminal.seen
+        terminal.type(
+            "cat /made; cat /srv/made; echo $OF_THE_STEP; echo $TERM; df -t tmpfs /memory | tail -1 | cut -c1-5\n"
+        )
+        terminal.expect("\ntmpfs")
+        lines = [line.strip() for line in terminal.seen.splitlines() if line.strip()]
+        assert lines[lines.index("half") :][:5] == ["half", "more", "yes", "xterm", "tmpfs"]
+        terminal.type("exit\n")
+        terminal.expect("(buildx)")
+        terminal.type("exit\n")
+        terminal.wait(30)

@@ -141,3 +141,13 @@ def test_a_client_has_containers_beside_its_build(engine: Engine, image: str) ->
     assert lines["signalled"] == '"" <nil>'
     assert lines["first"] == '"" exit 137'
     assert "network.host is not allowed" in lines["host"]
+    assert lines["file"] == '"written\\n" <nil>'
+    assert lines["directory"] == '"file link" <nil>'
+    assert lines["size"] == '"8" <nil>'
+    assert "no such file or directory" in lines["no file"]
+    assert "mountable 1 not found" in lines["no files"]
+    assert "mount index 7 is out of bounds" in lines["no mount"]
+    assert "can't open '/made'" in lines["before"]
+    assert "first" in lines["before"]
+    assert "more" not in lines["before"]
+    assert lines["after"] == '"half\\nmore\\nfirst\\n" <nil>'

@@ -50,6 +50,10 @@ class Graphs:
         """Return the file that a client's definition says a vertex is from."""
         return self._sources.get(digest)
 
+    def operation_of(self, digest: Digest) -> bytes | None:
+        """Return a vertex's ``pb.Op``; None: it is in none of these definitions. It looks at all of them."""
+        return next((self._encoded[node] for node, known in self._digests.items() if known == digest), None)
+
     # From a client ----------------------------------------------
 
     def load(self, definition: bytes) -> Edge | None:

@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from typing import Final
 
 import grpc
+from google.protobuf import json_format
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from buildd.build.protocol import LocatedError
 from buildd.protocol import FrontendError, SourceFile, StepError
 from sampan import errors as e
+from sampan.api.buildkit.solver.v1 import ops_pb2
 from sampan.api.rpc.status_pb2 import Status
 from sampan.wire.status import ForeignError, wire_for
 
@@ -116,6 +118,10 @@ def _innermost(error: e.SampanError) -> e.SampanError:
 def _details(error: e.SampanError) -> Iterator[AnyMessage]:
     if not isinstance(error, LocatedError):
         return
+    if error.step is not None:
+        op = json_format.MessageToDict(ops_pb2.Op.FromString(error.step.operation))
+        step = {"inputIDs": error.step.before, "mountIDs": error.step.after, "op": op}
+        yield _detail("Solve", step)
     yield from _details(error.cause)
     if error.vertex is not None:
         yield _detail("Vertex", {"digest": error.vertex})

@@ -36,7 +36,6 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 _BUILD: Final = "buildkit-controlapi-buildid"
 _DEFAULT_MODE: Final = "default"
-_CONTAINERS: Final = "files of containers beside a build are not read by this builder: run a process that does"
 
 
 class GatewayServicer(pb_grpc.LLBBridgeServicer):
@@ -120,11 +119,8 @@ class GatewayServicer(pb_grpc.LLBBridgeServicer):
     async def ReadFile(self, request: pb.ReadFileRequest, context: Context) -> pb.ReadFileResponse:
         """Read a file of a result."""
         with foreign_errors():
-            part = request.Range
-            if part.Offset < 0 or part.Length < 0:
-                raise InvalidArgumentError(f"invalid range of {request.FilePath!r}: it begins or ends before the file")
-            gateway = await self._gateway(context)
-            data = await gateway.read_file(request.Ref, request.FilePath, part.Offset, part.Length)
+            offset, length = _range(request)
+            data = await (await self._gateway(context)).read_file(request.Ref, request.FilePath, offset, length)
         return pb.ReadFileResponse(Data=data)
 
     async def ReadDir(self, request: pb.ReadDirRequest, context: Context) -> pb.ReadDirResponse:
@@ -215,16 +211,34 @@ class GatewayServicer(pb_grpc.LLBBridgeServicer):
             await Processes(await self._gateway(context), context.write).run(request_iterator)
 
     async def ReadFileContainer(self, request: pb.ReadFileRequest, context: Context) -> pb.ReadFileResponse:
-        """Refuse."""
-        raise UnimplementedError(_CONTAINERS)
+        """Read a file in a container's mount."""
+        with foreign_errors():
+            offset, length = _range(request)
+            data = await (await self._gateway(context)).read_container_file(
+                request.Ref, request.MountIndex, request.FilePath, offset, length
+            )
+        return pb.ReadFileResponse(Data=data)
 
     async def ReadDirContainer(self, request: pb.ReadDirRequest, context: Context) -> pb.ReadDirResponse:
-        """Refuse."""
-        raise UnimplementedError(_CONTAINERS)
+        """List a directory in a container's mount."""
+        with foreign_errors():
+            entries = await (await self._gateway(context)).read_container_directory(
+                request.Ref, request.MountIndex, request.DirPath, request.IncludePattern
+            )
+        return pb.ReadDirResponse(entries=map(stat_to_proto, entries))
 
     async def StatFileContainer(self, request: pb.StatFileRequest, context: Context) -> pb.StatFileResponse:
-        """Refuse."""
-        raise UnimplementedError(_CONTAINERS)
+        """Say what a path in a container's mount is."""
+        with foreign_errors():
+            gateway = await self._gateway(context)
+            found = await gateway.stat_in_container(request.Ref, request.MountIndex, request.Path)
+        return pb.StatFileResponse(stat=stat_to_proto(found))
+
+
+def _range(request: pb.ReadFileRequest) -> tuple[int, int]:
+    if request.Range.Offset < 0 or request.Range.Length < 0:
+        raise InvalidArgumentError(f"invalid range of {request.FilePath!r}: it begins or ends before the file")
+    return request.Range.Offset, request.Range.Length
 
 
 def _platform(message: ops_pb2.Platform, *, given: bool) -> Platform:

@@ -25,6 +25,7 @@ import (
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/frontend/gateway/grpcclient"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/solver/result"
 	"github.com/moby/buildkit/util/appcontext"
@@ -223,6 +224,7 @@ func asClient(ctx context.Context, address, image string) error {
 		show("stdin", said, err)
 		_, err = run(ctx, container, nil, "/no/such/program")
 		show("missing", "", err)
+		files(ctx, container, show)
 		err = first.Signal(ctx, syscall.SIGKILL)
 		show("signalled", "", err)
 		show("first", "", first.Wait())
@@ -231,7 +233,69 @@ func asClient(ctx context.Context, address, image string) error {
 		}
 		_, err = c.NewContainer(ctx, gateway.NewContainerRequest{NetMode: pb.NetMode_HOST, Mounts: []gateway.Mount{{Dest: "/", MountType: pb.MountType_BIND, Ref: ref}}})
 		show("host", "", err)
-		return gateway.NewResult(), nil
+		return gateway.NewResult(), failed(ctx, c, image, show)
 	}, nil)
 	return err
+}
+
+// files prints what the container's mounts are seen to hold from beside it, while its first process runs.
+func files(ctx context.Context, container gateway.Container, show func(string, string, error)) {
+	if _, err := run(ctx, container, nil, "/bin/sh", "-c", "mkdir /own && echo written > /own/file && ln -s file /own/link"); err != nil {
+		show("written", "", err)
+	}
+	read := func(mount int, path string) (string, error) {
+		data, err := container.ReadFile(ctx, gateway.ReadContainerRequest{ReadRequest: gateway.ReadRequest{Filename: path}, MountIndex: mount})
+		return string(data), err
+	}
+	data, err := read(0, "/own/file")
+	show("file", data, err)
+	entries, err := container.ReadDir(ctx, gateway.ReadDirContainerRequest{ReadDirRequest: gateway.ReadDirRequest{Path: "/own"}})
+	names := []string{}
+	for _, each := range entries {
+		names = append(names, each.Path)
+	}
+	show("directory", strings.Join(names, " "), err)
+	stat, err := container.StatFile(ctx, gateway.StatContainerRequest{StatRequest: gateway.StatRequest{Path: "/own/file"}})
+	show("size", strconv.Itoa(int(stat.GetSize())), err)
+	_, err = read(0, "/own/nothing")
+	show("no file", "", err)
+	_, err = read(1, "/file")
+	show("no files", "", err)
+	_, err = read(7, "/file")
+	show("no mount", "", err)
+}
+
+// failed prints what a step that fails has begun with, and what it has left, by the IDs that its error gives.
+func failed(ctx context.Context, c gateway.Client, image string, show func(string, string, error)) error {
+	state := llb.Image(image).Run(llb.Args([]string{"/bin/sh", "-c", "echo half > /made; echo more > /in/made; exit 7"}),
+		llb.AddMount("/in", llb.Scratch().File(llb.Mkfile("/there", 0o644, []byte("first\n")))), llb.IgnoreCache).Root()
+	definition, err := state.Marshal(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = c.Solve(ctx, gateway.SolveRequest{Evaluate: true, Definition: definition.ToPB()})
+	var step *errdefs.SolveError
+	if !errors.As(err, &step) {
+		return fmt.Errorf("no failed step, but %w", err)
+	}
+	mounts := step.Op.GetExec().GetMounts()
+	for _, each := range []struct {
+		what string
+		ids  []string
+	}{{"before", step.InputIDs}, {"after", step.MountIDs}} {
+		made := gateway.NewContainerRequest{}
+		for i, mount := range mounts {
+			made.Mounts = append(made.Mounts, gateway.Mount{Dest: mount.Dest, MountType: mount.MountType, ResultID: each.ids[i]})
+		}
+		container, err := c.NewContainer(ctx, made)
+		if err != nil {
+			return err
+		}
+		said, err := run(ctx, container, nil, "/bin/sh", "-c", "cat /made /in/* 2>&1")
+		show(each.what, said, err)
+		if err := container.Release(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from buildd.build.protocol import GatewayRequest, LocatedError
+from buildd.build.protocol import ContainerRequest, GatewayRequest, LocatedError
 from buildd.llb.ops import ExecOp as Exec
 from buildd.llb.ops import Metadata, Mount, Node, Process, SourceOp
-from buildd.protocol import Tree
+from buildd.protocol import Output, Remains, StepContext, Tree
 from buildd.wire.llb.graphs import Graphs
 from sampan.build.progress import BuildWarning, Vertex, VertexWarning
 from sampan.build.request import CacheOption, Export
@@ -21,7 +21,7 @@ from sampan.errors import (
     UnimplementedError,
 )
 from sampan.oci.digest import Digest
-from tests.fakes.buildd import Gate, failing
+from tests.fakes.buildd import Contents, Gate, failing
 from tests.unit.buildd.build.building import Building, names
 
 RUN = "/bin/sh -c make"
@@ -159,6 +159,44 @@ async def test_what_a_client_ends_its_build_with_is_the_build_s_error(building: 
     gateway.fail(RemoteError("enough"))
     with pytest.raises(RemoteError, match="enough"):
         await build
+
+
+async def test_what_a_step_that_failed_has_left_can_be_looked_at(building: Building) -> None:
+    bench, let_go = building.bench, asyncio.Event()
+
+    async def fail(_: Contents, context: StepContext) -> Contents:
+        async def left() -> Output:
+            return bench.world.tree({"half": b"made"})
+
+        async def release() -> None:
+            let_go.set()
+
+        await context.leave_behind([Remains(bench.sources.images["docker-image://base"], left)], release)
+        return await failing(_, context)
+
+    bench.executor.behaviours[RUN] = fail
+    build = asyncio.create_task(building.builds.solve(building.request(frontend="", exports=())))
+    gateway = await building.builds.gateway("build")
+    ref = (await gateway.solve(GatewayRequest(definition=graph()))).refs[""]
+    steps = []
+    for _ in range(2):  # who asks again is told the same
+        with pytest.raises(LocatedError) as caught:
+            await gateway.evaluate(ref.id)
+        steps.append(caught.value.step)
+    assert steps[0] == steps[1]
+    step = steps[0]
+    assert step is not None
+    assert Digest.of(step.operation) == caught.value.vertex
+    mount = Mount("/", input=0)
+    for number, (ids, name) in enumerate(((step.before, "bin/sh"), (step.after, "half"))):
+        assert len(ids) == 1
+        await gateway.new_container(ContainerRequest(str(number), (mount,), ids))
+        assert await gateway.read_container_file(str(number), 0, name, 0, 0)
+    assert not let_go.is_set()
+    gateway.fail(RemoteError("enough"))
+    with pytest.raises(RemoteError):
+        await build
+    assert let_go.is_set()
 
 
 async def test_refs_that_nobody_has_made_are_not_found(building: Building) -> None:

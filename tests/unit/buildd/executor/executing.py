@@ -69,7 +69,11 @@ class Yard:
     async def run(
         self, op: ExecOp, inputs: Sequence[Output] | None = None, platform: Platform | None = None
     ) -> Sequence[Tree]:
-        return await self.executor.run(op, [self.base] if inputs is None else inputs, platform, self.context())
+        work = self.context()
+        try:
+            return await self.executor.run(op, [self.base] if inputs is None else inputs, platform, work)
+        finally:
+            await work.holding.release()
 
     @property
     def spec(self) -> StepSpec:

@@ -7,7 +7,8 @@ import pytest
 
 from buildd.executor.containers import ContainerProcess
 from buildd.executor.protocol import Program
-from buildd.llb.ops import Mount, SecretEnv
+from buildd.llb.ops import CacheMount, Mount, MountType, SecretEnv, SecretMount
+from buildd.protocol import Directory, Tree
 from sampan.build.step import StepExit, StepOutput, StepStarted
 from sampan.errors import CommandNotFoundError, ConflictError, NotFoundError
 from sampan.resource.streams import Frame
@@ -38,6 +39,23 @@ async def test_processes_run_in_the_first_one_s_container_and_nothing_is_kept(ex
     assert not executing.steps.running
     with pytest.raises(ConflictError, match="the container was released"):
         await container.start(Program(("true",)))
+
+
+async def test_files_of_its_mounts_are_found_by_their_numbers(executing: Yard) -> None:
+    mounts = Mount("/in", input=0, read_only=True), Mount("/cache", type=MountType.CACHE, cache=CacheMount("c"))
+    async with executing.executor.container(op(*mounts), [executing.base], None, executing.context()) as container:
+        root = container.files(0)
+        assert not isinstance(root, Tree | Directory)
+        assert root.key in executing.trees.snapshots
+        assert container.files(1) == executing.base
+        assert isinstance(container.files(2), Directory)
+        for number in (3, -1):
+            with pytest.raises(NotFoundError, match="out of bounds"):
+                container.files(number)
+    secret = Mount("/run/token", type=MountType.SECRET, secret=SecretMount("token", optional=True))
+    async with executing.executor.container(op(secret), [executing.base], None, executing.context()) as container:
+        with pytest.raises(NotFoundError, match="mountable 1 not found"):
+            container.files(1)
 
 
 async def test_what_is_given_reaches_the_process_and_ends(executing: Yard) -> None:

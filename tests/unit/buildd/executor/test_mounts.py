@@ -14,7 +14,7 @@ from buildd.llb.ops import (
     Sharing,
     SshMount,
 )
-from buildd.protocol import Directory, Tree
+from buildd.protocol import Directory, ProcessError, Tree
 from buildd.session.protocol import SocketOwner
 from sampan.build.step import (
     DirectorySource,
@@ -117,6 +117,32 @@ async def test_mounts_further_up_come_first_and_paths_are_the_steps_own(executin
     await executing.run(step)
     assert [each.target for each in executing.spec.mounts] == ["/a", "/a/b", "/a/b/c", "/a-b"]
     assert executing.mount("/a/b").source == TmpfsSource(10)
+
+
+async def test_what_a_step_that_failed_has_written_stays_with_its_builds(executing: Yard) -> None:
+    async def fails(step: RunningStep) -> int:
+        executing.trees.written[step.spec.root]["half"] = b"made"
+        return 7
+
+    executing.steps.programs["fail"] = fails
+    work = executing.context()
+    mounts = Mount("/in", input=1, read_only=True), Mount("/new", output=1), Mount("/tmp", type=MountType.TMPFS)
+    other = executing.world.tree({"there": b"1"})
+    with pytest.raises(ProcessError):
+        await executing.executor.run(op(*mounts, command="fail"), [executing.base, other], None, work)
+    assert [each.before for each in work.remains] == [executing.base, other, None, None]
+    root, shown, made, memory = [each.after for each in work.remains]
+    assert memory is None
+    assert root is not None
+    assert shown is not None
+    assert made is not None
+    tree = await root()
+    assert executing.world.files(tree)["half"] == b"made"
+    assert await root() is tree
+    assert await shown() == other
+    assert executing.trees.snapshots  # what the other mount has become, which nobody has asked for
+    await work.holding.release()
+    assert executing.trees.snapshots == {}
 
 
 async def test_a_secret_is_a_file_in_memory(executing: Yard) -> None:

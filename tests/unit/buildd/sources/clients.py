@@ -1,10 +1,10 @@
 """Clients, steps and file workers as sources see them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
-from buildd.protocol import Directory, Output, Tree
+from buildd.protocol import Directory, Output, Remains, Tree
 from sampan.oci.descriptor import OCI_LAYER, Descriptor
 from sampan.oci.digest import Digest
 from sampan.resource.image import Layer
@@ -17,6 +17,7 @@ class FakeContext:
         self._sessions = sessions
         self.logged: list[bytes] = []
         self.statuses: dict[str, tuple[int, int, bool]] = {}
+        self.remains: Sequence[Remains] = ()
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> "FakeContext":
@@ -40,6 +41,10 @@ class FakeContext:
 
     async def hold(self, held: AbstractAsyncContextManager[Output]) -> Output:
         return await self._stack.enter_async_context(held)
+
+    async def leave_behind(self, remains: Sequence[Remains], let_go: Callable[[], Awaitable[None]]) -> None:
+        self.remains = remains
+        self._stack.push_async_callback(let_go)
 
 
 class FakeFiles:

@@ -5,9 +5,10 @@ import grpc
 import pytest
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from buildd.build.protocol import LocatedError
+from buildd.build.protocol import FailedStep, LocatedError
 from buildd.protocol import ProcessError, SourceFile
 from buildd.wire.services.errors import ReturnedError, foreign_errors
+from sampan.api.buildkit.solver.v1 import ops_pb2
 from sampan.api.rpc.status_pb2 import Status
 from sampan.errors import NotFoundError, SampanError, UnimplementedError
 from sampan.oci.digest import Digest
@@ -42,6 +43,18 @@ def test_a_failed_step_travels_with_its_vertex_and_the_lines_that_are_to_blame()
             },
             "ranges": [{"start": {"line": 2}, "end": {"line": 2}}],
         },
+    }
+
+
+def test_what_is_left_of_a_step_travels_with_its_operation_for_clients_that_look_into_it() -> None:
+    error = LocatedError(ProcessError("exit code: 1", 1), vertex=Digest.of(b""))
+    mounts = [ops_pb2.Mount(dest="/", output=0), ops_pb2.Mount(input=-1, dest="/tmp")]
+    op = ops_pb2.Op(exec=ops_pb2.ExecOp(meta=ops_pb2.Meta(args=["false"]), mounts=mounts))
+    error.step = FailedStep(op.SerializeToString(), ("a", ""), ("b", ""))
+    assert details(raised(error))["github.com/moby/buildkit/errdefs.Solve+json"] == {
+        "inputIDs": ["a", ""],
+        "mountIDs": ["b", ""],
+        "op": {"exec": {"meta": {"args": ["false"]}, "mounts": [{"dest": "/"}, {"input": "-1", "dest": "/tmp"}]}},
     }
 
 
