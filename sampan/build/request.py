@@ -44,6 +44,7 @@ class SolveRequest:
     cache_exports: tuple[CacheOption, ...] = ()
     entitlements: frozenset[str] = frozenset()  # "network.host", "security.insecure"
     policy: tuple[Rule, ...] = ()  # of sources
+    policy_session: str = ""  # ID of the session whose client decides on each source
     internal: bool = False  # kept out of the history
 
 

@@ -162,13 +162,18 @@ class ImagesClient:
             return convert.IMPORTED.decode(await self._stub.Commit(request))
 
     def push(
-        self, reference: str, credentials: Credentials | None = None, platform: Platform | None = None
+        self,
+        reference: str,
+        credentials: Credentials | None = None,
+        platform: Platform | None = None,
+        target: Descriptor | None = None,
     ) -> AsyncGenerator[PushProgress, None]:
         """Upload an image to its registry."""
         request = pb.PushRequest(
             reference=reference,
             platform=platform_to_proto(platform),
             credentials=_credentials(credentials),
+            target=None if target is None else DESCRIPTOR.encode(target),
         )
         return read(self._stub.Push(request), convert.push_from_proto)
 

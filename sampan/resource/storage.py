@@ -312,9 +312,17 @@ class Images(Protocol):
         """Make an image of one with another layer on top; ``reference`` is only looked at."""
 
     def push(
-        self, reference: str, credentials: Credentials | None = None, platform: Platform | None = None
+        self,
+        reference: str,
+        credentials: Credentials | None = None,
+        platform: Platform | None = None,
+        target: Descriptor | None = None,
     ) -> AsyncGenerator[PushProgress, None]:
-        """Upload an image to its registry: ``PushResolved`` first, ``Pushed`` last. Raises as ``fetch``."""
+        """Upload an image to its registry: ``PushResolved`` first, ``Pushed`` last. Raises as ``fetch``.
+
+        With a ``target``, which a lease of the caller's keeps, that is what is pushed under ``reference``, which need
+        not be a name here and does not become one.
+        """
 
     def save(self, images: Sequence[str], platform: Platform | None = None) -> AsyncGenerator[bytes, None]:
         """Yield an archive of images, in pieces. NotFoundError before the first; DataLossError."""

@@ -1,15 +1,15 @@
 """What builds ask of the stores of content and images, and how blobs get there."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from typing import Protocol
 
-from sampan.errors import AlreadyExistsError, ConflictError, DataLossError, NotFoundError
+from sampan.errors import AlreadyExistsError, ConflictError, DataLossError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
 from sampan.resource.content import Action, Blob, WriteReply, WriteStep
-from sampan.resource.image import Credentials, ImageDetails, ImageUse, NamedImage, RemovedImages
+from sampan.resource.image import Credentials, NamedImage
 from sampan.resource.transfer import PushProgress
 
 
@@ -53,24 +53,14 @@ class Images(Protocol):
     async def tag(self, image: str, reference: str) -> None:
         """Add a name."""
 
-    async def get(self, image: str, *, manifests: bool = False) -> ImageDetails:
-        """Return one. NotFoundError."""
-
-    async def remove(
-        self,
-        image: str,
-        *,
-        force: bool = False,
-        no_prune: bool = False,
-        in_use: Iterable[ImageUse] = (),
-        platform: Platform | None = None,
-    ) -> RemovedImages:
-        """Remove a name, and the image with its last one."""
-
     def push(
-        self, reference: str, credentials: Credentials | None = None, platform: Platform | None = None
+        self,
+        reference: str,
+        credentials: Credentials | None = None,
+        platform: Platform | None = None,
+        target: Descriptor | None = None,
     ) -> AsyncGenerator[PushProgress, None]:
-        """Upload an image to its registry. Raises as ``Images.fetch``."""
+        """Upload an image to its registry; see ``sampan.resource.storage.Images``. Raises as ``fetch`` there."""
 
 
 class Readable(Protocol):
@@ -127,20 +117,3 @@ async def copy_blob(
                 await conversation.hang_up()
             except ConflictError as error:
                 raise DataLossError(f"{descriptor.digest} is not what was received: {error}") from error
-
-
-@asynccontextmanager
-async def named_for_a_while(images: Images, reference: str, target: Descriptor, lease: str) -> AsyncIterator[None]:
-    """Give an image a name within, and the name back afterwards to who had it; for a push of what is not to stay."""
-    try:
-        before = await images.get(reference)
-    except NotFoundError:
-        before = None
-    await images.create(reference, target, lease)
-    try:
-        yield
-    finally:
-        if before is not None:
-            await images.tag(before.id, reference)
-        else:
-            await images.remove(reference, no_prune=True)

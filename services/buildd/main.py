@@ -127,6 +127,7 @@ async def _build(service: Service[Config]) -> None:
                 lambda: CacheImports(parts.sources.images, content, clients, engine.images.kept),
                 CacheExports(content, engine.images, layers, clients, time.time_ns),
             ),
+            sessions=sessions,
             history=History(store, UpdatesCodec()),
             frontend=DockerfileFrontend(),
             frontends=FrontendParts(parts.executor, front.serve_frontend, worker),

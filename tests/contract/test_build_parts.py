@@ -9,6 +9,7 @@ import pytest
 
 from buildd.build.bridge import BuildBridge, ImageConfigs
 from buildd.build.capabilities import LLB
+from buildd.build.judging import SourceJudge
 from buildd.build.protocol import Cache, ImportedCaches
 from buildd.build.updates import Updates
 from buildd.exporters.protocol import BuildResult, Exporters
@@ -100,7 +101,7 @@ class TestBuildBridge(BridgeContract):
     @pytest.fixture
     async def parts(self, tmp_path: Path) -> AsyncIterator[BridgeParts]:
         async with bench(tmp_path) as made, made.build() as (build, progress):
-            images = ImageConfigs(build, ImageSources(made.world), SourcePolicy())
+            images = ImageConfigs(build, ImageSources(made.world), SourceJudge(SourcePolicy()))
             graphs = Graphs(LLB)
             bridge = BuildBridge(build, graphs, made.files, images, progress, cast("Forwarder", None))
             updates = progress.updates

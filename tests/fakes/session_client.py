@@ -28,6 +28,7 @@ from sampan.api.buildkit.session.v1 import (
     upload_pb2_grpc,
 )
 from sampan.api.buildkit.session.v1 import fsutil_pb2 as fs
+from sampan.api.buildkit.sourcepolicy.v1 import session_pb2, session_pb2_grpc
 from sampan.api.containerd.content.v1 import content_pb2, content_pb2_grpc
 from sampan.fsutil.entry import mode_to_go
 from sampan.wire.http2.protocol import ByteStream, SocketStream
@@ -53,6 +54,8 @@ class FakeSessionClient:
     logins: dict[str, tuple[str, str]] = field(default_factory=dict)
     agents: set[str] = field(default_factory=set)  # each sends back what it gets
     uploads: dict[str, bytes] = field(default_factory=dict)
+    verdicts: dict[str, session_pb2.CheckPolicyResponse] = field(default_factory=dict)  # by sources' identifiers
+    judged: list[session_pb2.CheckPolicyRequest] = field(default_factory=list)
     selections: list[dict[str, list[str]]] = field(default_factory=list)
     requests: list[int] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)  # by exporter
@@ -215,6 +218,15 @@ class _Secrets(secrets_pb2_grpc.SecretsServicer):
         return secrets_pb2.GetSecretResponse(data=self._client.secrets[request.ID])
 
 
+class _Policy(session_pb2_grpc.PolicyVerifierServicer):
+    def __init__(self, client: FakeSessionClient) -> None:
+        self._client = client
+
+    async def CheckPolicy(self, request: Any, context: Any) -> Any:
+        self._client.judged.append(request)
+        return self._client.verdicts[request.Source.Source.identifier]
+
+
 class _Agents(sshforward_pb2_grpc.SSHServicer):
     def __init__(self, client: FakeSessionClient) -> None:
         self._client = client
@@ -304,6 +316,7 @@ async def serving(client: FakeSessionClient, directory: Path) -> AsyncIterator[B
     server.add_generic_rpc_handlers((_Targets(client),))
     auth_pb2_grpc.add_AuthServicer_to_server(_Auth(client), server)
     secrets_pb2_grpc.add_SecretsServicer_to_server(_Secrets(client), server)
+    session_pb2_grpc.add_PolicyVerifierServicer_to_server(_Policy(client), server)
     sshforward_pb2_grpc.add_SSHServicer_to_server(_Agents(client), server)
     upload_pb2_grpc.add_UploadServicer_to_server(_Uploads(client), server)
     content_pb2_grpc.add_ContentServicer_to_server(_Content(client), server)  # type: ignore[abstract]

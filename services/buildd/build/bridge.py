@@ -19,8 +19,7 @@ from buildd.protocol import (
     SourceFile,
     Sources,
 )
-from buildd.solver.build import Build, allowed
-from sampan.build.policy import SourcePolicy
+from buildd.solver.build import Build, Judge
 from sampan.build.progress import BuildWarning, VertexWarning
 from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
@@ -47,9 +46,9 @@ class OutputFiles:
 class ImageConfigs:
     """Images that one build has asked for: asked once, shown once, however many of its parts want to know."""
 
-    def __init__(self, run: Build, sources: Sources, policy: SourcePolicy) -> None:
+    def __init__(self, run: Build, sources: Sources, judge: Judge) -> None:
         self._run = run
-        self._policy = policy
+        self._judge = judge
         self._sources = sources
         self._found: dict[ImageQuery, ResolvedImage] = {}
         self._asking: defaultdict[ImageQuery, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -62,12 +61,16 @@ class ImageConfigs:
     async def resolve(self, query: ImageQuery) -> ResolvedImage:
         """See ``Bridge.resolve_config``."""
         op = SourceOp((_LAYOUT if query.layout else _IMAGE) + query.reference)
-        taken = allowed(self._policy, op)
+        taken = await self._judge.allowed(op, query.platform)
         if taken is not op:
             scheme, _, reference = taken.identifier.partition("://")
             if f"{scheme}://" != (_LAYOUT if query.layout else _IMAGE):
                 raise InvalidArgumentError(f"a source policy takes {taken.identifier} for an image: it is none")
             query = replace(query, reference=reference)
+        return await self.allowed(query)
+
+    async def allowed(self, query: ImageQuery) -> ResolvedImage:
+        """Return the config of an image that the build may use. Raises as ``resolve``."""
         same = replace(query, step="")
         async with self._asking[same]:
             if same not in self._found:

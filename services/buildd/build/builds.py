@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -18,9 +19,10 @@ from buildd.build.bridge import BuildBridge, ImageConfigs
 from buildd.build.caching import BuildCaches, Caches
 from buildd.build.containers import Containers
 from buildd.build.frontends import FrontendParts, ImageFrontends
-from buildd.build.gateway import BuildGateway
+from buildd.build.gateway import BuildGateway, looked_at
+from buildd.build.judging import SourceJudge
 from buildd.build.keeping import Kept
-from buildd.build.protocol import Cache, Gateway, GatewayRequest, Graphs, Worker
+from buildd.build.protocol import Cache, Gateway, GatewayRequest, Graphs, SourceQuery, SourceState, Worker
 from buildd.build.results import Frontend, Results
 from buildd.build.updates import Updates, in_messages
 from buildd.exporters.image import platforms_of
@@ -33,6 +35,7 @@ from buildd.protocol import FileWorker, Result, Sources, Tree
 from buildd.provenance.attesting import Asked
 from buildd.provenance.options import parse_attestations, parse_sbom
 from buildd.provenance.scanning import scanned, statements
+from buildd.session.protocol import Sessions
 from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE, Asker, Build
 from buildd.solver.solver import Solver
 from sampan.build.policy import SourcePolicy
@@ -71,6 +74,7 @@ class Parts:
     cache: Cache
     created: Callable[[Collection[str]], Awaitable[Mapping[str, int]]]  # when records were made; see ``Results``
     caches: Caches
+    sessions: Sessions
     history: History
     frontend: Frontend
     frontends: FrontendParts
@@ -181,7 +185,14 @@ class Builds:
         sessions = (request.session,) if request.session else ()
         async with AsyncExitStack() as stack:
             imports = await stack.enter_async_context(self._parts.caches.imports())
-            policy = SourcePolicy(request.policy)
+            verifier = partial(self._parts.sessions.get, request.policy_session) if request.policy_session else None
+
+            async def look(query: SourceQuery) -> SourceState:
+                # Not remembered as what the build has asked for: the source may turn out not to be allowed.
+                own = ImageConfigs(run, self._parts.sources, SourceJudge(SourcePolicy()))
+                return await looked_at(query, run, self._parts.sources, own.allowed)
+
+            judge = SourceJudge(SourcePolicy(request.policy), verifier, look)
             asker = Asker(
                 request.ref,
                 build.updates,
@@ -189,10 +200,10 @@ class Builds:
                 entitlements,
                 digest_of=graphs.digest_of,
                 imports=imports,
-                policy=policy,
+                judge=judge,
             )
             run = await stack.enter_async_context(self._parts.solver.open(asker))
-            images = ImageConfigs(run, self._parts.sources, policy)
+            images = ImageConfigs(run, self._parts.sources, judge)
 
             def gateway(inputs: Mapping[str, bytes]) -> BuildGateway:
                 return BuildGateway(
@@ -202,7 +213,7 @@ class Builds:
                     files=self._parts.files,
                     sources=self._parts.sources,
                     images=images,
-                    policy=policy,
+                    judge=judge,
                     progress=build.updates,
                     inputs=inputs,
                     containers=Containers(self._parts.frontends.executor, run, entitlements),

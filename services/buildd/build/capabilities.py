@@ -41,6 +41,7 @@ LLB: Final = frozenset(
         "soruce.http.uidgid",
         "source.ocilayout",
         "source.policy",
+        "source.policy.session",
         "exec.meta.base",
         "exec.meta.cgroup.parent",
         "exec.meta.linux.resources",

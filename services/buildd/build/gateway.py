@@ -38,8 +38,7 @@ from buildd.protocol import (
     Sources,
     Tree,
 )
-from buildd.solver.build import Build, allowed
-from sampan.build.policy import SourcePolicy
+from buildd.solver.build import Build, Judge
 from sampan.build.progress import BuildWarning, VertexWarning
 from sampan.errors import ConflictError, NotFoundError, SampanError
 from sampan.oci.digest import Digest
@@ -59,7 +58,7 @@ class BuildGateway:
         files: FileWorker,
         sources: Sources,
         images: ImageConfigs,
-        policy: SourcePolicy,
+        judge: Judge,
         progress: Progress,
         inputs: Mapping[str, bytes],
         containers: Containers,
@@ -70,7 +69,7 @@ class BuildGateway:
         self._files = files
         self._sources = sources
         self._images = images
-        self._policy = policy
+        self._judge = judge
         self._progress = progress
         self._inputs = inputs
         self._containers = containers
@@ -179,14 +178,8 @@ class BuildGateway:
 
     async def resolve_source(self, query: SourceQuery) -> SourceState:
         """See ``Gateway``."""
-        image = None
-        query = replace(query, op=allowed(self._policy, query.op))
-        if query.op.identifier.startswith(_IMAGE) and query.config:
-            reference = query.op.identifier.removeprefix(_IMAGE)
-            image = await self._images.resolve(ImageQuery(reference, query.platform, query.mode, query.step))
-        name = query.step or f"[internal] load metadata for {query.op.identifier}"
-        async with self._run.step(name) as context:
-            return SourceState(query.op, await self._sources.pin(query.op, query.platform, context), image)
+        query = replace(query, op=await self._judge.allowed(query.op, query.platform))
+        return await looked_at(query, self._run, self._sources, self._images.allowed)
 
     def inputs(self) -> Mapping[str, bytes]:
         """See ``Gateway``."""
@@ -259,6 +252,28 @@ class BuildGateway:
     def _ending(self) -> None:
         if self._returned.done():
             raise ConflictError("the build has its result already")
+
+
+async def looked_at(
+    query: SourceQuery, run: Build, sources: Sources, config: Callable[[ImageQuery], Awaitable[ResolvedImage]]
+) -> SourceState:
+    """Return what a source is, and show the build's clients that it is looked at.
+
+    Args:
+        query: what is asked for.
+        run: the build.
+        sources: where it is.
+        config: looks an image up.
+
+    Raises:
+        SampanError: as ``Sources.pin`` and ``Bridge.resolve_config``.
+    """
+    image = None
+    if query.op.identifier.startswith(_IMAGE) and query.config:
+        reference = query.op.identifier.removeprefix(_IMAGE)
+        image = await config(ImageQuery(reference, query.platform, query.mode, query.step))
+    async with run.step(query.step or f"[internal] load metadata for {query.op.identifier}") as context:
+        return SourceState(query.op, await sources.pin(query.op, query.platform, context), image)
 
 
 async def _same(output: Output) -> Output:

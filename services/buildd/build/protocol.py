@@ -187,7 +187,7 @@ class SourceState:
     """What a source is just now."""
 
     op: SourceOp
-    pinned: Pinned
+    pinned: Pinned | None = None  # None: nobody has looked
     image: ResolvedImage | None = None
 
 

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Final
 
-from buildd.content import Content, Images, named_for_a_while
+from buildd.content import Content, Images
 from buildd.exporters import archives
 from buildd.exporters.attestations import render_statement
 from buildd.exporters.attributes import ARCHIVE_TYPES, IMAGE_TYPES, ExportAttributes, parse_attributes
@@ -24,6 +24,7 @@ from buildd.provenance.materials import digest_set
 from buildd.session.clients import Clients
 from sampan.build.request import Export
 from sampan.errors import InvalidArgumentError, SampanError, UnimplementedError
+from sampan.oci.descriptor import Descriptor
 from sampan.oci.reference import parse_reference
 from sampan.resource.transfer import PushPhase, PushStep
 
@@ -86,8 +87,7 @@ class BuildExporters:
                 context.log(b"rewrite-timestamp is specified, but no source-date-epoch was found\n", 2)
             if not attributes.store:
                 for name in _targets(names, image, attributes) if attributes.push else ():
-                    async with self._images.kept() as own, named_for_a_while(self._images, name, image.target, own):
-                        await self._push(name, context)
+                    await self._push(name, context, image.target)
                 return _exported(image, self._told(image, names))
             said = f"writing image {image.images[0].config.digest}"
             context.status(said)
@@ -117,12 +117,13 @@ class BuildExporters:
         async with self._images.kept() as lease:
             await self._images.create(name, image.target, lease)
 
-    async def _push(self, name: str, context: StepContext) -> None:
+    async def _push(self, name: str, context: StepContext, target: Descriptor | None = None) -> None:
+        """Push what a name leads to; ``target`` is what has no name here."""
         credentials = await self._clients.credentials(parse_reference(name), context)
         said = f"pushing {name}"
         context.status(said)
         try:
-            async with aclosing(self._images.push(name, credentials)) as steps:
+            async with aclosing(self._images.push(name, credentials, None, target)) as steps:
                 async for step in steps:
                     if isinstance(step, PushStep) and step.phase in _SENT:
                         there = step.phase is not PushPhase.PUSHING

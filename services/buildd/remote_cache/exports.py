@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
 
-from buildd.content import Content, Images, named_for_a_while, put
+from buildd.content import Content, Images, put
 from buildd.exporters.attributes import parse_compression
 from buildd.exporters.config import Times, finish_config
 from buildd.exporters.layers import LayerConverter, Wanted
@@ -120,7 +120,7 @@ class CacheExports:
             context.status("preparing build cache for export", done=True)
             if option.type == LOCAL:
                 return await self._to_client(option, document, config, manifest, context)
-            await self._push(_required(option, "ref"), manifest, lease, context)
+            await self._push(_required(option, "ref"), manifest, context)
             return {}
 
     async def _formed(
@@ -136,16 +136,13 @@ class CacheExports:
         listed = render_manifest(config, [layer.descriptor for layer in document.layers])
         return config, await put(self._content, listed, OCI_MANIFEST, lease)
 
-    async def _push(self, name: str, manifest: Descriptor, lease: str, context: StepContext) -> None:
-        """Push under ``name``, which the image has here for as long as that takes, and give back who had it."""
+    async def _push(self, name: str, manifest: Descriptor, context: StepContext) -> None:
+        """Push under ``name``, which is no name here."""
         reference = str(parse_reference(name).with_default_tag())
         said = f"writing cache manifest {manifest.digest}"
         context.status(said)
         credentials = await self._clients.credentials(parse_reference(reference), context)
-        async with (
-            named_for_a_while(self._images, reference, manifest, lease),
-            aclosing(self._images.push(reference, credentials)) as steps,
-        ):
+        async with aclosing(self._images.push(reference, credentials, None, manifest)) as steps:
             async for _ in steps:
                 pass
         context.status(said, done=True)

@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from buildd.build.protocol import SourceQuery, SourceState
+from buildd.llb.ops import SourceOp
+from sampan.build.policy import Action
 from sampan.fsutil.receiver import SyncReport
 from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
 from sampan.resource.content import Blob
 from sampan.wire.http2.protocol import ByteStream
 
@@ -79,6 +83,15 @@ class SocketOwner:
     uid: int = 0
     gid: int = 0
     mode: int = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDecision:
+    """What a client says of a source that a build wants to use."""
+
+    action: Action
+    messages: tuple[str, ...] = ()  # why it is denied
+    update: SourceOp | None = None  # what is taken instead
 
 
 class ClientContent(Protocol):
@@ -160,6 +173,13 @@ class Session(Protocol):
 
     def content(self, store: str) -> ClientContent:
         """Return the content store of this ID; whether the client has it shows when it is used."""
+
+    async def check_policy(self, state: SourceState, platform: Platform | None) -> PolicyDecision | SourceQuery:
+        """Return what the client says of a source, or what it wants to know before it decides.
+
+        Raises:
+            UnimplementedError: it wants to know what this builder does not tell.
+        """
 
     def pull_upload(self, url: str) -> AsyncGenerator[bytes, None]:
         """Yield what the client uploads to ``url``, "http://buildkit-session/<id>"; it does so once."""

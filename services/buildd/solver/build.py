@@ -20,7 +20,6 @@ from buildd.solver.context import Unseen, VertexProgress, Work
 from buildd.solver.flights import Flights, together
 from buildd.solver.layers import combine, with_history
 from buildd.solver.shared import Done, Run, SharedWorks
-from sampan.build.policy import Source, SourcePolicy
 from sampan.build.progress import Vertex
 from sampan.errors import (
     DataLossError,
@@ -33,6 +32,7 @@ from sampan.errors import (
 )
 from sampan.log import log
 from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
 
 NETWORK_HOST: Final = "network.host"
 SECURITY_INSECURE: Final = "security.insecure"
@@ -47,6 +47,17 @@ class Imports(Protocol):
         """Return a step's outputs, whose layers are here; None if nobody has them."""
 
 
+class Judge(Protocol):
+    """Says which sources a build may use."""
+
+    async def allowed(self, op: SourceOp, platform: Platform | None) -> SourceOp:
+        """Return what is taken for a source: the very same operation, if it is that.
+
+        Raises:
+            PermissionDeniedError: nothing is.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Asker:
     """Who wants a build."""
@@ -58,7 +69,7 @@ class Asker:
     ignore_cache: bool = False  # run every step; a single one says so in its metadata
     digest_of: DigestOf = field(default_factory=Digests)  # what the client calls vertexes
     imports: Imports | None = None  # asked for what is not in the cache
-    policy: SourcePolicy = field(default_factory=SourcePolicy)
+    judge: Judge | None = None  # of sources; None: any is good
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +283,8 @@ class Build:
 
     async def _source(self, digest: Digest, node: Node, op: SourceOp, view: VertexProgress, about: About) -> Evaluated:
         platform = node.platform or self._works.parts.platform
-        taken = allowed(self._asker.policy, op)
+        judge = self._asker.judge
+        taken = op if judge is None else await judge.allowed(op, node.platform)
         if taken is not op:
             op, node = taken, replace(node, op=taken)
         pinned = await self._works.parts.sources.pin(op, platform, self._own_work(view))
@@ -353,13 +365,6 @@ class Build:
                 self._evaluated.pop(digest, None)
                 lost = True
         return lost
-
-
-def allowed(policy: SourcePolicy, op: SourceOp) -> SourceOp:
-    """Return what a policy takes for a source. Raises as ``SourcePolicy.apply``."""
-    asked = Source(op.identifier, op.attrs)
-    taken = policy.apply(asked)
-    return op if taken == asked else SourceOp(taken.identifier, taken.attributes)
 
 
 def _output(evaluated: Evaluated, edge: Edge) -> Output:

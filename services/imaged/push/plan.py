@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from imaged.content.blobs import ContentStore
-from imaged.images.index import Member, Tree, describe, survey
+from imaged.images.index import Member, Tree, survey
 from imaged.images.model import ImageRecord
 from sampan.errors import DataLossError, NotFoundError, RemoteError
 from sampan.oci.config_document import parse_config
@@ -36,24 +36,24 @@ class PushPlan:
 async def plan_push(
     store: Store,
     content: ContentStore,
-    record: ImageRecord,
-    named: Digest,
+    record: ImageRecord | None,
+    target: Descriptor,
     reference: Reference,
     platform: Platform | None,
 ) -> PushPlan:
-    """Plan a push of what ``reference`` names, the digest ``named``, shown as image ``record``; all of it is held.
+    """Plan a push of ``target``, which ``reference`` names and ``record`` shows, if anything does; all of it is held.
 
     Raises:
         NotFoundError: in Docker's words, it has nothing for ``platform``.
         DataLossError: part of the image is not here, or damaged.
     """
-    target = record.target if record.target.digest == named else await describe(content, named)
     tree = await survey(store, content, target)
     if not tree.indexes:
         (member,) = tree.members
-        if platform is not None and not platform.accepts((await _config(content, record.id)).platform):
+        members = await whole(content, [member])
+        if platform is not None and not platform.accepts((await _config(content, _config_of(member))).platform):
             raise absent(reference, platform)
-        return await _of_members(content, await whole(content, [member]))
+        return await _of_members(content, members)
     if platform is not None:
         candidates = tree.of_platform(platform)
         if not candidates:
@@ -61,7 +61,7 @@ async def plan_push(
         return await _of_members(content, candidates[:1])
     if tree.whole:
         return await _of_members(content, tree.members, tree)
-    shown = [member for member in tree.members if member.descriptor.digest == record.manifest.digest]
+    shown = [member for member in tree.members if record and member.descriptor.digest == record.manifest.digest]
     return await _of_members(content, await whole(content, shown or list(tree.members[:1])), instead_of=target)
 
 
@@ -95,6 +95,11 @@ async def _of_members(
     if tree is not None:
         documents += reversed(tree.indexes)
     return PushPlan(documents[-1], tuple(blobs.values()), tuple(documents), tuple(layers.values()), instead_of)
+
+
+def _config_of(member: Member) -> Digest:
+    config, *_ = member.references or ()
+    return config.digest
 
 
 async def _layers(content: ContentStore, member: Member) -> list[Layer]:

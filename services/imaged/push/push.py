@@ -12,6 +12,7 @@ from imaged.content import store as rows
 from imaged.content.blobs import ContentStore
 from imaged.content.leases import Leases
 from imaged.images import store as image_store
+from imaged.images.index import describe
 from imaged.images.model import ImageRecord
 from imaged.push.blobs import BlobPusher
 from imaged.push.metrics import PushMetrics
@@ -119,13 +120,18 @@ class Pusher:
             await asyncio.wait(tuple(self._running))
 
     async def push(
-        self, reference: Reference, credentials: Credentials, platform: Platform | None = None
+        self,
+        reference: Reference,
+        credentials: Credentials,
+        platform: Platform | None = None,
+        target: Descriptor | None = None,
     ) -> AsyncGenerator[PushResolved | PushStep | Pushed, None]:
         """Yield what will be pushed, steps of the layers, and ``Pushed`` last.
 
         What the tag points to when this begins is pushed, wherever it points later, and nothing of it can be removed
         meanwhile. Layers that the registry has are not sent; the tag appears there last. Closing the iterator cancels.
-        ``plan_push`` says what goes of an index.
+        ``plan_push`` says what goes of an index. With a ``target``, which a lease of the caller's keeps, that one is
+        pushed, and ``reference`` need not be a name here and does not become one.
 
         Raises:
             NotFoundError: in Docker's words, there is no such image here, or it has nothing for ``platform``.
@@ -135,8 +141,14 @@ class Pusher:
         """
         lease = await self._leases.begin()
         try:
-            record, named = await self._store.write(lambda db: _find_and_hold(db, reference, lease))
-            plan = await plan_push(self._store, self._content, record, named, reference, platform)
+            record = None
+            if target is None:
+                record, named = await self._store.write(lambda db: _find_and_hold(db, reference, lease))
+                target = record.target if record.target.digest == named else await describe(self._content, named)
+            plan = await plan_push(self._store, self._content, record, target, reference, platform)
+            if record is None:
+                held = [each.digest for each in (*plan.documents, *plan.blobs)]
+                await self._store.write(lambda db: rows.hold(db, lease, held))
             yield PushResolved(reference, plan.layers)
             steps = Steps()
             task = asyncio.create_task(
@@ -157,7 +169,7 @@ class Pusher:
 
     async def _run(
         self,
-        record: ImageRecord,
+        record: ImageRecord | None,
         plan: PushPlan,
         reference: Reference,
         credentials: Credentials,
@@ -187,8 +199,11 @@ class Pusher:
                         await self._put(blobs, own, document, reference if document == plan.target else None)
             except Refusal as refused:
                 raise _error(refused) from refused
-            await self._store.write(lambda db: _remember(db, reference, record.id, plan.target.digest))
-        return Pushed(record.id, reference.tag or str(reference.digest), plan.target, plan.instead_of)
+            image = plan.target.digest
+            if record is not None:
+                image = record.id
+                await self._store.write(lambda db: _remember(db, reference, image, plan.target.digest))
+        return Pushed(image, reference.tag or str(reference.digest), plan.target, plan.instead_of)
 
     async def _put(
         self, blobs: BlobPusher, client: UploadClient, document: Descriptor, reference: Reference | None

@@ -206,6 +206,7 @@ class ImagesServicer(pb_grpc.ImagesServicer):
             parse_reference(request.reference).with_default_tag(),
             convert.CREDENTIALS.decode(request.credentials),
             platform_from_proto(request.platform),
+            DESCRIPTOR.decode(request.target) if request.HasField("target") else None,
         )
         async with aclosing(steps):
             async for step in steps:

@@ -30,6 +30,40 @@ def test_a_source_that_is_denied_is_not_used(buildx: GoClient, image: str, conte
     buildx(*BUILD, ".", cwd=context, env=write(context, f"FROM {image}\nRUN true\n", rule, allow))
 
 
+def test_a_policy_of_the_client_decides_on_each_source(buildx: GoClient, image: str, context: Path) -> None:
+    repository, _, tag = image.rpartition(":")
+    (context / "Dockerfile").write_text(f"FROM {image}\nRUN true\n")
+    (context / "Dockerfile.rego").write_text(
+        f"""package docker
+
+default allow := false
+
+allow if input.local
+
+allow if {{
+    input.image.fullRepo == "{repository}"
+    input.image.labels["probe"] == "good"
+}}
+
+deny_msg contains "it has no label" if {{
+    input.image
+    not input.image.labels["probe"] == "good"
+}}
+
+decision := {{"allow": allow, "deny_msg": deny_msg}}
+"""
+    )
+    said = buildx.fails(*BUILD, ".", cwd=context)
+    assert said.code == 1
+    assert f'source "docker-image://{image}" not allowed by policy: action DENY' in said.stderr
+    assert "it has no label" in said.stderr
+    buildx(*BUILD, "--policy", "disabled=true", ".", cwd=context)
+    policy = (context / "Dockerfile.rego").read_text()
+    (context / "Dockerfile.rego").write_text(policy.replace('== "good"', '!= "x"').replace('labels["probe"]', "tag"))
+    buildx(*BUILD, "--no-cache", ".", cwd=context)
+    assert tag
+
+
 def test_another_image_is_taken_instead(buildx: GoClient, image: str, registry: Registry, context: Path) -> None:
     rule = {
         "action": "CONVERT",

@@ -1198,6 +1198,7 @@ class PushRequest(_message.Message):
     REFERENCE_FIELD_NUMBER: _builtins.int
     CREDENTIALS_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
     """name and tag, as a user types it"""
     @_builtins.property
@@ -1206,16 +1207,21 @@ class PushRequest(_message.Message):
     def platform(self) -> Global___Platform:
         """push this platform's manifest alone; empty: all that the tag points to"""
 
+    @_builtins.property
+    def target(self) -> _types_pb2.Descriptor:
+        """Push this manifest or index, which the caller keeps by a lease, under the reference; the reference is no name here."""
+
     def __init__(
         self,
         *,
         reference: _builtins.str = ...,
         credentials: Global___Credentials | None = ...,
         platform: Global___Platform | None = ...,
+        target: _types_pb2.Descriptor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "platform", b"platform"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "platform", b"platform", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "platform", b"platform", "reference", b"reference"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credentials", b"credentials", "platform", b"platform", "reference", b"reference", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,6 +16,7 @@ import grpc
 from google.protobuf import json_format
 from google.protobuf.any_pb2 import Any as AnyMessage
 
+from buildd.build.judging import PolicyDeniedError
 from buildd.build.protocol import LocatedError
 from buildd.protocol import FrontendError, SourceFile, StepError
 from sampan import errors as e
@@ -118,6 +119,13 @@ def _innermost(error: e.SampanError) -> e.SampanError:
 def _details(error: e.SampanError) -> Iterator[AnyMessage]:
     if not isinstance(error, LocatedError):
         return
+    denied = _denied(error)
+    if denied is not None and denied.messages:
+        messages = [{"message": each} for each in denied.messages]
+        yield AnyMessage(
+            type_url="github.com/moby/buildkit/policysession.DecisionResponse+json",
+            value=json.dumps({"action": "DENY", "denyMessages": messages}).encode(),
+        )
     if error.step is not None:
         op = json_format.MessageToDict(ops_pb2.Op.FromString(error.step.operation))
         step = {"inputIDs": error.step.before, "mountIDs": error.step.after, "op": op}
@@ -130,6 +138,13 @@ def _details(error: e.SampanError) -> Iterator[AnyMessage]:
         ranges = [{"start": {"line": first}, "end": {"line": last}} for first, last in error.lines[:_MAX_RANGES]]
         if info is not None:
             yield _detail("Source", {"info": info, "ranges": ranges})
+
+
+def _denied(error: BaseException | None) -> PolicyDeniedError | None:
+    """Return the denial that an error comes of."""
+    while error is not None and not isinstance(error, PolicyDeniedError):
+        error = error.cause if isinstance(error, LocatedError | StepError) else error.__cause__
+    return error
 
 
 def _detail(name: str, value: object) -> AnyMessage:

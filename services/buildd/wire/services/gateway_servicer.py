@@ -6,21 +6,23 @@ from typing import Any, Final
 import grpc
 
 from buildd.build import capabilities
-from buildd.build.protocol import Builder, Gateway, GatewayRequest, SourceQuery
-from buildd.llb.ops import SourceOp
+from buildd.build.protocol import Builder, Gateway, GatewayRequest
 from buildd.protocol import ImageQuery
-from buildd.wire.llb.decode import platform_from_proto
 from buildd.wire.llb.graphs import positions_from_proto, source_from_proto
 from buildd.wire.services.errors import ReturnedError, foreign_errors
 from buildd.wire.services.processes import Processes, container_from_proto
 from buildd.wire.services.values import (
+    DEFAULT_MODE,
     attestations_from_proto,
     capabilities_to_proto,
     definitions_from_proto,
     optional_definition,
+    platform_of,
+    query_from_proto,
     refs_from_proto,
     result_to_proto,
     stat_to_proto,
+    state_to_proto,
     worker_to_proto,
 )
 from sampan.api.buildkit.gateway.v1 import gateway_pb2 as pb
@@ -30,12 +32,10 @@ from sampan.build.progress import BuildWarning
 from sampan.build.request import CacheOption
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.oci.digest import Digest
-from sampan.oci.platform import Platform, host_platform
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _BUILD: Final = "buildkit-controlapi-buildid"
-_DEFAULT_MODE: Final = "default"
 
 
 class GatewayServicer(pb_grpc.LLBBridgeServicer):
@@ -59,8 +59,8 @@ class GatewayServicer(pb_grpc.LLBBridgeServicer):
                 raise UnimplementedError("source policies are not supported by this builder")
             query = ImageQuery(
                 request.Ref,
-                _platform(request.Platform, given=request.HasField("Platform")),
-                request.ResolveMode or _DEFAULT_MODE,
+                platform_of(request),
+                request.ResolveMode or DEFAULT_MODE,
                 request.LogName,
                 request.StoreID if request.ResolverType else "",
             )
@@ -74,29 +74,8 @@ class GatewayServicer(pb_grpc.LLBBridgeServicer):
         with foreign_errors():
             if request.SourcePolicies:
                 raise UnimplementedError("source policies are not supported by this builder")
-            if request.Image.AttestationChain or request.Image.ResolveAttestations or request.Git.ReturnObject:
-                raise UnimplementedError("attestations and objects of sources are not told by this builder")
-            query = SourceQuery(
-                SourceOp(request.Source.identifier, dict(request.Source.attrs)),
-                _platform(request.Platform, given=request.HasField("Platform")),
-                request.LogName,
-                request.ResolveMode or _DEFAULT_MODE,
-                config=not request.Image.NoConfig,
-            )
-            state = await (await self._gateway(context)).resolve_source(query)
-        message = pb.ResolveSourceMetaResponse(
-            Source=ops_pb2.SourceOp(identifier=state.op.identifier, attrs=state.op.attrs)
-        )
-        kind = state.op.identifier.partition("://")[0]
-        if state.image is not None:
-            message.Image.Digest, message.Image.Config = state.image.digest or "", state.image.config
-        elif kind in ("docker-image", "oci-layout"):
-            message.Image.Digest = state.pinned.pin
-        elif kind == "git":
-            message.Git.Checksum = message.Git.CommitChecksum = state.pinned.pin
-        elif kind in ("http", "https"):
-            message.HTTP.Checksum = state.pinned.pin
-        return message
+            state = await (await self._gateway(context)).resolve_source(query_from_proto(request))
+        return state_to_proto(state)
 
     async def Solve(self, request: pb.SolveRequest, context: Context) -> pb.SolveResponse:
         """Make a result."""
@@ -239,7 +218,3 @@ def _range(request: pb.ReadFileRequest) -> tuple[int, int]:
     if request.Range.Offset < 0 or request.Range.Length < 0:
         raise InvalidArgumentError(f"invalid range of {request.FilePath!r}: it begins or ends before the file")
     return request.Range.Offset, request.Range.Length
-
-
-def _platform(message: ops_pb2.Platform, *, given: bool) -> Platform:
-    return platform_from_proto(message) if given else host_platform()

@@ -1,11 +1,14 @@
 """What BuildKit's clients send and get, as values and back."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from google.protobuf.message import Message
 
-from buildd.build.protocol import GatewayAttestation, GatewayResult, Worker
+from buildd.build.protocol import GatewayAttestation, GatewayResult, SourceQuery, SourceState, Worker
+from buildd.llb.ops import SourceOp
 from buildd.protocol import FileStat
+from buildd.wire.llb.decode import platform_from_proto
 from buildd.wire.llb.encode import platform_to_proto
 from buildd.wire.llb.graphs import definition_bytes
 from buildd.wire.services.progress import timestamp
@@ -19,6 +22,7 @@ from sampan.build.policy import Action, Condition, Constraint, Match, Rule
 from sampan.build.request import CacheOption, Export, PruneOptions, SolveRequest, UsageRecord
 from sampan.errors import InvalidArgumentError, UnimplementedError
 from sampan.json_types import JsonObject
+from sampan.oci.platform import Platform, host_platform
 
 
 def solve_from_proto(request: pb.SolveRequest) -> SolveRequest:
@@ -28,7 +32,6 @@ def solve_from_proto(request: pb.SolveRequest) -> SolveRequest:
         UnimplementedError: something that would change what comes out and is not done here.
     """
     for asked, what in (
-        (request.SourcePolicySession, "source policies that the client's session decides on are"),
         (request.EnableSessionExporter, "exporters that the client's session names are"),
         (request.ProxyNetwork, "a proxied network is"),
     ):
@@ -46,6 +49,7 @@ def solve_from_proto(request: pb.SolveRequest) -> SolveRequest:
         cache_exports=tuple(_cache_exports(request.Cache)),
         entitlements=frozenset(request.Entitlements),
         policy=tuple(map(_rule, request.SourcePolicy.rules)),
+        policy_session=request.SourcePolicySession,
         internal=request.Internal,
     )
 
@@ -218,3 +222,49 @@ def stat_to_proto(stat: FileStat) -> fsutil_pb2.Stat:
         devminor=stat.dev_minor,
         xattrs=stat.xattrs,
     )
+
+
+DEFAULT_MODE: Final = "default"
+
+
+def platform_of(request: gateway_pb.ResolveImageConfigRequest | gateway_pb.ResolveSourceMetaRequest) -> Platform:
+    """Return the platform that a source is asked for; the host's, if none is named."""
+    return platform_from_proto(request.Platform) if request.HasField("Platform") else host_platform()
+
+
+def query_from_proto(request: gateway_pb.ResolveSourceMetaRequest) -> SourceQuery:
+    """Return what is asked of a source.
+
+    Raises:
+        UnimplementedError: something that this builder does not tell.
+    """
+    if request.Image.AttestationChain or request.Image.ResolveAttestations or request.Git.ReturnObject:
+        raise UnimplementedError("attestations and objects of sources are not told by this builder")
+    if request.HTTP.HasField("ChecksumRequest"):
+        raise UnimplementedError("checksums of downloads with a suffix are not told by this builder")
+    return SourceQuery(
+        SourceOp(request.Source.identifier, dict(request.Source.attrs)),
+        platform_of(request),
+        request.LogName,
+        request.ResolveMode or DEFAULT_MODE,
+        config=not request.Image.NoConfig,
+    )
+
+
+def state_to_proto(state: SourceState) -> gateway_pb.ResolveSourceMetaResponse:
+    """Return what is known of a source."""
+    message = gateway_pb.ResolveSourceMetaResponse(
+        Source=ops_pb2.SourceOp(identifier=state.op.identifier, attrs=state.op.attrs)
+    )
+    if state.pinned is None:
+        return message
+    kind = state.op.identifier.partition("://")[0]
+    if state.image is not None:
+        message.Image.Digest, message.Image.Config = state.image.digest or "", state.image.config
+    elif kind in ("docker-image", "oci-layout"):
+        message.Image.Digest = state.pinned.pin
+    elif kind == "git":
+        message.Git.Checksum = message.Git.CommitChecksum = state.pinned.pin
+    elif kind in ("http", "https"):
+        message.HTTP.Checksum = state.pinned.pin
+    return message

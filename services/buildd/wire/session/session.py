@@ -11,22 +11,30 @@ from urllib.parse import quote_plus, urlsplit
 
 from google.protobuf.message import DecodeError, Message
 
+from buildd.build.protocol import SourceQuery, SourceState
+from buildd.llb.ops import SourceOp
 from buildd.session.agent_socket import Conversation, listening
 from buildd.session.protocol import (
     ClientContent,
     Credentials,
     LocalFiles,
+    PolicyDecision,
     Progress,
     SessionInfo,
     SocketOwner,
     Token,
     TokenRequest,
 )
+from buildd.wire.llb.encode import platform_to_proto
+from buildd.wire.services.values import query_from_proto, state_to_proto
 from buildd.wire.session.content import SessionContent
 from sampan.api.buildkit.session.v1 import auth_pb2, filesync_pb2, secrets_pb2, sshforward_pb2, upload_pb2
+from sampan.api.buildkit.sourcepolicy.v1 import session_pb2
+from sampan.build.policy import Action
 from sampan.client.builds.packets import receive_tree, send_tree
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, UnimplementedError
 from sampan.fsutil.receiver import SyncReport
+from sampan.oci.platform import Platform
 from sampan.wire.http2.call import Call, Metadata, start, unary
 from sampan.wire.http2.connection import Connection
 from sampan.wire.http2.protocol import ByteStream
@@ -39,6 +47,7 @@ _AUTH: Final = "/moby.filesync.v1.Auth"
 _SECRETS: Final = "/moby.buildkit.secrets.v1.Secrets"
 _SSH: Final = "/moby.sshforward.v1.SSH"
 _UPLOAD: Final = "/moby.upload.v1.Upload/Pull"
+_POLICY: Final = "/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy"
 
 _MAX_SECRET_BYTES: Final = 500 << 10
 _DEFAULT_AGENT: Final = "default"
@@ -161,6 +170,19 @@ class ClientSession:
         """Return the content store of this ID; whether the client has it shows when it is used."""
         return SessionContent(self._connection, store, _ANSWER_S)
 
+    async def check_policy(self, state: SourceState, platform: Platform | None) -> PolicyDecision | SourceQuery:
+        """Return what the client says of a source, or what it wants to know before it decides."""
+        request = session_pb2.CheckPolicyRequest(
+            Platform=platform_to_proto(platform) if platform is not None else None, Source=state_to_proto(state)
+        )
+        answer = await self._ask(_POLICY, request, session_pb2.CheckPolicyResponse)
+        match answer.WhichOneof("result"):
+            case "request":
+                return query_from_proto(answer.request)
+            case "decision":
+                return _decision(answer.decision)
+        raise RemoteError("no decision in policy response")
+
     async def pull_upload(self, url: str) -> AsyncGenerator[bytes, None]:
         """Yield what the client uploads to ``url``; it does so once."""
         parts = urlsplit(url)
@@ -173,6 +195,17 @@ class ClientSession:
     async def _ask(self, method: str, request: Message, answer: type[M]) -> M:
         data = await unary(self._connection, method, request.SerializeToString(), timeout_s=_ANSWER_S)
         return _parsed(answer, data)
+
+
+def _decision(message: session_pb2.DecisionResponse) -> PolicyDecision:
+    try:
+        action = Action(message.action)
+    except ValueError as error:
+        raise RemoteError(f"unknown action {message.action} in policy response") from error
+    update = None
+    if message.HasField("update"):
+        update = SourceOp(message.update.identifier, dict(message.update.attrs))
+    return PolicyDecision(action, tuple(each.message for each in message.denyMessages), update)
 
 
 class _AgentCall:

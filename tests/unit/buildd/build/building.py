@@ -6,16 +6,19 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Map
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from buildd.build.builds import Builds, Parts
 from buildd.build.caching import Caches
 from buildd.build.capabilities import LLB, describe
 from buildd.build.frontends import FrontendParts
+from buildd.build.judging import Verifier
 from buildd.build.protocol import Gateway
 from buildd.frontend.frontend import DockerfileFrontend
 from buildd.history.history import History
 from buildd.protocol import ImageQuery, ResolvedImage, StepContext, Tree
 from buildd.remote_cache.document import CachedResult
+from buildd.session.protocol import Sessions
 from buildd.wire.llb.graphs import Graphs
 from buildd.wire.services.errors import error_status
 from buildd.wire.services.history import UpdatesCodec
@@ -94,6 +97,18 @@ class FakeCaches:
         return {"cache.manifest": "{}"}
 
 
+@dataclass(slots=True)
+class FakeVerifiers:
+    """Sessions whose clients decide on sources, by their IDs."""
+
+    sessions: dict[str, Verifier] = field(default_factory=dict)
+
+    async def get(self, id: str, timeout_s: float = 5) -> Verifier:
+        if id not in self.sessions:
+            raise NotFoundError(f"no active session for {id}")
+        return self.sessions[id]
+
+
 async def _silent(gateway: Gateway) -> None:
     """Say nothing."""
 
@@ -107,6 +122,7 @@ class Building:
     cache: FakeCache = field(default_factory=FakeCache)
     caches: FakeCaches = field(default_factory=FakeCaches)
     frontend: Callable[[Gateway], Awaitable[None]] = _silent  # what an image's frontend asks
+    sessions: FakeVerifiers = field(default_factory=FakeVerifiers)
     sources: ImageSources = field(init=False)
     builds: Builds = field(init=False)
 
@@ -128,6 +144,7 @@ class Building:
                 cache=self.cache,
                 created=self.bench.results.created,
                 caches=Caches(lambda: nullcontext(self.caches), self.caches),
+                sessions=cast("Sessions", self.sessions),
                 history=History(self.bench.store, UpdatesCodec()),
                 frontend=DockerfileFrontend(),
                 frontends=FrontendParts(self.bench.executor, self.serve, worker),

@@ -44,18 +44,7 @@ class FakeImages:
     pushed: list[tuple[str, images.Credentials | None]] = field(default_factory=list)
     failure: SampanError | None = None
     refusal: SampanError | None = None  # of the registry
-    known: dict[str, Any] = field(default_factory=dict)
-    removed: list[str] = field(default_factory=list)
-
-    async def get(self, image: str, *, manifests: bool = False) -> Any:
-        if image not in self.known:
-            raise NotFoundError(f"No such image: {image}")
-        return self.known[image]
-
-    async def remove(self, image: str, *, no_prune: bool = False, **more: object) -> Any:
-        assert no_prune
-        assert not more
-        self.removed.append(image)
+    targets: list[Descriptor | None] = field(default_factory=list)  # what was pushed that has no name
 
     @asynccontextmanager
     async def kept(self, *leases: str) -> AsyncIterator[str]:
@@ -75,9 +64,14 @@ class FakeImages:
         self.tags.append((image, reference))
 
     async def push(
-        self, reference: str, credentials: images.Credentials | None = None, platform: Platform | None = None
+        self,
+        reference: str,
+        credentials: images.Credentials | None = None,
+        platform: Platform | None = None,
+        target: Descriptor | None = None,
     ) -> AsyncGenerator[PushProgress, None]:
         assert platform is None
+        self.targets.append(target)
         self.pushed.append((reference, credentials))
         if self.refusal is not None:
             raise self.refusal

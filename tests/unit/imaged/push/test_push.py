@@ -274,6 +274,18 @@ async def test_what_is_not_here_is_told_in_docker_s_words(push: Pushing, name: s
         await push(name)
 
 
+async def test_what_has_no_name_is_pushed_by_what_it_is_and_gets_none(push: Pushing) -> None:
+    record = (await push.parts.images.get(f"{push.registry.address}/web:1")).record
+    names = await push.parts.store.read(lambda db: db.execute("SELECT count(*) FROM names").fetchone()[0])
+    for reference, tag in (("other:2", "2"), (f"other@{record.target.digest}", record.target.digest)):
+        name = parse_reference(f"{push.registry.address}/{reference}")
+        steps = [step async for step in push.pusher.push(name, ANONYMOUS, None, record.target)]
+        assert isinstance(steps[-1], Pushed)
+        assert sha256(push.registry.manifests["other", tag][1]) == record.target.digest
+    assert push.registry.blobs["other"][sha256(LARGE)] == LARGE
+    assert await push.parts.store.read(lambda db: db.execute("SELECT count(*) FROM names").fetchone()[0]) == names
+
+
 async def test_leaving_early_ends_a_push(push: Pushing) -> None:
     steps = push.pusher.push(parse_reference(f"{push.registry.address}/web:1"), ANONYMOUS)
     await anext(steps)

@@ -4,12 +4,27 @@ import os
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from buildd.session.protocol import Credentials, LocalFiles, Session, SessionInfo, SocketOwner, Token, TokenRequest
+from buildd.build.protocol import SourceQuery, SourceState
+from buildd.llb.ops import SourceOp
+from buildd.protocol import Pinned, ResolvedImage
+from buildd.session.protocol import (
+    Credentials,
+    LocalFiles,
+    PolicyDecision,
+    Session,
+    SessionInfo,
+    SocketOwner,
+    Token,
+    TokenRequest,
+)
 from buildd.wire.session.session import ClientSession
 from sampan.api.buildkit.session.v1 import fsutil_pb2 as fs
+from sampan.api.buildkit.sourcepolicy.v1 import session_pb2
+from sampan.build.policy import Action
 from sampan.errors import (
     AlreadyExistsError,
     InvalidArgumentError,
@@ -19,6 +34,8 @@ from sampan.errors import (
     UnavailableError,
     UnimplementedError,
 )
+from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
 from sampan.wire.http2.connection import Connection
 from tests.fakes.byte_stream import FakeByteStream
 from tests.fakes.session_client import FakeSessionClient, Script, attached
@@ -174,6 +191,48 @@ async def test_transfer_fails_when_the_session_ends(client: FakeSessionClient, i
         await begun.wait()
     with pytest.raises(UnavailableError, match="session s1 of the client has ended"):
         await syncing
+
+
+async def test_the_client_decides_on_sources_when_it_knows_enough(session: Session, client: FakeSessionClient) -> None:
+    image, other = SourceOp("docker-image://busybox:1"), SourceOp("docker-image://busybox:2", {"a": "b"})
+    source, platform = {"identifier": image.identifier}, {"Architecture": "arm64", "OS": "linux"}
+
+    def answer(**what: Any) -> None:
+        client.verdicts[image.identifier] = session_pb2.CheckPolicyResponse(**what)
+
+    answer(request={"Source": source, "Platform": platform, "LogName": "look", "Image": {"NoConfig": True}})
+    arm = Platform("linux", "arm64")
+    assert await session.check_policy(SourceState(image), arm) == SourceQuery(image, arm, "look", config=False)
+    told = client.judged[0]
+    assert (told.Source.Source.identifier, told.Platform.Architecture) == (image.identifier, "arm64")
+    assert not told.Source.HasField("Image")
+    answer(decision={"action": 1, "denyMessages": [{"message": "old"}, {"message": "large"}]})
+    found = ResolvedImage("busybox:1", Digest.of(b"m"), b"{}")
+    denied = PolicyDecision(Action.DENY, ("old", "large"))
+    assert await session.check_policy(SourceState(image, Pinned(""), found), None) == denied
+    assert (client.judged[1].Source.Image.Digest, client.judged[1].Source.Image.Config) == (found.digest, b"{}")
+    update = {"identifier": other.identifier, "attrs": {"a": "b"}}
+    answer(decision={"action": 2, "update": update})
+    assert await session.check_policy(SourceState(image), None) == PolicyDecision(Action.CONVERT, update=other)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        ({}, RemoteError, "no decision in policy response"),
+        ({"decision": {"action": 9}}, RemoteError, "unknown action 9"),
+        ({"request": {"Git": {"ReturnObject": True}}}, UnimplementedError, "objects of sources are not told"),
+        ({"request": {"Image": {"AttestationChain": True}}}, UnimplementedError, "attestations"),
+        ({"request": {"HTTP": {"ChecksumRequest": {"Algo": 1}}}}, UnimplementedError, "checksums of downloads"),
+    ],
+)
+async def test_policies_that_answer_nothing_usable_are_refused(
+    session: Session, client: FakeSessionClient, answer: dict[str, Any], kind: type[SampanError], words: str
+) -> None:
+    image = SourceOp("docker-image://busybox:1")
+    client.verdicts[image.identifier] = session_pb2.CheckPolicyResponse(**answer)
+    with pytest.raises(kind, match=words):
+        await session.check_policy(SourceState(image), None)
 
 
 async def test_secrets_are_bounded_and_those_it_has_not_are_not_found(
