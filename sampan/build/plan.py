@@ -6,7 +6,6 @@ written: as the log of a step called ``STEP``.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -26,23 +25,34 @@ class PlannedStep:
     trigger: bool = False  # an ONBUILD of the base, which belongs to its FROM
 
 
-def encode_plan(steps: Sequence[PlannedStep]) -> bytes:
-    """Return the steps as they are told."""
-    return json.dumps([asdict(step) for step in steps], separators=(",", ":")).encode()
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All of it."""
+
+    steps: tuple[PlannedStep, ...] = ()
+    unused_arguments: tuple[str, ...] = ()  # build arguments that were given and that no ARG names
 
 
-def decode_plan(data: bytes) -> tuple[PlannedStep, ...]:
-    """Return the steps that were told; none if it is no plan, since a frontend may give any name to a step."""
+def encode_plan(plan: Plan) -> bytes:
+    """Return a plan as it is told."""
+    return json.dumps(asdict(plan), separators=(",", ":")).encode()
+
+
+def decode_plan(data: bytes) -> Plan:
+    """Return the plan that was told; an empty one if it is none, since a frontend may give any name to a step."""
     try:
-        rows = json.loads(data)
+        document = json.loads(data)
     except (ValueError, RecursionError):
-        return ()
-    if not isinstance(rows, list):
-        return ()
+        return Plan()
+    if not isinstance(document, dict):
+        return Plan()
+    rows, unused = document.get("steps"), document.get("unused_arguments")
+    if not isinstance(rows, list) or not isinstance(unused, list) or not all(isinstance(each, str) for each in unused):
+        return Plan()
     steps = []
     for row in rows:
         if not isinstance(row, dict) or not all(isinstance(row.get(name, ""), str) for name in _TEXTS):
-            return ()
+            return Plan()
         texts = {name: row.get(name, "") for name in _TEXTS}
         steps.append(PlannedStep(**texts, trigger=row.get("trigger") is True))
-    return tuple(steps)
+    return Plan(tuple(steps), tuple(unused))

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from buildd.frontend.checks import INVALID_BASE_PLATFORM, Checks
 from buildd.frontend.configuring import configure
 from buildd.frontend.contexts import Contexts, NamedContext, pinned
-from buildd.frontend.options import Options, normalized, parse_epoch
+from buildd.frontend.options import PROXY_NAMES, Options, normalized, parse_epoch
 from buildd.frontend.run import run
 from buildd.frontend.stage_graph import StageGraph, Unit
 from buildd.frontend.stages import (
@@ -33,6 +33,7 @@ from sampan.build.progress import Position
 from sampan.docker.booleans import SPELLINGS
 from sampan.dockerfile.ignore import IgnorePatterns
 from sampan.dockerfile.instructions import (
+    Arg,
     Instruction,
     OnBuild,
     Run,
@@ -141,6 +142,17 @@ class Conversion:
         edge, extras = await self._complete(target, needed, beside)
         config = target.state.finished(self._final_platform(target.state), self._options.labels)
         return Converted(edge, config, target.state.base_bytes, target, epoch_s, values, extras)
+
+    def unused_arguments(self) -> tuple[str, ...]:
+        """Return the build arguments that no ARG names, up to the end of the target's stage; proxies need none."""
+        _, starts = split(self._instructions)
+        _, _, end = starts[self._graph.target(self._options.target).stage.index]
+        triggers = (each for unit in self._graph.units for each, trigger in unit.instructions if trigger)
+        arguments = (each for each in (*self._instructions[:end], *triggers) if isinstance(each, Arg))
+        named = {name for each in arguments for name, _ in each.arguments}
+        return tuple(
+            sorted(each for each in self._options.build_args if each not in named and each.lower() not in PROXY_NAMES)
+        )
 
     def _extras(self, target: Unit, needed: Sequence[Unit], build: Build) -> Iterator[tuple[str, Edge]]:
         """Yield what arguments say that is to be looked at beside the target."""

@@ -99,7 +99,8 @@ class DockerfileFrontend:
         if options.request == subrequests.OUTLINE:
             return subrequests.outline(dockerfile, conversions[0], converted[0])
         if options.tells_plan:
-            await bridge.tell(plan.STEP, plan.encode_plan(conversions[0].plan))
+            told = plan.Plan(tuple(conversions[0].plan), conversions[0].unused_arguments())
+            await bridge.tell(plan.STEP, plan.encode_plan(told))
         return _result(options, converted, dockerfile)
 
     async def _lint(self, options: Options, contexts: Contexts, dockerfile: Dockerfile, bridge: Bridge) -> Result:

@@ -18,7 +18,7 @@ from sampan.resource.container_spec import Resources
 
 DEFAULT_FILE_NAME: Final = "Dockerfile"
 
-_PROXY_NAMES: Final = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
+PROXY_NAMES: Final = ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
 _NETWORKS: Final = {
     "": NetMode.SANDBOX,
     "default": NetMode.SANDBOX,
@@ -96,8 +96,8 @@ class Options:
     @property
     def proxies(self) -> Mapping[str, str]:
         """Proxy variables among the build's arguments, in lower case; they enter no cache key."""
-        lower = {name.lower(): value for name, value in self.build_args.items() if name.lower() in _PROXY_NAMES}
-        return {name: lower[name] for name in _PROXY_NAMES if name in lower}
+        lower = {name.lower(): value for name, value in self.build_args.items() if name.lower() in PROXY_NAMES}
+        return {name: lower[name] for name in PROXY_NAMES if name in lower}
 
 
 def known(attributes: Mapping[str, str]) -> Mapping[str, str]:

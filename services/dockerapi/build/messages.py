@@ -72,6 +72,7 @@ class ClassicMessages:
         self._of_vertex: dict[Digest, _Step] = {}
         self._plan: Digest | None = None  # the vertex that tells it
         self._planned = False
+        self._unused: tuple[str, ...] = ()  # build arguments
         self._begun = False
         self._at = 0  # whose turn it is
         self._id = ""  # what the steps so far have come to
@@ -101,6 +102,8 @@ class ClassicMessages:
             yield from self._show(step)
             yield from self._close(step, image_id if step is self._steps[-1] else "")
         yield {"aux": {"ID": image_id}}
+        if self._unused:
+            yield stream(f"[Warning] One or more build-args [{' '.join(self._unused)}] were not consumed\n")
         yield stream(f"Successfully built {_short(image_id)}\n")
         for name in names:
             yield stream(f"Successfully tagged {name}\n")
@@ -126,7 +129,9 @@ class ClassicMessages:
         if self._plan is not None and not self._steps:
             for update in updates:
                 if isinstance(update, VertexLog) and update.vertex == self._plan:
-                    for each in plan.decode_plan(update.data):
+                    told = plan.decode_plan(update.data)
+                    self._unused = told.unused_arguments
+                    for each in told.steps:
                         self._add(each)
                         self._planned = True
 

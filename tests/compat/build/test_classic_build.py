@@ -274,6 +274,18 @@ def test_the_cache_is_counted_and_pruned(docker: DockerClient, image: str, conte
     assert docker("build", "-q", str(context)).line != first
 
 
+def test_arguments_that_nothing_names_are_warned_of(docker: DockerClient, image: str, context: Path) -> None:
+    write(context, f"ARG TAG\nFROM {image} AS one\nARG A\nFROM {image}\nARG B=b\nFROM {image} AS last\nARG C\n")
+    names = ("A", "B", "C", "TAG", "OTHER", "HTTP_PROXY", "no_proxy")
+    given = [part for name in names for part in ("--build-arg", f"{name}=1")]
+    said = docker("build", *given, str(context)).stdout
+    assert "[Warning] One or more build-args [OTHER] were not consumed\nSuccessfully built " in said
+    said = docker("build", "--target", "one", *given, str(context)).stdout
+    warning = next(line for line in said.splitlines() if line.startswith("[Warning]"))
+    assert {"B", "C", "OTHER"} == set(warning.partition("[")[2].partition("[")[2].partition("]")[0].split())
+    assert "[Warning]" not in docker("build", "--build-arg", "A=1", str(context)).stdout
+
+
 def test_the_sdk_builds(sdk: sdk_package.DockerClient, image: str, context: Path) -> None:
     write(context, f"FROM {image}\nARG A\nRUN echo $A > /a\n", file="")
     built, log = sdk.images.build(path=str(context), tag="sdk-built:1", buildargs={"A": "argument"}, rm=True)

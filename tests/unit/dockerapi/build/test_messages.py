@@ -24,7 +24,7 @@ def log(name: str, text: str, stream: int = 1) -> VertexLog:
 
 def planned(*steps: PlannedStep) -> list[Update]:
     """What tells the steps: the vertex first, and its log where a message has it, after all vertexes."""
-    return [vertex(plan.STEP, over=True), log(plan.STEP, plan.encode_plan(steps).decode())]
+    return [vertex(plan.STEP, over=True), log(plan.STEP, plan.encode_plan(plan.Plan(steps)).decode())]
 
 
 def text(messages: Iterable[object]) -> str:
@@ -112,6 +112,23 @@ def test_what_makes_no_files_is_told_at_the_end() -> None:
     classic = ClassicMessages()
     assert text(classic.render(planned(PlannedStep("FROM scratch"), PlannedStep("CMD x")))) == ""
     assert text(classic.done(BUILT, [])).startswith("Step 1/2 : FROM scratch\n ---> \nStep 2/2 : CMD x\n ---> ")
+
+
+def test_arguments_that_nothing_names_are_told_after_the_image() -> None:
+    classic = ClassicMessages()
+    told = plan.encode_plan(plan.Plan((PlannedStep("FROM scratch"),), ("A", "B"))).decode()
+    list(classic.render([vertex(plan.STEP, over=True), log(plan.STEP, told)]))
+    *_, aux, warning, last = classic.done(BASE, ())
+    assert "aux" in aux
+    assert warning == {"stream": "[Warning] One or more build-args [A B] were not consumed\n"}
+    assert str(last["stream"]).startswith("Successfully built")
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", '{"steps": {}, "unused_arguments": []}', '{"steps": [], "unused_arguments": [1]}', "x"]
+)
+def test_what_is_no_plan_is_an_empty_one(text: str) -> None:
+    assert plan.decode_plan(text.encode()) == plan.Plan()
 
 
 def test_a_frontend_without_a_plan_has_the_steps_that_it_shows() -> None:
