@@ -1,7 +1,9 @@
 """Builds that end otherwise than they were meant to: interrupted, or without their builder. Nothing of them is left."""
 
 import asyncio
+import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ import pytest
 from sampan.client.services import Services
 from tests.support.docker_client import DockerClient
 from tests.support.engine import Engine
+from tests.support.go_clients import GoClient
 from tests.support.tools import eventually, long_time, sleeping
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("nothing_left")]
@@ -119,3 +122,29 @@ def test_the_cache_outlives_the_engine(docker: DockerClient, engine: Engine, bas
     engine.stop()
     engine.start()
     assert docker("build", "-q", str(context)).line == first
+
+
+def test_a_builder_that_is_killed_in_a_push_leaves_no_name(
+    docker: DockerClient, engine: Engine, buildx: GoClient, base: str, context: Path
+) -> None:
+    write(context, f"FROM {base}\nRUN echo pushed > /file\n")
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # a registry that never answers
+        listening.settimeout(60)
+        repository = f"127.0.0.1:{listening.getsockname()[1]}/passing"
+        output = f"type=image,name={repository}:1,push=true,store=false"
+        with subprocess.Popen(
+            [buildx.program, "build", "--progress", "plain", "-o", output, str(context)],
+            env={**os.environ, "HOME": str(buildx.home), "BUILDX_CONFIG": str(buildx.home / "buildx")},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as building:
+            try:
+                asking, _ = listening.accept()
+                with asking:
+                    assert not docker("images", "-q", repository).lines
+                    engine.kill("buildd")
+                    assert building.wait(30) != 0
+            finally:
+                building.kill()
+    eventually(lambda: engine.sampan_fails("status").code == 0, "the engine is healthy")
+    assert not docker("images", "-q", repository).lines
