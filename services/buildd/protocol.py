@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from buildd.executor.protocol import ContainerProcess, Program
-from buildd.llb.ops import NO_LIMITS, Edge, ExecOp, FileOp, SourceOp
+from buildd.llb.ops import Edge, FileOp, SourceOp
 from sampan.build.progress import BuildWarning, Position, Update
 from sampan.errors import BuildFailedError, RemoteError, SampanError
 from sampan.json_types import JsonObject
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform
-from sampan.resource.container_spec import Resources
 from sampan.resource.image import Layer
 from sampan.resource.snapshot import Mount
 
@@ -247,6 +245,10 @@ class Sources(Protocol):
         """See ``Bridge.resolve_config``."""
 
 
+# Returns what a build may take for a source: the very same operation, if it is that. Raises PermissionDeniedError.
+Judge = Callable[[SourceOp, Platform | None], Awaitable[SourceOp]]
+
+
 @dataclass(frozen=True, slots=True)
 class Pinned:
     """What a source is at one moment."""
@@ -345,53 +347,6 @@ class FileWorker(Protocol):
 
     def mounted(self, outputs: Mapping[str, Output]) -> AbstractAsyncContextManager[Path]:
         """Yield a directory in which the outputs can be read, below their names; gone when this process dies."""
-
-
-class Container(Protocol):
-    """Where processes run: the first is its init, the others end with that one."""
-
-    async def start(self, program: Program) -> ContainerProcess:
-        """Make a process.
-
-        Raises:
-            NotFoundError: a secret of its environment is not there.
-            ConflictError: the container was released, or its first process has ended.
-        """
-
-    def files(self, mount: int) -> Readable:
-        """Return where the files of a mount are, by its number in the operation, while the container is there.
-
-        Raises:
-            NotFoundError: there is no such mount, or it has no files that can be read beside the container.
-        """
-
-
-class Executor(Protocol):
-    """Runs processes."""
-
-    async def run(
-        self,
-        op: ExecOp,
-        inputs: Sequence[Output],
-        platform: Platform | None,
-        context: StepContext,
-        limits: Resources = NO_LIMITS,
-    ) -> Sequence[Tree]:
-        """Run a step's process to its end and return a tree for each output.
-
-        Raises:
-            ProcessError: it has failed.
-            NotFoundError: a secret, an agent or a path that it mounts is not there.
-            UnimplementedError: a device, or a platform that this host cannot run.
-        """
-
-    def container(
-        self, op: ExecOp, inputs: Sequence[Output], platform: Platform | None, context: StepContext
-    ) -> AbstractAsyncContextManager[Container]:
-        """Yield a container that sees what a step of ``op`` would; its own process is not run, and nothing is kept.
-
-        Raises as ``run``, but for ProcessError.
-        """
 
 
 class ProcessError(BuildFailedError):

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from buildd.build.protocol import Cache, ImportedCaches
-from buildd.executor.protocol import Program
+from buildd.executor.protocol import Executor, Program
 from buildd.exporters.protocol import BuildResult, Exporters
 from buildd.llb.ops import Edge, ExecOp, Mount, Process, SourceOp
 from buildd.protocol import (
     Bridge,
     Directory,
-    Executor,
     Files,
     FileWorker,
     ImageQuery,
@@ -181,7 +180,7 @@ class ExecutorParts:
 
 
 class ExecutorContract:
-    """Of ``protocol.Executor``; subclass with a fixture ``parts``."""
+    """Of ``executor.protocol.Executor``; subclass with a fixture ``parts``."""
 
     promises: tuple[type, ...] = (Executor,)
 

@@ -10,16 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from buildd.build.protocol import SourceState
+from buildd.llb.ops import SourceOp
 from buildd.session.protocol import (
     ClientContent,
     Credentials,
     LocalFiles,
+    PolicyDecision,
     Session,
     SessionInfo,
     Sessions,
     SocketOwner,
     TokenRequest,
 )
+from sampan.build.policy import Action
 from sampan.errors import (
     AlreadyExistsError,
     DataLossError,
@@ -29,6 +33,7 @@ from sampan.errors import (
     UnavailableError,
 )
 from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
 from tests.fakes.byte_stream import FakeByteStream
 
 BLOB = b"a blob of the client's"
@@ -39,6 +44,7 @@ AGENTS = {"default", "work"}
 LOGINS = {"registry.test:5000": ("me", "pass"), "token.test": ("", "identity")}
 DIRECTORY = {"a": "1", "b": "22"}
 UPLOAD = "http://buildkit-session/upload"
+DENIED, WHY = "docker-image://denied:1", "it is old"
 METHODS = frozenset(("/moby.filesync.v1.FileSync/DiffCopy", "/moby.filesync.v1.FileSend/DiffCopy"))
 
 
@@ -71,6 +77,14 @@ class SessionContract:
         made = tmp_path / "into"
         made.mkdir()
         return made
+
+    async def test_it_decides_on_sources(self, session: Session) -> None:
+        for identifier, decision in (
+            (DENIED, PolicyDecision(Action.DENY, (WHY,))),
+            ("local://context", PolicyDecision(Action.ALLOW)),
+        ):
+            state = SourceState(SourceOp(identifier))
+            assert await session.check_policy(state, Platform("linux", "amd64")) == decision
 
     async def test_a_directory_is_brought_and_then_only_what_is_not_there(self, session: Session, into: Path) -> None:
         (into / "stray").write_text("nobody's")

@@ -101,7 +101,7 @@ class TestBuildBridge(BridgeContract):
     @pytest.fixture
     async def parts(self, tmp_path: Path) -> AsyncIterator[BridgeParts]:
         async with bench(tmp_path) as made, made.build() as (build, progress):
-            images = ImageConfigs(build, ImageSources(made.world), SourceJudge(SourcePolicy()))
+            images = ImageConfigs(build, ImageSources(made.world), SourceJudge(SourcePolicy()).allowed)
             graphs = Graphs(LLB)
             bridge = BuildBridge(build, graphs, made.files, images, progress, cast("Forwarder", None))
             updates = progress.updates

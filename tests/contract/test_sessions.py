@@ -12,18 +12,20 @@ from sampan.oci.digest import Digest
 from tests.contract.sessions import (
     AGENTS,
     BLOB,
+    DENIED,
     DIRECTORY,
     LOGINS,
     METHODS,
     SECRETS,
     UPLOAD,
+    WHY,
     ClientContentContract,
     SessionContract,
     SessionParts,
     SessionsContract,
 )
 from tests.fakes.build_sessions import FakeSession, FakeSessions
-from tests.fakes.session_client import FakeSessionClient, attached
+from tests.fakes.session_client import FakeSessionClient, attached, denial
 
 DIGEST = Digest.of(BLOB)
 
@@ -43,6 +45,7 @@ class TestClientSession(SessionContract):
                 agents=set(AGENTS),
                 uploads={UPLOAD: BLOB},
                 stores={"store": {DIGEST: (BLOB, {})}},
+                verdicts={DENIED: denial(WHY)},
             )
             connection = await stack.enter_async_context(AsyncExitStack())
             session = await connection.enter_async_context(attached(client, place))
@@ -64,6 +67,7 @@ class TestFakeSession(SessionContract):
             set(AGENTS),
             {UPLOAD: BLOB},
             {"store": {DIGEST: BLOB}},
+            denied={DENIED: WHY},
         )
 
         async def end() -> None:

@@ -13,7 +13,7 @@ from sampan.resource.streams import Frame, Stream
 
 
 class FakeContainer:
-    """Satisfies ``buildd.protocol.Container``.
+    """Satisfies ``executor.protocol.Container``.
 
     There is no program ``nosuch``. ``echo`` and ``cat`` do as they are known to, ``sleep`` runs until something ends
     it, and everything else says its command and ends with ``code``.

@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from buildd.build.protocol import SourceQuery, SourceState
 from buildd.session.protocol import (
     ClientContent,
     Credentials,
     LocalFiles,
+    PolicyDecision,
     Progress,
     Session,
     SessionInfo,
@@ -19,6 +21,7 @@ from buildd.session.protocol import (
     Token,
     TokenRequest,
 )
+from sampan.build.policy import Action
 from sampan.errors import (
     AlreadyExistsError,
     DataLossError,
@@ -29,6 +32,7 @@ from sampan.errors import (
 )
 from sampan.fsutil.receiver import SyncReport
 from sampan.oci.digest import Digest
+from sampan.oci.platform import Platform
 from sampan.resource.content import Blob
 from sampan.wire.http2.protocol import ByteStream
 
@@ -52,6 +56,7 @@ class FakeSession:
     sockets: list[tuple[str, Path, SocketOwner]] = field(default_factory=list)  # those that are open
     files: dict[str, tuple[bytes, Mapping[str, str]]] = field(default_factory=dict)  # what it was given, by exporter
     trees: dict[str, dict[str, bytes]] = field(default_factory=dict)  # likewise; directories are None's
+    denied: dict[str, str] = field(default_factory=dict)  # why, by sources' identifiers
 
     def _use(self) -> None:
         if self.ended:
@@ -140,6 +145,11 @@ class FakeSession:
 
     def content(self, store: str) -> ClientContent:
         return FakeClientContent(self, store)
+
+    async def check_policy(self, state: SourceState, platform: Platform | None) -> PolicyDecision | SourceQuery:
+        self._use()
+        why = self.denied.get(state.op.identifier)
+        return PolicyDecision(Action.ALLOW) if why is None else PolicyDecision(Action.DENY, (why,))
 
     async def pull_upload(self, url: str) -> AsyncGenerator[bytes, None]:
         self._use()

@@ -28,7 +28,7 @@ from sampan.api.buildkit.session.v1 import (
     upload_pb2_grpc,
 )
 from sampan.api.buildkit.session.v1 import fsutil_pb2 as fs
-from sampan.api.buildkit.sourcepolicy.v1 import session_pb2, session_pb2_grpc
+from sampan.api.buildkit.sourcepolicy.v1 import policy_pb2, session_pb2, session_pb2_grpc
 from sampan.api.containerd.content.v1 import content_pb2, content_pb2_grpc
 from sampan.fsutil.entry import mode_to_go
 from sampan.wire.http2.protocol import ByteStream, SocketStream
@@ -218,13 +218,22 @@ class _Secrets(secrets_pb2_grpc.SecretsServicer):
         return secrets_pb2.GetSecretResponse(data=self._client.secrets[request.ID])
 
 
+def denial(*messages: str) -> session_pb2.CheckPolicyResponse:
+    """Return what denies a source."""
+    said = [session_pb2.DenyMessage(message=each) for each in messages]
+    return session_pb2.CheckPolicyResponse(
+        decision=session_pb2.DecisionResponse(action=policy_pb2.DENY, denyMessages=said)
+    )
+
+
 class _Policy(session_pb2_grpc.PolicyVerifierServicer):
     def __init__(self, client: FakeSessionClient) -> None:
         self._client = client
 
     async def CheckPolicy(self, request: Any, context: Any) -> Any:
         self._client.judged.append(request)
-        return self._client.verdicts[request.Source.Source.identifier]
+        allow = session_pb2.CheckPolicyResponse(decision=session_pb2.DecisionResponse())
+        return self._client.verdicts.get(request.Source.Source.identifier, allow)
 
 
 class _Agents(sshforward_pb2_grpc.SSHServicer):

@@ -12,6 +12,7 @@ from buildd.protocol import (
     Files,
     FileWorker,
     ImageQuery,
+    Judge,
     Output,
     Progress,
     ResolvedImage,
@@ -19,7 +20,7 @@ from buildd.protocol import (
     SourceFile,
     Sources,
 )
-from buildd.solver.build import Build, Judge
+from buildd.solver.build import Build
 from sampan.build.progress import BuildWarning, VertexWarning
 from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
@@ -61,7 +62,7 @@ class ImageConfigs:
     async def resolve(self, query: ImageQuery) -> ResolvedImage:
         """See ``Bridge.resolve_config``."""
         op = SourceOp((_LAYOUT if query.layout else _IMAGE) + query.reference)
-        taken = await self._judge.allowed(op, query.platform)
+        taken = await self._judge(op, query.platform)
         if taken is not op:
             scheme, _, reference = taken.identifier.partition("://")
             if f"{scheme}://" != (_LAYOUT if query.layout else _IMAGE):

@@ -7,7 +7,7 @@ longer, for clients that ask late.
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from buildd.build import caching
 from buildd.build.bridge import BuildBridge, ImageConfigs
 from buildd.build.caching import BuildCaches, Caches
-from buildd.build.containers import Containers
+from buildd.build.containers import Containers, granted
 from buildd.build.frontends import FrontendParts, ImageFrontends
 from buildd.build.gateway import BuildGateway, looked_at
 from buildd.build.judging import SourceJudge
@@ -36,19 +36,17 @@ from buildd.provenance.attesting import Asked
 from buildd.provenance.options import parse_attestations, parse_sbom
 from buildd.provenance.scanning import scanned, statements
 from buildd.session.protocol import Sessions
-from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE, Asker, Build
+from buildd.solver.build import Asker, Build
 from buildd.solver.solver import Solver
 from sampan.build.policy import SourcePolicy
 from sampan.build.progress import Update
 from sampan.build.request import PruneOptions, SolveRequest, SolveResponse, UsageRecord
-from sampan.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, PermissionDeniedError, SampanError
+from sampan.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, SampanError
 from sampan.oci.digest import Digest
 
 # A client asks for a build's status while it begins the build.
 _BEGIN_S: Final = 15.0
 _ENDED_KEPT: Final = 4  # builds whose status is in memory after their end; the history has more of them
-
-_ENTITLEMENTS: Final = (NETWORK_HOST, SECURITY_INSECURE)
 
 _IMAGES: Final = ("docker-image://", "oci-layout://")
 
@@ -133,7 +131,7 @@ class Builds:
             with meter.build():
                 kept.attesting = parse_attestations(request.frontend_attributes)
                 parse_sbom(request.frontend_attributes)
-                entitlements = _granted(request.entitlements, self._parts.allowed)
+                entitlements = granted(request.entitlements, self._parts.allowed)
                 for export in request.exports:
                     self._parts.exporters.check(export)
                 caching.check(request.cache_imports, request.cache_exports)
@@ -189,10 +187,10 @@ class Builds:
 
             async def look(query: SourceQuery) -> SourceState:
                 # Not remembered as what the build has asked for: the source may turn out not to be allowed.
-                own = ImageConfigs(run, self._parts.sources, SourceJudge(SourcePolicy()))
+                own = ImageConfigs(run, self._parts.sources, SourceJudge(SourcePolicy()).allowed)
                 return await looked_at(query, run, self._parts.sources, own.allowed)
 
-            judge = SourceJudge(SourcePolicy(request.policy), verifier, look)
+            judge = SourceJudge(SourcePolicy(request.policy), verifier, look).allowed
             asker = Asker(
                 request.ref,
                 build.updates,
@@ -384,20 +382,3 @@ def _taken(run: Build) -> frozenset[Digest]:
     )  # fmt: skip
     trees = (output for each in sources for output in each.outputs if isinstance(output, Tree))
     return frozenset(layer.diff_id for tree in trees for layer in tree.layers)
-
-
-def _granted(asked: Iterable[str], allowed: frozenset[str]) -> frozenset[str]:
-    """Return what a client grants its build.
-
-    Raises:
-        InvalidArgumentError: an entitlement that is none.
-        PermissionDeniedError: one that the builder's configuration does not allow.
-    """
-    found = set()
-    for name in asked:
-        if name not in _ENTITLEMENTS:
-            raise InvalidArgumentError(f"unknown entitlement {name}")
-        if name not in allowed:
-            raise PermissionDeniedError(f"granting entitlement {name} is not allowed by build daemon configuration")
-        found.add(name)
-    return frozenset(found)

@@ -1,14 +1,17 @@
-"""The containers that the client of a build, or a frontend, has beside it; they go with the gateway that made them."""
+"""The containers that the client of a build, or a frontend, has beside it; they go with the gateway that made them.
+
+What they and steps may have is what the client grants its build.
+"""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from buildd.build.protocol import ContainerRequest
-from buildd.executor.protocol import ContainerProcess, Program
+from buildd.executor.protocol import Container, ContainerProcess, Executor, Program
 from buildd.llb.ops import ExecOp, NetMode, Process
-from buildd.protocol import Container, Executor, Output, Readable
+from buildd.protocol import Output, Readable
 from buildd.solver.build import NETWORK_HOST, SECURITY_INSECURE, Build
 from sampan.build.step import StepSecurity
 from sampan.errors import (
@@ -21,6 +24,7 @@ from sampan.errors import (
 )
 
 _MAX_CONTAINERS: Final = 100  # of one gateway
+_ENTITLEMENTS: Final = (NETWORK_HOST, SECURITY_INSECURE)
 
 
 @dataclass(slots=True)
@@ -127,3 +131,20 @@ async def _end(several: Mapping[str, _Kept]) -> None:
     for result in await asyncio.gather(*keepers, return_exceptions=True):
         if isinstance(result, BaseException) and not isinstance(result, SampanError | asyncio.CancelledError):
             raise result
+
+
+def granted(asked: Iterable[str], allowed: frozenset[str]) -> frozenset[str]:
+    """Return what a client grants its build.
+
+    Raises:
+        InvalidArgumentError: an entitlement that is none.
+        PermissionDeniedError: one that the builder's configuration does not allow.
+    """
+    found = set()
+    for name in asked:
+        if name not in _ENTITLEMENTS:
+            raise InvalidArgumentError(f"unknown entitlement {name}")
+        if name not in allowed:
+            raise PermissionDeniedError(f"granting entitlement {name} is not allowed by build daemon configuration")
+        found.add(name)
+    return frozenset(found)

@@ -13,9 +13,9 @@ from typing import Final
 from buildd.build.bridge import ImageConfigs
 from buildd.build.gateway import BuildGateway
 from buildd.build.protocol import Gateway, Worker
-from buildd.executor.protocol import ContainerProcess, Program
+from buildd.executor.protocol import ContainerProcess, Executor, Program
 from buildd.llb.ops import ExecOp, Metadata, Mount, NetMode, Node, Process, SourceOp
-from buildd.protocol import Executor, ImageQuery, ProcessError, Result, StepContext
+from buildd.protocol import ImageQuery, ProcessError, Result, StepContext
 from buildd.solver.build import Build
 from sampan.build.step import StepExit
 from sampan.dockerfile.words import quoted

@@ -29,6 +29,7 @@ from buildd.protocol import (
     FileStat,
     FileWorker,
     ImageQuery,
+    Judge,
     Output,
     Progress,
     ResolvedImage,
@@ -38,7 +39,7 @@ from buildd.protocol import (
     Sources,
     Tree,
 )
-from buildd.solver.build import Build, Judge
+from buildd.solver.build import Build
 from sampan.build.progress import BuildWarning, VertexWarning
 from sampan.errors import ConflictError, NotFoundError, SampanError
 from sampan.oci.digest import Digest
@@ -178,7 +179,7 @@ class BuildGateway:
 
     async def resolve_source(self, query: SourceQuery) -> SourceState:
         """See ``Gateway``."""
-        query = replace(query, op=await self._judge.allowed(query.op, query.platform))
+        query = replace(query, op=await self._judge(query.op, query.platform))
         return await looked_at(query, self._run, self._sources, self._images.allowed)
 
     def inputs(self) -> Mapping[str, bytes]:

@@ -43,7 +43,7 @@ class _Asked:
 
 
 class SourceJudge:
-    """Decides for one build. Satisfies ``buildd.solver.build.Judge``."""
+    """Decides for one build."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class SourceJudge:
         self._taken: dict[_Asked, SourceOp] = {}
 
     async def allowed(self, op: SourceOp, platform: Platform | None) -> SourceOp:
-        """Return what is taken for a source: the very same operation, if it is that.
+        """Return what is taken for a source: the very same operation, if it is that. A ``buildd.protocol.Judge``.
 
         Raises:
             PermissionDeniedError: nothing is.

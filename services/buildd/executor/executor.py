@@ -43,7 +43,7 @@ _SECURITY: Final = {SecurityMode.SANDBOX: StepSecurity.CONFINED, SecurityMode.IN
 
 
 class StepExecutor:
-    """Satisfies ``protocol.Executor``."""
+    """Satisfies ``executor.protocol.Executor``."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class StepExecutor:
         context: StepContext,
         limits: Resources = NO_LIMITS,
     ) -> Sequence[Tree]:
-        """See ``protocol.Executor``."""
+        """See ``executor.protocol.Executor``."""
         if platform is not None:
             self._platforms.check(platform)
         for device in op.devices:
@@ -125,7 +125,7 @@ class StepExecutor:
     async def container(
         self, op: ExecOp, inputs: Sequence[Output], platform: Platform | None, context: StepContext
     ) -> AsyncIterator[StepContainer]:
-        """See ``protocol.Executor``. It takes no step's place: steps may be what it waits for."""
+        """See ``executor.protocol.Executor``. It takes no step's place: steps may be what it waits for."""
         if platform is not None:
             self._platforms.check(platform)
         await self._reach()

@@ -1,15 +1,18 @@
-"""Containers beside a build, as those see them who have processes run in one.
+"""What runs processes: those of steps, and those of containers beside a build, as who has them run sees them.
 
 The first process is the container's init: the others run where that one runs, and end with it.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from buildd.llb.ops import SecretEnv
+from buildd.llb.ops import NO_LIMITS, ExecOp, SecretEnv
+from buildd.protocol import Output, Readable, StepContext, Tree
 from sampan.build.step import StepOutput, StepSecurity, StepSignal
-from sampan.resource.container_spec import ConsoleSize
+from sampan.oci.platform import Platform
+from sampan.resource.container_spec import ConsoleSize, Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,4 +44,51 @@ class ContainerProcess(Protocol):
 
         Raises:
             StartError: it cannot be started; the kinds of it say why.
+        """
+
+
+class Container(Protocol):
+    """Where processes run: the first is its init, the others end with that one."""
+
+    async def start(self, program: Program) -> ContainerProcess:
+        """Make a process.
+
+        Raises:
+            NotFoundError: a secret of its environment is not there.
+            ConflictError: the container was released, or its first process has ended.
+        """
+
+    def files(self, mount: int) -> Readable:
+        """Return where the files of a mount are, by its number in the operation, while the container is there.
+
+        Raises:
+            NotFoundError: there is no such mount, or it has no files that can be read beside the container.
+        """
+
+
+class Executor(Protocol):
+    """Runs processes."""
+
+    async def run(
+        self,
+        op: ExecOp,
+        inputs: Sequence[Output],
+        platform: Platform | None,
+        context: StepContext,
+        limits: Resources = NO_LIMITS,
+    ) -> Sequence[Tree]:
+        """Run a step's process to its end and return a tree for each output.
+
+        Raises:
+            ProcessError: it has failed.
+            NotFoundError: a secret, an agent or a path that it mounts is not there.
+            UnimplementedError: a device, or a platform that this host cannot run.
+        """
+
+    def container(
+        self, op: ExecOp, inputs: Sequence[Output], platform: Platform | None, context: StepContext
+    ) -> AbstractAsyncContextManager[Container]:
+        """Yield a container that sees what a step of ``op`` would; its own process is not run, and nothing is kept.
+
+        Raises as ``run``, but for ProcessError.
         """

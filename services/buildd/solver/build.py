@@ -14,7 +14,7 @@ from buildd.cache.model import About, Found, RecordType
 from buildd.llb.digests import DigestOf, Digests, digest_of, operation_digest
 from buildd.llb.ops import NO_LIMITS, DiffOp, Edge, ExecOp, FileOp, MergeOp, NetMode, Node, SecurityMode, SourceOp
 from buildd.meter import Kind
-from buildd.protocol import Output, Pinned, Progress, Remains, StepContext, StepError, Tree
+from buildd.protocol import Judge, Output, Pinned, Progress, Remains, StepContext, StepError, Tree
 from buildd.solver import keys
 from buildd.solver.context import Unseen, VertexProgress, Work
 from buildd.solver.flights import Flights, together
@@ -32,7 +32,6 @@ from sampan.errors import (
 )
 from sampan.log import log
 from sampan.oci.digest import Digest
-from sampan.oci.platform import Platform
 
 NETWORK_HOST: Final = "network.host"
 SECURITY_INSECURE: Final = "security.insecure"
@@ -45,17 +44,6 @@ class Imports(Protocol):
 
     async def find(self, key: Digest) -> tuple[Tree, ...] | None:
         """Return a step's outputs, whose layers are here; None if nobody has them."""
-
-
-class Judge(Protocol):
-    """Says which sources a build may use."""
-
-    async def allowed(self, op: SourceOp, platform: Platform | None) -> SourceOp:
-        """Return what is taken for a source: the very same operation, if it is that.
-
-        Raises:
-            PermissionDeniedError: nothing is.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +272,7 @@ class Build:
     async def _source(self, digest: Digest, node: Node, op: SourceOp, view: VertexProgress, about: About) -> Evaluated:
         platform = node.platform or self._works.parts.platform
         judge = self._asker.judge
-        taken = op if judge is None else await judge.allowed(op, node.platform)
+        taken = op if judge is None else await judge(op, node.platform)
         if taken is not op:
             op, node = taken, replace(node, op=taken)
         pinned = await self._works.parts.sources.pin(op, platform, self._own_work(view))

@@ -6,9 +6,10 @@ from typing import TypeAlias
 
 from buildd.cache.model import About
 from buildd.cache.results import Results
+from buildd.executor.protocol import Executor
 from buildd.llb.ops import ExecOp, FileOp, Node, SourceOp
 from buildd.meter import UNMETERED, Meter, Phase
-from buildd.protocol import Executor, FileWorker, Output, Pinned, Sources, Tree, Trees
+from buildd.protocol import FileWorker, Output, Pinned, Sources, Tree, Trees
 from buildd.solver.context import Work
 from buildd.solver.flights import Flight, Flights
 from sampan.cancellation import to_the_end

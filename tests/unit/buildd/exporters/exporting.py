@@ -16,7 +16,7 @@ from buildd.protocol import FileWorker, Tree, Trees
 from buildd.session.clients import Clients
 from buildd.session.protocol import Sessions
 from sampan.build.request import Export
-from sampan.errors import NotFoundError, SampanError
+from sampan.errors import SampanError
 from sampan.oci.descriptor import Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.platform import Platform

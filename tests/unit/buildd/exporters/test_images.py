@@ -11,6 +11,7 @@ from buildd.exporters.protocol import Attestation, BuildResult
 from buildd.protocol import Tree
 from buildd.session.protocol import Credentials
 from sampan.errors import InvalidArgumentError, NotFoundError, RemoteError, SampanError, UnimplementedError
+from sampan.oci.descriptor import OCI_MANIFEST
 from sampan.resource import image as images
 from tests.fakes.build_stores import layer
 from tests.unit.buildd.exporters.exporting import Room, one, several
