@@ -55,6 +55,7 @@ HARMLESS: Final[Mapping[type, frozenset[str]]] = {
         (
             "target", "read_only", "create_source", "no_copy", "tmpfs_size_bytes", "tmpfs_mode", "options",
             "non_recursive", "volume_labels", "mode", "read_only_non_recursive", "read_only_force_recursive",
+            "subpath", "image_id", "chain_id",
         )
     ),
 }  # fmt: skip
@@ -112,6 +113,8 @@ def joined(spec: ContainerSpec) -> Iterator[str]:
 def of_resources(resources: Resources) -> Iterator[str]:
     """Yield what of the limits is no limit."""
     yield from (f"device {device.host_path}" for device in resources.devices)
+    if resources.device_requests:
+        yield "devices of a driver's"
     yield from (f"device rule {rule}" for rule in resources.device_cgroup_rules)
     if resources.cgroup_parent:
         yield f"control group {resources.cgroup_parent}"
@@ -124,6 +127,8 @@ def of_resources(resources: Resources) -> Iterator[str]:
 def _of_mount(mount: Mount, binds: tuple[str, ...]) -> Iterator[str]:
     if mount.type is MountType.BIND and mount.source not in binds:
         yield f"a bind of {mount.source}"
+    elif mount.type not in (MountType.BIND, MountType.VOLUME, MountType.TMPFS, MountType.IMAGE):
+        yield f"a mount of type {mount.type.value}"
     if mount.propagation not in _PRIVATE:
         yield f"propagation {mount.propagation}"
     if mount.type is MountType.VOLUME:

@@ -162,6 +162,8 @@ HOST = [
     {"Mounts": [{"Type": "volume", "Target": "/h", "VolumeOptions": {"driverconfig": {"name": "local", "options": {
         "device": "/"}}}}]},
     {"Devices": [{"PathOnHost": "/dev/sda", "PathInContainer": "/dev/sda", "CgroupPermissions": "rwm"}]},
+    {"DeviceRequests": [{"Driver": "cdi", "DeviceIDs": ["vendor.example/gpu=all"]}]},
+    {"DeviceRequests": [{"Count": -1, "Capabilities": [["gpu"]]}]},
     {"DeviceCgroupRules": ["a *:* rwm"]}, {"SecurityOpt": ["seccomp=unconfined"]},
     {"SecurityOpt": ["apparmor=unconfined"]},
     {"SecurityOpt": ["systempaths=unconfined"]}, {"SecurityOpt": ["label=disable"]}, {"MaskedPaths": []},
