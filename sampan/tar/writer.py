@@ -52,10 +52,14 @@ class TarWriter:
 
     def data(self, piece: bytes) -> None:
         """Write some of the entry's bytes."""
-        if len(piece) > self._left:
-            raise ValueError("more data than the entry's size")
-        self._left -= len(piece)
+        self.passed_by(len(piece))
         self._write(piece)
+
+    def passed_by(self, size: int) -> None:
+        """Say that so many of the entry's bytes go, or went, where this writes to without being handed over."""
+        if size > self._left:
+            raise ValueError("more data than the entry's size")
+        self._left -= size
 
     def close(self) -> None:
         """Write the end mark."""

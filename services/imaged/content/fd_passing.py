@@ -119,22 +119,23 @@ class FdServer:
 async def _pour(pipe: int, ingest: Ingest) -> None:
     """Append what comes out of a pipe until its other end is closed. Raises OSError."""
     os.set_blocking(pipe, False)
+    buffer = memoryview(bytearray(_PIECE_BYTES))
     more = True
     while more:
         await _readable(pipe)
-        more = await in_thread(_pour_now, pipe, ingest)
+        more = await in_thread(_pour_now, pipe, buffer, ingest)
 
 
-def _pour_now(pipe: int, ingest: Ingest) -> bool:
-    """Append what is in the pipe, and return whether more may come; blocks for the disk alone."""
+def _pour_now(pipe: int, buffer: memoryview, ingest: Ingest) -> bool:
+    """Append what is in the pipe, by way of ``buffer``; return whether more may come. Blocks for the disk alone."""
     for _ in range(_PIECES):
         try:
-            piece = os.read(pipe, _PIECE_BYTES)
+            size = os.readv(pipe, (buffer,))
         except BlockingIOError:
             return True
-        if not piece:
+        if not size:
             return False
-        ingest.write_now(piece)
+        ingest.write_now(buffer[:size])
     return True
 
 

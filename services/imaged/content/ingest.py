@@ -108,7 +108,7 @@ class Ingest:
         with storing(f"content {self.expected or self.ref}"):
             await in_thread(self.write_now, data)
 
-    def write_now(self, data: bytes) -> None:
+    def write_now(self, data: bytes | memoryview) -> None:
         """Append ``data``, or nothing of it; blocks. Raises OSError."""
         view = memoryview(data)
         try:

@@ -14,6 +14,7 @@ from typing import IO, Final, Protocol, Self, cast
 
 from sampan.errors import ResourceExhaustedError, SampanError
 from sampan.resource.snapshot import ChangeKind
+from sampan.tar.deflate import GzipCompressor
 from sampan.tar.entry import Entry, EntryType
 from sampan.tar.writer import TarWriter
 from snapshotter.diff.comparison import Difference, compare
@@ -25,12 +26,11 @@ from snapshotter.workers.job import Compression, DiffJob, Failure, Packed
 from snapshotter.workers.process import answer, begin
 from snapshotter.workers.threads import Thread
 
-_READ_BYTES: Final = 1 << 20
+_BUFFER_BYTES: Final = 1 << 20
 _BLOCK_BYTES: Final = 1 << 20
-_BLOCKS: Final = 4  # that wait to be compressed
+_BLOCKS: Final = 6  # one is filled, one compressed, and the others wait for that or have been
 _OUTPUT: Final = 0
 _ANSWERS: Final = 1
-_GZIP_LEVEL: Final = 2  # of igzip's 0 to 3: as small as zlib's first levels, at several times their speed
 _ZSTD_LEVEL: Final = 3
 
 _TYPES: Final = {
@@ -46,23 +46,16 @@ _HOST_XATTRS: Final = frozenset({"security.selinux", "security.ima", "security.e
 
 
 class _Compressor(Protocol):
-    def compress(self, data: bytes | bytearray, /) -> bytes: ...
+    def compress(self, data: memoryview, /) -> bytes: ...
 
     def flush(self) -> bytes: ...
-
-
-class _Plain:
-    def compress(self, data: bytes | bytearray, /) -> bytes:
-        return bytes(data)
-
-    def flush(self) -> bytes:
-        return b""
 
 
 class _Sink:
     """Compresses into a file and hashes both sides, ``streamed`` output excepted: whoever reads a stream hashes it.
 
-    What is compressed is so in a thread of its own, while the next files are read and hashed.
+    What is compressed is so in a thread of its own, while the next files are read and hashed. Files are read into a few
+    blocks that are used again and again: a fresh one for each would cost as much as reading it.
     """
 
     def __init__(self, file: IO[bytes], compression: Compression, *, streamed: bool) -> None:
@@ -72,10 +65,13 @@ class _Sink:
         self._hash_outer = not streamed
         self._inner, self._outer = hashlib.sha256(), hashlib.sha256()
         self._tar_bytes = self._size = 0
-        self._block = bytearray()
-        self._blocks: queue.Queue[bytearray | None] = queue.Queue(_BLOCKS)
+        self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
+        for _ in range(1 if self._compressor is None else _BLOCKS):
+            self._free.put(memoryview(bytearray(_BLOCK_BYTES)))
+        self._block, self._filled = self._free.get(), 0
+        self._full: queue.SimpleQueue[tuple[memoryview, int] | None] = queue.SimpleQueue()
         self._failure: Exception | None = None
-        self._thread = None if compression is Compression.NONE else Thread(self._compress)
+        self._thread = None if self._compressor is None else Thread(self._compress)
 
     def __enter__(self) -> Self:
         if self._thread is not None:
@@ -86,16 +82,27 @@ class _Sink:
         self._end()
 
     def write(self, piece: bytes) -> None:
-        self._block += piece
-        if len(self._block) >= _BLOCK_BYTES:
-            self._pass_on()
+        at = 0
+        while at < len(piece):
+            count = min(len(piece) - at, _BLOCK_BYTES - self._filled)
+            self._block[self._filled : self._filled + count] = piece[at : at + count]
+            self._advance(count)
+            at += count
+
+    def read(self, fd: int, most: int) -> int:
+        """Write what a file has next, ``most`` bytes or fewer; return how many. None are left where that is 0."""
+        end = min(self._filled + most, _BLOCK_BYTES)
+        count = os.readv(fd, (self._block[self._filled : end],))
+        self._advance(count)
+        return count
 
     def close(self) -> Packed:
         self._pass_on()
         self._end()
         if self._failure is not None:
             raise self._failure
-        self._put(self._compressor.flush())
+        if self._compressor is not None:
+            self._put(self._compressor.flush())
         self._file.flush()
         digest, diff_id = (f"sha256:{side.hexdigest()}" for side in (self._outer, self._inner))
         return Packed(
@@ -105,31 +112,42 @@ class _Sink:
             tar_bytes=self._tar_bytes,
         )
 
+    def _advance(self, count: int) -> None:
+        self._filled += count
+        if self._filled == _BLOCK_BYTES:
+            self._pass_on()
+
     def _pass_on(self) -> None:
-        block, self._block = self._block, bytearray()
-        self._tar_bytes += len(block)
+        block, filled = self._block, self._filled
+        self._tar_bytes += filled
         if self._thread is None:
-            self._put(block)
+            self._put(block[:filled])
         else:
-            self._blocks.put(block)
+            self._full.put((block, filled))
         if self._hash_inner:
-            self._inner.update(block)
+            self._inner.update(block[:filled])
+        if self._thread is not None:  # not before it is hashed: this block may be the next one that is free
+            self._block = self._free.get()
+        self._filled = 0
 
     def _end(self) -> None:
         if self._thread is not None:
-            self._blocks.put(None)
+            self._full.put(None)
             self._thread.join()
             self._thread = None
 
     def _compress(self) -> None:
-        while (block := self._blocks.get()) is not None:
+        assert self._compressor is not None
+        while (full := self._full.get()) is not None:
+            block, filled = full
             if self._failure is None:
                 try:
-                    self._put(self._compressor.compress(block))
+                    self._put(self._compressor.compress(block[:filled]))
                 except Exception as error:  # noqa: BLE001 - it is told by ``close``
                     self._failure = error
+            self._free.put(block)
 
-    def _put(self, piece: bytes | bytearray) -> None:
+    def _put(self, piece: bytes | memoryview) -> None:
         self._file.write(piece)
         if self._hash_outer:
             self._outer.update(piece)
@@ -141,10 +159,10 @@ def run(job: DiffJob) -> Packed | Failure:
     left, right = (tuple(Piece(Path(path)) for path in side) for side in (job.left, job.right))
     try:
         with (
-            open(job.target or _OUTPUT, "wb", buffering=_READ_BYTES) as file,
+            open(job.target or _OUTPUT, "wb", buffering=_BUFFER_BYTES) as file,
             _Sink(file, Compression(job.compression), streamed=not job.target) as sink,
         ):
-            packing = _Packing(TarWriter(sink.write, job.max_path_bytes), job.newest_ns)
+            packing = _Packing(TarWriter(sink.write, job.max_path_bytes), sink, job.newest_ns)
             told = Told()
             differences = compare(left, right, opaque=True, max_path_bytes=job.max_path_bytes)
             for difference in without(differences, job.exclude):
@@ -183,23 +201,22 @@ def without(differences: Iterable[Difference], exclude: Iterable[str]) -> Iterat
         yield difference
 
 
-def _compressor(kind: Compression) -> _Compressor:
+def _compressor(kind: Compression) -> _Compressor | None:
     if kind is Compression.GZIP:
-        from isal import isal_zlib  # only what is needed
-
-        return cast("_Compressor", isal_zlib.compressobj(_GZIP_LEVEL, isal_zlib.DEFLATED, 31))
+        return GzipCompressor()
     if kind is Compression.ZSTD:
         import zstandard
 
         return cast("_Compressor", zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj())
-    return _Plain()
+    return None
 
 
 class _Packing:
-    """An archive of differences."""
+    """An archive of differences; ``writer`` writes into ``sink``, and files go there directly."""
 
-    def __init__(self, writer: TarWriter, newest_ns: int | None) -> None:
+    def __init__(self, writer: TarWriter, sink: _Sink, newest_ns: int | None) -> None:
         self._writer = writer
+        self._sink = sink
         self._newest_ns = newest_ns
         self._linked: dict[tuple[int, int], bytes] = {}  # the first name of each file that has several
 
@@ -237,11 +254,12 @@ class _Packing:
             self._writer.add(self._entry(path, EntryType.FILE, found, status, read_xattrs(fd)))
             left = status.st_size
             while left:
-                piece = os.read(fd, min(left, _READ_BYTES))
-                if not piece:  # cut short while being read: the header promised zeros
-                    piece = bytes(min(left, _READ_BYTES))
-                self._writer.data(piece)
-                left -= len(piece)
+                count = self._sink.read(fd, left)
+                if not count:  # cut short while being read: the header promised zeros
+                    count = min(left, _BUFFER_BYTES)
+                    self._sink.write(bytes(count))
+                self._writer.passed_by(count)
+                left -= count
         finally:
             os.close(fd)
 
