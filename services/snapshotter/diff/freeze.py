@@ -9,7 +9,7 @@ and gives the same; one that ends after it leaves the move to the next start.
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Final, TypeVar
 
@@ -41,6 +41,13 @@ EMPTY_TAR_BYTES: Final = 1024
 
 T = TypeVar("T")
 
+# What is done with what a worker said, while its blob is brought to disk.
+Beside = Callable[[Packed], Coroutine[None, None, None]]
+
+
+async def _nothing(_: Packed) -> None:
+    pass
+
 
 class Packer:
     """Makes blobs of what snapshots change."""
@@ -49,22 +56,26 @@ class Packer:
         self._workers = applier.workers
         self._content = content
 
-    async def pack(self, job: DiffJob, key: str, lease: str) -> tuple[Packed, Descriptor | None]:
-        """Return what a worker said, and the blob, unless nothing differs. Raises as ``Differ.layer_of``.
+    async def pack(
+        self, job: DiffJob, key: str, lease: str, beside: Beside = _nothing
+    ) -> tuple[Packed, Descriptor | None]:
+        """Return what a worker said, and the blob, unless nothing differs; then ``beside`` is done as well.
+
+        Raises as ``Differ.layer_of``, or as ``beside``.
 
         If the content store goes away under it, all is packed once more: nothing has changed but what packing leaves as
         it is. A lease may have gone with the store, so whoever has one is told.
         """
         try:
-            return await self._pack(job, key, lease)
+            return await self._pack(job, key, lease, beside)
         except ServiceGoneError as error:
             if lease:
                 raise
             log.info("packing once more", key=key, reason=str(error))
         await self._content.returned()
-        return await self._pack(job, key, lease)
+        return await self._pack(job, key, lease, beside)
 
-    async def _pack(self, job: DiffJob, key: str, lease: str) -> tuple[Packed, Descriptor | None]:
+    async def _pack(self, job: DiffJob, key: str, lease: str, beside: Beside) -> tuple[Packed, Descriptor | None]:
         ref = f"diff-{key}-{secrets.token_hex(8)}"
         async with packer_pool.piped(self._workers, job) as (pipe, answer):
             await self._content.take(pipe, ref)
@@ -82,7 +93,8 @@ class Packer:
         if packed.tar_bytes <= EMPTY_TAR_BYTES:
             await self._content.abort(ref)
             return packed, None
-        digest, size = await self._content.commit(ref, {UNCOMPRESSED: packed.diff_id}, lease)
+        committing = self._content.commit(ref, {UNCOMPRESSED: packed.diff_id}, lease)
+        digest, size = await _with(beside(packed), committing)
         return packed, Descriptor(media.OCI_LAYER_GZIP, digest, size)
 
 
@@ -138,7 +150,12 @@ class Freezer:
         upper = snapshot.format is SnapshotFormat.UPPER
         settled = str(catalog.disk.snapshot(dir_id) / "fs") if upper else ""
         job = DiffJob(left, right, Compression.GZIP.value, "", exclude, settled, newest_ns)
-        packed, descriptor = await self._packer.pack(job, key, lease)
+
+        async def sync(packed: Packed) -> None:
+            if not packed.synced:
+                await self._syncer.sync()
+
+        packed, descriptor = await self._packer.pack(job, key, lease, sync if upper else _nothing)
         if descriptor is None:
             await self._to_the_end(self._drop(key, dir_id))
             return None
@@ -157,8 +174,6 @@ class Freezer:
     async def _adopt(self, frozen: Frozen, packed: Packed, dir_id: int) -> Layer:
         """Make the snapshot's directory the layer, or discard it if there is one already."""
         catalog, diff_id = self._catalog, Digest(packed.diff_id)
-        if not packed.synced:
-            await self._syncer.sync()
         layer = Layer(diff_id, dir_id, LayerFormat.TREE, Usage(packed.stored_bytes, packed.inodes))
         found = await catalog.read(lambda db: rows.layer(db, diff_id))
         stored = found.dir_id if found is not None and catalog.can_show(found) else None
@@ -228,3 +243,16 @@ def _answer(frozen: Frozen, layer: Layer) -> NewLayer:
     assert frozen.digest is not None
     descriptor = Descriptor(media.OCI_LAYER_GZIP, frozen.digest, frozen.blob_bytes)
     return NewLayer(descriptor, frozen.diff_id, layer.usage.size_bytes)
+
+
+async def _with(beside: Coroutine[None, None, None], work: Awaitable[T]) -> T:
+    """Do both at once, and return what comes of the work; if that fails, the other is given up."""
+    task = asyncio.create_task(beside, name="sync a frozen directory")
+    try:
+        result = await work
+    except BaseException:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+    await task
+    return result

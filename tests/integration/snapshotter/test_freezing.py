@@ -152,6 +152,64 @@ async def test_a_call_that_is_cancelled_leaves_a_snapshot_or_a_layer(tmp_path: P
         assert await findings(parts) == []
 
 
+@pytest.mark.parametrize("late", ["sync", "commit"])
+async def test_a_layer_is_known_when_its_blob_and_its_files_are_on_disk(
+    tmp_path: Path, late: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = {"sync": asyncio.Event(), "commit": asyncio.Event()}
+    go_on = {"sync": asyncio.Event(), "commit": asyncio.Event()}
+
+    def slow(kind: type, name: str) -> None:
+        inner: Callable[..., Any] = getattr(kind, name)
+
+        async def waiting(self: object, *args: object, **kwargs: object) -> object:
+            begun[name].set()
+            await go_on[name].wait()
+            return await inner(self, *args, **kwargs)
+
+        monkeypatch.setattr(kind, name, waiting)
+
+    async with local(tmp_path / "root", "overlayfs", FakeContent()) as parts:
+        base = await step(parts)
+        with shown(await parts.snapshots.mounts("step")) as root:
+            for number in range(100):  # more than are synced one by one
+                (root / f"new/{number}").write_text("")
+        slow(Syncer, "sync")
+        slow(FakeContent, "commit")
+        freezing = asyncio.create_task(parts.differ.freeze("step", EXCLUDED))
+        async with asyncio.timeout(20):
+            for event in begun.values():  # neither waits for the other
+                await event.wait()
+        for name in begun.keys() - {late}:
+            go_on[name].set()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(freezing), 0.2)
+        assert (await parts.snapshots.stat("step")).key == "step"
+        assert len(list(parts.disk.layers.iterdir())) == 1
+        go_on[late].set()
+        assert "new/99" in await shows(parts, base, await freezing)
+
+
+@pytest.mark.parametrize("failing", ["sync", "commit"])
+async def test_what_cannot_be_brought_to_disk_leaves_the_snapshot_to_be_frozen_again(
+    tmp_path: Path, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise OSError(5, "the disk is broken")
+
+    async with local(tmp_path / "root", "overlayfs", FakeContent()) as parts:
+        base = await step(parts)
+        with shown(await parts.snapshots.mounts("step")) as root:
+            for number in range(100):
+                (root / f"new/{number}").write_text("")
+        monkeypatch.setattr(Syncer if failing == "sync" else FakeContent, failing, fail)
+        with pytest.raises(OSError, match="the disk is broken"):
+            await parts.differ.freeze("step", EXCLUDED)
+        monkeypatch.undo()
+        assert "new/99" in await shows(parts, base, await parts.differ.freeze("step", EXCLUDED))
+        assert await findings(parts) == []
+
+
 def test_settling_that_is_cut_short_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def make(root: Path) -> Told:
         (root / "d/e").mkdir(parents=True)
