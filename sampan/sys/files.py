@@ -15,6 +15,7 @@ _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 _FICLONE: Final = 0x40049409
 _SYNC_FILE_RANGE_WRITE: Final = 2
+_SYNC_FILE_RANGE_ALL: Final = 7  # wait for what is being written, write the rest, and wait for that
 _FALLOC_FL_KEEP_SIZE: Final = 1
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -86,3 +87,12 @@ def start_writing(fd: int, offset: int, length: int) -> None:
     Only time depends on it, so a file system that cannot is not an error.
     """
     LIBC.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(length), _SYNC_FILE_RANGE_WRITE)
+
+
+def leave_memory(fd: int, offset: int, length: int) -> None:
+    """Bring a part of a file to disk, and have the kernel use the memory that it was in for something else; blocks.
+
+    It is not safe there before an fsync(2). Only time and memory depend on it, as with ``start_writing``.
+    """
+    LIBC.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(length), _SYNC_FILE_RANGE_ALL)
+    os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)

@@ -103,6 +103,9 @@ class FdServer:
 
     async def _take(self, asker: socket.socket, ref: str, pipe: int) -> None:
         async with self._ingests.open(ref) as ingest:
+            # What a step or a container leaves is read again if it is pushed, or once, to unpack it. To find memory for
+            # all of it takes the kernel longer than to write it.
+            ingest.passing = True
             answer = b"taken"
             try:
                 with storing(f"content {ref}"):

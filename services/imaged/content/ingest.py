@@ -28,7 +28,7 @@ from sampan.filter_expressions import Filter
 from sampan.oci.digest import Digest
 from sampan.resource.content import IngestStatus
 from sampan.service.set_aside import SetAside
-from sampan.sys.files import start_writing
+from sampan.sys.files import leave_memory, start_writing
 from sampan.sys.trees import remove_tree
 
 # Dirty pages that may pile up before the kernel is asked to write them out: the sync at commit then has little left to
@@ -66,12 +66,14 @@ class Ingest:
         self.free = asyncio.Event()  # nobody is at it
         self.free.set()
         self.abandoned = False  # it goes when whoever is at it leaves
+        self.passing = False  # nobody is about to read it: it is not kept in memory
         self._now_ns = now_ns
         self._path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self._hash = hashlib.sha256()
         self._offset = 0
-        self._flushed = 0
+        self._flushed = 0  # so much is on its way to disk
+        self._left = 0  # so much has left memory
         self._started_ns = self._updated_ns = now_ns()
 
     @property
@@ -123,6 +125,9 @@ class Ingest:
         self._updated_ns = self._now_ns()
         if self._offset - self._flushed >= _FLUSH_BYTES:
             start_writing(self._fd, self._flushed, self._offset - self._flushed)
+            if self.passing:  # what was begun the last time is nearly done by now
+                leave_memory(self._fd, self._left, self._flushed - self._left)
+                self._left = self._flushed
             self._flushed = self._offset
 
     async def truncate(self) -> None:
@@ -130,13 +135,18 @@ class Ingest:
         await in_thread(os.ftruncate, self._fd, 0)
         os.lseek(self._fd, 0, os.SEEK_SET)
         self._hash = hashlib.sha256()
-        self._offset = self._flushed = 0
+        self._offset = self._flushed = self._left = 0
 
     async def seal(self) -> Path:
         """Sync the bytes to disk and return their file; nothing is written afterwards."""
         with storing(f"content {self.expected or self.ref}"):
-            await in_thread(os.fsync, self._fd)
+            await in_thread(self._seal_now)
         return self._path
+
+    def _seal_now(self) -> None:
+        os.fsync(self._fd)
+        if self._left:  # a small one takes next to none
+            leave_memory(self._fd, self._left, self._offset - self._left)
 
     def discard(self) -> None:
         """Remove the file, if it has not become a blob; safe to repeat."""

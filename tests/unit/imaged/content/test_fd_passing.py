@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import stat
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from sampan.errors import NotFoundError
 from sampan.oci.digest import Digest
 from sampan.wire.channel import open_channel
 from snapshotter.wire.content_client import ContentClient
+from tests.support.tools import need
 from tests.unit.imaged.parts import Parts
 
 HELLO = Digest.of(b"hello")
@@ -125,6 +127,27 @@ async def test_what_comes_out_of_a_pipe_is_written_and_hashed(parts: Parts, file
         assert (ingest.offset, ingest.digest) == (len(whole), Digest.of(whole))
         assert await parts.ingests.commit(ingest, len(whole), None) == Digest.of(whole)
     assert parts.content.path(Digest.of(whole)).read_bytes() == whole
+
+
+async def test_a_large_blob_out_of_a_pipe_does_not_stay_in_memory(parts: Parts, files: Path, tmp_path: Path) -> None:
+    need("fincore")
+    kind = subprocess.run(["stat", "-f", "-c", "%T", tmp_path], check=True, capture_output=True, text=True).stdout
+    if kind.strip() == "tmpfs":
+        pytest.skip("files of a tmpfs are nowhere but in memory")
+    large, small = os.urandom(30 << 20), b"small" * 1000
+    for ref, whole in (("large", large), ("small", small)):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asker:
+            with open(await send(asker, files, ref), "wb") as pipe:
+                await asyncio.to_thread(pipe.write, whole)
+            assert await answer_of(asker) == b"taken"
+            async with parts.ingests.open(ref) as ingest:
+                assert await parts.ingests.commit(ingest, len(whole), None) == Digest.of(whole)
+    paths = [str(parts.content.path(Digest.of(whole))) for whole in (large, small)]
+    command = ["fincore", "--bytes", "--noheadings", "--raw", "--output", "RES", *paths]
+    resident = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert int(resident[0]) < 1 << 20  # the kernel may be at a page
+    assert int(resident[1]) >= len(small)
+    assert Path(paths[0]).read_bytes() == large
 
 
 async def test_empty_pipe_is_an_empty_write(parts: Parts, files: Path) -> None:
