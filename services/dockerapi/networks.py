@@ -14,6 +14,11 @@ from sampan.docker.network_view import network_json
 from sampan.errors import InvalidArgumentError
 from sampan.resource.network import AddressPool, NetworkRequest
 
+_FAMILIES: Final = {
+    "EnableIPv4": "com.docker.network.enable_ipv4",
+    "EnableIPv6": "com.docker.network.enable_ipv6",
+}
+
 
 async def listing(call: Call) -> web.StreamResponse:
     """GET /networks."""
@@ -53,7 +58,7 @@ def parse_request(body: Mapping[str, object]) -> NetworkRequest:
         config_from=sent.fields("ConfigFrom").text("Network"),
         ipam_driver=ipam.text("Driver"),
         ipam_options=ipam.mapping("Options"),
-        options=sent.mapping("Options"),
+        options=_options(sent, call),
         labels=sent.mapping("Labels"),
         pools=tuple(
             AddressPool(
@@ -65,6 +70,14 @@ def parse_request(body: Mapping[str, object]) -> NetworkRequest:
             for pool in ipam.items("Config")
         ),
     )
+
+
+def _options(sent: Fields, call: Call) -> dict[str, str]:
+    """Return a driver's options but for those that say of a family what the request says otherwise: that prevails."""
+    # Clients of earlier versions say false where nobody has said anything.
+    said = [field for field in _FAMILIES if sent.has(field) and (sent.flag(field) or call.version >= (1, 47))]
+    overridden = [_FAMILIES[field] for field in said]
+    return {name: value for name, value in sent.mapping("Options").items() if name not in overridden}
 
 
 async def remove(call: Call) -> web.StreamResponse:

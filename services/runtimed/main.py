@@ -41,13 +41,13 @@ from runtimed.local.host import LocalEvents, LocalHost
 from runtimed.local.networks import LocalNetworks
 from runtimed.logs.keeping import LogKeeper
 from runtimed.metrics import Metrics
-from runtimed.network.core.ipam import parse_default_pools
 from runtimed.network.core.model import DRIVERS as NETWORK_DRIVERS
 from runtimed.network.core.names import KernelNames
 from runtimed.network.core.networks import Networks
 from runtimed.network.core.stack import NetworkStack
 from runtimed.network.core.store import NetworkStore
 from runtimed.network.kernel.nftables import Nftables
+from runtimed.network.planning.ipam import parse_default_pools
 from runtimed.oci.builder import OciBundles
 from runtimed.oci.resources import oci_resources
 from runtimed.oci.rootfs import furnish_at

@@ -8,7 +8,9 @@ from sampan.docker.options.namespaces import BRIDGE, CONTAINER, network_mode
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container_spec import Endpoint
 
-_WITHOUT_ENDPOINTS: Final = ("none", "host")
+_NONE: Final = "none"
+_HOST: Final = "host"
+_WITHOUT_ENDPOINTS: Final = (_NONE, _HOST)
 _PREDEFINED: Final = (BRIDGE, *_WITHOUT_ENDPOINTS)
 
 
@@ -16,7 +18,8 @@ def endpoints(mode: str, given: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
     """Return the networks to join for ``mode``, that of the mode first; none where there is nothing to say of them.
 
     Raises:
-        InvalidArgumentError: in Docker's words, a network twice, or with a mode that has none of its own.
+        InvalidArgumentError: in Docker's words, a network twice, or with a mode that has none of its own, or something
+            of an interface where the container gets none.
     """
     named: dict[str, Endpoint] = {}
     for endpoint in given:
@@ -34,6 +37,31 @@ def endpoints(mode: str, given: Iterable[Endpoint]) -> tuple[Endpoint, ...]:
             f"invalid config for network {mode}: invalid endpoint settings:\n"
             "network-scoped aliases are only supported for user-defined networks"
         )
-    if mode in _WITHOUT_ENDPOINTS or mode.startswith(CONTAINER) or (not named and first == Endpoint(BRIDGE)):
+    if mode in _WITHOUT_ENDPOINTS or mode.startswith(CONTAINER):
+        _check_nothing(mode, first)
         return ()
-    return (first, *named.values())
+    return () if not named and first == Endpoint(BRIDGE) else (first, *named.values())
+
+
+def _check_nothing(mode: str, endpoint: Endpoint) -> None:
+    """Refuse what is said of an interface that there will not be."""
+    if endpoint.links and mode != _NONE:
+        kind = "host type networking" if mode == _HOST else "container type network"
+        raise InvalidArgumentError(
+            f"conflicting options: {kind} can't be used with links. This would result in undefined behavior"
+        )
+    if endpoint.ipv4_address or endpoint.ipv6_address:
+        raise InvalidArgumentError(
+            f"invalid config for network {mode}: invalid endpoint settings:\n"
+            "user specified IP address is supported on user defined networks only"
+        )
+    asked = {
+        "mac-address": endpoint.mac_address,
+        "links": endpoint.links,
+        "link-local-ip": endpoint.link_local_ips,
+        "gw-priority": endpoint.gw_priority,
+        "driver-opt": endpoint.driver_options,
+    }
+    for option, given in asked.items():
+        if given:
+            raise InvalidArgumentError(f"conflicting options: {option} and the network mode")

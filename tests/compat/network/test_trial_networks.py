@@ -42,3 +42,20 @@ def test_created_container_can_leave_its_network_and_join_it_again(
         docker("network", "connect", network, name)
     finally:
         docker("rm", "--force", name)
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "sentence"),
+    [
+        ("host", ("--link", "{other}:db"), "conflicting options: host type networking can't be used with links."),
+        ("host", ("--ip", "10.9.8.7"), "user specified IP address is supported on user defined networks only"),
+        ("container:{other}", ("--link", "{other}:db"), "container type network can't be used with links."),
+        ("none", ("--ip", "10.9.8.7"), "user specified IP address is supported on user defined networks only"),
+    ],
+)
+def test_container_without_an_interface_of_its_own_can_ask_for_nothing_of_one(
+    docker: DockerClient, image: str, sleeper: str, mode: str, options: tuple[str, ...], sentence: str
+) -> None:
+    asked = [text.format(other=sleeper) for text in ("--network", mode, *options)]
+    failed = docker.fails("run", "--rm", *asked, image, "true")
+    assert sentence in failed.stderr

@@ -8,7 +8,7 @@ from typing import Final
 
 from runtimed.network.core import files
 from runtimed.network.core.model import Attached, Sandbox
-from runtimed.network.core.plan import network_mode
+from runtimed.network.planning.plan import network_mode
 from sampan.docker.options.hosts import HOST_GATEWAY, parse_extra_host
 from sampan.errors import ConflictError
 from sampan.resource.container import Container

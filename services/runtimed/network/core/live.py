@@ -3,12 +3,12 @@
 from dataclasses import replace
 from typing import Final
 
-from runtimed.network.core import plan
 from runtimed.network.core.model import Attached, Network, Sandbox
 from runtimed.network.core.stack import NetworkStack
 from runtimed.network.dns.server_pool import needs_server
 from runtimed.network.kernel.dataplane import Exits
 from runtimed.network.kernel.netns import in_own_thread
+from runtimed.network.planning import plan
 from sampan.cancellation import to_the_end
 from sampan.resource.container import Container
 from sampan.resource.container_spec import Endpoint

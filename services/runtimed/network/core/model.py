@@ -13,12 +13,16 @@ from sampan.resource.container import EndpointState, PublishedPort
 OPTION_BRIDGE_NAME: Final = "com.docker.network.bridge.name"
 OPTION_ICC: Final = "com.docker.network.bridge.enable_icc"
 OPTION_MASQUERADE: Final = "com.docker.network.bridge.enable_ip_masquerade"
+OPTION_DEFAULT_BRIDGE: Final = "com.docker.network.bridge.default_bridge"
+OPTION_INHIBIT_IPV4: Final = "com.docker.network.bridge.inhibit_ipv4"
+OPTION_TRUSTED: Final = "com.docker.network.bridge.trusted_host_interfaces"
 OPTION_HOST_BINDING: Final = "com.docker.network.bridge.host_binding_ipv4"
 OPTION_MTU: Final = "com.docker.network.driver.mtu"
 OPTION_GATEWAY_MODE: Final = {
     4: "com.docker.network.bridge.gateway_mode_ipv4",
     6: "com.docker.network.bridge.gateway_mode_ipv6",
 }
+OPTION_ENABLE: Final = {4: "com.docker.network.enable_ipv4", 6: "com.docker.network.enable_ipv6"}
 OPTION_INTERFACE_PREFIX: Final = "com.docker.network.container_iface_prefix"
 OPTION_HOST_IPV4: Final = "com.docker.network.host_ipv4"
 OPTION_HOST_IPV6: Final = "com.docker.network.host_ipv6"
@@ -109,6 +113,11 @@ class Network:
     def gateway_mode(self, version: int) -> str:
         """Return how its addresses of one family, 4 or 6, are reached."""
         return self.options.get(OPTION_GATEWAY_MODE[version], "") or NAT
+
+    def has_address(self, version: int) -> bool:
+        """Whether its bridge has the gateway's address of a family; else somebody behind the bridge has, or nobody."""
+        inhibited = version == 4 and self.flag(OPTION_INHIBIT_IPV4, default=False)
+        return self.gateway_mode(version) != ISOLATED and not inhibited
 
     @property
     def parent(self) -> str:

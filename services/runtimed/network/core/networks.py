@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from runtimed.network.core import check, ipam, plan
-from runtimed.network.core import filters as selection
 from runtimed.network.core.live import LiveEndpoints
 from runtimed.network.core.model import (
     BRIDGE,
@@ -23,6 +21,8 @@ from runtimed.network.core.model import (
 from runtimed.network.core.names import new_id
 from runtimed.network.core.stack import NetworkStack
 from runtimed.network.kernel.dataplane import pools_locked
+from runtimed.network.planning import check, ipam, options, plan
+from runtimed.network.planning import filters as selection
 from runtimed.protocol import ContainerRecords
 from sampan import limits
 from sampan.cancellation import to_the_end
@@ -61,6 +61,7 @@ class Networks:
             PermissionDeniedError: a predefined name, or addresses that overlap another network's.
             ResourceExhaustedError: no addresses are left to choose from.
         """
+        request = options.as_asked(request)
         check.check_request(request)
         async with self._changing:
             if any(network.name == request.name for network in self._stack.networks.values()):

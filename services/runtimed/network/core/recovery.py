@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Collection
 from dataclasses import replace
 
-from runtimed.network.core import ipam, plan
 from runtimed.network.core.model import BRIDGE, CONTAINER_PREFIX, Network
 from runtimed.network.core.state import NetworkState
 from runtimed.network.dns.server_pool import needs_server
 from runtimed.network.kernel.dataplane import pools_locked
+from runtimed.network.planning import ipam, plan
 from sampan.log import log
 from sampan.resource.container import Container
 from sampan.service.set_aside import why

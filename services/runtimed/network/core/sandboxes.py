@@ -18,11 +18,13 @@ from runtimed.network.core.model import (
     OPTION_HOST_IPV6,
     OPTION_ICC,
     OPTION_MASQUERADE,
+    OPTION_TRUSTED,
     Attached,
     Network,
     Sandbox,
 )
 from runtimed.network.kernel.rules import Bridge, Forwarding
+from runtimed.network.planning import options
 from sampan.resource.container import EndpointState, PublishedPort
 from sampan.resource.container_spec import Endpoint
 
@@ -37,6 +39,7 @@ def bridges(networks: Iterable[Network]) -> tuple[Bridge, ...]:
             icc=network.flag(OPTION_ICC, default=True),
             masquerade=network.flag(OPTION_MASQUERADE, default=True),
             modes={version: network.gateway_mode(version) for version in (4, 6)},
+            trusted=options.trusted(network.options.get(OPTION_TRUSTED, "")),
             sources={4: network.options.get(OPTION_HOST_IPV4, ""), 6: network.options.get(OPTION_HOST_IPV6, "")},
         )
         for network in networks

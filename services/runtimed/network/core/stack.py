@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 from runtimed.containers.hostname import hostname_of
-from runtimed.network.core import plan, recovery
+from runtimed.network.core import recovery
 from runtimed.network.core.container_files import compose, linked_to
 from runtimed.network.core.model import (
     CONTAINER_PREFIX,
@@ -29,6 +29,7 @@ from runtimed.network.dns.server_pool import needs_server
 from runtimed.network.kernel import rules
 from runtimed.network.kernel.dataplane import Exits, pools_locked
 from runtimed.network.kernel.netns import in_own_thread
+from runtimed.network.planning import plan
 from sampan.cancellation import to_the_end
 from sampan.errors import ConflictError
 from sampan.log import log

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Protocol
 
-from runtimed.network.core import ipam, plan, sandboxes
+from runtimed.network.core import sandboxes
 from runtimed.network.core.container_files import HostFiles
 from runtimed.network.core.model import (
     BRIDGE,
@@ -30,6 +30,7 @@ from runtimed.network.kernel import rules
 from runtimed.network.kernel.dataplane import Dataplane, Wire
 from runtimed.network.kernel.firewall import Firewall
 from runtimed.network.kernel.guard import Guard
+from runtimed.network.planning import ipam, plan
 from runtimed.network.publish import conntrack, ports
 from runtimed.network.publish.relay import Carried, Relays
 from runtimed.protocol import Publish

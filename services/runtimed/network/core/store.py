@@ -13,6 +13,7 @@ from runtimed.network.core.model import (
     NONE,
     NULL_DRIVER,
     OPTION_BRIDGE_NAME,
+    OPTION_DEFAULT_BRIDGE,
     OPTION_HOST_BINDING,
     OPTION_ICC,
     OPTION_MASQUERADE,
@@ -157,7 +158,7 @@ def _pool(facts: dict[str, Any]) -> Pool:
 def predefined(pool: Pool, bridge: str, now: datetime) -> tuple[Network, ...]:
     """Return the networks that every engine has, new: the default one on ``bridge`` with the addresses of ``pool``."""
     options = {
-        "com.docker.network.bridge.default_bridge": "true",
+        OPTION_DEFAULT_BRIDGE: "true",
         OPTION_ICC: "true",
         OPTION_MASQUERADE: "true",
         OPTION_HOST_BINDING: "0.0.0.0",

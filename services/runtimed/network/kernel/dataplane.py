@@ -17,7 +17,6 @@ from typing import Final
 
 from runtimed.network.core.model import (
     BRIDGE,
-    ISOLATED,
     OPTION_BRIDGE_NAME,
     OPTION_ICC,
     OPTION_PARENT,
@@ -127,7 +126,7 @@ class Dataplane:
                 _write(_SYSCTL / f"ipv6/conf/{link.name}/accept_ra", "0")  # a container is no router of ours
                 _enable_forwarding6()
             for pool in network.pools:
-                if pool.gateway is not None and network.gateway_mode(pool.subnet.version) != ISOLATED:
+                if pool.gateway is not None and network.has_address(pool.subnet.version):
                     host.add_address(link.index, ip_interface((pool.gateway, pool.subnet.prefixlen)))
             _refuse_local_sources(_SYSCTL / f"ipv4/conf/{link.name}/rp_filter")
             host.set_up(link.index)

@@ -34,6 +34,7 @@ class Bridge:
     masquerade: bool = True
     modes: Mapping[int, str] = field(default_factory=dict)  # by family, how it is reached; "nat" unless said
     sources: Mapping[int, str] = field(default_factory=dict)  # by family, whom its containers are taken for outside
+    trusted: tuple[str, ...] = ()  # interfaces from which published ports are also reached at containers' own addresses
 
     def of(self, version: int) -> tuple[IPv4Network | IPv6Network, ...]:
         """Its subnets of a family."""
@@ -143,6 +144,8 @@ def _types(family: _Family) -> Mapping[str, str]:
         "published": f"type inet_proto . inet_service : {address} . inet_service",
         "published_at": f"type {address} . inet_proto . inet_service : {address} . inet_service",
         "opened": f"type {address} . inet_proto . inet_service",  # containers' own addresses
+        "trusted": "type ifname . ifname",  # from where, and to which bridge
+        "reached": f"type {address} . inet_proto . inet_service",  # containers' own addresses, from there
     }
 
 
@@ -168,13 +171,19 @@ def _table(family: _Family, bridges: tuple[Bridge, ...], ports: tuple[Forwarding
         "published_at": {
             f"{p.host_ip} . {p.protocol} . {p.host_port}": _to(p) for p in own if p.host_ip not in (ANY, ANY6)
         },
-        "opened": {f"{p.target} . {p.protocol} . {p.target_port}": "" for p in led if not p.host_port},
+        "opened": {_at(p): "" for p in led if not p.host_port},
+        "trusted": {f'"{interface}" . "{b.name}"': "" for b in ours for interface in b.trusted},
+        "reached": {_at(p): "" for p in led if any(p.target in s for b in ours if b.trusted for s in b.of(version))},
     }
     return Table(family, elements)
 
 
 def _names(bridges: Iterable[Bridge]) -> Mapping[str, str]:
     return {f'"{bridge.name}"': "" for bridge in bridges}
+
+
+def _at(port: Forwarding) -> str:
+    return f"{port.target} . {port.protocol} . {port.target_port}"
 
 
 def _to(port: Forwarding) -> str:
@@ -246,6 +255,7 @@ def _filter(family: _Family) -> list[str]:
         "  ct status dnat accept",
         "  iifname . oifname vmap @within",
         f"  oifname @bridges {ip} daddr . meta l4proto . th dport @opened accept",
+        f"  iifname . oifname @trusted {ip} daddr . meta l4proto . th dport @reached accept",
         f"  oifname @routed {family.echo} accept",
         "  iifname != @bridges oifname @unprotected accept",
         "  oifname @bridges drop",  # from another network of ours, or from outside to a port that is not published

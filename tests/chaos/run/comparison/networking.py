@@ -113,7 +113,7 @@ def _listed(*command: str, commands: str = "") -> set[str]:
     for chain, body in re.findall(r"chain (\S+) \{(.*?)\n\t\}", listing, re.DOTALL):
         found |= {f"{chain}: {line.strip()}" for line in body.splitlines() if line.strip()}
     for name, elements in re.findall(r"(?:set|map) (\S+) \{[^{}]*elements = \{(.*?)\}", listing, re.DOTALL):
-        if name not in ("published", "published_at", "opened"):
+        if name not in ("published", "published_at", "opened", "reached"):
             found |= {f"{name}: {element.strip()}" for element in elements.split(",")}
     return found
 

@@ -37,3 +37,23 @@ def test_the_default_network_has_one_name() -> None:
 def test_networks_that_cannot_be_together_are_refused(mode: str, given: list[Endpoint], words: str) -> None:
     with pytest.raises(InvalidArgumentError, match=words):
         endpoints(mode, given)
+
+
+@pytest.mark.parametrize("mode", ["host", "none", "container:web"])
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"mac_address": "02:00:00:00:00:07"}, "conflicting options: mac-address and the network mode"),
+        ({"links": ("db:db",)}, "conflicting options: .*links"),
+        ({"link_local_ips": ("169.254.8.8",)}, "conflicting options: link-local-ip and the network mode"),
+        ({"gw_priority": 1}, "conflicting options: gw-priority and the network mode"),
+        ({"driver_options": {"x": "y"}}, "conflicting options: driver-opt and the network mode"),
+        ({"ipv4_address": "10.0.0.2"}, "user specified IP address is supported on user defined networks only"),
+        ({"ipv6_address": "fd00::2"}, "user specified IP address is supported on user defined networks only"),
+    ],
+)
+def test_mode_without_an_interface_takes_nothing_that_is_said_of_one(
+    mode: str, said: dict[str, object], words: str
+) -> None:
+    with pytest.raises(InvalidArgumentError, match=words):
+        endpoints(mode, [Endpoint(mode, **said)])  # type: ignore[arg-type]

@@ -3,7 +3,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 import pytest
 
-from runtimed.network.core.ipam import (
+from runtimed.network.core.model import Address, Network, Pool
+from runtimed.network.planning.ipam import (
     DEFAULT_POOLS,
     allocate,
     check_static,
@@ -12,7 +13,6 @@ from runtimed.network.core.ipam import (
     parse_default_pools,
     parse_pool,
 )
-from runtimed.network.core.model import Address, Network, Pool
 from sampan.errors import InvalidArgumentError, ResourceExhaustedError
 
 SMALL = Pool(IPv4Network("10.0.0.0/29"), IPv4Address("10.0.0.1"))

@@ -2,8 +2,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from runtimed.network.core.filters import prunable, select
 from runtimed.network.core.model import Network
+from runtimed.network.planning.filters import prunable, select
 from sampan.errors import InvalidArgumentError
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)

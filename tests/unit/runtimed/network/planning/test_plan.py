@@ -3,8 +3,8 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from runtimed.network.core import plan
 from runtimed.network.core.model import Network, Pool
+from runtimed.network.planning import plan
 from sampan.errors import InvalidArgumentError, NotFoundError
 from sampan.resource.container_spec import ContainerSpec, Dns, Endpoint, Namespaces, PortBinding
 from tests.unit.runtimed.network_values import attached, container, sandbox

@@ -1,12 +1,10 @@
 """Decide how a container is connected: which networks, which addresses, which gateway. No I/O."""
 
-import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import Final
 
-from runtimed.network.core import files, ipam, names
+from runtimed.network.core import files, names
 from runtimed.network.core.model import (
     BRIDGE,
     CONTAINER_PREFIX,
@@ -14,7 +12,6 @@ from runtimed.network.core.model import (
     ISOLATED,
     NONE,
     OPTION_ENDPOINT_INTERFACE,
-    OPTION_ENDPOINT_SYSCTLS,
     OPTION_INTERFACE_PREFIX,
     WIRED,
     Address,
@@ -22,7 +19,7 @@ from runtimed.network.core.model import (
     Network,
     Sandbox,
 )
-from runtimed.network.kernel import sysctls
+from runtimed.network.planning import ipam, options
 from runtimed.network.publish import ports
 from sampan.docker.options import namespaces
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, PermissionDeniedError
@@ -30,8 +27,6 @@ from sampan.resource.container import Container, EndpointState, NetworkSettings,
 from sampan.resource.container_spec import ContainerSpec, Endpoint
 
 Resolve = Callable[[str], Network]
-
-_INTERFACE: Final = re.compile(r"[^\s/:%]{1,15}")
 
 
 def network_mode(spec: ContainerSpec) -> str:
@@ -97,26 +92,7 @@ def check_endpoint(network: Network, endpoint: Endpoint) -> None:
             ipam.check_static(network, asked, version)
     if endpoint.mac_address:
         parse_mac(endpoint.mac_address)
-    for text in endpoint.link_local_ips:
-        _check_link_local(text)
-    tuple(sysctls.of_endpoint(endpoint.driver_options, "IFNAME"))
-    name = endpoint.driver_options.get(OPTION_ENDPOINT_INTERFACE, "")
-    if name and (not _INTERFACE.fullmatch(name) or name in (".", "..", "lo")):
-        raise InvalidArgumentError(f"invalid config for network {network.name}: interface name {name!r} is not valid")
-    for option in endpoint.driver_options:
-        if option not in (OPTION_ENDPOINT_INTERFACE, OPTION_ENDPOINT_SYSCTLS):
-            raise InvalidArgumentError(
-                f"invalid endpoint settings: driver option {option} of network {network.name} is not supported"
-            )
-
-
-def _check_link_local(text: str) -> None:
-    try:
-        local = ip_address(text).is_link_local
-    except ValueError:
-        local = False
-    if not local:
-        raise InvalidArgumentError(f"invalid link local IP address: {text}")
+    options.check_endpoint(network, endpoint)
 
 
 def _check_joining(spec: ContainerSpec, *, published: bool, exposed: bool) -> None:
