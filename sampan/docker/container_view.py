@@ -49,13 +49,13 @@ def exec_json(found: Exec) -> dict[str, object]:
 
 Version = tuple[int, int]  # of Docker's API
 
-NEWEST: Final[Version] = (1, 1 << 15)  # later than every difference
+COMMAND_LINE: Final[Version] = (1, 50)  # in whose shape the command line shows things, as docker 28 does
 
 _CONNECTED: Final = frozenset({Status.RUNNING, Status.PAUSED})
 _ALIVE: Final = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
 
 
-def inspect_json(container: ContainerDetails, version: Version = NEWEST) -> dict[str, Any]:
+def inspect_json(container: ContainerDetails, version: Version = COMMAND_LINE) -> dict[str, Any]:
     """Return everything that GET /containers/{id}/json says, but ``SizeRootFs``, which the snapshotter knows."""
     spec = container.spec
     sent = sent_json(spec)
@@ -82,7 +82,7 @@ def inspect_json(container: ContainerDetails, version: Version = NEWEST) -> dict
         "HostConfig": host_config_view.to_json(spec, sent.get("HostConfig") or {}, spec.runtime or container.runtime),
         "GraphDriver": _graph_driver(container),
         "Mounts": points_json(container.mounts),
-        "Config": _config(container, sent),
+        "Config": _config(container, sent, version),
         "NetworkSettings": _network_settings(container, version),
     }
     if version < (1, 42):
@@ -132,7 +132,7 @@ def _state(state: ContainerState) -> dict[str, Any]:
     return result
 
 
-def _config(container: ContainerDetails, sent: dict[str, Any]) -> dict[str, Any]:
+def _config(container: ContainerDetails, sent: dict[str, Any], version: Version) -> dict[str, Any]:
     spec, process = container.spec, container.spec.process
     config: dict[str, Any] = {
         "Hostname": spec.hostname or ("" if spec.namespaces.network == "host" else container.id[:12]),
@@ -161,6 +161,8 @@ def _config(container: ContainerDetails, sent: dict[str, Any]) -> dict[str, Any]
         "OnBuild": None,
         "Labels": dict(spec.labels),
     }
+    if version >= (1, 52):
+        del config["OnBuild"]
     if spec.stop_signal:
         config["StopSignal"] = spec.stop_signal
     if spec.stop_timeout_s is not None:
@@ -189,14 +191,20 @@ def _graph_driver(container: ContainerDetails) -> dict[str, Any]:
     return {"Data": dict(container.graph_data) | facts or None, "Name": container.driver}
 
 
-def _network_settings(container: ContainerDetails, version: Version = NEWEST) -> dict[str, Any]:
+def _network_settings(container: ContainerDetails, version: Version) -> dict[str, Any]:
     network = live_network(container)
-    bridge = next((one for one in network.endpoints if one.network == "bridge"), _NOWHERE)
-    return {
-        "Bridge": "",
+    shown = {
         "SandboxID": network.sandbox_id,
         "SandboxKey": network.sandbox_path,
         "Ports": published_json(network.ports),
+        "Networks": {one.network: endpoint_json(one, container.id, version) for one in network.endpoints},
+    }
+    if version >= (1, 52):
+        return shown
+    bridge = next((one for one in network.endpoints if one.network == "bridge"), _NOWHERE)
+    return {
+        "Bridge": "",
+        **{name: shown[name] for name in ("SandboxID", "SandboxKey", "Ports")},
         "HairpinMode": False,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
@@ -211,7 +219,7 @@ def _network_settings(container: ContainerDetails, version: Version = NEWEST) ->
         "IPPrefixLen": bridge.ipv4_prefix,
         "IPv6Gateway": bridge.ipv6_gateway,
         "MacAddress": bridge.mac_address,
-        "Networks": {one.network: endpoint_json(one, container.id, version) for one in network.endpoints},
+        "Networks": shown["Networks"],
     }
 
 
@@ -236,7 +244,7 @@ def live_network(container: ContainerDetails) -> NetworkSettings:
 _NOWHERE: Final = EndpointState("", "", Endpoint(""))
 
 
-def endpoint_json(endpoint: EndpointState, container_id: str, version: Version = NEWEST) -> dict[str, Any]:
+def endpoint_json(endpoint: EndpointState, container_id: str, version: Version = COMMAND_LINE) -> dict[str, Any]:
     """Return one ``EndpointSettings``."""
     asked = endpoint.requested
     ipam: dict[str, object] = {"IPv4Address": asked.ipv4_address, "IPv6Address": asked.ipv6_address}

@@ -3,11 +3,11 @@
 from sampan.resource.event import Event
 
 
-def event_json(event: Event) -> dict[str, object]:
-    """Return one event; ``status``, ``id`` and ``from`` are the form it had before 1.22, which some still read."""
+def event_json(event: Event, version: tuple[int, int] = (1, 50)) -> dict[str, object]:
+    """Return one event; before 1.52 ``status``, ``id`` and ``from`` repeat it in the form that it had before 1.22."""
     attributes = dict(event.attributes)
     result: dict[str, object] = {}
-    if event.type in ("container", "image"):
+    if event.type in ("container", "image") and version < (1, 52):
         result |= {"status": event.action, "id": event.actor_id}
         if event.type == "container" and "image" in attributes:
             result["from"] = attributes["image"]

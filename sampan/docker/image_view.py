@@ -1,6 +1,6 @@
 """An image in the shapes that Docker's clients know: of ``inspect``, of lists, its history, what its index leads to."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from sampan.docker.times import NEVER, rfc3339_ns
@@ -12,7 +12,7 @@ from sampan.resource.image import AnnotatedDescriptor, ImageDetails, ImageManife
 
 Version = tuple[int, int]  # of Docker's API
 
-NEWEST: Final[Version] = (1, 1 << 15)  # later than every difference
+COMMAND_LINE: Final[Version] = (1, 50)  # in whose shape the command line shows things, as docker 28 does
 
 _SECOND_NS: Final = 1_000_000_000
 
@@ -21,7 +21,7 @@ _NO_TAG: Final = "<none>:<none>"
 _NO_DIGEST: Final = "<none>@<none>"
 
 
-def inspect_json(image: ImageDetails, size_bytes: int, driver: str, version: Version = NEWEST) -> JsonObject:
+def inspect_json(image: ImageDetails, size_bytes: int, driver: str, version: Version = COMMAND_LINE) -> JsonObject:
     """Return everything, as GET /images/{name}/json does.
 
     ``size_bytes`` is that of its layers on disk, ``driver`` what holds them.
@@ -55,7 +55,7 @@ def inspect_json(image: ImageDetails, size_bytes: int, driver: str, version: Ver
         result |= {"Container": "", "ContainerConfig": config_json(RunConfig(), version)}
     if version >= (1, 48) and image.target.digest:
         result["Descriptor"] = descriptor_json(image.target)
-    return result
+    return _without_nothing(result, _OF_OLD_BUILDERS) if version >= (1, 52) else result
 
 
 def descriptor_json(descriptor: Descriptor) -> JsonObject:
@@ -68,6 +68,10 @@ def descriptor_json(descriptor: Descriptor) -> JsonObject:
     annotations = descriptor.annotations if isinstance(descriptor, AnnotatedDescriptor) else None
     return result | ({"annotations": dict(annotations)} if annotations else {})
 
+
+# What version 1.52 leaves out where it says nothing.
+_OF_OLD_BUILDERS: Final = ("Parent", "Comment", "DockerVersion", "Author")
+_OPTIONAL: Final = ("Cmd", "Entrypoint", "Env", "Labels", "OnBuild", "User", "Volumes", "WorkingDir")
 
 # What Docker showed of an image although only containers have it; version 1.50 left it out.
 _OF_CONTAINERS: Final = (
@@ -118,7 +122,13 @@ def config_json(config: RunConfig, version: Version) -> JsonObject:
         result["StopSignal"] = config.stop_signal
     if config.shell:
         result["Shell"] = list(config.shell)
-    return {key: value for key, value in result.items() if version < (1, 50) or key not in _OF_CONTAINERS}
+    shown = {key: value for key, value in result.items() if version < (1, 50) or key not in _OF_CONTAINERS}
+    return _without_nothing(shown, _OPTIONAL) if version >= (1, 52) else shown
+
+
+def _without_nothing(shown: JsonObject, names: Collection[str]) -> JsonObject:
+    """Return an object without those of its fields that say nothing."""
+    return {key: value for key, value in shown.items() if value or key not in names}
 
 
 def _health_check(check: HealthCheck) -> JsonObject:

@@ -1,7 +1,13 @@
 """A network in the shape that Docker's clients know."""
 
+from collections.abc import Collection
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
+from typing import Final
+
 from sampan.docker.times import rfc3339
 from sampan.resource.network import AddressPool, Network, NetworkMember
+
+_MOST: Final = 2**64 - 1  # what Go's number holds; an IPv6 subnet has more
 
 
 def network_json(network: Network, *, members: bool) -> dict[str, object]:
@@ -28,6 +34,24 @@ def network_json(network: Network, *, members: bool) -> dict[str, object]:
         "Options": dict(network.options),
         "Labels": dict(network.labels),
     }
+
+
+def status_json(network: Network) -> dict[str, object] | None:
+    """Return how many addresses of each subnet are in use, and how many are left to be given out; None without any."""
+    addresses = [text for member in network.members for text in (member.ipv4_address, member.ipv6_address) if text]
+    taken = {ip_interface(text).ip for text in addresses}
+    subnets = {pool.subnet: _use_json(pool, taken) for pool in network.pools if not network.config_only}
+    return {"IPAM": {"Subnets": subnets}} if subnets else None
+
+
+def _use_json(pool: AddressPool, taken: Collection[IPv4Address | IPv6Address]) -> dict[str, int]:
+    subnet = ip_network(pool.subnet)
+    space = ip_network(pool.ip_range) if pool.ip_range else subnet
+    ends = {subnet[0], subnet[-1]} if subnet.version == 4 else {subnet[0]}
+    reserved = {ip_address(text) for text in (pool.gateway, *pool.auxiliary.values()) if text}
+    used = {address for address in (*ends, *reserved, *taken) if address in subnet}
+    left = space.num_addresses - sum(address in space for address in used)
+    return {"IPsInUse": len(used), "DynamicIPsAvailable": min(left, _MOST)}
 
 
 def _pool_json(pool: AddressPool) -> dict[str, object]:

@@ -16,7 +16,7 @@ _UNUSED_BLOCK_IO: Final = (
 )
 
 
-def stats_json(sample: ContainerStats) -> dict[str, object]:
+def stats_json(sample: ContainerStats, version: tuple[int, int] = (1, 50)) -> dict[str, object]:
     """Return one sample in Docker's shape."""
     result: dict[str, object] = {
         "name": f"/{sample.name.removeprefix('/')}",
@@ -31,6 +31,8 @@ def stats_json(sample: ContainerStats) -> dict[str, object]:
         "precpu_stats": _cpu(sample.previous_cpu),
         "memory_stats": _memory(sample.memory),
     }
+    if version >= (1, 52):
+        result["os_type"] = "linux"
     if sample.networks:
         result["networks"] = {name: _interface(counters) for name, counters in sample.networks.items()}
     return result

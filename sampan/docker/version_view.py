@@ -11,7 +11,7 @@ from sampan.resource.stats import HostInfo
 from sampan.version import VERSION
 
 # Of the Docker Engine API, the newest and the oldest that are spoken.
-NEWEST_API: Final = (1, 50)
+NEWEST_API: Final = (1, 52)
 # Docker 29 raised its own floor to 1.44 and left many clients behind.
 OLDEST_API: Final = (1, 24)
 

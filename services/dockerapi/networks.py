@@ -10,7 +10,7 @@ from dockerapi.http.call import Call, empty, reply
 from dockerapi.http.fields import Fields
 from dockerapi.http.listing import reply_list, rows_of
 from dockerapi.http.routing import Route
-from sampan.docker.network_view import network_json
+from sampan.docker.network_view import network_json, status_json
 from sampan.errors import InvalidArgumentError
 from sampan.resource.network import AddressPool, NetworkRequest
 
@@ -31,7 +31,9 @@ async def inspect(call: Call) -> web.StreamResponse:
     scope = call.text("scope")
     if scope not in ("", "local", "global", "swarm"):
         raise InvalidArgumentError(f"invalid scope {scope!r}")
-    return reply(network_json(await call.networks.get(call.args["id"]), members=True))
+    network = await call.networks.get(call.args["id"])
+    status = status_json(network) if call.version >= (1, 52) else None
+    return reply(network_json(network, members=True) | ({"Status": status} if status else {}))
 
 
 async def create(call: Call) -> web.StreamResponse:

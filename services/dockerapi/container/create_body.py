@@ -123,6 +123,10 @@ def _endpoints(sent: Fields, host: Fields, mode: str, version: Version) -> tuple
         names = ", ".join(given)
         raise InvalidArgumentError(f"Container cannot be connected to network endpoints: {names}")
     links, mac_address = host.texts("Links"), sent.text("MacAddress")
+    if mac_address and version >= (1, 52):
+        raise InvalidArgumentError(
+            "MacAddress in Config is not supported from API version 1.52 on: use that of an endpoint's settings"
+        )
     if links or mac_address:
         name = next((name for name in given if network_mode(name) == mode), mode)
         first = given.get(name, Endpoint(mode))

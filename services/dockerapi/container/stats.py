@@ -21,8 +21,8 @@ async def stats(call: Call) -> web.StreamResponse:
         try:
             async for sample in samples:
                 if not stream:
-                    return reply(stats_json(sample))
-                await answer.write(stats_json(sample))
+                    return reply(stats_json(sample, call.version))
+                await answer.write(stats_json(sample, call.version))
         except NotFoundError:  # removed in the middle
             if not answer.begun:
                 raise

@@ -256,8 +256,16 @@ class JsonStream:
     Whoever writes faster than the client reads waits. A client that is gone raises ConnectionResetError.
     """
 
-    def __init__(self, request: web.BaseRequest, *, content_type: str = "application/json", end: bytes = b"\n") -> None:
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        *,
+        content_type: str = "application/json",
+        lead: bytes = b"",
+        end: bytes = b"\n",
+    ) -> None:
         self._request = request
+        self._lead = lead
         self._end = end  # of each value: progress streams have CR LF
         self._response = streamed(content_type)
 
@@ -290,4 +298,4 @@ class JsonStream:
         return self._response
 
     def _encode(self, values: Iterable[Any]) -> bytes:
-        return b"".join(encode(value)[:-1] + self._end for value in values)
+        return b"".join(self._lead + encode(value)[:-1] + self._end for value in values)

@@ -13,7 +13,7 @@ from dockerapi.image import parameters
 from dockerapi.image.images import stream_progress
 from dockerapi.image.progress import moving
 from sampan.engine.progress import LayerProgress, Loaded, Phase, Progress
-from sampan.errors import SampanError
+from sampan.errors import InvalidArgumentError, SampanError
 from sampan.json_types import JsonObject
 
 _TAR: Final = "application/x-tar"
@@ -30,7 +30,15 @@ async def save(call: Call) -> web.StreamResponse:
 
 
 async def _save(call: Call, names: Sequence[str]) -> web.StreamResponse:
-    return await _archive(call, call.images.save_images(names, platform=parameters.from_query(call.text("platform"))))
+    return await _archive(call, call.images.save_images(names, platform=_platform(call)))
+
+
+def _platform(call: Call) -> str:
+    """Return the one platform that is asked for; empty: all."""
+    asked = [parameters.from_query(text) for text in call.request.query.getall("platform", [])]
+    if len(asked) > 1:
+        raise InvalidArgumentError("multiple platforms are not supported: ask for one, or for all of them")
+    return asked[0] if asked else ""
 
 
 async def export(call: Call) -> web.StreamResponse:
@@ -64,7 +72,7 @@ async def load(call: Call) -> web.StreamResponse:
     try:
         return await stream_progress(
             call,
-            call.images.load_images(body.chunks(), platform=parameters.from_query(call.text("platform"))),
+            call.images.load_images(body.chunks(), platform=_platform(call)),
             messages.render,
             refuses=False,  # dockerd has answered 200 before it looks at the archive
         )

@@ -135,11 +135,18 @@ async def listing(call: Call) -> web.StreamResponse:
     everything = listed.items
     hidden = frozenset() if filters or call.flag("all") else image_filters.intermediate(everything)
     shared = stored.shared(everything) if call.flag("shared-size") else {}
-    users = await image_filters.users_by_image(call.control) if manifests else {}
+    counted = call.version >= (1, 51)
+    users = await image_filters.users_by_image(call.control) if manifests or counted else {}
     now_ns = time.time_ns()
 
     def row(image: ImageDetails) -> JsonObject:
-        shown = summary_json(image, stored.of(image), call.version, shared_bytes=shared.get(image.id, -1))
+        shown = summary_json(
+            image,
+            stored.of(image),
+            call.version,
+            shared_bytes=shared.get(image.id, -1),
+            containers=len(users.get(image.id, ())) if counted else -1,
+        )
         if manifests:
             shown["Manifests"] = manifests_json(image, everything, stored.of, users)
         return shown

@@ -1,6 +1,7 @@
 """Disk use: /system/df."""
 
 import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -14,12 +15,14 @@ from sampan.docker.container_view import summary_json as container_json
 from sampan.docker.image_view import summary_json as image_json
 from sampan.docker.times import rfc3339_ns
 from sampan.docker.volume_view import volume_json
-from sampan.engine.df import DiskUse
+from sampan.engine.df import CacheUse, DiskUse
 from sampan.engine.listing import container_pages, image_pages
 from sampan.errors import InvalidArgumentError
 from sampan.json_types import JsonObject
+from sampan.resource.container import Status
 
 _TYPES: Final = ("image", "container", "volume", "build-cache")
+_BUSY: Final = (Status.RUNNING, Status.PAUSED, Status.RESTARTING)
 
 
 async def usage(call: Call) -> web.StreamResponse:
@@ -31,25 +34,79 @@ async def usage(call: Call) -> web.StreamResponse:
     used = await call.system.disk_use(
         images="image" in wanted, containers="container" in wanted, volumes="volume" in wanted
     )
+    verbose = call.version >= (1, 52) and call.flag("verbose")
     parts: list[Part] = []
     headers: dict[str, str] = {}
-    if "image" in wanted:
-        parts += (Part("LayersSize", used.layers_bytes), Part("Images", _images(call, used)))
-    if "container" in wanted:
-        parts.append(Part("Containers", _containers(call, used)))
-    if "volume" in wanted:
-        rows = [
-            volume_json(volume) | {"UsageData": {"RefCount": len(volume.used_by), "Size": volume.size_bytes}}
-            for volume in used.volumes
-        ]
-        parts.append(Part("Volumes", rows))
-    if "build-cache" in wanted:
-        cache = await call.system.cache_use()
-        if cache.missing:  # the answer has no place for it, and the rest is still worth having
-            headers["Warning"] = f'299 - "{cache.missing}"'
-        own_bytes = sum(record.size_bytes for record in cache.records if not record.shared)
-        parts += (Part("BuildCache", list(map(_record_json, cache.records))), Part("BuilderSize", own_bytes))
+    cache = await call.system.cache_use() if "build-cache" in wanted else None
+    if cache is not None and cache.missing:  # the answer has no place for it, and the rest is still worth having
+        headers["Warning"] = f'299 - "{cache.missing}"'
+    if call.version >= (1, 52):
+        for kind, total in _totals(used, cache, wanted).items():
+            items = await _items(call, kind, used, cache) if verbose else []
+            parts.append(Part(kind, total | ({"Items": items} if items else {})))
+    if not verbose:
+        parts += _legacy(call, used, cache, wanted)
     return await reply_object(call.request, *parts, headers=headers)
+
+
+async def _items(call: Call, kind: str, used: DiskUse, cache: CacheUse | None) -> Sequence[object]:
+    """Return what is counted of a kind, one by one."""
+    if kind == "VolumeUsage":
+        return _volumes(used)
+    if kind == "BuildCacheUsage":
+        return list(map(_record_json, cache.records if cache else ()))
+    rows = _images(call, used) if kind == "ImageUsage" else _containers(call, used)
+    return [row async for page in rows for row in page]
+
+
+def _legacy(call: Call, used: DiskUse, cache: CacheUse | None, wanted: Collection[str]) -> Iterator[Part]:
+    """Yield what there was before 1.52, and is still there beside it."""
+    if "image" in wanted:
+        yield Part("LayersSize", used.layers_bytes)
+        yield Part("Images", _images(call, used))
+    if "container" in wanted:
+        yield Part("Containers", _containers(call, used))
+    if "volume" in wanted:
+        yield Part("Volumes", _volumes(used))
+    if cache is not None:
+        yield Part("BuildCache", list(map(_record_json, cache.records)))
+        yield Part("BuilderSize", sum(record.size_bytes for record in cache.records if not record.shared))
+
+
+def _totals(used: DiskUse, cache: CacheUse | None, wanted: Collection[str]) -> dict[str, dict[str, int]]:
+    """Return of each kind how many there are, how many are in use, what they take and what could be had back."""
+    totals = {}
+    if "image" in wanted:
+        idle = used.layers_bytes - used.needed_bytes
+        active = sum(bool(one.containers) for one in used.images)
+        totals["ImageUsage"] = _total(len(used.images), active, used.layers_bytes, idle)
+    if "container" in wanted:
+        sizes = [(one.container.state.status in _BUSY, one.size_rw_bytes) for one in used.containers]
+        idle = sum(size for busy, size in sizes if not busy)
+        totals["ContainerUsage"] = _total(len(sizes), sum(b for b, _ in sizes), sum(size for _, size in sizes), idle)
+    if "volume" in wanted:
+        idle = sum(volume.size_bytes or 0 for volume in used.volumes if not volume.used_by)
+        active = sum(bool(volume.used_by) for volume in used.volumes)
+        totals["VolumeUsage"] = _total(len(used.volumes), active, sum(v.size_bytes or 0 for v in used.volumes), idle)
+    if cache is not None:
+        own = [record for record in cache.records if not record.shared]
+        idle = sum(record.size_bytes for record in own if not record.in_use)
+        active = sum(record.in_use for record in cache.records)
+        totals["BuildCacheUsage"] = _total(len(cache.records), active, sum(r.size_bytes for r in own), idle)
+    return totals
+
+
+def _total(count: int, active: int, size_bytes: int, idle_bytes: int) -> dict[str, int]:
+    """Return a kind's numbers; as everywhere in Go, none is not told."""
+    total = {"ActiveCount": active, "TotalCount": count, "TotalSize": size_bytes, "Reclaimable": idle_bytes}
+    return {name: number for name, number in total.items() if number}
+
+
+def _volumes(used: DiskUse) -> list[JsonObject]:
+    return [
+        volume_json(volume) | {"UsageData": {"RefCount": len(volume.used_by), "Size": volume.size_bytes}}
+        for volume in used.volumes
+    ]
 
 
 async def _images(call: Call, used: DiskUse) -> Rows:

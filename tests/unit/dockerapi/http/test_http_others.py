@@ -43,7 +43,7 @@ async def test_volumes(api: Api) -> None:
 
 async def test_events_flow_as_they_happen(api: Api) -> None:
     async with api.session.get(
-        "http://docker/events", params={"filters": json.dumps({"type": ["container"]})}
+        "http://docker/v1.51/events", params={"filters": json.dumps({"type": ["container"]})}
     ) as answer:
         assert answer.status == 200
         await api.fake.runtime.events.publish([Event("container", "die", "c", {"exitCode": "3", "image": "x"})])

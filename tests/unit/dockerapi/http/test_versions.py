@@ -21,7 +21,7 @@ def test_the_version_is_taken_off_the_path(path: str, version: tuple[int, int], 
 
 def test_a_version_too_new_is_refused_in_docker_s_words() -> None:
     with pytest.raises(
-        InvalidArgumentError, match=r"^client version 1\.99 is too new\. Maximum supported API version is 1\.50$"
+        InvalidArgumentError, match=r"^client version 1\.99 is too new\. Maximum supported API version is 1\.52$"
     ):
         split("/v1.99/info")
 

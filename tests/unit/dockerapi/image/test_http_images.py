@@ -111,7 +111,9 @@ async def test_an_import_that_is_refused_while_its_body_still_comes_is_answered(
 async def test_the_list_has_docker_s_shape(api: Api) -> None:
     api.fake.images.add(image("a:1"))
     (row,) = (await api.get("/images/json")).json
-    assert (row["RepoTags"], row["Size"], row["SharedSize"], row["Containers"]) == (["a:1"], 3500, -1, -1)
+    assert (row["RepoTags"], row["Size"], row["SharedSize"], row["Containers"]) == (["a:1"], 3500, -1, 0)
+    (before,) = (await api.get("/v1.50/images/json")).json
+    assert before["Containers"] == -1
     assert "VirtualSize" not in row
     (old,) = (await api.get("/v1.43/images/json")).json
     assert old["VirtualSize"] == 3500

@@ -12,7 +12,7 @@ async def test_ping_says_all_that_clients_negotiate_by(api: Api, method: str, pr
     answer = await api.request(method, f"{prefix}/_ping")
     assert answer.status == 200
     assert answer.body == (b"OK" if method == "GET" else b"")
-    assert answer.headers["Api-Version"] == "1.50"
+    assert answer.headers["Api-Version"] == "1.52"
     assert answer.headers["Docker-Experimental"] == "false"
     assert answer.headers["Ostype"] == "linux"
     assert answer.headers["Builder-Version"] == "2"
@@ -22,7 +22,7 @@ async def test_ping_says_all_that_clients_negotiate_by(api: Api, method: str, pr
 async def test_versions_out_of_range_are_bad_requests(api: Api) -> None:
     new, old = await api.get("/v1.99/info"), await api.get("/v1.12/info")
     assert (new.status, old.status) == (400, 400)
-    assert new.message == "client version 1.99 is too new. Maximum supported API version is 1.50"
+    assert new.message == "client version 1.99 is too new. Maximum supported API version is 1.52"
     assert old.message.startswith("client version 1.12 is too old. Minimum supported API version is 1.24")
 
 
@@ -30,7 +30,7 @@ async def test_versions_out_of_range_are_bad_requests(api: Api) -> None:
 async def test_unknown_paths_and_methods_are_not_found(api: Api, method: str, path: str) -> None:
     answer = await api.request(method, path)
     assert (answer.status, answer.json) == (404, {"message": "page not found"})
-    assert answer.headers["Api-Version"] == "1.50"
+    assert answer.headers["Api-Version"] == "1.52"
 
 
 async def test_swarm_answers_as_a_node_outside_of_one(api: Api) -> None:
@@ -62,7 +62,7 @@ async def test_a_bug_is_a_500_that_gives_nothing_away(api: Api, monkeypatch: pyt
 
 async def test_version_names_the_engine_and_its_tools(api: Api) -> None:
     version = (await api.get("/version")).json
-    assert (version["ApiVersion"], version["MinAPIVersion"], version["Os"]) == ("1.50", "1.24", "linux")
+    assert (version["ApiVersion"], version["MinAPIVersion"], version["Os"]) == ("1.52", "1.24", "linux")
     assert [part["Name"] for part in version["Components"]] == ["Engine", "conmon", "runc"]
 
 
@@ -103,7 +103,7 @@ async def test_disk_usage_counts_shared_layers_once(api: Api) -> None:
     assert [row["SharedSize"] for row in usage["Images"]] == [3500, 3500]
     assert len(usage["Containers"]) == 1
     assert usage["BuildCache"] == []
-    assert list((await api.get("/system/df?type=volume")).json) == ["Volumes"]
+    assert list((await api.get("/v1.51/system/df?type=volume")).json) == ["Volumes"]
     assert (await api.get("/system/df?type=dust")).message == "unknown object type: dust"
 
 

@@ -257,8 +257,8 @@ def test_info_version_and_df_know_the_engine(sampan: Sampan) -> None:
     assert "Default Runtime: runc" in sampan.ok("info").splitlines()
     assert sampan.ok("info", "-f", "{{.Containers}} {{.CgroupVersion}} {{.OSType}}") == "3 2 linux\n"
     assert sampan.ok("version", "-f", "{{.Server.runc}}") == "1.1\n"
-    assert sampan.ok("version", "-f", "{{.Server.APIVersion}} {{.Server.MinAPIVersion}}") == "1.50 1.24\n"
-    assert "  API version:      1.50 (minimum version 1.24)" in sampan.ok("version").splitlines()
+    assert sampan.ok("version", "-f", "{{.Server.APIVersion}} {{.Server.MinAPIVersion}}") == "1.52 1.24\n"
+    assert "  API version:      1.52 (minimum version 1.24)" in sampan.ok("version").splitlines()
     sampan.fake.images.add(image("debian:12"))
     assert sampan.ok("system", "df", "--format", "{{.Type}} {{.TotalCount}}").splitlines() == [
         "Images 1",
