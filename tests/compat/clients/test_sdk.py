@@ -138,7 +138,7 @@ def test_archive_goes_in_and_out(sdk: Sdk, image: str, container_name: Callable[
         assert member.read() == b"data"
 
 
-@pytest.mark.parametrize("version", ["1.24", "1.30", "1.40", "1.41", "1.43", "1.44", "1.47", "1.50"])
+@pytest.mark.parametrize("version", ["1.24", "1.30", "1.40", "1.41", "1.43", "1.44", "1.47", "1.50", "1.52"])
 def test_every_version_of_the_api_runs_a_container(docker: DockerClient, image: str, version: str) -> None:
     if version < "1.40":  # the SDK refuses what is older
         shown = DockerClient(docker.host, docker.config, {"DOCKER_API_VERSION": version})(

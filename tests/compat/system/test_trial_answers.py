@@ -21,9 +21,9 @@ def test_a_failed_run_tells_its_error_once(docker: DockerClient, image: str, con
 def test_the_server_version_is_the_engines_own(docker: DockerClient, sdk: Sdk) -> None:
     if TARGET:
         return
-    assert docker("version", "--format", "{{.Server.Version}} {{.Server.APIVersion}}").line == f"{VERSION} 1.50"
+    assert docker("version", "--format", "{{.Server.Version}} {{.Server.APIVersion}}").line == f"{VERSION} 1.52"
     assert docker("info", "--format", "{{.ServerVersion}}").line == VERSION
-    assert sdk.version()["ApiVersion"] == "1.50"
+    assert sdk.version()["ApiVersion"] == "1.52"
     assert all(line.split(":", 1)[1].strip() for line in docker("version").lines if "uilt:" in line or "ommit:" in line)
 
 
