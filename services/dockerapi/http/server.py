@@ -83,7 +83,8 @@ class DockerApi:
         failure: Exception | None = None
         try:
             # Some clients name containers with the slash that an inspect shows.
-            version, path = versions.split(_SLASHES.sub("/", request.path))
+            asked, path = versions.split(_SLASHES.sub("/", request.path))
+            version = versions.known(asked, request.headers.get("User-Agent", ""))
             found = self._router.find(request.method, path)
             if found is None:
                 raise NotFoundError("page not found")

@@ -12,6 +12,8 @@ NEWEST: Final[Version] = NEWEST_API
 OLDEST: Final[Version] = OLDEST_API
 text: Final = version_text
 
+_COMPOSE_1: Final = "docker-compose/1."
+_COMPOSE_1_KNOWS: Final[Version] = (1, 44)
 _PREFIX: Final = re.compile(r"/v([0-9]+)\.([0-9]+)(?=/)")
 
 
@@ -35,3 +37,12 @@ def split(path: str) -> tuple[Version, str]:
             "please upgrade your client to a newer version"
         )
     return version, path[match.end() :]
+
+
+def known(version: Version, agent: str) -> Version:
+    """Return the newest version up to ``version`` whose shapes a client understands; ``agent`` is what it calls itself.
+
+    docker-compose 1.x asks in the newest one, whatever that is. It fails with a KeyError at an image without
+    ContainerConfig when it makes a container anew, and passes over events without a status.
+    """
+    return min(version, _COMPOSE_1_KNOWS) if agent.startswith(_COMPOSE_1) else version

@@ -30,11 +30,6 @@ from sampan.resource.image import ANONYMOUS, Credentials, ImageDetails
 
 T = TypeVar("T")
 
-# docker-compose 1.x asks in the newest version, whatever it is, and fails with a KeyError at an image without
-# ContainerConfig when it makes a container anew.
-_COMPOSE_1: Final = "docker-compose/1."
-_COMPOSE_1_KNOWS: Final = (1, 44)
-
 
 async def create(call: Call) -> web.StreamResponse:
     """POST /images/create: pull with ``fromImage``, import with ``fromSrc``."""
@@ -176,10 +171,7 @@ async def inspect(call: Call) -> web.StreamResponse:
     image = await _get(call, manifests=manifests)
     stored = await sizes(call.images.layers)
     drivers = await call.images.layers.drivers()
-    version = call.version
-    if call.request.headers.get("User-Agent", "").startswith(_COMPOSE_1):
-        version = min(version, _COMPOSE_1_KNOWS)
-    result = inspect_json(image, stored.of(image), drivers.driver, version)
+    result = inspect_json(image, stored.of(image), drivers.driver, call.version)
     if manifests:
         result["Manifests"] = manifests_json(
             image,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dockerapi.http.versions import NEWEST, split
+from dockerapi.http.versions import NEWEST, known, split
 from sampan.errors import InvalidArgumentError
 
 
@@ -29,3 +29,9 @@ def test_a_version_too_new_is_refused_in_docker_s_words() -> None:
 def test_a_version_too_old_is_refused_in_docker_s_words() -> None:
     with pytest.raises(InvalidArgumentError, match=r"^client version 1\.23 is too old\. Minimum supported API version"):
         split("/v1.23/info")
+
+
+def test_docker_compose_1_is_answered_in_a_version_that_it_understands() -> None:
+    agent = "docker-compose/1.29.2 docker-py/5.0.3 Linux/6.1"
+    assert (known((1, 52), agent), known((1, 30), agent)) == ((1, 44), (1, 30))
+    assert known((1, 52), "docker-compose/2.30") == known((1, 52), "") == (1, 52)
