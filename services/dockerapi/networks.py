@@ -10,6 +10,7 @@ from dockerapi.http.call import Call, empty, reply
 from dockerapi.http.fields import Fields
 from dockerapi.http.listing import reply_list, rows_of
 from dockerapi.http.routing import Route
+from dockerapi.http.versions import Version
 from sampan.docker.network_view import network_json, status_json
 from sampan.errors import InvalidArgumentError
 from sampan.resource.network import AddressPool, NetworkRequest
@@ -38,11 +39,12 @@ async def inspect(call: Call) -> web.StreamResponse:
 
 async def create(call: Call) -> web.StreamResponse:
     """POST /networks/create."""
-    return reply({"Id": await call.networks.create(parse_request(await call.body(required=True))), "Warning": ""}, 201)
+    request = parse_request(await call.body(required=True), call.version)
+    return reply({"Id": await call.networks.create(request), "Warning": ""}, 201)
 
 
-def parse_request(body: Mapping[str, object]) -> NetworkRequest:
-    """Read the body. InvalidArgumentError for what is of swarm alone."""
+def parse_request(body: Mapping[str, object], version: Version) -> NetworkRequest:
+    """Read the body, of a version. InvalidArgumentError for what is of swarm alone."""
     sent = Fields(body, "")
     scope = sent.text("Scope")
     if sent.flag("Ingress") or scope not in ("", "local"):
@@ -60,7 +62,7 @@ def parse_request(body: Mapping[str, object]) -> NetworkRequest:
         config_from=sent.fields("ConfigFrom").text("Network"),
         ipam_driver=ipam.text("Driver"),
         ipam_options=ipam.mapping("Options"),
-        options=_options(sent, call),
+        options=_options(sent, version),
         labels=sent.mapping("Labels"),
         pools=tuple(
             AddressPool(
@@ -74,10 +76,10 @@ def parse_request(body: Mapping[str, object]) -> NetworkRequest:
     )
 
 
-def _options(sent: Fields, call: Call) -> dict[str, str]:
+def _options(sent: Fields, version: Version) -> dict[str, str]:
     """Return a driver's options but for those that say of a family what the request says otherwise: that prevails."""
     # Clients of earlier versions say false where nobody has said anything.
-    said = [field for field in _FAMILIES if sent.has(field) and (sent.flag(field) or call.version >= (1, 47))]
+    said = [field for field in _FAMILIES if sent.has(field) and (sent.flag(field) or version >= (1, 47))]
     overridden = [_FAMILIES[field] for field in said]
     return {name: value for name, value in sent.mapping("Options").items() if name not in overridden}
 

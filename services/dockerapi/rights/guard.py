@@ -83,7 +83,7 @@ class _Admission:
                 self._refuse(host_access.of_volume(request))
                 self._check_label(request.labels)
             case "network.create":
-                wanted = networks.parse_request(await call.body(required=True))
+                wanted = networks.parse_request(await call.body(required=True), call.version)
                 self._refuse(host_access.of_network(wanted))
                 self._check_label(wanted.labels)
             case "network.connect" | "network.disconnect":
