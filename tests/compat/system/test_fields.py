@@ -52,7 +52,7 @@ MEANT: Final[tuple[Meant, ...]] = (
     ),
     Meant("image", r"\.GraphDriver\.Data(\..*)?", "there is no directory per image that a client could look into"),
     Meant("images", r"\[\]\.RepoDigests", "dockerd answers a list from 1.43 on, at every version"),
-    Meant("info", r"\.CDISpecDirs", "dockerd has it from 1.46 on, at every version"),
+    Meant("info", r"\.CDISpecDirs(\[\])?", "dockerd has it from 1.46 on, at every version"),
     Meant("info", r"\.Warnings(\[\])?", "vulnerabilities of the OCI runtime are told there"),
     Meant(
         "network.*", r".*\.(EnableIPv4|IPAM\.Config\[\]\.Gateway)", "dockerd has them from 1.48 on, at every version"
