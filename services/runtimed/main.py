@@ -15,6 +15,7 @@ from runtimed.cgroups.oom import OomNotices
 from runtimed.cgroups.orphans import Orphans, remove_idle, remove_parent
 from runtimed.cgroups.reader import CgroupReader
 from runtimed.conmon.conmon import Conmon, RuntimeCommand
+from runtimed.containers.defaults import ContainerDefaults, make_defaults
 from runtimed.containers.memory_store import MemoryStore
 from runtimed.containers.network_records import Records
 from runtimed.containers.operations import Containers
@@ -114,7 +115,31 @@ class RuntimedConfig(ServiceConfig):
         "what networks without addresses of their own get theirs from, as 10.200.0.0/16:24 or fd12:3456:789a::/48:64; "
         "a family that is not among them has Docker's",
     )
+    log_driver: str = option("", "log driver of containers that ask for none; empty: json-file")
+    log_opts: tuple[str, ...] = option((), "options of that driver, name=value each: max-size=10m")
+    dns: tuple[str, ...] = option((), "name servers of containers that have none of their own; empty: the host's")
+    dns_search: tuple[str, ...] = option((), "likewise, domains to search")
+    dns_opts: tuple[str, ...] = option((), "likewise, options of the resolver")
+    default_ulimits: tuple[str, ...] = option((), "limits of containers, unless they say otherwise: nofile=1024:4096")
+    default_shm_size: str = option("", "size of /dev/shm; empty: 64m")
+    no_new_privileges: bool = option(False, "let no container's process gain privileges, unless it says otherwise")
+    host_ip: str = option("", "address that ports are published at which name none; empty: all of them")
     snapshotter_socket: str = option("", "socket of the snapshotter; empty: the engine's own")
+
+    @property
+    def defaults(self) -> ContainerDefaults:
+        """What containers get that do not say otherwise. InvalidArgumentError."""
+        return make_defaults(
+            log_driver=self.log_driver,
+            log_opts=self.log_opts,
+            dns=self.dns,
+            dns_search=self.dns_search,
+            dns_opts=self.dns_opts,
+            ulimits=self.default_ulimits,
+            shm_size=self.default_shm_size,
+            no_new_privileges=self.no_new_privileges,
+            host_ip=self.host_ip,
+        )
 
 
 class Core:
@@ -280,12 +305,19 @@ class Core:
         await self.execs.recover()
 
     def _containers(self) -> Containers:
-        return Containers(
+        containers = Containers(
             self.memory, self.lifecycle, self.removal, self.runner, self.snapshots, self.network, self.volumes,
             self.bundles, self.events, self.background, self.paths,
             choose_runtime=lambda name: self.installed.choose(name).name,
             limits=lambda resources: _without_devices(oci_resources(resources, self.host, [])),
+            defaults=self.service.config.defaults,
         )  # fmt: skip
+
+        def reload(config: RuntimedConfig) -> None:
+            containers.defaults = config.defaults
+
+        self.service.reloads.append(reload)
+        return containers
 
     def _observation(self) -> Observation:
         reader = CgroupReader(self.host.trees)

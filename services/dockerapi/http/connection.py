@@ -52,9 +52,14 @@ class ApiServer(web.Server):
     """aiohttp's low-level server, on ``Connection``s."""
 
     def __init__(
-        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], hangups: HangupWatch
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        hangups: HangupWatch,
+        used: Callable[[], None] = lambda: None,
     ) -> None:
+        """``used`` is called when a client has left: there is memory to give back."""
         super().__init__(handler)
+        self.used = used
         self._hangups = hangups
 
     def __call__(self) -> RequestHandler:
@@ -73,7 +78,8 @@ class Connection(RequestHandler):
     """
 
     __slots__ = (
-        "_body_left", "_early", "_gone", "_hangups", "_input_keeps_it", "_peer", "_watched_fd", "ended", "entrance",
+        "_body_left", "_early", "_gone", "_hangups", "_input_keeps_it", "_left", "_peer", "_watched_fd", "ended",
+        "entrance",
         "speaks_http2", "taken_over",
     )  # fmt: skip
 
@@ -89,6 +95,7 @@ class Connection(RequestHandler):
             tcp_keepalive=False,
         )
         self.entrance = entrance
+        self._left = server.used
         self._hangups = hangups
         self._input_keeps_it = False
         self._peer: Peer | None = None
@@ -152,6 +159,7 @@ class Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell whoever asked to know."""
         self._unwatch()
+        self._left()
         super().connection_lost(exc)
         if self._gone is not None:
             gone, self._gone = self._gone, None

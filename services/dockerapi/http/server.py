@@ -47,7 +47,7 @@ class DockerApi:
         self._backend = backend
         self._used = used
         self._router = Router(routes)
-        self._server = ApiServer(self._handle, backend.hangups)
+        self._server = ApiServer(self._handle, backend.hangups, used)
         self._listener: asyncio.Server | None = None
         self._following: set[asyncio.Task[web.StreamResponse]] = set()
 

@@ -16,6 +16,10 @@ from sampan.log import log
 # Of what a client has sent, decrypted at a time.
 _READ_BYTES: Final = 256 << 10
 
+# OpenSSL's buffer is as large as the largest piece that ever went into it, for as long as the connection lives.
+_PIECE_BYTES: Final = 32 << 10
+_HANDSHAKE_PIECE_BYTES: Final = 512
+
 # A handshake takes two round trips. Whoever needs longer than this is not coming.
 HANDSHAKE_S: Final = 10.0
 
@@ -67,6 +71,11 @@ class TlsListener:
 class TlsConnection(asyncio.Transport, asyncio.Protocol):
     """The protocol of a TCP connection, and the transport of what is spoken inside."""
 
+    __slots__ = (
+        "_closing", "_ended", "_eof_written", "_incoming", "_inside", "_listener", "_outgoing", "_paused",
+        "_raw", "_tls",
+    )  # fmt: skip
+
     def __init__(self, listener: TlsListener) -> None:
         super().__init__()
         self._listener = listener
@@ -92,13 +101,17 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the client has sent."""
-        if self._closing:
-            return
-        self._incoming.write(data)
-        if self._inside is None:
-            self._shake_hands(data)
-        else:
-            self._read()
+        position = 0
+        while position < len(data) and not self._closing:
+            size = _HANDSHAKE_PIECE_BYTES if self._inside is None else _PIECE_BYTES
+            if self._paused:
+                size = len(data)
+            self._incoming.write(data[position : position + size])
+            position += size
+            if self._inside is None:
+                self._shake_hands(data)
+            else:
+                self._read()
 
     def eof_received(self) -> bool:
         """Close a connection that broke off. One whose input was ended by TLS before may still want its answer."""
@@ -108,8 +121,11 @@ class TlsConnection(asyncio.Transport, asyncio.Protocol):
         """Tell who speaks inside."""
         self._closing = True
         self._listener.ended(self)
-        if self._inside is not None:
-            self._inside.connection_lost(exc)
+        inside, self._inside = self._inside, None
+        # None of these is to wait for the garbage collector: each knows the other, and OpenSSL's part is large.
+        self._tls = self._raw = None
+        if inside is not None:
+            inside.connection_lost(exc)
 
     def pause_writing(self) -> None:
         """Make writers wait."""

@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final
 
+from runtimed.containers.defaults import ContainerDefaults
 from runtimed.containers.filters import select
 from runtimed.containers.hostname import hostname_of
 from runtimed.containers.memory_store import UP, Entry, MemoryStore, utcnow
@@ -83,7 +84,10 @@ class Containers:
         *,
         choose_runtime: Callable[[str], str],
         limits: Callable[[Resources], Mapping[str, object]],
+        defaults: ContainerDefaults | None = None,
     ) -> None:
+        """``defaults`` fill in what a spec does not say; they may be replaced at any time."""
+        self.defaults = defaults or ContainerDefaults()
         self._memory = memory
         self._lifecycle = lifecycle
         self._removal = removal
@@ -107,6 +111,7 @@ class Containers:
             NotFoundError: the image's snapshot is not there.
         """
         name = check_name(spec.name) if spec.name else self._memory.choose_name()
+        spec = self.defaults.fill(spec)
         check_sizes(spec)
         check_options(spec)
         if spec.stop_signal:
