@@ -116,14 +116,6 @@ def test_one_of_two_builds_is_interrupted_and_the_other_goes_on(docker: DockerCl
     assert two.wait(20) != 0
 
 
-def test_the_cache_outlives_the_engine(docker: DockerClient, engine: Engine, base: str, context: Path) -> None:
-    write(context, f"FROM {base}\nRUN cat /proc/sys/kernel/random/uuid > /unique\n")
-    first = docker("build", "-q", str(context)).line
-    engine.stop()
-    engine.start()
-    assert docker("build", "-q", str(context)).line == first
-
-
 def test_a_builder_that_is_killed_in_a_push_leaves_no_name(
     docker: DockerClient, engine: Engine, buildx: GoClient, base: str, context: Path
 ) -> None:
@@ -148,3 +140,11 @@ def test_a_builder_that_is_killed_in_a_push_leaves_no_name(
                 building.kill()
     eventually(lambda: engine.sampan_fails("status").code == 0, "the engine is healthy")
     assert not docker("images", "-q", repository).lines
+
+
+def test_the_cache_outlives_the_engine(docker: DockerClient, engine: Engine, base: str, context: Path) -> None:
+    write(context, f"FROM {base}\nRUN cat /proc/sys/kernel/random/uuid > /unique\n")
+    first = docker("build", "-q", str(context)).line
+    engine.stop()
+    engine.start()
+    assert docker("build", "-q", str(context)).line == first
