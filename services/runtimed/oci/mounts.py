@@ -176,9 +176,18 @@ def _bind(point: MountPoint, *, recursive: bool, all_read_only: bool) -> OciMoun
     options = ["rbind" if recursive else "bind", point.propagation or "rprivate"]
     if not point.read_write:
         options.append("ro")
-        if recursive and all_read_only:
+        if recursive and all_read_only and not _is_file(point.source):
             options.append("rro")  # a runtime that does not know it passes it on as data, which a bind ignores
     return OciMount(normal(point.target), "bind", point.source, tuple(options))
+
+
+def _is_file(source: str) -> bool:
+    """Say whether a source is there and nothing can be mounted below it.
+
+    Of such a one crun 1.8 asks for a directory, if all below is to be read-only, and fails.
+    """
+    path = Path(source)
+    return path.exists() and not path.is_dir()
 
 
 def _needed_of_root(source: str, propagation: str, mount_table: Sequence[MountInfo] | None) -> str:

@@ -88,6 +88,13 @@ def test_read_only_bind_mount_cannot_be_written(run: Run, tmp_path: Path) -> Non
     assert not (tmp_path / "file").exists()
 
 
+def test_a_file_is_mounted_read_only_where_there_is_none(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("from the host\n")
+    result = run("cat /new/file && touch /new/file", "-v", f"{tmp_path}/file:/new/file:ro")
+    assert (result.code, result.stdout) == (1, "from the host\n")
+    assert "Read-only file system" in result.stderr
+
+
 def test_missing_source_of_v_is_made_and_of_mount_refused(run: Run, tmp_path: Path) -> None:
     assert run("ls /m", "-v", f"{tmp_path}/made:/m").code == 0
     assert (tmp_path / "made").is_dir()

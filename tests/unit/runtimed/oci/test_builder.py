@@ -224,6 +224,23 @@ def test_shared_propagation_needs_a_shared_source_and_a_shared_root() -> None:
     assert made.root_propagation == "rslave"
 
 
+def test_what_is_mounted_below_a_read_only_directory_is_read_only_too_and_a_file_has_nothing_there(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    for source, options in (
+        (tmp_path, ["rbind", "rprivate", "ro", "rro"]),
+        (tmp_path / "file", ["rbind", "rprivate", "ro"]),
+    ):
+        point = MountPoint(MountType.BIND, str(source), "/x", read_write=False)
+        made = build_mounts(
+            container(ContainerSpec(process=RUN), point),
+            files=Path("/nosuch"), init_path=None, joins=NO_JOINS, recursive_read_only=True,
+        )  # fmt: skip
+        (mount,) = [each for each in made.mounts if each.destination == "/x"]
+        assert list(mount.options) == options
+
+
 def test_ipc_decides_about_dev_shm() -> None:
     assert "/dev/shm" not in mounts_of(ContainerSpec(process=RUN, namespaces=Namespaces(ipc="none")))
     host = mounts_of(ContainerSpec(process=RUN, namespaces=Namespaces(ipc="host")))
