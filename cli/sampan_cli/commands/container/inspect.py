@@ -111,14 +111,24 @@ async def show_ports(engine: "ContainerBackend", container: str, private_port: s
 @sampan_command(
     "top",
     context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
-    examples="sampan top web\nsampan top web -o pid,comm,rss",
+    examples="sampan top\nsampan top web\nsampan top web -o pid,comm,rss",
 )
-@click.argument("container", shell_complete=completing.containers)
+@click.argument("container", required=False, shell_complete=completing.containers)
 @click.argument("ps_options", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
-def top(session: Session, /, container: str, ps_options: tuple[str, ...]) -> None:
-    """Display the running processes of a container; what follows its name is for ps(1)."""
-    session.run(lambda engine: show_processes(engine, container, " ".join(ps_options)))
+def top(session: Session, /, container: str | None, ps_options: tuple[str, ...]) -> None:
+    """Display the running processes of a container; what follows its name is for ps(1).
+
+    Without a container, all of them and the engine's services are shown full-screen, anew each second.
+    """
+    if container is None:
+        from rich.console import Console
+
+        from sampan_cli.commands.system.live import watch
+
+        console = Console()
+        return session.run(lambda engine: watch(engine, session.layout, console))
+    return session.run(lambda engine: show_processes(engine, container, " ".join(ps_options)))
 
 
 async def show_processes(engine: "ContainerBackend", container: str, ps_args: str) -> None:

@@ -1,7 +1,10 @@
 """``sampan run``: create a container and start it."""
 
 import os
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +31,32 @@ class RunOptions:
     detach: bool
     sig_proxy: bool
     detach_keys: str
+    timing: bool = False
+
+
+@dataclass(slots=True)
+class Timing:
+    """How long each phase of a start took, for ``--timing``."""
+
+    phases: list[tuple[str, float]] = field(default_factory=list)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure one."""
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self.phases.append((name, time.monotonic() - begin))
+
+    def client(self) -> None:
+        """Measure the time from the process's start until now: Python, its modules, the connection."""
+        began_s = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        self.phases.append(("client", time.clock_gettime(time.CLOCK_BOOTTIME) - began_s))
+
+    def __str__(self) -> str:
+        rows = [*self.phases, ("in all", sum(seconds for _, seconds in self.phases))]
+        return "timing: " + ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in rows)
 
 
 @sampan_command(
@@ -44,14 +73,20 @@ class RunOptions:
 @click.option("--detach", "-d", is_flag=True, help="Run the container in the background and print its ID.")
 @click.option("--sig-proxy/--no-sig-proxy", default=True, help="Pass signals on to the process.")
 @click.option("--detach-keys", default="", help="Override the key sequence for detaching the container.")
+@click.option(
+    "--timing", is_flag=True,
+    help="Say on stderr how long each phase took: client, create (image and snapshot), start, and the process's run.",
+)  # fmt: skip
 @click.pass_obj
-def command(session: Session, /, detach: bool, sig_proxy: bool, detach_keys: str, **flags: object) -> None:
+def command(
+    session: Session, /, detach: bool, sig_proxy: bool, detach_keys: str, timing: bool, **flags: object
+) -> None:
     """Create and run a new container from an image.
 
     Exits with the container's exit code; 125 if the engine fails, 126 if the command cannot be executed, 127 if it is
     not there.
     """
-    options, run = from_flags(ContainerOptions, flags), RunOptions(detach, sig_proxy, detach_keys)
+    options, run = from_flags(ContainerOptions, flags), RunOptions(detach, sig_proxy, detach_keys, timing)
 
     async def work(engine: "ContainerBackend") -> int:
         from sampan_cli.streams.console import Console
@@ -93,21 +128,35 @@ async def run_container(
     foreground.check(console)
     if options.tty:
         process = replace(process, console_size=console.size())
-    container = await create(engine, options, replace(spec, process=process))
+    timing = Timing()
+    if run.timing:
+        timing.client()
+    with timing.phase("create"):
+        container = await create(engine, options, replace(spec, process=process))
+    started = 0.0
 
     async def start() -> None:
-        await engine.containers.start(container)
+        nonlocal started
+        with timing.phase("start"):
+            await engine.containers.start(container)
+        started = time.monotonic()
 
+    code = 0
     try:
-        if not run.detach:
-            return await in_foreground(engine, foreground.of(container), console, start)
-        await start()
+        if run.detach:
+            await start()
+        else:
+            code = await in_foreground(engine, foreground.of(container), console, start)
+            timing.phases.append(("run", time.monotonic() - started))
     except BaseException:
         if options.rm:
             await _remove_if_not_started(engine, container)
         raise
-    click.echo(container)
-    return 0
+    if run.detach:
+        click.echo(container)
+    if run.timing:
+        click.echo(str(timing), err=True)
+    return code
 
 
 async def _remove_if_not_started(engine: "ContainerBackend", container: str) -> None:
