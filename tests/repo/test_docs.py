@@ -1,13 +1,20 @@
 """What the prose names is there: a file that was moved is found under its new name."""
 
+import itertools
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
+from sampan_cli.app.app import app
+
 ROOT = Path(__file__).parents[2]
-PROSE = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md", "docs/rooms.md")
+GUIDES = ("docs/getting-started.md", "docs/coming-from-docker.md", "docs/operating.md", "docs/security.md")
+PROSE = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md", "docs/rooms.md", *GUIDES)
+DOCUMENTS = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
 
 _FILE = re.compile(r"`([\w./-]+\.(?:py|proto|md|sql))`")
 _FOLDER = re.compile(r"`((?:services|sampan|cli|tests|tools|deploy|bench|protos|examples|docs)/[\w/-]+)/?`")
@@ -60,3 +67,41 @@ def test_every_room_is_told_of(house: str) -> None:
     }
     there = {each for each in there if each not in WITHOUT_NAME and not each.startswith("api/")}
     assert told - {"wire"} == there - {"wire"}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    text = re.sub(r"```.*?```", "", (ROOT / document).read_text(), flags=re.DOTALL)
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
+    assert [link for link in links if "://" not in link and not ((ROOT / document).parent / link).exists()] == []
+
+
+def commands(text: str) -> list[list[str]]:
+    """Return the command lines of ``sampan`` in a document: in code, and at the ends of pipes."""
+    code = re.findall(r"```(?:sh|text)?\n(.*?)```", text, re.DOTALL) + re.findall(r"`(sampan [^`]+)`", text)
+    found = []
+    for line in "\n".join(code).splitlines():
+        for part in re.split(r"\s*(?:\||;|&&)\s*", line.partition("  #")[0]):
+            words = shlex.split(part, comments=True) if part.startswith("sampan ") else []
+            if words:
+                found.append([word for word in words[1:] if word not in ("-…", "…")])
+    return found
+
+
+@pytest.mark.parametrize("document", GUIDES)
+def test_commands_that_guides_name_are_such(document: str) -> None:
+    """Every command and every flag is there; that those of the first guide work is tried on an engine."""
+    for words in commands((ROOT / document).read_text()):
+        command: click.Command = app
+        context = click.Context(app, info_name="sampan")
+        rest = list(words)
+        while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+            following = command.get_command(context, rest.pop(0))
+            assert following is not None, words
+            command = following
+        known = {name for param in command.get_params(context) for name in (*param.opts, *param.secondary_opts)}
+        own = (
+            itertools.takewhile(lambda word: word.startswith("-"), rest) if "run" in words or "exec" in words else rest
+        )
+        flags = {word.partition("=")[0] for word in own if word.startswith("-") and word != "-"}
+        assert flags <= known, f"{document}: sampan {' '.join(words)}: {flags - known}"
