@@ -8,13 +8,14 @@ TEST_PACKAGES := docker-registry git skopeo debootstrap apache2-utils openssl pr
 BENCH_PACKAGES := docker.io iptables podman docker-registry debootstrap
 EXAMPLE_PACKAGES := docker.io iptables podman runc curl openssh-client
 
-.PHONY: install run down test examples chaos soak test-needs check dev-needs bench protos lock clean help
+.PHONY: install deb test-install run down test examples chaos soak test-needs check dev-needs bench protos lock clean help
 .DEFAULT_GOAL := install
 
 # Compiled here, because who may not write here, or has PYTHONDONTWRITEBYTECODE set, would compile it all at every start.
-install: .venv/.installed ## Install the engine into .venv
+install: .venv/.installed ## Install the engine into .venv; with PREFIX=/usr/local [DESTDIR=…] for all users
 	@tools/apt-install $(PACKAGES)
 	@$(VENV)/python -m compileall -q sampan services cli
+	@$(if $(PREFIX),tools/install-tree $(PREFIX) $(DESTDIR))
 
 # Packages are found by paths. setuptools would have an import hook look for them, which every Python process then loads:
 # 14 ms of its start, twice as long as the interpreter itself takes.
@@ -48,6 +49,12 @@ test-needs: install .venv/.test .venv/.dev
 
 test: test-needs ## Run every test
 	@tools/run-tests
+
+deb: .venv/.installed ## Make a Debian package in dist/
+	@tools/make-deb
+
+test-install: test-needs ## Install the wheel and the Debian package, boot a machine with it: some minutes, the Debian mirror
+	@SAMPAN_TEST_STRICT=1 $(VENV)/python -m pytest -q tests/install $(ARGS)
 
 examples: test-needs ## Build and run what is in examples/, with dockerd, BuildKit and podman beside: ten minutes, the Debian mirror, Go
 	@tools/apt-install $(EXAMPLE_PACKAGES)

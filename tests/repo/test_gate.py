@@ -22,9 +22,10 @@ MAX_FILE_LINES = {**dict.fromkeys(("sampan", "services", "cli", "bench", "tools"
         [sys.executable, "tools/lock.py", "--check"],
         [sys.executable, "tools/config_reference.py", "--check"],
         [sys.executable, "tools/dashboards.py", "--check"],
+        [sys.executable, "tools/pictures.py", "--check"],
         [sys.executable, "tools/layout.py"],
     ],
-    ids=["format", "lint", "types", "imports", "stubs", "locks", "config-docs", "dashboards", "layout"],
+    ids=["format", "lint", "types", "imports", "stubs", "locks", "config-docs", "dashboards", "pictures", "layout"],
 )
 @pytest.mark.timeout(600)
 def test_gate(command: list[str]) -> None:
