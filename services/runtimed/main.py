@@ -274,7 +274,7 @@ class Core:
 
     def _step_runtime(self) -> RuntimeCommand:
         runtime = self.installed.choose_to_stay()
-        return RuntimeCommand(Path(runtime.path), self.paths.oci_root(runtime.name))
+        return RuntimeCommand(Path(runtime.path), self.paths.oci_root(runtime.name), runtime.creates_by)
 
     async def recover(self) -> None:
         """Open everything, and settle what an earlier process left behind."""

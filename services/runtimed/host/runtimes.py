@@ -91,7 +91,8 @@ class Runtimes:
     def choose_to_stay(self) -> Runtime:
         """Return the runtime for what is called and stays as long as the container's process.
 
-        It must not have a mount namespace of its own all the while. Raises InvalidArgumentError as ``choose``.
+        It should not have a mount namespace of its own all the while, where there is another one that works. Raises
+        InvalidArgumentError as ``choose``.
         """
         others = (runtime for runtime in self.found if runtime.usable and not runtime.creates_by)
         runtime = self.choose("")

@@ -2,8 +2,8 @@
 
 conmon appends to ``<spool>/<run>``, a file per run of the container, whether or not anybody reads it; that is what
 survives a SIGKILL of everything else. A ``Cursor`` reads through these files in order, and what it reads is made lines.
-How far it is stands in a file that is replaced at once, with the beginnings of lines: so a cursor that is killed goes
-on exactly there. What all cursors have read is given back to the disk from beneath the file (fallocate(2)).
+How far it is stands on the last line of a file, with the beginnings of lines: so a cursor that is killed goes on
+exactly there. What all cursors have read is given back to the disk from beneath the file (fallocate(2)).
 """
 
 import contextlib
@@ -20,10 +20,18 @@ from sampan.sys.libc import LIBC
 
 _READ_BYTES: Final = 1 << 20
 _BLOCK_BYTES: Final = 4096
+_STATE_BYTES: Final = 64 << 10
 _KEEP_SIZE_PUNCH_HOLE: Final = 0x1 | 0x2
 # A hole costs the file system some work, during which conmon waits: not one for every line, and few where much comes.
 _PUNCH_BYTES: Final = 1 << 20
 _PUNCH_IN_HASTE_BYTES: Final = 8 << 20
+
+
+def append(fd: int, data: bytes) -> None:
+    """Write all of ``data``. Raises OSError; then a part of it may have been written."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def runs(directory: Path) -> list[int]:
@@ -53,17 +61,30 @@ class Position:
 
     @classmethod
     def load(cls, path: Path) -> "Position":
-        """Read it; the beginning if there is none. One that cannot be read is taken for none."""
-        try:
-            return cls(**json.loads(path.read_bytes()))
-        except (FileNotFoundError, ValueError, TypeError):
-            return cls()
+        """Read the last one that was written as a whole; the beginning if there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            for line in reversed(path.read_bytes().split(b"\n")):
+                with contextlib.suppress(ValueError, TypeError):
+                    return cls(**json.loads(line))
+        return cls()
 
     def save(self, path: Path) -> None:
-        """Write it. Raises OSError."""
-        fields = {name: getattr(self, name) for name in self.__slots__}
+        """Write it. Raises OSError.
+
+        It is one more line: to put another file in place is some hundred times as much work, above all the disk's.
+        """
+        line = json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            size = os.fstat(fd).st_size
+            if size < _STATE_BYTES:
+                # What is left of a line whose writer was killed is no part of this one.
+                append(fd, b"\n" + line)
+                return
+        finally:
+            os.close(fd)
         new = path.with_name(path.name + ".new")
-        new.write_text(json.dumps(fields))
+        new.write_bytes(line)
         new.rename(path)
 
 
@@ -94,9 +115,9 @@ class Cursor:
             limit_bytes: how much of the spool is read at most, but for a record that is longer.
         """
         while True:
-            here = self.position
             if not self._open():
                 return None
+            here = self.position
             data = self._records(here.offset, limit_bytes)
             if data:
                 lines = self._assembler.feed(stretches(data))
@@ -132,8 +153,26 @@ class Cursor:
                 self.position.run, self.position.offset = newest_after(self._spool, self.position.run), 0
                 continue
             self._run = self.position.run
+            self._skip_hole()
             return True
         return False
+
+    def _skip_hole(self) -> None:
+        """Go to where there is something: after a power cut, what is noted may be older than what was given back."""
+        size, offset = os.fstat(self._fd).st_size, self.position.offset
+        if offset >= size:
+            return
+        try:
+            begin = os.lseek(self._fd, offset, os.SEEK_DATA)
+        except OSError:  # nothing up to the end, beyond which something may have come meanwhile
+            begin = size
+        if begin > offset:
+            begin = min(size, self._begin_of_record(begin))
+            self._assembler = Assembler()
+            self.position = replace(self.position, offset=begin, begun={}, skip=0, inode=0)
+
+    def _begin_of_record(self, offset: int) -> int:
+        return offset + os.pread(self._fd, 1 << 16, offset).find(b"\n") + 1
 
     def _records(self, offset: int, limit_bytes: int) -> bytes:
         """Read whole records; a record that is longer than what is read at once is read whole."""
@@ -167,8 +206,7 @@ class Cursor:
         ended = max(here.ended, newest - 1)
         self.position = replace(here, run=newest, offset=start, begun={}, skip=0, ended=ended)
         if start and self._open():  # to where a record begins
-            found = os.pread(self._fd, 1 << 16, start).find(b"\n")
-            self.position.offset += found + 1
+            self.position.offset = self._begin_of_record(start)
         return before - self.backlog_bytes
 
     def note(self, position: Position) -> None:

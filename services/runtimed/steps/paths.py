@@ -1,7 +1,7 @@
 """Where runtimed keeps what belongs to a step while it runs; what is there when runtimed starts is a leftover."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runtimed.conmon.conmon import RuntimeCommand
@@ -63,7 +63,7 @@ class StepPaths:
 
     def runtime(self, command: RuntimeCommand) -> RuntimeCommand:
         """Return the runtime with a state directory of the step's own, which goes with the bundle."""
-        return RuntimeCommand(command.path, self.bundle / "state")
+        return replace(command, root=self.bundle / "state")
 
 
 def snapshot_directory(paths: Paths, key: str) -> Path:

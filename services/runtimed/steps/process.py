@@ -96,14 +96,16 @@ class RuntimeProcess:
 
     def _spawn(self, stdin: int, stdout: int, stderr: int) -> "subprocess.Popen[bytes]":
         arguments: tuple[str, ...]
+        before: tuple[str, ...] = ()
         if self._inside is None:
+            before = self._runtime.creates_by
             arguments = ("run", "--bundle", str(self._paths.bundle), "--pid-file", str(self._paths.pid), self._paths.id)
         else:
             process, pid = str(self._paths.process), str(self._paths.pid)
             arguments = ("exec", "--process", process, "--pid-file", pid, self._inside.id)
         try:
             return subprocess.Popen(
-                [str(self._runtime.path), *self._runtime.arguments(self._paths.log), *arguments],
+                [*before, str(self._runtime.path), *self._runtime.arguments(self._paths.log), *arguments],
                 cwd=self._paths.bundle,
                 env=self._environ,
                 stdin=stdin if stdin >= 0 else subprocess.DEVNULL,

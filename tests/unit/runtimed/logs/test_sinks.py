@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import runtimed.logs.rotation
+import runtimed.logs.spool
 from runtimed.logs.rotation import RotatedFile, files_of
 from runtimed.logs.sinks import FilePlan, FileSink
 from runtimed.logs.spool import Cursor, Position, Reclaim, next_run, runs
@@ -92,8 +93,17 @@ def kill(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
         monkeypatch.setattr(owner, name, step)
 
-    for name in ("rename", "unlink", "write_text"):
+    for name in ("rename", "unlink", "write_bytes"):
         wrap(Path, name)
+    real_append = runtimed.logs.spool.append
+
+    def append(fd: int, data: bytes) -> None:
+        if count():
+            real_append(fd, data[: len(data) // 2])
+            raise KilledError
+        real_append(fd, data)
+
+    monkeypatch.setattr(runtimed.logs.spool, "append", append)
     real_write = RotatedFile.write
 
     def write(self: RotatedFile, data: bytes) -> None:
@@ -111,10 +121,12 @@ def kill(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return at
 
 
+@pytest.mark.parametrize("state_bytes", [0, 400, 64 << 10])
 @pytest.mark.parametrize("size_bytes", [0, 700])
 def test_killed_anywhere_it_goes_on_exactly_there(
-    tmp_path: Path, spool: Path, size_bytes: int, kill: Callable[[int], None]
+    tmp_path: Path, size_bytes: int, state_bytes: int, kill: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(runtimed.logs.spool, "_STATE_BYTES", state_bytes)
     for number in range(1, 60):
         home = tmp_path / str(number)
         spooled(home / "spool", range(30), end="P")
@@ -164,6 +176,38 @@ def test_what_was_read_is_given_back_to_the_disk(tmp_path: Path, spool: Path) ->
     reclaim.upto([sink.cursor.position], caught_up=True, ended=True)
     assert (spool / "2").stat().st_blocks <= 8
     assert next_run(spool).name == "3"
+
+
+def test_a_place_that_is_older_than_what_was_given_back_is_left_for_what_there_is(tmp_path: Path, spool: Path) -> None:
+    """As after a power cut, when the disk has the hole and not yet the note of what was read before."""
+    spooled(spool, range(60_000))
+    before = made(spool, FilePlan(str(tmp_path / "log"), json=True))
+    before.pump(ended=False)
+    noted = (spool / "kept").read_bytes()
+    before.pump(ended=False)
+    Reclaim(spool).upto([before.cursor.position], caught_up=True)
+    before.close()
+    (spool / "kept").write_bytes(noted)
+    drain(made(spool, FilePlan(str(tmp_path / "log"), json=True)))
+    texts = logged(tmp_path / "log")
+    assert texts[-1] == "59999\n"
+    assert len(texts) < 60_200, "what is in the block in which the hole ends is there twice, and no more"
+    assert set(texts) == {f"{number}\n" for number in range(60_000)}
+
+
+def test_a_line_of_the_state_that_was_not_written_whole_counts_for_nothing(spool: Path) -> None:
+    spool.mkdir()
+    state = spool / "kept"
+    assert Position.load(state) == Position()
+    for offset in range(2_000):
+        Position(run=1, offset=offset).save(state)
+    assert Position.load(state) == Position(run=1, offset=1_999)
+    assert state.stat().st_size < 70_000
+    with state.open("ab") as file:
+        file.write(b'\n{"run": 2, "off')
+    assert Position.load(state) == Position(run=1, offset=1_999)
+    Position(run=3).save(state)
+    assert Position.load(state) == Position(run=3)
 
 
 def test_a_record_longer_than_what_is_read_at_once_is_read_whole(tmp_path: Path, spool: Path) -> None:
