@@ -20,7 +20,7 @@ from sampan.sys.libc import LIBC
 
 _READ_BYTES: Final = 1 << 20
 _BLOCK_BYTES: Final = 4096
-_STATE_BYTES: Final = 64 << 10
+_STATE_BYTES: Final = 16 << 10
 _KEEP_SIZE_PUNCH_HOLE: Final = 0x1 | 0x2
 # A hole costs the file system some work, during which conmon waits: not one for every line, and few where much comes.
 _PUNCH_BYTES: Final = 1 << 20
