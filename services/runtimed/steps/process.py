@@ -41,6 +41,8 @@ _PIPE_BYTES: Final = 256 << 10
 # would be read line by line.
 _GATHER_S: Final = 0.003
 
+_PTS_MAJORS: Final = range(136, 144)  # UNIX98_PTY_SLAVE_MAJOR and its successors
+
 _ENDS_S: Final = 5.0  # the runtime, after the first process was killed: it removes the cgroup
 _KEPT_ERRORS: Final = 4096  # characters of what a runtime said that did not start
 
@@ -256,6 +258,7 @@ class RuntimeProcess:
             async for item in input:
                 match item:
                     case ConsoleSize():
+                        await self._set_up.wait()
                         self._resize(item)
                     case StepSignal():
                         await self._set_up.wait()
@@ -291,6 +294,22 @@ class RuntimeProcess:
         _set_size(self._input, size)
         if self._process is not None and not self._ended.is_set():
             self._process.send_signal(signal.SIGWINCH)  # it is not our session's terminal that has changed
+            with contextlib.suppress(OSError, ConflictError):  # it has ended, or uses its terminal no more
+                self._resize_inside(size)
+
+    def _resize_inside(self, size: ConsoleSize) -> None:
+        """Set the size of the terminal that the process sees: crun does so only at its start."""
+        stdin = os.open(f"/proc/{self.pid()}/fd/0", os.O_PATH | os.O_CLOEXEC)
+        try:
+            signal.pidfd_send_signal(self._first_pidfd, 0)  # what was opened is of that process, and of no later one
+            if os.major(os.fstat(stdin).st_rdev) in _PTS_MAJORS:
+                terminal = os.open(f"/proc/self/fd/{stdin}", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    _set_size(terminal, size)
+                finally:
+                    os.close(terminal)
+        finally:
+            os.close(stdin)
 
     def _signal(self, number: int) -> None:
         if self._first_pidfd >= 0:
