@@ -38,7 +38,12 @@ PLACES: Final = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "
 _TIMEOUT_S: Final = 30.0
 
 # Number of the trial as it is below: what another one found out is not remembered.
-_TRIAL: Final = 3
+_TRIAL: Final = 4
+
+# It refuses a version 2 tree with controllers beside version 1, and one without may have some at any time: the kernel
+# moves a controller there when its version 1 tree is unmounted.
+_REFUSES_HYBRID: Final = "crun"
+_REFUSES_HYBRID_BEFORE: Final = "1.9"
 
 # All mounts become shared, which those are already that propagate, so that only the namespace itself is new.
 _APART: Final = ("unshare", "-m", "--propagation", "shared")
@@ -138,7 +143,7 @@ def find_runtimes(
         cached = known.get(keys[path])
         if cached is not None:
             return replace(cached, name=name, path=path, vulnerabilities=(), creates_by=tuple(cached.creates_by))
-        return _try(name, path, scratch, cgroup_parent, _ways(host))
+        return _try(name, path, scratch, cgroup_parent, host)
 
     with ThreadPoolExecutor(max(1, len(candidates))) as threads:
         tried = tuple(threads.map(look, candidates))
@@ -201,32 +206,39 @@ def _default(found: Sequence[Runtime], preferred: str) -> str:
     return next((name for name in (*PREFERRED, *usable) if name in usable), "")
 
 
-def _ways(host: HostFacts) -> list[tuple[str, ...]]:
-    """Return what a runtime may have to be called by, the cheapest first: nothing before its path."""
-    ways: list[tuple[str, ...]] = [()]
+def _apart(host: HostFacts) -> list[tuple[str, ...]]:
+    """Return what starts a program where there is no version 2 tree beside version 1, the cheapest first."""
+    ways: list[tuple[str, ...]] = []
     if host.layout is CgroupLayout.HYBRID:
         trees = [str(tree.path) for tree in host.trees if tree.version == 2]
         where = os.pathsep.join([os.environ.get("PATH", ""), *PLACES])
+        # One small static program for all of it takes 2 ms; four others take three times as much.
         for program, shell in (("busybox", ("busybox", "sh")), ("unshare", ("sh",))):
-            # One small static program for all of it takes 2 ms; four others take three times as much.
             if found := shutil.which(program, path=where):
                 apart = (found, *_APART) if program == "busybox" else (found, *_APART[1:])
                 ways += [(*apart, *shell, "-c", _WITHOUT_TREE, "sh", str(Path(tree).parent), tree) for tree in trees]
     return ways
 
 
-def _try(name: str, path: str, scratch: Path, cgroup_parent: str, ways: Sequence[tuple[str, ...]]) -> Runtime:
+def _ways(name: str, version: str, host: HostFacts) -> list[tuple[str, ...]]:
+    """Return what a runtime may have to be called by to create a container, empty if nothing, the best first."""
+    if name == _REFUSES_HYBRID and parse_version(version) < parse_version(_REFUSES_HYBRID_BEFORE):
+        return [*_apart(host), ()]
+    return [(), *_apart(host)]
+
+
+def _try(name: str, path: str, scratch: Path, cgroup_parent: str, host: HostFacts) -> Runtime:
     version = ""
     try:
         version = _version(path)
         if not version:
             return Runtime(name, path, "", usable=False, reason=f"{path} cannot be executed")
-        reasons = []
-        for way in ways:
-            reasons.append(_probe(way, path, scratch, cgroup_parent))
-            if not reasons[-1]:
+        reasons = {}
+        for way in _ways(name, version, host):
+            reasons[way] = _probe(way, path, scratch, cgroup_parent)
+            if not reasons[way]:
                 return Runtime(name, path, version, usable=True, creates_by=way)
-        reason = reasons[0]
+        reason = reasons[()]
     except OSError as error:
         reason = f"trial failed: {error}"
     except subprocess.TimeoutExpired:
@@ -348,7 +360,7 @@ def _key(path: str, host: HostFacts) -> str:
     except OSError:
         return f"missing {path}"
     made = (path, status.st_size, status.st_mtime_ns)
-    facts = (_TRIAL, made, host.kernel, host.capabilities, sorted(trees), _ways(host))
+    facts = (_TRIAL, made, host.kernel, host.capabilities, sorted(trees), _apart(host))
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 

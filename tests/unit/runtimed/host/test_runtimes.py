@@ -119,6 +119,19 @@ def test_one_that_needs_it_is_called_apart_and_runs_apart_as_shortly_as_it_can(
     assert (refused.default, refused.found[0].reason) == ("bad", "hybrid")
 
 
+@pytest.mark.parametrize(("version", "apart"), [("1.8.1", True), ("1.9", False)])
+def test_one_that_refuses_controllers_is_called_apart_before_there_are_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, apart: bool
+) -> None:
+    fake(tmp_path, "good", works=True, version=version)
+    (tmp_path / "busybox").write_text('#!/bin/sh\nshift 11; exec "$@"\n')
+    (tmp_path / "busybox").chmod(0o755)
+    trees = (CgroupTree(Path("/groups/unified"), 2, frozenset()),)
+    monkeypatch.setattr("tests.unit.runtimed.host.test_runtimes.HOST", replace(HOST, trees=trees))
+    monkeypatch.setattr(module, "_REFUSES_HYBRID", "good")
+    assert bool(find(tmp_path, monkeypatch).choose("").creates_by) == apart
+
+
 def test_a_damaged_cache_is_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake(tmp_path, "good", works=True)
     (tmp_path / "cache.json").write_text("[1")
