@@ -37,6 +37,8 @@ class Session:
     """The engine that the command line names. Flags after a subcommand change it before the command runs."""
 
     layout: Layout
+    default: Layout | None = None  # that of the roots alone, where a context or a host leads elsewhere
+    context: str = "default"
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Session":

@@ -108,6 +108,20 @@ SYSTEM: Final = {
     "dial-stdio": Entry("system.dial_stdio", "Proxy the standard streams to the Docker API", hidden=True),
 }
 
+CONTEXT: Final = {
+    "create": Entry("context.contexts:create", "Create a context"),
+    "ls": Entry("context.contexts:ls", "List contexts"),
+    "list": Entry("context.contexts:ls", "List contexts", hidden=True),
+    "inspect": Entry("context.contexts:inspect", "Display detailed information on contexts"),
+    "use": Entry("context.contexts:use", "Set the context in use"),
+    "show": Entry("context.contexts:show", "Print the name of the context in use"),
+    "update": Entry("context.contexts:update", "Update a context"),
+    "rm": Entry("context.contexts:rm", "Remove one or more contexts"),
+    "remove": Entry("context.contexts:rm", "Remove one or more contexts", hidden=True),
+    "export": Entry("context.contexts:export", "Export a context to a tar archive"),
+    "import": Entry("context.contexts:import_", "Import a context from a tar archive"),
+}
+
 ROOT: Final = {
     **_CONTAINER,
     "ps": Entry("container.ps", "List containers"),
@@ -127,6 +141,7 @@ ROOT: Final = {
     "builder": Entry("groups:builder", "Manage builds"),
     "network": Entry("groups:network", "Manage networks"),
     "volume": Entry("groups:volume", "Manage volumes"),
+    "context": Entry("groups:context", "Manage contexts"),
     "registry": Entry("groups:registry", "Serve the engine's images to others"),
     "system": Entry("groups:system", "Manage the engine"),
     **_ENGINE,

@@ -36,6 +36,11 @@ def registry() -> None:
     """Serve the engine's images to others."""
 
 
+@click.group("context", cls=LazyGroup, entries=table.CONTEXT)
+def context() -> None:
+    """Manage contexts."""
+
+
 @click.group("system", cls=LazyGroup, entries=table.SYSTEM)
 def system() -> None:
     """Manage the engine."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @sampan_command("inspect", examples="sampan network inspect NAME")
 @click.argument("names", nargs=-1, required=True)
 @inspect_format_option
+@click.option("--verbose", "-v", is_flag=True, expose_value=False, help="As without: it adds what swarm knows.")
 @click.pass_obj
 def command(session: Session, /, names: tuple[str, ...], template: str) -> None:
     """Display detailed information on one or more networks."""
