@@ -15,13 +15,11 @@ from buildd.protocol import (
     Bridge,
     Directory,
     Files,
-    FileWorker,
     ImageQuery,
     Output,
     ProcessError,
     Progress,
     Remains,
-    Selection,
     SourceFile,
     Sources,
     StepContext,
@@ -299,41 +297,3 @@ class TreesContract:
     async def test_what_was_not_changed_has_no_layer_more(self, parts: TreeParts) -> None:
         async with parts.trees.writable(parts.base) as active:
             assert (await active.freeze()).layers == parts.base.layers
-
-
-@dataclass(frozen=True, slots=True)
-class FileParts:
-    files: FileWorker
-    directory: Callable[[dict[str, bytes]], Output]  # one more, with these files
-
-
-class FileWorkerContract:
-    """Of ``protocol.FileWorker``, for what is read; subclass with a fixture ``parts``."""
-
-    promises: tuple[type, ...] = (FileWorker,)
-
-    async def test_files_are_read_from_anywhere(self, parts: FileParts) -> None:
-        output = parts.directory({"d/f": b"content", "other": b""})
-        assert await parts.files.read_file(output, "/d/f") == b"content"
-        assert await parts.files.read_file(output, "d/f", 3, 2) == b"te"
-        assert await parts.files.read_file(output, "/d/f", 3) == b"tent"
-        with pytest.raises(NotFoundError):
-            await parts.files.read_file(output, "/d/nosuch")
-
-    async def test_a_checksum_is_of_what_is_selected_and_nothing_else(self, parts: FileParts) -> None:
-        one, other = parts.directory({"d/f": b"1", "x": b"1"}), parts.directory({"d/f": b"1", "x": b"2"})
-        assert await parts.files.checksum(one, Selection("/d")) == await parts.files.checksum(other, Selection("/d"))
-        assert await parts.files.checksum(one, Selection("/x")) != await parts.files.checksum(other, Selection("/x"))
-        assert await parts.files.checksum(one, Selection("/")) != await parts.files.checksum(other, Selection("/"))
-        with pytest.raises(NotFoundError, match='"/nosuch": not found'):
-            await parts.files.checksum(one, Selection("/nosuch"))
-
-    async def test_digests_are_those_of_each_file(self, parts: FileParts) -> None:
-        output = parts.directory({"d/f": b"1", "x": b"2"})
-        assert await parts.files.file_digests(output) == {"d/f": Digest.of(b"1"), "x": Digest.of(b"2")}
-
-    async def test_a_directory_as_a_tree_has_one_layer_and_the_same_files(self, parts: FileParts) -> None:
-        tree = await parts.files.flatten(parts.directory({"d/f": b"1"}))
-        assert len(tree.layers) == 1
-        assert await parts.files.flatten(tree) == tree
-        assert await parts.files.read_file(tree, "/d/f") == b"1"

@@ -23,6 +23,7 @@ from buildd.wire.llb.graphs import Graphs
 from sampan.build.policy import SourcePolicy
 from sampan.build.progress import Vertex, VertexWarning
 from sampan.errors import NotFoundError
+from tests.contract.build_files import FileParts, FileWorkerContract
 from tests.contract.build_parts import (
     BASE,
     STEP,
@@ -32,8 +33,6 @@ from tests.contract.build_parts import (
     ExecutorContract,
     ExecutorParts,
     ExportersContract,
-    FileParts,
-    FileWorkerContract,
     ImportedCachesContract,
     ProgressContract,
     ProgressParts,
@@ -287,4 +286,4 @@ class TestFakeFileWorker(FileWorkerContract):
             world.directories[made.path] = files
             return made
 
-        return FileParts(FakeFileWorker(world), directory)
+        return FileParts(FakeFileWorker(world), directory, work().context)

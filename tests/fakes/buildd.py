@@ -2,10 +2,13 @@
 
 import asyncio
 import fnmatch
+import io
+import tarfile
+import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from buildd.files.converting import convert
 from buildd.llb.ops import NO_LIMITS, Copy, Edge, ExecOp, FileOp, MakeFile, Metadata, Mount, Node, Process, SourceOp
@@ -37,6 +40,8 @@ from sampan.resource.snapshot import Mount as SnapshotMount
 from tests.fakes.build_containers import FakeContainer
 
 Contents = Mapping[str, bytes]
+
+GO_DIRECTORY = 1 << 31  # of ``FileStat.mode``
 
 
 def layer(changes: Mapping[str, bytes]) -> Layer:
@@ -142,7 +147,7 @@ class FakeFileWorker:
 
     world: FakeWorld
     calls: list[str] = field(default_factory=list)
-    root: Path | None = None  # what ``mounted`` shows
+    root: Path | None = None  # what ``mounted`` shows instead of the outputs
 
     async def checksum(self, output: Output, selection: Selection) -> Digest:
         self.calls.append(f"checksum {selection.path}")
@@ -176,8 +181,10 @@ class FakeFileWorker:
                     changes[make.path.strip("/")] = make.data
                 case Copy() as copy:
                     chosen = self._chosen(results[action.secondary_input], copy.src)
+                    file = copy.src.strip("/") in chosen and not copy.dest.endswith("/")
                     for name, data in chosen.items():
-                        changes[f"{copy.dest.strip('/')}/{name}".strip("/")] = data
+                        place = copy.dest if file else f"{copy.dest.strip('/')}/{name}"
+                        changes[place.strip("/")] = data
             made = self.world.on(base, changes)
             results.append(made)
             if action.output >= 0:
@@ -195,21 +202,51 @@ class FakeFileWorker:
         return data[offset:][: length or None]
 
     async def read_directory(self, output: Readable, path: str, pattern: str = "") -> Sequence[FileStat]:
-        raise NotImplementedError
+        assert isinstance(output, Tree | Directory)
+        place = path.strip("/")
+        below = [PurePosixPath(name).relative_to(place) for name in self._chosen(output, place) if name != place]
+        if not below:
+            raise NotFoundError(f"open /{place}: no such file or directory")
+        names = sorted({each.parts[0] for each in below if each.parts})
+        return [
+            await self.stat(output, f"{place}/{name}")
+            for name in names
+            if not pattern or fnmatch.fnmatch(name, pattern)
+        ]
 
     async def stat(self, output: Readable, path: str) -> FileStat:
-        raise NotImplementedError
+        assert isinstance(output, Tree | Directory)
+        place = path.strip("/")
+        data, name = self.world.files(output).get(place), PurePosixPath(place).name
+        if data is not None:
+            return FileStat(name, 0o644, 0, 0, len(data), 0)
+        if not any(each.startswith(f"{place}/") for each in self.world.files(output)):
+            raise NotFoundError(f"lstat /{place}: no such file or directory")
+        return FileStat(name, GO_DIRECTORY | 0o755, 0, 0, 0, 0)
 
-    def tar(self, outputs: Mapping[str, Output]) -> AsyncGenerator[bytes, None]:
-        raise NotImplementedError
+    async def tar(self, outputs: Mapping[str, Output]) -> AsyncGenerator[bytes, None]:
+        written = io.BytesIO()
+        with tarfile.open(fileobj=written, mode="w") as archive:
+            for below, output in outputs.items():
+                for name, data in sorted(self.world.files(output).items()):
+                    member = tarfile.TarInfo(f"{below}/{name}".strip("/"))
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
+        yield written.getvalue()
 
     @asynccontextmanager
-    async def _mounted(self) -> AsyncIterator[Path]:
-        assert self.root is not None
-        yield self.root
-
-    def mounted(self, outputs: Mapping[str, Output]) -> AbstractAsyncContextManager[Path]:
-        return self._mounted()
+    async def mounted(self, outputs: Mapping[str, Output]) -> AsyncIterator[Path]:
+        if self.root is not None:
+            yield self.root
+            return
+        with tempfile.TemporaryDirectory() as place:
+            for below, output in outputs.items():
+                (Path(place) / below).mkdir(exist_ok=True)
+                for name, data in self.world.files(output).items():
+                    path = Path(place) / below / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(data)
+            yield Path(place)
 
 
 @dataclass(slots=True)

@@ -34,7 +34,8 @@ from buildd.trees import LABEL, SnapshotTrees
 from sampan.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from sampan.oci.digest import Digest
 from sampan.resource.image import Layer
-from tests.contract.build_parts import FileParts, FileWorkerContract, TreeParts, TreesContract
+from tests.contract.build_files import FileParts, FileWorkerContract
+from tests.contract.build_parts import TreeParts, TreesContract
 from tests.fakes.build_storage import FakeBuildStorage, FakeLeases
 from tests.fakes.content import FakeContent
 from tests.support.snapshotter import Kit, Parts, local, over_grpc, shown, tar
@@ -298,7 +299,7 @@ class TestFiles(FileWorkerContract):
                 path.write_bytes(data)
             return Directory(place)
 
-        return FileParts(world.files, directory)
+        return FileParts(world.files, directory, world.context)  # type: ignore[arg-type]
 
 
 class TestSnapshotTrees(TreesContract):
