@@ -13,14 +13,14 @@ from sampan.client.leases import LeasesClient
 from sampan.service.interceptor import Interceptor, RpcMetrics
 from sampan.wire.channel import open_channel
 from tests.contract.lasting_leases import Kept, LastingLeasesContract, LeaseNamesContract
-from tests.fakes.leases import FakeLeases
+from tests.fakes.build_storage import FakeBuildStorage, FakeLeases
 from tests.unit.imaged.parts import imaged_parts
 
 
 class TestFakeLeases(LeaseNamesContract):
     @pytest.fixture
     def leases(self) -> FakeLeases:
-        return FakeLeases()
+        return FakeBuildStorage().leases
 
 
 class TestLocal(LeaseNamesContract, LastingLeasesContract):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Self
 
-from sampan.errors import AlreadyExistsError, NotFoundError, ServiceGoneError, UnavailableError
+from sampan.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, ServiceGoneError, UnavailableError
 from sampan.oci.chain import chain_ids
 from sampan.oci.descriptor import OCI_LAYER_GZIP, Descriptor
 from sampan.oci.digest import Digest
@@ -164,6 +164,8 @@ class FakeLeases:
     storage: FakeBuildStorage
 
     async def put(self, lease: LastingLease) -> None:
+        if not lease.id or not lease.owner:
+            raise InvalidArgumentError("a lasting lease has a name and an owner")
         await self.storage.step("put a lease")
         for digest in lease.digests:
             if digest not in self.storage.blobs:
@@ -175,15 +177,22 @@ class FakeLeases:
         self.storage.drop_unused()
 
     async def list(self, owner: str) -> Sequence[LastingLease]:
-        return [each for each in self.storage.here.values() if each.owner == owner]
+        return tuple(
+            sorted((each for each in self.storage.here.values() if each.owner == owner), key=lambda one: one.id)
+        )
 
     async def remove(self, owner: str, ids: Iterable[str]) -> RemovedLeases:
         await self.storage.step("remove leases")
         if self.storage.gone:
             self.storage.gone -= 1
             raise ServiceGoneError("imaged went away")
-        stood = [lease.diff_ids for each in ids if (lease := self.storage.here.pop(each, None)) is not None]
-        needed = {chain for lease in self.storage.here.values() for chain in chain_ids(lease.diff_ids)}
+        wanted = set(ids)
+        gone = [self.storage.here.pop(each.id) for each in await self.list(owner) if each.id in wanted]
+        left = {chain for lease in self.storage.here.values() for chain in chain_ids(lease.diff_ids)}
         self.storage.drop_unused()
-        stacks = (tuple(chain for chain in chain_ids(stack) if chain not in needed) for stack in stood if stack)
-        return RemovedLeases(tuple(filter(None, stacks)), 0)
+        stacks: list[tuple[Digest, ...]] = []
+        for stack in sorted((chain_ids(each.diff_ids) for each in gone), key=len):
+            rest = tuple(chain for chain in stack if chain not in left)
+            left.update(rest)
+            stacks += [rest] if rest else []
+        return RemovedLeases(tuple(reversed(stacks)))  # what stands on another one goes before that

@@ -21,9 +21,9 @@ from sampan.resource.content import LastingLease
 from sampan.resource.image import Layer
 from sampan.resource.storage import Layers
 from sampan.store.database import Store
+from tests.fakes.build_storage import FakeBuildStorage
 from tests.fakes.buildd import FakeKeeper, layer
 from tests.fakes.crashes import KilledError, Steps
-from tests.fakes.leases import FakeLeases
 from tests.unit.buildd.cache.mortal import MortalStore
 
 A, B, C = (layer({name: b""}) for name in "abc")
@@ -243,15 +243,17 @@ class Unstacking:
 
 
 async def test_leases_of_the_builder_that_are_not_the_caches_stay(tmp_path: Path) -> None:
-    leases, layers = FakeLeases(), Unstacking()
+    blobs = {A.descriptor.digest, B.descriptor.digest}
+    storage, layers = FakeBuildStorage(blobs=set(blobs), unleased=blobs), Unstacking()
+    leases = storage.leases
     await leases.put(LastingLease("history-1", "buildd"))
     await leases.put(LastingLease("build-cache-x", "somebody"))
     keeper = LeaseKeeper(leases, cast("Layers", layers))
     await keeper.keep("stray", (A, B))
-    assert leases.leases["build-cache-stray"] == LastingLease(
+    assert storage.here["build-cache-stray"] == LastingLease(
         "build-cache-stray", "buildd", (A.descriptor.digest, B.descriptor.digest), (A.diff_id, B.diff_id)
     )
     async with opened(tmp_path, keeper) as results:
         await results.recover()
-    assert set(leases.leases) == {"history-1", "build-cache-x"}
+    assert set(storage.here) == {"history-1", "build-cache-x"}
     assert layers.unstacked == [tuple(chain_ids([A.diff_id, B.diff_id]))]
