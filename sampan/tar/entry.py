@@ -1,8 +1,10 @@
 """What a tar archive says about one file, after all its header forms have been reduced to one."""
 
 import enum
+import os
+import stat
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 # (uid_t)-1 means "leave as it is" to chown(2), so it is nobody's number.
 MAX_ID: Final = 2**32 - 2
@@ -55,6 +57,31 @@ class Entry:
     xattrs: dict[str, bytes] = field(default_factory=dict)
     # For a sparse file: the parts that hold data, as (offset, length), in order and apart. None: all of it.
     parts: tuple[tuple[int, int], ...] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        name: bytes,
+        type: EntryType,
+        status: os.stat_result,
+        xattrs: dict[str, bytes],
+        link: bytes = b"",
+        newest_ns: int | None = None,
+    ) -> Self:
+        """Return what an archive says of a file with this status; one that was changed later has ``newest_ns``."""
+        is_device = type in (EntryType.CHAR_DEVICE, EntryType.BLOCK_DEVICE)
+        return cls(
+            name,
+            type,
+            stat.S_IMODE(status.st_mode),
+            status.st_uid,
+            status.st_gid,
+            status.st_size if type is EntryType.FILE else 0,
+            status.st_mtime_ns if newest_ns is None else min(status.st_mtime_ns, newest_ns),
+            link,
+            (os.major(status.st_rdev), os.minor(status.st_rdev)) if is_device else (0, 0),
+            xattrs,
+        )
 
     @property
     def shown(self) -> str:

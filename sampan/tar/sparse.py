@@ -4,10 +4,12 @@ Reference: GNU tar manual, "Storing Sparse Files".
 """
 
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sampan.errors import InvalidArgumentError
+from sampan.tar.entry import Entry
 
 
 def text(field: bytes) -> bytes:
@@ -111,3 +113,17 @@ def _paired(numbers: list[int]) -> tuple[tuple[int, int], ...]:
     if len(numbers) % 2:
         raise InvalidArgumentError("tar archive has a sparse file with half a part")
     return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def write_parts(fd: int, entry: Entry, pieces: Iterable[bytes | memoryview]) -> None:
+    """Write a file's data, whose holes the archive left out, where it belongs; the rest of the file is holes again."""
+    parts = iter(((0, entry.size),) if entry.parts is None else entry.parts)
+    if entry.parts is not None:
+        os.ftruncate(fd, entry.size)
+    offset, room = 0, 0
+    for piece in pieces:
+        while piece:
+            while not room:
+                offset, room = next(parts)  # the reader has checked that parts and data are equally long
+            written = os.pwrite(fd, piece[:room], offset)
+            offset, room, piece = offset + written, room - written, piece[written:]

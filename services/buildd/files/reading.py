@@ -143,15 +143,15 @@ class _Taring:
         if status.st_nlink > 1 and kind is EntryType.FILE:
             first = self._links.setdefault((status.st_dev, status.st_ino), path)
             if first is not path:
-                self._tar.add(_entry(path, EntryType.HARD_LINK, status, {}, first))
+                self._tar.add(Entry.of(path, EntryType.HARD_LINK, status, {}, first))
                 return
         if kind is not EntryType.FILE:
             link = os.fsencode(os.readlink(name, dir_fd=parent)) if kind is EntryType.SYMLINK else b""
-            self._tar.add(_entry(path, kind, status, read_xattrs(proc_path(parent, name)), link))
+            self._tar.add(Entry.of(path, kind, status, read_xattrs(proc_path(parent, name)), link))
             return
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=parent)
         try:
-            self._tar.add(_entry(path, kind, status, read_xattrs(fd)))
+            self._tar.add(Entry.of(path, kind, status, read_xattrs(fd)))
             left = status.st_size
             while left:
                 piece = os.read(fd, min(left, _PIECE)) or bytes(min(left, _PIECE))  # cut short meanwhile
@@ -161,20 +161,4 @@ class _Taring:
             os.close(fd)
 
     def _directory(self, status: os.stat_result, xattrs: Xattrs) -> None:
-        self._tar.add(_entry(b"/".join(self._way), EntryType.DIRECTORY, status, xattrs))
-
-
-def _entry(path: bytes, kind: EntryType, status: os.stat_result, xattrs: Xattrs, link: bytes = b"") -> Entry:
-    device = status.st_rdev if kind in (EntryType.CHAR_DEVICE, EntryType.BLOCK_DEVICE) else 0
-    return Entry(
-        name=path,
-        type=kind,
-        mode=stat.S_IMODE(status.st_mode),
-        uid=status.st_uid,
-        gid=status.st_gid,
-        size=status.st_size if kind is EntryType.FILE else 0,
-        mtime_ns=status.st_mtime_ns,
-        link=link,
-        device=(os.major(device), os.minor(device)),
-        xattrs=xattrs,
-    )
+        self._tar.add(Entry.of(b"/".join(self._way), EntryType.DIRECTORY, status, xattrs))

@@ -139,19 +139,7 @@ def _entered(descent: Descent, name: bytes) -> bool:
 
 
 def _entry(fd: int, name: bytes, kind: EntryType, status: os.stat_result, link: bytes) -> Entry:
-    device = (os.major(status.st_rdev), os.minor(status.st_rdev)) if "DEVICE" in kind.name else (0, 0)
-    return Entry(
-        name=name,
-        type=kind,
-        mode=stat.S_IMODE(status.st_mode),
-        uid=status.st_uid,
-        gid=status.st_gid,
-        size=status.st_size if kind is EntryType.FILE else 0,
-        mtime_ns=status.st_mtime_ns,
-        link=link,
-        device=device,
-        xattrs=_xattrs(fd) if kind in (EntryType.FILE, EntryType.DIRECTORY) else {},
-    )
+    return Entry.of(name, kind, status, _xattrs(fd) if kind in (EntryType.FILE, EntryType.DIRECTORY) else {}, link)
 
 
 def _xattrs(fd: int) -> dict[str, bytes]:

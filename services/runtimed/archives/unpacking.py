@@ -27,6 +27,7 @@ from sampan.sys.beneath import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, of_kernel_f
 from sampan.sys.trees import remove_tree_at
 from sampan.tar.entry import Entry, EntryType
 from sampan.tar.reader import TarReader
+from sampan.tar.sparse import write_parts
 
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY
@@ -99,7 +100,7 @@ class Unpacker:
         if entry.type is EntryType.FILE:
             fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
             try:
-                _write(fd, entry, reader)
+                write_parts(fd, entry, reader.data())
                 _set_attributes(fd, entry)
             finally:
                 os.close(fd)
@@ -226,19 +227,6 @@ def _opened(name: bytes, parent: int, flags: int = 0) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
-
-
-def _write(fd: int, entry: Entry, reader: TarReader) -> None:
-    parts = iter(((0, entry.size),) if entry.parts is None else entry.parts)
-    if entry.parts is not None:
-        os.ftruncate(fd, entry.size)
-    offset, room = 0, 0
-    for piece in reader.data():
-        while piece:
-            while not room:
-                offset, room = next(parts)  # the reader has checked that parts and data are equally long
-            written = os.pwrite(fd, piece[:room], offset)
-            offset, room, piece = offset + written, room - written, piece[written:]
 
 
 def _set_attributes(fd: int, entry: Entry) -> None:

@@ -238,20 +238,20 @@ class _Packing:
         if found.stat.st_nlink > 1 and kind is not EntryType.DIRECTORY:
             first = self._linked.setdefault(found.identity, path)
             if first != path:
-                self._writer.add(self._entry(path, EntryType.HARD_LINK, found, found.stat, {}, first))
+                self._writer.add(self._entry(path, EntryType.HARD_LINK, found.stat, {}, first))
                 return True
         if kind is EntryType.FILE:
             self._add_file(path, found)
         else:
             link = found.link() if kind is EntryType.SYMLINK else b""
-            self._writer.add(self._entry(path, kind, found, found.stat, found.xattrs(), link))
+            self._writer.add(self._entry(path, kind, found.stat, found.xattrs(), link))
         return True
 
     def _add_file(self, path: bytes, found: Found) -> None:
         fd = found.open()
         try:
             status = os.fstat(fd)
-            self._writer.add(self._entry(path, EntryType.FILE, found, status, read_xattrs(fd)))
+            self._writer.add(self._entry(path, EntryType.FILE, status, read_xattrs(fd)))
             left = status.st_size
             while left:
                 count = self._sink.read(fd, left)
@@ -267,27 +267,12 @@ class _Packing:
         self,
         path: bytes,
         kind: EntryType,
-        found: Found,
         status: os.stat_result,
         xattrs: dict[str, bytes],
         link: bytes = b"",
     ) -> Entry:
-        device = (0, 0)
-        if kind in (EntryType.CHAR_DEVICE, EntryType.BLOCK_DEVICE):
-            device = (os.major(found.stat.st_rdev), os.minor(found.stat.st_rdev))
-        mtime_ns = status.st_mtime_ns
-        return Entry(
-            name=path,
-            type=kind,
-            mode=stat.S_IMODE(status.st_mode),
-            uid=status.st_uid,
-            gid=status.st_gid,
-            size=status.st_size if kind is EntryType.FILE else 0,
-            mtime_ns=mtime_ns if self._newest_ns is None else min(mtime_ns, self._newest_ns),
-            link=link,
-            device=device,
-            xattrs={name: value for name, value in xattrs.items() if name not in _HOST_XATTRS},
-        )
+        shown = {name: value for name, value in xattrs.items() if name not in _HOST_XATTRS}
+        return Entry.of(path, kind, status, shown, link, self._newest_ns)
 
 
 def main(job: str, parent: int) -> int:

@@ -15,6 +15,7 @@ from typing import Final
 from sampan.errors import InvalidArgumentError, ResourceExhaustedError, SampanError
 from sampan.tar.entry import Entry, EntryType
 from sampan.tar.reader import TarReader
+from sampan.tar.sparse import write_parts
 from snapshotter.drivers.whiteouts import WHITEOUT_DEVICE, is_whiteout, make_opaque, make_whiteout
 from snapshotter.unpack.confined import Directories
 from snapshotter.unpack.entry_names import Meaning, Place, check_file, clean, place
@@ -114,7 +115,7 @@ class Extractor:
                 for piece in reader.data():
                     _write(fd, piece)
             elif entry.size:
-                _write_parts(fd, entry, reader)
+                write_parts(fd, entry, reader.data())
             os.fchown(fd, entry.uid, entry.gid)
             os.fchmod(fd, entry.mode)
             if entry.xattrs:
@@ -252,18 +253,6 @@ def _write(fd: int, piece: bytes | memoryview) -> None:
     written = os.write(fd, piece)
     while written < len(piece):  # only where the disk or a limit ends, and then the next call says so
         written += os.write(fd, piece[written:])
-
-
-def _write_parts(fd: int, entry: Entry, reader: TarReader) -> None:
-    os.ftruncate(fd, entry.size)
-    parts = iter(entry.parts or ())
-    offset, room = 0, 0
-    for piece in reader.data():
-        while piece:
-            while not room:
-                offset, room = next(parts)  # the reader has checked that parts and data are equally long
-            written = os.pwrite(fd, piece[:room], offset)
-            offset, room, piece = offset + written, room - written, piece[written:]
 
 
 def _translated(entry: Entry, error: OSError) -> SampanError:
