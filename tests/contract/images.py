@@ -1,15 +1,15 @@
 """What ``resource.storage.Images`` promises of images and their names, whoever keeps it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.resource.image import ImageUse
 from sampan.resource.storage import Images
-from sampan.resource.transfer import Fetched, FetchResolved
+from sampan.resource.transfer import Fetched, FetchResolved, Pushed, PushResolved, PushStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,13 @@ class ImageParts:
 
     images: Images
     add: Callable[[str], Awaitable[str]]  # make one of that name, and return its ID
-    offered: str = field(default="")  # what a registry has
+    offered: str = ""  # what a registry has
+    pushed: str = ""  # what one takes
+
+
+async def in_turn(pieces: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
 
 
 class ImagesContract:
@@ -113,3 +119,37 @@ class ImagesContract:
             assert lease
             async with parts.images.kept(lease) as same:
                 assert same == lease
+
+    async def test_what_is_saved_is_loaded_again_with_its_names(self, parts: ImageParts) -> None:
+        made = await parts.add("web:1")
+        pieces = [piece async for piece in parts.images.save(["web:1"])]
+        await parts.images.remove("web:1")
+        (loaded,) = await parts.images.load(in_turn(pieces))
+        assert (loaded.image_id, [each.familiar for each in loaded.references]) == (made, ["web:1"])
+        assert loaded.layers
+        assert await parts.images.list() == [], "a name comes last, from whoever has loaded"
+        named = await parts.images.create("web:1", loaded.target, loaded.lease, loaded.platform)
+        assert (named.image.id, named.image.repo_tags) == (made, ("web:1",))
+
+    async def test_what_is_not_there_is_not_saved_and_no_archive_not_loaded(self, parts: ImageParts) -> None:
+        with pytest.raises(NotFoundError, match="No such image: nosuch:latest"):
+            assert [piece async for piece in parts.images.save(["nosuch"])] == []
+        with pytest.raises(InvalidArgumentError):
+            await parts.images.load(in_turn([b"no archive at all" * 100]))
+
+    async def test_a_push_says_what_goes_and_ends_with_the_tag(self, parts: ImageParts) -> None:
+        made = await parts.add(parts.pushed)
+        async with aclosing(parts.images.push(parts.pushed)) as running:
+            steps = [step async for step in running]
+        resolved, pushed = steps[0], steps[-1]
+        assert isinstance(resolved, PushResolved)
+        assert isinstance(pushed, Pushed)
+        assert resolved.reference.familiar == parts.pushed
+        layers = {each.descriptor.digest for each in resolved.layers}
+        assert layers <= {each.digest for each in steps if isinstance(each, PushStep)}  # and perhaps the config
+        assert (pushed.image_id, pushed.tag) == (made, parts.pushed.rpartition(":")[2])
+
+    async def test_what_has_no_such_name_is_not_pushed(self, parts: ImageParts) -> None:
+        with pytest.raises(NotFoundError, match="An image does not exist locally with the tag"):
+            async with aclosing(parts.images.push(f"{parts.pushed}-nosuch")) as running:
+                assert [step async for step in running] == []

@@ -16,6 +16,13 @@ from imaged.check.repair import Repairer
 from imaged.gc.collector import ContentCollector
 from imaged.gc.usage import ContentUsage
 from imaged.images.commit import Committer
+from imaged.push.metrics import PushMetrics
+from imaged.push.push import Pusher, UploadMeans
+from imaged.registry.auth import Tokens
+from imaged.registry.endpoints import Endpoints
+from imaged.registry.retry import RetryPolicy
+from imaged.registry.source import Sources
+from imaged.registry.transport import Transport
 from imaged.wire.images_servicer import ImagesServicer, Traffic
 from registryd.protocol import Catalog
 from registryd.wire.client import ImagesClient as CatalogClient
@@ -39,12 +46,12 @@ from tests.contract.registry_contents import CatalogContract, CatalogParts
 from tests.contract.served import served
 from tests.fakes.check import FakeCheck
 from tests.fakes.engine import FakeDisk, FakeImages, image
+from tests.fakes.push_registry import PushRegistry
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_contents import FakeCatalog
 from tests.unit.imaged.parts import Parts, imaged_parts
 
 if TYPE_CHECKING:
-    from imaged.push.push import Pusher
     from imaged.registry.lookup import Lookup
 
 
@@ -60,10 +67,22 @@ async def registry() -> AsyncIterator[FakeRegistry]:
         yield registry
 
 
-def images_servicer(parts: Parts) -> ImagesServicer:
-    """What imaged serves, but for pushes and what registries are asked."""
+@pytest.fixture
+async def pusher(imaged: Parts) -> AsyncIterator[Pusher]:
+    transport = Transport(stall_timeout_s=5)
+    retry, tokens = RetryPolicy(attempts=3, base_s=0.001), Tokens(transport)
+    means = UploadMeans(transport, tokens, retry, PushMetrics(CollectorRegistry()))
+    sources = Sources(Endpoints(), transport, tokens, retry)
+    pusher = Pusher(imaged.store, imaged.content, imaged.leases, sources, means)
+    yield pusher
+    await pusher.close()
+    await transport.close()
+
+
+def images_servicer(parts: Parts, pusher: Pusher | None = None) -> ImagesServicer:
+    """What imaged serves, but for what registries are asked."""
     traffic = Traffic(
-        cast("Pusher", None),
+        cast("Pusher", pusher),
         Saver(parts.images, parts.content, parts.leases),
         Loader(parts.store, parts.content, parts.ingests, parts.leases),
         Committer(parts.images, parts.store, parts.content, parts.leases),
@@ -81,11 +100,15 @@ async def add(parts: Parts, name: str) -> str:
 
 class TestImagesOverGrpc(ImagesContract):
     @pytest.fixture
-    async def parts(self, imaged: Parts, registry: FakeRegistry) -> AsyncIterator[ImageParts]:
+    async def parts(self, imaged: Parts, registry: FakeRegistry, pusher: Pusher) -> AsyncIterator[ImageParts]:
         registry.add_image("some/app", "1", b"layer")
-        async with served(lambda server: add_ImagesServicer_to_server(images_servicer(imaged), server)) as channel:
-            client = ImagesClient(channel)
-            yield ImageParts(client, lambda name: add(imaged, name), f"{registry.address}/some/app:1")
+        servicer = images_servicer(imaged, pusher)
+        async with (
+            PushRegistry().running() as taking,
+            served(lambda server: add_ImagesServicer_to_server(servicer, server)) as channel,
+        ):
+            offered, pushed = f"{registry.address}/some/app:1", f"{taking.address}/app:1"
+            yield ImageParts(ImagesClient(channel), lambda name: add(imaged, name), offered, pushed)
 
 
 class TestFakeImagesOverGrpc(ImagesContract):
@@ -99,7 +122,7 @@ class TestFakeImagesOverGrpc(ImagesContract):
             return fake.add(image(name, created_s=1_700_000_000 + len(fake.images))).id
 
         async with served(lambda server: add_ImagesServicer_to_server(fake, server)) as channel:
-            yield ImageParts(ImagesClient(channel), put, "registry.test/some/app:1")
+            yield ImageParts(ImagesClient(channel), put, "registry.test/some/app:1", "registry.test/app:1")
 
 
 class TestCatalogOverGrpc(CatalogContract):

@@ -40,7 +40,13 @@ from sampan.client.convert.disk import OBJECT, collected_to_proto
 from sampan.client.convert.images import USE
 from sampan.client.convert.oci import DESCRIPTOR
 from sampan.disk import LEASE, ORPHAN, Collected, Freed, StoredObject
-from sampan.errors import DataLossError, NotFoundError, UnauthenticatedError, UnavailableError
+from sampan.errors import (
+    DataLossError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from sampan.layout import Layout
 from sampan.oci.chain import chain_ids
 from sampan.oci.digest import Digest
@@ -54,6 +60,7 @@ LAYERS = (Digest.of(b"layer one"), Digest.of(b"layer two"))
 DIFF_IDS = (Digest.of(b"diff one"), Digest.of(b"diff two"))
 MANIFEST = Digest.of(b"manifest")
 LAYER_BYTES = 1000
+_ARCHIVE = b"archive of images\n"
 _LAYERS = tuple(
     images_pb2.LayerContent(descriptor=types_pb2.Descriptor(digest=layer, size=LAYER_BYTES), diff_id=diff_id)
     for layer, diff_id in zip(LAYERS, DIFF_IDS, strict=True)
@@ -246,6 +253,49 @@ class FakeImages(images_pb2_grpc.ImagesServicer):
         return images_pb2.ImportResponse(
             lease="lease", image_id=image("").id, target=image("").target, layers=image("").layers
         )
+
+    async def Save(self, request: images_pb2.SaveRequest, context: Any) -> AsyncIterator[images_pb2.SaveResponse]:
+        """An archive here is the images' messages, one after the other, each behind its length."""
+        for found in [self.find(name) for name in request.images]:
+            data = found.SerializeToString()
+            yield images_pb2.SaveResponse(chunk=_ARCHIVE + len(data).to_bytes(4) + data)
+
+    async def Load(
+        self, requests: AsyncIterator[images_pb2.LoadRequest], context: Any
+    ) -> AsyncIterator[images_pb2.LoadResponse]:
+        left = b"".join([request.chunk async for request in requests if request.HasField("chunk")])
+        while left:
+            if not left.startswith(_ARCHIVE):
+                raise InvalidArgumentError("unexpected EOF: not an archive of images")
+            head = len(_ARCHIVE) + 4
+            end = head + int.from_bytes(left[len(_ARCHIVE) : head])
+            found, left = images_pb2.Image.FromString(left[head:end]), left[end:]
+            self.remote |= dict.fromkeys(found.repo_tags, found)  # who has the lease gives the name
+            names = [str(parse_reference(each).with_default_tag()) for each in found.repo_tags]
+            loaded = images_pb2.LoadedImage(
+                lease="lease", image_id=found.id, target=found.target, layers=found.layers, references=names,
+                platform=found.platform,
+            )  # fmt: skip
+            yield images_pb2.LoadResponse(images=[loaded])
+
+    async def Push(self, request: images_pb2.PushRequest, context: Any) -> AsyncIterator[images_pb2.PushProgress]:
+        self.credentials.append(request.credentials)
+        reference = parse_reference(request.reference).with_default_tag()
+        found = next((one for one in self.images.values() if reference.familiar in one.repo_tags), None)
+        if found is None:
+            raise NotFoundError(f"An image does not exist locally with the tag: {reference.familiar_name}")
+        if self.refuse is not None:
+            raise self.refuse
+        progress = images_pb2.PushProgress
+        yield progress(resolved=progress.Resolved(reference=str(reference), layers=found.layers))
+        for layer in found.layers:
+            for phase in (progress.PUSHING, progress.PUSHED):
+                step = progress.Layer(
+                    digest=layer.descriptor.digest, phase=phase, offset=LAYER_BYTES, total=LAYER_BYTES
+                )
+                yield progress(layer=step)
+        self.remote[reference.familiar] = found
+        yield progress(pushed=progress.Pushed(image_id=found.id, tag=reference.tag or "", manifest=found.manifest))
 
     async def Tags(self, request: images_pb2.TagsRequest, context: Any) -> AsyncIterator[images_pb2.TagsResponse]:
         repository = parse_reference(request.repository).familiar
