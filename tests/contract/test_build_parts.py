@@ -55,7 +55,7 @@ from tests.unit.buildd.cache.test_prune import FakeShelf, cache
 from tests.unit.buildd.executor.executing import yard
 from tests.unit.buildd.exporters.exporting import Room
 from tests.unit.buildd.solver.solving import bench
-from tests.unit.buildd.sources.clients import FakeContext, FakeFiles
+from tests.unit.buildd.sources.clients import FakeContext, FlattenedFiles
 from tests.unit.buildd.sources.test_images import FakeImaged
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class TestBuildSources(SourcesContract):
         sessions = FakeSessions(FakeSession(SessionInfo("s1"), {"context": {"a": "A"}}))
         leases = FakeLeases(FakeBuildStorage())
         stores = Stores(imaged, imaged, imaged, leases)  # type: ignore[arg-type]  # the parts that are used
-        async with open_sources(tmp_path, stores, cast("FileWorker", FakeFiles()), sessions) as (sources, _):
+        async with open_sources(tmp_path, stores, cast("FileWorker", FlattenedFiles()), sessions) as (sources, _):
             yield sources
             await step.leave()
 

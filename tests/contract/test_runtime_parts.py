@@ -36,7 +36,7 @@ from tests.contract.served import served
 from tests.fakes.container_records import InMemoryRecords
 from tests.fakes.crashes import Steps
 from tests.fakes.runtime_host import Host
-from tests.fakes.runtime_parts import FakeBundles, FakeMounter, FakeNetworking, FakeSnapshots, FakeVolumes
+from tests.fakes.runtime_parts import FakeBundles, FakeMountedVolumes, FakeMounter, FakeNetworking, FakeSnapshots
 from tests.fakes.snapshotter import FakeSnapshotter
 
 
@@ -77,7 +77,7 @@ class TestFakeVolumes(VolumesContract):
         async def exists(name: str) -> bool:
             return name in host.volumes
 
-        return VolumeParts(FakeVolumes(host, Steps()), exists)
+        return VolumeParts(FakeMountedVolumes(host, Steps()), exists)
 
 
 class TestLocalVolumes(VolumesContract):

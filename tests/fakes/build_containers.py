@@ -25,9 +25,9 @@ class FakeContainer:
         self.code = code
         self.left = False
         self.programs: list[Program] = []
-        self.processes: list[FakeProcess] = []
+        self.processes: list[FakeContainerProcess] = []
 
-    async def start(self, program: Program) -> "FakeProcess":
+    async def start(self, program: Program) -> "FakeContainerProcess":
         for each in program.secret_env:
             raise NotFoundError(f"secret {each.id}: not found")
         if self.left:
@@ -35,7 +35,7 @@ class FakeContainer:
         if self.processes and self.processes[0].ended:
             raise ConflictError("the container's first process has ended")
         self.programs.append(program)
-        self.processes.append(FakeProcess(self, program))
+        self.processes.append(FakeContainerProcess(self, program))
         return self.processes[-1]
 
     def files(self, mount: int) -> Readable:
@@ -52,7 +52,7 @@ class FakeContainer:
             each.items.put_nowait(StepSignal(signal.SIGKILL))
 
 
-class FakeProcess:
+class FakeContainerProcess:
     """Satisfies ``executor.protocol.ContainerProcess``."""
 
     def __init__(self, container: FakeContainer, program: Program) -> None:

@@ -90,7 +90,7 @@ class FakeConversation:
 
 
 @dataclass
-class FakeFiles:
+class ExportedFiles:
     """The part of ``protocol.FileWorker`` that exporters use: trees have layers, and a file for each."""
 
     flattened: Tree = field(default_factory=Tree)

@@ -131,7 +131,7 @@ class FakeNetworking:
         }
 
 
-class FakeVolumes:
+class FakeMountedVolumes:
     """Satisfies ``protocol.Volumes``."""
 
     def __init__(self, host: Host, steps: Steps) -> None:

@@ -48,7 +48,7 @@ from sampan.store.database import Store
 from tests.fakes.crashes import Steps
 from tests.fakes.oci_runtime import FakeConmon, FakeOciRuntime
 from tests.fakes.runtime_host import Host
-from tests.fakes.runtime_parts import FakeBundles, FakeMounter, FakeNetworking, FakeSnapshots, FakeVolumes
+from tests.fakes.runtime_parts import FakeBundles, FakeMountedVolumes, FakeMounter, FakeNetworking, FakeSnapshots
 
 _NO_POLICY = RestartPolicy()
 
@@ -139,7 +139,7 @@ class Engine:
         self.events = Events(rows, ())
         metrics = Metrics(CollectorRegistry(), list)
         snapshots, mounter = FakeSnapshots(host, self.steps), FakeMounter(host, self.steps)
-        networking, volumes = FakeNetworking(host, self.steps), FakeVolumes(host, self.steps)
+        networking, volumes = FakeNetworking(host, self.steps), FakeMountedVolumes(host, self.steps)
         bundles, conmon = FakeBundles(), cast("Conmon", FakeConmon(host, self.steps))
         runtimes = {"fake": cast("OciRuntime", FakeOciRuntime(host, self.steps))}
         parts = Parts(

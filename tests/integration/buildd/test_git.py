@@ -19,7 +19,7 @@ from buildd.sources.git_commands import Access, Git
 from sampan.errors import DataLossError, InvalidArgumentError, NotFoundError, RemoteError, UnimplementedError
 from tests.fakes.build_sessions import FakeSession, FakeSessions
 from tests.support.tools import need
-from tests.unit.buildd.sources.clients import FakeContext, FakeFiles
+from tests.unit.buildd.sources.clients import FakeContext, FlattenedFiles
 
 COMMITTED_S = 1_700_000_000
 
@@ -55,7 +55,7 @@ class Repository:
 class World:
     def __init__(self, root: Path, url: str) -> None:
         self.url = url
-        self.files = FakeFiles()
+        self.files = FlattenedFiles()
         self.scratch = root / "scratch"
         self.scratch.mkdir()
         self.session = FakeSession(SessionInfo("s1"))

@@ -47,19 +47,19 @@ class SlowSnapshots:
         del self.here[key]
 
 
-class FakeStorage:
+class SlowStorage:
     def __init__(self) -> None:
         self.snapshots = SlowSnapshots()
         self.freezes = Freezes(FakeBuildStorage())  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def storage() -> FakeStorage:
-    return FakeStorage()
+def storage() -> SlowStorage:
+    return SlowStorage()
 
 
 @pytest.fixture
-def trees(storage: FakeStorage) -> SnapshotTrees:
+def trees(storage: SlowStorage) -> SnapshotTrees:
     return SnapshotTrees(cast("Storage", storage), storage.freezes)
 
 
@@ -71,7 +71,7 @@ async def used(trees: SnapshotTrees, entered: asyncio.Event | None = None) -> No
 
 
 async def test_a_snapshot_that_is_made_after_its_build_was_cancelled_is_removed(
-    storage: FakeStorage, trees: SnapshotTrees
+    storage: SlowStorage, trees: SnapshotTrees
 ) -> None:
     running = asyncio.create_task(used(trees))
     await storage.snapshots.begun.wait()
@@ -82,7 +82,7 @@ async def test_a_snapshot_that_is_made_after_its_build_was_cancelled_is_removed(
     assert storage.snapshots.here == {}
 
 
-async def test_a_build_that_is_cancelled_ends_after_its_snapshots(storage: FakeStorage, trees: SnapshotTrees) -> None:
+async def test_a_build_that_is_cancelled_ends_after_its_snapshots(storage: SlowStorage, trees: SnapshotTrees) -> None:
     storage.snapshots.go_on.set()
     entered = asyncio.Event()
     running = asyncio.create_task(used(trees, entered))
@@ -93,7 +93,7 @@ async def test_a_build_that_is_cancelled_ends_after_its_snapshots(storage: FakeS
     assert storage.snapshots.here == {}
 
 
-async def test_a_snapshot_whose_answer_was_lost_is_used(storage: FakeStorage, trees: SnapshotTrees) -> None:
+async def test_a_snapshot_whose_answer_was_lost_is_used(storage: SlowStorage, trees: SnapshotTrees) -> None:
     storage.snapshots.go_on.set()
     storage.snapshots.lost = 1
     await used(trees)

@@ -173,7 +173,7 @@ class FakeShelf:
         return [each for each in ids if self.held.pop(each, None)]
 
 
-class FakeStorage:
+class CountedStorage:
     """Layers a, b, c of 10, 20 and 40 bytes; an image has a and b."""
 
     stack = tuple(layer({name: b""}) for name in "abc")
@@ -193,11 +193,11 @@ class FakeStorage:
 
 
 def cache(path: Path, *shelves: FakeShelf, bounds: Bounds | None = None) -> BuildCache:
-    storage = FakeStorage()
+    storage = CountedStorage()
     return BuildCache(shelves, storage, storage, path, lambda: NOW_NS, bounds)
 
 
-A, B, C = FakeStorage.stack
+A, B, C = CountedStorage.stack
 
 
 async def test_a_layer_counts_once_and_what_an_image_has_is_shared(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ async def test_the_cache_prunes_by_itself_when_it_may_have_grown(tmp_path: Path)
 
     done = asyncio.Event()
     shelf = Telling([BASE, STEP])
-    storage = FakeStorage()
+    storage = CountedStorage()
     async with BuildCache([shelf], storage, storage, tmp_path, lambda: NOW_NS, Bounds(1, 1, 1), pause_s=0) as built:
         built.poke()
         await done.wait()

@@ -23,7 +23,7 @@ from sampan.oci.platform import Platform
 from sampan.resource import image as images
 from sampan.resource.transfer import PushPhase, PushProgress, PushStep
 from tests.fakes.build_sessions import FakeSession
-from tests.fakes.build_stores import FakeFiles, FakeStep, FakeStore
+from tests.fakes.build_stores import ExportedFiles, FakeStep, FakeStore
 
 NOW = 1_700_000_000_123_456_789
 AMD = Platform("linux", "amd64")
@@ -36,7 +36,7 @@ CONFIG = {
 
 
 @dataclass
-class FakeImages:
+class ExportedImages:
     """Satisfies ``exporters.content.Images``."""
 
     created: list[tuple[str, Descriptor, str]] = field(default_factory=list)
@@ -85,8 +85,8 @@ class Room:
     def __init__(self, scratch: Path) -> None:
         self.store, self.images, self.files, self.session = (
             FakeStore(),
-            FakeImages(),
-            FakeFiles(),
+            ExportedImages(),
+            ExportedFiles(),
             FakeSession(stores={"export": {}}),
         )
         self.step = FakeStep()

@@ -21,8 +21,8 @@ from sampan.build.request import CacheOption
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError
 from sampan.oci.digest import Digest
 from sampan.resource.image import Layer
-from tests.fakes.build_stores import FakeFiles, FakeStep, FakeStore, layer
-from tests.unit.buildd.exporters.exporting import FakeImages
+from tests.fakes.build_stores import ExportedFiles, FakeStep, FakeStore, layer
+from tests.unit.buildd.exporters.exporting import ExportedImages
 
 KEY, OTHER = Digest.of(b"key"), Digest.of(b"other")
 
@@ -66,9 +66,9 @@ class Room:
 
     def __init__(self, scratch: Path) -> None:
         self.here, self.there = FakeStore(), FakeStore()
-        self.images, self.session = FakeImages(), Session()
+        self.images, self.session = ExportedImages(), Session()
         clients = Clients(cast("Sessions", self))
-        self.files = FakeFiles()
+        self.files = ExportedFiles()
         layers = LayerConverter(self.here, cast("FileWorker", self.files), scratch)
         self.exports = CacheExports(self.here, self.images, layers, clients, lambda: 10**18)
         self.imports = CacheImports(self, self.there, clients, lambda: self.images.kept())

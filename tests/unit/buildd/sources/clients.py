@@ -47,7 +47,7 @@ class FakeContext:
         self._stack.push_async_callback(let_go)
 
 
-class FakeFiles:
+class FlattenedFiles:
     """Makes one layer of a directory, and remembers what was in it: content, mode and time in seconds."""
 
     def __init__(self) -> None:

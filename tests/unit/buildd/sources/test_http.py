@@ -27,7 +27,7 @@ from sampan.errors import (
 )
 from sampan.oci.digest import Digest
 from tests.fakes.build_sessions import FakeSession, FakeSessions
-from tests.unit.buildd.sources.clients import FakeContext, FakeFiles
+from tests.unit.buildd.sources.clients import FakeContext, FlattenedFiles
 
 MODIFIED = "Fri, 14 Nov 2025 08:00:00 GMT"
 MODIFIED_S = 1763107200
@@ -68,7 +68,7 @@ async def server() -> AsyncIterator[Server]:
 class World:
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.files = FakeFiles()
+        self.files = FlattenedFiles()
         self.downloads = Downloads(root / "http")
         self.session = FakeSession(SessionInfo("s1"))
         clients = Clients(FakeSessions(self.session))

@@ -11,7 +11,7 @@ from sampan.errors import InvalidArgumentError
 from sampan.oci.platform import Platform
 from tests.fakes.build_sessions import FakeSession, FakeSessions
 from tests.fakes.build_storage import FakeBuildStorage, FakeLeases
-from tests.unit.buildd.sources.clients import FakeContext, FakeFiles
+from tests.unit.buildd.sources.clients import FakeContext, FlattenedFiles
 from tests.unit.buildd.sources.test_images import FakeImaged
 
 AMD64 = Platform("linux", "amd64")
@@ -24,7 +24,7 @@ async def test_sources_are_told_apart_by_scheme(tmp_path: Path) -> None:
     stores = Stores(imaged, imaged, imaged, FakeLeases(FakeBuildStorage()))  # type: ignore[arg-type]
     sessions = FakeSessions(session)
     async with (
-        open_sources(tmp_path, stores, cast("FileWorker", FakeFiles()), sessions) as (
+        open_sources(tmp_path, stores, cast("FileWorker", FlattenedFiles()), sessions) as (
             sources,
             (directories, downloads, held),
         ),

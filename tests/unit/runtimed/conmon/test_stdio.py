@@ -13,7 +13,7 @@ from sampan.resource.streams import Frame, Stream
 OUT, ERR = b"\x02", b"\x03"
 
 
-class FakeConmon:
+class ConmonEnd:
     """The other end of an attach socket."""
 
     def __init__(self) -> None:
@@ -31,14 +31,14 @@ class FakeConmon:
 
 
 @pytest.fixture
-def conmon() -> Iterator[FakeConmon]:
-    fake = FakeConmon()
+def conmon() -> Iterator[ConmonEnd]:
+    fake = ConmonEnd()
     yield fake
     fake.socket.close()
 
 
 @pytest.fixture
-async def connection(conmon: FakeConmon) -> AsyncIterator[StdioConnection]:
+async def connection(conmon: ConmonEnd) -> AsyncIterator[StdioConnection]:
     made = StdioConnection(conmon.clients_end)
     yield made
     made.close()
@@ -51,7 +51,7 @@ async def everything(connection: StdioConnection) -> list[Frame]:
     return frames
 
 
-async def test_separate_writes_stay_separate_frames(conmon: FakeConmon, connection: StdioConnection) -> None:
+async def test_separate_writes_stay_separate_frames(conmon: ConmonEnd, connection: StdioConnection) -> None:
     await conmon.write(OUT + b"a", ERR + b"b", OUT + b"c")
     conmon.socket.close()
     frames = await everything(connection)
@@ -59,7 +59,7 @@ async def test_separate_writes_stay_separate_frames(conmon: FakeConmon, connecti
 
 
 async def test_a_backlog_is_joined_by_stream_and_keeps_its_order(
-    conmon: FakeConmon, connection: StdioConnection
+    conmon: ConmonEnd, connection: StdioConnection
 ) -> None:
     await conmon.write(*[OUT + b"a"] * 10, *[ERR + b"b"] * 2, OUT + b"c")
     await asyncio.sleep(0.01)
@@ -71,7 +71,7 @@ async def test_a_backlog_is_joined_by_stream_and_keeps_its_order(
 
 
 async def test_a_client_that_does_not_read_stops_the_writer_and_loses_nothing(
-    conmon: FakeConmon, connection: StdioConnection
+    conmon: ConmonEnd, connection: StdioConnection
 ) -> None:
     packets = 1000
     writing = asyncio.create_task(conmon.write(*[OUT + b"x" * 8192] * packets))
@@ -84,7 +84,7 @@ async def test_a_client_that_does_not_read_stops_the_writer_and_loses_nothing(
 
 
 async def test_the_floodgate_lets_the_writer_finish_though_nobody_reads(
-    conmon: FakeConmon, connection: StdioConnection
+    conmon: ConmonEnd, connection: StdioConnection
 ) -> None:
     writing = asyncio.create_task(conmon.write(*[OUT + b"x" * 8192] * 1000))
     await asyncio.sleep(0.05)
@@ -95,7 +95,7 @@ async def test_the_floodgate_lets_the_writer_finish_though_nobody_reads(
 
 
 async def test_large_input_is_cut_into_packets_that_conmon_reads_whole(
-    conmon: FakeConmon, connection: StdioConnection
+    conmon: ConmonEnd, connection: StdioConnection
 ) -> None:
     writing = asyncio.create_task(connection.write(b"i" * 1_000_000))
     sizes: list[int] = []
@@ -107,7 +107,7 @@ async def test_large_input_is_cut_into_packets_that_conmon_reads_whole(
     assert await conmon.read() == b""
 
 
-async def test_input_for_a_process_that_has_ended_is_dropped(conmon: FakeConmon, connection: StdioConnection) -> None:
+async def test_input_for_a_process_that_has_ended_is_dropped(conmon: ConmonEnd, connection: StdioConnection) -> None:
     conmon.socket.close()
     await connection.write(b"late")
     connection.close_stdin()
@@ -132,7 +132,7 @@ async def typed(*items: bytes | ConsoleSize) -> AsyncIterator[bytes | ConsoleSiz
 
 
 async def test_a_session_passes_input_sizes_and_the_wanted_stream(
-    conmon: FakeConmon, connection: StdioConnection
+    conmon: ConmonEnd, connection: StdioConnection
 ) -> None:
     sizes: list[ConsoleSize] = []
     session = make_session(connection, sizes)
@@ -148,7 +148,7 @@ async def test_a_session_passes_input_sizes_and_the_wanted_stream(
 
 
 async def test_the_detach_keys_end_a_session_and_not_the_process(
-    conmon: FakeConmon, connection: StdioConnection
+    conmon: ConmonEnd, connection: StdioConnection
 ) -> None:
     session = make_session(connection, [], keys=b"\x10\x11")
     assert [frames async for frames in session.run(typed(b"x\x10", b"\x11"), asyncio.Event())] == []
@@ -156,7 +156,7 @@ async def test_the_detach_keys_end_a_session_and_not_the_process(
     assert await conmon.read() == b"x"
 
 
-async def test_a_stopping_service_ends_a_session(conmon: FakeConmon, connection: StdioConnection) -> None:
+async def test_a_stopping_service_ends_a_session(conmon: ConmonEnd, connection: StdioConnection) -> None:
     stopping = asyncio.Event()
 
     async def silent() -> AsyncIterator[bytes | ConsoleSize]:

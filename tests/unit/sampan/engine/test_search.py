@@ -16,7 +16,7 @@ FOUND = [
 ]
 
 
-class FakeImages:
+class SearchedImages:
     """Finds the same for every term."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class FakeImages:
 
 async def found(limit: int = 0, **filters: Sequence[str]) -> tuple[list[str], list[int]]:
     """Return what is shown, and the limits that the registry was asked with."""
-    images = FakeImages()
+    images = SearchedImages()
     sifted: dict[str, Sequence[str]] = {key.replace("_", "-"): values for key, values in filters.items()}
     results = await search(cast("Images", images), "debian", limit, sifted, None)
     return [each.name for each in results], images.limits

@@ -20,7 +20,7 @@ from sampan.errors import (
     UnimplementedError,
 )
 from sampan.resource.container_spec import ConsoleSize
-from tests.fakes.build_containers import FakeContainer, FakeProcess
+from tests.fakes.build_containers import FakeContainer, FakeContainerProcess
 
 
 class OneContainer:
@@ -28,7 +28,7 @@ class OneContainer:
 
     def __init__(self, code: int = 0) -> None:
         self.container = FakeContainer(ExecOp(Process(("container",)), ()), code)
-        self.started: list[FakeProcess] = []
+        self.started: list[FakeContainerProcess] = []
 
     async def start_process(self, container: str, program: Program) -> ContainerProcess:
         if container != "c":
