@@ -76,7 +76,7 @@ class Containers(FollowedContainers, Protocol):
 
 
 class Archives(Protocol):
-    """What ``cp`` asks of containers' files; ``resource.protocols.Archives`` says what each promises."""
+    """What is asked of files in containers and volumes; ``resource.protocols.Archives`` says what each promises."""
 
     async def stat(self, container: str, path: str) -> PathStat:
         """Return what a path is."""
@@ -86,6 +86,12 @@ class Archives(Protocol):
 
     async def write(self, container: str, path: str, chunks: AsyncIterator[bytes], *, keep_kinds: bool = False) -> None:
         """Unpack a tar into a directory."""
+
+    def read_volume(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield all that is in a volume as a tar."""
+
+    async def write_volume(self, name: str, chunks: AsyncIterator[bytes]) -> None:
+        """Unpack a tar into a volume."""
 
 
 class Execs(Protocol):
@@ -278,6 +284,14 @@ class VolumeBackend(Protocol):
     @property
     def volumes(self) -> Volumes:
         """Volumes."""
+
+
+class VolumeContentBackend(VolumeBackend, Protocol):
+    """What ``sampan volume export`` and ``import`` work with."""
+
+    @property
+    def archives(self) -> Archives:
+        """What is in volumes."""
 
 
 class BuilderBackend(Protocol):

@@ -39,6 +39,16 @@ class ArchivesClient:
         with rpc_errors():
             await self._stub.Write(requests(pb.WriteArchiveRequest(options=options), chunks, _chunk))
 
+    def read_volume(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield all that is in a volume as a tar, in pieces."""
+        return read(self._stub.Read(pb.PathRequest(volume=name)), lambda message: message.chunk)
+
+    async def write_volume(self, name: str, chunks: AsyncIterator[bytes]) -> None:
+        """Unpack a tar into a volume."""
+        options = pb.WriteArchiveRequest.Options(volume=name)
+        with rpc_errors():
+            await self._stub.Write(requests(pb.WriteArchiveRequest(options=options), chunks, _chunk))
+
 
 def _part(message: pb.ReadArchiveResponse) -> PathStat | bytes:
     return PATH_STAT.decode(message.stat) if message.HasField("stat") else message.chunk

@@ -79,7 +79,8 @@ def inspect_json(container: ContainerDetails, version: Version = COMMAND_LINE) -
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": list(container.exec_ids) or None,
-        "HostConfig": host_config_view.to_json(spec, sent.get("HostConfig") or {}, spec.runtime or container.runtime),
+        "HostConfig": host_config_view.to_json(spec, sent.get("HostConfig") or {}, spec.runtime or container.runtime)
+        | {"Links": list(container.links) or None},
         "GraphDriver": _graph_driver(container),
         "Mounts": points_json(container.mounts),
         "Config": _config(container, sent, version),
@@ -254,7 +255,7 @@ def endpoint_json(endpoint: EndpointState, container_id: str, version: Version =
         aliases.append(container_id[:12])  # moved to DNSNames in 1.45
     result: dict[str, Any] = {
         "IPAMConfig": {key: value for key, value in ipam.items() if value} or ({} if asked.ipv4_address else None),
-        "Links": list(asked.links) or None,
+        "Links": (list(asked.links) or None) if endpoint.network != "bridge" else None,  # those are in HostConfig
         "Aliases": aliases or None,
         "MacAddress": endpoint.mac_address,
         "DriverOpts": dict(asked.driver_options) or None,

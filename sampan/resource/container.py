@@ -164,6 +164,7 @@ class ContainerDetails(Container):
     size_rw_bytes: int | None = None  # what it wrote; None: not asked for
     root_path: str = ""  # where the root file system is mounted while it runs
     graph_data: Mapping[str, str] = field(default_factory=dict)  # what its root is made of; of a single one alone
+    links: tuple[str, ...] = ()  # "/db:/web/alias" of each legacy link; of a single one alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,17 @@ class Archives(Protocol):
         ``keep_kinds``: refuse to put a file where a directory is, and the other way round.
         """
 
+    def read_volume(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield all that is in a volume as a tar, in pieces; it cannot be removed meanwhile.
+
+        Raises:
+            NotFoundError: there is no such volume.
+            StartError: what its options or its plugin say cannot be mounted.
+        """
+
+    async def write_volume(self, name: str, chunks: AsyncIterator[bytes]) -> None:
+        """Unpack a tar, plain or packed, into a volume. Raises as ``read_volume``; InvalidArgumentError: it is none."""
+
 
 class Events(Protocol):
     """What happened."""

@@ -352,7 +352,7 @@ class Core:
         )
         for servicer in (
             ContainersServicer(local),
-            ArchivesServicer(Archives(self.memory, self.snapshots, self.paths)),
+            ArchivesServicer(Archives(self.memory, self.snapshots, self.paths, self.volumes.lender)),
             ExecsServicer(LocalExecs(self.memory, self.execs)),
             StepsServicer(self.steps),
             EventsServicer(LocalEvents(self.events, stopping)),

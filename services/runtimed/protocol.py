@@ -149,6 +149,7 @@ class ExecProcess:
 
     process: Process
     privileged: bool = False
+    linked: tuple[str, ...] = ()  # variables of the container's legacy links
 
 
 @dataclass(frozen=True, slots=True)

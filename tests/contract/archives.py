@@ -45,8 +45,17 @@ async def read(archives: Archives, container: str, path: str) -> tuple[PathStat,
         return found, {name: file.read() if file else None for name, file in members.items()}
 
 
+async def read_volume(archives: Archives, name: str) -> dict[str, bytes]:
+    """Return the files of a volume by name."""
+    async with aclosing(archives.read_volume(name)) as pieces:
+        data = b"".join([piece async for piece in pieces])
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        members = {each.name.removeprefix("./"): archive.extractfile(each) for each in archive if each.isfile()}
+        return {name: file.read() for name, file in members.items() if file is not None}
+
+
 class ArchivesContract:
-    """Subclass with fixtures ``archives`` and ``container``, one that has ``/tmp`` with nothing in it."""
+    """Subclass with fixtures ``archives``, ``container``, one that has ``/tmp`` with nothing in it, and ``volume``."""
 
     promises: tuple[type, ...] = (Archives,)
 
@@ -74,6 +83,20 @@ class ArchivesContract:
             await read(archives, container, "/tmp/nosuch")
         with pytest.raises(NotFoundError):
             await archives.write(container, "/tmp/nosuch", pieces(tar(f=b"")))
+
+    async def test_a_volume_is_read_and_written_as_a_whole(self, archives: Archives, volume: str) -> None:
+        assert await read_volume(archives, volume) == {}
+        await archives.write_volume(volume, pieces(tar(d=None, **{"d/f": b"file"})))
+        await archives.write_volume(volume, pieces(tar(top=b"1" * 5000)))
+        assert await read_volume(archives, volume) == {"d/f": b"file", "top": b"1" * 5000}
+
+    async def test_a_volume_that_is_not_there_is_not_found(self, archives: Archives, volume: str) -> None:
+        with pytest.raises(NotFoundError, match="get nosuch: no such volume"):
+            await read_volume(archives, "nosuch")
+        with pytest.raises(NotFoundError, match="get nosuch: no such volume"):
+            await archives.write_volume("nosuch", pieces(tar(f=b"")))
+        with pytest.raises(InvalidArgumentError):
+            await archives.write_volume(volume, pieces(b"no archive" * 100))
 
     async def test_kinds_are_kept_if_that_is_asked_for(self, archives: Archives, container: str) -> None:
         await archives.write(container, "/tmp", pieces(tar(d=None, f=b"file")))

@@ -27,11 +27,12 @@ from tests.contract.events import EventsContract
 from tests.contract.execs import ExecsContract
 from tests.contract.maintenance import HostContract
 from tests.contract.served import served
-from tests.fakes.archives import FakeArchives
+from tests.fakes.archives import DIRECTORY, FakeArchives
 from tests.fakes.engine_containers import State
 from tests.fakes.engine_runtime import FakeEvents, FakeHost, FakeRuntime
 
 CONTAINER = "c" * 64
+VOLUME = "content"
 
 
 def find(container: str) -> str:
@@ -45,16 +46,25 @@ def container() -> str:
     return CONTAINER
 
 
+def fake_archives() -> FakeArchives:
+    return FakeArchives(find, volumes={VOLUME: {"/": DIRECTORY}})
+
+
+@pytest.fixture
+def volume() -> str:
+    return VOLUME
+
+
 class TestFakeArchives(ArchivesContract):
     @pytest.fixture
     def archives(self) -> Archives:
-        return FakeArchives(find)
+        return fake_archives()
 
 
 class TestFakeArchivesOverGrpc(ArchivesContract):
     @pytest.fixture
     async def archives(self) -> AsyncIterator[Archives]:
-        servicer = ArchivesServicer(FakeArchives(find))
+        servicer = ArchivesServicer(fake_archives())
         async with served(lambda server: add_ArchivesServicer_to_server(servicer, server)) as channel:
             yield ArchivesClient(channel)
 

@@ -19,6 +19,7 @@ class FakeArchives:
 
     find: Callable[[str], str]  # a container's ID; raises NotFoundError
     trees: dict[str, dict[str, bytes | None]] = field(default_factory=dict)  # files by path, by container
+    volumes: dict[str, dict[str, bytes | None]] = field(default_factory=dict)  # likewise
 
     def tree(self, container: str) -> dict[str, bytes | None]:
         """Return the files of a container; they may be changed."""
@@ -34,6 +35,19 @@ class FakeArchives:
         path, data = self._look(container, path)
         mode = stat.S_IFDIR | 0o755 if data is DIRECTORY else stat.S_IFREG | 0o644
         return PathStat(posixpath.basename(path) or "/", len(data or b""), mode, 10**18)
+
+    def _volume(self, name: str) -> "FakeArchives":
+        if name not in self.volumes:
+            raise NotFoundError(f"get {name}: no such volume")
+        return FakeArchives(str, {name: self.volumes[name]})
+
+    async def read_volume(self, name: str) -> AsyncGenerator[bytes, None]:
+        async for part in self._volume(name).read(name, "/"):
+            if isinstance(part, bytes):
+                yield part
+
+    async def write_volume(self, name: str, chunks: AsyncIterator[bytes]) -> None:
+        await self._volume(name).write(name, "/", chunks)
 
     async def read(self, container: str, path: str) -> AsyncGenerator[PathStat | bytes, None]:
         yield await self.stat(container, path)

@@ -89,6 +89,8 @@ VOLUME: Final = {
     "ls": Entry("volume.ls", "List volumes"),
     "list": Entry("volume.ls", "List volumes", hidden=True),
     "inspect": Entry("volume.inspect", "Display detailed information on volumes"),
+    "export": Entry("volume.export", "Export a volume's content as a tar archive"),
+    "import": Entry("volume.import_volume", "Import a tar archive into a volume"),
     "rm": Entry("volume.rm", "Remove one or more volumes"),
     "prune": Entry("volume.prune", "Remove unused local volumes"),
 }

@@ -15,6 +15,7 @@ from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.paths import Paths
 from runtimed.lifecycle.staging import image_views
 from runtimed.protocol import SnapshotMount, Snapshots
+from runtimed.volumes.lending import Lender
 from sampan import errors
 from sampan.docker.options.mounts import normal
 from sampan.errors import InvalidArgumentError, NotFoundError, SampanError, UnavailableError
@@ -39,10 +40,11 @@ _KINDS: Final = {
 class Archives:
     """Reads and writes files of containers."""
 
-    def __init__(self, memory: MemoryStore, snapshots: Snapshots, paths: Paths) -> None:
+    def __init__(self, memory: MemoryStore, snapshots: Snapshots, paths: Paths, lender: Lender) -> None:
         self._memory = memory
         self._snapshots = snapshots
         self._paths = paths
+        self._lender = lender
 
     async def stat(self, container: str, path: str) -> PathStat:
         """Return what a path is; a link is not followed.
@@ -66,6 +68,25 @@ class Archives:
                 yield piece
             await _finish(process, container, path)
 
+    async def read_volume(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield all that is in a volume as a tar, in pieces. Closing the iterator ends the work."""
+        async with self._lender.lent(name) as place, self._worker(self._on_volume("read", place)) as process:
+            assert process.stdout is not None
+            await process.stdout.readline()  # what the root is
+            while piece := await process.stdout.read(_PIECE_BYTES):
+                yield piece
+            await _finish(process, name, "/", "volume")
+
+    async def write_volume(self, name: str, chunks: AsyncIterator[bytes]) -> None:
+        """Unpack an archive, plain or packed, into a volume. What is there in part stays if this fails."""
+        async with self._lender.lent(name) as place, self._worker(self._on_volume("write", place)) as process:
+            await _feed(process, chunks)
+            await _finish(process, name, "/", "volume")
+
+    def _on_volume(self, action: str, place: Path) -> ArchiveJob:
+        where = (("", str(place), ("rbind",)),)
+        return ArchiveJob(action, "/." if action == "read" else "/", root=str(self._paths.archives), root_mounts=where)
+
     async def write(self, container: str, path: str, chunks: AsyncIterator[bytes], *, keep_kinds: bool = False) -> None:
         """Unpack an archive, plain or packed, into the directory ``path``. What is there in part stays if this fails.
 
@@ -76,13 +97,7 @@ class Archives:
             PermissionDeniedError: a read-only file system.
         """
         async with self._working(container, "write", path, keep_kinds=keep_kinds) as process:
-            assert process.stdin is not None
-            # When it has heard enough its answer says why.
-            with suppress(BrokenPipeError, ConnectionResetError):
-                async for chunk in chunks:
-                    process.stdin.write(chunk)
-                    await process.stdin.drain()
-            process.stdin.close()
+            await _feed(process, chunks)
             await _finish(process, container, path)
 
     @asynccontextmanager
@@ -97,19 +112,23 @@ class Archives:
             if entry.status not in _ALIVE:
                 await stack.enter_async_context(entry.lock)
             job = await self._job(entry, action, path, keep_kinds=keep_kinds)
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "runtimed.archives.archiver", job.to_json()),
-                stdin=asyncio.subprocess.PIPE if action == "write" else asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                limit=_PIECE_BYTES,
-            )
-            try:
-                yield process
-            finally:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await asyncio.shield(_ended(process))
+            yield await stack.enter_async_context(self._worker(job))
+
+    @asynccontextmanager
+    async def _worker(self, job: ArchiveJob) -> AsyncIterator[asyncio.subprocess.Process]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "runtimed.archives.archiver", job.to_json()),
+            stdin=asyncio.subprocess.PIPE if job.action == "write" else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=_PIECE_BYTES,
+        )
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await asyncio.shield(_ended(process))
 
     async def _job(self, entry: Entry, action: str, path: str, *, keep_kinds: bool) -> ArchiveJob:
         container = entry.container
@@ -179,7 +198,17 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-async def _finish(process: asyncio.subprocess.Process, container: str, path: str) -> None:
+async def _feed(process: asyncio.subprocess.Process, chunks: AsyncIterator[bytes]) -> None:
+    """Send an archive to the worker; when it has heard enough its answer says why."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError, ConnectionResetError):
+        async for chunk in chunks:
+            process.stdin.write(chunk)
+            await process.stdin.drain()
+    process.stdin.close()
+
+
+async def _finish(process: asyncio.subprocess.Process, name: str, path: str, of: str = "container") -> None:
     """Wait for the worker's answer. Raises what it found."""
     assert process.stderr is not None
     lines = (await process.stderr.read()).strip().splitlines()
@@ -187,10 +216,10 @@ async def _finish(process: asyncio.subprocess.Process, container: str, path: str
     try:
         answer = json.loads(lines[-1] if lines else b"")
     except ValueError:
-        raise UnavailableError(f"the process that works in container {container} died") from None
+        raise UnavailableError(f"the process that works in {of} {name} died") from None
     if not answer:
         return
     kind: type[SampanError] = _KINDS.get(answer["error"], SampanError)
     if kind is NotFoundError:
-        raise NotFoundError(f"Could not find the file {path} in container {container}")
+        raise NotFoundError(f"Could not find the file {path} in {of} {name}")
     raise kind(answer["message"])

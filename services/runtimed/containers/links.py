@@ -3,33 +3,78 @@
 Reference: Docker's documentation, "Legacy container links", "Environment variables".
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
-from sampan.resource.container import Container
+from sampan.errors import ConflictError, NotFoundError
+from sampan.resource.container import Container, Status
+from sampan.resource.container_spec import ContainerSpec
 
 # What images set for themselves and says nothing to others.
 _OWN: Final = frozenset(("HOME", "PATH"))
 
 _DEFAULT: Final = ("", "default", "bridge")
+_RUNNING: Final = frozenset({Status.RUNNING, Status.PAUSED})
+
+Find = Callable[[str], Container]  # by ID or name; raises NotFoundError
 
 
-def link_variables(container: Container, find: Callable[[str], Container]) -> tuple[str, ...]:
-    """Return ``NAME=value`` of every link on the default network; on others names are resolved and nothing is set.
+def own_links(spec: ContainerSpec) -> Iterator[tuple[str, str]]:
+    """Yield whom a container on the default network is linked to, and as what; on others names are just resolved."""
+    if spec.namespaces.network in _DEFAULT:
+        for endpoint in spec.endpoints:
+            for link in endpoint.links:
+                name, _, alias = link.partition(":")
+                name = name.lstrip("/")
+                yield name, alias.rpartition("/")[2] or name
+
+
+def with_ids(spec: ContainerSpec, find: Find) -> ContainerSpec:
+    """Return ``spec`` with its links by ID, which stay right when the other container is renamed.
+
+    Raises:
+        NotFoundError: there is no such container.
+    """
+    links = tuple(f"{find(name).id}:{alias}" for name, alias in own_links(spec))
+    if not links:
+        return spec
+    first, *rest = spec.endpoints
+    return replace(spec, endpoints=(replace(first, links=links), *(replace(one, links=()) for one in rest)))
+
+
+def shown_links(container: Container, find: Find) -> tuple[str, ...]:
+    """Return the links as Docker shows them, ``/db:/web/alias``, without those whose container is gone."""
+    found: list[str] = []
+    for name, alias in own_links(container.spec):
+        with contextlib.suppress(NotFoundError):
+            found.append(f"/{find(name).name}:/{container.name}/{alias}")
+    return tuple(found)
+
+
+def link_variables(container: Container, find: Find) -> tuple[str, ...]:
+    """Return ``NAME=value`` of every link.
 
     Raises:
         NotFoundError: a linked container is gone.
+        ConflictError: it does not run; in Docker's words.
     """
-    if container.spec.namespaces.network not in _DEFAULT:
-        return ()
     found: list[str] = []
-    for endpoint in container.spec.endpoints:
-        for link in endpoint.links:
-            name, _, alias = link.partition(":")
-            name = name.lstrip("/")
-            alias = alias.rpartition("/")[2] or name
-            found += _of_link(f"/{container.name}/{alias}", alias, find(name))
+    for name, alias in own_links(container.spec):
+        other = find(name)
+        if other.state.status not in _RUNNING:
+            raise ConflictError(f"Cannot link to a non running container: /{other.name} AS /{container.name}/{alias}")
+        found += _of_link(f"/{container.name}/{alias}", alias, other)
     return tuple(found)
+
+
+def present_variables(container: Container, find: Find) -> tuple[str, ...]:
+    """As ``link_variables``, for a container that runs: without those of others that do not run any more."""
+    try:
+        return link_variables(container, find)
+    except (NotFoundError, ConflictError):
+        return ()
 
 
 def _of_link(name: str, alias: str, other: Container) -> list[str]:

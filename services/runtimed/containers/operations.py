@@ -14,6 +14,7 @@ from typing import Final
 from runtimed.containers.defaults import ContainerDefaults
 from runtimed.containers.filters import select
 from runtimed.containers.hostname import hostname_of
+from runtimed.containers.links import with_ids
 from runtimed.containers.memory_store import UP, Entry, MemoryStore, utcnow
 from runtimed.containers.names import check_name
 from runtimed.containers.paths import Paths
@@ -118,6 +119,7 @@ class Containers:
             parse_signal(spec.stop_signal)
         spec = replace(spec, name=name, namespaces=self._resolved_namespaces(spec))
         self._check_links(spec)
+        spec = with_ids(spec, lambda name: self._other(name).container)
         runtime = self._choose_runtime(spec.runtime)
         warnings = self._bundles.check(spec)
         network, more = await self._networking.check(spec)

@@ -63,7 +63,7 @@ class Execs:
         self._store = store
         self._runner = runner
         self._conmon = conmon
-        self._preparer = Preparer(conmon, runner, bundles, paths)
+        self._preparer = Preparer(conmon, runner, bundles, paths, lambda name: memory.find(name).container)
         self._events = events
         self._background = background
         self._paths = paths
@@ -126,6 +126,7 @@ class Execs:
         limits.check_execution((*spec.args, *spec.env), spec.working_dir, spec.user, (), "exec")
         limits.check_record(spec, "exec")
         parse_detach_keys(spec.detach_keys)
+        spec = replace(spec, user=spec.user or entry.container.spec.process.user)
         record = Exec(secrets.token_hex(32), entry.id, spec)
         running = Running(record, entry)
         # From here on it goes with its container, whatever is waited for.

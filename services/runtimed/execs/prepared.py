@@ -22,6 +22,7 @@ from typing import Final
 from runtimed.conmon.conmon import Conmon, PendingExec, Stdio
 from runtimed.conmon.process import kill_at_work_on
 from runtimed.conmon.stdio import StdioConnection
+from runtimed.containers.links import Find, present_variables
 from runtimed.containers.memory_store import Entry
 from runtimed.containers.paths import ExecPaths, Paths
 from runtimed.lifecycle.runner import Runner
@@ -114,11 +115,12 @@ class Prepared:
 class Preparer:
     """Prepares execs, and takes back what was prepared."""
 
-    def __init__(self, conmon: Conmon, runner: Runner, bundles: Bundles, paths: Paths) -> None:
+    def __init__(self, conmon: Conmon, runner: Runner, bundles: Bundles, paths: Paths, find: Find) -> None:
         self._conmon = conmon
         self._runner = runner
         self._bundles = bundles
         self._paths = paths
+        self._find = find
 
     async def prepare(self, entry: Entry, id: str, spec: ExecSpec) -> Prepared:
         """Start its conmon, put its document together, connect to its streams, let its runtime begin.
@@ -160,9 +162,11 @@ class Preparer:
             CommandNotExecutableError: nothing has been asked of the runtime yet, and Docker counts this as 126.
         """
 
+        linked = present_variables(container, self._find)
+
         def look_up() -> bytes:
             root = Path(f"/proc/{container.state.pid}/root")
-            request = ExecProcess(spec.process(), spec.privileged)
+            request = ExecProcess(spec.process(), spec.privileged, linked)
             return json.dumps(self._bundles.exec_process(container, root, request)).encode()
 
         try:

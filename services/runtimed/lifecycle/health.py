@@ -15,6 +15,7 @@ from typing import Final
 
 from runtimed.conmon.conmon import Conmon, Stdio
 from runtimed.conmon.stdio import StdioConnection
+from runtimed.containers.links import present_variables
 from runtimed.containers.memory_store import Entry, MemoryStore, utcnow
 from runtimed.containers.paths import ExecPaths, Paths
 from runtimed.events import Events
@@ -158,7 +159,8 @@ class HealthChecks:
 
     async def _run(self, entry: Entry, check: HealthCheck, paths: ExecPaths) -> _Result:
         begin = time.perf_counter()
-        document = await asyncio.to_thread(self._write_spec, entry, check, paths)
+        linked = present_variables(entry.container, lambda name: self._memory.find(name).container)
+        document = await asyncio.to_thread(self._write_spec, entry, check, paths, linked)
         runtime = self._runner.runtime(entry.container).command
         pending = await self._conmon.exec_attached(entry.id, paths, runtime, Stdio(tty=False, stdin=False), document)
         try:
@@ -192,10 +194,11 @@ class HealthChecks:
             kill()
             return _Result(_TIMED_OUT, f"Health check exceeded timeout ({timeout_s:g}s)".encode())
 
-    def _write_spec(self, entry: Entry, check: HealthCheck, paths: ExecPaths) -> Path:
+    def _write_spec(self, entry: Entry, check: HealthCheck, paths: ExecPaths, linked: tuple[str, ...]) -> Path:
         paths.exits.mkdir(mode=0o700, parents=True, exist_ok=True)
         root = Path(f"/proc/{entry.container.state.pid}/root")
-        process = self._bundles.exec_process(entry.container, root, ExecProcess(Process(cmd=command_of(check))))
+        request = ExecProcess(Process(cmd=command_of(check)), linked=linked)
+        process = self._bundles.exec_process(entry.container, root, request)
         document = paths.bundle / "process.json"
         document.write_text(json.dumps(process))
         return document

@@ -269,8 +269,8 @@ class Runner:
                 raise StartError(f"cannot mount the root file system at {paths.root}: {error.strerror}") from error
 
     async def _write_bundle(self, container: Container, network: NetworkSettings, paths: ContainerPaths) -> None:
-        files = await self._parts.networking.files(container, network)
         joins = self._parts.find_joins(container)
+        files = await self._parts.networking.files(container, network)
         await asyncio.to_thread(self._write_bundle_now, container, network, files, joins, paths)
 
     def _write_bundle_now(

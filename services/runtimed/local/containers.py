@@ -6,6 +6,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import fields, replace
 from typing import Final, NamedTuple
 
+from runtimed.containers.links import shown_links
 from runtimed.containers.memory_store import MemoryStore
 from runtimed.containers.operations import Containers
 from runtimed.containers.paths import Paths
@@ -120,7 +121,8 @@ class LocalContainers:
         found = self._memory.find(container).container
         size_bytes = await self._containers.size_bytes(found) if size else None
         details = self._details(found, self._execs.known.ids().get(found.id, ()), size_bytes)
-        return replace(details, graph_data=await self._containers.graph_data(found))
+        links = shown_links(found, lambda name: self._memory.find(name).container)
+        return replace(details, graph_data=await self._containers.graph_data(found), links=links)
 
     async def list(
         self, selection: Selection = RUNNING_ONES, filters: Filters = NO_FILTERS, *, size: bool = False

@@ -99,7 +99,7 @@ class OciBundles:
         except (FileNotFoundError, ProcessLookupError) as error:  # it ended just now
             raise ConflictError(f"container {container.id} is not running") from error
         with inside:
-            return build_exec(container, inside, self._host, options, request.process, privileged=request.privileged)
+            return build_exec(container, inside, self._host, options, request)
 
     def _linux(
         self, container: Container, options: SecurityOptions, joins: Joins, root_propagation: str

@@ -12,6 +12,7 @@ from runtimed.oci.resources import oci_rlimits, oom_score
 from runtimed.oci.rootfs import RootFs
 from runtimed.oci.security.capabilities import granted, oci_capabilities
 from runtimed.oci.users import User, resolve_user
+from runtimed.protocol import ExecProcess
 from sampan.docker.options.security import SecurityOptions
 from sampan.errors import StartError
 from sampan.resource.container import Container
@@ -47,22 +48,22 @@ def build_process(
 
 
 def build_exec(
-    container: Container, root: RootFs, host: HostFacts, options: SecurityOptions, asked: Process, *, privileged: bool
+    container: Container, root: RootFs, host: HostFacts, options: SecurityOptions, request: ExecProcess
 ) -> dict[str, object]:
     """Return a further process: the container's user, environment and directory where it names none of its own.
 
     Raises:
         StartError: no command, or an unknown user.
     """
-    spec = container.spec
+    spec, asked = container.spec, request.process
     if not asked.args:
         raise StartError("No exec command specified")
     extra = (*spec.process.additional_groups, *asked.additional_groups)
     user = resolve_user(root, asked.user or spec.process.user, extra)
-    env = environment(container, host, asked, user)
+    env = environment(container, host, asked, user, request.linked)
     cwd = asked.working_dir or spec.process.working_dir or "/"
     _refuse_descriptors(posixpath.normpath(cwd))
-    process = _process(spec, asked, user, host, options, privileged=privileged or spec.security.privileged)
+    process = _process(spec, asked, user, host, options, privileged=request.privileged or spec.security.privileged)
     return process | {"args": list(asked.args), "env": env, "cwd": cwd}
 
 

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 from runtimed.lifecycle.background import Background
 from runtimed.protocol import Publish
 from runtimed.volumes.copyup import copy_up_from
+from runtimed.volumes.lending import Lender
 from runtimed.volumes.local_driver import LocalDriver, check_options
 from runtimed.volumes.plugged import PluggedVolumes, is_plugged
 from runtimed.volumes.plugins import Plugins
@@ -53,6 +54,7 @@ class LocalVolumes:
         self._set_aside = set_aside
         self._users = Users(publish)
         self._plugged = PluggedVolumes(plugins or Plugins(), store)
+        self.lender = Lender(self._driver, self._plugged, store, self._users, self._lock)
         # A lock lives as long as somebody holds it or waits for it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -206,6 +208,7 @@ class LocalVolumes:
                     return
                 raise NotFoundError(f"get {name}: no such volume")
             _refuse_used(name, volume.used_by)
+            self.lender.refuse_lent(name)
             await self._remove(volume, force=force)
 
     async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:

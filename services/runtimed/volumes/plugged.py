@@ -104,6 +104,22 @@ class PluggedVolumes:
             return
         await self._store.set_mounted(container.id, point.target, False)
 
+    async def lend(self, volume: Volume, key: str) -> Path:
+        """Have it mounted for somebody who is no container. Raises StartError."""
+        try:
+            plugin = await self._plugins.find(volume.driver)
+            return await plugin.mount(volume.name, mount_id(key, ""))
+        except (RemoteError, NotFoundError) as error:
+            raise StartError(f"error while mounting volume '{volume.name}': {error}") from error
+
+    async def take_back(self, volume: Volume, key: str) -> None:
+        """Undo ``lend``; a plugin that fails is named in the log."""
+        try:
+            plugin = await self._plugins.find(volume.driver)
+            await plugin.unmount(volume.name, mount_id(key, ""))
+        except SampanError as error:
+            log.warning("volume not unmounted", volume=volume.name, error=str(error))
+
     async def remove(self, volume: Volume, *, force: bool) -> None:
         """Have the plugin remove it; with ``force`` a plugin that is gone is no error. Raises RemoteError."""
         try:

@@ -44,9 +44,15 @@ class Users:
     def leave(self, container: Container, point: MountPoint) -> bool:
         """Tell that one of its volumes is unmounted, if the mount was told; return whether nobody has it any more."""
         users = self._users.get(point.name, {})
-        if users.pop(container.id, False):
+        if users.get(container.id, False):
             attributes = {"driver": point.driver or LOCAL, "container": container.id}
             self._publish("volume", "unmount", point.name, attributes)
+        return self.drop(point.name, container.id)
+
+    def drop(self, volume: str, user: str) -> bool:
+        """Forget one user, of whom nothing is told; return whether nobody has the volume any more."""
+        users = self._users.get(volume, {})
+        users.pop(user, None)
         if not users:
-            self._users.pop(point.name, None)
+            self._users.pop(volume, None)
         return not users

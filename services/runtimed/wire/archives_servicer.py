@@ -27,7 +27,12 @@ class ArchivesServicer(pb_grpc.ArchivesServicer):
         return PATH_STAT.encode(await self._archives.stat(request.container, request.path))
 
     async def Read(self, request: pb.PathRequest, context: Context) -> AsyncIterator[pb.ReadArchiveResponse]:
-        """Send a path as a tar."""
+        """Send a path, or a volume, as a tar."""
+        if request.volume:
+            async with aclosing(self._archives.read_volume(request.volume)) as pieces:
+                async for piece in pieces:
+                    yield pb.ReadArchiveResponse(chunk=piece)
+            return
         async with aclosing(self._archives.read(request.container, request.path)) as parts:
             async for part in parts:
                 if isinstance(part, PathStat):
@@ -48,5 +53,8 @@ class ArchivesServicer(pb_grpc.ArchivesServicer):
             async for request in request_iterator:
                 yield request.chunk
 
+        if options.volume:
+            await self._archives.write_volume(options.volume, chunks())
+            return pb.WriteArchiveResponse()
         await self._archives.write(options.container, options.path, chunks(), keep_kinds=options.keep_kinds)
         return pb.WriteArchiveResponse()

@@ -279,3 +279,27 @@ def test_dialling_an_engine_that_is_not_there_says_so(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert b"is the engine running?" in done.stderr
+
+
+def test_a_volume_goes_out_and_comes_in_as_an_archive(
+    sampan: Sampan, engine: Engine, image: str, unique: Unique, tmp_path: Path
+) -> None:
+    name, copy = unique("volume"), unique("volume")
+    script = (
+        "mkdir /v/d && echo content > /v/d/file && chown 7:8 /v/d/file && chmod 4640 /v/d/file && ln -s d/file /v/l"
+    )
+    sampan("run", "--rm", "--network", "none", "--volume", f"{name}:/v", image, "sh", "-c", script)
+    archive = tmp_path / "volume.tar"
+    sampan("volume", "export", "--output", str(archive), name)
+    sampan("volume", "import", copy, str(archive))
+    sampan("volume", "import", copy, str(archive))  # over what is there
+    look = "cat /v/l; stat -c '%u:%g %a' /v/d/file"
+    shown = sampan("run", "--rm", "--network", "none", "--volume", f"{copy}:/v", image, "sh", "-c", look)
+    assert shown.lines == ["content", "7:8 4640"]
+    sampan("volume", "rm", name, copy)
+    assert "no such volume" in engine.sampan_fails("volume", "export", name).stderr
+    (tmp_path / "bad").write_text("no archive" * 100)
+    refused = engine.sampan_fails("volume", "import", copy, str(tmp_path / "bad"))
+    assert refused.code == 1
+    assert "not a tar archive" in refused.stderr
+    sampan("volume", "rm", copy)

@@ -70,6 +70,25 @@ def test_a_link_puts_addresses_ports_and_variables_into_the_environment(
     }
 
 
+def test_a_link_is_seen_by_execs_and_outlives_a_new_name(docker: DockerClient, spawn: Spawn, image: str) -> None:
+    other = spawn("-e", "SECRET=x", image, "sleep", "100")
+    name = spawn("--user", "7:8", "--link", f"{other}:db", image, "sleep", "100")
+    assert "DB_ENV_SECRET=x" in docker("exec", name, "env").lines
+    docker("rename", other, f"{other}-new")
+    try:
+        docker("restart", "--time", "0", name)
+        assert docker("inspect", "--format", "{{json .HostConfig.Links}}", name).line == f'["/{other}-new:/{name}/db"]'
+    finally:
+        docker("rename", f"{other}-new", other)
+
+
+def test_an_exec_shows_the_containers_user(sdk: sdk_package.DockerClient, spawn: Spawn, image: str) -> None:
+    name = spawn("--network", "none", "--user", "7:8", image, "sleep", "100")
+    for asked, shown in (("", "7:8"), ("9", "9")):
+        made = sdk.api.exec_create(name, ["true"], user=asked)
+        assert sdk.api.exec_inspect(made["Id"])["ProcessConfig"]["user"] == shown
+
+
 def test_start_from_a_checkpoint_is_refused(docker: DockerClient, sleeper: str) -> None:
     connection = UnixConnection(docker.host.removeprefix("unix://"))
     try:

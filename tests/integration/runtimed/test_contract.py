@@ -12,8 +12,10 @@ from sampan.client.containers import ContainersClient
 from sampan.client.execs import ExecsClient
 from sampan.client.maintenance import HostClient
 from sampan.client.networks import NetworksClient
+from sampan.client.volumes import VolumesClient
 from sampan.resource.container_spec import ContainerSpec, Namespaces
 from sampan.resource.protocols import Archives, Containers, Execs, Host, Networks
+from sampan.resource.volume import VolumeRequest
 from tests.contract.archives import ArchivesContract
 from tests.contract.containers import ContainersContract
 from tests.contract.execs import ExecsContract
@@ -78,6 +80,14 @@ class TestExecs(ExecsContract):
 
 
 class TestArchives(ArchivesContract):
+    @pytest.fixture
+    async def volume(self, runtimed: Runtimed) -> AsyncIterator[str]:
+        assert runtimed.channel is not None
+        volumes = VolumesClient(runtimed.channel)
+        name = (await volumes.create(VolumeRequest())).name
+        yield name
+        await volumes.remove(name)
+
     @pytest.fixture
     def archives(self, runtimed: Runtimed) -> Archives:
         assert runtimed.channel is not None

@@ -23,18 +23,22 @@ class PathRequest(_message.Message):
 
     CONTAINER_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
+    VOLUME_FIELD_NUMBER: _builtins.int
     container: _builtins.str
     path: _builtins.str
     """"/a/." means what is in it"""
+    volume: _builtins.str
+    """Read alone"""
     def __init__(
         self,
         *,
         container: _builtins.str = ...,
         path: _builtins.str = ...,
+        volume: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "path", b"path", "volume", b"volume"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -112,20 +116,23 @@ class WriteArchiveRequest(_message.Message):
         CONTAINER_FIELD_NUMBER: _builtins.int
         PATH_FIELD_NUMBER: _builtins.int
         KEEP_KINDS_FIELD_NUMBER: _builtins.int
+        VOLUME_FIELD_NUMBER: _builtins.int
         container: _builtins.str
         path: _builtins.str
         keep_kinds: _builtins.bool
         """refuse to put a file where a directory is, and the other way round"""
+        volume: _builtins.str
         def __init__(
             self,
             *,
             container: _builtins.str = ...,
             path: _builtins.str = ...,
             keep_kinds: _builtins.bool = ...,
+            volume: _builtins.str = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "keep_kinds", b"keep_kinds", "path", b"path"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "keep_kinds", b"keep_kinds", "path", b"path", "volume", b"volume"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

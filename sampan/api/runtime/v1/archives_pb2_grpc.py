@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ArchivesStub:
-    """Paths are the container's own: links lead where they lead in there, and volumes are seen, whether it runs or not.
+    """Paths are the container's own: links lead where they lead in there, and volumes are seen, whether it runs or not. With
+    a volume instead of a container all that is in it is meant.
     """
 
     def __init__(self, channel):
@@ -53,7 +54,8 @@ class ArchivesStub:
 
 
 class ArchivesServicer:
-    """Paths are the container's own: links lead where they lead in there, and volumes are seen, whether it runs or not.
+    """Paths are the container's own: links lead where they lead in there, and volumes are seen, whether it runs or not. With
+    a volume instead of a container all that is in it is meant.
     """
 
     def Stat(self, request, context):
@@ -104,7 +106,8 @@ def add_ArchivesServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Archives:
-    """Paths are the container's own: links lead where they lead in there, and volumes are seen, whether it runs or not.
+    """Paths are the container's own: links lead where they lead in there, and volumes are seen, whether it runs or not. With
+    a volume instead of a container all that is in it is meant.
     """
 
     @staticmethod

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ArchivesStub:
-    """Paths are the container's own: links lead where they lead in there, and volumes are seen, whether it runs or not."""
+    """Paths are the container's own: links lead where they lead in there, and volumes are seen, whether it runs or not. With
+    a volume instead of a container all that is in it is meant.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -42,7 +44,9 @@ class ArchivesStub:
 
 @_typing.type_check_only
 class ArchivesAsyncStub(ArchivesStub):
-    """Paths are the container's own: links lead where they lead in there, and volumes are seen, whether it runs or not."""
+    """Paths are the container's own: links lead where they lead in there, and volumes are seen, whether it runs or not. With
+    a volume instead of a container all that is in it is meant.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Stat: _aio.UnaryUnaryMultiCallable[_archives_pb2.PathRequest, _archives_pb2.PathStat]  # type: ignore[assignment]
@@ -53,7 +57,9 @@ class ArchivesAsyncStub(ArchivesStub):
     """Unpack an archive into a directory that is there."""
 
 class ArchivesServicer(metaclass=_abc_1.ABCMeta):
-    """Paths are the container's own: links lead where they lead in there, and volumes are seen, whether it runs or not."""
+    """Paths are the container's own: links lead where they lead in there, and volumes are seen, whether it runs or not. With
+    a volume instead of a container all that is in it is meant.
+    """
 
     @_abc_1.abstractmethod
     def Stat(

@@ -63,6 +63,7 @@ class Container(_message.Message):
     ROOT_PATH_FIELD_NUMBER: _builtins.int
     CGROUP_PATH_FIELD_NUMBER: _builtins.int
     GRAPH_DATA_FIELD_NUMBER: _builtins.int
+    LINKS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """64 hex digits"""
     restart_count: _builtins.int
@@ -97,6 +98,10 @@ class Container(_message.Message):
     def graph_data(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """directories that its root is made of, in Docker's names"""
 
+    @_builtins.property
+    def links(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"/db:/web/alias" of each legacy link"""
+
     def __init__(
         self,
         *,
@@ -118,10 +123,11 @@ class Container(_message.Message):
         root_path: _builtins.str = ...,
         cgroup_path: _builtins.str = ...,
         graph_data: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        links: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_size_rw_bytes", b"_size_rw_bytes", "created", b"created", "network", b"network", "size_rw_bytes", b"size_rw_bytes", "spec", b"spec", "state", b"state"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size_rw_bytes", b"_size_rw_bytes", "cgroup_path", b"cgroup_path", "created", b"created", "driver", b"driver", "exec_ids", b"exec_ids", "graph_data", b"graph_data", "hostname_path", b"hostname_path", "hosts_path", b"hosts_path", "id", b"id", "log_path", b"log_path", "mounts", b"mounts", "network", b"network", "resolv_conf_path", b"resolv_conf_path", "restart_count", b"restart_count", "root_path", b"root_path", "runtime", b"runtime", "size_rw_bytes", b"size_rw_bytes", "spec", b"spec", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size_rw_bytes", b"_size_rw_bytes", "cgroup_path", b"cgroup_path", "created", b"created", "driver", b"driver", "exec_ids", b"exec_ids", "graph_data", b"graph_data", "hostname_path", b"hostname_path", "hosts_path", b"hosts_path", "id", b"id", "links", b"links", "log_path", b"log_path", "mounts", b"mounts", "network", b"network", "resolv_conf_path", b"resolv_conf_path", "restart_count", b"restart_count", "root_path", b"root_path", "runtime", b"runtime", "size_rw_bytes", b"size_rw_bytes", "spec", b"spec", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__size_rw_bytes: _TypeAlias = _typing.Literal["size_rw_bytes"]  # noqa: Y015
     _WhichOneofArgType__size_rw_bytes: _TypeAlias = _typing.Literal["_size_rw_bytes", b"_size_rw_bytes"]  # noqa: Y015

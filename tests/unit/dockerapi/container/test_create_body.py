@@ -233,9 +233,9 @@ def test_health_check_durations_are_nanoseconds() -> None:
 
 
 def test_inspect_gives_unmodelled_fields_back_as_sent() -> None:
-    spec = spec_of({"ContainerIDFile": "/x", "Isolation": "default", "Links": ["a:b"]}, Cmd=["true"])
+    spec = spec_of({"ContainerIDFile": "/x", "Isolation": "default", "CpuCount": 3}, Cmd=["true"])
     back = inspected(spec)["HostConfig"]
-    assert (back["ContainerIDFile"], back["Isolation"], back["Links"]) == ("/x", "default", ["a:b"])
+    assert (back["ContainerIDFile"], back["Isolation"], back["CpuCount"]) == ("/x", "default", 3)
 
 
 def test_inspect_of_a_container_that_no_docker_client_made_is_complete() -> None:

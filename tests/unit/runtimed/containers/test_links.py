@@ -2,17 +2,20 @@
 
 from datetime import UTC, datetime
 
-from runtimed.containers.links import link_variables
-from sampan.resource.container import Container, EndpointState, NetworkSettings
+import pytest
+
+from runtimed.containers.links import link_variables, present_variables, shown_links, with_ids
+from sampan.errors import ConflictError, NotFoundError
+from sampan.resource.container import Container, ContainerState, EndpointState, NetworkSettings, Status
 from sampan.resource.container_spec import ContainerSpec, Endpoint, Namespaces, Process
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def database(*exposed: str, env: tuple[str, ...] = ()) -> Container:
+def database(*exposed: str, env: tuple[str, ...] = (), status: Status = Status.RUNNING) -> Container:
     spec = ContainerSpec(name="db", exposed_ports=exposed, process=Process(env=env))
     state = EndpointState("bridge", "n", ipv4_address="172.17.0.5", requested=Endpoint("bridge"))
-    return Container("d" * 64, spec, NOW, network=NetworkSettings(endpoints=(state,)))
+    return Container("d" * 64, spec, NOW, ContainerState(status), NetworkSettings(endpoints=(state,)))
 
 
 def variables(other: Container, *, link: str = "db:my-db", network: str = "bridge") -> list[str]:
@@ -47,3 +50,32 @@ def test_variables_of_the_other_one_come_too_but_for_its_own() -> None:
 
 def test_links_on_other_networks_set_nothing() -> None:
     assert variables(database("80/tcp"), network="mine") == []
+
+
+def linked(*links: str) -> Container:
+    return Container("c" * 64, ContainerSpec(name="web", endpoints=(Endpoint("bridge", links=links),)), NOW)
+
+
+def known(name: str) -> Container:
+    if name not in ("db", "d" * 64):
+        raise NotFoundError(f"No such container: {name}")
+    return database()
+
+
+def test_links_are_kept_by_id_and_shown_by_name() -> None:
+    asked = linked("/db:pg", "db")
+    kept = Container(asked.id, with_ids(asked.spec, known), NOW)
+    assert kept.spec.endpoints[0].links == (f"{'d' * 64}:pg", f"{'d' * 64}:db")
+    assert shown_links(kept, known) == ("/db:/web/pg", "/db:/web/db")
+    with pytest.raises(NotFoundError):
+        with_ids(linked("nosuch:x").spec, known)
+    assert shown_links(linked("gone:x"), known) == ()
+
+
+def test_whom_it_is_linked_to_has_to_run_when_it_starts_and_not_for_an_exec() -> None:
+    ended = database(status=Status.EXITED)
+    with pytest.raises(ConflictError, match="Cannot link to a non running container: /db AS /web/pg"):
+        link_variables(linked("db:pg"), lambda _: ended)
+    assert present_variables(linked("db:pg"), lambda _: ended) == ()
+    assert present_variables(linked("gone:pg"), known) == ()
+    assert present_variables(linked("db:pg"), known) == ("PG_NAME=/web/pg",)

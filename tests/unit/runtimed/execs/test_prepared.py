@@ -1,6 +1,7 @@
 """Preparations that end early: whatever was begun is waited for before its files are removed, and its pipe closed."""
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -16,9 +17,17 @@ from runtimed.execs.prepared import Preparer
 from runtimed.lifecycle.runner import Runner
 from runtimed.protocol import Bundles
 from sampan.errors import ConflictError, StartError
+from sampan.resource.container import Container, ContainerState
+from sampan.resource.container_spec import ContainerSpec
 from sampan.resource.exec import ExecSpec
 
-ENTRY = cast("Entry", SimpleNamespace(id="c" * 64, container=SimpleNamespace(state=SimpleNamespace(pid=1))))
+ENTRY = cast(
+    "Entry",
+    SimpleNamespace(
+        id="c" * 64,
+        container=Container("c" * 64, ContainerSpec(), datetime(2026, 1, 1, tzinfo=UTC), ContainerState(pid=1)),
+    ),
+)
 ID = "e" * 64
 
 
@@ -71,7 +80,9 @@ def paths(tmp_path: Path) -> Paths:
 def preparer(conmon: SlowConmon, paths: Paths) -> Preparer:
     runner = SimpleNamespace(runtime=lambda _: SimpleNamespace(command=None))
     bundles = SimpleNamespace(exec_process=lambda *_: {})
-    return Preparer(cast("Conmon", conmon), cast("Runner", runner), cast("Bundles", bundles), paths)
+    return Preparer(
+        cast("Conmon", conmon), cast("Runner", runner), cast("Bundles", bundles), paths, lambda _: ENTRY.container
+    )
 
 
 async def test_one_that_is_dropped_while_conmon_starts_waits_for_it(

@@ -333,3 +333,15 @@ async def test_what_options_mount_goes_with_the_last_that_runs(
     engine.volumes.adopt(second)
     await engine.volumes.leave(first)
     assert mounted == {"cache"}
+
+
+async def test_a_volume_whose_content_is_lent_stays(engine: Engine) -> None:
+    await engine.volumes.create(VolumeRequest("cache"))
+    async with engine.volumes.lender.lent("cache") as place, engine.volumes.lender.lent("cache"):
+        assert place == Path((await engine.volumes.get("cache")).mountpoint)
+        with pytest.raises(ConflictError, match="remove cache: volume is in use - its content is being copied"):
+            await engine.volumes.remove("cache", force=True)
+    with pytest.raises(NotFoundError, match="get nosuch: no such volume"):
+        async with engine.volumes.lender.lent("nosuch"):
+            pass
+    await engine.volumes.remove("cache")

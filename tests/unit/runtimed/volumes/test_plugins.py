@@ -181,3 +181,16 @@ async def test_files_say_where_plugins_listen(tmp_path: Path, form: str) -> None
         plugins = Plugins(None, (tmp_path / "s",))
         assert (await plugins.find("depot")).name == "depot"
         assert [one.name for one in await plugins.all()] == ["depot"]
+
+
+async def test_one_that_is_lent_is_mounted_meanwhile(volumes: LocalVolumes, plugin: VolumePlugin) -> None:
+    await volumes.create(VolumeRequest("goods", "depot"))
+    async with volumes.lender.lent("goods") as place:
+        assert place == plugin.root / "goods"
+        assert [name for name, _ in plugin.mounts] == ["goods"]
+    assert plugin.mounts == []
+    plugin.bad["VolumeDriver.Mount"] = b'{"Err": "no"}'
+    with pytest.raises(StartError, match=r"error while mounting volume 'goods': VolumeDriver.Mount: no"):
+        async with volumes.lender.lent("goods"):
+            pass
+    await volumes.remove("goods")

@@ -137,6 +137,7 @@ def test_a_container_comes_back_equal_with_its_state_network_mounts_and_places()
         size_rw_bytes=0,
         root_path="/run/rootfs",
         graph_data={"UpperDir": "/data/fs"},
+        links=("/db:/web/db",),
     )
     message = containers.CONTAINER.encode(container)
     assert {field.name for field, _ in message.ListFields()} == set(containers_pb2.Container.DESCRIPTOR.fields_by_name)
