@@ -155,7 +155,8 @@ def write_all(files: Mapping[Path, bytes]) -> None:
     written: list[Path] = []
     try:
         for path, text in files.items():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for above in reversed([each for each in path.parents if not each.exists()]):
+                above.mkdir(mode=0o700, exist_ok=True)  # each of them: mkdir's own parents are open
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _CLOSED)
             written.append(path)
             with open(fd, "wb") as file:
