@@ -30,8 +30,8 @@ Every service reads, each outweighing the one before it:
 3. the environment: `SAMPAN_<KEY>` for all services, `SAMPAN_<SERVICE>_<KEY>` for one, in capitals;
 4. flags: `--<key>`, with dashes. `python -m <service> --help` lists them.
 
-`sampan system import-config /etc/docker/daemon.json` shows a dockerd's configuration as such files, and names what of it
-has no equivalent.
+`sampan system import-config /etc/docker/daemon.json` shows such files for a dockerd's configuration, and names what
+of it has no equivalent.
 
 An unknown key is an error that names the nearest known one; a service that cannot read its configuration does not
 start. Lists are separated by commas in the environment and in flags. Tables can be written in the file alone. A change
