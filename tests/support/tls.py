@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from sampan_cli.commands.system.certs import CertsOptions, make
+from sampan_cli.commands.setup.certs import CertsOptions, make
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,8 @@ SYSTEM: Final = {
     "events": Entry("system.events", "Get real time events from the engine"),
     "gc": Entry("system.gc", "Remove content and layers that nothing needs"),
     "prune": Entry("system.prune", "Remove unused data"),
-    "certs": Entry("system.certs", "Make certificates for reaching the engine over TCP"),
-    "import-config": Entry("system.import_config", "Translate a dockerd's daemon.json"),
+    "certs": Entry("setup.certs", "Make certificates for reaching the engine over TCP"),
+    "import-config": Entry("setup.import_config", "Translate a dockerd's daemon.json"),
     "dial-stdio": Entry("system.dial_stdio", "Proxy the standard streams to the Docker API", hidden=True),
 }
 
