@@ -175,14 +175,21 @@ class Dataplane:
             return link.index
 
     def make(self, network: Network) -> None:
-        """Make what a network has in the kernel: as ``ensure_bridge``, or ``ensure_parent`` with ``make``."""
+        """Make what a network has in the kernel: as ``ensure_bridge``, or ``ensure_parent`` with ``make``.
+
+        Raises:
+            StartError: the kernel refused something; also as those two.
+        """
         if network.config_only or network.driver not in WIRED:
             return
-        with Rtnetlink() as host:
-            if network.driver == BRIDGE:
-                self.ensure_bridge(host, network)
-            else:
-                self.ensure_parent(host, network, make=True)
+        try:
+            with Rtnetlink() as host:
+                if network.driver == BRIDGE:
+                    self.ensure_bridge(host, network)
+                else:
+                    self.ensure_parent(host, network, make=True)
+        except OSError as error:
+            raise StartError(f"network {network.name} cannot be made: {error.filename}: {error.strerror}") from error
 
     def remove(self, *networks: Network) -> None:
         """Delete what ``make`` made, if it is ours."""

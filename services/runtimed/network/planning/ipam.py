@@ -16,6 +16,11 @@ DEFAULT_POOLS: Final = (
     (IPv4Network("192.168.0.0/16"), 20),
 )
 
+_UNUSABLE: Final[dict[str, tuple[Subnet, ...]]] = {
+    "of the machine itself": (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")),
+    "of groups": (IPv4Network("224.0.0.0/4"), IPv6Network("ff00::/8")),
+}
+
 
 def local_prefix(identity: str) -> IPv6Network:
     """Return the unique local addresses of whoever ``identity`` names: fd, forty digits that follow from it, /48.
@@ -94,6 +99,7 @@ def parse_pool(subnet: str, gateway: str, ip_range: str, auxiliary: dict[str, st
         ResourceExhaustedError: it has no address for a gateway.
     """
     network = _network(subnet, "subnet")
+    _check_usable(network)
     inner = _network(ip_range, "ip-range") if ip_range else None
     if inner is not None and not _within(inner, network):
         raise InvalidArgumentError(f"invalid ip-range {ip_range}: it is not in subnet {subnet}")
@@ -200,6 +206,13 @@ def _network(text: str, what: str) -> Subnet:
         return ip_network(text, strict=False)
     except ValueError:
         raise InvalidArgumentError(f"invalid {what} {text}: expected a network such as 10.1.0.0/16") from None
+
+
+def _check_usable(network: Subnet) -> None:
+    """Refuse what no interface can have addresses of, or what would take those of the machine itself."""
+    for kind, spaces in _UNUSABLE.items():
+        if overlaps(network, spaces):
+            raise InvalidArgumentError(f"invalid subnet {network}: it has addresses {kind}")
 
 
 def _inside(text: str, network: Subnet, what: str) -> Address:

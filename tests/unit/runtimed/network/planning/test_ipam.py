@@ -111,6 +111,12 @@ def test_gateway_is_as_asked_or_the_first_free_address(
         ("nonsense", "", "", "invalid subnet nonsense"),
         ("10.5.0.0/16", "10.6.0.1", "", "invalid gateway 10.6.0.1: it is not in subnet"),
         ("10.5.0.0/16", "", "10.6.0.0/24", "invalid ip-range"),
+        ("127.0.0.0/8", "", "", "of the machine itself"),
+        ("127.9.0.0/16", "", "", "of the machine itself"),
+        ("::/0", "", "", "of the machine itself"),
+        ("::/112", "", "", "of the machine itself"),
+        ("224.0.0.0/24", "", "", "of groups"),
+        ("ff02::/16", "", "", "of groups"),
     ],
 )
 def test_pool_that_makes_no_sense_is_refused(subnet: str, gateway: str, ip_range: str, words: str) -> None:
