@@ -201,5 +201,5 @@ ROUTES: Final = (
     Route("POST", "/containers/{id}/update", update),
     Route("POST", "/containers/{id}/rename", rename),
     Route("POST", "/containers/{id}/wait", wait, follows=True),
-    Route("DELETE", "/containers/{id}", remove),
+    Route("DELETE", "/containers/{id+}", remove),  # with a slash it names a link
 )

@@ -89,7 +89,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         update=("POST", "/containers/{id}/update", _C),
         rename=("POST", "/containers/{id}/rename", _C),
         wait=("POST", "/containers/{id}/wait", _C),
-        remove=("DELETE", "/containers/{id}", _C),
+        remove=("DELETE", "/containers/{id+}", _C),
     ),
     ("POST", "/containers/{id}/exec"): Operation("exec.create", _C, Noun.CONTAINER, "id"),
     **_of(

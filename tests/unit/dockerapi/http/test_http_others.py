@@ -75,3 +75,9 @@ async def test_an_answer_says_that_events_it_is_asked_for_are_not_kept(api: Api)
     assert older.lines == []
     for query in ("since=1700000001&until=2000000000", "until=2000000000"):
         assert "Warning" not in (await api.get(f"/events?{query}")).headers
+
+
+async def test_name_of_a_link_is_no_unknown_path(api: Api) -> None:
+    refused = await api.delete("/containers/web/db?link=1")
+    assert (refused.status, "removing a link is not supported" in refused.message) == (400, True)
+    assert (await api.delete("/containers/web/db")).message == "No such container: web/db"
