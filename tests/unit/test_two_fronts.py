@@ -273,7 +273,15 @@ HOSTS = (
     (("--add-host", "db:ten"), {"ExtraHosts": ["db:ten"]}, 'invalid IP address in add-host: "ten"'),
 )
 
-REFUSED = (*PORTS, *TEXTS_OF_MOUNTS, *MOUNTS, *LIMITS, *ALL_RESTARTS, *NAMESPACES, *SECURITY, *LOGS, *HOSTS)
+STORAGE: tuple[tuple[Flags, Host, str], ...] = (
+    (
+        ("--storage-opt", "size=1G"),
+        {"StorageOpt": {"size": "1G"}},
+        "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+    ),
+    (("--storage-opt", "inodes=5"), {"StorageOpt": {"inodes": "5"}}, "Unknown option inodes"),
+)
+REFUSED = (*STORAGE, *PORTS, *TEXTS_OF_MOUNTS, *MOUNTS, *LIMITS, *ALL_RESTARTS, *NAMESPACES, *SECURITY, *LOGS, *HOSTS)
 
 
 @pytest.mark.parametrize(("flags", "host", "words"), REFUSED)

@@ -114,6 +114,7 @@ class ContainerOptions:
     shm_size_bytes: int
     stop_signal: str
     stop_timeout: int | None
+    storage_opt: tuple[str, ...]
     sysctl: tuple[str, ...]
     tmpfs: tuple[str, ...]
     tty: bool
@@ -240,6 +241,7 @@ _OPTIONS: Final = (
     _option("--shm-size", "shm_size_bytes", type=_SIZE, default=0, help="Size of /dev/shm."),
     _option("--stop-signal", help="Signal to stop the container."),
     _option("--stop-timeout", type=int, default=None, help="Seconds to wait for the container to stop."),
+    _option("--storage-opt", help="Storage driver options for the container.", multiple=True),
     _option("--sysctl", help="Sysctl options.", multiple=True),
     _option("--tmpfs", help="Mount a tmpfs directory.", multiple=True),
     _option("--tty", "-t", is_flag=True, default=False, help="Allocate a pseudo-TTY."),

@@ -8,6 +8,7 @@ from typing import Final
 from sampan.docker.options.check import check_options
 from sampan.docker.options.devices import cdi_request, is_cdi_name, parse_device
 from sampan.docker.options.hosts import parse_extra_host
+from sampan.docker.options.limits import check_storage_options
 from sampan.docker.options.ports import parse_exposed
 from sampan.docker.options.restart import parse_restart
 from sampan.docker.options.security import split_option
@@ -95,6 +96,7 @@ def build_spec(options: ContainerOptions, environ: Mapping[str, str], directory:
         annotations=variables.pairs(options.annotation, "annotation"),
     )
     check_options(spec)
+    check_storage_options(dict(text.partition("=")[::2] for text in options.storage_opt))
     return spec
 
 

@@ -1,5 +1,6 @@
 """Limits on memory, processors and the rest, as far as they say by themselves that they cannot be meant."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from sampan.docker.options.devices import check_device_limits, check_devices
@@ -27,6 +28,14 @@ def check_limits(resources: Resources) -> None:
     check_ulimits(resources.ulimits)
     check_devices(resources.devices, resources.device_cgroup_rules)
     check_device_limits(resources)
+
+
+def check_storage_options(options: Mapping[str, str]) -> None:
+    """Raise InvalidArgumentError, in Docker's words, for options of a container's root: this engine keeps no quotas."""
+    for name in options:
+        if name != "size":
+            raise InvalidArgumentError(f"Unknown option {name}")
+        raise InvalidArgumentError("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
 
 
 def _memory(resources: Resources) -> None:

@@ -5,6 +5,7 @@ from typing import Final
 from dockerapi.http.fields import INT32, UINT16, Fields
 from sampan.docker.host_config_view import LIMITS
 from sampan.docker.options.devices import DEVICE_LIMITS, device
+from sampan.docker.options.limits import check_storage_options
 from sampan.docker.options.namespaces import network_mode
 from sampan.docker.options.ports import parse_host_ports, parse_port, published
 from sampan.docker.options.security import MASKED_PATHS, READONLY_PATHS
@@ -29,10 +30,7 @@ def check(host: Fields) -> None:
     """Raise InvalidArgumentError for what this engine cannot do at all."""
     if (isolation := host.text("Isolation")) not in ("", "default"):
         raise InvalidArgumentError(f"invalid isolation: {isolation!r}: linux only supports 'default'")
-    for name in host.mapping("StorageOpt"):
-        if name != "size":
-            raise InvalidArgumentError(f"Unknown option {name}")
-        raise InvalidArgumentError("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
+    check_storage_options(host.mapping("StorageOpt"))
 
 
 def log(host: Fields) -> LogConfig:

@@ -24,6 +24,14 @@ _PLUGIN: Final = (
 )
 
 
+# Docker has them in its experimental mode alone, and this is what it says without.
+_CHECKPOINTS: Final = (
+    ("GET", "/containers/{id}/checkpoints"),
+    ("POST", "/containers/{id}/checkpoints"),
+    ("DELETE", "/containers/{id}/checkpoints/{checkpoint}"),
+)
+
+
 def _refuse(what: str) -> Handler:
     async def handler(_: Call) -> web.StreamResponse:
         raise UnimplementedError(f"{what} is not supported by this version of the engine")
@@ -35,7 +43,15 @@ async def _no_plugin(call: Call) -> web.StreamResponse:
     raise NotFoundError(f'plugin "{call.args["name"]}" not found')
 
 
+async def _not_experimental(_: Call) -> web.StreamResponse:
+    raise UnimplementedError(
+        "This experimental feature is disabled by default. Start the Docker daemon in experimental mode "
+        "in order to enable it."
+    )
+
+
 ROUTES: Final = (
+    *(Route(method, path, _not_experimental, alone=True) for method, path in _CHECKPOINTS),
     *(Route(method, path, _refuse(what), alone=True) for method, path, what in _OPERATIONS),
     *(Route(method, path, _no_plugin, alone=True) for method, path in _PLUGIN),
 )

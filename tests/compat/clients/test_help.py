@@ -37,9 +37,7 @@ MEANT: Final = (
     (r"(images|image ls) --tree", "not there yet"),
 )
 # Flags that others add, which may be there or not.
-EITHER_WAY: Final = re.compile(
-    r"(checkpoint\b.*|.* --(checkpoint|checkpoint-dir|gpus|storage-opt|cpu-rt-period|cpu-rt-runtime))"
-)
+EITHER_WAY: Final = re.compile(r"(checkpoint\b.*|.* --(checkpoint|checkpoint-dir))")
 
 
 def docker_help(path: tuple[str, ...], home: Path) -> tuple[set[str], set[str]]:

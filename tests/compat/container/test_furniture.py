@@ -89,6 +89,20 @@ def test_an_exec_shows_the_containers_user(sdk: sdk_package.DockerClient, spawn:
         assert sdk.api.exec_inspect(made["Id"])["ProcessConfig"]["user"] == shown
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "checkpoints"), ("POST", "checkpoints"), ("DELETE", "checkpoints/one")]
+)
+def test_checkpoints_are_told_to_be_experimental(docker: DockerClient, sleeper: str, method: str, path: str) -> None:
+    connection = UnixConnection(docker.host.removeprefix("unix://"))
+    try:
+        connection.request(method, f"/v1.41/containers/{sleeper}/{path}", '{"CheckpointID": "one"}')
+        answer = connection.getresponse()
+        assert answer.status == 501
+        assert json.loads(answer.read())["message"].startswith("This experimental feature is disabled by default.")
+    finally:
+        connection.close()
+
+
 def test_start_from_a_checkpoint_is_refused(docker: DockerClient, sleeper: str) -> None:
     connection = UnixConnection(docker.host.removeprefix("unix://"))
     try:
