@@ -30,7 +30,7 @@ install: .venv/.installed ## Install the engine into .venv; with PREFIX=/usr/loc
 	@touch $@
 
 .venv/.test: requirements/test-lock.txt .venv/.installed
-	$(VENV)/pip install -q --disable-pip-version-check -r requirements/test-lock.txt
+	$(VENV)/pip install -q --disable-pip-version-check -r requirements/test-lock.txt -r requirements/tracing-lock.txt
 	@touch $@
 
 .venv/.dev: requirements/dev-lock.txt .venv/.test

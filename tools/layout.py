@@ -39,6 +39,7 @@ _KEPT = {
 _ANY = {
     "sampan.json_types": "what a JSON document is",
     "sampan.client.convert.codec": "pairs the fields of any two classes, found by reflection",
+    "sampan.wire.channel": "gRPC's interceptors take calls of every kind",
     "sampan.client.calls": "gRPC's calls are generic in their request, which nobody looks at here",
     "sampan.service.config": "reads any dataclass out of TOML",
     "sampan.service.interceptor": "wraps gRPC's handlers, whatever their messages are",

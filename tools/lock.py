@@ -1,7 +1,8 @@
 """Pin what this environment has installed of the project's dependencies.
 
-Writes requirements/lock.txt (what runs), test-lock.txt and dev-lock.txt (what is needed beyond it). Upgrade packages in
-.venv first, then run ``.venv/bin/python tools/lock.py``; ``--check`` only says whether every dependency is pinned.
+Writes requirements/lock.txt (what runs), test-lock.txt, dev-lock.txt and tracing-lock.txt (what is needed beyond it).
+Upgrade packages in .venv first, then run ``.venv/bin/python tools/lock.py``; ``--check`` only says whether every
+dependency is pinned.
 """
 
 import sys
@@ -15,6 +16,18 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 HEADER = "# Written by tools/lock.py.\n"
+
+
+# Not every environment has these.
+OPTIONAL = ("tracing-lock.txt",)
+
+
+def installed(requirements: list[str]) -> bool:
+    """Whether all that is named itself is there."""
+    try:
+        return all(distribution(Requirement(text).name) for text in requirements)
+    except PackageNotFoundError:
+        return False
 
 
 def closure(requirements: list[str]) -> dict[str, str]:
@@ -53,11 +66,17 @@ def locks() -> dict[Path, str]:
         "lock.txt": [*project["build-system"]["requires"], *project["project"]["dependencies"]],
         "test-lock.txt": extras["test"],
         "dev-lock.txt": extras["dev"],
+        "tracing-lock.txt": extras["tracing"],
     }
     texts = {}
     seen: dict[str, str] = {}
+    runs: dict[str, str] = {}  # the first group
     for name, requirements in groups.items():
-        pins = {key: version for key, version in closure(requirements).items() if key not in seen}
+        if name in OPTIONAL and not installed(requirements):
+            continue
+        known = runs if name in OPTIONAL else seen  # what is optional may be installed without what tests need
+        pins = {key: version for key, version in closure(requirements).items() if key not in known}
+        runs = runs or pins
         seen |= pins
         texts[ROOT / "requirements" / name] = HEADER + "".join(f"{key}=={pins[key]}\n" for key in sorted(pins))
     return texts

@@ -50,6 +50,7 @@ class ServiceConfig:
     log_level: str = option("info", "debug, info, warning or error")
     log_format: str = option("json", "json or text")
     grace_s: float = option(5.0, "seconds that calls in flight get to end when the service stops")
+    traces: str = option("", "where traces go by OTLP, as http://127.0.0.1:4318/v1/traces; empty: none are made")
     socket_group: str = option("sampan", "group that may use the sockets, if it exists")
 
     @property

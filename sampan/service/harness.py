@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from sampan import log as logs
+from sampan import tracing
 from sampan.check import Checker
 from sampan.errors import ConflictError, DatabaseDamagedError, SampanError
 from sampan.layout import Layout
@@ -171,6 +172,7 @@ async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event, 
             closed.make_closed(directory)
             closed.close_files(directory)
         stack.enter_context(locked(layout.data(name) / "lock", f"data root {layout.data_root}"))
+        stack.callback(tracing.start(name, config.traces))
         registry = exposition.new_registry()
         rest = Rest.of(asyncio.get_running_loop())
         stack.callback(rest.close)

@@ -11,6 +11,7 @@ import grpc
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from sampan import tracing
 from sampan.errors import InternalError, SampanError
 from sampan.log import log
 from sampan.wire.status import DETAILS_KEY, REASON_KEY, REFUSAL_KEY, ForeignError, explained, wire_for
@@ -115,7 +116,10 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self._used()
         code = "Unknown"
         request_id = _request_id(context)
-        with structlog.contextvars.bound_contextvars(request_id=request_id, method=labels[2]):
+        with (
+            structlog.contextvars.bound_contextvars(request_id=request_id, method=labels[2]),
+            _span(labels, context),
+        ):
             try:
                 yield
                 code = _code_name(context.code() or grpc.StatusCode.OK)
@@ -142,6 +146,15 @@ class Interceptor(grpc.aio.ServerInterceptor):
             finally:
                 end(code)
                 self._used()
+
+
+def _span(
+    labels: tuple[str, str, str], context: grpc.aio.ServicerContext[Any, Any]
+) -> contextlib.AbstractContextManager[None]:
+    if not tracing.is_on():
+        return tracing.span("")
+    carrier = {key: str(value) for key, value in context.invocation_metadata() or () if key == tracing.TRACEPARENT}
+    return tracing.span(f"{labels[1]}/{labels[2]}", carrier)
 
 
 def _bounded(words: str) -> str:

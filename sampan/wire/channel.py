@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc
 
+from sampan import tracing
 from sampan.errors import UnavailableError
 from sampan.wire.status import from_rpc_error
 
@@ -38,7 +39,27 @@ _GONE_S: Final = 0.5
 
 def open_channel(socket: Path) -> grpc.aio.Channel:
     """Return a channel to a service; connects when first used. With nobody there, calls fail with UnavailableError."""
-    return grpc.aio.insecure_channel(f"unix:{socket}", options=_OPTIONS)
+    own = [_TracedUnary(), _TracedStream()] if tracing.is_on() else None
+    return grpc.aio.insecure_channel(f"unix:{socket}", options=_OPTIONS, interceptors=own)
+
+
+class _TracedUnary(grpc.aio.UnaryUnaryClientInterceptor):
+    """Tells the other side which trace a call is a part of."""
+
+    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await continuation(_traced(client_call_details), request)
+
+
+class _TracedStream(grpc.aio.UnaryStreamClientInterceptor):
+    """The same, of a call with many answers."""
+
+    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await continuation(_traced(client_call_details), request)
+
+
+def _traced(details: Any) -> Any:
+    metadata = grpc.aio.Metadata(*(details.metadata or ()), *tracing.carried().items())
+    return details._replace(metadata=metadata)
 
 
 async def reach(channel: grpc.aio.Channel, service: str, deadline_s: float) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 
+from sampan import tracing
 from sampan.errors import StartError
 from sampan.resource.container import Status
 
@@ -71,7 +72,8 @@ class Metrics:
     def phase(self, name: str) -> Iterator[None]:
         """Measure one phase of a start, if it succeeds."""
         begin = time.perf_counter()
-        yield
+        with tracing.span(f"start: {name}"):
+            yield
         self._start.labels(name).observe(time.perf_counter() - begin)
 
     def exited(self, code: int, *, oom_killed: bool) -> None:

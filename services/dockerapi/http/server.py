@@ -18,6 +18,7 @@ from dockerapi.http.connection import ApiServer, Connection, Entrance
 from dockerapi.http.decode import well_formed
 from dockerapi.http.hijack import Finished
 from dockerapi.http.routing import Route, Router
+from sampan import tracing
 from sampan.errors import InternalError, NotFoundError, SampanError
 from sampan.log import log
 from sampan.sys.closed import share
@@ -112,6 +113,10 @@ class DockerApi:
         return response
 
     async def _run(self, route: Route, call: Call) -> web.StreamResponse:
+        with tracing.span(f"{route.method} {route.path}", call.request.headers):
+            return await self._answer(route, call)
+
+    async def _answer(self, route: Route, call: Call) -> web.StreamResponse:
         # What only looks ends with its client: it may walk all that a container has. What changes something does not.
         if not route.follows and route.method != "GET":
             return await route.handler(call)
