@@ -28,6 +28,7 @@ from runtimed.logs.shipping import Shipper
 from runtimed.logs.sinks import FilePlan, FileSink
 from runtimed.logs.spool import Cursor, Reclaim, runs
 from sampan.sys.libc import LIBC, check
+from sampan.sys.memory import trim
 
 # How much of a container's output may wait. Then the container waits as well, or if it must not, the oldest goes.
 HIGH_BYTES: Final = 128 << 20
@@ -39,6 +40,8 @@ _PAUSE_S: Final = 0.05
 _CALM_NICENESS: Final = 10
 _RETRY_S: Final = 1.0  # what could not be written, above all because a disk was full
 _IN_MODIFY_CREATE: Final = 0x2 | 0x100
+# After so many looks at output the heap is as large as it gets. What is kept of it is given back once all is done.
+_LOOKS_PER_TRIM: Final = 16
 _EVENT: Final = 16  # the size of an inotify event without its name
 
 
@@ -93,8 +96,8 @@ class Kept:
         self.flushes[number] = (run, size)
         self.dirty = True
 
-    def pump(self) -> None:
-        """Do a part of what there is to do."""
+    def pump(self) -> bool:
+        """Do a part of what there is to do; say whether it was some."""
         self.looked_at = time.monotonic()
         more = False
         try:
@@ -110,6 +113,7 @@ class Kept:
             self._shipper.wake(ended=self.ended)
         self.dirty = more
         self._settle(caught_up=not more)
+        return more
 
     def _settle(self, *, caught_up: bool) -> None:
         positions = [one.position for one in self._cursors()]
@@ -225,6 +229,7 @@ class Writer:
         self._inotify = check(LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify")
         self._input = b""
         self._priority = Priority()
+        self._looks = 0
         self._noted = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def run(self) -> None:
@@ -237,6 +242,9 @@ class Writer:
         try:
             while True:
                 timeout_ms = self._timeout_ms()
+                if timeout_ms is None and self._looks >= _LOOKS_PER_TRIM:
+                    trim()
+                    self._looks = 0
                 # conmon's every write is an event: who is about to look again does not need to hear of them.
                 poll = told if timeout_ms is not None and timeout_ms <= _PAUSE_S * 1000 else everything
                 ready = {fd for fd, _ in poll.poll(timeout_ms)}
@@ -349,7 +357,7 @@ class Writer:
             if kept.stopped or (
                 kept.dirty and not (kept.failed and now < kept.again_at) and self._due_s(kept, now) <= 0
             ):
-                kept.pump()
+                self._looks += kept.pump()
                 # What a container writes without a pause is a backlog that is worked off without one.
                 if kept.dirty:
                     kept.looked_at = 0.0
