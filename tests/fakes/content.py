@@ -21,6 +21,7 @@ class FakeContent:
         self.blobs: dict[str, bytes] = {}
         self.labels: dict[str, dict[str, str]] = {}
         self.taken: dict[str, bytes] = {}
+        self.read_soon: list[bool] = []  # what each writer has said
         self.goes_away = 0  # how often it takes something, and goes away with it
         self.gone: set[str] = set()
         self.reads = 0
@@ -52,7 +53,8 @@ class FakeContent:
         self.blobs[digest] = data
         self.labels[digest] = dict(labels)
 
-    async def take(self, pipe: int, ref: str) -> None:
+    async def take(self, pipe: int, ref: str, *, read_soon: bool) -> None:
+        self.read_soon.append(read_soon)
         if self.goes_away:
             self.goes_away -= 1
             self.gone.add(ref)

@@ -9,9 +9,10 @@ Where a blob's file is, and how long it has a name, stays a matter of imaged's a
 be asked for with ``Content.Read``, which says why.
 
 ``write <ref>`` comes with the reading end of a pipe. All that is in it until its other end is closed goes to the
-ingest of that name, hashed on the way as any write; then the answer is ``taken``, or ``full`` and what the disk said.
-To make a blob of it is for ``Content.Write``. Whoever sent the pipe keeps the connection until that is done: with its
-end, the process's death included, what has not become a blob is forgotten.
+ingest of that name, hashed on the way as any write. ``pass <ref>`` says as well that nobody is about to read it: it is
+not kept in memory, which takes the kernel longer to find than the bytes to write. Then the answer is ``taken``, or
+``full`` and what the disk said. To make a blob of it is for ``Content.Write``. Whoever sent the pipe keeps the
+connection until that is done: with its end, the process's death included, what has not become a blob is forgotten.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ _MAX_QUESTION_BYTES: Final = 256
 _BACKLOG: Final = 64
 _ASKING_S: Final = 5.0  # for a question to come
 _WRITE: Final = b"write "
+_PASS: Final = b"pass "
 _MAX_ANSWER_BYTES: Final = 1024
 _PIECE_BYTES: Final = 1 << 20
 _PIECES: Final = 16  # between two moments at which a write can be cancelled
@@ -84,8 +86,9 @@ class FdServer:
                 await _readable(asker.fileno())
             question, fds, _, _ = socket.recv_fds(asker, _MAX_QUESTION_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
             try:
-                if question.startswith(_WRITE) and fds:
-                    await self._take(asker, question.removeprefix(_WRITE).decode(errors="replace"), fds[0])
+                if question.startswith((_WRITE, _PASS)) and fds:
+                    kind, _, ref = question.partition(b" ")
+                    await self._take(asker, ref.decode(errors="replace"), fds[0], passing=kind + b" " == _PASS)
                 else:
                     await self._give(asker, question)
             finally:
@@ -101,11 +104,9 @@ class FdServer:
         finally:
             os.close(fd)
 
-    async def _take(self, asker: socket.socket, ref: str, pipe: int) -> None:
+    async def _take(self, asker: socket.socket, ref: str, pipe: int, *, passing: bool) -> None:
         async with self._ingests.open(ref) as ingest:
-            # What a step or a container leaves is read again if it is pushed, or once, to unpack it. To find memory for
-            # all of it takes the kernel longer than to write it.
-            ingest.passing = True
+            ingest.passing = passing
             answer = b"taken"
             try:
                 with storing(f"content {ref}"):

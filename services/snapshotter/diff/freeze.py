@@ -78,7 +78,8 @@ class Packer:
     async def _pack(self, job: DiffJob, key: str, lease: str, beside: Beside) -> tuple[Packed, Descriptor | None]:
         ref = f"diff-{key}-{secrets.token_hex(8)}"
         async with packer_pool.piped(self._workers, job) as (pipe, answer):
-            await self._content.take(pipe, ref)
+            # A directory that is settled is the layer itself; any other layer is unpacked of its blob next.
+            await self._content.take(pipe, ref, read_soon=not job.settle)
             try:
                 packed = await answer()
             except SampanError as error:

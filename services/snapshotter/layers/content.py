@@ -29,8 +29,10 @@ class ContentStore(Protocol):
             ResourceExhaustedError: its disk is full.
         """
 
-    async def take(self, pipe: int, ref: str) -> None:
+    async def take(self, pipe: int, ref: str, *, read_soon: bool) -> None:
         """Have all that comes out of a pipe written to the ingest ``ref``, until its other end is closed.
+
+        Unless it is ``read_soon`` it need not stay in memory.
 
         If this fails, or is cancelled, nothing of it is kept once that end is closed.
 

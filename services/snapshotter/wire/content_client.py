@@ -31,6 +31,8 @@ _ABORT_S: Final = 5.0
 _RESTART_S: Final = 10.0
 _OPEN_S: Final = 5.0
 _ANSWER_BYTES: Final = 1024
+_WRITE: Final = b"write "
+_PASS: Final = b"pass "
 _FULL: Final = b"full "
 _ROOTS_S: Final = 30.0
 
@@ -76,7 +78,7 @@ class ContentClient:
         except AlreadyExistsError:
             return
 
-    async def take(self, pipe: int, ref: str) -> None:
+    async def take(self, pipe: int, ref: str, *, read_soon: bool) -> None:
         """See ``content.ContentStore``."""
         if self._files is None:
             raise UnavailableError("the content store takes no pipes")
@@ -84,7 +86,7 @@ class ContentClient:
         answer, asker = b"", _asker()
         try:
             with suppress(OSError):
-                answer, _ = await _exchange(asker, self._files, b"write " + ref.encode(), pipe)
+                answer, _ = await _exchange(asker, self._files, (_WRITE if read_soon else _PASS) + ref.encode(), pipe)
             if answer.startswith(_FULL):
                 raise ResourceExhaustedError(answer.removeprefix(_FULL).decode(errors="replace"))
             if answer != b"taken":

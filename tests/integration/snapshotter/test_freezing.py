@@ -121,11 +121,11 @@ async def test_killed_at_any_step_the_same_call_gives_the_same_layer(
 
 async def test_a_worker_that_is_killed_leaves_the_snapshot_to_be_frozen_again(tmp_path: Path, driver: str) -> None:
     class Content(FakeContent):
-        async def take(self, pipe: int, ref: str) -> None:
+        async def take(self, pipe: int, ref: str, *, read_soon: bool) -> None:
             await asyncio.to_thread(eventually, lambda: bool(workers()), "a worker is at work", 20)
             (pid,) = workers()
             os.kill(pid, 9)
-            await super().take(pipe, ref)
+            await super().take(pipe, ref, read_soon=read_soon)
 
     async with local(tmp_path / "root", driver, Content()) as parts:
         base = await step(parts)
@@ -208,6 +208,14 @@ async def test_what_cannot_be_brought_to_disk_leaves_the_snapshot_to_be_frozen_a
         monkeypatch.undo()
         assert "new/99" in await shows(parts, base, await parts.differ.freeze("step", EXCLUDED))
         assert await findings(parts) == []
+
+
+async def test_a_blob_is_to_be_read_soon_where_its_layer_is_still_to_be_unpacked(tmp_path: Path, driver: str) -> None:
+    async with local(tmp_path / "root", driver, FakeContent()) as parts:
+        await step(parts)
+        await parts.differ.layer_of("step", EXCLUDED)
+        await parts.differ.freeze("step", EXCLUDED)
+        assert parts.content.read_soon == [True, driver == "native"]
 
 
 def test_settling_that_is_cut_short_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
