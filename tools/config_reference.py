@@ -86,8 +86,9 @@ tls_crl = "/etc/sampan/tls/crl.pem"
 
 Who may use the Docker API is root on the machine. So TCP off loopback is refused without client certificates, unless
 `allow_unauthenticated_tcp = true` says that it is wanted. A certificate that is made anew, or a longer list of revoked
-ones, counts from the next connection on; a file half written leaves what was there, and the log says so. `fd://` means
-the sockets that a systemd unit has opened for the engine, `fd://NAME` the one with that `FileDescriptorName=`.
+ones, counts from the next connection on, and leaves those that are there alone, of which idle ones end after 75
+seconds; a file half written leaves what was there, and the log says so. `fd://` means the sockets that a systemd unit
+has opened for the engine, `fd://NAME` the one with that `FileDescriptorName=`.
 
 Not everybody who needs the API needs all of it. What a further socket's clients may do is said beside it:
 
