@@ -74,6 +74,7 @@ class LayersContract:
     """Of layers and what is in them; subclasses give ``parts``."""
 
     promises: tuple[type, ...] = (Layers,)
+    answers_may_be_lost = False  # between a service that has answered and a caller who has left
 
     @pytest.fixture
     def kit(self, parts: Parts) -> Kit:
@@ -277,7 +278,13 @@ class LayersContract:
                 stack = await parts.layers.stack([diff_id])  # who has the answer has the layer, too
                 await parts.layers.unstack([[stack]])
             await _until_empty(parts.disk.root / "tmp")
-            await _until_empty(parts.disk.layers)
+            try:
+                await _until_empty(parts.disk.layers, 2 if self.answers_may_be_lost else 10)
+            except TimeoutError:
+                if not self.answers_may_be_lost:
+                    raise
+                # It was on its way when the caller left: what is held for nobody goes with a stack, or within the hour.
+                await parts.layers.unstack([[await parts.layers.stack([diff_id])]])
 
     async def test_the_driver_in_use_is_told_with_the_reasons(self, parts: Parts) -> None:
         report = await parts.layers.drivers()
@@ -286,7 +293,7 @@ class LayersContract:
         assert all(driver.reason for driver in report.drivers)
 
 
-async def _until_empty(directory: Path) -> None:
-    async with asyncio.timeout(10):
+async def _until_empty(directory: Path, deadline_s: float = 10) -> None:
+    async with asyncio.timeout(deadline_s):
         while any(directory.iterdir()):  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0.01)
