@@ -1,6 +1,7 @@
 """``sampan registry serve``: its command line becomes the service's."""
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,10 @@ def test_what_is_said_is_passed_on() -> None:
     ]  # fmt: skip
 
 
-def test_no_service_is_started_without_an_engine(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["registry", "serve"], obj=Session(Layout(tmp_path / "d", tmp_path / "r")))
+def test_no_service_is_started_without_an_engine() -> None:
+    with tempfile.TemporaryDirectory() as root:  # a short path: sockets' have 107 bytes
+        layout = Layout(Path(root) / "d", Path(root) / "r")
+        done = CliRunner().invoke(app, ["registry", "serve"], obj=Session(layout))
     assert done.exit_code == 1
     assert "Start it with: sampan up --detach" in done.stderr
 
