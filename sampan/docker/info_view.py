@@ -110,9 +110,8 @@ def info_json(facts: EngineFacts) -> JsonObject:
 def info_of(facts: JsonObject, version: tuple[int, int]) -> JsonObject:
     """Return ``info`` in the shape of an API version, whose clients look for what later ones know nothing of."""
     shown = dict(facts)
-    if version < (1, 50) or not shown["DiscoveredDevices"]:
-        shown.pop("DiscoveredDevices")
     if version < (1, 50):
+        shown.pop("DiscoveredDevices", None)
         for kind in ("Iptables", "Ip6tables"):
             shown[f"BridgeNf{kind}"] = _is_set(f"/proc/sys/net/bridge/bridge-nf-call-{kind.lower()}")
         for commit in ("ContainerdCommit", "RuncCommit", "InitCommit"):
@@ -201,6 +200,7 @@ def _machine(host: HostInfo) -> JsonObject:
 
 
 def _engine(facts: EngineFacts) -> JsonObject:
+    found = [{"Source": "cdi", "ID": name} for name in facts.host.cdi_devices]
     return {
         "Debug": False,
         "NEventsListener": 0,
@@ -226,7 +226,7 @@ def _engine(facts: EngineFacts) -> JsonObject:
         "LiveRestoreEnabled": True,
         "Isolation": "",
         "CDISpecDirs": list(facts.host.cdi_spec_dirs),
-        "DiscoveredDevices": [{"Source": "cdi", "ID": name} for name in facts.host.cdi_devices],
+        **({"DiscoveredDevices": found} if found else {}),  # as Docker does, to clients of 1.50 on
     }
 
 
