@@ -185,7 +185,8 @@ class LogKeeper:
             # A group of its own: a signal that a terminal sends to runtimed must not end it first. Not a session:
             # the kernel shares the processor out among sessions, and how nice one is counts within it only.
             self._process = subprocess.Popen(
-                [sys.executable, "-S", "-m", "runtimed.logs.writer"],
+                # The directory is for whoever looks for an engine's processes.
+                [sys.executable, "-S", "-m", "runtimed.logs.writer", str(self._paths.run)],
                 stdin=its.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=None,
