@@ -108,12 +108,13 @@ def kill_all(layout: Layout) -> None:
 
 
 def remove_kernel_objects(layout: Layout) -> None:
-    """Take away what an engine that stopped leaves for its next start: bridges, the table, empty control groups."""
+    """Take away what an engine that stopped leaves for its next start: bridges, its tables, empty control groups."""
     names = KernelNames.of(layout)
     for link in _links():
         if link["ifname"] == names.default_bridge or str(link.get("ifalias", "")).startswith(names.owner):
             subprocess.run(["ip", "link", "delete", link["ifname"]], capture_output=True)
-    subprocess.run(["nft", "delete", "table", "ip", names.table], capture_output=True)
+    for family in ("ip", "ip6"):
+        subprocess.run(["nft", "delete", "table", family, names.table], capture_output=True)
     eventually(lambda: _without_control_groups(layout), "the engine's control groups are empty and gone")
 
 
