@@ -16,6 +16,10 @@ from sampan.log import log
 
 _ENDING_S: Final = 10.0
 
+# How often a process is looked at that has a program and no arguments: for a moment of its exec it has none. One that
+# has taken them from itself, as a container's may, is not waited for.
+_LOOKS_AT_EXEC: Final = 50
+
 
 @dataclass(frozen=True, slots=True)
 class Completed:
@@ -132,6 +136,7 @@ def _processes(known: Container[int]) -> Iterator[tuple[int, int, list[bytes]]]:
     One that ends while they are listed may have left a child that was not there yet: then they are listed once more.
     """
     seen: set[int] = set()
+    looks = 0
     missed = True
     while missed:
         missed = False
@@ -152,8 +157,22 @@ def _processes(known: Container[int]) -> Iterator[tuple[int, int, list[bytes]]]:
                 os.close(pidfd)
                 missed = True
                 continue
-            missed = missed or arguments == [b""]  # it has ended and nobody has asked how; or it is the kernel's own
+            if arguments == [b""]:
+                missed = True  # it has ended and nobody has asked how, or it is the kernel's own
+                if looks < _LOOKS_AT_EXEC and _has_program(pid):
+                    looks += 1
+                    os.close(pidfd)
+                    seen.discard(pid)
+                    os.sched_yield()
+                    continue
             yield pid, pidfd, arguments
+
+
+def _has_program(pid: int) -> bool:
+    """Whether a process has a program: the kernel's own have none, nor has one that has ended."""
+    with contextlib.suppress(OSError):
+        return bool(Path(f"/proc/{pid}/exe").readlink())
+    return False
 
 
 def _killed_at_work_on(directory: bytes) -> list[int]:

@@ -114,6 +114,52 @@ async def test_a_child_of_one_that_ends_while_processes_are_listed_is_found(
         child.wait()
 
 
+_WITHOUT_ARGUMENTS = """
+import sys
+from sampan.sys.command_line import show_command_line
+show_command_line(())
+print(flush=True)
+sys.stdin.readline()
+show_command_line(sys.argv[1:])
+print(flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("appear", [True, False])
+async def test_one_without_arguments_for_the_moment_of_its_exec_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, appear: bool
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _WITHOUT_ARGUMENTS, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        tell, told = process.stdin, process.stdout
+        assert tell is not None
+        assert told is not None
+        told.readline()
+        looks = 0
+
+        def look_again() -> None:
+            nonlocal looks
+            looks += 1
+            if appear and looks == 2:
+                tell.write(b"\n")
+                tell.flush()
+                told.readline()
+
+        monkeypatch.setattr(os, "sched_yield", look_again)
+        try:
+            async with asyncio.timeout(30):
+                await kill_at_work_on(tmp_path)
+            assert looks >= 2
+            if appear:
+                assert process.wait(10) == -signal.SIGKILL
+            else:  # nobody waits for ever for one that has taken them from itself
+                assert process.poll() is None
+        finally:
+            process.kill()
+
+
 async def test_nobody_waits_where_nobody_works(tmp_path: Path) -> None:
     await until_none_works_on(tmp_path)
 
