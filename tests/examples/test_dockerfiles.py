@@ -48,6 +48,7 @@ THEIRS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("podman", "apt-cache"): ("/var/cache/apt", "/var/lib/apt"),
     # It gives a directory that is there the owner of what is copied into it.
     ("podman", "onbuild"): ("/app",),
+    ("podman", "python-requirements"): ("/app",),
     # It gives directories on the way of a copy no mode, and leaves the places where secrets were mounted.
     ("podman", "copy-link"): ("/etc/app",),
     ("podman", "secret-token"): ("/etc/tokens",),
