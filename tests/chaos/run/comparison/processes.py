@@ -64,13 +64,22 @@ def groups(engine: Engine, view: View) -> list[str]:
 
 
 def services(engine: Engine, view: View) -> list[str]:
-    """One process for each service and the supervisor; nothing else works for the engine but conmon."""
+    """One process for each service, the supervisor and runtimed's writer of logs; beside them conmon alone."""
     layout = engine.layout
     known = {engine.pid(service): service for service in SERVICES}
     assert engine.process is not None
     known[engine.process.pid] = "supervisor"
     findings = [f"{name} (pid {pid}) does not run" for pid, name in known.items() if not Path(f"/proc/{pid}").exists()]
     for pid, words in pids_below(layout.run_root).items():
+        if "runtimed.logs.writer" in words and _parent(pid) == engine.pid("runtimed"):
+            continue
         if pid not in known and Path(words[0]).name != "conmon":
             findings.append(f"process {pid} works for the engine and is none of its: {' '.join(words)[:300]}")
     return findings
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[1])
+    except OSError:
+        return 0  # it has ended
