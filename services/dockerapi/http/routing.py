@@ -39,9 +39,14 @@ class Router:
                 self._patterns.setdefault(route.method, []).append((_compile(route.path), route))
             else:
                 self._fixed[route.method, route.path] = route
+        for candidates in self._patterns.values():
+            candidates.sort(key=lambda candidate: "+}" in candidate[1].path)
 
     def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]] | None:
-        """Return the route and the fields of its path, or None. The first match wins; fixed paths come first."""
+        """Return the route and the fields of its path, or None.
+
+        Fixed paths come first, and those with any number of components last; of each the first match wins.
+        """
         method = "GET" if method == "HEAD" and ("HEAD", path) not in self._fixed else method
         if route := self._fixed.get((method, path)):
             return route, {}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from runtimed.conmon.process import kill_at_work_on, reap
+from runtimed.conmon.running import last_error
 from runtimed.containers.paths import ContainerPaths, ExecPaths
 from sampan.errors import StartError, UnavailableError
 
@@ -27,6 +28,8 @@ _START_TIMEOUT_S: Final = 120.0
 
 # What a container's processes begin with, as dockerd's do; ours would close what they make to their own other users.
 CONTAINER_UMASK: Final = 0o022
+
+_RUNTIME_LOG: Final = "oci.log"  # in a bundle: what the runtime said to conmon's calls
 
 # The runtime's debug output is of no use to anybody but would be parsed for messages.
 _LOG_LEVEL: Final = "error"
@@ -198,7 +201,7 @@ class Conmon:
         argv += ["-b", str(bundle), "-p", str(bundle / "pidfile"), "-P", str(bundle / "conmon.pid")]
         # fsync at exit would make every short container wait for the disk, and protects nothing that is promised.
         argv += ["--no-sync-log", "--log-level", _LOG_LEVEL]
-        for argument in (*before, *runtime.arguments(bundle / "oci.log")):
+        for argument in (*before, *runtime.arguments(bundle / _RUNTIME_LOG)):
             argv += ["--runtime-arg", argument]
         return argv
 
@@ -354,6 +357,9 @@ async def _first_report(process: "subprocess.Popen[bytes]", pipe: ReportPipe, er
         report = await pipe.next()
         await reap(process)  # conmon's first process, which has long left the second one to itself
     if report is None:
+        # One that waits for a terminal says nothing of a runtime that fails before it makes one, as crun's exec does.
+        if why := await asyncio.to_thread(last_error, bundle / _RUNTIME_LOG):
+            raise StartError(why)
         raise StartError(f"conmon ended before the process ran: {_text(errors) or 'it said nothing'}")
     if report.value < 0 or report.message:
         raise StartError(report.message.strip() or f"the runtime failed ({report.value}): {_text(errors)}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 from datetime import UTC, datetime
@@ -127,3 +128,19 @@ def read_exit_time(exit_file: Path) -> datetime | None:
         return datetime.fromtimestamp(exit_file.stat().st_mtime, UTC)
     except FileNotFoundError:
         return None
+
+
+def last_error(path: Path) -> str:
+    """Return the last error in a runtime's log; empty if there is none."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and entry.get("level") in ("error", "fatal"):
+            return str(entry.get("msg", "")).strip()
+    return ""

@@ -7,6 +7,7 @@ from typing import Final
 
 from runtimed.conmon.conmon import RuntimeCommand, runtime_environ
 from runtimed.conmon.process import Completed, run
+from runtimed.conmon.running import last_error
 from sampan.errors import ConflictError, StartError
 
 _TIMEOUT_S: Final = 60.0
@@ -86,19 +87,3 @@ class OciRuntime:
 def _message(done: Completed, bundle: Path) -> str:
     """Return the last error in the runtime's log, or what it wrote to stderr."""
     return last_error(bundle / CALL_LOG) or done.stderr.decode(errors="replace").strip() or f"exit code {done.code}"
-
-
-def last_error(path: Path) -> str:
-    """Return the last error in a runtime's log; empty if there is none."""
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    for line in reversed(lines):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and entry.get("level") in ("error", "fatal"):
-            return str(entry.get("msg", "")).strip()
-    return ""

@@ -17,8 +17,8 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
 from runtimed.conmon.conmon import CONTAINER_UMASK, RuntimeCommand, runtime_environ
+from runtimed.conmon.running import last_error
 from runtimed.oci.errors import step_error
-from runtimed.oci.runtime import last_error
 from runtimed.steps.notes import DirectoryNotes
 from runtimed.steps.paths import StepPaths
 from sampan.build.step import StepInput, StepProcess, StepSignal, StepStarted

@@ -30,6 +30,16 @@ def test_command_that_cannot_be_executed_exits_126(docker: DockerClient, sleeper
     assert docker.fails("exec", sleeper, "/etc/passwd").code == 126
 
 
+def test_a_command_that_cannot_start_is_told_at_a_terminal_as_well(docker: DockerClient, sleeper: str) -> None:
+    for words, code, said in (
+        (("nosuch",), 126 if TARGET else 127, 'exec: "nosuch": executable file not found in $PATH'),
+        (("/etc/passwd",), 126, 'exec: "/etc/passwd": permission denied'),
+    ):
+        with at_terminal(["docker", "exec", "-it", sleeper, *words], docker.env()) as terminal:
+            terminal.expect(said)
+            assert terminal.wait() == code
+
+
 def test_input_reaches_the_command_and_its_end_ends_it(docker: DockerClient, sleeper: str) -> None:
     assert docker("exec", "-i", sleeper, "wc", "-c", input="12345").line == "5"
 
