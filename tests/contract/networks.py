@@ -7,6 +7,8 @@ from sampan.resource.container_spec import Endpoint
 from sampan.resource.network import AddressPool, NetworkRequest
 from sampan.resource.protocols import Networks
 
+MTU = "com.docker.network.driver.mtu"
+
 
 class NetworksContract:
     """Subclass with a fixture ``networks`` that has the predefined ones alone, and ``container``, one that runs."""
@@ -16,11 +18,11 @@ class NetworksContract:
     async def test_a_network_is_made_and_found_by_name_and_id(self, networks: Networks) -> None:
         pool = AddressPool("10.89.0.0/24", "10.89.0.1")
         identity = await networks.create(
-            NetworkRequest("back", internal=True, pools=(pool,), labels={"a": "1"}, options={"o": "p"})
+            NetworkRequest("back", internal=True, pools=(pool,), labels={"a": "1"}, options={MTU: "1400"})
         )
         found = await networks.get("back")
         assert (found.id, found.name, found.driver, found.internal) == (identity, "back", "bridge", True)
-        assert (found.pools, dict(found.labels), dict(found.options)) == ((pool,), {"a": "1"}, {"o": "p"})
+        assert (found.pools, dict(found.labels), dict(found.options)) == ((pool,), {"a": "1"}, {MTU: "1400"})
         assert found.ipam_driver == "default"
         assert await networks.get(identity) == await networks.get(identity[:12]) == found
 

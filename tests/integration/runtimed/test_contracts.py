@@ -66,7 +66,10 @@ class TestNetworkStack(NetworkingContract):
 class TestLinuxMounter(MounterContract):
     @pytest.fixture
     def parts(self) -> MountParts:
-        return MountParts(LinuxMounter(), Path.is_mount)
+        def is_mounted(path: Path) -> bool:  # Path.is_mount sees no bind of the same file system
+            return str(path) in {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+
+        return MountParts(LinuxMounter(), is_mounted)
 
 
 class TestOciBundles(BundlesContract):

@@ -81,3 +81,4 @@ async def test_name_of_a_link_is_no_unknown_path(api: Api) -> None:
     refused = await api.delete("/containers/web/db?link=1")
     assert (refused.status, "removing a link is not supported" in refused.message) == (400, True)
     assert (await api.delete("/containers/web/db")).message == "No such container: web/db"
+    assert (await api.delete("/containers/web/checkpoints/one")).status == 501  # nor does it hide a path that is known
