@@ -152,15 +152,17 @@ async def assemble(
         await mounts.recover()
         sources, kept = await stack.enter_async_context(open_sources(files))
         shelves: tuple[Shelf, ...] = (results, mounts, *kept)
-        cache = BuildCache(shelves, engine.layers, engine.images, data, time.time_ns, settings.bounds, meter=meter)
-        await stack.enter_async_context(cache)
-        platforms = HostPlatforms(host_platform())
-        parallelism = settings.max_parallelism or max(4, 2 * len(os.sched_getaffinity(0)))
-        makers = Makers(trees, files, granted, mounts)
 
         def reach() -> Awaitable[None]:
             return engine.reach(_REACH_S)
 
+        cache = BuildCache(
+            shelves, engine.layers, engine.images, data, time.time_ns, settings.bounds, meter=meter, reach=reach
+        )
+        await stack.enter_async_context(cache)
+        platforms = HostPlatforms(host_platform())
+        parallelism = settings.max_parallelism or max(4, 2 * len(os.sched_getaffinity(0)))
+        makers = Makers(trees, files, granted, mounts)
         executor = StepExecutor(engine.runtime.steps, makers, platforms, parallelism, reach)
         parts = Parts(
             sources=sources,

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -86,8 +86,12 @@ class BuildCache:
         *,
         meter: Meter = UNMETERED,
         pause_s: float = _PAUSE_S,
+        reach: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """``directory`` is on the disk that counts. ``bounds`` None: nothing is pruned by itself."""
+        """``directory`` is on the disk that counts. ``bounds`` None: nothing is pruned by itself.
+
+        ``reach`` returns when the services that keep what is recorded can be called; they may be being restarted.
+        """
         self._shelves = tuple(shelves)
         self._layers = layers
         self._images = images
@@ -96,6 +100,7 @@ class BuildCache:
         self._bounds = bounds
         self._meter = meter
         self._pause_s = pause_s
+        self._reach = reach
         self._poked = asyncio.Event()
         self._pruning = asyncio.Lock()
         self._keeping: asyncio.Task[None] | None = None
@@ -190,6 +195,8 @@ class BuildCache:
 
     async def _measured(self) -> list[list[Record]]:
         """Return the records of each shelf, with their sizes, and whether images share them."""
+        if self._reach is not None:
+            await self._reach()
         shelves = [list(await shelf.records()) for shelf in self._shelves]
         if not any(shelves):
             return shelves

@@ -222,6 +222,22 @@ async def test_a_prune_tells_what_is_gone(tmp_path: Path) -> None:
     assert [each.id async for each in built.prune(PruneOptions())] == ["step", "base"]
 
 
+async def test_a_service_that_is_being_restarted_is_waited_for(tmp_path: Path) -> None:
+    class Away(CountedStorage):
+        here = False
+
+        async def usages(self, *, committed: bool = False) -> Sequence[SnapshotUsage]:
+            assert self.here
+            return await super().usages(committed=committed)
+
+    async def reach() -> None:
+        storage.here = True
+
+    storage = Away()
+    built = BuildCache([FakeShelf([BASE])], storage, storage, tmp_path, lambda: NOW_NS, reach=reach)
+    assert [each.id async for each in built.prune(PruneOptions())] == ["base"]
+
+
 async def test_the_policy_takes_what_is_cheap_and_old_first_and_more_than_the_bounds_last(tmp_path: Path) -> None:
     old = replace(CACHE, used_ns=NOW_NS - 72 * HOUR_NS, size_bytes=600_000_000)
     shelf = FakeShelf([BASE, old])
