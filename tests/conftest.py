@@ -16,6 +16,11 @@ _NUMBERS = itertools.count(1)
 
 _LOG_CHARACTERS = 12_000
 
+# Where whoever runs the tests has an engine, a builder or a configuration of their own: no test may find it.
+for _name in list(os.environ):
+    if _name.startswith(("DOCKER_", "BUILDX_", "BUILDKIT_", "SAMPAN_")) and not _name.startswith("SAMPAN_TEST_"):
+        del os.environ[_name]
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:

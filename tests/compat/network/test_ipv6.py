@@ -30,7 +30,7 @@ def fetch(address: str, port: int) -> str:
     with socket.create_connection((address, port), timeout=5) as peer:
         peer.sendall(b"GET /hostname HTTP/1.0\r\n\r\n")
         answer = b"".join(iter(lambda: peer.recv(4096), b""))
-    return answer.decode().split()[-1]
+    return answer.decode().split()[-1] if answer else ""  # a port is open before somebody listens behind it
 
 
 def serves(address: str, port: int) -> bool:
