@@ -5,6 +5,7 @@ thread would cost.
 """
 
 import contextlib
+import errno
 import os
 import socket
 from pathlib import Path
@@ -51,7 +52,7 @@ class FileSink:
         written = os.write(self._fd, data)
         if written < len(data):  # the disk is full: half a line is no line
             os.ftruncate(self._fd, self._size)
-            raise OSError(28, os.strerror(28), str(self._path))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
         self._size += written
 
     def _open(self) -> None:
