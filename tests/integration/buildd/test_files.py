@@ -6,6 +6,7 @@ import os
 import stat
 import tarfile
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,6 +97,16 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         finally:
             await world.workers.close()
     assert str(scratch) not in Path("/proc/self/mountinfo").read_text()
+
+
+def workers() -> list[int]:
+    """The pids of workers of ours: children of the process that they are forked from."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError):  # it has just ended
+            if b"buildd.fileworker.fork_server" in (entry / "cmdline").read_bytes().split(b"\0"):
+                found[int(entry.name)] = int((entry / "stat").read_bytes().rpartition(b") ")[2].split()[1])
+    return [pid for pid, parent in found.items() if found.get(parent) == os.getpid()]
 
 
 async def test_a_copy_makes_a_layer_that_holds_just_what_it_changed(world: World, tmp_path: Path) -> None:
@@ -234,7 +245,9 @@ async def test_who_stops_reading_a_tar_ends_the_work(world: World, tmp_path: Pat
     context = Directory(fill(tmp_path / "c", {"b": "B" * 30_000_000}))
     pieces = world.files.tar({"": context})
     await anext(pieces)
+    assert len(workers()) == 1
     await pieces.aclose()
+    eventually(lambda: not workers(), "the worker is gone")
 
 
 async def test_a_worker_that_is_killed_leaves_nothing_and_says_so(world: World) -> None:
@@ -256,9 +269,11 @@ async def test_cancelled_work_is_killed(world: World, tmp_path: Path) -> None:
         file.truncate(1 << 40)
     checksum = asyncio.create_task(world.files.checksum(Directory(source), Selection()))
     await asyncio.sleep(0.5)
+    assert len(workers()) == 1
     checksum.cancel()
     with pytest.raises(asyncio.CancelledError):
         await checksum
+    eventually(lambda: not workers(), "the worker is gone")
 
 
 async def test_a_start_removes_what_the_last_builder_left(world: World) -> None:
