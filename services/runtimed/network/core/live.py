@@ -7,11 +7,11 @@ from runtimed.network.core.model import Attached, Network, Sandbox
 from runtimed.network.core.stack import NetworkStack
 from runtimed.network.dns.server_pool import needs_server
 from runtimed.network.kernel.dataplane import Exits
-from runtimed.network.kernel.netns import in_own_thread
 from runtimed.network.planning import plan
 from sampan.cancellation import to_the_end
 from sampan.resource.container import Container
 from sampan.resource.container_spec import Endpoint
+from sampan.sys.netns import in_own_thread
 
 
 class LiveEndpoints:

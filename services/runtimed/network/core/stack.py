@@ -28,13 +28,13 @@ from runtimed.network.core.store import predefined
 from runtimed.network.dns.server_pool import needs_server
 from runtimed.network.kernel import rules
 from runtimed.network.kernel.dataplane import Exits, pools_locked
-from runtimed.network.kernel.netns import in_own_thread
 from runtimed.network.planning import plan
 from sampan.cancellation import to_the_end
 from sampan.errors import ConflictError
 from sampan.log import log
 from sampan.resource.container import Container, NetworkSettings
 from sampan.resource.container_spec import ContainerSpec
+from sampan.sys.netns import in_own_thread
 
 
 class NetworkStack(NetworkState):

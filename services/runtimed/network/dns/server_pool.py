@@ -12,11 +12,11 @@ from runtimed.network.core.model import Sandbox
 from runtimed.network.dns.directory import Directory
 from runtimed.network.dns.server import DnsServer, Forward, Sockets, open_sockets
 from runtimed.network.dns.upstream import exchange
-from runtimed.network.kernel import netns
-from runtimed.network.kernel.netns import in_own_thread
 from sampan.errors import SampanError
 from sampan.log import log
 from sampan.resource.container_spec import Dns
+from sampan.sys import netns
+from sampan.sys.netns import in_own_thread
 
 _FRESH_S: Final = 5.0  # how long the host's resolv.conf is taken for unchanged
 

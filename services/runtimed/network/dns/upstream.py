@@ -8,8 +8,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from runtimed.network.kernel import netns
-from runtimed.network.kernel.netns import in_own_thread
+from sampan.sys import netns
+from sampan.sys.netns import in_own_thread
 
 TIMEOUT_S: Final = 4.0  # for one server; clients wait 5 s before they ask again
 PORT: Final = 53

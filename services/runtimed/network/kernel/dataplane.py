@@ -26,10 +26,11 @@ from runtimed.network.core.model import (
     Subnet,
 )
 from runtimed.network.core.names import KernelNames, random_mac
-from runtimed.network.kernel import netns, sysctls, vlan
+from runtimed.network.kernel import sysctls, vlan
 from runtimed.network.kernel.rtnetlink import LOOPBACK_INDEX, Link, Rtnetlink
 from sampan.cancellation import to_the_end
 from sampan.errors import ConflictError, NotFoundError, StartError
+from sampan.sys import netns
 
 _SYSCTL: Final = Path("/proc/sys/net")  # shows the namespace of the thread that opens it
 _POOLS_LOCK: Final = Path("/run/sampan-pools.lock")  # for all engines of the machine, whatever their roots
