@@ -1,4 +1,4 @@
-"""BuildKit's own clients, built from their Go modules when a test first asks for one, and kept in ``.cache/go``.
+"""BuildKit's and Kubernetes' own clients, built from their Go modules when a test first asks, kept in ``.cache/go``.
 
 Each is built in a module of its own, which nothing of ours depends on. ``make clean`` removes them.
 """
@@ -23,12 +23,16 @@ _BUILD_S: Final = 1500  # all modules are fetched and compiled
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program of a module; ``source`` is a directory of ours that uses the module."""
+    """A program of a module; ``source`` is a directory of ours that uses the module.
+
+    ``tests``: the program is the package's tests.
+    """
 
     module: str
     version: str
     package: str = ""
     source: str = ""
+    tests: bool = False
 
 
 PROGRAMS: Final = {
@@ -36,6 +40,8 @@ PROGRAMS: Final = {
     "buildkitd": Program("github.com/moby/buildkit", "v0.34.2", "github.com/moby/buildkit/cmd/buildkitd"),
     "buildx": Program("github.com/docker/buildx", "v0.38.2", "github.com/docker/buildx/cmd/buildx"),
     "compose": Program("github.com/docker/compose/v2", "v2.40.3", "github.com/docker/compose/v2/cmd"),
+    "crictl": Program("sigs.k8s.io/cri-tools", "v1.37.0", "sigs.k8s.io/cri-tools/cmd/crictl"),
+    "critest": Program("sigs.k8s.io/cri-tools", "v1.37.0", "sigs.k8s.io/cri-tools/cmd/critest", tests=True),
     "frontend": Program("github.com/moby/buildkit", "v0.34.2", source="frontend"),
     "descriptors": Program("github.com/moby/buildkit", "v0.34.2", source="descriptors"),
 }
@@ -78,8 +84,9 @@ def _build(go: str, name: str, wanted: Program, directory: Path) -> None:
     if wanted.source:
         package = "./main"
         shutil.copytree(_SOURCES / wanted.source, directory / "main", dirs_exist_ok=True)
-    run("get", f"{wanted.package or wanted.module}@{wanted.version}")
-    run("build", "-o", f"{name}.new", package)
+    # Of a program that is tests, what the tests import as well.
+    run("get", *(("-t",) if wanted.tests else ()), f"{wanted.package or wanted.module}@{wanted.version}")
+    run(*(("test", "-c") if wanted.tests else ("build",)), "-o", f"{name}.new", package)
     (directory / f"{name}.new").rename(directory / name)
 
 

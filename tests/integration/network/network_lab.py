@@ -19,12 +19,12 @@ from runtimed.network.core.container_files import HostFiles
 from runtimed.network.core.names import KernelNames, new_id
 from runtimed.network.core.stack import NetworkStack
 from runtimed.network.core.store import NetworkStore
-from runtimed.network.kernel import netns
 from runtimed.network.kernel.nftables import Nftables
 from sampan.resource.container import Container
 from sampan.resource.container_spec import ContainerSpec, Namespaces, PortBinding
 from sampan.service.set_aside import SetAside
 from sampan.store.database import Store
+from sampan.sys import netns
 from sampan.sys.libc import LIBC, check
 
 T = TypeVar("T")

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from runtimed.network.core.networks import Networks
-from runtimed.network.kernel import netns
 from runtimed.network.kernel.rtnetlink import Rtnetlink
 from sampan.errors import (
     ConflictError,
@@ -24,6 +23,7 @@ from sampan.errors import (
 from sampan.resource.container_spec import Endpoint, PortBinding
 from sampan.resource.network import AddressPool, NetworkRequest
 from sampan.store.database import Store
+from sampan.sys import netns
 from tests.fakes.container_records import InMemoryRecords
 from tests.integration.network.network_lab import HOST, Lab, container, inside, output, seen_as, server
 
