@@ -34,6 +34,7 @@ TABLE: Final = (
     ServiceEntry("buildd", 9666),
     ServiceEntry("dockerapi", 9664),
     ServiceEntry("registryd", 9665, Run.ON_DEMAND),
+    ServiceEntry("crid", 9667, Run.ON_DEMAND),
 )
 
 ALL: Final = tuple(entry.name for entry in TABLE)

@@ -128,6 +128,7 @@ _WHAT = {
     "buildd": "builds of images",
     "dockerapi": "the Docker Engine API",
     "registryd": "the registry that `sampan registry serve` runs; its flags are passed on",
+    "crid": "pods, for kubelet and crictl: the Container Runtime Interface",
 }
 
 
