@@ -17,7 +17,7 @@ from sampan.errors import InvalidArgumentError, UnavailableError
 from sampan.resource.container import Condition, ContainerDetails, Created, Exit
 from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Resources, RestartPolicy
 from sampan.resource.listing import NO_FILTERS, RUNNING_ONES, Filters, Pruned, Selection
-from sampan.resource.stats import ContainerStats, Top
+from sampan.resource.stats import ContainerSample, ContainerStats, Top
 from sampan.resource.streams import AttachOptions, Input, LogBatch, LogQuery, Output
 from sampan.wire.channel import rpc_errors
 from sampan.wire.pages import whole
@@ -25,7 +25,9 @@ from sampan.wire.repeating import (
     GET_CONTAINER,
     LIST_CONTAINERS,
     REMOVE_CONTAINER,
+    REOPEN_LOG,
     RESIZE,
+    SAMPLES,
     STOP,
     TOP,
     UPDATE,
@@ -76,6 +78,7 @@ class ContainersClient:
             latest=selection.latest,
             filters=convert.filters_to_proto(filters),
             size=size,
+            owner=selection.owner,
         )
         return self._again.read(LIST_CONTAINERS, lambda: read(self._stub.List(request), _page))
 
@@ -184,11 +187,25 @@ class ContainersClient:
         request = pb.StatsRequest(container=container, stream=stream, one_shot=one_shot)
         return read(self._stub.Stats(request), stats.STATS.decode)
 
-    async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:
+    async def prune(self, filters: Filters = NO_FILTERS, *, owner: str = "") -> Pruned:
         """Remove all that do not run."""
+        request = pb.PruneContainersRequest(filters=convert.filters_to_proto(filters), owner=owner)
         with rpc_errors():
-            pruned = await whole(self._stub.Prune(pb.PruneContainersRequest(filters=convert.filters_to_proto(filters))))
+            pruned = await whole(self._stub.Prune(request))
         return Pruned(tuple(pruned.removed), pruned.reclaimed_bytes)
+
+    async def reopen_log(self, container: str) -> None:
+        """Have its log's file opened anew."""
+        request = pb.ReopenLogRequest(container=container)
+        await self._again.do(REOPEN_LOG, lambda: self._stub.ReopenLog(request))
+
+    async def samples(self, owner: str = "", containers: Sequence[str] = ()) -> tuple[ContainerSample, ...]:
+        """Return what those that run use."""
+        from sampan.client.convert import stats
+
+        request = pb.SamplesRequest(owner=owner, containers=containers)
+        answer = await self._again.ask(SAMPLES, lambda: whole(self._stub.Samples(request)))
+        return tuple(stats.SAMPLE.decode_all(answer.samples))
 
 
 def _page(page: pb.ListContainersResponse) -> Sequence[ContainerDetails]:

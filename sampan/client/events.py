@@ -29,13 +29,14 @@ class EventsClient:
         self._stub: EventsAsyncStub = EventsStub(channel)
 
     async def subscribe(
-        self, *, since_ns: int = 0, until_ns: int = 0, filters: Filters = NO_FILTERS
+        self, *, since_ns: int = 0, until_ns: int = 0, filters: Filters = NO_FILTERS, owner: str = ""
     ) -> AsyncGenerator[Event | None, None]:
         """Yield None when the subscription is in place, then events."""
         request = pb.SubscribeRequest(
             since=ns_to_timestamp(since_ns) if since_ns else None,
             until=ns_to_timestamp(until_ns) if until_ns else None,
             filters=filters_to_proto(filters),
+            owner=owner,
         )
         call = self._stub.Subscribe(request)
         try:

@@ -16,7 +16,7 @@ from sampan.resource.exec import Exec, ExecSpec
 from sampan.resource.streams import Accepted, ExecStart, Input, Output
 from sampan.wire.channel import rpc_errors
 from sampan.wire.metadata import ATTACHES_STDIN
-from sampan.wire.repeating import GET_EXEC, RESIZE_EXEC, Repeating
+from sampan.wire.repeating import GET_EXEC, KILL_EXEC, RESIZE_EXEC, Repeating
 
 if TYPE_CHECKING:
     from sampan.api.runtime.v1.execs_pb2_grpc import ExecsAsyncStub
@@ -56,6 +56,11 @@ class ExecsClient:
         """Set its terminal's size."""
         request = pb.ResizeExecRequest(id=id, size=CONSOLE_SIZE.encode(size))
         await self._again.do(RESIZE_EXEC, lambda: self._stub.Resize(request))
+
+    async def kill(self, id: str) -> None:
+        """Kill it, with all that has come of it."""
+        request = pb.KillExecRequest(id=id)
+        await self._again.do(KILL_EXEC, lambda: self._stub.Kill(request))
 
 
 def _input(item: bytes | ConsoleSize) -> pb.StartExecRequest:

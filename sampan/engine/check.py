@@ -13,7 +13,7 @@ from sampan.engine.parts import HasContainers, HasImages, HasLayers, HasSnapshot
 from sampan.errors import DataLossError, NotFoundError, SampanError, UnavailableError
 from sampan.oci.descriptor import Descriptor
 from sampan.resource.container import Container, Status
-from sampan.resource.listing import ALL
+from sampan.resource.listing import ALL_OF_EVERYONE
 from sampan.resource.protocols import Containers
 from sampan.resource.storage import Check, Snapshots
 
@@ -156,7 +156,7 @@ class _Run:
         """Compare container records with snapshots."""
         try:
             # Containers first: one that is created meanwhile is not among them.
-            listed = await self._services.containers.list(ALL)
+            listed = await self._services.containers.list(ALL_OF_EVERYONE)
             keys = await _snapshot_keys(self._services.snapshots)
         except DataLossError as error:
             yield Skipped("containers", str(error))
@@ -212,7 +212,7 @@ async def _known(services: Checking) -> _Known:
     images = await services.images.list(brief=True)
     names: dict[str, str] = {}
     try:
-        listed = await services.containers.list(ALL)
+        listed = await services.containers.list(ALL_OF_EVERYONE)
         names = {container.id: _shown(container) for container in listed}
     except SampanError:
         pass  # the IDs do, too; what is wrong with runtimed is its own finding

@@ -18,7 +18,7 @@ from sampan.errors import UnavailableError
 from sampan.layout import Layout
 from sampan.resource.container import ContainerDetails
 from sampan.resource.image import ImageDetails
-from sampan.resource.listing import ALL
+from sampan.resource.listing import ALL_OF_EVERYONE
 from sampan.resource.protocols import Host
 from sampan.resource.snapshot import SnapshotUsage
 from sampan.resource.storage import Disk
@@ -169,11 +169,12 @@ async def disk_use(services: Measuring, *, images: bool, containers: bool, volum
 
     here, made, held, found = await asyncio.gather(
         listed_images(),
-        list_containers(services.containers),
+        list_containers(services.containers, ALL_OF_EVERYONE),
         listed_volumes(),
         sizes(services.layers, measure=containers),
     )
     users = Counter(container.spec.image_id for container in made.items)
+    made = Listed([container for container in made.items if not container.spec.owner], made.complete)
     own = [found.own_bytes(container.id) for container in made.items]
     return DiskUse(
         found.together(here.items),
@@ -223,7 +224,7 @@ async def explain(services: Explaining) -> tuple[StoredObject, ...]:
         stored_content(services.content_disk),
         stored_content(services.layer_disk),
         stored_content(services.runtime_disk),
-        services.containers.list(ALL),
+        services.containers.list(ALL_OF_EVERYONE),
     )
     names = {container.id: container.spec.name for container in listed}
 

@@ -17,7 +17,7 @@ from sampan.engine.parts import ContainerLookup
 from sampan.errors import NotFoundError, NotModifiedError, SampanError, ServiceGoneError, UnavailableError
 from sampan.resource.container import Condition, Exit, Status
 from sampan.resource.event import Event
-from sampan.resource.listing import NO_FILTERS, Filters
+from sampan.resource.listing import EVERYONE, NO_FILTERS, Filters
 from sampan.resource.stats import ContainerStats
 from sampan.resource.streams import LogBatch, LogEntry, LogQuery
 
@@ -54,7 +54,7 @@ class FollowedEvents(Protocol):
     """What happens; ``resource.protocols.Events`` says what each promises."""
 
     def subscribe(
-        self, *, since_ns: int = 0, until_ns: int = 0, filters: Filters = NO_FILTERS
+        self, *, since_ns: int = 0, until_ns: int = 0, filters: Filters = NO_FILTERS, owner: str = ""
     ) -> AsyncGenerator[Event | None, None]:
         """Yield None when the subscription is in place, then events."""
 
@@ -134,7 +134,7 @@ class LogPlace:
 
 
 async def events(
-    runtime: Followed, *, since_ns: int = 0, until_ns: int = 0, filters: Filters = NO_FILTERS
+    runtime: Followed, *, since_ns: int = 0, until_ns: int = 0, filters: Filters = NO_FILTERS, owner: str = ""
 ) -> AsyncGenerator[Event | None, None]:
     """Yield None when the subscription is in place, so that nothing is missed from there on; then the events.
 
@@ -146,7 +146,7 @@ async def events(
     placed = False
 
     def subscribe() -> AsyncGenerator[Event | None, None]:
-        return runtime.events.subscribe(since_ns=since_ns, until_ns=until_ns, filters=filters)
+        return runtime.events.subscribe(since_ns=since_ns, until_ns=until_ns, filters=filters, owner=owner)
 
     async with aclosing(_persistent(runtime, subscribe)) as told:
         async for event in told:
@@ -265,7 +265,7 @@ async def _told_exit(runtime: Followed, container: str, begun_ns: int) -> int | 
     """Return the exit code of the container's last ``die`` event since ``begun_ns``."""
     filters = {"type": ("container",), "event": ("die",), "container": (container,)}
     code = None
-    told = runtime.events.subscribe(since_ns=begun_ns, until_ns=time.time_ns(), filters=filters)
+    told = runtime.events.subscribe(since_ns=begun_ns, until_ns=time.time_ns(), filters=filters, owner=EVERYONE)
     async with aclosing(told):
         async for event in told:
             if event is not None:

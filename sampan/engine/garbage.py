@@ -12,7 +12,7 @@ from sampan.engine.image_filters import prunable
 from sampan.engine.parts import HasBuilds, HasEvents, HasStores
 from sampan.engine.remove import Removal, Removing, Step, finish, image_uses
 from sampan.errors import UnavailableError
-from sampan.resource.listing import ALL
+from sampan.resource.listing import ALL_OF_EVERYONE
 
 if TYPE_CHECKING:
     from sampan.build.request import PruneOptions
@@ -72,7 +72,7 @@ async def prune_images(services: Pruning, filters: Filters) -> PrunedImages:
     """See ``Engine.prune_images``."""
     asked = prunable(filters, time.time_ns())
     images = await services.images.list()
-    listed = await services.containers.list(ALL)
+    listed = await services.containers.list(ALL_OF_EVERYONE)
     in_use = image_uses(listed)
     used = {use.image for use in in_use}
     parents = {image.parent for image in images if image.parent}

@@ -59,11 +59,11 @@ async def image_pages(
             yield page.items
 
 
-async def list_containers(containers: ContainerLookup) -> Listed[ContainerDetails]:
+async def list_containers(containers: ContainerLookup, selection: Selection = ALL) -> Listed[ContainerDetails]:
     """Return all containers; of a list that is not complete, without labels and environments."""
     found: list[ContainerDetails] = []
     size, shortened = 0, 0
-    async with aclosing(containers.pages(ALL)) as pages:
+    async with aclosing(containers.pages(selection)) as pages:
         async for page in pages:
             found += page
             size += sum(map(limits.size_of, page))

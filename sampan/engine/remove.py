@@ -12,7 +12,7 @@ from sampan.errors import UnavailableError
 from sampan.oci.reference import parse_reference
 from sampan.resource.container import Container, Status
 from sampan.resource.image import ImageUse, RemovedImages
-from sampan.resource.listing import ALL
+from sampan.resource.listing import ALL_OF_EVERYONE
 from sampan.resource.snapshot import Unstacked
 
 _RUNNING: Final = frozenset({Status.RUNNING, Status.PAUSED, Status.RESTARTING})
@@ -47,7 +47,7 @@ class Removal:
 
 async def remove(services: Removing, image: str, *, force: bool, no_prune: bool, platform: str = "") -> Removal:
     """See ``Engine.remove_image``."""
-    in_use = image_uses(await services.containers.list(ALL))
+    in_use = image_uses(await services.containers.list(ALL_OF_EVERYONE))
     removed = await services.images.remove(
         image,
         force=force,

@@ -59,6 +59,15 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessUser:
+    """Who a container's first process is, in there."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()  # supplementary ones
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerState:
     """Where in its life a container is."""
 
@@ -70,6 +79,7 @@ class ContainerState:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     health: Health | None = None  # None: it has no health check
+    user: ProcessUser | None = None  # as its last start found it; None: it was not started yet
     held: bool = False  # paused for as long as a client's call lasts, and not because somebody asked for a pause
 
 

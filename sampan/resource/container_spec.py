@@ -49,6 +49,7 @@ class Process:
     attach_stderr: bool = False
     additional_groups: tuple[str, ...] = ()
     console_size: ConsoleSize | None = None
+    strict_groups: bool = False  # the primary group and ``additional_groups``, and none that the image gives the user
     own_entrypoint: bool = False  # it is not the image's though it is empty; settled before a spec travels
 
     @property
@@ -64,6 +65,15 @@ class MountType(enum.Enum):
     VOLUME = "volume"
     TMPFS = "tmpfs"
     IMAGE = "image"
+
+
+@dataclass(frozen=True, slots=True)
+class IdMapping:
+    """A range of IDs, as user namespaces have them."""
+
+    container_id: int  # the first one inside
+    host_id: int  # what that one is outside
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +100,8 @@ class Mount:
     subpath: str = ""
     image_id: str = ""
     chain_id: str = ""
+    uid_mappings: tuple[IdMapping, ...] = ()  # an owner ``container_id`` on disk is shown as ``host_id``
+    gid_mappings: tuple[IdMapping, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +120,14 @@ class Device:
     host_path: str
     container_path: str
     permissions: str  # "rwm"
+
+
+@dataclass(frozen=True, slots=True)
+class HugepageLimit:
+    """How much of the huge pages of one size a container may use."""
+
+    page_size: str  # "2MB", "1GB"
+    limit_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +187,8 @@ class Resources:
     device_read_iops: tuple[DeviceLimit, ...] = ()
     device_write_iops: tuple[DeviceLimit, ...] = ()
     device_requests: tuple[DeviceRequest, ...] = ()
+    hugepage_limits: tuple[HugepageLimit, ...] = ()
+    unified: Mapping[str, str] = field(default_factory=dict)  # files of its cgroup, of version 2, and their contents
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,18 +203,24 @@ class Security:
     masked_paths: tuple[str, ...] = ()  # with own_paths: instead of the default
     readonly_paths: tuple[str, ...] = ()
     own_paths: bool = False
+    cap_add_ambient: tuple[str, ...] = ()  # added, and kept by processes of other users than root
 
 
 @dataclass(frozen=True, slots=True)
 class Namespaces:
-    """Which namespaces are shared with whom; an empty string is the default, a private one."""
+    """Which namespaces are shared with whom; an empty string is the default, a private one.
 
-    network: str = ""  # "bridge", "host", "none", "container:<id>" or a network's name; empty: "bridge"
-    pid: str = ""  # "", "host", "container:<id>"
-    ipc: str = ""  # "", "none", "private", "shareable", "host", "container:<id>"
-    uts: str = ""  # "", "host"
+    ``ns:<path>`` joins the namespace of that file; containers of an owner alone may.
+    """
+
+    network: str = ""  # "bridge", "host", "none", "container:<id>", "ns:<path>" or a network's; empty: "bridge"
+    pid: str = ""  # "", "host", "container:<id>", "ns:<path>"
+    ipc: str = ""  # "", "none", "private", "shareable", "host", "container:<id>", "ns:<path>"
+    uts: str = ""  # "", "host", "ns:<path>"
     cgroup: str = ""  # "", "private", "host"
-    user: str = ""  # "", "host"
+    user: str = ""  # "", "host", "ns:<path>", whose mappings the following ones are
+    uid_mappings: tuple[IdMapping, ...] = ()  # of a user namespace of its own; none: it has none
+    gid_mappings: tuple[IdMapping, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,4 +320,5 @@ class ContainerSpec:
     health_check: HealthCheck | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
     platform: str = ""
+    owner: str = ""  # whose it is: empty for Docker's and the command line's, "cri" for a pod's
     docker: bytes = b""  # opaque: what a Docker client sent and the other fields do not model

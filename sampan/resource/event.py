@@ -13,3 +13,4 @@ class Event:
     actor_id: str
     attributes: Mapping[str, str] = field(default_factory=dict)
     time_ns: int = 0  # since 1970; 0 is now
+    owner: str = ""  # of the container that it happened to

@@ -12,6 +12,9 @@ Filters = Mapping[str, tuple[str, ...]]
 
 NO_FILTERS: Final[Filters] = {}
 
+# An owner that stands for all of them, and for none.
+EVERYONE: Final = "*"
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -20,10 +23,12 @@ class Selection:
     all: bool = False  # not only running ones
     limit: int = 0  # newest; 0: no limit. A limit includes those that do not run
     latest: bool = False
+    owner: str = ""  # whose; empty: those without an owner; ``EVERYONE``: all
 
 
 RUNNING_ONES: Final = Selection()
 ALL: Final = Selection(all=True)
+ALL_OF_EVERYONE: Final = Selection(all=True, owner=EVERYONE)
 
 
 @dataclass(frozen=True, slots=True)

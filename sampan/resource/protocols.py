@@ -16,7 +16,7 @@ from sampan.resource.event import Event
 from sampan.resource.exec import Exec, ExecSpec
 from sampan.resource.listing import NO_FILTERS, RUNNING_ONES, Filters, Pruned, Selection
 from sampan.resource.network import Network, NetworkRequest
-from sampan.resource.stats import ContainerStats, HostInfo, Top
+from sampan.resource.stats import ContainerSample, ContainerStats, HostInfo, Top
 from sampan.resource.streams import Accepted, AttachOptions, ExecStart, Input, LogBatch, LogQuery, Output
 from sampan.resource.volume import Volume, VolumeRequest
 
@@ -107,8 +107,14 @@ class Containers(Protocol):
     ) -> AsyncGenerator[ContainerStats, None]:
         """Yield a sample a second; without ``stream`` one, and with ``one_shot`` that without a second reading."""
 
-    async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:
-        """Remove all that do not run."""
+    async def prune(self, filters: Filters = NO_FILTERS, *, owner: str = "") -> Pruned:
+        """Remove all of ``owner``'s that do not run."""
+
+    async def reopen_log(self, container: str) -> None:
+        """For log driver ``cri``: have the log's file opened anew, by its path. ConflictError if it does not run."""
+
+    async def samples(self, owner: str = "", containers: Sequence[str] = ()) -> tuple[ContainerSample, ...]:
+        """Return what those of ``owner``'s that run use just now; with ``containers`` those of these IDs."""
 
 
 class Execs(Protocol):
@@ -133,6 +139,9 @@ class Execs(Protocol):
 
     async def resize(self, id: str, size: ConsoleSize) -> None:
         """Set its terminal's size. NotFoundError."""
+
+    async def kill(self, id: str) -> None:
+        """Kill its process and all that have come of it; no error if it does not run. NotFoundError."""
 
 
 class Steps(Protocol):
@@ -186,9 +195,11 @@ class Events(Protocol):
     """What happened."""
 
     def subscribe(
-        self, *, since_ns: int = 0, until_ns: int = 0, filters: Filters = NO_FILTERS
+        self, *, since_ns: int = 0, until_ns: int = 0, filters: Filters = NO_FILTERS, owner: str = ""
     ) -> AsyncGenerator[Event | None, None]:
         """Yield None when the subscription is in place, then past events from ``since_ns`` on, then live ones.
+
+        Of containers, those that ``owner`` has; ``EVERYONE``: all.
 
         Without ``since_ns`` there are no past ones, unless there is an end: then all of them. ``until_ns`` 0: for ever.
 

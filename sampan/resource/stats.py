@@ -36,6 +36,7 @@ class HostInfo:
     events: int = 0  # published since runtimed started
     cdi_spec_dirs: tuple[str, ...] = ()
     cdi_devices: tuple[str, ...] = ()  # "vendor/class=name"
+    cgroup_driver: str = ""  # who makes containers' cgroups: "cgroupfs", the runtime itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,27 @@ class ContainerStats:
     pids: int = 0
     pids_limit: int = 0
     block_io: tuple[BlockIoSample, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSample:
+    """What a container uses at one moment, as far as many are asked for at once."""
+
+    id: str
+    read: datetime
+    cpu_usage_ns: int = 0  # since it began
+    memory_usage_bytes: int = 0
+    working_set_bytes: int = 0  # what cannot be given back for the asking
+    rss_bytes: int = 0
+    page_faults: int = 0
+    major_page_faults: int = 0
+    memory_limit_bytes: int = 0  # 0: none
+    swap_usage_bytes: int = 0
+    swap_limit_bytes: int = 0  # 0: none
+    pids: int = 0
+    layer_bytes: int = 0  # what it wrote to its root file system
+    layer_inodes: int = 0
+    layer_read: datetime | None = None  # when that was; None: not measured yet
 
 
 @dataclass(frozen=True, slots=True)

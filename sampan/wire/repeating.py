@@ -39,9 +39,12 @@ UPDATE: Final = Repeatable(f"{_RUNTIME}.Containers/Update")
 RESIZE: Final = Repeatable(f"{_RUNTIME}.Containers/Resize")
 STOP: Final = Repeatable(f"{_RUNTIME}.Containers/Stop", NotModifiedError)
 REMOVE_CONTAINER: Final = Repeatable(f"{_RUNTIME}.Containers/Remove", NotFoundError)
+REOPEN_LOG: Final = Repeatable(f"{_RUNTIME}.Containers/ReopenLog")
+SAMPLES: Final = Repeatable(f"{_RUNTIME}.Containers/Samples")
 STAT: Final = Repeatable(f"{_RUNTIME}.Archives/Stat")
 GET_EXEC: Final = Repeatable(f"{_RUNTIME}.Execs/Get")
 RESIZE_EXEC: Final = Repeatable(f"{_RUNTIME}.Execs/Resize")
+KILL_EXEC: Final = Repeatable(f"{_RUNTIME}.Execs/Kill")  # what has ended by then is none that it would have to kill
 GET_NETWORK: Final = Repeatable(f"{_RUNTIME}.Networks/Get")
 LIST_NETWORKS: Final = Repeatable(f"{_RUNTIME}.Networks/List")
 REMOVE_NETWORK: Final = Repeatable(f"{_RUNTIME}.Networks/Remove", NotFoundError)
@@ -66,6 +69,7 @@ PREPARE_OWN: Final = Repeatable(f"{_SNAPSHOTS}/Prepare")
 
 REPEATABLE: Final = (
     GET_CONTAINER, LIST_CONTAINERS, TOP, UPDATE, RESIZE, STOP, REMOVE_CONTAINER, STAT, GET_EXEC, RESIZE_EXEC,
+    REOPEN_LOG, SAMPLES, KILL_EXEC,
     GET_NETWORK, LIST_NETWORKS, REMOVE_NETWORK, CREATE_VOLUME, GET_VOLUME, LIST_VOLUMES, REMOVE_VOLUME, INFO,
     GET_IMAGE, LIST_IMAGES, PUT_LEASE, STACK, FREEZE, STAT_SNAPSHOT, MOUNTS, USAGE, LIST_SNAPSHOTS, REMOVE_SNAPSHOT,
     PREPARE_OWN, CHECK,

@@ -16,7 +16,7 @@ from sampan.errors import NoSpaceError, UnavailableError
 from sampan.log import log
 from sampan.resource.container import Container
 from sampan.resource.event import Event
-from sampan.resource.listing import Filters
+from sampan.resource.listing import EVERYONE, Filters
 
 _SECOND_NS: Final = 1_000_000_000
 KEPT: Final = 4096  # events in memory and in the journal
@@ -108,17 +108,21 @@ class Events:
         return self._past[0].time_ns if len(self._past) == KEPT else 0
 
     async def subscribe(
-        self, since_ns: int, until_ns: int, filters: Filters, stopping: asyncio.Event
+        self, since_ns: int, until_ns: int, filters: Filters, stopping: asyncio.Event, owner: str = ""
     ) -> AsyncGenerator[Event | None, None]:
         """Yield None when nothing is missed any more, past events from ``since_ns`` on, and live ones.
 
-        Ends at ``until_ns``; 0: never.
+        Of containers, ``owner``'s; ``EVERYONE``: all. Ends at ``until_ns``; 0: never.
 
         Without ``since_ns`` (0) there are no past ones, unless there is an end: then all of them, as with Docker.
 
         Raises:
             UnavailableError: the service stops first.
         """
+
+        def wanted(event: Event) -> bool:
+            return owner in (event.owner, EVERYONE) and matches(event, filters)
+
         queue: asyncio.Queue[Event] = asyncio.Queue()
         past = [event for event in self._past if (since_ns or until_ns) and event.time_ns >= since_ns]
         self._subscribers.add(queue)  # in the same step as looking back, so that nothing falls in between
@@ -126,10 +130,10 @@ class Events:
         try:
             yield None
             for event in past:
-                if (not until_ns or event.time_ns <= until_ns) and matches(event, filters):
+                if (not until_ns or event.time_ns <= until_ns) and wanted(event):
                     yield event
             while (event_or_none := await self._next(queue, until_ns, stopper)) is not None:
-                if matches(event_or_none, filters):
+                if wanted(event_or_none):
                     yield event_or_none
         finally:
             stopper.cancel()
@@ -171,7 +175,7 @@ class Events:
 
 def _of_container(container: Container, action: str, attributes: Mapping[str, str]) -> Event:
     described = {**container.spec.labels, "image": container.spec.image, "name": container.name, **attributes}
-    return Event("container", action, container.id, described)
+    return Event("container", action, container.id, described, owner=container.spec.owner)
 
 
 def matches(event: Event, filters: Filters) -> bool:

@@ -53,6 +53,7 @@ from runtimed.oci.builder import OciBundles
 from runtimed.oci.resources import oci_resources
 from runtimed.oci.rootfs import furnish_at
 from runtimed.oci.runtime import OciRuntime
+from runtimed.stats.bulk import LayerUsage, Samples
 from runtimed.stats.container_labels import DEFAULT_LABELS, ContainerLabels
 from runtimed.stats.container_metrics import ContainerSeries
 from runtimed.stats.disk_usage import RuntimeUsage
@@ -327,18 +328,22 @@ class Core:
         self.service.series.append(series.render)
         return Observation(self.memory, reader, Stats(reader, self.host), os.environ, self.service.stopping)
 
+    def _samples(self) -> Samples:
+        layers = LayerUsage(self.snapshots, self.background)
+        return Samples(self.memory, CgroupReader(self.host.trees), layers)
+
     async def serve(self) -> None:
         """Register everything that is served."""
         stopping = self.service.stopping
         streams = Streams(self.paths, self.events, self.background, stopping, self.logs.flush)
         local = LocalContainers(
             self.memory, self._containers(), self.lifecycle, Waits(stopping), streams, self.execs,
-            self._observation(), self.paths,
+            self._observation(), self._samples(), self.paths,
         )  # fmt: skip
         known = LocalHost(
             self.host,
             Installed(self.installed, await conmon_version(self.conmon_path, os.environ), self.init_path),
-            self.statuses,
+            lambda: [entry.status for entry in self.memory if not entry.container.spec.owner],
             self.events,
             log_drivers=DRIVERS,
             network_drivers=NETWORK_DRIVERS,

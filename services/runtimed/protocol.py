@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 from sampan.resource import snapshot
 from sampan.resource.container import Container, MountPoint, NetworkSettings
 from sampan.resource.container_spec import ContainerSpec, Endpoint, Process
+from sampan.sys.measuring import Usage
 
 # Tells the world what happened, in Docker's event vocabulary: type, action, the actor's ID, attributes. The event has
 # the present time. It never blocks, and never fails.
@@ -34,7 +35,7 @@ class Snapshots(Protocol):
     async def remove(self, key: str) -> None:
         """Remove it; no error if there is none."""
 
-    async def usage_bytes(self, key: str) -> int:
+    async def usage(self, key: str) -> Usage:
         """What was written to it, without its parents."""
 
     async def keys(self) -> Collection[str]:

@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, NotModifiedError
 from sampan.resource.container import Condition, Exit, Status
 from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Process
-from sampan.resource.listing import ALL
+from sampan.resource.listing import ALL, ALL_OF_EVERYONE, EVERYONE, Selection
 from sampan.resource.protocols import Containers
 from sampan.resource.streams import Attached, AttachOptions, Detached, LogQuery
 
@@ -128,6 +129,38 @@ class ContainersContract:
         assert (await containers.prune()).removed == (gone.id,)
         assert [one.name for one in await containers.list(ALL)] == ["web"]
         await containers.remove("web", force=True)
+
+    async def test_an_owner_s_containers_are_its_own(self, containers: Containers) -> None:
+        docker_s = await containers.create(self.spec("web", "sleep", "60"))
+        pod_s = await containers.create(replace(self.spec("web", "sleep", "60"), owner="cri"))
+        assert (await containers.get("web")).id == docker_s.id
+        assert [one.id for one in await containers.list(ALL)] == [docker_s.id]
+        assert [one.id for one in await containers.list(Selection(all=True, owner="cri"))] == [pod_s.id]
+        assert {one.id for one in await containers.list(ALL_OF_EVERYONE)} == {docker_s.id, pod_s.id}
+        for shown in (pod_s.id, pod_s.id[:12]):
+            assert (await containers.get(shown)).spec.owner == "cri"
+        assert (await containers.prune()).removed == (docker_s.id,)
+        with pytest.raises(NotFoundError):
+            await containers.get("web")
+        assert (await containers.prune(owner="cri")).removed == (pod_s.id,)
+
+    async def test_all_that_run_are_sampled_at_once(self, containers: Containers) -> None:
+        for name in ("a", "b", "c"):
+            await containers.create(replace(self.spec(name, "sleep", "60"), owner="cri" if name == "c" else ""))
+        ids = {one.spec.name: one.id for one in await containers.list(ALL_OF_EVERYONE)}
+        await containers.start(ids["a"])
+        await containers.start(ids["c"])
+        assert [one.id for one in await containers.samples()] == [ids["a"]]
+        assert [one.id for one in await containers.samples("cri")] == [ids["c"]]
+        assert {one.id for one in await containers.samples(EVERYONE)} == {ids["a"], ids["c"]}
+        assert [one.id for one in await containers.samples(EVERYONE, [ids["b"], ids["c"]])] == [ids["c"]]
+        for name in ("a", "c"):
+            await containers.remove(ids[name], force=True)
+
+    async def test_a_log_that_is_the_engine_s_is_not_opened_anew(self, containers: Containers) -> None:
+        await containers.create(self.spec("web", "sleep", "60"))
+        with pytest.raises(InvalidArgumentError, match="is not opened anew"):
+            await containers.reopen_log("web")
 
     async def test_a_terminal_s_size_is_one_that_the_kernel_holds(self) -> None:
         with pytest.raises(InvalidArgumentError, match="invalid console size"):

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from sampan.resource.event import Event
+from sampan.resource.listing import EVERYONE
 from sampan.resource.protocols import Events
 
 PULL, TAG = Event("image", "pull", "one"), Event("image", "tag", "one", {"name": "two"})
@@ -66,6 +67,14 @@ class EventsContract:
             ({"image": ("two",)}, (TAG,)),
         ):
             async with aclosing(events.subscribe(since_ns=1, until_ns=FAR_NS, filters=filters)) as found:
+                assert await anext(found) is None
+                assert facts(await some(found, len(expected))) == facts(expected)
+
+    async def test_what_happens_to_an_owner_s_containers_is_told_to_who_asks_for_them(self, events: Events) -> None:
+        theirs = Event("container", "make", "c", owner="cri")
+        await events.publish((PULL, theirs))
+        for owner, expected in (("", (PULL,)), ("cri", (theirs,)), (EVERYONE, (PULL, theirs))):
+            async with aclosing(events.subscribe(since_ns=1, until_ns=FAR_NS, owner=owner)) as found:
                 assert await anext(found) is None
                 assert facts(await some(found, len(expected))) == facts(expected)
 

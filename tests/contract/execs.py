@@ -80,3 +80,18 @@ class ExecsContract:
         with pytest.raises(CommandNotFoundError, match="executable file not found in \\$PATH"):
             await output(execs, made)
         assert (await execs.get(made)).exit_code == 127
+
+    async def test_one_that_is_killed_has_ended_and_another_kill_changes_nothing(
+        self, execs: Execs, running: str
+    ) -> None:
+        made = await execs.create(running, ExecSpec(("sleep", "60"), attach_stdout=True))
+        await execs.kill(made)  # it has not begun
+        async with aclosing(execs.start(made, ExecStart(), given())) as items:
+            assert isinstance(await anext(items), Accepted)
+            assert await anext(items) == Attached()
+            await execs.kill(made)
+            assert [item async for item in items] == []
+        assert (await execs.get(made)).exit_code == 137
+        await execs.kill(made)
+        with pytest.raises(NotFoundError):
+            await execs.kill("nosuch")

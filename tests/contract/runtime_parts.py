@@ -42,7 +42,7 @@ class SnapshotsContract:
         with pytest.raises(NotFoundError):
             await snapshots.mounts(A)
         with pytest.raises(NotFoundError):
-            await snapshots.usage_bytes(A)
+            await snapshots.usage(A)
 
     async def test_a_view_is_one_of_them(self, snapshots: Snapshots) -> None:
         with pytest.raises(NotFoundError):
@@ -59,7 +59,7 @@ class SnapshotsContract:
         for _ in range(2):
             await snapshots.remove(A)
         assert set(await snapshots.keys()) == {B}
-        assert await snapshots.usage_bytes(B) >= 0
+        assert (await snapshots.usage(B)).size_bytes >= 0
 
 
 class NetworkingContract:

@@ -16,6 +16,7 @@ from sampan.errors import (
     NotFoundError,
     NotModifiedError,
 )
+from sampan.resource.listing import EVERYONE
 from sampan.wire.pages import pages
 from tests.fakes.engine_process import Frame, Process
 
@@ -39,6 +40,10 @@ class Held:
     removed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+def _has(owner: str, held: Held) -> bool:
+    return owner in (held.record.spec.owner, EVERYONE)
+
+
 class FakeContainers(containers_pb2_grpc.ContainersServicer):
     """Containers by ID."""
 
@@ -57,11 +62,13 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
         self.list_fails: Exception | None = None  # at its end
         self.warns: list[str] = []  # of whatever is created
         self.listed: list[containers_pb2.ListContainersRequest] = []
+        self.reopened: list[str] = []
         self.updated: list[containers_pb2.UpdateContainerRequest] = []
 
     def find(self, name: str) -> Held:
         for container_id, held in self.held.items():
-            if held.record.spec.name == name or (name and container_id.startswith(name)):
+            own = not held.record.spec.owner
+            if (own and held.record.spec.name == name) or (name and container_id.startswith(name)):
                 return held
         raise NotFoundError(f"No such container: {name}")
 
@@ -69,7 +76,7 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
         spec = request.spec
         name = spec.name or f"fake_{len(self.held)}"
         for held in self.held.values():
-            if held.record.spec.name == name:
+            if (held.record.spec.owner, held.record.spec.name) == (spec.owner, name):
                 raise ConflictError(
                     f'Conflict. The container name "/{name}" is already in use by container "{held.record.id}". '
                     "You have to remove (or rename) that container to be able to reuse that name."
@@ -88,7 +95,7 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
 
     async def List(self, request: containers_pb2.ListContainersRequest, context: Any) -> AsyncIterator[Any]:
         self.listed.append(request)
-        records = [held.record for held in reversed(self.held.values())]
+        records = [one.record for one in reversed(self.held.values()) if _has(request.owner, one)]
         if not request.all:
             records = [record for record in records if record.state.status == State.RUNNING]
         try:
@@ -290,7 +297,35 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
             yield sample
 
     async def Prune(self, request: containers_pb2.PruneContainersRequest, context: Any) -> AsyncIterator[Any]:
-        gone = [key for key, held in self.held.items() if held.record.state.status != State.RUNNING]
+        gone = [
+            key
+            for key, held in self.held.items()
+            if held.record.state.status != State.RUNNING and _has(request.owner, held)
+        ]
         for key in gone:
             del self.held[key]
         yield containers_pb2.PruneContainersResponse(removed=gone, reclaimed_bytes=len(gone))
+
+    async def ReopenLog(self, request: containers_pb2.ReopenLogRequest, context: Any) -> Any:
+        held = self.find(request.container)
+        if held.record.spec.log.driver != "cri":
+            raise InvalidArgumentError(f"the log of container {held.record.id} is not opened anew: its driver is ''")
+        if held.record.state.status != State.RUNNING:
+            raise ConflictError(f"container {held.record.id} is not running")
+        self.reopened.append(held.record.id)
+        return containers_pb2.ReopenLogResponse()
+
+    async def Samples(self, request: containers_pb2.SamplesRequest, context: Any) -> AsyncIterator[Any]:
+        wanted = set(request.containers)
+        running = [
+            held.record
+            for held in self.held.values()
+            if held.record.state.status == State.RUNNING and _has(request.owner, held)
+        ]
+        yield containers_pb2.SamplesResponse(
+            samples=[
+                containers_pb2.SamplesResponse.Sample(id=one.id, read=now(), pids=1)
+                for one in running
+                if not wanted or one.id in wanted
+            ]
+        )

@@ -11,7 +11,7 @@ from runtimed.events import matches
 from sampan.api.runtime.v1 import containers_pb2, execs_pb2, execs_pb2_grpc, spec_pb2
 from sampan.errors import CommandNotFoundError, ConflictError, NotFoundError, UnavailableError
 from sampan.resource.event import Event
-from sampan.resource.listing import NO_FILTERS, Filters
+from sampan.resource.listing import EVERYONE, NO_FILTERS, Filters
 from sampan.resource.stats import HostInfo, OciRuntimeInfo
 from sampan.wire.metadata import ATTACHES_STDIN
 from tests.fakes.archives import FakeArchives
@@ -81,6 +81,13 @@ class FakeExecs(execs_pb2_grpc.ExecsServicer):
     async def Resize(self, request: execs_pb2.ResizeExecRequest, context: Any) -> execs_pb2.ResizeExecResponse:
         return execs_pb2.ResizeExecResponse()
 
+    async def Kill(self, request: execs_pb2.KillExecRequest, context: Any) -> execs_pb2.KillExecResponse:
+        await self.Get(execs_pb2.GetExecRequest(id=request.id), context)
+        process = self.processes.get(request.id)
+        if process is not None:
+            process.kill()
+        return execs_pb2.KillExecResponse()
+
 
 class FakeEvents:
     """Satisfies ``resource.protocols.Events``: everything since the beginning is kept."""
@@ -93,7 +100,7 @@ class FakeEvents:
         self.kept_since_s = 0
 
     async def subscribe(
-        self, *, since_ns: int = 0, until_ns: int = 0, filters: Filters = NO_FILTERS
+        self, *, since_ns: int = 0, until_ns: int = 0, filters: Filters = NO_FILTERS, owner: str = ""
     ) -> AsyncGenerator[Event | None, None]:
         """With an end it ends at once: nothing that is still to happen is waited for."""
         queue: asyncio.Queue[Event] = asyncio.Queue()
@@ -106,7 +113,7 @@ class FakeEvents:
             yield None
             while not (until_ns and queue.empty()):
                 event = await queue.get()
-                if matches(event, filters):
+                if owner in (event.owner, EVERYONE) and matches(event, filters):
                     yield event
         finally:
             self._listeners.discard(queue)

@@ -11,6 +11,7 @@ from sampan.docker.options.mounts import check_mounts
 from sampan.errors import ConflictError, NotFoundError
 from sampan.resource.container import Container, EndpointState, MountPoint, NetworkSettings
 from sampan.resource.container_spec import ContainerSpec, Endpoint, MountType
+from sampan.sys.measuring import Usage
 from tests.fakes.crashes import Steps
 from tests.fakes.runtime_host import Host
 
@@ -47,10 +48,10 @@ class FakeSnapshots:
         await self._step("remove snapshot")
         self._host.snapshots.discard(key)
 
-    async def usage_bytes(self, key: str) -> int:
+    async def usage(self, key: str) -> Usage:
         if key not in self._host.snapshots:
             raise NotFoundError(f"snapshot {key} not found")
-        return 4096
+        return Usage(4096, 1)
 
     async def keys(self) -> Collection[str]:
         return tuple(self._host.snapshots)

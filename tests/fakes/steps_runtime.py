@@ -23,6 +23,7 @@ from runtimed.steps.sources import Grants
 from sampan.errors import NotFoundError
 from sampan.resource.container import Container, NetworkSettings
 from sampan.resource.container_spec import ContainerSpec
+from sampan.sys.measuring import Usage
 
 # As ``runc run`` and ``runc exec``: its own process is the first one, as there are no namespaces.
 _RUNTIME = f"""#!{sys.executable} -IS
@@ -71,8 +72,8 @@ class PlainSnapshots:
     async def remove(self, key: str) -> None:
         raise NotImplementedError
 
-    async def usage_bytes(self, key: str) -> int:
-        return 0
+    async def usage(self, key: str) -> Usage:
+        return Usage()
 
     async def keys(self) -> Collection[str]:
         return self.known

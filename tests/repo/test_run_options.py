@@ -64,6 +64,26 @@ EXCUSED = (
         for field in ("masked_paths", "readonly_paths", "own_paths")
     }
     | {
+        (option, place): "a pod's, which neither front has a word for"
+        for option in (
+            "ContainerSpec.owner",
+            "Process.strict_groups",
+            "Mount.uid_mappings",
+            "Mount.gid_mappings",
+            "Namespaces.uid_mappings",
+            "Namespaces.gid_mappings",
+            "Resources.hugepage_limits",
+            "Resources.unified",
+            "Security.cap_add_ambient",
+            "HugepageLimit.page_size",
+            "HugepageLimit.limit_bytes",
+            "IdMapping.host_id",
+            "IdMapping.container_id",
+            "IdMapping.size",
+        )
+        for place in (_VIEWS, _API, _COMMAND)
+    }
+    | {
         (option, place): "of one start, and not of the container"
         for option in ("ConsoleSize.height", "ConsoleSize.width", "Process.console_size")
         for place in (_VIEWS, _COMMAND)

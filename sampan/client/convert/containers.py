@@ -14,10 +14,12 @@ PATH_STAT: Final = Codec(PathStat, archives_pb2.PathStat)
 
 
 CONSOLE_SIZE: Final = Codec(spec.ConsoleSize, spec_pb2.ConsoleSize)
+ID_MAPPING: Final = Codec(spec.IdMapping, spec_pb2.IdMapping)
 RESOURCES: Final = Codec(
     spec.Resources,
     spec_pb2.Resources,
     nested=(
+        Codec(spec.HugepageLimit, spec_pb2.Resources.HugepageLimit),
         Codec(spec.Ulimit, spec_pb2.Resources.Ulimit),
         Codec(spec.Device, spec_pb2.Resources.Device),
         Codec(spec.DeviceLimit, spec_pb2.Resources.DeviceLimit),
@@ -35,10 +37,10 @@ SPEC: Final = Codec(
     spec_pb2.ContainerSpec,
     nested=(
         Codec(spec.Process, spec_pb2.Process, nested=(CONSOLE_SIZE,), local=("own_entrypoint",)),
-        Codec(spec.Mount, spec_pb2.Mount),
+        Codec(spec.Mount, spec_pb2.Mount, nested=(ID_MAPPING,)),
         RESOURCES,
         Codec(spec.Security, spec_pb2.Security),
-        Codec(spec.Namespaces, spec_pb2.Namespaces),
+        Codec(spec.Namespaces, spec_pb2.Namespaces, nested=(ID_MAPPING,)),
         ENDPOINT,
         Codec(spec.PortBinding, spec_pb2.PortBinding),
         Codec(spec.Dns, spec_pb2.Dns),
@@ -57,6 +59,7 @@ CONTAINER: Final = Codec(
             containers_pb2.ContainerState,
             local=("held",),
             nested=(
+                Codec(nouns.ProcessUser, containers_pb2.ProcessUser),
                 Codec(
                     nouns.Health,
                     containers_pb2.Health,

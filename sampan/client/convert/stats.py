@@ -6,6 +6,7 @@ from sampan.api.runtime.v1 import containers_pb2, host_pb2
 from sampan.client.convert.codec import Codec
 from sampan.resource.stats import (
     BlockIoSample,
+    ContainerSample,
     ContainerStats,
     CpuSample,
     HostInfo,
@@ -30,6 +31,9 @@ STATS: Final = Codec(
         Codec(BlockIoSample, containers_pb2.StatsResponse.BlockIo),
     ),
 )
+
+
+SAMPLE: Final = Codec(ContainerSample, containers_pb2.SamplesResponse.Sample)
 
 
 def row_to_proto(row: tuple[str, ...]) -> containers_pb2.TopResponse.Row:

@@ -34,12 +34,12 @@ def check_options(spec: ContainerSpec) -> None:
         raise InvalidArgumentError(f"invalid stop timeout: {spec.stop_timeout_s:.0f} s is longer than 292 years")
     _check_names(spec)
     check_restart(spec.restart_policy, auto_remove=spec.auto_remove)
-    check_namespaces(spec.namespaces)
+    check_namespaces(spec.namespaces, spec.owner)
     if spec.health_check is not None:
         _check_health(spec.health_check)
     check_mounts(spec.mounts, spec.anonymous_volumes)
-    check_log(spec.log)
-    check_limits(spec.resources)
+    check_log(spec.log, spec.owner)
+    check_limits(spec.resources, small=bool(spec.owner))
     parse_security_options(spec.security.options)
     for entry in spec.extra_hosts:
         parse_extra_host(entry)

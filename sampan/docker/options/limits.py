@@ -1,5 +1,6 @@
 """Limits on memory, processors and the rest, as far as they say by themselves that they cannot be meant."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -16,13 +17,18 @@ _OOM_SCORE: Final = range(-1_000, 1_001)
 _MOST_BYTES: Final = (1 << 62) - 1
 _MOST_SHARES: Final = 262_144  # of cgroup v1, which v2's weights are made from
 _LONGEST_CGROUP: Final = 1024  # with room for the container's own below PATH_MAX
+_PAGE_SIZE: Final = re.compile(r"[0-9]{1,6}[KMG]B")
+_CGROUP_FILE: Final = re.compile(r"[a-z0-9_]+(\.[A-Za-z0-9_]+)+")
 _MOST_PIDS: Final = 1 << 22  # PID_MAX_LIMIT
 _MOST_QUOTA_US: Final = (1 << 44) - 1  # the scheduler's MAX_BW
 
 
-def check_limits(resources: Resources) -> None:
-    """Raise InvalidArgumentError, in Docker's words, for a limit that cannot be meant on any machine."""
-    _memory(resources)
+def check_limits(resources: Resources, *, small: bool = False) -> None:
+    """Raise InvalidArgumentError, in Docker's words, for a limit that cannot be meant on any machine.
+
+    With ``small`` there is no least amount of memory: Docker has one, pods have none.
+    """
+    _memory(resources, 1 if small else _LEAST_MEMORY)
     _cpu(resources)
     _rest(resources)
     check_ulimits(resources.ulimits)
@@ -38,7 +44,7 @@ def check_storage_options(options: Mapping[str, str]) -> None:
         raise InvalidArgumentError("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
 
 
-def _memory(resources: Resources) -> None:
+def _memory(resources: Resources, least: int) -> None:
     memory, swap, reservation = (
         resources.memory_bytes,
         resources.memory_swap_bytes,
@@ -47,7 +53,7 @@ def _memory(resources: Resources) -> None:
     for name, value in (("memory", memory), ("memory swap", swap), ("memory reservation", reservation)):
         if value > _MOST_BYTES:
             raise InvalidArgumentError(f"Invalid value: {value}, the largest {name} limit is {_MOST_BYTES} bytes")
-    if memory and memory < _LEAST_MEMORY:
+    if memory and memory < least:
         raise InvalidArgumentError("Minimum memory limit allowed is 6MB")
     if memory > 0 and 0 < swap < memory:
         raise InvalidArgumentError("Minimum memoryswap limit should be larger than memory limit, see usage")
@@ -55,7 +61,7 @@ def _memory(resources: Resources) -> None:
         raise InvalidArgumentError("You should always set the Memory limit when using Memoryswap limit, see usage")
     if swap < -1:
         raise InvalidArgumentError(f"Invalid value: {swap}, memory swap is a size or -1")
-    if reservation and reservation < _LEAST_MEMORY:
+    if reservation and reservation < least:
         raise InvalidArgumentError("Minimum memory reservation allowed is 6MB")
     if memory > 0 and reservation > memory:
         raise InvalidArgumentError("Minimum memory limit can not be less than memory reservation limit, see usage")
@@ -99,6 +105,12 @@ def _rest(resources: Resources) -> None:
         raise InvalidArgumentError(f"PIDs limit {resources.pids_limit} can not be larger than {_MOST_PIDS}")
     if resources.blkio_weight and resources.blkio_weight not in _BLKIO_WEIGHT:
         raise InvalidArgumentError("Range of blkio weight is from 10 to 1000")
+    for limit in resources.hugepage_limits:
+        if not _PAGE_SIZE.fullmatch(limit.page_size):
+            raise InvalidArgumentError(f"invalid huge page size: {limit.page_size}")
+    for name in resources.unified:
+        if not _CGROUP_FILE.fullmatch(name):
+            raise InvalidArgumentError(f"invalid cgroup file: {name}")
     parent = resources.cgroup_parent
     if ".." in parent.split("/") or len(parent) > _LONGEST_CGROUP or any(c in parent for c in "\0\n"):
         raise InvalidArgumentError(f"invalid cgroup parent: {parent[:_LONGEST_CGROUP]}")

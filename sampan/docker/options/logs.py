@@ -37,6 +37,9 @@ KNOWN: Final[Mapping[str, frozenset[str]]] = {
 }
 DRIVERS: Final = tuple(KNOWN)
 
+# A pod's: a file of the form that kubelet reads, at ``path``. Not one of Docker's.
+CRI: Final = "cri"
+
 # Where they keep nothing that could be read again, what is sent is kept in files beside it.
 _CACHE: Final = frozenset(("cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"))
 SENDING: Final = ("journald", "syslog", "fluentd", "gelf")
@@ -63,13 +66,18 @@ class KeptFiles:
     compress: bool
 
 
-def check_log(config: LogConfig) -> None:
-    """Validate a container's logging.
+def check_log(config: LogConfig, owner: str = "") -> None:
+    """Validate a container's logging; an ``owner`` may have the driver ``cri``.
 
     Raises:
         InvalidArgumentError: in Docker's words.
     """
     driver = config.driver or DEFAULT_DRIVER
+    if driver == CRI and owner:
+        path = config.options.get("path", "")
+        if config.options.keys() != {"path"} or not path.startswith("/") or "\0" in path:
+            raise InvalidArgumentError(f"log driver {CRI} has one option, path, which is absolute")
+        return
     if driver not in KNOWN:
         raise InvalidArgumentError(f"logger: no log driver named '{driver}' is registered")
     options = config.options

@@ -6,6 +6,7 @@ It looks at what the handlers make of a request and not at the request: there is
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from sampan.docker.options.namespaces import namespace_path
 from sampan.docker.options.security import parse_security_options
 from sampan.resource.container_spec import ContainerSpec, Endpoint, Mount, MountType, Namespaces, Resources, Security
 from sampan.resource.network import NetworkRequest
@@ -46,7 +47,7 @@ HARMLESS: Final[Mapping[type, frozenset[str]]] = {
             "memory_bytes", "memory_swap_bytes", "memory_reservation_bytes", "nano_cpus", "cpu_shares", "cpu_period_us",
             "cpu_quota_us", "cpuset_cpus", "cpuset_mems", "pids_limit", "blkio_weight", "ulimits", "shm_size_bytes",
             "memory_swappiness", "blkio_weight_devices", "device_read_bps", "device_write_bps", "device_read_iops",
-            "device_write_iops",
+            "device_write_iops", "hugepage_limits",
         )
     ),
     Security: frozenset(("cap_drop", "read_only_root")),
@@ -76,12 +77,14 @@ def of_container(spec: ContainerSpec, binds: tuple[str, ...]) -> Iterator[str]:
     yield from (f"annotation {name}" for name in spec.annotations)
     for endpoint in spec.endpoints:
         yield from of_endpoint(endpoint)
+    if spec.owner:
+        yield f"a container of {spec.owner}'s"
 
 
 def _of_security(security: Security) -> Iterator[str]:
     if security.privileged:
         yield "privileged"
-    for name in security.cap_add:
+    for name in (*security.cap_add, *security.cap_add_ambient):
         if name.upper().removeprefix("CAP_") not in _HARMLESS_CAPABILITIES:
             yield f"capability {name}"
     options = parse_security_options(security.options)
@@ -100,6 +103,10 @@ def _of_namespaces(namespaces: Namespaces) -> Iterator[str]:
     for name in ("network", "pid", "ipc", "uts", "cgroup", "user"):
         if getattr(namespaces, name) == "host":
             yield f"the host's {name} namespace"
+        elif path := namespace_path(getattr(namespaces, name)):
+            yield f"the {name} namespace {path}"
+    if namespaces.uid_mappings or namespaces.gid_mappings:
+        yield "ID mappings"
 
 
 def joined(spec: ContainerSpec) -> Iterator[str]:
@@ -118,6 +125,7 @@ def of_resources(resources: Resources) -> Iterator[str]:
     yield from (f"device rule {rule}" for rule in resources.device_cgroup_rules)
     if resources.cgroup_parent:
         yield f"control group {resources.cgroup_parent}"
+    yield from (f"control group file {name}" for name in resources.unified)
     if resources.oom_score_adj < 0 or resources.oom_kill_disable:
         yield "being spared when memory is short"
     if resources.cpu_realtime_period_us or resources.cpu_realtime_runtime_us:
@@ -131,6 +139,8 @@ def _of_mount(mount: Mount, binds: tuple[str, ...]) -> Iterator[str]:
         yield f"a mount of type {mount.type.value}"
     if mount.propagation not in _PRIVATE:
         yield f"propagation {mount.propagation}"
+    if mount.uid_mappings or mount.gid_mappings:
+        yield "ID mappings of a mount"
     if mount.type is MountType.VOLUME:
         yield from _of_driver(mount.volume_driver, mount.volume_options)
 

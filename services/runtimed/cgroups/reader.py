@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
-from runtimed.cgroups.usage import UNLIMITED, BlockIo, CpuUsage, MemoryUsage, Usage, number, table, text
+from runtimed.cgroups.usage import UNLIMITED, BlockIo, BriefUsage, CpuUsage, MemoryUsage, Usage, number, table, text
 from runtimed.host.facts import CgroupTree
 
 _NS_PER_US = 1000
@@ -141,6 +141,30 @@ class CgroupReader:
             pids=number(f"{pids}{path}/pids.current"),
             pids_limit=number(f"{pids}{path}/pids.max"),
             block_io=(block_io_v1(self._v1["blkio"] + path) if "blkio" in self._v1 else block_io_v2(self._v2 + path)),
+        )
+
+    def read_briefly(self, path: str) -> BriefUsage | None:
+        """Return what is asked of many containers at once, by the fewest files; None if the cgroup is gone."""
+        if not self.exists(path):
+            return None
+        if "cpuacct" in self._v1:
+            usage_ns = number(f"{self._v1['cpuacct']}{path}/cpuacct.usage")
+        else:
+            usage_ns = table(f"{self._v2}{path}/cpu.stat").get("usage_usec", 0) * _NS_PER_US
+        prefix, memory, current = "", self._v2 + path, "memory.current"
+        if "memory" in self._v1:
+            prefix, memory, current = "total_", self._v1["memory"] + path, "memory.usage_in_bytes"
+        stat, used = table(f"{memory}/memory.stat"), number(f"{memory}/{current}")
+        swap = stat.get("total_swap", 0) if prefix else number(f"{memory}/memory.swap.current")
+        return BriefUsage(
+            cpu_usage_ns=usage_ns,
+            memory_bytes=used,
+            working_set_bytes=max(0, used - stat.get(f"{prefix}inactive_file", 0)),
+            rss_bytes=stat.get("total_rss" if prefix else "anon", 0),
+            page_faults=stat.get(f"{prefix}pgfault", 0),
+            major_page_faults=stat.get(f"{prefix}pgmajfault", 0),
+            swap_bytes=swap,
+            pids=number(f"{self._v1.get('pids', self._v2)}{path}/pids.current"),
         )
 
     def exists(self, path: str) -> bool:

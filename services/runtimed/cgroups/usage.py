@@ -101,3 +101,17 @@ class Usage:
     pids: int = 0  # threads count, as the kernel has it
     pids_limit: int = 0  # 0: none
     block_io: tuple[BlockIo, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BriefUsage:
+    """What is asked of many cgroups at once."""
+
+    cpu_usage_ns: int
+    memory_bytes: int
+    working_set_bytes: int
+    rss_bytes: int
+    page_faults: int
+    major_page_faults: int
+    swap_bytes: int
+    pids: int

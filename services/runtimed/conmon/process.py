@@ -84,6 +84,56 @@ async def kill_at_work_on(directory: Path) -> None:
             os.close(pidfd)
 
 
+async def kill_with_offspring(pid: int, cgroup: str) -> None:
+    """Kill a process that a runtime has begun in ``cgroup``, with all that came of it; return as above.
+
+    A runtime begins a session with each process. So those whose parents have ended are known by that, unless they
+    began one of their own after it. The cgroup tells it from another one that has its number by now.
+    """
+    pidfds = await asyncio.to_thread(_killed_offspring, pid, cgroup.encode())
+    try:
+        async with asyncio.timeout(_ENDING_S):
+            for pidfd in pidfds:
+                await ended(pidfd)
+    except TimeoutError:
+        log.warning("processes do not end after SIGKILL", of=pid)
+    finally:
+        for pidfd in pidfds:
+            os.close(pidfd)
+
+
+def _killed_offspring(pid: int, cgroup: bytes) -> list[int]:
+    """As ``_killed_at_work_on``."""
+    found: dict[int, int] = {}
+    while new := _offspring(pid, cgroup, found):
+        _signal(new.values(), signal.SIGSTOP)
+        found |= new
+    _signal(found.values(), signal.SIGKILL)
+    return list(found.values())
+
+
+def _offspring(first: int, cgroup: bytes, known: Mapping[int, int]) -> dict[int, int]:
+    """Return, by pid, a pidfd for ``first`` and for each of its session or below one, if it is not ``known``."""
+    pidfds: dict[int, int] = {}
+    parents: dict[int, int] = {}
+    found: set[int] = set()
+    for pid, pidfd, _ in _processes(known):
+        pidfds[pid] = pidfd
+        with contextlib.suppress(OSError, IndexError, ValueError):  # it has ended
+            # After ") " come the state, the parent's pid, the process group and the session.
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
+            if cgroup not in Path(f"/proc/{pid}/cgroup").read_bytes():
+                continue
+            parents[pid] = int(fields[1])
+            if pid == first or int(fields[3]) == first:
+                found.add(pid)
+    while below := {pid for pid, parent in parents.items() if parent in found or parent in known} - found:
+        found |= below
+    for pid in pidfds.keys() - found:
+        os.close(pidfds[pid])
+    return {pid: pidfds[pid] for pid in found}
+
+
 async def finish_kills(directory: Path) -> None:
     """Kill what works on something in ``directory`` and is stopped, with all at work on the same thing.
 

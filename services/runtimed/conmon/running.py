@@ -16,6 +16,7 @@ _ACCEPT_S: Final = 1.0
 _ACCEPT_INTERVAL_S: Final = 0.001
 
 _RESIZE: Final = 1  # the kind of a control message; two numbers follow
+_REOPEN: Final = 2
 
 
 def resize(control: Path, height: int, width: int) -> None:
@@ -25,6 +26,15 @@ def resize(control: Path, height: int, width: int) -> None:
         OSError: nobody reads the fifo: the process has ended.
     """
     _tell(control, _RESIZE, height, width)
+
+
+def reopen(control: Path) -> None:
+    """Tell a conmon to open the file that it logs to anew.
+
+    Raises:
+        OSError: nobody reads the fifo: the process has ended.
+    """
+    _tell(control, _REOPEN, 0, 0)
 
 
 def _tell(control: Path, kind: int, first: int, second: int) -> None:

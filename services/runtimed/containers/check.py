@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Final
 
-from runtimed.host.facts import HostFacts
+from runtimed.host.facts import CgroupLayout, HostFacts
 from runtimed.oci.namespaces import check_sysctls
 from runtimed.oci.security.capabilities import check_capabilities
 from runtimed.oci.security.seccomp import own_profile
@@ -34,7 +34,7 @@ def check_spec(spec: ContainerSpec, host: HostFacts, *, runtimes: Collection[str
     _check_process(spec)
     check_sysctls(spec.sysctls, spec)
     security = spec.security
-    check_capabilities(security.cap_add, security.cap_drop, host.capabilities)
+    check_capabilities((*security.cap_add, *security.cap_add_ambient), security.cap_drop, host.capabilities)
     options = parse_security_options(security.options)
     if options.seccomp not in ("", "builtin", "unconfined"):
         own_profile(options.seccomp, host.capabilities)
@@ -44,6 +44,10 @@ def check_spec(spec: ContainerSpec, host: HostFacts, *, runtimes: Collection[str
         )
     if spec.runtime and spec.runtime not in runtimes:
         raise InvalidArgumentError(f"unknown or invalid runtime name: {spec.runtime}")
+    if spec.resources.unified and host.layout is not CgroupLayout.UNIFIED:
+        raise InvalidArgumentError(
+            f"{', '.join(sorted(spec.resources.unified))} cannot be set: this host has cgroups of version 1"
+        )
     return tuple(warning for check in _LIMITS for warning in check(spec.resources, host))
 
 
@@ -148,6 +152,8 @@ def _rest(resources: Resources, host: HostFacts) -> list[str]:
     for field, what in _THROTTLES.items():
         if getattr(resources, field) and not host.limits.blkio_throttle:
             warnings.append(_NOT_SUPPORTED.format(what, f"{what} discarded."))
+    if any(limit.limit_bytes for limit in resources.hugepage_limits) and not host.limits.hugepages:
+        warnings.append(_NOT_SUPPORTED.format("huge page limits", "Limitation discarded."))
     if resources.blkio_weight and not host.limits.blkio_weight:
         warnings.append(_NOT_SUPPORTED.format("Block I/O weight", "Weight discarded."))
     return warnings

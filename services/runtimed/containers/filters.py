@@ -10,7 +10,7 @@ from sampan.docker.filters import found_test, label_test, until_ns
 from sampan.docker.times import to_ns
 from sampan.errors import InvalidArgumentError
 from sampan.resource.container import Container, Status
-from sampan.resource.listing import Filters, Selection
+from sampan.resource.listing import EVERYONE, Filters, Selection
 
 Predicate = Callable[[Container], bool]
 
@@ -30,7 +30,8 @@ def select(
     chosen = [
         container
         for container in sorted(containers, key=lambda c: c.created, reverse=True)
-        if (everything or container.state.status in UP or container.state.status is Status.RESTARTING)
+        if selection.owner in (container.spec.owner, EVERYONE)
+        and (everything or container.state.status in UP or container.state.status is Status.RESTARTING)
         and all(predicate(container) for predicate in predicates)
     ]
     return chosen[:limit] if limit > 0 else chosen

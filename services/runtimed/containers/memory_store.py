@@ -24,6 +24,7 @@ from sampan.service.set_aside import SetAside
 
 _HEX: Final = re.compile(r"[0-9a-f]{1,64}")
 _RECORD_AGAIN_S: Final = 2.0
+_SHOWN_DIGITS: Final = 12  # of an ID, in lists
 
 UP: Final = frozenset({Status.RUNNING, Status.PAUSED})
 
@@ -112,7 +113,7 @@ class MemoryStore:
         self._set_aside = set_aside
         self._choose = choose
         self._by_id: dict[str, Entry] = {}
-        self._ids_by_name: dict[str, str] = {}
+        self._ids_by_name: dict[tuple[str, str], str] = {}  # each owner has names of its own
         self._unrecorded: set[Entry] = set()
         self._behind = asyncio.Event()
 
@@ -125,7 +126,7 @@ class MemoryStore:
             if entry.status not in UP:
                 entry.down.set()
             self._by_id[entry.id] = entry
-            self._ids_by_name[entry.container.name] = entry.id
+            self._ids_by_name[_full_name(entry.container)] = entry.id
 
     def set_aside(self, entry: Entry, reason: str) -> None:
         """Show it as dead from now on, which can be removed and nothing else; its record stays for the next start."""
@@ -155,8 +156,11 @@ class MemoryStore:
         if self._by_id.get(entry.id) is not entry:
             raise NotFoundError(f"No such container: {entry.id}")
 
-    def find(self, container: str) -> Entry:
+    def find(self, container: str, owner: str = "") -> Entry:
         """Return the container of that ID, name or unambiguous prefix of an ID.
+
+        Names and prefixes are those of ``owner``'s containers. Of one that another has, who knows the ID, or as much of
+        it as lists show, has been shown it.
 
         Raises:
             NotFoundError, InvalidArgumentError: in Docker's words.
@@ -164,9 +168,11 @@ class MemoryStore:
         name = container.removeprefix("/")
         if entry := self._by_id.get(container):
             return self._visible(entry, container)
-        if owner := self._ids_by_name.get(name):
-            return self._visible(self._by_id[owner], container)
-        matches = [key for key in self._by_id if key.startswith(container)] if _HEX.fullmatch(container) else []
+        if holder := self._ids_by_name.get((owner, name)):
+            return self._visible(self._by_id[holder], container)
+        found = [key for key in self._by_id if key.startswith(container)] if _HEX.fullmatch(container) else []
+        own = [key for key in found if self._by_id[key].container.spec.owner == owner]
+        matches = own or (found if len(container) >= _SHOWN_DIGITS else [])
         if len(matches) > 1:
             raise InvalidArgumentError(f"multiple IDs found with provided prefix: {container}")
         if not matches:
@@ -180,25 +186,27 @@ class MemoryStore:
 
     def choose_name(self) -> str:
         """Return a free, made-up name."""
-        return make_up_name(self._ids_by_name, self._choose)
+        return make_up_name({name for _, name in self._ids_by_name}, self._choose)
 
-    def _claim(self, name: str, id: str) -> None:
-        owner = self._ids_by_name.setdefault(name, id)
-        if owner != id:
-            raise in_use(name, owner)
+    def _claim(self, full_name: tuple[str, str], id: str) -> None:
+        holder = self._ids_by_name.setdefault(full_name, id)
+        if holder != id:
+            raise in_use(full_name[1], holder)
 
-    async def until_decided(self, name: str) -> None:
+    async def until_decided(self, name: str, owner: str = "") -> None:
         """Return when no container of that name is being created.
 
         Who is told that a name is in use relies on the container that has it. One that is still being created may never
         be there: a client that asks again, as the answer to its first request was lost, would be left with nothing.
         """
-        while entry := self._undecided(name):
+        while entry := self._undecided((owner, name)):
             await entry.decided.wait()
 
-    def _undecided(self, name: str) -> Entry | None:
-        owner = self._by_id.get(self._ids_by_name.get(name, ""))
-        return owner if owner is not None and owner.intent is Intent.CREATING and not owner.decided.is_set() else None
+    def _undecided(self, full_name: tuple[str, str]) -> Entry | None:
+        holder = self._by_id.get(self._ids_by_name.get(full_name, ""))
+        if holder is None or holder.intent is not Intent.CREATING or holder.decided.is_set():
+            return None
+        return holder
 
     def claim(self, container: Container) -> Entry:
         """Take the name of a container that is about to be created; nobody finds it before it is settled.
@@ -206,7 +214,7 @@ class MemoryStore:
         Raises:
             ConflictError: the name is taken; Docker's words.
         """
-        self._claim(container.name, container.id)
+        self._claim(_full_name(container), container.id)
         entry = Entry(container, Intent.CREATING)
         entry.down.set()
         self._by_id[entry.id] = entry
@@ -231,17 +239,17 @@ class MemoryStore:
         async with entry.recording:
             self.check_known(entry)
             old = entry.container
-            self._claim(name, entry.id)
+            self._claim((old.spec.owner, name), entry.id)
             new = dataclasses.replace(old, spec=dataclasses.replace(old.spec, name=name))
             try:
                 await self._store.set_container(entry.row_with(new, entry.intent))
             except BaseException:
                 if name != old.name:
-                    del self._ids_by_name[name]
+                    del self._ids_by_name[old.spec.owner, name]
                 raise
             entry.container = new
             if name != old.name:
-                del self._ids_by_name[old.name]
+                del self._ids_by_name[_full_name(old)]
 
     async def set_state(
         self,
@@ -337,9 +345,14 @@ class MemoryStore:
 
     def _forget(self, entry: Entry) -> None:
         self._by_id.pop(entry.id, None)
-        if self._ids_by_name.get(entry.container.name) == entry.id:
-            del self._ids_by_name[entry.container.name]
+        name = _full_name(entry.container)
+        if self._ids_by_name.get(name) == entry.id:
+            del self._ids_by_name[name]
         entry.decided.set()
+
+
+def _full_name(container: Container) -> tuple[str, str]:
+    return container.spec.owner, container.name
 
 
 def _event_of(telling: Telling | None) -> Event | None:

@@ -3,6 +3,7 @@
 Limits are changed as ``docker update`` changes them: what is not given stays.
 """
 
+import re
 import secrets
 import socket
 from asyncio import to_thread
@@ -41,6 +42,8 @@ from sampan.resource.listing import Filters, Pruned, Selection
 
 _GRAPH_DATA: Final = {"LowerDir": "lowerdir", "UpperDir": "upperdir", "WorkDir": "workdir"}
 
+_OWNER: Final = re.compile(r"[a-z]{1,16}")
+
 _REMOVALS: Final = 10  # of a container that others start again between its kill and its removal
 
 
@@ -51,7 +54,7 @@ def changed_resources(old: Resources, new: Resources) -> Resources:
         InvalidArgumentError: nano CPUs together with a period or a quota.
         ConflictError: the memory limit would exceed memory + swap.
     """
-    given = {f.name: value for f in fields(new) if (value := getattr(new, f.name)) not in (0, "", None, (), False)}
+    given = {f.name: value for f in fields(new) if (value := getattr(new, f.name)) not in (0, "", None, (), False, {})}
     if "nano_cpus" in given and (old.cpu_quota_us or old.cpu_period_us):
         raise InvalidArgumentError(
             "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set"
@@ -112,37 +115,40 @@ class Containers:
             NotFoundError: the image's snapshot is not there.
         """
         name = check_name(spec.name) if spec.name else self._memory.choose_name()
-        spec = self.defaults.fill(spec)
+        if not spec.owner:  # whoever owns containers has defaults of its own
+            spec = self.defaults.fill(spec)
         check_sizes(spec)
+        check_owner(spec)
         check_options(spec)
         if spec.stop_signal:
             parse_signal(spec.stop_signal)
         spec = replace(spec, name=name, namespaces=self._resolved_namespaces(spec))
         self._check_links(spec)
-        spec = with_ids(spec, lambda name: self._other(name).container)
+        spec = with_ids(spec, lambda name: self._other(name, spec.owner).container)
         runtime = self._choose_runtime(spec.runtime)
         warnings = self._bundles.check(spec)
         network, more = await self._networking.check(spec)
         spec = self._with_joined_name(spec)
         new_id = secrets.token_hex(32)
-        if spec.resources.memory_bytes > 0 and not spec.resources.memory_swap_bytes:
+        if spec.resources.memory_bytes > 0 and not spec.resources.memory_swap_bytes and not spec.owner:
             # As with Docker, which from here on shows and changes it like one that was asked for.
             twice = replace(spec.resources, memory_swap_bytes=2 * spec.resources.memory_bytes)
             spec = replace(spec, resources=twice)
         cgroup = self._bundles.cgroup_path(new_id, spec)
         container = Container(new_id, spec, utcnow(), network=network, runtime=runtime, cgroup_path=cgroup)
-        await self._memory.until_decided(name)
+        await self._memory.until_decided(name, spec.owner)
         entry = self._memory.claim(container)
         return await self._background.finish(self._make(entry), f"create {new_id}"), (*warnings, *more)
 
     def _resolved_namespaces(self, spec: ContainerSpec) -> Namespaces:
         """Replace names in ``container:<name>`` by IDs, which stay right when that container is renamed."""
-        changed = {}
-        for field in ("network", "pid", "ipc"):
-            mode = getattr(spec.namespaces, field)
-            if mode.startswith("container:"):
-                changed[field] = f"container:{self._other(mode.removeprefix('container:')).id}"
-        return replace(spec.namespaces, **changed)
+
+        def resolved(mode: str) -> str:
+            name = mode.removeprefix("container:")
+            return mode if name == mode else f"container:{self._other(name, spec.owner).id}"
+
+        modes = spec.namespaces
+        return replace(modes, network=resolved(modes.network), pid=resolved(modes.pid), ipc=resolved(modes.ipc))
 
     def _check_links(self, spec: ContainerSpec) -> None:
         """Refuse a legacy link that can never be made; whether the other container runs, the start will see."""
@@ -152,14 +158,14 @@ class Containers:
                 raise InvalidArgumentError(f"bad format for links: {link}")
             if spec.namespaces.network in ("", "default", "bridge"):
                 try:
-                    self._other(name)
+                    self._other(name, spec.owner)
                 except InvalidArgumentError as error:
                     raise InvalidArgumentError(f"could not get container for {name}: {error}") from error
 
-    def _other(self, name: str) -> Entry:
-        """Return a container that another's spec names."""
+    def _other(self, name: str, owner: str) -> Entry:
+        """Return a container that the spec of one of ``owner``'s names."""
         try:
-            return self._memory.find(name)
+            return self._memory.find(name, owner)
         except NotFoundError as error:  # clients take "not found" for a missing image, and pull it
             raise InvalidArgumentError(str(error)) from error
 
@@ -168,7 +174,7 @@ class Containers:
         mode = spec.namespaces.network
         if not mode.startswith("container:") or spec.namespaces.uts == "host":
             return spec
-        joined = self._other(mode.removeprefix("container:")).container
+        joined = self._other(mode.removeprefix("container:"), spec.owner).container
         return replace(spec, hostname=hostname_of(joined, socket.gethostname()), domainname=joined.spec.domainname)
 
     async def _make(self, entry: Entry) -> Container:
@@ -217,7 +223,7 @@ class Containers:
 
     async def size_bytes(self, container: Container) -> int:
         """Return what the container wrote, without what it was furnished with."""
-        written = await self._snapshots.usage_bytes(container.id)
+        written = (await self._snapshots.usage(container.id)).size_bytes
         upper = (await self.graph_data(container)).get("UpperDir") if written else None
         return max(written - await to_thread(furnished_bytes, Path(upper)), 0) if upper else written
 
@@ -261,7 +267,7 @@ class Containers:
             raise InvalidArgumentError(f"Renaming a container with the same name as its current name: /{old}")
         try:
             new = check_name(name)
-            await self._memory.until_decided(new)
+            await self._memory.until_decided(new, entry.container.spec.owner)
             await self._background.finish(self._rename(entry, new), f"rename {entry.id}")
         except (InvalidArgumentError, ConflictError) as error:
             raise type(error)(f"Error when allocating new name: {error}") from error
@@ -298,7 +304,7 @@ class Containers:
                 spec = replace(spec, restart_policy=restart_policy)
             if resources is not None:
                 spec = replace(spec, resources=changed_resources(spec.resources, resources))
-                check_limits(spec.resources)
+                check_limits(spec.resources, small=bool(spec.owner))
             warnings = self._bundles.check(spec)
             if resources is not None and entry.status in UP:
                 bundle = self._paths.container(entry.id).bundle
@@ -311,11 +317,11 @@ class Containers:
         self._events.container(entry.container, "update")
         return warnings
 
-    async def prune(self, filters: Filters) -> Pruned:
-        """Remove all containers that do not run and pass ``filters``; one that is started meanwhile stays."""
+    async def prune(self, filters: Filters, owner: str = "") -> Pruned:
+        """Remove ``owner``'s containers that do not run and pass ``filters``; one that is started meanwhile stays."""
         removed: list[str] = []
         reclaimed = 0
-        for container in self.list(Selection(all=True), filters):
+        for container in self.list(Selection(all=True, owner=owner), filters):
             entry = self._memory.by_id(container.id)
             if entry is None or entry.status not in (Status.CREATED, Status.EXITED, Status.DEAD):
                 continue
@@ -326,8 +332,18 @@ class Containers:
                 continue
             removed.append(container.id)
             reclaimed += size
-        self._events.publish(Event("container", "prune", "", {"reclaimed": str(reclaimed)}))
+        self._events.publish(Event("container", "prune", "", {"reclaimed": str(reclaimed)}, owner=owner))
         return Pruned(tuple(removed), reclaimed)
+
+
+def check_owner(spec: ContainerSpec) -> None:
+    """Raise InvalidArgumentError for an owner that cannot be one, or for what containers without one do not have."""
+    if spec.owner and not _OWNER.fullmatch(spec.owner):
+        raise InvalidArgumentError(f"invalid owner: {spec.owner}")
+    namespaces = spec.namespaces
+    mappings = (namespaces.uid_mappings, namespaces.gid_mappings)
+    if not spec.owner and (any(mappings) or any(mount.uid_mappings or mount.gid_mappings for mount in spec.mounts)):
+        raise InvalidArgumentError("ID mappings are given to containers of an owner alone")
 
 
 def check_sizes(spec: ContainerSpec) -> None:

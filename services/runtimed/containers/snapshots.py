@@ -65,9 +65,9 @@ class OwnSnapshots:
         except NotFoundError:
             return
 
-    async def usage_bytes(self, key: str) -> int:
+    async def usage(self, key: str) -> Usage:
         """Return what was written to it, without its parents."""
-        return (await self._snapshotter.usage(key)).size_bytes
+        return await self._snapshotter.usage(key)
 
     async def keys(self) -> Collection[str]:
         """Return the active snapshots and views that were made for containers and steps."""

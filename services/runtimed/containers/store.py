@@ -64,7 +64,7 @@ class ContainerStore:
             c = row.container
             db.execute(
                 "INSERT INTO containers (id, name, created_ns, spec, mounts, runtime, cgroup) VALUES (?,?,?,?,?,?,?)",
-                (c.id, c.name, _ns(c.created), to_json(c.spec), to_json(c.mounts), c.runtime, c.cgroup_path),
+                (c.id, _name(c), _ns(c.created), to_json(c.spec), to_json(c.mounts), c.runtime, c.cgroup_path),
             )
             db.execute("INSERT INTO states (id, intent, state, network) VALUES (?,'creating','{}','{}')", (c.id,))
             _update_state(db, row)
@@ -87,7 +87,7 @@ class ContainerStore:
             c = row.container
             db.execute(
                 "UPDATE containers SET name=?, spec=?, mounts=?, runtime=?, cgroup=? WHERE id=?",
-                (c.name, to_json(c.spec), to_json(c.mounts), c.runtime, c.cgroup_path, c.id),
+                (_name(c), to_json(c.spec), to_json(c.mounts), c.runtime, c.cgroup_path, c.id),
             )
             _update_state(db, row)
             _append(db, event)
@@ -165,6 +165,17 @@ def _append(db: sqlite3.Connection, *appended: Event | None) -> None:
         db.execute("DELETE FROM events WHERE number <= (SELECT max(number) FROM events) - ?", (events.KEPT,))
 
 
+def _name(container: Container) -> str:
+    """Return what the column has for a name, which is unique there: each owner has names of its own."""
+    owner = container.spec.owner
+    return f"{owner}/{container.name}" if owner else container.name
+
+
+def _named(name: str) -> ContainerSpec:
+    owner, _, own = name.rpartition("/")
+    return ContainerSpec(own, owner=owner)
+
+
 def _update_state(db: sqlite3.Connection, row: Row) -> None:
     c = row.container
     db.execute(
@@ -189,7 +200,7 @@ def _row(row: sqlite3.Row) -> Row:
         fault = f"its record cannot be read: {why(error)}"
         container = Container(
             id=row["id"],
-            spec=ContainerSpec(name=row["name"]),
+            spec=_named(row["name"]),
             created=datetime.fromtimestamp(0, UTC),
             state=ContainerState(Status.DEAD, error=fault),
             runtime=str(row["runtime"]),

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from runtimed.conmon.conmon import Conmon, PendingExec
-from runtimed.conmon.process import ended, finish_kills, until_none_works_on
+from runtimed.conmon.process import ended, finish_kills, kill_with_offspring, until_none_works_on
 from runtimed.conmon.running import find_conmon, read_exit_code, resize
 from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.paths import Paths
@@ -170,6 +170,12 @@ class Execs:
         if running.exec.running:
             with contextlib.suppress(OSError):  # it has just ended
                 resize(self._paths.exec(running.exec.id).control, size.height, size.width)
+
+    async def kill(self, id: str) -> None:
+        """Kill its process and all that have come of it; return when they have ended. Raises NotFoundError."""
+        running = self.known.find(id)
+        if running.exec.running and running.exec.pid:
+            await kill_with_offspring(running.exec.pid, running.entry.container.cgroup_path)
 
     def _begin(self, id: str, size: ConsoleSize | None) -> Running:
         running = self.known.find(id)

@@ -55,6 +55,7 @@ class Limits:
     blkio_weight_device: bool = True
     blkio_throttle: bool = True
     cpu_realtime: bool = True
+    hugepages: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,7 @@ def _limits(trees: tuple[CgroupTree, ...]) -> Limits:
         blkio_throttle=has("blkio", "blkio.throttle.read_bps_device") or has("io", ""),
         # Version 2 has none; that of version 1 is built in seldom.
         cpu_realtime=cpu is not None and cpu.version == 1 and has("cpu", "cpu.rt_period_us"),
+        hugepages=has("hugetlb", "cgroup.procs"),
     )
 
 

@@ -33,6 +33,7 @@ from runtimed.oci.mounts import DEFAULT_SHM_BYTES
 from runtimed.oci.runtime import OciRuntime
 from runtimed.protocol import Bundles, Joins, Networking, SnapshotMount, Snapshots, Volumes
 from runtimed.volumes.users import volumes_of
+from sampan.docker.options.logs import CRI
 from sampan.errors import ConflictError, InvalidArgumentError, StartError
 from sampan.log import log
 from sampan.resource.container import Container, NetworkSettings
@@ -195,11 +196,17 @@ class Runner:
 
     async def _begin_log(self, entry: Entry, paths: ContainerPaths) -> Path | None:
         """Have output kept from here on; return where conmon shall write it, None if nowhere."""
+        config = entry.container.spec.log
+        if config.driver == CRI:
+            path = Path(config.options["path"])
+            if await asyncio.to_thread(path.is_dir):
+                raise StartError(f"failed to create task for container: log path {path} is a directory")
+            return path
         if not is_kept(entry.container):
             return None
         try:
             spool = await asyncio.to_thread(next_run, paths.spool)
-            await self._parts.logs.look_for_receiver(entry.container.spec.log)
+            await self._parts.logs.look_for_receiver(config)
         except OSError as error:
             why = f"failed to initialize logging driver: {error.strerror or error}"
             raise StartError(f"failed to create task for container: {why}") from error
@@ -289,7 +296,8 @@ class Runner:
         paths.files.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, content in files.items():
             _write_for_all(paths.files / name, content)
-        self._parts.furnish(paths.root)
+        if not container.spec.owner:  # what is there is Docker's
+            self._parts.furnish(paths.root)
         config = self._parts.bundles.config(
             dataclasses.replace(container, network=network, mounts=staged(container, paths)),
             paths.root,

@@ -14,6 +14,7 @@ from runtimed.execs.operations import Execs
 from runtimed.lifecycle.lifecycle import Lifecycle
 from runtimed.lifecycle.waits import Waits
 from runtimed.logs.plans import log_path
+from runtimed.stats.bulk import Samples
 from runtimed.stats.observation import Observation
 from runtimed.stats.sampling import stats_of
 from runtimed.streams.streams import Streams
@@ -22,7 +23,7 @@ from sampan.resource.container import Condition, Container, ContainerDetails, Cr
 from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Resources, RestartPolicy
 from sampan.resource.exec import Exec, ExecSpec
 from sampan.resource.listing import NO_FILTERS, RUNNING_ONES, Filters, Pruned, Selection
-from sampan.resource.stats import ContainerStats, Top
+from sampan.resource.stats import ContainerSample, ContainerStats, Top
 from sampan.resource.streams import (
     Accepted,
     Attached,
@@ -72,6 +73,10 @@ class LocalExecs:
         """Set its terminal's size."""
         self._execs.resize(id, size)
 
+    async def kill(self, id: str) -> None:
+        """Kill it, with all that has come of it."""
+        await self._execs.kill(id)
+
 
 _RECORDED: Final = tuple(field.name for field in fields(Container))
 
@@ -99,6 +104,7 @@ class LocalContainers:
         streams: Streams,
         execs: Execs,
         observation: Observation,
+        samples: Samples,
         paths: Paths,
     ) -> None:
         self._memory = memory
@@ -108,6 +114,7 @@ class LocalContainers:
         self._streams = streams
         self._execs = execs
         self._observation = observation
+        self._samples = samples
         self._paths = paths
         self._rows: dict[str, _Row] = {}  # of the last lists, by ID
 
@@ -266,6 +273,14 @@ class LocalContainers:
             async for sample in samples:
                 yield stats_of(entry.container, sample)
 
-    async def prune(self, filters: Filters = NO_FILTERS) -> Pruned:
+    async def prune(self, filters: Filters = NO_FILTERS, *, owner: str = "") -> Pruned:
         """Remove all that do not run."""
-        return await self._containers.prune(filters)
+        return await self._containers.prune(filters, owner)
+
+    async def reopen_log(self, container: str) -> None:
+        """Have its log's file opened anew."""
+        self._streams.reopen_log(self._memory.find(container))
+
+    async def samples(self, owner: str = "", containers: Sequence[str] = ()) -> tuple[ContainerSample, ...]:
+        """Return what those that run use."""
+        return await self._samples.of(owner, containers)

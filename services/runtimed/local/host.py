@@ -22,10 +22,10 @@ class LocalEvents:
         self._stopping = stopping
 
     def subscribe(
-        self, *, since_ns: int = 0, until_ns: int = 0, filters: Filters = NO_FILTERS
+        self, *, since_ns: int = 0, until_ns: int = 0, filters: Filters = NO_FILTERS, owner: str = ""
     ) -> AsyncGenerator[Event | None, None]:
         """Yield None when the subscription is in place, past events, then live ones."""
-        return self._events.subscribe(since_ns, until_ns, filters, self._stopping)
+        return self._events.subscribe(since_ns, until_ns, filters, self._stopping, owner)
 
     async def kept_since_ns(self) -> int:
         """Return the time of the oldest event that is kept, 0 if none has been dropped."""
@@ -85,4 +85,5 @@ class LocalHost:
             events=self._events.published,
             cdi_spec_dirs=self._cdi_spec_dirs,
             cdi_devices=devices.names,
+            cgroup_driver="cgroupfs",
         )

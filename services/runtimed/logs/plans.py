@@ -9,19 +9,28 @@ from runtimed.containers.paths import ContainerPaths
 from runtimed.logs.drivers.driver import Shipping
 from runtimed.logs.formats import Format, JsonLines, Records
 from runtimed.logs.sinks import FilePlan
-from sampan.docker.options.logs import DEFAULT_DRIVER, SENDING, attributes_of, buffer_bytes, caches, kept_files, tag_of
+from sampan.docker.options.logs import (
+    CRI,
+    DEFAULT_DRIVER,
+    SENDING,
+    attributes_of,
+    buffer_bytes,
+    caches,
+    kept_files,
+    tag_of,
+)
 from sampan.resource.container import Container
 
 
 def is_kept(container: Container) -> bool:
-    """Whether the container's output is written down or sent at all."""
-    return container.spec.log.driver != "none"
+    """Whether the engine writes the container's output down, or sends it."""
+    return container.spec.log.driver not in ("none", CRI)
 
 
 def is_readable(container: Container) -> bool:
     """Whether there is a log to be read."""
     log = container.spec.log
-    return is_kept(container) and not (log.driver in SENDING and not caches(log.options))
+    return log.driver == CRI or (is_kept(container) and not (log.driver in SENDING and not caches(log.options)))
 
 
 def log_files(container: Container, paths: ContainerPaths) -> tuple[Path, Format]:
@@ -29,6 +38,8 @@ def log_files(container: Container, paths: ContainerPaths) -> tuple[Path, Format
     match container.spec.log.driver or DEFAULT_DRIVER:
         case "json-file":
             return paths.json_log, JsonLines()
+        case "cri":
+            return Path(container.spec.log.options["path"]), Records()
         case "local":
             return paths.local_log, Records()
         case _:
@@ -37,7 +48,10 @@ def log_files(container: Container, paths: ContainerPaths) -> tuple[Path, Format
 
 def log_path(container: Container, paths: ContainerPaths) -> str:
     """Return what Docker shows as its path: files of no other driver are for others to read."""
-    return str(paths.json_log) if (container.spec.log.driver or DEFAULT_DRIVER) == "json-file" else ""
+    log = container.spec.log
+    if log.driver == CRI:
+        return log.options["path"]
+    return str(paths.json_log) if (log.driver or DEFAULT_DRIVER) == "json-file" else ""
 
 
 def plan_of(container: Container, paths: ContainerPaths) -> dict[str, object]:

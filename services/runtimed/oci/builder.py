@@ -11,13 +11,14 @@ from runtimed.oci.devices.cdi import read_devices
 from runtimed.oci.devices.cdi_edits import inject
 from runtimed.oci.devices.nodes import oci_devices
 from runtimed.oci.mounts import build_mounts, targets
-from runtimed.oci.namespaces import oci_namespaces, oci_sysctls
-from runtimed.oci.process import build_exec, build_process
-from runtimed.oci.resources import oci_resources
+from runtimed.oci.namespaces import oci_mappings, oci_namespaces, oci_sysctls
+from runtimed.oci.process import build_exec, build_process, selinux_label
+from runtimed.oci.resources import oci_resources, slice_path
 from runtimed.oci.rootfs import RootFs
-from runtimed.oci.security.capabilities import granted
+from runtimed.oci.security.capabilities import security_capabilities
 from runtimed.oci.security.seccomp import default_profile, own_profile
 from runtimed.protocol import NO_JOINS, ExecProcess, Joins
+from sampan.docker.options.namespaces import namespace_path
 from sampan.docker.options.security import MASKED_PATHS, READONLY_PATHS, SecurityOptions, parse_security_options
 from sampan.errors import ConflictError, StartError
 from sampan.resource.container import Container
@@ -40,7 +41,8 @@ class OciBundles:
 
     def cgroup_path(self, container_id: str, spec: ContainerSpec) -> str:
         """Return the cgroup that a container gets; absolute, at the root of each tree."""
-        parent = (spec.resources.cgroup_parent or self._cgroup_parent).strip("/")
+        parent = spec.resources.cgroup_parent or self._cgroup_parent
+        parent = (slice_path(parent) if spec.owner else parent).strip("/")
         return f"/{parent}/{container_id}"
 
     def check(self, spec: ContainerSpec) -> tuple[str, ...]:
@@ -85,7 +87,7 @@ class OciBundles:
             "annotations": dict(spec.annotations),
             "linux": self._linux(container, options, joins, mounts.root_propagation),
         }
-        if spec.namespaces.uts != "host":
+        if not spec.namespaces.uts:
             config["hostname"] = hostname_of(container, self._host.hostname)
         if spec.resources.device_requests:
             inject(config, spec.resources.device_requests, read_devices(self._cdi_spec_dirs))
@@ -118,6 +120,11 @@ class OciBundles:
             "maskedPaths": masked,
             "readonlyPaths": readonly,
         }
+        if spec.namespaces.uid_mappings and not namespace_path(spec.namespaces.user):
+            linux["uidMappings"] = oci_mappings(spec.namespaces.uid_mappings)
+            linux["gidMappings"] = oci_mappings(spec.namespaces.gid_mappings)
+        if label := selinux_label(options.labels, self._host):
+            linux["mountLabel"] = label
         if root_propagation:
             linux["rootfsPropagation"] = root_propagation
         seccomp = self._seccomp(spec, options)
@@ -131,9 +138,7 @@ class OciBundles:
             return None
         if security.privileged and not options.seccomp:
             return None
-        capabilities = granted(
-            security.cap_add, security.cap_drop, self._host.capabilities, privileged=security.privileged
-        )
+        capabilities, _ = security_capabilities(security, self._host.capabilities, privileged=security.privileged)
         if options.seccomp in ("", "builtin"):
             return default_profile(capabilities)
         return own_profile(options.seccomp, capabilities)

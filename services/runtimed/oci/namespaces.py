@@ -1,15 +1,18 @@
 """Namespaces and sysctls of a bundle."""
 
+import fcntl
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from runtimed.host.facts import CgroupLayout
 from runtimed.protocol import Joins
+from sampan.docker.options.namespaces import namespace_path
 from sampan.errors import InvalidArgumentError, StartError
 from sampan.resource.container import Container
-from sampan.resource.container_spec import ContainerSpec
+from sampan.resource.container_spec import ContainerSpec, IdMapping
 
 _IPC_SYSCTLS: Final = re.compile(
     r"fs\.mqueue\..+|kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)"
@@ -46,24 +49,55 @@ def oci_namespaces(container: Container, joins: Joins, layout: CgroupLayout) -> 
     if modes.ipc != "host":
         made.append(_one("ipc", modes.ipc, joins.ipc))
     if modes.uts != "host":
-        made.append({"type": "uts"})
+        made.append(_one("uts", modes.uts, ""))
+    if namespace_path(modes.user) or modes.uid_mappings:
+        made.append(_one("user", modes.user, ""))
     if not host_cgroup_namespace(spec, layout):
         made.append({"type": "cgroup"})
     return made
 
 
 def _one(kind: str, mode: str, path: str) -> dict[str, object]:
+    if given := namespace_path(mode):
+        check_namespace(kind, given)
+        return {"type": kind, "path": given}
     if mode.startswith(_CONTAINER) and not path:
         raise StartError(f"cannot join {kind} namespace of a non running container: {mode.removeprefix(_CONTAINER)}")
     return {"type": kind, "path": path} if path else {"type": kind}
 
 
+def oci_mappings(mappings: Sequence[IdMapping]) -> list[dict[str, object]]:
+    """Return ranges of IDs as the runtime has them."""
+    return [{"containerID": one.container_id, "hostID": one.host_id, "size": one.size} for one in mappings]
+
+
+# CLONE_NEW*, by which the kernel says what a namespace is.
+_KINDS: Final = {"network": 0x40000000, "pid": 0x20000000, "ipc": 0x08000000, "uts": 0x04000000, "user": 0x10000000}
+_NS_GET_NSTYPE: Final = 0xB703
+
+
+def check_namespace(kind: str, path: str) -> None:
+    """Raise StartError if the file is no namespace of that kind."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StartError(f"cannot join {kind} namespace {path}: {error.strerror}") from error
+    try:
+        found = fcntl.ioctl(fd, _NS_GET_NSTYPE)
+    except OSError:
+        found = 0
+    finally:
+        os.close(fd)
+    if found != _KINDS[kind]:
+        raise StartError(f"cannot join {kind} namespace {path}: it is none")
+
+
 def oci_sysctls(spec: ContainerSpec) -> dict[str, str]:
     """Return the sysctls to set, the defaults for an own network among them."""
     network = spec.namespaces.network
-    own_network = network != "host" and not network.startswith(_CONTAINER)
+    own_network = network != "host" and not network.startswith(_CONTAINER) and not namespace_path(network)
     sysctls = {name: value for name, value in _NETWORK_SYSCTLS.items() if own_network and _exists(name)}
-    if spec.domainname and spec.namespaces.uts != "host":
+    if spec.domainname and not spec.namespaces.uts:
         sysctls["kernel.domainname"] = spec.domainname
     return sysctls | dict(spec.sysctls)
 

@@ -10,7 +10,7 @@ from runtimed.host.facts import HostFacts
 from runtimed.oci.mounts import INIT_TARGET
 from runtimed.oci.resources import oci_rlimits, oom_score
 from runtimed.oci.rootfs import RootFs
-from runtimed.oci.security.capabilities import granted, oci_capabilities
+from runtimed.oci.security.capabilities import oci_capabilities, security_capabilities
 from runtimed.oci.users import User, resolve_user
 from runtimed.protocol import ExecProcess
 from sampan.docker.options.security import SecurityOptions
@@ -37,7 +37,8 @@ def build_process(
         StartError: no command, an unknown user, or a working directory that cannot be one.
     """
     spec = container.spec
-    user = resolve_user(root, spec.process.user, spec.process.additional_groups)
+    first = spec.process
+    user = resolve_user(root, first.user, first.additional_groups, strict=first.strict_groups)
     if not spec.process.args:
         raise StartError("no command specified")
     args = (INIT_TARGET, "--", *spec.process.args) if init else spec.process.args
@@ -59,7 +60,7 @@ def build_exec(
     if not asked.args:
         raise StartError("No exec command specified")
     extra = (*spec.process.additional_groups, *asked.additional_groups)
-    user = resolve_user(root, asked.user or spec.process.user, extra)
+    user = resolve_user(root, asked.user or spec.process.user, extra, strict=spec.process.strict_groups)
     env = environment(container, host, asked, user, request.linked)
     cwd = asked.working_dir or spec.process.working_dir or "/"
     _refuse_descriptors(posixpath.normpath(cwd))
@@ -99,11 +100,11 @@ def _process(
     spec: ContainerSpec, asked: Process, user: User, host: HostFacts, options: SecurityOptions, *, privileged: bool
 ) -> dict[str, object]:
     security = spec.security
-    capabilities = granted(security.cap_add, security.cap_drop, host.capabilities, privileged=privileged)
+    capabilities, ambient = security_capabilities(security, host.capabilities, privileged=privileged)
     process: dict[str, object] = {
         "terminal": asked.tty,
         "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)},
-        "capabilities": oci_capabilities(capabilities, user.uid),
+        "capabilities": oci_capabilities(capabilities, user.uid, ambient),
         "noNewPrivileges": options.no_new_privileges,
     }
     if asked.tty and asked.console_size:
@@ -116,10 +117,8 @@ def _process(
         process["oomScoreAdj"] = score
     if host.apparmor and options.apparmor and not privileged:
         process["apparmorProfile"] = options.apparmor
-    if host.selinux:
-        label = _selinux_label(options.labels)
-        if label:
-            process["selinuxLabel"] = label
+    if label := selinux_label(options.labels, host):
+        process["selinuxLabel"] = label
     return process
 
 
@@ -127,9 +126,9 @@ def _size(size: ConsoleSize) -> dict[str, object]:
     return {"height": size.height, "width": size.width}
 
 
-def _selinux_label(labels: Sequence[str]) -> str:
+def selinux_label(labels: Sequence[str], host: HostFacts) -> str:
     """Compose ``user:role:type:level`` from ``label=type:…``; empty without a type, or with ``label=disable``."""
-    if "disable" in labels:
+    if not host.selinux or "disable" in labels:
         return ""
     parts = {name: value for name, _, value in (label.partition(":") for label in labels)}
     if "type" not in parts:

@@ -29,7 +29,30 @@ def oci_resources(resources: Resources, host: HostFacts, device_rules: list[dict
         out["pids"] = {"limit": resources.pids_limit if resources.pids_limit > 0 else -1}
     if block_io := _block_io(resources, host):
         out["blockIO"] = block_io
+    if resources.hugepage_limits and limits.hugepages:
+        out["hugepageLimits"] = [
+            {"pageSize": one.page_size, "limit": one.limit_bytes} for one in resources.hugepage_limits
+        ]
+    if resources.unified:
+        out["unified"] = dict(resources.unified)
     return out
+
+
+_SLICE: Final = ".slice"
+
+
+def slice_path(parent: str) -> str:
+    """Return the cgroup that a parent names, which may be a slice of systemd's.
+
+    ``a-b.slice`` is below ``a.slice``; ``-.slice`` is the root.
+    """
+    name = parent.removesuffix(_SLICE)
+    if name == parent or "/" in name:
+        return parent
+    if name == "-":
+        return "/"
+    words = name.split("-")
+    return "/".join(f"{'-'.join(words[: count + 1])}{_SLICE}" for count in range(len(words)))
 
 
 def _block_io(resources: Resources, host: HostFacts) -> dict[str, object]:

@@ -40,12 +40,12 @@ class _Group:
     members: tuple[str, ...]
 
 
-def resolve_user(root: RootFs, user: str, additional_groups: Sequence[str] = ()) -> User:
+def resolve_user(root: RootFs, user: str, additional_groups: Sequence[str] = (), *, strict: bool = False) -> User:
     """Return who ``user`` is in ``root``; an empty one is uid 0.
 
     What reads as a number is one, whatever the files call by it: who asks for uid 1000 must not get the uid that an
     image gives to a user *named* 1000. Numbers need no entry. Without a group, that of the passwd entry counts, and
-    the groups that list the user are supplementary ones. ``additional_groups`` are names or numbers.
+    the groups that list the user are supplementary ones, unless ``strict``. ``additional_groups`` are names or numbers.
 
     Raises:
         StartError: a name without an entry, a number out of range, or a passwd or group file that is no plain file;
@@ -60,7 +60,7 @@ def resolve_user(root: RootFs, user: str, additional_groups: Sequence[str] = ())
     supplementary: tuple[int, ...] = ()
     if wanted_group:
         gid = _find_group(groups, wanted_group, f"unable to find group {wanted_group}")
-    elif account.name:
+    elif account.name and not strict:
         supplementary = tuple(group.gid for group in groups if account.name in group.members)
     extra = tuple(_find_group(groups, name, f"Unable to find group {name}") for name in additional_groups)
     given = _given(root, gid, (*supplementary, *extra))

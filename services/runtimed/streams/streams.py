@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from runtimed.conmon.running import resize
+from runtimed.conmon.running import reopen, resize
 from runtimed.conmon.stdio import StdioConnection
 from runtimed.containers.memory_store import UP, Entry
 from runtimed.containers.paths import Paths
@@ -15,7 +15,8 @@ from runtimed.logs.plans import is_readable, log_files
 from runtimed.logs.reader import read_log
 from runtimed.streams.detach import DetachScanner, parse_detach_keys
 from runtimed.streams.sessions import Session
-from sampan.errors import ConflictError, UnavailableError, UnimplementedError
+from sampan.docker.options.logs import CRI
+from sampan.errors import ConflictError, InvalidArgumentError, UnavailableError, UnimplementedError
 from sampan.resource.container import Status
 from sampan.resource.container_spec import ConsoleSize
 from sampan.resource.streams import AttachOptions, Frame, Input, LogEntry, LogQuery, Stream
@@ -173,6 +174,21 @@ class Streams:
         with contextlib.suppress(OSError):  # it has just ended
             resize(self._paths.container(entry.id).control, size.height, size.width)
         self._events.container(entry.container, "resize", height=str(size.height), width=str(size.width))
+
+    def reopen_log(self, entry: Entry) -> None:
+        """Have conmon open its log's file anew, by its path.
+
+        Raises:
+            ConflictError: it does not run.
+            InvalidArgumentError: its log is the engine's own to rotate.
+        """
+        driver = entry.container.spec.log.driver
+        if driver != CRI:
+            raise InvalidArgumentError(f"the log of container {entry.id} is not opened anew: its driver is {driver!r}")
+        if entry.status not in UP:
+            raise ConflictError(f"container {entry.id} is not running")
+        with contextlib.suppress(OSError):  # it has just ended
+            reopen(self._paths.container(entry.id).control)
 
     def check_readable(self, entry: Entry) -> None:
         """Raise UnimplementedError: its log cannot be read."""

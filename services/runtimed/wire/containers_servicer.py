@@ -44,7 +44,7 @@ class ContainersServicer(containers_pb2_grpc.ContainersServicer):
         self, request: pb.ListContainersRequest, context: Context
     ) -> AsyncIterator[pb.ListContainersResponse]:
         """Return those asked for."""
-        selection = Selection(request.all, request.limit, request.latest)
+        selection = Selection(request.all, request.limit, request.latest, request.owner)
         found = await self._containers.list(selection, convert.filters_from_proto(request.filters), size=request.size)
         for page in pages(pb.ListContainersResponse, "containers", map(self._row, found)):
             yield page
@@ -176,9 +176,20 @@ class ContainersServicer(containers_pb2_grpc.ContainersServicer):
         self, request: pb.PruneContainersRequest, context: Context
     ) -> AsyncIterator[pb.PruneContainersResponse]:
         """Remove all that do not run."""
-        pruned = await self._containers.prune(convert.filters_from_proto(request.filters))
+        pruned = await self._containers.prune(convert.filters_from_proto(request.filters), owner=request.owner)
         total = pruned.reclaimed_bytes
         for page in pages(pb.PruneContainersResponse, "removed", pruned.removed, reclaimed_bytes=total):
+            yield page
+
+    async def ReopenLog(self, request: pb.ReopenLogRequest, context: Context) -> pb.ReopenLogResponse:
+        """Have its log's file opened anew."""
+        await self._containers.reopen_log(request.container)
+        return pb.ReopenLogResponse()
+
+    async def Samples(self, request: pb.SamplesRequest, context: Context) -> AsyncIterator[pb.SamplesResponse]:
+        """Return what all use."""
+        found = await self._containers.samples(request.owner, request.containers)
+        for page in pages(pb.SamplesResponse, "samples", stats.SAMPLE.encode_all(found)):
             yield page
 
 

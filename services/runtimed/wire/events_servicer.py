@@ -28,6 +28,7 @@ class EventsServicer(events_pb2_grpc.EventsServicer):
             since_ns=timestamp_ns(request.since),
             until_ns=timestamp_ns(request.until),
             filters=filters_from_proto(request.filters),
+            owner=request.owner,
         )
         async with aclosing(events):
             async for event in events:

@@ -54,3 +54,8 @@ class ExecsServicer(execs_pb2_grpc.ExecsServicer):
         """Set its terminal's size."""
         await self._execs.resize(request.id, CONSOLE_SIZE.decode(request.size))
         return pb.ResizeExecResponse()
+
+    async def Kill(self, request: pb.KillExecRequest, context: Context) -> pb.KillExecResponse:
+        """Kill it, with all that has come of it."""
+        await self._execs.kill(request.id)
+        return pb.KillExecResponse()

@@ -63,7 +63,9 @@ async def stop_containers(engine: "ContainerBackend") -> None:
     """Stop every container that runs, all at once."""
     import asyncio
 
-    listed = await engine.containers.list()
+    from sampan.resource.listing import EVERYONE, Selection
+
+    listed = await engine.containers.list(Selection(owner=EVERYONE))
     async with asyncio.TaskGroup() as stops:
         for container in listed:
             stops.create_task(_stop(engine, container.id))

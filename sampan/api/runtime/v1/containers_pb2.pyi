@@ -170,6 +170,7 @@ class ContainerState(_message.Message):
     STARTED_AT_FIELD_NUMBER: _builtins.int
     FINISHED_AT_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     status: Global___ContainerState.Status.ValueType
     pid: _builtins.int
     """0 when not running"""
@@ -185,6 +186,10 @@ class ContainerState(_message.Message):
     def health(self) -> Global___Health:
         """unset without a health check"""
 
+    @_builtins.property
+    def user(self) -> Global___ProcessUser:
+        """of its first process, as its last start found it; unset before the first one"""
+
     def __init__(
         self,
         *,
@@ -196,14 +201,44 @@ class ContainerState(_message.Message):
         started_at: _timestamp_pb2.Timestamp | None = ...,
         finished_at: _timestamp_pb2.Timestamp | None = ...,
         health: Global___Health | None = ...,
+        user: Global___ProcessUser | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at", "health", b"health", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finished_at", b"finished_at", "health", b"health", "started_at", b"started_at", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "exit_code", b"exit_code", "finished_at", b"finished_at", "health", b"health", "oom_killed", b"oom_killed", "pid", b"pid", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "exit_code", b"exit_code", "finished_at", b"finished_at", "health", b"health", "oom_killed", b"oom_killed", "pid", b"pid", "started_at", b"started_at", "status", b"status", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ContainerState: _TypeAlias = ContainerState  # noqa: Y015
+
+@_typing.final
+class ProcessUser(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UID_FIELD_NUMBER: _builtins.int
+    GID_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    uid: _builtins.int
+    """in the container"""
+    gid: _builtins.int
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """supplementary ones"""
+
+    def __init__(
+        self,
+        *,
+        uid: _builtins.int = ...,
+        gid: _builtins.int = ...,
+        groups: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gid", b"gid", "groups", b"groups", "uid", b"uid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProcessUser: _TypeAlias = ProcessUser  # noqa: Y015
 
 @_typing.final
 class Health(_message.Message):
@@ -520,12 +555,15 @@ class ListContainersRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     LATEST_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     all: _builtins.bool
     """not only running ones"""
     limit: _builtins.int
     """newest; 0: no limit"""
     size: _builtins.bool
     latest: _builtins.bool
+    owner: _builtins.str
+    """whose; empty: those without an owner; "*": all"""
     @_builtins.property
     def filters(self) -> _containers.MessageMap[_builtins.str, Global___FilterValues]:
         """Docker's: id, name, label, status, exited, ancestor, …"""
@@ -538,10 +576,11 @@ class ListContainersRequest(_message.Message):
         limit: _builtins.int = ...,
         size: _builtins.bool = ...,
         latest: _builtins.bool = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "filters", b"filters", "latest", b"latest", "limit", b"limit", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "filters", b"filters", "latest", b"latest", "limit", b"limit", "owner", b"owner", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1661,16 +1700,20 @@ class PruneContainersRequest(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     FILTERS_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    """as in a list"""
     @_builtins.property
     def filters(self) -> _containers.MessageMap[_builtins.str, Global___FilterValues]: ...
     def __init__(
         self,
         *,
         filters: _abc.Mapping[_builtins.str, Global___FilterValues] | None = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "owner", b"owner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1698,3 +1741,151 @@ class PruneContainersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PruneContainersResponse: _TypeAlias = PruneContainersResponse  # noqa: Y015
+
+@_typing.final
+class ReopenLogRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    container: _builtins.str
+    def __init__(
+        self,
+        *,
+        container: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReopenLogRequest: _TypeAlias = ReopenLogRequest  # noqa: Y015
+
+@_typing.final
+class ReopenLogResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReopenLogResponse: _TypeAlias = ReopenLogResponse  # noqa: Y015
+
+@_typing.final
+class SamplesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    CONTAINERS_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    """as in a list"""
+    @_builtins.property
+    def containers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """IDs; none: all"""
+
+    def __init__(
+        self,
+        *,
+        owner: _builtins.str = ...,
+        containers: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "owner", b"owner"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SamplesRequest: _TypeAlias = SamplesRequest  # noqa: Y015
+
+@_typing.final
+class SamplesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Sample(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ID_FIELD_NUMBER: _builtins.int
+        READ_FIELD_NUMBER: _builtins.int
+        CPU_USAGE_NS_FIELD_NUMBER: _builtins.int
+        MEMORY_USAGE_BYTES_FIELD_NUMBER: _builtins.int
+        WORKING_SET_BYTES_FIELD_NUMBER: _builtins.int
+        RSS_BYTES_FIELD_NUMBER: _builtins.int
+        PAGE_FAULTS_FIELD_NUMBER: _builtins.int
+        MAJOR_PAGE_FAULTS_FIELD_NUMBER: _builtins.int
+        MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+        SWAP_USAGE_BYTES_FIELD_NUMBER: _builtins.int
+        SWAP_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+        PIDS_FIELD_NUMBER: _builtins.int
+        LAYER_BYTES_FIELD_NUMBER: _builtins.int
+        LAYER_INODES_FIELD_NUMBER: _builtins.int
+        LAYER_READ_FIELD_NUMBER: _builtins.int
+        id: _builtins.str
+        cpu_usage_ns: _builtins.int
+        """since it began"""
+        memory_usage_bytes: _builtins.int
+        working_set_bytes: _builtins.int
+        """what cannot be given back for the asking"""
+        rss_bytes: _builtins.int
+        page_faults: _builtins.int
+        major_page_faults: _builtins.int
+        memory_limit_bytes: _builtins.int
+        """0: none"""
+        swap_usage_bytes: _builtins.int
+        swap_limit_bytes: _builtins.int
+        """0: none"""
+        pids: _builtins.int
+        layer_bytes: _builtins.int
+        """what it wrote to its root file system"""
+        layer_inodes: _builtins.int
+        @_builtins.property
+        def read(self) -> _timestamp_pb2.Timestamp: ...
+        @_builtins.property
+        def layer_read(self) -> _timestamp_pb2.Timestamp:
+            """when that was; unset: not measured yet"""
+
+        def __init__(
+            self,
+            *,
+            id: _builtins.str = ...,
+            read: _timestamp_pb2.Timestamp | None = ...,
+            cpu_usage_ns: _builtins.int = ...,
+            memory_usage_bytes: _builtins.int = ...,
+            working_set_bytes: _builtins.int = ...,
+            rss_bytes: _builtins.int = ...,
+            page_faults: _builtins.int = ...,
+            major_page_faults: _builtins.int = ...,
+            memory_limit_bytes: _builtins.int = ...,
+            swap_usage_bytes: _builtins.int = ...,
+            swap_limit_bytes: _builtins.int = ...,
+            pids: _builtins.int = ...,
+            layer_bytes: _builtins.int = ...,
+            layer_inodes: _builtins.int = ...,
+            layer_read: _timestamp_pb2.Timestamp | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["layer_read", b"layer_read", "read", b"read"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_usage_ns", b"cpu_usage_ns", "id", b"id", "layer_bytes", b"layer_bytes", "layer_inodes", b"layer_inodes", "layer_read", b"layer_read", "major_page_faults", b"major_page_faults", "memory_limit_bytes", b"memory_limit_bytes", "memory_usage_bytes", b"memory_usage_bytes", "page_faults", b"page_faults", "pids", b"pids", "read", b"read", "rss_bytes", b"rss_bytes", "swap_limit_bytes", b"swap_limit_bytes", "swap_usage_bytes", b"swap_usage_bytes", "working_set_bytes", b"working_set_bytes"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___SamplesResponse.Sample]: ...
+    def __init__(
+        self,
+        *,
+        samples: _abc.Iterable[Global___SamplesResponse.Sample] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["samples", b"samples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SamplesResponse: _TypeAlias = SamplesResponse  # noqa: Y015

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ContainersStub:
-    """`container` in a request is an ID, an unambiguous prefix of one, or a name.
+    """`container` in a request is an ID, an unambiguous prefix of one, or a name. Names and short prefixes are those of
+    containers without an owner; 12 digits of an ID, which is what lists show of it, name a container whoever owns it.
     """
 
     def __init__(self, channel):
@@ -135,10 +136,21 @@ class ContainersStub:
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.PruneContainersRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.PruneContainersResponse.FromString,
                 _registered_method=True)
+        self.ReopenLog = channel.unary_unary(
+                '/sampan.runtime.v1.Containers/ReopenLog',
+                request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.ReopenLogRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.ReopenLogResponse.FromString,
+                _registered_method=True)
+        self.Samples = channel.unary_stream(
+                '/sampan.runtime.v1.Containers/Samples',
+                request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.SamplesRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.SamplesResponse.FromString,
+                _registered_method=True)
 
 
 class ContainersServicer:
-    """`container` in a request is an ID, an unambiguous prefix of one, or a name.
+    """`container` in a request is an ID, an unambiguous prefix of one, or a name. Names and short prefixes are those of
+    containers without an owner; 12 digits of an ID, which is what lists show of it, name a container whoever owns it.
     """
 
     def Create(self, request, context):
@@ -270,6 +282,20 @@ class ContainersServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReopenLog(self, request, context):
+        """For log driver "cri": have the log's file opened anew, by its path. FailedPrecondition if the container does not run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Samples(self, request, context):
+        """What all those that run use just now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ContainersServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -373,6 +399,16 @@ def add_ContainersServicer_to_server(servicer, server):
                     request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.PruneContainersRequest.FromString,
                     response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.PruneContainersResponse.SerializeToString,
             ),
+            'ReopenLog': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReopenLog,
+                    request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.ReopenLogRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.ReopenLogResponse.SerializeToString,
+            ),
+            'Samples': grpc.unary_stream_rpc_method_handler(
+                    servicer.Samples,
+                    request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.SamplesRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.SamplesResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'sampan.runtime.v1.Containers', rpc_method_handlers)
@@ -382,7 +418,8 @@ def add_ContainersServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Containers:
-    """`container` in a request is an ID, an unambiguous prefix of one, or a name.
+    """`container` in a request is an ID, an unambiguous prefix of one, or a name. Names and short prefixes are those of
+    containers without an owner; 12 digits of an ID, which is what lists show of it, name a container whoever owns it.
     """
 
     @staticmethod
@@ -915,6 +952,60 @@ class Containers:
             '/sampan.runtime.v1.Containers/Prune',
             sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.PruneContainersRequest.SerializeToString,
             sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.PruneContainersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReopenLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.runtime.v1.Containers/ReopenLog',
+            sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.ReopenLogRequest.SerializeToString,
+            sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.ReopenLogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Samples(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sampan.runtime.v1.Containers/Samples',
+            sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.SamplesRequest.SerializeToString,
+            sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2.SamplesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ContainersStub:
-    """`container` in a request is an ID, an unambiguous prefix of one, or a name."""
+    """`container` in a request is an ID, an unambiguous prefix of one, or a name. Names and short prefixes are those of
+    containers without an owner; 12 digits of an ID, which is what lists show of it, name a container whoever owns it.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -64,10 +66,16 @@ class ContainersStub:
     Top: _grpc.UnaryStreamMultiCallable[_containers_pb2.TopRequest, _containers_pb2.TopResponse]
     Stats: _grpc.UnaryStreamMultiCallable[_containers_pb2.StatsRequest, _containers_pb2.StatsResponse]
     Prune: _grpc.UnaryStreamMultiCallable[_containers_pb2.PruneContainersRequest, _containers_pb2.PruneContainersResponse]
+    ReopenLog: _grpc.UnaryUnaryMultiCallable[_containers_pb2.ReopenLogRequest, _containers_pb2.ReopenLogResponse]
+    """For log driver "cri": have the log's file opened anew, by its path. FailedPrecondition if the container does not run."""
+    Samples: _grpc.UnaryStreamMultiCallable[_containers_pb2.SamplesRequest, _containers_pb2.SamplesResponse]
+    """What all those that run use just now."""
 
 @_typing.type_check_only
 class ContainersAsyncStub(ContainersStub):
-    """`container` in a request is an ID, an unambiguous prefix of one, or a name."""
+    """`container` in a request is an ID, an unambiguous prefix of one, or a name. Names and short prefixes are those of
+    containers without an owner; 12 digits of an ID, which is what lists show of it, name a container whoever owns it.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Create: _aio.UnaryUnaryMultiCallable[_containers_pb2.CreateContainerRequest, _containers_pb2.CreateContainerResponse]  # type: ignore[assignment]
@@ -101,9 +109,15 @@ class ContainersAsyncStub(ContainersStub):
     Top: _aio.UnaryStreamMultiCallable[_containers_pb2.TopRequest, _containers_pb2.TopResponse]  # type: ignore[assignment]
     Stats: _aio.UnaryStreamMultiCallable[_containers_pb2.StatsRequest, _containers_pb2.StatsResponse]  # type: ignore[assignment]
     Prune: _aio.UnaryStreamMultiCallable[_containers_pb2.PruneContainersRequest, _containers_pb2.PruneContainersResponse]  # type: ignore[assignment]
+    ReopenLog: _aio.UnaryUnaryMultiCallable[_containers_pb2.ReopenLogRequest, _containers_pb2.ReopenLogResponse]  # type: ignore[assignment]
+    """For log driver "cri": have the log's file opened anew, by its path. FailedPrecondition if the container does not run."""
+    Samples: _aio.UnaryStreamMultiCallable[_containers_pb2.SamplesRequest, _containers_pb2.SamplesResponse]  # type: ignore[assignment]
+    """What all those that run use just now."""
 
 class ContainersServicer(metaclass=_abc_1.ABCMeta):
-    """`container` in a request is an ID, an unambiguous prefix of one, or a name."""
+    """`container` in a request is an ID, an unambiguous prefix of one, or a name. Names and short prefixes are those of
+    containers without an owner; 12 digits of an ID, which is what lists show of it, name a container whoever owns it.
+    """
 
     @_abc_1.abstractmethod
     def Create(
@@ -255,5 +269,21 @@ class ContainersServicer(metaclass=_abc_1.ABCMeta):
         request: _containers_pb2.PruneContainersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_containers_pb2.PruneContainersResponse], _abc.AsyncIterator[_containers_pb2.PruneContainersResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ReopenLog(
+        self,
+        request: _containers_pb2.ReopenLogRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_containers_pb2.ReopenLogResponse, _abc.Awaitable[_containers_pb2.ReopenLogResponse]]:
+        """For log driver "cri": have the log's file opened anew, by its path. FailedPrecondition if the container does not run."""
+
+    @_abc_1.abstractmethod
+    def Samples(
+        self,
+        request: _containers_pb2.SamplesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_containers_pb2.SamplesResponse], _abc.AsyncIterator[_containers_pb2.SamplesResponse]]:
+        """What all those that run use just now."""
 
 def add_ContainersServicer_to_server(servicer: ContainersServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

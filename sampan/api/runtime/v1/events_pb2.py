@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sampan.api.runtime.v1 import containers_pb2 as sampan_dot_api_dot_runtime_dot_v1_dot_containers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sampan/api/runtime/v1/events.proto\x12\x11sampan.runtime.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&sampan/api/runtime/v1/containers.proto\"\xd2\x01\n\x05\x45vent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x10\n\x08\x61\x63tor_id\x18\x03 \x01(\t\x12<\n\nattributes\x18\x04 \x03(\x0b\x32(.sampan.runtime.v1.Event.AttributesEntry\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xfc\x01\n\x10SubscribeRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x41\n\x07\x66ilters\x18\x03 \x03(\x0b\x32\x30.sampan.runtime.v1.SubscribeRequest.FiltersEntry\x1aO\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.sampan.runtime.v1.FilterValues:\x02\x38\x01\"\r\n\x0bKeptRequest\"9\n\x0cKeptResponse\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"d\n\x0ePublishRequest\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.sampan.runtime.v1.Event\x12)\n\x07\x66urther\x18\x02 \x03(\x0b\x32\x18.sampan.runtime.v1.Event\"\x11\n\x0fPublishResponse2\xf1\x01\n\x06\x45vents\x12L\n\tSubscribe\x12#.sampan.runtime.v1.SubscribeRequest\x1a\x18.sampan.runtime.v1.Event0\x01\x12G\n\x04Kept\x12\x1e.sampan.runtime.v1.KeptRequest\x1a\x1f.sampan.runtime.v1.KeptResponse\x12P\n\x07Publish\x12!.sampan.runtime.v1.PublishRequest\x1a\".sampan.runtime.v1.PublishResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sampan/api/runtime/v1/events.proto\x12\x11sampan.runtime.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&sampan/api/runtime/v1/containers.proto\"\xe1\x01\n\x05\x45vent\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x10\n\x08\x61\x63tor_id\x18\x03 \x01(\t\x12<\n\nattributes\x18\x04 \x03(\x0b\x32(.sampan.runtime.v1.Event.AttributesEntry\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05owner\x18\x06 \x01(\t\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8b\x02\n\x10SubscribeRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x41\n\x07\x66ilters\x18\x03 \x03(\x0b\x32\x30.sampan.runtime.v1.SubscribeRequest.FiltersEntry\x12\r\n\x05owner\x18\x04 \x01(\t\x1aO\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.sampan.runtime.v1.FilterValues:\x02\x38\x01\"\r\n\x0bKeptRequest\"9\n\x0cKeptResponse\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"d\n\x0ePublishRequest\x12\'\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x18.sampan.runtime.v1.Event\x12)\n\x07\x66urther\x18\x02 \x03(\x0b\x32\x18.sampan.runtime.v1.Event\"\x11\n\x0fPublishResponse2\xf1\x01\n\x06\x45vents\x12L\n\tSubscribe\x12#.sampan.runtime.v1.SubscribeRequest\x1a\x18.sampan.runtime.v1.Event0\x01\x12G\n\x04Kept\x12\x1e.sampan.runtime.v1.KeptRequest\x1a\x1f.sampan.runtime.v1.KeptResponse\x12P\n\x07Publish\x12!.sampan.runtime.v1.PublishRequest\x1a\".sampan.runtime.v1.PublishResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,21 +38,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBSCRIBEREQUEST_FILTERSENTRY']._loaded_options = None
   _globals['_SUBSCRIBEREQUEST_FILTERSENTRY']._serialized_options = b'8\001'
   _globals['_EVENT']._serialized_start=131
-  _globals['_EVENT']._serialized_end=341
-  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_start=292
-  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_end=341
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=344
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=596
-  _globals['_SUBSCRIBEREQUEST_FILTERSENTRY']._serialized_start=517
-  _globals['_SUBSCRIBEREQUEST_FILTERSENTRY']._serialized_end=596
-  _globals['_KEPTREQUEST']._serialized_start=598
-  _globals['_KEPTREQUEST']._serialized_end=611
-  _globals['_KEPTRESPONSE']._serialized_start=613
-  _globals['_KEPTRESPONSE']._serialized_end=670
-  _globals['_PUBLISHREQUEST']._serialized_start=672
-  _globals['_PUBLISHREQUEST']._serialized_end=772
-  _globals['_PUBLISHRESPONSE']._serialized_start=774
-  _globals['_PUBLISHRESPONSE']._serialized_end=791
-  _globals['_EVENTS']._serialized_start=794
-  _globals['_EVENTS']._serialized_end=1035
+  _globals['_EVENT']._serialized_end=356
+  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_start=307
+  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_end=356
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=359
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=626
+  _globals['_SUBSCRIBEREQUEST_FILTERSENTRY']._serialized_start=547
+  _globals['_SUBSCRIBEREQUEST_FILTERSENTRY']._serialized_end=626
+  _globals['_KEPTREQUEST']._serialized_start=628
+  _globals['_KEPTREQUEST']._serialized_end=641
+  _globals['_KEPTRESPONSE']._serialized_start=643
+  _globals['_KEPTRESPONSE']._serialized_end=700
+  _globals['_PUBLISHREQUEST']._serialized_start=702
+  _globals['_PUBLISHREQUEST']._serialized_end=802
+  _globals['_PUBLISHRESPONSE']._serialized_start=804
+  _globals['_PUBLISHRESPONSE']._serialized_end=821
+  _globals['_EVENTS']._serialized_start=824
+  _globals['_EVENTS']._serialized_end=1065
 # @@protoc_insertion_point(module_scope)

@@ -55,6 +55,11 @@ class ExecsStub:
                 request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_execs__pb2.ResizeExecRequest.SerializeToString,
                 response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_execs__pb2.ResizeExecResponse.FromString,
                 _registered_method=True)
+        self.Kill = channel.unary_unary(
+                '/sampan.runtime.v1.Execs/Kill',
+                request_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_execs__pb2.KillExecRequest.SerializeToString,
+                response_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_execs__pb2.KillExecResponse.FromString,
+                _registered_method=True)
 
 
 class ExecsServicer:
@@ -87,6 +92,13 @@ class ExecsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Kill(self, request, context):
+        """SIGKILL for its process and all that have come of it. No error if it has ended, or has not begun.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ExecsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -109,6 +121,11 @@ def add_ExecsServicer_to_server(servicer, server):
                     servicer.Resize,
                     request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_execs__pb2.ResizeExecRequest.FromString,
                     response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_execs__pb2.ResizeExecResponse.SerializeToString,
+            ),
+            'Kill': grpc.unary_unary_rpc_method_handler(
+                    servicer.Kill,
+                    request_deserializer=sampan_dot_api_dot_runtime_dot_v1_dot_execs__pb2.KillExecRequest.FromString,
+                    response_serializer=sampan_dot_api_dot_runtime_dot_v1_dot_execs__pb2.KillExecResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -219,6 +236,33 @@ class Execs:
             '/sampan.runtime.v1.Execs/Resize',
             sampan_dot_api_dot_runtime_dot_v1_dot_execs__pb2.ResizeExecRequest.SerializeToString,
             sampan_dot_api_dot_runtime_dot_v1_dot_execs__pb2.ResizeExecResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Kill(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sampan.runtime.v1.Execs/Kill',
+            sampan_dot_api_dot_runtime_dot_v1_dot_execs__pb2.KillExecRequest.SerializeToString,
+            sampan_dot_api_dot_runtime_dot_v1_dot_execs__pb2.KillExecResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,8 @@ class ExecsStub:
     the exec has one ("1") or not ("0"). The stream ends when the exec has ended, with its exit code recorded; at once when detached.
     """
     Resize: _grpc.UnaryUnaryMultiCallable[_execs_pb2.ResizeExecRequest, _execs_pb2.ResizeExecResponse]
+    Kill: _grpc.UnaryUnaryMultiCallable[_execs_pb2.KillExecRequest, _execs_pb2.KillExecResponse]
+    """SIGKILL for its process and all that have come of it. No error if it has ended, or has not begun."""
 
 @_typing.type_check_only
 class ExecsAsyncStub(ExecsStub):
@@ -52,6 +54,8 @@ class ExecsAsyncStub(ExecsStub):
     the exec has one ("1") or not ("0"). The stream ends when the exec has ended, with its exit code recorded; at once when detached.
     """
     Resize: _aio.UnaryUnaryMultiCallable[_execs_pb2.ResizeExecRequest, _execs_pb2.ResizeExecResponse]  # type: ignore[assignment]
+    Kill: _aio.UnaryUnaryMultiCallable[_execs_pb2.KillExecRequest, _execs_pb2.KillExecResponse]  # type: ignore[assignment]
+    """SIGKILL for its process and all that have come of it. No error if it has ended, or has not begun."""
 
 class ExecsServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -85,5 +89,13 @@ class ExecsServicer(metaclass=_abc_1.ABCMeta):
         request: _execs_pb2.ResizeExecRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_execs_pb2.ResizeExecResponse, _abc.Awaitable[_execs_pb2.ResizeExecResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Kill(
+        self,
+        request: _execs_pb2.KillExecRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execs_pb2.KillExecResponse, _abc.Awaitable[_execs_pb2.KillExecResponse]]:
+        """SIGKILL for its process and all that have come of it. No error if it has ended, or has not begun."""
 
 def add_ExecsServicer_to_server(servicer: ExecsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

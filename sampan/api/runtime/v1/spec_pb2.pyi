@@ -114,6 +114,7 @@ class ContainerSpec(_message.Message):
     HEALTH_CHECK_FIELD_NUMBER: _builtins.int
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     PLATFORM_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     DOCKER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """without a slash; empty: one is made up"""
@@ -135,6 +136,8 @@ class ContainerSpec(_message.Message):
     """empty: the default"""
     platform: _builtins.str
     """"linux" """
+    owner: _builtins.str
+    """whose it is: empty for Docker's and the command line's, "cri" for a pod's"""
     docker: _builtins.bytes
     """What a Docker client sent and the fields above do not model, for `docker inspect` to give back; JSON, never interpreted."""
     @_builtins.property
@@ -216,11 +219,12 @@ class ContainerSpec(_message.Message):
         health_check: Global___HealthCheck | None = ...,
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         platform: _builtins.str = ...,
+        owner: _builtins.str = ...,
         docker: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dns", b"dns", "health_check", b"health_check", "log", b"log", "namespaces", b"namespaces", "process", b"process", "resources", b"resources", "restart_policy", b"restart_policy", "security", b"security", "stop_timeout", b"stop_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "anonymous_volumes", b"anonymous_volumes", "auto_remove", b"auto_remove", "chain_id", b"chain_id", "dns", b"dns", "docker", b"docker", "domainname", b"domainname", "endpoints", b"endpoints", "exposed_ports", b"exposed_ports", "extra_hosts", b"extra_hosts", "health_check", b"health_check", "hostname", b"hostname", "image", b"image", "image_id", b"image_id", "init", b"init", "labels", b"labels", "log", b"log", "mounts", b"mounts", "name", b"name", "namespaces", b"namespaces", "platform", b"platform", "ports", b"ports", "process", b"process", "publish_all_ports", b"publish_all_ports", "resources", b"resources", "restart_policy", b"restart_policy", "runtime", b"runtime", "security", b"security", "stop_signal", b"stop_signal", "stop_timeout", b"stop_timeout", "sysctls", b"sysctls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "anonymous_volumes", b"anonymous_volumes", "auto_remove", b"auto_remove", "chain_id", b"chain_id", "dns", b"dns", "docker", b"docker", "domainname", b"domainname", "endpoints", b"endpoints", "exposed_ports", b"exposed_ports", "extra_hosts", b"extra_hosts", "health_check", b"health_check", "hostname", b"hostname", "image", b"image", "image_id", b"image_id", "init", b"init", "labels", b"labels", "log", b"log", "mounts", b"mounts", "name", b"name", "namespaces", b"namespaces", "owner", b"owner", "platform", b"platform", "ports", b"ports", "process", b"process", "publish_all_ports", b"publish_all_ports", "resources", b"resources", "restart_policy", b"restart_policy", "runtime", b"runtime", "security", b"security", "stop_signal", b"stop_signal", "stop_timeout", b"stop_timeout", "sysctls", b"sysctls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -243,6 +247,7 @@ class Process(_message.Message):
     ATTACH_STDERR_FIELD_NUMBER: _builtins.int
     ADDITIONAL_GROUPS_FIELD_NUMBER: _builtins.int
     CONSOLE_SIZE_FIELD_NUMBER: _builtins.int
+    STRICT_GROUPS_FIELD_NUMBER: _builtins.int
     working_dir: _builtins.str
     user: _builtins.str
     """"name|uid[:group|gid]" """
@@ -253,6 +258,8 @@ class Process(_message.Message):
     attach_stdin: _builtins.bool
     attach_stdout: _builtins.bool
     attach_stderr: _builtins.bool
+    strict_groups: _builtins.bool
+    """the primary group and `additional_groups`, and none that the image gives the user"""
     @_builtins.property
     def entrypoint(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """what runs is entrypoint + cmd"""
@@ -283,10 +290,11 @@ class Process(_message.Message):
         attach_stderr: _builtins.bool = ...,
         additional_groups: _abc.Iterable[_builtins.str] | None = ...,
         console_size: Global___ConsoleSize | None = ...,
+        strict_groups: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["console_size", b"console_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_groups", b"additional_groups", "attach_stderr", b"attach_stderr", "attach_stdin", b"attach_stdin", "attach_stdout", b"attach_stdout", "cmd", b"cmd", "console_size", b"console_size", "entrypoint", b"entrypoint", "env", b"env", "open_stdin", b"open_stdin", "stdin_once", b"stdin_once", "tty", b"tty", "user", b"user", "working_dir", b"working_dir"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_groups", b"additional_groups", "attach_stderr", b"attach_stderr", "attach_stdin", b"attach_stdin", "attach_stdout", b"attach_stdout", "cmd", b"cmd", "console_size", b"console_size", "entrypoint", b"entrypoint", "env", b"env", "open_stdin", b"open_stdin", "stdin_once", b"stdin_once", "strict_groups", b"strict_groups", "tty", b"tty", "user", b"user", "working_dir", b"working_dir"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -315,6 +323,35 @@ class ConsoleSize(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConsoleSize: _TypeAlias = ConsoleSize  # noqa: Y015
+
+@_typing.final
+class IdMapping(_message.Message):
+    """A range of IDs, as user namespaces have them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
+    HOST_ID_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    container_id: _builtins.int
+    """the first one inside"""
+    host_id: _builtins.int
+    """what that one is outside"""
+    size: _builtins.int
+    def __init__(
+        self,
+        *,
+        container_id: _builtins.int = ...,
+        host_id: _builtins.int = ...,
+        size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "host_id", b"host_id", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IdMapping: _TypeAlias = IdMapping  # noqa: Y015
 
 @_typing.final
 class Mount(_message.Message):
@@ -397,6 +434,8 @@ class Mount(_message.Message):
     SUBPATH_FIELD_NUMBER: _builtins.int
     IMAGE_ID_FIELD_NUMBER: _builtins.int
     CHAIN_ID_FIELD_NUMBER: _builtins.int
+    UID_MAPPINGS_FIELD_NUMBER: _builtins.int
+    GID_MAPPINGS_FIELD_NUMBER: _builtins.int
     type: Global___Mount.Type.ValueType
     source: _builtins.str
     """BIND: host path; VOLUME: name, empty for an anonymous one; IMAGE: as the user named it"""
@@ -434,6 +473,12 @@ class Mount(_message.Message):
     def volume_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def volume_options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def uid_mappings(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdMapping]:
+        """BIND: owners are shown mapped: an owner `container_id` on disk as `host_id`"""
+
+    @_builtins.property
+    def gid_mappings(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdMapping]: ...
     def __init__(
         self,
         *,
@@ -457,10 +502,12 @@ class Mount(_message.Message):
         subpath: _builtins.str = ...,
         image_id: _builtins.str = ...,
         chain_id: _builtins.str = ...,
+        uid_mappings: _abc.Iterable[Global___IdMapping] | None = ...,
+        gid_mappings: _abc.Iterable[Global___IdMapping] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_id", b"chain_id", "create_source", b"create_source", "image_id", b"image_id", "mode", b"mode", "no_copy", b"no_copy", "non_recursive", b"non_recursive", "options", b"options", "propagation", b"propagation", "read_only", b"read_only", "read_only_force_recursive", b"read_only_force_recursive", "read_only_non_recursive", b"read_only_non_recursive", "source", b"source", "subpath", b"subpath", "target", b"target", "tmpfs_mode", b"tmpfs_mode", "tmpfs_size_bytes", b"tmpfs_size_bytes", "type", b"type", "volume_driver", b"volume_driver", "volume_labels", b"volume_labels", "volume_options", b"volume_options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_id", b"chain_id", "create_source", b"create_source", "gid_mappings", b"gid_mappings", "image_id", b"image_id", "mode", b"mode", "no_copy", b"no_copy", "non_recursive", b"non_recursive", "options", b"options", "propagation", b"propagation", "read_only", b"read_only", "read_only_force_recursive", b"read_only_force_recursive", "read_only_non_recursive", b"read_only_non_recursive", "source", b"source", "subpath", b"subpath", "target", b"target", "tmpfs_mode", b"tmpfs_mode", "tmpfs_size_bytes", b"tmpfs_size_bytes", "type", b"type", "uid_mappings", b"uid_mappings", "volume_driver", b"volume_driver", "volume_labels", b"volume_labels", "volume_options", b"volume_options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -469,6 +516,26 @@ Global___Mount: _TypeAlias = Mount  # noqa: Y015
 @_typing.final
 class Resources(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class UnifiedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @_typing.final
     class DeviceRequest(_message.Message):
@@ -547,6 +614,27 @@ class Resources(_message.Message):
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
         _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class HugepageLimit(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PAGE_SIZE_FIELD_NUMBER: _builtins.int
+        LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+        page_size: _builtins.str
+        """"2MB", "1GB" """
+        limit_bytes: _builtins.int
+        def __init__(
+            self,
+            *,
+            page_size: _builtins.str = ...,
+            limit_bytes: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["limit_bytes", b"limit_bytes", "page_size", b"page_size"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -645,6 +733,8 @@ class Resources(_message.Message):
     DEVICE_READ_IOPS_FIELD_NUMBER: _builtins.int
     DEVICE_WRITE_IOPS_FIELD_NUMBER: _builtins.int
     DEVICE_REQUESTS_FIELD_NUMBER: _builtins.int
+    HUGEPAGE_LIMITS_FIELD_NUMBER: _builtins.int
+    UNIFIED_FIELD_NUMBER: _builtins.int
     memory_bytes: _builtins.int
     """0: no limit, for all fields"""
     memory_swap_bytes: _builtins.int
@@ -687,6 +777,12 @@ class Resources(_message.Message):
     def device_write_iops(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resources.DeviceLimit]: ...
     @_builtins.property
     def device_requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resources.DeviceRequest]: ...
+    @_builtins.property
+    def hugepage_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Resources.HugepageLimit]: ...
+    @_builtins.property
+    def unified(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """files of the container's cgroup, of version 2, and what is written to them"""
+
     def __init__(
         self,
         *,
@@ -717,10 +813,12 @@ class Resources(_message.Message):
         device_read_iops: _abc.Iterable[Global___Resources.DeviceLimit] | None = ...,
         device_write_iops: _abc.Iterable[Global___Resources.DeviceLimit] | None = ...,
         device_requests: _abc.Iterable[Global___Resources.DeviceRequest] | None = ...,
+        hugepage_limits: _abc.Iterable[Global___Resources.HugepageLimit] | None = ...,
+        unified: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_swappiness", b"_memory_swappiness", "memory_swappiness", b"memory_swappiness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_swappiness", b"_memory_swappiness", "blkio_weight", b"blkio_weight", "blkio_weight_devices", b"blkio_weight_devices", "cgroup_parent", b"cgroup_parent", "cpu_period_us", b"cpu_period_us", "cpu_quota_us", b"cpu_quota_us", "cpu_realtime_period_us", b"cpu_realtime_period_us", "cpu_realtime_runtime_us", b"cpu_realtime_runtime_us", "cpu_shares", b"cpu_shares", "cpuset_cpus", b"cpuset_cpus", "cpuset_mems", b"cpuset_mems", "device_cgroup_rules", b"device_cgroup_rules", "device_read_bps", b"device_read_bps", "device_read_iops", b"device_read_iops", "device_requests", b"device_requests", "device_write_bps", b"device_write_bps", "device_write_iops", b"device_write_iops", "devices", b"devices", "memory_bytes", b"memory_bytes", "memory_reservation_bytes", b"memory_reservation_bytes", "memory_swap_bytes", b"memory_swap_bytes", "memory_swappiness", b"memory_swappiness", "nano_cpus", b"nano_cpus", "oom_kill_disable", b"oom_kill_disable", "oom_score_adj", b"oom_score_adj", "pids_limit", b"pids_limit", "shm_size_bytes", b"shm_size_bytes", "ulimits", b"ulimits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_swappiness", b"_memory_swappiness", "blkio_weight", b"blkio_weight", "blkio_weight_devices", b"blkio_weight_devices", "cgroup_parent", b"cgroup_parent", "cpu_period_us", b"cpu_period_us", "cpu_quota_us", b"cpu_quota_us", "cpu_realtime_period_us", b"cpu_realtime_period_us", "cpu_realtime_runtime_us", b"cpu_realtime_runtime_us", "cpu_shares", b"cpu_shares", "cpuset_cpus", b"cpuset_cpus", "cpuset_mems", b"cpuset_mems", "device_cgroup_rules", b"device_cgroup_rules", "device_read_bps", b"device_read_bps", "device_read_iops", b"device_read_iops", "device_requests", b"device_requests", "device_write_bps", b"device_write_bps", "device_write_iops", b"device_write_iops", "devices", b"devices", "hugepage_limits", b"hugepage_limits", "memory_bytes", b"memory_bytes", "memory_reservation_bytes", b"memory_reservation_bytes", "memory_swap_bytes", b"memory_swap_bytes", "memory_swappiness", b"memory_swappiness", "nano_cpus", b"nano_cpus", "oom_kill_disable", b"oom_kill_disable", "oom_score_adj", b"oom_score_adj", "pids_limit", b"pids_limit", "shm_size_bytes", b"shm_size_bytes", "ulimits", b"ulimits", "unified", b"unified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__memory_swappiness: _TypeAlias = _typing.Literal["memory_swappiness"]  # noqa: Y015
     _WhichOneofArgType__memory_swappiness: _TypeAlias = _typing.Literal["_memory_swappiness", b"_memory_swappiness"]  # noqa: Y015
@@ -740,6 +838,7 @@ class Security(_message.Message):
     MASKED_PATHS_FIELD_NUMBER: _builtins.int
     READONLY_PATHS_FIELD_NUMBER: _builtins.int
     OWN_PATHS_FIELD_NUMBER: _builtins.int
+    CAP_ADD_AMBIENT_FIELD_NUMBER: _builtins.int
     privileged: _builtins.bool
     read_only_root: _builtins.bool
     own_paths: _builtins.bool
@@ -757,6 +856,10 @@ class Security(_message.Message):
 
     @_builtins.property
     def readonly_paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def cap_add_ambient(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """added, and kept by processes of other users than root"""
+
     def __init__(
         self,
         *,
@@ -768,10 +871,11 @@ class Security(_message.Message):
         masked_paths: _abc.Iterable[_builtins.str] | None = ...,
         readonly_paths: _abc.Iterable[_builtins.str] | None = ...,
         own_paths: _builtins.bool = ...,
+        cap_add_ambient: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cap_add", b"cap_add", "cap_drop", b"cap_drop", "masked_paths", b"masked_paths", "options", b"options", "own_paths", b"own_paths", "privileged", b"privileged", "read_only_root", b"read_only_root", "readonly_paths", b"readonly_paths"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cap_add", b"cap_add", "cap_add_ambient", b"cap_add_ambient", "cap_drop", b"cap_drop", "masked_paths", b"masked_paths", "options", b"options", "own_paths", b"own_paths", "privileged", b"privileged", "read_only_root", b"read_only_root", "readonly_paths", b"readonly_paths"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -779,6 +883,8 @@ Global___Security: _TypeAlias = Security  # noqa: Y015
 
 @_typing.final
 class Namespaces(_message.Message):
+    """"ns:<path>" joins the namespace of that file; containers of an owner alone may."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NETWORK_FIELD_NUMBER: _builtins.int
@@ -787,18 +893,26 @@ class Namespaces(_message.Message):
     UTS_FIELD_NUMBER: _builtins.int
     CGROUP_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
+    UID_MAPPINGS_FIELD_NUMBER: _builtins.int
+    GID_MAPPINGS_FIELD_NUMBER: _builtins.int
     network: _builtins.str
-    """"bridge", "host", "none", "container:<id>" or a network's name; empty: "bridge" """
+    """"bridge", "host", "none", "container:<id>", "ns:<path>" or a network's name; empty: "bridge" """
     pid: _builtins.str
-    """"", "host", "container:<id>" """
+    """"", "host", "container:<id>", "ns:<path>" """
     ipc: _builtins.str
-    """"", "none", "private", "shareable", "host", "container:<id>" """
+    """"", "none", "private", "shareable", "host", "container:<id>", "ns:<path>" """
     uts: _builtins.str
-    """"", "host" """
+    """"", "host", "ns:<path>" """
     cgroup: _builtins.str
     """"", "private", "host" """
     user: _builtins.str
-    """"", "host" """
+    """"", "host", "ns:<path>", whose mappings the following ones are"""
+    @_builtins.property
+    def uid_mappings(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdMapping]:
+        """of a user namespace of its own; none: it has none"""
+
+    @_builtins.property
+    def gid_mappings(self) -> _containers.RepeatedCompositeFieldContainer[Global___IdMapping]: ...
     def __init__(
         self,
         *,
@@ -808,10 +922,12 @@ class Namespaces(_message.Message):
         uts: _builtins.str = ...,
         cgroup: _builtins.str = ...,
         user: _builtins.str = ...,
+        uid_mappings: _abc.Iterable[Global___IdMapping] | None = ...,
+        gid_mappings: _abc.Iterable[Global___IdMapping] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cgroup", b"cgroup", "ipc", b"ipc", "network", b"network", "pid", b"pid", "user", b"user", "uts", b"uts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cgroup", b"cgroup", "gid_mappings", b"gid_mappings", "ipc", b"ipc", "network", b"network", "pid", b"pid", "uid_mappings", b"uid_mappings", "user", b"user", "uts", b"uts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

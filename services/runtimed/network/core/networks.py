@@ -26,6 +26,7 @@ from runtimed.network.planning import filters as selection
 from runtimed.protocol import ContainerRecords
 from sampan import limits
 from sampan.cancellation import to_the_end
+from sampan.docker.options.namespaces import namespace_path
 from sampan.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError, PermissionDeniedError
 from sampan.resource.container import Container, EndpointState, NetworkSettings
 from sampan.resource.container_spec import Endpoint
@@ -345,7 +346,7 @@ def _check_pair(container: Container, network: Network) -> None:
     mode = plan.network_mode(container.spec)
     if HOST in (network.name, mode):
         raise InvalidArgumentError("container cannot be disconnected from host network or connected to host network")
-    if mode.startswith(CONTAINER_PREFIX):
+    if mode.startswith(CONTAINER_PREFIX) or namespace_path(mode):
         raise InvalidArgumentError(
             "container sharing network namespace with another container or host "
             "cannot be connected to any other network"

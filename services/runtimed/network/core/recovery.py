@@ -9,6 +9,7 @@ from runtimed.network.core.state import NetworkState
 from runtimed.network.dns.server_pool import needs_server
 from runtimed.network.kernel.dataplane import pools_locked
 from runtimed.network.planning import ipam, plan
+from sampan.docker.options.namespaces import namespace_path
 from sampan.log import log
 from sampan.resource.container import Container
 from sampan.service.set_aside import why
@@ -99,7 +100,8 @@ async def _remove(stack: NetworkState, container_id: str) -> None:
 async def _reclaim(stack: NetworkState, container: Container) -> None:
     sandbox = stack.sandboxes.get(container.id)
     if sandbox is None:
-        if not plan.network_mode(container.spec).startswith(CONTAINER_PREFIX):
+        mode = plan.network_mode(container.spec)
+        if not mode.startswith(CONTAINER_PREFIX) and not namespace_path(mode):
             log.warning("running container has no network record", container=container.id)
         return
     lost = stack.ports.reacquire(container.id, sandbox.ports)

@@ -30,6 +30,7 @@ from runtimed.network.kernel import rules
 from runtimed.network.kernel.dataplane import Exits, pools_locked
 from runtimed.network.planning import plan
 from sampan.cancellation import to_the_end
+from sampan.docker.options.namespaces import namespace_path
 from sampan.errors import ConflictError
 from sampan.log import log
 from sampan.resource.container import Container, NetworkSettings
@@ -78,6 +79,8 @@ class NetworkStack(NetworkState):
         mode = plan.network_mode(container.spec)
         if mode.startswith(CONTAINER_PREFIX):
             return self._joined(mode.removeprefix(CONTAINER_PREFIX))
+        if path := namespace_path(mode):
+            return NetworkSettings(sandbox_path=path)
         async with self.turn(container.id):
             await self._drop(container.id)  # of an attach whose caller never heard the end of it
             try:
@@ -101,6 +104,8 @@ class NetworkStack(NetworkState):
     async def files(self, container: Container, settings: NetworkSettings) -> Mapping[str, bytes]:
         """See ``Networking.files``."""
         mode = plan.network_mode(container.spec)
+        if namespace_path(mode):
+            return {}  # they are the affair of whoever made the namespace
         owner = mode.removeprefix(CONTAINER_PREFIX) if mode.startswith(CONTAINER_PREFIX) else container.id
         sandbox = self.sandboxes.get(owner)
         if sandbox is None:

@@ -22,6 +22,7 @@ from runtimed.network.core.model import (
 from runtimed.network.planning import ipam, options
 from runtimed.network.publish import ports
 from sampan.docker.options import namespaces
+from sampan.docker.options.namespaces import namespace_path
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError, PermissionDeniedError
 from sampan.resource.container import Container, EndpointState, NetworkSettings, PublishedPort
 from sampan.resource.container_spec import ContainerSpec, Endpoint
@@ -37,7 +38,7 @@ def network_mode(spec: ContainerSpec) -> str:
 def wanted(spec: ContainerSpec) -> tuple[Endpoint, ...]:
     """Return the networks to join: those that the spec lists, with the mode's first, or else the mode's alone."""
     mode = network_mode(spec)
-    if mode.startswith(CONTAINER_PREFIX):
+    if mode.startswith(CONTAINER_PREFIX) or namespace_path(mode):
         return ()
     if not spec.endpoints:
         return (Endpoint(mode),)
@@ -51,7 +52,7 @@ def check(spec: ContainerSpec, resolve: Resolve) -> tuple[NetworkSettings, tuple
     bindings = ports.requests(spec)
     exposed = [ports.parse_exposed(text) for text in spec.exposed_ports]
     files.check_dns(spec.dns)
-    if mode.startswith(CONTAINER_PREFIX):
+    if mode.startswith(CONTAINER_PREFIX) or namespace_path(mode):
         _check_joining(spec, published=bool(bindings), exposed=bool(exposed))
         return NetworkSettings(), ()
     requested = wanted(spec)

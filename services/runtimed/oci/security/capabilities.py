@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from sampan.errors import InvalidArgumentError
+from sampan.resource.container_spec import Security
 
 # By their numbers in linux/capability.h.
 KNOWN: Final = tuple(
@@ -71,12 +72,23 @@ def granted(
     return tuple(name for name in KNOWN if name in wanted and name in available)
 
 
-def oci_capabilities(names: Sequence[str], uid: int) -> dict[str, object]:
-    """Return the OCI object. Another user than root starts with none in effect, as after execve(2)."""
-    everything = list(names)
-    if uid == 0:
-        return {"bounding": everything, "effective": everything, "permitted": everything}
-    return {"bounding": everything}
+def security_capabilities(
+    security: Security, available: Sequence[str], *, privileged: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what the container gets, and what of it other users than root keep."""
+    adds = (*security.cap_add, *security.cap_add_ambient)
+    everything = granted(adds, security.cap_drop, available, privileged=privileged)
+    kept = {_normal(name) for name in security.cap_add_ambient}
+    return everything, tuple(name for name in everything if name in kept or _ALL in kept)
+
+
+def oci_capabilities(names: Sequence[str], uid: int, ambient: Sequence[str] = ()) -> dict[str, object]:
+    """Return the OCI object. Another user than root starts with those of ``ambient`` in effect, as after execve(2)."""
+    everything, kept = list(names), list(ambient)
+    effective = everything if uid == 0 else kept
+    found: dict[str, object] = {"bounding": everything, "effective": effective, "permitted": effective}
+    # The kernel keeps none ambient that is not inheritable as well.
+    return {key: value for key, value in (found | {"inheritable": kept, "ambient": kept}).items() if value}
 
 
 def _normal(name: str) -> str:

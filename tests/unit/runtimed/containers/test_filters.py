@@ -58,7 +58,7 @@ class Known(MemoryStore):
         super().__init__(cast("ContainerStore", None), random.Random(0), SetAside())
         for container in containers:
             self._by_id[container.id] = Entry(container, Intent.SETTLED)
-            self._ids_by_name[container.name] = container.id
+            self._ids_by_name["", container.name] = container.id
 
 
 def names(filters: Filters, **selection: object) -> list[str]:

@@ -18,7 +18,7 @@ CALLS: dict[str, Call] = {
     "prepare": lambda client: client.prepare("key", "parent"),
     "mounts": lambda client: client.mounts("key"),
     "remove": lambda client: client.remove("key"),
-    "usage": lambda client: client.usage_bytes("key"),
+    "usage": lambda client: client.usage("key"),
     "keys": lambda client: client.keys(),
 }
 

@@ -60,10 +60,13 @@ CALLS: Final[dict[str, Call]] = {
     "sampan.runtime.v1.Containers/Prune": lambda c: ContainersClient(c).prune(),
     # Waits are taken up again by ``engine.following``, which knows what was missed.
     "sampan.runtime.v1.Containers/Wait": lambda c: _everything(ContainersClient(c).wait("web")),
+    "sampan.runtime.v1.Containers/ReopenLog": lambda c: ContainersClient(c).reopen_log("web"),
+    "sampan.runtime.v1.Containers/Samples": lambda c: ContainersClient(c).samples(),
     "sampan.runtime.v1.Archives/Stat": lambda c: ArchivesClient(c).stat("web", "/"),
     "sampan.runtime.v1.Execs/Create": lambda c: ExecsClient(c).create("web", ExecSpec(("true",))),
     "sampan.runtime.v1.Execs/Get": lambda c: ExecsClient(c).get("e"),
     "sampan.runtime.v1.Execs/Resize": lambda c: ExecsClient(c).resize("e", _SIZE),
+    "sampan.runtime.v1.Execs/Kill": lambda c: ExecsClient(c).kill("e"),
     "sampan.runtime.v1.Networks/Create": lambda c: NetworksClient(c).create(NetworkRequest("net")),
     "sampan.runtime.v1.Networks/Get": lambda c: NetworksClient(c).get("net"),
     "sampan.runtime.v1.Networks/List": lambda c: NetworksClient(c).list(),

@@ -99,6 +99,7 @@ SPEC = ContainerSpec(
     health_check=HealthCheck(("CMD", "true"), 1.5, 2.0, 3.0, 0.25, 4),
     annotations={"x": "y"},
     platform="linux",
+    owner="cri",
     docker=b"{}",
 )  # fmt: skip
 

@@ -1,0 +1,140 @@
+"""What all containers use at one moment, in one answer: a reading of a few files for each, and no rates.
+
+What a container wrote to its root takes a walk through that. So it is measured by the side, at most every ten seconds,
+and told with the time of the measurement.
+"""
+
+import asyncio
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from runtimed.cgroups.usage import BriefUsage
+from runtimed.containers.memory_store import UP, MemoryStore
+from runtimed.lifecycle.background import Background
+from sampan.errors import SampanError
+from sampan.resource.container import Container
+from sampan.resource.listing import EVERYONE
+from sampan.resource.stats import ContainerSample
+from sampan.sys.measuring import Usage
+
+_FRESH_S: Final = 10.0
+_KEPT_S: Final = 60.0
+_AT_ONCE: Final = 4  # walks through snapshots, each of which reads a disk
+
+
+class Layers(Protocol):
+    """What is asked of the snapshotter."""
+
+    async def usage(self, key: str) -> Usage:
+        """Measure what was written to a snapshot."""
+
+
+class Reader(Protocol):
+    """What is asked of cgroups."""
+
+    def read_briefly(self, path: str) -> BriefUsage | None:
+        """Return what the cgroup uses; None if it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was written to a root, and when it was."""
+
+    usage: Usage
+    at: datetime
+    at_s: float  # by the monotonic clock
+
+
+class LayerUsage:
+    """Keeps what containers wrote, measured anew while somebody asks."""
+
+    def __init__(self, layers: Layers, background: Background) -> None:
+        self._layers = layers
+        self._background = background
+        self._measured: dict[str, Measured] = {}
+        self._under_way: dict[str, asyncio.Future[None]] = {}
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def of(self, ids: Collection[str]) -> dict[str, Measured]:
+        """Return what is known; those that were never measured are waited for."""
+        now_s = time.monotonic()
+        self._measured = {key: one for key, one in self._measured.items() if now_s - one.at_s < _KEPT_S}
+        first = []
+        for key in ids:
+            known = self._measured.get(key)
+            if known is None or now_s - known.at_s > _FRESH_S:
+                measuring = self._measuring(key)
+                if known is None:
+                    first.append(measuring)
+        if first:
+            await asyncio.gather(*first)
+        return dict(self._measured)
+
+    def _measuring(self, id: str) -> "asyncio.Future[None]":
+        if id not in self._under_way:
+            self._under_way[id] = self._background.begin(self._measure(id), f"size of {id}")
+        return self._under_way[id]
+
+    async def _measure(self, id: str) -> None:
+        try:
+            async with self._turns:
+                usage = await self._layers.usage(id)
+            self._measured[id] = Measured(usage, datetime.now(UTC), time.monotonic())
+        except SampanError:  # it is being removed, or the snapshotter is away: the next one who asks tries again
+            pass
+        finally:
+            del self._under_way[id]
+
+
+class Samples:
+    """Reads all containers that run."""
+
+    def __init__(self, memory: MemoryStore, reader: Reader, layers: LayerUsage) -> None:
+        self._memory = memory
+        self._reader = reader
+        self._layers = layers
+
+    async def of(self, owner: str, ids: Sequence[str]) -> tuple[ContainerSample, ...]:
+        """Return a sample of each that runs: of ``owner``'s, and with ``ids`` of those alone."""
+        wanted = frozenset(ids)
+        chosen = [
+            entry.container
+            for entry in self._memory
+            if entry.status in UP
+            and owner in (entry.container.spec.owner, EVERYONE)
+            and (not wanted or entry.id in wanted)
+        ]
+        layers = await self._layers.of([one.id for one in chosen])
+        return await asyncio.to_thread(self._read, chosen, layers)
+
+    def _read(self, chosen: Sequence[Container], layers: dict[str, Measured]) -> tuple[ContainerSample, ...]:
+        found = []
+        for one in chosen:
+            usage = self._reader.read_briefly(one.cgroup_path)
+            if usage is not None:  # else it has just ended
+                found.append(_sample(one, usage, layers.get(one.id)))
+        return tuple(found)
+
+
+def _sample(container: Container, usage: BriefUsage, layer: Measured | None) -> ContainerSample:
+    limits = container.spec.resources
+    return ContainerSample(
+        id=container.id,
+        read=datetime.now(UTC),
+        cpu_usage_ns=usage.cpu_usage_ns,
+        memory_usage_bytes=usage.memory_bytes,
+        working_set_bytes=usage.working_set_bytes,
+        rss_bytes=usage.rss_bytes,
+        page_faults=usage.page_faults,
+        major_page_faults=usage.major_page_faults,
+        memory_limit_bytes=limits.memory_bytes,
+        swap_usage_bytes=usage.swap_bytes,
+        swap_limit_bytes=max(0, limits.memory_swap_bytes - limits.memory_bytes),
+        pids=usage.pids,
+        layer_bytes=layer.usage.size_bytes if layer else 0,
+        layer_inodes=layer.usage.inodes if layer else 0,
+        layer_read=layer.at if layer else None,
+    )
