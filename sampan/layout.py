@@ -5,7 +5,8 @@
 <run-root>/<service>.sock  gRPC
 <run-root>/imaged.blobs.sock  open files of blobs
 <run-root>/<service>.json  who runs there: pid, socket, metrics address
-<run-root>/docker.sock     the Docker Engine API
+<run-root>/docker.sock     the Docker Engine API, and the gate for gRPC
+<run-root>/gate            gRPC comes in by the gate alone
 """
 
 import json
@@ -31,6 +32,13 @@ class Layout:
 
     data_root: Path = DEFAULT_DATA_ROOT
     run_root: Path = DEFAULT_RUN_ROOT
+    # Where an engine has them that is reached over a connection: what it tells of them is then laid out in ours.
+    there: "Layout | None" = None
+
+    @property
+    def own(self) -> "Layout":
+        """The directories as the engine itself has them."""
+        return self.there or self
 
     def check(self) -> None:
         """Raise InvalidArgumentError if a socket below the run root could not be bound."""
@@ -79,6 +87,11 @@ class Layout:
     def docker_socket(self) -> Path:
         """The Docker Engine API's socket."""
         return self.run_root / "docker.sock"
+
+    @property
+    def gate_marker(self) -> Path:
+        """Is there while services are reached through dockerapi's gate alone, so that all of it is on record."""
+        return self.run_root / "gate"
 
     @property
     def is_default(self) -> bool:

@@ -245,4 +245,4 @@ async def engine_facts(engine: Counting, runtime: Host, layout: Layout) -> Engin
         asyncio.to_thread(read_set_aside, layout, services.ALL),
         asyncio.to_thread(lambda: [problem for name in services.ALL for problem in layout.problems(name)]),
     )
-    return EngineFacts(host, drivers, len(images), layout.data_root, tuple(map(str, set_aside)), tuple(problems))
+    return EngineFacts(host, drivers, len(images), layout.own.data_root, tuple(map(str, set_aside)), tuple(problems))

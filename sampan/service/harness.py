@@ -193,11 +193,11 @@ async def _once(name: str, config: C, build: Build[C], stopping: asyncio.Event, 
         scrape = exposition.Exposition(registry, service.series, config.metrics, name, layout, service.pages)
         stack.callback(scrape.close)
         behind = layout.run(name) / "grpc.sock" if service._fronts else layout.socket(name)
-        _bind(server, behind, config.socket_group)
+        _bind(server, behind, layout, config.socket_group)
         await server.start()
         for front in service._fronts:
             await stack.enter_async_context(front(layout.socket(name), behind))
-            closed.share(layout.socket(name), config.socket_group)
+            _share(layout.socket(name), layout, config.socket_group)
         for served in ("", *names):
             await checker.set(served, _health(served, damage))
         stack.callback(state.close)
@@ -250,14 +250,24 @@ def _health(served: str, damage: DatabaseDamagedError | None) -> health_pb2.Heal
     return status.SERVING if damage is None or served.startswith("sampan.check.") else status.NOT_SERVING
 
 
-def _bind(server: grpc.aio.Server, path: Path, group: str) -> None:
+def _bind(server: grpc.aio.Server, path: Path, layout: Layout, group: str) -> None:
     path.unlink(missing_ok=True)  # of a process that was killed; the lock says that it is gone
     previous = os.umask(0o117)
     try:
         server.add_insecure_port(f"unix:{path}")  # the socket exists, and is ours alone to share, from here on
     finally:
         os.umask(previous)
+    _share(path, layout, group)
+
+
+def _share(path: Path, layout: Layout, group: str) -> None:
+    """Let ``group`` use a socket, unless everybody has to come by dockerapi's gate.
+
+    Looked at afterwards: whoever makes the marker closes the sockets that are there by then.
+    """
     closed.share(path, group)
+    if layout.gate_marker.exists():
+        path.chmod(0o600)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from sampan.log import log
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Gauge
 
-_FILE: Final = "set-aside.json"
+FILE: Final = "set-aside.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class SetAside:
     def __init__(self, service: str = "", directory: Path | None = None) -> None:
         """Keep the list in ``directory`` for others to read, or without one in memory alone; it is empty at first."""
         self._service = service
-        self._file = directory / _FILE if directory is not None else None
+        self._file = directory / FILE if directory is not None else None
         self._found: dict[tuple[str, str], Unrecovered] = {}
         self._gauge: Gauge | None = None
         if self._file is not None:
@@ -114,5 +114,5 @@ def read_set_aside(layout: Layout, services: Iterable[str]) -> tuple[Unrecovered
     found: list[Unrecovered] = []
     for service in services:
         with contextlib.suppress(OSError, ValueError, TypeError):
-            found += [Unrecovered(**each) for each in json.loads((layout.run(service) / _FILE).read_text())]
+            found += [Unrecovered(**each) for each in json.loads((layout.run(service) / FILE).read_text())]
     return tuple(found)

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dockerapi.build.underway import Underway
+from dockerapi.http.connection import Entrance
 from dockerapi.http.hangup import HangupWatch
 from dockerapi.metrics import ApiMetrics
+from dockerapi.rights.peer import Peer
 from sampan.build.protocols import Builder
 from sampan.build.request import PruneOptions
 from sampan.docker.info_view import EngineFacts
@@ -18,6 +20,7 @@ from sampan.engine.parts import ContainerLookup, ImageLookup, LayerFacts
 from sampan.engine.progress import Progress
 from sampan.engine.remove import Step
 from sampan.engine.transfer import Results
+from sampan.json_types import JsonObject
 from sampan.resource.container import Change, ContainerDetails, Created, PathStat
 from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Endpoint, Resources, RestartPolicy
 from sampan.resource.exec import Exec, ExecSpec
@@ -321,6 +324,36 @@ class EngineBackend(ImageBackend, ContainerBackend, SystemBackend, Protocol):
         """Images."""
 
 
+class ByteStream(Protocol):
+    """A connection that was taken over."""
+
+    async def read(self) -> bytes:
+        """Return the next bytes; none at the end."""
+
+    async def write(self, data: bytes) -> None:
+        """Send, as fast as the client takes it."""
+
+    async def close(self) -> None:
+        """Close it; safe to repeat."""
+
+
+class GrpcGate(Protocol):
+    """By which gRPC comes in from elsewhere."""
+
+    @property
+    def records(self) -> bool:
+        """Whether calls are written down."""
+
+    def check(self, service: str) -> None:
+        """Raise NotFoundError if there is no such service."""
+
+    async def carry(self, service: str, stream: ByteStream, who: Peer, entrance: Entrance) -> None:
+        """Answer what comes on ``stream``, which is HTTP/2, with what ``service`` says. Returns when it has ended."""
+
+    def engine(self) -> JsonObject:
+        """Say what the engine's directories tell of it, as ``sampan.engine.elsewhere`` has it; blocks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """The services, and what belongs to this process."""
@@ -331,3 +364,4 @@ class Backend:
     hangups: HangupWatch
     builder: Builder
     underway: Underway
+    gate: GrpcGate

@@ -26,6 +26,11 @@ class Front:
         self._trail = trail
         self._plugins = plugins
 
+    @property
+    def trail(self) -> "AuditTrail | None":
+        """The audit log, for what is more than a request."""
+        return self._trail
+
     async def admit(self, call: Call, route: Route) -> Call:
         """Return the call as it may be handled.
 

@@ -19,7 +19,8 @@ from dockerapi.image import archives, commit, images, push, registries
 from dockerapi.listen.addresses import TlsFiles, Wanted, parse_all
 from dockerapi.metrics import ApiMetrics, DaemonCollector, DaemonFacts
 from dockerapi.rights.scope import EVERYTHING, Scope, make_scope
-from dockerapi.system import disk, events, joined_metrics, swarm, system, unsupported
+from dockerapi.system import disk, events, joined_metrics, remote, swarm, system, unsupported
+from dockerapi.wire.gate import Gate
 from sampan.docker.info_view import engine_id, host_facts
 from sampan.engine.engine import Engine
 from sampan.errors import InvalidArgumentError
@@ -48,6 +49,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *networks.ROUTES,
     *volumes.ROUTES,
     *events.ROUTES,
+    *remote.ROUTES,
     *swarm.ROUTES,
     *unsupported.ROUTES,
 )
@@ -143,9 +145,10 @@ async def build(service: Service[ApiConfig]) -> None:
     service.metrics.register(DaemonCollector(loop, lambda: _ask_facts(engine), _info_labels(service)))
     front = _make_front(service)
     service.stack.push_async_callback(front.close)
-    api = DockerApi(
-        Backend(engine, engine.runtime, metrics, hangups, engine.builds, Underway()), ROUTES, service.rest.used, front
-    )
+    gate = Gate(service.layout, front.trail)
+    gate.keep()
+    backend = Backend(engine, engine.runtime, metrics, hangups, engine.builds, Underway(), gate)
+    api = DockerApi(backend, ROUTES, service.rest.used, front)
     service.stack.push_async_callback(api.close, service.config.grace_s)
     await api.listen(service.layout.docker_socket, service.config.socket_group)
     service.stack.callback(service.layout.docker_socket.unlink, missing_ok=True)

@@ -6,6 +6,7 @@ Reference: RFC 9113, section 8.1.
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 from urllib.parse import quote
@@ -70,29 +71,75 @@ def ending(error: BaseException | None) -> Headers:
     return (("grpc-status", str(code.value[0])), ("grpc-message", quote(str(error), safe=" !#$&'()*+,/:;=?@[]~\"")))
 
 
-async def relay(near: Stream, headers: Headers, far: Connection) -> None:
+class FirstMessage:
+    """The first message of a direction, kept while it passes by; empty as long as it has not come, or if it is long."""
+
+    _PREFIX_BYTES: Final = 5
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._kept = bytearray()
+
+    def passes(self, data: bytes) -> None:
+        """Take note of what passes."""
+        if (left := self._most + self._PREFIX_BYTES - len(self._kept)) > 0:
+            self._kept += data[:left]
+
+    @property
+    def message(self) -> bytes:
+        """The message itself."""
+        end = self._PREFIX_BYTES + int.from_bytes(self._kept[1 : self._PREFIX_BYTES])
+        whole = len(self._kept) >= max(end, self._PREFIX_BYTES) and not self._kept[0]
+        return bytes(self._kept[self._PREFIX_BYTES : end]) if whole else b""
+
+
+@dataclass(slots=True)
+class Overheard:
+    """What is kept of a call that is passed on."""
+
+    most_bytes: int
+    request: FirstMessage = field(init=False)
+    answer: FirstMessage = field(init=False)
+    trailers: Headers = ()  # how it ended; none: it was broken off
+
+    def __post_init__(self) -> None:
+        self.request, self.answer = FirstMessage(self.most_bytes), FirstMessage(self.most_bytes)
+
+
+def refuse(near: Stream, error: SampanError) -> None:
+    """Answer a request with an error."""
+    near.send_headers((*HEAD, *ending(error)), end=True)
+    near.close(ErrorCode.NO_ERROR)
+
+
+async def relay(near: Stream, headers: Headers, far: Connection, heard: Overheard | None = None) -> None:
     """Answer the request ``near`` with what is at the end of ``far``. Returns when it is over, however it ended.
 
-    Where one side breaks off, the other is told; cancelled, both.
+    Where one side breaks off, the other is told; cancelled, both. ``heard`` is told what passes.
     """
+    heard = heard or Overheard(0)
     try:
         stream = await far.open(headers)
     except SampanError as error:
-        near.send_headers((*HEAD, *ending(error)), end=True)
-        near.close(ErrorCode.NO_ERROR)
+        heard.trailers = ending(error)
+        refuse(near, error)
         return
     near.when_broken = stream.close
-    asking = asyncio.create_task(_pass(near, stream), name="relay request")
+    asking = asyncio.create_task(_pass(near, stream, heard.request), name="relay request")
     head: Headers | None = None
     try:
         head = await stream.head()
         if head is not None:
             near.send_headers(head)
         while chunks := await stream.take():
-            await near.send(b"".join(chunks))
-        near.send_headers(stream.trailers or (), end=True)
+            data = b"".join(chunks)
+            heard.answer.passes(data)
+            await near.send(data)
+        heard.trailers = stream.trailers or ()
+        near.send_headers(heard.trailers, end=True)
     except SampanError as error:
-        near.send_headers((*(() if head else HEAD), *ending(error)), end=True)
+        heard.trailers = ending(error)
+        near.send_headers((*(() if head else HEAD), *heard.trailers), end=True)
     finally:
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
@@ -100,9 +147,11 @@ async def relay(near: Stream, headers: Headers, far: Connection) -> None:
         near.close(ErrorCode.NO_ERROR)
 
 
-async def _pass(near: Stream, stream: Stream) -> None:
+async def _pass(near: Stream, stream: Stream, heard: FirstMessage) -> None:
     with suppress(SampanError):
         while chunks := await near.take():
-            if not await stream.send(b"".join(chunks)):
+            data = b"".join(chunks)
+            heard.passes(data)
+            if not await stream.send(data):
                 return
         await stream.send(b"", end=True)

@@ -14,7 +14,7 @@ _DEEPEST: Final = 8
 _SECRET: Final = re.compile(r"passw|passphrase|secret|token|credential|^auth$|apikey|api_key|private", re.IGNORECASE)
 
 # Lists of NAME=value, and mappings from names to values.
-_VARIABLES: Final = frozenset(("env", "buildargs", "secrets"))
+_VARIABLES: Final = frozenset(("env", "buildargs", "secrets", "frontendattrs"))
 
 # Within a text: options of a volume, a log driver's address, a URL with a password.
 _IN_TEXT: Final = re.compile(r"((?:passw(?:or)?d|pwd|secret|token|key)\s*[=:]\s*)[^\s,;&]+", re.IGNORECASE)
@@ -23,7 +23,7 @@ _IN_URL: Final = re.compile(r"(\w+://[^/\s:@]*:)[^/\s@]+@")
 
 def redacted(value: object, key: str = "", depth: int = 0) -> object:
     """Return a JSON value as it may be written down; ``key`` is what it stood under."""
-    folded = key.lower()
+    folded = key.lower().replace("_", "")
     if value in (None, "", [], {}, False):
         return value
     if folded in _VARIABLES:

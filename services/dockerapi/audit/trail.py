@@ -7,7 +7,7 @@ policy: they are refused, so that nothing is done that is not on record, or they
 import contextlib
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -17,8 +17,9 @@ from aiohttp import web
 from dockerapi.audit.redaction import redacted, redacted_text
 from dockerapi.audit.sinks import Sink
 from dockerapi.http.call import Call
-from dockerapi.http.connection import Connection
+from dockerapi.http.connection import Connection, Entrance
 from dockerapi.rights.operations import Operation, Reach
+from dockerapi.rights.peer import Peer
 from sampan.errors import InvalidArgumentError, UnavailableError
 from sampan.log import log
 
@@ -97,6 +98,12 @@ class AuditTrail:
             record["error"] = redacted_text(str(error))
         self._write(record)
 
+    def called(self, who: Peer, entrance: Entrance, operation: Operation | None, record: Mapping[str, object]) -> None:
+        """Write down a call of gRPC: that it begins, or what came of it. ``record`` is what there is to say of it."""
+        if self.wants(operation):
+            said = {key: redacted(value, key) for key, value in record.items()}
+            self._write(_head(who, entrance, operation) | said)
+
     def _write(self, record: dict[str, object]) -> None:
         line = json.dumps(record, separators=(",", ":"), ensure_ascii=False, default=str)
         if len(line) > _LONGEST_LINE:
@@ -140,17 +147,20 @@ class AuditTrail:
         self._sink.close()
 
 
+def _head(who: Peer, entrance: Entrance, operation: Operation | None) -> dict[str, object]:
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "who": who.record(),
+        "socket": entrance.name,
+        "operation": operation.name if operation is not None else "unknown",
+    }
+
+
 def _record(asked: Asked) -> dict[str, object]:
     request, call, operation = asked.request, asked.call, asked.operation
     connection = Connection.of(request)
-    record: dict[str, object] = {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "who": connection.peer.record(),
-        "socket": connection.entrance.name,
-        "operation": operation.name if operation is not None else "unknown",
-        "method": request.method,
-        "path": redacted_text(request.path),
-    }
+    record = _head(connection.peer, connection.entrance, operation)
+    record |= {"method": request.method, "path": redacted_text(request.path)}
     if call is not None and operation is not None and operation.field:
         record["object"] = call.args.get(operation.field, "")
     parameters = {key: redacted_text(value) for key, value in request.query.items() if key in _PARAMETERS and value}

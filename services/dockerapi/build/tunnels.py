@@ -4,7 +4,7 @@ Reference: moby/buildkit, ``session`` (the headers X-Docker-Expose-Session-*); D
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from typing import Final
 
@@ -16,6 +16,7 @@ from dockerapi.http.hijack import Finished, RawStream
 from dockerapi.http.routing import Route
 from sampan.errors import InvalidArgumentError
 
+_BUILDER: Final = "buildd"
 _PROTOCOL: Final = "h2c"
 _SWITCHED: Final = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 _PIECE_BYTES: Final = 256 << 10
@@ -23,8 +24,10 @@ _SESSION_HEADERS: Final = "x-docker-expose-session-"
 
 
 async def grpc(call: Call) -> web.StreamResponse:
-    """POST /grpc: what follows is HTTP/2 with the builder."""
-    _check_upgrade(call)
+    """POST /grpc: what follows is HTTP/2 with the builder, of which each call is looked at if it is to be on record."""
+    check_upgrade(call)
+    if call.backend.gate.records:
+        return await by_the_gate(call, _BUILDER)
     reader, writer = await call.backend.builder.connect()
     try:
         raw = await _take_over(call)
@@ -38,9 +41,19 @@ async def grpc(call: Call) -> web.StreamResponse:
     return Finished(101)
 
 
+async def by_the_gate(call: Call, service: str) -> web.StreamResponse:
+    """Take the connection over, and have the gate answer what comes."""
+    connection = Connection.of(call.request)
+    who = connection.peer
+    raw = await _take_over(call)
+    with call.backend.metrics.hijacked():
+        await call.backend.gate.carry(service, _Bytes(raw), who, connection.entrance)
+    return Finished(101)
+
+
 async def session(call: Call) -> web.StreamResponse:
     """POST /session: what follows is HTTP/2 with the builder, which is the client from here on."""
-    _check_upgrade(call)
+    check_upgrade(call)
     headers = _session_headers(call)
     raw = await _take_over(call)
     with call.backend.metrics.hijacked():
@@ -50,7 +63,8 @@ async def session(call: Call) -> web.StreamResponse:
     return Finished(101)
 
 
-def _check_upgrade(call: Call) -> None:
+def check_upgrade(call: Call) -> None:
+    """Raise InvalidArgumentError for a request that does not ask for HTTP/2."""
     wanted = call.request.headers.get("Upgrade", "")
     if not wanted:
         raise InvalidArgumentError("no upgrade proto in request")
@@ -75,6 +89,23 @@ async def _take_over(call: Call) -> RawStream:
     if not connection.speaks_http2:
         await raw.write(_SWITCHED)
     return raw
+
+
+class _Bytes:
+    """A hijacked connection as a ``ByteStream``."""
+
+    def __init__(self, raw: RawStream) -> None:
+        self._raw = raw
+        self._chunks: AsyncIterator[bytes] = raw.chunks()
+
+    async def read(self) -> bytes:
+        return await anext(self._chunks, b"")
+
+    async def write(self, data: bytes) -> None:
+        await self._raw.write(data)
+
+    async def close(self) -> None:
+        await self._raw.finish()
 
 
 async def _to_builder(raw: RawStream, writer: asyncio.StreamWriter) -> None:

@@ -24,7 +24,8 @@ _MAX_HEADER_BYTES: Final = 64 << 10
 _MAX_EARLY_BYTES: Final = 256 << 10
 
 _HIJACK: Final = re.compile(
-    rb"POST (?:http://[^/ ]+)?(?:/v[0-9.]+)?/(?:containers/[^/ ]+/attach|exec/[^/ ]+/start|session|grpc)[? ]"
+    rb"POST (?:http://[^/ ]+)?(?:/v[0-9.]+)?/"
+    rb"(?:containers/[^/ ]+/attach|exec/[^/ ]+/start|session|grpc(?:/[a-z]+)?)[? ]"
 )
 
 # What a client of HTTP/2 with prior knowledge begins with (RFC 9113, section 3.4): gRPC, which the builder speaks. To

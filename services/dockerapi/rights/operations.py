@@ -1,6 +1,6 @@
 """What every route does: its name, what it is about, and how far it reaches. A route that is not here is nobody's.
 
-The names are those of ``operations`` in the configuration and of the audit log.
+The names are those of ``operations`` in the configuration and of the audit log; ``methods`` has those of gRPC.
 """
 
 import enum
@@ -16,6 +16,7 @@ class Reach(enum.Enum):
     READS = "reads"  # hands out content: files, images
     CHANGES = "changes"
     OPENS = "opens"  # what follows is a protocol of its own, which nobody here looks into
+    CARRIES = "carries"  # what follows are calls, each of which is an operation that is looked at by itself
 
 
 class Noun(enum.Enum):
@@ -166,11 +167,11 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         auth=("POST", "/auth", _C),
         swarm_leave=("POST", "/swarm/leave", _C),
         options=("OPTIONS", "/{any+}", _L),
+        engine=("GET", "/grpc", _L),
+        grpc=("POST", "/grpc/{service}", Reach.CARRIES),
     ),
     ("HEAD", "/_ping"): Operation("system.ping", _L),
 }
-
-NAMES: Final = tuple(dict.fromkeys(operation.name for operation in OPERATIONS.values()))
 
 
 def operation_of(method: str, path: str) -> Operation | None:

@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Final
 
-from dockerapi.rights.operations import NAMES, Operation, Reach
+from dockerapi.rights.methods import NAMES
+from dockerapi.rights.operations import Operation, Reach
 from sampan.errors import InvalidArgumentError, PermissionDeniedError
 
 
@@ -30,11 +31,12 @@ class Scope:
         """Raise PermissionDeniedError for what is not even looked into."""
         if operation is None:
             raise PermissionDeniedError("this socket does not allow what is not known to be harmless")
-        if self.read_only and not operation.looks:
+        carries = operation.reach is Reach.CARRIES  # what it carries comes here, too
+        if self.read_only and not (operation.looks or carries):
             raise PermissionDeniedError(f"this socket is read-only: {operation.name} is not allowed")
-        if self.operations and not any(fnmatchcase(operation.name, pattern) for pattern in self.operations):
+        if self.operations and not (carries or any(fnmatchcase(operation.name, each) for each in self.operations)):
             raise PermissionDeniedError(f"this socket does not allow {operation.name}")
-        if self.no_host and (operation.reach is Reach.OPENS or operation.name in _OUT_OF_SIGHT):
+        if self.no_host and (carries or operation.reach is Reach.OPENS or operation.name in _OUT_OF_SIGHT):
             raise PermissionDeniedError(
                 f"this socket gives nobody the host: {operation.name} is not allowed, "
                 "since nobody can tell what it asks for"

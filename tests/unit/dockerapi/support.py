@@ -19,6 +19,7 @@ from dockerapi.http.hangup import HangupWatch
 from dockerapi.http.server import DockerApi
 from dockerapi.main import ROUTES
 from dockerapi.metrics import ApiMetrics
+from dockerapi.wire.gate import Gate
 from sampan.engine.engine import Engine
 from sampan.layout import Layout
 from tests.fakes.builder import FakeBuilder
@@ -92,7 +93,8 @@ async def running_api(root: Path, front: Front | None = None) -> AsyncIterator[A
         hangups = HangupWatch(asyncio.get_running_loop())
         registry = CollectorRegistry()
         engine.__dict__["builds"] = fake.builder  # in its place: it shows progress and takes uploads, too
-        backend = Backend(engine, engine.runtime, ApiMetrics(registry), hangups, fake.builder, Underway())
+        gate = Gate(layout, front.trail if front is not None else None)
+        backend = Backend(engine, engine.runtime, ApiMetrics(registry), hangups, fake.builder, Underway(), gate)
         server = DockerApi(backend, ROUTES, front=front)
         await server.listen(layout.docker_socket, "no-such-group")
         connector = aiohttp.UnixConnector(str(layout.docker_socket))
