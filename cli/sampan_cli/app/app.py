@@ -1,6 +1,7 @@
 """The command tree's root."""
 
 import os
+from typing import Any
 
 import click
 
@@ -9,6 +10,7 @@ from sampan_cli.app.engines import choose
 from sampan_cli.app.lazy import LazyGroup
 from sampan_cli.app.session import Session
 from sampan_cli.app.table import ROOT
+from sampan_cli.remote.hosts import TlsFlags
 
 
 @click.group(
@@ -21,12 +23,26 @@ from sampan_cli.app.table import ROOT
 @click.version_option(VERSION, "--version", "-v", message="Sampan version %(version)s")
 @click.option("--config", default="", metavar="DIRECTORY", help="Client config files. [env: DOCKER_CONFIG]")
 @click.option("--context", "-c", default="", help="The context of the engine to talk to. [env: DOCKER_CONTEXT]")
-@click.option("--host", "-H", default="", help="The engine's socket: unix:///run/sampan/docker.sock.")
+@click.option(
+    "--host", "-H", default="", metavar="HOST",
+    help="The engine: unix:///run/sampan/docker.sock, tcp://HOST:PORT or ssh://HOST. [env: SAMPAN_HOST]",
+)  # fmt: skip
+@click.option("--tls", is_flag=True, help="Speak TLS with a tcp:// host. Implied by --tlsverify.")
+@click.option("--tlscacert", default="", metavar="FILE", help="Trust certificates signed only by this authority.")
+@click.option("--tlscert", default="", metavar="FILE", help="The certificate to show.")
+@click.option("--tlskey", default="", metavar="FILE", help="Its key.")
+@click.option(
+    "--tlsverify/--no-tlsverify", default=None,
+    help="Speak TLS and verify who answers. [env: DOCKER_TLS_VERIFY, DOCKER_CERT_PATH]",
+)  # fmt: skip
 @click.pass_context
-def app(click_context: click.Context, /, config: str, context: str, host: str) -> None:
+def app(
+    click_context: click.Context, /, config: str, context: str, host: str, tlsverify: bool | None, **tls: Any
+) -> None:
     """A container engine made of small services: run containers, manage images, networks and volumes."""
     if config:
         os.environ["DOCKER_CONFIG"] = config
     if isinstance(click_context.obj, Session):
         managing = click_context.invoked_subcommand in ("context", "completion")
-        choose(click_context.obj, host=host, context=context, managing=managing)
+        flags = TlsFlags(tls["tls"], tlsverify, tls["tlscacert"], tls["tlscert"], tls["tlskey"])
+        choose(click_context.obj, host=host, tls=flags, context=context, managing=managing)

@@ -4,8 +4,9 @@ import errno
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:  # gRPC takes 140 ms to import, and half of the commands' live
     from contextlib import AbstractAsyncContextManager
 
     from sampan_cli.backend import ConnectedEngine
-
+    from sampan_cli.remote.bridge import Bridge
+    from sampan_cli.remote.dialing import Dialer
+    from sampan_cli.remote.hosts import Host
 
 _FAILURE: Final = 1  # the exit code of what has none of its own
 
@@ -39,6 +42,8 @@ class Session:
     layout: Layout
     default: Layout | None = None  # that of the roots alone, where a context or a host leads elsewhere
     context: str = "default"
+    elsewhere: "Host | None" = None  # an engine that is reached by its Docker API's address; ``layout`` is not its own
+    bridge: "Bridge | None" = None  # by which it is reached
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Session":
@@ -47,11 +52,42 @@ class Session:
         run_root = environ.get("SAMPAN_RUN_ROOT") or DEFAULT_RUN_ROOT
         return cls(Layout(Path(data_root).absolute(), Path(run_root).absolute()))
 
+    def here(self, what: str) -> Layout:
+        """Return where the engine is, for a command that is about processes and files of this machine.
+
+        Raises:
+            CommandError: it is elsewhere; ``what`` names the command.
+        """
+        if self.elsewhere is not None:
+            raise CommandError(
+                f"`sampan {what}` is about an engine of the machine that it runs on, not about {self.elsewhere}"
+            )
+        return self.layout
+
     def connect(self) -> "AbstractAsyncContextManager[ConnectedEngine]":
-        """Return the engine, connected within. Nothing is sent before the first call."""
+        """Return the engine, connected within. Nothing is sent before the first call to one of this machine.
+
+        Raises, on entering:
+            SampanError: the engine is elsewhere, and cannot be reached; see ``remote.dialing.Dialer.ask``.
+        """
         from sampan.engine.engine import Engine
 
-        return Engine.connect(self.layout)
+        dialer = self._dialer()
+        if dialer is None:
+            return Engine.connect(self.layout)
+        from sampan_cli.remote.bridge import Bridge
+
+        self.bridge = Bridge(dialer)
+        return _over(self.bridge)
+
+    def _dialer(self) -> "Dialer | None":
+        """Return who connects to the engine; None: its sockets are here, and open."""
+        if self.elsewhere is None and not self.layout.gate_marker.exists():
+            return None
+        from sampan_cli.remote.dialing import Dialer
+        from sampan_cli.remote.hosts import UnixHost
+
+        return Dialer(self.elsewhere or UnixHost(self.layout.docker_socket))
 
     def run(self, work: "Callable[[ConnectedEngine], Awaitable[int | None]]", *, engine_exit_code: int = 1) -> None:
         """Run ``work`` with a connected engine and leave the program with the exit code that it returns.
@@ -102,7 +138,7 @@ class Session:
         if isinstance(error, ServiceGoneError):
             return self._connection_error(engine_exit_code)
         if isinstance(error, InternalError):
-            log = self.layout.run_root / "logs"
+            log = self.elsewhere or self.layout.run_root / "logs"
             return CommandError(f"the engine failed, its logs in {log} say why: {error}", engine_exit_code)
         if isinstance(error, SampanError):
             own = wire_for(error).exit_code
@@ -117,6 +153,10 @@ class Session:
         return error
 
     def _connection_error(self, exit_code: int) -> "CommandError":
+        if self.bridge is not None and self.bridge.problem is not None:
+            return CommandError(str(self.bridge.problem), exit_code)
+        if self.elsewhere is not None:
+            return CommandError(f"the connection to a service of the engine at {self.elsewhere} has ended", exit_code)
         if any(_is_closed_to_us(self.layout.socket(service)) for service in STARTED):
             return CommandError(
                 f"permission denied while trying to connect to the Sampan engine at {self.layout.run_root}: "
@@ -136,6 +176,14 @@ class Session:
         if process is not None:
             process.close()
         return process is not None
+
+
+@asynccontextmanager
+async def _over(bridge: "Bridge") -> "AsyncIterator[ConnectedEngine]":
+    from sampan.engine.engine import Engine
+
+    async with bridge.open() as layout, Engine.connect(layout) as engine:
+        yield engine
 
 
 def _is_closed_to_us(path: Path) -> bool:
@@ -176,7 +224,9 @@ def _set_root(field: str) -> Callable[[click.Context, click.Parameter, str | Non
     def callback(context: click.Context, _: click.Parameter, value: str | None) -> None:
         if value is not None:
             session = context.ensure_object(Session)
-            session.layout = replace(session.layout, **{field: Path(value).absolute()})
+            session.elsewhere = None
+            path, now = Path(value).absolute(), session.layout
+            session.layout = Layout(path, now.run_root) if field == "data_root" else Layout(now.data_root, path)
 
     return callback
 

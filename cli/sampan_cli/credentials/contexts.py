@@ -1,8 +1,9 @@
 """Contexts: engines by name, where the docker command keeps them, so that both know the same ones.
 
 Each is ``contexts/meta/<SHA-256 of its name>/meta.json`` in Docker's configuration directory, and which one is in use
-is ``currentContext`` in ``config.json``. ``sampan`` reaches an engine by the sockets in its run root, so the endpoint
-of a context that it can use is ``unix://<run root>/docker.sock``; a data root may be told beside it.
+is ``currentContext`` in ``config.json``. What TLS is spoken with is in ``contexts/tls/<SHA-256>/docker``. The
+endpoint is an address of the engine's Docker API, as ``remote.hosts`` reads it; a data root may be told beside one of
+this machine.
 """
 
 import hashlib
@@ -12,15 +13,18 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from sampan.errors import AlreadyExistsError, ConflictError, InvalidArgumentError, NotFoundError
 from sampan.json_types import JsonObject
-from sampan.layout import Layout
+from sampan_cli.remote.hosts import Host, TlsMaterial, parse_host
 
 DEFAULT: Final = "default"
+TLS_FILES: Final = ("ca", "cert", "key")
+_TLS: Final = "tls/docker"  # where they are in an exported context
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.+-]+")
 _DATA_ROOT: Final = "SampanDataRoot"
 _MOST_BYTES: Final = 1 << 20  # of an exported context
@@ -34,39 +38,18 @@ class Context:
     host: str  # "unix:///run/sampan/docker.sock"
     description: str = ""
     data_root: str = ""
-
-    def layout(self, data_root: Path) -> Layout:
-        """Return where its engine is; ``data_root`` holds if the context tells of none.
-
-        Raises:
-            InvalidArgumentError: it is not reached by sockets of this machine.
-        """
-        return Layout(Path(self.data_root) if self.data_root else data_root, run_root_of(self.host))
+    skip_tls_verify: bool = False
+    tls: Mapping[str, bytes] = field(default_factory=dict)  # "ca", "cert" and "key", as far as there are any
 
     def document(self) -> JsonObject:
         """Return it as the docker command writes it."""
         metadata = {"Description": self.description, _DATA_ROOT: self.data_root}
-        endpoint = {"Host": self.host, "SkipTLSVerify": False}
+        endpoint = {"Host": self.host, "SkipTLSVerify": self.skip_tls_verify}
         return {
             "Name": self.name,
             "Metadata": {key: value for key, value in metadata.items() if value},
             "Endpoints": {"docker": endpoint},
         }
-
-
-def run_root_of(host: str) -> Path:
-    """Return the run root of the engine whose Docker API is at ``host``.
-
-    Raises:
-        InvalidArgumentError: it is no socket of this machine.
-    """
-    scheme, _, path = host.partition("://")
-    if scheme != "unix" or not path.startswith("/"):
-        raise InvalidArgumentError(
-            f"{host!r} is no engine that sampan reaches: it talks to the sockets in an engine's run root, as "
-            "unix:///run/sampan/docker.sock; the docker command reaches others"
-        )
-    return Path(path).parent
 
 
 class ContextStore:
@@ -88,6 +71,14 @@ class ContextStore:
             settings["currentContext"] = self.get(name).name
         self._replace(self._config, settings)
 
+    def reached(self, context: Context) -> Host:
+        """Return where its engine is. Raises InvalidArgumentError for what is no address of one."""
+        material = None
+        if context.tls or context.skip_tls_verify:
+            files = {name: str(self._tls_file(context.name, name)) for name in context.tls}
+            material = TlsMaterial(**files, verify=not context.skip_tls_verify)
+        return parse_host(context.host, material)
+
     def get(self, name: str) -> Context:
         """Return a context.
 
@@ -97,7 +88,7 @@ class ContextStore:
         """
         file = self._file(name)
         try:
-            return _context(json.loads(file.read_text()))
+            return self._with_tls(_context(json.loads(file.read_text())))
         except FileNotFoundError:
             raise NotFoundError(f'context "{name}": context not found') from None
         except (ValueError, TypeError, AttributeError) as error:
@@ -108,7 +99,7 @@ class ContextStore:
         found = []
         for file in self._directory.glob("contexts/meta/*/meta.json"):
             try:
-                found.append(_context(json.loads(file.read_text())))
+                found.append(self._with_tls(_context(json.loads(file.read_text()))))
             except (ValueError, TypeError, AttributeError) as error:
                 raise InvalidArgumentError(f"a context cannot be read from {file}: {error}") from error
         return sorted(found, key=lambda context: context.name)
@@ -127,6 +118,9 @@ class ContextStore:
 
     def put(self, context: Context) -> None:
         """Write a context in place of the one of its name."""
+        shutil.rmtree(self._tls_file(context.name, "ca").parent, ignore_errors=True)
+        for name, content in context.tls.items():
+            self._write(self._tls_file(context.name, name), content)
         self._replace(self._file(context.name), context.document())
 
     def remove(self, name: str, *, force: bool, current: str) -> None:
@@ -144,12 +138,22 @@ class ContextStore:
         if not self._file(name).exists() and not force:
             raise NotFoundError(f'context "{name}": context not found')
         shutil.rmtree(self._file(name).parent, ignore_errors=True)
+        shutil.rmtree(self._tls_file(name, "ca").parent.parent, ignore_errors=True)
         if name == str(self._settings().get("currentContext")):
             self.use(DEFAULT)
 
     def _file(self, name: str) -> Path:
-        digest = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
-        return self._directory / "contexts/meta" / digest / "meta.json"
+        return self._directory / "contexts/meta" / _digest(name) / "meta.json"
+
+    def _tls_file(self, name: str, which: str) -> Path:
+        return self._directory / "contexts/tls" / _digest(name) / "docker" / f"{which}.pem"
+
+    def _with_tls(self, context: Context) -> Context:
+        found = {}
+        for which in TLS_FILES:
+            with suppress(FileNotFoundError):
+                found[which] = self._tls_file(context.name, which).read_bytes()
+        return replace(context, tls=found)
 
     def _settings(self) -> JsonObject:
         try:
@@ -160,13 +164,20 @@ class ContextStore:
             raise InvalidArgumentError(f"{self._config} cannot be read: {error}") from error
         return settings if isinstance(settings, dict) else {}
 
+    def _replace(self, file: Path, document: JsonObject) -> None:
+        self._write(file, json.dumps(document, indent="\t").encode())
+
     @staticmethod
-    def _replace(file: Path, document: JsonObject) -> None:
+    def _write(file: Path, content: bytes) -> None:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as new:
-            new.write(json.dumps(document, indent="\t"))
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as new:
+            new.write(content)
         temporary.replace(file)
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
 
 
 def check_name(name: str) -> None:
@@ -180,15 +191,17 @@ def check_name(name: str) -> None:
 
 
 def packed(context: Context) -> bytes:
-    """Return a context as ``docker context export`` writes it: a tar of its file."""
+    """Return a context as ``docker context export`` writes it: a tar of its files."""
     import tarfile  # which few commands need
 
-    raw = json.dumps(context.document()).encode()
     out = io.BytesIO()
+    files = {"meta.json": json.dumps(context.document()).encode()}
+    files |= {f"{_TLS}/{which}.pem": content for which, content in context.tls.items()}
     with tarfile.open(fileobj=out, mode="w") as archive:
-        entry = tarfile.TarInfo("meta.json")
-        entry.size, entry.mode = len(raw), 0o644
-        archive.addfile(entry, io.BytesIO(raw))
+        for name, raw in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(raw), 0o644
+            archive.addfile(entry, io.BytesIO(raw))
     return out.getvalue()
 
 
@@ -196,13 +209,20 @@ def unpacked(raw: bytes, name: str) -> Context:
     """Return the context of an export under the name ``name``. Raises InvalidArgumentError."""
     import tarfile
 
+    def read(archive: tarfile.TarFile, file: str) -> bytes | None:
+        if file not in archive.getnames():
+            return None
+        member = archive.extractfile(file)
+        return None if member is None else member.read()
+
     try:
         with tarfile.open(fileobj=io.BytesIO(raw[:_MOST_BYTES])) as archive:
-            member = archive.extractfile("meta.json")
-            document = json.loads(member.read()) if member is not None else {}
-        return _context(document | {"Name": name})
+            document = json.loads(read(archive, "meta.json") or b"")
+            tls = {which: read(archive, f"{_TLS}/{which}.pem") for which in TLS_FILES}
+        context = _context(document | {"Name": name})
     except (tarfile.TarError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise InvalidArgumentError(f"this is no exported context: {error}") from error
+    return replace(context, tls={which: content for which, content in tls.items() if content is not None})
 
 
 def _context(document: JsonObject) -> Context:
@@ -212,4 +232,5 @@ def _context(document: JsonObject) -> Context:
         host=str(endpoint.get("Host") or ""),
         description=str(metadata.get("Description") or ""),
         data_root=str(metadata.get(_DATA_ROOT) or ""),
+        skip_tls_verify=bool(endpoint.get("SkipTLSVerify")),
     )

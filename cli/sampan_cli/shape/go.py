@@ -66,9 +66,9 @@ def shape_info(facts: EngineFacts, layout: Layout) -> dict[str, object]:
         "CgroupLayout": host.cgroup_layout,
         "ConmonVersion": host.conmon_version,
         "RuntimeVersions": {one.name: one.version for one in host.runtimes if one.usable},
-        "DataRoot": str(layout.data_root),
-        "RunRoot": str(layout.run_root),
-        "DockerSocket": f"unix://{layout.docker_socket}",
+        "DataRoot": str(layout.own.data_root),
+        "RunRoot": str(layout.own.run_root),
+        "DockerSocket": f"unix://{layout.own.docker_socket}",
     }
     return go_value(info_view.info_json(facts) | own)
 

@@ -127,7 +127,7 @@ def top(session: Session, /, container: str | None, ps_options: tuple[str, ...])
         from sampan_cli.commands.system.live import watch
 
         console = Console()
-        return session.run(lambda engine: watch(engine, session.layout, console))
+        return session.run(lambda engine: watch(engine, None if session.elsewhere else session.layout, console))
     return session.run(lambda engine: show_processes(engine, container, " ".join(ps_options)))
 
 

@@ -8,17 +8,20 @@ from typing import Final
 
 import click
 
+from sampan.docker.booleans import SPELLINGS
 from sampan.errors import InvalidArgumentError, SampanError
 from sampan.json_types import JsonObject
 from sampan_cli.app.lazy import sampan_command
 from sampan_cli.app.session import CommandError, Session
-from sampan_cli.credentials.contexts import DEFAULT, Context, ContextStore, packed, run_root_of, unpacked
+from sampan_cli.credentials.contexts import DEFAULT, TLS_FILES, Context, ContextStore, packed, unpacked
 from sampan_cli.credentials.store import config_path
 from sampan_cli.options.flags import format_option, inspect_format_option
+from sampan_cli.remote.hosts import parse_host
 
 _DOCKER_FLAG = click.option(
-    "--docker", "endpoint", default="", help="The endpoint: host=unix:///DIRECTORY/docker.sock."
-)
+    "--docker", "endpoint", default="",
+    help="The endpoint: host=tcp://HOST:PORT,ca=FILE,cert=FILE,key=FILE,skip-tls-verify=BOOL.",
+)  # fmt: skip
 _DESCRIPTION = click.option("--description", default="", help="Description of the context.")
 
 
@@ -36,15 +39,25 @@ def _store() -> ContextStore:
     return ContextStore(config_path(os.environ).parent)
 
 
-def _host(endpoint: str) -> str:
-    """Read ``host=unix:///…``. Raises InvalidArgumentError."""
-    fields = dict(part.partition("=")[::2] for part in endpoint.split(",")) if endpoint else {}
+def _with_endpoint(context: Context, endpoint: str) -> Context:
+    """Return the context with an endpoint as ``host=…,ca=…`` has it. Raises InvalidArgumentError, OSError."""
+    if not endpoint:
+        return context
+    fields = dict(part.partition("=")[::2] for part in endpoint.split(","))
     for key in fields:
-        if key != "host":
-            raise InvalidArgumentError(f"unrecognized config key: {key}, sampan knows host alone")
-    if host := fields.get("host", ""):
-        run_root_of(host)
-    return host
+        if key not in ("host", "skip-tls-verify", *TLS_FILES):
+            raise InvalidArgumentError(f"unrecognized config key: {key}")
+    skip = fields.get("skip-tls-verify", "false")
+    if skip not in SPELLINGS:
+        raise InvalidArgumentError(f"skip-tls-verify: {skip!r} is neither true nor false")
+    tls = {which: Path(fields[which]).read_bytes() for which in TLS_FILES if fields.get(which)}
+    host = fields.get("host") or context.host
+    parse_host(host)
+    if ("cert" in tls) != ("key" in tls):
+        raise InvalidArgumentError("cert and key go together")
+    if (tls or SPELLINGS[skip]) and not host.startswith("tcp://"):
+        raise InvalidArgumentError(f"TLS is for tcp:// hosts, and {host} is none")
+    return replace(context, host=host, data_root="", tls=tls, skip_tls_verify=SPELLINGS[skip])
 
 
 def _default(session: Session) -> Context:
@@ -69,8 +82,7 @@ def create(session: Session, /, name: str, description: str, endpoint: str, sour
         if source and endpoint:
             raise InvalidArgumentError("cannot use --docker flag when --from is set")
         base = _get(session, source) if source else _default(session)
-        host = _host(endpoint)
-        made = replace(base, name=name, host=host or base.host, data_root="" if host else base.data_root)
+        made = _with_endpoint(replace(base, name=name), endpoint)
         _store().add(replace(made, description=description or (base.description if source else "")))
     click.echo(name)
     click.echo(f'Successfully created context "{name}"', err=True)
@@ -83,8 +95,7 @@ def create(session: Session, /, name: str, description: str, endpoint: str, sour
 def update(name: str, description: str, endpoint: str) -> None:
     """Update a context."""
     with _Told():
-        found, host = _store().get(name), _host(endpoint)
-        found = replace(found, host=host, data_root="") if host else found
+        found = _with_endpoint(_store().get(name), endpoint)
         _store().put(replace(found, description=description or found.description))
     click.echo(name)
     click.echo(f'Successfully updated context "{name}"', err=True)
@@ -138,7 +149,7 @@ def use(name: str) -> None:
     """Set the context in use, for the docker command as well."""
     with _Told():
         if name != DEFAULT:
-            run_root_of(_store().get(name).host)
+            _store().reached(_store().get(name))
         _store().use(name)
     click.echo(name)
     click.echo(f'Current context is now "{name}"', err=True)

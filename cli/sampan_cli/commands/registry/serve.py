@@ -78,7 +78,7 @@ def command(session: Session, /, **flags: object) -> None:
     What is pushed is kept in the engine's own content store: a layer that an image of the engine has too is stored
     once. Images of the engine that are tagged with the registry's name can be pulled without having been pushed.
     """
-    layout = session.layout
+    layout = session.here("registry serve")
     try:
         layout.check()
         arguments = from_flags(ServeOptions, flags).arguments(layout)

@@ -19,7 +19,11 @@ _PIECE_BYTES: Final = 1 << 16
 @click.pass_obj
 def command(session: Session, /) -> None:
     """Proxy the standard streams to the engine's Docker API. Not meant to be called by hand."""
-    path = session.layout.docker_socket
+    from sampan_cli.remote.hosts import UnixHost
+
+    if session.elsewhere is not None and not isinstance(session.elsewhere, UnixHost):
+        session.here("system dial-stdio")
+    path = session.elsewhere.path if isinstance(session.elsewhere, UnixHost) else session.layout.docker_socket
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(str(path))

@@ -28,7 +28,7 @@ def command(session: Session, containers: bool, timeout_s: float) -> None:
     Running containers keep running, and the engine finds them again when it comes back. With --containers they are
     stopped first.
     """
-    processes = engine_processes(session.layout)
+    processes = engine_processes(session.here("down"))
     if not processes:
         click.echo(f"sampan: no engine is running on {session.layout.run_root}", err=True)
         return

@@ -111,8 +111,11 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> "RenderableT
     return table
 
 
-async def watch(engine: "ContainerBackend", layout: Layout, console: "Console") -> None:
-    """Show everything anew each second, full-screen; where there is no terminal, once."""
+async def watch(engine: "ContainerBackend", layout: Layout | None, console: "Console") -> None:
+    """Show everything anew each second, full-screen; where there is no terminal, once.
+
+    Services are those of an engine of this machine, at ``layout``; without one containers alone are shown.
+    """
     from rich.live import Live
 
     screen = Screen()
@@ -137,11 +140,11 @@ def _running(screen: Screen) -> "list[ContainerDetails]":
     return [container for container in screen.containers if container.state.status.value == "running"]
 
 
-async def _look(engine: "ContainerBackend", layout: Layout, screen: Screen) -> None:
+async def _look(engine: "ContainerBackend", layout: Layout | None, screen: Screen) -> None:
     from sampan.resource.listing import ALL
     from sampan_cli.commands.system.status import read_status
 
-    screen.look(await read_status(layout), await engine.containers.list(ALL))
+    screen.look(await read_status(layout) if layout is not None else [], await engine.containers.list(ALL))
 
 
 async def _read_once(engine: "ContainerBackend", container: "ContainerDetails", screen: Screen) -> None:

@@ -50,7 +50,7 @@ def command(session: Session, template: str) -> None:
 
     Exits with 0 if all are healthy and with 1 if not.
     """
-    statuses = asyncio.run(read_status(session.layout))
+    statuses = asyncio.run(read_status(session.here("status")))
     if template == "json":  # one list, unlike other lists: it is always short and always read as a whole
         click.echo(json.dumps([asdict(status) for status in statuses], indent=2))
     else:

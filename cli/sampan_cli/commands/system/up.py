@@ -59,7 +59,7 @@ def command(session: Session, detach: bool, config_dir: str | None, start_timeou
     In the foreground it shows what the services log, and stops them on Ctrl-C or SIGTERM. A service that dies is
     started again. Containers do not depend on the engine's processes: they run on when it stops.
     """
-    options = UpOptions(session.layout, detach, start_timeout_s)
+    options = UpOptions(session.here("up"), detach, start_timeout_s)
     environ = {**os.environ, **ENVIRONMENT}
     if config_dir is not None:
         environ["SAMPAN_CONFIG_DIR"] = config_dir

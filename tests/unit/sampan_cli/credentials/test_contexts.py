@@ -1,6 +1,7 @@
 """Contexts: kept as Docker keeps them, and which engine a command line is about."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ from sampan.layout import Layout
 from sampan_cli.app.engines import choose
 from sampan_cli.app.session import CommandError, Session
 from sampan_cli.credentials.contexts import Context, ContextStore, check_name, packed, unpacked
+from sampan_cli.remote.hosts import TcpHost
 
 SIDE = Context("side", "unix:///run/side/docker.sock", "for tests", "/var/lib/side")
-REMOTE = Context("remote", "tcp://192.0.2.1:2376")
+TLS = {"ca": b"authority", "cert": b"certificate", "key": b"key"}
+REMOTE = Context("remote", "tcp://192.0.2.1:2376", tls=TLS)
+ODD = Context("odd", "npipe:////./pipe/docker_engine")
 
 
 @pytest.fixture
@@ -66,6 +70,52 @@ def test_export_can_be_imported_under_another_name() -> None:
             unpacked(rubbish, "two")
 
 
+def test_what_tls_is_spoken_with_is_kept_where_docker_looks_and_travels_along(
+    store: ContextStore, tmp_path: Path
+) -> None:
+    store.add(REMOTE)
+    assert store.get("remote") == REMOTE
+    assert unpacked(packed(REMOTE), "remote") == REMOTE
+    host = store.reached(REMOTE)
+    assert isinstance(host, TcpHost)
+    assert host.tls is not None
+    assert host.tls.verify
+    assert Path(host.tls.key).read_bytes() == b"key"
+    assert Path(host.tls.key).stat().st_mode & 0o777 == 0o600
+    # SHA-256 of "remote"
+    (directory,) = tmp_path.glob("contexts/tls/*/docker")
+    assert Path(host.tls.key).parent == directory
+    store.put(replace(REMOTE, tls={}))
+    assert store.get("remote").tls == {}
+    store.add(replace(REMOTE, name="other"))
+    store.remove("other", force=False, current="default")
+    assert not list(tmp_path.glob("contexts/tls/*/docker"))
+
+
+def test_context_elsewhere_is_gone_to(store: ContextStore, tmp_path: Path) -> None:
+    store.add(REMOTE)
+    chosen = session()
+    choose(chosen, host="", context="remote", managing=False, environ={"DOCKER_CONFIG": str(tmp_path)})
+    assert str(chosen.elsewhere) == REMOTE.host
+    with pytest.raises(CommandError, match=r"`sampan down` is about an engine of the machine.*not about tcp://192"):
+        chosen.here("down")
+
+
+def test_host_of_the_environment_gives_way_to_whatever_is_said(store: ContextStore, tmp_path: Path) -> None:
+    store.add(SIDE)
+    environ = {"DOCKER_CONFIG": str(tmp_path), "SAMPAN_HOST": "ssh://there"}
+    chosen = session()
+    choose(chosen, host="", context="", managing=False, environ=environ)
+    assert str(chosen.elsewhere) == "ssh://there"
+    for host, context in (("unix:///x/docker.sock", ""), ("", "side")):
+        chosen = session()
+        choose(chosen, host=host, context=context, managing=False, environ=environ)
+        assert chosen.elsewhere is None
+    given = Session(Layout(Path("/d"), Path("/r")))
+    choose(given, host="", context="", managing=False, environ=environ)
+    assert given.elsewhere is None
+
+
 def test_damaged_file_is_named(store: ContextStore, tmp_path: Path) -> None:
     store.add(SIDE)
     (file,) = tmp_path.glob("contexts/meta/*/meta.json")
@@ -116,8 +166,8 @@ def test_run_root_that_is_given_comes_before_the_context_in_use(store: ContextSt
 def test_context_that_leads_nowhere_from_here_is_refused_but_can_be_managed(
     store: ContextStore, tmp_path: Path
 ) -> None:
-    store.add(REMOTE)
-    store.use("remote")
+    store.add(ODD)
+    store.use("odd")
     environ = {"DOCKER_CONFIG": str(tmp_path)}
     with pytest.raises(CommandError, match=r"no engine that sampan reaches.*context use default"):
         choose(session(), host="", context="", managing=False, environ=environ)
