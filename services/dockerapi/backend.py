@@ -351,7 +351,7 @@ class GrpcGate(Protocol):
         """Answer what comes on ``stream``, which is HTTP/2, with what ``service`` says. Returns when it has ended."""
 
     def engine(self) -> JsonObject:
-        """Say what the engine's directories tell of it, as ``sampan.engine.elsewhere`` has it; blocks."""
+        """Say what the engine's directories tell of it, as ``sampan.service.elsewhere`` has it; blocks."""
 
 
 @dataclass(frozen=True, slots=True)

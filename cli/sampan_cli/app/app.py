@@ -1,7 +1,6 @@
 """The command tree's root."""
 
 import os
-from typing import Any
 
 import click
 
@@ -37,12 +36,21 @@ from sampan_cli.remote.hosts import TlsFlags
 )  # fmt: skip
 @click.pass_context
 def app(
-    click_context: click.Context, /, config: str, context: str, host: str, tlsverify: bool | None, **tls: Any
+    click_context: click.Context,
+    /,
+    config: str,
+    context: str,
+    host: str,
+    tls: bool,
+    tlscacert: str,
+    tlscert: str,
+    tlskey: str,
+    tlsverify: bool | None,
 ) -> None:
     """A container engine made of small services: run containers, manage images, networks and volumes."""
     if config:
         os.environ["DOCKER_CONFIG"] = config
     if isinstance(click_context.obj, Session):
         managing = click_context.invoked_subcommand in ("context", "completion")
-        flags = TlsFlags(tls["tls"], tlsverify, tls["tlscacert"], tls["tlscert"], tls["tlskey"])
+        flags = TlsFlags(tls, tlsverify, tlscacert, tlscert, tlskey)
         choose(click_context.obj, host=host, tls=flags, context=context, managing=managing)

@@ -11,9 +11,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from sampan.engine import elsewhere
 from sampan.errors import SampanError
 from sampan.layout import Layout
+from sampan.service import elsewhere
 from sampan.services import ALL, LISTENER
 from sampan_cli.remote.dialing import Dialer
 

@@ -16,10 +16,10 @@ from dockerapi.http.connection import Entrance
 from dockerapi.rights.methods import METHODS
 from dockerapi.rights.operations import Operation
 from dockerapi.rights.peer import Peer
-from sampan.engine import elsewhere
 from sampan.errors import NotFoundError, SampanError
 from sampan.json_types import JsonObject
 from sampan.layout import Layout
+from sampan.service import elsewhere
 from sampan.services import ALL
 from sampan.wire.http2.connection import Connection
 from sampan.wire.http2.protocol import ByteStream
@@ -69,7 +69,7 @@ class Gate:
             raise NotFoundError(f"no such service: {service}")
 
     def engine(self) -> JsonObject:
-        """Say what the engine's directories tell of it, as ``sampan.engine.elsewhere`` has it; blocks."""
+        """Say what the engine's directories tell of it, as ``sampan.service.elsewhere`` has it; blocks."""
         return elsewhere.told(self._layout)
 
     async def carry(self, service: str, stream: ByteStream, who: Peer, entrance: Entrance) -> None:

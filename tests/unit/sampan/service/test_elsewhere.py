@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sampan.engine.elsewhere import laid_out, told
 from sampan.errors import RemoteError
 from sampan.layout import Layout
+from sampan.service.elsewhere import laid_out, told
 from sampan.service.set_aside import FILE, read_set_aside
 from sampan.services import ALL
 
