@@ -41,8 +41,10 @@ METHODS: Final[Mapping[str, Operation]] = {
         Attach="container.attach",
         Resize="container.resize",
         Logs="container.logs",
+        ReopenLog=("container.log-reopen", _C),
         Top="container.top",
         Stats="container.stats",
+        Samples=("container.samples", _L),
         Prune="container.prune",
     ),
     **_of(
@@ -56,6 +58,7 @@ METHODS: Final[Mapping[str, Operation]] = {
         Create="exec.create",
         Get="exec.inspect",
         Start="exec.start",
+        Kill=("exec.kill", _C),
         Resize="exec.resize",
     ),
     **_of(
