@@ -13,7 +13,7 @@ from registryd.check.repair import Repairer
 from registryd.check.upkeep import Upkeep
 from registryd.http.call import Parts
 from registryd.http.htpasswd import Htpasswd
-from registryd.http.server import Address, RegistryServer, load_certificate, parse_address
+from registryd.http.server import RegistryServer
 from registryd.metrics import RegistryMetrics
 from registryd.repositories.blobs import Blobs
 from registryd.repositories.engine_images import EngineImages
@@ -25,6 +25,7 @@ from sampan.errors import InvalidArgumentError, UnavailableError
 from sampan.log import log
 from sampan.service.config import ServiceConfig, option
 from sampan.service.harness import Service, run
+from sampan.service.listening import Address, load_certificate, parse_address
 from sampan.wire.channel import open_channel, reach
 
 NAME: Final = "registryd"

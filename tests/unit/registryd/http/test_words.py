@@ -8,11 +8,11 @@ import pytest
 
 from registryd.http.call import parse_digest, parse_repository, parse_target
 from registryd.http.htpasswd import Htpasswd, parse_htpasswd
-from registryd.http.server import Address, parse_address
 from registryd.repositories.ranges import Span, parse_content_range, parse_range
 from registryd.repositories.refusal import Code, RefusedError
 from sampan.errors import InvalidArgumentError
 from sampan.oci.digest import Digest
+from sampan.service.listening import Address, parse_address
 
 DIGEST = "sha256:" + "a" * 64
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from registryd.http.server import parse_address
 from registryd.main import own_names
 from registryd.repositories.document import parse_manifest
 from registryd.repositories.engine_images import EngineImages
@@ -13,6 +12,7 @@ from registryd.repositories.refusal import Code, RefusedError
 from sampan.oci.descriptor import OCI_INDEX, OCI_MANIFEST, Descriptor
 from sampan.oci.digest import Digest
 from sampan.oci.reference import parse_reference
+from sampan.service.listening import parse_address
 from tests.fakes.registry_contents import FakeContents
 from tests.unit.registryd.parts import OWN, Parts, descriptor, document
 
