@@ -3,7 +3,7 @@
 import enum
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sampan.resource.container_spec import ConsoleSize
 
@@ -33,6 +33,10 @@ class Frame:
 
     stream: Stream
     data: bytes
+
+
+# In the place of detach keys: every key is the process's.
+NO_DETACH_KEYS: Final = "none"
 
 
 @dataclass(frozen=True, slots=True)

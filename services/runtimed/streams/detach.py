@@ -3,6 +3,7 @@
 from typing import Final
 
 from sampan.errors import InvalidArgumentError
+from sampan.resource.streams import NO_DETACH_KEYS
 
 DEFAULT_KEYS: Final = "ctrl-p,ctrl-q"
 
@@ -15,9 +16,13 @@ _CONTROL: Final = {chr(code | 0x60): code for code in range(1, 27)} | {
 def parse_detach_keys(keys: str) -> bytes:
     """Return the bytes that ``keys`` ("ctrl-p,ctrl-q", "ctrl-x,y", "a") stand for; the default ones if empty.
 
+    None at all, which ``DetachScanner`` never finds, for ``NO_DETACH_KEYS``.
+
     Raises:
         InvalidArgumentError: in Docker's words.
     """
+    if keys == NO_DETACH_KEYS:
+        return b""
     sequence = bytearray()
     for key in (keys or DEFAULT_KEYS).split(","):
         name = key.lower().removeprefix("ctrl-")
@@ -42,6 +47,8 @@ class DetachScanner:
 
         The beginning of the sequence is held back until the next input shows what it is.
         """
+        if not self._keys:
+            return data, False
         out = bytearray()
         for byte in data:
             if byte == self._keys[self._matched]:
