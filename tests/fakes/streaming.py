@@ -204,6 +204,11 @@ class FakePorts:
         self._tasks.append(asyncio.create_task(self._serve(mine, port)))
         return theirs
 
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     async def _serve(self, sock: socket.socket, port: int) -> None:
         reader, writer = await asyncio.open_connection(sock=sock)
         try:

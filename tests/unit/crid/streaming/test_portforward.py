@@ -32,6 +32,7 @@ async def line() -> AsyncIterator[Line]:
     line.client.pipe.leave()
     async with asyncio.timeout(5):
         await line.serving
+    await line.ports.close()
 
 
 async def test_bytes_pass_both_ways_and_each_direction_ends_by_itself(line: Line) -> None:
@@ -140,6 +141,7 @@ async def test_spdy_passes_through_a_tunnel_of_websocket() -> None:
     middle.leave()
     async with asyncio.timeout(5):
         await serving
+    await ports.close()
 
 
 async def test_websocket_has_two_channels_for_each_port_that_it_begins_with() -> None:
@@ -153,3 +155,4 @@ async def test_websocket_has_two_channels_for_each_port_that_it_begins_with() ->
     assert received[3].endswith(b"nothing accepts connections at port 7")
     async with asyncio.timeout(5):
         await serving
+    await ports.close()

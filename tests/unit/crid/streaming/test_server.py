@@ -30,13 +30,26 @@ class Server:
         tokens = Tokens(time.monotonic)
         self.streaming = StreamingServer(tokens, self.processes, self.ports, self.registry, idle_s)
         self.tasks: list[asyncio.Task[None]] = []
+        self._clients: list[asyncio.StreamWriter] = []
 
     async def dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         mine, theirs = socket.socketpair()
         reader, writer = await asyncio.open_connection(sock=theirs)
-        work = self.streaming._connected(reader, writer)
-        self.tasks.append(asyncio.create_task(work))
-        return await asyncio.open_connection(sock=mine)
+        self.tasks.append(asyncio.create_task(self.streaming._connected(reader, writer)))
+        reader, writer = await asyncio.open_connection(sock=mine)
+        self._clients.append(writer)
+        return reader, writer
+
+    async def close(self) -> None:
+        async with asyncio.timeout(5):
+            for task in self.tasks:
+                task.cancel()  # asyncio's server, which is not there, would own them
+            await self.streaming.close()
+            await asyncio.gather(*self.tasks, return_exceptions=True)
+            await self.ports.close()
+            for writer in self._clients:
+                writer.transport.abort()
+            await asyncio.sleep(0)
 
     async def ask(self, request: Request | str, fields: str, method: str = "POST") -> tuple[str, "SpdyClient"]:
         """Return the answer's head, and a client that goes on with the connection."""
@@ -58,9 +71,7 @@ class Server:
 async def server() -> AsyncIterator[Server]:
     server = Server()
     yield server
-    async with asyncio.timeout(5):
-        await server.streaming.close()
-        await asyncio.gather(*server.tasks, return_exceptions=True)
+    await server.close()
 
 
 async def test_exec_is_served_over_spdy_and_counted(server: Server) -> None:
@@ -143,6 +154,7 @@ async def test_silent_session_ends() -> None:
     async with asyncio.timeout(5):
         await server.tasks[0]
     assert server.processes.left.is_set()
+    await server.close()
 
 
 async def test_client_that_never_reads_holds_only_its_own_process_up(server: Server) -> None:

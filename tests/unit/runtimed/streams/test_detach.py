@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from runtimed.streams.detach import DetachScanner, parse_detach_keys
 from sampan.errors import InvalidArgumentError
+from sampan.resource.streams import NO_DETACH_KEYS
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,8 @@ def test_a_repeated_first_key_is_passed_on_once() -> None:
 @given(st.binary(max_size=50).filter(lambda data: b"\x10" not in data))
 def test_other_input_passes_unchanged(data: bytes) -> None:
     assert DetachScanner(b"\x10\x11").feed(data) == (data, False)
+
+
+def test_without_keys_every_key_is_the_processs() -> None:
+    scanner = DetachScanner(parse_detach_keys(NO_DETACH_KEYS))
+    assert scanner.feed(b"\x10\x11\x10") == (b"\x10\x11\x10", False)
