@@ -188,7 +188,10 @@ class FakeBundles:
     def config(
         self, container: Container, root: Path, *, files: Path, init_path: str | None, joins: Joins = NO_JOINS
     ) -> dict[str, object]:
-        return {"ociVersion": "1.1.0", "process": {"args": list(container.spec.process.args)}}
+        return {
+            "ociVersion": "1.1.0",
+            "process": {"args": list(container.spec.process.args), "user": {"uid": 0, "gid": 0}},
+        }
 
     def exec_process(self, container: Container, root: Path, request: ExecProcess) -> dict[str, object]:
         return {"args": list(request.process.args)}

@@ -84,13 +84,22 @@ async def kill_at_work_on(directory: Path) -> None:
             os.close(pidfd)
 
 
-async def kill_with_offspring(pid: int, cgroup: str) -> None:
-    """Kill a process that a runtime has begun in ``cgroup``, with all that came of it; return as above.
+def session_of(pid: int) -> int:
+    """Return the session that a process belongs to; its own number if it has ended."""
+    try:
+        # After ") " come the state, the parent's pid, the process group and the session.
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[3])
+    except (OSError, IndexError, ValueError):
+        return pid
 
-    A runtime begins a session with each process. So those whose parents have ended are known by that, unless they
-    began one of their own after it. The cgroup tells it from another one that has its number by now.
+
+async def kill_with_offspring(pid: int, session: int, cgroup: str) -> None:
+    """Kill a process in ``cgroup`` that a runtime has begun, with all that came of it; return as above.
+
+    Runtimes give each process a session. So those whose parents have ended are known by that, unless they began another
+    one. The cgroup tells them from others that have those numbers by now.
     """
-    pidfds = await asyncio.to_thread(_killed_offspring, pid, cgroup.encode())
+    pidfds = await asyncio.to_thread(_killed_offspring, pid, session, cgroup.encode())
     try:
         async with asyncio.timeout(_ENDING_S):
             for pidfd in pidfds:
@@ -102,17 +111,17 @@ async def kill_with_offspring(pid: int, cgroup: str) -> None:
             os.close(pidfd)
 
 
-def _killed_offspring(pid: int, cgroup: bytes) -> list[int]:
+def _killed_offspring(pid: int, session: int, cgroup: bytes) -> list[int]:
     """As ``_killed_at_work_on``."""
     found: dict[int, int] = {}
-    while new := _offspring(pid, cgroup, found):
+    while new := _offspring(pid, session, cgroup, found):
         _signal(new.values(), signal.SIGSTOP)
         found |= new
     _signal(found.values(), signal.SIGKILL)
     return list(found.values())
 
 
-def _offspring(first: int, cgroup: bytes, known: Mapping[int, int]) -> dict[int, int]:
+def _offspring(first: int, session: int, cgroup: bytes, known: Mapping[int, int]) -> dict[int, int]:
     """Return, by pid, a pidfd for ``first`` and for each of its session or below one, if it is not ``known``."""
     pidfds: dict[int, int] = {}
     parents: dict[int, int] = {}
@@ -120,12 +129,10 @@ def _offspring(first: int, cgroup: bytes, known: Mapping[int, int]) -> dict[int,
     for pid, pidfd, _ in _processes(known):
         pidfds[pid] = pidfd
         with contextlib.suppress(OSError, IndexError, ValueError):  # it has ended
-            # After ") " come the state, the parent's pid, the process group and the session.
-            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
             if cgroup not in Path(f"/proc/{pid}/cgroup").read_bytes():
                 continue
-            parents[pid] = int(fields[1])
-            if pid == first or int(fields[3]) == first:
+            parents[pid] = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[1])
+            if pid == first or session_of(pid) == session:
                 found.add(pid)
     while below := {pid for pid, parent in parents.items() if parent in found or parent in known} - found:
         found |= below

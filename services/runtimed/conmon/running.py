@@ -45,6 +45,14 @@ def _tell(control: Path, kind: int, first: int, second: int) -> None:
         os.close(fd)
 
 
+def read_pid(path: Path) -> int:
+    """Return the pid that is written down there; 0: none."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0
+
+
 def find_conmon(pid_file: Path, id: str) -> int:
     """Return a pidfd of the conmon that wrote ``pid_file`` for ``id``, or -1 when it does not run (any more)."""
     try:

@@ -29,6 +29,7 @@ class Running:
     entry: Entry
     console_size: ConsoleSize | None = None
     detached: bool = False
+    session: int = 0  # of its process; 0: it was begun by an earlier process of ours
     connection: StdioConnection | None = None
     ahead: "asyncio.Task[Prepared] | None" = None  # what is prepared for a start that comes soon
     ahead_in: datetime | None = None  # when that run of the container began

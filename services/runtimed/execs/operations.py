@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Final
 
 from runtimed.conmon.conmon import Conmon, PendingExec
-from runtimed.conmon.process import ended, finish_kills, kill_with_offspring, until_none_works_on
-from runtimed.conmon.running import find_conmon, read_exit_code, resize
+from runtimed.conmon.process import ended, finish_kills, kill_with_offspring, session_of, until_none_works_on
+from runtimed.conmon.running import find_conmon, read_exit_code, read_pid, resize
 from runtimed.containers.memory_store import Entry, MemoryStore
 from runtimed.containers.paths import Paths
 from runtimed.containers.store import ContainerStore
@@ -83,7 +83,9 @@ class Execs:
 
     async def _take_up(self, record: Exec) -> None:
         if record.running:
-            record = replace(record, pid=await asyncio.to_thread(self._pid, record.id))
+            # What conmon has been told by the runtime: nothing is recorded between an exec's start and its end.
+            pid_file = self._paths.exec(record.id).bundle / "pidfile"
+            record = replace(record, pid=await asyncio.to_thread(read_pid, pid_file))
         entry = self._memory.by_id(record.container_id)  # containers are being removed meanwhile
         if entry is None:
             return
@@ -93,13 +95,6 @@ class Execs:
             running.done.set()
         if record.running:
             self._background.watch(self._watch_found(running), f"exec {record.id}")
-
-    def _pid(self, id: str) -> int:
-        """Return what conmon has been told by the runtime: nothing is recorded between an exec's start and its end."""
-        try:
-            return int((self._paths.exec(id).bundle / "pidfile").read_text())
-        except (OSError, ValueError):
-            return 0
 
     def _remove_strays(self, known: Collection[str]) -> None:
         """Remove what health probes, removed containers and execs that were prepared and never started left."""
@@ -175,7 +170,8 @@ class Execs:
         """Kill its process and all that have come of it; return when they have ended. Raises NotFoundError."""
         running = self.known.find(id)
         if running.exec.running and running.exec.pid:
-            await kill_with_offspring(running.exec.pid, running.entry.container.cgroup_path)
+            session = running.session or session_of(running.exec.pid)
+            await kill_with_offspring(running.exec.pid, session, running.entry.container.cgroup_path)
 
     def _begin(self, id: str, size: ConsoleSize | None) -> Running:
         running = self.known.find(id)
@@ -288,6 +284,7 @@ class Execs:
 
     def _started(self, running: Running, pid: int) -> None:
         running.exec = replace(running.exec, pid=pid)
+        running.session = session_of(pid)
         self._publish(running.exec, "exec_start: " + running.exec.command)
 
     async def _failed(self, running: Running, error: StartError) -> StartError:

@@ -193,7 +193,8 @@ def _limits(trees: tuple[CgroupTree, ...]) -> Limits:
         blkio_throttle=has("blkio", "blkio.throttle.read_bps_device") or has("io", ""),
         # Version 2 has none; that of version 1 is built in seldom.
         cpu_realtime=cpu is not None and cpu.version == 1 and has("cpu", "cpu.rt_period_us"),
-        hugepages=has("hugetlb", "cgroup.procs"),
+        # Runtimes look for it where they look for all others.
+        hugepages=any("hugetlb" in tree.controllers for tree in trees if tree.version == layout_of(trees).version),
     )
 
 

@@ -101,7 +101,7 @@ class Lifecycle:
 
     async def _started(self, entry: Entry, started: Started) -> None:
         health = Health() if is_checked(entry.container.spec.health_check) else None
-        state = ContainerState(Status.RUNNING, pid=started.pid, started_at=started.at, health=health)
+        state = ContainerState(Status.RUNNING, pid=started.pid, started_at=started.at, health=health, user=started.user)
         with self._events.recording(entry.container, "start") as telling:
             await self._memory.set_state(entry, state, network=started.network, telling=telling)
         self._up(entry)
@@ -177,6 +177,7 @@ class Lifecycle:
             started_at=started_at,
             finished_at=ended_at,
             health=unwatched(container.state.health),
+            user=container.state.user,
         )
         if again:
             entry.backoff_s = next_backoff_s(entry.backoff_s, (ended_at - started_at).total_seconds())

@@ -30,13 +30,14 @@ from runtimed.logs.spool import next_run
 from runtimed.metrics import Metrics
 from runtimed.oci.errors import create_error
 from runtimed.oci.mounts import DEFAULT_SHM_BYTES
+from runtimed.oci.process import process_user
 from runtimed.oci.runtime import OciRuntime
 from runtimed.protocol import Bundles, Joins, Networking, SnapshotMount, Snapshots, Volumes
 from runtimed.volumes.users import volumes_of
 from sampan.docker.options.logs import CRI
 from sampan.errors import ConflictError, InvalidArgumentError, StartError
 from sampan.log import log
-from sampan.resource.container import Container, NetworkSettings
+from sampan.resource.container import Container, NetworkSettings, ProcessUser
 from sampan.resource.container_spec import LogConfig, MountType, Process
 from sampan.sys.trees import remove_tree
 
@@ -114,6 +115,7 @@ class Started:
     pid: int
     network: NetworkSettings
     at: datetime  # just before its process began
+    user: ProcessUser  # who that is
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,7 @@ class Runner:
             container = entry.container  # which knows by now where plugins have mounted its volumes
             self._parts.volumes.tell_mounted(container)
             with self._metrics.phase("bundle"):
-                await self._write_bundle(container, network, paths)
+                user = await self._write_bundle(container, network, paths)
                 await lead_links(self._parts.networking, self._paths, container.id)
         except OSError as error:  # a full disk, above all
             raise StartError(f"cannot prepare the container: {error}") from error
@@ -192,7 +194,7 @@ class Runner:
                 await runtime.start(container.id, paths.bundle)
         except StartError as error:
             raise create_error(str(error), command) from error
-        return Started(pid, network, at)
+        return Started(pid, network, at, user)
 
     async def _begin_log(self, entry: Entry, paths: ContainerPaths) -> Path | None:
         """Have output kept from here on; return where conmon shall write it, None if nowhere."""
@@ -275,10 +277,10 @@ class Runner:
             except OSError as error:
                 raise StartError(f"cannot mount the root file system at {paths.root}: {error.strerror}") from error
 
-    async def _write_bundle(self, container: Container, network: NetworkSettings, paths: ContainerPaths) -> None:
+    async def _write_bundle(self, container: Container, network: NetworkSettings, paths: ContainerPaths) -> ProcessUser:
         joins = self._parts.find_joins(container)
         files = await self._parts.networking.files(container, network)
-        await asyncio.to_thread(self._write_bundle_now, container, network, files, joins, paths)
+        return await asyncio.to_thread(self._write_bundle_now, container, network, files, joins, paths)
 
     def _write_bundle_now(
         self,
@@ -287,7 +289,7 @@ class Runner:
         files: Mapping[str, bytes],
         joins: Joins,
         paths: ContainerPaths,
-    ) -> None:
+    ) -> ProcessUser:
         if container.spec.namespaces.ipc == "shareable":
             paths.shm.mkdir(mode=0o700, exist_ok=True)
             size_bytes = container.spec.resources.shm_size_bytes or DEFAULT_SHM_BYTES
@@ -306,6 +308,7 @@ class Runner:
             joins=joins,
         )
         (paths.bundle / "config.json").write_text(json.dumps(config))
+        return process_user(config)
 
     async def clear(self, container: Container, *, keep_exit: bool = False) -> None:
         """Take down everything that a run of the container set up. Safe to repeat; the process is killed if it runs.

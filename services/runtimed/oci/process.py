@@ -2,8 +2,8 @@
 
 import errno
 import posixpath
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, cast
 
 from runtimed.containers.hostname import hostname_of
 from runtimed.host.facts import HostFacts
@@ -15,7 +15,7 @@ from runtimed.oci.users import User, resolve_user
 from runtimed.protocol import ExecProcess
 from sampan.docker.options.security import SecurityOptions
 from sampan.errors import StartError
-from sampan.resource.container import Container
+from sampan.resource.container import Container, ProcessUser
 from sampan.resource.container_spec import ConsoleSize, ContainerSpec, Process
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -46,6 +46,13 @@ def build_process(
     cwd = _make_working_directory(root, spec.process.working_dir, mounted)
     process = _process(spec, spec.process, user, host, options, privileged=spec.security.privileged)
     return process | {"args": list(args), "env": env, "cwd": cwd}
+
+
+def process_user(config: Mapping[str, object]) -> ProcessUser:
+    """Return who a bundle's first process is."""
+    process = cast("Mapping[str, Mapping[str, int]]", config["process"])
+    user = process["user"]
+    return ProcessUser(user["uid"], user["gid"], tuple(cast("Sequence[int]", user.get("additionalGids", ()))))
 
 
 def build_exec(
