@@ -365,3 +365,4 @@ class Backend:
     builder: Builder
     underway: Underway
     gate: GrpcGate
+    shown_owner: str = ""  # whose containers lists and events are of, as ``Selection.owner`` says

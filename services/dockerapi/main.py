@@ -24,6 +24,7 @@ from dockerapi.wire.gate import Gate
 from sampan.docker.info_view import engine_id, host_facts
 from sampan.engine.engine import Engine
 from sampan.errors import InvalidArgumentError
+from sampan.resource.listing import EVERYONE
 from sampan.service.config import ServiceConfig, option, required, tables
 from sampan.service.harness import Service, run
 from sampan.version import VERSION
@@ -111,6 +112,9 @@ class ApiConfig(ServiceConfig):
     audit_on_failure: str = option(
         "refuse", 'what happens while the audit log cannot be written: "refuse" requests, or "continue" without it'
     )
+    show_pods: bool = option(
+        False, "show pods' containers, too, in lists and events; they are named by their IDs, and never pruned"
+    )
     sockets: tuple[SocketConfig, ...] = tables("further addresses, with limits to what their clients may do")
 
     @property
@@ -145,9 +149,10 @@ async def build(service: Service[ApiConfig]) -> None:
     service.metrics.register(DaemonCollector(loop, lambda: _ask_facts(engine), _info_labels(service)))
     front = _make_front(service)
     service.stack.push_async_callback(front.close)
+    shown = EVERYONE if config.show_pods else ""
     gate = Gate(service.layout, front.trail)
     gate.keep()
-    backend = Backend(engine, engine.runtime, metrics, hangups, engine.builds, Underway(), gate)
+    backend = Backend(engine, engine.runtime, metrics, hangups, engine.builds, Underway(), gate, shown)
     api = DockerApi(backend, ROUTES, service.rest.used, front)
     service.stack.push_async_callback(api.close, service.config.grace_s)
     await api.listen(service.layout.docker_socket, service.config.socket_group)

@@ -164,10 +164,12 @@ class FakeRuntime:
         self.host = FakeHost(self.events)
         self.archives = FakeArchives(lambda name: str(self.containers.find(name).record.id))
 
-    def create(self, *args: str, name: str = "", **process: Any) -> str:
+    def create(self, *args: str, name: str = "", owner: str = "", **process: Any) -> str:
         """Put a container there without asking anybody, and return its ID."""
         container_id = secrets.token_hex(32)
-        spec = spec_pb2.ContainerSpec(name=name or container_id[:8], process=spec_pb2.Process(cmd=args, **process))
+        spec = spec_pb2.ContainerSpec(
+            name=name or container_id[:8], owner=owner, process=spec_pb2.Process(cmd=args, **process)
+        )
         record = containers_pb2.Container(id=container_id, spec=spec, created=now(), driver="overlayfs", runtime="runc")
         self.containers.held[container_id] = Held(record)
         return container_id

@@ -39,7 +39,7 @@ async def create(call: Call) -> web.StreamResponse:
 
 async def listing(call: Call) -> web.StreamResponse:
     """GET /containers/json."""
-    selection = Selection(call.flag("all"), max(call.number("limit", 0) or 0, 0))
+    selection = Selection(call.flag("all"), max(call.number("limit", 0) or 0, 0), owner=call.backend.shown_owner)
     size = call.flag("size")
     filters = call.chosen()
     stored = await sizes(call.containers.layers) if size else None

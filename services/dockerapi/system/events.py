@@ -42,6 +42,7 @@ async def events(call: Call) -> web.StreamResponse:
         since_ns=since_ns,
         until_ns=parse_point(call.text("until"), "until"),
         filters=call.chosen(),
+        owner=call.backend.shown_owner,
     )
     content_type = _content_type(call)
     lead = b"\x1e" if content_type == _SEQUENCE else b""

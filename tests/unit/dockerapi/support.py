@@ -86,7 +86,7 @@ class Api:
 
 
 @asynccontextmanager
-async def running_api(root: Path, front: Front | None = None) -> AsyncIterator[Api]:
+async def running_api(root: Path, front: Front | None = None, shown_owner: str = "") -> AsyncIterator[Api]:
     """Serve everything below ``root``, whose path must be short enough for sockets."""
     layout = Layout(root / "d", root / "r")
     async with fake_engine(layout) as fake, Engine.connect(layout) as engine:
@@ -94,7 +94,9 @@ async def running_api(root: Path, front: Front | None = None) -> AsyncIterator[A
         registry = CollectorRegistry()
         engine.__dict__["builds"] = fake.builder  # in its place: it shows progress and takes uploads, too
         gate = Gate(layout, front.trail if front is not None else None)
-        backend = Backend(engine, engine.runtime, ApiMetrics(registry), hangups, fake.builder, Underway(), gate)
+        backend = Backend(
+            engine, engine.runtime, ApiMetrics(registry), hangups, fake.builder, Underway(), gate, shown_owner
+        )
         server = DockerApi(backend, ROUTES, front=front)
         await server.listen(layout.docker_socket, "no-such-group")
         connector = aiohttp.UnixConnector(str(layout.docker_socket))

@@ -53,6 +53,7 @@ class PsOptions:
     last: int
     latest: bool
     no_trunc: bool
+    pods: bool
     quiet: bool
     size: bool
     template: str
@@ -72,6 +73,7 @@ class PsOptions:
 @click.option("--last", "-n", type=int, default=-1, help="Show the n last created containers.")
 @click.option("--latest", "-l", is_flag=True, help="Show the latest created container.")
 @no_trunc_option
+@click.option("--pods", is_flag=True, help="Show pods' containers, too.")
 @click.option("--quiet", "-q", is_flag=True, help="Only display container IDs.")
 @click.option("--size", "-s", is_flag=True, help="Display total file sizes.")
 @click.pass_obj
@@ -86,13 +88,13 @@ async def list_containers(engine: "ContainerBackend", options: PsOptions, now_s:
     from contextlib import aclosing
 
     from sampan.docker.filters import parse_filters
-    from sampan.resource.listing import Selection
+    from sampan.resource.listing import EVERYONE, Selection
     from sampan_cli.output.table import print_list
 
     filters = parse_filters(options.filters, FILTERS)
     limit = 1 if options.latest else max(options.last, 0)
     sized = options.size or asks_for_size(options.template)
-    selection = Selection(options.all, limit, options.latest)
+    selection = Selection(options.all, limit, options.latest, EVERYONE if options.pods else "")
     async with aclosing(engine.select_containers(selection, filters, size=sized)) as pages:
         listed = [container async for page in pages for container in page]
     if options.quiet and not options.template:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
 from yarl import URL
@@ -9,8 +11,10 @@ from yarl import URL
 from sampan.api.runtime.v1 import containers_pb2
 from sampan.engine.commit import of_the_user
 from sampan.resource.container import Change, ChangeKind
+from sampan.resource.event import Event
+from sampan.resource.listing import EVERYONE
 from tests.fakes.engine import image
-from tests.unit.dockerapi.support import Api, head_of, read_head, unframe
+from tests.unit.dockerapi.support import Api, head_of, read_head, running_api, unframe
 
 
 def changed(path: str, kind: str) -> Change:
@@ -239,3 +243,21 @@ async def test_top_changes_resize_rename_update_prune(api: Api) -> None:
     pruned = (await api.post("/containers/prune")).json
     assert pruned == {"ContainersDeleted": [container], "SpaceReclaimed": 1}
     assert (await api.post("/containers/prune")).json["ContainersDeleted"] is None
+
+
+@pytest.mark.parametrize(("shown_owner", "shown"), [("", ["/web"]), (EVERYONE, ["/pod", "/web"])])
+async def test_a_pod_s_containers_are_shown_where_that_is_configured(shown_owner: str, shown: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        async with running_api(Path(root), shown_owner=shown_owner) as api:
+            api.fake.runtime.create("sleep", name="web")
+            theirs = api.fake.runtime.create("sleep", name="pod", owner="cri")
+            listed = (await api.get("/containers/json?all=1")).json
+            assert [row["Names"][0] for row in listed] == shown
+            assert (await api.get(f"/containers/{theirs[:12]}/json")).json["Name"] == "/pod"
+            assert (await api.get("/containers/pod/json")).status == 404
+            made = Event("container", "make", theirs, owner="cri")
+            await api.fake.runtime.events.publish((made, Event("container", "make", "ours")))
+            told = (await api.get("/events?since=1&until=4000000000")).body.splitlines()
+            assert len(told) == len(shown)
+            await api.post("/containers/prune")
+            assert (await api.get(f"/containers/{theirs}/json")).status == 200

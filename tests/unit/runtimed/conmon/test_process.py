@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtimed.conmon.conmon import Report, ReportPipe
-from runtimed.conmon.process import finish_kills, kill_at_work_on, run, until_none_works_on
+from runtimed.conmon.process import finish_kills, kill_at_work_on, kill_with_offspring, run, until_none_works_on
 from sampan.errors import StartError, UnavailableError
 
 ENV = {"PATH": os.environ["PATH"]}
@@ -192,3 +192,25 @@ async def test_a_kill_that_is_broken_off_leaves_nothing_stopped(tmp_path: Path) 
         killing.cancel()
         await asyncio.gather(killing, return_exceptions=True)
         assert await asyncio.to_thread(process.wait) == -signal.SIGKILL
+
+
+async def test_a_process_is_killed_with_what_it_left_behind_and_nobody_else(tmp_path: Path) -> None:
+    script = "sleep 1001 & (sleep 1002 &); echo; wait"
+    cgroup = Path("/proc/self/cgroup").read_text().splitlines()[0]
+    process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True)
+    other = subprocess.Popen(["sleep", "1003"])
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        await kill_with_offspring(process.pid, process.pid, "/of-another-container")
+        assert process.poll() is None
+        await kill_with_offspring(process.pid, process.pid, cgroup)
+        assert process.wait(10) == -signal.SIGKILL
+        assert process.stdout.read() == b""  # those that had it open are gone
+        assert other.poll() is None
+    finally:
+        for each in (process, other):
+            each.kill()
+            each.wait()
+        assert process.stdout is not None
+        process.stdout.close()

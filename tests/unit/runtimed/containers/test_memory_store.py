@@ -219,3 +219,38 @@ async def test_what_has_happened_is_shown_on_a_full_disk_and_recorded_when_there
     await asyncio.gather(writing, return_exceptions=True)
     (row,) = await store.containers()
     assert row.container.state.exit_code == 3
+
+
+async def test_each_owner_has_names_of_its_own_and_finds_its_own_by_prefixes(memory: MemoryStore) -> None:
+    ours = await memory.add(memory.claim(container("a", "web")))
+    theirs = replace(container("b", "web"), id="a" * 12 + "b" * 52, spec=ContainerSpec(name="web", owner="cri"))
+    their_entry = await memory.add(memory.claim(theirs))
+    for entry in (ours, their_entry):
+        await memory.change(entry, lambda now: now, intent=Intent.SETTLED)
+    assert memory.find("web") is memory.find("aaa") is ours
+    assert memory.find("web", "cri") is memory.find("aaa", "cri") is their_entry
+    assert memory.find("a" * 12 + "b") is their_entry  # as lists show it
+    with pytest.raises(NotFoundError):
+        memory.find("bbb", "other")
+    with pytest.raises(ConflictError, match="already in use"):
+        memory.claim(replace(theirs, id="c" * 64))
+    await memory.rename(their_entry, "db")
+    with pytest.raises(NotFoundError):
+        memory.find("db")
+    await memory.remove(their_entry)
+    assert memory.find("web") is ours
+
+
+async def test_an_owner_s_container_is_read_back_also_where_its_record_cannot_be(
+    memory: MemoryStore, store: ContainerStore
+) -> None:
+    theirs = replace(container("b", "web"), spec=ContainerSpec(name="web", owner="cri"))
+    await memory.add(memory.claim(container("a", "web")))
+    await memory.add(memory.claim(theirs))
+    assert [(row.container.name, row.container.spec.owner) for row in await store.containers()] == [
+        ("web", ""),
+        ("web", "cri"),
+    ]
+    await store._store.write(lambda db: db.execute("UPDATE containers SET spec='{' WHERE id=?", (theirs.id,)))
+    (row,) = [row for row in await store.containers() if row.fault]
+    assert (row.container.name, row.container.spec.owner) == ("web", "cri")

@@ -295,3 +295,9 @@ def test_tab_without_an_engine_completes_nothing_and_says_nothing(capsys: pytest
     completion = ShellComplete(app, {"obj": session}, "sampan", "_SAMPAN_COMPLETE")
     assert completion.get_completions(["stop"], "") == []
     assert capsys.readouterr() == ("", "")
+
+
+def test_ps_shows_pods_where_that_is_asked_for(sampan: Sampan) -> None:
+    theirs = sampan.fake.runtime.create("sleep", name="pod", owner="cri")
+    assert theirs[:12] not in sampan.ok("ps", "-aq").split()
+    assert theirs[:12] in sampan.ok("ps", "-aq", "--pods").split()
