@@ -1,0 +1,103 @@
+"""What is done in a pod's network namespace without a plugin: the loopback interface, and reading counters.
+
+A namespace belongs to a thread (see setns(2)), so each job has a thread of its own, which ends with it: none that
+returns to a pool has ever been elsewhere.
+"""
+
+import asyncio
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from sampan.cancellation import to_the_end
+from sampan.sys.libc import LIBC, check
+
+T = TypeVar("T")
+
+_CLONE_NEWNET: Final = 0x40000000
+_SIOCGIFFLAGS: Final = 0x8913
+_SIOCSIFFLAGS: Final = 0x8914
+_IFF_UP: Final = 0x1
+_IFREQ: Final = struct.Struct("16sh22x")  # struct ifreq with ifr_flags
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What has passed through one interface."""
+
+    interface: str
+    received_bytes: int
+    received_packets: int
+    received_errors: int
+    received_dropped: int
+    sent_bytes: int
+    sent_packets: int
+    sent_errors: int
+    sent_dropped: int
+
+
+async def bring_up_loopback(netns: Path) -> None:
+    """Let a pod reach itself at 127.0.0.1 and ::1. Raises OSError."""
+    await _in_namespace(netns, _up)
+
+
+async def read_counters(netns: Path) -> tuple[Counters, ...]:
+    """Return the counters of a pod's interfaces. Raises OSError: it has no namespace any more."""
+    # "thread-self": the process's own "net" is that of its first thread.
+    text = await _in_namespace(netns, lambda: Path("/proc/thread-self/net/dev").read_text())
+    return parse_counters(text)
+
+
+def parse_counters(text: str) -> tuple[Counters, ...]:
+    """Return what ``/proc/net/dev`` says."""
+    found = []
+    for line in text.splitlines()[2:]:
+        name, _, rest = line.partition(":")
+        numbers = [int(word) for word in rest.split()]
+        found.append(Counters(name.strip(), *numbers[:4], *numbers[8:12]))
+    return tuple(found)
+
+
+def is_namespace(path: Path) -> bool:
+    """Say whether a namespace is mounted at ``path``; blocks."""
+    try:
+        return path.stat().st_dev != path.parent.stat().st_dev
+    except OSError:
+        return False
+
+
+def _up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        _, flags = _IFREQ.unpack(fcntl.ioctl(control, _SIOCGIFFLAGS, _IFREQ.pack(b"lo", 0)))
+        fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ.pack(b"lo", flags | _IFF_UP))
+
+
+async def _in_namespace(netns: Path, job: Callable[[], T]) -> T:
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def run() -> None:
+        try:
+            fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                check(LIBC.setns(ctypes.c_int(fd), ctypes.c_int(_CLONE_NEWNET)), str(netns))
+            finally:
+                os.close(fd)
+            result = job()
+        except BaseException as error:  # noqa: BLE001  # handed to the caller, whatever it is
+            loop.call_soon_threadsafe(done.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(done.set_result, result)
+
+    async def wait() -> T:
+        return await done
+
+    threading.Thread(target=run, name="network namespace").start()
+    return await to_the_end(wait())
