@@ -1,27 +1,17 @@
-"""What is done in a pod's network namespace without a plugin: the loopback interface, and reading counters.
+"""What is done in a pod's network namespace without a plugin: the loopback interface, and reading counters."""
 
-A namespace belongs to a thread (see setns(2)), so each job has a thread of its own, which ends with it: none that
-returns to a pool has ever been elsewhere.
-"""
-
-import asyncio
-import ctypes
 import fcntl
-import os
 import socket
 import struct
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from sampan.cancellation import to_the_end
-from sampan.sys.libc import LIBC, check
+from sampan.sys.netns import enter, in_own_thread
 
 T = TypeVar("T")
 
-_CLONE_NEWNET: Final = 0x40000000
 _SIOCGIFFLAGS: Final = 0x8913
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 0x1
@@ -65,14 +55,6 @@ def parse_counters(text: str) -> tuple[Counters, ...]:
     return tuple(found)
 
 
-def is_namespace(path: Path) -> bool:
-    """Say whether a namespace is mounted at ``path``; blocks."""
-    try:
-        return path.stat().st_dev != path.parent.stat().st_dev
-    except OSError:
-        return False
-
-
 def _up() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         _, flags = _IFREQ.unpack(fcntl.ioctl(control, _SIOCGIFFLAGS, _IFREQ.pack(b"lo", 0)))
@@ -80,24 +62,8 @@ def _up() -> None:
 
 
 async def _in_namespace(netns: Path, job: Callable[[], T]) -> T:
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
+    def run() -> T:
+        enter(netns)
+        return job()
 
-    def run() -> None:
-        try:
-            fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                check(LIBC.setns(ctypes.c_int(fd), ctypes.c_int(_CLONE_NEWNET)), str(netns))
-            finally:
-                os.close(fd)
-            result = job()
-        except BaseException as error:  # noqa: BLE001  # handed to the caller, whatever it is
-            loop.call_soon_threadsafe(done.set_exception, error)
-        else:
-            loop.call_soon_threadsafe(done.set_result, result)
-
-    async def wait() -> T:
-        return await done
-
-    threading.Thread(target=run, name="network namespace").start()
-    return await to_the_end(wait())
+    return await in_own_thread(run, "network of a pod")
