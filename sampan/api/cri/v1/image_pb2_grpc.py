@@ -97,7 +97,7 @@ class ImageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RemoveImage(self, request, context):
-        """All its names. One that is not there is no error.
+        """By an ID all its names, by a name that one. One that is not there is no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,7 @@ class ImageServiceStub:
     """Without an image if it is not there."""
     PullImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.PullImageRequest, _image_pb2.PullImageResponse]
     RemoveImage: _grpc.UnaryUnaryMultiCallable[_image_pb2.RemoveImageRequest, _image_pb2.RemoveImageResponse]
-    """All its names. One that is not there is no error."""
+    """By an ID all its names, by a name that one. One that is not there is no error."""
     ImageFsInfo: _grpc.UnaryUnaryMultiCallable[_image_pb2.ImageFsInfoRequest, _image_pb2.ImageFsInfoResponse]
 
 @_typing.type_check_only
@@ -53,7 +53,7 @@ class ImageServiceAsyncStub(ImageServiceStub):
     """Without an image if it is not there."""
     PullImage: _aio.UnaryUnaryMultiCallable[_image_pb2.PullImageRequest, _image_pb2.PullImageResponse]  # type: ignore[assignment]
     RemoveImage: _aio.UnaryUnaryMultiCallable[_image_pb2.RemoveImageRequest, _image_pb2.RemoveImageResponse]  # type: ignore[assignment]
-    """All its names. One that is not there is no error."""
+    """By an ID all its names, by a name that one. One that is not there is no error."""
     ImageFsInfo: _aio.UnaryUnaryMultiCallable[_image_pb2.ImageFsInfoRequest, _image_pb2.ImageFsInfoResponse]  # type: ignore[assignment]
 
 class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -94,7 +94,7 @@ class ImageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _image_pb2.RemoveImageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_image_pb2.RemoveImageResponse, _abc.Awaitable[_image_pb2.RemoveImageResponse]]:
-        """All its names. One that is not there is no error."""
+        """By an ID all its names, by a name that one. One that is not there is no error."""
 
     @_abc_1.abstractmethod
     def ImageFsInfo(
