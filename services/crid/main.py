@@ -1,13 +1,33 @@
 """Put crid together and run it."""
 
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+from crid.cni.chain import Chain
+from crid.cni.kernel import bring_up_loopback
+from crid.cni.networks import PodNetworks
+from crid.cni.process import Programs
+from crid.cni.records import StoredRecords
+from crid.cni.watch import Configuration
+from crid.containers.containers import Containers
+from crid.containers.members import RuntimeMembers
+from crid.containers.store import ContainerStore
+from crid.handlers import Handlers
+from crid.metrics import CriMetrics
+from crid.sandboxes.host import SandboxHost
+from crid.sandboxes.sandboxes import Parts, Sandboxes
+from crid.sandboxes.store import SandboxStore
+from crid.wire import convert
+from crid.wire.container_servicer import ContainerServicer
 from crid.wire.runtime_servicer import RuntimeServicer
+from crid.wire.sandbox_servicer import SandboxServicer
 from crid.wire.services import image_service, runtime_service
 from sampan.client.services import Services
-from sampan.service.config import ServiceConfig
+from sampan.service.config import ServiceConfig, option
 from sampan.service.harness import Service, run
+from sampan.sys import netns
 
 NAME: Final = "crid"
 
@@ -18,12 +38,52 @@ _REACH_S: Final = 20.0  # the services that this one needs start before it, or b
 class CriConfig(ServiceConfig):
     """What crid can be told."""
 
+    runtime_handlers: tuple[str, ...] = option((), "runtime handlers beside those named as runtimes are: NAME=RUNTIME")
+    cni_conf_dir: Path = option(Path("/etc/cni/net.d"), "directory of the network configuration")
+    cni_bin_dirs: tuple[str, ...] = option(("/opt/cni/bin", "/usr/lib/cni"), "directories of CNI plugins")
+    cni_timeout_s: float = option(60.0, "seconds that one CNI plugin may take")
+
 
 async def build(service: Service[CriConfig]) -> None:
     """Recover, and register everything."""
-    engine = await service.stack.enter_async_context(Services.connect(service.layout, waits=True))
+    config, layout, stack = service.config, service.layout, service.stack
+    engine = await stack.enter_async_context(Services.connect(layout, waits=True))
     await engine.reach(_REACH_S)
-    service.serve(runtime_service(RuntimeServicer()))
+    info = await engine.host.info()
+    handlers = Handlers.of(config.runtime_handlers, info)
+    store = await service.open_store(layout.data(NAME) / "crid.db", "crid.schema")
+    service.set_aside.count_in(service.metrics, ("sandbox", "container"))
+
+    configuration = await stack.enter_async_context(Configuration(config.cni_conf_dir))
+    chain = Chain(
+        Programs([Path(each) for each in config.cni_bin_dirs]), CriMetrics(service.metrics), config.cni_timeout_s
+    )
+    networks = PodNetworks(lambda: configuration.network, chain, StoredRecords(store), netns.exists)
+    stack.push_async_callback(networks.close)
+
+    host = SandboxHost(layout.run(NAME) / "sandboxes", bring_up_loopback)
+    records = ContainerStore(store, convert.container_bytes, convert.container_of)
+    kept = SandboxStore(store, convert.pod_of)
+    members = RuntimeMembers(engine.containers, records, host.places)
+    parts = Parts(kept, host, host.places, networks, members, handlers.names, time.time_ns)
+    sandboxes = Sandboxes(parts)
+    containers = Containers(engine, records, sandboxes, members, handlers, time.time_ns)
+    for name, reason in (await kept.load()).items():
+        service.set_aside.add("sandbox", name, reason)
+    for name, reason in (await records.load()).items():
+        service.set_aside.add("container", name, reason)
+    await networks.recover(sandboxes.networked())
+    for name, reason in (await sandboxes.recover()).items():
+        service.set_aside.add("sandbox", name, reason)
+    await containers.recover()
+
+    service.serve(
+        runtime_service(
+            RuntimeServicer(engine.host, networks, handlers),
+            SandboxServicer(sandboxes, containers),
+            ContainerServicer(containers, engine.execs),
+        )
+    )
     service.serve(image_service())
 
 

@@ -280,6 +280,8 @@ class Codec(Generic[V, M]):
 
 
 def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    if not names:
+        return lambda _: ()
     if len(names) > 1:
         return attrgetter(*names)
     only = attrgetter(*names)

@@ -1,0 +1,1 @@
+"""Pod sandboxes and containers as rows; see ``0001_sandboxes.sql``."""

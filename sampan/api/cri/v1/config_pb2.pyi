@@ -583,7 +583,7 @@ class ContainerConfig(_message.Message):
     @_builtins.property
     def windows(self) -> Global___WindowsContainerConfig: ...
     @_builtins.property
-    def CDI_devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___CDIDevice]: ...
+    def cdi_devices(self) -> _containers.RepeatedCompositeFieldContainer[Global___CDIDevice]: ...
     def __init__(
         self,
         *,
@@ -603,12 +603,12 @@ class ContainerConfig(_message.Message):
         tty: _builtins.bool = ...,
         linux: Global___LinuxContainerConfig | None = ...,
         windows: Global___WindowsContainerConfig | None = ...,
-        CDI_devices: _abc.Iterable[Global___CDIDevice] | None = ...,
+        cdi_devices: _abc.Iterable[Global___CDIDevice] | None = ...,
         stop_signal: Global___Signal.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "linux", b"linux", "metadata", b"metadata", "windows", b"windows"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["CDI_devices", b"CDI_devices", "annotations", b"annotations", "args", b"args", "command", b"command", "devices", b"devices", "envs", b"envs", "image", b"image", "labels", b"labels", "linux", b"linux", "log_path", b"log_path", "metadata", b"metadata", "mounts", b"mounts", "stdin", b"stdin", "stdin_once", b"stdin_once", "stop_signal", b"stop_signal", "tty", b"tty", "windows", b"windows", "working_dir", b"working_dir"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "args", b"args", "cdi_devices", b"cdi_devices", "command", b"command", "devices", b"devices", "envs", b"envs", "image", b"image", "labels", b"labels", "linux", b"linux", "log_path", b"log_path", "metadata", b"metadata", "mounts", b"mounts", "stdin", b"stdin", "stdin_once", b"stdin_once", "stop_signal", b"stop_signal", "tty", b"tty", "windows", b"windows", "working_dir", b"working_dir"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -698,8 +698,8 @@ class Mount(_message.Message):
     READONLY_FIELD_NUMBER: _builtins.int
     SELINUX_RELABEL_FIELD_NUMBER: _builtins.int
     PROPAGATION_FIELD_NUMBER: _builtins.int
-    UIDMAPPINGS_FIELD_NUMBER: _builtins.int
-    GIDMAPPINGS_FIELD_NUMBER: _builtins.int
+    UID_MAPPINGS_FIELD_NUMBER: _builtins.int
+    GID_MAPPINGS_FIELD_NUMBER: _builtins.int
     RECURSIVE_READ_ONLY_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     IMAGE_SUB_PATH_FIELD_NUMBER: _builtins.int
@@ -715,9 +715,9 @@ class Mount(_message.Message):
     image_sub_path: _builtins.str
     """must be in the image"""
     @_builtins.property
-    def uidMappings(self) -> _containers.RepeatedCompositeFieldContainer[_security_pb2.IDMapping]: ...
+    def uid_mappings(self) -> _containers.RepeatedCompositeFieldContainer[_security_pb2.IDMapping]: ...
     @_builtins.property
-    def gidMappings(self) -> _containers.RepeatedCompositeFieldContainer[_security_pb2.IDMapping]: ...
+    def gid_mappings(self) -> _containers.RepeatedCompositeFieldContainer[_security_pb2.IDMapping]: ...
     @_builtins.property
     def image(self) -> Global___ImageSpec: ...
     @_builtins.property
@@ -732,8 +732,8 @@ class Mount(_message.Message):
         readonly: _builtins.bool = ...,
         selinux_relabel: _builtins.bool = ...,
         propagation: Global___MountPropagation.ValueType = ...,
-        uidMappings: _abc.Iterable[_security_pb2.IDMapping] | None = ...,
-        gidMappings: _abc.Iterable[_security_pb2.IDMapping] | None = ...,
+        uid_mappings: _abc.Iterable[_security_pb2.IDMapping] | None = ...,
+        gid_mappings: _abc.Iterable[_security_pb2.IDMapping] | None = ...,
         recursive_read_only: _builtins.bool = ...,
         image: Global___ImageSpec | None = ...,
         image_sub_path: _builtins.str = ...,
@@ -741,7 +741,7 @@ class Mount(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_path", b"container_path", "gidMappings", b"gidMappings", "host_path", b"host_path", "image", b"image", "image_sub_path", b"image_sub_path", "mount_options", b"mount_options", "propagation", b"propagation", "readonly", b"readonly", "recursive_read_only", b"recursive_read_only", "selinux_relabel", b"selinux_relabel", "uidMappings", b"uidMappings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_path", b"container_path", "gid_mappings", b"gid_mappings", "host_path", b"host_path", "image", b"image", "image_sub_path", b"image_sub_path", "mount_options", b"mount_options", "propagation", b"propagation", "readonly", b"readonly", "recursive_read_only", b"recursive_read_only", "selinux_relabel", b"selinux_relabel", "uid_mappings", b"uid_mappings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

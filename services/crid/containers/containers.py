@@ -1,0 +1,289 @@
+"""The life of pods' containers, which runtimed makes and runs: here is what CRI wants of them beyond that.
+
+A container's row comes before the container, and its ID after it. What a SIGKILL leaves in between is removed at the
+next start: kubelet has no ID of it, and asks for it again.
+"""
+
+import asyncio
+import posixpath
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from crid.containers.members import ALL, RuntimeMembers
+from crid.containers.model import Image, Record, container_name, namespaces_of
+from crid.containers.spec import check_container, container_spec, resources_of
+from crid.containers.store import ContainerStore
+from crid.containers.view import View, view_of
+from crid.handlers import Handlers
+from crid.model.config import ContainerConfig, PodMetadata, Resources
+from crid.model.security import NamespaceMode
+from crid.sandboxes.model import Sandbox
+from crid.sandboxes.sandboxes import Sandboxes
+from sampan.cancellation import to_the_end
+from sampan.engine.create import Creating, create_container
+from sampan.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    InvalidArgumentError,
+    NotFoundError,
+    NotModifiedError,
+    SampanError,
+)
+from sampan.log import log
+from sampan.resource.container import ContainerDetails, Status
+from sampan.resource.container_spec import ContainerSpec
+from sampan.resource.image import ImageDetails
+
+_MAX_PATH: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which containers are wanted: all conditions are met."""
+
+    id: str = ""
+    sandbox: str = ""
+    state: str = ""  # of ``View.state``
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class Containers:
+    """All containers of pods. For one event loop."""
+
+    def __init__(
+        self,
+        engine: Creating,
+        store: ContainerStore,
+        sandboxes: Sandboxes,
+        members: RuntimeMembers,
+        handlers: Handlers,
+        now_ns: Callable[[], int],
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._sandboxes = sandboxes
+        self._members = members
+        self._handlers = handlers
+        self._now_ns = now_ns
+
+    def record(self, id: str) -> Record:
+        """Return a container's record, by its ID or the beginning of it. Raises NotFoundError."""
+        return self._store.get(id)
+
+    # What is done
+
+    async def create(self, sandbox_id: str, config: ContainerConfig, said: PodMetadata | None) -> str:
+        """Make a container in a sandbox and return its ID; asked twice for the same one, it is the same.
+
+        ``said`` is whose config kubelet sends along. Cancelled or failed, nothing is left of it.
+
+        Raises:
+            NotFoundError: the sandbox or the image is not there.
+            InvalidArgumentError: something cannot be meant.
+            ConflictError: the sandbox is not ready.
+            AlreadyExistsError: another container has this name and attempt.
+        """
+        check_container(config)
+        sandbox_id = self._sandboxes.get(sandbox_id).id
+        async with self._sandboxes.locked(sandbox_id):
+            sandbox = self._sandboxes.get(sandbox_id)
+            if said is not None and said != sandbox.config.metadata:
+                raise InvalidArgumentError(f"sandbox_config is of {said.name!r}, not of pod sandbox {sandbox_id}")
+            if not sandbox.ready:
+                raise ConflictError(f"pod sandbox {sandbox_id} is not ready")
+            self._check_target(sandbox, config)
+            name = container_name(sandbox, config)
+            if (known := self._store.named(name)) is not None:
+                return await self._same(known, sandbox, config)
+            image = _image(config, await self._engine.images.get(config.image.image))
+            log_path = _log_path(sandbox, config)
+            spec = self._spec(sandbox, config, image, log_path)
+            record = Record(name, sandbox_id, self._now_ns(), config, image, log_path)
+            if log_path:
+                await asyncio.to_thread(_make_parent, log_path)
+            try:
+                await self._store.put(record)
+                created = await create_container(self._engine, spec, "")
+                record = replace(record, id=created.id)
+                await self._store.put(record)
+            except BaseException:
+                await to_the_end(self._take_back(record))
+                raise
+            for warning in created.warnings:
+                log.warning("container was made with a warning", container=created.id, warning=warning)
+            return created.id
+
+    def _spec(self, sandbox: Sandbox, config: ContainerConfig, image: Image, log_path: str) -> ContainerSpec:
+        spec = container_spec(sandbox, self._sandboxes.places(sandbox), config, image, log_path)
+        return replace(spec, runtime=self._handlers.runtimes.get(sandbox.handler, ""))
+
+    async def _same(self, known: Record, sandbox: Sandbox, config: ContainerConfig) -> str:
+        if known.id and known.sandbox == sandbox.id and known.config == config:
+            with suppress(NotFoundError):
+                if (await self._engine.containers.get(known.id)).state.status is Status.CREATED:
+                    return known.id
+        raise AlreadyExistsError(f"container {known.id} has the name {known.name}: remove it, or take another attempt")
+
+    def _check_target(self, sandbox: Sandbox, config: ContainerConfig) -> None:
+        options = namespaces_of(sandbox, config)
+        if options.pid is NamespaceMode.TARGET and options.target_id:
+            try:
+                target = self._store.get(options.target_id)
+            except NotFoundError as error:
+                raise InvalidArgumentError(f"namespace_options.target_id: {error}") from None
+            if target.sandbox != sandbox.id:
+                raise InvalidArgumentError(f"namespace_options.target_id: container {target.id} is of another pod")
+
+    async def _take_back(self, record: Record) -> None:
+        """Undo a container that was not made; what fails is tried again when its sandbox goes, or at the next start."""
+        try:
+            found = [record.id] if record.id else [each.id for each in await self._members.named([record.name])]
+            await self._members.discard(found)
+            await self._store.drop(record)
+        except SampanError as error:
+            log.warning("container is not taken back yet", name=record.name, error=str(error))
+
+    async def start(self, id: str) -> None:
+        """Start it; one that runs is no error.
+
+        Raises:
+            NotFoundError: it is not there.
+            ConflictError: it has run already, or its sandbox is not ready.
+            StartError: it cannot be started.
+        """
+        record = self._store.get(id)
+        if not self._sandboxes.get(record.sandbox).ready:
+            raise ConflictError(f"pod sandbox {record.sandbox} is not ready")
+        state = (await self._engine.containers.get(record.id)).state
+        if state.status is Status.EXITED or state.finished_at is not None:
+            raise ConflictError(f"container {record.id} has run already: another one is made for another attempt")
+        with suppress(NotModifiedError):
+            await self._engine.containers.start(record.id)
+
+    async def stop(self, id: str, timeout_s: float) -> None:
+        """Signal, wait that long, kill; one that is not there or has ended is no error."""
+        if timeout_s < 0:
+            raise InvalidArgumentError(f"timeout is {timeout_s:.0f} seconds")
+        with suppress(NotFoundError, NotModifiedError):
+            await self._engine.containers.stop(self._store.get(id).id, timeout_s)
+
+    async def remove(self, id: str) -> None:
+        """Remove it, by force if it runs; one that is not there is no error."""
+        with suppress(NotFoundError):
+            record = self._store.get(id)
+            await self._members.discard([record.id])
+            await self._store.drop(record)
+
+    async def update(self, id: str, asked: Resources, annotations: Mapping[str, str]) -> None:
+        """Change limits; what is 0 stays as it is.
+
+        Raises:
+            NotFoundError: it is not there.
+            ConflictError: it has ended.
+            InvalidArgumentError: a limit cannot be meant; annotations say nothing to this runtime.
+        """
+        if annotations:
+            log.debug("annotations of an update have no effect", container=id, keys=sorted(annotations))
+        record = self._store.get(id)
+        if (await self._engine.containers.get(record.id)).state.status not in (Status.CREATED, Status.RUNNING):
+            raise ConflictError(f"container {record.id} has ended")
+        await self._engine.containers.update(record.id, resources_of(asked))
+        linux = replace(record.config.linux, resources=merged(record.config.linux.resources, asked))
+        await self._store.change(record, replace(record.config, linux=linux))
+
+    async def reopen_log(self, id: str) -> None:
+        """Have its log's file opened anew. Raises NotFoundError; ConflictError: it does not run."""
+        await self._engine.containers.reopen_log(self._store.get(id).id)
+
+    # What there is
+
+    async def view(self, id: str) -> tuple[View, ContainerDetails]:
+        """Return one container as it is, and all that runtimed knows of it. Raises NotFoundError."""
+        record = self._store.get(id)
+        try:
+            found = await self._engine.containers.get(record.id)
+        except NotFoundError:  # removed by other ways than kubelet's
+            await self._store.drop(record)
+            raise
+        return view_of(record, found), found
+
+    async def select(self, selection: Selection) -> list[View]:
+        """Return those that are wanted, newest first."""
+        records = {
+            record.id: record
+            for record in self._store.all()
+            if record.id.startswith(selection.id or "")
+            and record.id
+            and record.sandbox.startswith(selection.sandbox)
+            and selection.labels.items() <= record.config.labels.items()
+        }
+        if not records:
+            return []
+        found = await self._engine.containers.list(ALL)
+        views = [view_of(records[each.id], each) for each in found if each.id in records]
+        return [view for view in views if selection.state in ("", view.state.name)]
+
+    # After a crash
+
+    async def recover(self) -> None:
+        """Forget what is gone, and remove what nobody was told of. Raises SampanError: runtimed does not answer."""
+        found = {each.id: each.name for each in await self._engine.containers.list(ALL)}
+        by_name = {name: number for number, name in found.items()}
+        for record in self._store.all():
+            if not record.id:
+                await self._members.discard([by_name[record.name]] if record.name in by_name else [])
+                await self._store.drop(record)
+            elif record.id not in found:
+                await self._store.drop(record)
+        await self._discard_strangers(found)
+
+    async def _discard_strangers(self, found: Mapping[str, str]) -> None:
+        """Remove containers of pods that no pod has, as when crid's rows were lost."""
+        known: Collection[str] = {
+            *(record.id for record in self._store.all()),
+            *(sandbox.holder for sandbox in self._sandboxes.everything()),
+        }
+        strangers = [each for each in found if each not in known]
+        if strangers:
+            log.warning("containers of pods that there are not were removed", count=len(strangers))
+            await self._members.discard(strangers)
+
+
+def merged(known: Resources, asked: Resources) -> Resources:
+    """Return limits after a change: what is 0 or empty stays."""
+    said = {one.name: value for one in fields(Resources) if (value := getattr(asked, one.name))}
+    return replace(known, **said)
+
+
+def _image(config: ContainerConfig, image: ImageDetails) -> Image:
+    name = image.repo_tags[0] if image.repo_tags else config.image.image
+    return Image(str(image.id), name, image.repo_digests[0] if image.repo_digests else str(image.id))
+
+
+def _make_parent(log_path: str) -> None:
+    """Make the directory of a log. Raises InvalidArgumentError: something is in the way."""
+    try:
+        Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidArgumentError(f"log_path {log_path}: {error.filename}: {error.strerror}") from None
+    if Path(log_path).is_dir():
+        raise InvalidArgumentError(f"log_path {log_path} is a directory")
+
+
+def _log_path(sandbox: Sandbox, config: ContainerConfig) -> str:
+    """Return where a container's log is. Raises InvalidArgumentError: not below the pod's directory."""
+    if not config.log_path:
+        return ""
+    directory = sandbox.config.log_directory
+    path = PurePosixPath(config.log_path)
+    if path.is_absolute() or ".." in path.parts or "\0" in config.log_path or not path.parts:
+        raise InvalidArgumentError(f"log_path is {config.log_path!r}: expected a path within log_directory")
+    if not directory:
+        return ""  # as kubelet's own: without a directory nothing is kept
+    joined = posixpath.join(directory, str(path))
+    if len(joined) > _MAX_PATH:
+        raise InvalidArgumentError("log_path is too long")
+    return joined

@@ -1,0 +1,97 @@
+"""Records of containers as rows, and in memory."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final
+
+from crid.containers.model import Image, Record
+from crid.model.config import ContainerConfig
+from sampan.errors import NotFoundError, SampanError
+from sampan.store.database import Store
+
+_COLUMNS: Final = "name, container, sandbox, created_ns, config, image_id, image_name, image_ref, log_path"
+
+_ALL: Final = f"SELECT {_COLUMNS} FROM containers"  # noqa: S608
+
+
+class ContainerStore:
+    """All records. A change is on disk when it returns, and is seen then."""
+
+    def __init__(
+        self, store: Store, encode: Callable[[ContainerConfig], bytes], decode: Callable[[bytes], ContainerConfig]
+    ) -> None:
+        """``encode`` and ``decode`` say how a config is kept."""
+        self._store = store
+        self._encode = encode
+        self._decode = decode
+        self._records: dict[str, Record] = {}  # by name
+        self._names: dict[str, str] = {}  # by ID
+
+    async def load(self) -> dict[str, str]:
+        """Read all; return those that cannot be read, each with the reason."""
+        unreadable: dict[str, str] = {}
+        for row in await self._store.read(lambda db: db.execute(_ALL).fetchall()):
+            name, container, sandbox, created_ns, config, image_id, image_name, image_ref, log_path = row
+            try:
+                decoded = self._decode(config)
+            except (SampanError, ValueError) as error:
+                unreadable[name] = str(error)
+                continue
+            image = Image(image_id, image_name, image_ref)
+            self._keep(Record(name, sandbox, created_ns, decoded, image, log_path, container))
+        return unreadable
+
+    def get(self, id: str) -> Record:
+        """Return one, by its ID or an unambiguous beginning of it. Raises NotFoundError."""
+        if id in self._names:
+            return self._records[self._names[id]]
+        found = [name for each, name in self._names.items() if id and each.startswith(id)]
+        if len(found) != 1:
+            raise NotFoundError(f"no container {id!r}" if not found else f"several containers begin with {id!r}")
+        return self._records[found[0]]
+
+    def named(self, name: str) -> Record | None:
+        """Return the one of a name."""
+        return self._records.get(name)
+
+    def all(self) -> Iterator[Record]:
+        """Yield all that there are at this moment, also those that are being made."""
+        yield from list(self._records.values())
+
+    def of(self, sandbox: str) -> list[Record]:
+        """Return those of a sandbox."""
+        return [each for each in self._records.values() if each.sandbox == sandbox]
+
+    async def put(self, record: Record) -> None:
+        """Record one, in the place of what its name had."""
+        row = (
+            record.name,
+            record.id,
+            record.sandbox,
+            record.created_ns,
+            self._encode(record.config),
+            record.image.id,
+            record.image.name,
+            record.image.ref,
+            record.log_path,
+        )
+        marks = ", ".join("?" * len(row))
+        await self._store.write(
+            lambda db: db.execute(f"INSERT OR REPLACE INTO containers ({_COLUMNS}) VALUES ({marks})", row)  # noqa: S608
+        )
+        self._keep(record)
+
+    async def drop(self, record: Record) -> None:
+        """Forget one; safe to repeat."""
+        await self._store.write(lambda db: db.execute("DELETE FROM containers WHERE name = ?", (record.name,)))
+        self._records.pop(record.name, None)
+        self._names.pop(record.id, None)
+
+    async def change(self, record: Record, config: ContainerConfig) -> None:
+        """Record another config."""
+        await self.put(replace(record, config=config))
+
+    def _keep(self, record: Record) -> None:
+        self._records[record.name] = record
+        if record.id:
+            self._names[record.id] = record.name
