@@ -15,18 +15,25 @@ from crid.containers.containers import Containers
 from crid.containers.members import RuntimeMembers
 from crid.containers.store import ContainerStore
 from crid.handlers import Handlers
+from crid.images.images import PodImages
 from crid.metrics import CriMetrics
 from crid.sandboxes.host import SandboxHost
 from crid.sandboxes.sandboxes import Parts, Sandboxes
 from crid.sandboxes.store import SandboxStore
+from crid.streaming.runtime import EngineProcesses, SandboxPorts
+from crid.streaming.server import StreamingServer
+from crid.streaming.tokens import Tokens
 from crid.wire import convert
 from crid.wire.container_servicer import ContainerServicer
+from crid.wire.image_servicer import ImageServicer
 from crid.wire.runtime_servicer import RuntimeServicer
 from crid.wire.sandbox_servicer import SandboxServicer
 from crid.wire.services import image_service, runtime_service
+from crid.wire.streaming_servicer import StreamingServicer
 from sampan.client.services import Services
 from sampan.service.config import ServiceConfig, option
 from sampan.service.harness import Service, run
+from sampan.service.listening import load_certificate, parse_address
 from sampan.sys import netns
 
 NAME: Final = "crid"
@@ -39,6 +46,11 @@ class CriConfig(ServiceConfig):
     """What crid can be told."""
 
     runtime_handlers: tuple[str, ...] = option((), "runtime handlers beside those named as runtimes are: NAME=RUNTIME")
+    pinned_images: tuple[str, ...] = option((), "images that kubelet's garbage collection leaves, with * for anything")
+    stream_listen: str = option("127.0.0.1:0", "host:port of the streaming server, where kubelet's URLs lead to")
+    stream_tls_cert: str = option("", "certificate chain of the streaming server; with stream_tls_key")
+    stream_tls_key: str = option("", "key of the certificate")
+    stream_idle_s: float = option(14400.0, "seconds that a streaming session may be silent")
     cni_conf_dir: Path = option(Path("/etc/cni/net.d"), "directory of the network configuration")
     cni_bin_dirs: tuple[str, ...] = option(("/opt/cni/bin", "/usr/lib/cni"), "directories of CNI plugins")
     cni_timeout_s: float = option(60.0, "seconds that one CNI plugin may take")
@@ -52,7 +64,7 @@ async def build(service: Service[CriConfig]) -> None:
     info = await engine.host.info()
     handlers = Handlers.of(config.runtime_handlers, info)
     store = await service.open_store(layout.data(NAME) / "crid.db", "crid.schema")
-    service.set_aside.count_in(service.metrics, ("sandbox", "container"))
+    service.set_aside.count_in(service.metrics, ("sandbox", "container", "network"))
 
     configuration = await stack.enter_async_context(Configuration(config.cni_conf_dir))
     chain = Chain(
@@ -72,19 +84,28 @@ async def build(service: Service[CriConfig]) -> None:
         service.set_aside.add("sandbox", name, reason)
     for name, reason in (await records.load()).items():
         service.set_aside.add("container", name, reason)
-    await networks.recover(sandboxes.networked())
+    for name, reason in (await networks.recover(sandboxes.networked())).items():
+        service.set_aside.add("network", name, reason)
     for name, reason in (await sandboxes.recover()).items():
         service.set_aside.add("sandbox", name, reason)
     await containers.recover()
+
+    ports = SandboxPorts(sandboxes.network_of)
+    processes = EngineProcesses(engine.containers, engine.execs)
+    streams = StreamingServer(Tokens(time.monotonic), processes, ports, service.metrics, config.stream_idle_s)
+    stack.push_async_callback(streams.close)
+    tls = load_certificate(config.stream_tls_cert, config.stream_tls_key)
+    await streams.listen(parse_address(config.stream_listen), tls)
 
     service.serve(
         runtime_service(
             RuntimeServicer(engine.host, networks, handlers),
             SandboxServicer(sandboxes, containers),
             ContainerServicer(containers, engine.execs),
+            StreamingServicer(streams, containers),
         )
     )
-    service.serve(image_service())
+    service.serve(image_service(ImageServicer(PodImages(engine, config.pinned_images, layout.data("snapshotter")))))
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from crid.containers.members import ALL, RuntimeMembers
 from crid.containers.model import Image, Record, container_name, namespaces_of
 from crid.containers.spec import check_container, container_spec, resources_of
 from crid.containers.store import ContainerStore
-from crid.containers.view import View, view_of
+from crid.containers.view import State, View, view_of
 from crid.handlers import Handlers
 from crid.model.config import ContainerConfig, PodMetadata, Resources
 from crid.model.security import NamespaceMode
@@ -33,6 +33,7 @@ from sampan.errors import (
     SampanError,
 )
 from sampan.log import log
+from sampan.oci.reference import parse_reference
 from sampan.resource.container import ContainerDetails, Status
 from sampan.resource.container_spec import ContainerSpec
 from sampan.resource.image import ImageDetails
@@ -200,6 +201,18 @@ class Containers:
 
     # What there is
 
+    async def running_container(self, id: str) -> str:
+        """Return the whole ID of one that runs. NotFoundError; ConflictError: it does not."""
+        view, _ = await self.view(id)
+        if view.state is not State.RUNNING:
+            raise ConflictError(f"container {view.record.id} is not running")
+        return view.record.id
+
+    async def ready_sandbox(self, id: str) -> str:
+        """Return the whole ID of a sandbox that is ready. NotFoundError; ConflictError: it is not."""
+        await self._sandboxes.network_of(id)
+        return self._sandboxes.get(id).id
+
     async def view(self, id: str) -> tuple[View, ContainerDetails]:
         """Return one container as it is, and all that runtimed knows of it. Raises NotFoundError."""
         record = self._store.get(id)
@@ -259,8 +272,9 @@ def merged(known: Resources, asked: Resources) -> Resources:
 
 
 def _image(config: ContainerConfig, image: ImageDetails) -> Image:
-    name = image.repo_tags[0] if image.repo_tags else config.image.image
-    return Image(str(image.id), name, image.repo_digests[0] if image.repo_digests else str(image.id))
+    """Return the names of an image by which kubelet finds it among those that it is shown."""
+    names, digests = ([str(parse_reference(name)) for name in names] for names in (image.repo_tags, image.repo_digests))
+    return Image(str(image.id), names[0] if names else config.image.image, digests[0] if digests else str(image.id))
 
 
 def _make_parent(log_path: str) -> None:

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -23,7 +24,7 @@ from crid.sandboxes.host import Places
 from crid.sandboxes.model import Sandbox, State
 from crid.sandboxes.store import SandboxStore
 from sampan.cancellation import to_the_end
-from sampan.errors import AlreadyExistsError, NotFoundError, SampanError, UnavailableError
+from sampan.errors import AlreadyExistsError, ConflictError, NotFoundError, SampanError, UnavailableError
 from sampan.log import log
 
 
@@ -111,6 +112,18 @@ class Sandboxes:
     def places(self, sandbox: Sandbox) -> Places:
         """Return where a sandbox's files are."""
         return self._parts.places(sandbox.id)
+
+    async def network_of(self, id: str) -> Path | None:
+        """Return the file of a sandbox's network namespace, None if that is the host's.
+
+        Raises:
+            NotFoundError: it is not there.
+            ConflictError: it is not ready.
+        """
+        sandbox = self.get(id)
+        if not sandbox.ready:
+            raise ConflictError(f"pod sandbox {sandbox.id} is not ready")
+        return None if sandbox.host_network else self.places(sandbox).namespace("net")
 
     def locked(self, id: str) -> asyncio.Lock:
         """Return what keeps a sandbox as it is while a container is made in it."""
