@@ -149,7 +149,7 @@ def _config_class(service: str) -> type[Any]:
     (kind,) = (
         each
         for each in vars(module).values()
-        if isinstance(each, type) and issubclass(each, ServiceConfig) and each.__module__ == module.__name__
+        if isinstance(each, type) and issubclass(each, ServiceConfig) and each is not ServiceConfig
     )
     return kind
 

@@ -151,8 +151,8 @@ def _rest_json(spec: ContainerSpec, runtime: str) -> dict[str, object]:
         rest["Sysctls"] = dict(spec.sysctls)
     if spec.annotations:
         rest["Annotations"] = dict(spec.annotations)
-    if spec.init:
-        rest["Init"] = True
+    if spec.init is not None:
+        rest["Init"] = spec.init
     return rest
 
 

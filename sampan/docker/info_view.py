@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from sampan.docker.options.logs import DEFAULT_DRIVER
 from sampan.json_types import JsonObject
 from sampan.oci.platform import host_platform
 from sampan.oci.reference import DEFAULT_REGISTRY
@@ -205,7 +206,7 @@ def _engine(facts: EngineFacts) -> JsonObject:
         "Debug": False,
         "NEventsListener": 0,
         "SystemTime": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-        "LoggingDriver": "json-file",
+        "LoggingDriver": facts.host.log_driver or DEFAULT_DRIVER,
         "IndexServerAddress": "https://index.docker.io/v1/",
         "RegistryConfig": {
             "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
@@ -219,7 +220,7 @@ def _engine(facts: EngineFacts) -> JsonObject:
         "HttpProxy": "",
         "HttpsProxy": "",
         "NoProxy": "",
-        "Labels": [],
+        "Labels": list(facts.host.labels),
         "ExperimentalBuild": False,
         "ServerVersion": VERSION,
         "Swarm": dict(_SWARM),

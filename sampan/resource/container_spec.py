@@ -315,7 +315,7 @@ class ContainerSpec:
     restart_policy: RestartPolicy = field(default_factory=RestartPolicy)
     auto_remove: bool = False
     log: LogConfig = field(default_factory=LogConfig)
-    init: bool = False
+    init: bool | None = None  # None: as the engine's configuration has it
     runtime: str = ""
     health_check: HealthCheck | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)

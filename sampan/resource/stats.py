@@ -37,6 +37,8 @@ class HostInfo:
     cdi_spec_dirs: tuple[str, ...] = ()
     cdi_devices: tuple[str, ...] = ()  # "vendor/class=name"
     cgroup_driver: str = ""  # who makes containers' cgroups: "cgroupfs", the runtime itself
+    labels: tuple[str, ...] = ()  # of the engine: "name=value"
+    log_driver: str = ""  # of containers that ask for none
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import random
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +13,8 @@ from runtimed.archives.archives import Archives
 from runtimed.cgroups.oom import OomNotices
 from runtimed.cgroups.orphans import Orphans, remove_idle, remove_parent
 from runtimed.cgroups.reader import CgroupReader
+from runtimed.configuration import RuntimedConfig
 from runtimed.conmon.conmon import Conmon, RuntimeCommand
-from runtimed.containers.defaults import ContainerDefaults, make_defaults
 from runtimed.containers.memory_store import MemoryStore
 from runtimed.containers.network_records import Records
 from runtimed.containers.operations import Containers
@@ -26,7 +25,7 @@ from runtimed.events import Events
 from runtimed.execs.operations import Execs
 from runtimed.host.advisories import sentence
 from runtimed.host.facts import read_host
-from runtimed.host.info import Installed, conmon_version, find_init
+from runtimed.host.info import Installed, check_labels, conmon_version, find_init
 from runtimed.host.runtimes import find_runtimes, named_paths
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.health import HealthChecks
@@ -48,13 +47,14 @@ from runtimed.network.core.networks import Networks
 from runtimed.network.core.stack import NetworkStack
 from runtimed.network.core.store import NetworkStore
 from runtimed.network.kernel.nftables import Nftables
+from runtimed.network.planning.default_bridge import parse_default_options
 from runtimed.network.planning.ipam import parse_default_pools
 from runtimed.oci.builder import OciBundles
 from runtimed.oci.resources import oci_resources
 from runtimed.oci.rootfs import furnish_at
 from runtimed.oci.runtime import OciRuntime
 from runtimed.stats.bulk import LayerUsage, Samples
-from runtimed.stats.container_labels import DEFAULT_LABELS, ContainerLabels
+from runtimed.stats.container_labels import ContainerLabels
 from runtimed.stats.container_metrics import ContainerSeries
 from runtimed.stats.disk_usage import RuntimeUsage
 from runtimed.stats.observation import Observation
@@ -81,7 +81,6 @@ from sampan.docker.options.logs import DRIVERS
 from sampan.resource.container import Status
 from sampan.resource.event import Event
 from sampan.service import harness
-from sampan.service.config import ServiceConfig, option
 from sampan.service.disk_servicer import UsageServicer
 from sampan.store.database import Store
 from sampan.store.repair import is_incomplete
@@ -89,58 +88,6 @@ from sampan.wire.channel import open_channel
 
 # Of what may be set aside at the start.
 _KINDS: Final = ("container", "volume", "network", "sandbox", "leftover")
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimedConfig(ServiceConfig):
-    """What runtimed can be told."""
-
-    runtime: str = option(
-        "auto", 'OCI runtime for containers that ask for none; "auto": crun where it works, else runc'
-    )
-    runtimes: tuple[str, ...] = option((), "further OCI runtimes, name=path each: runsc=/usr/local/bin/runsc")
-    conmon_path: str = option("", "conmon to use; empty: the one on $PATH")
-    init_path: str = option("", "init program for --init; empty: the one that is installed")
-    cdi_spec_dirs: tuple[str, ...] = option(
-        ("/etc/cdi", "/var/run/cdi"), "where files describe CDI devices, for --device vendor/class=name and --gpus"
-    )
-    plugin_socket_dir: str = option("/run/docker/plugins", "where volume plugins have their sockets")
-    plugin_spec_dirs: tuple[str, ...] = option(
-        ("/etc/docker/plugins", "/usr/lib/docker/plugins"), "where files say where other volume plugins listen"
-    )
-    metrics_labels: tuple[str, ...] = option(
-        DEFAULT_LABELS, "containers' labels on each of their series; all others are in sampan_container_info"
-    )
-    default_address_pools: tuple[str, ...] = option(
-        (),
-        "what networks without addresses of their own get theirs from, as 10.200.0.0/16:24 or fd12:3456:789a::/48:64; "
-        "a family that is not among them has Docker's",
-    )
-    log_driver: str = option("", "log driver of containers that ask for none; empty: json-file")
-    log_opts: tuple[str, ...] = option((), "options of that driver, name=value each: max-size=10m")
-    dns: tuple[str, ...] = option((), "name servers of containers that have none of their own; empty: the host's")
-    dns_search: tuple[str, ...] = option((), "likewise, domains to search")
-    dns_opts: tuple[str, ...] = option((), "likewise, options of the resolver")
-    default_ulimits: tuple[str, ...] = option((), "limits of containers, unless they say otherwise: nofile=1024:4096")
-    default_shm_size: str = option("", "size of /dev/shm; empty: 64m")
-    no_new_privileges: bool = option(False, "let no container's process gain privileges, unless it says otherwise")
-    host_ip: str = option("", "address that ports are published at which name none; empty: all of them")
-    snapshotter_socket: str = option("", "socket of the snapshotter; empty: the engine's own")
-
-    @property
-    def defaults(self) -> ContainerDefaults:
-        """What containers get that do not say otherwise. InvalidArgumentError."""
-        return make_defaults(
-            log_driver=self.log_driver,
-            log_opts=self.log_opts,
-            dns=self.dns,
-            dns_search=self.dns_search,
-            dns_opts=self.dns_opts,
-            ulimits=self.default_ulimits,
-            shm_size=self.default_shm_size,
-            no_new_privileges=self.no_new_privileges,
-            host_ip=self.host_ip,
-        )
 
 
 class Core:
@@ -200,6 +147,7 @@ class Core:
             publish=self.publish,
             set_aside=service.set_aside,
             pools=parse_default_pools(config.default_address_pools),
+            default_bridge=config.default_bridge,
         )
         self.records = Records(self.memory, self.paths, self.network)
         self.logs = LogKeeper(self.paths, os.environ)
@@ -349,7 +297,17 @@ class Core:
             network_drivers=NETWORK_DRIVERS,
             volume_drivers=self.volumes.drivers,
             cdi_spec_dirs=self.service.config.cdi_spec_dirs,
+            labels=check_labels(self.service.config.labels),
+            log_driver=self.service.config.log_driver,
         )
+        networks = Networks(self.network, self.records)
+        networks.default_options = parse_default_options(self.service.config.default_network_opts)
+
+        def reload(config: RuntimedConfig) -> None:
+            found, given = parse_default_options(config.default_network_opts), check_labels(config.labels)
+            networks.default_options, known.labels, known.log_driver = found, given, config.log_driver
+
+        self.service.reloads.append(reload)
         usage = RuntimeUsage(
             self.service.layout.data_root,
             self.paths.data,
@@ -361,7 +319,7 @@ class Core:
             ExecsServicer(LocalExecs(self.memory, self.execs)),
             StepsServicer(self.steps),
             EventsServicer(LocalEvents(self.events, stopping)),
-            NetworksServicer(LocalNetworks(Networks(self.network, self.records), self.metrics.network)),
+            NetworksServicer(LocalNetworks(networks, self.metrics.network)),
             VolumesServicer(self.volumes),
             HostServicer(known),
             UsageServicer(usage.objects),

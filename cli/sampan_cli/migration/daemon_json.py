@@ -40,9 +40,7 @@ _WITHOUT: Final[Mapping[str, str]] = {
     "iptables": "the engine keeps an nftables table of its own", "ip6tables": "the engine keeps its own nftables table",
     "userland-proxy-path": "the engine has no such program",
     "experimental": "there is nothing of the kind",
-    "init": "containers ask for it: --init",
     "proxies": "set HTTP_PROXY and its like in the environment of the engine",
-    "default-network-opts": "networks are made with their options: docker network create -o",
     "network-control-plane-mtu": "there is no swarm", "swarm-default-advertise-addr": "there is no swarm",
     "node-generic-resources": "there is no swarm",
 }  # fmt: skip
@@ -50,8 +48,8 @@ _WITHOUT: Final[Mapping[str, str]] = {
 # Other keys of dockerd's that have no equivalent, and no way around it.
 _KNOWN: Final = frozenset(
     (
-        "bip", "bip6", "bridge", "default-gateway", "default-gateway-v6", "fixed-cidr", "fixed-cidr-v6", "mtu", "icc",
-        "ipv6", "ip-forward", "ip-masq", "host-gateway-ip", "host-gateway-ips", "labels", "userns-remap",
+        "bip6", "bridge", "default-gateway", "default-gateway-v6", "fixed-cidr-v6", "ipv6",
+        "ip-forward", "ip-masq", "host-gateway-ip", "host-gateway-ips", "userns-remap",
         "seccomp-profile", "selinux-enabled", "exec-opts", "cgroup-parent", "default-cgroupns-mode", "oom-score-adjust",
         "storage-opts", "raw-logs", "userland-proxy", "api-cors-header", "allow-nondistributable-artifacts",
         "min-api-version", "log-format",
@@ -172,6 +170,13 @@ def _pools(result: Translation, value: Any) -> None:
     result.set("runtimed", "default_address_pools", [f"{row['base']}:{int(row['size'])}" for row in value])
 
 
+def _network_options(result: Translation, value: Any) -> None:
+    said = [(driver, option, text) for driver, options in value.items() for option, text in options.items()]
+    if not all(isinstance(text, str) for _, _, text in said):
+        raise TypeError
+    result.set("runtimed", "default_network_opts", ["=".join(each) for each in said])
+
+
 def _runtimes(result: Translation, value: Any) -> None:
     paths = []
     for name, row in value.items():
@@ -285,6 +290,13 @@ _TRANSLATORS: Final[Mapping[str, Callable[[Translation, Any], None]]] = {
     "no-new-privileges": _one("runtimed", "no_new_privileges", bool),
     "ip": _one("runtimed", "host_ip", str),
     "default-address-pools": _pools,
+    "bip": _one("runtimed", "bip", str),
+    "fixed-cidr": _one("runtimed", "fixed_cidr", str),
+    "mtu": _one("runtimed", "mtu", int),
+    "icc": _one("runtimed", "icc", bool),
+    "default-network-opts": _network_options,
+    "labels": _many("runtimed", "labels"),
+    "init": _one("runtimed", "init", bool),
     "default-runtime": _one("runtimed", "runtime", str),
     "runtimes": _runtimes,
     "init-path": _one("runtimed", "init_path", str),

@@ -76,7 +76,7 @@ class ContainerOptions:
     health_timeout_ns: int
     no_healthcheck: bool
     hostname: str
-    init: bool
+    init: bool | None
     interactive: bool
     ip: str
     ip6: str
@@ -201,7 +201,7 @@ _OPTIONS: Final = (
     _option("--health-timeout", "health_timeout_ns", type=_DURATION, default=0, help="Longest one check may take."),
     _option("--no-healthcheck", is_flag=True, default=False, help="Disable any HEALTHCHECK of the image."),
     _option("--hostname", "-h", help="Container host name."),
-    _option("--init", is_flag=True, default=False, help="Run an init inside that forwards signals, reaps processes."),
+    _option("--init/--no-init", default=None, help="Run an init inside that forwards signals, reaps processes."),
     _option("--interactive", "-i", is_flag=True, default=False, help="Keep STDIN open even if not attached."),
     _option("--ip", help="IPv4 address (e.g., 172.30.100.104)."),
     _option("--ip6", help="IPv6 address (e.g., 2001:db8::33)."),

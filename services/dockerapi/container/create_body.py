@@ -63,7 +63,7 @@ def parse(body: dict[str, Any], name: str, version: Version) -> ContainerSpec:
         restart_policy=host_config.restart_policy(host) or RestartPolicy(),
         auto_remove=host.flag("AutoRemove"),
         log=host_config.log(host),
-        init=host.flag("Init"),
+        init=host.optional_flag("Init"),
         runtime=host.text("Runtime"),
         health_check=health_check(sent),
         annotations=host.mapping("Annotations"),

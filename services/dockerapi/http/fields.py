@@ -42,6 +42,10 @@ class Fields:
         value = self.get(name)
         return default if value is None else self._check(name, value, bool, "true or false")
 
+    def optional_flag(self, name: str) -> bool | None:
+        """Return a boolean, None if absent."""
+        return None if self.get(name) is None else self.flag(name)
+
     def number(self, name: str, within: range = INT64) -> int:
         """Return a whole number, 0 if absent."""
         value = self.get(name)

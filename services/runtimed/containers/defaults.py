@@ -30,6 +30,7 @@ class ContainerDefaults:
     shm_size_bytes: int = 0
     no_new_privileges: bool = False
     host_ip: str = ""  # that ports are published at
+    init: bool = False
 
     def fill(self, spec: ContainerSpec) -> ContainerSpec:
         """Return the spec with what it does not say itself."""
@@ -44,6 +45,7 @@ class ContainerDefaults:
         return replace(
             spec, log=self._log(spec.log), dns=self._dns(spec.dns), security=security, resources=resources,
             ports=self._ports(spec) if self.host_ip else spec.ports,
+            init=True if self.init and spec.init is None else spec.init,
         )  # fmt: skip
 
     def _ports(self, spec: ContainerSpec) -> tuple[PortBinding, ...]:
@@ -77,6 +79,7 @@ def make_defaults(
     shm_size: str,
     no_new_privileges: bool,
     host_ip: str,
+    init: bool,
 ) -> ContainerDefaults:
     """Return the defaults that the configuration describes.
 
@@ -107,7 +110,7 @@ def make_defaults(
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"default_shm_size: {error}") from error
     resolver = Dns(servers, tuple(dns_search), tuple(dns_opts))
-    return ContainerDefaults(log, resolver, limits, shm_size_bytes, no_new_privileges, host_ip)
+    return ContainerDefaults(log, resolver, limits, shm_size_bytes, no_new_privileges, host_ip, init)
 
 
 def _pairs(key: str, texts: Iterable[str]) -> Mapping[str, str]:

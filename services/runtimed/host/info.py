@@ -6,7 +6,7 @@ Also which init program ``--init`` puts in front of a command, to reap zombies a
 import asyncio
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,11 +14,23 @@ from typing import Final
 from runtimed.conmon.process import run
 from runtimed.host.facts import HostFacts
 from runtimed.host.runtimes import Runtimes
-from sampan.errors import UnavailableError
+from sampan.errors import InvalidArgumentError, UnavailableError
 
 # Statically linked ones alone: the container's own libraries are none of ours.
 _NAMES: Final = ("docker-init", "tini-static", "catatonit")
 _DIRECTORIES: Final = ("/usr/bin", "/usr/local/bin", "/usr/libexec/docker", "/usr/libexec/podman")
+
+
+def check_labels(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return the engine's labels, each once. InvalidArgumentError for one that is none, or has two values."""
+    values: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name.strip() and equals and value):
+            raise InvalidArgumentError(f"labels: bad attribute format: {text}: a label is name=value")
+        if values.setdefault(name, value) != value:
+            raise InvalidArgumentError(f"labels: conflict labels for {name}={values[name]} and {text}")
+    return tuple(f"{name}={value}" for name, value in values.items())
 
 
 def find_init(configured: str = "", directories: Sequence[str] = _DIRECTORIES) -> str | None:

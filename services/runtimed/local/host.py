@@ -51,7 +51,12 @@ class LocalHost:
         network_drivers: Collection[str],
         volume_drivers: Callable[[], Awaitable[Collection[str]]],
         cdi_spec_dirs: Sequence[str] = (),
+        labels: Sequence[str] = (),
+        log_driver: str = "",
     ) -> None:
+        """``labels`` are the engine's, ``log_driver`` that of containers that ask for none; both may be replaced."""
+        self.labels = tuple(labels)
+        self.log_driver = log_driver
         self._host = host
         self._installed = installed
         self._statuses = statuses
@@ -86,4 +91,6 @@ class LocalHost:
             cdi_spec_dirs=self._cdi_spec_dirs,
             cdi_devices=devices.names,
             cgroup_driver="cgroupfs",
+            labels=self.labels,
+            log_driver=self.log_driver,
         )

@@ -54,7 +54,7 @@ class OciBundles:
     ) -> dict[str, object]:
         """Return the OCI ``config.json`` for ``root``; see ``protocol.Bundles``."""
         spec = container.spec
-        init = spec.init and not spec.namespaces.pid
+        init = bool(spec.init) and not spec.namespaces.pid
         if init and init_path is None:
             raise StartError(
                 'exec: "docker-init": executable file not found in $PATH: install tini, or say where another is '

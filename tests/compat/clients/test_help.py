@@ -16,7 +16,6 @@ _SWARM: Final = "swarm is out of scope"
 _TRUST: Final = "content trust is out of scope"
 _WINDOWS: Final = "of containers on Windows"
 _BUILDER: Final = "of the builder before BuildKit, which sampan's is not"
-_SOCKETS: Final = "sampan talks to an engine's own sockets, with the rights that they give"
 
 # Command lines and flags, as regular expressions, and why they are not there.
 MEANT: Final = (
@@ -29,7 +28,6 @@ MEANT: Final = (
     (r"plugin\b.*", "plugins that the engine would install are not supported yet"),
     (r".* --(isolation|cpu-count|cpu-percent|io-maxbandwidth|io-maxiops)", _WINDOWS),
     (r".*build --(compress|force-rm|rm|security-opt|squash)", _BUILDER),
-    (r"--(tls|tlscacert|tlscert|tlskey|tlsverify)", _SOCKETS),
     (r"--(debug|-D|log-level|-l)|-D|-l", "the command keeps no log"),
     (r".*(create|run) --kernel-memory", "no kernel since 5.16 limits it"),
     (r".*(create|run) --use-api-socket", "experimental in Docker; --volume gives a container the socket"),

@@ -16,7 +16,7 @@ from tests.support.trees import busybox_image
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 TOML = """
-log_driver = "json-file"
+log_driver = "local"
 log_opts = ["max-size=10k", "max-file=2"]
 dns = ["192.0.2.53"]
 dns_search = ["lan.example"]
@@ -24,6 +24,12 @@ default_ulimits = ["nofile=100:200"]
 default_shm_size = "16m"
 no_new_privileges = true
 host_ip = "127.0.0.1"
+init = true
+bip = "10.78.0.1/24"
+mtu = 1400
+icc = false
+default_network_opts = ["bridge=com.docker.network.driver.mtu=1300"]
+labels = ["rack=7", "owner=team"]
 """
 
 
@@ -42,10 +48,24 @@ def test_containers_get_what_they_do_not_say_themselves(docker_config: Path, reg
         assert docker("exec", name, "sh", "-c", "ulimit -n").line == "50"
         (shown,) = json.loads(docker("inspect", name).stdout)
         assert shown["HostConfig"]["LogConfig"] == {
-            "Type": "json-file",
+            "Type": "local",
             "Config": {"max-size": "10k", "max-file": "2"},
         }
         docker("rm", "-f", name)
+        assert docker("run", "--rm", image, "cat", "/sys/class/net/eth0/mtu").line == "1400"
+        assert docker("run", "--rm", image, "ip", "route").lines[0].startswith("default via 10.78.0.1")
+        init = ("--network", "none", image, "cat", "/proc/1/comm")
+        assert docker("run", "--rm", *init).line != "cat"
+        assert docker("run", "--rm", "--init=false", *init).line == "cat"
+        assert engine.sampan("run", "--rm", "--init=false", *init).stdout == "cat\n"
+        docker("network", "create", "small")
+        assert docker("run", "--rm", "--network", "small", image, "cat", "/sys/class/net/eth0/mtu").line == "1300"
+        docker("network", "rm", "small")
+        shown = json.loads(docker("network", "inspect", "bridge").stdout)[0]
+        assert shown["IPAM"]["Config"] == [{"Subnet": "10.78.0.0/24", "Gateway": "10.78.0.1"}]
+        assert shown["Options"]["com.docker.network.bridge.enable_icc"] == "false"
+        assert json.loads(docker("info", "--format", "{{json .Labels}}").stdout) == ["rack=7", "owner=team"]
+        assert docker("info", "--format", "{{.LoggingDriver}}").line == "local"
         file = engine.config / "runtimed.toml"
         assert engine.process is not None
         file.write_text('log_driver = "nothing"\n')
@@ -56,3 +76,10 @@ def test_containers_get_what_they_do_not_say_themselves(docker_config: Path, reg
         file.write_text('default_ulimits = ["nofile=77"]\n')
         engine.process.send_signal(signal.SIGHUP)
         eventually(lambda: docker(*limit).line == "77", "the new default is used")
+        file.write_text('labels = ["rack=8"]\n')
+        engine.process.send_signal(signal.SIGHUP)
+        told = ("info", "--format", "{{json .Labels}}")
+        eventually(lambda: json.loads(docker(*told).stdout) == ["rack=8"], "the new label is shown")
+        file.write_text('labels = ["rack=8", "rack=9"]\n')
+        engine.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "conflict labels for rack=8 and rack=9" in engine.tail(20_000), "it is refused, and said")

@@ -20,6 +20,7 @@ from runtimed.network.core.names import KernelNames, new_id
 from runtimed.network.core.stack import NetworkStack
 from runtimed.network.core.store import NetworkStore
 from runtimed.network.kernel.nftables import Nftables
+from runtimed.network.planning.default_bridge import DefaultBridge
 from sampan.resource.container import Container
 from sampan.resource.container_spec import ContainerSpec, Namespaces, PortBinding
 from sampan.service.set_aside import SetAside
@@ -49,11 +50,14 @@ class Lab:
         self.events.append((type, action, actor_id, attributes))
 
     @contextlib.asynccontextmanager
-    async def stack(self) -> AsyncIterator[NetworkStack]:
-        async with Store(self.directory / "runtimed.db", "runtimed.schema") as store, self.over(store) as stack:
+    async def stack(self, default_bridge: DefaultBridge = DefaultBridge()) -> AsyncIterator[NetworkStack]:  # noqa: B008
+        async with (
+            Store(self.directory / "runtimed.db", "runtimed.schema") as store,
+            self.over(store, default_bridge) as stack,
+        ):
             yield stack
 
-    def over(self, store: Store) -> NetworkStack:
+    def over(self, store: Store, default_bridge: DefaultBridge = DefaultBridge()) -> NetworkStack:  # noqa: B008
         return NetworkStack(
             names=NAMES,
             run=self.directory / "run",
@@ -62,6 +66,7 @@ class Lab:
             table=Nftables(),
             publish=self.publish,
             host=self.host,
+            default_bridge=default_bridge,
         )
 
 

@@ -84,6 +84,8 @@ class HostInfoResponse(_message.Message):
     CDI_SPEC_DIRS_FIELD_NUMBER: _builtins.int
     CDI_DEVICES_FIELD_NUMBER: _builtins.int
     CGROUP_DRIVER_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    LOG_DRIVER_FIELD_NUMBER: _builtins.int
     default_runtime: _builtins.str
     cgroup_version: _builtins.int
     cgroup_layout: _builtins.str
@@ -96,6 +98,8 @@ class HostInfoResponse(_message.Message):
     """published since runtimed started"""
     cgroup_driver: _builtins.str
     """who makes containers' cgroups: "cgroupfs", the runtime itself"""
+    log_driver: _builtins.str
+    """of containers that ask for none"""
     @_builtins.property
     def runtimes(self) -> _containers.RepeatedCompositeFieldContainer[Global___HostInfoResponse.Runtime]: ...
     @_builtins.property
@@ -115,6 +119,10 @@ class HostInfoResponse(_message.Message):
     @_builtins.property
     def cdi_devices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """"vendor/class=name" """
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of the engine, by its configuration: "name=value" """
 
     def __init__(
         self,
@@ -136,10 +144,12 @@ class HostInfoResponse(_message.Message):
         cdi_spec_dirs: _abc.Iterable[_builtins.str] | None = ...,
         cdi_devices: _abc.Iterable[_builtins.str] | None = ...,
         cgroup_driver: _builtins.str = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        log_driver: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdi_devices", b"cdi_devices", "cdi_spec_dirs", b"cdi_spec_dirs", "cgroup_driver", b"cgroup_driver", "cgroup_layout", b"cgroup_layout", "cgroup_version", b"cgroup_version", "conmon_version", b"conmon_version", "containers_paused", b"containers_paused", "containers_running", b"containers_running", "containers_stopped", b"containers_stopped", "default_runtime", b"default_runtime", "events", b"events", "log_drivers", b"log_drivers", "network_drivers", b"network_drivers", "runtimes", b"runtimes", "security_options", b"security_options", "volume_drivers", b"volume_drivers", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdi_devices", b"cdi_devices", "cdi_spec_dirs", b"cdi_spec_dirs", "cgroup_driver", b"cgroup_driver", "cgroup_layout", b"cgroup_layout", "cgroup_version", b"cgroup_version", "conmon_version", b"conmon_version", "containers_paused", b"containers_paused", "containers_running", b"containers_running", "containers_stopped", b"containers_stopped", "default_runtime", b"default_runtime", "events", b"events", "labels", b"labels", "log_driver", b"log_driver", "log_drivers", b"log_drivers", "network_drivers", b"network_drivers", "runtimes", b"runtimes", "security_options", b"security_options", "volume_drivers", b"volume_drivers", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

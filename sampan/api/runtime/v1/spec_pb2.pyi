@@ -132,6 +132,7 @@ class ContainerSpec(_message.Message):
     publish_all_ports: _builtins.bool
     auto_remove: _builtins.bool
     init: _builtins.bool
+    """unset: as the engine's configuration has it"""
     runtime: _builtins.str
     """empty: the default"""
     platform: _builtins.str
@@ -214,7 +215,7 @@ class ContainerSpec(_message.Message):
         restart_policy: Global___RestartPolicy | None = ...,
         auto_remove: _builtins.bool = ...,
         log: Global___LogConfig | None = ...,
-        init: _builtins.bool = ...,
+        init: _builtins.bool | None = ...,
         runtime: _builtins.str = ...,
         health_check: Global___HealthCheck | None = ...,
         annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
@@ -222,11 +223,13 @@ class ContainerSpec(_message.Message):
         owner: _builtins.str = ...,
         docker: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dns", b"dns", "health_check", b"health_check", "log", b"log", "namespaces", b"namespaces", "process", b"process", "resources", b"resources", "restart_policy", b"restart_policy", "security", b"security", "stop_timeout", b"stop_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_init", b"_init", "dns", b"dns", "health_check", b"health_check", "init", b"init", "log", b"log", "namespaces", b"namespaces", "process", b"process", "resources", b"resources", "restart_policy", b"restart_policy", "security", b"security", "stop_timeout", b"stop_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["annotations", b"annotations", "anonymous_volumes", b"anonymous_volumes", "auto_remove", b"auto_remove", "chain_id", b"chain_id", "dns", b"dns", "docker", b"docker", "domainname", b"domainname", "endpoints", b"endpoints", "exposed_ports", b"exposed_ports", "extra_hosts", b"extra_hosts", "health_check", b"health_check", "hostname", b"hostname", "image", b"image", "image_id", b"image_id", "init", b"init", "labels", b"labels", "log", b"log", "mounts", b"mounts", "name", b"name", "namespaces", b"namespaces", "owner", b"owner", "platform", b"platform", "ports", b"ports", "process", b"process", "publish_all_ports", b"publish_all_ports", "resources", b"resources", "restart_policy", b"restart_policy", "runtime", b"runtime", "security", b"security", "stop_signal", b"stop_signal", "stop_timeout", b"stop_timeout", "sysctls", b"sysctls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_init", b"_init", "annotations", b"annotations", "anonymous_volumes", b"anonymous_volumes", "auto_remove", b"auto_remove", "chain_id", b"chain_id", "dns", b"dns", "docker", b"docker", "domainname", b"domainname", "endpoints", b"endpoints", "exposed_ports", b"exposed_ports", "extra_hosts", b"extra_hosts", "health_check", b"health_check", "hostname", b"hostname", "image", b"image", "image_id", b"image_id", "init", b"init", "labels", b"labels", "log", b"log", "mounts", b"mounts", "name", b"name", "namespaces", b"namespaces", "owner", b"owner", "platform", b"platform", "ports", b"ports", "process", b"process", "publish_all_ports", b"publish_all_ports", "resources", b"resources", "restart_policy", b"restart_policy", "runtime", b"runtime", "security", b"security", "stop_signal", b"stop_signal", "stop_timeout", b"stop_timeout", "sysctls", b"sysctls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__init: _TypeAlias = _typing.Literal["init"]  # noqa: Y015
+    _WhichOneofArgType__init: _TypeAlias = _typing.Literal["_init", b"_init"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__init) -> _WhichOneofReturnType__init | None: ...
 
 Global___ContainerSpec: _TypeAlias = ContainerSpec  # noqa: Y015
 

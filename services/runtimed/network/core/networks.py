@@ -1,7 +1,7 @@
 """The operations that users perform on networks."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -50,6 +50,8 @@ class Networks:
         self._stack = stack
         self._records = records
         self._live = LiveEndpoints(stack)
+        # What networks get that do not say otherwise, by driver.
+        self.default_options: Mapping[str, Mapping[str, str]] = {}
         self._changing = asyncio.Lock()  # one network is made or removed at a time: names and addresses are chosen
 
     async def create(self, request: NetworkRequest) -> Network:
@@ -62,6 +64,9 @@ class Networks:
             PermissionDeniedError: a predefined name, or addresses that overlap another network's.
             ResourceExhaustedError: no addresses are left to choose from.
         """
+        if not request.config_from:
+            own = self.default_options.get(request.driver or BRIDGE, {})
+            request = replace(request, options={**own, **request.options})
         request = options.as_asked(request)
         check.check_request(request)
         async with self._changing:

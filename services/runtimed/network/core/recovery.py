@@ -10,6 +10,7 @@ from runtimed.network.dns.server_pool import needs_server
 from runtimed.network.kernel.dataplane import pools_locked
 from runtimed.network.planning import ipam, plan
 from sampan.docker.options.namespaces import namespace_path
+from sampan.errors import InvalidArgumentError
 from sampan.log import log
 from sampan.resource.container import Container
 from sampan.service.set_aside import why
@@ -113,14 +114,33 @@ async def _reclaim(stack: NetworkState, container: Container) -> None:
 
 
 async def _settle_default_bridge(stack: NetworkState) -> None:
-    """Move the default network if, while we were away, somebody else took its addresses."""
-    network = stack.default
+    """Make the default network what the configuration says, and move it if somebody else took its addresses meanwhile.
+
+    While containers are on it its bridge stays as it is: they would lose their addresses.
+
+    Raises:
+        InvalidArgumentError: the addresses that it is to have belong to a network of ours.
+    """
+    network, wanted = stack.default, stack.default_bridge
+    after = wanted.of(network)
     if stack.in_use(network.id):
+        after = wanted.beneath(network)
+        if wanted.of(network) != after or not wanted.keeps(network):
+            log.warning("default network stays as it is while containers run on it")
+    else:
+        others = [each.pools for each in stack.networks.values() if each.id != network.id and not each.config_only]
+        ours = [pool.subnet for pools in others for pool in pools]
+        if wanted.pool is not None and ipam.overlaps(wanted.pool.subnet, ours):
+            raise InvalidArgumentError(f"bip: {wanted.pool.subnet} overlaps a network that is there")
+        taken = await asyncio.to_thread(stack.dataplane.taken, network.bridge)
+        moved = wanted.pool is None and any(ipam.overlaps(pool.subnet, taken) for pool in network.pools)
+        if moved or not wanted.keeps(network):
+            pool = wanted.pool or await stack.free_pool()
+            log.warning("default network moved", subnet=str(pool.subnet), was_taken=moved)
+            after = replace(after, pools=(pool,))
+    if after == network:
         return
-    taken = await asyncio.to_thread(stack.dataplane.taken, network.bridge)
-    if not any(ipam.overlaps(pool.subnet, taken) for pool in network.pools):
-        return
-    await asyncio.to_thread(stack.dataplane.remove, network)
-    pool = await stack.free_pool()
-    log.warning("default network moved: its addresses are in use", subnet=str(pool.subnet))
-    stack.networks[network.id] = await stack.store.replace_pools(network, (pool,))
+    if not stack.in_use(network.id):
+        await asyncio.to_thread(stack.dataplane.remove, network)
+    await stack.store.redefine(after)
+    stack.networks[network.id] = after

@@ -16,6 +16,7 @@ from runtimed.containers.hostname import hostname_of
 from runtimed.network.core import recovery
 from runtimed.network.core.container_files import compose, linked_to
 from runtimed.network.core.model import (
+    BRIDGE,
     CONTAINER_PREFIX,
     HOST,
     WIRED,
@@ -194,7 +195,9 @@ class NetworkStack(NetworkState):
 
     async def _predefine(self) -> None:
         async with pools_locked():
-            networks = predefined(await self.free_pool(), self.names.default_bridge, datetime.now(UTC))
+            wanted = self.default_bridge
+            made = predefined(wanted.pool or await self.free_pool(), self.names.default_bridge, datetime.now(UTC))
+            networks = [wanted.of(network) if network.driver == BRIDGE else network for network in made]
             await self.store.add(*networks)
             self.networks.update((network.id, network) for network in networks)
             await asyncio.to_thread(self.dataplane.make, self.default)

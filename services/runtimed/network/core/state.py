@@ -31,6 +31,7 @@ from runtimed.network.kernel.dataplane import Dataplane, Wire
 from runtimed.network.kernel.firewall import Firewall
 from runtimed.network.kernel.guard import Guard
 from runtimed.network.planning import ipam, plan
+from runtimed.network.planning.default_bridge import DefaultBridge
 from runtimed.network.publish import conntrack, ports
 from runtimed.network.publish.relay import Carried, Relays
 from runtimed.protocol import Publish
@@ -74,11 +75,12 @@ class NetworkState:
         set_aside: SetAside,
         host: HostFiles = HostFiles(),  # noqa: B008  # frozen
         pools: Sequence[tuple[Subnet, int]] = (),
+        default_bridge: DefaultBridge = DefaultBridge(),  # noqa: B008  # frozen
     ) -> None:
         """Keep records and namespaces below directory ``run``; ``table`` is closed with the stack.
 
         ``pools`` are what networks without addresses of their own get theirs from; a family that has none there uses
-        the default ones.
+        the default ones. ``default_bridge`` is what the configuration says of the network that there always is.
         """
         self.store: Final = store
         self.dataplane: Final = Dataplane(names)
@@ -91,6 +93,7 @@ class NetworkState:
         self.ports: Final = ports.PortTable()
         self.relays: Final = Relays()
         self._pools: Final = pools
+        self.default_bridge: Final = default_bridge
         self._table = table
         self._host = host
         self.dns_servers: Final = ServerPool(self.sandboxes, host)

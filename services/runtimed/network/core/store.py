@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -45,7 +44,7 @@ class NetworkStore:
         return tuple(_network(row) for row in rows)
 
     async def redefine(self, network: Network) -> None:
-        """Put another definition in the place of one that cannot be read."""
+        """Put another definition in the place of the one that is there."""
         text = _definition(network)
         await self._store.write(
             lambda db: db.execute("UPDATE networks SET definition = ? WHERE id = ?", (text, network.id)) and None
@@ -75,15 +74,6 @@ class NetworkStore:
         except sqlite3.IntegrityError as error:
             names = ", ".join(network.name for network in networks)
             raise AlreadyExistsError(f"network with name {names} already exists") from error
-
-    async def replace_pools(self, network: Network, pools: tuple[Pool, ...]) -> Network:
-        """Give a network other addresses; return it as it is now."""
-        changed = replace(network, pools=pools)
-        text = _definition(changed)
-        await self._store.write(
-            lambda db: db.execute("UPDATE networks SET definition = ? WHERE id = ?", (text, network.id)) and None
-        )
-        return changed
 
     async def remove(self, *network_ids: str) -> None:
         """Forget networks; no error if one is not known."""
@@ -156,7 +146,7 @@ def _pool(facts: dict[str, Any]) -> Pool:
 
 
 def predefined(pool: Pool, bridge: str, now: datetime) -> tuple[Network, ...]:
-    """Return the networks that every engine has, new: the default one on ``bridge`` with the addresses of ``pool``."""
+    """Return the networks that every engine has, new: the usual one on ``bridge`` with the addresses of ``pool``."""
     options = {
         OPTION_DEFAULT_BRIDGE: "true",
         OPTION_ICC: "true",

@@ -18,7 +18,7 @@ from sampan.resource.container_spec import (
 
 NOTHING: dict[str, Any] = {
     "log_driver": "", "log_opts": (), "dns": (), "dns_search": (), "dns_opts": (), "ulimits": (), "shm_size": "",
-    "no_new_privileges": False, "host_ip": "",
+    "no_new_privileges": False, "host_ip": "", "init": False,
 }  # fmt: skip
 ALL = make_defaults(
     log_driver="json-file",
@@ -30,6 +30,7 @@ ALL = make_defaults(
     shm_size="128m",
     no_new_privileges=True,
     host_ip="127.0.0.1",
+    init=True,
 )
 
 
@@ -37,6 +38,8 @@ def test_what_a_spec_does_not_say_is_filled_in() -> None:
     spec = ALL.fill(ContainerSpec(ports=(PortBinding(80),), publish_all_ports=True, exposed_ports=("53/udp", "80/tcp")))
     assert spec.log == LogConfig("json-file", {"max-size": "10m", "max-file": "3"})
     assert spec.dns == Dns(("9.9.9.9",), ("lan",), ("ndots:1",))
+    assert spec.init is True
+    assert ALL.fill(ContainerSpec(init=False)).init is False
     assert spec.resources.ulimits == (Ulimit("nofile", 1024, 4096), Ulimit("core", 0, 0))
     assert spec.resources.shm_size_bytes == 128 << 20
     assert spec.security.options == ("no-new-privileges",)

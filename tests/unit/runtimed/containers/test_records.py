@@ -75,7 +75,8 @@ async def test_networks_without_a_bridge_are_kept_side_by_side(networks: Network
 
 async def test_addresses_can_be_replaced_and_networks_forgotten(networks: NetworkStore) -> None:
     await networks.add(SIDE)
-    moved = await networks.replace_pools(SIDE, SIDE.pools[:1])
+    moved = replace(SIDE, pools=SIDE.pools[:1])
+    await networks.redefine(moved)
     assert await networks.all() == (moved,)
     await networks.remove(SIDE.id)
     await networks.remove(SIDE.id)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runtimed.host.info import find_init
+from runtimed.host.info import check_labels, find_init
+from sampan.errors import InvalidArgumentError
 
 
 def program(path: Path, mode: int = 0o755) -> str:
@@ -42,3 +43,10 @@ def test_one_that_is_configured_and_cannot_be_run_is_none(tmp_path: Path, mode: 
         program(configured, mode)
     assert find_init(str(configured), [str(tmp_path)]) is None
     assert find_init(program(configured), [str(tmp_path)]) == str(configured)
+
+
+def test_labels_of_the_engine_are_names_with_values_each_once() -> None:
+    assert check_labels(("a=1", "b=2=3", "a=1")) == ("a=1", "b=2=3")
+    for texts in (("a",), ("=1",), ("a=",), ("a=1", "a=2")):
+        with pytest.raises(InvalidArgumentError, match=r"^labels: "):
+            check_labels(texts)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from runtimed.network.planning.default_bridge import parse_default_options
 from runtimed.network.planning.ipam import parse_default_pools
 from sampan.errors import InvalidArgumentError
 from sampan.service import config
@@ -40,6 +41,10 @@ WHOLE: dict[str, Any] = {
     "icc": True,
     "userns-remap": "default",
     "bip": "10.1.0.1/24",
+    "fixed-cidr": "10.1.0.128/25",
+    "mtu": 1400,
+    "init": True,
+    "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1300"}},
     "labels": ["a=b"],
     "data-root": "/srv/docker",
     "metrics-addr": "127.0.0.1:9323",
@@ -54,7 +59,7 @@ def load(tmp_path: Path, service: str, text: str) -> Any:
     (kind,) = (
         each
         for each in vars(module).values()
-        if isinstance(each, type) and issubclass(each, ServiceConfig) and each.__module__ == module.__name__
+        if isinstance(each, type) and issubclass(each, ServiceConfig) and each is not ServiceConfig
     )
     return config.load(kind, service, (), {"SAMPAN_CONFIG_DIR": str(tmp_path)})
 
@@ -64,6 +69,11 @@ def test_services_understand_what_is_translated(tmp_path: Path) -> None:
     loaded = {service: load(tmp_path, service, text) for service, text in result.texts().items()}
     runtimed, imaged, dockerapi = loaded["runtimed"], loaded["imaged"], loaded["dockerapi"]
     assert runtimed.defaults.log.options == {"max-size": "10m", "max-file": "3"}
+    assert str(runtimed.default_bridge.pool.subnet) == "10.1.0.0/24"
+    assert str(runtimed.default_bridge.pool.ip_range) == "10.1.0.128/25"
+    assert (runtimed.default_bridge.mtu, runtimed.defaults.init, runtimed.labels) == (1400, True, ("a=b",))
+    options = parse_default_options(runtimed.default_network_opts)
+    assert options == {"bridge": {"com.docker.network.driver.mtu": "1300"}}
     assert parse_default_pools(runtimed.default_address_pools)
     assert runtimed.runtimes == ("runsc=/usr/bin/runsc",)
     assert [(one.host, one.insecure) for one in imaged.registries] == [("docker.io", False), ("reg.lan:5000", True)]
@@ -79,7 +89,7 @@ def test_services_understand_what_is_translated(tmp_path: Path) -> None:
 def test_what_has_no_equivalent_is_named() -> None:
     result = translate(WHOLE)
     assert sorted(line.partition(":")[0] for line in result.without) == [
-        "bip", "data-root", "insecure-registries", "labels", "nonsense", "runtimes", "userns-remap",
+        "data-root", "insecure-registries", "nonsense", "runtimes", "userns-remap",
     ]  # fmt: skip
     assert not result.notes
 
@@ -94,6 +104,7 @@ def test_a_port_that_was_open_is_told_about() -> None:
     [("dns", "9.9.9.9"), ("log-opts", {"max-file": 3}), ("hosts", [1]), ("default-ulimits", {"nofile": 1}),
      ("debug", "yes"), ("default-address-pools", [{}]), ("insecure-registries", ["a/b"]),
      ("max-concurrent-downloads", "3"),
+     ("mtu", "1400"), ("icc", "no"), ("default-network-opts", {"bridge": {"a": 1}}), ("labels", "a=b"), ("init", 1),
      ("builder", []), ("features", 1), ("log-level", "loud"), ("tls", "yes"), ("default-shm-size", "big")],
 )  # fmt: skip
 def test_a_value_that_cannot_be_understood_is_named(key: str, value: object) -> None:

@@ -1,0 +1,75 @@
+"""What runtimed can be told, and what each room makes of it."""
+
+from dataclasses import dataclass
+
+from runtimed.containers.defaults import ContainerDefaults, make_defaults
+from runtimed.network.planning.default_bridge import DefaultBridge, make_default_bridge
+from runtimed.stats.container_labels import DEFAULT_LABELS
+from sampan.service.config import ServiceConfig, option
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimedConfig(ServiceConfig):
+    """What runtimed can be told."""
+
+    runtime: str = option(
+        "auto", 'OCI runtime for containers that ask for none; "auto": crun where it works, else runc'
+    )
+    runtimes: tuple[str, ...] = option((), "further OCI runtimes, name=path each: runsc=/usr/local/bin/runsc")
+    conmon_path: str = option("", "conmon to use; empty: the one on $PATH")
+    init_path: str = option("", "init program for --init; empty: the one that is installed")
+    cdi_spec_dirs: tuple[str, ...] = option(
+        ("/etc/cdi", "/var/run/cdi"), "where files describe CDI devices, for --device vendor/class=name and --gpus"
+    )
+    plugin_socket_dir: str = option("/run/docker/plugins", "where volume plugins have their sockets")
+    plugin_spec_dirs: tuple[str, ...] = option(
+        ("/etc/docker/plugins", "/usr/lib/docker/plugins"), "where files say where other volume plugins listen"
+    )
+    metrics_labels: tuple[str, ...] = option(
+        DEFAULT_LABELS, "containers' labels on each of their series; all others are in sampan_container_info"
+    )
+    default_address_pools: tuple[str, ...] = option(
+        (),
+        "what networks without addresses of their own get theirs from, as 10.200.0.0/16:24 or fd12:3456:789a::/48:64; "
+        "a family that is not among them has Docker's",
+    )
+    log_driver: str = option("", "log driver of containers that ask for none; empty: json-file")
+    log_opts: tuple[str, ...] = option((), "options of that driver, name=value each: max-size=10m")
+    dns: tuple[str, ...] = option((), "name servers of containers that have none of their own; empty: the host's")
+    dns_search: tuple[str, ...] = option((), "likewise, domains to search")
+    dns_opts: tuple[str, ...] = option((), "likewise, options of the resolver")
+    default_ulimits: tuple[str, ...] = option((), "limits of containers, unless they say otherwise: nofile=1024:4096")
+    default_shm_size: str = option("", "size of /dev/shm; empty: 64m")
+    no_new_privileges: bool = option(False, "let no container's process gain privileges, unless it says otherwise")
+    host_ip: str = option("", "address that ports are published at which name none; empty: all of them")
+    init: bool = option(False, "have an init program in containers that do not say, as --init does")
+    bip: str = option("", "address of the default bridge, with its network: 10.9.0.1/24; empty: some that nobody uses")
+    fixed_cidr: str = option("", "part of bip's network that containers get their addresses from; empty: all of it")
+    mtu: int = option(0, "largest packet of the default bridge, in bytes; 0: 1500")
+    icc: bool = option(True, "let containers on the default bridge reach each other")
+    default_network_opts: tuple[str, ...] = option(
+        (), "options of new networks, unless they say otherwise: bridge=com.docker.network.driver.mtu=1400"
+    )
+    labels: tuple[str, ...] = option((), "labels of the engine, which info shows: name=value")
+    snapshotter_socket: str = option("", "socket of the snapshotter; empty: the engine's own")
+
+    @property
+    def defaults(self) -> ContainerDefaults:
+        """What containers get that do not say otherwise. InvalidArgumentError."""
+        return make_defaults(
+            log_driver=self.log_driver,
+            log_opts=self.log_opts,
+            dns=self.dns,
+            dns_search=self.dns_search,
+            dns_opts=self.dns_opts,
+            ulimits=self.default_ulimits,
+            shm_size=self.default_shm_size,
+            no_new_privileges=self.no_new_privileges,
+            host_ip=self.host_ip,
+            init=self.init,
+        )
+
+    @property
+    def default_bridge(self) -> DefaultBridge:
+        """What the default network is to be. InvalidArgumentError."""
+        return make_default_bridge(bip=self.bip, fixed_cidr=self.fixed_cidr, mtu=self.mtu, icc=self.icc)
