@@ -199,11 +199,13 @@ class ContainersClient:
         request = pb.ReopenLogRequest(container=container)
         await self._again.do(REOPEN_LOG, lambda: self._stub.ReopenLog(request))
 
-    async def samples(self, owner: str = "", containers: Sequence[str] = ()) -> tuple[ContainerSample, ...]:
+    async def samples(
+        self, owner: str = "", containers: Sequence[str] = (), *, detailed: bool = False
+    ) -> tuple[ContainerSample, ...]:
         """Return what those that run use."""
         from sampan.client.convert import stats
 
-        request = pb.SamplesRequest(owner=owner, containers=containers)
+        request = pb.SamplesRequest(owner=owner, containers=containers, detailed=detailed)
         answer = await self._again.ask(SAMPLES, lambda: whole(self._stub.Samples(request)))
         return tuple(stats.SAMPLE.decode_all(answer.samples))
 

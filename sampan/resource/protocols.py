@@ -113,8 +113,13 @@ class Containers(Protocol):
     async def reopen_log(self, container: str) -> None:
         """For log driver ``cri``: have the log's file opened anew, by its path. ConflictError if it does not run."""
 
-    async def samples(self, owner: str = "", containers: Sequence[str] = ()) -> tuple[ContainerSample, ...]:
-        """Return what those of ``owner``'s that run use just now; with ``containers`` those of these IDs."""
+    async def samples(
+        self, owner: str = "", containers: Sequence[str] = (), *, detailed: bool = False
+    ) -> tuple[ContainerSample, ...]:
+        """Return what those of ``owner``'s that run use just now; with ``containers`` those of these IDs.
+
+        ``detailed`` ones have details, which take several times as long.
+        """
 
 
 class Execs(Protocol):

@@ -110,6 +110,39 @@ class ContainerStats:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceTraffic:
+    """What went to or came from a block device."""
+
+    device: str  # "/dev/sda", or "8:0" where it has no name
+    operation: str  # "read", "write"
+    bytes: int
+    operations: int
+
+
+@dataclass(frozen=True, slots=True)
+class SampleDetails:
+    """What takes several times as long to read as the rest of a sample."""
+
+    cgroup_path: str = ""
+    cpu_user_ns: int = 0
+    cpu_kernel_ns: int = 0
+    periods: int = 0  # of the CPU quota
+    throttled_periods: int = 0
+    throttled_ns: int = 0
+    max_usage_bytes: int = 0
+    cache_bytes: int = 0
+    mapped_bytes: int = 0
+    kernel_bytes: int = 0
+    limit_hits: int = 0  # how often memory was at its limit
+    oom_kills: int = 0
+    pids_limit: int = 0  # 0: none
+    processes: int = 0
+    file_descriptors: int = 0  # of these that are open
+    sockets: int = 0  # of these
+    block_io: tuple[DeviceTraffic, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerSample:
     """What a container uses at one moment, as far as many are asked for at once."""
 
@@ -128,6 +161,7 @@ class ContainerSample:
     layer_bytes: int = 0  # what it wrote to its root file system
     layer_inodes: int = 0
     layer_read: datetime | None = None  # when that was; None: not measured yet
+    details: SampleDetails | None = None  # if asked for
 
 
 @dataclass(frozen=True, slots=True)

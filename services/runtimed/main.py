@@ -56,6 +56,7 @@ from runtimed.oci.runtime import OciRuntime
 from runtimed.stats.bulk import LayerUsage, Samples
 from runtimed.stats.container_labels import ContainerLabels
 from runtimed.stats.container_metrics import ContainerSeries
+from runtimed.stats.details import DetailReader
 from runtimed.stats.disk_usage import RuntimeUsage
 from runtimed.stats.observation import Observation
 from runtimed.stats.sampling import Stats
@@ -278,7 +279,8 @@ class Core:
 
     def _samples(self) -> Samples:
         layers = LayerUsage(self.snapshots, self.background)
-        return Samples(self.memory, CgroupReader(self.host.trees), layers)
+        reader = CgroupReader(self.host.trees)
+        return Samples(self.memory, reader, layers, DetailReader(reader))
 
     async def serve(self) -> None:
         """Register everything that is served."""

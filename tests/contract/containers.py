@@ -154,6 +154,10 @@ class ContainersContract:
         assert [one.id for one in await containers.samples("cri")] == [ids["c"]]
         assert {one.id for one in await containers.samples(EVERYONE)} == {ids["a"], ids["c"]}
         assert [one.id for one in await containers.samples(EVERYONE, [ids["b"], ids["c"]])] == [ids["c"]]
+        assert [one.details for one in await containers.samples()] == [None]
+        (detailed,) = await containers.samples(detailed=True)
+        assert detailed.details is not None
+        assert detailed.details.cgroup_path.endswith(ids["a"])
         for name in ("a", "c"):
             await containers.remove(ids[name], force=True)
 

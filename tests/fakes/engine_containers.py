@@ -324,8 +324,14 @@ class FakeContainers(containers_pb2_grpc.ContainersServicer):
         ]
         yield containers_pb2.SamplesResponse(
             samples=[
-                containers_pb2.SamplesResponse.Sample(id=one.id, read=now(), pids=1)
+                containers_pb2.SamplesResponse.Sample(
+                    id=one.id, read=now(), pids=1, details=_details(one.id) if request.detailed else None
+                )
                 for one in running
                 if not wanted or one.id in wanted
             ]
         )
+
+
+def _details(container: str) -> containers_pb2.SamplesResponse.Details:
+    return containers_pb2.SamplesResponse.Details(cgroup_path=f"/fake/{container}", processes=1)

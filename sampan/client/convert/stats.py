@@ -9,10 +9,12 @@ from sampan.resource.stats import (
     ContainerSample,
     ContainerStats,
     CpuSample,
+    DeviceTraffic,
     HostInfo,
     InterfaceSample,
     MemorySample,
     OciRuntimeInfo,
+    SampleDetails,
     Top,
 )
 
@@ -33,7 +35,9 @@ STATS: Final = Codec(
 )
 
 
-SAMPLE: Final = Codec(ContainerSample, containers_pb2.SamplesResponse.Sample)
+_TRAFFIC: Final = Codec(DeviceTraffic, containers_pb2.SamplesResponse.BlockIo)
+_DETAILS: Final = Codec(SampleDetails, containers_pb2.SamplesResponse.Details, nested=(_TRAFFIC,))
+SAMPLE: Final = Codec(ContainerSample, containers_pb2.SamplesResponse.Sample, nested=(_DETAILS,))
 
 
 def row_to_proto(row: tuple[str, ...]) -> containers_pb2.TopResponse.Row:

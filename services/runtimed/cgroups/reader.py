@@ -40,6 +40,7 @@ def memory_usage_v2(directory: str) -> MemoryUsage:
         cache_bytes=stats.get("file", 0),
         swap_bytes=number(f"{directory}/memory.swap.current"),
         mapped_bytes=stats.get("file_mapped", 0),
+        kernel_bytes=stats.get("kernel", 0),  # since Linux 5.18
         inactive_file_bytes=stats.get("inactive_file", 0),
         stats=stats,
     )
@@ -92,6 +93,7 @@ def memory_usage_v1(directory: str) -> MemoryUsage:
         cache_bytes=stats.get("total_cache", 0),
         swap_bytes=stats.get("total_swap", 0),
         mapped_bytes=stats.get("total_mapped_file", 0),
+        kernel_bytes=number(f"{directory}/memory.kmem.usage_in_bytes"),
         inactive_file_bytes=stats.get("total_inactive_file", 0),
         stats=stats,
     )

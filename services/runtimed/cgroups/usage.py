@@ -72,6 +72,7 @@ class MemoryUsage:
     cache_bytes: int = 0
     swap_bytes: int = 0
     mapped_bytes: int = 0
+    kernel_bytes: int = 0
     inactive_file_bytes: int = 0
     stats: Mapping[str, int] = field(default_factory=dict)  # memory.stat
 

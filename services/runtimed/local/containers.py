@@ -281,6 +281,8 @@ class LocalContainers:
         """Have its log's file opened anew."""
         self._streams.reopen_log(self._memory.find(container))
 
-    async def samples(self, owner: str = "", containers: Sequence[str] = ()) -> tuple[ContainerSample, ...]:
+    async def samples(
+        self, owner: str = "", containers: Sequence[str] = (), *, detailed: bool = False
+    ) -> tuple[ContainerSample, ...]:
         """Return what those that run use."""
-        return await self._samples.of(owner, containers)
+        return await self._samples.of(owner, containers, detailed=detailed)

@@ -7,7 +7,7 @@ and told with the time of the measurement.
 import asyncio
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -17,7 +17,7 @@ from runtimed.lifecycle.background import Background
 from sampan.errors import SampanError
 from sampan.resource.container import Container
 from sampan.resource.listing import EVERYONE
-from sampan.resource.stats import ContainerSample
+from sampan.resource.stats import ContainerSample, SampleDetails
 from sampan.sys.measuring import Usage
 
 _FRESH_S: Final = 10.0
@@ -30,6 +30,13 @@ class Layers(Protocol):
 
     async def usage(self, key: str) -> Usage:
         """Measure what was written to a snapshot."""
+
+
+class Details(Protocol):
+    """What is asked for details, which take several times as long."""
+
+    def of(self, path: str) -> SampleDetails | None:
+        """Return what more there is to say of a cgroup; None if it is gone."""
 
 
 class Reader(Protocol):
@@ -92,12 +99,13 @@ class LayerUsage:
 class Samples:
     """Reads all containers that run."""
 
-    def __init__(self, memory: MemoryStore, reader: Reader, layers: LayerUsage) -> None:
+    def __init__(self, memory: MemoryStore, reader: Reader, layers: LayerUsage, details: Details) -> None:
         self._memory = memory
         self._reader = reader
         self._layers = layers
+        self._details = details
 
-    async def of(self, owner: str, ids: Sequence[str]) -> tuple[ContainerSample, ...]:
+    async def of(self, owner: str, ids: Sequence[str], *, detailed: bool = False) -> tuple[ContainerSample, ...]:
         """Return a sample of each that runs: of ``owner``'s, and with ``ids`` of those alone."""
         wanted = frozenset(ids)
         chosen = [
@@ -108,14 +116,17 @@ class Samples:
             and (not wanted or entry.id in wanted)
         ]
         layers = await self._layers.of([one.id for one in chosen])
-        return await asyncio.to_thread(self._read, chosen, layers)
+        return await asyncio.to_thread(self._read, chosen, layers, detailed)
 
-    def _read(self, chosen: Sequence[Container], layers: dict[str, Measured]) -> tuple[ContainerSample, ...]:
+    def _read(
+        self, chosen: Sequence[Container], layers: dict[str, Measured], detailed: bool
+    ) -> tuple[ContainerSample, ...]:
         found = []
         for one in chosen:
             usage = self._reader.read_briefly(one.cgroup_path)
             if usage is not None:  # else it has just ended
-                found.append(_sample(one, usage, layers.get(one.id)))
+                sample = _sample(one, usage, layers.get(one.id))
+                found.append(replace(sample, details=self._details.of(one.cgroup_path)) if detailed else sample)
         return tuple(found)
 
 

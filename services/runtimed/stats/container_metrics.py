@@ -15,6 +15,7 @@ from runtimed.cgroups.reader import CgroupReader
 from runtimed.cgroups.usage import MemoryUsage, Usage, text
 from runtimed.host.facts import HostFacts
 from runtimed.stats.container_labels import ContainerLabels, LeftOut, family_text, label_text
+from runtimed.stats.details import DeviceNames
 from runtimed.stats.machine_series import machine_families
 from runtimed.stats.sampling import Interface, read_interfaces
 from sampan.resource.container import Container, Status
@@ -190,7 +191,7 @@ class ContainerSeries:
         self._host = host
         self._labels = labels or ContainerLabels()
         self._disks = tuple(disks)
-        self._devices: dict[tuple[int, int], str] = {}
+        self._device = DeviceNames().of
 
     def render(self) -> Iterator[str]:
         """Yield the families, one after the other, in the text format of Prometheus.
@@ -244,16 +245,6 @@ class ContainerSeries:
                     if io.operation == operation
                 ),
             )
-
-    def _device(self, major: int, minor: int) -> str:
-        name = self._devices.get((major, minor))
-        if name is None:
-            fields = dict(
-                line.partition("=")[::2] for line in text(f"/sys/dev/block/{major}:{minor}/uevent").splitlines()
-            )
-            name = f"/dev/{fields['DEVNAME']}" if "DEVNAME" in fields else f"{major}:{minor}"
-            self._devices[major, minor] = name
-        return name
 
 
 def _family(series: _Series, rows: Iterable[_Row]) -> str:

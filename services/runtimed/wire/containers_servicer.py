@@ -188,7 +188,7 @@ class ContainersServicer(containers_pb2_grpc.ContainersServicer):
 
     async def Samples(self, request: pb.SamplesRequest, context: Context) -> AsyncIterator[pb.SamplesResponse]:
         """Return what all use."""
-        found = await self._containers.samples(request.owner, request.containers)
+        found = await self._containers.samples(request.owner, request.containers, detailed=request.detailed)
         for page in pages(pb.SamplesResponse, "samples", stats.SAMPLE.encode_all(found)):
             yield page
 

@@ -1782,8 +1782,11 @@ class SamplesRequest(_message.Message):
 
     OWNER_FIELD_NUMBER: _builtins.int
     CONTAINERS_FIELD_NUMBER: _builtins.int
+    DETAILED_FIELD_NUMBER: _builtins.int
     owner: _builtins.str
     """as in a list"""
+    detailed: _builtins.bool
+    """with Details, which takes several times as long"""
     @_builtins.property
     def containers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """IDs; none: all"""
@@ -1793,10 +1796,11 @@ class SamplesRequest(_message.Message):
         *,
         owner: _builtins.str = ...,
         containers: _abc.Iterable[_builtins.str] | None = ...,
+        detailed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "owner", b"owner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["containers", b"containers", "detailed", b"detailed", "owner", b"owner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1825,6 +1829,7 @@ class SamplesResponse(_message.Message):
         LAYER_BYTES_FIELD_NUMBER: _builtins.int
         LAYER_INODES_FIELD_NUMBER: _builtins.int
         LAYER_READ_FIELD_NUMBER: _builtins.int
+        DETAILS_FIELD_NUMBER: _builtins.int
         id: _builtins.str
         cpu_usage_ns: _builtins.int
         """since it began"""
@@ -1849,6 +1854,10 @@ class SamplesResponse(_message.Message):
         def layer_read(self) -> _timestamp_pb2.Timestamp:
             """when that was; unset: not measured yet"""
 
+        @_builtins.property
+        def details(self) -> Global___SamplesResponse.Details:
+            """if asked for"""
+
         def __init__(
             self,
             *,
@@ -1867,10 +1876,110 @@ class SamplesResponse(_message.Message):
             layer_bytes: _builtins.int = ...,
             layer_inodes: _builtins.int = ...,
             layer_read: _timestamp_pb2.Timestamp | None = ...,
+            details: Global___SamplesResponse.Details | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["layer_read", b"layer_read", "read", b"read"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "layer_read", b"layer_read", "read", b"read"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_usage_ns", b"cpu_usage_ns", "id", b"id", "layer_bytes", b"layer_bytes", "layer_inodes", b"layer_inodes", "layer_read", b"layer_read", "major_page_faults", b"major_page_faults", "memory_limit_bytes", b"memory_limit_bytes", "memory_usage_bytes", b"memory_usage_bytes", "page_faults", b"page_faults", "pids", b"pids", "read", b"read", "rss_bytes", b"rss_bytes", "swap_limit_bytes", b"swap_limit_bytes", "swap_usage_bytes", b"swap_usage_bytes", "working_set_bytes", b"working_set_bytes"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_usage_ns", b"cpu_usage_ns", "details", b"details", "id", b"id", "layer_bytes", b"layer_bytes", "layer_inodes", b"layer_inodes", "layer_read", b"layer_read", "major_page_faults", b"major_page_faults", "memory_limit_bytes", b"memory_limit_bytes", "memory_usage_bytes", b"memory_usage_bytes", "page_faults", b"page_faults", "pids", b"pids", "read", b"read", "rss_bytes", b"rss_bytes", "swap_limit_bytes", b"swap_limit_bytes", "swap_usage_bytes", b"swap_usage_bytes", "working_set_bytes", b"working_set_bytes"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Details(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CGROUP_PATH_FIELD_NUMBER: _builtins.int
+        CPU_USER_NS_FIELD_NUMBER: _builtins.int
+        CPU_KERNEL_NS_FIELD_NUMBER: _builtins.int
+        PERIODS_FIELD_NUMBER: _builtins.int
+        THROTTLED_PERIODS_FIELD_NUMBER: _builtins.int
+        THROTTLED_NS_FIELD_NUMBER: _builtins.int
+        MAX_USAGE_BYTES_FIELD_NUMBER: _builtins.int
+        CACHE_BYTES_FIELD_NUMBER: _builtins.int
+        MAPPED_BYTES_FIELD_NUMBER: _builtins.int
+        KERNEL_BYTES_FIELD_NUMBER: _builtins.int
+        LIMIT_HITS_FIELD_NUMBER: _builtins.int
+        OOM_KILLS_FIELD_NUMBER: _builtins.int
+        PIDS_LIMIT_FIELD_NUMBER: _builtins.int
+        PROCESSES_FIELD_NUMBER: _builtins.int
+        FILE_DESCRIPTORS_FIELD_NUMBER: _builtins.int
+        SOCKETS_FIELD_NUMBER: _builtins.int
+        BLOCK_IO_FIELD_NUMBER: _builtins.int
+        cgroup_path: _builtins.str
+        cpu_user_ns: _builtins.int
+        cpu_kernel_ns: _builtins.int
+        periods: _builtins.int
+        """of the CPU quota"""
+        throttled_periods: _builtins.int
+        throttled_ns: _builtins.int
+        max_usage_bytes: _builtins.int
+        cache_bytes: _builtins.int
+        mapped_bytes: _builtins.int
+        kernel_bytes: _builtins.int
+        limit_hits: _builtins.int
+        """how often memory was at its limit"""
+        oom_kills: _builtins.int
+        pids_limit: _builtins.int
+        """0: none"""
+        processes: _builtins.int
+        file_descriptors: _builtins.int
+        """of these that are open"""
+        sockets: _builtins.int
+        """of these"""
+        @_builtins.property
+        def block_io(self) -> _containers.RepeatedCompositeFieldContainer[Global___SamplesResponse.BlockIo]: ...
+        def __init__(
+            self,
+            *,
+            cgroup_path: _builtins.str = ...,
+            cpu_user_ns: _builtins.int = ...,
+            cpu_kernel_ns: _builtins.int = ...,
+            periods: _builtins.int = ...,
+            throttled_periods: _builtins.int = ...,
+            throttled_ns: _builtins.int = ...,
+            max_usage_bytes: _builtins.int = ...,
+            cache_bytes: _builtins.int = ...,
+            mapped_bytes: _builtins.int = ...,
+            kernel_bytes: _builtins.int = ...,
+            limit_hits: _builtins.int = ...,
+            oom_kills: _builtins.int = ...,
+            pids_limit: _builtins.int = ...,
+            processes: _builtins.int = ...,
+            file_descriptors: _builtins.int = ...,
+            sockets: _builtins.int = ...,
+            block_io: _abc.Iterable[Global___SamplesResponse.BlockIo] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["block_io", b"block_io", "cache_bytes", b"cache_bytes", "cgroup_path", b"cgroup_path", "cpu_kernel_ns", b"cpu_kernel_ns", "cpu_user_ns", b"cpu_user_ns", "file_descriptors", b"file_descriptors", "kernel_bytes", b"kernel_bytes", "limit_hits", b"limit_hits", "mapped_bytes", b"mapped_bytes", "max_usage_bytes", b"max_usage_bytes", "oom_kills", b"oom_kills", "periods", b"periods", "pids_limit", b"pids_limit", "processes", b"processes", "sockets", b"sockets", "throttled_ns", b"throttled_ns", "throttled_periods", b"throttled_periods"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class BlockIo(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        DEVICE_FIELD_NUMBER: _builtins.int
+        OPERATION_FIELD_NUMBER: _builtins.int
+        BYTES_FIELD_NUMBER: _builtins.int
+        OPERATIONS_FIELD_NUMBER: _builtins.int
+        device: _builtins.str
+        """"/dev/sda", or "8:0" where it has no name"""
+        operation: _builtins.str
+        """"read", "write" """
+        bytes: _builtins.int
+        operations: _builtins.int
+        def __init__(
+            self,
+            *,
+            device: _builtins.str = ...,
+            operation: _builtins.str = ...,
+            bytes: _builtins.int = ...,
+            operations: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "device", b"device", "operation", b"operation", "operations", b"operations"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -17,6 +17,7 @@ from sampan.errors import UnavailableError
 from sampan.resource.container import Container, ContainerState, Status
 from sampan.resource.container_spec import ContainerSpec, Resources
 from sampan.resource.listing import EVERYONE
+from sampan.resource.stats import SampleDetails
 from sampan.service.set_aside import SetAside
 from sampan.sys.measuring import Usage
 
@@ -56,6 +57,13 @@ class Cgroups:
         return None if path == self.gone else BriefUsage(1, 20, 10, 5, 6, 7, 8, 9)
 
 
+class Details:
+    """Has a path."""
+
+    def of(self, path: str) -> SampleDetails:
+        return SampleDetails(path)
+
+
 class Layers:
     """Measures as it is told, and counts."""
 
@@ -85,7 +93,7 @@ def cgroups() -> Cgroups:
 
 @pytest.fixture
 def samples(layers: Layers, cgroups: Cgroups) -> Samples:
-    return Samples(Known(), cgroups, LayerUsage(layers, Background()))
+    return Samples(Known(), cgroups, LayerUsage(layers, Background()), Details())
 
 
 async def ids(samples: Samples, owner: str, *wanted: str) -> list[str]:
@@ -97,6 +105,14 @@ async def test_those_that_run_are_told_of_the_owner_that_is_named(samples: Sampl
     assert await ids(samples, "cri") == ["b", "c"]
     assert await ids(samples, EVERYONE) == ["a", "b", "c"]
     assert await ids(samples, "cri", "a", "c", "d") == ["c"]
+
+
+async def test_details_are_in_it_if_they_are_asked_for(samples: Samples) -> None:
+    (plain,) = await samples.of("", [])
+    (detailed,) = await samples.of("", [], detailed=True)
+    assert plain.details is None
+    assert detailed.details == SampleDetails("/sampan/a")
+    assert (detailed.id, detailed.cpu_usage_ns) == (plain.id, plain.cpu_usage_ns)
 
 
 async def test_usage_limits_and_what_was_written_are_in_it(samples: Samples) -> None:
