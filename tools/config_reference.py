@@ -136,6 +136,8 @@ def page() -> str:
     """Return the whole page."""
     parts = [_HEAD, "## Every service\n\n", *_table(ServiceConfig, ""), "\n", _REMOTE, _MIRRORS]
     common = {f.name for f in dataclasses.fields(ServiceConfig)}
+    if unsaid := set(services.ALL) - _WHAT.keys():
+        raise SystemExit(f"{Path(__file__).relative_to(ROOT)}: say in _WHAT what this is: {', '.join(sorted(unsaid))}")
     for name in services.ALL:
         kind = _config_class(name)
         parts.append(f"## {name}\n\n`{name}.toml`: {_WHAT[name]}.\n\n")

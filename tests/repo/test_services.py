@@ -43,3 +43,10 @@ def test_prometheus_is_configured_to_scrape_every_service() -> None:
     text = (ROOT / "deploy/prometheus/prometheus.yml").read_text()
     found = re.findall(r'targets: \["127\.0\.0\.1:(\d+)"\].*\n.*labels: \{service: (\w+)\}', text)
     assert {name: int(port) for port, name in found} == services.METRICS_PORTS
+
+
+def test_the_architecture_says_and_shows_what_every_service_is() -> None:
+    owners = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE))
+    assert set(services.ALL) <= owners, "a row of the table `part | owns | never does` is missing"
+    boxes = set(re.findall(r" = (\w+);", (ROOT / "docs/pictures/services.txt").read_text()))
+    assert set(services.ALL) <= boxes, "a box in docs/pictures/services.txt is missing"
