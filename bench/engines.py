@@ -34,6 +34,7 @@ class Engine:
     shims: Sequence[str]  # names of the processes that stay with a container
     note: str
     layout: Layout | None = None  # this project's engine has one, for what docker's client cannot ask
+    namespace: Namespace | None = None  # the network that this one lives in
     api_socket: Path | None = None  # where it serves Docker's API, if it does
 
     def __call__(self, *arguments: str, check: bool = True) -> str:
@@ -102,7 +103,7 @@ def dockerd(root: Path, namespace: Namespace, plain_registries: Sequence[str] = 
 @contextlib.contextmanager
 def sampan(root: Path, namespace: Namespace) -> Iterator[Engine]:
     """Run this project's engine."""
-    run_root = root / "run"
+    run_root = root.parent / "r"  # short: the places of 127 layers have to fit a page of mount options
     roots = ["--data-root", str(root / "data"), "--run-root", str(run_root)]
     socket = run_root / "docker.sock"
     with _daemon(namespace.enter(str(SAMPAN), *roots, "up"), socket, root / "log") as process:
@@ -110,7 +111,7 @@ def sampan(root: Path, namespace: Namespace) -> Iterator[Engine]:
         engine = _by_docker_client(
             "sampan", root, socket, lambda: processes.descendants(process.pid), ["conmon"], version
         )
-        yield replace(engine, layout=Layout(root / "data", run_root))
+        yield replace(engine, layout=Layout(root / "data", run_root), namespace=namespace)
         _remove_containers(engine)
     remove_kernel_objects(Layout(root / "data", run_root))
 

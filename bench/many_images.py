@@ -40,6 +40,7 @@ class Stock:
 
 
 STOCK: Final = Stock("many", families=10, members=5, twins=4, common_layers=4, own_layers=1)
+GONE: Final = Stock("gone", families=10, members=20, twins=1, common_layers=2, own_layers=1)
 
 
 def write_stock(stock: Stock, path: Path) -> None:
@@ -81,6 +82,20 @@ def have(engine: Engine, bench: Bench, stock: Stock) -> None:
             write_stock(stock, path)
         engine("load", "--input", str(path))
         bench.given.add((engine.name, stock.name))
+
+
+def remove_each(engine: Engine, bench: Bench) -> float:
+    """Remove many images, one by one."""
+    have(engine, bench, GONE)
+    bench.given.remove((engine.name, GONE.name))
+    listed = engine("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+    names = [name for name in listed if name.removeprefix("localhost/").startswith(f"{GONE.name}-")]
+    if len(names) != GONE.images:
+        raise RuntimeError(f"{engine.name} has {len(names)} of {GONE.images} images")
+    begin = time.monotonic()
+    for name in names:
+        engine("rmi", name)
+    return time.monotonic() - begin
 
 
 def disk_usage(engine: Engine, bench: Bench) -> float:

@@ -33,6 +33,7 @@ class Bench:
     round: int = 0
     fresh: str = ""  # what this round pulls
     given: set[tuple[str, str]] = field(default_factory=set)  # engine and what it has been given to keep
+    running: dict[str, int] = field(default_factory=dict)  # by engine: containers that stay for the rows that follow
     _kept: str = ""
     _with_kept: set[str] = field(default_factory=set)
     _archive_of: str = ""
@@ -78,10 +79,10 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One row of the result. ``run`` returns seconds or bytes, and raises if the engine has not done what it was to."""
+    """One row of the result. ``run`` returns seconds, bytes or a share, and raises if the engine has not done it."""
 
     title: str
-    unit: str  # "ms", "s" or "MB"
+    unit: str  # "ms", "s", "MB", "×" or "%"
     run: Callable[[Engine, Bench], float]
     runs: int  # how often by default
     pulls: str = ""  # which of the fresh images each round needs

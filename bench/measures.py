@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from bench import collection, logs, many_images, processes, reading, whole_images
+from bench import collection, copying, logs, many_containers, many_images, native, processes, reading, whole_images
 from bench.builds import measures as builds
 from bench.builds.projects import CONTEXT_FILES, SOURCE_FILES, STAGES_S, STEPS
 from bench.engines import Engine
@@ -179,10 +179,25 @@ MEASURES: Mapping[str, Measure] = {
     "read-warm": Measure("reading it once more", "s", reading.read_warm, 3),
     "start": Measure(f"{CONTAINERS} × `run -d`, in turn", "s", start_in_turn, 3),
     "start-parallel": Measure(f"{CONTAINERS} × `run -d`, {AT_A_TIME} at a time", "s", start_at_once, 3),
+    "start-many": Measure(
+        f"the last of {many_containers.RUNNING} × `run -d`, as a multiple of the first",
+        "×",
+        many_containers.growth_of_starts,
+        1,
+    ),
+    "ps-many": Measure(
+        f"`ps`, {many_containers.RUNNING} running and {many_containers.KNOWN:,} known", "ms", many_containers.listing, 1
+    ),
+    "cp-in": Measure("`cp` of 200 MB into a container", "s", copying.copy_in, 3),
+    "cp-out": Measure("`cp` of 200 MB out of it", "s", copying.copy_out, 3),
+    "native-ps": Measure("`sampan ps`, as a multiple of `docker ps` on the same engine", "×", native.ps, 10),
+    "native-run": Measure("`sampan run`, as a multiple of `docker run` on the same engine", "×", native.run, 10),
+    "up": Measure("`up --detach`, from nothing to healthy", "s", native.up, 3),
     "output": Measure(f"100 MB of {LINE_BYTES}-byte lines to the foreground", "s", foreground_output, 3),
     "logs-write": Measure("a container that writes 100 MB, with nobody listening", "s", logs.write, 3),
     "logs": Measure("`logs` of 100 MB", "s", logs.read, 3),
     "logs-tail": Measure(f"`logs --tail {logs.TAIL_LINES}` of 1 GB", "ms", logs.tail, 2),
+    "rmi-many": Measure(f"{many_images.GONE.images} × `rmi`", "s", many_images.remove_each, 1),
     "df": Measure(f"`system df`, {many_images.STOCK.images} images", "ms", many_images.disk_usage, 5),
     "df-api": Measure("the same, the API's request alone", "ms", many_images.disk_usage_request, 20),
     "gc": Measure(
@@ -207,6 +222,9 @@ MEASURES: Mapping[str, Measure] = {
     "classic-cold": Measure(f"classic builder: {STEPS} small `RUN` steps, nothing cached", "s", builds.classic_cold, 3),
     "classic-again": Measure("classic builder: the application, nothing changed", "s", builds.classic_again, 3),
     "classic-changed": Measure("classic builder: one source file changed", "s", builds.classic_changed, 3),
+    "rest": Measure(
+        f"a processor's share of daemons at rest, {many_containers.IDLE} idle containers", "%", many_containers.rest, 1
+    ),
     "memory-container": Measure("memory per idle container (PSS)", "MB", memory_per_container, 1),
     "memory-daemons": Measure("daemons, just started (RSS)", "MB", memory_of_daemons, 1),
     "memory-daemons-shared": Measure("daemons, just started (PSS)", "MB", own_memory_of_daemons, 1),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.images import Entry, Image, Layer, tar
-from tests.support.trees import debian_tar
+from tests.support.trees import busybox_tar, debian_tar
 
 _PIECE_BYTES = 1 << 20
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
@@ -24,6 +24,7 @@ LAYERS = 10
 SMALL_FILES = 100_000
 _SMALL_BYTES = 200
 _FILES_PER_FOLDER = 500
+_FILES_ABOVE = 20  # of each layer above the first
 
 
 class FreshLayer:
@@ -72,7 +73,9 @@ class FreshImages:
         """Return one that no engine has a layer of."""
         if name not in self._layers:
             self._layers[name] = _STACKS[name](self._directory)
-        return Image([layer.layer(mark) for layer in self._layers[name]], {"Cmd": ["bash"]})
+        return Image(
+            [layer.layer(mark) for layer in self._layers[name]], {"Cmd": ["sh"], "Env": ["PATH=/usr/bin:/bin"]}
+        )
 
 
 def _one(directory: Path) -> Sequence[FreshLayer]:
@@ -89,8 +92,39 @@ def _small(directory: Path) -> Sequence[FreshLayer]:
     return [FreshLayer(tree, directory, "small")]
 
 
-# Debian in one layer, in ``LAYERS`` of equal weight; and many small files.
-_STACKS: Final[Mapping[str, Callable[[Path], Sequence[FreshLayer]]]] = {"one": _one, "ten": _ten, "small": _small}
+def _files(count: int) -> Callable[[Path], Sequence[FreshLayer]]:
+    def stack(directory: Path) -> Sequence[FreshLayer]:
+        tree = directory / f"files-{count}.tar"
+        write_small_files(tree, count)
+        return [FreshLayer(tree, directory, tree.stem)]
+
+    return stack
+
+
+def _layers(count: int) -> Callable[[Path], Sequence[FreshLayer]]:
+    def stack(directory: Path) -> Sequence[FreshLayer]:
+        base = directory / "base.tar"
+        base.write_bytes(busybox_tar())
+        above = directory / "above.tar"
+        write_small_files(above, _FILES_ABOVE)
+        layers = [FreshLayer(base, directory, "base")]
+        return [*layers, *(FreshLayer(above, directory, f"above-{number}") for number in range(1, count))]
+
+    return stack
+
+
+# Layers of as many small files, and images of as many layers, of which the lowest has a shell.
+GROWING_FILES: Final = (1_000, 10_000, 100_000)
+GROWING_LAYERS: Final = (1, 10, 50, 127)
+
+# Debian in one layer, in ``LAYERS`` of equal weight; many small files; and what growth is measured with.
+_STACKS: Final[Mapping[str, Callable[[Path], Sequence[FreshLayer]]]] = {
+    "one": _one,
+    "ten": _ten,
+    "small": _small,
+    **{f"files-{count}": _files(count) for count in GROWING_FILES},
+    **{f"layers-{count}": _layers(count) for count in GROWING_LAYERS},
+}
 
 
 def _split(tree: Path, directory: Path) -> list[Path]:
@@ -109,9 +143,9 @@ def _split(tree: Path, directory: Path) -> list[Path]:
     return paths
 
 
-def write_small_files(path: Path) -> None:
+def write_small_files(path: Path, count: int = SMALL_FILES) -> None:
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
-        for number in range(SMALL_FILES):
+        for number in range(count):
             info = tarfile.TarInfo(f"small/{number // _FILES_PER_FOLDER:03}/file-{number:06}")
             info.size, info.mtime = _SMALL_BYTES, 1_700_000_000
             archive.addfile(info, io.BytesIO(f"{number:08}".encode() * (_SMALL_BYTES // 8)))

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from bench.measure import Measure
 
 OWN = "sampan"
-SCALE = {"ms": 1e-3, "s": 1.0, "MB": 1e6}
+SCALE = {"ms": 1e-3, "s": 1.0, "MB": 1e6, "×": 1.0, "%": 0.01}
+_DIGITS = {"ms": 0, "MB": 1}  # others have two
 
 
 def table(
@@ -19,17 +20,18 @@ def table(
     for key, by_engine in results.items():
         measure = measures[key]
         medians = {name: statistics.median(values) for name, values in by_engine.items() if values}
-        cells = [_cell(by_engine[name], measure.unit) if name in by_engine else "–" for name in engines]
+        cells = [cell(by_engine[name], measure.unit) if name in by_engine else "–" for name in engines]
         ratios = [_ratio(medians, name) for name in others]
         rows.append([measure.title, *cells, *ratios])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _cell(values: Sequence[float], unit: str) -> str:
+def cell(values: Sequence[float], unit: str) -> str:
+    """Return the median, and of three values or more the least and the most."""
     if not values:
         return "failed"
     scaled = [value / SCALE[unit] for value in values]
-    digits = 0 if unit == "ms" else 1 if unit == "MB" else 2
+    digits = _DIGITS.get(unit, 2)
     middle = f"{statistics.median(scaled):.{digits}f} {unit}"
     if len(scaled) < 3:
         return middle
