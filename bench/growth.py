@@ -1,4 +1,4 @@
-"""How figures grow: with the containers that run, the files of a layer, the layers of an image."""
+"""Where the time of a run goes, and how figures grow: with containers, files of a layer, layers of an image."""
 
 import json
 import subprocess
@@ -9,6 +9,7 @@ from bench import measures, processes
 from bench.engines import Engine
 from bench.many_containers import start_many
 from bench.measure import Bench, Measure, Unmeasured, seconds
+from bench.phases import PHASES
 from bench.pulls import GROWING_FILES, GROWING_LAYERS
 
 CONTAINERS: Final = (1, 10, 100, 1000)
@@ -81,6 +82,7 @@ _BESIDE: Final = (
 )
 
 GROWTH: Final[Mapping[str, Measure]] = {
+    **PHASES,
     **{
         f"files-{count}": Measure(f"pull, a layer of {count:,} small files", "s", measures.pull, 5, f"files-{count}")
         for count in GROWING_FILES

@@ -13,7 +13,15 @@ from sampan_cli.app.app import app
 
 ROOT = Path(__file__).parents[2]
 GUIDES = ("docs/getting-started.md", "docs/coming-from-docker.md", "docs/operating.md", "docs/security.md")
-PROSE = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/glossary.md", "docs/rooms.md", *GUIDES)
+PROSE = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/glossary.md",
+    "docs/performance.md",
+    "docs/rooms.md",
+    *GUIDES,
+)
 DOCUMENTS = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
 
 _FILE = re.compile(r"`([\w./-]+\.(?:py|proto|md|sql))`")
