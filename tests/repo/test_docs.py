@@ -12,16 +12,9 @@ import pytest
 from sampan_cli.app.app import app
 
 ROOT = Path(__file__).parents[2]
+PAGES = ("architecture", "glossary", "performance", "rooms")
 GUIDES = ("docs/getting-started.md", "docs/coming-from-docker.md", "docs/operating.md", "docs/security.md")
-PROSE = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "docs/architecture.md",
-    "docs/glossary.md",
-    "docs/performance.md",
-    "docs/rooms.md",
-    *GUIDES,
-)
+PROSE = ("README.md", "CONTRIBUTING.md", *(f"docs/{page}.md" for page in PAGES), *GUIDES)
 DOCUMENTS = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
 
 _FILE = re.compile(r"`([\w./-]+\.(?:py|proto|md|sql))`")
