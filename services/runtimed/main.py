@@ -29,12 +29,14 @@ from runtimed.host.info import Installed, check_labels, conmon_version, find_ini
 from runtimed.host.runtimes import find_runtimes, named_paths
 from runtimed.lifecycle.background import Background
 from runtimed.lifecycle.health import HealthChecks
+from runtimed.lifecycle.idmapped import MappedMounts
+from runtimed.lifecycle.joins import joins_of
 from runtimed.lifecycle.lifecycle import Lifecycle
 from runtimed.lifecycle.mounter import LinuxMounter
 from runtimed.lifecycle.oom import OomKills
 from runtimed.lifecycle.recovery import Recovery
 from runtimed.lifecycle.removal import Removal
-from runtimed.lifecycle.runner import Parts, Runner, joins_of
+from runtimed.lifecycle.runner import Parts, Runner
 from runtimed.lifecycle.waits import Waits
 from runtimed.local.containers import LocalContainers, LocalExecs
 from runtimed.local.host import LocalEvents, LocalHost
@@ -129,7 +131,10 @@ class Core:
         self.conmon_path = config.conmon_path or shutil.which("conmon") or "conmon"
         self.conmon = Conmon(Path(self.conmon_path), os.environ)
         self.init_path = find_init(config.init_path)
-        self.mounter = LinuxMounter()
+        mapped = MappedMounts(self.paths.layers)
+        mapped.clear()
+        service.stack.callback(mapped.close)
+        self.mounter = LinuxMounter(mapped)
         self.orphans = Orphans(self.host.trees)
         self.volumes = LocalVolumes(
             self.paths.data / "volumes",

@@ -159,14 +159,15 @@ class Joins:
 
     ``network``, ``pid`` and ``ipc`` are namespace files (``/proc/<pid>/ns/…``) of the container that
     ``container:<id>`` names. ``shm`` is a host directory to show as ``/dev/shm``: for ``ipc`` ``shareable`` a tmpfs
-    that the caller mounted (mode 1777, the spec's shm size), for ``container:<id>`` that container's. ``variables`` are
-    those of its legacy links.
+    that the caller mounted (mode 1777, the spec's shm size), for ``container:<id>`` that container's. ``users`` is the
+    user namespace of one of them, if that has any. ``variables`` are those of its legacy links.
     """
 
     network: str = ""
     pid: str = ""
     ipc: str = ""
     shm: str = ""
+    users: str = ""
     variables: tuple[str, ...] = ()
 
 

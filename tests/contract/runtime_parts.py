@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from runtimed.lifecycle.mounter import Mounter
+from runtimed.lifecycle.idmapped import Owners
+from runtimed.lifecycle.mounter import MappedMounter, Mounter
 from runtimed.protocol import Bundles, ContainerRecords, ExecProcess, Networking, SnapshotMount, Snapshots, Volumes
 from sampan.errors import ConflictError, InvalidArgumentError, NotFoundError
 from sampan.resource.container import Container, EndpointState, NetworkSettings
-from sampan.resource.container_spec import ContainerSpec, Endpoint, Mount, MountType, Process
+from sampan.resource.container_spec import ContainerSpec, Endpoint, IdMapping, Mount, MountType, Process
 
 A, B = "a" * 64, "b" * 64
 BASE = "base"  # a committed snapshot
@@ -173,14 +174,14 @@ class VolumesContract:
 class MountParts:
     """What the contract of mounting needs."""
 
-    mounter: Mounter
+    mounter: MappedMounter
     is_mounted: Callable[[Path], bool]
 
 
 class MounterContract:
     """Of ``runner.Mounter``."""
 
-    promises: tuple[type, ...] = (Mounter,)
+    promises: tuple[type, ...] = (Mounter, MappedMounter)
 
     MOUNT = SnapshotMount("tmpfs", "shm", ("mode=0755", "size=65536"))
 
@@ -202,6 +203,20 @@ class MounterContract:
         with pytest.raises(FileNotFoundError):
             parts.mounter.attach(tmp_path / "base", "in/nothing", tmp_path / "target")
         assert not parts.is_mounted(tmp_path / "target")
+
+    def test_what_a_user_namespace_takes_is_mounted_and_goes(self, parts: MountParts, tmp_path: Path) -> None:
+        mapping = (IdMapping(0, 100_000, 65_536),)
+        owners = Owners(mapping, mapping)
+        (tmp_path / "source").mkdir()
+        (tmp_path / "mapped").mkdir()
+        parts.mounter.mount_mapped(self.MOUNT, tmp_path / "mapped", owners)
+        parts.mounter.attach_mapped(tmp_path / "source", tmp_path / "attached", owners)
+        parts.mounter.hold_users(owners, tmp_path / "users")
+        parts.mounter.show(tmp_path / "source", tmp_path / "roots" / "one" / "rootfs", owners)
+        for made in ("mapped", "attached", "users", "roots/one/rootfs"):
+            assert parts.is_mounted(tmp_path / made)
+            parts.mounter.unmount(tmp_path / made)
+            assert not parts.is_mounted(tmp_path / made)
 
     def test_a_place_that_is_not_there_is_an_error_for_mounting_alone(self, parts: MountParts, tmp_path: Path) -> None:
         with pytest.raises(OSError, match="No such file"):

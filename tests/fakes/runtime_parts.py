@@ -6,6 +6,7 @@ Each satisfies a protocol of ``runtimed`` and passes the suite of ``tests/contra
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from runtimed.lifecycle.idmapped import Owners
 from runtimed.protocol import NO_JOINS, ExecProcess, Joins, SnapshotMount
 from sampan.docker.options.mounts import check_mounts
 from sampan.errors import ConflictError, NotFoundError
@@ -75,6 +76,22 @@ class FakeMounter:
             raise FileNotFoundError(2, "No such file or directory", subpath)
         target.mkdir(exist_ok=True)
         self._host.mounts[target] = SnapshotMount("", str(base / subpath), ())
+
+    def mount_mapped(self, mount: SnapshotMount, target: Path, owners: Owners) -> None:
+        self.mount(mount, target)
+
+    def attach_mapped(self, source: Path, target: Path, owners: Owners) -> None:
+        self.attach(source, "", target)
+
+    def hold_users(self, owners: Owners, target: Path) -> None:
+        self._steps.step("hold users")
+        target.touch()
+        self._host.mounts[target] = SnapshotMount("", "users", ())
+
+    def show(self, source: Path, target: Path, owners: Owners) -> None:
+        self._steps.step("show")
+        target.mkdir(parents=True, exist_ok=True)
+        self._host.mounts[target] = SnapshotMount("", str(source), ())
 
     def unmount(self, target: Path) -> None:
         self._steps.step("unmount")

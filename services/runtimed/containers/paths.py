@@ -61,6 +61,16 @@ class Paths:
         """
         return self.run / "archives"
 
+    @property
+    def roots(self) -> Path:
+        """Where the roots of containers with user namespaces are mounted once more, for runtimes to reach as users."""
+        return self.run.parent / "roots"
+
+    @property
+    def layers(self) -> Path:
+        """Where their layers are mounted for a moment; a short path, as there may be many of them."""
+        return self.run.parent / "i"
+
     def make(self) -> None:
         """Make the directories that everything else is below.
 
@@ -103,6 +113,16 @@ class ContainerPaths:
     def root(self) -> Path:
         """Where its root file system is mounted while it runs."""
         return self.bundle / "rootfs"
+
+    @property
+    def users(self) -> Path:
+        """Its user namespace, if it has one of its own and runs."""
+        return self.bundle / "users"
+
+    @property
+    def shown_root(self) -> Path:
+        """Where its root is mounted once more, if it has a user namespace."""
+        return self.paths.roots / self.id / "rootfs"
 
     @property
     def shm(self) -> Path:

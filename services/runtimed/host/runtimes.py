@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from runtimed.conmon.conmon import CONTAINER_UMASK
 from runtimed.host.advisories import Version, parse_version, vulnerabilities
 from runtimed.host.facts import CgroupLayout, HostFacts
 from sampan.errors import InvalidArgumentError
@@ -285,6 +286,7 @@ def _probe(way: Sequence[str], path: str, scratch: Path, cgroup_parent: str) -> 
                 stderr=errors,
                 timeout=_TIMEOUT_S,
                 check=False,
+                umask=CONTAINER_UMASK,  # the cgroup that holds all others is made here
             )
             errors.seek(0)
             message = errors.read().decode(errors="replace")

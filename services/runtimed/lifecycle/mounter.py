@@ -6,10 +6,16 @@ import stat
 from pathlib import Path
 from typing import Final, Protocol
 
+from runtimed.lifecycle.idmapped import MappedMounts, Owners
 from runtimed.oci.rootfs import RootFs
 from runtimed.protocol import SnapshotMount
 from sampan.errors import ConflictError
-from sampan.sys.mounts import MNT_DETACH, UMOUNT_NOFOLLOW, attach, clone_tree, mount_options, umount2
+from sampan.sys.closed import RUN_ROOT as PASSED_THROUGH
+from sampan.sys.closed import make_closed
+from sampan.sys.idmaps import hold
+from sampan.sys.mounts import MNT_DETACH, UMOUNT_NOFOLLOW, attach, bind, clone_tree, mount_options, umount2
+
+GROUP_PASSES: Final = 0o710
 
 _TEARDOWN_ERRORS: Final = (errno.EINVAL, errno.ENOENT)  # not mounted, not there
 
@@ -33,8 +39,27 @@ class Mounter(Protocol):
         """Take away all that is mounted at ``target``, busy or not; no error if there is nothing."""
 
 
+class MappedMounter(Mounter, Protocol):
+    """What containers with user namespaces take besides."""
+
+    def mount_mapped(self, mount: SnapshotMount, target: Path, owners: Owners) -> None:
+        """Carry out ``mount`` with its files shown as ``owners``'. Raises OSError, also where that cannot be."""
+
+    def attach_mapped(self, source: Path, target: Path, owners: Owners) -> None:
+        """Mount at ``target``, which is made, what is at ``source``, shown as ``owners``'. Raises OSError."""
+
+    def hold_users(self, owners: Owners, target: Path) -> None:
+        """Mount a new user namespace with these IDs at ``target``, a file that is made. Raises OSError."""
+
+    def show(self, source: Path, target: Path, owners: Owners) -> None:
+        """Mount a directory once more, at ``target``, where root of ``owners`` gets to it, and nobody else."""
+
+
 class LinuxMounter:
     """The real thing."""
+
+    def __init__(self, mapped: MappedMounts) -> None:
+        self._mapped = mapped
 
     def mount(self, mount: SnapshotMount, target: Path) -> None:
         """Carry out ``mount``. Raises OSError."""
@@ -60,6 +85,31 @@ class LinuxMounter:
                 os.close(place)
         finally:
             os.close(tree)
+
+    def mount_mapped(self, mount: SnapshotMount, target: Path, owners: Owners) -> None:
+        """Carry out ``mount`` with its files shown as ``owners``'. Raises OSError."""
+        self._mapped.mount(mount, target, owners)
+
+    def attach_mapped(self, source: Path, target: Path, owners: Owners) -> None:
+        """Mount at ``target``, which is made, what is at ``source``, shown as ``owners``'. Raises OSError."""
+        self._mapped.attach(source, target, owners)
+
+    def hold_users(self, owners: Owners, target: Path) -> None:
+        """Mount a new user namespace with these IDs at ``target``, a file that is made. Raises OSError."""
+        users = self._mapped.make_users(owners)
+        try:
+            hold(users, target)
+        finally:
+            os.close(users)
+
+    def show(self, source: Path, target: Path, owners: Owners) -> None:
+        """Mount a directory once more, at ``target``, where root of ``owners`` gets to it, and nobody else."""
+        make_closed(target.parents[1], PASSED_THROUGH)
+        make_closed(target.parent)
+        os.chown(target.parent, 0, owners.root[1])
+        target.parent.chmod(GROUP_PASSES)
+        target.mkdir(mode=0o700, exist_ok=True)
+        bind(str(source), str(target), recursive=True)
 
     def unmount(self, target: Path) -> None:
         """Take away all that is mounted at ``target``, busy or not; no error if there is nothing."""

@@ -211,7 +211,7 @@ class Recovery:
                 link.unlink(missing_ok=True)
 
     def _remove_bundle(self, bundle: Path) -> None:
-        unmount_bundle(self._mounter, bundle)
+        unmount_bundle(self._mounter, self._paths.container(bundle.name))
         remove_tree(bundle)
 
     async def _remove_stray_snapshots(self) -> None:

@@ -1,14 +1,13 @@
 """Start a container's process and take everything down again: mounts, network, bundle, conmon, OCI runtime.
 
 Nothing is recorded here: the lifecycle writes what it intends before it calls, and what came of it afterwards.
-
-What a container joins of others is looked up here too.
 """
 
 import asyncio
 import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,13 +17,14 @@ from typing import Protocol
 from runtimed.conmon.conmon import Conmon, Stdio
 from runtimed.conmon.running import AcceptedConnections, end_conmon, resize
 from runtimed.conmon.stdio import StdioConnection
-from runtimed.containers.links import link_variables
-from runtimed.containers.memory_store import UP, Entry, MemoryStore, utcnow
+from runtimed.containers.memory_store import Entry, utcnow
 from runtimed.containers.network_records import lead_links
 from runtimed.containers.paths import ContainerPaths, Paths
 from runtimed.lifecycle.background import both
-from runtimed.lifecycle.mounter import Mounter
-from runtimed.lifecycle.staging import image_views, stage, staged, unmount_bundle
+from runtimed.lifecycle.idmapped import Owners, outside
+from runtimed.lifecycle.joins import give_streams, show_mapped, users_of, within
+from runtimed.lifecycle.mounter import MappedMounter
+from runtimed.lifecycle.staging import image_views, needs_staging, stage, staged, unmount_bundle
 from runtimed.logs.plans import is_kept
 from runtimed.logs.spool import next_run
 from runtimed.metrics import Metrics
@@ -35,58 +35,11 @@ from runtimed.oci.runtime import OciRuntime
 from runtimed.protocol import Bundles, Joins, Networking, SnapshotMount, Snapshots, Volumes
 from runtimed.volumes.users import volumes_of
 from sampan.docker.options.logs import CRI
-from sampan.errors import ConflictError, InvalidArgumentError, StartError
+from sampan.errors import InvalidArgumentError, StartError
 from sampan.log import log
 from sampan.resource.container import Container, NetworkSettings, ProcessUser
-from sampan.resource.container_spec import LogConfig, MountType, Process
+from sampan.resource.container_spec import LogConfig, Process
 from sampan.sys.trees import remove_tree
-
-_PREFIX = "container:"
-
-
-def joins_of(container: Container, memory: MemoryStore, paths: Paths) -> Joins:
-    """Return the namespaces and the /dev/shm that ``container`` asks to share.
-
-    Raises:
-        NotFoundError: the other container is gone.
-        ConflictError: it does not run, or does not share its IPC namespace.
-    """
-    namespaces = container.spec.namespaces
-    other = _lookup(memory)
-    shm = str(paths.container(container.id).shm) if namespaces.ipc == "shareable" else ""
-    if owner := other(namespaces.ipc):
-        if owner.container.spec.namespaces.ipc not in ("shareable", "host"):
-            raise ConflictError(
-                f"cannot join IPC of a container {owner.id}: "
-                "non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
-            )
-        owned = paths.container(owner.id).shm
-        shm = str(owned) if owned.is_dir() else ""
-    return Joins(
-        network=_namespace(other(namespaces.network), "net"),
-        pid=_namespace(other(namespaces.pid), "pid"),
-        ipc=_namespace(owner, "ipc"),
-        shm=shm,
-        variables=link_variables(container, lambda name: memory.find(name).container),
-    )
-
-
-def _lookup(memory: MemoryStore) -> Callable[[str], Entry | None]:
-    def other(mode: str) -> Entry | None:
-        if not mode.startswith(_PREFIX):
-            return None
-        entry = memory.find(mode.removeprefix(_PREFIX))
-        if entry.status not in UP:
-            raise ConflictError(
-                f"cannot join namespace of a non running container: container {entry.id} is not running"
-            )
-        return entry
-
-    return other
-
-
-def _namespace(entry: Entry | None, kind: str) -> str:
-    return f"/proc/{entry.container.state.pid}/ns/{kind}" if entry is not None else ""
 
 
 class Logs(Protocol):
@@ -126,7 +79,7 @@ class Parts:
     networking: Networking
     volumes: Volumes
     bundles: Bundles
-    mounter: Mounter
+    mounter: MappedMounter
     find_joins: Callable[[Container], Joins]
     clear_cgroup: Callable[[str], None]  # by its path; blocks
     logs: Logs
@@ -174,11 +127,16 @@ class Runner:
         paths = self._paths.container(container.id)
         try:
             with self._metrics.phase("prepare"):
-                network = await self._prepare(entry, paths)
-            container = entry.container  # which knows by now where plugins have mounted its volumes
+                users = await asyncio.to_thread(
+                    users_of, entry.container, self._parts.find_joins, self._parts.mounter, paths
+                )
+                network = await self._prepare(entry, paths, users)
+            container = within(entry.container, users)  # which knows by now where plugins have mounted its volumes
             self._parts.volumes.tell_mounted(container)
             with self._metrics.phase("bundle"):
                 user = await self._write_bundle(container, network, paths)
+                if container.spec.namespaces.uid_mappings:
+                    await asyncio.to_thread(show_mapped, entry, self._parts.mounter, paths)
                 await lead_links(self._parts.networking, self._paths, container.id)
         except OSError as error:  # a full disk, above all
             raise StartError(f"cannot prepare the container: {error}") from error
@@ -188,6 +146,9 @@ class Runner:
         try:
             with self._metrics.phase("create"):
                 pid = await self._conmon.create(paths, runtime.command, _stdio(container.spec.process), spool)
+            owners = Owners.of(container.spec.namespaces)
+            if owners is not None:
+                await asyncio.to_thread(give_streams, pid, outside(owners.uids, user.uid))
             await connect(entry, paths)
             at = utcnow()
             with self._metrics.phase("start"):
@@ -225,9 +186,9 @@ class Runner:
                 await asyncio.to_thread(self._clear_bundle, paths)
                 await self._parts.volumes.leave(entry.container)
 
-    async def _prepare(self, entry: Entry, paths: ContainerPaths) -> NetworkSettings:
+    async def _prepare(self, entry: Entry, paths: ContainerPaths, users: str) -> NetworkSettings:
         """Mount the root and set up the network, side by side."""
-        _, network = await both(self._mount_all(entry, paths), self._attach(entry.container))
+        _, network = await both(self._mount_all(entry, paths), self._attach(within(entry.container, users)))
         return network
 
     async def _attach(self, container: Container) -> NetworkSettings:
@@ -240,7 +201,7 @@ class Runner:
 
     async def _mount_all(self, entry: Entry, paths: ContainerPaths) -> None:
         await self._mount(entry, paths)
-        if any(mount.subpath or mount.type is MountType.IMAGE for mount in entry.container.spec.mounts):
+        if needs_staging(entry.container):
             views = image_views(entry.id, entry.container.spec)
             found = {key: await self._parts.snapshots.mounts(key) for key in views}
             await asyncio.to_thread(stage, entry.container, found, self._parts.mounter, paths)
@@ -296,8 +257,11 @@ class Runner:
             options = ("nosuid", "nodev", "noexec", "mode=1777", f"size={size_bytes}")
             self._parts.mounter.mount(SnapshotMount("tmpfs", "shm", options), paths.shm)
         paths.files.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owners = Owners.of(container.spec.namespaces)
         for name, content in files.items():
             _write_for_all(paths.files / name, content)
+            if owners is not None:
+                os.chown(paths.files / name, *owners.root)
         if not container.spec.owner:  # what is there is Docker's
             self._parts.furnish(paths.root)
         config = self._parts.bundles.config(
@@ -307,6 +271,8 @@ class Runner:
             init_path=self._init_path,
             joins=joins,
         )
+        if owners is not None:
+            config["root"] = {"path": str(paths.shown_root), "readonly": container.spec.security.read_only_root}
         (paths.bundle / "config.json").write_text(json.dumps(config))
         return process_user(config)
 
@@ -333,7 +299,7 @@ class Runner:
         self._clear_bundle(paths)
 
     def _clear_bundle(self, paths: ContainerPaths) -> None:
-        unmount_bundle(self._parts.mounter, paths.bundle)
+        unmount_bundle(self._parts.mounter, paths)
         remove_tree(paths.bundle)
         (self._paths.sockets / paths.token).unlink(missing_ok=True)
 

@@ -18,7 +18,6 @@ from runtimed.oci.rootfs import RootFs
 from runtimed.oci.security.capabilities import security_capabilities
 from runtimed.oci.security.seccomp import default_profile, own_profile
 from runtimed.protocol import NO_JOINS, ExecProcess, Joins
-from sampan.docker.options.namespaces import namespace_path
 from sampan.docker.options.security import MASKED_PATHS, READONLY_PATHS, SecurityOptions, parse_security_options
 from sampan.errors import ConflictError, StartError
 from sampan.resource.container import Container
@@ -120,7 +119,7 @@ class OciBundles:
             "maskedPaths": masked,
             "readonlyPaths": readonly,
         }
-        if spec.namespaces.uid_mappings and not namespace_path(spec.namespaces.user):
+        if spec.namespaces.uid_mappings:  # also where it joins one that is there: runtimes look for them
             linux["uidMappings"] = oci_mappings(spec.namespaces.uid_mappings)
             linux["gidMappings"] = oci_mappings(spec.namespaces.gid_mappings)
         if label := selinux_label(options.labels, self._host):

@@ -19,7 +19,8 @@ _IPC_SYSCTLS: Final = re.compile(
 )
 
 # So that nobody needs a capability for port 80 or for ping; the addresses are the container's own.
-_NETWORK_SYSCTLS: Final = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+_PING: Final = "net.ipv4.ping_group_range"
+_NETWORK_SYSCTLS: Final = {"net.ipv4.ip_unprivileged_port_start": "0", _PING: "0 2147483647"}
 
 _CONTAINER: Final = "container:"
 
@@ -97,9 +98,20 @@ def oci_sysctls(spec: ContainerSpec) -> dict[str, str]:
     network = spec.namespaces.network
     own_network = network != "host" and not network.startswith(_CONTAINER) and not namespace_path(network)
     sysctls = {name: value for name, value in _NETWORK_SYSCTLS.items() if own_network and _exists(name)}
+    if _PING in sysctls and spec.namespaces.gid_mappings:  # the kernel takes groups that there are
+        sysctls[_PING] = f"0 {_last_of(spec.namespaces.gid_mappings)}"
     if spec.domainname and not spec.namespaces.uts:
         sysctls["kernel.domainname"] = spec.domainname
     return sysctls | dict(spec.sysctls)
+
+
+def _last_of(mappings: Sequence[IdMapping]) -> int:
+    """Return the last ID of those that follow on one another from 0 on."""
+    end = 0
+    for one in sorted(mappings, key=lambda each: each.container_id):
+        if one.container_id == end:
+            end += one.size
+    return max(end - 1, 0)
 
 
 def _exists(name: str) -> bool:

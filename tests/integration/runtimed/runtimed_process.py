@@ -23,7 +23,7 @@ from tests.fakes.snapshotter import FakeSnapshotter
 BUSYBOX = Path("/bin/busybox")
 _APPLET_NAMES = """
 sh cat echo true false sleep head yes seq ls id kill printf stty tr wc dd touch ps trap env hostname mv test
-grep mkdir ln cp rm
+grep mkdir ln cp rm stat mount
 """
 APPLETS = tuple(_APPLET_NAMES.split())
 

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from runtimed.containers.snapshots import OwnSnapshots
 from runtimed.host.facts import read_host
+from runtimed.lifecycle.idmapped import MappedMounts
 from runtimed.lifecycle.mounter import LinuxMounter
 from runtimed.network.core.stack import NetworkStack
 from runtimed.oci.builder import OciBundles
@@ -65,11 +66,11 @@ class TestNetworkStack(NetworkingContract):
 
 class TestLinuxMounter(MounterContract):
     @pytest.fixture
-    def parts(self) -> MountParts:
+    def parts(self, tmp_path: Path) -> MountParts:
         def is_mounted(path: Path) -> bool:  # Path.is_mount sees no bind of the same file system
             return str(path) in {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
 
-        return MountParts(LinuxMounter(), is_mounted)
+        return MountParts(LinuxMounter(MappedMounts(tmp_path / "i")), is_mounted)
 
 
 class TestOciBundles(BundlesContract):

@@ -14,10 +14,8 @@ import pytest
 import pytest_asyncio
 
 from runtimed.host.facts import cgroup_trees, layout_of
-from sampan.client.containers import ContainersClient
-from sampan.client.execs import ExecsClient
 from sampan.errors import ConflictError, InvalidArgumentError, StartError
-from sampan.resource.container import Condition, ContainerDetails, ProcessUser
+from sampan.resource.container import ProcessUser
 from sampan.resource.container_spec import (
     ContainerSpec,
     HugepageLimit,
@@ -29,6 +27,7 @@ from sampan.resource.container_spec import (
 )
 from sampan.resource.exec import ExecSpec
 from sampan.resource.streams import Accepted, Attached, Detached, ExecStart, LogQuery
+from tests.integration.runtimed.pods_setup import Pods, write_users
 from tests.integration.runtimed.runtimed_process import Runtimed, mounts_below, running
 from tests.support.tools import need
 
@@ -38,61 +37,15 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
-PASSWD = "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000:me:/:/bin/sh\n"
-GROUP = "root:x:0:\nme:x:1000:\nwheel:x:10:me\n"
-
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def runtimed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runtimed]:
     directory = tmp_path_factory.mktemp("r")
     async with running(directory) as (process, snapshotter):
-        (directory / "busybox/etc/passwd").write_text(PASSWD)
-        (directory / "busybox/etc/group").write_text(GROUP)
+        write_users(directory)
         yield process
     assert mounts_below(directory) == []
     assert snapshotter.active == {}
-
-
-class Pods:
-    """Makes containers of an owner, and removes them."""
-
-    def __init__(self, runtimed: Runtimed, runtime: str, directory: Path) -> None:
-        assert runtimed.channel is not None
-        self.containers = ContainersClient(runtimed.channel)
-        self.execs = ExecsClient(runtimed.channel)
-        self.runtime = runtime
-        self.log = directory / "0.log"
-        self._made: list[str] = []
-
-    async def create(self, *cmd: str, user: str = "", groups: tuple[str, ...] = (), **fields: Any) -> str:
-        process = Process(cmd=cmd, env=("PATH=/bin",), user=user, additional_groups=groups, strict_groups=bool(groups))
-        fields = (
-            dict[str, Any](
-                process=process, namespaces=Namespaces(network="none"), log=LogConfig("cri", {"path": str(self.log)})
-            )
-            | fields
-        )
-        spec = ContainerSpec(f"k8s_{len(self._made)}", chain_id="busybox", owner="cri", runtime=self.runtime, **fields)
-        self._made.append((await self.containers.create(spec)).id)
-        return self._made[-1]
-
-    async def begin(self, *cmd: str, **fields: Any) -> ContainerDetails:
-        made = await self.create(*cmd, **fields)
-        await self.containers.start(made)
-        return await self.containers.get(made)
-
-    async def output(self, *cmd: str, **fields: Any) -> str:
-        """Run a command to its end and return what it wrote, as kubelet reads it."""
-        made = await self.create(*cmd, **fields)
-        async with aclosing(self.containers.wait(made, Condition.NEXT_EXIT)) as answers:
-            assert await anext(answers) is None
-            await self.containers.start(made)
-            assert await anext(answers) is not None
-        return "".join(line.split(" ", 3)[3] + "\n" for line in self.log.read_text().splitlines())
-
-    async def clear(self) -> None:
-        for made in self._made:
-            await self.containers.remove(made, force=True)
 
 
 @pytest_asyncio.fixture(loop_scope="module", params=["crun", "runc"])
@@ -143,7 +96,7 @@ async def test_a_container_knows_where_its_network_is_and_is_found_after_a_resta
     assert made.network.sandbox_path == str(namespaces / "net")
     await runtimed.restart()
     pods.__init__(runtimed, pods.runtime, pods.log.parent)  # type: ignore[misc]  # the channel is another one
-    pods._made.append(made.id)
+    pods.made.append(made.id)
     found = await pods.containers.get(made.id)
     assert (found.state.pid, found.network.sandbox_path) == (made.state.pid, made.network.sandbox_path)
 
@@ -200,7 +153,7 @@ async def test_output_is_in_the_file_in_kubelets_form_and_the_file_is_opened_ane
     assert (await pods.containers.get(made)).log_path == str(pods.log)
     await pods.containers.remove(made, force=True)
     assert pods.log.exists()  # it is whoever asked for it that removes it
-    pods._made.remove(made)
+    pods.made.remove(made)
 
 
 async def test_a_log_that_cannot_be_is_refused(pods: Pods, tmp_path: Path) -> None:
@@ -222,7 +175,7 @@ async def test_groups_of_the_image_are_left_out_where_they_are_not_wanted(pods: 
     assert (await pods.output("id", "-G", user="me")).split() == ["1000", "10"]
     pods.log.unlink()
     assert (await pods.output("id", "-G", user="me", groups=("2000",))).split() == ["1000", "2000"]
-    assert (await pods.containers.get(pods._made[-1])).state.user == ProcessUser(1000, 1000, (1000, 2000))
+    assert (await pods.containers.get(pods.made[-1])).state.user == ProcessUser(1000, 1000, (1000, 2000))
 
 
 async def test_ambient_capabilities_are_kept_by_another_user(pods: Pods) -> None:
@@ -243,7 +196,7 @@ async def test_a_cgroup_parent_is_a_path_or_a_slice(pods: Pods) -> None:
         told = Path(f"/proc/{one.state.pid}/cgroup").read_text()
         assert any(line.endswith(one.cgroup_path) for line in told.splitlines())
     await pods.clear()
-    pods._made.clear()
+    pods.made.clear()
     for tree in cgroup_trees():
         assert not (tree.path / plain.cgroup_path.lstrip("/")).exists()
         for left in ("kube-test/pod1", "kube-test", above[1:], f"{above[1:].rpartition('/')[0]}", "kubetest.slice"):
@@ -260,7 +213,7 @@ async def test_limits_that_this_host_has_not_are_told_or_refused(pods: Pods) -> 
             resources=Resources(hugepage_limits=(HugepageLimit("2MB", 1 << 21),)),
         )
     )  # fmt: skip
-    pods._made.append(made.id)
+    pods.made.append(made.id)
     here = any("hugetlb" in tree.controllers for tree in trees if tree.version == layout_of(trees).version)
     assert any("huge page limits" in warning for warning in made.warnings) is not here
     await pods.containers.start(made.id)

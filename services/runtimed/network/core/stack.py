@@ -149,7 +149,8 @@ class NetworkStack(NetworkState):
         self.keep(sandbox)
         path, wires = self.files_of.namespace(container.id), self.wires(sandbox.endpoints)
         exits = Exits(sandbox.gateway(4), sandbox.gateway(6))
-        await in_own_thread(lambda: self.dataplane.build(path, wires, exits), f"netns-{container.short_id}")
+        users = namespace_path(container.spec.namespaces.user)
+        await in_own_thread(lambda: self.dataplane.build(path, wires, exits, users), f"netns-{container.short_id}")
         await self.ports_changed(sandbox, sandbox.ports)
         if needs_server(sandbox):
             await self.dns_servers.start(container.id, path, container.spec.dns)

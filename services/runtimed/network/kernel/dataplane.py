@@ -31,6 +31,7 @@ from runtimed.network.kernel.rtnetlink import LOOPBACK_INDEX, Link, Rtnetlink
 from sampan.cancellation import to_the_end
 from sampan.errors import ConflictError, NotFoundError, StartError
 from sampan.sys import netns
+from sampan.sys.idmaps import create_network
 
 _SYSCTL: Final = Path("/proc/sys/net")  # shows the namespace of the thread that opens it
 _POOLS_LOCK: Final = Path("/run/sampan-pools.lock")  # for all engines of the machine, whatever their roots
@@ -61,14 +62,20 @@ class Dataplane:
         self._carriers: frozenset[str] = frozenset()  # those that carry packets of 127.0.0.0/8
         self._lock = threading.Lock()
 
-    def build(self, path: Path, wires: Sequence[Wire], exits: Exits) -> None:
+    def build(self, path: Path, wires: Sequence[Wire], exits: Exits, users: str = "") -> None:
         """Make the namespace ``path`` with every interface in it; leaves the calling thread inside.
+
+        With ``users`` it belongs to the user namespace of that file, which can then change what is in it.
 
         After an error part of it may be there: ``tear_down`` removes that.
         """
         with Rtnetlink() as host:
             links = [self._ensure_link(host, wire.network) for wire in wires]
-            netns.create(path)
+            if users:
+                create_network(path, Path(users))
+                netns.enter(path)
+            else:
+                netns.create(path)
             with Rtnetlink() as inside:
                 inside.set_up(LOOPBACK_INDEX)
                 for link, wire in zip(links, wires, strict=True):
