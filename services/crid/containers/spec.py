@@ -17,6 +17,8 @@ from sampan.resource import container_spec as spec
 # kubelet probes containers itself; an image's own health check would be a second one.
 _NO_HEALTH_CHECK: Final = spec.HealthCheck(test=("NONE",))
 
+_HOSTNAME: Final = "HOSTNAME"
+
 _SANDBOX_LABEL: Final = "io.kubernetes.cri.sandbox-id"
 _NAME_LABEL: Final = "io.kubernetes.cri.container-name"
 
@@ -36,7 +38,7 @@ def container_spec(
     process = spec.Process(
         entrypoint=config.command,
         cmd=config.args,
-        env=tuple(map(_variable, config.envs)),
+        env=(*_own_variables(sandbox, config), *map(_variable, config.envs)),
         working_dir=config.working_dir,
         user=process_user(security),
         tty=config.tty,
@@ -48,7 +50,6 @@ def container_spec(
     return spec.ContainerSpec(
         name=container_name(sandbox, config),
         owner=OWNER,
-        hostname="" if sandbox.host_network else sandbox.config.hostname,
         image=image.id,
         process=process,
         # What administrators look for beside pods' own labels, which kubelet has in its own form.
@@ -135,6 +136,14 @@ def _device(device: Device) -> spec.Device:
     if not set(device.permissions) <= set("rwm"):
         raise InvalidArgumentError(f"devices: permissions are {device.permissions!r}: expected some of rwm")
     return spec.Device(device.host_path, device.container_path, device.permissions or "rwm")
+
+
+def _own_variables(sandbox: Sandbox, config: ContainerConfig) -> list[str]:
+    """Return the name of a pod that has one of its own: runtimed knows the host's, and the container's ID."""
+    name = sandbox.config.hostname
+    if not name or sandbox.host_network or any(each.key == _HOSTNAME for each in config.envs):
+        return []
+    return [f"{_HOSTNAME}={name}"]
 
 
 def _variable(variable: KeyValue) -> str:

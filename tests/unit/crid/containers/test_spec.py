@@ -65,7 +65,7 @@ CONFIG: Table = {
     "command": (container(command=("a",)), lambda s: s.process.entrypoint, ("a",)),
     "args": (container(args=("b",)), lambda s: s.process.cmd, ("b",)),
     "working_dir": (container(working_dir="/w"), lambda s: s.process.working_dir, "/w"),
-    "envs": (container(envs=(c.KeyValue("A", b"1=2"),)), lambda s: s.process.env, ("A=1=2",)),
+    "envs": (container(envs=(c.KeyValue("A", b"1=2"),)), lambda s: s.process.env, ("HOSTNAME=web", "A=1=2")),
     "mounts": (mounted(), lambda s: s.mounts[-1].target, "/data"),
     "devices": (
         container(devices=(c.Device("/dev/x", "/dev/null", "r"),)),
@@ -226,7 +226,7 @@ def test_a_container_has_its_pod_s_namespaces_files_and_cgroup() -> None:
     assert made.namespaces.pid == ""
     assert {mount.target for mount in made.mounts} == {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/dev/shm"}
     assert made.resources.cgroup_parent == "/kubepods/pod1"
-    assert made.hostname == "web"
+    assert made.process.env == ("HOSTNAME=web",)
     assert made.log == spec.LogConfig("none")
 
 
@@ -234,7 +234,7 @@ def test_with_the_host_s_namespaces_none_is_joined() -> None:
     made = built(container(), sandbox(NamespaceOption(NamespaceMode.NODE, NamespaceMode.NODE, NamespaceMode.NODE)))
     names = made.namespaces
     assert (names.network, names.uts, names.ipc, names.pid) == ("host", "host", "host", "host")
-    assert made.hostname == ""
+    assert made.process.env == ()
     assert "/dev/shm" not in {mount.target for mount in made.mounts}
 
 
