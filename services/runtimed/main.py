@@ -51,6 +51,7 @@ from runtimed.network.core.store import NetworkStore
 from runtimed.network.kernel.nftables import Nftables
 from runtimed.network.planning.default_bridge import parse_default_options
 from runtimed.network.planning.ipam import parse_default_pools
+from runtimed.network.publish.keeping import KeptSockets
 from runtimed.oci.builder import OciBundles
 from runtimed.oci.resources import oci_resources
 from runtimed.oci.rootfs import furnish_at
@@ -154,6 +155,7 @@ class Core:
             set_aside=service.set_aside,
             pools=parse_default_pools(config.default_address_pools),
             default_bridge=config.default_bridge,
+            kept=KeptSockets(os.environ.get("NOTIFY_SOCKET", "")),
         )
         self.records = Records(self.memory, self.paths, self.network)
         self.logs = LogKeeper(self.paths, os.environ)

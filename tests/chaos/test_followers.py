@@ -1,8 +1,10 @@
 """Clients that follow something while runtimed is killed, time and again: they miss nothing and hear nothing twice."""
 
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 import urllib.request
@@ -14,7 +16,7 @@ import pytest
 
 from tests.support.docker_client import DockerClient
 from tests.support.engine import SAMPAN, Engine
-from tests.support.tools import eventually
+from tests.support.tools import eventually, free_port
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -143,3 +145,28 @@ def test_an_attachment_says_that_it_broke_off(
         assert attached.returncode != 0
         assert b"went away" in errors or b"the connection to the engine is lost" in errors
     docker("rm", "--force", name)
+
+
+def test_a_published_port_that_is_carried_refuses_nobody_while_runtimed_is_away(
+    engine: Engine, docker: DockerClient, image: str, unique: Callable[[str], str]
+) -> None:
+    name, port = unique("carried"), free_port()
+    docker("run", "-d", "--name", name, "-p", f"[::1]:{port}:80", image, "httpd", "-f", "-p", "80", "-h", "/etc")
+
+    def fetch() -> bool:
+        with socket.create_connection(("::1", port), timeout=20) as client:
+            client.sendall(b"GET /hostname HTTP/1.0\r\n\r\n")
+            return bool(client.recv(100))
+
+    try:
+        eventually(fetch, "the port answers")
+        for _ in range(3):
+            before, tries = engine.pid("runtimed"), 0
+            os.kill(before, signal.SIGKILL)
+            while engine.pid("runtimed") == before or tries < 20:  # from its death until the next one has taken over
+                assert fetch()
+                tries += 1
+    finally:
+        docker("rm", "-f", name)
+    with socket.socket(socket.AF_INET6) as asking:
+        assert asking.connect_ex(("::1", port)) == errno.ECONNREFUSED

@@ -1,8 +1,10 @@
 """One service as a child process: told apart from others, waited for, and how long until it is started again.
 
-A service says that it is ready as sd_notify(3) has it.
+A service says that it is ready as sd_notify(3) has it, and may leave sockets here that have to outlive it (FDSTORE).
+The process after it asks for them (FDGIVE=1, with a socket for the answer).
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -12,12 +14,16 @@ from typing import Final
 
 _LONGEST_MESSAGE: Final = 4096
 
+_MOST_KEPT: Final = 4096  # a published port each
+_AT_ONCE: Final = 200  # descriptors in one message; the kernel takes 253
+
 
 class NotifySocket:
     """One service's $NOTIFY_SOCKET. Each has its own, so that a message needs no sender."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._kept: dict[str, int] = {}
         path.unlink(missing_ok=True)  # of a supervisor that was killed
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         previous = os.umask(0o177)
@@ -31,17 +37,49 @@ class NotifySocket:
         return self._socket.fileno()
 
     def receive(self) -> list[str]:
-        """Return the assignments (``READY=1``) that have arrived; never waits."""
+        """Return the assignments (``READY=1``) that have arrived; never waits. What is to be kept is."""
         lines: list[str] = []
         while True:
             try:
-                message = self._socket.recv(_LONGEST_MESSAGE)
+                message, fds, _, _ = socket.recv_fds(self._socket, _LONGEST_MESSAGE, 1, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 return lines
-            lines += message.decode("utf-8", "replace").splitlines()
+            said = message.decode("utf-8", "replace").splitlines()
+            try:
+                self._act(dict(line.partition("=")[::2] for line in said), fds)
+            finally:
+                for fd in fds:
+                    os.close(fd)
+            lines += said
+
+    def _act(self, said: dict[str, str], fds: list[int]) -> None:
+        """Keep a descriptor, let go of one, or give all of them; what is used of ``fds`` is taken out."""
+        name = said.get("FDNAME", "")
+        if "FDGIVE" in said and fds:
+            self._give(fds[0])
+        elif "FDSTORE" in said and fds and name and (name in self._kept or len(self._kept) < _MOST_KEPT):
+            self._let_go(name)
+            self._kept[name] = fds.pop()
+        elif "FDSTOREREMOVE" in said:
+            self._let_go(name)
+
+    def _let_go(self, name: str) -> None:
+        if (fd := self._kept.pop(name, None)) is not None:
+            os.close(fd)
+
+    def _give(self, to: int) -> None:
+        with socket.socket(fileno=os.dup(to)) as asker:
+            asker.setblocking(False)
+            names = list(self._kept)
+            with contextlib.suppress(OSError):  # who does not read has asked for nothing
+                for begin in range(0, len(names), _AT_ONCE):
+                    some = names[begin : begin + _AT_ONCE]
+                    socket.send_fds(asker, ["\n".join(some).encode()], [self._kept[name] for name in some])
 
     def close(self) -> None:
-        """Close and remove the socket."""
+        """Close and remove the socket; what was kept ends with it."""
+        for name in list(self._kept):
+            self._let_go(name)
         self._socket.close()
         self.path.unlink(missing_ok=True)
 

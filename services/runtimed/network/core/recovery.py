@@ -43,6 +43,7 @@ async def recover(stack: NetworkState, running: Collection[Container]) -> None:
     for container in alive.values():
         with stack.set_aside.guard("sandbox", container.id, container.name):
             await _reclaim(stack, container)
+    stack.kept.settle()
     await stack.apply_rules()
 
 

@@ -49,6 +49,7 @@ class NetworkStack(NetworkState):
     async def __aenter__(self) -> Self:
         """Load what there is, and make the predefined networks if there are none."""
         self.files_of.create()
+        await self.kept.fetch()
         self.networks.update((network.id, network) for network in await self.store.all())
         if not self.networks:
             await self._predefine()
@@ -65,6 +66,7 @@ class NetworkStack(NetworkState):
         await self.dns_servers.close()
         await self.relays.close()
         self.ports.close()
+        self.kept.close()
         if not any(sandbox.owns_namespace for sandbox in self.sandboxes.values()):
             await self._purge()
         self._table.close()

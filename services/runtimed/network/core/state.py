@@ -33,6 +33,7 @@ from runtimed.network.kernel.guard import Guard
 from runtimed.network.planning import ipam, plan
 from runtimed.network.planning.default_bridge import DefaultBridge
 from runtimed.network.publish import conntrack, ports
+from runtimed.network.publish.keeping import NOTHING_KEPT, KeptSockets
 from runtimed.network.publish.relay import Carried, Relays
 from runtimed.protocol import Publish
 from sampan.cancellation import to_the_end
@@ -76,11 +77,13 @@ class NetworkState:
         host: HostFiles = HostFiles(),  # noqa: B008  # frozen
         pools: Sequence[tuple[Subnet, int]] = (),
         default_bridge: DefaultBridge = DefaultBridge(),  # noqa: B008  # frozen
+        kept: KeptSockets = NOTHING_KEPT,
     ) -> None:
         """Keep records and namespaces below directory ``run``; ``table`` is closed with the stack.
 
         ``pools`` are what networks without addresses of their own get theirs from; a family that has none there uses
         the default ones. ``default_bridge`` is what the configuration says of the network that there always is.
+        ``kept`` is where sockets are left that have to outlive this process; it is closed with the stack.
         """
         self.store: Final = store
         self.dataplane: Final = Dataplane(names)
@@ -90,7 +93,8 @@ class NetworkState:
         self.set_aside: Final = set_aside
         self.names: Final = names
         self.files_of: Final = SandboxFiles(run)
-        self.ports: Final = ports.PortTable()
+        self.kept: Final = kept
+        self.ports: Final = ports.PortTable(kept)
         self.relays: Final = Relays()
         self._pools: Final = pools
         self.default_bridge: Final = default_bridge

@@ -16,6 +16,7 @@ from typing import Final
 
 from runtimed.network.core.model import Address
 from runtimed.network.kernel.rules import ANY, ANY6
+from runtimed.network.publish.keeping import NOTHING_KEPT, KeptSockets
 from sampan.docker.options.ports import PROTOCOLS, parse_port
 from sampan.errors import InvalidArgumentError, StartError
 from sampan.resource.container import PublishedPort
@@ -117,7 +118,9 @@ def hosts_ipv6() -> bool:
 class PortTable:
     """Which host ports are taken, by whom; holds a socket for each."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: KeptSockets = NOTHING_KEPT) -> None:
+        """``kept`` is where sockets are left that have to outlive this process."""
+        self._kept = kept
         self._held: dict[tuple[str, int, Address], tuple[str, socket.socket | None]] = {}
         self._next = 0
 
@@ -169,7 +172,7 @@ class PortTable:
                 continue
             key = _key(port)
             try:
-                self._held[key] = (owner, _hold(*key))
+                self._held[key] = (owner, self._kept.take(_name(key)) or self._hold(key))
             except OSError:
                 self._held[key] = (owner, None)
                 lost.append(port)
@@ -181,9 +184,11 @@ class PortTable:
             self._close(key)
 
     def close(self) -> None:
-        """Close every socket."""
-        for key in list(self._held):
-            self._close(key)
+        """Close every socket of this process; what is kept stays for the next one."""
+        for _, held in self._held.values():
+            if held is not None:
+                held.close()
+        self._held.clear()
 
     def held(self, port: PublishedPort) -> socket.socket | None:
         """Return the socket that is held for a published port."""
@@ -194,6 +199,14 @@ class PortTable:
         _, held = self._held.pop(key)
         if held is not None:
             held.close()
+            if _serves(key):
+                self._kept.drop(_name(key))
+
+    def _hold(self, key: tuple[str, int, Address]) -> socket.socket | None:
+        held = _hold(*key)
+        if held is not None and _serves(key):
+            self._kept.keep(_name(key), held)
+        return held
 
     def _take(self, owner: str, binding: PortBinding, addresses: Sequence[Address]) -> int:
         if binding.host_port and not binding.host_port_end > binding.host_port:
@@ -235,7 +248,7 @@ class PortTable:
             if same and (held == address or ANY in (held, address) or ANY6 in (held, address)):
                 raise StartError(f"Bind for {place} failed: port is already allocated")
         try:
-            self._held[protocol, port, address] = (owner, _hold(protocol, port, address))
+            self._held[protocol, port, address] = (owner, self._hold((protocol, port, address)))
         except OSError as error:
             reasons = {
                 errno.EADDRINUSE: "address already in use",
@@ -257,6 +270,17 @@ def ephemeral_range() -> tuple[int, int]:
 
 def _key(port: PublishedPort) -> tuple[str, int, Address]:
     return port.protocol, port.host_port, ip_address(port.host_ip)
+
+
+def _serves(key: tuple[str, int, Address]) -> bool:
+    """Whether a relay may read from the socket, which to others is a placeholder for the kernel's rules."""
+    protocol, _, address = key
+    return address.version == 6 and protocol in ("tcp", "udp")
+
+
+def _name(key: tuple[str, int, Address]) -> str:
+    protocol, port, address = key
+    return f"{protocol}/{port}/{address}"
 
 
 def _hold(protocol: str, port: int, address: Address) -> socket.socket | None:

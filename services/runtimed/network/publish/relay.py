@@ -2,7 +2,8 @@
 
 Rules translate addresses within a family. A container without an IPv6 address, and whoever asks for ``::1``, from which
 the kernel sends nothing over a wire, are served here: as dockerd's proxy does, the container sees the host as the other
-end. It ends with the engine, and begins again with it; what the kernel forwards goes on meanwhile.
+end. What the kernel forwards goes on when the engine stops. What is carried here ends with runtimed; its sockets do
+not, if the supervisor lives (``keeping.py``): who connects meanwhile waits until the next runtimed takes them up.
 """
 
 import asyncio
