@@ -111,7 +111,8 @@ class Session:
                     os._exit(128 + number)
 
             for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-                loop.add_signal_handler(number, stop, number)
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup: it is nothing to us
+                    loop.add_signal_handler(number, stop, number)
             async with self.connect() as engine:
                 return await work(engine) or 0
 

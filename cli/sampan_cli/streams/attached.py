@@ -32,10 +32,14 @@ _PATIENCE: Final = 3
 
 @contextlib.asynccontextmanager
 async def passing_signals(engine: "ContainerBackend", container: str) -> AsyncIterator[None]:
-    """Send every signal that arrives on to ``container``, in order, until the end of the block."""
+    """Send every signal that arrives on to ``container``, in order, until the block ends; ignored ones never do."""
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[signal.Signals] = asyncio.Queue()
-    numbers = [number for number in signal.Signals if number not in _OURS and number < signal.SIGRTMIN]
+    numbers = [
+        number
+        for number in signal.Signals
+        if number not in _OURS and number < signal.SIGRTMIN and signal.getsignal(number) is not signal.SIG_IGN
+    ]
     for number in numbers:
         loop.add_signal_handler(number, arrived.put_nowait, number)
     passing = asyncio.create_task(_pass_on(engine, container, arrived), name="pass signals on")
