@@ -70,3 +70,12 @@ def show_command_line(words: Sequence[str]) -> None:
     size = ctypes.c_ulong(ctypes.sizeof(as_it_is_but))
     check(LIBC.prctl(_PR_SET_MM, _PR_SET_MM_MAP, ctypes.byref(as_it_is_but), size, 0), "PR_SET_MM_MAP")
     _shown = buffer
+
+
+def forget_environment() -> None:
+    """Have no variables, and keep none in memory of those that this process was started with."""
+    os.environ.clear()
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    start, end = int(fields[50 - 3]), int(fields[51 - 3])
+    if 0 < start < end:
+        ctypes.memset(start, 0, end - start)

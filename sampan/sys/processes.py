@@ -5,6 +5,8 @@ import functools
 import os
 import platform
 import signal
+import time
+from pathlib import Path
 from typing import Final
 
 from sampan.sys.libc import LIBC, check
@@ -38,3 +40,20 @@ def has_x32_abi() -> bool:
     if platform.machine() != "x86_64":
         return False
     return int(LIBC.syscall(ctypes.c_long(_X32_SYSCALL_BIT | _SYS_GETPID))) == os.getpid()
+
+
+# The process that the user has started, if this one was forked to do its work.
+_stands_for: int | None = None
+
+
+def stand_for(pid: int) -> None:
+    """Do from here on what ``pid`` was started for, which lives as long as this process."""
+    global _stands_for
+    _stands_for = pid
+
+
+def age_s() -> float:
+    """Return how long ago the user has started this process, or the one that it stands for."""
+    stat = Path(f"/proc/{_stands_for or 'self'}/stat").read_text()
+    began_s = int(stat.rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - began_s

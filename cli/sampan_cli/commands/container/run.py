@@ -51,8 +51,9 @@ class Timing:
 
     def client(self) -> None:
         """Measure the time from the process's start until now: Python, its modules, the connection."""
-        began_s = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
-        self.phases.append(("client", time.clock_gettime(time.CLOCK_BOOTTIME) - began_s))
+        from sampan.sys.processes import age_s
+
+        self.phases.append(("client", age_s()))
 
     def __str__(self) -> str:
         rows = [*self.phases, ("in all", sum(seconds for _, seconds in self.phases))]

@@ -1,6 +1,8 @@
 """The command line that a process shows."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,3 +25,16 @@ def test_another_command_line_is_shown_and_the_environment_stays(words: tuple[st
             os._exit(code)
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_variables_are_gone_from_memory_too() -> None:
+    program = (
+        "import os; from pathlib import Path; from sampan.sys.command_line import forget_environment\n"
+        "forget_environment()\n"
+        "assert not os.environ, os.environ\n"
+        "assert not Path('/proc/self/environ').read_bytes().strip(b'\\0')\n"
+        "os.environ['LATER'] = 'there'\n"
+        "assert os.popen('echo $LATER').read() == 'there\\n'\n"
+    )
+    environment = {**os.environ, "SECRET": "only in the beginning"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)

@@ -1,0 +1,25 @@
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from sampan.sys import processes
+
+
+@pytest.fixture(autouse=True)
+def _stands_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_stands_for", None)
+
+
+def test_the_age_is_that_of_the_process_or_of_the_one_that_it_stands_for() -> None:
+    assert processes.age_s() < float(Path("/proc/uptime").read_text().split()[0])
+    time.sleep(0.05)  # the kernel counts in hundredths
+    own_s = processes.age_s()
+    pid = os.posix_spawn("/bin/sleep", ["sleep", "60"], os.environ)
+    try:
+        processes.stand_for(pid)
+        assert 0 <= processes.age_s() < own_s
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
