@@ -19,7 +19,7 @@ install: .venv/.installed ## Install the engine into .venv; with PREFIX=/usr/loc
 
 # Packages are found by paths. setuptools would have an import hook look for them, which every Python process then loads:
 # 14 ms of its start, twice as long as the interpreter itself takes.
-.venv/.installed: pyproject.toml requirements/lock.txt
+.venv/.installed: pyproject.toml requirements/lock.txt tools/launcher
 	@tools/apt-install $(PACKAGES)
 	@test -x $(VENV)/python || { python=$${PYTHON:-$$(tools/find-python)} && "$$python" -m venv .venv; }
 	$(VENV)/pip install -q --disable-pip-version-check -r requirements/lock.txt
@@ -27,6 +27,7 @@ install: .venv/.installed ## Install the engine into .venv; with PREFIX=/usr/loc
 	@for file in .venv/lib/python*/site-packages/__editable__.sampan-*.pth; do \
 		printf '%s\n' $(CURDIR) $(CURDIR)/services $(CURDIR)/cli > "$$file"; \
 	done
+	@tools/launcher .venv/bin/sampan $(CURDIR)/.venv/bin/python3 $(CURDIR) $(CURDIR)/services $(CURDIR)/cli
 	@touch $@
 
 .venv/.test: requirements/test-lock.txt .venv/.installed
