@@ -7,6 +7,7 @@
 <run-root>/<service>.json  who runs there: pid, socket, metrics address
 <run-root>/docker.sock     the Docker Engine API, and the gate for gRPC
 <run-root>/gate            gRPC comes in by the gate alone
+<run-root>/cli.sock        commands of the command line: see ``sampan_cli.warm``
 """
 
 import json

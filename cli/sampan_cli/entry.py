@@ -10,6 +10,13 @@ def main() -> None:
 
         sys.stdout.write(f"Sampan version {VERSION}\n")
         return
+    from sampan_cli.warm.thin import hand_over
+
+    hand_over(sys.argv[1:])
+    if sys.flags.no_site:  # our own script starts without what finds packages, which takes as long as all of the above
+        import site
+
+        site.main()
     from sampan_cli.app.app import app
     from sampan_cli.app.session import new_session
 

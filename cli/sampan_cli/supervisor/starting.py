@@ -51,7 +51,7 @@ _HIGHEST_DESCRIPTOR: Final = 1 << 20
 class CommonCode:
     """The code that is loaded in this process, as it was on disk then: mtime in ns and size of each file."""
 
-    files: Mapping[Path, tuple[int, int]]
+    files: Mapping[str, tuple[int, int]]
 
     @classmethod
     def load(cls) -> Self:
@@ -61,8 +61,13 @@ class CommonCode:
                 importlib.import_module(module)
         gc.collect()
         gc.freeze()  # what nobody touches stays the same memory in all processes
-        paths = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-        return cls({Path(path): _stamp(Path(path)) for path in paths if path is not None})
+        return cls.of_now()
+
+    @classmethod
+    def of_now(cls) -> Self:
+        """Take what is loaded as it is on disk now."""
+        paths = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+        return cls({path: _stamp(path) for path in paths if path is not None})
 
     def is_current(self) -> bool:
         """Whether it is what an interpreter that started now would load. Takes some milliseconds."""
@@ -71,8 +76,8 @@ class CommonCode:
         return False
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
+def _stamp(path: str) -> tuple[int, int]:
+    status = os.stat(path)  # noqa: PTH116  # hundreds for each command: a Path costs more than the call
     return status.st_mtime_ns, status.st_size
 
 

@@ -24,6 +24,7 @@ from sampan_cli.supervisor import roots
 from sampan_cli.supervisor.child import Backoff, Child, NotifySocket
 from sampan_cli.supervisor.logs import LogWatcher
 from sampan_cli.supervisor.starting import CommonCode, start
+from sampan_cli.supervisor.warming import WarmStarts
 
 # A service gets its own grace for calls in flight (5 s unless configured) and then as much again to close things.
 STOP_TIMEOUT_S: Final = 10.0
@@ -104,6 +105,9 @@ class Supervisor:
             self._selector.register(self._logs, selectors.EVENT_READ, self._logs.catch_up)
             self._open_notify_sockets(stack)
             self._code = CommonCode.load()
+            self._warm_starts = WarmStarts(self._layout, self._code)
+            stack.callback(self._warm_starts.close)
+            self._await_command_lines()
             try:
                 self._serve()
             finally:
@@ -154,6 +158,26 @@ class Supervisor:
             stack.callback(keeper.notify.close)
             self._keepers.append(keeper)
             self._selector.register(keeper.notify, selectors.EVENT_READ, lambda keeper=keeper: self._on_notify(keeper))
+
+    def _await_command_lines(self) -> None:
+        self._selector.register(self._warm_starts.listener, selectors.EVENT_READ, self._on_command_line)
+
+    def _on_command_line(self) -> None:
+        """Leave who has connected, and who does from here on, to a warm parent until that ends."""
+        child = self._warm_starts.fork()
+        if child is None:
+            return
+        self._selector.unregister(self._warm_starts.listener)
+        self._selector.register(child.pidfd, selectors.EVENT_READ, lambda: self._on_end_of_warm_parent(child))
+
+    def _on_end_of_warm_parent(self, child: Child) -> None:
+        self._selector.unregister(child.pidfd)
+        code = child.reap()
+        if code:
+            _say(f"the command line's warm parent (pid {child.pid}) {_describe_exit(code)}")
+            self._warm_starts.turn_away()  # or the next one, and each after it, would be started for who waits
+        if not self._stopping:
+            self._await_command_lines()
 
     def _serve(self) -> None:
         start_deadline = time.monotonic() + self._start_timeout_s
@@ -225,6 +249,7 @@ class Supervisor:
         """Stop the services in reverse order, so that none outlives what it depends on."""
         self._stopping = True  # nothing is restarted from here on
         notify("STOPPING=1")
+        self._stop_warm_starts()
         for keeper in reversed(self._keepers):
             if keeper.child is None:
                 continue
@@ -237,6 +262,12 @@ class Supervisor:
                 keeper.child.signal(signal.SIGKILL)
             while keeper.child is not None:
                 self._handle_events(None)
+
+    def _stop_warm_starts(self) -> None:
+        """Let nobody wait for a warm parent. What runs already goes on: it is nobody's but its client's."""
+        if self._warm_starts.listener in {key.fileobj for key in self._selector.get_map().values()}:
+            self._selector.unregister(self._warm_starts.listener)
+        self._warm_starts.close()
 
 
 def _describe_exit(code: int) -> str:

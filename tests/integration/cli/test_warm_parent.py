@@ -1,0 +1,74 @@
+"""A warm parent by itself: what it does when its code is another by now, and when nobody comes."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import SAMPAN
+from tests.support.tools import eventually
+
+PYTHON = SAMPAN.parent / "python3"
+
+# A parent whose code is current until a file appears, and whose commands tell who has run them.
+PROGRAM = """
+import socket, sys
+from pathlib import Path
+from sampan_cli.warm.caller import Standing
+from sampan_cli.warm.parent import WarmParent
+from sampan_cli.warm.worker import Warm
+
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1] + "/cli.sock")
+listener.listen()
+listener.setblocking(False)
+upgraded = Path(sys.argv[1], "upgraded")
+run = lambda arguments: print("warm", arguments[-1])
+WarmParent(listener, Warm(Standing.own(), lambda: not upgraded.exists(), run), float(sys.argv[2])).serve()
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    """The run root of a warm parent that goes when nobody has come for a second."""
+    process = subprocess.Popen([PYTHON, "-P", "-c", PROGRAM, tmp_path, "1"], stderr=sys.stderr)
+    try:
+        eventually((tmp_path / "cli.sock").exists, "it listens")
+        yield tmp_path
+        assert process.wait(20) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def ps(root: Path) -> subprocess.CompletedProcess[str]:
+    command = map(str, (SAMPAN, "--run-root", root, "--data-root", root, "ps"))
+    return subprocess.run([*command], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_it_runs_commands_and_ends_when_nobody_comes(root: Path) -> None:
+    assert ps(root).stdout == "warm ps\n"
+
+
+def test_where_the_code_on_disk_is_another_the_client_s_own_runs(root: Path) -> None:
+    (root / "upgraded").touch()
+    by_itself = ps(root)
+    assert (by_itself.returncode, by_itself.stdout) == (1, "")
+    assert "Cannot connect to the Sampan engine" in by_itself.stderr
+    (root / "upgraded").unlink()
+    assert ps(root).stdout == "warm ps\n"
+
+
+def test_a_client_of_another_checkout_is_not_served(root: Path, tmp_path: Path) -> None:
+    checkout = SAMPAN.parents[2]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "sampan_cli").symlink_to(checkout / "cli/sampan_cli")
+    launcher = tmp_path / "sampan"
+    subprocess.run([checkout / "tools/launcher", launcher, PYTHON, checkout, checkout / "services", other], check=True)
+    command = map(str, (launcher, "--run-root", root, "--data-root", root, "ps"))
+    done = subprocess.run([*command], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
