@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from crid.cni.chain import Chain
-from crid.cni.kernel import bring_up_loopback
+from crid.cni.kernel import bring_up_loopback, read_counters
 from crid.cni.networks import PodNetworks
 from crid.cni.process import Programs
 from crid.cni.records import StoredRecords
@@ -20,6 +20,7 @@ from crid.metrics import CriMetrics
 from crid.sandboxes.host import SandboxHost
 from crid.sandboxes.sandboxes import Parts, Sandboxes
 from crid.sandboxes.store import SandboxStore
+from crid.stats.usage import Usages
 from crid.streaming.runtime import EngineProcesses, SandboxPorts
 from crid.streaming.server import StreamingServer
 from crid.streaming.tokens import Tokens
@@ -29,6 +30,7 @@ from crid.wire.image_servicer import ImageServicer
 from crid.wire.runtime_servicer import RuntimeServicer
 from crid.wire.sandbox_servicer import SandboxServicer
 from crid.wire.services import image_service, runtime_service
+from crid.wire.stats_servicer import StatsServicer
 from crid.wire.streaming_servicer import StreamingServicer
 from sampan.client.services import Services
 from sampan.service.config import ServiceConfig, option
@@ -72,6 +74,7 @@ async def build(service: Service[CriConfig]) -> None:
     )
     networks = PodNetworks(lambda: configuration.network, chain, StoredRecords(store), netns.exists)
     stack.push_async_callback(networks.close)
+    configuration.on_change(networks.changed)
 
     host = SandboxHost(layout.run(NAME) / "sandboxes", bring_up_loopback)
     records = ContainerStore(store, convert.container_bytes, convert.container_of)
@@ -97,15 +100,25 @@ async def build(service: Service[CriConfig]) -> None:
     tls = load_certificate(config.stream_tls_cert, config.stream_tls_key)
     await streams.listen(parse_address(config.stream_listen), tls)
 
+    layers = layout.data("snapshotter")
+    usages = Usages(
+        engine.containers,
+        sandboxes,
+        records,
+        lambda sandbox: host.places(sandbox).namespace("net"),
+        read_counters,
+        time.time_ns,
+    )
     service.serve(
         runtime_service(
             RuntimeServicer(engine.host, networks, handlers),
+            StatsServicer(usages, containers, layers),
             SandboxServicer(sandboxes, containers),
             ContainerServicer(containers, engine.execs),
             StreamingServicer(streams, containers),
         )
     )
-    service.serve(image_service(ImageServicer(PodImages(engine, config.pinned_images, layout.data("snapshotter")))))
+    service.serve(image_service(ImageServicer(PodImages(engine, config.pinned_images, layers))))
 
 
 def main() -> int:

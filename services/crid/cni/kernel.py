@@ -3,14 +3,13 @@
 import fcntl
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from sampan.sys.netns import enter, in_own_thread
-
-T = TypeVar("T")
 
 _SIOCGIFFLAGS: Final = 0x8913
 _SIOCSIFFLAGS: Final = 0x8914
@@ -35,14 +34,29 @@ class Counters:
 
 async def bring_up_loopback(netns: Path) -> None:
     """Let a pod reach itself at 127.0.0.1 and ::1. Raises OSError."""
-    await _in_namespace(netns, _up)
+
+    def up() -> None:
+        enter(netns)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+            _, flags = _IFREQ.unpack(fcntl.ioctl(control, _SIOCGIFFLAGS, _IFREQ.pack(b"lo", 0)))
+            fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ.pack(b"lo", flags | _IFF_UP))
+
+    await in_own_thread(up, "loopback of a pod")
 
 
-async def read_counters(netns: Path) -> tuple[Counters, ...]:
-    """Return the counters of a pod's interfaces. Raises OSError: it has no namespace any more."""
-    # "thread-self": the process's own "net" is that of its first thread.
-    text = await _in_namespace(netns, lambda: Path("/proc/thread-self/net/dev").read_text())
-    return parse_counters(text)
+async def read_counters(places: Mapping[str, Path]) -> dict[str, tuple[Counters, ...]]:
+    """Return the counters of interfaces of many pods, by their keys; those without a namespace are left out."""
+
+    def read() -> dict[str, tuple[Counters, ...]]:
+        found = {}
+        for key, netns in places.items():
+            with suppress(OSError):
+                enter(netns)
+                # "thread-self": the process's own "net" is that of its first thread.
+                found[key] = parse_counters(Path("/proc/thread-self/net/dev").read_text())
+        return found
+
+    return await in_own_thread(read, "counters of pods") if places else {}
 
 
 def parse_counters(text: str) -> tuple[Counters, ...]:
@@ -53,17 +67,3 @@ def parse_counters(text: str) -> tuple[Counters, ...]:
         numbers = [int(word) for word in rest.split()]
         found.append(Counters(name.strip(), *numbers[:4], *numbers[8:12]))
     return tuple(found)
-
-
-def _up() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        _, flags = _IFREQ.unpack(fcntl.ioctl(control, _SIOCGIFFLAGS, _IFREQ.pack(b"lo", 0)))
-        fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ.pack(b"lo", flags | _IFF_UP))
-
-
-async def _in_namespace(netns: Path, job: Callable[[], T]) -> T:
-    def run() -> T:
-        enter(netns)
-        return job()
-
-    return await in_own_thread(run, "network of a pod")

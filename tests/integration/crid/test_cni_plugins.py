@@ -161,7 +161,7 @@ def test_two_pods_on_a_bridge_reach_each_other_and_their_addresses_come_back(hos
                 return exchange(str(second.addresses[0]), 7000)
 
             assert await netns.in_own_thread(call, "client") == b"hello"
-        counters = {each.interface: each for each in await read_counters(pods[0].netns)}
+        counters = {each.interface: each for each in (await read_counters({"a": pods[0].netns}))["a"]}
         assert counters["eth0"].received_bytes > 0
         await networks.remove("a")
         assert host.leased() == {"10.123.0.3"}
